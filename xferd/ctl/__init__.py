@@ -1,0 +1,3 @@
+"""
+xferctl, the command line client: it speaks the HTTP API and nothing else.
+"""

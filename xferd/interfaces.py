@@ -1,0 +1,679 @@
+# -*- test-case-name: tests.test_interfaces -*-
+"""
+The zope Interfaces at which the rooms of xferd meet, with their life cycles,
+and the values that cross them.
+
+C{transfer}, C{registry}, C{store} and C{unpack} do not import one another;
+C{jobs} joins them through what is written here.
+
+Cancelling a Deferred from here cancels what it stands for, unless its
+docstring says otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from attrs import field, frozen
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import (
+    IReactorCore,
+    IReactorPluggableNameResolver,
+    IReactorProcess,
+    IReactorSSL,
+    IReactorTCP,
+    IReactorThreads,
+    IReactorTime,
+    IReactorUNIX,
+)
+from zope.interface import Attribute, Interface
+
+if TYPE_CHECKING:
+    from xferd.names import Digest, Reference, Repository
+    from xferd.oci import Descriptor, Document
+
+
+class IReactor(
+    IReactorCore,
+    IReactorTime,
+    IReactorTCP,
+    IReactorSSL,
+    IReactorUNIX,
+    IReactorProcess,
+    IReactorThreads,
+    IReactorPluggableNameResolver,
+):
+    """
+    What the daemon as a whole needs of a reactor.  A room asks for less.
+    """
+
+
+# ------------------------------------------------------------ transfer <-> jobs
+
+
+class ISource(Interface):
+    """
+    A place that a transfer can take its bytes from.  Every watcher brings one.
+    """
+
+    host: str = Attribute("The registry's host, by which slots and pauses are counted.")
+    label: str = Attribute("What to call the source on the page: host/path, never a secret.")
+    identity: Hashable = Attribute(
+        "Equal for sources that would behave alike: host, repository, credentials."
+    )
+
+
+class IProgressSink(Interface):
+    """
+    Where a watcher's progress goes.  Providers only remember: C{put} neither
+    blocks, nor raises, nor calls back.
+    """
+
+    def put(key: Hashable, item: Any) -> None:
+        """
+        Remember C{item} as the newest under C{key}, in place of an older one.
+        """
+
+
+# ------------------------------------------------------------ registry <-> jobs
+
+
+class IBlobBody(Interface):
+    """
+    The body of one answer to a GET of a blob.
+
+    Life cycle: opened (headers are here, the transport is paused), then
+    either C{deliver}ed once or C{abandon}ed.  One that is neither holds its
+    connection.
+    """
+
+    start: int = Attribute(
+        "The offset in the blob, in bytes, of the first byte to come: 0 if Range was ignored."
+    )
+    total: int | None = Attribute("The blob's size in bytes as the registry says it, or None if it does not.")
+
+    def deliver(sink: Callable[[bytes], None]) -> Deferred[None]:
+        """
+        Hand each piece, of 1 byte to some 64 KiB, to C{sink} as it arrives.
+
+        An exception from C{sink} ends the body and fails the Deferred with it.
+        Cancelling drops the connection at once.
+
+        @return: fires when the last byte was handed over.
+        @raise ConnectionFailed: the connection broke.
+        @raise Truncated: fewer bytes came than the headers promised.
+        @raise TimedOut: silence, or fewer bytes a second than the floor.
+        """
+
+    def abandon() -> None:
+        """
+        Drop the body and its connection.  Idempotent.
+        """
+
+
+class IBlobSource(ISource):
+    """
+    A source of blobs: one repository of one registry, with the credentials of
+    one client.
+    """
+
+    def open(digest: Digest, offset: int) -> Deferred[IBlobBody]:
+        """
+        Ask for a blob from C{offset} bytes on.
+
+        The answer may start at 0 all the same: look at L{IBlobBody.start}.
+
+        @raise Denied: the credentials do not do, after one refresh of the token.
+        @raise BlobUnknown: the repository has no such blob.
+        @raise TooManyRequests: with C{retry_after}, where the registry names it.
+        @raise RegistryUnavailable: 5xx.
+        @raise RegistryError: any other status, a 206 that is not what was
+            asked for, or a redirect too many.
+        @raise SizeMismatch: the offset lies behind the blob's end (416).
+        @raise ConnectionFailed: no connection.
+        @raise TimedOut: connect, TLS or headers took too long.
+        """
+
+
+class IRegistry(Interface):
+    """
+    One registry, seen with the credentials of one client.
+    """
+
+    host: str = Attribute("The registry's host as people write it.")
+
+    def manifest(repository: Repository, wanted: str) -> Deferred[Document]:
+        """
+        Fetch a manifest or an index.
+
+        @param wanted: a tag or a digest; bytes asked for by digest are
+            checked against it, and against Docker-Content-Digest in any case.
+        @raise ManifestUnknown: there is none.
+        @raise SourceError: as for L{IBlobSource.open}.
+        @raise BadDocument: it is larger than L{xferd.oci.MAX_DOCUMENT}.
+        """
+
+    def document(repository: Repository, descriptor: Descriptor) -> Deferred[bytes]:
+        """
+        Fetch a small blob, a config, whole and checked for size and digest.
+
+        @raise DigestMismatch: the bytes are not the descriptor's.
+        @raise SourceError: as for L{IBlobSource.open}.
+        """
+
+    def blobs(repository: Repository) -> IBlobSource:
+        """
+        The repository as a source of blobs.
+        """
+
+
+class IRegistries(Interface):
+    """
+    All registries: connections, tokens and what was learned are shared here.
+    """
+
+    def registry(host: str) -> IRegistry:
+        """
+        The registry C{host}, with the credentials that the daemon's user has
+        for it.
+        """
+
+    def close() -> Deferred[None]:
+        """
+        Close idle connections; fires within a bounded time.
+        """
+
+
+# --------------------------------------------------------------- store <-> jobs
+
+
+class IFollower(Interface):
+    """
+    Somebody who reads a blob's file while it grows.
+
+    Life cycle: any number of C{grown}; C{restarted} begins anew, with another
+    file; C{sealed} is the end, and its bytes are what their digest says.
+    """
+
+    def grown(path: str, size: int) -> None:
+        """
+        The first C{size} bytes of the file at C{path} are there to be read.
+        """
+
+    def restarted() -> None:
+        """
+        The bytes were wrong and are gone; whatever was made of them is void.
+        """
+
+    def sealed(path: str, size: int) -> None:
+        """
+        The blob is whole and verified, at C{path} from now on (a file that
+        is open already stays valid).
+        """
+
+
+class IPartial(Interface):
+    """
+    A blob while it arrives: a file in C{ingest/}, written by one owner.
+
+    Life cycle: open, then C{commit}ted (it is a blob now) or C{close}d (the
+    bytes stay, for later).  A commit that fails for its content empties it
+    and leaves it open.
+    """
+
+    digest: Digest = Attribute("What the blob must be.")
+    size: int | None = Attribute("How many bytes it must have, or None if nobody knows.")
+    offset: int = Attribute("How many bytes are here: where to go on.")
+
+    def write(data: bytes) -> None:
+        """
+        Append and hash some bytes, at once.
+
+        @raise SizeMismatch: there are more than C{size}; none was written.
+        @raise DiskFull: no space is left.  What was there before stays.
+        @raise StoreError: the disk refuses for another reason.
+        """
+
+    def restart() -> None:
+        """
+        Throw the bytes away and begin with an empty file.  Followers are told.
+        """
+
+    def commit() -> Deferred[None]:
+        """
+        Check size and digest, bring the bytes to the disk and make them a
+        blob.  Followers are told.  Cancelling waits for the disk.
+
+        @raise DigestMismatch: the bytes are wrong; they were thrown away.
+        @raise SizeMismatch: as above.
+        @raise StoreError: the disk refuses.
+        """
+
+    def close() -> None:
+        """
+        Let go of the file and keep its bytes.  Idempotent; after C{commit} it
+        does nothing.
+        """
+
+    def follow(follower: IFollower) -> None:
+        """
+        Tell C{follower} of all that is here now and of all that comes.
+        """
+
+    def unfollow(follower: IFollower) -> None:
+        """
+        Tell it nothing more.  Idempotent.
+        """
+
+
+class IBlobs(Interface):
+    """
+    The content-addressed blobs of the store.
+    """
+
+    def has(digest: Digest) -> bool:
+        """
+        Whether the blob is here, whole and verified.
+        """
+
+    def size(digest: Digest) -> int | None:
+        """
+        The blob's size in bytes, or None if it is not here.
+        """
+
+    def path(digest: Digest) -> str:
+        """
+        Where the blob's file is, or would be.
+        """
+
+    def read(digest: Digest) -> Deferred[bytes]:
+        """
+        A document's bytes, checked against the digest again.
+
+        @raise NotFound: it is not here.
+        @raise StoreError: it is damaged, or no document but something larger
+            than L{xferd.oci.MAX_DOCUMENT}.
+        """
+
+    def put(digest: Digest, data: bytes) -> Deferred[None]:
+        """
+        Keep a document.  When this fires, it is on disk.
+
+        @raise DigestMismatch: C{data} is something else.
+        @raise StoreError: the disk refuses.
+        """
+
+    def partial(digest: Digest, size: int | None) -> Deferred[IPartial]:
+        """
+        Open the blob's partial file, with the bytes of an earlier try, hashed
+        again, if there are some.
+
+        @raise StoreError: it is open already, or the disk refuses.
+        """
+
+
+@frozen
+class Unpacked:
+    """
+    What became of a layer's tar.
+
+    @ivar diff_id: the digest of the uncompressed tar.
+    @ivar tar_size: the uncompressed tar's bytes.
+    @ivar size: the bytes in regular files, each counted once.
+    @ivar entries: the entries of the tar.
+    @ivar implied: directories that the tar needs and does not list, as paths
+        relative to the tree; their attributes come from the layers below.
+    """
+
+    diff_id: Digest
+    tar_size: int
+    size: int
+    entries: int
+    implied: tuple[bytes, ...] = ()
+
+
+@frozen
+class Layer:
+    """
+    A tree on top of a parent chain.
+
+    @ivar chain_id: the identity of the stack up to and including this layer.
+    @ivar parent: the chain ID below, or L{None} for a bottom layer.
+    @ivar diff_id: the digest of this layer's uncompressed tar.
+    @ivar path: the directory that holds the tree, ready to be a lowerdir of
+        overlayfs.
+    @ivar size: the bytes in the tree's regular files.
+    """
+
+    chain_id: Digest
+    parent: Digest | None
+    diff_id: Digest
+    path: str
+    size: int
+
+
+class ITrees(Interface):
+    """
+    The unpacked trees of the store, one per diff ID.
+    """
+
+    def has(diff_id: Digest) -> bool:
+        """
+        Whether the tree is here.
+        """
+
+    def stage() -> Deferred[str]:
+        """
+        Make an empty directory in C{staging/}, for the caller to fill.
+        """
+
+    def commit(staged: str, unpacked: Unpacked) -> Deferred[None]:
+        """
+        Bring a staged tree to the disk and make it the tree of its diff ID.
+        If there is one already, the staged one is removed instead.
+
+        @raise StoreError: the disk refuses; the staged tree is removed.
+        """
+
+    def discard(staged: str) -> Deferred[None]:
+        """
+        Remove a staged tree.  Fires when it is out of the way, though the
+        removal may go on behind it.
+        """
+
+
+class ILayers(Interface):
+    """
+    The layers of the store.
+    """
+
+    def get(chain_id: Digest) -> Layer | None:
+        """
+        The layer, or None.
+        """
+
+    def register(parent: Digest | None, diff_id: Digest, blob: Descriptor) -> Deferred[Layer]:
+        """
+        Put a tree on top of a parent chain.  Idempotent: what is registered
+        already is returned, and C{blob} remembered for it.
+
+        Directories that the tar only implied get the attributes that they
+        have below; where another chain needs them differently, this layer
+        gets a tree of its own, made of hard links.
+
+        @raise StoreError: the parent is not registered, the tree is not here,
+            or the disk refuses.
+        """
+
+
+@frozen
+class Image:
+    """
+    A name in the store.
+
+    @ivar reference: the name.
+    @ivar manifest: the manifest of the image, for one platform.
+    @ivar config: its config; the config's digest is the image ID.
+    @ivar resolved: the digest that the name stood for when it was pulled: an
+        index's, or the manifest's own.
+    @ivar layers: the layers' blobs, bottom first.
+    @ivar chain_id: the top layer, or L{None} for an image without layers.
+    @ivar size: the bytes of manifest, config and blobs, each blob once.
+    @ivar created: when the name was given, RFC 3339 in UTC.
+    """
+
+    reference: Reference
+    manifest: Descriptor
+    config: Descriptor
+    resolved: Digest
+    layers: tuple[Descriptor, ...]
+    chain_id: Digest | None
+    size: int
+    created: str
+
+
+class IImages(Interface):
+    """
+    The named images of the store, which are the entries of C{index.json}.
+    """
+
+    def all() -> Sequence[Image]:
+        """
+        Every named image, by name.
+        """
+
+    def get(reference: Reference) -> Image | None:
+        """
+        The image of this name, or None.
+        """
+
+    def put(image: Image) -> Deferred[None]:
+        """
+        Give an image its name; one that had it before loses it.  When this
+        fires, the name is on disk, and so is all that it stands for.
+
+        @raise StoreError: a blob or layer that it needs is not here, or the
+            disk refuses.
+        """
+
+
+class IJournal(Interface):
+    """
+    What is remembered over a restart, besides the content.
+    """
+
+    def record_job(record: Mapping[str, Any]) -> Deferred[None]:
+        """
+        Remember a job as the API shows it (DESIGN: "A job is"), in place of
+        what was remembered of it.
+        """
+
+    def record_attempt(record: Mapping[str, Any]) -> Deferred[None]:
+        """
+        Remember one attempt of a transfer: C{transfer}, C{kind}, C{digest},
+        C{source}, C{attempt}, C{started}, C{finished}, C{bytes_done}, C{code},
+        C{error}.
+        """
+
+    def jobs(limit: int) -> Deferred[list[dict[str, Any]]]:
+        """
+        The newest jobs, the newest first.
+        """
+
+    def interrupted() -> Deferred[list[dict[str, Any]]]:
+        """
+        The jobs that an earlier daemon left queued or running.
+        """
+
+
+class IStore(Interface):
+    """
+    The data directory.
+    """
+
+    path: str = Attribute("The data directory.")
+    blobs: IBlobs = Attribute("The blobs.")
+    trees: ITrees = Attribute("The trees.")
+    layers: ILayers = Attribute("The layers.")
+    images: IImages = Attribute("The images.")
+    journal: IJournal = Attribute("The journal.")
+
+
+# -------------------------------------------------------------- unpack <-> jobs
+
+
+@frozen
+class UnpackLimits:
+    """
+    How much one layer may ask for.  The defaults let every sane image pass.
+
+    @ivar entries: entries in the tar.
+    @ivar size: bytes of the uncompressed tar.
+    @ivar header: bytes of one entry's extended headers, and of its xattrs.
+    @ivar depth: components in one path.
+    @ivar ratio: uncompressed bytes for each compressed byte; looked at only
+        above 64 MiB.
+    """
+
+    entries: int = 2_000_000
+    size: int = 128 * 1024**3
+    header: int = 1024 * 1024
+    depth: int = 256
+    ratio: int = 400
+
+
+@frozen
+class UnpackProgress:
+    """
+    How far a layer's unpacking is.
+
+    @ivar consumed: compressed bytes read.
+    @ivar entries: entries written.
+    """
+
+    consumed: int = 0
+    entries: int = 0
+
+
+class IUnpacking(IFollower):
+    """
+    The unpacking of one layer, which follows the blob's growing file.
+
+    Life cycle: made; C{grown} any number of times; then C{sealed}, after
+    which C{result} fires with the layer's facts, or with what is wrong with
+    it.  C{restarted}, or cancelling C{result}, ends the work at once, and
+    C{result} fails with CancelledError once no process touches the staging
+    directory any more.
+    """
+
+    result: Deferred[Unpacked] = Attribute(
+        "Fires with Unpacked; fails with BadLayer, StoreError, DiskFull, WorkerLost or CancelledError. "
+        "It may fail before the blob is sealed: then the bytes may be wrong, not the layer."
+    )
+    progress: UnpackProgress = Attribute("The newest progress.")
+
+
+class IUnpacker(Interface):
+    """
+    The worker processes that unpack layers.
+    """
+
+    def unpack(staged: str, compression: str, notify: Callable[[UnpackProgress], None]) -> IUnpacking:
+        """
+        Begin to unpack a layer.
+
+        With more layers than workers, the first asked is the first begun.
+
+        @param staged: an empty directory, which becomes the tree.
+        @param compression: C{tar}, C{gzip} or C{zstd}: what the media type
+            says.  What the bytes say wins.
+        @param notify: called with newer progress, at most ten times a second.
+        """
+
+    def start() -> None:
+        """
+        Begin to work.  Processes may start now or with the first layer.
+        """
+
+    def stop() -> Deferred[None]:
+        """
+        End all processes; fires when they are gone.
+        """
+
+
+# ----------------------------------------------------------------- jobs <-> web
+
+
+@frozen
+class Event:
+    """
+    One item of an event stream.
+
+    @ivar kind: C{job}, C{layer}, C{transfer} or C{image}.
+    @ivar data: the item as JSON has it.
+    @ivar final: whether this is the last word on its subject.
+    """
+
+    kind: str
+    data: Mapping[str, Any] = field(hash=False)
+    final: bool = False
+
+
+class IEventStream(Interface):
+    """
+    One client's view of what happens: the newest item of each subject.
+
+    A reader that is slow misses steps in between, never the last one.
+    """
+
+    def get() -> Deferred[list[Event]]:
+        """
+        Wait for news and take it, oldest subject first.  The first call gives
+        the present state of everything.  One call at a time.
+
+        @return: fires with at least one item, or with an empty list when the
+            stream has ended.  Cancelling ends only the wait.
+        """
+
+    def close() -> None:
+        """
+        End the stream; a waiting C{get} gives an empty list.  Idempotent.
+        """
+
+
+class IJobs(Interface):
+    """
+    What clients ask of the daemon.
+    """
+
+    def pull(reference: str, platform: str | None, client: str, priority: int) -> Mapping[str, Any]:
+        """
+        Begin to pull an image.
+
+        @param platform: C{os/architecture[/variant]}; this machine's by default.
+        @param client: who asks, for fairness and for the page.
+        @param priority: higher goes first; 0 is usual.
+        @return: the job as JSON has it (DESIGN: "A job is").
+        @raise BadReference: C{reference} is none.
+        @raise BadPlatform: C{platform} is none.
+        @raise Interrupted: the daemon is stopping.
+        """
+
+    def get(job_id: str) -> Mapping[str, Any]:
+        """
+        One job, with C{"layers"}: for each, bottom first, C{index, digest,
+        diff_id, size, state, bytes_done, unpacked, transfer, why}.
+
+        @raise NotFound: there is no such job.
+        """
+
+    def all() -> Sequence[Mapping[str, Any]]:
+        """
+        Every job that is remembered, the newest first, without layers.
+        """
+
+    def cancel(job_id: str) -> Mapping[str, Any]:
+        """
+        Cancel a job, at once; one that has ended stays as it is.
+
+        @raise NotFound: there is no such job.
+        """
+
+    def transfers() -> Sequence[Mapping[str, Any]]:
+        """
+        Every transfer: C{id, key, kind, digest, state, watchers, bytes_done,
+        bytes_total, rate, attempt, source, why, jobs}.
+        """
+
+    def events(job_id: str | None) -> IEventStream:
+        """
+        Follow one job, until it ends, or everything.
+
+        @raise NotFound: there is no such job.
+        """
+
+    def status() -> Mapping[str, Any]:
+        """
+        Slots in use, the queue, jobs by state, bytes by host.
+        """

@@ -1,0 +1,240 @@
+# -*- test-case-name: tests.test_names -*-
+"""
+The names of things: digests, repositories and references.
+
+Everything here is pure.  A name that was parsed is safe to put into a URL or
+a path: the grammars of the OCI distribution-spec ("Pulling manifests") and
+image-spec ("Digests") leave no room for C{..}, a slash or a control character.
+"""
+
+from __future__ import annotations
+
+import re
+from hashlib import sha256, sha512
+from ipaddress import ip_address
+from typing import TYPE_CHECKING
+
+from attrs import field, frozen
+
+from xferd.errors import BadDigest, BadReference
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from hashlib import _Hash
+
+_HASHES = {"sha256": sha256, "sha512": sha512}
+_ENCODED = {"sha256": re.compile(r"[a-f0-9]{64}"), "sha512": re.compile(r"[a-f0-9]{128}")}
+
+_COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+_PATH = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
+_TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}")
+_LABEL = r"(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])"
+_HOST = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[a-fA-F0-9:.]+\])(?::[0-9]{{1,5}})?")
+
+DOCKER_HUB = "docker.io"
+"""The registry that a reference without a host names."""
+
+
+@frozen(order=True)
+class Digest:
+    """
+    The name of some bytes: C{sha256:<64 hex>} or C{sha512:<128 hex>}.
+
+    @ivar algorithm: C{sha256} or C{sha512}.
+    @ivar hex: the hash in lower-case hexadecimal.
+    """
+
+    algorithm: str
+    hex: str
+
+    def __attrs_post_init__(self) -> None:
+        """
+        Refuse what is not a digest, before it becomes a path or a URL.
+
+        @raise BadDigest: unknown algorithm or wrong length or characters.
+        """
+        grammar = _ENCODED.get(self.algorithm)
+        if grammar is None or grammar.fullmatch(self.hex) is None:
+            raise BadDigest(f"{self.algorithm}:{self.hex}")
+
+    @classmethod
+    def parse(cls, text: str) -> Digest:
+        """
+        Read C{algorithm:hex}.
+
+        @raise BadDigest: C{text} is none, or its algorithm is not one that
+            xferd can verify.
+        """
+        algorithm, colon, encoded = text.partition(":")
+        if not colon:
+            raise BadDigest(text)
+        return cls(algorithm, encoded)
+
+    @classmethod
+    def of(cls, data: bytes, algorithm: str = "sha256") -> Digest:
+        """
+        Compute the digest of some bytes.
+        """
+        return cls(algorithm, _HASHES[algorithm](data).hexdigest())
+
+    def hasher(self) -> _Hash:
+        """
+        Start a running hash of this digest's algorithm.
+        """
+        return _HASHES[self.algorithm]()
+
+    @property
+    def short(self) -> str:
+        """
+        The first twelve hexadecimal digits, as people quote it.
+        """
+        return self.hex[:12]
+
+    def __str__(self) -> str:
+        return f"{self.algorithm}:{self.hex}"
+
+
+def chain_id(diff_ids: Iterable[Digest], parent: Digest | None = None) -> Digest | None:
+    """
+    The identity of a stack of layers (OCI image-spec, "Layer ChainID").
+
+    @param diff_ids: the layers to put on top, the bottom one first.
+    @param parent: the chain to put them on, or L{None} for the empty stack.
+    @return: the chain ID, or L{None} for a stack without layers.
+    """
+    for diff_id in diff_ids:
+        parent = diff_id if parent is None else Digest.of(f"{parent} {diff_id}".encode())
+    return parent
+
+
+@frozen(order=True)
+class Repository:
+    """
+    Where a registry keeps the versions of one image.
+
+    @ivar host: the registry as people write it, C{host} or C{host:port}, in
+        lower case; C{docker.io} for Docker Hub.
+    @ivar path: the repository's path on that host, C{library/alpine}.
+    """
+
+    host: str
+    path: str
+
+    def __str__(self) -> str:
+        return f"{self.host}/{self.path}"
+
+
+@frozen(order=True)
+class Reference:
+    """
+    The name of one image: a repository with a tag or a digest or both.
+
+    References normalise as docker's do: C{alpine} is
+    C{docker.io/library/alpine:latest}.
+
+    @ivar repository: the repository.
+    @ivar tag: the tag, or L{None} if the reference names a digest only.
+    @ivar digest: the digest that the image must have, or L{None}.
+    """
+
+    repository: Repository
+    tag: str | None = None
+    digest: Digest | None = field(default=None)
+
+    @classmethod
+    def parse(cls, text: str) -> Reference:
+        """
+        Read a reference as a person writes it.
+
+        @raise BadReference: C{text} is none; the message says what is wrong.
+        """
+        rest, at, digest_text = text.partition("@")
+        digest = None
+        if at:
+            try:
+                digest = Digest.parse(digest_text)
+            except BadDigest as e:
+                raise BadReference(text, str(e)) from e
+        name, tag = _split_tag(rest)
+        if tag is not None and _TAG.fullmatch(tag) is None:
+            raise BadReference(
+                text,
+                "a tag is up to 128 letters, digits, '_', '.' and '-', and starts with neither '.' nor '-'",
+            )
+        host, path = _split_host(name)
+        if _HOST.fullmatch(host) is None:
+            raise BadReference(text, "what stands before the first '/' is not a registry's host name")
+        if _PATH.fullmatch(path) is None:
+            raise BadReference(
+                text,
+                "a repository is lower-case letters and digits, parted by '/', '.', '_', '__' or '-'",
+            )
+        if len(host) + 1 + len(path) > 255:
+            raise BadReference(text, "host and repository are longer than 255 characters")
+        if tag is None and digest is None:
+            tag = "latest"
+        return cls(Repository(host.lower(), path), tag, digest)
+
+    @property
+    def wanted(self) -> str:
+        """
+        What to ask the registry for: the digest where there is one, else the
+        tag (OCI distribution-spec, "Pulling manifests": C{<reference>}).
+        """
+        if self.digest is not None:
+            return str(self.digest)
+        assert self.tag is not None
+        return self.tag
+
+    def familiar(self) -> str:
+        """
+        The shortest way to write this, as docker prints it.
+        """
+        text = str(self)
+        for prefix in (f"{DOCKER_HUB}/library/", f"{DOCKER_HUB}/"):
+            if text.startswith(prefix):
+                return text[len(prefix) :]
+        return text
+
+    def __str__(self) -> str:
+        tag = "" if self.tag is None else f":{self.tag}"
+        digest = "" if self.digest is None else f"@{self.digest}"
+        return f"{self.repository}{tag}{digest}"
+
+
+def _split_tag(text: str) -> tuple[str, str | None]:
+    """
+    Part the tag from the name.  A colon before the last slash is a port's.
+    """
+    name, colon, tag = text.rpartition(":")
+    if not colon or "/" in tag:
+        return text, None
+    return name, tag
+
+
+def _split_host(name: str) -> tuple[str, str]:
+    """
+    Part the host from the path by docker's rule: the first component is a
+    host if it has a dot or a colon, is C{localhost}, or has a capital letter.
+    """
+    first, slash, rest = name.partition("/")
+    is_host = "." in first or ":" in first or first == "localhost" or first != first.lower()
+    if not slash or not is_host:
+        return DOCKER_HUB, name if slash else f"library/{name}"
+    if first in ("index.docker.io", DOCKER_HUB):
+        return DOCKER_HUB, rest if "/" in rest else f"library/{rest}"
+    return first, rest
+
+
+def is_loopback(host: str) -> bool:
+    """
+    Whether C{host} (with or without a port) is this machine's own, so that
+    plain HTTP gives nothing away.
+    """
+    name = re.sub(r":[0-9]+$", "", host).strip("[]")
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        return ip_address(name).is_loopback
+    except ValueError:
+        return False

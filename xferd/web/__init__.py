@@ -1,0 +1,3 @@
+"""
+The HTTP API and the status page, on Klein.
+"""
