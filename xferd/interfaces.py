@@ -363,15 +363,21 @@ class ITrees(Interface):
         Whether the tree is here.
         """
 
+    def known(blob: Digest) -> Digest | None:
+        """
+        The diff ID of the tree that was unpacked from C{blob}, if it is here.
+        """
+
     def stage() -> Deferred[str]:
         """
         Make an empty directory in C{staging/}, for the caller to fill.
         """
 
-    def commit(staged: str, unpacked: Unpacked) -> Deferred[None]:
+    def commit(staged: str, unpacked: Unpacked, blob: Digest) -> Deferred[None]:
         """
-        Bring a staged tree to the disk and make it the tree of its diff ID.
-        If there is one already, the staged one is removed instead.
+        Bring a staged tree to the disk and make it the tree of its diff ID,
+        remembered as what C{blob} unpacks to.  If there is one already, the
+        staged one is removed instead.
 
         @raise StoreError: the disk refuses; the staged tree is removed.
         """
@@ -451,10 +457,12 @@ class IImages(Interface):
     def put(image: Image) -> Deferred[None]:
         """
         Give an image its name; one that had it before loses it.  When this
-        fires, the name is on disk, and so is all that it stands for.
+        fires, the name is on disk, and so is all that it stands for.  A
+        layer's blob may be absent where its layer is registered: a tree that
+        is here is never fetched again.
 
-        @raise StoreError: a blob or layer that it needs is not here, or the
-            disk refuses.
+        @raise StoreError: the manifest, the config or a layer is not here, or
+            the disk refuses.
         """
 
 
