@@ -112,8 +112,8 @@ class Repository:
     """
     Where a registry keeps the versions of one image.
 
-    @ivar host: the registry as people write it, C{host} or C{host:port}, in
-        lower case; C{docker.io} for Docker Hub.
+    @ivar host: the registry as people write it, C{host} or C{host:port};
+        C{docker.io} for Docker Hub.
     @ivar path: the repository's path on that host, C{library/alpine}.
     """
 
@@ -173,7 +173,7 @@ class Reference:
             raise BadReference(text, "host and repository are longer than 255 characters")
         if tag is None and digest is None:
             tag = "latest"
-        return cls(Repository(host.lower(), path), tag, digest)
+        return cls(Repository(host, path), tag, digest)
 
     @property
     def wanted(self) -> str:
@@ -218,12 +218,13 @@ def _split_host(name: str) -> tuple[str, str]:
     host if it has a dot or a colon, is C{localhost}, or has a capital letter.
     """
     first, slash, rest = name.partition("/")
-    is_host = "." in first or ":" in first or first == "localhost" or first != first.lower()
-    if not slash or not is_host:
+    plain = "." not in first and ":" not in first and first.lower() != "localhost"
+    if not slash or (plain and first == first.lower()):
         return DOCKER_HUB, name if slash else f"library/{name}"
-    if first in ("index.docker.io", DOCKER_HUB):
+    if first.lower() in ("index.docker.io", DOCKER_HUB):
         return DOCKER_HUB, rest if "/" in rest else f"library/{rest}"
-    return first, rest
+    # Lower case would make a plain name a path of Docker Hub's.
+    return first if plain else first.lower(), rest
 
 
 def is_loopback(host: str) -> bool:
@@ -231,7 +232,7 @@ def is_loopback(host: str) -> bool:
     Whether C{host} (with or without a port) is this machine's own, so that
     plain HTTP gives nothing away.
     """
-    name = re.sub(r":[0-9]+$", "", host).strip("[]")
+    name = host if host.count(":") > 1 and "[" not in host else re.sub(r":[0-9]+$", "", host).strip("[]")
     if name == "localhost" or name.endswith(".localhost"):
         return True
     try:

@@ -245,9 +245,13 @@ class Document:
 class Index:
     """
     A list of manifests, one for each platform.
+
+    @ivar manifests: their descriptors, in the order of the document.
+    @ivar media_type: what the index itself is.
     """
 
     manifests: tuple[Descriptor, ...]
+    media_type: str = OCI_INDEX
 
 
 @frozen
@@ -257,10 +261,12 @@ class Manifest:
 
     @ivar config: the image's config.
     @ivar layers: its layers, the bottom one first.
+    @ivar media_type: what the manifest itself is.
     """
 
     config: Descriptor
     layers: tuple[Descriptor, ...]
+    media_type: str = OCI_MANIFEST
 
     def check_runnable(self) -> None:
         """
@@ -331,12 +337,14 @@ def parse_document(document: Document) -> Index | Manifest:
         raise BadDocument(f"manifest {document.digest} could be read as an image and as an index")
     if media_type in INDEXES:
         entries = _list(value, "manifests", MAX_INDEX_ENTRIES)
-        return Index(tuple(Descriptor.from_json(e, f"manifests[{i}]") for i, e in enumerate(entries)))
+        listed = tuple(Descriptor.from_json(e, f"manifests[{i}]") for i, e in enumerate(entries))
+        return Index(listed, media_type)
     if media_type in MANIFESTS:
         layers = _list(value, "layers", MAX_LAYERS)
         return Manifest(
             Descriptor.from_json(value.get("config"), "config"),
             tuple(Descriptor.from_json(e, f"layers[{i}]") for i, e in enumerate(layers)),
+            media_type,
         )
     raise UnsupportedImage(f"manifest {document.digest} is of type {media_type!r}, which xferd does not know")
 

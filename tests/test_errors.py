@@ -1,0 +1,98 @@
+"""
+Tests for L{xferd.errors}.
+"""
+
+import re
+from inspect import getmembers, isclass
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from xferd import errors
+from xferd.errors import (
+    BadLayer,
+    ConnectionFailed,
+    Denied,
+    StoreError,
+    TimedOut,
+    TooManyRequests,
+    WorkerLost,
+    XferdError,
+    causes,
+    is_retryable,
+)
+
+
+def ours() -> list[type[XferdError]]:
+    """
+    Every class of the tree.
+    """
+    return [c for _, c in getmembers(errors, isclass) if issubclass(c, XferdError)]
+
+
+class TreeTests(SynchronousTestCase):
+    """
+    The tree is what its drawing says.
+    """
+
+    def test_drawn(self) -> None:
+        """
+        Every class is in the drawing, one level below its parent.
+        """
+        drawn: dict[str, int] = {}
+        for line in (errors.__doc__ or "").splitlines():
+            match = re.match(r"    ([│ ]*(?:[├└]── )?)(\w+)", line)
+            if match is not None:
+                drawn[match[2]] = len(match[1]) // 4
+        for cls in ours():
+            self.assertIn(cls.__name__, drawn)
+            self.assertEqual(drawn[cls.__name__], len(cls.__mro__) - len(XferdError.__mro__), cls.__name__)
+
+    def test_codes(self) -> None:
+        """
+        Every class has a code of its own, a word for programs.
+        """
+        codes = [cls.code for cls in ours()]
+        self.assertEqual(len(set(codes)), len(codes))
+        for code in codes:
+            self.assertRegex(code, r"\A[A-Z_]+\Z")
+
+
+class RetryableTests(SynchronousTestCase):
+    """
+    Whether trying again can help.
+    """
+
+    def test_by_class(self) -> None:
+        """
+        What time may mend is retryable; what a person has to mend is not.
+        """
+        self.assertTrue(is_retryable(ConnectionFailed("no route", host="h")))
+        self.assertTrue(is_retryable(TooManyRequests("slow down", host="h", retry_after=3.0)))
+        self.assertTrue(is_retryable(TimedOut("silence", phase="silence")))
+        self.assertTrue(is_retryable(WorkerLost("gone")))
+        self.assertFalse(is_retryable(Denied("no", host="h")))
+        self.assertFalse(is_retryable(BadLayer("bad")))
+
+    def test_through_causes(self) -> None:
+        """
+        A wrapper does not make a final error retryable.
+        """
+        error = ConnectionFailed("broke", host="h")
+        error.__cause__ = StoreError("disk")
+        self.assertFalse(is_retryable(error))
+        error.__cause__ = OSError("reset")
+        self.assertTrue(is_retryable(error))
+
+    def test_foreign(self) -> None:
+        """
+        An error that is not ours is a bug, and is not tried again.
+        """
+        self.assertFalse(is_retryable(ValueError("bug")))
+
+    def test_circle(self) -> None:
+        """
+        Causes that go in a circle are seen once each.
+        """
+        one, two = ValueError(1), ValueError(2)
+        one.__cause__, two.__cause__ = two, one
+        self.assertEqual(list(causes(one)), [one, two])

@@ -1,0 +1,241 @@
+"""
+Tests for L{xferd.names}.
+"""
+
+from hypothesis import given
+from hypothesis.strategies import from_regex, integers, sampled_from, text
+from twisted.trial.unittest import SynchronousTestCase
+
+from xferd.errors import BadDigest, BadReference
+from xferd.names import Digest, Reference, Repository, chain_id, is_loopback
+
+EMPTY = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+
+
+class DigestTests(SynchronousTestCase):
+    """
+    Digests are read strictly, as they become paths and URLs.
+    """
+
+    def test_round_trip(self) -> None:
+        """
+        A digest that was parsed is written as it came.
+        """
+        self.assertEqual(str(Digest.parse(f"sha256:{EMPTY}")), f"sha256:{EMPTY}")
+
+    def test_of(self) -> None:
+        """
+        The digest of no bytes is the well-known one, and sha512 works too.
+        """
+        self.assertEqual(Digest.of(b"").hex, EMPTY)
+        self.assertEqual(len(Digest.of(b"", "sha512").hex), 128)
+
+    def test_hasher(self) -> None:
+        """
+        A running hash gives the same as hashing at once.
+        """
+        digest = Digest.of(b"some bytes", "sha512")
+        hasher = digest.hasher()
+        hasher.update(b"some ")
+        hasher.update(b"bytes")
+        self.assertEqual(hasher.hexdigest(), digest.hex)
+
+    def test_short(self) -> None:
+        """
+        People quote the first twelve digits.
+        """
+        self.assertEqual(Digest.of(b"").short, "e3b0c44298fc")
+
+    def test_refused(self) -> None:
+        """
+        What is not exactly a digest is refused, with its text in the message.
+        """
+        for wrong in (
+            "",
+            EMPTY,
+            "sha256:",
+            f"sha256:{EMPTY}0",
+            f"sha256:{EMPTY[:-1]}",
+            f"sha256:{EMPTY.upper()}",
+            f"sha256:{EMPTY}\n",
+            f"SHA256:{EMPTY}",
+            f"md5:{EMPTY}",
+            f"sha512:{EMPTY}",
+            f"sha256:../{EMPTY[3:]}",
+        ):
+            error = self.assertRaises(BadDigest, Digest.parse, wrong)
+            self.assertIn(repr(wrong), str(error))
+
+    @given(text(max_size=100))
+    def test_nothing_else_than_a_digest_passes(self, wrong: str) -> None:
+        """
+        No text gets through that is not what it says it is.
+        """
+        try:
+            digest = Digest.parse(wrong)
+        except BadDigest:
+            return
+        self.assertEqual(str(digest), wrong)
+
+
+class ChainIDTests(SynchronousTestCase):
+    """
+    Chain IDs (OCI image-spec, "Layer ChainID").
+    """
+
+    def test_empty(self) -> None:
+        """
+        A stack without layers has none.
+        """
+        self.assertIsNone(chain_id([]))
+
+    def test_bottom(self) -> None:
+        """
+        The bottom layer's chain ID is its diff ID.
+        """
+        self.assertEqual(chain_id([Digest.of(b"a")]), Digest.of(b"a"))
+
+    def test_stack(self) -> None:
+        """
+        Each further one hashes "chain diff", and can be put on top later.
+        """
+        a, b, c = (Digest.of(x) for x in (b"a", b"b", b"c"))
+        two = Digest.of(f"{a} {b}".encode())
+        three = Digest.of(f"{two} {c}".encode())
+        self.assertEqual(chain_id([a, b, c]), three)
+        self.assertEqual(chain_id([c], two), three)
+
+
+class ReferenceTests(SynchronousTestCase):
+    """
+    References normalise as docker's do.
+    """
+
+    def test_normal_form(self) -> None:
+        """
+        A person's short form stands for the full one, and back.
+        """
+        for short, full in {
+            "alpine": "docker.io/library/alpine:latest",
+            "alpine:3.20": "docker.io/library/alpine:3.20",
+            "docker.io/alpine": "docker.io/library/alpine:latest",
+            "index.docker.io/library/alpine": "docker.io/library/alpine:latest",
+            "me/app": "docker.io/me/app:latest",
+            "localhost/app": "localhost/app:latest",
+            "localhost:5000/app:1": "localhost:5000/app:1",
+            "Registry/app": "Registry/app:latest",
+            "[::1]:5000/a/b/c:x": "[::1]:5000/a/b/c:x",
+            "GCR.io/app": "gcr.io/app:latest",
+            "gcr.io/p/app:v1-RC_1.0": "gcr.io/p/app:v1-RC_1.0",
+            "host:5000/a__b/c-d--e.f": "host:5000/a__b/c-d--e.f:latest",
+        }.items():
+            reference = Reference.parse(short)
+            self.assertEqual(str(reference), full)
+            self.assertEqual(Reference.parse(full), reference)
+
+    def test_digest(self) -> None:
+        """
+        A digest makes the tag superfluous, and what is asked for is the digest.
+        """
+        only = Reference.parse(f"alpine@sha256:{EMPTY}")
+        self.assertIsNone(only.tag)
+        self.assertEqual(only.wanted, f"sha256:{EMPTY}")
+        both = Reference.parse(f"alpine:3@sha256:{EMPTY}")
+        self.assertEqual((both.tag, both.wanted), ("3", f"sha256:{EMPTY}"))
+        self.assertEqual(Reference.parse("alpine").wanted, "latest")
+
+    def test_familiar(self) -> None:
+        """
+        The familiar form leaves out Docker Hub, as docker prints it.
+        """
+        self.assertEqual(Reference.parse("alpine").familiar(), "alpine:latest")
+        self.assertEqual(Reference.parse("me/app:1").familiar(), "me/app:1")
+        self.assertEqual(Reference.parse("quay.io/me/app:1").familiar(), "quay.io/me/app:1")
+
+    def test_refused(self) -> None:
+        """
+        What is no reference is refused in a sentence that says why.
+        """
+        for wrong, why in {
+            "": "lower-case",
+            "Alpine": "lower-case",
+            "a//b": "lower-case",
+            "a/../b": "lower-case",
+            "-a": "lower-case",
+            "a:": "a tag is",
+            "a:.x": "a tag is",
+            f"a:{'x' * 129}": "a tag is",
+            "ho st.x/a": "host name",
+            "host.x:port/a": "host name",
+            "-host.x/a": "host name",
+            "https://host.x/a": "host name",
+            "a@sha256:12": "not a digest",
+            "a@": "not a digest",
+            "a/" + "b" * 260: "longer than 255",
+            "alpine\n": "lower-case",
+        }.items():
+            error = self.assertRaises(BadReference, Reference.parse, wrong)
+            self.assertIn(why, str(error), wrong)
+            self.assertEqual(error.text, wrong)
+
+    @given(text(max_size=60))
+    def test_whatever_passes_is_stable(self, written: str) -> None:
+        """
+        Any text is either refused, or its full form reads as itself.
+        """
+        try:
+            reference = Reference.parse(written)
+        except BadReference:
+            return
+        self.assertEqual(Reference.parse(str(reference)), reference)
+        self.assertNotIn("..", reference.repository.path)
+
+    @given(
+        from_regex(r"[a-z0-9]+(\.[a-z0-9]+)+", fullmatch=True),
+        integers(1, 65535),
+        from_regex(r"[a-z0-9]+([._-][a-z0-9]+){0,3}(/[a-z0-9]+){0,3}", fullmatch=True),
+        sampled_from(["latest", "1.0", "_x", "A-b.c"]),
+    )
+    def test_full_forms_pass(self, host: str, port: int, path: str, tag: str) -> None:
+        """
+        A full reference by the grammar is taken apart as it was put together.
+        """
+        if len(host) + len(path) > 200 or host.startswith("index.docker.io"):
+            return
+        reference = Reference.parse(f"{host}:{port}/{path}:{tag}")
+        self.assertEqual(reference, Reference(Repository(f"{host}:{port}", path), tag))
+
+
+class LoopbackTests(SynchronousTestCase):
+    """
+    Loopback hosts may be plain HTTP without asking.
+    """
+
+    def test_loopback(self) -> None:
+        """
+        This machine's own names and addresses, with and without a port.
+        """
+        for host in (
+            "localhost",
+            "localhost:5000",
+            "a.localhost",
+            "127.0.0.1:80",
+            "127.9.9.9",
+            "[::1]:5000",
+            "::1",
+        ):
+            self.assertTrue(is_loopback(host), host)
+
+    def test_others(self) -> None:
+        """
+        Everything else, though it may look alike.
+        """
+        for host in (
+            "docker.io",
+            "localhost.example",
+            "10.0.0.1:5000",
+            "127.0.0.1.example",
+            "[2001:db8::1]:80",
+            "",
+        ):
+            self.assertFalse(is_loopback(host), host)

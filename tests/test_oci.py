@@ -1,0 +1,435 @@
+"""
+Tests for L{xferd.oci}.
+"""
+
+import json
+from typing import Any
+
+from hypothesis import given
+from hypothesis.strategies import dictionaries, lists, none, one_of, recursive, sampled_from, text
+from hypothesis.strategies import integers as whole
+from twisted.trial.unittest import SynchronousTestCase
+
+from xferd.errors import (
+    BadDocument,
+    BadPlatform,
+    DigestMismatch,
+    NoSuchPlatform,
+    UnsupportedImage,
+    XferdError,
+)
+from xferd.names import Digest
+from xferd.oci import (
+    DOCKER_LIST,
+    DOCKER_MANIFEST,
+    MAX_DOCUMENT,
+    MAX_LAYERS,
+    OCI_CONFIG,
+    OCI_INDEX,
+    OCI_MANIFEST,
+    Descriptor,
+    Document,
+    Index,
+    Manifest,
+    Platform,
+    choose,
+    parse_config,
+    parse_document,
+)
+
+LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
+
+
+def descriptor(media_type: str = LAYER, data: bytes = b"x", **more: Any) -> dict[str, Any]:
+    """
+    A descriptor as JSON has it.
+    """
+    return {"mediaType": media_type, "digest": str(Digest.of(data)), "size": len(data), **more}
+
+
+def document(value: object, media_type: str = OCI_MANIFEST) -> Document:
+    """
+    A document of some JSON.
+    """
+    return Document.verified(media_type, json.dumps(value).encode())
+
+
+def image(**changes: Any) -> dict[str, Any]:
+    """
+    A manifest of one layer as JSON has it.
+    """
+    return {"schemaVersion": 2, "config": descriptor(OCI_CONFIG), "layers": [descriptor()], **changes}
+
+
+def index(*platforms: str | None, nested: bool = False) -> Index:
+    """
+    An index with one manifest for each platform.
+    """
+    entries = []
+    for position, platform in enumerate(platforms):
+        entry = descriptor(OCI_INDEX if nested else OCI_MANIFEST, str(position).encode())
+        if platform is not None:
+            entry["platform"] = dict(
+                zip(("os", "architecture", "variant"), platform.split("/"), strict=False)
+            )
+        entries.append(entry)
+    parsed = parse_document(document({"schemaVersion": 2, "manifests": entries}, OCI_INDEX))
+    assert isinstance(parsed, Index)
+    return parsed
+
+
+class PlatformTests(SynchronousTestCase):
+    """
+    Platforms, as containerd spells and matches them.
+    """
+
+    def test_spellings(self) -> None:
+        """
+        Other spellings of one platform are one platform.
+        """
+        for written, normal in {
+            "linux/aarch64": "linux/arm64",
+            "linux/arm64/v8": "linux/arm64",
+            "linux/x86_64": "linux/amd64",
+            "LINUX/AMD64": "linux/amd64",
+            "linux/amd64/v1": "linux/amd64",
+            "linux/arm": "linux/arm/v7",
+            "linux/arm/6": "linux/arm/v6",
+            "linux/armhf": "linux/arm/v7",
+            "linux/amd64/v3": "linux/amd64/v3",
+            "linux/s390x": "linux/s390x",
+        }.items():
+            self.assertEqual(str(Platform.parse(written)), normal)
+
+    def test_refused(self) -> None:
+        """
+        What is no platform is refused.
+        """
+        for wrong in ("", "linux", "linux/", "/amd64", "a/b/c/d", "linux/am d64", "linux/../x"):
+            self.assertRaises(BadPlatform, Platform.parse, wrong)
+
+    def test_local(self) -> None:
+        """
+        This machine's platform is one of Linux.
+        """
+        self.assertEqual(Platform.local().os, "linux")
+
+    def test_accepts(self) -> None:
+        """
+        A newer variant runs what was made for older ones, the best first.
+        """
+        accepted = [str(p) for p in Platform.parse("linux/arm/v7").accepts()]
+        self.assertEqual(accepted, ["linux/arm/v7", "linux/arm/v6", "linux/arm/v5"])
+        accepted = [str(p) for p in Platform.parse("linux/amd64/v3").accepts()]
+        self.assertEqual(accepted, ["linux/amd64/v3", "linux/amd64/v2", "linux/amd64"])
+        self.assertEqual(Platform.parse("linux/arm64").accepts(), (Platform("linux", "arm64"),))
+
+
+class DescriptorTests(SynchronousTestCase):
+    """
+    Descriptors.
+    """
+
+    def test_round_trip(self) -> None:
+        """
+        A descriptor is written as it was read.
+        """
+        value = descriptor(
+            platform={"os": "linux", "architecture": "arm", "variant": "v7"}, annotations={"a": "b"}
+        )
+        self.assertEqual(Descriptor.from_json(value, "it").to_json(), value)
+        self.assertEqual(Descriptor.from_json(descriptor(), "it").to_json(), descriptor())
+
+    def test_refused(self) -> None:
+        """
+        What breaks the specification is refused by the name of its place.
+        """
+        for wrong in (
+            None,
+            [],
+            {},
+            descriptor(mediaType=""),
+            {**descriptor(), "size": -1},
+            {**descriptor(), "size": True},
+            {**descriptor(), "size": "1"},
+            {**descriptor(), "size": 1 << 63},
+            {**descriptor(), "digest": "sha256:../x"},
+            {**descriptor(), "digest": None},
+            {**descriptor(), "mediaType": ""},
+        ):
+            error = self.assertRaises(BadDocument, Descriptor.from_json, wrong, "layers[3]")
+            self.assertIn("layers[3]", str(error))
+
+    def test_odd_annotations(self) -> None:
+        """
+        Annotations that are no strings are dropped, odd platforms too.
+        """
+        value = descriptor(annotations={"a": 1, "b": "c"}, platform={"os": 1})
+        read = Descriptor.from_json(value, "it")
+        self.assertEqual(read.annotations, {"b": "c"})
+        self.assertIsNone(read.platform)
+
+
+class DocumentTests(SynchronousTestCase):
+    """
+    Manifests and indexes, as registries send them.
+    """
+
+    def test_verified(self) -> None:
+        """
+        Bytes that are not what was asked for are refused.
+        """
+        self.assertRaises(DigestMismatch, Document.verified, OCI_MANIFEST, b"{}", Digest.of(b"x"))
+        made = Document.verified("Application/Vnd.OCI.image.manifest.v1+json; charset=utf-8", b"{}")
+        self.assertEqual(made.media_type, OCI_MANIFEST)
+        self.assertEqual(made.descriptor, Descriptor(OCI_MANIFEST, Digest.of(b"{}"), 2))
+
+    def test_manifest(self) -> None:
+        """
+        OCI 1.0 without a mediaType, OCI 1.1 and Docker schema 2 are read alike.
+        """
+        for value, media_type in (
+            (image(), OCI_MANIFEST),
+            (image(mediaType=OCI_MANIFEST, artifactType="x/y"), OCI_MANIFEST),
+            (image(mediaType=DOCKER_MANIFEST), DOCKER_MANIFEST),
+        ):
+            manifest = parse_document(document(value, media_type))
+            assert isinstance(manifest, Manifest)
+            self.assertEqual(manifest.layers[0].digest, Digest.of(b"x"))
+            self.assertEqual(manifest.media_type, media_type)
+
+    def test_plain_content_type(self) -> None:
+        """
+        Where a file server says text/plain, the document's own word counts.
+        """
+        manifest = parse_document(document(image(mediaType=OCI_MANIFEST), "text/plain"))
+        assert isinstance(manifest, Manifest)
+        self.assertEqual(manifest.media_type, OCI_MANIFEST)
+
+    def test_index(self) -> None:
+        """
+        OCI's index and Docker's list are read alike.
+        """
+        for media_type in (OCI_INDEX, DOCKER_LIST):
+            value = {"schemaVersion": 2, "mediaType": media_type, "manifests": [descriptor(OCI_MANIFEST)]}
+            parsed = parse_document(document(value, media_type))
+            assert isinstance(parsed, Index)
+            self.assertEqual((len(parsed.manifests), parsed.media_type), (1, media_type))
+
+    def test_no_layers(self) -> None:
+        """
+        An image without layers is one, whether they are empty or null.
+        """
+        for layers in ([], None):
+            manifest = parse_document(document(image(layers=layers)))
+            assert isinstance(manifest, Manifest)
+            self.assertEqual(manifest.layers, ())
+
+    def test_schema_1(self) -> None:
+        """
+        Docker schema 1 is refused in a sentence that says what to do.
+        """
+        for value, media_type in (
+            ({"schemaVersion": 1, "fsLayers": []}, "application/json"),
+            ({"schemaVersion": 1}, "application/vnd.docker.distribution.manifest.v1+prettyjws"),
+        ):
+            error = self.assertRaises(UnsupportedImage, parse_document, document(value, media_type))
+            self.assertIn("push it again", str(error))
+
+    def test_refused(self) -> None:
+        """
+        What breaks the specification, or could be read in two ways, is refused.
+        """
+        for value, media_type, why in (
+            ([], OCI_MANIFEST, "not a JSON object"),
+            ({}, OCI_MANIFEST, "schemaVersion"),
+            (image(schemaVersion="2"), OCI_MANIFEST, "schemaVersion"),
+            (image(mediaType=DOCKER_MANIFEST), OCI_MANIFEST, "calls itself"),
+            (image(mediaType=OCI_INDEX), OCI_INDEX, "manifests is not a list"),
+            (image(manifests=[]), OCI_MANIFEST, "as an image and as an index"),
+            (image(layers={}), OCI_MANIFEST, "layers is not a list"),
+            (image(layers=[descriptor()] * (MAX_LAYERS + 1)), OCI_MANIFEST, "at most"),
+            (image(config=None), OCI_MANIFEST, "config is not a descriptor"),
+        ):
+            error = self.assertRaises(BadDocument, parse_document, document(value, media_type))
+            self.assertIn(why, str(error))
+
+    def test_unknown_type(self) -> None:
+        """
+        A type that nobody knows is refused by its name.
+        """
+        error = self.assertRaises(UnsupportedImage, parse_document, document(image(), "text/html"))
+        self.assertIn("text/html", str(error))
+
+    def test_not_json(self) -> None:
+        """
+        What is no I-JSON is refused: bad UTF-8, a name twice, too deep, too large.
+        """
+        for data in (
+            b"",
+            b"{",
+            b"\xff{}",
+            b'{"a": 1, "a": 2}',
+            b"[" * 100_000,
+            b" " * (MAX_DOCUMENT + 1),
+        ):
+            made = Document(OCI_MANIFEST, data, Digest.of(data))
+            self.assertRaises(BadDocument, parse_document, made)
+
+    @given(
+        recursive(
+            one_of(none(), whole(), text(max_size=5), sampled_from([OCI_MANIFEST, OCI_INDEX, 2])),
+            lambda inner: one_of(
+                lists(inner, max_size=3),
+                dictionaries(
+                    sampled_from(
+                        ["schemaVersion", "mediaType", "config", "layers", "manifests", "digest", "size"]
+                    ),
+                    inner,
+                    max_size=5,
+                ),
+            ),
+            max_leaves=12,
+        ),
+        sampled_from([OCI_MANIFEST, OCI_INDEX, DOCKER_LIST, "text/plain"]),
+    )
+    def test_anything(self, value: object, media_type: str) -> None:
+        """
+        Whatever JSON comes, it is read or refused, and nothing else happens.
+        """
+        try:
+            parsed = parse_document(document(value, media_type))
+        except XferdError:
+            return
+        self.assertIsInstance(parsed, Index | Manifest)
+
+
+class RunnableTests(SynchronousTestCase):
+    """
+    Which images can be unpacked.
+    """
+
+    def check(self, **changes: Any) -> None:
+        """
+        Read a manifest and ask whether it can be unpacked.
+        """
+        manifest = parse_document(document(image(**changes)))
+        assert isinstance(manifest, Manifest)
+        manifest.check_runnable()
+
+    def test_image(self) -> None:
+        """
+        A usual image can.
+        """
+        self.assertIsNone(self.check())
+
+    def test_artifact(self) -> None:
+        """
+        An artifact cannot, and the message says what it is.
+        """
+        error = self.assertRaises(UnsupportedImage, self.check, config=descriptor("application/x.helm"))
+        self.assertIn("application/x.helm", str(error))
+
+    def test_layer_type(self) -> None:
+        """
+        A layer of an unknown type cannot, and the message says which.
+        """
+        error = self.assertRaises(
+            UnsupportedImage, self.check, layers=[descriptor(), descriptor("application/x.squashfs")]
+        )
+        self.assertIn("layer 1 is of type application/x.squashfs", str(error))
+
+
+class ConfigTests(SynchronousTestCase):
+    """
+    Image configs.
+    """
+
+    def read(self, value: object) -> Any:
+        """
+        Read a config against a manifest of one layer.
+        """
+        manifest = parse_document(document(image()))
+        assert isinstance(manifest, Manifest)
+        return parse_config(json.dumps(value).encode(), manifest)
+
+    def test_config(self) -> None:
+        """
+        It names the diff IDs and the platform.
+        """
+        diff_id = Digest.of(b"tar")
+        config = self.read(
+            {"os": "linux", "architecture": "arm64", "rootfs": {"type": "layers", "diff_ids": [str(diff_id)]}}
+        )
+        self.assertEqual(config.diff_ids, (diff_id,))
+        self.assertEqual(config.platform, Platform("linux", "arm64"))
+
+    def test_refused(self) -> None:
+        """
+        What breaks the specification, or its manifest's word, is refused.
+        """
+        good = str(Digest.of(b"tar"))
+        for rootfs, why in (
+            (None, "no rootfs"),
+            ({"type": "other", "diff_ids": [good]}, "no rootfs"),
+            ({"type": "layers", "diff_ids": good}, "not a list"),
+            ({"type": "layers", "diff_ids": ["x"]}, "not a digest"),
+            ({"type": "layers", "diff_ids": [good, good]}, "names 2 layers, its manifest 1"),
+            ({"type": "layers", "diff_ids": None}, "names 0 layers, its manifest 1"),
+        ):
+            error = self.assertRaises(BadDocument, self.read, {"rootfs": rootfs})
+            self.assertIn(why, str(error))
+
+
+class ChooseTests(SynchronousTestCase):
+    """
+    Which manifest of an index is taken.
+    """
+
+    def taken(self, found: Index, wanted: str) -> int:
+        """
+        The position of the entry that is taken.
+        """
+        return found.manifests.index(choose(found, Platform.parse(wanted)))
+
+    def test_exact(self) -> None:
+        """
+        The entry for the platform, and of equal ones the first.
+        """
+        found = index("linux/arm64", "linux/amd64", "linux/amd64")
+        self.assertEqual(self.taken(found, "linux/amd64"), 1)
+
+    def test_variants(self) -> None:
+        """
+        The best variant that the platform runs, wherever it stands.
+        """
+        found = index("linux/arm/v5", "linux/arm/v6", "linux/arm64/v8")
+        self.assertEqual(self.taken(found, "linux/arm/v7"), 1)
+        self.assertEqual(self.taken(found, "linux/arm/v5"), 0)
+        self.assertEqual(self.taken(found, "linux/arm64"), 2)
+
+    def test_newer_variant(self) -> None:
+        """
+        A variant that is newer than the platform is not taken.
+        """
+        self.assertRaises(NoSuchPlatform, choose, index("linux/arm/v7"), Platform.parse("linux/arm/v6"))
+
+    def test_offered(self) -> None:
+        """
+        Where nothing fits, the message lists what there is, attestations left out.
+        """
+        error = self.assertRaises(
+            NoSuchPlatform,
+            choose,
+            index("linux/arm64", "linux/s390x", "unknown/unknown"),
+            Platform.parse("linux/amd64"),
+        )
+        self.assertIn("it is offered for: linux/arm64, linux/s390x", str(error))
+
+    def test_nameless(self) -> None:
+        """
+        A nested index is looked into; a single entry without a platform is it.
+        """
+        self.assertEqual(self.taken(index(None, nested=True), "linux/amd64"), 0)
+        self.assertEqual(self.taken(index(None), "linux/amd64"), 0)
+        self.assertRaises(NoSuchPlatform, choose, index(), Platform.parse("linux/amd64"))
