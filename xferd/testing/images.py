@@ -287,6 +287,8 @@ def from_directories(
     for number, path in enumerate(paths):
         builder = LayerBuilder(into=Path(into) / f"layer-{number}", level=1)
         left = limit // len(paths)
+        for parent in reversed(Path(path).parents[:-1]):
+            builder.directory(str(parent).lstrip("/"))
         for found, status in _walk(Path(path)):
             name = str(found).lstrip("/")
             if stat.S_ISDIR(status.st_mode):
@@ -325,9 +327,10 @@ def own_directories() -> list[str]:
 
 def _walk(directory: Path) -> Iterator[tuple[Path, os.stat_result]]:
     """
-    Everything below a directory that can be looked at, in a stable order,
-    parents first.  Links are not followed.
+    A directory and everything below it that can be looked at, in a stable
+    order, parents first.  Links are not followed.
     """
+    yield directory, directory.stat()
     try:
         found = sorted(directory.iterdir())
     except OSError:
@@ -338,7 +341,6 @@ def _walk(directory: Path) -> Iterator[tuple[Path, os.stat_result]]:
         except OSError:
             continue
         if stat.S_ISDIR(status.st_mode):
-            yield path, status
             yield from _walk(path)
         elif stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode):
             yield path, status

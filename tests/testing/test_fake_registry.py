@@ -1,0 +1,329 @@
+"""
+Tests for L{xferd.testing.fake_registry}.
+"""
+
+from __future__ import annotations
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+from xferd.errors import BlobUnknown, ConnectionFailed, Denied, DigestMismatch, ManifestUnknown, SizeMismatch
+from xferd.interfaces import IBlobBody, IBlobSource, IRegistries, IRegistry
+from xferd.names import Repository
+from xferd.oci import OCI_MANIFEST, Document
+from xferd.testing.fake_registry import PIECE, FakeBody, FakeRegistries, Request
+from xferd.testing.images import sample_image
+
+REPOSITORY = Repository("registry.test", "library/sample")
+
+
+class FakeRegistryTests(SynchronousTestCase):
+    """
+    A fake registry answers as a real one does, and errs as it is told.
+    """
+
+    def setUp(self) -> None:
+        """
+        Put an image into a fake registry.
+        """
+        self.clock = Clock()
+        self.registries = FakeRegistries(self.clock)
+        self.registry = self.registries.registry("registry.test")
+        self.image = sample_image(2, size=100_000)
+        self.registry.add(self.image, "library/sample", "1.0")
+        self.blob = self.image.layers[0].blob
+        self.source = self.registry.blobs(REPOSITORY)
+
+    def open(self, offset: int = 0) -> FakeBody:
+        """
+        Open the bottom layer's blob.
+        """
+        opened = self.source.open(self.blob.digest, offset)
+        self.clock.advance(0)
+        body = self.successResultOf(opened)
+        assert isinstance(body, FakeBody)
+        return body
+
+    def deliver(self, body: FakeBody) -> tuple[list[bytes], Deferred[None]]:
+        """
+        Begin to read a body.
+        """
+        pieces: list[bytes] = []
+        delivered = body.deliver(pieces.append)
+        self.clock.advance(0)
+        return pieces, delivered
+
+    def test_interfaces(self) -> None:
+        """
+        Each fake provides its Interface.
+        """
+        verifyObject(IRegistries, self.registries)
+        verifyObject(IRegistry, self.registry)
+        verifyObject(IBlobSource, self.source)
+        verifyObject(IBlobBody, self.open())
+
+    def test_one_registry_per_host(self) -> None:
+        """
+        A host's registry is the same each time; sources that would behave
+        alike are equal.
+        """
+        self.assertIs(self.registry, self.registries.registry("registry.test"))
+        self.assertEqual(self.source.identity, self.registry.blobs(REPOSITORY).identity)
+        other = self.registries.registry("other.test").blobs(REPOSITORY)
+        self.assertNotEqual(self.source.identity, other.identity)
+        self.assertEqual("registry.test/library/sample", self.source.label)
+
+    def test_manifest_by_tag_and_digest(self) -> None:
+        """
+        The manifest is found by its tag and by its digest, in the next turn.
+        """
+        for wanted in ("1.0", str(self.image.digest)):
+            answer = self.registry.manifest(REPOSITORY, wanted)
+            self.assertNoResult(answer)
+            self.clock.advance(0)
+            self.assertEqual(self.image.manifest, self.successResultOf(answer))
+        self.assertEqual(1, self.registry.count("manifest", "1.0"))
+
+    def test_unknown_manifest(self) -> None:
+        """
+        What was not added is not known.
+        """
+        answer = self.registry.manifest(REPOSITORY, "2.0")
+        self.clock.advance(0)
+        self.failureResultOf(answer, ManifestUnknown)
+
+    def test_added_document(self) -> None:
+        """
+        Any document can be put under a tag.
+        """
+        document = Document.verified(OCI_MANIFEST, b"{}")
+        self.registry.add_document(document, "library/sample", "odd")
+        answer = self.registry.manifest(REPOSITORY, "odd")
+        self.clock.advance(0)
+        self.assertEqual(document, self.successResultOf(answer))
+
+    def test_untagged(self) -> None:
+        """
+        An image without a tag is found by its digest only.
+        """
+        self.registry.add(self.image, "library/other", None)
+        answer = self.registry.manifest(Repository("registry.test", "library/other"), str(self.image.digest))
+        missing = self.registry.manifest(Repository("registry.test", "library/other"), "latest")
+        self.clock.advance(0)
+        self.successResultOf(answer)
+        self.failureResultOf(missing, ManifestUnknown)
+
+    def test_config(self) -> None:
+        """
+        A config comes whole.
+        """
+        answer = self.registry.document(REPOSITORY, self.image.config.descriptor)
+        self.clock.advance(0)
+        self.assertEqual(self.image.config.content, self.successResultOf(answer))
+
+    def test_config_of_other_size(self) -> None:
+        """
+        A config that is not what its descriptor says is refused.
+        """
+        lying = self.image.config.descriptor.__class__("x/y", self.image.config.digest, 1)
+        answer = self.registry.document(REPOSITORY, lying)
+        self.clock.advance(0)
+        self.failureResultOf(answer, DigestMismatch)
+
+    def test_whole_body(self) -> None:
+        """
+        By default a body comes at once, in the turn after it was asked for,
+        in pieces that are not too large.
+        """
+        body = self.open()
+        self.assertEqual((0, self.blob.descriptor.size), (body.start, body.total))
+        pieces, delivered = self.deliver(body)
+        self.successResultOf(delivered)
+        self.assertEqual(self.blob.content, b"".join(pieces))
+        self.assertLessEqual(max(map(len, pieces)), PIECE)
+        self.assertEqual([], self.registry.open_bodies())
+
+    def test_offset(self) -> None:
+        """
+        A body begins where it was asked to, and the request says so.
+        """
+        body = self.open(1000)
+        pieces, _ = self.deliver(body)
+        self.assertEqual(1000, body.start)
+        self.assertEqual(self.blob.read()[1000:], b"".join(pieces))
+        self.assertEqual(
+            [Request("blob", "library/sample", str(self.blob.digest), 1000)], self.registry.requests
+        )
+
+    def test_offset_behind_end(self) -> None:
+        """
+        There is nothing behind the end.
+        """
+        opened = self.source.open(self.blob.digest, self.blob.descriptor.size)
+        self.clock.advance(0)
+        self.assertEqual(416, self.failureResultOf(opened, SizeMismatch).value.status)
+
+    def test_range_ignored(self) -> None:
+        """
+        A registry may begin at 0 all the same, as often as it is told to.
+        """
+        self.registry.ignore_range(self.blob.digest)
+        self.assertEqual(0, self.open(1000).start)
+        self.assertEqual(1000, self.open(1000).start)
+
+    def test_corrupt(self) -> None:
+        """
+        Other bytes come as often as they are planted.
+        """
+        self.registry.corrupt(self.blob.digest, b"other")
+        self.assertEqual([b"other"], self.deliver(self.open())[0])
+        self.assertEqual(self.blob.content, b"".join(self.deliver(self.open())[0]))
+
+    def test_removed_blob(self) -> None:
+        """
+        A blob that was lost is unknown.
+        """
+        self.registry.remove_blob("library/sample", self.blob.digest)
+        opened = self.source.open(self.blob.digest, 0)
+        self.clock.advance(0)
+        self.failureResultOf(opened, BlobUnknown)
+
+    def test_planted_refusal(self) -> None:
+        """
+        Opening fails as planted; the request was made all the same.
+        """
+        self.registry.gate.fail("open", Denied("no"), key=self.blob.digest)
+        opened = self.source.open(self.blob.digest, 0)
+        self.clock.advance(0)
+        self.failureResultOf(opened, Denied)
+        self.assertEqual(1, self.registry.count("blob", self.blob.digest))
+
+    def test_open_cancelled(self) -> None:
+        """
+        Opening that is cancelled opens nothing.
+        """
+        opened = self.source.open(self.blob.digest, 0)
+        opened.cancel()
+        self.failureResultOf(opened, CancelledError)
+        self.clock.advance(0)
+        self.assertEqual([], self.registry.bodies)
+
+    def test_fed(self) -> None:
+        """
+        A stalled blob comes as it is fed, until it is finished.
+        """
+        self.registry.stall(self.blob.digest)
+        pieces, delivered = self.deliver(self.open())
+        self.assertEqual([], pieces)
+        self.registry.feed(self.blob.digest, 10)
+        self.registry.feed(self.blob.digest, 20)
+        self.assertEqual([10, 20], list(map(len, pieces)))
+        self.assertNoResult(delivered)
+        self.registry.finish(self.blob.digest)
+        self.successResultOf(delivered)
+        self.assertEqual(self.blob.content, b"".join(pieces))
+
+    def test_stalled_on_its_way(self) -> None:
+        """
+        A body that is open already stalls too, and what is fed before
+        anybody listens is kept.
+        """
+        body = self.open()
+        self.registry.stall(self.blob.digest)
+        self.registry.feed(self.blob.digest, 7)
+        self.assertEqual([7], list(map(len, self.deliver(body)[0])))
+
+    def test_fed_without_reader(self) -> None:
+        """
+        Feeding what nobody reads is a mistake in the test.
+        """
+        self.assertRaises(AssertionError, self.registry.feed, self.blob.digest, 1)
+
+    def test_broken(self) -> None:
+        """
+        A connection that breaks fails the body, after what came before.
+        """
+        self.registry.stall(self.blob.digest)
+        pieces, delivered = self.deliver(self.open())
+        self.registry.feed(self.blob.digest, 5)
+        self.registry.fail(self.blob.digest)
+        self.failureResultOf(delivered, ConnectionFailed)
+        self.assertEqual(5, len(b"".join(pieces)))
+        self.assertEqual([], self.registry.open_bodies())
+
+    def test_body_cancelled(self) -> None:
+        """
+        A cancelled body gives its connection back at once and delivers no
+        more.
+        """
+        self.registry.stall(self.blob.digest)
+        body = self.open()
+        pieces, delivered = self.deliver(body)
+        self.assertEqual([body], self.registry.open_bodies(self.blob.digest))
+        delivered.cancel()
+        self.failureResultOf(delivered, CancelledError)
+        self.assertTrue(body.ended)
+        body.finish()
+        self.assertEqual([], pieces)
+
+    def test_cancelled_by_sink(self) -> None:
+        """
+        A sink may cancel from within.
+        """
+        body = self.open()
+        pieces: list[bytes] = []
+
+        def sink(piece: bytes) -> None:
+            pieces.append(piece)
+            delivered.cancel()
+
+        delivered = body.deliver(sink)
+        self.clock.advance(0)
+        self.failureResultOf(delivered, CancelledError)
+        self.assertEqual(1, len(pieces))
+
+    def test_sink_fails(self) -> None:
+        """
+        An exception from the sink ends the body with it.
+        """
+        body = self.open()
+
+        def sink(piece: bytes) -> None:
+            raise ZeroDivisionError
+
+        delivered = body.deliver(sink)
+        self.clock.advance(0)
+        self.failureResultOf(delivered, ZeroDivisionError)
+        self.assertTrue(body.ended)
+
+    def test_abandoned(self) -> None:
+        """
+        An abandoned body is over, also the second time, and is delivered to
+        nobody.
+        """
+        body = self.open()
+        body.abandon()
+        body.abandon()
+        self.assertTrue(body.ended)
+        self.failureResultOf(body.deliver(lambda _: None), AssertionError)
+
+    def test_abandoned_on_its_way(self) -> None:
+        """
+        Abandoning a body on its way cancels its delivery.
+        """
+        self.registry.stall(self.blob.digest)
+        body = self.open()
+        _, delivered = self.deliver(body)
+        body.abandon()
+        self.failureResultOf(delivered, CancelledError)
+
+    def test_close(self) -> None:
+        """
+        Closing is remembered.
+        """
+        closed = self.registries.close()
+        self.clock.advance(0)
+        self.successResultOf(closed)
+        self.assertTrue(self.registries.closed)

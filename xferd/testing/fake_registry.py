@@ -1,0 +1,389 @@
+# -*- test-case-name: tests.testing.test_fake_registry -*-
+"""
+Registries in memory, behind the Interfaces, for tests of what stands on them.
+
+Answers come in the next turn of the clock.  What a test wants to go otherwise
+it tells the registry's L{Gate} (C{manifest}, C{document} and C{open} can be
+held and made to fail) or, for bytes on their way, the registry itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+
+from attrs import define, frozen
+from twisted.internet.defer import CancelledError, Deferred, fail
+from twisted.internet.interfaces import IReactorTime
+from zope.interface import implementer
+
+from xferd.errors import BlobUnknown, ConnectionFailed, DigestMismatch, ManifestUnknown, SizeMismatch
+from xferd.interfaces import IBlobBody, IBlobSource, IRegistries, IRegistry
+from xferd.names import Digest, Repository
+from xferd.oci import Descriptor, Document
+from xferd.testing.gate import Gate
+from xferd.testing.images import SampleImage, SampleIndex
+
+PIECE = 16 * 1024
+"""The most bytes that one call of a sink gets."""
+
+
+@frozen
+class Request:
+    """
+    One request that reached a fake registry.
+
+    @ivar kind: C{manifest}, C{document} or C{blob}.
+    @ivar repository: the repository's path.
+    @ivar wanted: a tag or a digest.
+    @ivar offset: the first byte asked for, of a blob.
+    """
+
+    kind: str
+    repository: str
+    wanted: str
+    offset: int = 0
+
+
+@define(eq=False)
+class _Fault:
+    """
+    What is wrong with the next bodies of a blob.
+    """
+
+    data: bytes | None
+    ignore_range: bool
+    times: int
+
+
+@implementer(IBlobBody)
+class FakeBody:
+    """
+    The body of one answer.
+
+    Life cycle: opened, delivering, then ended: delivered, failed, cancelled or
+    abandoned.
+
+    @ivar digest: the blob that was asked for.
+    @ivar sent: how many bytes were handed over.
+    @ivar ended: whether its connection is free again.
+    """
+
+    def __init__(self, digest: Digest, data: bytes, start: int, clock: IReactorTime) -> None:
+        self.digest = digest
+        self.start = start
+        self.total: int | None = len(data)
+        self.sent = 0
+        self.ended = False
+        self._rest = memoryview(data)[start:]
+        self._clock = clock
+        self._sink: Callable[[bytes], None] | None = None
+        self._delivered: Deferred[None] = Deferred(self._cancelled)
+        self._allowed: int | None = None
+        self._failure: Exception | None = None
+
+    def deliver(self, sink: Callable[[bytes], None]) -> Deferred[None]:
+        """
+        Hand over what the test lets through, from the next turn on.
+        """
+        if self._sink is not None or self.ended:
+            return fail(AssertionError("a body is delivered once, and not after it was abandoned"))
+        self._sink = sink
+        self._clock.callLater(0, self._flow)
+        return self._delivered
+
+    def abandon(self) -> None:
+        """
+        Drop the body.
+        """
+        self.ended = True
+        if self._sink is not None and not self._delivered.called:
+            self._delivered.errback(CancelledError())
+
+    def stall(self) -> None:
+        """
+        Hand over nothing until C{feed} or C{finish}.
+        """
+        self._allowed = 0
+
+    def feed(self, size: int) -> None:
+        """
+        Hand over so many bytes more, and wait again.
+        """
+        self._allowed = (self._allowed or 0) + size
+        self._flow()
+
+    def finish(self) -> None:
+        """
+        Hand over all the rest.
+        """
+        self._allowed = None
+        self._flow()
+
+    def fail(self, error: Exception) -> None:
+        """
+        Break the connection.
+        """
+        self._failure = error
+        self._flow()
+
+    def _cancelled(self, _: Deferred[None]) -> None:
+        self.ended = True
+
+    def _flow(self) -> None:
+        """
+        Hand over what may go; a sink may end the body at any piece.
+        """
+        if self._sink is None:
+            return  # What was said is kept until somebody listens.
+        while not self.ended and self._rest and self._failure is None and self._allowed != 0:
+            size = min(PIECE, len(self._rest), self._allowed or PIECE)
+            piece, self._rest = bytes(self._rest[:size]), self._rest[size:]
+            if self._allowed is not None:
+                self._allowed -= size
+            self.sent += size
+            try:
+                self._sink(piece)
+            except Exception as e:
+                self._failure = e
+        if self.ended:
+            return
+        if self._failure is not None:
+            self.ended = True
+            self._delivered.errback(self._failure)
+        elif not self._rest:
+            self.ended = True
+            self._delivered.callback(None)
+
+
+@implementer(IBlobSource)
+class FakeSource:
+    """
+    One repository of a fake registry.
+    """
+
+    def __init__(self, registry: FakeRegistry, repository: Repository) -> None:
+        self._registry = registry
+        self._repository = repository
+        self.host = registry.host
+        self.label = str(repository)
+        self.identity: Hashable = (registry.host, repository.path, registry.user)
+
+    def open(self, digest: Digest, offset: int) -> Deferred[IBlobBody]:
+        """
+        Ask for a blob.
+        """
+        return Deferred.fromCoroutine(self._registry.open(self._repository, digest, offset))
+
+
+@implementer(IRegistry)
+class FakeRegistry:
+    """
+    A registry that holds what was added to it.
+
+    @ivar requests: every request, in the order of asking.
+    @ivar gate: where C{manifest}, C{document} and C{open} pass; the keys are
+        the tag or digest as text, and the L{Digest}.
+    @ivar bodies: every body that was opened, the oldest first.
+    @ivar user: whose credentials these are, a part of a source's identity.
+    """
+
+    def __init__(self, host: str, clock: IReactorTime, user: str = "") -> None:
+        self.host = host
+        self.user = user
+        self.gate = Gate(clock)
+        self.requests: list[Request] = []
+        self.bodies: list[FakeBody] = []
+        self._clock = clock
+        self._documents: dict[tuple[str, str], Document] = {}
+        self._blobs: dict[tuple[str, Digest], bytes] = {}
+        self._stalled: set[Digest] = set()
+        self._faults: dict[Digest, list[_Fault]] = {}
+
+    # ------------------------------------------------------------- the content
+
+    def add(self, image: SampleImage | SampleIndex, repository: str, tag: str | None = "latest") -> None:
+        """
+        Put an image into a repository.
+
+        @param repository: the path, C{library/alpine}.
+        @param tag: None to make it known by its digest only.
+        """
+        for document in image.documents:
+            self._documents[repository, str(document.digest)] = document
+        for blob in image.blobs:
+            self._blobs[repository, blob.digest] = blob.read()
+        if tag is not None:
+            self._documents[repository, tag] = image.document
+
+    def add_document(self, document: Document, repository: str, tag: str) -> None:
+        """
+        Put a manifest into a repository, whatever it says.
+        """
+        self._documents[repository, tag] = self._documents[repository, str(document.digest)] = document
+
+    def remove_blob(self, repository: str, digest: Digest) -> None:
+        """
+        Lose a blob.
+        """
+        del self._blobs[repository, digest]
+
+    # ------------------------------------------------------ what a test decides
+
+    def count(self, kind: str, wanted: object) -> int:
+        """
+        How many requests of a kind there were for a tag or digest.
+        """
+        return sum(1 for r in self.requests if r.kind == kind and r.wanted == str(wanted))
+
+    def open_bodies(self, digest: Digest | None = None) -> list[FakeBody]:
+        """
+        The bodies whose connections are in use; of one blob, or all.
+        """
+        return [b for b in self.bodies if not b.ended and digest in (None, b.digest)]
+
+    def stall(self, digest: Digest) -> None:
+        """
+        Hand over nothing of a blob from now on but what the test feeds.
+        """
+        self._stalled.add(digest)
+        for body in self.open_bodies(digest):
+            body.stall()
+
+    def feed(self, digest: Digest, size: int) -> None:
+        """
+        Hand over so many bytes of a stalled blob, to each who reads it.
+        """
+        for body in self._reading(digest):
+            body.feed(size)
+
+    def finish(self, digest: Digest) -> None:
+        """
+        Hand over the rest of a stalled blob, and what is asked for later.
+        """
+        self._stalled.discard(digest)
+        for body in self.open_bodies(digest):
+            body.finish()
+
+    def fail(self, digest: Digest, error: Exception | None = None) -> None:
+        """
+        Break the connections on which a blob comes.
+
+        @param error: L{ConnectionFailed} by default.
+        """
+        for body in self._reading(digest):
+            body.fail(error or ConnectionFailed(f"the connection to {self.host} broke", host=self.host))
+
+    def corrupt(self, digest: Digest, data: bytes, times: int = 1) -> None:
+        """
+        Send other bytes for a blob the next times.
+        """
+        self._faults.setdefault(digest, []).append(_Fault(data, False, times))
+
+    def ignore_range(self, digest: Digest, times: int = 1) -> None:
+        """
+        Begin at the first byte whatever was asked, the next times.
+        """
+        self._faults.setdefault(digest, []).append(_Fault(None, True, times))
+
+    # -------------------------------------------------------------- the Interface
+
+    def manifest(self, repository: Repository, wanted: str) -> Deferred[Document]:
+        """
+        Give a manifest or an index.
+        """
+        return Deferred.fromCoroutine(self._manifest(repository, wanted))
+
+    def document(self, repository: Repository, descriptor: Descriptor) -> Deferred[bytes]:
+        """
+        Give a config.
+        """
+        return Deferred.fromCoroutine(self._document(repository, descriptor))
+
+    def blobs(self, repository: Repository) -> FakeSource:
+        """
+        The repository as a source of blobs.
+        """
+        return FakeSource(self, repository)
+
+    async def open(self, repository: Repository, digest: Digest, offset: int) -> IBlobBody:
+        """
+        What L{FakeSource.open} does.
+        """
+        self.requests.append(Request("blob", repository.path, str(digest), offset))
+        await self.gate.enter("open", digest)
+        data = self._blob(repository, digest)
+        for fault in self._faults.get(digest, []):
+            if fault.times > 0:
+                fault.times -= 1
+                data = data if fault.data is None else fault.data
+                offset = 0 if fault.ignore_range else offset
+                break
+        if offset and offset >= len(data):  # RFC 9110, 14.1.2: no byte of the range is there.
+            raise SizeMismatch(f"{self.host} has no byte {offset} of {digest}", host=self.host, status=416)
+        body = FakeBody(digest, data, offset, self._clock)
+        if digest in self._stalled:
+            body.stall()
+        self.bodies.append(body)
+        return body
+
+    async def _manifest(self, repository: Repository, wanted: str) -> Document:
+        self.requests.append(Request("manifest", repository.path, wanted))
+        await self.gate.enter("manifest", wanted)
+        try:
+            return self._documents[repository.path, wanted]
+        except KeyError:
+            raise ManifestUnknown(
+                f"{self.host} has no {repository.path}:{wanted}", host=self.host, status=404
+            ) from None
+
+    async def _document(self, repository: Repository, descriptor: Descriptor) -> bytes:
+        self.requests.append(Request("document", repository.path, str(descriptor.digest)))
+        await self.gate.enter("document", descriptor.digest)
+        data = self._blob(repository, descriptor.digest)
+        if Digest.of(data, descriptor.digest.algorithm) != descriptor.digest or len(data) != descriptor.size:
+            raise DigestMismatch(f"{self.host} sent other bytes for {descriptor.digest}", host=self.host)
+        return data
+
+    def _reading(self, digest: Digest) -> list[FakeBody]:
+        found = self.open_bodies(digest)
+        if not found:
+            raise AssertionError(f"nobody reads {digest} from {self.host}")
+        return found
+
+    def _blob(self, repository: Repository, digest: Digest) -> bytes:
+        try:
+            return self._blobs[repository.path, digest]
+        except KeyError:
+            raise BlobUnknown(
+                f"{self.host}/{repository.path} has no blob {digest}", host=self.host, status=404
+            ) from None
+
+
+@implementer(IRegistries)
+class FakeRegistries:
+    """
+    All registries of the world, each empty until something is added.
+
+    @ivar closed: whether C{close} was called.
+    """
+
+    def __init__(self, clock: IReactorTime) -> None:
+        self._clock = clock
+        self._registries: dict[str, FakeRegistry] = {}
+        self.gate = Gate(clock)
+        self.closed = False
+
+    def registry(self, host: str) -> FakeRegistry:
+        """
+        The registry of this name, the same one each time.
+        """
+        if host not in self._registries:
+            self._registries[host] = FakeRegistry(host, self._clock)
+        return self._registries[host]
+
+    def close(self) -> Deferred[None]:
+        """
+        Remember that it is over.
+        """
+        self.closed = True
+        return self.gate.enter("close")

@@ -1,0 +1,485 @@
+# -*- test-case-name: tests.testing.test_fake_store -*-
+"""
+A store in memory, behind the Interfaces, for tests of what stands on them.
+
+What the Interfaces return at once is answered at once, all else in the next
+turn of the clock.  The store's L{Gate} can hold it or make it fail; its names
+are C{blobs.read}, C{blobs.put}, C{blobs.partial}, C{partial.write},
+C{partial.commit} (keys: the digest), C{trees.stage}, C{trees.commit} (key: the
+diff ID), C{trees.discard}, C{layers.register} (key: the diff ID),
+C{images.put} (key: the reference), C{journal.job}, C{journal.attempt},
+C{journal.jobs} and C{journal.interrupted}.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from zope.interface import implementer
+
+from xferd.errors import DigestMismatch, NotFound, SizeMismatch, StoreError
+from xferd.interfaces import (
+    IBlobs,
+    IFollower,
+    IImages,
+    IJournal,
+    ILayers,
+    Image,
+    IPartial,
+    IStore,
+    ITrees,
+    Layer,
+    Unpacked,
+)
+from xferd.names import Digest, Reference, chain_id
+from xferd.oci import MAX_DOCUMENT, Descriptor
+from xferd.testing.gate import Gate, settle
+
+
+@implementer(IPartial)
+class FakePartial:
+    """
+    A blob while it arrives.
+    """
+
+    def __init__(self, blobs: FakeBlobs, digest: Digest, size: int | None, data: bytearray) -> None:
+        self.digest = digest
+        self.size = size
+        self._blobs = blobs
+        self._data = data
+        self._followers: list[IFollower] = []
+        self._state = "open"
+        self._path = blobs.ingest(digest, data)
+
+    @property
+    def offset(self) -> int:
+        """
+        How many bytes are here.
+        """
+        return len(self._data)
+
+    def write(self, data: bytes) -> None:
+        """
+        Append some bytes and tell the followers.
+        """
+        self._must_be_open()
+        self._blobs.gate.check("partial.write", self.digest)
+        if self.size is not None and len(self._data) + len(data) > self.size:
+            raise SizeMismatch(f"{self.digest} has more than {self.size} bytes")
+        self._data += data
+        for follower in list(self._followers):
+            follower.grown(self._path, len(self._data))
+
+    def restart(self) -> None:
+        """
+        Begin with another, empty file.
+        """
+        self._must_be_open()
+        self._data = bytearray()
+        self._path = self._blobs.ingest(self.digest, self._data)
+        for follower in list(self._followers):
+            follower.restarted()
+
+    def commit(self) -> Deferred[None]:
+        """
+        Make the bytes a blob, if they are the right ones.
+        """
+        return Deferred.fromCoroutine(settle(Deferred.fromCoroutine(self._commit())))
+
+    def close(self) -> None:
+        """
+        Let go; what is here is found by the next who opens it.
+        """
+        if self._state == "open":
+            self._state = "closed"
+            self._blobs.let_go(self.digest, bytes(self._data))
+
+    def follow(self, follower: IFollower) -> None:
+        """
+        Tell of what is here and of what comes.
+        """
+        self._followers.append(follower)
+        if self._state == "committed":
+            follower.sealed(self._path, len(self._data))
+        elif self._data:
+            follower.grown(self._path, len(self._data))
+
+    def unfollow(self, follower: IFollower) -> None:
+        """
+        Tell it nothing more.
+        """
+        if follower in self._followers:
+            self._followers.remove(follower)
+
+    async def _commit(self) -> None:
+        self._must_be_open()
+        self._state = "committing"
+        try:
+            await self._blobs.gate.enter("partial.commit", self.digest)
+        finally:
+            self._state = "open"
+        data = bytes(self._data)
+        if self.size is not None and len(data) != self.size:
+            self.restart()
+            raise SizeMismatch(f"{self.digest} has {len(data)} bytes, not {self.size}")
+        if Digest.of(data, self.digest.algorithm) != self.digest:
+            self.restart()
+            raise DigestMismatch(f"bytes arrived that are not {self.digest}")
+        self._state = "committed"
+        self._path = self._blobs.keep(self.digest, data)
+        for follower in list(self._followers):
+            follower.sealed(self._path, len(data))
+
+    def _must_be_open(self) -> None:
+        if self._state != "open":
+            raise StoreError(f"the partial file of {self.digest} is {self._state}")
+
+
+@implementer(IBlobs)
+class FakeBlobs:
+    """
+    The blobs.
+
+    @ivar contents: what is here, for a test to look at or to fill.
+    @ivar partials: the bytes of tries that ended early, likewise.
+    @ivar opened: the partial files that are open now.
+    """
+
+    def __init__(self, path: str, gate: Gate) -> None:
+        self.gate = gate
+        self.contents: dict[Digest, bytes] = {}
+        self.partials: dict[Digest, bytes] = {}
+        self.opened: dict[Digest, FakePartial] = {}
+        self._root = path
+        self._ingested: dict[str, bytearray] = {}
+
+    def has(self, digest: Digest) -> bool:
+        """
+        Whether the blob is here.
+        """
+        return digest in self.contents
+
+    def size(self, digest: Digest) -> int | None:
+        """
+        The blob's bytes, or None.
+        """
+        data = self.contents.get(digest)
+        return None if data is None else len(data)
+
+    def path(self, digest: Digest) -> str:
+        """
+        Where the blob would be.  There is no such file: L{open_path} it.
+        """
+        return f"{self._root}/content/blobs/{digest.algorithm}/{digest.hex}"
+
+    def open_path(self, path: str) -> bytes:
+        """
+        The bytes of what would be a file: a follower's way to read.
+        """
+        if path in self._ingested:
+            return bytes(self._ingested[path])
+        for digest, data in self.contents.items():
+            if self.path(digest) == path:
+                return data
+        raise FileNotFoundError(path)
+
+    def read(self, digest: Digest) -> Deferred[bytes]:
+        """
+        A document's bytes.
+        """
+        return Deferred.fromCoroutine(self._read(digest))
+
+    def put(self, digest: Digest, data: bytes) -> Deferred[None]:
+        """
+        Keep a document.
+        """
+        return Deferred.fromCoroutine(self._put(digest, data))
+
+    def partial(self, digest: Digest, size: int | None) -> Deferred[IPartial]:
+        """
+        Open a partial file.
+        """
+        return Deferred.fromCoroutine(self._partial(digest, size))
+
+    def ingest(self, digest: Digest, data: bytearray) -> str:
+        """
+        Name the file that a partial writes; called by it.
+        """
+        path = f"{self._root}/ingest/{digest}.{len(self._ingested)}"
+        self._ingested[path] = data
+        return path
+
+    def keep(self, digest: Digest, data: bytes) -> str:
+        """
+        Make verified bytes a blob; called by a partial.
+        """
+        del self.opened[digest]
+        self.contents[digest] = data
+        return self.path(digest)
+
+    def let_go(self, digest: Digest, data: bytes) -> None:
+        """
+        Keep unfinished bytes for the next try; called by a partial.
+        """
+        del self.opened[digest]
+        self.partials[digest] = data
+
+    async def _read(self, digest: Digest) -> bytes:
+        await self.gate.enter("blobs.read", digest)
+        if digest not in self.contents:
+            raise NotFound(f"the store has no blob {digest}")
+        data = self.contents[digest]
+        if Digest.of(data, digest.algorithm) != digest:
+            raise StoreError(f"blob {digest} is damaged")
+        if len(data) > MAX_DOCUMENT:
+            raise StoreError(f"blob {digest} is no document: it has {len(data)} bytes")
+        return data
+
+    async def _put(self, digest: Digest, data: bytes) -> None:
+        await self.gate.enter("blobs.put", digest)
+        if Digest.of(data, digest.algorithm) != digest:
+            raise DigestMismatch(f"the bytes are not {digest}")
+        self.contents[digest] = data
+
+    async def _partial(self, digest: Digest, size: int | None) -> IPartial:
+        await self.gate.enter("blobs.partial", digest)
+        if digest in self.opened:
+            raise StoreError(f"the partial file of {digest} is open already")
+        data = bytearray(self.partials.pop(digest, b""))
+        self.opened[digest] = FakePartial(self, digest, size, data)
+        return self.opened[digest]
+
+
+@implementer(ITrees)
+class FakeTrees:
+    """
+    The trees, of which only the facts are kept.
+
+    @ivar unpacked: the facts by diff ID.
+    @ivar blobs: what each blob unpacks to.
+    @ivar staged: the directories in C{staging/}.
+    """
+
+    def __init__(self, path: str, gate: Gate) -> None:
+        self.unpacked: dict[Digest, Unpacked] = {}
+        self.blobs: dict[Digest, Digest] = {}
+        self.staged: set[str] = set()
+        self._root = path
+        self._gate = gate
+        self._number = 0
+
+    def has(self, diff_id: Digest) -> bool:
+        """
+        Whether the tree is here.
+        """
+        return diff_id in self.unpacked
+
+    def known(self, blob: Digest) -> Digest | None:
+        """
+        What the blob unpacks to, if the tree is here.
+        """
+        diff_id = self.blobs.get(blob)
+        return diff_id if diff_id in self.unpacked else None
+
+    def path(self, diff_id: Digest) -> str:
+        """
+        Where the tree would be.
+        """
+        return f"{self._root}/trees/{diff_id}"
+
+    def stage(self) -> Deferred[str]:
+        """
+        Name a new directory.
+        """
+        return Deferred.fromCoroutine(self._stage())
+
+    def commit(self, staged: str, unpacked: Unpacked, blob: Digest) -> Deferred[None]:
+        """
+        Make a staged tree the tree of its diff ID.
+        """
+        return Deferred.fromCoroutine(self._commit(staged, unpacked, blob))
+
+    def discard(self, staged: str) -> Deferred[None]:
+        """
+        Remove a staged tree.
+        """
+        return Deferred.fromCoroutine(self._discard(staged))
+
+    async def _stage(self) -> str:
+        await self._gate.enter("trees.stage")
+        self._number += 1
+        staged = f"{self._root}/staging/{self._number}"
+        self.staged.add(staged)
+        return staged
+
+    async def _commit(self, staged: str, unpacked: Unpacked, blob: Digest) -> None:
+        if staged not in self.staged:
+            raise StoreError(f"{staged} is not in staging/")
+        try:
+            await self._gate.enter("trees.commit", unpacked.diff_id)
+        finally:
+            self.staged.discard(staged)
+        self.unpacked.setdefault(unpacked.diff_id, unpacked)
+        self.blobs[blob] = unpacked.diff_id
+
+    async def _discard(self, staged: str) -> None:
+        await self._gate.enter("trees.discard", staged)
+        self.staged.discard(staged)
+
+
+@implementer(ILayers)
+class FakeLayers:
+    """
+    The layers.
+
+    @ivar registered: the layers by chain ID, in the order of registration.
+    @ivar blobs: the blobs that each chain ID's layer is known by.
+    """
+
+    def __init__(self, trees: FakeTrees, gate: Gate) -> None:
+        self.registered: dict[Digest, Layer] = {}
+        self.blobs: dict[Digest, set[Digest]] = {}
+        self._trees = trees
+        self._gate = gate
+
+    def get(self, chain_id: Digest) -> Layer | None:
+        """
+        The layer, or None.
+        """
+        return self.registered.get(chain_id)
+
+    def register(self, parent: Digest | None, diff_id: Digest, blob: Descriptor) -> Deferred[Layer]:
+        """
+        Put a tree on top of a parent chain.
+        """
+        return Deferred.fromCoroutine(self._register(parent, diff_id, blob))
+
+    async def _register(self, parent: Digest | None, diff_id: Digest, blob: Descriptor) -> Layer:
+        await self._gate.enter("layers.register", diff_id)
+        if parent is not None and parent not in self.registered:
+            raise StoreError(f"the parent {parent} is not registered")
+        if not self._trees.has(diff_id):
+            raise StoreError(f"there is no tree {diff_id}")
+        chain = chain_id([diff_id], parent)
+        assert chain is not None
+        size = self._trees.unpacked[diff_id].size
+        layer = self.registered.setdefault(
+            chain, Layer(chain, parent, diff_id, self._trees.path(diff_id), size)
+        )
+        self.blobs.setdefault(chain, set()).add(blob.digest)
+        return layer
+
+
+@implementer(IImages)
+class FakeImages:
+    """
+    The named images.
+    """
+
+    def __init__(self, blobs: FakeBlobs, layers: FakeLayers, gate: Gate) -> None:
+        self._named: dict[Reference, Image] = {}
+        self._blobs = blobs
+        self._layers = layers
+        self._gate = gate
+
+    def all(self) -> Sequence[Image]:
+        """
+        Every named image, by name.
+        """
+        return sorted(self._named.values(), key=lambda image: str(image.reference))
+
+    def get(self, reference: Reference) -> Image | None:
+        """
+        The image of this name, or None.
+        """
+        return self._named.get(reference)
+
+    def put(self, image: Image) -> Deferred[None]:
+        """
+        Give an image its name.
+        """
+        return Deferred.fromCoroutine(self._put(image))
+
+    async def _put(self, image: Image) -> None:
+        await self._gate.enter("images.put", image.reference)
+        for document in (image.manifest, image.config):
+            if not self._blobs.has(document.digest):
+                raise StoreError(f"{image.reference} needs {document.digest}, which is not here")
+        if (image.chain_id is None) != (not image.layers):
+            raise StoreError(f"{image.reference} has {len(image.layers)} layers and chain {image.chain_id}")
+        if image.chain_id is not None and self._layers.get(image.chain_id) is None:
+            raise StoreError(f"{image.reference} needs layer {image.chain_id}, which is not registered")
+        self._named[image.reference] = image
+
+
+@implementer(IJournal)
+class FakeJournal:
+    """
+    What is remembered.
+
+    @ivar recorded: each job as it was recorded last, the oldest first.
+    @ivar history: every record of a job, in order.
+    @ivar attempts: every attempt, in order.
+    """
+
+    def __init__(self, gate: Gate) -> None:
+        self.recorded: dict[str, dict[str, Any]] = {}
+        self.history: list[dict[str, Any]] = []
+        self.attempts: list[dict[str, Any]] = []
+        self._left: list[dict[str, Any]] = []
+        self._gate = gate
+
+    def restart(self) -> None:
+        """
+        Go on as the journal of the next daemon.
+        """
+        self._left = [dict(r) for r in self.recorded.values() if r["state"] in ("queued", "running")]
+
+    def record_job(self, record: Mapping[str, Any]) -> Deferred[None]:
+        """
+        Remember a job.
+        """
+        self.recorded[record["id"]] = dict(record)
+        self.history.append(dict(record))
+        return self._gate.enter("journal.job", record["id"])
+
+    def record_attempt(self, record: Mapping[str, Any]) -> Deferred[None]:
+        """
+        Remember an attempt.
+        """
+        self.attempts.append(dict(record))
+        return self._gate.enter("journal.attempt")
+
+    def jobs(self, limit: int) -> Deferred[list[dict[str, Any]]]:
+        """
+        The newest jobs.
+        """
+        newest = list(reversed(self.recorded.values()))[:limit]
+        return self._gate.enter("journal.jobs").addCallback(lambda _: newest)
+
+    def interrupted(self) -> Deferred[list[dict[str, Any]]]:
+        """
+        The jobs that the daemon before left unfinished.
+        """
+        return self._gate.enter("journal.interrupted").addCallback(lambda _: list(self._left))
+
+
+@implementer(IStore)
+class FakeStore:
+    """
+    A data directory in memory.
+
+    @ivar gate: where its calls pass.
+    """
+
+    def __init__(self, clock: IReactorTime, path: str = "/memory") -> None:
+        self.path = path
+        self.gate = Gate(clock)
+        self.blobs = FakeBlobs(path, self.gate)
+        self.trees = FakeTrees(path, self.gate)
+        self.layers = FakeLayers(self.trees, self.gate)
+        self.images = FakeImages(self.blobs, self.layers, self.gate)
+        self.journal = FakeJournal(self.gate)

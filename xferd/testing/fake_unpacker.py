@@ -1,0 +1,229 @@
+# -*- test-case-name: tests.testing.test_fake_unpacker -*-
+"""
+An unpacker without processes, behind the Interfaces, for tests of what stands
+on them.
+
+It inflates, hashes and counts a layer for true, once the layer is sealed, and
+writes no tree.  Its L{Gate}'s names are C{unpack} (the work after C{sealed})
+and C{end} (how long a process takes to go away), with C{staged} as key.
+"""
+
+from __future__ import annotations
+
+import gzip
+import tarfile
+import zlib
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path, PurePosixPath
+
+from attrs import evolve
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from zope.interface import implementer
+from zstandard import ZstdDecompressor, ZstdError
+
+from xferd.errors import BadLayer
+from xferd.interfaces import IUnpacker, IUnpacking, Unpacked, UnpackProgress
+from xferd.names import Digest
+from xferd.testing.gate import Gate, settle
+
+_INTERVAL = 0.1
+"""Seconds between two pieces of news of progress."""
+
+
+def inflate(data: bytes) -> bytes:
+    """
+    Undo whatever compression the bytes themselves show.
+
+    @raise BadLayer: they are damaged.
+    """
+    try:
+        if data.startswith(b"\x1f\x8b"):
+            return gzip.decompress(data)
+        if data.startswith(b"\x28\xb5\x2f\xfd"):
+            with ZstdDecompressor().stream_reader(data, read_across_frames=True) as reader:
+                return reader.read()
+    except (OSError, EOFError, zlib.error, ZstdError) as e:
+        raise BadLayer(f"the layer cannot be inflated: {e}") from e
+    return data
+
+
+def measure(packed: bytes) -> Unpacked:
+    """
+    The facts of a layer.
+
+    @raise BadLayer: it is not a tar.
+    """
+    tar = inflate(packed)
+    size = entries = 0
+    listed: set[PurePosixPath] = set()
+    needed: set[PurePosixPath] = set()
+    try:
+        with tarfile.open(fileobj=BytesIO(tar), mode="r:") as archive:
+            for entry in archive:
+                entries += 1
+                size += entry.size if entry.isreg() else 0
+                path = PurePosixPath(entry.name)
+                needed.update(path.parents)
+                if entry.isdir():
+                    listed.add(path)
+    except tarfile.TarError as e:
+        raise BadLayer(f"the layer is not a tar: {e}") from e
+    implied = tuple(
+        sorted(
+            str(path).encode("utf-8", "surrogateescape") for path in needed - listed - {PurePosixPath(".")}
+        )
+    )
+    return Unpacked(Digest.of(tar), len(tar), size, entries, implied)
+
+
+@implementer(IUnpacking)
+class FakeUnpacking:
+    """
+    The unpacking of one layer.
+
+    @ivar staged: the directory that it would fill.
+    @ivar compression: what the media type said.
+    @ivar path: the blob's file, as it was named last.
+    @ivar state: C{following}, C{sealed} or C{ended}.
+    """
+
+    def __init__(
+        self,
+        unpacker: FakeUnpacker,
+        staged: str,
+        compression: str,
+        notify: Callable[[UnpackProgress], None],
+    ) -> None:
+        self.staged = staged
+        self.compression = compression
+        self.path = ""
+        self.state = "following"
+        self.progress = UnpackProgress()
+        self._unpacker = unpacker
+        self._notify = notify
+        self._news: IDelayedCall | None = None
+        self._outcome: Deferred[Unpacked] = Deferred()  # _work() awaits it, and cancels it.
+        self.result: Deferred[Unpacked] = Deferred.fromCoroutine(self._work())
+
+    def grown(self, path: str, size: int) -> None:
+        """
+        Note that there is more.
+        """
+        if self.state == "following":
+            self.path = path
+            self._advance(evolve(self.progress, consumed=size))
+
+    def restarted(self) -> None:
+        """
+        End the work.
+        """
+        self.fail(CancelledError())
+
+    def sealed(self, path: str, size: int) -> None:
+        """
+        Unpack, in the next turn or when the gate is opened.
+        """
+        if self.state == "following":
+            self.state, self.path = "sealed", path
+            self._advance(evolve(self.progress, consumed=size))
+            self._unpacker.begin(self)
+
+    def fail(self, error: Exception) -> None:
+        """
+        End the work with an error, at any time.
+        """
+        if not self._outcome.called:
+            self._outcome.errback(error)
+
+    def finish(self, packed: bytes) -> None:
+        """
+        Unpack these bytes; called by the unpacker.
+        """
+        if self._outcome.called:
+            return
+        try:
+            unpacked = measure(packed)
+        except BadLayer as e:
+            self.fail(e)
+            return
+        self._advance(UnpackProgress(len(packed), unpacked.entries))
+        self._outcome.callback(unpacked)
+
+    async def _work(self) -> Unpacked:
+        try:
+            return await self._outcome
+        except Exception:
+            await settle(self._unpacker.gate.enter("end", self.staged))
+            raise
+        finally:
+            self.state = "ended"
+            if self._news is not None and self._news.active():
+                self._news.cancel()
+
+    def _advance(self, progress: UnpackProgress) -> None:
+        self.progress = progress
+        if self._news is None or not self._news.active():
+            self._news = self._unpacker.clock.callLater(_INTERVAL, self._tell)
+
+    def _tell(self) -> None:
+        self._notify(self.progress)
+
+
+@implementer(IUnpacker)
+class FakeUnpacker:
+    """
+    As many workers as there are layers.
+
+    @ivar gate: where its work passes.
+    @ivar unpackings: what was asked for, the oldest first.
+    @ivar running: whether C{start} was called, and C{stop} was not.
+    """
+
+    def __init__(self, clock: IReactorTime, read: Callable[[str], bytes] | None = None) -> None:
+        """
+        @param read: how to read a blob's file: C{store.blobs.open_path} of a
+            L{FakeStore<xferd.testing.fake_store.FakeStore>}; real files by
+            default.
+        """
+        self.clock = clock
+        self.gate = Gate(clock)
+        self.unpackings: list[FakeUnpacking] = []
+        self.running = False
+        self._read = read or (lambda path: Path(path).read_bytes())
+
+    def unpack(
+        self, staged: str, compression: str, notify: Callable[[UnpackProgress], None]
+    ) -> FakeUnpacking:
+        """
+        Begin to follow.
+        """
+        unpacking = FakeUnpacking(self, staged, compression, notify)
+        self.unpackings.append(unpacking)
+        return unpacking
+
+    def begin(self, unpacking: FakeUnpacking) -> None:
+        """
+        Unpack a sealed blob in its turn; called by the unpacking.
+        """
+        turn = self.gate.enter("unpack", unpacking.staged)
+        turn.addCallbacks(  # type: ignore[unused-awaitable]
+            lambda _: unpacking.finish(self._read(unpacking.path)),
+            lambda failure: unpacking.fail(failure.value),
+        )
+
+    def start(self) -> None:
+        """
+        Begin to work.
+        """
+        self.running = True
+
+    def stop(self) -> Deferred[None]:
+        """
+        End all work.
+        """
+        self.running = False
+        for unpacking in self.unpackings:
+            unpacking.fail(CancelledError())
+        return self.gate.enter("stop")

@@ -1,0 +1,34 @@
+"""
+All fakes of the Interfaces, in one place to import them from.
+"""
+
+from xferd.testing.fake_registry import FakeBody, FakeRegistries, FakeRegistry, FakeSource, Request
+from xferd.testing.fake_store import (
+    FakeBlobs,
+    FakeImages,
+    FakeJournal,
+    FakeLayers,
+    FakePartial,
+    FakeStore,
+    FakeTrees,
+)
+from xferd.testing.fake_unpacker import FakeUnpacker, FakeUnpacking
+from xferd.testing.gate import Gate
+
+__all__ = [
+    "FakeBlobs",
+    "FakeBody",
+    "FakeImages",
+    "FakeJournal",
+    "FakeLayers",
+    "FakePartial",
+    "FakeRegistries",
+    "FakeRegistry",
+    "FakeSource",
+    "FakeStore",
+    "FakeTrees",
+    "FakeUnpacker",
+    "FakeUnpacking",
+    "Gate",
+    "Request",
+]
