@@ -1,0 +1,325 @@
+# -*- test-case-name: tests.registry.test_agent -*-
+"""
+Connections to registries: an L{IAgent} that asks for bytes as they are, whose
+connects and TLS handshakes have limits, and which can be closed for good.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import cast
+
+from OpenSSL.SSL import Error as TLSError
+from service_identity import VerificationError
+from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.interfaces import (
+    IAddress,
+    IHandshakeListener,
+    IOpenSSLClientConnectionCreator,
+    IProtocol,
+    IProtocolFactory,
+    IReactorTime,
+    IStreamClientEndpoint,
+    ITCPTransport,
+)
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.python.failure import Failure
+from twisted.web.client import URI, Agent, HTTPConnectionPool
+from twisted.web.http_headers import Headers
+from twisted.web.iweb import IAgent, IAgentEndpointFactory, IBodyProducer, IResponse
+from zope.interface import implementer
+
+from xferd._version import __version__
+from xferd.errors import ConnectionFailed, TimedOut
+from xferd.registry.timeouts import Timeouts, within
+
+IDLE_PER_HOST = 8
+"""Idle connections that are kept for one host.  Those in use are limited by
+the slots of transfers."""
+
+IDLE_SECONDS = 30
+"""How long an idle connection is kept: shorter than load balancers do."""
+
+USER_AGENT = f"xferd/{__version__}"
+
+
+class Untrusted(ConnectionFailed):
+    """
+    The registry's certificate is not one to trust.  Time does not mend it.
+    """
+
+    retryable = False
+
+
+@implementer(IAgent)
+class IdentityAgent:
+    """
+    Asks for bytes as they are, in xferd's name.
+
+    C{twisted.web}'s decoding agent, and so treq, would inflate a blob on its
+    way; truncated or of several members, it would do so wrongly and without
+    an error.
+    """
+
+    def __init__(self, agent: IAgent) -> None:
+        self._agent = agent
+
+    def request(
+        self,
+        method: bytes,
+        uri: bytes,
+        headers: Headers | None = None,
+        bodyProducer: IBodyProducer | None = None,
+    ) -> Deferred[IResponse]:
+        """
+        See L{IAgent.request}.
+        """
+        headers = Headers() if headers is None else headers.copy()
+        headers.setRawHeaders(b"Accept-Encoding", [b"identity"])
+        headers.setRawHeaders(b"User-Agent", [USER_AGENT.encode()])
+        return self._agent.request(method, uri, headers, bodyProducer)
+
+
+@implementer(IHandshakeListener)
+class _Connection(Protocol):
+    """
+    Stands between a transport and the protocol that uses it, until the
+    connection is ready, and knows whether it still lives.
+
+    States: made; connecting (TLS shakes hands); ready, when the inner protocol
+    has the transport; lost.
+
+    @ivar ready: fires with the inner protocol.
+    """
+
+    def __init__(self, inner: IProtocol, tls: bool, live: set[_Connection]) -> None:
+        self._inner = inner
+        self._tls = tls
+        self._live = live
+        self._is_ready = False
+        self.ready: Deferred[IProtocol] = Deferred(lambda _: self.abort())
+
+    def connectionMade(self) -> None:
+        """
+        There is a transport.
+        """
+        self._live.add(self)
+        if not self._tls:
+            self.handshakeCompleted()
+
+    def handshakeCompleted(self) -> None:
+        """
+        The transport can be used.
+        """
+        self._is_ready = True
+        assert self.transport is not None
+        self._inner.makeConnection(self.transport)
+        self.ready.callback(self._inner)
+
+    def dataReceived(self, data: bytes) -> None:
+        """
+        Pass it on.
+        """
+        self._inner.dataReceived(data)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """
+        The transport is gone.
+        """
+        self._live.discard(self)
+        if self._is_ready:
+            self._inner.connectionLost(reason)
+        elif not self.ready.called:
+            self.ready.errback(reason)
+
+    def abort(self) -> None:
+        """
+        End the connection at once, without a farewell.
+        """
+        if self.transport is not None:
+            cast(ITCPTransport, self.transport).abortConnection()
+
+
+class _ConnectionFactory(Factory):
+    """
+    Builds L{_Connection}s around another factory's protocols.
+    """
+
+    noisy = False
+
+    def __init__(self, inner: IProtocolFactory, tls: bool, live: set[_Connection]) -> None:
+        self._inner = inner
+        self._tls = tls
+        self._live = live
+
+    def buildProtocol(self, addr: IAddress | None) -> _Connection | None:
+        """
+        Build one.
+        """
+        protocol = self._inner.buildProtocol(cast(IAddress, addr))
+        return None if protocol is None else _Connection(protocol, self._tls, self._live)
+
+
+@implementer(IStreamClientEndpoint)
+class _LimitedEndpoint:
+    """
+    Connects, by TLS or without, within the limits.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        endpoint: IStreamClientEndpoint,
+        *,
+        tls: bool,
+        live: set[_Connection],
+        clock: IReactorTime,
+        timeouts: Timeouts,
+    ) -> None:
+        self._name = name
+        self._endpoint = endpoint
+        self._tls = tls
+        self._live = live
+        self._clock = clock
+        self._timeouts = timeouts
+
+    def __repr__(self) -> str:
+        return f"<connections to {self._name}>"
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
+        """
+        See L{IStreamClientEndpoint.connect}.
+
+        @return: fires when the handshake is done, not before it as
+            L{wrapClientTLS} does.
+        """
+        return Deferred.fromCoroutine(self._connect(protocolFactory))
+
+    async def _connect(self, factory: IProtocolFactory) -> IProtocol:
+        attempt = self._endpoint.connect(_ConnectionFactory(factory, self._tls, self._live))
+        connection = cast(
+            _Connection,
+            await within(
+                self._clock,
+                self._timeouts.connect,
+                attempt,
+                self._late("no connection", self._timeouts.connect),
+                lambda late: cast(_Connection, late).abort(),
+            ),
+        )
+        try:
+            return await within(
+                self._clock,
+                self._timeouts.tls,
+                connection.ready,
+                self._late("no TLS handshake", self._timeouts.tls),
+            )
+        except (CancelledError, TimedOut):
+            raise
+        except VerificationError as e:
+            raise Untrusted(f"the TLS certificate of {self._name} is for another host") from e
+        except TLSError as e:
+            raise self._tls_error(e) from e
+        except Exception as e:
+            raise ConnectionFailed(f"{self._name} closed the connection instead of a TLS handshake") from e
+
+    def _late(self, what: str, seconds: float) -> Callable[[], TimedOut]:
+        return lambda: TimedOut(f"{what} with {self._name} within {seconds:g} s", phase="connect")
+
+    def _tls_error(self, error: TLSError) -> ConnectionFailed:
+        """
+        Say what OpenSSL's list of triples means.
+        """
+        listed = error.args[0] if error.args and isinstance(error.args[0], list) else []
+        reasons = ", ".join(str(each[2]) for each in listed if len(each) > 2) or "no reason given"
+        if "certificate verify failed" in reasons:
+            return Untrusted(
+                f"the TLS certificate of {self._name} is not signed by a trusted authority; "
+                "if it is right, configure its CA for this host"
+            )
+        return ConnectionFailed(f"no TLS with {self._name}: {reasons}")
+
+
+@implementer(IAgentEndpointFactory)
+class _Endpoints:
+    """
+    Makes endpoints for the agent, and knows all that lives of them.
+
+    @ivar live: the connections that are open, in use or idle.
+    """
+
+    def __init__(
+        self,
+        reactor: IReactorTime,
+        timeouts: Timeouts,
+        tls_options: Callable[[str, int], IOpenSSLClientConnectionCreator],
+    ) -> None:
+        self._reactor = reactor
+        self._timeouts = timeouts
+        self._tls_options = tls_options
+        self.live: set[_Connection] = set()
+
+    def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:
+        """
+        See L{IAgentEndpointFactory.endpointForURI}.
+        """
+        host, tls = uri.host.decode("ascii"), uri.scheme == b"https"
+        # The inner limit is for one address, ours for all of them; both are
+        # needed, or the first dead address uses up the time of the others.
+        endpoint: IStreamClientEndpoint = HostnameEndpoint(
+            self._reactor, host, uri.port, timeout=self._timeouts.connect
+        )
+        if tls:
+            endpoint = wrapClientTLS(self._tls_options(host, uri.port), endpoint)
+        return _LimitedEndpoint(
+            uri.netloc.decode("ascii"),
+            endpoint,
+            tls=tls,
+            live=self.live,
+            clock=self._reactor,
+            timeouts=self._timeouts,
+        )
+
+
+class Connections:
+    """
+    All connections to registries, token servers and their storage.
+
+    @ivar agent: makes requests over them.
+    """
+
+    def __init__(
+        self,
+        reactor: IReactorTime,
+        *,
+        timeouts: Timeouts,
+        tls_options: Callable[[str, int], IOpenSSLClientConnectionCreator],
+    ) -> None:
+        """
+        @param tls_options: makes the TLS options for a host and a port.
+        """
+        self._reactor = reactor
+        self._timeouts = timeouts
+        self._endpoints = _Endpoints(reactor, timeouts, tls_options)
+        self._pool = HTTPConnectionPool(reactor, persistent=True)
+        self._pool.maxPersistentPerHost = IDLE_PER_HOST
+        self._pool.cachedConnectionTimeout = IDLE_SECONDS
+        self.agent: IAgent = Agent.usingEndpointFactory(reactor, self._endpoints, self._pool)
+
+    def __len__(self) -> int:
+        return len(self._endpoints.live)
+
+    def close(self) -> Deferred[None]:
+        """
+        End all connections.
+
+        @return: fires when they are gone, or when it has taken too long.
+        """
+        closing = self._pool.closeCachedConnections()
+        # The pool's own way to close waits for the peer to agree.
+        for connection in list(self._endpoints.live):
+            connection.abort()
+        late = TimedOut("connections that do not close", phase="silence")
+        bounded = within(self._reactor, self._timeouts.close, closing, lambda: late)
+        return bounded.addErrback(lambda _: succeed(None))

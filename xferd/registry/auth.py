@@ -1,0 +1,407 @@
+# -*- test-case-name: tests.registry.test_auth -*-
+"""
+How one client proves to one registry who it is: not at all, by Basic (RFC
+7617), or by a Bearer token from the registry's token server (the Distribution
+project's token specification).
+
+A registry is asked without proof first; its challenge tells what to do, and
+is remembered, so that later requests bring their proof along.
+"""
+
+from __future__ import annotations
+
+import json
+from base64 import b64encode
+from collections.abc import Callable, Sequence
+from typing import Final
+from urllib.parse import quote, urlencode
+
+from attrs import frozen
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IConsumer, IReactorTime
+from twisted.python.failure import Failure
+from twisted.web.http_headers import Headers
+from twisted.web.iweb import IBodyProducer, IResponse
+from zope.interface import implementer
+
+from xferd.errors import Denied, RegistryError, RegistryUnavailable, TimedOut, TooManyRequests, XferdError
+from xferd.registry.answers import Subject, denied, registry_words, retry_after
+from xferd.registry.body import read_excerpt, read_whole
+from xferd.registry.challenge import Challenge
+from xferd.registry.credentials import Credentials, Secret
+from xferd.registry.exchange import Exchange, Origin, check_target
+from xferd.registry.timeouts import Timeouts, within
+
+CLIENT_ID: Final = "xferd"
+
+MAX_TOKEN_ANSWER: Final = 256 * 1024
+"""Bytes of a token server's answer at most."""
+
+DEFAULT_LIFE: Final = 60.0
+"""Seconds that a token lives if the token server does not say."""
+
+_MARGIN = 10.0
+_PRINTABLE = "".join(chr(c) for c in range(0x21, 0x7F))
+
+
+@frozen
+class Token:
+    """
+    A Bearer token.
+
+    @ivar secret: what to send.
+    @ivar expires: the clock's seconds from which on it is not to be used.
+    """
+
+    secret: Secret
+    expires: float
+
+
+@frozen
+class _Key:
+    """
+    What a token is for.
+    """
+
+    realm: str
+    service: str
+    scopes: tuple[str, ...]
+
+
+class _Fetch:
+    """
+    One request for a token and all who wait for it.  It is cancelled when the
+    last of them has gone.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: list[Deferred[Token]] = []
+        self._work: Deferred[None] | None = None
+
+    def start(self, work: Deferred[Token], done: Callable[[], None]) -> None:
+        """
+        Begin; C{done} is called before the first waiter is told.
+        """
+
+        def tell(result: Token | Failure) -> None:
+            done()
+            while self._waiting:
+                waiter = self._waiting.pop(0)
+                if isinstance(result, Failure):
+                    waiter.errback(result)
+                else:
+                    waiter.callback(result)
+
+        self._work = work.addBoth(tell)
+
+    def wait(self) -> Deferred[Token]:
+        """
+        Wait for the token.  Cancelling ends only this wait.
+        """
+        waiter: Deferred[Token] = Deferred(self._leave)
+        self._waiting.append(waiter)
+        return waiter
+
+    def _leave(self, waiter: Deferred[Token]) -> None:
+        self._waiting.remove(waiter)
+        if not self._waiting and self._work is not None:
+            self._work.cancel()
+
+
+@implementer(IBodyProducer)
+class _Form:
+    """
+    A small form as the body of a POST.
+    """
+
+    def __init__(self, fields: Sequence[tuple[str, str]]) -> None:
+        self._data = urlencode(fields).encode("ascii")
+        self.length = len(self._data)
+
+    def startProducing(self, consumer: IConsumer) -> Deferred[None]:
+        """
+        Write it all.
+        """
+        consumer.write(self._data)
+        return succeed(None)
+
+    def pauseProducing(self) -> None:
+        """
+        Nothing is left to pause.
+        """
+
+    resumeProducing = stopProducing = pauseProducing
+
+
+class Authenticator:
+    """
+    One client at one registry: what the registry wants, and the tokens.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        url: Callable[[], str],
+        credentials: Credentials | None,
+        *,
+        exchange: Exchange,
+        clock: IReactorTime,
+        timeouts: Timeouts,
+    ) -> None:
+        """
+        @param host: the registry as people write it.
+        @param url: gives the registry's URL, against which a realm is checked.
+        """
+        self._host = host
+        self._url = url
+        self._credentials = credentials
+        self._exchange = exchange
+        self._clock = clock
+        self._timeouts = timeouts
+        self._challenge: Challenge | None = None
+        self._asked_scopes: dict[str, frozenset[str]] = {}
+        self._tokens: dict[_Key, Token] = {}
+        self._fetches: dict[_Key, _Fetch] = {}
+
+    async def authorization(self, scope: str, subject: Subject) -> str | None:
+        """
+        The C{Authorization} header for a request, with a token that is valid
+        now.
+
+        @param scope: C{repository:library/alpine:pull}.
+        @param subject: what the request is for.
+        @return: L{None} while the registry has not asked for any.
+        @raise Denied: the token server refuses.
+        @raise TimedOut: it does not answer.
+        """
+        if self._challenge is None:
+            return None
+        if self._challenge.scheme == "basic":
+            return f"Basic {self._basic().reveal()}"
+        token = await self._token(self._key(scope), subject)
+        return f"Bearer {token.secret.reveal()}"
+
+    def challenged(
+        self, challenges: Sequence[Challenge], scope: str, sent: str | None, said: Subject
+    ) -> None:
+        """
+        The registry has answered 401: learn what it wants, and drop the token
+        that it did not like.
+
+        @param sent: the C{Authorization} header that was refused, if any.
+        @raise Denied: there is nothing that could be brought.
+        """
+        wanted = self._choose(challenges, said)
+        if wanted.scheme == "basic" and sent == f"Basic {self._basic().reveal()}":
+            raise denied(said, "401", 401)
+        self._challenge = wanted
+        if wanted.scheme == "bearer":
+            asked = frozenset(wanted.parameters.get("scope", "").split())
+            self._asked_scopes[scope] = asked | {scope}
+            key = self._key(scope)
+            held = self._tokens.get(key)
+            # Another request may have brought a new one meanwhile.
+            if held is not None and sent == f"Bearer {held.secret.reveal()}":
+                del self._tokens[key]
+
+    def _choose(self, challenges: Sequence[Challenge], said: Subject) -> Challenge:
+        """
+        The best challenge that can be met: Bearer rather than Basic.
+        """
+        for challenge in challenges:
+            if challenge.scheme == "bearer" and challenge.parameters.get("realm"):
+                return challenge
+        if any(c.scheme == "basic" for c in challenges):
+            if self._credentials is not None and self._credentials.password:
+                return Challenge("basic")
+            raise denied(said, "401: it wants a user and a password", 401)
+        schemes = ", ".join(sorted({c.scheme for c in challenges})) or "nothing that it would accept"
+        raise Denied(
+            f"{self._host} wants another kind of proof than xferd knows: {schemes}",
+            host=self._host,
+            status=401,
+        )
+
+    def _basic(self) -> Secret:
+        """
+        User and password in Basic's form.
+        """
+        assert self._credentials is not None
+        pair = f"{self._credentials.username}:{self._credentials.password.reveal()}"
+        return Secret(b64encode(pair.encode("utf-8")).decode("ascii"))
+
+    def _key(self, scope: str) -> _Key:
+        """
+        The token that a scope needs, by what the registry has said so far.
+        """
+        assert self._challenge is not None
+        parameters = self._challenge.parameters
+        scopes = self._asked_scopes.get(scope, frozenset({scope}))
+        return _Key(parameters["realm"], parameters.get("service", ""), tuple(sorted(scopes)))
+
+    async def _token(self, key: _Key, subject: Subject) -> Token:
+        """
+        A valid token: the one at hand, or a new one, fetched once for all who
+        want it.
+        """
+        now = self._clock.seconds()
+        token = self._tokens.get(key)
+        if token is not None and now < token.expires:
+            return token
+        fetch = self._fetches.get(key)
+        if fetch is None:
+            self._tokens = {k: t for k, t in self._tokens.items() if now < t.expires}
+            fetch = self._fetches[key] = _Fetch()
+            waiting = fetch.wait()
+            work = within(
+                self._clock,
+                self._timeouts.token,
+                Deferred.fromCoroutine(self._fetch(key, subject)),
+                self._late,
+            )
+            fetch.start(work, lambda: self._forget(key, fetch))
+            return await waiting
+        return await fetch.wait()
+
+    def _forget(self, key: _Key, fetch: _Fetch) -> None:
+        """
+        A fetch is over.
+        """
+        if self._fetches.get(key) is fetch:
+            del self._fetches[key]
+
+    def _late(self) -> TimedOut:
+        seconds = self._timeouts.token
+        return TimedOut(
+            f"the token server of {self._host} gave no token within {seconds:g} s",
+            phase="token",
+            host=self._host,
+        )
+
+    async def _fetch(self, key: _Key, subject: Subject) -> Token:
+        """
+        Get a token from the token server.
+        """
+        realm = self._checked(key.realm)
+        identity = self._credentials.identity_token if self._credentials is not None else Secret("")
+        began = self._clock.seconds()
+        response, where = await (self._post(realm, key, identity) if identity else self._get(realm, key))
+        if response.code != 200:
+            body = await read_excerpt(response, host=self._host, clock=self._clock, timeouts=self._timeouts)
+            raise self._refused(response, body, where, subject)
+        data = await read_whole(
+            response,
+            MAX_TOKEN_ANSWER,
+            lambda: RegistryError(f"the token server {where} sent more than a token", host=self._host),
+            host=self._host,
+            clock=self._clock,
+            timeouts=self._timeouts,
+        )
+        token = parse_token(data, began)
+        if token is None:
+            raise RegistryError(
+                f"the token server {where} of {self._host} answered without a token", host=self._host
+            )
+        self._tokens[key] = token
+        return token
+
+    async def _get(self, realm: str, key: _Key) -> tuple[IResponse, str]:
+        """
+        Ask with the password, or as nobody.
+        """
+        query = [("service", key.service)] if key.service else []
+        query += [("scope", scope) for scope in key.scopes]
+        query.append(("client_id", CLIENT_ID))
+        authorization = None
+        if self._credentials is not None and self._credentials.password:
+            authorization = f"Basic {self._basic().reveal()}"
+        joint = "&" if "?" in realm else "?"
+        answer = await self._exchange.get(
+            f"{realm}{joint}{urlencode(query)}",
+            {"Accept": "application/json"},
+            authorization,
+            host=self._host,
+        )
+        return answer.response, answer.where
+
+    async def _post(self, realm: str, key: _Key, identity: Secret) -> tuple[IResponse, str]:
+        """
+        Ask with an identity token (OAuth2, RFC 6749, section 6).
+        """
+        form = _Form(
+            [
+                ("grant_type", "refresh_token"),
+                ("service", key.service),
+                ("client_id", CLIENT_ID),
+                ("scope", " ".join(key.scopes)),
+                ("refresh_token", identity.reveal()),
+            ]
+        )
+        headers = Headers(
+            {"Content-Type": ["application/x-www-form-urlencoded"], "Accept": ["application/json"]}
+        )
+        response = await self._exchange.request(b"POST", realm, headers, host=self._host, body=form)
+        return response, Origin.of(realm).host
+
+    def _checked(self, realm: str) -> str:
+        """
+        A realm that credentials may be sent to: by TLS, unless the registry
+        itself is spoken to without, and not on our own machine, unless the
+        registry is there, too.
+        """
+        realm = quote(realm.partition("#")[0], safe=_PRINTABLE)
+        try:
+            registry, server = Origin.of(self._url()), Origin.of(realm)
+            check_target(registry, server)
+            if server.scheme != "https" and registry.scheme == "https" and not server.is_own_machine:
+                raise ValueError("it is without TLS")
+        except ValueError as e:
+            raise RegistryError(
+                f"{self._host} names a token server that is refused: {e}", host=self._host
+            ) from None
+        return realm
+
+    def _refused(self, response: IResponse, body: bytes, where: str, subject: Subject) -> XferdError:
+        """
+        The error for a token server's refusal.
+        """
+        status, words = response.code, registry_words(body)
+        said = f"{status}: {words.text}" if words.text else f"{status}"
+        wait = retry_after(response.headers, self._clock.seconds())
+        name = f"the token server {where} of {self._host}"
+        if status == 429:
+            return TooManyRequests(
+                f"{name} limits requests ({said})", host=self._host, status=status, retry_after=wait
+            )
+        if status >= 500:
+            return RegistryUnavailable(
+                f"{name} is in trouble ({said})", host=self._host, status=status, retry_after=wait
+            )
+        if status in (400, 401, 403):
+            return denied(subject, f"token server {where}: {said}", status)
+        return RegistryError(f"{name} answers {said}", host=self._host, status=status)
+
+
+def parse_token(data: bytes, began: float) -> Token | None:
+    """
+    Read a token server's answer: C{token} or C{access_token}, and for how
+    many seconds it lives.
+
+    @param began: the clock's seconds when it was asked for; a token ages on
+        its way.
+    @return: L{None} if there is no token in it.
+    """
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(value, dict):
+        return None
+    text = value.get("token") or value.get("access_token")
+    if not isinstance(text, str) or not text.isascii() or not text.isprintable():
+        return None
+    life = value.get("expires_in")
+    if not isinstance(life, int | float) or isinstance(life, bool) or not 0 < life < 1e9:
+        life = DEFAULT_LIFE
+    # Not used in its last moments, lest it dies on its way.
+    return Token(Secret(text), began + life - min(_MARGIN, life / 10))

@@ -1,0 +1,189 @@
+# -*- test-case-name: tests.registry.test_hosts -*-
+"""
+What is to be known of a registry's host before the first request: its
+address, and whom to trust there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+from attrs import frozen
+from cryptography.x509 import load_pem_x509_certificates
+from OpenSSL.crypto import X509
+from OpenSSL.SSL import Connection
+from twisted.internet.abstract import isIPAddress, isIPv6Address
+from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
+from twisted.internet.ssl import (
+    Certificate,
+    CertificateOptions,
+    trustRootFromCertificates,
+)
+from twisted.protocols.tls import TLSMemoryBIOProtocol
+from twisted.web.client import BrowserLikePolicyForHTTPS, HostnameCachingHTTPSPolicy
+from zope.interface import implementer
+
+from xferd.errors import ConfigError
+from xferd.names import DOCKER_HUB, is_loopback
+
+_DOCKER_HUB_API = "registry-1.docker.io"
+
+
+@frozen
+class HostConfig:
+    """
+    What the operator says about one registry.
+
+    @ivar plain_http: speak HTTP without TLS.
+    @ivar ca_file: a file of PEM certificates; the host's certificate must be
+        signed by one of these.  Empty: by one that the system trusts.
+    @ivar skip_verify: speak TLS with whoever answers.
+    """
+
+    plain_http: bool = False
+    ca_file: str = ""
+    skip_verify: bool = False
+
+
+class Hosts:
+    """
+    The hosts of registries, as they are configured and as they turned out.
+
+    A loopback host of which nobody said anything may speak plain HTTP, or TLS
+    with any certificate; whoever asks first finds out, and it is remembered.
+    """
+
+    def __init__(self, configured: Mapping[str, HostConfig]) -> None:
+        """
+        @param configured: by host as people write it, C{docker.io},
+            C{registry.example:5000}.
+        @raise ConfigError: a CA file cannot be used.
+        """
+        self._configured = dict(configured)
+        self._learned: dict[str, bool] = {}
+        self._default = HostnameCachingHTTPSPolicy(BrowserLikePolicyForHTTPS(), 50)
+        self._policies = {
+            _netloc(host): BrowserLikePolicyForHTTPS(_trust_root(host, config.ca_file))
+            for host, config in self._configured.items()
+            if config.ca_file and not config.skip_verify
+        }
+        self._by_netloc = {_netloc(host): config for host, config in self._configured.items()}
+        self._options: dict[tuple[str, int], IOpenSSLClientConnectionCreator] = {}
+
+    def url(self, host: str) -> str | None:
+        """
+        Where a host's API begins, C{https://registry-1.docker.io}, or L{None}
+        if that is yet to be found out.
+        """
+        config = self._configured.get(host)
+        if config is not None:
+            return _url(host, config.plain_http)
+        if is_loopback(host):
+            plain = self._learned.get(host)
+            return None if plain is None else _url(host, plain)
+        return _url(host, False)
+
+    def learn(self, host: str, plain: bool) -> str:
+        """
+        Remember how a loopback host speaks.
+
+        @return: where its API begins.
+        """
+        self._learned[host] = plain
+        return _url(host, plain)
+
+    def forget(self, host: str) -> None:
+        """
+        A host does not answer as it did before: find out anew next time.
+        """
+        self._learned.pop(host, None)
+
+    def tls_options(self, name: str, port: int) -> IOpenSSLClientConnectionCreator:
+        """
+        How to speak TLS with a server, be it a registry or not.
+
+        @param name: its host name or address, without brackets.
+        """
+        netloc = _join(name, port)
+        config = self._by_netloc.get(netloc)
+        if (config is None and not is_loopback(name)) or (config is not None and not _is_special(config)):
+            return self._default.creatorForNetloc(name.encode("ascii"), port)
+        options = self._options.get((name, port))
+        if options is None:
+            policy = self._policies.get(netloc)
+            options = (
+                policy.creatorForNetloc(name.encode("ascii"), port)
+                if policy is not None
+                else _Unverified(name)
+            )
+            self._options[(name, port)] = options
+        return options
+
+
+def _url(host: str, plain: bool) -> str:
+    """
+    Where the API of a host begins.
+    """
+    return f"{'http' if plain else 'https'}://{_DOCKER_HUB_API if host == DOCKER_HUB else host}"
+
+
+def _is_special(config: HostConfig) -> bool:
+    """
+    Whether TLS differs from the usual.
+    """
+    return config.skip_verify or bool(config.ca_file)
+
+
+def _netloc(host: str) -> str:
+    """
+    The server behind a configured host, with its port.
+    """
+    split = urlsplit(f"//{_DOCKER_HUB_API if host == DOCKER_HUB else host}")
+    try:
+        port = split.port
+    except ValueError as e:
+        raise ConfigError(f"{host!r} is not a registry's host: {e}") from e
+    return _join(split.hostname or "", port or 443)
+
+
+def _join(name: str, port: int) -> str:
+    """
+    One spelling for a server's name and port.
+    """
+    return f"{name.lower()}:{port}"
+
+
+def _trust_root(host: str, ca_file: str) -> object:
+    """
+    The certificates to trust for a host.
+    """
+    try:
+        with open(ca_file, "rb") as file:
+            found = load_pem_x509_certificates(file.read())
+    except OSError as e:
+        raise ConfigError(f"the CA file {ca_file} of {host} cannot be read: {e.strerror}") from e
+    except ValueError as e:
+        raise ConfigError(f"the CA file {ca_file} of {host} holds no PEM certificates") from e
+    return trustRootFromCertificates([Certificate(X509.from_cryptography(c)) for c in found])
+
+
+@implementer(IOpenSSLClientConnectionCreator)
+class _Unverified:
+    """
+    TLS with whoever answers.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._context = CertificateOptions().getContext()
+        # RFC 6066, section 3: an address is no server name.
+        self._server_name = None if isIPAddress(name) or isIPv6Address(name) else name.encode("ascii")
+
+    def clientConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> Connection:  # noqa: ARG002
+        """
+        See L{IOpenSSLClientConnectionCreator.clientConnectionForTLS}.
+        """
+        connection = Connection(self._context, None)
+        if self._server_name is not None:
+            connection.set_tlsext_host_name(self._server_name)
+        return connection
