@@ -1,0 +1,316 @@
+"""
+What the tests of the store share: threads under the test's control, and
+images small enough to write down.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from typing import Any, cast
+
+from attrs import define, field, frozen
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
+
+from xferd.interfaces import IFollower, Image, IPartial, IReactor, Unpacked
+from xferd.names import Digest, Reference, chain_id
+from xferd.oci import OCI_CONFIG, OCI_MANIFEST, Descriptor
+from xferd.store.store import Store
+
+LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar"
+
+
+class Reactor(Clock):
+    """
+    A clock that also takes calls from threads.
+    """
+
+    def callFromThread(self, f: Callable[..., object], *args: object, **kw: object) -> None:
+        """
+        Call at once: the pools here work in the test's own thread.
+        """
+        f(*args, **kw)
+
+
+class InlinePool:
+    """
+    A pool that does its work before the call returns, or, while C{held}, when
+    the test says so.
+    """
+
+    def __init__(self, minthreads: int = 0, maxthreads: int = 1, name: str = "") -> None:
+        self.held = False
+        self.waiting: list[Callable[[], None]] = []
+        self.running = False
+
+    def start(self) -> None:
+        """
+        Begin.
+        """
+        self.running = True
+
+    def stop(self) -> None:
+        """
+        End.
+        """
+        assert not self.waiting, "threads were stopped with work to do"
+        self.running = False
+
+    def callInThreadWithCallback(
+        self, onResult: Callable[[bool, Any], object] | None, func: Callable[..., Any], *args: Any, **kw: Any
+    ) -> None:
+        """
+        Do it now, or later.
+        """
+        assert onResult is not None
+
+        def work() -> None:
+            try:
+                result = func(*args, **kw)
+            except BaseException:
+                onResult(False, Failure())
+            else:
+                onResult(True, result)
+
+        if self.held:
+            self.waiting.append(work)
+        else:
+            work()
+
+    def step(self) -> None:
+        """
+        Do the oldest work that is held.
+        """
+        self.waiting.pop(0)()
+
+    def release(self) -> None:
+        """
+        Do all that is held, and hold no more.
+        """
+        self.held = False
+        while self.waiting:
+            self.step()
+
+
+@define
+class Pools:
+    """
+    Makes pools and remembers them.
+    """
+
+    made: list[InlinePool] = field(factory=list)
+
+    def __call__(self, minthreads: int, maxthreads: int, name: str) -> InlinePool:
+        """
+        Make one.
+        """
+        self.made.append(InlinePool(minthreads, maxthreads, name))
+        return self.made[-1]
+
+    @property
+    def disk(self) -> InlinePool:
+        """
+        The pool of a store that waits for the disk.
+        """
+        return self.made[-2]
+
+    @property
+    def database(self) -> InlinePool:
+        """
+        The pool of a store that has the journal.
+        """
+        return self.made[-1]
+
+
+@implementer(IFollower)
+@define(eq=False)
+class Follower:
+    """
+    A follower that writes down what it is told.
+    """
+
+    told: list[tuple[Any, ...]] = field(factory=list)
+
+    def grown(self, path: str, size: int) -> None:
+        """
+        Write it down.
+        """
+        self.told.append(("grown", path, size))
+
+    def restarted(self) -> None:
+        """
+        Write it down.
+        """
+        self.told.append(("restarted",))
+
+    def sealed(self, path: str, size: int) -> None:
+        """
+        Write it down.
+        """
+        self.told.append(("sealed", path, size))
+
+
+@frozen
+class Sample:
+    """
+    A small image and all its bytes.
+
+    @ivar image: what the store is to name.
+    @ivar documents: manifest and config.
+    @ivar blobs: the layers' blobs, which here are what they unpack to: each
+        stands for its own tar.
+    """
+
+    image: Image
+    documents: dict[Digest, bytes]
+    blobs: tuple[bytes, ...]
+
+    @property
+    def diff_ids(self) -> list[Digest]:
+        """
+        The layers' diff IDs.
+        """
+        return [Digest.of(blob) for blob in self.blobs]
+
+
+def sample(name: str, *blobs: bytes) -> Sample:
+    """
+    Make a small image.
+    """
+    diff_ids = [Digest.of(blob) for blob in blobs]
+    config = json.dumps(
+        {
+            "architecture": "amd64",
+            "os": "linux",
+            "rootfs": {"type": "layers", "diff_ids": [str(d) for d in diff_ids]},
+        }
+    ).encode()
+    config_descriptor = Descriptor(OCI_CONFIG, Digest.of(config), len(config))
+    layers = tuple(layer_descriptor(blob) for blob in blobs)
+    manifest = json.dumps(
+        {
+            "schemaVersion": 2,
+            "mediaType": OCI_MANIFEST,
+            "config": config_descriptor.to_json(),
+            "layers": [layer.to_json() for layer in layers],
+        }
+    ).encode()
+    manifest_descriptor = Descriptor(OCI_MANIFEST, Digest.of(manifest), len(manifest))
+    return Sample(
+        Image(
+            reference=Reference.parse(name),
+            manifest=manifest_descriptor,
+            config=config_descriptor,
+            resolved=manifest_descriptor.digest,
+            layers=layers,
+            chain_id=chain_id(diff_ids),
+            size=len(manifest) + len(config) + sum(len(b) for b in set(blobs)),
+            created="2026-01-02T03:04:05Z",
+        ),
+        {manifest_descriptor.digest: manifest, config_descriptor.digest: config},
+        blobs,
+    )
+
+
+def layer_descriptor(blob: bytes) -> Descriptor:
+    """
+    The descriptor of a layer's blob.
+    """
+    return Descriptor(LAYER_TYPE, Digest.of(blob), len(blob))
+
+
+async def fetch(store: Store, blob: bytes) -> None:
+    """
+    Put a blob into the store as a download does.
+    """
+    partial: IPartial = await store.blobs.partial(Digest.of(blob), len(blob))
+    partial.write(blob[partial.offset :])
+    await partial.commit()
+
+
+async def plant(store: Store, blob: bytes, *implied: bytes) -> None:
+    """
+    Put a tree into the store as an unpacking does.  It holds the file
+    C{content} and whatever directories are implied.
+    """
+    staged = await store.trees.stage()
+    for path in implied:
+        os.makedirs(os.path.join(os.fsencode(staged), path), exist_ok=True)
+    with open(os.path.join(staged, "content"), "wb") as file:
+        file.write(blob)
+    digest = Digest.of(blob)
+    await store.trees.commit(staged, Unpacked(digest, len(blob), len(blob), 1, implied), digest)
+
+
+async def pull(store: Store, wanted: Sample, keep_blobs: bool = True) -> None:
+    """
+    Put a whole image into the store as a job does.
+    """
+    for digest, data in wanted.documents.items():
+        await store.blobs.put(digest, data)
+    parent = None
+    for blob in wanted.blobs:
+        if keep_blobs:
+            await fetch(store, blob)
+        await plant(store, blob)
+        layer = await store.layers.register(parent, Digest.of(blob), layer_descriptor(blob))
+        parent = layer.chain_id
+    await store.images.put(wanted.image)
+
+
+class StoreTestCase(SynchronousTestCase):
+    """
+    Tests with a store whose threads are the test's own.
+    """
+
+    def setUp(self) -> None:
+        """
+        Open a new store.
+        """
+        self.reactor = Reactor()
+        self.pools = Pools()
+        self.path = self.mktemp()
+        self.store = self.open()
+
+    def make(self) -> Store:
+        """
+        Make a store, to be opened.
+        """
+        return Store(self.path, cast(IReactor, self.reactor), pools=self.pools)
+
+    def open(self) -> Store:
+        """
+        Open and start a store, which is stopped at the end.
+        """
+        store = self.make()
+        store.open()
+        self.successResultOf(store.start())
+        self.addCleanup(self.close, store)
+        return store
+
+    def close(self, store: Store) -> None:
+        """
+        Stop a store.
+        """
+        for pool in self.pools.made:
+            pool.release()
+        self.successResultOf(store.stop())
+
+    def reopen(self) -> Store:
+        """
+        Stop the store, and open the data directory anew.
+        """
+        self.close(self.store)
+        self.store = self.open()
+        return self.store
+
+    def run_now(self, work: Any) -> Any:
+        """
+        The result of a coroutine that does not wait for the clock.
+        """
+        return self.successResultOf(Deferred.fromCoroutine(work))

@@ -1,0 +1,164 @@
+# -*- test-case-name: tests.store.test_blobs -*-
+"""
+The content-addressed blobs, in C{content/blobs/}.
+
+A file there is whole and was verified: it got its name by a rename, after its
+bytes were on the disk.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from threading import Event
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from zope.interface import implementer
+
+from xferd.errors import DigestMismatch, NotFound, StoreError
+from xferd.interfaces import IBlobs, IPartial
+from xferd.names import Digest
+from xferd.oci import MAX_DOCUMENT
+from xferd.store.disk import make_directory, sync_directory, trying_to, write_file
+from xferd.store.partials import Opened, Partial, open_partial
+from xferd.store.paths import Paths
+from xferd.store.threads import Threads, patient
+from xferd.store.trash import Trash
+
+
+@implementer(IBlobs)
+class Blobs:
+    """
+    The blobs of a data directory.
+    """
+
+    def __init__(self, paths: Paths, threads: Threads, trash: Trash, clock: IReactorTime) -> None:
+        self._paths = paths
+        self._threads = threads
+        self._trash = trash
+        self._clock = clock
+        self._arriving: dict[Digest, Partial | None] = {}
+
+    def has(self, digest: Digest) -> bool:
+        """
+        See L{IBlobs.has}.
+        """
+        return self.size(digest) is not None
+
+    def size(self, digest: Digest) -> int | None:
+        """
+        See L{IBlobs.size}.
+        """
+        # One stat of a cached entry takes microseconds, and is never out of
+        # date when an operator has removed a blob.
+        try:
+            found = os.lstat(self.path(digest))
+        except OSError:
+            return None
+        return found.st_size if stat.S_ISREG(found.st_mode) else None
+
+    def path(self, digest: Digest) -> str:
+        """
+        See L{IBlobs.path}.
+        """
+        return self._paths.blob(digest)
+
+    def read(self, digest: Digest) -> Deferred[bytes]:
+        """
+        See L{IBlobs.read}.
+        """
+        return self._threads.run(read_document, self._paths, digest)
+
+    def put(self, digest: Digest, data: bytes) -> Deferred[None]:
+        """
+        See L{IBlobs.put}.
+        """
+        return self._threads.run(_write_document, self._paths, digest, data)
+
+    def partial(self, digest: Digest, size: int | None) -> Deferred[IPartial]:
+        """
+        See L{IBlobs.partial}.
+        """
+        stop = Event()
+        opening = Deferred.fromCoroutine(self._open(digest, size, stop))
+        return patient(opening, stop=stop.set, undo=lambda partial: partial.close())
+
+    def close(self) -> None:
+        """
+        Let go of every partial file.
+        """
+        for partial in list(self._arriving.values()):
+            if partial is not None:
+                partial.close()
+
+    async def _open(self, digest: Digest, size: int | None, stop: Event) -> IPartial:
+        if digest in self._arriving:
+            raise StoreError(f"blob {digest} is being written already")
+        self._arriving[digest] = None
+        try:
+            opened: Opened = await self._threads.run(
+                open_partial, self._paths.partial(digest), digest, size, stop
+            )
+        except BaseException:
+            del self._arriving[digest]
+            raise
+        partial = Partial(
+            digest,
+            size,
+            opened,
+            paths=self._paths,
+            threads=self._threads,
+            trash=self._trash,
+            clock=self._clock,
+            released=self._arriving.__delitem__,
+        )
+        self._arriving[digest] = partial
+        return partial
+
+
+def read_document(paths: Paths, digest: Digest) -> bytes:
+    """
+    Read a blob that is a document.  Blocking, for a thread.
+
+    @raise NotFound: it is not here.
+    @raise StoreError: it is damaged, or too large for a document.
+    """
+    path = paths.blob(digest)
+    try:
+        with open(path, "rb") as file:
+            data = file.read(MAX_DOCUMENT + 1)
+    except FileNotFoundError as e:
+        raise NotFound(f"blob {digest} is not in the store") from e
+    except OSError as e:
+        raise StoreError(f"cannot read blob {digest}: {e.strerror}") from e
+    if len(data) > MAX_DOCUMENT:
+        raise StoreError(f"blob {digest} is larger than the {MAX_DOCUMENT} bytes of a document")
+    if Digest.of(data, digest.algorithm) != digest:
+        raise StoreError(f"blob {digest} is damaged; remove {path} and pull its image again")
+    return data
+
+
+def _write_document(paths: Paths, digest: Digest, data: bytes) -> None:
+    found = Digest.of(data, digest.algorithm)
+    if found != digest:
+        raise DigestMismatch(f"a document arrived that is {found} and should be {digest}")
+    path = paths.blob(digest)
+    with trying_to(f"write blob {digest}"):
+        make_directory(os.path.dirname(path), 0o755)
+        if _holds(path, data):
+            # Whoever wrote it may not have got to this yet.
+            sync_directory(os.path.dirname(path))
+        else:
+            write_file(path, data, paths.staging)
+
+
+def _holds(path: str, data: bytes) -> bool:
+    """
+    Whether a file is there with these bytes; a damaged one is written anew.
+    """
+    try:
+        with open(path, "rb") as file:
+            return file.read(len(data) + 1) == data
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,251 @@
+# -*- test-case-name: tests.store.test_images -*-
+"""
+The named images, which are the entries of C{content/index.json}.
+
+The name is where every other tool looks for it, in the annotation
+C{org.opencontainers.image.ref.name}; what else xferd must remember of an image
+is in annotations beside it.  Entries that other tools made stay as they are.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from attrs import evolve, frozen
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from xferd.errors import StoreError, XferdError
+from xferd.interfaces import IImages, Image
+from xferd.names import Digest, Reference
+from xferd.oci import OCI_INDEX, Descriptor, Document, Manifest, parse_document
+from xferd.store.blobs import Blobs, read_document
+from xferd.store.disk import trying_to, write_file
+from xferd.store.layers import Layers
+from xferd.store.paths import Paths
+from xferd.store.threads import Rounds, Threads
+
+_NAME = "org.opencontainers.image.ref.name"
+_RESOLVED = "dev.xferd.resolved"
+_CREATED = "dev.xferd.created"
+_CHAIN_ID = "dev.xferd.chain-id"
+_OURS = (_NAME, _RESOLVED, _CREATED, _CHAIN_ID)
+
+
+@implementer(IImages)
+class Images:
+    """
+    The named images of a data directory.
+    """
+
+    _log = Logger()
+
+    def __init__(self, paths: Paths, threads: Threads, blobs: Blobs, layers: Layers) -> None:
+        self._paths = paths
+        self._threads = threads
+        self._blobs = blobs
+        self._layers = layers
+        self._images: dict[Reference, Image] = {}
+        self._writes: Rounds[Image] = Rounds(lambda batch: Deferred.fromCoroutine(self._write(batch)))
+
+    async def load(self) -> None:
+        """
+        Learn what is on disk.  An image of which a part is gone is not listed;
+        its entry stays for the operator to see, until the name is given anew.
+        """
+        images, lost = await self._threads.run(_load, self._paths)
+        for image in images:
+            try:
+                self._check(image)
+            except StoreError as e:
+                lost.append((str(image.reference), str(e)))
+            else:
+                self._images[image.reference] = image
+        for name, why in lost:
+            self._log.error("{name} is no longer a whole image: {why}; pull it again", name=name, why=why)
+
+    def all(self) -> Sequence[Image]:
+        """
+        See L{IImages.all}.
+        """
+        return sorted(self._images.values(), key=lambda image: str(image.reference))
+
+    def get(self, reference: Reference) -> Image | None:
+        """
+        See L{IImages.get}.
+        """
+        return self._images.get(reference)
+
+    def put(self, image: Image) -> Deferred[None]:
+        """
+        See L{IImages.put}.  Cancelling waits for the disk.
+        """
+        return Deferred.fromCoroutine(self._put(image))
+
+    async def _put(self, image: Image) -> None:
+        self._check(image)
+        await self._writes.add(image)
+
+    async def _write(self, batch: Sequence[Image]) -> None:
+        images = {**self._images, **{image.reference: image for image in batch}}
+        await self._threads.run(_write, self._paths, list(images.values()))
+        self._images = images
+
+    def _check(self, image: Image) -> None:
+        """
+        Make sure that all is here that an image's name stands for.
+
+        @raise StoreError: something is not.
+        """
+        for what, descriptor in (("manifest", image.manifest), ("config", image.config)):
+            if not self._blobs.has(descriptor.digest):
+                raise StoreError(f"the {what} {descriptor.digest} of {image.reference} is not here")
+        registered = 0 if image.chain_id is None else self._layers.depth(image.chain_id)
+        if registered == len(image.layers):
+            return
+        for layer in image.layers:
+            if not self._blobs.has(layer.digest):
+                raise StoreError(f"the layer {layer.digest} of {image.reference} is not here")
+
+
+@frozen
+class _Entry:
+    """
+    An entry of the index that is an image of ours, as far as it can be read
+    without other files.
+    """
+
+    reference: Reference
+    manifest: Descriptor
+    resolved: Digest
+    chain_id: Digest | None
+    created: str
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> _Entry:
+        """
+        Read an entry.
+
+        @raise XferdError: it is damaged.
+        """
+        manifest = Descriptor.from_json(value, "the entry of the index")
+        notes = manifest.annotations
+        chain_id = notes.get(_CHAIN_ID)
+        return cls(
+            Reference.parse(notes.get(_NAME, "")),
+            evolve(manifest, annotations={k: v for k, v in notes.items() if k not in _OURS}),
+            Digest.parse(notes[_RESOLVED]),
+            None if chain_id is None else Digest.parse(chain_id),
+            notes.get(_CREATED, ""),
+        )
+
+
+def read_index(paths: Paths) -> dict[str, Any]:
+    """
+    Read C{index.json}; an empty one if there is none.  Blocking.
+
+    @raise StoreError: it is damaged.  As it is only ever replaced whole, that
+        is for the operator to look into.
+    """
+    try:
+        with open(paths.index, "rb") as file:
+            value = json.loads(file.read())
+        entries = value["manifests"]
+        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+            raise TypeError("manifests is no list of descriptors")
+    except FileNotFoundError:
+        return {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": []}
+    except (ValueError, KeyError, TypeError) as e:
+        raise StoreError(
+            f"{paths.index} is damaged ({e}); restore it, or remove it to start without "
+            "names: images that are pulled again find their layers here"
+        ) from e
+    except OSError as e:
+        raise StoreError(f"cannot read {paths.index}: {e.strerror}") from e
+    assert isinstance(value, dict)
+    return value
+
+
+def write_index(paths: Paths, index: Mapping[str, Any]) -> None:
+    """
+    Write C{index.json}.  Blocking.
+
+    @raise StoreError: the disk refuses.
+    """
+    with trying_to(f"write {paths.index}"):
+        write_file(paths.index, json.dumps(index, indent=2).encode(), paths.staging)
+
+
+def _write(paths: Paths, images: Sequence[Image]) -> None:
+    """
+    Write all images of ours, and keep what others wrote in the meantime.
+    """
+    index = read_index(paths)
+    names = {str(image.reference) for image in images}
+    entries = [entry for entry in index["manifests"] if _name(entry) not in names]
+    entries.extend(_entry(image) for image in images)
+    write_index(paths, {**index, "manifests": entries})
+
+
+def _entry(image: Image) -> dict[str, Any]:
+    notes = {
+        **image.manifest.annotations,
+        _NAME: str(image.reference),
+        _RESOLVED: str(image.resolved),
+        _CREATED: image.created,
+    }
+    if image.chain_id is not None:
+        notes[_CHAIN_ID] = str(image.chain_id)
+    return evolve(image.manifest, annotations=notes).to_json()
+
+
+def _annotations(entry: Mapping[str, Any]) -> Mapping[str, Any]:
+    found = entry.get("annotations")
+    return found if isinstance(found, dict) else {}
+
+
+def _name(entry: Mapping[str, Any]) -> object:
+    return _annotations(entry).get(_NAME)
+
+
+def _load(paths: Paths) -> tuple[list[Image], list[tuple[str, str]]]:
+    """
+    Read the images of ours.
+
+    @return: those that can be read, and names with what is wrong with others.
+    """
+    images = []
+    lost = []
+    for value in read_index(paths)["manifests"]:
+        if _RESOLVED in _annotations(value):
+            try:
+                images.append(_image(paths, _Entry.from_json(value)))
+            except XferdError as e:
+                lost.append((str(_name(value)), str(e)))
+    return images, lost
+
+
+def _image(paths: Paths, entry: _Entry) -> Image:
+    """
+    Complete an image from its manifest.
+
+    @raise XferdError: that is not here, or no manifest.
+    """
+    data = read_document(paths, entry.manifest.digest)
+    manifest = parse_document(Document(entry.manifest.media_type, data, entry.manifest.digest))
+    if not isinstance(manifest, Manifest):
+        raise StoreError(f"{entry.manifest.digest} is an index, not an image")
+    return Image(
+        reference=entry.reference,
+        manifest=entry.manifest,
+        config=manifest.config,
+        resolved=entry.resolved,
+        layers=manifest.layers,
+        chain_id=entry.chain_id,
+        size=entry.manifest.size
+        + sum({d.digest: d.size for d in (manifest.config, *manifest.layers)}.values()),
+        created=entry.created,
+    )

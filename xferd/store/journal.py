@@ -1,0 +1,217 @@
+# -*- test-case-name: tests.store.test_journal -*-
+"""
+The journal: what is remembered over a restart besides the content, in SQLite.
+
+The database has one thread, and one connection that only this thread uses.
+Records that come while a transaction is on its way to the disk share the next
+one.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from zope.interface import implementer
+
+from xferd.errors import DiskFull, StoreError
+from xferd.interfaces import IJournal
+from xferd.store.threads import Rounds, Threads
+
+_MIGRATIONS = (
+    """
+    CREATE TABLE daemon (run INTEGER NOT NULL);
+    INSERT INTO daemon VALUES (0);
+    CREATE TABLE job (
+        id TEXT PRIMARY KEY,
+        number INTEGER NOT NULL,
+        created TEXT NOT NULL,
+        state TEXT NOT NULL,
+        run INTEGER NOT NULL,
+        record TEXT NOT NULL
+    ) WITHOUT ROWID;
+    CREATE INDEX job_by_age ON job (created, number);
+    CREATE INDEX job_by_state ON job (state, run);
+    CREATE TABLE attempt (
+        id INTEGER PRIMARY KEY,
+        transfer TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        digest TEXT,
+        source TEXT,
+        attempt INTEGER NOT NULL,
+        started TEXT,
+        finished TEXT,
+        bytes_done INTEGER,
+        code TEXT,
+        error TEXT
+    );
+    """,
+)
+"""What makes a database of version n one of version n + 1."""
+
+_RECORD_JOB = """
+    INSERT INTO job (id, number, created, state, run, record)
+    VALUES (:id, (SELECT coalesce(max(number), 0) + 1 FROM job), :created, :state,
+            (SELECT run FROM daemon), :record)
+    ON CONFLICT (id) DO UPDATE SET state = excluded.state, run = excluded.run, record = excluded.record
+"""
+_RECORD_ATTEMPT = """
+    INSERT INTO attempt (transfer, kind, digest, source, attempt, started, finished, bytes_done, code, error)
+    VALUES (:transfer, :kind, :digest, :source, :attempt, :started, :finished, :bytes_done, :code, :error)
+"""
+_ATTEMPT = [
+    "transfer",
+    "kind",
+    "digest",
+    "source",
+    "attempt",
+    "started",
+    "finished",
+    "bytes_done",
+    "code",
+    "error",
+]
+_NEWEST = "SELECT record FROM job ORDER BY created DESC, number DESC LIMIT ?"
+_INTERRUPTED = """
+    SELECT record FROM job
+    WHERE state IN ('queued', 'running') AND run < (SELECT run FROM daemon)
+    ORDER BY created, number
+"""
+
+KEPT_JOBS = 10_000
+KEPT_ATTEMPTS = 100_000
+_FORGET_JOBS = """
+    DELETE FROM job
+    WHERE id IN (SELECT id FROM job ORDER BY created DESC, number DESC LIMIT -1 OFFSET ?)
+"""
+_FORGET_ATTEMPTS = "DELETE FROM attempt WHERE id <= (SELECT max(id) FROM attempt) - ?"
+
+_Statement = tuple[str, Mapping[str, Any]]
+
+
+@implementer(IJournal)
+class Journal:
+    """
+    The journal of a data directory.
+
+    Life cycle: made, C{open}ed, C{close}d.
+    """
+
+    def __init__(self, path: str, threads: Threads) -> None:
+        """
+        @param threads: one thread.
+        """
+        self._path = path
+        self._threads = threads
+        self._database: sqlite3.Connection | None = None
+        self._writes: Rounds[_Statement] = Rounds(lambda batch: threads.run(self._write, batch))
+
+    def open(self) -> None:
+        """
+        Open the database, bring it to this version, and begin a new run.
+        Blocking, before there is anything to block.
+
+        @raise StoreError: it is damaged, of a newer xferd, or the disk
+            refuses.
+        """
+        with self._trouble("open"):
+            database = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
+            self._database = database
+            database.execute("PRAGMA journal_mode = WAL")
+            # What is said to be done must outlast a power cut.
+            database.execute("PRAGMA synchronous = FULL")
+            (version,) = database.execute("PRAGMA user_version").fetchone()
+            if version > len(_MIGRATIONS):
+                self.release()
+                raise StoreError(f"{self._path} was made by a newer xferd; use that one")
+            for number, script in enumerate(_MIGRATIONS[version:], version + 1):
+                database.executescript(f"BEGIN; {script} PRAGMA user_version = {number}; COMMIT;")
+            database.execute("BEGIN")
+            database.execute("UPDATE daemon SET run = run + 1")
+            database.execute(_FORGET_JOBS, (KEPT_JOBS,))
+            database.execute(_FORGET_ATTEMPTS, (KEPT_ATTEMPTS,))
+            database.execute("COMMIT")
+
+    def release(self) -> None:
+        """
+        Close the database at once.  Idempotent.
+        """
+        database, self._database = self._database, None
+        if database is not None:
+            database.close()
+
+    async def close(self) -> None:
+        """
+        Write what is still to be written, and close the database.
+        """
+        await self._writes.drain()
+        if self._database is not None:
+            await self._threads.run(self.release)
+
+    def record_job(self, record: Mapping[str, Any]) -> Deferred[None]:
+        """
+        See L{IJournal.record_job}.  Cancelling waits for the disk.
+        """
+        # Encoded now: the caller may go on to change it.
+        values = {name: record[name] for name in ("id", "created", "state")}
+        return self._writes.add((_RECORD_JOB, {**values, "record": json.dumps(dict(record))}))
+
+    def record_attempt(self, record: Mapping[str, Any]) -> Deferred[None]:
+        """
+        See L{IJournal.record_attempt}.  Cancelling waits for the disk.
+        """
+        return self._writes.add((_RECORD_ATTEMPT, {name: record.get(name) for name in _ATTEMPT}))
+
+    def jobs(self, limit: int) -> Deferred[list[dict[str, Any]]]:
+        """
+        See L{IJournal.jobs}.
+        """
+        return self._threads.run(self._read, _NEWEST, (limit,))
+
+    def interrupted(self) -> Deferred[list[dict[str, Any]]]:
+        """
+        See L{IJournal.interrupted}.
+        """
+        return self._threads.run(self._read, _INTERRUPTED, ())
+
+    def _read(self, query: str, values: Sequence[Any]) -> list[dict[str, Any]]:
+        with self._trouble("read") as database:
+            return [json.loads(record) for (record,) in database.execute(query, values)]
+
+    def _write(self, batch: Sequence[_Statement]) -> None:
+        with self._trouble("write to") as database:
+            database.execute("BEGIN")
+            try:
+                for statement, values in batch:
+                    database.execute(statement, values)
+                database.execute("COMMIT")
+            except BaseException:
+                if database.in_transaction:
+                    database.execute("ROLLBACK")
+                raise
+
+    @contextmanager
+    def _trouble(self, doing: str) -> Iterator[sqlite3.Connection]:
+        """
+        Raise L{StoreError} in place of SQLite's errors.
+        """
+        try:
+            yield self._database  # type: ignore[misc]
+        except sqlite3.DatabaseError as e:
+            self._raise(e, doing)
+
+    def _raise(self, error: sqlite3.DatabaseError, doing: str) -> None:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code == sqlite3.SQLITE_FULL:
+            raise DiskFull(
+                f"cannot {doing} {self._path}: no space is left; free some on that disk and try again"
+            ) from error
+        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            raise StoreError(
+                f"{self._path} is damaged; move it away to start with an empty journal: images stay"
+            ) from error
+        raise StoreError(f"cannot {doing} {self._path}: {error}") from error

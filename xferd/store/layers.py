@@ -1,0 +1,208 @@
+# -*- test-case-name: tests.store.test_layers -*-
+"""
+The layers: records, in C{layers/}, of a tree on top of a parent chain.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from attrs import evolve, field, frozen
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from xferd.errors import BadDigest, BadDocument, StoreError
+from xferd.interfaces import ILayers, Layer
+from xferd.names import Digest, chain_id
+from xferd.oci import Descriptor
+from xferd.store.disk import make_directory, trying_to, write_file
+from xferd.store.paths import Paths, parse_tree_name
+from xferd.store.threads import Threads, patient
+from xferd.store.trees import Trees
+
+
+@frozen
+class Record:
+    """
+    What a layer's file says.
+
+    @ivar chain_id: the identity of the stack.
+    @ivar parent: the chain ID below, or L{None}.
+    @ivar diff_id: the digest of the tar.
+    @ivar tree: the name of the tree below C{trees/}.
+    @ivar size: the bytes in the tree's regular files.
+    @ivar blobs: the blobs that the layer is known by.
+    """
+
+    chain_id: Digest
+    parent: Digest | None
+    diff_id: Digest
+    tree: str
+    size: int
+    blobs: tuple[Descriptor, ...] = field(hash=False)
+
+    def to_json(self) -> bytes:
+        """
+        The file.
+        """
+        value = {
+            "version": 1,
+            "chain_id": str(self.chain_id),
+            "parent": None if self.parent is None else str(self.parent),
+            "diff_id": str(self.diff_id),
+            "tree": self.tree,
+            "size": self.size,
+            "blobs": [blob.to_json() for blob in self.blobs],
+        }
+        return json.dumps(value).encode()
+
+    @classmethod
+    def from_json(cls, data: bytes) -> Record:
+        """
+        Read the file.
+
+        @raise ValueError: it is damaged.
+        """
+        try:
+            value: dict[str, Any] = json.loads(data)
+            parent = value["parent"]
+            record = cls(
+                Digest.parse(value["chain_id"]),
+                None if parent is None else Digest.parse(parent),
+                Digest.parse(value["diff_id"]),
+                str(value["tree"]),
+                int(value["size"]),
+                tuple(Descriptor.from_json(blob, "blobs") for blob in value["blobs"]),
+            )
+        except (BadDigest, BadDocument, KeyError, TypeError, AttributeError) as e:
+            raise ValueError(f"no record of a layer: {e!r}") from e
+        tree = parse_tree_name(record.tree)
+        if tree is None or tree[0] != record.diff_id:
+            raise ValueError("the tree is not one of the layer's diff ID")
+        if chain_id([record.diff_id], record.parent) != record.chain_id:
+            raise ValueError("the chain ID is not the layer's")
+        return record
+
+
+@implementer(ILayers)
+class Layers:
+    """
+    The layers of a data directory.
+    """
+
+    _log = Logger()
+
+    def __init__(self, paths: Paths, threads: Threads, trees: Trees) -> None:
+        self._paths = paths
+        self._threads = threads
+        self._trees = trees
+        self._records: dict[Digest, Record] = {}
+
+    async def load(self) -> None:
+        """
+        Learn what is on disk.  A record whose tree or parent is gone is of no
+        use to anybody, and goes too.
+        """
+        records, broken = await self._threads.run(_load, self._paths)
+        for path in broken:
+            self._log.warn("{path} is not the record of a layer that is here, and is removed", path=path)
+        self._records = records
+
+    def get(self, chain_id: Digest) -> Layer | None:
+        """
+        See L{ILayers.get}.
+        """
+        record = self._records.get(chain_id)
+        return None if record is None else self._layer(record)
+
+    def depth(self, chain_id: Digest) -> int:
+        """
+        How many layers a chain has; 0 if it is not here.
+        """
+        return sum(1 for _ in self._chain(chain_id)) if chain_id in self._records else 0
+
+    def register(self, parent: Digest | None, diff_id: Digest, blob: Descriptor) -> Deferred[Layer]:
+        """
+        See L{ILayers.register}.  Cancelling waits for the disk.
+        """
+        return patient(Deferred.fromCoroutine(self._register(parent, diff_id, blob)))
+
+    async def _register(self, parent: Digest | None, diff_id: Digest, blob: Descriptor) -> Layer:
+        wanted = chain_id([diff_id], parent)
+        assert wanted is not None
+        if wanted not in self._records:
+            if parent is not None and parent not in self._records:
+                raise StoreError(f"the layer below {diff_id}, {parent}, is not registered")
+            below = [self._layer(record).path for record in self._chain(parent)]
+            tree = await self._trees.fit(diff_id, below)
+            fresh = Record(wanted, parent, diff_id, tree, self._trees.size(diff_id), ())
+        else:
+            fresh = self._records[wanted]
+        # Somebody else may have registered it meanwhile, with another blob.
+        record = self._records.get(wanted, fresh)
+        if wanted not in self._records or blob not in record.blobs:
+            record = evolve(record, blobs=(*record.blobs, blob))
+            await self._threads.run(_write, self._paths, record)
+            self._records[wanted] = record
+        return self._layer(record)
+
+    def _chain(self, chain_id: Digest | None) -> Iterator[Record]:
+        """
+        The layers of a chain, the top one first.
+        """
+        while chain_id is not None:
+            record = self._records[chain_id]
+            yield record
+            chain_id = record.parent
+
+    def _layer(self, record: Record) -> Layer:
+        path = os.path.join(self._paths.tree(record.tree), "fs")
+        return Layer(record.chain_id, record.parent, record.diff_id, path, record.size)
+
+
+def _write(paths: Paths, record: Record) -> None:
+    with trying_to(f"register the layer {record.chain_id}"):
+        path = paths.layer(record.chain_id)
+        make_directory(os.path.dirname(path), 0o700)
+        write_file(path, record.to_json(), paths.staging)
+
+
+def _load(paths: Paths) -> tuple[dict[Digest, Record], Sequence[str]]:
+    """
+    Read every record, and remove those that are of no use.
+
+    @return: the records, and the paths of those removed.
+    """
+    found: dict[Digest, Record] = {}
+    broken = []
+    with trying_to(f"read {paths.layers}"):
+        for directory, _, names in os.walk(paths.layers):
+            for name in names:
+                path = os.path.join(directory, name)
+                try:
+                    with open(path, "rb") as file:
+                        record = Record.from_json(file.read())
+                except ValueError:
+                    broken.append(path)
+                    continue
+                if paths.layer(record.chain_id) == path and os.path.isdir(paths.tree(record.tree)):
+                    found[record.chain_id] = record
+                else:
+                    broken.append(path)
+        whole: dict[Digest, Record] = {}
+        for chain in found:
+            stack = []
+            current: Digest | None = chain
+            while current is not None and current in found and current not in whole:
+                stack.append(found[current])
+                current = found[current].parent
+            if current is None or current in whole:
+                whole.update((record.chain_id, record) for record in stack)
+        broken.extend(paths.layer(chain) for chain in found if chain not in whole)
+        for path in broken:
+            os.unlink(path)
+    return whole, broken

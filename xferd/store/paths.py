@@ -1,0 +1,183 @@
+# -*- test-case-name: tests.store.test_paths -*-
+"""
+Where everything is in the data directory.
+
+Pure: names in, paths out.  No path holds a colon, because overlayfs parts its
+lower directories by colons.
+"""
+
+from __future__ import annotations
+
+import re
+from os.path import join
+
+from attrs import frozen
+
+from xferd.errors import BadDigest
+from xferd.names import Digest
+
+_TREE = re.compile(r"([a-f0-9]+)(?:\.([a-f0-9]{16}))?")
+
+
+@frozen
+class Paths:
+    """
+    The paths of one data directory::
+
+        content/            an OCI image layout (OCI image-spec, "Image Layout")
+          oci-layout
+          index.json        the named images
+          blobs/<alg>/<hex>
+        ingest/<alg>-<hex>  blobs while they arrive; kept over a restart
+        trees/<alg>/<hex>/  fs/, the unpacked layer, and tree.json, its facts
+        trees/<alg>/<hex>.<key>/    the same tree with other attributes on the
+                            directories that its tar only implied
+        layers/<alg>/<hex>  records, by chain ID
+        staging/            whatever is not ready to be seen; swept at start
+        xferd.db            the journal
+        version             of this arrangement
+        lock                held by the daemon that uses the directory
+
+    @ivar root: the data directory.
+    """
+
+    root: str
+
+    @property
+    def content(self) -> str:
+        """
+        The OCI image layout.
+        """
+        return join(self.root, "content")
+
+    @property
+    def index(self) -> str:
+        """
+        The names of the images.
+        """
+        return join(self.content, "index.json")
+
+    @property
+    def oci_layout(self) -> str:
+        """
+        What makes C{content} an image layout.
+        """
+        return join(self.content, "oci-layout")
+
+    @property
+    def blobs(self) -> str:
+        """
+        The directory of blobs, by algorithm.
+        """
+        return join(self.content, "blobs")
+
+    @property
+    def ingest(self) -> str:
+        """
+        The directory of partial blobs.
+        """
+        return join(self.root, "ingest")
+
+    @property
+    def trees(self) -> str:
+        """
+        The directory of trees, by algorithm.
+        """
+        return join(self.root, "trees")
+
+    @property
+    def layers(self) -> str:
+        """
+        The directory of layer records, by algorithm.
+        """
+        return join(self.root, "layers")
+
+    @property
+    def staging(self) -> str:
+        """
+        The directory of what is not ready, or no longer wanted.
+        """
+        return join(self.root, "staging")
+
+    @property
+    def database(self) -> str:
+        """
+        The journal's file.
+        """
+        return join(self.root, "xferd.db")
+
+    @property
+    def version(self) -> str:
+        """
+        The file that tells how the directory is arranged.
+        """
+        return join(self.root, "version")
+
+    @property
+    def lock(self) -> str:
+        """
+        The file that the daemon holds a lock on.
+        """
+        return join(self.root, "lock")
+
+    def blob(self, digest: Digest) -> str:
+        """
+        The file of a blob.
+        """
+        return join(self.blobs, digest.algorithm, digest.hex)
+
+    def partial(self, digest: Digest) -> str:
+        """
+        The file of a blob while it arrives.
+        """
+        return join(self.ingest, f"{digest.algorithm}-{digest.hex}")
+
+    def layer(self, chain_id: Digest) -> str:
+        """
+        The record of a layer.
+        """
+        return join(self.layers, chain_id.algorithm, chain_id.hex)
+
+    def tree(self, name: str) -> str:
+        """
+        The directory of a tree.
+
+        @param name: what L{tree_name} made.
+        """
+        return join(self.trees, name)
+
+
+def tree_name(diff_id: Digest, key: str = "") -> str:
+    """
+    The name of a tree below C{trees/}.
+
+    @param key: for a tree whose implied directories differ, the 16 hexadecimal
+        digits that tell it from others of the same diff ID.
+    """
+    name = f"{diff_id.algorithm}/{diff_id.hex}"
+    return f"{name}.{key}" if key else name
+
+
+def parse_tree_name(name: str) -> tuple[Digest, str] | None:
+    """
+    The diff ID and the key of a tree's name, or L{None} if C{name} is none.
+    """
+    algorithm, _, rest = name.partition("/")
+    match = _TREE.fullmatch(rest)
+    if match is None:
+        return None
+    try:
+        return Digest(algorithm, match[1]), match[2] or ""
+    except BadDigest:
+        return None
+
+
+def parse_partial_name(name: str) -> Digest | None:
+    """
+    The digest of a partial blob's file name, or L{None} if C{name} is none.
+    """
+    algorithm, _, encoded = name.partition("-")
+    try:
+        return Digest(algorithm, encoded)
+    except BadDigest:
+        return None

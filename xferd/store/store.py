@@ -1,0 +1,226 @@
+# -*- test-case-name: tests.store.test_store -*-
+"""
+The data directory as a whole: made, locked, swept, and let go of.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from threading import Event
+from typing import Protocol
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.threadpool import ThreadPool
+from zope.interface import implementer
+
+from xferd.errors import StoreError, StoreLocked
+from xferd.interfaces import IReactor, IStore
+from xferd.store.blobs import Blobs
+from xferd.store.disk import make_directory, remove, sync_directory, sync_file_system, trying_to, write_file
+from xferd.store.images import Images, read_index, write_index
+from xferd.store.journal import Journal
+from xferd.store.layers import Layers
+from xferd.store.paths import Paths, parse_partial_name
+from xferd.store.threads import Pool, Threads, patient
+from xferd.store.trash import Trash
+from xferd.store.trees import Trees
+
+VERSION = b"1\n"
+"""How the data directory is arranged."""
+
+PARTIAL_AGE = 7 * 24 * 3600
+"""Seconds after which a partial blob that nobody went on with is removed."""
+
+
+class Pools(Protocol):
+    """
+    What makes a pool of threads, as L{ThreadPool} does.
+    """
+
+    def __call__(self, minthreads: int, maxthreads: int, name: str) -> Pool:
+        """
+        Make a pool that has not started.
+        """
+
+
+@implementer(IStore)
+class Store:
+    """
+    A data directory.
+
+    Life cycle: made; C{open}ed, in which everything that an operator can get
+    wrong is found; C{start}ed, after which it is whole; C{stop}ped.
+    """
+
+    _log = Logger()
+
+    def __init__(self, path: str, reactor: IReactor, *, threads: int = 4, pools: Pools = ThreadPool) -> None:
+        """
+        @param threads: how many threads wait for the disk.
+        """
+        self.path = os.path.abspath(path)
+        self._clock = reactor
+        self._paths = paths = Paths(self.path)
+        closed = f"the store {self.path} is not open"
+        self._threads = Threads(reactor, pools(0, threads, "xferd.store"), closed)
+        self._database_thread = Threads(reactor, pools(0, 1, "xferd.journal"), closed)
+        self._trash = Trash(paths, self._threads)
+        self.blobs = Blobs(paths, self._threads, self._trash, reactor)
+        self.trees = Trees(paths, self._threads, self._trash)
+        self.layers = Layers(paths, self._threads, self.trees)
+        self.images = Images(paths, self._threads, self.blobs, self.layers)
+        self.journal = Journal(paths.database, self._database_thread)
+        self._lock: int | None = None
+        self._old: list[str] = []
+
+    def open(self) -> None:
+        """
+        Make the directories and take the lock.  Blocking, for before the
+        reactor runs; the data directory may be there, empty or not.
+
+        A new data directory is for its owner alone: programs in unpacked
+        images may be setuid, and images may be private.
+
+        @raise StoreLocked: another daemon has it.
+        @raise StoreError: it cannot be written to, is of another version, or
+            something in it is damaged.
+        """
+        assert self._lock is None, "a store is opened once"
+        paths = self._paths
+        with trying_to(f"use {self.path} as the data directory"):
+            os.makedirs(os.path.dirname(self.path), exist_ok=True)
+            make_directory(self.path, 0o700)
+            self._lock = os.open(paths.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            self._take_lock()
+            with trying_to(f"use {self.path} as the data directory"):
+                self._check_version()
+                for directory in (paths.ingest, paths.trees, paths.layers, paths.staging):
+                    make_directory(directory, 0o700)
+                make_directory(paths.content, 0o755)
+                make_directory(paths.blobs, 0o755)
+                self._old = [os.path.join(paths.staging, name) for name in os.listdir(paths.staging)]
+                if not os.path.exists(paths.oci_layout):
+                    layout = json.dumps({"imageLayoutVersion": "1.0.0"}).encode()
+                    write_file(paths.oci_layout, layout, paths.staging)
+            index = read_index(paths)
+            if not os.path.exists(paths.index):
+                write_index(paths, index)
+            self.journal.open()
+        except BaseException:
+            self._release()
+            raise
+
+    def start(self) -> Deferred[None]:
+        """
+        Learn what is here and sweep what an earlier daemon left half-done.
+
+        @return: fires when the store is whole.  Cancelling waits for that.
+        @raise StoreError: the disk refuses.
+        """
+        return patient(Deferred.fromCoroutine(self._start()))
+
+    def stop(self) -> Deferred[None]:
+        """
+        Let go of everything.  Idempotent.
+
+        @return: fires when no thread touches the directory and the lock is
+            free.  Cancelling waits for that.
+        """
+        return patient(Deferred.fromCoroutine(self._stop()))
+
+    async def _start(self) -> None:
+        if self._lock is None:
+            raise StoreError(f"the store {self.path} is not open")
+        self._threads.start()
+        self._database_thread.start()
+        old, self._old = self._old, []
+        self._trash.remove(old)
+        await self._threads.run(_settle, self._paths, self._clock.seconds() - PARTIAL_AGE)
+        await self.trees.load()
+        await self.layers.load()
+        await self.images.load()
+        self._log.info(
+            "store {path} is ready: {images} images", path=self.path, images=len(self.images.all())
+        )
+
+    async def _stop(self) -> None:
+        self.blobs.close()
+        self._trash.stop()
+        await self.journal.close()
+        await self._threads.stop()
+        await self._database_thread.stop()
+        self._release()
+
+    def _take_lock(self) -> None:
+        assert self._lock is not None
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as e:
+            holder = os.pread(self._lock, 20, 0).decode("ascii", "replace").strip()
+            process = f" (process {holder})" if holder else ""
+            raise StoreLocked(
+                f"another xferd{process} uses {self.path}; stop it, or choose another data directory"
+            ) from e
+        except OSError as e:
+            raise StoreError(f"cannot lock {self._paths.lock}: {e.strerror}") from e
+        os.ftruncate(self._lock, 0)
+        os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
+
+    def _check_version(self) -> None:
+        """
+        Make sure that the directory is of this arrangement, or new.
+        """
+        paths = self._paths
+        version = b""
+        if os.path.lexists(paths.version):
+            with open(paths.version, "rb") as file:
+                version = file.read(100)
+        if version == VERSION:
+            return
+        if version:
+            found = version.decode("ascii", "replace").strip()
+            raise StoreError(
+                f"{self.path} is arranged as version {found!r}, and this xferd knows version 1 only; "
+                "use the xferd that made it, or choose another data directory"
+            )
+        ours = (paths.content, paths.ingest, paths.trees, paths.layers, paths.staging, paths.database)
+        taken = next((path for path in ours if os.path.lexists(path)), None)
+        if taken is not None:
+            raise StoreError(
+                f"{self.path} holds {os.path.basename(taken)} and is no data directory of xferd; "
+                "choose another, or an empty one"
+            )
+        # Nothing is made before this is on the disk; if it is empty, nothing was.
+        with open(paths.version, "wb") as file:
+            file.write(VERSION)
+            file.flush()
+            os.fsync(file.fileno())
+        sync_directory(self.path)
+
+    def _release(self) -> None:
+        self.journal.release()
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            os.close(lock)
+
+
+def _settle(paths: Paths, oldest: float) -> None:
+    """
+    Bring to the disk what an earlier daemon made visible and perhaps did not
+    see there, and remove partial blobs that are of no use.  Blocking, for a
+    thread.
+
+    @param oldest: remove what was last written before, in seconds since the
+        epoch.
+    """
+    with trying_to(f"sweep {paths.ingest}"):
+        sync_file_system(paths.root)
+        for name in os.listdir(paths.ingest):
+            path = os.path.join(paths.ingest, name)
+            digest = parse_partial_name(name)
+            if digest is None or os.path.lexists(paths.blob(digest)) or os.lstat(path).st_mtime < oldest:
+                remove(path, Event())

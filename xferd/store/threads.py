@@ -1,0 +1,231 @@
+# -*- test-case-name: tests.store.test_threads -*-
+"""
+Blocking work in threads of the store's own, seen from the reactor.
+
+The reactor's pool also resolves host names, and a slow disk must not stop
+that.  What a thread has begun cannot be taken back: a file belongs to the
+thread until its Deferred fires, cancelled or not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from threading import Event
+from typing import Any, Generic, Protocol, TypeVar
+
+from twisted.internet.defer import CancelledError, Deferred, fail
+from twisted.internet.interfaces import IReactorFromThreads
+from twisted.internet.threads import deferToThreadPool
+from twisted.python.failure import Failure
+
+from xferd.errors import StoreError
+
+T = TypeVar("T")
+Item = TypeVar("Item")
+
+
+class Pool(Protocol):
+    """
+    What is needed of a L{twisted.python.threadpool.ThreadPool}.
+    """
+
+    def start(self) -> None:
+        """
+        Begin to work.
+        """
+
+    def stop(self) -> None:
+        """
+        Finish what was given and end the threads.
+        """
+
+    def callInThreadWithCallback(
+        self, onResult: Callable[[bool, Any], object] | None, func: Callable[..., Any], *args: Any, **kw: Any
+    ) -> None:
+        """
+        Call C{func} in a thread and C{onResult} with success and result there.
+        """
+
+
+class _Patience(Generic[T]):
+    """
+    One wait for something that cannot be interrupted.  See L{patient}.
+    """
+
+    def __init__(
+        self,
+        work: Deferred[T],
+        stop: Callable[[], object] | None,
+        undo: Callable[[T], object] | None,
+    ) -> None:
+        self._stop = stop
+        self._undo = undo
+        self._cancelled = False
+        self._ended = False
+        self._waiter: Deferred[T]
+        self._work = work
+
+    def wait(self) -> Deferred[T]:
+        """
+        Begin to wait.
+        """
+        waiter = self._renew()
+        _ = self._work.addBoth(self._end)
+        return waiter
+
+    def _renew(self) -> Deferred[T]:
+        self._waiter = Deferred(self._cancel)
+        # A cancelled Deferred fails at once, but what its errback returns is
+        # waited for; and so on for the second cancellation, and the third.
+        _ = self._waiter.addErrback(self._linger)
+        return self._waiter
+
+    def _cancel(self, _: Deferred[T]) -> None:
+        self._cancelled = True
+        if self._stop is not None:
+            self._stop()
+
+    def _linger(self, reason: Failure) -> Failure | Deferred[T]:
+        return reason if self._ended else self._renew()
+
+    def _end(self, result: T | Failure) -> None:
+        self._ended = True
+        if not self._cancelled:
+            self._waiter.callback(result)
+            return
+        if self._undo is not None and not isinstance(result, Failure):
+            self._undo(result)
+        self._waiter.errback(Failure(CancelledError()))
+
+
+def patient(
+    work: Deferred[T], *, stop: Callable[[], object] | None = None, undo: Callable[[T], object] | None = None
+) -> Deferred[T]:
+    """
+    Make cancellation wait: the Deferred fires as C{work} does, and one that is
+    cancelled fails with CancelledError once C{work} is over, whatever came of
+    it.
+
+    @param stop: called when cancelled, to make C{work} end sooner.
+    @param undo: called with the result that nobody takes any more.
+    """
+    return _Patience(work, stop, undo).wait()
+
+
+class Threads:
+    """
+    Some threads.
+
+    Life cycle: made, C{start}ed, C{stop}ped.
+    """
+
+    def __init__(self, reactor: IReactorFromThreads, pool: Pool, closed: str) -> None:
+        """
+        @param closed: the sentence that work fails with that comes too late.
+        """
+        self._reactor = reactor
+        self._pool = pool
+        self._closed = closed
+        self._open = False
+        self._running = 0
+        self._idle: list[Deferred[None]] = []
+
+    def start(self) -> None:
+        """
+        Take work from now on.
+        """
+        self._pool.start()
+        self._open = True
+
+    def run(self, work: Callable[..., T], *args: Any, stop: Event | None = None) -> Deferred[T]:
+        """
+        Call C{work} in a thread.  Cancelling waits for its end.
+
+        @param stop: set when cancelled, for work that looks at it.
+        @raise StoreError: the threads have been stopped.
+        """
+        if not self._open:
+            return fail(StoreError(self._closed))
+        self._running += 1
+        result: Deferred[T] = deferToThreadPool(self._reactor, self._pool, work, *args)  # type: ignore[arg-type]
+        _ = result.addBoth(self._ended)
+        return patient(result, stop=None if stop is None else stop.set)
+
+    def _ended(self, result: T) -> T:
+        self._running -= 1
+        if not self._running:
+            idle, self._idle = self._idle, []
+            for waiter in idle:
+                waiter.callback(None)
+        return result
+
+    async def stop(self) -> None:
+        """
+        Take no more work, wait for what is running, end the threads.
+        """
+        if not self._open:
+            return
+        self._open = False
+        if self._running:
+            # No canceller: only the store waits here, and it does not give up.
+            waiter: Deferred[None] = Deferred()
+            self._idle.append(waiter)
+            await waiter
+        # The threads are idle, so that joining them takes no time.
+        self._pool.stop()
+
+
+class Rounds(Generic[Item]):
+    """
+    Work of which one round does for all who asked before it began: a flush of
+    the disk, a file written anew, a transaction.
+    """
+
+    def __init__(self, work: Callable[[list[Item]], Deferred[None]]) -> None:
+        """
+        @param work: does one round, for these items; called again when the
+            round before is over.
+        """
+        self._work = work
+        self._next: list[tuple[Item, Deferred[None]]] = []
+        self._busy = False
+        self._idle: list[Deferred[None]] = []
+
+    def add(self, item: Item) -> Deferred[None]:
+        """
+        Put something into the next round.
+
+        @return: fires, or fails, as that round does.  Cancelling waits for it.
+        """
+        # No canceller: patience is what cancelling gets.
+        done: Deferred[None] = Deferred()
+        self._next.append((item, done))
+        if not self._busy:
+            self._begin()
+        return patient(done)
+
+    async def drain(self) -> None:
+        """
+        Wait until no round is asked for or running.
+        """
+        while self._busy:
+            waiter: Deferred[None] = Deferred()
+            self._idle.append(waiter)
+            await waiter
+
+    def _begin(self) -> None:
+        self._busy = True
+        batch, self._next = self._next, []
+        items, waiters = [item for item, _ in batch], [waiter for _, waiter in batch]
+        _ = self._work(items).addBoth(self._end, waiters)
+
+    def _end(self, result: Failure | None, waiters: list[Deferred[None]]) -> None:
+        self._busy = False
+        if self._next:
+            self._begin()
+        for waiter in waiters:
+            waiter.callback(result)
+        if not self._busy:
+            idle, self._idle = self._idle, []
+            for waiter in idle:
+                waiter.callback(None)

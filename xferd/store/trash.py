@@ -1,0 +1,91 @@
+# -*- test-case-name: tests.store.test_trash -*-
+"""
+What is no longer wanted: renamed out of the way at once, removed in its time.
+
+Removing a tree may take many seconds.  One thread does it, one thing after
+the other, so that no commit waits behind.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterable
+from itertools import count
+from threading import Event
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from xferd.store.disk import remove, trying_to
+from xferd.store.paths import Paths
+from xferd.store.threads import Threads
+
+
+class Trash:
+    """
+    The removal of files and trees.  What is left at the end is swept at the
+    next start, as it all lies in C{staging/}.
+    """
+
+    _log = Logger()
+
+    def __init__(self, paths: Paths, threads: Threads) -> None:
+        self._paths = paths
+        self._threads = threads
+        self._numbers = count()
+        self._stop = Event()
+        self._waiting: deque[tuple[str, int | None]] = deque()
+        self._busy = False
+
+    def throw(self, path: str, fd: int | None = None) -> None:
+        """
+        Take something out of the way, and remove it behind that.
+
+        @param fd: a descriptor to close when the rest is done: the last one
+            of a large file takes its time.
+        @raise StoreError: the disk refuses.
+        """
+        target = os.path.join(self._paths.staging, f"gone-{os.getpid()}-{next(self._numbers)}")
+        with trying_to(f"move {path} away"):
+            os.rename(path, target)
+        self.remove([target], fd)
+
+    def remove(self, paths: Iterable[str], fd: int | None = None) -> None:
+        """
+        Remove what is in C{staging/} and out of everybody's way.
+        """
+        self._waiting.extend((path, fd) for path in paths)
+        if not self._busy:
+            self._next()
+
+    def stop(self) -> None:
+        """
+        Leave the rest to the next start.
+        """
+        self._stop.set()
+
+    def _next(self) -> None:
+        while self._stop.is_set() and self._waiting:
+            _, fd = self._waiting.popleft()
+            if fd is not None:
+                os.close(fd)
+        self._busy = bool(self._waiting)
+        if self._busy:
+            path, fd = self._waiting.popleft()
+            done: Deferred[None] = self._threads.run(_remove, path, fd, self._stop)
+            _ = done.addErrback(self._failed, path).addCallback(lambda _: self._next())
+
+    def _failed(self, reason: Failure, path: str) -> None:
+        # The next start tries again.
+        self._log.warn("cannot remove {path}: {error}", path=path, error=reason.value)
+
+
+def _remove(path: str, fd: int | None, stop: Event) -> None:
+    try:
+        if not stop.is_set():
+            remove(path, stop)
+    finally:
+        if fd is not None:
+            os.close(fd)
