@@ -1,0 +1,102 @@
+# -*- test-case-name: tests.test_paths -*-
+"""
+Tests for L{xferd.paths}.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import subprocess
+import sys
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from xferd.paths import default_data_dir, default_socket
+
+NOBODY_KNOWS = 3_999_999_999
+"""A user's number that no user database has."""
+
+
+class DataDirectoryTests(SynchronousTestCase):
+    """
+    Tests for L{default_data_dir}.
+    """
+
+    def test_root(self) -> None:
+        """
+        Root's data is the machine's, whatever the environment says.
+        """
+        self.assertEqual(default_data_dir({"XDG_DATA_HOME": "/data", "HOME": "/root"}, 0), "/var/lib/xferd")
+
+    def test_named(self) -> None:
+        """
+        C{$XDG_DATA_HOME} is heeded.
+        """
+        self.assertEqual(default_data_dir({"XDG_DATA_HOME": "/data", "HOME": "/home/a"}, 1000), "/data/xferd")
+
+    def test_home(self) -> None:
+        """
+        Without C{$XDG_DATA_HOME}, or with an empty or a relative one, it is
+        C{~/.local/share}.
+        """
+        for value in ({}, {"XDG_DATA_HOME": ""}, {"XDG_DATA_HOME": "data"}):
+            self.assertEqual(
+                default_data_dir({"HOME": "/home/a", **value}, 1000), "/home/a/.local/share/xferd"
+            )
+
+    def test_no_home(self) -> None:
+        """
+        Without C{$HOME} the user database is asked.
+        """
+        user = next(u for u in pwd.getpwall() if u.pw_uid != 0 and u.pw_dir.startswith("/"))
+        expected = os.path.join(pwd.getpwuid(user.pw_uid).pw_dir, ".local/share/xferd")
+        self.assertEqual(default_data_dir({}, user.pw_uid), expected)
+
+    def test_unknown_user(self) -> None:
+        """
+        A user whom nobody knows gets an absolute path too.
+        """
+        self.assertEqual(default_data_dir({}, NOBODY_KNOWS), "/.local/share/xferd")
+
+
+class SocketTests(SynchronousTestCase):
+    """
+    Tests for L{default_socket}.
+    """
+
+    def test_root(self) -> None:
+        """
+        Root's socket is the machine's.
+        """
+        self.assertEqual(default_socket({"XDG_RUNTIME_DIR": "/run/user/0"}, 0), "/run/xferd/xferd.sock")
+
+    def test_runtime_directory(self) -> None:
+        """
+        A user's socket lies in a directory of its own in C{$XDG_RUNTIME_DIR}.
+        """
+        self.assertEqual(
+            default_socket({"XDG_RUNTIME_DIR": "/run/user/1000"}, 1000), "/run/user/1000/xferd/xferd.sock"
+        )
+
+    def test_no_runtime_directory(self) -> None:
+        """
+        Without a runtime directory, it lies beside the data.
+        """
+        environ = {"XDG_DATA_HOME": "/data", "XDG_RUNTIME_DIR": "relative"}
+        self.assertEqual(default_socket(environ, 1000), "/data/xferd/xferd.sock")
+
+
+class ImportTests(SynchronousTestCase):
+    """
+    What importing the module costs.
+    """
+
+    def test_light(self) -> None:
+        """
+        Neither Twisted nor attrs is imported, so that the client starts at
+        once.
+        """
+        program = "import sys, xferd.paths; print(sorted({'attr', 'twisted'} & set(sys.modules)))"
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+        self.assertEqual(done.stdout, "[]\n")

@@ -1,0 +1,81 @@
+# -*- test-case-name: tests.test_paths -*-
+"""
+Where daemon and client look for one another when nobody says: the data
+directory and the unix socket of a user.
+
+Both sides must agree, and C{xferctl} must start at once, so this imports
+nothing but the standard library and looks at nothing but its arguments and
+the user database.
+"""
+
+from __future__ import annotations
+
+import os.path
+import pwd
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+ROOT_DATA_DIR = "/var/lib/xferd"
+"""The data directory of a daemon that runs as root."""
+
+ROOT_SOCKET = "/run/xferd/xferd.sock"
+"""The unix socket of a daemon that runs as root."""
+
+
+def default_data_dir(environ: Mapping[str, str], uid: int) -> str:
+    """
+    The data directory of a user: L{ROOT_DATA_DIR} for root, else C{xferd} in
+    C{$XDG_DATA_HOME}, which is C{~/.local/share} unless it is set.
+
+    @param environ: the environment; C{HOME} and C{XDG_DATA_HOME} are read.
+    @param uid: the user's number, which decides whether this is root.
+    @return: an absolute path, which may not exist yet.
+    """
+    if uid == 0:
+        return ROOT_DATA_DIR
+    base = _directory(environ, "XDG_DATA_HOME") or os.path.join(_home(environ, uid), ".local/share")
+    return os.path.join(base, "xferd")
+
+
+def default_socket(environ: Mapping[str, str], uid: int) -> str:
+    """
+    The unix socket of a user's daemon: L{ROOT_SOCKET} for root, else
+    C{xferd/xferd.sock} in C{$XDG_RUNTIME_DIR}, and where that is not set,
+    C{xferd.sock} in the data directory.
+
+    @param environ: the environment; C{XDG_RUNTIME_DIR} is read, and what
+        L{default_data_dir} reads.
+    @param uid: the user's number.
+    @return: an absolute path, which may not exist yet.
+    """
+    if uid == 0:
+        return ROOT_SOCKET
+    runtime = _directory(environ, "XDG_RUNTIME_DIR")
+    if runtime is not None:
+        return os.path.join(runtime, "xferd/xferd.sock")
+    return os.path.join(default_data_dir(environ, uid), "xferd.sock")
+
+
+def _directory(environ: Mapping[str, str], name: str) -> str | None:
+    """
+    The absolute path in a variable, or L{None}: the XDG Base Directory
+    Specification has relative ones ignored.
+    """
+    value = environ.get(name, "")
+    return value if os.path.isabs(value) else None
+
+
+def _home(environ: Mapping[str, str], uid: int) -> str:
+    """
+    The user's home directory: C{$HOME}, else what the user database says,
+    else C{/}, which is the home of a user whom nobody knows.
+    """
+    home = _directory(environ, "HOME")
+    if home is not None:
+        return home
+    try:
+        return pwd.getpwuid(uid).pw_dir
+    except KeyError:
+        return "/"
