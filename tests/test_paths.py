@@ -12,6 +12,7 @@ import sys
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from xferd import paths
 from xferd.paths import default_data_dir, default_socket
 
 NOBODY_KNOWS = 3_999_999_999
@@ -98,5 +99,8 @@ class ImportTests(SynchronousTestCase):
         once.
         """
         program = "import sys, xferd.paths; print(sorted({'attr', 'twisted'} & set(sys.modules)))"
-        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+        root = os.path.dirname(os.path.dirname(paths.__file__))
+        done = subprocess.run(
+            [sys.executable, "-c", program], cwd=root, capture_output=True, text=True, check=True
+        )
         self.assertEqual(done.stdout, "[]\n")
