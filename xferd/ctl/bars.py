@@ -1,0 +1,178 @@
+# -*- test-case-name: tests.ctl.test_bars -*-
+"""
+A pull on a terminal: a bar for each layer, and a total.
+
+This is the one module of the client that imports C{rich}, which takes longer
+to import than all the rest: import it only where bars are drawn.
+"""
+
+from __future__ import annotations
+
+from threading import Lock
+from typing import TYPE_CHECKING, NamedTuple, TextIO
+
+from rich.console import Console
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from xferd.ctl.display import PlainEnd
+from xferd.ctl.text import clock, size
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from xferd.ctl.client import Event
+    from xferd.ctl.display import Display
+    from xferd.ctl.view import LayerView, PullView
+
+_STATE = len("already exists")
+_AMOUNT = len("99.9 MB/99.9 MB")
+_NARROW = 60
+"""Columns below which there are neither bars nor notes."""
+
+_STYLES = {"complete": "green", "already exists": "dim", "failed": "red"}
+
+
+class Row(NamedTuple):
+    """
+    One line of the picture.
+
+    @ivar name: the layer, or whose total it is.
+    @ivar state: the state in words.
+    @ivar done: how much of C{total} is here; bytes.
+    @ivar total: the whole, or L{None} while nobody knows.
+    @ivar amount: both, in words.
+    @ivar note: how fast it is, or why not.
+    @ivar ended: whether it will not move again.
+    """
+
+    name: str
+    state: str
+    done: int
+    total: int | None
+    amount: str
+    note: str
+    ended: bool
+
+    @classmethod
+    def of_layer(cls, layer: LayerView) -> Row:
+        """
+        A layer's line.
+        """
+        partly = not layer.ended and layer.done > 0
+        rate = f"{size(layer.rate)}/s" if layer.rate else ""
+        return cls(
+            layer.name,
+            layer.state,
+            layer.done,
+            layer.total or None,
+            _amount(layer.done if partly else None, layer.total),
+            ", ".join(filter(None, (layer.why or rate, layer.sharing))),
+            layer.ended,
+        )
+
+    @classmethod
+    def of_pull(cls, view: PullView) -> Row:
+        """
+        The last line, for all layers together.
+        """
+        layers, done, total, rate = view.layers, view.done, view.total, view.rate
+        note = "" if layers else view.reference
+        if rate and not view.ended:
+            left = f", {clock((total - done) / rate)} left" if total > done else ""
+            note = f"{size(rate)}/s{left}"
+        ended = sum(layer.ended for layer in layers)
+        state = f"{ended}/{len(layers)} layers" if layers else view.state
+        return cls("total", state, done, total or None, _amount(done, total), note, view.ended)
+
+
+class Bars(PlainEnd):
+    """
+    A line for each layer, as many as the terminal has room for, those that
+    still move first; and one for the whole.
+    """
+
+    def __init__(self, stdout: TextIO, console: Console | None = None) -> None:
+        """
+        @param console: the terminal, where it is not just C{stdout}.
+        """
+        super().__init__(stdout)
+        self._console = console or Console(file=stdout, highlight=False)
+        self._live = Live(
+            console=self._console,
+            get_renderable=self.picture,
+            refresh_per_second=10,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+        # The picture is drawn in a thread of rich's.
+        self._lock = Lock()
+        self._rows: dict[int, Row] = {}
+        self._total: Row | None = None
+
+    def __enter__(self) -> Display:
+        self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._live.stop()
+
+    def show(self, view: PullView, event: Event, layers: list[LayerView]) -> None:  # noqa: ARG002
+        """
+        Take over what is new; it is drawn within a tenth of a second.
+        """
+        total = Row.of_pull(view)
+        with self._lock:
+            self._rows.update({layer.index: Row.of_layer(layer) for layer in layers})
+            self._total = total
+
+    def picture(self) -> Table:
+        """
+        The lines as they are now, for a terminal as it is now.
+        """
+        with self._lock:
+            rows = [row for _, row in sorted(self._rows.items())]
+            total = self._total
+        room = max(0, self._console.height - 2)
+        if len(rows) > room:
+            # Those that move; then the newest of those that do not.
+            moving = [row for row in rows if not row.ended][:room]
+            still = [row for row in rows if row.ended]
+            rows = still[len(still) - (room - len(moving)) :] + moving
+        narrow = self._console.width < _NARROW
+        grid = Table.grid(padding=(0, 1), pad_edge=False)
+        for width in (7 if narrow else 12, _STATE):
+            grid.add_column(width=width, no_wrap=True, overflow="crop")
+        bar = min(40, max(8, (self._console.width - 12 - _STATE - _AMOUNT) // 3))
+        if not narrow:
+            grid.add_column(width=bar)
+        grid.add_column(width=_AMOUNT, no_wrap=True, justify="right")
+        if not narrow:
+            grid.add_column(no_wrap=True, overflow="ellipsis")
+        for row in rows if total is None else [*rows, total]:
+            style = _STYLES.get(row.state, "")
+            cells = [Text(row.name), Text(row.state, style), _bar(row, bar), Text(row.amount), Text(row.note)]
+            grid.add_row(*(cells[0], cells[1], cells[3]) if narrow else cells)
+        return grid
+
+
+def _bar(row: Row, width: int) -> ProgressBar | Text:
+    """
+    The bar itself; none for what was here before or has failed.
+    """
+    if row.state in ("already exists", "failed") or row.total is None:
+        return Text("")
+    return ProgressBar(total=row.total, completed=row.done, width=width)
+
+
+def _amount(done: int | None, total: int) -> str:
+    """
+    So many bytes of so many, as short as can be.
+    """
+    if done is None or not total:
+        return size(total) if total else ""
+    return f"{size(done)}/{size(total)}"

@@ -1,0 +1,458 @@
+# -*- test-case-name: tests.ctl.test_client -*-
+"""
+The daemon as a client sees it: its HTTP API over TCP or a unix socket.
+
+It is plain blocking code on C{http.client}, because a command line client
+must start at once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import re
+import socket
+import time
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import quote, urlsplit
+
+from xferd.ctl.text import clean
+from xferd.paths import ROOT_SOCKET, default_socket
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+DEFAULT_URL = "http://127.0.0.1:9337"
+"""Where a daemon listens that was told nothing."""
+
+ENDED = frozenset({"done", "failed", "cancelled"})
+"""The states that a job stays in."""
+
+_ANSWER_TIMEOUT = 30.0
+_SILENCE = 60.0
+"""Seconds without an event, heartbeats included, after which the stream is taken to be dead."""
+
+_PAUSES = (0.2, 0.5, 1.0, 2.0, 4.0, 4.0)
+"""Seconds to wait before each try to reach a daemon that was there a moment ago."""
+
+_MAX_ANSWER = 256 * 1024 * 1024
+_MAX_LINE = 16 * 1024 * 1024
+
+
+class ClientError(Exception):
+    """
+    Why a command failed, as its user reads it.
+    """
+
+
+class BadHost(ClientError):
+    """
+    What should say where the daemon is does not.
+    """
+
+
+class NoDaemon(ClientError):
+    """
+    Nobody listens, or what listens cannot be talked to.
+    """
+
+
+class NotXferd(ClientError):
+    """
+    Somebody else listens there.
+    """
+
+
+class Refused(ClientError):
+    """
+    The daemon said no.
+
+    @ivar status: the HTTP status.
+    @ivar code: the daemon's word for programs, C{NAME_INVALID}.
+    """
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        super().__init__(f"{message} ({code})" if code else message)
+        self.status = status
+        self.code = code
+
+
+class Address(NamedTuple):
+    """
+    One place where a daemon may listen.
+
+    @ivar scheme: C{unix}, C{http} or C{https}.
+    @ivar name: the socket's path, or the host.
+    @ivar port: the port, or L{None}.
+    @ivar prefix: what stands before C{/api} in every path.
+    """
+
+    scheme: str
+    name: str
+    port: int | None = None
+    prefix: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> Address:
+        """
+        Read C{http://HOST:PORT}, C{https://HOST} or C{unix:PATH}.
+
+        @raise BadHost: it is none of them.
+        """
+        if text.startswith("unix:"):
+            path = text[len("unix:") :]
+            if path and "\0" not in path:
+                return cls("unix", path)
+        elif text.isprintable():
+            try:
+                parts = urlsplit(text)
+                if parts.scheme in ("http", "https") and parts.hostname and parts.username is None:
+                    return cls(parts.scheme, parts.hostname, parts.port, parts.path.rstrip("/"))
+            except ValueError:
+                # A port that is no number, brackets that do not match.
+                pass
+        raise BadHost(f"{text!r} is not where a daemon can be: give http://HOST:PORT or unix:PATH")
+
+    def connect(self, timeout: float) -> HTTPConnection:
+        """
+        Connect.
+
+        @raise OSError: nobody listens.
+        """
+        connection: HTTPConnection
+        if self.scheme == "unix":
+            connection = UnixHTTPConnection(self.name, timeout)
+        elif self.scheme == "https":
+            connection = HTTPSConnection(self.name, self.port, timeout=timeout)
+        else:
+            connection = HTTPConnection(self.name, self.port, timeout=timeout)
+        connection.connect()
+        return connection
+
+    def __str__(self) -> str:
+        if self.scheme == "unix":
+            return f"unix:{self.name}"
+        host = f"[{self.name}]" if ":" in self.name else self.name
+        return f"{self.scheme}://{host}{'' if self.port is None else f':{self.port}'}{self.prefix}"
+
+
+class UnixHTTPConnection(HTTPConnection):
+    """
+    HTTP over a unix socket.
+    """
+
+    def __init__(self, path: str, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        """
+        Connect to the socket's path.
+        """
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            self.sock.settimeout(self.timeout)
+            self.sock.connect(self._path)
+        except BaseException:
+            self.sock.close()
+            raise
+
+
+class Event(NamedTuple):
+    """
+    One line of a job's events.
+
+    @ivar kind: C{job}, C{layer}, C{transfer} or C{image}.
+    @ivar data: the newest state of that thing.
+    @ivar final: whether it is the last word on it.
+    """
+
+    kind: str
+    data: dict[str, Any]
+    final: bool
+
+
+def addresses(host: str | None, environ: Mapping[str, str], uid: int) -> list[Address]:
+    """
+    Where to look for the daemon, the likeliest place first.
+
+    @param host: what the user said, or L{None} or C{""}: then it is this
+        user's socket if there is one, root's if it may be used, and the
+        default port.
+    @raise BadHost: what the user said is no address.
+    """
+    if host:
+        return [Address.parse(host)]
+    sockets = dict.fromkeys((default_socket(environ, uid), ROOT_SOCKET))
+    found = [Address("unix", path) for path in sockets if os.access(path, os.W_OK)]
+    return [*found, Address.parse(DEFAULT_URL)]
+
+
+def client_name(uid: int) -> str:
+    """
+    What the daemon calls us: C{user@host}, at most 64 plain characters, the
+    first a letter or a digit.
+    """
+    try:
+        user = pwd.getpwuid(uid).pw_name
+    except KeyError:
+        user = str(uid)
+    return re.sub(r"[^A-Za-z0-9@._-]", "-", f"{user}@{socket.gethostname()}").lstrip("@._-")[:64]
+
+
+class Daemon:
+    """
+    A daemon, asked over its HTTP API; each request has its own connection.
+
+    Every method raises L{NoDaemon} where there is none, and L{Refused} where
+    it says no.
+    """
+
+    def __init__(
+        self,
+        addresses: list[Address],
+        *,
+        client: str,
+        token: str | None = None,
+        pause: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """
+        @param addresses: where it may be; the first that answers is kept.
+        @param client: the name to give to the daemon.
+        @param token: the API's bearer token, where it wants one.
+        @param pause: waits for some seconds.
+        """
+        self._addresses = addresses
+        self._pause = pause
+        self._headers = {"X-Xferd-Client": client, "Connection": "close"}
+        if token is not None:
+            self._headers["Authorization"] = f"Bearer {token}"
+
+    def start_pull(self, reference: str, platform: str | None, priority: int) -> dict[str, Any]:
+        """
+        Ask for a pull.
+
+        @return: the job.
+        """
+        body = {"kind": "pull", "reference": reference, "platform": platform, "priority": priority}
+        return self._object("POST", "/jobs", body)
+
+    def job(self, job_id: str) -> dict[str, Any]:
+        """
+        A job, with its layers.
+        """
+        return self._object("GET", f"/jobs/{quote(job_id, safe='')}")
+
+    def cancel(self, job_id: str) -> dict[str, Any]:
+        """
+        Cancel a job.
+
+        @return: the job as it is now; one that had ended before is unchanged.
+        """
+        return self._object("DELETE", f"/jobs/{quote(job_id, safe='')}")
+
+    def image(self, reference: str) -> dict[str, Any]:
+        """
+        An image of the store.
+        """
+        return self._object("GET", f"/images/{quote(reference, safe='/:@')}")
+
+    def jobs(self) -> list[dict[str, Any]]:
+        """
+        Every job that the daemon remembers, the newest first.
+        """
+        return self._list("/jobs")
+
+    def transfers(self) -> list[dict[str, Any]]:
+        """
+        Every transfer.
+        """
+        return self._list("/transfers")
+
+    def images(self) -> list[dict[str, Any]]:
+        """
+        Every image of the store.
+        """
+        return self._list("/images")
+
+    def status(self) -> dict[str, Any]:
+        """
+        How the daemon is.
+        """
+        return self._object("GET", "/status")
+
+    def events(self, job_id: str) -> Iterator[Event]:
+        """
+        Follow a job until it has ended.
+
+        A stream that breaks is opened again while the daemon lives; it then
+        begins with the present state of everything.  The last event is the
+        job's own, in one of the states L{ENDED}.
+        """
+        breaks = 0
+        while True:
+            try:
+                for event in self._stream(job_id):
+                    yield event
+                    if event.kind == "job":
+                        if event.data.get("state") in ENDED:
+                            return
+                    else:
+                        # What moves shows that the stream works.
+                        breaks = 0
+                job = self.job(job_id)
+                if job.get("state") in ENDED:
+                    yield Event("job", job, True)
+                    return
+            except (NoDaemon, Refused) as e:
+                # 503: it has listeners enough, or is about to stop.
+                if breaks >= len(_PAUSES) or (isinstance(e, Refused) and e.status != 503):
+                    raise
+            self._pause(_PAUSES[min(breaks, len(_PAUSES) - 1)])
+            breaks += 1
+
+    def _stream(self, job_id: str) -> Iterator[Event]:
+        """
+        One connection's events; ends without a word when it breaks.
+        """
+        path = f"/jobs/{quote(job_id, safe='')}/events"
+        connection, response = self._ask("GET", path, None, "application/x-ndjson")
+        try:
+            if connection.sock is not None:
+                connection.sock.settimeout(_SILENCE)
+            while True:
+                try:
+                    line = response.readline(_MAX_LINE)
+                except (OSError, HTTPException, ValueError):
+                    return
+                if not line.endswith(b"\n"):
+                    return
+                if line.strip():
+                    yield self._event(line)
+        finally:
+            response.close()
+            connection.close()
+
+    def _event(self, line: bytes) -> Event:
+        """
+        Read one line of a stream.
+        """
+        try:
+            value = json.loads(line)
+            kind, data = value["kind"], value["data"]
+            if isinstance(kind, str) and isinstance(data, dict):
+                return Event(kind, data, value.get("final") is True)
+        except (ValueError, KeyError, TypeError, RecursionError):
+            pass
+        raise self._stranger()
+
+    def _list(self, path: str) -> list[dict[str, Any]]:
+        """
+        Make a request whose answer is a list of objects.
+        """
+        value = self._value("GET", path, None)
+        if isinstance(value, list) and all(isinstance(item, dict) for item in value):
+            return value
+        raise self._stranger()
+
+    def _object(self, method: str, path: str, body: object = None) -> dict[str, Any]:
+        """
+        Make a request whose answer is an object.
+        """
+        value = self._value(method, path, body)
+        if isinstance(value, dict):
+            return value
+        raise self._stranger()
+
+    def _value(self, method: str, path: str, body: object) -> object:
+        """
+        Make a request whose answer is JSON.
+        """
+        connection, response = self._ask(method, path, body, "application/json")
+        try:
+            return _json(response.read(_MAX_ANSWER))
+        except (OSError, HTTPException) as e:
+            raise NoDaemon(f"the daemon at {self._addresses[0]} broke off its answer: {_reason(e)}") from e
+        finally:
+            response.close()
+            connection.close()
+
+    def _ask(self, method: str, path: str, body: object, accept: str) -> tuple[HTTPConnection, HTTPResponse]:
+        """
+        Send a request and wait for the head of the answer.
+        """
+        connection = self._connect()
+        address = self._addresses[0]
+        headers = {**self._headers, "Accept": accept}
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+        data = None if body is None else json.dumps(body).encode()
+        try:
+            connection.request(method, f"{address.prefix}/api/v1{path}", data, headers)
+            response = connection.getresponse()
+            if 200 <= response.status < 300:
+                return connection, response
+            answer = response.read(_MAX_ANSWER)
+        except (OSError, HTTPException, ValueError) as e:
+            connection.close()
+            raise NoDaemon(f"the daemon at {address} does not answer: {_reason(e)}") from e
+        except BaseException:
+            connection.close()
+            raise
+        connection.close()
+        raise self._refusal(response.status, answer)
+
+    def _connect(self) -> HTTPConnection:
+        """
+        Connect to the first address where somebody listens, and stay there.
+        """
+        failures = []
+        for address in self._addresses:
+            try:
+                connection = address.connect(_ANSWER_TIMEOUT)
+            except (OSError, ValueError) as e:
+                failures.append(f"{address} ({_reason(e)})")
+            else:
+                self._addresses = [address]
+                return connection
+        raise NoDaemon(
+            f"no daemon listens at {' or '.join(failures)}; "
+            "start one with 'twistd -n xferd', or say with --host where it is"
+        )
+
+    def _refusal(self, status: int, answer: bytes) -> ClientError:
+        """
+        What an answer means that is no success.
+        """
+        value = _json(answer)
+        error = value.get("error") if isinstance(value, dict) else None
+        if not isinstance(error, dict):
+            return self._stranger(f" (HTTP status {status})")
+        return Refused(status, clean(error.get("code")), clean(error.get("message")) or f"HTTP {status}")
+
+    def _stranger(self, detail: str = "") -> ClientError:
+        """
+        Somebody answered who is no xferd, or one of another age.
+        """
+        return NotXferd(f"what answers at {self._addresses[0]} does not speak xferd's API{detail}")
+
+
+def _json(data: bytes) -> object:
+    """
+    A body's value, or L{None} if it is not JSON.
+    """
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _reason(error: Exception) -> str:
+    """
+    An error in a few words.
+    """
+    if isinstance(error, OSError) and error.strerror:
+        return clean(error.strerror).lower()
+    return clean(error) or type(error).__name__

@@ -1,0 +1,149 @@
+# -*- test-case-name: tests.ctl.test_commands -*-
+"""
+The commands of C{xferctl} that look, and C{cancel}.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from xferd.ctl.client import ENDED
+from xferd.ctl.text import clean, portion, short, size
+from xferd.ctl.view import PullView, count
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+    from xferd.ctl.session import Session
+
+
+def images(_: Namespace, session: Session) -> None:
+    """
+    List the images of the store.
+    """
+    found = session.daemon.images()
+    rows = [
+        (
+            clean(image.get("reference")),
+            short(image.get("digest")),
+            short(image.get("image_id")),
+            str(len(image.get("layers") or ())),
+            size(count(image, "size")),
+            session.printer.ago(image.get("created")),
+        )
+        for image in found
+    ]
+    heads = ("REFERENCE", "DIGEST", "IMAGE ID", "LAYERS", "SIZE", "PULLED")
+    session.printer.rows(found, heads, rows, ("LAYERS", "SIZE"))
+
+
+def inspect(args: Namespace, session: Session) -> None:
+    """
+    Show one image of the store.
+    """
+    image = session.daemon.image(args.reference)
+    facts = [
+        ("reference", clean(image.get("reference"))),
+        ("digest", clean(image.get("digest"))),
+        ("resolved", clean(image.get("resolved"))),
+        ("image ID", clean(image.get("image_id"))),
+        ("size", size(count(image, "size"))),
+        ("pulled", session.printer.ago(image.get("created"))),
+    ]
+    if session.printer.facts(image, facts):
+        layers = image.get("layers") or ()
+        rows = [
+            (clean(layer.get("digest")), size(count(layer, "size")), clean(layer.get("media_type")))
+            for layer in layers
+        ]
+        session.printer.rows(layers, ("LAYER", "SIZE", "TYPE"), rows, ("SIZE",))
+
+
+def jobs(args: Namespace, session: Session) -> None:
+    """
+    List jobs: those that have not ended, or all.
+    """
+    found = [job for job in session.daemon.jobs() if args.all or job.get("state") not in ENDED]
+    rows = []
+    for job in found:
+        view = PullView(job)
+        what = clean(job["error"].get("code")) if isinstance(job.get("error"), dict) else ""
+        rows.append(
+            (
+                clean(job.get("id")),
+                view.state,
+                view.reference,
+                what or (portion(view.done, view.total) if view.total else ""),
+                clean(job.get("client")),
+                session.printer.ago(job.get("created")),
+            )
+        )
+    session.printer.rows(found, ("ID", "STATE", "REFERENCE", "PROGRESS", "CLIENT", "CREATED"), rows)
+
+
+def job(args: Namespace, session: Session) -> None:
+    """
+    Show one job with its layers.
+    """
+    found = session.daemon.job(args.job)
+    view = PullView(found)
+    facts = [
+        ("job", clean(found.get("id"))),
+        ("kind", clean(found.get("kind"))),
+        ("state", view.state),
+        ("reference", view.reference),
+        ("platform", clean(found.get("platform"))),
+        ("client", clean(found.get("client"))),
+        ("created", session.printer.ago(found.get("created"))),
+        ("started", session.printer.ago(found.get("started"))),
+        ("finished", session.printer.ago(found.get("finished"))),
+        ("progress", portion(view.done, view.total) if view.total else ""),
+        ("pulled", view.pinned if view.state == "done" else ""),
+        ("error", view.error),
+    ]
+    if session.printer.facts(found, facts) and view.layers:
+        rows = [
+            (
+                layer.name,
+                layer.state,
+                portion(layer.done, layer.total),
+                clean(layer.data.get("transfer")),
+                layer.why,
+            )
+            for layer in view.layers
+        ]
+        layers = [layer.data for layer in view.layers]
+        session.printer.rows(layers, ("LAYER", "STATE", "PROGRESS", "TRANSFER", "WHY"), rows)
+
+
+def cancel(args: Namespace, session: Session) -> None:
+    """
+    Cancel a job.
+    """
+    found = session.daemon.cancel(args.job)
+    session.printer.facts(found, [("job", clean(found.get("id"))), ("state", clean(found.get("state")))])
+
+
+def transfers(_: Namespace, session: Session) -> None:
+    """
+    List transfers: what is moved at present, for whom, and what it waits for.
+    """
+    found = session.daemon.transfers()
+    rows = []
+    for item in found:
+        rate = item.get("rate")
+        rows.append(
+            (
+                clean(item.get("id")),
+                clean(item.get("kind")),
+                short(item.get("digest")),
+                clean(item.get("state")),
+                str(count(item, "watchers")),
+                portion(count(item, "bytes_done"), count(item, "bytes_total")),
+                f"{size(rate)}/s" if isinstance(rate, int | float) and rate > 0 else "",
+                clean(item.get("source")),
+                clean(item.get("why")),
+            )
+        )
+    heads = ("ID", "KIND", "DIGEST", "STATE", "WATCHERS", "PROGRESS", "RATE", "SOURCE", "WHY")
+    session.printer.rows(found, heads, rows, ("WATCHERS", "RATE"))

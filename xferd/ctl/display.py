@@ -1,0 +1,132 @@
+# -*- test-case-name: tests.ctl.test_display -*-
+"""
+The ways to show a pull that need no terminal: JSON lines, plain lines, and
+silence.  L{xferd.ctl.bars} has the one that does.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TextIO
+
+from xferd.ctl.text import json_line, size
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from xferd.ctl.client import Event
+    from xferd.ctl.view import LayerView, PullView
+
+
+class Display:
+    """
+    Shows a pull while it runs, and what came of it; this one shows nothing.
+
+    Life cycle: it is entered, C{show} is called with each event, it is left,
+    and if the pull was done, C{finish} is called.
+    """
+
+    def __init__(self, stdout: TextIO) -> None:
+        """
+        @param stdout: where to show it.
+        """
+        self.stdout = stdout
+
+    def __enter__(self) -> Display:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass
+
+    def show(self, view: PullView, event: Event, layers: list[LayerView]) -> None:
+        """
+        Show what an event brought.
+
+        @param view: the pull, which knows the event already.
+        @param layers: those that the event says something of.
+        """
+
+    def finish(self, view: PullView) -> None:
+        """
+        Say what the pull gave.
+        """
+
+
+class Quiet(Display):
+    """
+    Only the digest that was pulled, as a reference.
+    """
+
+    def finish(self, view: PullView) -> None:
+        """
+        Print the reference.
+        """
+        print(view.pinned, file=self.stdout)
+
+
+class JsonLines(Display):
+    """
+    Every event as it came, one JSON object on each line.
+    """
+
+    def show(self, view: PullView, event: Event, layers: list[LayerView]) -> None:  # noqa: ARG002
+        """
+        Print the event.
+        """
+        line: dict[str, Any] = {"kind": event.kind, "data": event.data, "final": event.final}
+        print(json_line(line), file=self.stdout, flush=True)
+
+
+class PlainEnd(Display):
+    """
+    What people are told at the end.
+    """
+
+    def finish(self, view: PullView) -> None:
+        """
+        Print the sum, and the reference on the last line.
+        """
+        print(summary(view), file=self.stdout)
+        print(view.pinned, file=self.stdout)
+
+
+class PlainLines(PlainEnd):
+    """
+    One line for each change of a layer's state, and for each new attempt: fit
+    for a log.
+    """
+
+    def __init__(self, stdout: TextIO) -> None:
+        super().__init__(stdout)
+        self._said: dict[int, tuple[str, int]] = {}
+
+    def show(self, view: PullView, event: Event, layers: list[LayerView]) -> None:  # noqa: ARG002
+        """
+        Print what is new.
+        """
+        for layer in layers:
+            old_state, old_attempt = self._said.get(layer.index, ("", 1))
+            self._said[layer.index] = (layer.state, layer.attempt)
+            if layer.state != old_state:
+                said, total = layer.state, size(layer.total) if layer.state == "downloading" else ""
+            elif layer.attempt > old_attempt:
+                said, total = f"attempt {layer.attempt}", ""
+            else:
+                continue
+            detail = ", ".join(filter(None, (total, layer.why, layer.sharing)))
+            line = f"{layer.name}: {said} ({detail})" if detail else f"{layer.name}: {said}"
+            print(line, file=self.stdout, flush=True)
+
+
+def summary(view: PullView) -> str:
+    """
+    A pull that is done, in one line.
+    """
+    layers = view.layers
+    here = sum(layer.data.get("state") == "exists" for layer in layers)
+    parts = [f"{len(layers)} layer{'' if len(layers) == 1 else 's'}"]
+    if here:
+        parts.append("which already existed" if here == len(layers) else f"{here} of which already existed")
+    parts.append(size(view.total))
+    return f"{view.reference}: {', '.join(parts)}"

@@ -1,0 +1,280 @@
+# -*- test-case-name: tests.ctl.test_main -*-
+"""
+The command line: what C{xferctl} understands, and how it ends.
+
+Exit status: 0, done; 1, failed, the reason is the last line on stderr; 2,
+wrong use; 130, interrupted; 141, nobody reads the output any more.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from argparse import SUPPRESS, ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from datetime import UTC, datetime
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, NamedTuple, NoReturn, TextIO
+
+from xferd._version import __version__
+from xferd.ctl import commands
+from xferd.ctl.client import BadHost, ClientError, Daemon, addresses, client_name
+from xferd.ctl.interrupts import Interrupts
+from xferd.ctl.pull import pull
+from xferd.ctl.session import Printer, Session
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+DONE, FAILED, WRONG, INTERRUPTED, UNREAD = 0, 1, 2, 130, 141
+
+
+class WrongUse(Exception):
+    """
+    The arguments make no command; the text says why.
+    """
+
+
+class Command(NamedTuple):
+    """
+    One word that C{xferctl} understands.
+
+    @ivar summary: what it does, for the list of commands.
+    @ivar arguments: names its arguments to a parser.
+    @ivar run: does it.
+    """
+
+    summary: str
+    arguments: Callable[[ArgumentParser], None]
+    run: Callable[[Namespace, Session], None]
+
+
+class _Parser(ArgumentParser):
+    """
+    A parser that leaves it to its caller how to fail.
+    """
+
+    def error(self, message: str) -> NoReturn:
+        raise WrongUse(f"{message}; see '{self.prog} --help'")
+
+
+def _pull(parser: ArgumentParser) -> None:
+    """
+    The arguments of C{pull}.
+    """
+    parser.add_argument(
+        "reference", metavar="REF", help="the image: alpine, ghcr.io/owner/app:1.2, HOST/NAME@DIGEST"
+    )
+    parser.add_argument("--platform", metavar="OS/ARCH[/VARIANT]", help="default: this machine's")
+    parser.add_argument("--priority", type=int, default=0, metavar="N", help="higher goes first; default: 0")
+    parser.add_argument("--detach", action="store_true", help="print the job's ID and leave it running")
+    output = parser.add_mutually_exclusive_group()
+    output.add_argument("--json", action="store_true", help="print every event as one line of JSON")
+    output.add_argument("--quiet", "-q", action="store_true", help="print only what was pulled, by digest")
+
+
+def _json(parser: ArgumentParser) -> None:
+    """
+    The argument of all commands that look.
+    """
+    parser.add_argument("--json", action="store_true", help="print one JSON object per line")
+
+
+def _image(parser: ArgumentParser) -> None:
+    """
+    The arguments of C{inspect}.
+    """
+    parser.add_argument("reference", metavar="REF", help="the image's name")
+    _json(parser)
+
+
+def _jobs(parser: ArgumentParser) -> None:
+    """
+    The arguments of C{jobs}.
+    """
+    parser.add_argument("--all", "-a", action="store_true", help="also those that have ended")
+    _json(parser)
+
+
+def _job(parser: ArgumentParser) -> None:
+    """
+    The arguments of C{job} and C{cancel}.
+    """
+    parser.add_argument("job", metavar="ID", help="the job's ID, as 'xferctl jobs' lists it")
+    _json(parser)
+
+
+def _demo(parser: ArgumentParser) -> None:
+    """
+    The arguments of C{demo}.
+    """
+    parser.add_argument("--once", action="store_true", help="end when the image is there, not with Ctrl-C")
+
+
+def _run_demo(args: Namespace, session: Session) -> None:
+    """
+    Do what C{xferctl demo} was told.
+    """
+    from xferd.ctl.demo import demo  # noqa: PLC0415 - others need not wait for what it imports
+
+    demo(args, session)
+
+
+COMMANDS: Mapping[str, Command] = {
+    "pull": Command("pull an image into the store", _pull, pull),
+    "images": Command("list the images of the store", _json, commands.images),
+    "inspect": Command("show one image of the store", _image, commands.inspect),
+    "jobs": Command("list the jobs that are queued or running", _jobs, commands.jobs),
+    "job": Command("show one job, layer by layer", _job, commands.job),
+    "cancel": Command("cancel a job", _job, commands.cancel),
+    "transfers": Command(
+        "list what moves at present, for whom, and what it waits for", _json, commands.transfers
+    ),
+    "demo": Command("see three clients pull one image, on this machine alone", _demo, _run_demo),
+}
+
+
+def parse(argv: Sequence[str]) -> Namespace:
+    """
+    Read the arguments.
+
+    @return: what they say, with the command's name as C{command}.
+    @raise WrongUse: they make no command.
+    @raise SystemExit: they ask for help or for the version, which is printed.
+    """
+    width = max(map(len, COMMANDS))
+    listing = "\n".join(f"  {name:<{width}}  {command.summary}" for name, command in COMMANDS.items())
+    top = _Parser(
+        prog="xferctl",
+        description="Pull container images through an xferd daemon.",
+        epilog=f"commands:\n{listing}\n\n'xferctl COMMAND --help' tells more of each.",
+        formatter_class=RawDescriptionHelpFormatter,
+        usage="xferctl [--host URL] [--token-file PATH] COMMAND ...",
+        allow_abbrev=False,
+    )
+    top.add_argument("--version", action="version", version=f"xferctl {__version__}")
+    _common(top)
+    top.add_argument("command", metavar="COMMAND", nargs="?", help=SUPPRESS)
+    top.add_argument("rest", nargs="...", help=SUPPRESS)
+    args = top.parse_args(argv)
+    if args.command is None:
+        top.error("which command? " + ", ".join(COMMANDS))
+    command = COMMANDS.get(args.command)
+    if command is None:
+        near = get_close_matches(args.command, COMMANDS, 1, 0.5)
+        hint = f"did you mean '{near[0]}'" if near else "there are " + ", ".join(COMMANDS)
+        top.error(f"there is no command {args.command!r}: {hint}")
+    parser = _Parser(prog=f"xferctl {args.command}", description=command.summary, allow_abbrev=False)
+    _common(parser)
+    command.arguments(parser)
+    return parser.parse_args(args.rest, Namespace(**{k: v for k, v in vars(args).items() if k != "rest"}))
+
+
+def _common(parser: ArgumentParser) -> None:
+    """
+    The arguments that may stand before or after the command.
+    """
+    parser.add_argument(
+        "--host",
+        metavar="URL",
+        default=SUPPRESS,
+        help="where the daemon is, http://HOST:PORT or unix:PATH; default: $XFERD_HOST, else this user's or "
+        "root's unix socket, else http://127.0.0.1:9337",
+    )
+    parser.add_argument(
+        "--token-file",
+        metavar="PATH",
+        default=SUPPRESS,
+        help="a file with the API's bearer token; default: $XFERD_TOKEN_FILE",
+    )
+
+
+def main(
+    argv: Sequence[str],
+    *,
+    stdout: TextIO,
+    stderr: TextIO,
+    environ: Mapping[str, str],
+    interrupts: Interrupts | None = None,
+) -> int:
+    """
+    Do what the arguments say.
+
+    @param interrupts: tells of signals; by default nothing does.
+    @return: the exit status.
+    """
+
+    def fail(message: str, status: int) -> int:
+        print(f"xferctl: {message}", file=stderr, flush=True)
+        return status
+
+    try:
+        args = parse(argv)
+        session = _session(args, stdout, environ, Interrupts() if interrupts is None else interrupts)
+        COMMANDS[args.command].run(args, session)
+        stdout.flush()
+    except WrongUse as e:
+        return fail(str(e), WRONG)
+    except BadHost as e:
+        return fail(str(e), WRONG)
+    except ClientError as e:
+        return fail(str(e), FAILED)
+    except KeyboardInterrupt as e:
+        return fail(str(e) or "interrupted", INTERRUPTED)
+    except BrokenPipeError:
+        return UNREAD
+    except OSError as e:
+        return fail(str(e), FAILED)
+    return DONE
+
+
+def _session(args: Namespace, stdout: TextIO, environ: Mapping[str, str], interrupts: Interrupts) -> Session:
+    """
+    Make ready what a command needs.
+
+    @raise BadHost: what should say where the daemon is does not.
+    @raise ClientError: there is no token in the token's file.
+    """
+    uid = os.getuid()
+    daemon = Daemon(
+        addresses(getattr(args, "host", None) or environ.get("XFERD_HOST"), environ, uid),
+        client=client_name(uid),
+        token=_token(getattr(args, "token_file", None) or environ.get("XFERD_TOKEN_FILE")),
+    )
+    printer = Printer(stdout, datetime.now(UTC), as_json=getattr(args, "json", False))
+    return Session(daemon, printer, stdout, environ, interrupts)
+
+
+def _token(path: str | None) -> str | None:
+    """
+    The bearer token in a file, if a file is named.
+
+    @raise ClientError: it cannot be read, or holds no token.
+    """
+    if not path:
+        return None
+    try:
+        with open(path, encoding="utf-8") as file:
+            token = file.read(8192).strip()
+    except (OSError, ValueError) as e:
+        raise ClientError(f"cannot read the token: {e}") from e
+    if not token or not token.isascii() or not token.isprintable() or " " in token:
+        raise ClientError(f"{path!r} holds no token: one word of ASCII characters")
+    return token
+
+
+def console() -> int:
+    """
+    Be the program C{xferctl}.
+    """
+    interrupts = Interrupts()
+    interrupts.install()
+    for stream in (sys.stdout, sys.stderr):
+        # What the terminal's encoding has no sign for is no reason to fail.
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    status = main(
+        sys.argv[1:], stdout=sys.stdout, stderr=sys.stderr, environ=os.environ, interrupts=interrupts
+    )
+    if status == UNREAD:
+        # The interpreter would try to flush once more at its end, and say so.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return status

@@ -1,0 +1,148 @@
+# -*- test-case-name: tests.ctl.test_text -*-
+"""
+How sizes, times, names and tables read on a terminal.
+
+What the daemon says was said by others before: registries, images, clients.
+L{clean} makes it harmless before it is printed.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_UNITS = ("B", "kB", "MB", "GB", "TB", "PB", "EB")
+_SPANS = (
+    (60, "second"),
+    (60, "minute"),
+    (24, "hour"),
+    (7, "day"),
+    (4.345, "week"),
+    (12, "month"),
+    (float("inf"), "year"),
+)
+_GAP = "  "
+_NARROWEST = 8
+
+
+def clean(value: object) -> str:
+    """
+    A text from outside, safe for a terminal: control characters, line breaks,
+    bidirectional overrides and the like appear as C{\\x1b}; L{None} is empty.
+    """
+    text = "" if value is None else str(value)
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def json_line(value: object) -> str:
+    """
+    A value on one line, in ASCII, which no terminal takes amiss.
+    """
+    return json.dumps(value, separators=(",", ":"))
+
+
+def size(count: float) -> str:
+    """
+    A number of bytes, in docker's units, which are powers of 1000: C{41.2 MB}.
+    """
+    value, unit = float(count), 0
+    # 999.5 would be rounded to a fourth digit.
+    while value >= 999.5 and unit < len(_UNITS) - 1:
+        value, unit = value / 1000, unit + 1
+    return f"{value:.{1 if unit and value < 99.95 else 0}f} {_UNITS[unit]}"
+
+
+def portion(done: float, total: float | None) -> str:
+    """
+    How much of how much: C{12.3 MB of 41.2 MB}, or C{12.3 MB} where the end
+    is not known.
+    """
+    return size(done) if not total else f"{size(done)} of {size(total)}"
+
+
+def span(seconds: float) -> str:
+    """
+    A length of time in its largest unit: C{5 minutes}.
+    """
+    value, units = max(0.0, seconds), iter(_SPANS)
+    step, unit = next(units)
+    while value >= step:
+        value /= step
+        step, unit = next(units)
+    return f"{int(value)} {unit}" if int(value) == 1 else f"{int(value)} {unit}s"
+
+
+def clock(seconds: float) -> str:
+    """
+    A short time to wait: C{0:07}, C{12:30}, C{3:02:01}.
+    """
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def ago(moment: object, now: datetime) -> str:
+    """
+    How long ago something was: C{3 hours ago}.
+
+    @param moment: RFC 3339, or anything else, which is shown as it is.
+    @param now: the present, with its time zone.
+    """
+    try:
+        then = datetime.fromisoformat(str(moment))
+    except ValueError:
+        return clean(moment)
+    if then.tzinfo is None:
+        then = then.replace(tzinfo=UTC)
+    return f"{span((now - then).total_seconds())} ago"
+
+
+def short(digest: object) -> str:
+    """
+    The first twelve digits of a digest, as people quote it.
+    """
+    return clean(digest).rpartition(":")[2][:12]
+
+
+def cut(text: str, width: int) -> str:
+    """
+    C{text} in at most C{width} characters, with an ellipsis if some are gone.
+    """
+    return text if len(text) <= width else text[: max(0, width - 1)] + "…"
+
+
+def table(
+    heads: Sequence[str], rows: Sequence[Sequence[str]], width: int | None, right: Sequence[str] = ()
+) -> list[str]:
+    """
+    Lay out rows in columns, two spaces apart.
+
+    @param width: the columns of the terminal, into which the widest columns
+        are cut, or L{None} to cut nothing.
+    @param right: the heads of the columns that are numbers.
+    """
+    widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
+    if width is not None:
+        excess = sum(widths) + len(_GAP) * (len(widths) - 1) - width
+        while excess > 0 and max(widths) > _NARROWEST:
+            widest = widths.index(max(widths))
+            # Down to the next widest, so that equals share the loss.
+            floor = max([w for w in widths if w < widths[widest]] + [_NARROWEST])
+            loss = min(excess, max(1, widths[widest] - floor))
+            widths[widest] -= loss
+            excess -= loss
+    lines = []
+    for row in (heads, *rows):
+        cells = [
+            cut(cell, w).rjust(w) if head in right else cut(cell, w).ljust(w)
+            for head, cell, w in zip(heads, row, widths, strict=True)
+        ]
+        line = _GAP.join(cells).rstrip()
+        lines.append(line if width is None else line[:width])
+    return lines
