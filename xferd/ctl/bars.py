@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 _STATE = len("already exists")
 _AMOUNT = len("99.9 MB/99.9 MB")
-_NARROW = 60
-"""Columns below which there are neither bars nor notes."""
+_WIDE = 60
+"""Columns from which on names have their usual length."""
 
 _STYLES = {"complete": "green", "already exists": "dim", "failed": "red"}
 
@@ -100,6 +100,10 @@ class Bars(PlainEnd):
         """
         super().__init__(stdout)
         self._console = console or Console(file=stdout, highlight=False)
+        # The picture is drawn in a thread of rich's.
+        self._lock = Lock()
+        self._rows: dict[int, Row] = {}
+        self._total: Row | None = None
         self._live = Live(
             console=self._console,
             get_renderable=self.picture,
@@ -107,10 +111,6 @@ class Bars(PlainEnd):
             redirect_stdout=False,
             redirect_stderr=False,
         )
-        # The picture is drawn in a thread of rich's.
-        self._lock = Lock()
-        self._rows: dict[int, Row] = {}
-        self._total: Row | None = None
 
     def __enter__(self) -> Display:
         self._live.start()
@@ -143,20 +143,25 @@ class Bars(PlainEnd):
             moving = [row for row in rows if not row.ended][:room]
             still = [row for row in rows if row.ended]
             rows = still[len(still) - (room - len(moving)) :] + moving
-        narrow = self._console.width < _NARROW
+        width = self._console.width
+        name = 12 if width >= _WIDE else 7
+        # Widths are fixed, so that nothing jumps when a note comes or goes.
+        left = width - name - _STATE - _AMOUNT - 4
+        bar = min(40, left // 3) if left >= 30 else 0
         grid = Table.grid(padding=(0, 1), pad_edge=False)
-        for width in (7 if narrow else 12, _STATE):
-            grid.add_column(width=width, no_wrap=True, overflow="crop")
-        bar = min(40, max(8, (self._console.width - 12 - _STATE - _AMOUNT) // 3))
-        if not narrow:
+        grid.add_column(width=name, no_wrap=True, overflow="crop")
+        grid.add_column(width=_STATE, no_wrap=True)
+        if bar:
             grid.add_column(width=bar)
         grid.add_column(width=_AMOUNT, no_wrap=True, justify="right")
-        if not narrow:
-            grid.add_column(no_wrap=True, overflow="ellipsis")
+        if left >= _STATE:
+            grid.add_column(width=left - bar, no_wrap=True, overflow="ellipsis")
         for row in rows if total is None else [*rows, total]:
-            style = _STYLES.get(row.state, "")
-            cells = [Text(row.name), Text(row.state, style), _bar(row, bar), Text(row.amount), Text(row.note)]
-            grid.add_row(*(cells[0], cells[1], cells[3]) if narrow else cells)
+            cells: list[Text | ProgressBar] = [Text(row.name), Text(row.state, _STYLES.get(row.state, ""))]
+            cells += [_bar(row, bar)] if bar else []
+            cells += [Text(row.amount)]
+            cells += [Text(row.note)] if left >= _STATE else []
+            grid.add_row(*cells)
         return grid
 
 

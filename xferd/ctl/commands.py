@@ -51,6 +51,7 @@ def inspect(args: Namespace, session: Session) -> None:
         ("pulled", session.printer.ago(image.get("created"))),
     ]
     if session.printer.facts(image, facts):
+        print(file=session.stdout)
         layers = image.get("layers") or ()
         rows = [
             (clean(layer.get("digest")), size(count(layer, "size")), clean(layer.get("media_type")))
@@ -102,6 +103,7 @@ def job(args: Namespace, session: Session) -> None:
         ("error", view.error),
     ]
     if session.printer.facts(found, facts) and view.layers:
+        print(file=session.stdout)
         rows = [
             (
                 layer.name,

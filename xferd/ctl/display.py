@@ -93,25 +93,29 @@ class PlainEnd(Display):
 
 class PlainLines(PlainEnd):
     """
-    One line for each change of a layer's state, and for each new attempt: fit
-    for a log.
+    One line for each change of a layer's state, each new attempt, and when
+    others begin to share it: fit for a log.
     """
 
     def __init__(self, stdout: TextIO) -> None:
         super().__init__(stdout)
-        self._said: dict[int, tuple[str, int]] = {}
+        self._said: dict[int, tuple[str, int, bool]] = {}
 
     def show(self, view: PullView, event: Event, layers: list[LayerView]) -> None:  # noqa: ARG002
         """
         Print what is new.
         """
         for layer in layers:
-            old_state, old_attempt = self._said.get(layer.index, ("", 1))
-            self._said[layer.index] = (layer.state, layer.attempt)
+            old_state, old_attempt, old_shared = self._said.get(layer.index, ("", 1, False))
+            shared = old_shared or bool(layer.sharing)
+            self._said[layer.index] = (layer.state, layer.attempt, shared)
+            total = ""
             if layer.state != old_state:
                 said, total = layer.state, size(layer.total) if layer.state == "downloading" else ""
             elif layer.attempt > old_attempt:
-                said, total = f"attempt {layer.attempt}", ""
+                said = f"attempt {layer.attempt}"
+            elif shared > old_shared:
+                said = layer.state
             else:
                 continue
             detail = ", ".join(filter(None, (total, layer.why, layer.sharing)))

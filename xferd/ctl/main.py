@@ -234,7 +234,7 @@ def _session(args: Namespace, stdout: TextIO, environ: Mapping[str, str], interr
     @raise BadHost: what should say where the daemon is does not.
     @raise ClientError: there is no token in the token's file.
     """
-    uid = os.getuid()
+    uid = os.geteuid()
     daemon = Daemon(
         addresses(getattr(args, "host", None) or environ.get("XFERD_HOST"), environ, uid),
         client=client_name(uid),

@@ -47,13 +47,15 @@ def pull(args: Namespace, session: Session) -> None:
     """
     Do what C{xferctl pull} was told.
 
-    However this is left before the pull has ended, its job is cancelled.
+    If the user leaves before the pull has ended, or the output breaks, the
+    job is cancelled.
 
     @raise JobFailed: the job failed, or somebody cancelled it.
     @raise Interrupted: the user wants no more; the text says what became of
         the job.
     """
     daemon, stdout = session.daemon, session.stdout
+    display = choose_display(args, stdout, session.environ)
     job: dict[str, object] | None = None
     try:
         # Between question and answer there is a job whose name we do not know.
@@ -62,10 +64,10 @@ def pull(args: Namespace, session: Session) -> None:
         if args.detach:
             print(json_line(job) if args.json else clean(job.get("id")), file=stdout)
             return
-        follow(daemon, job, choose_display(args, stdout, session.environ))
+        follow(daemon, job, display)
     except KeyboardInterrupt as e:
         raise Interrupted(_abandon(daemon, job)) from e
-    except BrokenPipeError:
+    except OSError:
         _abandon(daemon, job)
         raise
 

@@ -60,7 +60,7 @@ class Printer:
         Print one thing.
 
         @param facts: what it is in words; empty ones are left out.
-        @return: whether there may be more to say, which JSON has said.
+        @return: whether there may be more to say, which JSON has said already.
         """
         if self._json:
             print(json_line(item), file=self._stdout)

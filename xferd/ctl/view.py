@@ -104,10 +104,10 @@ class LayerView:
     @property
     def sharing(self) -> str:
         """
-        With how many others it shares its running transfer.
+        How many share its running transfer, if it is not alone.
         """
-        others = 0 if self.ended else count(self.transfer, "watchers") - 1
-        return f"shared with {others} other{'s' if others > 1 else ''}" if others > 0 else ""
+        watchers = 0 if self.ended else count(self.transfer, "watchers")
+        return f"shared by {watchers}" if watchers > 1 else ""
 
 
 class PullView:

@@ -1,0 +1,296 @@
+# -*- test-case-name: tests.ctl -*-
+"""
+A stand-in for the daemon: an HTTP server in a thread, which answers as a test
+has told it to.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from collections.abc import Callable, Sequence
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Event, Thread
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+DIGEST = "sha256:" + "0123456789abcdef" * 4
+
+
+def job(state: str = "running", **more: Any) -> dict[str, Any]:
+    """
+    A job as the API has it.
+    """
+    return {
+        "id": "j1",
+        "kind": "pull",
+        "state": state,
+        "reference": "docker.io/library/alpine:latest",
+        "platform": "linux/amd64",
+        "client": "me@here",
+        "created": "2026-01-02T03:04:05Z",
+        "started": "2026-01-02T03:04:05Z",
+        "finished": None,
+        "bytes_done": 0,
+        "bytes_total": 30_000_000,
+        "layers_done": 0,
+        "layers_total": 3,
+        "error": None,
+        "result": {"digest": DIGEST, "image_id": DIGEST} if state == "done" else None,
+        **more,
+    }
+
+
+def layer(index: int, state: str = "waiting", **more: Any) -> dict[str, Any]:
+    """
+    A layer of that job.
+    """
+    return {
+        "job": "j1",
+        "index": index,
+        "digest": f"sha256:{index:064x}"[:7] + f"{index + 10:02x}" * 32,
+        "diff_id": DIGEST,
+        "size": 10_000_000,
+        "state": state,
+        "bytes_done": 0,
+        "unpacked": 0,
+        "transfer": f"t{index}",
+        "why": None,
+        **more,
+    }
+
+
+def transfer(index: int, **more: Any) -> dict[str, Any]:
+    """
+    The transfer that brings that layer.
+    """
+    return {
+        "id": f"t{index}",
+        "key": "k",
+        "kind": "download",
+        "digest": layer(index)["digest"],
+        "state": "running",
+        "watchers": 1,
+        "bytes_done": 4_000_000,
+        "bytes_total": 10_000_000,
+        "rate": 2_000_000.0,
+        "attempt": 1,
+        "source": "docker.io/library/alpine",
+        "why": None,
+        "jobs": ["j1"],
+        **more,
+    }
+
+
+def event(kind: str, data: dict[str, Any], final: bool = False) -> bytes:
+    """
+    One line of a job's events.
+    """
+    return json.dumps({"kind": kind, "data": data, "final": final}).encode() + b"\n"
+
+
+def one_pull() -> list[bytes]:
+    """
+    The events of a pull of three layers that goes well: one was there before,
+    one is shared with another client.
+    """
+    return [
+        event("job", job()),
+        event("layer", layer(0, "exists", transfer=None)),
+        event("layer", layer(1)),
+        event("layer", layer(2)),
+        b"\n",
+        event("layer", layer(1, "downloading", bytes_done=4_000_000)),
+        event("transfer", transfer(1, watchers=3)),
+        event("layer", layer(2, "downloading", bytes_done=1_000_000)),
+        event("transfer", transfer(2)),
+        event("layer", layer(1, "downloading", bytes_done=9_000_000)),
+        event("layer", layer(1, "unpacking", bytes_done=10_000_000, unpacked=5_000_000)),
+        event("transfer", transfer(1, watchers=0), True),
+        event("layer", layer(1, "registering", bytes_done=10_000_000)),
+        event("layer", layer(1, "done", bytes_done=10_000_000), True),
+        event("layer", layer(2, "done", bytes_done=10_000_000), True),
+        event("image", {"reference": "docker.io/library/alpine:latest"}, True),
+        event("job", job("done", bytes_done=30_000_000, layers_done=3), True),
+    ]
+
+
+class Answer:
+    """
+    What to answer to one request.
+    """
+
+    def __init__(
+        self,
+        value: object = None,
+        status: int = 200,
+        *,
+        body: bytes | None = None,
+        lines: Sequence[bytes | Callable[[], None]] | None = None,
+        whole: bool = True,
+    ) -> None:
+        """
+        @param value: the body as JSON.
+        @param body: the body as bytes.
+        @param lines: a stream's pieces; callables are called in between.
+        @param whole: whether a stream ends as it should.
+        """
+        self.status = status
+        self.body = json.dumps(value).encode() if body is None else body
+        self.lines = lines
+        self.whole = whole
+
+
+def refusal(status: int, code: str, message: str) -> Answer:
+    """
+    An error as the API has it.
+    """
+    return Answer({"error": {"code": code, "message": message, "detail": None}}, status)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """
+    Answers with what the server has for the request.
+    """
+
+    protocol_version = "HTTP/1.1"
+    server: _Server
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
+        """
+        Say nothing.
+        """
+
+    def address_string(self) -> str:
+        """
+        A unix socket's peer has no address.
+        """
+        return ""
+
+    def _serve(self) -> None:
+        body = self.rfile.read(int(self.headers.get("content-length", 0)))
+        fake = self.server.fake
+        fake.requests.append((self.command, self.path, json.loads(body) if body else None))
+        fake.headers.append(dict(self.headers))
+        answers = fake.answers.get((self.command, self.path), [refusal(404, "NOT_FOUND", "there is no such thing")])
+        answer = answers.pop(0) if len(answers) > 1 else answers[0]
+        self.send_response(answer.status)
+        if answer.lines is None:
+            self.send_header("content-length", str(len(answer.body)))
+            self.end_headers()
+            self.wfile.write(answer.body)
+            return
+        self.send_header("transfer-encoding", "chunked")
+        self.end_headers()
+        for line in answer.lines:
+            if isinstance(line, bytes):
+                self.wfile.write(b"%x\r\n%s\r\n" % (len(line), line))
+            else:
+                line()
+        if answer.whole:
+            self.wfile.write(b"0\r\n\r\n")
+        self.close_connection = True
+
+    do_GET = do_POST = do_DELETE = _serve
+
+
+class _Server(ThreadingHTTPServer):
+    """
+    Carries what the handlers need.
+    """
+
+    daemon_threads = True
+    fake: FakeDaemon
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """
+        A client that goes away is no news.
+        """
+
+
+class _UnixServer(_Server):
+    """
+    The same on a unix socket.
+    """
+
+    address_family = socket.AF_UNIX
+
+    def server_bind(self) -> None:
+        """
+        Bind, and do not ask for the name of the host.
+        """
+        self.socket.bind(self.server_address)
+        self.server_name, self.server_port = "localhost", 0
+
+
+class FakeDaemon:
+    """
+    A server that answers each request with the next of the answers that a
+    test gave it for that request; the last one stays.
+
+    @ivar answers: method and path to answers.
+    @ivar requests: method, path and body of what was asked.
+    @ivar headers: the headers of the same.
+    """
+
+    def __init__(self, path: str | None = None) -> None:
+        """
+        @param path: where to make a unix socket; by default TCP is used.
+        """
+        self.answers: dict[tuple[str, str], list[Answer]] = {}
+        self.requests: list[tuple[str, str, Any]] = []
+        self.headers: list[dict[str, str]] = []
+        self.released = Event()
+        if path is None:
+            self._server: _Server = _Server(("127.0.0.1", 0), _Handler)
+            self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        else:
+            self._server = _UnixServer(path, _Handler)  # type: ignore[arg-type]
+            self.url = f"unix:{path}"
+        self._server.fake = self
+        self._thread = Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
+        self._thread.start()
+
+    def on(self, method: str, path: str, *answers: Answer) -> None:
+        """
+        Answer a request to C{/api/v1} and C{path} so.
+        """
+        self.answers[(method, f"/api/v1{path}")] = list(answers)
+
+    def pulls(self, *lines: bytes | Callable[[], None]) -> None:
+        """
+        Take a pull as job C{j1}, with these events; cancel it when asked.
+        """
+        self.on("POST", "/jobs", Answer(job("queued"), 202))
+        self.on("GET", "/jobs/j1/events", Answer(lines=lines))
+        self.on("DELETE", "/jobs/j1", Answer(job("cancelled")))
+
+    def hang(self) -> None:
+        """
+        In a stream: wait until the server is stopped.
+        """
+        self.released.wait(30)
+
+    def stop(self) -> None:
+        """
+        Listen no more.
+        """
+        self.released.set()
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+class DaemonTestCase(SynchronousTestCase):
+    """
+    A test with a stand-in for the daemon.
+    """
+
+    def setUp(self) -> None:
+        """
+        Start it.
+        """
+        self.fake = FakeDaemon()
+        self.addCleanup(self.fake.stop)
