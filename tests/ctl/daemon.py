@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import socket
-import time
 from collections.abc import Callable, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Event, Thread
@@ -174,7 +173,9 @@ class _Handler(BaseHTTPRequestHandler):
         fake = self.server.fake
         fake.requests.append((self.command, self.path, json.loads(body) if body else None))
         fake.headers.append(dict(self.headers))
-        answers = fake.answers.get((self.command, self.path), [refusal(404, "NOT_FOUND", "there is no such thing")])
+        answers = fake.answers.get(
+            (self.command, self.path), [refusal(404, "NOT_FOUND", "there is no such thing")]
+        )
         answer = answers.pop(0) if len(answers) > 1 else answers[0]
         self.send_response(answer.status)
         if answer.lines is None:

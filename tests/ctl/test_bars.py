@@ -1,0 +1,150 @@
+# -*- test-case-name: tests.ctl.test_bars -*-
+"""
+Tests for L{xferd.ctl.bars}.
+"""
+
+from __future__ import annotations
+
+from io import StringIO
+
+from rich.console import Console
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.ctl.daemon import job, layer, one_pull, transfer
+from tests.ctl.test_display import PINNED, play
+from xferd.ctl.bars import Bars
+from xferd.ctl.client import Event
+from xferd.ctl.view import PullView
+
+HOSTILE = "\x1b[31mred [bold]x[/bold]"
+
+
+class BarsTests(SynchronousTestCase):
+    """
+    Tests for L{Bars}.
+    """
+
+    def picture(self, events: list[Event], width: int, height: int = 24) -> list[str]:
+        """
+        What a terminal of that size shows after some events.
+        """
+        out = StringIO()
+        bars = Bars(out, Console(file=out, width=width, height=height, color_system=None))
+        view = PullView(job("queued"))
+        for event in events:
+            bars.show(view, event, view.take(event))
+        Console(file=out, width=width, height=height, color_system=None).print(bars.picture())
+        return [line.rstrip() for line in out.getvalue().splitlines()]
+
+    def some(self) -> list[Event]:
+        """
+        A pull in the middle.
+        """
+        return [
+            Event("job", job(bytes_done=12_000_000), False),
+            Event("layer", layer(0, "exists", transfer=None), False),
+            Event("layer", layer(1, "downloading", bytes_done=5_000_000), False),
+            Event("transfer", transfer(1, watchers=3), False),
+            Event("layer", layer(2, why="slot 4 of 3"), False),
+        ]
+
+    def test_wide(self) -> None:
+        """
+        With room there is everything: bars, rates, reasons, who shares.
+        """
+        self.assertEqual(
+            self.picture(self.some(), 80),
+            [
+                "0a0a0a0a0a0a already exists                     10.0 MB",
+                "0b0b0b0b0b0b downloading    ━━━━━╸       5.0 MB/10.0 MB 2.0 MB/s, shared by 3",
+                "0c0c0c0c0c0c waiting                            10.0 MB slot 4 of 3",
+                "total        1/3 layers     ━━━━        12.0 MB/30.0 MB 2.0 MB/s, 0:09 left",
+            ],
+        )
+
+    def test_very_wide(self) -> None:
+        """
+        Bars do not grow without end.
+        """
+        lines = self.picture(self.some(), 200)
+        self.assertIn("━" * 20, lines[1])
+        self.assertLess(max(map(len, lines)), 120)
+
+    def test_narrow(self) -> None:
+        """
+        On 40 columns there are names, states and sizes.
+        """
+        self.assertEqual(
+            self.picture(self.some(), 40),
+            [
+                "0a0a0a0 already exists         10.0 MB",
+                "0b0b0b0 downloading     5.0 MB/10.0 MB",
+                "0c0c0c0 waiting                10.0 MB",
+                "total   1/3 layers     12.0 MB/30.0 MB",
+            ],
+        )
+
+    def test_every_width(self) -> None:
+        """
+        Each layer has one line, and no line is too long, however wide or
+        narrow the terminal is.
+        """
+        for width in (*range(38, 100), 132, 200):
+            lines = self.picture(self.some(), width)
+            self.assertEqual(len(lines), 4, f"{width} columns: {lines}")
+            self.assertLessEqual(max(map(len, lines)), width)
+
+    def test_low(self) -> None:
+        """
+        Where there are more layers than lines, those that move stay in sight,
+        then the newest that do not, and the total always.
+        """
+        states = ["exists", "done", "downloading", "done", "waiting"]
+        events = [Event("layer", layer(n, state), False) for n, state in enumerate(states)]
+        names = [line.split()[0] for line in self.picture(events, 80, 5)]
+        self.assertEqual(names, ["0d" * 6, "0c" * 6, "0e" * 6, "total"])
+        names = [line.split()[0] for line in self.picture(events, 80, 3)]
+        self.assertEqual(names, ["0c" * 6, "total"])
+        self.assertEqual([line.split()[0] for line in self.picture(events, 80, 1)], ["total"])
+
+    def test_before_layers(self) -> None:
+        """
+        While the registry is asked what the image is, there is its name.
+        """
+        (line,) = self.picture([Event("job", job(bytes_total=0), False)], 80)
+        self.assertRegex(line, r"^total +running +docker.io/library/alpin")
+
+    def test_nothing(self) -> None:
+        """
+        Before any event there is nothing.
+        """
+        self.assertEqual(self.picture([], 80), [])
+
+    def test_unknown_size(self) -> None:
+        """
+        A layer whose size nobody knows has no bar.
+        """
+        (line, _) = self.picture(
+            [Event("layer", layer(1, "downloading", size=0, bytes_done=5000), False)], 80
+        )
+        self.assertEqual(line, "0b0b0b0b0b0b downloading")
+
+    def test_hostile(self) -> None:
+        """
+        What comes from outside neither moves the cursor nor is markup.
+        """
+        text = "\n".join(self.picture([Event("layer", layer(1, HOSTILE, why=HOSTILE), False)], 200))
+        self.assertNotIn("\x1b", text)
+        self.assertIn(r"\x1b[31mred [bold]x[/bold]", text)
+
+    def test_whole(self) -> None:
+        """
+        A pull is drawn in place; the sum and the digest stand below.
+        """
+        out = StringIO()
+        console = Console(file=out, width=80, height=24, force_terminal=True, legacy_windows=False)
+        play(Bars(out, console), one_pull())
+        text = out.getvalue()
+        self.assertIn("\x1b[?25h", text)
+        self.assertEqual(text.splitlines()[-1], PINNED)
+        self.assertIn("3/3 layers", text)

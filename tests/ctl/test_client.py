@@ -1,0 +1,376 @@
+# -*- test-case-name: tests.ctl.test_client -*-
+"""
+Tests for L{xferd.ctl.client}.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from threading import Thread
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.ctl.daemon import Answer, DaemonTestCase, FakeDaemon, event, job, layer, one_pull, refusal
+from xferd.ctl.client import (
+    Address,
+    BadHost,
+    Daemon,
+    NoDaemon,
+    NotXferd,
+    Refused,
+    addresses,
+    client_name,
+)
+
+NOBODY_KNOWS = 3_999_999_999
+
+
+class AddressTests(SynchronousTestCase):
+    """
+    Tests for L{Address} and L{addresses}.
+    """
+
+    def test_written(self) -> None:
+        """
+        Each kind of address is read and written alike.
+        """
+        for text in (
+            "http://127.0.0.1:9337",
+            "http://[::1]:9337",
+            "https://build.example/xferd",
+            "unix:/run/x.sock",
+        ):
+            self.assertEqual(str(Address.parse(text)), text)
+
+    def test_wrong(self) -> None:
+        """
+        What is no address is refused, with those that would be.
+        """
+        wrong = (
+            "",
+            "unix:",
+            "localhost:9337",
+            "ftp://x",
+            "http://",
+            "http://x:y",
+            "http://[",
+            "http://u@x",
+            "http://x\n",
+        )
+        for text in wrong:
+            error = self.assertRaises(BadHost, Address.parse, text)
+            self.assertIn("give http://HOST:PORT or unix:PATH", str(error))
+
+    @settings(max_examples=50)
+    @given(st.text(max_size=40))
+    def test_any(self, text: str) -> None:
+        """
+        Any text is an address or L{BadHost}.
+        """
+        for start in ("", "http://", "unix:"):
+            try:
+                Address.parse(start + text)
+            except BadHost as e:
+                self.assertTrue(str(e).isprintable())
+
+    def test_said(self) -> None:
+        """
+        What the user says is the only place to look.
+        """
+        self.assertEqual(addresses("unix:/x", {}, 0), [Address("unix", "/x")])
+
+    def test_default(self) -> None:
+        """
+        Unsaid, it is this user's socket if it is there, then the port.
+        """
+        runtime = self.mktemp()
+        os.makedirs(f"{runtime}/xferd")
+        environ = {"XDG_RUNTIME_DIR": os.path.abspath(runtime), "HOME": "/nonexistent"}
+        path = os.path.abspath(f"{runtime}/xferd/xferd.sock")
+        self.assertNotIn(Address("unix", path), addresses(None, environ, 1000))
+        with open(path, "w"):
+            pass
+        found = addresses("", environ, 1000)
+        self.assertEqual((found[0], found[-1]), (Address("unix", path), Address("http", "127.0.0.1", 9337)))
+
+    def test_name(self) -> None:
+        """
+        The client's name is within what the daemon takes, also for a user
+        whom nobody knows.
+        """
+        for uid in (0, os.getuid(), NOBODY_KNOWS):
+            self.assertRegex(client_name(uid), r"\A[A-Za-z0-9][A-Za-z0-9@._-]{0,63}\Z")
+        self.assertTrue(client_name(NOBODY_KNOWS).startswith(f"{NOBODY_KNOWS}@"))
+
+
+class ConversationMixin:
+    """
+    What a daemon and its client say to one another, over any transport.
+    """
+
+    fake: FakeDaemon
+
+    def daemon(self: ConversationMixin, **more: str) -> Daemon:
+        """
+        The client's side; it notes how long it would have waited.
+        """
+        self.pauses: list[float] = []
+        return Daemon([Address.parse(self.fake.url)], client="me@here", pause=self.pauses.append, **more)
+
+
+class RequestTests(ConversationMixin, DaemonTestCase):
+    """
+    Tests for the plain requests of L{Daemon}.
+    """
+
+    def test_pull(self) -> None:
+        """
+        A pull is asked for as the API has it, with the client's name.
+        """
+        self.fake.on("POST", "/jobs", Answer(job("queued"), 202))
+        self.assertEqual(self.daemon().start_pull("alpine", "linux/arm64", 5)["id"], "j1")
+        asked = {"kind": "pull", "reference": "alpine", "platform": "linux/arm64", "priority": 5}
+        self.assertEqual(self.fake.requests, [("POST", "/api/v1/jobs", asked)])
+        headers = self.fake.headers[0]
+        self.assertEqual(headers["X-Xferd-Client"], "me@here")
+        self.assertEqual(headers["Content-Type"], "application/json")
+        self.assertNotIn("Authorization", headers)
+
+    def test_token(self) -> None:
+        """
+        A token is shown with each request.
+        """
+        self.fake.on("GET", "/status", Answer({"version": "1"}))
+        self.assertEqual(self.daemon(token="s3cret").status(), {"version": "1"})
+        self.assertEqual(self.fake.headers[0]["Authorization"], "Bearer s3cret")
+
+    def test_lists(self) -> None:
+        """
+        Jobs, transfers and images are lists.
+        """
+        daemon = self.daemon()
+        for path, call in (
+            ("/jobs", daemon.jobs),
+            ("/transfers", daemon.transfers),
+            ("/images", daemon.images),
+        ):
+            self.fake.on("GET", path, Answer([{"id": path}]))
+            self.assertEqual(call(), [{"id": path}])
+
+    def test_names_in_paths(self) -> None:
+        """
+        What a user writes cannot become another path or a query.
+        """
+        daemon = self.daemon()
+        self.assertRaises(Refused, daemon.image, "a/b:1@sha256:x?y#z\r\n")
+        self.assertRaises(Refused, daemon.job, "../images?x")
+        self.assertRaises(Refused, daemon.cancel, "ü")
+        self.assertEqual(
+            [path for _, path, _ in self.fake.requests],
+            [
+                "/api/v1/images/a/b:1@sha256:x%3Fy%23z%0D%0A",
+                "/api/v1/jobs/..%2Fimages%3Fx",
+                "/api/v1/jobs/%C3%BC",
+            ],
+        )
+
+    def test_refused(self) -> None:
+        """
+        The daemon's reason is passed on with its code, made harmless.
+        """
+        self.fake.on("GET", "/jobs/j9", refusal(404, "NOT_FOUND", "there is no job \x1b[31mj9"))
+        error = self.assertRaises(Refused, self.daemon().job, "j9")
+        self.assertEqual(str(error), r"there is no job \x1b[31mj9 (NOT_FOUND)")
+        self.assertEqual((error.status, error.code), (404, "NOT_FOUND"))
+
+    def test_refused_without_words(self) -> None:
+        """
+        An error without a message is known by its status.
+        """
+        self.fake.on("GET", "/jobs/j9", Answer({"error": {}}, 418))
+        self.assertEqual(str(self.assertRaises(Refused, self.daemon().job, "j9")), "HTTP 418")
+
+    def test_strangers(self) -> None:
+        """
+        Whatever answers in other words is told from a daemon.
+        """
+        daemon = self.daemon()
+        for answer in (
+            Answer(body=b"<html>"),
+            Answer([1]),
+            Answer("word"),
+            Answer(body=b"[" * 100_000),
+            Answer(body=b"no", status=404),
+            Answer({"error": "no"}, 500),
+        ):
+            self.fake.on("GET", "/jobs", answer)
+            self.fake.on("GET", "/status", answer)
+            error = self.assertRaises(NotXferd, daemon.jobs)
+            self.assertIn(f"what answers at {self.fake.url} does not speak xferd's API", str(error))
+            self.assertRaises(NotXferd, daemon.status)
+
+    def test_other_protocol(self) -> None:
+        """
+        A server that speaks no HTTP, or that hangs up, does not answer.
+        """
+        listener = socket.create_server(("127.0.0.1", 0))
+        self.addCleanup(listener.close)
+        daemon = Daemon([Address("http", *listener.getsockname())], client="me")
+        for said in (b"220 mail ready\r\n\r\n", b""):
+
+            def speak(said: bytes = said) -> None:
+                peer, _ = listener.accept()
+                with peer:
+                    peer.recv(65536)
+                    peer.sendall(said)
+
+            thread = Thread(target=speak)
+            thread.start()
+            error = self.assertRaises(NoDaemon, daemon.status)
+            thread.join()
+            self.assertIn("does not answer", str(error))
+
+    def test_cut_answer(self) -> None:
+        """
+        An answer that breaks off is no answer.
+        """
+        self.fake.on("GET", "/status", Answer(lines=[b'{"version"'], whole=False))
+        self.assertIn("broke off", str(self.assertRaises(NoDaemon, self.daemon().status)))
+
+    def test_nobody(self) -> None:
+        """
+        Where nobody listens, all places are named, and how to start a daemon.
+        """
+        places = [
+            Address("unix", "/nonexistent/x.sock"),
+            Address("unix", "x" * 200),
+            Address("http", "127.0.0.1", 1),
+        ]
+        error = self.assertRaises(NoDaemon, Daemon(places, client="me").status)
+        for part in (
+            "unix:/nonexistent/x.sock (no such file",
+            "http://127.0.0.1:1 (connection refused)",
+            "twistd -n xferd",
+        ):
+            self.assertIn(part, str(error))
+
+    def test_next_place(self) -> None:
+        """
+        A socket that a dead daemon left behind does not hide the living one,
+        which is asked alone from then on.
+        """
+        dead = Address("unix", "/nonexistent/x.sock")
+        daemon = Daemon([dead, Address.parse(self.fake.url)], client="me")
+        self.fake.on("GET", "/status", Answer({}))
+        self.assertEqual(daemon.status(), {})
+        self.fake.stop()
+        self.assertNotIn("nonexistent", str(self.assertRaises(NoDaemon, daemon.status)))
+
+
+class EventTests(ConversationMixin, DaemonTestCase):
+    """
+    Tests for L{Daemon.events}.
+    """
+
+    def test_all(self) -> None:
+        """
+        Every line is an event, heartbeats are none, and the job's end is the
+        end; the stream is asked for as JSON lines.
+        """
+        self.fake.pulls(*one_pull(), event("layer", layer(0)))
+        events = list(self.daemon().events("j1"))
+        self.assertEqual(len(events), len(one_pull()) - 1)
+        self.assertEqual((events[-1].kind, events[-1].data["state"], events[-1].final), ("job", "done", True))
+        self.assertEqual(self.fake.headers[0]["Accept"], "application/x-ndjson")
+        self.assertEqual(self.pauses, [])
+
+    def test_broken(self) -> None:
+        """
+        A stream that breaks, in the middle of a line or between two, is opened
+        again while the job runs.
+        """
+        self.fake.on("GET", "/jobs/j1", Answer(job()))
+        self.fake.on(
+            "GET",
+            "/jobs/j1/events",
+            Answer(lines=[event("job", job()), event("layer", layer(0))[:20]], whole=False),
+            Answer(lines=[event("job", job()), event("layer", layer(0))], whole=False),
+            Answer(lines=one_pull()),
+        )
+        events = list(self.daemon().events("j1"))
+        self.assertEqual(len(events), 3 + len(one_pull()) - 1)
+        self.assertEqual(self.pauses, [0.2, 0.2])
+
+    def test_ended_meanwhile(self) -> None:
+        """
+        A job that ended behind a broken stream ends here too.
+        """
+        self.fake.on("GET", "/jobs/j1", Answer(job("failed")))
+        self.fake.on("GET", "/jobs/j1/events", Answer(lines=[event("job", job())], whole=False))
+        self.assertEqual([e.data["state"] for e in self.daemon().events("j1")], ["running", "failed"])
+        self.assertEqual(self.pauses, [])
+
+    def test_busy(self) -> None:
+        """
+        A daemon with listeners enough is asked again.
+        """
+        self.fake.on(
+            "GET", "/jobs/j1/events", refusal(503, "SERVICE_UNAVAILABLE", "later"), Answer(lines=one_pull())
+        )
+        self.assertEqual(list(self.daemon().events("j1"))[-1].data["state"], "done")
+        self.assertEqual(self.pauses, [0.2])
+
+    def test_forgotten(self) -> None:
+        """
+        A daemon that does not know the job is not asked again.
+        """
+        self.assertRaises(Refused, list, self.daemon().events("j1"))
+        self.assertEqual(self.pauses, [])
+
+    def test_gone(self) -> None:
+        """
+        A daemon that has gone is waited for, but not for ever.
+        """
+        self.fake.stop()
+        self.assertRaises(NoDaemon, list, self.daemon().events("j1"))
+        self.assertEqual(self.pauses, [0.2, 0.5, 1.0, 2.0, 4.0, 4.0])
+
+    def test_nonsense(self) -> None:
+        """
+        Lines that are no events show that this is no daemon.
+        """
+        for line in (
+            b"x\n",
+            b"[]\n",
+            b'{"kind": 1, "data": {}}\n',
+            b'{"kind": "job", "data": []}\n',
+            b'{"kind": "job"}\n',
+        ):
+            self.fake.on("GET", "/jobs/j1/events", Answer(lines=[line]))
+            self.assertRaises(NotXferd, list, self.daemon().events("j1"))
+
+
+class UnixTests(ConversationMixin, SynchronousTestCase):
+    """
+    The same over a unix socket.
+    """
+
+    def test_pull(self) -> None:
+        """
+        Requests and events go over the socket.
+        """
+        directory = os.path.abspath(self.mktemp())
+        os.mkdir(directory)
+        # A socket's path has 107 bytes at most, so it is taken from here.
+        here = os.open(directory, os.O_RDONLY)
+        self.addCleanup(os.close, here)
+        self.fake = FakeDaemon(f"/proc/self/fd/{here}/s")
+        self.addCleanup(self.fake.stop)
+        self.fake.pulls(*one_pull())
+        daemon = self.daemon()
+        self.assertEqual(daemon.start_pull("alpine", None, 0)["id"], "j1")
+        self.assertEqual(len(list(daemon.events("j1"))), len(one_pull()) - 1)
+        self.assertEqual(daemon.cancel("j1")["state"], "cancelled")
