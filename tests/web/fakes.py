@@ -1,0 +1,442 @@
+"""
+Fakes of what the web room stands on, and a client that needs no network.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from email.message import Message
+from email.parser import BytesParser
+from typing import Any
+
+from attrs import frozen
+from twisted.internet.address import IPv4Address, UNIXAddress
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.error import ConnectionLost
+from twisted.internet.interfaces import IAddress
+from twisted.internet.protocol import Protocol
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
+from twisted.web.server import Site
+from zope.interface import implementer
+
+from xferd.errors import NotFound
+from xferd.interfaces import Event, IEventStream, IImages, IJobs, Image, IStore
+from xferd.names import Digest, Reference
+from xferd.oci import OCI_CONFIG, OCI_MANIFEST, Descriptor
+from xferd.web.app import Web
+
+JOB: Mapping[str, Any] = {
+    "id": "j1",
+    "kind": "pull",
+    "state": "running",
+    "reference": "docker.io/library/alpine:latest",
+    "platform": "linux/amd64",
+    "client": "local",
+    "created": "2026-01-02T03:04:05Z",
+    "started": "2026-01-02T03:04:05Z",
+    "finished": None,
+    "bytes_done": 10,
+    "bytes_total": 100,
+    "layers_done": 0,
+    "layers_total": 1,
+    "error": None,
+    "result": None,
+}
+
+
+def job(**fields: Any) -> dict[str, Any]:
+    """
+    A job as JSON has it.
+    """
+    return {**JOB, **fields}
+
+
+def image(reference: str = "alpine") -> Image:
+    """
+    An image of one layer.
+    """
+    manifest, config, layer = (
+        Descriptor(kind, Digest.of(kind.encode()), size)
+        for kind, size in ((OCI_MANIFEST, 500), (OCI_CONFIG, 300), ("application/x-layer", 9000))
+    )
+    return Image(
+        Reference.parse(reference),
+        manifest,
+        config,
+        manifest.digest,
+        (layer,),
+        layer.digest,
+        9800,
+        "2026-01-02T03:04:05Z",
+    )
+
+
+@implementer(IEventStream)
+class FakeStream:
+    """
+    Events that a test gives.
+
+    @ivar closed: how often it was closed.
+    @ivar asked: how often news was asked for.
+    @ivar cancelled: how often a wait was cancelled.
+    """
+
+    def __init__(self, present: Sequence[Event] = ()) -> None:
+        self._news: list[Event] = list(present)
+        self._waiting: Deferred[list[Event]] | None = None
+        self.closed = self.asked = self.cancelled = 0
+        self.broken: Exception | None = None
+
+    def get(self) -> Deferred[list[Event]]:
+        """
+        Give news, or wait for them.
+        """
+        assert self._waiting is None, "one call at a time"
+        self.asked += 1
+        waiting: Deferred[list[Event]] = Deferred(self._cancel)
+        self._waiting = waiting
+        self._give()
+        return waiting
+
+    def close(self) -> None:
+        """
+        End.
+        """
+        self.closed += 1
+        self._give()
+
+    def tell(self, *events: Event) -> None:
+        """
+        Have news.
+        """
+        self._news.extend(events)
+        self._give()
+
+    def fail(self, error: Exception) -> None:
+        """
+        Break.
+        """
+        self.broken = error
+        self._give()
+
+    def _give(self) -> None:
+        """
+        Fire the waiting Deferred where there is a reason.
+        """
+        if self._waiting is None:
+            return
+        if self.broken is not None:
+            waiting, self._waiting = self._waiting, None
+            waiting.errback(Failure(self.broken))
+        elif self._news or self.closed:
+            waiting, self._waiting = self._waiting, None
+            news, self._news = self._news, []
+            waiting.callback(news)
+
+    def _cancel(self, _: Deferred[list[Event]]) -> None:
+        """
+        Forget the wait.
+        """
+        self._waiting = None
+        self.cancelled += 1
+
+
+@implementer(IJobs)
+class FakeJobs:
+    """
+    Jobs that a test gives.
+
+    @ivar pulled: what C{pull} was called with.
+    @ivar refuses: what every call raises.
+    """
+
+    def __init__(self) -> None:
+        self.known: dict[str, dict[str, Any]] = {}
+        self.pulled: list[tuple[str, str | None, str, int]] = []
+        self.refuses: Exception | None = None
+        self.streams: list[tuple[str | None, FakeStream]] = []
+        self.present: Sequence[Event] = ()
+        self.running: list[Mapping[str, Any]] = []
+
+    def _check(self, job_id: str | None = None) -> None:
+        """
+        Raise what there is to raise.
+        """
+        if self.refuses is not None:
+            raise self.refuses
+        if job_id is not None and job_id not in self.known:
+            raise NotFound(f"no job {job_id}")
+
+    def pull(self, reference: str, platform: str | None, client: str, priority: int) -> Mapping[str, Any]:
+        """
+        Remember a pull.
+        """
+        self._check()
+        self.pulled.append((reference, platform, client, priority))
+        made = self.known[f"j{len(self.pulled)}"] = job(id=f"j{len(self.pulled)}", client=client)
+        return made
+
+    def get(self, job_id: str) -> Mapping[str, Any]:
+        """
+        Show a job.
+        """
+        self._check(job_id)
+        return {**self.known[job_id], "layers": []}
+
+    def all(self) -> Sequence[Mapping[str, Any]]:
+        """
+        Show all jobs.
+        """
+        self._check()
+        return list(self.known.values())
+
+    def cancel(self, job_id: str) -> Mapping[str, Any]:
+        """
+        Cancel a job.
+        """
+        self._check(job_id)
+        self.known[job_id]["state"] = "cancelled"
+        return self.known[job_id]
+
+    def transfers(self) -> Sequence[Mapping[str, Any]]:
+        """
+        Show the transfers.
+        """
+        self._check()
+        return tuple(self.running)
+
+    def events(self, job_id: str | None) -> FakeStream:
+        """
+        Make a stream that the test feeds.
+        """
+        self._check(job_id)
+        stream = FakeStream(self.present)
+        self.streams.append((job_id, stream))
+        return stream
+
+    def status(self) -> Mapping[str, Any]:
+        """
+        Say something.
+        """
+        self._check()
+        return {"jobs": {"running": len(self.known)}, "bytes_fetched": 1, "bytes_delivered": 2}
+
+
+@implementer(IImages)
+class FakeImages:
+    """
+    Names that a test gives.
+    """
+
+    def __init__(self) -> None:
+        self.named: dict[Reference, Image] = {}
+
+    def all(self) -> Sequence[Image]:
+        """
+        Every image.
+        """
+        return [self.named[name] for name in sorted(self.named)]
+
+    def get(self, reference: Reference) -> Image | None:
+        """
+        One image.
+        """
+        return self.named.get(reference)
+
+    def put(self, image: Image) -> Deferred[None]:
+        """
+        Name an image.
+        """
+        self.named[image.reference] = image
+        return succeed(None)
+
+
+@implementer(IStore)
+class FakeStore:
+    """
+    A store with images and nothing else.
+    """
+
+    blobs: Any = None
+    trees: Any = None
+    layers: Any = None
+    journal: Any = None
+
+    def __init__(self, path: str = "/") -> None:
+        self.path = path
+        self.images = FakeImages()
+
+
+@frozen
+class Answer:
+    """
+    What came back.
+    """
+
+    status: int
+    headers: Message
+    body: bytes
+
+    def json(self) -> Any:
+        """
+        The body, parsed.
+        """
+        return json.loads(self.body)
+
+
+class Connection:
+    """
+    A connection to a L{Site} in memory.
+    """
+
+    def __init__(self, site: Site, peer: IAddress, host: IAddress) -> None:
+        protocol = site.buildProtocol(peer)
+        assert protocol is not None
+        self.protocol: Protocol = protocol
+        self.lost = False
+        self.transport = StringTransport(hostAddress=host, peerAddress=peer)
+        self.protocol.makeConnection(self.transport)
+
+    def send(self, method: str, path: str, headers: Mapping[str, str], body: bytes = b"") -> None:
+        """
+        Send a request.
+        """
+        lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
+        self.protocol.dataReceived("\r\n".join([*lines, "", ""]).encode("latin-1") + body)
+
+    def received(self) -> bytes:
+        """
+        What came back since the last time.
+        """
+        data: bytes = self.transport.value()
+        self.transport.clear()
+        return data
+
+    def answer(self) -> Answer:
+        """
+        One whole answer.
+        """
+        head, _, body = self.received().partition(b"\r\n\r\n")
+        status, _, fields = head.partition(b"\r\n")
+        headers = BytesParser().parsebytes(fields + b"\r\n\r\n")
+        if headers.get("transfer-encoding") == "chunked":
+            body = unchunk(body)
+        return Answer(int(status.split()[1]), headers, body)
+
+    @property
+    def cut(self) -> bool:
+        """
+        Whether the server aborted the connection.
+        """
+        return bool(self.transport.disconnected)
+
+    def pause(self) -> None:
+        """
+        Read nothing more: what the server writes now stays with it.
+        """
+        assert self.transport.producer is not None
+        self.transport.producer.pauseProducing()
+
+    def resume(self) -> None:
+        """
+        Read on.
+        """
+        assert self.transport.producer is not None
+        self.transport.producer.resumeProducing()
+
+    def lose(self) -> None:
+        """
+        Break the connection from the client's side.  Idempotent.
+        """
+        if self.lost:
+            return
+        self.lost = True
+        # As a real transport does: its producer first, then its protocol.
+        if self.transport.producer is not None:
+            self.transport.producer.stopProducing()
+        self.protocol.connectionLost(Failure(ConnectionLost()))
+
+
+def unchunk(data: bytes) -> bytes:
+    """
+    Take HTTP chunks apart, as far as they are here.
+    """
+    whole = b""
+    while data:
+        size, _, data = data.partition(b"\r\n")
+        whole += data[: int(size, 16)]
+        data = data[int(size, 16) + 2 :]
+    return whole
+
+
+class World:
+    """
+    A L{Web} with fakes around it.
+    """
+
+    TCP = IPv4Address("TCP", "127.0.0.1", 9337)
+    PEER = IPv4Address("TCP", "127.0.0.1", 40000)
+    SOCKET = UNIXAddress(b"/run/xferd.sock")
+
+    def __init__(self, *, trusted: bool = True, token: str | None = None, hosts: Sequence[str] = ()) -> None:
+        self.jobs = FakeJobs()
+        self.store = FakeStore()
+        self.clock = Clock()
+        self.web = Web(
+            jobs=self.jobs,
+            store=self.store,
+            clock=self.clock,
+            version="1.2.3",
+            started="2026-01-02T00:00:00Z",
+            token=token,
+            hosts=frozenset(hosts),
+        )
+        self.site = self.web.site(trusted=trusted)
+        self.connections: list[Connection] = []
+
+    def connect(self, *, unix: bool = False) -> Connection:
+        """
+        Open a connection.
+        """
+        peer, host = (UNIXAddress(None), self.SOCKET) if unix else (self.PEER, self.TCP)
+        connection = Connection(self.site, peer, host)
+        self.connections.append(connection)
+        return connection
+
+    def close(self) -> None:
+        """
+        Lose every connection, as clients do in the end.
+        """
+        for connection in self.connections:
+            connection.lose()
+
+    def ask(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        headers: Mapping[str, str | None] | None = None,
+        *,
+        unix: bool = False,
+    ) -> Answer:
+        """
+        Send one request and read its answer.
+
+        @param headers: beside the usual ones; None removes one.
+        """
+        fields: dict[str, str | None] = {"Host": "localhost:9337"}
+        if body is not None:
+            fields |= {"Content-Type": "application/json", "Content-Length": str(len(body))}
+        fields |= headers or {}
+        connection = self.connect(unix=unix)
+        connection.send(method, path, {k: v for k, v in fields.items() if v is not None}, body or b"")
+        return connection.answer()
+
+    def post(self, value: object, **headers: str | None) -> Answer:
+        """
+        Ask for a job.
+        """
+        return self.ask("POST", "/api/v1/jobs", json.dumps(value).encode(), headers)

@@ -1,0 +1,319 @@
+"""
+Tests for L{xferd.web.app}: each route, when it works and when it does not.
+"""
+
+from __future__ import annotations
+
+import json
+
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+from tests.web.fakes import FakeStream, World, image, job
+from xferd.errors import BadReference, Interrupted
+from xferd.interfaces import IEventStream, IImages, IJobs, IStore
+
+
+class FakesTests(SynchronousTestCase):
+    """
+    The fakes are what they stand for.
+    """
+
+    def test_provided(self) -> None:
+        """
+        Each provides its Interface.
+        """
+        world = World()
+        self.assertTrue(verifyObject(IJobs, world.jobs))
+        self.assertTrue(verifyObject(IStore, world.store))
+        self.assertTrue(verifyObject(IImages, world.store.images))
+        self.assertTrue(verifyObject(IEventStream, FakeStream()))
+
+
+class JobTests(SynchronousTestCase):
+    """
+    C{/api/v1/jobs}.
+    """
+
+    def setUp(self) -> None:
+        """
+        Make a world.
+        """
+        self.world = World()
+
+    def test_pull(self) -> None:
+        """
+        A pull is begun for the client's address, and its place is told.
+        """
+        answer = self.world.post({"kind": "pull", "reference": "alpine"})
+        self.assertEqual(answer.status, 202)
+        self.assertEqual(answer.headers["location"], "/api/v1/jobs/j1")
+        self.assertEqual(answer.headers["content-type"], "application/json")
+        self.assertEqual(answer.headers["cache-control"], "no-store")
+        self.assertEqual(answer.json(), job(id="j1", client="127.0.0.1"))
+        self.assertEqual(self.world.jobs.pulled, [("alpine", None, "127.0.0.1", 0)])
+
+    def test_pull_all_fields(self) -> None:
+        """
+        Platform and priority are handed on, and a client may name itself.
+        """
+        self.world.ask(
+            "POST",
+            "/api/v1/jobs",
+            json.dumps(
+                {"kind": "pull", "reference": "a", "platform": "linux/arm64", "priority": -3}
+            ).encode(),
+            {"X-Xferd-Client": "ci@builder-7"},
+        )
+        self.assertEqual(self.world.jobs.pulled, [("a", "linux/arm64", "ci@builder-7", -3)])
+
+    def test_pull_over_the_socket(self) -> None:
+        """
+        A client of the unix socket that gives no name is called local.
+        """
+        self.world.ask("POST", "/api/v1/jobs", b'{"kind":"pull","reference":"a"}', unix=True)
+        self.assertEqual(self.world.jobs.pulled, [("a", None, "local", 0)])
+
+    def test_pull_refused(self) -> None:
+        """
+        A reference that is none is the client's fault, and named.
+        """
+        self.world.jobs.refuses = BadReference("A B", "no")
+        answer = self.world.post({"kind": "pull", "reference": "A B"})
+        self.assertEqual(answer.status, 400)
+        self.assertEqual(
+            answer.json(),
+            {
+                "error": {
+                    "code": "NAME_INVALID",
+                    "message": "'A B' is not an image reference: no",
+                    "detail": {"retryable": False},
+                }
+            },
+        )
+
+    def test_stopping(self) -> None:
+        """
+        A daemon that stops takes no job.
+        """
+        self.world.jobs.refuses = Interrupted("xferd is stopping")
+        self.assertEqual(self.world.post({"kind": "pull", "reference": "a"}).status, 503)
+
+    def test_bug(self) -> None:
+        """
+        A bug is a 500 that gives nothing away; the log has it.
+        """
+        self.world.jobs.refuses = ZeroDivisionError("secret")
+        answer = self.world.ask("GET", "/api/v1/jobs")
+        self.assertEqual(answer.status, 500)
+        self.assertNotIn(b"secret", answer.body)
+        self.assertEqual(answer.json()["error"]["code"], "INTERNAL")
+        self.assertIsNone(answer.json()["error"]["detail"])
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+    def test_list(self) -> None:
+        """
+        Jobs are listed as they come, by state and up to a number.
+        """
+        states = ["running", "done", "running"]
+        self.world.jobs.known = {f"j{i}": job(id=f"j{i}", state=s) for i, s in enumerate(states)}
+        for query, expected in [
+            ("", ["j0", "j1", "j2"]),
+            ("?state=running", ["j0", "j2"]),
+            ("?state=running&limit=1", ["j0"]),
+            ("?limit=2", ["j0", "j1"]),
+            ("?state=failed", []),
+        ]:
+            answer = self.world.ask("GET", f"/api/v1/jobs{query}")
+            self.assertEqual([j["id"] for j in answer.json()], expected, query)
+
+    def test_show(self) -> None:
+        """
+        One job is shown with its layers.
+        """
+        self.world.jobs.known["j9"] = job(id="j9")
+        answer = self.world.ask("GET", "/api/v1/jobs/j9")
+        self.assertEqual(answer.json(), {**job(id="j9"), "layers": []})
+
+    def test_cancel(self) -> None:
+        """
+        A job is cancelled, and shown as it is then.
+        """
+        self.world.jobs.known["j9"] = job(id="j9")
+        answer = self.world.ask("DELETE", "/api/v1/jobs/j9")
+        self.assertEqual((answer.status, answer.json()["state"]), (200, "cancelled"))
+
+    def test_unknown(self) -> None:
+        """
+        A job that is not there is not found, whatever is asked of it.
+        """
+        for method, path in [
+            ("GET", "/api/v1/jobs/j9"),
+            ("DELETE", "/api/v1/jobs/j9"),
+            ("GET", "/api/v1/jobs/j9/events"),
+        ]:
+            answer = self.world.ask(method, path)
+            self.assertEqual((answer.status, answer.json()["error"]["code"]), (404, "NOT_FOUND"), path)
+
+
+class StoreTests(SynchronousTestCase):
+    """
+    C{/api/v1/transfers}, C{/api/v1/images} and C{/api/v1/status}.
+    """
+
+    def setUp(self) -> None:
+        """
+        Make a world.
+        """
+        self.world = World()
+
+    def test_transfers(self) -> None:
+        """
+        Every transfer is listed.
+        """
+        self.world.jobs.running = [{"id": "t1", "state": "running"}]
+        self.assertEqual(
+            self.world.ask("GET", "/api/v1/transfers").json(), [{"id": "t1", "state": "running"}]
+        )
+
+    def test_images(self) -> None:
+        """
+        Images are listed, with what they consist of.
+        """
+        made = image()
+        self.world.store.images.named[made.reference] = made
+        (shown,) = self.world.ask("GET", "/api/v1/images").json()
+        self.assertEqual(
+            shown,
+            {
+                "reference": "docker.io/library/alpine:latest",
+                "digest": str(made.manifest.digest),
+                "image_id": str(made.config.digest),
+                "resolved": str(made.resolved),
+                "size": 9800,
+                "created": "2026-01-02T03:04:05Z",
+                "layers": [
+                    {
+                        "digest": str(made.layers[0].digest),
+                        "size": 9000,
+                        "media_type": "application/x-layer",
+                    }
+                ],
+            },
+        )
+
+    def test_image(self) -> None:
+        """
+        An image is found by every way to write its name.
+        """
+        made = image()
+        self.world.store.images.named[made.reference] = made
+        for name in ("alpine", "docker.io/library/alpine:latest", "docker.io%2Flibrary%2Falpine%3Alatest"):
+            answer = self.world.ask("GET", f"/api/v1/images/{name}")
+            self.assertEqual(answer.json()["reference"], "docker.io/library/alpine:latest", name)
+
+    def test_image_unknown(self) -> None:
+        """
+        An image that is not there is not found; a name that is none is bad.
+        """
+        for name, status, code in [
+            ("busybox", 404, "NOT_FOUND"),
+            ("UPPER", 400, "NAME_INVALID"),
+            ("a//b", 400, "NAME_INVALID"),
+        ]:
+            answer = self.world.ask("GET", f"/api/v1/images/{name}")
+            self.assertEqual((answer.status, answer.json()["error"]["code"]), (status, code), name)
+
+    def test_status(self) -> None:
+        """
+        The status has what the jobs say and what the daemon adds.
+        """
+        status = self.world.ask("GET", "/api/v1/status").json()
+        self.assertEqual(
+            {k: status[k] for k in ("version", "started", "images", "jobs", "bytes_fetched")},
+            {
+                "version": "1.2.3",
+                "started": "2026-01-02T00:00:00Z",
+                "images": 0,
+                "jobs": {"running": 0},
+                "bytes_fetched": 1,
+            },
+        )
+        self.assertEqual(status["disk"]["path"], "/")
+        self.assertGreaterEqual(status["disk"]["total"], status["disk"]["free"])
+
+    def test_disk_unknown(self) -> None:
+        """
+        A disk that cannot be asked does not spoil the rest.
+        """
+        self.world.store.path = "/does/not/exist"
+        status = self.world.ask("GET", "/api/v1/status").json()
+        self.assertEqual(status["disk"], {"path": "/does/not/exist", "free": None, "total": None})
+
+
+class RoutingTests(SynchronousTestCase):
+    """
+    Paths and methods in general.
+    """
+
+    def test_health(self) -> None:
+        """
+        The daemon lives, and is ready until it stops.
+        """
+        world = World()
+        self.assertEqual(world.ask("GET", "/healthz").status, 200)
+        self.assertEqual(world.ask("GET", "/readyz").status, 200)
+        self.successResultOf(world.web.stop())
+        self.assertEqual(world.ask("GET", "/healthz").status, 200)
+        self.assertEqual(world.ask("GET", "/readyz").status, 503)
+
+    def test_nothing_there(self) -> None:
+        """
+        Paths that are none are 404 in JSON; slashes too many are not mended.
+        """
+        for path in (
+            "/api/v2/jobs",
+            "/api/v1/jobs/",
+            "/api//v1/jobs",
+            "/nope",
+            "/static/nope.js",
+            "/%3Cb%3E",
+        ):
+            answer = World().ask("GET", path)
+            self.assertEqual((answer.status, answer.json()["error"]["code"]), (404, "NOT_FOUND"), path)
+
+    def test_wrong_method(self) -> None:
+        """
+        A method that does not work here names those that do.
+        """
+        answer = World().ask("PUT", "/api/v1/jobs")
+        self.assertEqual(answer.status, 405)
+        self.assertEqual(answer.headers["allow"], "GET, HEAD, POST")
+        self.assertEqual(answer.json()["error"]["code"], "METHOD_NOT_ALLOWED")
+
+    def test_head(self) -> None:
+        """
+        HEAD tells of the body and does not send it.
+        """
+        for path in ("/", "/api/v1/jobs", "/healthz"):
+            answer = World().ask("HEAD", path)
+            self.assertEqual((answer.status, answer.body), (200, b""), path)
+            self.assertGreater(int(answer.headers["content-length"]), 0)
+
+    def test_head_of_events(self) -> None:
+        """
+        HEAD of a stream follows nothing.
+        """
+        world = World()
+        answer = world.ask("HEAD", "/api/v1/events")
+        self.assertEqual((answer.status, answer.body), (200, b""))
+        self.assertEqual(world.jobs.streams[0][1].closed, 1)
+
+    def test_keep_alive(self) -> None:
+        """
+        One connection serves one request after the other.
+        """
+        connection = World().connect()
+        for _ in range(3):
+            connection.send("GET", "/healthz", {"Host": "localhost"})
+            self.assertEqual(connection.answer().json(), {"status": "ok"})

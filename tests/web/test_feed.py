@@ -1,0 +1,353 @@
+"""
+Tests for L{xferd.web.feed}: streams of events through the whole server.
+"""
+
+from __future__ import annotations
+
+import json
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.internet.interfaces import IPushProducer
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+from tests.web.fakes import Connection, FakeStream, World, job, unchunk
+from xferd.interfaces import Event
+from xferd.web.app import GRACE, MAX_FEEDS
+from xferd.web.feed import JSON_LINES, PIECE, SERVER_SENT, EventFeed, FeedTimes
+
+ONE = Event("job", job(id="j1", state="running"))
+LAST = Event("job", job(id="j1", state="done"), final=True)
+TIMES = FeedTimes()
+
+
+class FeedTests(SynchronousTestCase):
+    """
+    Following events.
+    """
+
+    def setUp(self) -> None:
+        """
+        Make a world with one job.
+        """
+        self.world = World()
+        self.addCleanup(self.world.close)
+        self.world.jobs.known["j1"] = job(id="j1")
+
+    def follow(self, path: str = "/api/v1/events", accept: str = "*/*") -> tuple[Connection, FakeStream]:
+        """
+        Begin to follow.
+        """
+        connection = self.world.connect()
+        connection.send("GET", path, {"Host": "localhost", "Accept": accept})
+        return connection, self.world.jobs.streams[-1][1]
+
+    def pass_gap(self) -> None:
+        """
+        Let the time between two batches pass.
+        """
+        self.world.clock.advance(TIMES.gap)
+
+    def test_producer(self) -> None:
+        """
+        A feed is a push producer, for the transport to pause.
+        """
+        self.follow()
+        (feed,) = self.world.web._feeds
+        self.assertTrue(verifyObject(IPushProducer, feed))
+        self.assertIsInstance(feed, EventFeed)
+
+    def test_server_sent_events(self) -> None:
+        """
+        Events go out by kind and data, at once, and each batch as it comes.
+        """
+        self.world.jobs.present = [ONE]
+        connection, stream = self.follow()
+        answer = connection.answer()
+        self.assertEqual(answer.status, 200)
+        self.assertEqual(answer.headers["content-type"], "text/event-stream; charset=utf-8")
+        self.assertEqual(answer.headers["cache-control"], "no-store")
+        opening, event, rest = answer.body.split(b"\n\n")
+        self.assertEqual(opening, b"retry: 2000")
+        kind, data = event.split(b"\n")
+        self.assertEqual(kind, b"event: job")
+        self.assertEqual(json.loads(data.removeprefix(b"data: ")), ONE.data)
+        self.assertEqual(rest, b"")
+        self.pass_gap()
+        stream.tell(LAST)
+        self.assertIn(b'"state":"done"', connection.received())
+
+    def test_json_lines(self) -> None:
+        """
+        Who accepts JSON lines gets them, with the final mark.
+        """
+        self.world.jobs.present = [ONE, LAST]
+        connection, _ = self.follow("/api/v1/jobs/j1/events", "application/x-ndjson")
+        answer = connection.answer()
+        self.assertEqual(answer.headers["content-type"], "application/x-ndjson")
+        self.assertEqual(
+            [json.loads(line) for line in answer.body.splitlines()],
+            [{"kind": "job", "data": e.data, "final": e.final} for e in (ONE, LAST)],
+        )
+        self.assertEqual(self.world.jobs.streams[0][0], "j1")
+
+    def test_end(self) -> None:
+        """
+        When the stream ends, the response does, and the connection goes on.
+        """
+        connection, stream = self.follow("/api/v1/jobs/j1/events")
+        stream.tell(LAST)
+        connection.received()
+        stream.close()
+        self.pass_gap()
+        self.assertTrue(connection.received().endswith(b"0\r\n\r\n"))
+        connection.send("GET", "/healthz", {"Host": "localhost"})
+        self.assertEqual(connection.answer().status, 200)
+        self.assertEqual(self.world.web._feeds, set())
+
+    def test_http_10(self) -> None:
+        """
+        A client of HTTP/1.0 gets the same without chunks, and then the end of
+        the connection.
+        """
+        connection = self.world.connect()
+        connection.protocol.dataReceived(b"GET /api/v1/events HTTP/1.0\r\nHost: localhost\r\n\r\n")
+        stream = self.world.jobs.streams[-1][1]
+        stream.tell(ONE)
+        self.assertTrue(connection.received().endswith(b"}\n\n"))
+        stream.close()
+        self.pass_gap()
+        self.assertTrue(connection.transport.disconnecting)
+
+    def test_gap(self) -> None:
+        """
+        News come in batches: after one, the stream is left alone for a while.
+        """
+        _, stream = self.follow()
+        stream.tell(ONE)
+        stream.tell(LAST)
+        self.assertEqual(stream.asked, 1)
+        self.pass_gap()
+        self.assertEqual(stream.asked, 2)
+
+    def test_heartbeat(self) -> None:
+        """
+        In silence a sign of life goes out every 15 seconds: a comment, or an
+        empty line.
+        """
+        for accept, sign in [("text/event-stream", b":\n\n"), ("application/x-ndjson", b"\n")]:
+            connection, _ = self.follow(accept=accept)
+            connection.received()
+            for _ in range(3):
+                self.world.clock.advance(TIMES.heartbeat)
+                self.assertEqual(unchunk(connection.received()), sign)
+
+    def test_left_while_waiting(self) -> None:
+        """
+        A client that leaves while nothing happens closes its stream at once,
+        and no timer is left.
+        """
+        connection, stream = self.follow()
+        connection.lose()
+        self.assertEqual((stream.closed, stream.cancelled), (1, 1))
+        self.assertEqual(self.world.web._feeds, set())
+        self.assert_no_timers()
+
+    def test_left_in_the_gap(self) -> None:
+        """
+        A client that leaves just after a batch closes its stream, too.
+        """
+        connection, stream = self.follow()
+        stream.tell(ONE)
+        connection.lose()
+        self.assertEqual((stream.closed, stream.cancelled), (1, 0))
+        self.assert_no_timers()
+
+    def test_left_while_paused(self) -> None:
+        """
+        A client that leaves without having read closes its stream, too.
+        """
+        connection, stream = self.follow()
+        connection.pause()
+        stream.tell(ONE)
+        self.pass_gap()
+        connection.lose()
+        self.assertEqual(stream.closed, 1)
+        self.assert_no_timers()
+
+    def test_lost_without_word(self) -> None:
+        """
+        A transport that does not stop its producers makes no difference.
+        """
+        connection, stream = self.follow()
+        connection.transport.producer = None
+        connection.lose()
+        self.assertEqual((stream.closed, stream.cancelled), (1, 1))
+        self.assert_no_timers()
+
+    def assert_no_timers(self) -> None:
+        """
+        Check that no feed has left a timer behind.
+        """
+        self.assertEqual(self.world.clock.getDelayedCalls(), [])
+
+    def test_slow_reader(self) -> None:
+        """
+        A reader that is slow is not asked for: the stream keeps its news
+        until the transport can take more.
+        """
+        connection, stream = self.follow()
+        connection.pause()
+        stream.tell(ONE)
+        connection.received()
+        self.pass_gap()
+        stream.tell(LAST)
+        self.world.clock.advance(TIMES.heartbeat)
+        self.assertEqual((stream.asked, connection.received()), (1, b""))
+        connection.resume()
+        self.assertEqual(unchunk(connection.received()).count(b"event: job"), 1)
+        self.pass_gap()
+        self.assertIn(b'"state":"done"', connection.received())
+        self.world.clock.advance(TIMES.stall)
+        self.assertFalse(connection.cut)
+
+    def test_large_state(self) -> None:
+        """
+        A large present state is written piece by piece, as far as the
+        transport takes it.
+        """
+        events = [Event("transfer", {"id": f"t{i}", "why": "x" * 200}) for i in range(1000)]
+        connection, stream = self.follow()
+        written: list[int] = []
+        write = connection.transport.write
+
+        def count(data: bytes) -> None:
+            written.append(len(data))
+            write(data)
+            connection.pause()
+
+        self.patch(connection.transport, "write", count)
+        self.patch(connection.transport, "writeSequence", lambda parts: count(b"".join(parts)))
+        connection.received()
+        stream.tell(*events)
+        self.assertEqual(len(written), 1)
+        self.assertLess(written[0], PIECE + 1000)
+        while connection.transport.value().count(b"event: ") < 1000:
+            connection.resume()
+        self.assertLess(max(written), PIECE + 1000)
+        self.assertGreater(len(written), 5)
+
+    def test_stalled_reader(self) -> None:
+        """
+        A reader that takes nothing for a minute is cut off.
+        """
+        connection, _stream = self.follow()
+        connection.pause()
+        connection.pause()
+        self.world.clock.advance(TIMES.stall - 1)
+        self.assertFalse(connection.cut)
+        self.world.clock.advance(1)
+        self.assertTrue(connection.cut)
+        connection.lose()
+        self.assertEqual(self.world.web._feeds, set())
+
+    def test_broken_stream(self) -> None:
+        """
+        When something breaks in the middle, the connection is cut: the client
+        must not take what it has for everything.
+        """
+        connection, stream = self.follow()
+        stream.fail(ZeroDivisionError())
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        self.assertTrue(connection.cut)
+        self.assertEqual(stream.closed, 1)
+        self.assertEqual(self.world.web._feeds, set())
+
+    def test_too_many(self) -> None:
+        """
+        The number of followers has a bound.
+        """
+        for _ in range(MAX_FEEDS):
+            self.follow()
+        answer = self.world.ask("GET", "/api/v1/events")
+        self.assertEqual((answer.status, answer.json()["error"]["code"]), (503, "SERVICE_UNAVAILABLE"))
+        self.assertEqual(len(self.world.jobs.streams), MAX_FEEDS)
+
+
+class StopTests(SynchronousTestCase):
+    """
+    The end of the daemon.
+    """
+
+    def setUp(self) -> None:
+        """
+        Follow events.
+        """
+        self.world = World()
+        self.addCleanup(self.world.close)
+        self.connection = self.world.connect()
+        self.connection.send("GET", "/api/v1/events", {"Host": "localhost"})
+        self.stream = self.world.jobs.streams[0][1]
+
+    def test_waiting(self) -> None:
+        """
+        Feeds that wait end at once, and properly.
+        """
+        self.successResultOf(self.world.web.stop())
+        self.assertTrue(self.connection.received().endswith(b"0\r\n\r\n"))
+        self.assertEqual(self.stream.closed, 2)
+
+    def test_last_news(self) -> None:
+        """
+        What is still to be told is told.
+        """
+        self.stream.tell(ONE)
+        self.stream.tell(LAST)
+        stopped = self.world.web.stop()
+        self.assertNoResult(stopped)
+        self.world.clock.advance(TIMES.gap)
+        self.world.clock.advance(TIMES.gap)
+        self.successResultOf(stopped)
+        self.assertIn(b'"state":"done"', self.connection.received())
+
+    def test_stalled(self) -> None:
+        """
+        A reader that reads nothing holds the daemon up for a bounded time.
+        """
+        self.connection.pause()
+        self.stream.tell(ONE)
+        self.world.clock.advance(TIMES.gap)
+        stopped = self.world.web.stop()
+        self.world.clock.advance(GRACE)
+        self.assertTrue(self.connection.cut)
+        self.assertNoResult(stopped)
+        self.connection.lose()
+        self.successResultOf(stopped)
+
+    def test_refused(self) -> None:
+        """
+        Nobody new may follow.
+        """
+        self.successResultOf(self.world.web.stop())
+        self.assertEqual(self.world.ask("GET", "/api/v1/events").status, 503)
+
+
+class FormTests(SynchronousTestCase):
+    """
+    How events look on the wire.
+    """
+
+    @settings(max_examples=50)
+    @given(st.text())
+    def test_one_line(self, text: str) -> None:
+        """
+        No text breaks out of its line, whatever a registry put into it.
+        """
+        event = Event("layer", {"why": text})
+        sent = SERVER_SENT.encode(event)
+        self.assertEqual(len(sent.splitlines()), 3)
+        self.assertEqual(json.loads(sent.splitlines()[1].removeprefix(b"data: ")), {"why": text})
+        line = JSON_LINES.encode(event)
+        self.assertEqual(len(line.decode().splitlines()), 1)
+        self.assertEqual(json.loads(line)["data"], {"why": text})

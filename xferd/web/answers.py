@@ -1,0 +1,155 @@
+# -*- test-case-name: tests.web.test_answers -*-
+"""
+JSON out of values and out of errors, with the one table that gives each
+error its HTTP status.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
+from werkzeug.exceptions import NotFound as NoSuchPage
+
+from xferd.errors import (
+    BadImage,
+    BadInput,
+    ConnectionFailed,
+    Denied,
+    DiskFull,
+    Interrupted,
+    ManifestUnknown,
+    NotFound,
+    SourceError,
+    StoreLocked,
+    TimedOut,
+    TooManyRequests,
+    WorkerLost,
+    XferdError,
+)
+
+if TYPE_CHECKING:
+    from twisted.web.server import Request
+
+    from xferd.interfaces import Image
+
+STATUSES: Final[Mapping[type[XferdError], int]] = {
+    XferdError: 500,
+    BadInput: 400,
+    NotFound: 404,
+    SourceError: 502,
+    Denied: 403,
+    ManifestUnknown: 404,
+    TooManyRequests: 429,
+    ConnectionFailed: 502,
+    TimedOut: 504,
+    BadImage: 422,
+    DiskFull: 507,
+    StoreLocked: 503,
+    WorkerLost: 503,
+    Interrupted: 503,
+}
+"""
+The HTTP status of each kind of error.  A class that is not named here has
+its nearest ancestor's.
+"""
+
+
+def status_of(error: XferdError) -> int:
+    """
+    The HTTP status that fits an error.
+    """
+    return next(STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES)
+
+
+def dump(value: object) -> bytes:
+    """
+    A value as one line of JSON in ASCII, which no reader can take for two.
+    """
+    return json.dumps(value, separators=(",", ":"), default=_plain).encode("ascii")
+
+
+def _plain(value: object) -> object:
+    """
+    What L{json} makes of a Mapping that is no C{dict}.
+    """
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"{type(value).__name__} has no form in JSON")
+
+
+def answer(request: Request, value: object, status: int = 200) -> bytes:
+    """
+    Set status and headers for a JSON answer.
+
+    @return: the body, for the caller to write.
+    """
+    body = dump(value) + b"\n"
+    request.setResponseCode(status)
+    request.setHeader(b"content-type", b"application/json")
+    request.setHeader(b"content-length", b"%d" % len(body))
+    request.setHeader(b"cache-control", b"no-store")
+    return body
+
+
+def error_json(code: str, message: str, detail: object = None) -> dict[str, Any]:
+    """
+    The one form of every error of the API.
+    """
+    return {"error": {"code": code, "message": message, "detail": detail}}
+
+
+def answer_error(request: Request, error: XferdError) -> bytes:
+    """
+    Answer with one of our own errors.
+    """
+    detail: dict[str, Any] = {"retryable": error.retryable}
+    if isinstance(error, SourceError):
+        detail |= {"host": error.host, "status": error.status}
+        if error.retry_after is not None:
+            request.setHeader(b"retry-after", b"%d" % max(1, round(error.retry_after)))
+    return answer(request, error_json(error.code, str(error), detail), status_of(error))
+
+
+def answer_refusal(request: Request, refusal: HTTPException) -> bytes:
+    """
+    Answer with what HTTP itself has a name for: no such page, wrong method,
+    no token.  The code is that name.
+    """
+    path = request.path.decode("utf-8", "replace")
+    message = refusal.description or refusal.name
+    if isinstance(refusal, MethodNotAllowed):
+        allowed = ", ".join(sorted(refusal.valid_methods or ()))
+        message = f"{request.method.decode('ascii', 'replace')} does not work at {path}; {allowed} does"
+        request.setHeader(b"allow", allowed.encode("ascii"))
+    elif isinstance(refusal, NoSuchPage):
+        message = f"there is nothing at {path}"
+    code = refusal.name.upper().replace(" ", "_")
+    return answer(request, error_json(code, message), refusal.code or 500)
+
+
+def answer_unknown(request: Request) -> bytes:
+    """
+    Answer for a bug: the log knows more, the client does not.
+    """
+    return answer(request, error_json(XferdError.code, "xferd made a mistake; its log says which"), 500)
+
+
+def image_json(image: Image) -> dict[str, Any]:
+    """
+    An image of the store as the API shows it.
+    """
+    return {
+        "reference": str(image.reference),
+        "digest": str(image.manifest.digest),
+        "image_id": str(image.config.digest),
+        "resolved": str(image.resolved),
+        "size": image.size,
+        "created": image.created,
+        "layers": [
+            {"digest": str(layer.digest), "size": layer.size, "media_type": layer.media_type}
+            for layer in image.layers
+        ],
+    }

@@ -1,0 +1,308 @@
+# -*- test-case-name: tests.web.test_app -*-
+"""
+The routes of the HTTP API and the status page.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Set
+from typing import TYPE_CHECKING, Any, Final
+
+from klein import Klein
+from twisted.internet.defer import Deferred, succeed
+from twisted.logger import Logger
+from werkzeug.exceptions import HTTPException, ServiceUnavailable
+
+from xferd.errors import NotFound, XferdError
+from xferd.names import Reference
+from xferd.web.answers import answer, answer_error, answer_refusal, answer_unknown, image_json
+from xferd.web.asked import client_name, job_filter, pull_request
+from xferd.web.feed import JSON_LINES, SERVER_SENT, EventFeed, FeedTimes
+from xferd.web.guard import Guard
+from xferd.web.site import WebSite
+from xferd.web.static import StaticFiles
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IDelayedCall, IReactorTime
+    from twisted.python.failure import Failure
+    from twisted.web.server import Request, Site
+
+    from xferd.interfaces import IJobs, IStore
+
+MAX_FEEDS: Final = 512
+"""How many clients may follow events at a time."""
+
+GRACE: Final = 2.0
+"""Seconds that clients have, at the end, to read the last events."""
+
+API: Final = "/api/v1"
+
+
+class Web:
+    """
+    The HTTP API and the status page of one daemon.
+
+    Life cycle: made; C{site} gives a factory for each listener; C{stop} ends
+    the open event streams and refuses new ones.
+    """
+
+    app = Klein()
+    # A path is what it is: "a//b" is no other way to write "a/b".
+    app.url_map.merge_slashes = False
+    _log = Logger()
+
+    def __init__(
+        self,
+        *,
+        jobs: IJobs,
+        store: IStore,
+        clock: IReactorTime,
+        version: str,
+        started: str,
+        token: str | None,
+        hosts: Set[str],
+        times: FeedTimes | None = None,
+    ) -> None:
+        """
+        @param started: when the daemon started, RFC 3339 in UTC.
+        @param token: what clients of listeners that are not trusted show.
+        @param hosts: names that the daemon goes by, besides those of
+            loopback, without port.
+        @param times: the times of event streams.
+        """
+        self._jobs = jobs
+        self._store = store
+        self._clock = clock
+        self._version = version
+        self._started = started
+        self._token = token
+        self._hosts = hosts
+        self._times = FeedTimes() if times is None else times
+        self._files = StaticFiles()
+        self._feeds: set[EventFeed] = set()
+        self._stopping = False
+        self._drained: Deferred[None] | None = None
+        self._grace: IDelayedCall | None = None
+
+    def site(self, *, trusted: bool) -> Site:
+        """
+        Make the factory of one listener's connections.
+
+        @param trusted: whether whoever can connect may do everything: so it
+            is with a unix socket and with loopback.  Else the token is asked
+            for.
+        @raise ConfigError: the listener is not trusted and there is no token.
+        """
+        guard = Guard(self.app.resource(), trusted=trusted, token=self._token, hosts=self._hosts)
+        return WebSite(guard, self._clock)
+
+    def stop(self) -> Deferred[None]:
+        """
+        End the open event streams and refuse new ones.
+
+        @return: fires when the last one has ended, within L{GRACE} seconds
+            and a turn of the reactor.  Not to be called twice.
+        """
+        self._stopping = True
+        if not self._feeds:
+            return succeed(None)
+        # No canceller: whoever stops the daemon has no way back.
+        drained: Deferred[None] = Deferred()
+        self._drained = drained
+        self._grace = self._clock.callLater(GRACE, self._abort_feeds)
+        for feed in list(self._feeds):
+            feed.end()
+        return drained
+
+    def _abort_feeds(self) -> None:
+        """
+        Cut off who did not read the end of its events.
+        """
+        for feed in list(self._feeds):
+            feed.abort()
+
+    def _feed_over(self, feed: EventFeed) -> None:
+        """
+        Forget a feed; the last one ends the wait of L{stop}.
+        """
+        self._feeds.discard(feed)
+        if self._drained is not None and not self._feeds:
+            drained, self._drained = self._drained, None
+            if self._grace is not None and self._grace.active():
+                self._grace.cancel()
+            drained.callback(None)
+
+    # --------------------------------------------------------------- jobs
+
+    @app.route(f"{API}/jobs", methods=["POST"])
+    def create_job(self, request: Request) -> bytes:
+        """
+        Begin a job.
+        """
+        asked = pull_request(request)
+        job = self._jobs.pull(asked.reference, asked.platform, client_name(request), asked.priority)
+        request.setHeader(b"location", f"{API}/jobs/{job['id']}".encode("ascii"))
+        return answer(request, job, 202)
+
+    @app.route(f"{API}/jobs", methods=["GET"])
+    def list_jobs(self, request: Request) -> bytes:
+        """
+        List jobs, the newest first.
+        """
+        asked = job_filter(request)
+        found = [job for job in self._jobs.all() if asked.state in (None, job["state"])]
+        return answer(request, found[: asked.limit])
+
+    @app.route(f"{API}/jobs/<job_id>", methods=["GET"])
+    def show_job(self, request: Request, job_id: str) -> bytes:
+        """
+        Show one job with its layers.
+        """
+        return answer(request, self._jobs.get(job_id))
+
+    @app.route(f"{API}/jobs/<job_id>", methods=["DELETE"])
+    def cancel_job(self, request: Request, job_id: str) -> bytes:
+        """
+        Cancel a job.
+        """
+        return answer(request, self._jobs.cancel(job_id))
+
+    # ------------------------------------------------------------- events
+
+    @app.route(f"{API}/jobs/<job_id>/events", methods=["GET"])
+    def follow_job(self, request: Request, job_id: str) -> bytes | Deferred[None]:
+        """
+        Follow one job until it ends.
+        """
+        return self._follow(request, job_id)
+
+    @app.route(f"{API}/events", methods=["GET"])
+    def follow_all(self, request: Request) -> bytes | Deferred[None]:
+        """
+        Follow everything.
+        """
+        return self._follow(request, None)
+
+    def _follow(self, request: Request, job_id: str | None) -> bytes | Deferred[None]:
+        """
+        Answer with a feed of events.
+
+        @raise ServiceUnavailable: the daemon stops, or has feeds enough.
+        """
+        if self._stopping:
+            raise ServiceUnavailable("xferd is stopping")
+        if len(self._feeds) >= MAX_FEEDS:
+            raise ServiceUnavailable(f"{MAX_FEEDS} clients follow events already")
+        stream = self._jobs.events(job_id)
+        form = JSON_LINES if "application/x-ndjson" in (request.getHeader("accept") or "") else SERVER_SENT
+        request.setHeader(b"content-type", form.media_type)
+        request.setHeader(b"cache-control", b"no-store")
+        if request.method == b"HEAD":
+            stream.close()
+            return b""
+        feed = EventFeed(request, stream, form, clock=self._clock, times=self._times, over=self._feed_over)
+        self._feeds.add(feed)
+        return feed.run()
+
+    # ---------------------------------------------- transfers and the store
+
+    @app.route(f"{API}/transfers", methods=["GET"])
+    def list_transfers(self, request: Request) -> bytes:
+        """
+        List every transfer.
+        """
+        return answer(request, list(self._jobs.transfers()))
+
+    @app.route(f"{API}/images", methods=["GET"])
+    def list_images(self, request: Request) -> bytes:
+        """
+        List the images of the store, by name.
+        """
+        return answer(request, [image_json(image) for image in self._store.images.all()])
+
+    @app.route(f"{API}/images/<path:name>", methods=["GET"])
+    def show_image(self, request: Request, name: str) -> bytes:
+        """
+        Show one image of the store.
+        """
+        reference = Reference.parse(name)
+        image = self._store.images.get(reference)
+        if image is None:
+            raise NotFound(f"the store has no image {reference.familiar()}")
+        return answer(request, image_json(image))
+
+    # ------------------------------------------------------------- the daemon
+
+    @app.route(f"{API}/status", methods=["GET"])
+    def show_status(self, request: Request) -> bytes:
+        """
+        Show how the daemon as a whole is doing.
+        """
+        own: dict[str, Any] = {
+            "version": self._version,
+            "started": self._started,
+            "disk": self._disk(),
+            "images": len(self._store.images.all()),
+        }
+        return answer(request, {**own, **self._jobs.status()})
+
+    def _disk(self) -> Mapping[str, Any]:
+        """
+        The room on the store's disk in bytes, or None where it is unknown.
+        """
+        try:
+            disk = os.statvfs(self._store.path)
+        except OSError as e:
+            self._log.warn("cannot tell the free space of {path}: {error}", path=self._store.path, error=e)
+            return {"path": self._store.path, "free": None, "total": None}
+        return {
+            "path": self._store.path,
+            "free": disk.f_bavail * disk.f_frsize,
+            "total": disk.f_blocks * disk.f_frsize,
+        }
+
+    @app.route("/healthz", methods=["GET"])
+    def live(self, request: Request) -> bytes:
+        """
+        Say that the daemon lives.
+        """
+        return answer(request, {"status": "ok"})
+
+    @app.route("/readyz", methods=["GET"])
+    def ready(self, request: Request) -> bytes:
+        """
+        Say whether the daemon takes new jobs.
+        """
+        if self._stopping:
+            raise ServiceUnavailable("xferd is stopping")
+        return answer(request, {"status": "ok"})
+
+    @app.route("/", methods=["GET"])
+    def page(self, request: Request) -> bytes:
+        """
+        Serve the status page.
+        """
+        return self._files.get("index.html").answer(request)
+
+    @app.route("/static/<name>", methods=["GET"])
+    def file(self, request: Request, name: str) -> bytes:
+        """
+        Serve a file of the status page.
+        """
+        return self._files.get(name).answer(request)
+
+    # ----------------------------------------------------------------- errors
+
+    @app.handle_errors(Exception)  # type: ignore[arg-type]  # Klein's types take self for a Klein
+    def fail(self, request: Request, failure: Failure) -> bytes:
+        """
+        Answer with what went wrong; what nobody foresaw goes to the log.
+        """
+        error = failure.value
+        if isinstance(error, HTTPException):
+            return answer_refusal(request, error)
+        if isinstance(error, XferdError):
+            return answer_error(request, error)
+        self._log.failure("while answering {path!r}", failure, path=request.path)
+        return answer_unknown(request)

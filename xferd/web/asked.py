@@ -1,0 +1,157 @@
+# -*- test-case-name: tests.web.test_asked -*-
+"""
+What clients ask, read and checked: bodies, queries and names.
+
+All of it is hostile until it went through here; what is wrong with it is
+said in one sentence.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any, Final
+
+from attrs import frozen
+from twisted.internet.address import IPv4Address, IPv6Address
+from werkzeug.exceptions import UnsupportedMediaType
+
+from xferd.errors import BadInput
+
+if TYPE_CHECKING:
+    from twisted.web.server import Request
+
+STATES: Final = ("queued", "running", "done", "failed", "cancelled")
+"""The states of a job."""
+
+MAX_REFERENCE: Final = 512
+"""The longest reference, in characters: a repository, a tag and a digest fit."""
+
+MAX_PRIORITY: Final = 1000
+MAX_LISTED: Final = 10_000
+
+_CLIENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@/+-]{0,63}")
+
+
+@frozen
+class PullRequest:
+    """
+    The body of C{POST /api/v1/jobs}.
+    """
+
+    reference: str
+    platform: str | None = None
+    priority: int = 0
+
+
+def pull_request(request: Request) -> PullRequest:
+    """
+    Read the body of a request for a new job.
+
+    That only C{application/json} is taken is no formality: no form of a
+    foreign page can send it without asking first.
+
+    @raise UnsupportedMediaType: it is not JSON by its own word.
+    @raise BadInput: it is not what it should be.
+    """
+    media_type = (request.getHeader("content-type") or "").partition(";")[0].strip().lower()
+    if media_type != "application/json":
+        raise UnsupportedMediaType("send the job as application/json")
+    assert request.content is not None
+    fields = _json_object(request.content.read())
+    kind = fields.pop("kind", None)
+    if kind != "pull":
+        raise BadInput(f"'kind' must be 'pull', not {_quoted(kind)}")
+    reference = fields.pop("reference", None)
+    if not isinstance(reference, str) or not 0 < len(reference) <= MAX_REFERENCE:
+        raise BadInput(f"'reference' must be the name of an image, 1 to {MAX_REFERENCE} characters long")
+    platform = fields.pop("platform", None)
+    if not (platform is None or (isinstance(platform, str) and len(platform) <= 64)):
+        raise BadInput("'platform' must be os/architecture[/variant], or null")
+    priority = fields.pop("priority", None)
+    if priority is None:
+        priority = 0
+    if type(priority) is not int or abs(priority) > MAX_PRIORITY:
+        raise BadInput(f"'priority' must be a whole number from {-MAX_PRIORITY} to {MAX_PRIORITY}")
+    if fields:
+        raise BadInput(
+            f"a pull has no field {_quoted(next(iter(fields)))}; it has kind, reference, platform, priority"
+        )
+    return PullRequest(reference, platform, priority)
+
+
+def _json_object(data: bytes) -> dict[str, Any]:
+    """
+    Parse a JSON object.
+
+    @raise BadInput: C{data} is none.
+    """
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError) as e:
+        raise BadInput("the body is not JSON") from e
+    if not isinstance(value, dict):
+        raise BadInput("the body is not a JSON object")
+    return value
+
+
+def _quoted(value: object) -> str:
+    """
+    A value out of a body, short enough to be quoted back.
+    """
+    text = json.dumps(value)
+    return text if len(text) <= 40 else text[:40] + "…"
+
+
+@frozen
+class JobFilter:
+    """
+    The query of C{GET /api/v1/jobs}.
+    """
+
+    state: str | None = None
+    limit: int = MAX_LISTED
+
+
+def job_filter(request: Request) -> JobFilter:
+    """
+    Read the query of a request for the list of jobs.
+
+    @raise BadInput: a name or a value in it is unknown.
+    """
+    asked = {
+        name.decode("utf-8", "replace"): values[-1].decode("utf-8", "replace")
+        for name, values in (request.args or {}).items()
+    }
+    state = asked.pop("state", None)
+    if state is not None and state not in STATES:
+        raise BadInput(f"'state' must be one of {', '.join(STATES)}, not {_quoted(state)}")
+    limit = asked.pop("limit", str(MAX_LISTED))
+    if re.fullmatch(r"[0-9]{1,5}", limit) is None or not 1 <= int(limit) <= MAX_LISTED:
+        raise BadInput(f"'limit' must be a number from 1 to {MAX_LISTED}, not {_quoted(limit)}")
+    if asked:
+        raise BadInput(
+            f"jobs cannot be filtered by {_quoted(next(iter(asked)))}; by 'state' and 'limit' they can"
+        )
+    return JobFilter(state, int(limit))
+
+
+def client_name(request: Request) -> str:
+    """
+    Who asks: the name in C{X-Xferd-Client}, else the address, else C{local}.
+
+    It is for fairness and for the page; nothing is allowed because of it.
+
+    @raise BadInput: the header holds no name.
+    """
+    name = request.getHeader("x-xferd-client")
+    if name is not None:
+        if _CLIENT.fullmatch(name) is None:
+            raise BadInput(
+                "X-Xferd-Client must be 1 to 64 letters, digits and '._:@/+-', the first one no sign"
+            )
+        return name
+    address = request.getClientAddress()
+    if isinstance(address, (IPv4Address, IPv6Address)):
+        return address.host
+    return "local"

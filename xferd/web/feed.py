@@ -1,0 +1,273 @@
+# -*- test-case-name: tests.web.test_feed -*-
+"""
+Events as they happen, over one HTTP response that ends when they do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Final, cast
+
+from attrs import frozen
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IPushProducer, ITCPTransport
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from xferd.web.answers import dump
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IDelayedCall, IReactorTime
+    from twisted.web.server import Request
+
+    from xferd.interfaces import Event, IEventStream
+
+PIECE: Final = 32 * 1024
+"""
+How many bytes are written before the transport is asked whether it can take
+more.  The present state of a busy daemon is some hundred kilobytes.
+"""
+
+
+@frozen
+class FeedTimes:
+    """
+    The times of a feed, in seconds.
+
+    @ivar gap: from one batch to the next, at least.  What happens in between
+        is one piece of news, not many.
+    @ivar heartbeat: from one sign of life to the next.
+    @ivar stall: how long a reader may take nothing before it is dropped.
+    """
+
+    gap: float = 0.05
+    heartbeat: float = 15.0
+    stall: float = 60.0
+
+
+@frozen
+class FeedForm:
+    """
+    How events look on the wire.
+
+    @ivar media_type: the Content-Type.
+    @ivar opening: what is written first, so that the headers go out.
+    @ivar heartbeat: what says nothing, and that the daemon lives.
+    @ivar encode: writes one event.
+    """
+
+    media_type: bytes
+    opening: bytes
+    heartbeat: bytes
+    encode: Callable[[Event], bytes]
+
+
+def _as_sse(event: Event) -> bytes:
+    """
+    One event for an C{EventSource}.
+    """
+    return b"event: %s\ndata: %s\n\n" % (event.kind.encode("ascii"), dump(event.data))
+
+
+def _as_line(event: Event) -> bytes:
+    """
+    One event as a line of JSON.
+    """
+    return dump({"kind": event.kind, "data": event.data, "final": event.final}) + b"\n"
+
+
+SERVER_SENT = FeedForm(b"text/event-stream; charset=utf-8", b"retry: 2000\n\n", b":\n\n", _as_sse)
+"""Server-sent events (HTML Living Standard, "Server-sent events")."""
+
+JSON_LINES = FeedForm(b"application/x-ndjson", b"", b"\n", _as_line)
+"""JSON lines; an empty line is a heartbeat."""
+
+
+@implementer(IPushProducer)
+class EventFeed:
+    """
+    The body of one response that tells of events.
+
+    The stream is asked for news only while the transport can take them, so a
+    slow reader costs no memory and misses steps in between, never the last.
+
+    Life cycle: made; C{run}; over when the stream has ended, the client has
+    gone, or the reader stalled.  The stream is closed in each case.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        request: Request,
+        stream: IEventStream,
+        form: FeedForm,
+        *,
+        clock: IReactorTime,
+        times: FeedTimes,
+        over: Callable[[EventFeed], None],
+    ) -> None:
+        """
+        @param over: called once, when the feed holds nothing any more.
+        """
+        self._request = request
+        self._stream = stream
+        self._form = form
+        self._clock = clock
+        self._times = times
+        self._over = over
+        self._gone = False
+        self._paused = False
+        self._resumed: Deferred[None] | None = None
+        self._stall: IDelayedCall | None = None
+        self._beat: IDelayedCall | None = None
+
+    def run(self) -> Deferred[None]:
+        """
+        Tell of events until there are no more.
+
+        @return: fires when the feed is over, whatever ended it.  Cancelling
+            says that the client has gone.
+        """
+        return Deferred.fromCoroutine(self._run())
+
+    async def _run(self) -> None:
+        """
+        See L{run}.
+        """
+        self._request.registerProducer(self, True)
+        self._write(self._form.opening)
+        self._beat = self._clock.callLater(self._times.heartbeat, self._heartbeat)
+        broken = False
+        try:
+            await self._follow()
+        except CancelledError:
+            self._gone = True
+            raise
+        except Exception:
+            # The status line has gone out: a cut connection is the only way
+            # left to say that something is missing.
+            self._log.failure("while telling of events")
+            broken = True
+        finally:
+            self._stream.close()
+            for call in (self._beat, self._stall):
+                if call is not None and call.active():
+                    call.cancel()
+            if not self._gone:
+                self._request.unregisterProducer()
+            self._over(self)
+        if broken:
+            self.abort()
+            # Returning would end the response as if it were whole.
+            await Deferred()
+
+    async def _follow(self) -> None:
+        """
+        Bring batch after batch from the stream to the client.
+        """
+        while True:
+            await self._writable()
+            events = await self._stream.get()
+            if not events:
+                return
+            for piece in _pieces(map(self._form.encode, events)):
+                await self._writable()
+                self._write(piece)
+            await deferLater(self._clock, self._times.gap)
+
+    def end(self) -> None:
+        """
+        Tell what is left and finish.
+        """
+        self._stream.close()
+
+    def abort(self) -> None:
+        """
+        Cut the connection.
+        """
+        cast(ITCPTransport, self._request.transport).abortConnection()
+
+    def pauseProducing(self) -> None:
+        """
+        The client does not keep up.
+        """
+        self._paused = True
+        if self._stall is None:
+            self._stall = self._clock.callLater(self._times.stall, self._stalled)
+
+    def resumeProducing(self) -> None:
+        """
+        The client can take more.
+        """
+        self._paused = False
+        if self._stall is not None:
+            self._stall.cancel()
+            self._stall = None
+        if self._resumed is not None:
+            resumed, self._resumed = self._resumed, None
+            resumed.callback(None)
+
+    def stopProducing(self) -> None:
+        """
+        The client has gone; the cancellation of L{run} follows.
+        """
+        self._gone = True
+
+    async def _writable(self) -> None:
+        """
+        Wait until the transport can take more.
+        """
+        if self._paused:
+            self._resumed = Deferred(self._forget)
+            await self._resumed
+
+    def _forget(self, _: Deferred[None]) -> None:
+        """
+        Nobody waits for the transport any more.
+        """
+        self._resumed = None
+
+    def _write(self, data: bytes) -> None:
+        """
+        Write to a client that is still there.
+        """
+        if not self._gone:
+            self._request.write(data)
+
+    def _heartbeat(self) -> None:
+        """
+        Give a sign of life, unless unread ones are waiting already.
+        """
+        self._beat = self._clock.callLater(self._times.heartbeat, self._heartbeat)
+        if not self._paused:
+            self._write(self._form.heartbeat)
+
+    def _stalled(self) -> None:
+        """
+        Drop a client that reads nothing.
+        """
+        self._stall = None
+        self._log.warn(
+            "dropped {peer}, who read no event for {seconds} s",
+            peer=self._request.getClientAddress(),
+            seconds=self._times.stall,
+        )
+        self.abort()
+
+
+def _pieces(encoded: Iterable[bytes]) -> Iterator[bytes]:
+    """
+    Join small items to pieces of about L{PIECE} bytes.
+    """
+    piece: list[bytes] = []
+    size = 0
+    for item in encoded:
+        piece.append(item)
+        size += len(item)
+        if size >= PIECE:
+            yield b"".join(piece)
+            piece, size = [], 0
+    if piece:
+        yield b"".join(piece)

@@ -1,0 +1,179 @@
+# -*- test-case-name: tests.web.test_guard -*-
+"""
+Who may use the API, decided before any route is looked up.
+
+Two kinds of right exist.  Whoever can reach the unix socket or loopback may
+do everything; a browser on this machine can too, and can be tricked into it
+by any page, so there C{Host} is checked against DNS rebinding and C{Origin}
+against forged requests.  Everybody else shows a bearer token, which no
+browser sends unasked.
+"""
+
+from __future__ import annotations
+
+import re
+from hmac import compare_digest
+from typing import TYPE_CHECKING, Final
+
+from twisted.internet.address import UNIXAddress
+from twisted.logger import Logger
+from twisted.web.resource import Resource
+from werkzeug.exceptions import BadRequest, Forbidden, HTTPException, Unauthorized
+
+from xferd.errors import ConfigError
+from xferd.names import is_loopback
+from xferd.web.answers import answer_refusal, answer_unknown
+
+if TYPE_CHECKING:
+    from collections.abc import Set
+
+    from twisted.web.resource import IResource
+    from twisted.web.server import Request
+
+HEADERS: Final = {
+    b"content-security-policy": (
+        b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+        b"base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+        b"require-trusted-types-for 'script'; trusted-types 'none'"
+    ),
+    b"x-content-type-options": b"nosniff",
+    b"x-frame-options": b"DENY",
+    b"referrer-policy": b"no-referrer",
+    b"cross-origin-opener-policy": b"same-origin",
+    b"cross-origin-resource-policy": b"same-origin",
+    b"server": b"xferd",
+}
+"""What every answer carries."""
+
+SAFE_METHODS: Final = frozenset({b"GET", b"HEAD"})
+
+_HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::[0-9]{1,5})?")
+_OPEN = re.compile(rb"/|/healthz|/readyz|/static/.*")
+"""Paths that tell nothing and need no token: a page that can ask for one."""
+
+
+class MisdirectedRequest(HTTPException):
+    """
+    421, which not every werkzeug has a class for: another server was meant.
+    """
+
+    code = 421
+
+
+class Guard(Resource):
+    """
+    The resource in front of all others.
+    """
+
+    isLeaf = True
+    _log = Logger()
+
+    def __init__(self, guarded: IResource, *, trusted: bool, token: str | None, hosts: Set[str]) -> None:
+        """
+        @param trusted: whether reaching the listener is right enough.
+        @param token: what others have to show.
+        @param hosts: names, besides those of loopback, that this daemon goes
+            by, without port.
+        @raise ConfigError: the listener is not trusted and there is no token.
+        """
+        super().__init__()
+        if not trusted and not token:
+            raise ConfigError("listening beyond this machine needs a token; set one")
+        self._guarded = guarded
+        self._trusted = trusted
+        self._token = b"" if token is None else token.encode("utf-8")
+        self._hosts = frozenset(host.lower() for host in hosts)
+
+    def render(self, request: Request) -> int | bytes:
+        """
+        Refuse the request, or hand it on.
+        """
+        for name, value in HEADERS.items():
+            request.setHeader(name, value)
+        try:
+            self._check(request)
+        except HTTPException as refusal:
+            self._log.debug(
+                "refused {method!r} {path!r} from {peer}: {reason}",
+                method=request.method,
+                path=request.path,
+                peer=request.getClientAddress(),
+                reason=refusal.description,
+            )
+            return answer_refusal(request, refusal)
+        try:
+            answered: int | bytes = self._guarded.render(request)
+        except Exception:
+            self._log.failure("while answering {path!r}", path=request.path)
+            return answer_unknown(request)
+        return answered
+
+    def _check(self, request: Request) -> None:
+        """
+        @raise HTTPException: the request is refused.
+        """
+        _check_form(request)
+        if self._has_token(request):
+            return
+        host = self._host(request)
+        if request.method not in SAFE_METHODS:
+            _check_origin(request, host)
+        if not self._trusted and _OPEN.fullmatch(request.path) is None:
+            request.setHeader(b"www-authenticate", b'Bearer realm="xferd"')
+            raise Unauthorized("this needs the daemon's token: Authorization: Bearer TOKEN")
+
+    def _has_token(self, request: Request) -> bool:
+        """
+        Whether the request shows the token.
+        """
+        scheme, _, shown = (request.getHeader(b"authorization") or b"").partition(b" ")
+        return (
+            bool(self._token) and scheme.lower() == b"bearer" and compare_digest(shown.strip(), self._token)
+        )
+
+    def _host(self, request: Request) -> str:
+        """
+        The C{Host} of the request, once it is known to be ours.
+
+        A unix socket has no name that could be rebound; what its clients
+        write there is their own affair.
+        """
+        values = request.requestHeaders.getRawHeaders("host") or []
+        if isinstance(request.getHost(), UNIXAddress):
+            return values[0].lower() if values else ""
+        if len(values) != 1:
+            raise BadRequest("a request has one Host header")
+        host = values[0].lower()
+        match = _HOST.fullmatch(host)
+        if match is None or not (is_loopback(host) or match[1] in self._hosts):
+            raise MisdirectedRequest(
+                "this daemon does not go by the name in the Host header; its 'hosts' setting can add it"
+            )
+        return host
+
+
+def _check_form(request: Request) -> None:
+    """
+    Refuse what the router could not even read.
+
+    @raise BadRequest: the path is not text.
+    """
+    try:
+        b"/".join(request.postpath or ()).decode("utf-8")
+    except UnicodeDecodeError as e:
+        raise BadRequest("the path is not UTF-8") from e
+
+
+def _check_origin(request: Request, host: str) -> None:
+    """
+    Refuse what a page of another site makes a browser send.
+
+    Clients that are no browsers send neither header.
+
+    @raise Forbidden: the request comes from another site.
+    """
+    origin = request.getHeader("origin")
+    site = request.getHeader("sec-fetch-site")
+    foreign = origin is not None and origin.lower().partition("://")[2] != host
+    if foreign or site not in (None, "same-origin", "none"):
+        raise Forbidden("this request comes from a page of another site")

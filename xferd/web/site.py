@@ -1,0 +1,121 @@
+# -*- test-case-name: tests.web.test_site -*-
+"""
+The HTTP server under the routes: twisted.web's, with a bound on bodies.
+"""
+
+from __future__ import annotations
+
+from io import BytesIO
+from typing import TYPE_CHECKING, Final
+
+from twisted.logger import Logger
+from twisted.web.http import Request as HTTPRequest
+from twisted.web.http_headers import Headers
+from twisted.web.server import Request, Site
+
+from xferd.web.answers import dump, error_json
+from xferd.web.guard import HEADERS
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IReactorTime
+    from twisted.web.resource import IResource
+
+MAX_BODY: Final = 16 * 1024
+"""The largest body of a request, in bytes."""
+
+LINGER: Final = 1024 * 1024
+"""
+How many bytes of a refused body are dropped before the connection is cut.  A
+client that is cut off in the middle of sending may never read the answer.
+"""
+
+
+class BoundedRequest(Request):
+    """
+    A request whose body is refused when it is too large: by its announced
+    length, before it is read, or else as soon as it is more than was allowed.
+    """
+
+    _received = 0
+    _refused = False
+
+    def gotLength(self, length: int | None) -> None:
+        """
+        Look at the announced length: L{None} is none.
+        """
+        self.content = self._body = BytesIO()
+        if length is not None and length > MAX_BODY:
+            self._refuse()
+
+    def handleContentChunk(self, data: bytes) -> None:
+        """
+        Keep a piece of the body, or drop it.
+        """
+        self._received += len(data)
+        if not self._refused and self._received > MAX_BODY:
+            self._refuse()
+        if not self._refused:
+            self._body.write(data)
+        elif self._received > LINGER:
+            self.channel.loseConnection()
+
+    def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
+        """
+        Go on with a request that is whole; a refused one ends here.
+        """
+        if self._refused:
+            self.channel.loseConnection()
+        else:
+            super().requestReceived(command, path, version)
+
+    def getRequestHostname(self) -> bytes:
+        """
+        The routes are the same under every name; the guard has read C{Host}.
+        """
+        return b"localhost"
+
+    def _refuse(self) -> None:
+        """
+        Answer, while the client still sends.
+
+        The request is not known to the router yet, and never will be.
+        """
+        self._refused = True
+        # Else the channel would invite the client to go on.
+        self.requestHeaders.removeHeader(b"expect")
+        message = f"a body of more than {MAX_BODY} bytes is refused"
+        body = dump(error_json("REQUEST_ENTITY_TOO_LARGE", message)) + b"\n"
+        headers = Headers({name: [value] for name, value in HEADERS.items()})
+        headers.setRawHeaders(b"content-type", [b"application/json"])
+        headers.setRawHeaders(b"content-length", [b"%d" % len(body)])
+        headers.setRawHeaders(b"connection", [b"close"])
+        self.channel.writeHeaders(b"HTTP/1.1", b"413", b"Request Entity Too Large", headers)
+        self.channel.write(body)
+
+
+class WebSite(Site):
+    """
+    The factory of HTTP connections.
+    """
+
+    requestFactory = BoundedRequest
+    _log = Logger()
+
+    def __init__(self, root: IResource, clock: IReactorTime) -> None:
+        """
+        @param clock: measures how long a connection may be idle.
+        """
+        super().__init__(root, reactor=clock, parsePOSTFormSubmission=False)
+
+    def log(self, request: HTTPRequest) -> None:
+        """
+        Write one line for a request that was answered.
+        """
+        self._log.debug(
+            "{peer} {method!r} {path!r}: {status}, {size} bytes",
+            peer=request.getClientAddress(),
+            method=request.method,
+            path=request.path,
+            status=request.code,
+            size=request.sentLength,
+        )
