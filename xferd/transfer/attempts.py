@@ -1,0 +1,285 @@
+# -*- test-case-name: tests.transfer.test_attempts -*-
+"""
+One attempt after another, until one does it or none can.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from math import ceil
+from random import Random
+from typing import Protocol, TypeVar
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from xferd.errors import SourceError
+from xferd.interfaces import ISource
+from xferd.transfer.eventual import Eventual
+from xferd.transfer.retry import RetryPolicy
+from xferd.transfer.slots import Slots, Ticket, Turn
+from xferd.transfer.sources import Origin, Sources, asked_for
+
+T = TypeVar("T")
+
+
+class Attempting(Protocol):
+    """
+    On whose behalf attempts are made.
+    """
+
+    def enter(self, state: str) -> None:
+        """
+        The attempts are C{queued}, C{running} or C{backing-off} now.
+        """
+
+    def attempt_begins(self) -> None:
+        """
+        An attempt begins.
+        """
+
+    def attempt_ends(self, source: ISource, started: float, error: Exception | None) -> bool:
+        """
+        An attempt ended, well or with C{error}.
+
+        @return: whether it moved bytes.
+        """
+
+    def host_paused(self) -> None:
+        """
+        A host was paused, for all.
+        """
+
+
+class Attempts:
+    """
+    The attempts of one transfer: with which source, when, and in which slot.
+
+    What is to be done next follows from what is known now; whatever changes
+    that only wakes the loop of L{run}, which looks again.
+
+    @ivar sources: the sources there are.
+    @ivar turns: those who wait.
+    @ivar source: the source of the newest attempt.
+    @ivar number: how many attempts have begun.
+    @ivar exhaustion: the error that L{run} failed with when no source was
+        left to try.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self, owner: Attempting, clock: IReactorTime, slots: Slots, eventual: Eventual, random: Random
+    ) -> None:
+        self._owner = owner
+        self._clock = clock
+        self._slots = slots
+        self._eventual = eventual
+        self._random = random
+        self.sources = Sources()
+        self.turns: Counter[Turn] = Counter()
+        self.source: ISource | None = None
+        self.number = 0
+        self.exhaustion: Exception | None = None
+        self._ticket: Ticket | None = None
+        self._nap: Deferred[None] | None = None
+        self._given_up = False
+        self._newest: Exception | None = None
+
+    # ------------------------------------------------------------ who waits
+
+    def join(self, turn: Turn, source: ISource | None) -> None:
+        """
+        A watcher comes.
+        """
+        self.turns[turn] += 1
+        if self._ticket is not None:
+            self._ticket.add(turn)
+        if source is not None:
+            self.sources.add(source)
+            self.look_again()
+
+    def part(self, turn: Turn, source: ISource | None) -> None:
+        """
+        A watcher, not the last one, leaves.
+        """
+        self.turns[turn] -= 1
+        if not self.turns[turn]:
+            del self.turns[turn]
+        if self._ticket is not None:
+            self._ticket.discard(turn)
+        if source is not None:
+            self.sources.drop(source)
+            self.look_again()
+
+    def give_up(self) -> None:
+        """
+        Begin nothing more and leave the queue at once.  A slot that is held
+        stays so until L{run} has ended.
+        """
+        self._given_up = True
+        if self._ticket is not None and self._ticket.waiting:
+            self._ticket.release()
+
+    def look_again(self) -> None:
+        """
+        Something changed that may make another source the best one.
+        """
+        if self._nap is not None:
+            self._eventual.call(self._wake)
+
+    def why(self, state: str) -> str:
+        """
+        What keeps the attempts from going on, for a person.
+        """
+        if state == "queued":
+            return "" if self._ticket is None else self._slots.why(self._ticket)
+        if state == "backing-off" and not self.sources.exhausted:
+            seconds = ceil(self.sources.next_try() - self._clock.seconds())
+            return f"trying again in {max(seconds, 1)} s: {self._newest}"
+        return ""
+
+    # ------------------------------------------------------------- the loop
+
+    async def run(self, attempt: Callable[[ISource], Awaitable[T]], policy: Callable[[], RetryPolicy]) -> T:
+        """
+        Make attempts, one at a time, each in a slot and with the source that
+        is best then.
+
+        @param policy: asked for each decision, so that it may change.
+        @raise Exception: what the last attempt failed with, if no other can
+            mend it.
+        """
+        try:
+            while not self._given_up:
+                now = self._clock.seconds()
+                origin = self.sources.best(now, self._closed)
+                if origin is None:
+                    self._give_back()
+                    if self.sources.exhausted:
+                        self.exhaustion = self._newest or SourceError("there is no source to take it from")
+                        raise self.exhaustion
+                    self._owner.enter("backing-off")
+                    await self._sleep(self.sources.next_try() - now)
+                elif not self._has_slot(origin.source.host):
+                    self._owner.enter("queued")
+                    await self._sleep()
+                else:
+                    try:
+                        result = await self._once(attempt, origin, policy)
+                    except _Again:
+                        continue
+                    self.sources.succeeded(origin)
+                    return result
+            raise CancelledError
+        finally:
+            self._give_back()
+
+    @asynccontextmanager
+    async def slot(self) -> AsyncIterator[None]:
+        """
+        Hold a slot, without attempts.
+        """
+        sources = self.sources.all()
+        host = sources[0].host if sources else ""
+        try:
+            while not self._has_slot(host):
+                self._owner.enter("queued")
+                await self._sleep()
+            self._owner.enter("running")
+            yield
+        finally:
+            self._give_back()
+
+    async def _once(
+        self, attempt: Callable[[ISource], Awaitable[T]], origin: Origin, policy: Callable[[], RetryPolicy]
+    ) -> T:
+        """
+        Make one attempt.
+
+        @raise _Again: it failed, and there is something left to try.
+        """
+        self.number += 1
+        source = self.source = origin.source
+        started = self._clock.seconds()
+        self._owner.attempt_begins()
+        self._owner.enter("running")
+        try:
+            result = await attempt(source)
+        except CancelledError as error:
+            self._owner.attempt_ends(source, started, error)
+            raise
+        except Exception as error:
+            progress = self._owner.attempt_ends(source, started, error)
+            now = self._clock.seconds()
+            if not self.sources.failed(origin, error, now, policy(), self._random, progress):
+                raise
+            self._newest = error
+            wanted = min(asked_for(error), policy().patience)
+            if wanted:
+                self._slots.pause(source.host, wanted)
+                self._owner.host_paused()
+            self._log.warn(
+                "attempt {number} failed: {source}: {error}",
+                number=self.number,
+                source=source.label,
+                error=error,
+            )
+            raise _Again from error
+        self._owner.attempt_ends(source, started, None)
+        return result
+
+    # -------------------------------------------------- slots, sleep and wake
+
+    def _has_slot(self, host: str) -> bool:
+        """
+        See to it that we hold a slot for C{host}, or wait for one.
+        """
+        if self._given_up:
+            raise CancelledError
+        if self._ticket is not None and not self._ticket.move(host):
+            self._give_back()
+        if self._ticket is None:
+            self._ticket = self._slots.ticket(self.turns, host, self._wake)
+        return self._ticket.held
+
+    def _closed(self, host: str) -> bool:
+        """
+        Whether we cannot begin anything at C{host} now, slots or not.
+        """
+        if self._ticket is not None and self._ticket.held and self._ticket.host == host:
+            return self._slots.paused(host) > 0
+        return self._slots.closed(host)
+
+    def _give_back(self) -> None:
+        ticket, self._ticket = self._ticket, None
+        if ticket is not None:
+            ticket.release()
+
+    async def _sleep(self, seconds: float | None = None) -> None:
+        """
+        Wait to be woken, or for some seconds at most.
+        """
+        # No canceller: nothing but this coroutine knows of it.
+        nap = self._nap = Deferred[None]()
+        timer = None if seconds is None else self._clock.callLater(seconds, self._wake)
+        try:
+            await nap
+        finally:
+            self._nap = None
+            if timer is not None and timer.active():
+                timer.cancel()
+
+    def _wake(self) -> None:
+        nap, self._nap = self._nap, None
+        if nap is not None:
+            nap.callback(None)
+
+
+class _Again(Exception):
+    """
+    An attempt failed, and there is something left to try.
+    """

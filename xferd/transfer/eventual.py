@@ -1,0 +1,116 @@
+# -*- test-case-name: tests.transfer.test_eventual -*-
+"""
+Calls made from a clean reactor turn, and Deferreds that nobody awaits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+
+class Eventual:
+    """
+    Make calls later, in order, with nothing of ours on the stack.
+
+    What is called here may call back into anything, and a chain of a thousand
+    such calls is a loop, not a recursion.
+    """
+
+    _log = Logger()
+
+    def __init__(self, clock: IReactorTime) -> None:
+        self._clock = clock
+        self._calls: list[tuple[Callable[..., object], tuple[Any, ...]]] = []
+
+    def call(self, function: Callable[..., object], *args: Any) -> None:
+        """
+        Call C{function(*args)} in the next reactor turn.  What it raises is
+        logged, and stops nothing.
+        """
+        if not self._calls:
+            self._clock.callLater(0, self._turn)
+        self._calls.append((function, args))
+
+    def caught_up(self) -> Deferred[None]:
+        """
+        Wait until all that was asked for up to now has been called.
+        """
+        d: Deferred[None] = Deferred()  # needs no canceller: a late result of it is dropped
+        self.call(d.callback, None)
+        return d
+
+    def _turn(self) -> None:
+        # What these calls ask for waits for a turn of its own, so that the
+        # reactor comes to its sockets in between.
+        calls, self._calls = self._calls, []
+        for function, args in calls:
+            try:
+                function(*args)
+            except Exception:
+                self._log.failure("while calling {function}", function=function)
+
+
+class Background:
+    """
+    The Deferreds that nobody awaits: their errors are logged and their ends
+    waited for.
+    """
+
+    _log = Logger()
+
+    def __init__(self) -> None:
+        self._live: dict[Deferred[Any], str] = {}
+        self._cancelled: set[Deferred[Any]] = set()
+        self._waiting: list[Deferred[None]] = []
+
+    def spawn(self, d: Deferred[Any], activity: str) -> None:
+        """
+        Take over C{d}.
+
+        @param activity: what goes on until it fires, for the log: "while
+            closing idle connections".
+        """
+        self._live[d] = activity
+        _ = d.addErrback(self._failed, activity).addBoth(self._ended, d)
+
+    def ended(self) -> Deferred[None]:
+        """
+        Wait for all of them.
+
+        @return: fires when none is left.  Cancelling it ends only the wait.
+        """
+        if not self._live:
+            return succeed(None)
+        ended: Deferred[None] = Deferred(self._waiting.remove)
+        self._waiting.append(ended)
+        return ended
+
+    def stop(self) -> Deferred[None]:
+        """
+        Cancel all of them, each once: a second cancellation would interrupt
+        what the first has set going.
+
+        @return: as L{ended}.
+        """
+        for d in [d for d in self._live if d not in self._cancelled]:
+            self._cancelled.add(d)
+            d.cancel()
+        return self.ended()
+
+    def _failed(self, failure: Failure, activity: str) -> None:
+        if failure.check(CancelledError) is None:
+            self._log.failure("{activity}", failure=failure, activity=activity)
+
+    def _ended(self, _: object, d: Deferred[Any]) -> None:
+        del self._live[d]
+        self._cancelled.discard(d)
+        if not self._live:
+            waiting, self._waiting = self._waiting, []
+            for ended in waiting:
+                ended.callback(None)

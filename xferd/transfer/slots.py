@@ -1,0 +1,416 @@
+# -*- test-case-name: tests.transfer.test_slots -*-
+"""
+Slots: the right to move bytes, handed out fairly.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
+from itertools import count, islice
+from math import ceil
+from typing import Final, Self
+
+from attrs import define
+from twisted.internet.defer import Deferred, DeferredSemaphore
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+
+from xferd.transfer.turns import Queue, Turn
+
+__all__ = ["ROUNDING", "Slots", "Ticket", "Turn"]
+
+ROUNDING: Final = 1e-3
+"""Seconds by which a timer may be early: sums of floats do not meet exactly."""
+
+_PLACES: Final = 100
+"""How far the queue is looked through to tell a waiter its place."""
+
+_PLAIN: Final = Turn("", 0, 0, 0)
+"""The turn of those who use L{Slots} as any other semaphore."""
+
+
+@define(eq=False)
+class _Host:
+    """
+    What is known of a host.
+
+    @ivar running: the slots that it has in use.
+    @ivar resumes: the time before which nothing starts for it.
+    """
+
+    running: int = 0
+    resumes: float = 0.0
+
+
+class Ticket:
+    """
+    One who waits for a slot, and then holds it.
+
+    Life cycle: waiting; then held, once there is a free slot; then ended, by
+    L{release}.  A ticket may be ended while it waits.
+
+    @ivar waiting: whether it waits.
+    @ivar held: whether it holds a slot.
+    @ivar host: for which host the slot is.
+    @ivar number: counted up from the oldest ticket.
+    @ivar turns: those on whose behalf it waits.
+    """
+
+    def __init__(
+        self, slots: Slots, number: int, turns: Iterable[Turn], host: str, granted: Callable[[], object]
+    ) -> None:
+        self._slots = slots
+        self.number = number
+        self.turns = Counter(turns)
+        self.host = host
+        self.granted = granted
+        self.waiting = False
+        self.held = False
+
+    def add(self, turn: Turn) -> None:
+        """
+        Wait under another turn, too.  The best one counts.
+        """
+        self.turns[turn] += 1
+        if self.waiting and self.turns[turn] == 1:
+            self._slots.enter(self, turn)
+
+    def discard(self, turn: Turn) -> None:
+        """
+        Wait under C{turn} no longer.  The last turn stays: somebody waits.
+        """
+        if turn not in self.turns or self.turns.total() == 1:
+            return
+        self.turns[turn] -= 1
+        if not self.turns[turn]:
+            del self.turns[turn]
+            if self.waiting:
+                self._slots.leave(self, turn)
+
+    def move(self, host: str) -> bool:
+        """
+        Wait for, or hold, the slot for another host.
+
+        @return: whether that was possible.  A slot that is held cannot be
+            used for a host for which nothing may start now.
+        """
+        return self._slots.move(self, host)
+
+    def release(self) -> None:
+        """
+        Give the slot back, or the place in the queue.  Idempotent.
+        """
+        self._slots.end(self)
+
+
+class Slots(DeferredSemaphore):
+    """
+    A semaphore whose limit may change at any time, with a fair queue.
+
+    Differences from L{DeferredSemaphore}: waiters are woken from a clean
+    reactor turn, in the order of their L{Turn}s; a host may have a limit of
+    its own and may be paused; a L{Ticket} can be given back only once.
+
+    Used without tickets, by C{acquire}, C{release}, C{run} or C{async with},
+    it is a semaphore like any other.  C{waiting} stays empty: the queue is
+    elsewhere.
+
+    @ivar tokens: free slots; negative while more are held than the limit,
+        which has been lowered, allows.
+    """
+
+    _log = Logger()
+
+    def __init__(self, limit: int, clock: IReactorTime, *, per_host: int = 0) -> None:
+        """
+        @param limit: how many slots there are; at least 1.
+        @param per_host: how many of them one host may have; 0 for all.
+        """
+        self._limit = limit
+        super().__init__(limit)
+        self._clock = clock
+        self._per_host = per_host
+        self._numbers = count()
+        self._hosts: dict[str, _Host] = {}
+        self._queue: Queue[Ticket] = Queue()
+        self._queued = 0
+        self._borrowed: deque[Ticket] = deque()
+        self._waking: IDelayedCall | None = None
+        self._places: dict[Ticket, int] | None = None
+
+    # ------------------------------------------------------------- settings
+
+    @property
+    def limit(self) -> int:
+        """
+        How many slots there are.  Raised, waiters start at once; lowered,
+        nobody starts until fewer are in use.
+        """
+        return self._limit
+
+    @limit.setter
+    def limit(self, limit: int) -> None:
+        if limit < 1:
+            raise ValueError(f"there must be at least one slot, not {limit}")
+        self.tokens += limit - self._limit
+        if limit > self._limit:
+            self._wake_soon()
+        self._limit = limit
+
+    @property
+    def per_host(self) -> int:
+        """
+        How many slots one host may have; 0 for all.  Changes as L{limit} does.
+        """
+        return self._per_host
+
+    @per_host.setter
+    def per_host(self, per_host: int) -> None:
+        if per_host < 0:
+            raise ValueError(f"a host cannot have {per_host} slots")
+        self._per_host = per_host
+        self._wake_soon()
+
+    def pause(self, host: str, seconds: float) -> None:
+        """
+        Start nothing for C{host} until some seconds have passed.  What runs
+        already goes on.  A pause is never shortened by another.
+        """
+        facts = self._facts(host)
+        facts.resumes = max(facts.resumes, self._clock.seconds() + seconds)
+        self._wake_later()
+
+    # -------------------------------------------------------- introspection
+
+    @property
+    def in_use(self) -> int:
+        """
+        How many slots are held.
+        """
+        return self._limit - self.tokens
+
+    @property
+    def queued(self) -> int:
+        """
+        How many tickets wait.
+        """
+        return self._queued
+
+    def closed(self, host: str) -> bool:
+        """
+        Whether nothing may start for C{host} now, free slots or not.
+        """
+        return not self._is_open(host)
+
+    def paused(self, host: str) -> float:
+        """
+        For how many seconds yet nothing may start for C{host}, whatever else.
+        """
+        facts = self._hosts.get(host)
+        left = 0.0 if facts is None or not host else facts.resumes - self._clock.seconds()
+        return left if left > ROUNDING else 0.0
+
+    def why(self, ticket: Ticket) -> str:
+        """
+        What a ticket waits for, for a person; empty if it does not wait.
+        """
+        if not ticket.waiting:
+            return ""
+        host = ticket.host
+        paused = self.paused(host)
+        if paused:
+            return f"{host} paused for {ceil(paused)} s"
+        if self.closed(host):
+            return f"{host} has its {self._per_host} slots in use"
+        if self._places is None:
+            first = islice(self._queue.in_order(), _PLACES)
+            self._places = {waiter: place for place, waiter in enumerate(first, 1)}
+        place = self._places.get(ticket)
+        if place is None:
+            return f"waiting for a slot: behind {_PLACES} others or more"
+        return f"waiting for a slot: {_ordinal(place)} in the queue"
+
+    # -------------------------------------------------------------- tickets
+
+    def ticket(self, turns: Iterable[Turn], host: str, granted: Callable[[], object]) -> Ticket:
+        """
+        Ask for a slot.
+
+        @param turns: those who wait, at least one.
+        @param host: for which host; empty if for none, which has no limit and
+            no pause of its own.
+        @param granted: called from a clean turn when the slot is there.  It is
+            not called if the ticket is held already when it is returned.
+        @return: the ticket, which the caller must L{Ticket.release}.
+        """
+        ticket = Ticket(self, next(self._numbers), turns, host, granted)
+        # Nobody overtakes those who are about to be woken.
+        if self.tokens > 0 and self._is_open(host) and self._queue.first(self._is_open) is None:
+            self._take(ticket)
+        else:
+            ticket.waiting = True
+            self._queued += 1
+            for turn in ticket.turns:
+                self.enter(ticket, turn)
+            self._wake_later()
+        return ticket
+
+    def acquire(self) -> Deferred[Self]:
+        """
+        Wait for a slot, to be given back by L{release}.
+
+        @return: fires with this object.  Cancelling it gives up the place in
+            the queue.
+        """
+
+        def lend() -> None:
+            self._borrowed.append(ticket)
+            d.callback(self)
+
+        d: Deferred[Self] = Deferred(lambda _: ticket.release())
+        ticket = self.ticket([_PLAIN], "", lend)
+        if ticket.held:
+            lend()
+        return d
+
+    def release(self) -> None:
+        """
+        Give back a slot that came from L{acquire}.
+        """
+        assert self._borrowed, "more slots were given back than were acquired"
+        self._borrowed.popleft().release()
+
+    # ---------------------------------------------------------- for Ticket
+
+    def enter(self, ticket: Ticket, turn: Turn) -> None:
+        """
+        Queue a ticket under one of its turns.
+        """
+        self._queue.enter(ticket.host, turn, ticket.number, ticket)
+        self._places = None
+
+    def leave(self, ticket: Ticket, turn: Turn) -> None:
+        """
+        Queue a ticket under one of its turns no longer.
+        """
+        self._queue.leave(ticket.host, turn, ticket.number, ticket)
+        self._places = None
+
+    def end(self, ticket: Ticket) -> None:
+        """
+        Let go of a ticket, whatever it is.
+        """
+        if ticket.waiting:
+            self._part(ticket)
+            if not self._queued and self._waking is not None:
+                self._waking.cancel()
+                self._waking = None
+        elif ticket.held:
+            ticket.held = False
+            self.tokens += 1
+            self._facts(ticket.host).running -= 1
+            self._forget(ticket.host)
+            self._wake_soon()
+
+    def move(self, ticket: Ticket, host: str) -> bool:
+        """
+        Let a ticket change its host.
+        """
+        old = ticket.host
+        if host == old:
+            return not (ticket.held and self.paused(host))
+        if ticket.waiting:
+            for turn in ticket.turns:
+                # In this order, or a client that has no other ticket would
+                # lose its place in the rotation.
+                self._queue.enter(host, turn, ticket.number, ticket)
+                self._queue.leave(old, turn, ticket.number, ticket)
+            self._places = None
+        elif self.closed(host):
+            return False
+        elif ticket.held:
+            self._facts(old).running -= 1
+            self._facts(host).running += 1
+        ticket.host = host
+        self._forget(old)
+        self._wake_soon()
+        self._wake_later()
+        return True
+
+    def _part(self, ticket: Ticket) -> None:
+        ticket.waiting = False
+        self._queued -= 1
+        for turn in ticket.turns:
+            self.leave(ticket, turn)
+
+    def _take(self, ticket: Ticket) -> None:
+        ticket.held = True
+        self.tokens -= 1
+        self._facts(ticket.host).running += 1
+
+    # ------------------------------------------------------------ the hosts
+
+    def _facts(self, host: str) -> _Host:
+        return self._hosts.setdefault(host, _Host())
+
+    def _is_open(self, host: str) -> bool:
+        facts = self._hosts.get(host)
+        if facts is None or not host:
+            return True
+        return not (self._per_host and facts.running >= self._per_host) and not self.paused(host)
+
+    def _forget(self, host: str) -> None:
+        facts = self._hosts.get(host)
+        if facts is not None and not facts.running and not self.paused(host):
+            del self._hosts[host]
+
+    # ------------------------------------------------------------ waking up
+
+    def _wake_soon(self) -> None:
+        if self._queued:
+            self._wake_in(0)
+
+    def _wake_later(self) -> None:
+        """
+        Wake those who wait for a pause to end, when it ends.
+        """
+        pauses = [self.paused(host) for host in self._queue.hosts]
+        first = min(filter(None, pauses), default=None)
+        if first is not None:
+            self._wake_in(first)
+
+    def _wake_in(self, seconds: float) -> None:
+        if self._waking is not None:
+            if self._waking.getTime() <= self._clock.seconds() + seconds:
+                return
+            self._waking.cancel()
+        self._waking = self._clock.callLater(seconds, self._wake)
+
+    def _wake(self) -> None:
+        self._waking = None
+        # Not one more than are free now: a slot that comes back at once waits
+        # for a turn of its own, so that short holders do not hold the reactor.
+        for _ in range(self.tokens):
+            following = self._queue.first(self._is_open)
+            if following is None or self.tokens <= 0:
+                break
+            ticket, client = following
+            self._queue.served(client)
+            self._part(ticket)
+            self._take(ticket)
+            try:
+                ticket.granted()
+            except Exception:
+                self._log.failure("while granting a slot for {host}", host=ticket.host)
+        for host in list(self._hosts):
+            self._forget(host)
+        self._wake_later()
+
+
+def _ordinal(n: int) -> str:
+    """
+    Say 1st, 2nd, 3rd, 4th, 11th.
+    """
+    suffix = "th" if n % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(n % 10, "th")
+    return f"{n}{suffix}"

@@ -1,0 +1,182 @@
+# -*- test-case-name: tests.transfer.test_sources -*-
+"""
+Which source a transfer turns to next: what each attempt taught about each.
+
+Pure: no clock of its own, no Deferreds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from random import Random
+
+from attrs import define, field
+
+from xferd.errors import ContentMismatch, SourceError, XferdError, causes, is_retryable
+from xferd.interfaces import ISource
+from xferd.transfer.retry import RetryPolicy
+from xferd.transfer.slots import ROUNDING
+
+
+@define(eq=False)
+class Origin:
+    """
+    A source, and what is known of it.
+
+    @ivar source: the source that the first watcher brought.
+    @ivar order: when it came, counted.
+    @ivar watchers: how many watchers brought one like it.
+    @ivar failures: attempts that failed in a row, here or at the same host.
+    @ivar not_before: the time at which it may be tried again.
+    @ivar error: the newest failure.
+    @ivar marked: whether it gave bytes that were not what their name says.
+    @ivar dead: whether it is not tried any more.
+    """
+
+    source: ISource
+    order: int
+    watchers: int = 0
+    failures: int = 0
+    not_before: float = 0.0
+    error: Exception | None = None
+    marked: bool = False
+    dead: bool = False
+
+
+@define(eq=False)
+class Sources:
+    """
+    The sources of one transfer, one for each identity.
+    """
+
+    _origins: dict[Hashable, Origin] = field(factory=dict, init=False)
+    _came: int = field(default=0, init=False)
+    _mismatches: int = field(default=0, init=False)
+
+    def add(self, source: ISource) -> None:
+        """
+        A watcher brings C{source}.
+        """
+        origin = self._origins.get(source.identity)
+        if origin is None:
+            self._came += 1
+            origin = self._origins[source.identity] = Origin(source, self._came)
+        origin.watchers += 1
+
+    def drop(self, source: ISource) -> None:
+        """
+        A watcher takes its source away.  It is not tried any more unless
+        another watcher brought one like it.
+        """
+        origin = self._origins[source.identity]
+        origin.watchers -= 1
+        if not origin.watchers:
+            del self._origins[source.identity]
+
+    def all(self) -> list[ISource]:
+        """
+        The sources, in the order in which they came.
+        """
+        return [origin.source for origin in self._origins.values()]
+
+    def error_of(self, source: ISource | None) -> Exception | None:
+        """
+        The newest failure of a source.
+        """
+        origin = None if source is None else self._origins.get(source.identity)
+        return None if origin is None else origin.error
+
+    # ----------------------------------------------------------- what is next
+
+    @property
+    def exhausted(self) -> bool:
+        """
+        Whether no source is left to try, now or later.
+        """
+        return all(origin.dead for origin in self._origins.values())
+
+    def next_try(self) -> float:
+        """
+        The time at which the first of the sources that are left may be tried.
+        """
+        return min(origin.not_before for origin in self._origins.values() if not origin.dead)
+
+    def best(self, now: float, closed: Callable[[str], bool]) -> Origin | None:
+        """
+        The source to turn to: none that gave wrong bytes while there is
+        another, none whose host is closed, the one that failed least, the one
+        that came first.
+
+        @param closed: whether nothing may start at a host now.
+        @return: L{None} if none may be tried now.
+        """
+        return min(
+            (o for o in self._origins.values() if not o.dead and o.not_before <= now + ROUNDING),
+            key=lambda o: (o.marked, closed(o.source.host), o.failures, o.order),
+            default=None,
+        )
+
+    # -------------------------------------------------- what attempts taught
+
+    def succeeded(self, origin: Origin) -> None:
+        """
+        An attempt did what it should.
+        """
+        origin.failures = 0
+
+    def failed(
+        self,
+        origin: Origin,
+        error: Exception,
+        now: float,
+        policy: RetryPolicy,
+        random: Random,
+        progress: bool,
+    ) -> bool:
+        """
+        An attempt failed.
+
+        @param progress: whether it moved bytes all the same.
+        @return: whether any further attempt, with this source or another, can
+            mend it.  If not, C{error} is everybody's.
+        """
+        origin.error = error
+        final = [e for e in causes(error) if isinstance(e, XferdError) and not e.retryable]
+        if not is_retryable(error):
+            if not final or not all(isinstance(e, SourceError) for e in final):
+                return False
+            if any(isinstance(e, ContentMismatch) for e in final):
+                self._mismatched(origin)
+            else:
+                origin.dead = True
+            return True
+        wanted = asked_for(error)
+        # The trouble is the host's: its other sources have it, too.
+        for other in {origin, *self._origins.values()}:
+            if other.source.host == origin.source.host and not other.dead:
+                other.failures = 1 if progress and policy.reset_on_progress else other.failures + 1
+                other.error = error
+                other.dead = other.failures >= policy.attempts or wanted > policy.patience
+        delay = max(policy.delay(origin.failures, random), wanted)
+        for other in {origin, *self._origins.values()}:
+            if other.source.host == origin.source.host:
+                other.not_before = max(other.not_before, now + delay)
+        return True
+
+    def _mismatched(self, origin: Origin) -> None:
+        """
+        Other sources first; failing these, one more try from scratch.
+        """
+        origin.marked = True
+        self._mismatches += 1
+        if self._mismatches > 1:
+            origin.dead = True
+            for other in self._origins.values():
+                other.dead = other.dead or other.marked
+
+
+def asked_for(error: BaseException) -> float:
+    """
+    How many seconds a source asked to be left alone for; 0 if it did not.
+    """
+    return max((e.retry_after or 0.0 for e in causes(error) if isinstance(e, SourceError)), default=0.0)

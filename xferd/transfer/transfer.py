@@ -1,0 +1,176 @@
+# -*- test-case-name: tests.transfer.test_transfer -*-
+"""
+Transfers: work that is done once for all who want it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Hashable, Mapping
+from random import Random
+from sys import maxsize
+from typing import Any, TypeVar
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from xferd.errors import Interrupted
+from xferd.interfaces import IProgressSink, ISource
+from xferd.transfer.eventual import Background, Eventual
+from xferd.transfer.progress import Pulse
+from xferd.transfer.retry import RetryPolicy
+from xferd.transfer.shared import Transfer, Watcher
+from xferd.transfer.slots import Slots, Turn
+
+__all__ = ["Transfer", "TransferManager", "Watcher"]
+
+T = TypeVar("T")
+
+
+class TransferManager:
+    """
+    The transfers of one kind: at most one is running for each key.
+
+    @ivar retry: the policy that L{Transfer.attempts} follows; may be replaced
+        at any time.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        *,
+        slots: Slots | None,
+        retry: RetryPolicy,
+        kind: str,
+        on_attempt: Callable[[Mapping[str, Any]], None] | None = None,
+        random: Random | None = None,
+    ) -> None:
+        """
+        @param slots: what the transfers wait for; L{None} for no limit.
+        @param kind: what to call these transfers: C{download}.
+        @param on_attempt: told of every attempt, when it has ended: C{transfer,
+            kind, digest, source, attempt, started, finished, bytes_done, code,
+            error}; the last two are L{None} where it went well, and the times
+            are the clock's.
+        @param random: where jitter comes from.
+        """
+        self.clock = clock
+        self.slots = Slots(maxsize, clock) if slots is None else slots
+        self.retry = retry
+        self.kind = kind
+        self.random = Random() if random is None else random  # noqa: S311
+        self.eventual = Eventual(clock)
+        self.background = Background()
+        self.pulse = Pulse(clock)
+        self._on_attempt = on_attempt
+        self._stopping = False
+        self._current: dict[Hashable, Transfer] = {}
+        self._at_work: dict[Hashable, Transfer] = {}
+
+    def request(
+        self,
+        key: Hashable,
+        work: Callable[[Transfer], Awaitable[T]],
+        *,
+        digest: object,
+        source: ISource | None = None,
+        turn: Turn,
+        sink: IProgressSink | None = None,
+    ) -> Watcher[T]:
+        """
+        Watch the transfer of this key, which begins now if there is none.
+
+        A transfer that failed or was cancelled is not joined.  A new one
+        begins its work when the work of the old one has really ended.
+
+        @param work: what is to be done; called once, from a clean turn, and
+            not at all if there is a transfer.
+        @param digest: what it is about, for people.
+        @param source: a place to take bytes from.
+        @param turn: in whose turn it waits for a slot.
+        @param sink: where its progress goes; gets the present state at once.
+        @return: to be released by the caller.
+        @raise Interrupted: the manager was stopped.
+        """
+        if self._stopping:
+            raise Interrupted("xferd is stopping and begins nothing new")
+        transfer = self._current.get(key)
+        if transfer is not None:
+            return transfer.watch(source, turn, sink)
+        dying = key in self._at_work
+        transfer = Transfer(
+            self, key, work, digest, "waiting for its predecessor's work to end" if dying else ""
+        )
+        self._current[key] = transfer
+        if not dying:
+            self.eventual.call(self._begin, transfer)
+        return transfer.watch(source, turn, sink)
+
+    def transfers(self) -> list[Transfer]:
+        """
+        The transfers that may be joined, and those that are being cancelled.
+        """
+        dying = [t for t in self._at_work.values() if self._current.get(t.key) is not t]
+        return [*self._current.values(), *dying]
+
+    def stop(self) -> Deferred[None]:
+        """
+        Cancel all transfers and begin no more.  Watchers get L{Interrupted}.
+
+        @return: fires when all work has ended and all watchers were told.
+            Cancelling it ends only the wait.
+        """
+        self._stopping = True
+        for transfer in list(self._current.values()):
+            if not transfer.over:
+                transfer.cancel(Interrupted("xferd stopped before this was done"))
+        return self.background.ended().addCallback(lambda _: self.eventual.caught_up())
+
+    # ---------------------------------------------------- for the transfers
+
+    def over(self, transfer: Transfer) -> None:
+        """
+        A transfer is over.  Only one that is done may still be joined.
+        """
+        if transfer.state != "done":
+            self.forget(transfer)
+
+    def forget(self, transfer: Transfer) -> None:
+        """
+        Let nobody join a transfer any more.
+        """
+        if self._current.get(transfer.key) is transfer:
+            del self._current[transfer.key]
+
+    def ended(self, transfer: Transfer) -> None:
+        """
+        A transfer's work has ended.  Its successor may begin.
+        """
+        del self._at_work[transfer.key]
+        successor = self._current.get(transfer.key)
+        if successor is not None and successor is not transfer:
+            self.eventual.call(self._begin, successor)
+
+    def look_again(self) -> None:
+        """
+        A host was paused: transfers with other sources turn to them.
+        """
+        for transfer in self._current.values():
+            transfer.look_again()
+
+    def attempted(self, record: Mapping[str, Any]) -> None:
+        """
+        Pass on the facts of an attempt.
+        """
+        if self._on_attempt is not None:
+            try:
+                self._on_attempt(record)
+            except Exception:
+                self._log.failure("while noting an attempt of {transfer}", transfer=record["transfer"])
+
+    def _begin(self, transfer: Transfer) -> None:
+        if not transfer.over:
+            self._at_work[transfer.key] = transfer
+            transfer.begin()
