@@ -1,0 +1,164 @@
+"""
+The jobs on fakes: a registry, a store and an unpacker in memory, and a clock
+that the test winds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+from xferd.transfer.retry import RetryPolicy
+
+from xferd.jobs.manager import Jobs
+from xferd.names import Digest, Reference
+from xferd.testing.fakes import FakeRegistries, FakeRegistry, FakeStore, FakeUnpacker
+from xferd.testing.images import SampleImage
+
+HOST = "registry.example"
+
+
+class JobsCase(SynchronousTestCase):
+    """
+    A daemon's jobs, from its start, with one registry that has what a test
+    adds to it.
+    """
+
+    downloads = 3
+
+    def setUp(self) -> None:
+        """
+        Start the jobs.
+        """
+        self.clock = Clock()
+        self.store = FakeStore(self.clock)
+        self.registries = FakeRegistries(self.clock)
+        self.registry: FakeRegistry = self.registries.registry(HOST)
+        self.unpacker = FakeUnpacker(self.clock, self.store.blobs.open_path)
+        self.jobs = self.make_jobs()
+        self.start()
+
+    def make_jobs(self) -> Jobs:
+        """
+        The jobs of a daemon that has not started yet.
+        """
+        return Jobs(
+            self.store,
+            self.registries,
+            self.unpacker,
+            clock=self.clock,
+            downloads=self.downloads,
+            retry=RetryPolicy(attempts=3, jitter=0.0),
+        )
+
+    def start(self) -> None:
+        """
+        Start them.
+        """
+        starting = Deferred.fromCoroutine(self.jobs.start())
+        self.settle()
+        self.successResultOf(starting)
+
+    def settle(self) -> None:
+        """
+        Let everything happen that needs no time.
+        """
+        for _ in range(100):
+            self.clock.advance(0)
+
+    def wait(self, seconds: float) -> None:
+        """
+        Let some time pass, in small steps.
+        """
+        until = self.clock.seconds() + seconds
+        while self.clock.seconds() < until:
+            self.clock.advance(0.25)
+            self.settle()
+
+    def add(self, image: SampleImage, name: str = "app", tag: str = "latest") -> SampleImage:
+        """
+        Put an image into the registry.
+        """
+        self.registry.add(image, name, tag)
+        return image
+
+    def pull(self, name: str = "app", client: str = "ci", platform: str | None = None) -> str:
+        """
+        Begin to pull; gives the job's id.
+        """
+        return str(self.jobs.pull(f"{HOST}/{name}", platform, client, 0)["id"])
+
+    def job(self, job_id: str) -> Mapping[str, Any]:
+        """
+        A job as it is now.
+        """
+        return self.jobs.get(job_id)
+
+    def pulled(self, name: str = "app", **how: Any) -> Mapping[str, Any]:
+        """
+        Pull something to its end, and see that it was no failure.
+        """
+        job_id = self.pull(name, **how)
+        self.settle()
+        self.assert_done(job_id)
+        return self.job(job_id)
+
+    def assert_done(self, job_id: str) -> None:
+        """
+        The job has ended well.
+        """
+        job = self.job(job_id)
+        self.assertEqual((job["state"], job["error"]), ("done", None))
+
+    def assert_failed(self, job_id: str, code: str) -> str:
+        """
+        The job has failed with this code; gives the message.
+        """
+        job = self.job(job_id)
+        self.assertEqual(job["state"], "failed", job)
+        self.assertEqual(job["error"]["code"], code, job["error"])
+        return str(job["error"]["message"])
+
+    def assert_idle(self) -> None:
+        """
+        Nothing is left of what jobs held: no slot, no transfer, no open
+        partial file, no connection, no unpacking, no staging directory.
+        """
+        self.settle()
+        slots = self.jobs.status()["slots"]["download"]
+        self.assertEqual((slots["in_use"], slots["queued"]), (0, 0))
+        self.assertEqual(self.jobs.transfers(), [])
+        self.assertEqual(self.store.blobs.opened, {})
+        self.assertEqual(self.registry.open_bodies(), [])
+        self.assertEqual([u for u in self.unpacker.unpackings if u.state != "ended"], [])
+        self.assertEqual(self.store.trees.staged, set())
+
+    def gets(self, digest: Digest) -> int:
+        """
+        How often a blob was asked for.
+        """
+        return self.registry.count("blob", digest)
+
+    def has_image(self, name: str = "app") -> bool:
+        """
+        Whether the store has the name.
+        """
+        return self.store.images.get(Reference.parse(f"{HOST}/{name}")) is not None
+
+    def transfer(self, kind: str, digest: Digest) -> Mapping[str, Any]:
+        """
+        The one transfer of a kind on a blob.
+        """
+        (found,) = [t for t in self.jobs.transfers() if t["kind"] == kind and t["digest"] == str(digest)]
+        return found
+
+
+def every(check: Callable[[str], object], job_ids: list[str]) -> None:
+    """
+    Check every one of some jobs.
+    """
+    for job_id in job_ids:
+        check(job_id)

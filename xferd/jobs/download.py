@@ -1,0 +1,410 @@
+# -*- test-case-name: tests.jobs.test_download -*-
+"""
+Layers: from a registry to the store, each byte once.
+
+Three kinds of shared work make a layer, each under a key of its own, each
+with its watchers counted by the engine::
+
+    download        key: the blob            holds a slot while bytes move
+    unpacking       key: the blob            reads the blob while it grows
+    registration    key: the stack of blobs  waits for its unpacking and for
+                                             the registration below
+
+A job watches all three for each of its layers.  A registration watches the
+two that it waits for as well, so that it can outlive the job that began it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import cast
+from weakref import WeakValueDictionary
+
+from attrs import field, frozen
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from xferd.errors import (
+    ContentMismatch,
+    DiffIDMismatch,
+    RegistryError,
+    SizeMismatch,
+    WorkerLost,
+    XferdError,
+)
+from xferd.interfaces import (
+    IBlobSource,
+    IFollower,
+    IPartial,
+    IProgressSink,
+    ISource,
+    IStore,
+    IUnpacker,
+    IUnpacking,
+    Layer,
+    Unpacked,
+    UnpackProgress,
+)
+from xferd.jobs.feed import Feed
+from xferd.names import Digest, chain_id
+from xferd.oci import LAYERS, Descriptor
+from xferd.transfer.slots import Turn
+from xferd.transfer.transfer import Transfer, TransferManager, Watcher
+
+
+@frozen(eq=False)
+class Stack:
+    """
+    A layer with all that is below it, as one image has it.
+
+    @ivar blob: the layer's blob.
+    @ivar diff_id: what it unpacks to, by the image's config.
+    @ivar below: the stack that the layer stands on, or L{None} at the bottom.
+    @ivar chain_id: what the layer is registered as.
+    @ivar key: the key of its registration.  The blobs are a part of it: two
+        images may have one layer in two compressions, and then each waits
+        for its own bytes.
+    """
+
+    blob: Descriptor
+    diff_id: Digest
+    below: Stack | None = field(repr=False)
+    chain_id: Digest
+    key: tuple[str, Digest, Digest]
+
+    @classmethod
+    def of(cls, blobs: Iterable[Descriptor], diff_ids: Iterable[Digest]) -> list[Stack]:
+        """
+        The stacks of an image, the bottom one first.
+        """
+        stacks: list[Stack] = []
+        layers: Digest | None = None
+        bytes_: Digest | None = None
+        below: Stack | None = None
+        for blob, diff_id in zip(blobs, diff_ids, strict=True):
+            layers, bytes_ = chain_id([diff_id], layers), chain_id([blob.digest], bytes_)
+            assert layers is not None
+            assert bytes_ is not None
+            below = cls(blob, diff_id, below, layers, ("layer", layers, bytes_))
+            stacks.append(below)
+        return stacks
+
+
+class DownloadManager:
+    """
+    Fetches, unpacks and registers layers for all jobs together.
+
+    @ivar fetched: the bytes that came over the network, by registry host.
+    """
+
+    def __init__(
+        self,
+        store: IStore,
+        unpacker: IUnpacker,
+        *,
+        downloads: TransferManager,
+        unpackings: TransferManager,
+        registrations: TransferManager,
+    ) -> None:
+        self._store = store
+        self._unpacker = unpacker
+        self._downloads = downloads
+        self._unpackings = unpackings
+        self._registrations = registrations
+        self._feeds: WeakValueDictionary[Digest, Feed] = WeakValueDictionary()
+        self.fetched: Counter[str] = Counter()
+
+    def fetch(
+        self, blob: Descriptor, source: IBlobSource, turn: Turn, sink: IProgressSink | None = None
+    ) -> Watcher[None]:
+        """
+        Bring a blob into the store.
+
+        @return: a watcher whose result fires when the blob is there.  It
+            fails with a L{SourceError} of the watcher's own source, or a
+            L{StoreError}.
+        """
+
+        async def work(transfer: Transfer) -> None:
+            await self._fetch(transfer, blob)
+
+        return self._downloads.request(
+            ("blob", blob.digest), work, digest=blob.digest, source=source, turn=turn, sink=sink
+        )
+
+    def unpack(self, blob: Descriptor, turn: Turn, sink: IProgressSink | None = None) -> Watcher[Digest]:
+        """
+        Make a layer's tree, from the bytes that are there and those that come.
+
+        Somebody has to L{fetch} the blob meanwhile, if it is not there.
+
+        @return: a watcher whose result is the tree's diff ID.  It fails with
+            L{BadLayer}, L{WorkerLost} or a L{StoreError}.
+        """
+
+        async def work(transfer: Transfer) -> Digest:
+            return await self._unpack(transfer, blob)
+
+        return self._unpackings.request(("tree", blob.digest), work, digest=blob.digest, turn=turn, sink=sink)
+
+    def register(self, stack: Stack, turn: Turn, sink: IProgressSink | None = None) -> Watcher[Layer]:
+        """
+        Put a layer on top of the one below.
+
+        Ask for the layers of an image from the bottom up.  Where the tree is
+        not there yet, somebody has to L{fetch} and L{unpack} it meanwhile.
+
+        @return: a watcher whose result is the layer.  It fails with
+            L{DiffIDMismatch}, a L{StoreError}, or as what it waits for.
+        """
+
+        async def work(transfer: Transfer) -> Layer:
+            return await self._register(transfer, stack, turn)
+
+        return self._registrations.request(stack.key, work, digest=stack.chain_id, turn=turn, sink=sink)
+
+    # ------------------------------------------------------------- downloads
+
+    async def _fetch(self, transfer: Transfer, blob: Descriptor) -> None:
+        """
+        The work of a download: any number of attempts on one partial file.
+        """
+        transfer.report(bytes_done=0, bytes_total=blob.size)
+        if self._store.blobs.has(blob.digest):
+            transfer.report(bytes_done=blob.size)
+            return
+        feed = self._feed(blob.digest)
+        partial = await self._store.blobs.partial(blob.digest, blob.size)
+        try:
+            partial.follow(feed)
+            transfer.report(bytes_done=partial.offset)
+
+            async def attempt(source: ISource) -> None:
+                await self._attempt(transfer, partial, cast("IBlobSource", source))
+
+            await transfer.attempts(attempt)
+        finally:
+            partial.unfollow(feed)
+            partial.close()
+
+    async def _attempt(self, transfer: Transfer, partial: IPartial, source: IBlobSource) -> None:
+        """
+        Go on with a partial file where it ends, and make it a blob.
+
+        A mismatch leaves the file empty: the next attempt starts from scratch.
+        """
+        try:
+            if partial.size is None or partial.offset < partial.size:
+                await self._receive(transfer, partial, source)
+            await partial.commit()
+        except ContentMismatch:
+            if partial.offset:
+                partial.restart()
+            transfer.report(bytes_done=0)
+            raise
+
+    async def _receive(self, transfer: Transfer, partial: IPartial, source: IBlobSource) -> None:
+        """
+        Append what one answer brings to a partial file.
+
+        A registry that ignores Range sends the whole blob again: then the
+        bytes that are there are passed over, and what was unpacked of them
+        stands.  The digest decides in the end.
+        """
+        body = await source.open(partial.digest, partial.offset)
+        passed_over = partial.offset - body.start
+        if passed_over < 0:
+            body.abandon()
+            raise RegistryError(
+                f"{source.label} sent bytes from {body.start} on when asked for {partial.offset} on",
+                host=source.host,
+            )
+        if None not in (body.total, partial.size) and body.total != partial.size:
+            body.abandon()
+            raise SizeMismatch(
+                f"{source.label} has {body.total} bytes for {partial.digest}; {partial.size} were promised",
+                host=source.host,
+            )
+
+        def sink(data: bytes) -> None:
+            nonlocal passed_over
+            self.fetched[source.host] += len(data)
+            if passed_over:
+                skipped = min(passed_over, len(data))
+                passed_over -= skipped
+                data = data[skipped:]
+            partial.write(data)
+            transfer.report(bytes_done=partial.offset)
+
+        await body.deliver(sink)
+
+    def _feed(self, digest: Digest) -> Feed:
+        """
+        The feed of a blob, which lives as long as anybody holds it.
+        """
+        feed = self._feeds.get(digest)
+        if feed is None:
+            feed = self._feeds[digest] = Feed()
+        return feed
+
+    # ------------------------------------------------------------- unpacking
+
+    async def _unpack(self, transfer: Transfer, blob: Descriptor) -> Digest:
+        """
+        The work of an unpacking: as many tries as the bytes need to be right.
+        """
+        transfer.report(bytes_done=0, bytes_total=blob.size)
+        lost = False
+        while True:
+            known = self._store.trees.known(blob.digest)
+            if known is not None:
+                transfer.report(bytes_done=blob.size)
+                return known
+            try:
+                unpacked = await self._try(transfer, blob)
+            except WorkerLost:
+                if lost:
+                    raise
+                lost = True
+            else:
+                if unpacked is not None:
+                    transfer.report(bytes_done=blob.size)
+                    return unpacked.diff_id
+
+    async def _try(self, transfer: Transfer, blob: Descriptor) -> Unpacked | None:
+        """
+        Unpack a blob once, into a tree of the store.
+
+        @return: the tree's facts, or L{None} if the bytes were void.
+        """
+
+        def notify(progress: UnpackProgress) -> None:
+            transfer.report(bytes_done=progress.consumed)
+
+        feed = self._feed(blob.digest)
+        staged: str | None = await self._store.trees.stage()
+        try:
+            unpacking = self._unpacker.unpack(cast("str", staged), LAYERS[blob.media_type], notify)
+            reader = _Reader(unpacking)
+            if self._store.blobs.has(blob.digest):
+                reader.sealed(self._store.blobs.path(blob.digest), blob.size)
+            else:
+                feed.follow(reader)
+            try:
+                unpacked = await reader.unpacked()
+            finally:
+                feed.unfollow(reader)
+            if unpacked is not None:
+                await self._store.trees.commit(cast("str", staged), unpacked, blob.digest)
+                staged = None
+            return unpacked
+        finally:
+            if staged is not None:
+                await self._store.trees.discard(staged)
+
+    # ---------------------------------------------------------- registration
+
+    async def _register(self, transfer: Transfer, stack: Stack, turn: Turn) -> Layer:
+        """
+        The work of a registration: wait for the tree, wait for the parent.
+        """
+        registered = self._store.layers.get(stack.chain_id)
+        if registered is not None:
+            return registered
+        wanted = stack.diff_id
+        if not self._store.trees.has(wanted):
+            tree = self.unpack(stack.blob, turn)
+            try:
+                with transfer.wait("waiting for its bytes to be unpacked"):
+                    found = await tree.result()
+            finally:
+                tree.release()
+            if found != wanted:
+                raise DiffIDMismatch(
+                    f"layer {stack.blob.digest} unpacks to {found}, but the image's config says {wanted}; "
+                    "whoever made the image has to make it again"
+                )
+        below = stack.below
+        if below is not None:
+            parent = self.register(below, turn)
+            try:
+                with transfer.wait("waiting for the layer below"):
+                    await parent.result()
+            finally:
+                parent.release()
+        parent_id = None if below is None else below.chain_id
+        return await self._store.layers.register(parent_id, wanted, stack.blob)
+
+
+@implementer(IFollower)
+class _Reader:
+    """
+    One unpacking that follows a feed, and what the feed says of its bytes.
+    """
+
+    _log = Logger()
+
+    def __init__(self, unpacking: IUnpacking) -> None:
+        self._unpacking = unpacking
+        self._sealed = False
+        self._void = False
+        self._waiting: Deferred[None] | None = None
+
+    def grown(self, path: str, size: int) -> None:
+        """
+        There is more to read.
+        """
+        if not self._void:
+            self._unpacking.grown(path, size)
+
+    def restarted(self) -> None:
+        """
+        What was read is void.
+        """
+        if not self._void:
+            self._void = True
+            self._unpacking.restarted()
+            self._wake()
+
+    def sealed(self, path: str, size: int) -> None:
+        """
+        All is there, and right.
+        """
+        if not self._void:
+            self._sealed = True
+            self._unpacking.sealed(path, size)
+            self._wake()
+
+    async def unpacked(self) -> Unpacked | None:
+        """
+        Wait for the unpacking's end.
+
+        What goes wrong before the blob is verified may be the fault of the
+        bytes: then their digest decides whose error it is.
+
+        @return: the layer's facts, or L{None} if its bytes were void.
+        """
+        try:
+            return await self._unpacking.result
+        except CancelledError:
+            if self._void:
+                return None
+            raise
+        except XferdError as e:
+            self._log.debug("an unpacking failed: {why}", why=str(e))
+            if not self._sealed and not self._void:
+                self._waiting = Deferred(lambda _: setattr(self, "_waiting", None))
+                await self._waiting
+            if self._void:
+                return None
+            raise
+
+    def _wake(self) -> None:
+        """
+        Let go whoever waits for the verdict.
+        """
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            waiting.callback(None)

@@ -1,0 +1,351 @@
+# -*- test-case-name: tests.jobs.test_manager -*-
+"""
+All jobs of the daemon: begun, listed, cancelled, remembered.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from itertools import count
+from secrets import token_hex
+from typing import Any
+
+from attrs import define
+from twisted.internet.defer import CancelledError, Deferred, DeferredList
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from xferd.errors import Interrupted, NotFound, XferdError
+from xferd.interfaces import IEventStream, IJobs, IRegistries, IStore, IUnpacker
+from xferd.jobs.documents import Documents
+from xferd.jobs.download import DownloadManager
+from xferd.jobs.job import Job, describe, rfc3339
+from xferd.jobs.news import News
+from xferd.jobs.pull import Pull
+from xferd.names import Reference
+from xferd.oci import Platform
+from xferd.transfer.retry import RetryPolicy
+from xferd.transfer.slots import Slots
+from xferd.transfer.transfer import TransferManager
+
+REMEMBERED = 200
+"""How many ended jobs are listed."""
+
+DOCUMENTS_AT_ONCE = 8
+"""How many manifests and configs are asked for at the same time."""
+
+
+@define(eq=False)
+class _Running:
+    """
+    A job at work.
+    """
+
+    job: Job
+    work: Deferred[None] | None = None
+    reason: XferdError | None = None
+
+
+@implementer(IJobs)
+class Jobs:
+    """
+    The jobs, and the transfers that they share.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        store: IStore,
+        registries: IRegistries,
+        unpacker: IUnpacker,
+        *,
+        clock: IReactorTime,
+        downloads: int = 3,
+        downloads_per_host: int = 0,
+        retry: RetryPolicy | None = None,
+    ) -> None:
+        self._store = store
+        self._registries = registries
+        self._clock = clock
+        retry = RetryPolicy() if retry is None else retry
+        self._slots = Slots(downloads, clock, per_host=downloads_per_host)
+
+        def transfers(kind: str, slots: Slots | None = None) -> TransferManager:
+            return TransferManager(clock, slots=slots, retry=retry, kind=kind, on_attempt=self._attempted)
+
+        self._managers = {
+            "document": transfers("document", Slots(DOCUMENTS_AT_ONCE, clock)),
+            "download": transfers("download", self._slots),
+            "unpacking": transfers("unpacking"),
+            "registration": transfers("registration"),
+        }
+        self._documents = Documents(store, registries, self._managers["document"])
+        self._layers = DownloadManager(
+            store,
+            unpacker,
+            downloads=self._managers["download"],
+            unpackings=self._managers["unpacking"],
+            registrations=self._managers["registration"],
+        )
+        self._running: dict[str, _Running] = {}
+        self._ended: dict[str, dict[str, Any]] = {}
+        self._news = News(clock)
+        self._numbers = count(1)
+        self._started = False
+        self._stopping = False
+        self._delivered = 0
+        self._writing: set[Deferred[None]] = set()
+
+    async def start(self) -> None:
+        """
+        Remember what an earlier daemon did, and begin what was asked for
+        meanwhile.
+
+        Jobs that it left unfinished have failed: their clients are gone.
+        """
+        for record in await self._store.journal.interrupted():
+            error = describe(
+                Interrupted("the daemon ended before the image was there; pull it again to go on")
+            )
+            finished = rfc3339(self._clock.seconds())
+            await self._store.journal.record_job(
+                {**record, "state": "failed", "error": error, "finished": finished}
+            )
+        for record in reversed(await self._store.journal.jobs(REMEMBERED)):
+            self._ended[record["id"]] = dict(record)
+        self._started = True
+        for running in tuple(self._running.values()):
+            self._begin(running)
+
+    async def stop(self, grace: float) -> None:
+        """
+        Take no more jobs, end those that run, and keep what they fetched.
+
+        @param grace: seconds after which to go on without those that do not
+            end.
+        """
+        self._stopping = True
+        works = []
+        for running in tuple(self._running.values()):
+            running.reason = Interrupted(
+                "the daemon stopped before the image was there; pull it again to go on"
+            )
+            if running.work is None:
+                self._end(running, "failed", error=running.reason)
+            else:
+                works.append(running.work)
+                running.work.cancel()
+        ends = [manager.stop() for manager in self._managers.values()]
+        waiting = DeferredList([*works, *ends, *self._writing], consumeErrors=True)
+        late = self._clock.callLater(grace, waiting.cancel)
+        try:
+            await waiting
+        except CancelledError:
+            self._log.warn("some transfers did not end within {grace} s", grace=grace)
+        finally:
+            if late.active():
+                late.cancel()
+        self._news.end()
+
+    # ---------------------------------------------------------------- IJobs
+
+    def pull(self, reference: str, platform: str | None, client: str, priority: int) -> Mapping[str, Any]:
+        """
+        Begin to pull an image.
+        """
+        if self._stopping:
+            raise Interrupted("the daemon is stopping and takes no more jobs")
+        wanted = Reference.parse(reference)
+        job = Job(
+            id=token_hex(6),
+            number=next(self._numbers),
+            kind="pull",
+            reference=str(wanted),
+            platform=None if platform is None else str(Platform.parse(platform)),
+            client=client,
+            priority=priority,
+            created=self._clock.seconds(),
+        )
+        running = self._running[job.id] = _Running(job)
+        if self._started:
+            self._begin(running)
+        self._news.changed(job, None)
+        self._record(job.to_json())
+        return self.get(job.id)
+
+    def get(self, job_id: str) -> Mapping[str, Any]:
+        """
+        One job, with its layers.
+        """
+        running = self._running.get(job_id)
+        if running is not None:
+            return running.job.with_layers()
+        return {"layers": [], **self._known(job_id)}
+
+    def all(self) -> Sequence[Mapping[str, Any]]:
+        """
+        Every job that is remembered, the newest first.
+        """
+        ended = [{k: v for k, v in record.items() if k != "layers"} for record in self._ended.values()]
+        jobs = [*ended, *(running.job.to_json() for running in self._running.values())]
+        return sorted(jobs, key=lambda job: job["created"], reverse=True)
+
+    def cancel(self, job_id: str) -> Mapping[str, Any]:
+        """
+        Cancel a job, at once.
+        """
+        running = self._running.get(job_id)
+        if running is not None:
+            if running.work is None:
+                self._end(running, "cancelled")
+            else:
+                running.work.cancel()
+        return self.get(job_id)
+
+    def transfers(self) -> Sequence[Mapping[str, Any]]:
+        """
+        Every transfer.
+        """
+        managers = self._managers.values()
+        return [self._news.transfer_json(t) for manager in managers for t in manager.transfers()]
+
+    def events(self, job_id: str | None) -> IEventStream:
+        """
+        Follow one job, until it ends, or everything.
+        """
+        if job_id is None:
+            jobs = [running.job for running in self._running.values()]
+            return self._news.follow_all(jobs, self._ended.values(), self._store.images.all())
+        found = self._running.get(job_id)
+        if found is None:
+            return self._news.read_only(self._known(job_id))
+        return self._news.follow(found.job)
+
+    def status(self) -> Mapping[str, Any]:
+        """
+        Slots in use, the queue, jobs by state, bytes by host.
+        """
+        states = Counter(job["state"] for job in self.all())
+        slots = self._slots
+        return {
+            "jobs": dict(states),
+            "slots": {
+                "download": {"limit": slots.limit, "in_use": slots.in_use, "queued": slots.queued},
+            },
+            "hosts": {host: {"bytes": n} for host, n in sorted(self._layers.fetched.items())},
+            "bytes_fetched": self._layers.fetched.total(),
+            "bytes_delivered": self._delivered,
+        }
+
+    # ------------------------------------------------------------- one job
+
+    def _begin(self, running: _Running) -> None:
+        """
+        Set a job to work.
+        """
+        job = running.job
+        job.state, job.started = "running", self._clock.seconds()
+        running.work = Deferred.fromCoroutine(self._work(running))
+
+    async def _work(self, running: _Running) -> None:
+        """
+        Do what a job asks, and note how it ends.
+        """
+        job = running.job
+        pull = Pull(
+            job,
+            Reference.parse(job.reference),
+            store=self._store,
+            registries=self._registries,
+            documents=self._documents,
+            layers=self._layers,
+            changed=lambda row: self._news.changed(job, row),
+        )
+        try:
+            image = await pull.run(self._clock.seconds)
+        except CancelledError:
+            if running.reason is None:
+                self._end(running, "cancelled")
+            else:
+                self._end(running, "failed", error=running.reason)
+        except XferdError as e:
+            self._end(running, "failed", error=e)
+        except Exception as e:
+            self._log.failure("while pulling {reference}", reference=job.reference)
+            self._end(running, "failed", error=e)
+        else:
+            job.result = {
+                "digest": str(image.manifest.digest),
+                "image_id": str(image.config.digest),
+            }
+            self._delivered += job.size
+            self._end(running, "done")
+            self._news.named(image)
+
+    def _end(self, running: _Running, state: str, error: Exception | None = None) -> None:
+        """
+        A job has ended: keep what is to be known of it, and tell.
+        """
+        job = running.job
+        job.state, job.finished = state, self._clock.seconds()
+        job.error = None if error is None else describe(error)
+        record = job.with_layers()
+        del self._running[job.id]
+        self._ended[job.id] = record
+        while len(self._ended) > REMEMBERED:
+            del self._ended[next(iter(self._ended))]
+        self._news.ended(job, record)
+        self._log.info(
+            "{kind} of {reference} for {client}: {state} {why}",
+            kind=job.kind,
+            reference=job.reference,
+            client=job.client,
+            state=state,
+            why="" if error is None else str(error),
+            bytes=job.size,
+            seconds=job.finished - job.created,
+        )
+        self._record(record)
+
+    def _known(self, job_id: str) -> dict[str, Any]:
+        """
+        What is remembered of a job that has ended.
+
+        @raise NotFound: nothing is.
+        """
+        try:
+            return self._ended[job_id]
+        except KeyError:
+            raise NotFound(
+                f"there is no job {job_id!r}; 'xferctl jobs' lists those that are remembered"
+            ) from None
+
+    # ------------------------------------------------------------- the journal
+
+    def _record(self, record: Mapping[str, Any]) -> None:
+        """
+        Write a job to the journal.
+        """
+        self._spawn(self._store.journal.record_job(record), "a job")
+
+    def _attempted(self, record: Mapping[str, Any]) -> None:
+        """
+        Write an attempt of a transfer to the journal.
+        """
+        times = {key: rfc3339(record[key]) for key in ("started", "finished")}
+        self._spawn(self._store.journal.record_attempt({**record, **times}), "an attempt")
+
+    def _spawn(self, writing: Deferred[None], what: str) -> None:
+        """
+        Let something be written that nobody waits for but the shutdown.
+        """
+        def written(result: object) -> None:
+            self._writing.discard(writing)
+            if isinstance(result, Failure):
+                self._log.failure("while {what} was written to the journal", what=what, failure=result)
+
+        self._writing.add(writing.addBoth(written))

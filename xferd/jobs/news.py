@@ -1,0 +1,180 @@
+# -*- test-case-name: tests.jobs.test_news -*-
+"""
+Who is told when a job, a layer, a transfer or an image changes.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from functools import partial
+from typing import Any
+
+from twisted.internet.interfaces import IReactorTime
+
+from xferd.interfaces import Event, Image
+from xferd.jobs.events import EventStream
+from xferd.jobs.job import Job, Row
+from xferd.transfer.transfer import Transfer
+
+
+class News:
+    """
+    The event streams that are open, and what each is told.
+
+    Nothing is made here but small closures: an item takes shape when a client
+    reads it.
+    """
+
+    def __init__(self, clock: IReactorTime) -> None:
+        self._clock = clock
+        self._of_all: list[EventStream] = []
+        self._of_one: defaultdict[str, list[EventStream]] = defaultdict(list)
+        self._users: defaultdict[str, dict[str, None]] = defaultdict(dict)
+
+    def follow(self, job: Job) -> EventStream:
+        """
+        Open a stream on a job that has not ended.
+        """
+        streams = self._of_one[job.id]
+        stream = EventStream(self._clock, lambda s: streams.remove(s) if s in streams else None)
+        streams.append(stream)
+        self._tell([stream], job, job.rows)
+        return stream
+
+    def follow_all(
+        self, jobs: Iterable[Job], records: Iterable[Mapping[str, Any]], images: Iterable[Image]
+    ) -> EventStream:
+        """
+        Open a stream on everything.
+
+        @param jobs: the jobs that have not ended.
+        @param records: those that have.
+        @param images: the images in the store.
+        """
+        streams = self._of_all
+        stream = EventStream(self._clock, lambda s: streams.remove(s) if s in streams else None)
+        streams.append(stream)
+        for record in records:
+            _tell_record(stream, record)
+        for job in jobs:
+            self._tell([stream], job, job.rows)
+        for image in images:
+            _tell_image(stream, image)
+        return stream
+
+    def read_only(self, record: Mapping[str, Any]) -> EventStream:
+        """
+        A stream on a job that has ended: its last state, and the end.
+        """
+        stream = EventStream(self._clock, lambda _: None)
+        _tell_record(stream, record)
+        stream.end()
+        return stream
+
+    def changed(self, job: Job, row: Row | None) -> None:
+        """
+        Something about a job is new: one of its layers, or more than that.
+        """
+        if row is None:
+            for transfer in (t for r in job.rows for t in r.transfers):
+                self._users[transfer.id][job.id] = None
+        rows = job.rows if row is None else [r for r in job.rows if r.blob.digest == row.blob.digest]
+        self._tell([*self._of_all, *self._of_one.get(job.id, ())], job, rows)
+
+    def ended(self, job: Job, record: Mapping[str, Any]) -> None:
+        """
+        A job has ended; C{record} is what is remembered of it.
+        """
+        transfers = {t.id: t for row in job.rows for t in row.transfers}
+        for transfer in transfers.values():
+            users = self._users.get(transfer.id, {})
+            users.pop(job.id, None)
+            if not users:
+                self._users.pop(transfer.id, None)
+        for stream in [*self._of_all, *self._of_one.pop(job.id, ())]:
+            for transfer in transfers.values():
+                self._tell_transfer(stream, transfer)
+            _tell_record(stream, record)
+            if stream not in self._of_all:
+                stream.end()
+
+    def named(self, image: Image) -> None:
+        """
+        An image has its name.
+        """
+        for stream in self._of_all:
+            _tell_image(stream, image)
+
+    def end(self) -> None:
+        """
+        Nothing more will happen.
+        """
+        for stream in [*self._of_all, *(s for streams in self._of_one.values() for s in streams)]:
+            stream.end()
+
+    def transfer_json(self, transfer: Transfer) -> dict[str, Any]:
+        """
+        A transfer as the API shows it, with the jobs that watch it.
+        """
+        return {**transfer.snapshot(), "jobs": list(self._users.get(transfer.id, ()))}
+
+    def _tell(self, streams: Iterable[EventStream], job: Job, rows: Iterable[Row]) -> None:
+        """
+        Tell streams of a job and some of its layers.
+        """
+        rows = tuple(rows)
+        for stream in streams:
+            stream.put(("job", job.id), lambda: Event("job", job.to_json()))
+            for row in rows:
+                stream.put(("layer", job.id, row.index), partial(_layer_event, row, job.id))
+                for transfer in row.transfers:
+                    self._tell_transfer(stream, transfer)
+
+    def _tell_transfer(self, stream: EventStream, transfer: Transfer) -> None:
+        """
+        Tell a stream of a transfer.
+        """
+        stream.put(("transfer", transfer.id), lambda: Event("transfer", self.transfer_json(transfer)))
+
+
+def image_json(image: Image) -> dict[str, Any]:
+    """
+    An image as the API shows it.
+    """
+    return {
+        "reference": str(image.reference),
+        "digest": str(image.manifest.digest),
+        "image_id": str(image.config.digest),
+        "resolved": str(image.resolved),
+        "size": image.size,
+        "created": image.created,
+        "layers": [
+            {"digest": str(d.digest), "size": d.size, "media_type": d.media_type} for d in image.layers
+        ],
+    }
+
+
+def _layer_event(row: Row, job_id: str) -> Event:
+    """
+    The news of a layer.
+    """
+    return Event("layer", row.to_json(job_id))
+
+
+def _tell_record(stream: EventStream, record: Mapping[str, Any]) -> None:
+    """
+    Tell a stream of a job that has ended, the layers first.
+    """
+    layers = record.get("layers", ())
+    for layer in layers:
+        stream.put(("layer", record["id"], layer["index"]), partial(Event, "layer", layer, True))
+    job = {k: v for k, v in record.items() if k != "layers"}
+    stream.put(("job", record["id"]), lambda: Event("job", job, True), final=True)
+
+
+def _tell_image(stream: EventStream, image: Image) -> None:
+    """
+    Tell a stream of an image.
+    """
+    stream.put(("image", str(image.reference)), lambda: Event("image", image_json(image)))

@@ -1,0 +1,210 @@
+# -*- test-case-name: tests.jobs.test_pull -*-
+"""
+Pulling an image: the sequence of one job.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+from twisted.internet.defer import CancelledError, Deferred, FirstError, gatherResults
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from xferd.errors import NoSuchPlatform
+from xferd.interfaces import IBlobSource, Image, IProgressSink, IRegistries, IStore
+from xferd.jobs.documents import Documents, Resolved
+from xferd.jobs.download import DownloadManager, Stack
+from xferd.jobs.job import Job, Row, rfc3339
+from xferd.names import Digest, Reference
+from xferd.oci import Platform, parse_config
+from xferd.transfer.transfer import Watcher
+
+T = TypeVar("T")
+
+
+@implementer(IProgressSink)
+class _Sink:
+    """
+    Tells that a row of the job has changed; what it is now is asked later.
+    """
+
+    def __init__(self, changed: Callable[[Row | None], None], row: Row | None) -> None:
+        self._changed = changed
+        self._row = row
+
+    def put(self, key: object, item: object) -> None:  # noqa: ARG002
+        """
+        Something about the row has changed.
+        """
+        self._changed(self._row)
+
+
+class Pull:
+    """
+    One pull, from the reference to the name in the store.
+
+    All that the job watches is let go when it ends, however it ends.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        reference: Reference,
+        *,
+        store: IStore,
+        registries: IRegistries,
+        documents: Documents,
+        layers: DownloadManager,
+        changed: Callable[[Row | None], None],
+    ) -> None:
+        self._job = job
+        self._reference = reference
+        self._store = store
+        self._source: IBlobSource = registries.registry(reference.repository.host).blobs(reference.repository)
+        self._documents = documents
+        self._layers = layers
+        self._changed = changed
+        self._fetches: dict[Digest, tuple[Watcher[Any], ...]] = {}
+        self._others: list[Watcher[Any]] = []
+
+    async def run(self, now: Callable[[], float]) -> Image:
+        """
+        Pull the image.
+
+        Config and layers are fetched together; the first thing that goes
+        wrong ends the job and is its error.
+
+        @param now: tells the time, in seconds since the epoch.
+        """
+        try:
+            platform = Platform.local() if self._job.platform is None else Platform.parse(self._job.platform)
+            resolved = await self._documents.resolve(
+                self._reference, platform, self._job.turn(), self._sink(None)
+            )
+            resolved.manifest.check_runnable()
+            self._job.has_layers(resolved.manifest.layers)
+            for row in self._job.rows:
+                self._begin(row)
+            self._changed(None)
+            fetches = [w.result() for pair in self._fetches.values() for w in pair]
+            stacks = await unless(fetches, Deferred.fromCoroutine(self._stack(resolved, platform)))
+            image = self._image(resolved, stacks, now())
+            await self._store.images.put(image)
+            return image
+        finally:
+            self._let_go()
+
+    def _begin(self, row: Row) -> None:
+        """
+        Ask for a layer's bytes and its tree, unless the tree is there or its
+        blob was asked for already, further down.
+        """
+        digest = row.blob.digest
+        if self._store.trees.known(digest) is not None:
+            return
+        if digest not in self._fetches:
+            turn, sink = self._job.turn(row.index), self._sink(row)
+            self._fetches[digest] = (
+                self._layers.fetch(row.blob, self._source, turn, sink),
+                self._layers.unpack(row.blob, turn, sink),
+            )
+        fetch, tree = self._fetches[digest]
+        row.fetch, row.tree = fetch.transfer, tree.transfer
+
+    async def _stack(self, resolved: Resolved, platform: Platform) -> list[Stack]:
+        """
+        Wait for the config, then for all layers in their order.
+        """
+        stacks = await self._configured(resolved, platform)
+        for row, stack in zip(self._job.rows, stacks, strict=True):
+            watcher = self._layers.register(stack, self._job.turn(row.index), self._sink(row))
+            self._others.append(watcher)
+            row.registration = watcher.transfer
+        self._changed(None)
+        try:
+            await gatherResults([w.result() for w in self._others], consumeErrors=True)
+        except FirstError as e:
+            e.subFailure.raiseException()
+        return stacks
+
+    async def _configured(self, resolved: Resolved, platform: Platform) -> list[Stack]:
+        """
+        Wait for the config, and see what of the layers is there already.
+        """
+        manifest = resolved.manifest
+        watcher = self._documents.config(
+            self._reference.repository, manifest.config, self._job.turn(), self._sink(None)
+        )
+        self._others.append(watcher)
+        config = parse_config(await watcher.result(), manifest)
+        if self._job.platform is not None and config.platform not in (None, *platform.accepts()):
+            raise NoSuchPlatform(
+                f"{self._reference} is an image for {config.platform} only, not for {platform}"
+            )
+        stacks = self._job.stacks(config.diff_ids)
+        for row, stack in zip(self._job.rows, stacks, strict=True):
+            if row.fetch is not None and self._store.trees.has(stack.diff_id):
+                # The tree came by another blob: nothing of this one is needed.
+                for watcher_ in self._fetches.pop(row.blob.digest, ()):
+                    watcher_.release()
+                row.fetch = row.tree = None
+        return stacks
+
+    def _image(self, resolved: Resolved, stacks: list[Stack], now: float) -> Image:
+        """
+        What the name stands for from now on.
+        """
+        manifest = resolved.manifest
+        return Image(
+            reference=self._reference,
+            manifest=resolved.descriptor,
+            config=manifest.config,
+            resolved=resolved.digest,
+            layers=manifest.layers,
+            chain_id=stacks[-1].chain_id if stacks else None,
+            size=resolved.descriptor.size + manifest.config.size + self._job.size,
+            created=rfc3339(now),
+        )
+
+    def _sink(self, row: Row | None) -> _Sink:
+        """
+        A sink for what one row watches.
+        """
+        return _Sink(self._changed, row)
+
+    def _let_go(self) -> None:
+        """
+        Release every watcher: registrations first, as they watch the rest.
+        """
+        for watcher in [*reversed(self._others), *(w for pair in self._fetches.values() for w in pair)]:
+            watcher.release()
+        self._others.clear()
+        self._fetches.clear()
+
+
+async def unless(hazards: Iterable[Deferred[Any]], wanted: Deferred[T]) -> T:
+    """
+    Wait for C{wanted}, unless one of C{hazards} fails before; then fail as it
+    did, at once.  All waits are over in the end.
+
+    A hazard that was only called off is none.
+    """
+    # Cancelling it needs no canceller: the waits end below.
+    outcome: Deferred[T] = Deferred()
+
+    def settle(result: Any) -> None:
+        if not outcome.called:
+            outcome.callback(result)
+
+    def fear(failure: Failure) -> None:
+        if failure.check(CancelledError) is None:
+            settle(failure)
+
+    waits = [wanted.addBoth(settle), *(h.addErrback(fear) for h in hazards)]
+    try:
+        return await outcome
+    finally:
+        for wait in waits:
+            wait.cancel()
