@@ -1,0 +1,156 @@
+"""
+Tests for L{xferd.config}.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from textwrap import dedent
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from xferd.config import DEFAULT_LISTEN, Config
+from xferd.errors import ConfigError
+from xferd.registry.hosts import HostConfig
+
+
+class ConfigTests(SynchronousTestCase):
+    """
+    Settings, from defaults and a file.
+    """
+
+    def file(self, text: str) -> str:
+        """
+        Write a file; gives its path.
+        """
+        path = self.mktemp()
+        Path(path).write_text(dedent(text))
+        return path
+
+    def read(self, text: str) -> Config:
+        """
+        The default settings, overlaid with a file.
+        """
+        return Config.default({"HOME": "/home/me"}, 1000).with_file(self.file(text))
+
+    def refused(self, text: str) -> str:
+        """
+        What is said of a file that is refused; names the file.
+        """
+        path = self.file(text)
+        error = self.assertRaises(ConfigError, Config.default({}, 0).with_file, path)
+        self.assertIn(path, str(error))
+        return str(error)
+
+    def test_default(self) -> None:
+        """
+        Nobody has to configure anything.
+        """
+        config = Config.default({}, 0)
+        self.assertEqual(config.data_dir, "/var/lib/xferd")
+        self.assertEqual(config.socket, "/run/xferd/xferd.sock")
+        self.assertEqual(config.listen, DEFAULT_LISTEN)
+        self.assertEqual(config.limits.downloads, 3)
+        self.assertIsNone(config.read_token())
+        self.assertEqual(config.workers, len(os.sched_getaffinity(0)))
+
+    def test_docker_credentials(self) -> None:
+        """
+        Credentials are those of docker, wherever its user keeps them.
+        """
+        self.assertEqual(Config.default({"HOME": "/home/me"}, 1000).auth_file, "/home/me/.docker/config.json")
+        self.assertEqual(Config.default({"DOCKER_CONFIG": "/etc/d"}, 1000).auth_file, "/etc/d/config.json")
+
+    def test_file(self) -> None:
+        """
+        Each key of a file replaces one default; the rest stays.
+        """
+        config = self.read(
+            """
+            data_dir = "/srv/xferd"
+            listen = ["tcp:80", "unix:/x"]
+            grace = 3
+            [limits]
+            downloads = 5
+            workers = 7
+            [retry]
+            attempts = 2
+            base = 0.5
+            [timeouts]
+            silence = 12
+            [unpack]
+            entries = 10
+            [hosts."registry.lan:5000"]
+            plain_http = true
+            [hosts."other.lan"]
+            ca_file = "/etc/ca.pem"
+            """
+        )
+        self.assertEqual(config.data_dir, "/srv/xferd")
+        self.assertEqual(config.listen, ("tcp:80", "unix:/x"))
+        self.assertEqual(config.grace, 3.0)
+        self.assertEqual(
+            (config.limits.downloads, config.limits.downloads_per_host, config.workers), (5, 0, 7)
+        )
+        self.assertEqual((config.retry.attempts, config.retry.base), (2, 0.5))
+        self.assertEqual(config.timeouts.silence, 12.0)
+        self.assertEqual(config.unpack.entries, 10)
+        self.assertEqual(
+            config.hosts,
+            {
+                "registry.lan:5000": HostConfig(plain_http=True),
+                "other.lan": HostConfig(ca_file="/etc/ca.pem"),
+            },
+        )
+
+    def test_unknown_key(self) -> None:
+        """
+        A key that is no setting is refused, with the nearest that is one.
+        """
+        self.assertIn("did you mean 'data_dir'?", self.refused("datadir = '/x'"))
+        self.assertIn("limits.download is no setting; did you mean", self.refused("[limits]\ndownload = 1"))
+        self.assertIn("known are: plain_http", self.refused("[hosts.x]\nzzz = 1"))
+
+    def test_wrong_value(self) -> None:
+        """
+        A value of the wrong kind is refused, with the key and what it must be.
+        """
+        for text, why in (
+            ("data_dir = 1", "data_dir must be a string, not 1"),
+            ("listen = 'tcp:80'", "listen must be a list of strings"),
+            ("listen = [1]", "listen must be a list of strings"),
+            ("grace = true", "grace must be a number, not True"),
+            ("grace = -1", "grace"),
+            ("limits = 3", "limits must be a table"),
+            ("[limits]\ndownloads = 0", "downloads"),
+            ("[limits]\ndownloads = 1.5", "limits.downloads must be a whole number"),
+            ("[limits]\ndownloads = true", "limits.downloads must be a whole number"),
+            ("hosts = 1", "hosts must be a table of tables"),
+            ("[hosts]\nx = 1", 'hosts."x" must be a table'),
+            ("[hosts.x]\nplain_http = 'yes'", 'hosts."x".plain_http must be true or false'),
+        ):
+            self.assertIn(why, self.refused(text), text)
+
+    def test_not_toml(self) -> None:
+        """
+        What is no TOML is refused as such.
+        """
+        self.assertIn("is not TOML", self.refused("data_dir ="))
+
+    def test_no_file(self) -> None:
+        """
+        A file that is not there is named.
+        """
+        error = self.assertRaises(ConfigError, Config.default({}, 0).with_file, "/nowhere/x.toml")
+        self.assertIn("/nowhere/x.toml: No such file", str(error))
+
+    def test_token(self) -> None:
+        """
+        The token is what its file holds, without the white space around it.
+        """
+        self.assertEqual(self.read(f"token_file = '{self.file(' secret ')}'").read_token(), "secret")
+        empty = self.read(f"token_file = '{self.file(' ')}'")
+        self.assertIn("is empty", str(self.assertRaises(ConfigError, empty.read_token)))
+        missing = self.read("token_file = '/nowhere/token'")
+        self.assertIn("/nowhere/token", str(self.assertRaises(ConfigError, missing.read_token)))

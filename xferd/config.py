@@ -1,0 +1,188 @@
+# -*- test-case-name: tests.test_config -*-
+"""
+The daemon's settings: where they come from, what they may be.
+
+A setting is a default, else what the TOML file says, else what the command
+line says.  Everything is checked here, before anything starts.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from difflib import get_close_matches
+from pathlib import Path
+from types import UnionType
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+
+from attrs import Attribute, evolve, field, fields, frozen, has
+from attrs.validators import ge
+
+from xferd.errors import ConfigError
+from xferd.interfaces import UnpackLimits
+from xferd.paths import default_data_dir, default_socket
+from xferd.registry.credentials import default_path
+from xferd.registry.hosts import HostConfig
+from xferd.registry.timeouts import Timeouts
+from xferd.transfer.retry import RetryPolicy
+
+T = TypeVar("T")
+
+DEFAULT_LISTEN = ("tcp:9337:interface=127.0.0.1",)
+
+
+@frozen
+class Limits:
+    """
+    How much happens at once.
+
+    @ivar downloads: blobs that move at the same time, of all jobs together.
+    @ivar downloads_per_host: the same for one registry; 0 is no limit of its
+        own.
+    @ivar workers: processes that unpack; 0 is one for each core.
+    """
+
+    downloads: int = field(default=3, validator=ge(1))
+    downloads_per_host: int = field(default=0, validator=ge(0))
+    workers: int = field(default=0, validator=ge(0))
+
+
+@frozen
+class Config:
+    """
+    All settings of one daemon.
+
+    @ivar data_dir: the data directory.
+    @ivar listen: endpoint strings (L{twisted.internet.endpoints.serverFromString})
+        to serve the API and the page on.
+    @ivar socket: the path of the unix socket, or the empty string for none.
+    @ivar token_file: a file with the token that clients on other than
+        loopback addresses and the socket must show, or the empty string.
+    @ivar hosts_allowed: names besides the loopback ones that a browser may
+        call this daemon by.
+    @ivar auth_file: docker's C{config.json} with the credentials of
+        registries, if there is one.
+    @ivar grace: seconds that a shutdown may take.
+    @ivar limits: how much happens at once.
+    @ivar retry: when and how often a failed transfer is tried again.
+    @ivar timeouts: how long a registry is waited for.
+    @ivar unpack: what one layer may ask for.
+    @ivar hosts: what is special about single registries, by host.
+    """
+
+    data_dir: str
+    listen: tuple[str, ...] = DEFAULT_LISTEN
+    socket: str = ""
+    token_file: str = ""
+    hosts_allowed: tuple[str, ...] = ()
+    auth_file: str = ""
+    grace: float = field(default=10.0, validator=ge(0.0))
+    limits: Limits = field(factory=Limits)
+    retry: RetryPolicy = field(factory=RetryPolicy)
+    timeouts: Timeouts = field(factory=Timeouts)
+    unpack: UnpackLimits = field(factory=UnpackLimits)
+    hosts: dict[str, HostConfig] = field(factory=dict)
+
+    @classmethod
+    def default(cls, environ: dict[str, str], uid: int) -> Config:
+        """
+        The settings of a daemon that nobody configured.
+        """
+        return cls(
+            data_dir=default_data_dir(environ, uid),
+            socket=default_socket(environ, uid),
+            auth_file=default_path(environ),
+        )
+
+    def with_file(self, path: str) -> Config:
+        """
+        These settings, overlaid with those of a TOML file.
+
+        @raise ConfigError: the file cannot be read, or says something that
+            xferd does not know or cannot do; the message names file and key.
+        """
+        try:
+            table = tomllib.loads(Path(path).read_text())
+        except OSError as e:
+            raise ConfigError(f"cannot read the configuration file {path}: {e.strerror}") from e
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
+            raise ConfigError(f"{path} is not TOML: {e}") from e
+        return _overlay(self, table, path, "")
+
+    def read_token(self) -> str | None:
+        """
+        The token that clients must show, or L{None} if there is none.
+
+        @raise ConfigError: the file cannot be read or is empty.
+        """
+        if not self.token_file:
+            return None
+        try:
+            token = Path(self.token_file).read_text().strip()
+        except OSError as e:
+            raise ConfigError(f"cannot read the token file {self.token_file}: {e.strerror}") from e
+        if not token:
+            raise ConfigError(f"the token file {self.token_file} is empty")
+        return token
+
+    @property
+    def workers(self) -> int:
+        """
+        How many processes unpack.
+        """
+        return self.limits.workers or len(os.sched_getaffinity(0))
+
+
+def _overlay(settings: T, table: dict[str, Any], path: str, prefix: str) -> T:
+    """
+    Change a frozen value by a TOML table, key by key, checking each.
+    """
+    cls = type(settings)
+    hints = get_type_hints(cls)
+    known: dict[str, Attribute[Any]] = {a.name: a for a in fields(cls)}  # type: ignore[arg-type]
+    changes: dict[str, Any] = {}
+    for key, value in table.items():
+        where = f"{path}: {prefix}{key}"
+        if key not in known or not known[key].init:
+            near = get_close_matches(key, known, 1)
+            hint = f"; did you mean {near[0]!r}?" if near else f"; known are: {', '.join(known)}"
+            raise ConfigError(f"{where} is no setting{hint}")
+        changes[key] = _value(hints[key], value, getattr(settings, key), path, f"{prefix}{key}")
+    try:
+        return evolve(settings, **changes)  # type: ignore[misc]
+    except ValueError as e:
+        raise ConfigError(f"{path}: {prefix.rstrip('.') or 'settings'}: {e.args[0]}") from e
+
+
+def _value(kind: Any, value: Any, present: Any, path: str, key: str) -> Any:
+    """
+    Check and convert one TOML value for a setting of type C{kind}.
+    """
+
+    def wrong(expected: str) -> ConfigError:
+        return ConfigError(f"{path}: {key} must be {expected}, not {value!r}")
+
+    if isinstance(kind, UnionType):
+        kind = next(k for k in get_args(kind) if k is not type(None))
+    if has(kind):
+        if not isinstance(value, dict):
+            raise wrong("a table")
+        return _overlay(present, value, path, f"{key}.")
+    if get_origin(kind) is dict:
+        item = get_args(kind)[1]
+        if not isinstance(value, dict):
+            raise wrong("a table of tables")
+        return {k: _value(item, v, item(), path, f'{key}."{k}"') for k, v in value.items()}
+    if get_origin(kind) is tuple:
+        if not isinstance(value, list) or not all(isinstance(v, str) for v in value):
+            raise wrong("a list of strings")
+        return tuple(value)
+    if kind is bool and isinstance(value, bool):
+        return value
+    if kind is str and isinstance(value, str):
+        return value
+    if kind is int and isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    raise wrong({bool: "true or false", str: "a string", int: "a whole number", float: "a number"}[kind])
