@@ -11,12 +11,12 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
-from xferd.transfer.retry import RetryPolicy
 
 from xferd.jobs.manager import Jobs
 from xferd.names import Digest, Reference
 from xferd.testing.fakes import FakeRegistries, FakeRegistry, FakeStore, FakeUnpacker
 from xferd.testing.images import SampleImage
+from xferd.transfer.retry import RetryPolicy
 
 HOST = "registry.example"
 
@@ -43,9 +43,10 @@ class JobsCase(SynchronousTestCase):
 
     def make_jobs(self) -> Jobs:
         """
-        The jobs of a daemon that has not started yet.
+        The jobs of a daemon that has not started yet.  What is left of them
+        when the test is over is stopped.
         """
-        return Jobs(
+        jobs = Jobs(
             self.store,
             self.registries,
             self.unpacker,
@@ -53,6 +54,16 @@ class JobsCase(SynchronousTestCase):
             downloads=self.downloads,
             retry=RetryPolicy(attempts=3, jitter=0.0),
         )
+        self.addCleanup(self.stop, jobs)
+        return jobs
+
+    def stop(self, jobs: Jobs) -> None:
+        """
+        Stop a daemon's jobs, and see that they end.
+        """
+        stopping = Deferred.fromCoroutine(jobs.stop(1.0))
+        self.settle()
+        self.successResultOf(stopping)
 
     def start(self) -> None:
         """

@@ -78,11 +78,13 @@ class Documents:
             document = await self._entry(repository, parsed, platform, turn, sink)
         raise BadDocument(f"{reference} is an index of indexes, more than {MAX_INDEX_DEPTH} deep")
 
-    def config(
+    async def config(
         self, repository: Repository, descriptor: Descriptor, turn: Turn, sink: IProgressSink | None = None
-    ) -> Watcher[bytes]:
+    ) -> bytes:
         """
         Fetch a small blob, or read it where the store has it.
+
+        @raise SourceError: the registry does not give it.
         """
         registry = self._registries.registry(repository.host)
 
@@ -97,13 +99,15 @@ class Documents:
             await self._store.blobs.put(descriptor.digest, data)
             return data
 
-        return self._transfers.request(
-            ("config", descriptor.digest),
-            work,
-            digest=descriptor.digest,
-            source=registry.blobs(repository),
-            turn=turn,
-            sink=sink,
+        return await _settle(
+            self._transfers.request(
+                ("config", descriptor.digest),
+                work,
+                digest=descriptor.digest,
+                source=registry.blobs(repository),
+                turn=turn,
+                sink=sink,
+            )
         )
 
     async def _entry(

@@ -61,7 +61,8 @@ class EventStream:
         items: list[Event] = await self._mailbox.get()
         self._last_read = self._clock.seconds()
         self._hurry = False
-        return items
+        # A job's last word comes after those on its layers.
+        return sorted(items, key=lambda item: item.kind == "job" and item.final)
 
     def end(self) -> None:
         """

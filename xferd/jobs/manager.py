@@ -343,6 +343,7 @@ class Jobs:
         """
         Let something be written that nobody waits for but the shutdown.
         """
+
         def written(result: object) -> None:
             self._writing.discard(writing)
             if isinstance(result, Failure):

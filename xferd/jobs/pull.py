@@ -67,7 +67,7 @@ class Pull:
         self._layers = layers
         self._changed = changed
         self._fetches: dict[Digest, tuple[Watcher[Any], ...]] = {}
-        self._others: list[Watcher[Any]] = []
+        self._registrations: list[Watcher[Any]] = []
 
     async def run(self, now: Callable[[], float]) -> Image:
         """
@@ -120,11 +120,11 @@ class Pull:
         stacks = await self._configured(resolved, platform)
         for row, stack in zip(self._job.rows, stacks, strict=True):
             watcher = self._layers.register(stack, self._job.turn(row.index), self._sink(row))
-            self._others.append(watcher)
+            self._registrations.append(watcher)
             row.registration = watcher.transfer
         self._changed(None)
         try:
-            await gatherResults([w.result() for w in self._others], consumeErrors=True)
+            await gatherResults([w.result() for w in self._registrations], consumeErrors=True)
         except FirstError as e:
             e.subFailure.raiseException()
         return stacks
@@ -134,11 +134,10 @@ class Pull:
         Wait for the config, and see what of the layers is there already.
         """
         manifest = resolved.manifest
-        watcher = self._documents.config(
+        data = await self._documents.config(
             self._reference.repository, manifest.config, self._job.turn(), self._sink(None)
         )
-        self._others.append(watcher)
-        config = parse_config(await watcher.result(), manifest)
+        config = parse_config(data, manifest)
         if self._job.platform is not None and config.platform not in (None, *platform.accepts()):
             raise NoSuchPlatform(
                 f"{self._reference} is an image for {config.platform} only, not for {platform}"
@@ -147,8 +146,8 @@ class Pull:
         for row, stack in zip(self._job.rows, stacks, strict=True):
             if row.fetch is not None and self._store.trees.has(stack.diff_id):
                 # The tree came by another blob: nothing of this one is needed.
-                for watcher_ in self._fetches.pop(row.blob.digest, ()):
-                    watcher_.release()
+                for watcher in self._fetches.pop(row.blob.digest, ()):
+                    watcher.release()
                 row.fetch = row.tree = None
         return stacks
 
@@ -178,9 +177,12 @@ class Pull:
         """
         Release every watcher: registrations first, as they watch the rest.
         """
-        for watcher in [*reversed(self._others), *(w for pair in self._fetches.values() for w in pair)]:
+        for watcher in [
+            *reversed(self._registrations),
+            *(w for pair in self._fetches.values() for w in pair),
+        ]:
             watcher.release()
-        self._others.clear()
+        self._registrations.clear()
         self._fetches.clear()
 
 

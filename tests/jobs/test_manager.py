@@ -1,0 +1,422 @@
+"""
+Tests for L{xferd.jobs.manager}, L{xferd.jobs.news} and L{xferd.jobs.job}.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred
+from zope.interface.verify import verifyObject
+
+from tests.jobs.case import HOST, JobsCase
+from xferd.errors import BadPlatform, BadReference, Interrupted, NotFound, StoreError
+from xferd.interfaces import Event, IEventStream, IJobs
+from xferd.jobs.manager import REMEMBERED
+from xferd.testing.images import sample_image
+
+
+class ListTests(JobsCase):
+    """
+    Jobs, as they are listed and shown.
+    """
+
+    def test_interface(self) -> None:
+        """
+        L{Jobs} provides what the web needs.
+        """
+        verifyObject(IJobs, self.jobs)
+        verifyObject(IEventStream, self.jobs.events(None))
+
+    def test_job(self) -> None:
+        """
+        A job says who wants what, since when, and how far it is.
+        """
+        image = self.add(sample_image(2))
+        self.clock.advance(5)
+        job = self.pulled(client="ci-7", platform="linux/x86_64")
+        self.assertEqual(job["reference"], f"{HOST}/app:latest")
+        self.assertEqual((job["kind"], job["client"], job["platform"]), ("pull", "ci-7", "linux/amd64"))
+        self.assertEqual(job["created"], "1970-01-01T00:00:05.000Z")
+        self.assertEqual(job["started"], job["finished"])
+        self.assertEqual([row["diff_id"] for row in job["layers"]], [str(d) for d in image.diff_ids])
+
+    def test_refused(self) -> None:
+        """
+        What is no request is refused at once and makes no job.
+        """
+        self.assertRaises(BadReference, self.jobs.pull, "A B", None, "ci", 0)
+        self.assertRaises(BadPlatform, self.jobs.pull, "alpine", "linux", "ci", 0)
+        self.assertEqual(self.jobs.all(), [])
+
+    def test_unknown(self) -> None:
+        """
+        A job that nobody knows is not found, whatever is asked of it.
+        """
+        for ask in (self.jobs.get, self.jobs.cancel, self.jobs.events):
+            self.assertIn("'nope'", str(self.assertRaises(NotFound, ask, "nope")))
+
+    def test_all(self) -> None:
+        """
+        The newest job stands first, and none shows its layers.
+        """
+        self.add(sample_image(1))
+        self.pulled()
+        self.clock.advance(1)
+        newer = self.pull("other")
+        jobs = self.jobs.all()
+        self.assertEqual(jobs[0]["id"], newer)
+        self.assertEqual(len(jobs), 2)
+        self.assertNotIn("layers", jobs[0])
+        self.assertNotIn("layers", jobs[1])
+
+    def test_forgets(self) -> None:
+        """
+        Only so many ended jobs are remembered.
+        """
+        first = self.pull("missing")
+        self.settle()
+        for _ in range(REMEMBERED):
+            self.pull("missing")
+            self.settle()
+        self.assertEqual(len(self.jobs.all()), REMEMBERED)
+        self.assertRaises(NotFound, self.jobs.get, first)
+
+    def test_cancel(self) -> None:
+        """
+        A job is cancelled at once; one that has ended stays as it is.
+        """
+        self.add(sample_image(1))
+        self.registry.gate.hold("manifest")
+        job_id = self.pull()
+        self.settle()
+        self.assertEqual(self.jobs.cancel(job_id)["state"], "cancelled")
+        self.assertEqual(self.jobs.cancel(job_id)["state"], "cancelled")
+        self.assert_idle()
+        self.registry.gate.release("manifest")
+        done = self.pulled()
+        self.assertEqual(self.jobs.cancel(done["id"])["state"], "done")
+
+    def test_cancelled_rows(self) -> None:
+        """
+        Of a cancelled job, the layers that were not there say so.
+        """
+        image = self.add(sample_image(2))
+        self.registry.stall(image.layers[0].blob.digest)
+        job_id = self.pull()
+        self.settle()
+        self.jobs.cancel(job_id)
+        self.settle()
+        states = [row["state"] for row in self.job(job_id)["layers"]]
+        self.assertEqual(states[0], "cancelled")
+
+    def test_transfers(self) -> None:
+        """
+        Every transfer says what it is, whose it is, and where it comes from.
+        """
+        image = self.add(sample_image(1))
+        self.registry.stall(image.layers[0].blob.digest)
+        jobs = [self.pull(), self.pull(client="other")]
+        self.settle()
+        download = self.transfer("download", image.layers[0].blob.digest)
+        self.assertEqual(download["state"], "running")
+        self.assertEqual(download["source"], f"{HOST}/app")
+        self.assertEqual((download["watchers"], download["jobs"]), (2, jobs))
+        kinds = sorted(t["kind"] for t in self.jobs.transfers())
+        self.assertEqual(kinds, ["download", "registration", "unpacking"])
+
+    def test_bug(self) -> None:
+        """
+        What is a bug of ours is logged, and told without its text.
+        """
+        self.add(sample_image(1))
+        self.store.gate.fail("images.put", ValueError("secret detail"))
+        job_id = self.pull()
+        self.settle()
+        self.assertNotIn("secret", self.assert_failed(job_id, "INTERNAL"))
+        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
+
+
+class LifeTests(JobsCase):
+    """
+    The daemon starts and stops.
+    """
+
+    def start(self) -> None:
+        """
+        Not yet: each test starts by itself.
+        """
+
+    def begin(self) -> None:
+        """
+        Start.
+        """
+        super().start()
+
+    def stopped(self, grace: float = 10.0) -> Deferred[None]:
+        """
+        Begin to stop.
+        """
+        stopping = Deferred.fromCoroutine(self.jobs.stop(grace))
+        self.settle()
+        return stopping
+
+    def test_early_jobs(self) -> None:
+        """
+        A job that comes before the store is open waits, and begins with it.
+        """
+        self.add(sample_image(1))
+        job_id = self.pull()
+        self.settle()
+        self.assertEqual(self.job(job_id)["state"], "queued")
+        self.assertEqual(self.registry.requests, [])
+        self.begin()
+        self.assert_done(job_id)
+
+    def test_early_job_is_cancelled(self) -> None:
+        """
+        It can be cancelled before that.
+        """
+        job_id = self.pull()
+        self.assertEqual(self.jobs.cancel(job_id)["state"], "cancelled")
+        self.begin()
+        self.assertEqual(self.registry.requests, [])
+
+    def test_remembers(self) -> None:
+        """
+        Ended jobs are known to the next daemon, with their layers.
+        """
+        self.add(sample_image(2))
+        self.begin()
+        done = self.pulled()
+        self.successResultOf(self.stopped())
+        self.store.journal.restart()
+        self.jobs = self.make_jobs()
+        self.begin()
+        self.assertEqual(self.jobs.get(done["id"]), done)
+
+    def test_interrupted(self) -> None:
+        """
+        A job that a daemon left unfinished when it was killed has failed, and
+        says what to do.
+        """
+        image = self.add(sample_image(1))
+        self.begin()
+        self.registry.stall(image.layers[0].blob.digest)
+        job_id = self.pull()
+        self.settle()
+        self.store.journal.restart()
+        self.jobs = self.make_jobs()
+        self.begin()
+        self.assertIn("pull it again", self.assert_failed(job_id, "INTERRUPTED"))
+
+    def test_stop(self) -> None:
+        """
+        A stop ends what runs, keeps what was fetched, and takes no more.
+        """
+        image = self.add(sample_image(1, size=100_000))
+        blob = image.layers[0].blob.digest
+        self.begin()
+        self.registry.stall(blob)
+        job_id = self.pull()
+        self.settle()
+        self.registry.feed(blob, 30_000)
+        stream = self.jobs.events(job_id)
+        self.successResultOf(self.stopped())
+        self.assert_failed(job_id, "INTERRUPTED")
+        self.assertEqual(len(self.store.blobs.partials[blob]), 30_000)
+        self.assertRaises(Interrupted, self.pull)
+        self.assert_idle()
+        last = self.successResultOf(stream.get())[-1]
+        self.assertEqual((last.kind, last.data["state"], last.final), ("job", "failed", True))
+
+    def test_stop_before_start(self) -> None:
+        """
+        A stop before the store is open ends the jobs that waited for it.
+        """
+        job_id = self.pull()
+        self.successResultOf(self.stopped())
+        self.assert_failed(job_id, "INTERRUPTED")
+
+    def test_stop_takes_no_longer(self) -> None:
+        """
+        What does not end within the grace time is left behind.
+        """
+        self.add(sample_image(1))
+        self.begin()
+        self.store.gate.hold("trees.discard")
+        self.registry.gate.hold("open")
+        self.pull()
+        self.settle()
+        stopping = self.stopped(grace=3.0)
+        self.assertNoResult(stopping)
+        self.wait(3)
+        self.successResultOf(stopping)
+        self.store.gate.release("trees.discard")
+
+    def test_journal_fails(self) -> None:
+        """
+        A journal that cannot be written is told to the log; pulls go on.
+        """
+        self.add(sample_image(1))
+        self.begin()
+        self.store.gate.fail("journal.job", StoreError("the disk is gone"), times=2)
+        self.pulled()
+        self.assertEqual(len(self.flushLoggedErrors(StoreError)), 2)
+
+
+class EventsTests(JobsCase):
+    """
+    What clients are told while it happens.
+    """
+
+    def read(self, stream: IEventStream) -> list[Event]:
+        """
+        Take what is new now.
+        """
+        got: Deferred[list[Event]] = stream.get()
+        self.wait(0.5)
+        return self.successResultOf(got)
+
+    def subjects(self, events: list[Event]) -> dict[tuple[Any, ...], Event]:
+        """
+        Events by what they are about.
+        """
+        found = {}
+        for event in events:
+            data = event.data
+            key = {"layer": ("job", "index"), "image": ("reference",)}.get(event.kind, ("id",))
+            found[(event.kind, *(data[k] for k in key))] = event
+        self.assertEqual(len(found), len(events), "a subject stands in one reading once")
+        return found
+
+    def test_one_job(self) -> None:
+        """
+        A job's stream tells of it, its layers and their transfers, ends with
+        the job's last word, and is then empty.
+        """
+        image = self.add(sample_image(2))
+        self.registry.stall(image.layers[0].blob.digest)
+        job_id = self.pull()
+        stream = self.jobs.events(job_id)
+        self.settle()
+        news = self.subjects(self.read(stream))
+        self.assertEqual(news["job", job_id].data["layers_total"], 2)
+        self.assertEqual(news["layer", job_id, 0].data["state"], "downloading")
+        self.assertEqual(sum(kind == "transfer" for kind, *_ in news), 6)
+        self.registry.finish(image.layers[0].blob.digest)
+        self.settle()
+        events = self.read(stream)
+        self.assertEqual((events[-1].kind, events[-1].data["state"]), ("job", "done"))
+        self.assertEqual([e.final for e in events if e.kind == "layer"], [True, True])
+        self.assertTrue(events[-1].final)
+        self.assertEqual(self.read(stream), [])
+        stream.close()
+
+    def test_ended_job(self) -> None:
+        """
+        The stream of a job that has ended tells how, and ends.
+        """
+        self.add(sample_image(2))
+        stream = self.jobs.events(self.pulled()["id"])
+        events = self.read(stream)
+        self.assertEqual([e.kind for e in events], ["layer", "layer", "job"])
+        self.assertEqual(self.read(stream), [])
+
+    def test_everything(self) -> None:
+        """
+        The stream of everything begins with what is there, and goes on with
+        what comes: jobs of all clients, and images.
+        """
+        self.add(sample_image(1, seed=1), "one")
+        self.add(sample_image(1, seed=2), "two")
+        one = self.pulled("one")
+        stream = self.jobs.events(None)
+        news = self.subjects(self.read(stream))
+        self.assertTrue(news["job", one["id"]].final)
+        self.assertIn(("image", f"{HOST}/one:latest"), news)
+        two = self.pulled("two")
+        news = self.subjects(self.read(stream))
+        self.assertEqual(news["job", two["id"]].data["state"], "done")
+        image = news["image", f"{HOST}/two:latest"].data
+        self.assertEqual(image["digest"], two["result"]["digest"])
+        self.assertEqual([layer["digest"] for layer in image["layers"]], [two["layers"][0]["digest"]])
+        waiting = stream.get()
+        self.settle()
+        self.assertNoResult(waiting)
+        stream.close()
+        self.settle()
+        self.assertEqual(self.successResultOf(waiting), [])
+
+    def test_other_jobs(self) -> None:
+        """
+        A job's stream is silent about others.
+        """
+        image = self.add(sample_image(1, seed=1), "one")
+        self.add(sample_image(1, seed=2), "two")
+        self.registry.stall(image.layers[0].blob.digest)
+        stream = self.jobs.events(self.pull("one"))
+        self.wait(1)
+        self.read(stream)
+        self.pulled("two")
+        waiting = stream.get()
+        self.wait(1)
+        self.assertNoResult(waiting)
+
+    def test_reader_leaves_while_it_pauses(self) -> None:
+        """
+        A reader may also go while it is kept from reading too often.
+        """
+        self.add(sample_image(1))
+        self.registry.gate.hold("manifest")
+        stream = self.jobs.events(self.pull())
+        self.settle()
+        self.successResultOf(stream.get())
+        waiting = stream.get()
+        waiting.cancel()
+        self.failureResultOf(waiting, CancelledError)
+        self.registry.gate.release("manifest")
+        self.settle()
+        self.assertTrue(self.read(stream)[-1].final)
+
+    def test_pace(self) -> None:
+        """
+        A stream is read only so often, but a last word is not kept waiting.
+        """
+        image = self.add(sample_image(1, size=100_000))
+        blob = image.layers[0].blob.digest
+        self.registry.stall(blob)
+        stream = self.jobs.events(self.pull())
+        self.settle()
+        self.read(stream)
+        self.registry.feed(blob, 1000)
+        self.clock.advance(0.11)
+        self.settle()
+        self.successResultOf(stream.get())
+        waiting = stream.get()
+        self.registry.feed(blob, 1000)
+        self.settle()
+        self.assertNoResult(waiting)
+        self.registry.finish(blob)
+        self.settle()
+        self.assertTrue(self.successResultOf(waiting)[-1].final)
+
+    def test_reader_leaves(self) -> None:
+        """
+        A reader that goes while it waits loses nothing: the news are there
+        when it reads again.
+        """
+        image = self.add(sample_image(1))
+        self.registry.stall(image.layers[0].blob.digest)
+        stream = self.jobs.events(self.pull())
+        self.wait(1)
+        self.read(stream)
+        waiting = stream.get()
+        waiting.cancel()
+        self.settle()
+        self.failureResultOf(waiting, CancelledError)
+        self.registry.finish(image.layers[0].blob.digest)
+        self.settle()
+        self.assertTrue(self.read(stream)[-1].final)
+        stream.close()
+        stream.close()
