@@ -1,0 +1,237 @@
+"""
+Tests for L{xferd.transfer.progress}.
+"""
+
+from __future__ import annotations
+
+from twisted.internet.defer import CancelledError
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+from xferd.interfaces import IProgressSink
+from xferd.transfer.progress import PULSE, WINDOW, Mailbox, Pulse, Rate
+
+
+class MailboxTests(SynchronousTestCase):
+    """
+    The last value under each key.
+    """
+
+    def setUp(self) -> None:
+        """
+        Have a mailbox.
+        """
+        self.clock = Clock()
+        self.mailbox = Mailbox(self.clock)
+
+    def test_interface(self) -> None:
+        """
+        A mailbox is a sink.
+        """
+        verifyObject(IProgressSink, self.mailbox)
+
+    def test_last_value(self) -> None:
+        """
+        Of each key the newest item is kept, and the key that has waited
+        longest comes first.
+        """
+        for key, item in [("a", 1), ("b", 1), ("a", 2), ("c", 1), ("a", 3)]:
+            self.mailbox.put(key, item)
+        self.assertEqual(self.successResultOf(self.mailbox.get()), [3, 1, 1])
+
+    def test_taken_keys_wait_anew(self) -> None:
+        """
+        A key that was read takes its place among the others anew.
+        """
+        self.mailbox.put("a", 1)
+        self.successResultOf(self.mailbox.get())
+        self.mailbox.put("b", 2)
+        self.mailbox.put("a", 3)
+        self.assertEqual(self.successResultOf(self.mailbox.get()), [2, 3])
+
+    def test_waits(self) -> None:
+        """
+        A reader waits for news and gets them from a clean turn, with what
+        came in the meantime.
+        """
+        d = self.mailbox.get()
+        self.mailbox.put("a", 1)
+        self.mailbox.put("b", 2)
+        self.assertNoResult(d)
+        self.clock.advance(0)
+        self.assertEqual(self.successResultOf(d), [1, 2])
+
+    def test_one_reader(self) -> None:
+        """
+        A second reader is refused.
+        """
+        d = self.mailbox.get()
+        self.assertRaises(RuntimeError, self.mailbox.get)
+        self.assertNoResult(d)
+
+    def test_cancelled_early(self) -> None:
+        """
+        A reader that stops waiting leaves the mailbox as it was.
+        """
+        d = self.mailbox.get()
+        d.cancel()
+        self.failureResultOf(d, CancelledError)
+        self.mailbox.put("a", 1)
+        self.assertEqual(self.successResultOf(self.mailbox.get()), [1])
+
+    def test_cancelled_late(self) -> None:
+        """
+        News that were on their way to a reader that stopped waiting stay for
+        the next.
+        """
+        d = self.mailbox.get()
+        self.mailbox.put("a", 1)
+        d.cancel()
+        self.failureResultOf(d, CancelledError)
+        self.clock.advance(0)
+        self.assertEqual(self.successResultOf(self.mailbox.get()), [1])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_closed(self) -> None:
+        """
+        A closed mailbox gives what it has, then nothing, and takes nothing.
+        """
+        self.mailbox.put("a", 1)
+        self.mailbox.close()
+        self.mailbox.put("b", 2)
+        self.assertEqual(self.successResultOf(self.mailbox.get()), [1])
+        self.assertEqual(self.successResultOf(self.mailbox.get()), [])
+        self.mailbox.close()
+
+    def test_closed_while_waiting(self) -> None:
+        """
+        A reader that waits is told of the end.
+        """
+        d = self.mailbox.get()
+        self.mailbox.close()
+        self.clock.advance(0)
+        self.assertEqual(self.successResultOf(d), [])
+
+    def test_lazy(self) -> None:
+        """
+        A function is called, and an object with a snapshot asked for it, when
+        the item is taken, and not before.
+        """
+
+        class Thing:
+            seen = 0
+
+            def snapshot(self) -> int:
+                self.seen += 1
+                return self.seen
+
+        thing = Thing()
+        for _ in range(3):
+            self.mailbox.put("thing", thing)
+            self.mailbox.put("function", lambda: "made")
+        self.assertEqual(thing.seen, 0)
+        self.assertEqual(self.successResultOf(self.mailbox.get()), [1, "made"])
+
+    def test_lazy_failure(self) -> None:
+        """
+        An item that cannot be made is logged and left out.
+        """
+        self.mailbox.put("a", lambda: 1 / 0)
+        self.mailbox.put("b", 2)
+        self.assertEqual(self.successResultOf(self.mailbox.get()), [2])
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+
+class PulseTests(SynchronousTestCase):
+    """
+    Things that move tell of it at a bearable rate.
+    """
+
+    def setUp(self) -> None:
+        """
+        Have a pulse, and be something that moves.
+        """
+        self.clock = Clock()
+        self.beat = Pulse(self.clock)
+        self.pulses: list[float] = []
+
+    def pulse(self) -> None:
+        """
+        Note the time.
+        """
+        self.pulses.append(self.clock.seconds())
+
+    def test_rate(self) -> None:
+        """
+        However often a thing moves, it tells of it once per pulse.
+        """
+        for _ in range(1000):
+            self.beat.moved(self)
+        self.assertEqual(self.pulses, [])
+        self.clock.advance(PULSE)
+        self.assertEqual(self.pulses, [PULSE])
+        self.clock.advance(PULSE)
+        self.assertEqual(self.pulses, [PULSE])
+
+    def test_ended(self) -> None:
+        """
+        What has ended tells nothing more, and no timer is left behind.
+        """
+        self.beat.moved(self)
+        self.beat.ended(self)
+        self.beat.ended(self)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+
+class RateTests(SynchronousTestCase):
+    """
+    Bytes per second.
+    """
+
+    def test_nothing(self) -> None:
+        """
+        What never moved has no speed.
+        """
+        self.assertEqual(Rate().value(5, 0), 0)
+
+    def test_steady(self) -> None:
+        """
+        A steady flow has its rate.
+        """
+        rate = Rate()
+        rate.begin(0, 1000)
+        for second in range(1, 20):
+            rate.sample(second, 1000 + second * 100)
+        self.assertEqual(rate.value(19, 2900), 100)
+
+    def test_resumed(self) -> None:
+        """
+        What was there before an attempt began does not count.
+        """
+        rate = Rate()
+        rate.sample(0, 0)
+        rate.begin(10, 5_000_000)
+        self.assertEqual(rate.value(11, 5_000_010), 10)
+
+    def test_stalled(self) -> None:
+        """
+        A flow that stops has no rate after the window.
+        """
+        rate = Rate()
+        rate.begin(0, 0)
+        rate.sample(1, 100)
+        self.assertEqual(rate.value(2, 100), 50)
+        self.assertEqual(rate.value(1 + WINDOW, 100), 0)
+
+    def test_restarted(self) -> None:
+        """
+        When bytes are thrown away, the rate begins anew and is never negative.
+        """
+        rate = Rate()
+        rate.begin(0, 0)
+        rate.sample(1, 1000)
+        self.assertEqual(rate.value(2, 10), 5)
+        rate.sample(2, 10)
+        self.assertEqual(rate.value(3, 110), 100)
+        self.assertEqual(Rate().value(1, 5), 0)

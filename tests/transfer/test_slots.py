@@ -1,0 +1,850 @@
+"""
+Tests for L{xferd.transfer.slots} and L{xferd.transfer.turns}.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from attrs import define, field
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from xferd.transfer.slots import Slots, Ticket
+from xferd.transfer.turns import Turn
+
+HOST = "one.example"
+OTHER = "two.example"
+
+
+def turn(client: str = "client", job: int = 0, layer: int = 0, priority: int = 0) -> Turn:
+    """
+    Make a turn.
+    """
+    return Turn(client, priority, job, layer)
+
+
+class SlotsTests(SynchronousTestCase):
+    """
+    Tests with one slot, which is taken, and a list of who got one since.
+    """
+
+    def setUp(self) -> None:
+        """
+        Take the slot.
+        """
+        self.clock = Clock()
+        self.slots = Slots(1, self.clock)
+        self.started: list[str] = []
+        self.holder = self.slots.ticket([turn("holder")], HOST, self.fail)
+        self.assertTrue(self.holder.held)
+
+    def queue(self, name: str, *turns: Turn, host: str = HOST) -> Ticket:
+        """
+        Queue somebody.
+        """
+        return self.slots.ticket(turns, host, lambda: self.started.append(name))
+
+    def drain(self, *tickets: Ticket) -> list[str]:
+        """
+        Give back whatever is held until nobody waits.
+
+        @return: the order in which they started.
+        """
+        self.started.clear()
+        for _ in range(len(tickets) + 1):
+            for ticket in (self.holder, *tickets):
+                if ticket.held:
+                    ticket.release()
+            self.clock.advance(0)
+        self.assertEqual((self.slots.in_use, self.slots.queued), (0, 0))
+        return self.started
+
+
+class OrderTests(SlotsTests):
+    """
+    In which order waiters start.
+    """
+
+    def test_arrival(self) -> None:
+        """
+        Equals start in the order in which they came.
+        """
+        tickets = [self.queue(str(n), turn()) for n in range(5)]
+        self.assertEqual(self.drain(*tickets), ["0", "1", "2", "3", "4"])
+
+    def test_jobs_and_layers(self) -> None:
+        """
+        Within a client, the oldest job's bottom layer is first.
+        """
+        turns = [turn(job=2), turn(job=1, layer=1), turn(job=1, layer=0), turn(job=3)]
+        tickets = [self.queue(f"{t.job}.{t.layer}", t) for t in turns]
+        self.assertEqual(self.drain(*tickets), ["1.0", "1.1", "2.0", "3.0"])
+
+    def test_clients_take_turns(self) -> None:
+        """
+        A client with few wishes does not wait behind one with many.
+        """
+        tickets = [self.queue(f"a{n}", turn("a", n)) for n in range(4)]
+        tickets += [self.queue(f"b{n}", turn("b", 100 + n)) for n in range(2)]
+        tickets += [self.queue("c0", turn("c", 200))]
+        self.assertEqual(self.drain(*tickets), ["a0", "b0", "c0", "a1", "b1", "a2", "a3"])
+
+    def test_priority(self) -> None:
+        """
+        A higher priority goes before every turn.
+        """
+        tickets = [
+            self.queue("low", turn("a", 1, priority=-1)),
+            self.queue("usual", turn("b", 2)),
+            self.queue("high", turn("b", 3, priority=5)),
+            self.queue("also high", turn("b", 4, priority=5)),
+        ]
+        self.assertEqual(self.drain(*tickets), ["high", "also high", "usual", "low"])
+
+    def test_comers_wait(self) -> None:
+        """
+        Who asks between a slot's return and the clean turn in which it is
+        handed on does not overtake those who wait.
+        """
+        first = self.queue("first", turn())
+        self.holder.release()
+        second = self.queue("second", turn(priority=0))
+        self.assertEqual((first.held, second.held), (False, False))
+        self.assertEqual(self.drain(first, second), ["first", "second"])
+
+    def test_many_turns(self) -> None:
+        """
+        Who waits in several turns starts in the best of them, and once.
+        """
+        tickets = [self.queue("a", turn("a", 1)), self.queue("b", turn("b", 2))]
+        tickets.append(self.queue("both", turn("a", 9), turn("b", 1), turn("c", 5, priority=-1)))
+        self.assertEqual(self.drain(*tickets), ["a", "both", "b"])
+
+    def test_turns_come_and_go(self) -> None:
+        """
+        A waiter moves up when a better turn is added, and down when it goes.
+        """
+        first, second = self.queue("first", turn(job=1)), self.queue("second", turn(job=2))
+        second.add(turn(job=0))
+        self.assertIn("1st", self.slots.why(second))
+        second.discard(turn(job=0))
+        self.assertIn("2nd", self.slots.why(second))
+        second.add(turn(job=0))
+        self.assertEqual(self.drain(first, second), ["second", "first"])
+
+    def test_equal_turns(self) -> None:
+        """
+        A turn that was added twice must go twice, and the last stays.
+        """
+        first, second = self.queue("first", turn(job=1)), self.queue("second", turn(job=2))
+        second.add(turn(job=0))
+        second.add(turn(job=0))
+        second.discard(turn(job=0))
+        second.discard(turn(job=2))
+        second.discard(turn(job=0))
+        second.discard(turn(job=77))
+        self.assertEqual(self.drain(first, second), ["second", "first"])
+
+    def test_turns_of_a_holder(self) -> None:
+        """
+        The turns of one who holds a slot may change; it means nothing.
+        """
+        self.holder.add(turn("b"))
+        self.holder.discard(turn("holder"))
+        self.assertEqual(self.slots.queued, 0)
+        self.assertEqual(self.drain(), [])
+
+
+class LimitTests(SlotsTests):
+    """
+    The limits change while things run.
+    """
+
+    def test_raised(self) -> None:
+        """
+        With one running and five queued, a limit of three starts two more at
+        once, in order, from a clean turn.  (A4)
+        """
+        tickets = [self.queue(str(n), turn()) for n in range(5)]
+        self.slots.limit = 3
+        self.assertEqual(self.started, [])
+        self.clock.advance(0)
+        self.assertEqual(self.started, ["0", "1"])
+        self.assertEqual((self.slots.in_use, self.slots.queued, self.slots.limit), (3, 3, 3))
+        self.drain(*tickets)
+
+    def test_lowered(self) -> None:
+        """
+        Lowered from three to one, nobody starts until nothing runs.  (A4)
+        """
+        self.slots.limit = 3
+        running = [self.queue(f"running {n}", turn()) for n in range(2)]
+        waiting = self.queue("waiting", turn())
+        self.slots.limit = 1
+        for ticket in (self.holder, *running):
+            self.clock.advance(0)
+            self.assertEqual(self.started, [])
+            ticket.release()
+        self.clock.advance(0)
+        self.assertEqual(self.started, ["waiting"])
+        self.assertEqual((self.slots.in_use, self.slots.tokens), (1, 0))
+        waiting.release()
+
+    def test_lowered_while_waking(self) -> None:
+        """
+        A waiter that lowers the limit as it starts keeps the next from starting.
+        """
+        self.slots.ticket([turn()], HOST, lambda: setattr(self.slots, "limit", 1))
+        self.queue("next", turn())
+        self.slots.limit = 3
+        self.clock.advance(0)
+        self.assertEqual((self.started, self.slots.in_use), ([], 2))
+
+    def test_no_slots(self) -> None:
+        """
+        No slots at all is no limit that makes sense.
+        """
+        self.assertRaises(ValueError, Slots, 0, self.clock)
+        self.assertRaises(ValueError, setattr, self.slots, "limit", 0)
+        self.assertRaises(ValueError, setattr, self.slots, "per_host", -1)
+        self.assertEqual(self.slots.limit, 1)
+
+    def test_per_host(self) -> None:
+        """
+        A host that has all it may have is passed over; the cap is live.
+        """
+        self.slots.limit = 4
+        self.slots.per_host = 1
+        same, other = self.queue("same", turn()), self.queue("other", turn(), host=OTHER)
+        self.assertEqual((same.held, other.held), (False, True))
+        self.assertEqual(self.slots.why(same), "one.example has its 1 slots in use")
+        self.assertTrue(self.slots.closed(HOST))
+        self.assertEqual(self.slots.per_host, 1)
+        self.slots.per_host = 2
+        self.clock.advance(0)
+        self.assertEqual(self.started, ["same"])
+
+    def test_per_host_free_again(self) -> None:
+        """
+        A host's own slot that comes back wakes the host's next waiter.
+        """
+        self.slots.limit = 4
+        self.slots.per_host = 1
+        ticket = self.queue("next", turn())
+        self.holder.release()
+        self.clock.advance(0)
+        self.assertTrue(ticket.held)
+
+    def test_no_host(self) -> None:
+        """
+        Who waits for no host in particular knows no cap and no pause.
+        """
+        self.slots.limit = 4
+        self.slots.per_host = 1
+        self.slots.pause("", 10)
+        self.assertTrue(all(self.queue("any", turn(), host="").held for _ in range(3)))
+        self.assertFalse(self.slots.closed(""))
+
+
+class PauseTests(SlotsTests):
+    """
+    A host asked to be left alone.
+    """
+
+    def test_pause(self) -> None:
+        """
+        Nothing starts for a paused host until its time is over; others go on.
+        """
+        self.holder.release()
+        self.slots.pause(HOST, 12)
+        paused, other = self.queue("paused", turn()), self.queue("other", turn(), host=OTHER)
+        self.assertEqual((paused.held, other.held), (False, True))
+        other.release()
+        self.assertEqual(self.slots.why(paused), "one.example paused for 12 s")
+        self.clock.advance(11)
+        self.assertEqual(self.slots.why(paused), "one.example paused for 1 s")
+        self.assertEqual(self.started, [])
+        self.clock.advance(1)
+        self.assertEqual(self.started, ["paused"])
+        self.assertEqual(self.slots.why(paused), "")
+
+    def test_pause_while_queued(self) -> None:
+        """
+        A pause holds for those who wait already, and longer pauses win.
+        """
+        self.queue("paused", turn())
+        self.slots.pause(HOST, 5)
+        self.slots.pause(HOST, 9)
+        self.slots.pause(HOST, 1)
+        self.holder.release()
+        self.clock.pump([1, 4, 3.9])
+        self.assertEqual(self.started, [])
+        self.clock.advance(0.1)
+        self.assertEqual(self.started, ["paused"])
+
+    def test_two_pauses(self) -> None:
+        """
+        Each host comes back in its own time.
+        """
+        self.slots.limit = 5
+        self.slots.pause(HOST, 5)
+        self.slots.pause(OTHER, 3)
+        self.queue("five", turn())
+        self.queue("three", turn(), host=OTHER)
+        self.clock.pump([3, 2])
+        self.assertEqual(self.started, ["three", "five"])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_nobody_left(self) -> None:
+        """
+        When the last waiter has gone, no timer is left behind.
+        """
+        self.slots.pause(HOST, 5)
+        self.queue("gone", turn()).release()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_forgotten(self) -> None:
+        """
+        A pause that is over leaves nothing behind.
+        """
+        self.slots.pause(OTHER, 5)
+        self.clock.advance(5)
+        self.assertFalse(self.slots.closed(OTHER))
+        self.assertTrue(self.queue("any", turn(), host=OTHER).waiting)
+
+
+class TicketTests(SlotsTests):
+    """
+    No slot is lost, and none is given back twice.
+    """
+
+    def test_released_twice(self) -> None:
+        """
+        A second release does nothing.
+        """
+        self.holder.release()
+        self.holder.release()
+        self.assertEqual((self.slots.in_use, self.slots.tokens), (0, 1))
+
+    def test_cancelled_while_waiting(self) -> None:
+        """
+        Who stops waiting leaves its place at once; the others keep theirs.
+        """
+        tickets = [self.queue(str(n), turn()) for n in range(4)]
+        tickets[1].release()
+        self.assertEqual(self.slots.queued, 3)
+        self.assertEqual(self.drain(*tickets), ["0", "2", "3"])
+
+    def test_cancelled_between(self) -> None:
+        """
+        A slot that came back for one who stops waiting goes to the next.
+        """
+        first, second = self.queue("first", turn()), self.queue("second", turn())
+        self.holder.release()
+        first.release()
+        self.clock.advance(0)
+        self.assertEqual(self.started, ["second"])
+        second.release()
+        self.assertEqual(self.slots.in_use, 0)
+
+    def test_given_back_as_it_is_granted(self) -> None:
+        """
+        A slot given back as soon as it is granted goes to the next.
+        """
+        first = self.slots.ticket([turn()], HOST, lambda: first.release())
+        second = self.queue("second", turn())
+        self.holder.release()
+        self.clock.advance(0)
+        self.assertTrue(second.held)
+
+    def test_cancels_another_as_it_is_granted(self) -> None:
+        """
+        Who starts may stop those who wait, or ask for more.
+        """
+
+        def start() -> None:
+            second.release()
+            self.queue("third", turn())
+
+        first = self.slots.ticket([turn()], HOST, start)
+        second = self.queue("second", turn())
+        self.holder.release()
+        self.clock.advance(0)
+        first.release()
+        self.clock.advance(0)
+        self.assertEqual(self.started, ["third"])
+
+    def test_error_as_it_is_granted(self) -> None:
+        """
+        A waiter that breaks as it starts is logged, keeps its slot until it
+        gives it back, and stops nobody else.
+        """
+        broken = self.slots.ticket([turn()], HOST, lambda: 1 / 0)
+        second = self.queue("second", turn())
+        self.slots.limit = 3
+        self.clock.advance(0)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        self.assertEqual((broken.held, second.held), (True, True))
+        broken.release()
+        self.assertEqual(self.slots.in_use, 2)
+
+    def test_move_waiting(self) -> None:
+        """
+        A waiter may turn to another host, keeps its client's place in the
+        rotation, and starts at once if it can there.
+        """
+        self.slots.limit = 2
+        self.slots.per_host = 1
+        mine, theirs = self.queue("mine", turn("a")), self.queue("theirs", turn("b"))
+        self.assertTrue(mine.move(OTHER))
+        self.clock.advance(0)
+        self.assertEqual((self.started, mine.host), (["mine"], OTHER))
+        self.assertTrue(theirs.move(HOST))
+        self.assertTrue(theirs.waiting)
+
+    def test_move_waiting_to_a_paused_host(self) -> None:
+        """
+        A waiter that turns to a paused host waits for the pause's end.
+        """
+        self.slots.limit = 2
+        self.slots.pause(OTHER, 5)
+        self.slots.pause(HOST, 50)
+        ticket = self.queue("moved", turn())
+        ticket.move(OTHER)
+        self.clock.advance(5)
+        self.assertEqual(self.started, ["moved"])
+
+    def test_move_held(self) -> None:
+        """
+        A holder may use its slot for another host, unless nothing may start there.
+        """
+        self.slots.per_host = 1
+        self.slots.limit = 3
+        waiting = self.queue("waiting", turn())
+        self.assertTrue(self.holder.move(OTHER))
+        self.clock.advance(0)
+        self.assertEqual((waiting.held, self.slots.in_use), (True, 2))
+        self.assertFalse(self.holder.move(HOST))
+        self.assertTrue(self.holder.move(OTHER))
+        self.slots.pause(OTHER, 1)
+        self.assertFalse(self.holder.move(OTHER))
+        self.assertEqual(self.holder.host, OTHER)
+
+    def test_move_ended(self) -> None:
+        """
+        A ticket that has ended holds nothing, wherever it is moved.
+        """
+        self.holder.release()
+        self.holder.move(OTHER)
+        self.assertEqual(self.slots.in_use, 0)
+        self.assertFalse(self.slots.closed(OTHER))
+
+
+class WhyTests(SlotsTests):
+    """
+    What waiters are told.
+    """
+
+    def test_places(self) -> None:
+        """
+        Each knows its place in the order in which they will start.
+        """
+        tickets = [self.queue(str(n), turn("a", n)) for n in range(12)]
+        tickets.append(self.queue("both", turn("a", 99), turn("b", 99)))
+        texts = [self.slots.why(t) for t in tickets]
+        self.assertEqual(texts[0], "waiting for a slot: 1st in the queue")
+        self.assertEqual(texts[12], "waiting for a slot: 2nd in the queue")
+        self.assertEqual(texts[1], "waiting for a slot: 3rd in the queue")
+        self.assertEqual(texts[9], "waiting for a slot: 11th in the queue")
+        tickets[0].release()
+        self.assertEqual(self.slots.why(tickets[1]), "waiting for a slot: 1st in the queue")
+
+    def test_far_behind(self) -> None:
+        """
+        Who is far behind is told so.
+        """
+        tickets = [self.queue(str(n), turn("a", n)) for n in range(200)]
+        self.assertEqual(self.slots.why(tickets[-1]), "waiting for a slot: behind 100 others or more")
+
+    def test_shared_by_all(self) -> None:
+        """
+        What many clients want at once has one place, not one for each client.
+        """
+        clients = [f"client {n}" for n in range(50)]
+        tickets = [
+            self.queue(str(layer), *(turn(c, job, layer) for job, c in enumerate(clients)))
+            for layer in range(5)
+        ]
+        self.assertEqual(self.slots.why(tickets[4]), "waiting for a slot: 5th in the queue")
+        self.assertEqual(self.drain(*tickets), ["0", "1", "2", "3", "4"])
+
+
+class SemaphoreTests(SynchronousTestCase):
+    """
+    Slots are a C{DeferredSemaphore}, for who wants no more.
+    """
+
+    def setUp(self) -> None:
+        """
+        Have two slots.
+        """
+        self.clock = Clock()
+        self.slots = Slots(2, self.clock)
+
+    def test_acquire_release(self) -> None:
+        """
+        The third waits until one of two is given back.
+        """
+        first, second, third = (self.slots.acquire() for _ in range(3))
+        self.assertIs(self.successResultOf(first), self.slots)
+        self.successResultOf(second)
+        self.assertNoResult(third)
+        self.slots.release()
+        self.assertNoResult(third)
+        self.clock.advance(0)
+        self.assertIs(self.successResultOf(third), self.slots)
+        self.assertEqual(self.slots.tokens, 0)
+
+    def test_released_too_often(self) -> None:
+        """
+        What was not acquired cannot be given back, whoever else holds slots.
+        """
+        ticket = self.slots.ticket([turn()], HOST, self.fail)
+        self.assertRaises(AssertionError, self.slots.release)
+        self.assertTrue(ticket.held)
+
+    def test_cancelled(self) -> None:
+        """
+        Cancelling gives up the place in the queue.
+        """
+        self.slots.limit = 1
+        d1, d2 = self.slots.acquire(), self.slots.acquire()
+        d2.cancel()
+        self.failureResultOf(d2, CancelledError)
+        self.assertEqual(self.slots.queued, 0)
+        self.successResultOf(d1)
+        self.slots.release()
+        self.assertEqual(self.slots.in_use, 0)
+
+    def test_run(self) -> None:
+        """
+        C{run} and C{async with} hold a slot for the time of the work.
+        """
+        work: Deferred[int] = Deferred()
+        d = self.slots.run(lambda: work)
+
+        async def hold() -> int:
+            async with self.slots:
+                return self.slots.in_use
+
+        self.assertEqual(self.successResultOf(Deferred.fromCoroutine(hold())), 2)
+        self.assertEqual(self.slots.in_use, 1)
+        work.callback(5)
+        self.assertEqual(self.successResultOf(d), 5)
+        self.assertEqual(self.slots.in_use, 0)
+
+    def test_ten_thousand(self) -> None:
+        """
+        Ten thousand short pieces of work on one slot all run, one at a time,
+        without recursion, and the slot is free in the end.
+        """
+        self.slots.limit = 1
+        ran: list[int] = []
+
+        async def short(n: int) -> None:
+            async with self.slots:
+                self.assertEqual(self.slots.in_use, 1)
+                ran.append(n)
+
+        held = self.slots.acquire()
+        work = [Deferred.fromCoroutine(short(n)) for n in range(10_000)]
+        self.assertEqual(self.slots.queued, 10_000)
+        self.successResultOf(held)
+        self.slots.release()
+        self.clock.advance(0)
+        self.assertEqual(ran, list(range(10_000)))
+        for d in work:
+            self.successResultOf(d)
+        self.assertEqual((self.slots.in_use, self.slots.tokens), (0, 1))
+
+    def test_many_clients(self) -> None:
+        """
+        Ten thousand clients for two hosts, of which one is full, do not make
+        each step cost ten thousand.
+        """
+        looks = 0
+        held: list[Ticket] = []
+
+        class Counting(Slots):
+            def _is_open(self, host: str) -> bool:
+                nonlocal looks
+                looks += 1
+                return super()._is_open(host)
+
+        def ask(slots: Slots, n: int) -> None:
+            host = HOST if n < 5_000 else OTHER
+            ticket = slots.ticket([turn(str(n), n)], host, lambda: held.append(ticket))
+            if ticket.held:
+                held.append(ticket)
+
+        slots = Counting(2, self.clock, per_host=1)
+        for n in range(10_000):
+            ask(slots, n)
+        served = 0
+        while held:
+            held.pop().release()
+            served += 1
+            self.clock.advance(0)
+        self.assertEqual((served, slots.in_use), (10_000, 0))
+        self.assertLess(looks, 10 * served)
+
+
+@define(eq=False)
+class Waiter:
+    """
+    A waiter of the model.
+    """
+
+    number: int
+    turns: list[Turn]
+    host: str
+    ticket: Ticket = field(init=False)
+
+
+@define
+class Model:
+    """
+    The rules of L{Slots}, said as plainly as they can be said: lists, and
+    looking through all of them.
+    """
+
+    limit: int
+    clock: Clock
+    per_host: int = 0
+    waiting: list[Waiter] = field(factory=list)
+    held: list[Waiter] = field(factory=list)
+    rotation: list[str] = field(factory=list)
+    resumes: dict[str, float] = field(factory=dict)
+
+    def is_open(self, host: str) -> bool:
+        """
+        Whether a host may start something.
+        """
+        full = self.per_host and sum(w.host == host for w in self.held) >= self.per_host
+        return not full and self.resumes.get(host, 0) <= self.clock.seconds()
+
+    def next(self) -> tuple[Waiter, str] | None:
+        """
+        Who starts now, and in whose turn.
+        """
+        if len(self.held) >= self.limit:
+            return None
+        places = [
+            ((-t.priority, self.rotation.index(t.client), t.job, t.layer, w.number), w, t.client)
+            for w in self.waiting
+            if self.is_open(w.host)
+            for t in w.turns
+        ]
+        return min(places, key=lambda p: p[0])[1:] if places else None
+
+    def tidy(self) -> None:
+        """
+        Who waits no longer loses its place in the rotation; who is new is last.
+        """
+        clients = [t.client for w in self.waiting for t in w.turns]
+        self.rotation = [c for c in self.rotation if c in clients]
+        self.rotation += dict.fromkeys(c for c in clients if c not in self.rotation)
+
+
+hosts = st.sampled_from([HOST, OTHER, "three.example"])
+turns = st.builds(Turn, st.sampled_from("abc"), st.integers(0, 1), st.integers(0, 3), st.integers(0, 2))
+picks = st.integers(0, 1000)
+steps = st.lists(
+    st.one_of(
+        st.tuples(st.just("ask"), st.lists(turns, min_size=1, max_size=3), hosts),
+        st.tuples(st.just("ask"), st.lists(turns, min_size=1, max_size=3), hosts),
+        st.tuples(st.just("release"), picks),
+        st.tuples(st.just("cancel"), picks),
+        st.tuples(st.just("add"), picks, turns),
+        st.tuples(st.just("discard"), picks),
+        st.tuples(st.just("move"), picks, hosts),
+        st.tuples(st.just("limit"), st.integers(1, 4)),
+        st.tuples(st.just("per_host"), st.integers(0, 2)),
+        st.tuples(st.just("pause"), hosts, st.integers(1, 9)),
+        st.tuples(st.just("pass"), st.integers(1, 9)),
+    ),
+    max_size=60,
+)
+
+
+class WalkTests(SynchronousTestCase):
+    """
+    Slots do what the model does, whatever happens.
+    """
+
+    @settings(max_examples=150, deadline=None)
+    @given(st.integers(1, 3), steps)
+    def test_walk(self, limit: int, walk: list[tuple[Any, ...]]) -> None:
+        """
+        After any steps, those have started whom the model would have
+        started, in its order; the limit was never exceeded by a start; and
+        when all is given back, every slot is there.
+        """
+        self.clock = Clock()
+        self.slots = Slots(limit, self.clock)
+        self.model = Model(limit, self.clock)
+        self.number = 0
+        self.everybody: list[Waiter] = []
+        for name, *arguments in walk:
+            getattr(self, f"step_{name}")(*arguments)
+            self.settle()
+            self.agree()
+        self.model.resumes.clear()
+        self.clock.advance(100)
+        self.settle()
+        while self.model.held:
+            self.step_release(0)
+            self.settle()
+            self.agree()
+        self.assertEqual((self.slots.in_use, self.slots.queued), (0, 0))
+        self.assertEqual(self.slots.tokens, self.slots.limit)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def started(self, waiter: Waiter) -> Callable[[], None]:
+        """
+        Check a start against the model's.
+        """
+
+        def granted() -> None:
+            self.model.tidy()
+            expected = self.model.next()
+            assert expected is not None
+            self.assertIs(waiter, expected[0])
+            self.begin(*expected)
+
+        return granted
+
+    def begin(self, waiter: Waiter, client: str) -> None:
+        """
+        Let the model start somebody.
+        """
+        self.model.waiting.remove(waiter)
+        self.model.held.append(waiter)
+        self.model.rotation.remove(client)
+        self.model.rotation.append(client)
+        self.model.tidy()
+
+    def settle(self) -> None:
+        """
+        Let the clean turn come.
+        """
+        self.clock.advance(0)
+
+    def agree(self) -> None:
+        """
+        Slots and model are in the same state, and nobody waits in vain.
+        """
+        self.model.tidy()
+        self.assertIsNone(self.model.next())
+        self.assertEqual(
+            {w.number for w in self.everybody if w.ticket.held}, {w.number for w in self.model.held}
+        )
+        self.assertEqual(self.slots.in_use, len(self.model.held))
+        self.assertEqual(self.slots.queued, len(self.model.waiting))
+        self.assertEqual(self.slots.tokens, self.slots.limit - len(self.model.held))
+        for waiter in self.everybody:
+            self.assertEqual(bool(self.slots.why(waiter.ticket)), waiter in self.model.waiting)
+
+    def step_ask(self, turns: list[Turn], host: str) -> None:
+        """
+        Somebody wants a slot.
+        """
+        waiter = Waiter(self.number, list(turns), host)
+        self.number += 1
+        before = self.model.next()
+        free = before is None and len(self.model.held) < self.model.limit and self.model.is_open(host)
+        waiter.ticket = self.slots.ticket(turns, host, self.started(waiter))
+        self.everybody.append(waiter)
+        self.assertEqual(waiter.ticket.held, free)
+        (self.model.held if free else self.model.waiting).append(waiter)
+        self.model.tidy()
+
+    def step_release(self, pick: int) -> None:
+        """
+        A holder gives its slot back.
+        """
+        if self.model.held:
+            waiter = self.model.held.pop(pick % len(self.model.held))
+            waiter.ticket.release()
+
+    def step_cancel(self, pick: int) -> None:
+        """
+        A waiter goes.
+        """
+        if self.model.waiting:
+            waiter = self.model.waiting.pop(pick % len(self.model.waiting))
+            waiter.ticket.release()
+            self.model.tidy()
+
+    def step_add(self, pick: int, turn: Turn) -> None:
+        """
+        A waiter gets another turn.
+        """
+        if self.model.waiting:
+            waiter = self.model.waiting[pick % len(self.model.waiting)]
+            waiter.turns.append(turn)
+            waiter.ticket.add(turn)
+            self.model.tidy()
+
+    def step_discard(self, pick: int) -> None:
+        """
+        A waiter loses a turn, unless it is the last.
+        """
+        if self.model.waiting:
+            waiter = self.model.waiting[pick % len(self.model.waiting)]
+            turn = waiter.turns[pick % len(waiter.turns)]
+            if len(waiter.turns) > 1:
+                waiter.turns.remove(turn)
+            waiter.ticket.discard(turn)
+            self.model.tidy()
+
+    def step_move(self, pick: int, host: str) -> None:
+        """
+        Somebody turns to another host.
+        """
+        if self.everybody:
+            waiter = self.everybody[pick % len(self.everybody)]
+            if waiter.ticket.move(host) and waiter in [*self.model.held, *self.model.waiting]:
+                waiter.host = host
+
+    def step_limit(self, limit: int) -> None:
+        """
+        There are more slots, or fewer.
+        """
+        self.slots.limit = self.model.limit = limit
+
+    def step_per_host(self, per_host: int) -> None:
+        """
+        Hosts may have more slots, or fewer.
+        """
+        self.slots.per_host = self.model.per_host = per_host
+
+    def step_pause(self, host: str, seconds: int) -> None:
+        """
+        A host is paused.
+        """
+        self.slots.pause(host, seconds)
+        until = self.clock.seconds() + seconds
+        self.model.resumes[host] = max(until, self.model.resumes.get(host, 0))
+
+    def step_pass(self, seconds: int) -> None:
+        """
+        Time passes.
+        """
+        for _ in range(seconds):
+            self.clock.advance(1)

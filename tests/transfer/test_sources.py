@@ -1,0 +1,265 @@
+"""
+Tests for L{xferd.transfer.sources}.
+"""
+
+from __future__ import annotations
+
+from random import Random
+
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+from tests.transfer.actors import Source
+from xferd.errors import (
+    BadLayer,
+    BlobUnknown,
+    ConnectionFailed,
+    Denied,
+    DigestMismatch,
+    RegistryError,
+    TooManyRequests,
+    WorkerLost,
+)
+from xferd.interfaces import ISource
+from xferd.transfer.retry import RetryPolicy
+from xferd.transfer.sources import Sources, asked_for
+
+ONE, TWO, THREE = Source("one.example"), Source("two.example"), Source("three.example")
+
+
+class SourcesTests(SynchronousTestCase):
+    """
+    What is tried next.
+    """
+
+    policy = RetryPolicy(jitter=0)
+
+    def setUp(self) -> None:
+        """
+        Have one source, at time 0.
+        """
+        self.now = 0.0
+        self.shut: set[str] = set()
+        self.sources = Sources()
+        self.sources.add(ONE)
+
+    def best(self) -> Source | None:
+        """
+        The source to turn to.
+        """
+        origin = self.sources.best(self.now, self.shut.__contains__)
+        if origin is None:
+            return None
+        assert isinstance(origin.source, Source)
+        return origin.source
+
+    def fail_best(self, error: Exception, progress: bool = False) -> bool:
+        """
+        Have the best source fail.
+        """
+        origin = self.sources.best(self.now, self.shut.__contains__)
+        assert origin is not None
+        return self.sources.failed(origin, error, self.now, self.policy, Random(0), progress)
+
+    def test_interface(self) -> None:
+        """
+        The tests' source is a source.
+        """
+        verifyObject(ISource, ONE)
+
+    def test_counted(self) -> None:
+        """
+        Sources that are alike are one, until the last of them goes.
+        """
+        self.sources.add(Source("one.example"))
+        self.assertEqual(self.sources.all(), [ONE])
+        self.sources.drop(ONE)
+        self.assertEqual(self.best(), ONE)
+        self.sources.drop(ONE)
+        self.assertEqual(self.sources.all(), [])
+        self.assertIsNone(self.best())
+        self.assertTrue(self.sources.exhausted)
+
+    def test_own_fault(self) -> None:
+        """
+        A source that refuses is not asked again; the next one is.
+        """
+        self.sources.add(TWO)
+        for error, left in [(Denied("no"), TWO), (BlobUnknown("what?"), None)]:
+            self.assertTrue(self.fail_best(error))
+            self.assertEqual(self.best(), left)
+        self.assertTrue(self.sources.exhausted)
+        self.assertIsInstance(self.sources.error_of(ONE), Denied)
+        self.assertIsInstance(self.sources.error_of(TWO), BlobUnknown)
+        self.assertIsNone(self.sources.error_of(THREE))
+        self.assertIsNone(self.sources.error_of(None))
+
+    def test_outage(self) -> None:
+        """
+        A source in trouble is left alone for the policy's time, longer each
+        time, and given up after its attempts.
+        """
+        for n, delay in enumerate([1, 2, 4, 8], 1):
+            self.assertTrue(self.fail_best(ConnectionFailed("no route")))
+            self.assertIsNone(self.best())
+            self.assertEqual(self.sources.next_try(), self.now + delay)
+            self.assertFalse(self.sources.exhausted, n)
+            self.now += delay
+        self.assertTrue(self.fail_best(ConnectionFailed("no route")))
+        self.assertTrue(self.sources.exhausted)
+
+    def test_outage_next_source(self) -> None:
+        """
+        While one host is in trouble, another is asked.
+        """
+        self.sources.add(TWO)
+        self.fail_best(ConnectionFailed("no route"))
+        self.assertEqual(self.best(), TWO)
+        self.fail_best(ConnectionFailed("no route"))
+        self.assertIsNone(self.best())
+        self.now = 1
+        self.assertEqual(self.best(), ONE)
+
+    def test_outage_of_a_host(self) -> None:
+        """
+        The trouble is the host's: other credentials do not make it well, but
+        who comes new is tried.
+        """
+        self.sources.add(Source("one.example", "alice"))
+        self.fail_best(ConnectionFailed("no route"))
+        self.assertIsNone(self.best())
+        bob = Source("one.example", "bob")
+        self.sources.add(bob)
+        self.assertEqual(self.best(), bob)
+
+    def test_progress(self) -> None:
+        """
+        An attempt that moved bytes gives the attempts back, if the policy is so.
+        """
+        for _ in range(20):
+            self.fail_best(ConnectionFailed("cut"), progress=True)
+            self.now += 1
+        self.assertEqual(self.best(), ONE)
+        self.policy = RetryPolicy(jitter=0, reset_on_progress=False)
+        for _ in range(4):
+            self.fail_best(ConnectionFailed("cut"), progress=True)
+            self.now += 100
+        self.assertTrue(self.sources.exhausted)
+
+    def test_success_resets(self) -> None:
+        """
+        Success gives the attempts back.
+        """
+        for _ in range(4):
+            self.fail_best(ConnectionFailed("cut"))
+            self.now += 100
+        origin = self.sources.best(self.now, lambda host: False)
+        assert origin is not None
+        self.sources.succeeded(origin)
+        self.fail_best(ConnectionFailed("cut"))
+        self.assertEqual(self.sources.next_try(), self.now + 1)
+
+    def test_retry_after(self) -> None:
+        """
+        A source gets the time that it asks for, unless that is out of proportion.
+        """
+        self.fail_best(TooManyRequests("slow down", retry_after=90))
+        self.assertEqual(self.sources.next_try(), 90)
+        self.now = 90
+        self.fail_best(TooManyRequests("slow down", retry_after=0.5))
+        self.assertEqual(self.sources.next_try(), 92)
+        self.now = 92
+        self.fail_best(TooManyRequests("come back tomorrow", retry_after=86_400))
+        self.assertTrue(self.sources.exhausted)
+
+    def test_asked_for(self) -> None:
+        """
+        What a source asked for is seen through causes.
+        """
+        wrapped = WorkerLost("gone")
+        wrapped.__cause__ = TooManyRequests("slow down", retry_after=7)
+        self.assertEqual(asked_for(wrapped), 7)
+        self.assertEqual(asked_for(WorkerLost("gone")), 0)
+
+    def test_wrong_bytes_again(self) -> None:
+        """
+        Wrong bytes are asked for once more, at once, then no more.
+        """
+        self.assertTrue(self.fail_best(DigestMismatch("wrong")))
+        self.assertEqual(self.best(), ONE)
+        self.assertTrue(self.fail_best(DigestMismatch("wrong")))
+        self.assertTrue(self.sources.exhausted)
+
+    def test_wrong_bytes_next_source(self) -> None:
+        """
+        A source that gave wrong bytes comes after all others.
+        """
+        self.sources.add(TWO)
+        self.fail_best(DigestMismatch("wrong"))
+        self.assertEqual(self.best(), TWO)
+        self.fail_best(Denied("no"))
+        self.assertEqual(self.best(), ONE)
+
+    def test_wrong_bytes_twice(self) -> None:
+        """
+        After wrong bytes from two sources, neither is asked again; a third is.
+        """
+        self.sources.add(TWO)
+        self.sources.add(THREE)
+        self.fail_best(DigestMismatch("wrong"))
+        self.fail_best(DigestMismatch("wrong"))
+        self.assertEqual(self.best(), THREE)
+        self.fail_best(Denied("no"))
+        self.assertTrue(self.sources.exhausted)
+
+    def test_hopeless(self) -> None:
+        """
+        What is not the source's fault is nobody's to mend, in whatever it is
+        wrapped and whatever wraps it.
+        """
+        wrapped = RuntimeError("broke")
+        wrapped.__cause__ = BadLayer("a bomb")
+        mixed = ConnectionFailed("broke")
+        mixed.__cause__ = BadLayer("a bomb")
+        for error in (BadLayer("a bomb"), wrapped, mixed, ZeroDivisionError()):
+            self.assertFalse(self.fail_best(error))
+
+    def test_wrapped(self) -> None:
+        """
+        A wrapper does not hide what can be mended, nor what cannot.
+        """
+        wrapped = RuntimeError("broke")
+        wrapped.__cause__ = ConnectionFailed("cut")
+        self.assertTrue(self.fail_best(wrapped))
+        self.assertFalse(self.sources.exhausted)
+        self.now = 1
+        final = ConnectionFailed("broke")
+        final.__cause__ = RegistryError("an odd answer")
+        self.assertTrue(self.fail_best(final))
+        self.assertTrue(self.sources.exhausted)
+
+    def test_closed_hosts_last(self) -> None:
+        """
+        A host at which something may start is preferred.
+        """
+        self.shut.add("one.example")
+        self.assertEqual(self.best(), ONE)
+        self.sources.add(TWO)
+        self.assertEqual(self.best(), TWO)
+
+    def test_gone_while_it_was_tried(self) -> None:
+        """
+        The failure of a source that was taken away meanwhile concerns only
+        its host.
+        """
+        alice = Source("one.example", "alice")
+        self.sources.add(TWO)
+        origin = self.sources.best(0, lambda host: False)
+        assert origin is not None
+        self.sources.drop(ONE)
+        self.sources.add(alice)
+        self.sources.failed(origin, ConnectionFailed("cut"), 0, self.policy, Random(0), False)
+        self.assertEqual(self.best(), TWO)
+        self.sources.drop(TWO)
+        self.assertIsNone(self.best())
+        self.assertEqual(self.sources.next_try(), 1)
