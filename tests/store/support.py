@@ -17,7 +17,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
-from xferd.interfaces import IFollower, Image, IPartial, IReactor, Unpacked
+from xferd.interfaces import IFollower, Image, IPartial, IReactor, IStore, Unpacked
 from xferd.names import Digest, Reference, chain_id
 from xferd.oci import OCI_CONFIG, OCI_MANIFEST, Descriptor
 from xferd.store.store import Store
@@ -224,7 +224,7 @@ def layer_descriptor(blob: bytes) -> Descriptor:
     return Descriptor(LAYER_TYPE, Digest.of(blob), len(blob))
 
 
-async def fetch(store: Store, blob: bytes) -> None:
+async def fetch(store: IStore, blob: bytes) -> None:
     """
     Put a blob into the store as a download does.
     """
@@ -233,7 +233,7 @@ async def fetch(store: Store, blob: bytes) -> None:
     await partial.commit()
 
 
-async def plant(store: Store, blob: bytes, *implied: bytes) -> None:
+async def plant(store: IStore, blob: bytes, *implied: bytes) -> None:
     """
     Put a tree into the store as an unpacking does.  It holds the file
     C{content} and whatever directories are implied.
@@ -247,7 +247,7 @@ async def plant(store: Store, blob: bytes, *implied: bytes) -> None:
     await store.trees.commit(staged, Unpacked(digest, len(blob), len(blob), 1, implied), digest)
 
 
-async def pull(store: Store, wanted: Sample, keep_blobs: bool = True) -> None:
+async def pull(store: IStore, wanted: Sample, keep_blobs: bool = True) -> None:
     """
     Put a whole image into the store as a job does.
     """

@@ -1,0 +1,541 @@
+"""
+What every provider of the store's Interfaces must do, whatever it keeps its
+bytes in.  A test case that mixes one of these in says what C{store} is and how
+to wait for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from attrs import evolve
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+from tests.store.support import Follower, fetch, layer_descriptor, plant, sample
+from xferd.errors import DigestMismatch, NotFound, SizeMismatch, StoreError
+from xferd.interfaces import (
+    IBlobs,
+    IImages,
+    IJournal,
+    ILayers,
+    IPartial,
+    IStore,
+    ITrees,
+    Unpacked,
+)
+from xferd.names import Digest, Reference, chain_id
+from xferd.oci import MAX_DOCUMENT
+
+T = TypeVar("T")
+
+if TYPE_CHECKING:
+    _Base = SynchronousTestCase
+else:
+    _Base = object
+
+DATA = b"some bytes of a blob"
+DIGEST = Digest.of(DATA)
+
+
+class Conformance(_Base):
+    """
+    What the tests of a provider need to know.
+    """
+
+    store: Any
+    """The L{IStore}; a test case of its own may know it better."""
+
+    def result(self, waiting: Deferred[T]) -> T:
+        """
+        Wait for a result.
+        """
+        return self.successResultOf(waiting)
+
+    def failure(self, waiting: Deferred[Any], *expected: type[Exception]) -> Any:
+        """
+        Wait for a failure, as a L{twisted.python.failure.Failure}.
+        """
+        return self.failureResultOf(waiting, *expected)
+
+    def do(self, work: Coroutine[Deferred[Any], Any, T]) -> T:
+        """
+        Wait for a coroutine.
+        """
+        return self.result(Deferred.fromCoroutine(work))
+
+
+class StoreConformance(Conformance):
+    """
+    L{IStore}.
+    """
+
+    def test_store(self) -> None:
+        """
+        A store has all its parts.
+        """
+        verifyObject(IStore, self.store)
+        verifyObject(IBlobs, self.store.blobs)
+        verifyObject(ITrees, self.store.trees)
+        verifyObject(ILayers, self.store.layers)
+        verifyObject(IImages, self.store.images)
+        verifyObject(IJournal, self.store.journal)
+
+
+class BlobsConformance(Conformance):
+    """
+    L{IBlobs} and L{IPartial}.
+    """
+
+    def partial(self, size: int | None = len(DATA), digest: Digest = DIGEST) -> IPartial:
+        """
+        Open a partial blob.
+        """
+        return self.result(self.store.blobs.partial(digest, size))
+
+    def test_absent(self) -> None:
+        """
+        A blob that is not here has no size and cannot be read.
+        """
+        self.assertFalse(self.store.blobs.has(DIGEST))
+        self.assertIsNone(self.store.blobs.size(DIGEST))
+        self.failure(self.store.blobs.read(DIGEST), NotFound)
+
+    def test_put(self) -> None:
+        """
+        A document is here once it was put, and can be put again.
+        """
+        for _ in range(2):
+            self.result(self.store.blobs.put(DIGEST, DATA))
+            self.assertTrue(self.store.blobs.has(DIGEST))
+            self.assertEqual(self.store.blobs.size(DIGEST), len(DATA))
+            self.assertEqual(self.result(self.store.blobs.read(DIGEST)), DATA)
+
+    def test_put_something_else(self) -> None:
+        """
+        A document that is not what its digest says is refused.
+        """
+        self.failure(self.store.blobs.put(DIGEST, b"other"), DigestMismatch)
+        self.assertFalse(self.store.blobs.has(DIGEST))
+
+    def test_read_what_is_too_large(self) -> None:
+        """
+        A blob that is larger than a document may be is not read.
+        """
+        data = bytes(MAX_DOCUMENT + 1)
+        self.do(fetch(self.store, data))
+        self.failure(self.store.blobs.read(Digest.of(data)), StoreError)
+
+    def test_partial(self) -> None:
+        """
+        A partial blob begins empty, grows, and is a blob when committed, not
+        before.
+        """
+        partial = self.partial()
+        verifyObject(IPartial, partial)
+        self.assertEqual((partial.digest, partial.size, partial.offset), (DIGEST, len(DATA), 0))
+        partial.write(DATA[:5])
+        partial.write(DATA[5:])
+        self.assertEqual(partial.offset, len(DATA))
+        self.assertFalse(self.store.blobs.has(DIGEST))
+        self.result(partial.commit())
+        self.assertEqual(self.store.blobs.size(DIGEST), len(DATA))
+        self.assertEqual(self.result(self.store.blobs.read(DIGEST)), DATA)
+        partial.close()
+
+    def test_sha512(self) -> None:
+        """
+        Blobs may be named by SHA-512.
+        """
+        digest = Digest.of(DATA, "sha512")
+        partial = self.partial(digest=digest)
+        partial.write(DATA)
+        self.result(partial.commit())
+        self.assertTrue(self.store.blobs.has(digest))
+
+    def test_size_unknown(self) -> None:
+        """
+        Where nobody knows the size, the digest decides alone.
+        """
+        partial = self.partial(size=None)
+        partial.write(DATA)
+        self.result(partial.commit())
+        self.assertTrue(self.store.blobs.has(DIGEST))
+
+    def test_empty(self) -> None:
+        """
+        The empty blob is a blob.
+        """
+        partial = self.partial(size=0, digest=Digest.of(b""))
+        self.result(partial.commit())
+        self.assertEqual(self.store.blobs.size(Digest.of(b"")), 0)
+
+    def test_two_at_once(self) -> None:
+        """
+        A blob is written by one at a time; the next may begin when the first
+        has let go.
+        """
+        partial = self.partial()
+        self.failure(self.store.blobs.partial(DIGEST, None), StoreError)
+        partial.close()
+        self.partial().close()
+
+    def test_resume(self) -> None:
+        """
+        What was written and let go of is there for the next try.
+        """
+        partial = self.partial()
+        partial.write(DATA[:7])
+        partial.close()
+        partial.close()
+        again = self.partial()
+        self.assertEqual(again.offset, 7)
+        again.write(DATA[7:])
+        self.result(again.commit())
+        self.assertEqual(self.result(self.store.blobs.read(DIGEST)), DATA)
+
+    def test_too_much(self) -> None:
+        """
+        More bytes than there may be are refused, all of them.
+        """
+        partial = self.partial()
+        partial.write(DATA[:7])
+        self.assertRaises(SizeMismatch, partial.write, DATA[7:] + b"!")
+        self.assertEqual(partial.offset, 7)
+        partial.write(DATA[7:])
+        self.result(partial.commit())
+
+    def test_too_little(self) -> None:
+        """
+        Fewer bytes than there must be are thrown away when they are called
+        all.
+        """
+        partial = self.partial()
+        partial.write(DATA[:7])
+        self.failure(partial.commit(), SizeMismatch)
+        self.assertEqual(partial.offset, 0)
+        partial.write(DATA)
+        self.result(partial.commit())
+
+    def test_wrong(self) -> None:
+        """
+        Wrong bytes are thrown away, followers are told, and the next try
+        begins at nothing.
+        """
+        partial = self.partial()
+        follower = Follower()
+        partial.write(DATA[::-1])
+        partial.follow(follower)
+        self.failure(partial.commit(), DigestMismatch)
+        self.assertFalse(self.store.blobs.has(DIGEST))
+        self.assertEqual(partial.offset, 0)
+        self.assertEqual(follower.told[-1], ("restarted",))
+        partial.write(DATA)
+        self.result(partial.commit())
+        self.assertEqual(follower.told[-1][0], "sealed")
+        self.assertEqual(self.result(self.store.blobs.read(DIGEST)), DATA)
+
+    def test_restart(self) -> None:
+        """
+        A restart throws the bytes away and tells followers.
+        """
+        partial = self.partial()
+        follower = Follower()
+        partial.follow(follower)
+        self.assertEqual(follower.told, [])
+        partial.write(DATA[::-1])
+        partial.restart()
+        self.assertEqual(partial.offset, 0)
+        self.assertEqual(follower.told[-1], ("restarted",))
+        partial.write(DATA)
+        self.result(partial.commit())
+        self.assertTrue(self.store.blobs.has(DIGEST))
+
+    def test_follow(self) -> None:
+        """
+        Who follows hears at once of what is there, and at the end where the
+        blob is; who follows late hears the end.
+        """
+        partial = self.partial()
+        partial.write(DATA[:7])
+        early, gone, late = Follower(), Follower(), Follower()
+        partial.follow(early)
+        partial.follow(gone)
+        self.assertEqual([(what[0], what[-1]) for what in early.told], [("grown", 7)])
+        partial.unfollow(gone)
+        partial.unfollow(gone)
+        partial.write(DATA[7:])
+        self.result(partial.commit())
+        partial.follow(late)
+        sealed = ("sealed", self.store.blobs.path(DIGEST), len(DATA))
+        self.assertEqual(early.told[-1], sealed)
+        self.assertEqual(late.told, [sealed])
+        self.assertEqual(len(gone.told), 1)
+
+
+class TreesConformance(Conformance):
+    """
+    L{ITrees}.
+    """
+
+    def unpacked(self, data: bytes) -> Unpacked:
+        """
+        The facts of an unpacked layer.
+        """
+        return Unpacked(Digest.of(data), len(data), len(data), 1)
+
+    def test_commit(self) -> None:
+        """
+        A tree is here once it was committed, and known by its blob.
+        """
+        blob = Digest.of(b"compressed")
+        staged = self.result(self.store.trees.stage())
+        self.assertFalse(self.store.trees.has(DIGEST))
+        self.assertIsNone(self.store.trees.known(blob))
+        self.result(self.store.trees.commit(staged, self.unpacked(DATA), blob))
+        self.assertTrue(self.store.trees.has(DIGEST))
+        self.assertEqual(self.store.trees.known(blob), DIGEST)
+
+    def test_commit_again(self) -> None:
+        """
+        The same tree out of another blob is the tree that is here already,
+        known by both.
+        """
+        blobs = [Digest.of(b"gzip"), Digest.of(b"zstd"), Digest.of(b"zstd")]
+        for blob in blobs:
+            staged = self.result(self.store.trees.stage())
+            self.result(self.store.trees.commit(staged, self.unpacked(DATA), blob))
+        self.assertEqual([self.store.trees.known(blob) for blob in blobs], [DIGEST] * 3)
+
+    def test_discard(self) -> None:
+        """
+        A discarded tree never was; and it can be discarded again.
+        """
+        staged = self.result(self.store.trees.stage())
+        self.result(self.store.trees.discard(staged))
+        self.result(self.store.trees.discard(staged))
+        self.assertFalse(self.store.trees.has(DIGEST))
+
+    def test_stages_differ(self) -> None:
+        """
+        Everybody gets a directory of their own.
+        """
+        staged = {self.result(self.store.trees.stage()) for _ in range(3)}
+        self.assertEqual(len(staged), 3)
+
+
+class LayersConformance(Conformance):
+    """
+    L{ILayers}.
+    """
+
+    def test_register(self) -> None:
+        """
+        A layer is a tree on top of a chain, and is here once it was
+        registered.
+        """
+        parent = None
+        for depth, blob in enumerate((b"one", b"two", b"three"), 1):
+            self.do(plant(self.store, blob))
+            expected = chain_id([Digest.of(b) for b in (b"one", b"two", b"three")[:depth]])
+            assert expected is not None
+            self.assertIsNone(self.store.layers.get(expected))
+            layer = self.result(self.store.layers.register(parent, Digest.of(blob), layer_descriptor(blob)))
+            self.assertEqual((layer.chain_id, layer.parent), (expected, parent))
+            self.assertEqual((layer.diff_id, layer.size), (Digest.of(blob), len(blob)))
+            self.assertEqual(self.store.layers.get(expected), layer)
+            parent = expected
+
+    def test_again(self) -> None:
+        """
+        What is registered already is returned, also for another blob.
+        """
+        self.do(plant(self.store, DATA))
+        blobs = [DATA, DATA, b"the same, compressed"]
+        layers = [
+            self.result(self.store.layers.register(None, DIGEST, layer_descriptor(blob))) for blob in blobs
+        ]
+        self.assertEqual(layers, [layers[0]] * 3)
+
+    def test_two_parents(self) -> None:
+        """
+        One tree under two parents is two layers.
+        """
+        for blob in (b"one", b"two", DATA):
+            self.do(plant(self.store, blob))
+        layers = []
+        for below in (b"one", b"two"):
+            base = self.result(self.store.layers.register(None, Digest.of(below), layer_descriptor(below)))
+            layers.append(
+                self.result(self.store.layers.register(base.chain_id, DIGEST, layer_descriptor(DATA)))
+            )
+        self.assertNotEqual(layers[0].chain_id, layers[1].chain_id)
+        self.assertEqual(layers[0].path, layers[1].path)
+
+    def test_no_tree(self) -> None:
+        """
+        A layer without a tree cannot be.
+        """
+        self.failure(self.store.layers.register(None, DIGEST, layer_descriptor(DATA)), StoreError)
+        self.assertIsNone(self.store.layers.get(DIGEST))
+
+    def test_no_parent(self) -> None:
+        """
+        A layer on nothing cannot be.
+        """
+        self.do(plant(self.store, DATA))
+        parent = Digest.of(b"nobody")
+        self.failure(self.store.layers.register(parent, DIGEST, layer_descriptor(DATA)), StoreError)
+
+
+class ImagesConformance(Conformance):
+    """
+    L{IImages}.
+    """
+
+    async def prepare(self, wanted: Any, keep_blobs: bool = True) -> None:
+        """
+        Bring all that an image needs, but its name.
+        """
+        parent = None
+        for digest, data in wanted.documents.items():
+            await self.store.blobs.put(digest, data)
+        for blob in wanted.blobs:
+            if keep_blobs:
+                await fetch(self.store, blob)
+            await plant(self.store, blob)
+            layer = await self.store.layers.register(parent, Digest.of(blob), layer_descriptor(blob))
+            parent = layer.chain_id
+
+    def test_none(self) -> None:
+        """
+        At first there are no images.
+        """
+        self.assertEqual(list(self.store.images.all()), [])
+        self.assertIsNone(self.store.images.get(Reference.parse("alpine")))
+
+    def test_put(self) -> None:
+        """
+        An image is found by its name, and images are listed by name.
+        """
+        for name in ("busybox", "alpine"):
+            wanted = sample(name, b"one", b"two")
+            self.do(self.prepare(wanted))
+            self.result(self.store.images.put(wanted.image))
+            self.assertEqual(self.store.images.get(Reference.parse(name)), wanted.image)
+        self.assertEqual(
+            [i.reference.familiar() for i in self.store.images.all()], ["alpine:latest", "busybox:latest"]
+        )
+
+    def test_replace(self) -> None:
+        """
+        A name that is given anew stands for the new image.
+        """
+        for blob in (b"old", b"new"):
+            wanted = sample("alpine", blob)
+            self.do(self.prepare(wanted))
+            self.result(self.store.images.put(wanted.image))
+            self.assertEqual(list(self.store.images.all()), [wanted.image])
+
+    def test_no_layers(self) -> None:
+        """
+        An image need not have layers.
+        """
+        wanted = sample("scratch")
+        self.do(self.prepare(wanted))
+        self.result(self.store.images.put(wanted.image))
+        self.assertEqual(list(self.store.images.all()), [wanted.image])
+
+    def test_tree_is_enough(self) -> None:
+        """
+        A layer's blob may be absent where its layer is registered.
+        """
+        wanted = sample("alpine", b"one", b"two")
+        self.do(self.prepare(wanted, keep_blobs=False))
+        self.result(self.store.images.put(wanted.image))
+        self.assertEqual(list(self.store.images.all()), [wanted.image])
+
+    def test_incomplete(self) -> None:
+        """
+        A name is not given to what is not all here.
+        """
+        wanted = sample("alpine", b"one")
+        self.failure(self.store.images.put(wanted.image), StoreError)
+        for digest, data in wanted.documents.items():
+            self.result(self.store.blobs.put(digest, data))
+        reason = self.failure(self.store.images.put(wanted.image), StoreError)
+        self.assertIn(str(wanted.image.layers[0].digest), str(reason.value))
+        self.assertEqual(list(self.store.images.all()), [])
+
+    def test_no_config(self) -> None:
+        """
+        A config that is not here is named.
+        """
+        wanted = sample("alpine", b"one")
+        self.do(self.prepare(wanted))
+        image = evolve(wanted.image, config=layer_descriptor(b"absent"))
+        reason = self.failure(self.store.images.put(image), StoreError)
+        self.assertIn("config", str(reason.value))
+
+
+def job(number: int, state: str = "running") -> dict[str, Any]:
+    """
+    A job, as far as the journal looks at it.
+    """
+    return {
+        "id": f"job-{number}",
+        "state": state,
+        "created": f"2026-01-01T00:00:{number:02}Z",
+        "kind": "pull",
+    }
+
+
+class JournalConformance(Conformance):
+    """
+    L{IJournal}.
+    """
+
+    def test_jobs(self) -> None:
+        """
+        The newest jobs come first, and so many as are asked for.
+        """
+        for number in (2, 1, 3):
+            self.result(self.store.journal.record_job(job(number)))
+        self.assertEqual(self.result(self.store.journal.jobs(2)), [job(3), job(2)])
+
+    def test_replace(self) -> None:
+        """
+        What was remembered of a job is replaced, and it keeps its place.
+        """
+        for number in (1, 2):
+            self.result(self.store.journal.record_job(job(number)))
+        self.result(self.store.journal.record_job(job(1, "done")))
+        self.assertEqual(self.result(self.store.journal.jobs(9)), [job(2), job(1, "done")])
+
+    def test_remembered_as_it_was(self) -> None:
+        """
+        Changing a record after it was handed over changes nothing.
+        """
+        record = job(1)
+        self.result(self.store.journal.record_job(record))
+        record["state"] = "done"
+        self.assertEqual(self.result(self.store.journal.jobs(9)), [job(1)])
+
+    def test_not_interrupted(self) -> None:
+        """
+        What this daemon runs was not interrupted.
+        """
+        self.result(self.store.journal.record_job(job(1)))
+        self.assertEqual(self.result(self.store.journal.interrupted()), [])
+
+    def test_attempt(self) -> None:
+        """
+        An attempt is remembered, with what is not known left out.
+        """
+        self.result(
+            self.store.journal.record_attempt(
+                {"transfer": "t1", "kind": "download", "attempt": 1, "started": None, "bytes_done": 3}
+            )
+        )

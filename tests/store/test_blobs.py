@@ -1,0 +1,65 @@
+"""
+Tests for L{xferd.store.blobs}.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred
+
+from tests.store.conformance import DATA, DIGEST, BlobsConformance
+from tests.store.support import StoreTestCase
+from xferd.errors import StoreError
+
+
+class BlobsTests(BlobsConformance, StoreTestCase):
+    """
+    Blobs on disk.
+    """
+
+    def test_over_a_restart(self) -> None:
+        """
+        What was put is there after a restart.
+        """
+        self.successResultOf(self.store.blobs.put(DIGEST, DATA))
+        self.assertEqual(self.successResultOf(self.reopen().blobs.read(DIGEST)), DATA)
+
+    def test_damaged(self) -> None:
+        """
+        A document that the disk has damaged is refused with what to do, and
+        mended when it is put again.
+        """
+        self.successResultOf(self.store.blobs.put(DIGEST, DATA))
+        path = self.store.blobs.path(DIGEST)
+        with open(path, "r+b") as file:
+            file.write(b"?")
+        reason = self.failureResultOf(self.store.blobs.read(DIGEST), StoreError)
+        self.assertEqual(
+            str(reason.value), f"blob {DIGEST} is damaged; remove {path} and pull its image again"
+        )
+        self.successResultOf(self.store.blobs.put(DIGEST, DATA))
+        self.assertEqual(self.successResultOf(self.store.blobs.read(DIGEST)), DATA)
+
+    def test_no_file(self) -> None:
+        """
+        A directory in a blob's place is no blob.
+        """
+        os.makedirs(self.store.blobs.path(DIGEST))
+        self.assertFalse(self.store.blobs.has(DIGEST))
+        self.failureResultOf(self.store.blobs.read(DIGEST), StoreError)
+        self.failureResultOf(self.store.blobs.put(DIGEST, DATA), StoreError)
+
+    def test_cancel(self) -> None:
+        """
+        Cancelling waits for the disk.
+        """
+        self.pools.disk.held = True
+        waiting: list[Deferred[Any]] = [self.store.blobs.put(DIGEST, DATA), self.store.blobs.read(DIGEST)]
+        for each in waiting:
+            each.cancel()
+            self.assertNoResult(each)
+        self.pools.disk.release()
+        for each in waiting:
+            self.failureResultOf(each, CancelledError)

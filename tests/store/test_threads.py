@@ -1,0 +1,274 @@
+"""
+Tests for L{xferd.store.threads}.
+"""
+
+from __future__ import annotations
+
+from threading import Event, current_thread
+from typing import cast
+
+from twisted.internet.defer import CancelledError, Deferred, fail
+from twisted.internet.interfaces import IReactorFromThreads
+from twisted.python.failure import Failure
+from twisted.python.threadpool import ThreadPool
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+
+from tests.store.support import InlinePool, Reactor
+from xferd.errors import StoreError
+from xferd.store.threads import Rounds, Threads, patient
+
+
+class PatientTests(SynchronousTestCase):
+    """
+    Waits that cancellation does not shorten.
+    """
+
+    def setUp(self) -> None:
+        """
+        Begin something.
+        """
+        self.work: Deferred[int] = Deferred()
+
+    def test_result(self) -> None:
+        """
+        The result comes through.
+        """
+        waiting = patient(self.work)
+        self.assertNoResult(waiting)
+        self.work.callback(3)
+        self.assertEqual(self.successResultOf(waiting), 3)
+
+    def test_failure(self) -> None:
+        """
+        So does a failure.
+        """
+        waiting = patient(self.work)
+        self.work.errback(StoreError("no"))
+        self.failureResultOf(waiting, StoreError)
+
+    def test_over_already(self) -> None:
+        """
+        What is over already needs no waiting.
+        """
+        self.failureResultOf(patient(fail(StoreError("no"))), StoreError)
+
+    def test_cancelled(self) -> None:
+        """
+        Cancelled, however often, it waits; then it has been cancelled.
+        """
+        stopped = []
+        waiting = patient(self.work, stop=lambda: stopped.append(True))
+        for _ in range(3):
+            waiting.cancel()
+            self.assertNoResult(waiting)
+        self.assertTrue(stopped)
+        self.work.callback(3)
+        self.failureResultOf(waiting, CancelledError)
+
+    def test_cancelled_and_failed(self) -> None:
+        """
+        A failure of what nobody waits for any more is nobody's.
+        """
+        waiting = patient(self.work)
+        waiting.cancel()
+        self.work.errback(StoreError("no"))
+        self.failureResultOf(waiting, CancelledError)
+        self.assertEqual(self.flushLoggedErrors(), [])
+
+    def test_undo(self) -> None:
+        """
+        A result that nobody takes is undone.
+        """
+        undone: list[int] = []
+        waiting = patient(self.work, undo=undone.append)
+        waiting.cancel()
+        self.work.callback(3)
+        self.failureResultOf(waiting, CancelledError)
+        self.assertEqual(undone, [3])
+
+    def test_cancelled_late(self) -> None:
+        """
+        Cancelling what has a result changes nothing.
+        """
+        undone: list[int] = []
+        waiting = patient(self.work, undo=undone.append)
+        self.work.callback(3)
+        waiting.cancel()
+        self.assertEqual(self.successResultOf(waiting), 3)
+        self.assertEqual(undone, [])
+
+
+class ThreadsTests(SynchronousTestCase):
+    """
+    Work in threads.
+    """
+
+    def setUp(self) -> None:
+        """
+        Start threads that work when the test says so.
+        """
+        self.pool = InlinePool()
+        self.threads = Threads(cast(IReactorFromThreads, Reactor()), self.pool, "it is shut")
+
+    def test_not_started(self) -> None:
+        """
+        Before the start there is only an error.
+        """
+        self.assertEqual(str(self.failureResultOf(self.threads.run(int), StoreError).value), "it is shut")
+        self.successResultOf(Deferred.fromCoroutine(self.threads.stop()))
+
+    def test_run(self) -> None:
+        """
+        Work gets its arguments, and gives its result or its failure.
+        """
+        self.threads.start()
+        self.assertEqual(self.successResultOf(self.threads.run(divmod, 7, 2)), (3, 1))
+        self.failureResultOf(self.threads.run(divmod, 7, 0), ZeroDivisionError)
+
+    def test_cancel(self) -> None:
+        """
+        Cancelled work is told to stop, and waited for.
+        """
+        self.threads.start()
+        self.pool.held = True
+        stop = Event()
+        result = self.threads.run(stop.is_set, stop=stop)
+        result.cancel()
+        self.assertTrue(stop.is_set())
+        self.assertNoResult(result)
+        self.pool.release()
+        self.failureResultOf(result, CancelledError)
+
+    def test_stop(self) -> None:
+        """
+        The end waits for what is running and takes no more.
+        """
+        self.threads.start()
+        self.pool.held = True
+        results = [self.threads.run(int), self.threads.run(int)]
+        stopped = Deferred.fromCoroutine(self.threads.stop())
+        self.failureResultOf(self.threads.run(int), StoreError)
+        self.pool.step()
+        self.assertNoResult(stopped)
+        self.pool.release()
+        self.successResultOf(stopped)
+        self.assertFalse(self.pool.running)
+        self.assertEqual([self.successResultOf(r) for r in results], [0, 0])
+
+
+class RealThreadsTests(TestCase):
+    """
+    Work in real threads.
+    """
+
+    async def test_thread(self) -> None:
+        """
+        Work is done in a thread of the pool, and the result comes back to the
+        reactor's.
+        """
+        from twisted.internet import reactor  # noqa: PLC0415
+
+        threads = Threads(cast(IReactorFromThreads, reactor), ThreadPool(0, 1, "disk"), "it is shut")
+        threads.start()
+        here = current_thread()
+        there = await threads.run(current_thread)
+        self.assertIsNot(there, here)
+        self.assertIs(current_thread(), here)
+        await threads.stop()
+
+
+class RoundsTests(SynchronousTestCase):
+    """
+    One round of work for many.
+    """
+
+    def setUp(self) -> None:
+        """
+        Make rounds that end when the test says so.
+        """
+        self.begun: list[tuple[list[str], Deferred[None]]] = []
+        self.rounds: Rounds[str] = Rounds(self.begin)
+
+    def begin(self, items: list[str]) -> Deferred[None]:
+        """
+        Begin a round.
+        """
+        done: Deferred[None] = Deferred()
+        self.begun.append((items, done))
+        return done
+
+    def end(self, result: Failure | None = None) -> None:
+        """
+        End the newest round.
+        """
+        self.begun[-1][1].callback(result)
+
+    def test_together(self) -> None:
+        """
+        Who asks while a round is running shares the next one: the one that is
+        running may have missed what they ask for.
+        """
+        first = self.rounds.add("a")
+        second, third = self.rounds.add("b"), self.rounds.add("c")
+        self.assertEqual([items for items, _ in self.begun], [["a"]])
+        self.end()
+        self.successResultOf(first)
+        self.assertNoResult(second)
+        self.assertEqual([items for items, _ in self.begun], [["a"], ["b", "c"]])
+        self.end()
+        self.successResultOf(second)
+        self.successResultOf(third)
+
+    def test_failure(self) -> None:
+        """
+        A round that fails fails for all of it, and for nobody else.
+        """
+        waiting = [self.rounds.add("a"), self.rounds.add("b"), self.rounds.add("c")]
+        self.end(Failure(StoreError("no")))
+        self.failureResultOf(waiting[0], StoreError)
+        self.end(Failure(StoreError("no")))
+        self.failureResultOf(waiting[1], StoreError)
+        self.failureResultOf(waiting[2], StoreError)
+        fine = self.rounds.add("d")
+        self.end()
+        self.successResultOf(fine)
+
+    def test_cancel(self) -> None:
+        """
+        Who is cancelled waits like the others, and the others do not notice.
+        """
+        one, other = self.rounds.add("a"), self.rounds.add("b")
+        one.cancel()
+        self.assertNoResult(one)
+        self.end()
+        self.failureResultOf(one, CancelledError)
+        self.end()
+        self.successResultOf(other)
+
+    def test_drain(self) -> None:
+        """
+        The end of all rounds can be waited for.
+        """
+        self.successResultOf(Deferred.fromCoroutine(self.rounds.drain()))
+        waiting = [self.rounds.add("a"), self.rounds.add("b")]
+        drained = Deferred.fromCoroutine(self.rounds.drain())
+        self.end()
+        self.assertNoResult(drained)
+        self.end()
+        self.successResultOf(drained)
+        for done in waiting:
+            self.successResultOf(done)
+
+    def test_more_while_telling(self) -> None:
+        """
+        Who asks again as soon as it is told is part of what is waited for.
+        """
+        again: list[Deferred[None]] = []
+        first = self.rounds.add("a").addCallback(lambda _: again.append(self.rounds.add("b")))
+        drained = Deferred.fromCoroutine(self.rounds.drain())
+        self.end()
+        self.successResultOf(first)
+        self.assertNoResult(drained)
+        self.end()
+        self.successResultOf(drained)
+        self.successResultOf(again[0])
