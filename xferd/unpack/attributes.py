@@ -1,0 +1,269 @@
+# -*- test-case-name: tests.unpack.test_tree -*-
+"""
+How an entry's owner, mode, extended attributes and times get onto a file.
+
+C{Real} is for root: the files get what the entry says.  The order is the
+kernel's: C{chown} clears setuid bits and C{security.capability}, so it comes
+first; times come last (OCI image-spec, "Applying Changesets").
+
+C{Kept} is for everybody else.  Files belong to the user that runs xferd, who
+can always read them; what the entry says is kept in the xattr
+C{user.containers.override_stat}, as containers/storage and fuse-overlayfs
+know it: C{uid:gid:mode:type}, the mode in octal.  Devices become empty files
+with such an xattr.  Links and FIFOs cannot have one.
+
+Imports no Twisted: this runs in the worker.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final, Protocol
+
+from xferd.errors import BadLayer, StoreError
+from xferd.unpack.limits import show
+from xferd.unpack.tar import BLOCK_DEVICE, CHARACTER, FIFO, Entry
+
+OVERRIDE: Final = b"user.containers.override_stat"
+
+_FOREIGN = (
+    # These steer overlayfs and its likes, or hold what this module writes: a layer must not.
+    b"trusted.overlay.",
+    b"user.overlay.",
+    b"user.fuseoverlayfs.",
+    b"security.fuseoverlayfs.",
+    b"user.containers.override_stat",
+    # A label belongs to the machine's policy, not to the image.
+    b"security.selinux",
+)
+
+_REFUSED = frozenset({errno.ENOTSUP, errno.EPERM, errno.EACCES})
+"""What the kernel says to an xattr that it keeps for others, or not at all."""
+
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_TYPES = {CHARACTER: stat.S_IFCHR, BLOCK_DEVICE: stat.S_IFBLK, FIFO: stat.S_IFIFO}
+
+
+class Attributes(Protocol):
+    """
+    What L{xferd.unpack.tree.Tree} needs to know of rights.  The process's
+    umask is 0.
+    """
+
+    overlay: bytes
+    """The prefix of the xattrs that overlayfs reads."""
+
+    def create(self, name: bytes, here: int, entry: Entry) -> int:
+        """
+        Make a regular file and open it.
+
+        @raise FileExistsError: something is in its place.
+        """
+
+    def regular(self, descriptor: int, entry: Entry) -> None:
+        """
+        Give an open regular file its attributes, when its data is written.
+        """
+
+    def folder(self, descriptor: int, entry: Entry) -> None:
+        """
+        Give an open directory its attributes, when all is in it.
+        """
+
+    def node(self, name: bytes, here: int, entry: Entry) -> None:
+        """
+        Make a device or a FIFO.
+
+        @raise FileExistsError: something is in its place.
+        """
+
+    def link(self, name: bytes, here: int, entry: Entry) -> None:
+        """
+        Give a symbolic link its attributes.
+        """
+
+
+class Real:
+    """
+    Files get what their entries say.
+    """
+
+    overlay = b"trusted.overlay."
+
+    def create(self, name: bytes, here: int, entry: Entry) -> int:
+        """
+        See L{Attributes.create}.
+        """
+        return os.open(name, _CREATE, entry.mode & 0o777, dir_fd=here)
+
+    def regular(self, descriptor: int, entry: Entry) -> None:
+        """
+        See L{Attributes.regular}.
+        """
+        if entry.uid or entry.gid:
+            os.fchown(descriptor, entry.uid, entry.gid)
+        if entry.mode & 0o7000:
+            os.fchmod(descriptor, entry.mode)
+        if entry.xattrs:
+            _set_xattrs(descriptor, entry)
+        os.utime(descriptor, ns=(entry.mtime, entry.mtime))
+
+    def folder(self, descriptor: int, entry: Entry) -> None:
+        """
+        See L{Attributes.folder}.
+        """
+        os.fchown(descriptor, entry.uid, entry.gid)
+        os.fchmod(descriptor, entry.mode)
+        if entry.xattrs:
+            _set_xattrs(descriptor, entry)
+        os.utime(descriptor, ns=(entry.mtime, entry.mtime))
+
+    def node(self, name: bytes, here: int, entry: Entry) -> None:
+        """
+        See L{Attributes.node}.
+        """
+        os.mknod(name, _TYPES[entry.kind] | entry.mode & 0o777, os.makedev(*entry.device), dir_fd=here)
+        self._named(name, here, entry)
+        if entry.mode & 0o7000:
+            os.chmod(name, entry.mode, dir_fd=here)
+
+    def link(self, name: bytes, here: int, entry: Entry) -> None:
+        """
+        See L{Attributes.link}.
+        """
+        self._named(name, here, entry)
+
+    def _named(self, name: bytes, here: int, entry: Entry) -> None:
+        """
+        Owner, xattrs and times of what cannot be opened.
+        """
+        if entry.uid or entry.gid:
+            os.chown(name, entry.uid, entry.gid, dir_fd=here, follow_symlinks=False)
+        if entry.xattrs:
+            with _working_directory(here):
+                _set_xattrs(name, entry)
+        os.utime(name, ns=(entry.mtime, entry.mtime), dir_fd=here, follow_symlinks=False)
+
+
+class Kept:
+    """
+    Files belong to us, and what their entries say is kept beside them.
+    """
+
+    overlay = b"user.overlay."
+
+    def create(self, name: bytes, here: int, entry: Entry) -> int:  # noqa: ARG002
+        """
+        See L{Attributes.create}.
+        """
+        return os.open(name, _CREATE, 0o600, dir_fd=here)
+
+    def regular(self, descriptor: int, entry: Entry) -> None:
+        """
+        See L{Attributes.regular}.
+        """
+        self._opened(descriptor, entry, "file", 0o400)
+
+    def folder(self, descriptor: int, entry: Entry) -> None:
+        """
+        See L{Attributes.folder}.
+        """
+        self._opened(descriptor, entry, "dir", 0o700)
+
+    def node(self, name: bytes, here: int, entry: Entry) -> None:
+        """
+        See L{Attributes.node}.
+        """
+        if entry.kind == FIFO:
+            os.mkfifo(name, entry.mode & 0o777, dir_fd=here)
+            self.link(name, here, entry)
+            return
+        major, minor = entry.device
+        kind = "char" if entry.kind == CHARACTER else "block"
+        descriptor = self.create(name, here, entry)
+        try:
+            self._opened(descriptor, entry, f"{kind}-{major}-{minor}", 0o400)
+        finally:
+            os.close(descriptor)
+
+    def link(self, name: bytes, here: int, entry: Entry) -> None:
+        """
+        See L{Attributes.link}.
+        """
+        os.utime(name, ns=(entry.mtime, entry.mtime), dir_fd=here, follow_symlinks=False)
+
+    def _opened(self, descriptor: int, entry: Entry, kind: str, least: int) -> None:
+        """
+        Keep the attributes, and set the mode as far as it is safe: nobody
+        gets our rights by a setuid bit, and we can always read.
+        """
+        value = f"{entry.uid}:{entry.gid}:0{entry.mode:o}:{kind}"
+        set_own_xattr(descriptor, OVERRIDE, value.encode())
+        if entry.xattrs:
+            _set_xattrs(descriptor, entry)
+        os.fchmod(descriptor, entry.mode & 0o777 | least)
+        os.utime(descriptor, ns=(entry.mtime, entry.mtime))
+
+
+def attributes(privileged: bool) -> Attributes:
+    """
+    The attributes that can be had.
+    """
+    return Real() if privileged else Kept()
+
+
+def set_own_xattr(target: int | bytes, name: bytes, value: bytes) -> None:
+    """
+    Set an xattr without which the tree would be wrong.
+
+    @raise StoreError: the file system has none.
+    """
+    try:
+        os.setxattr(target, name, value, follow_symlinks=isinstance(target, int))
+    except OSError as e:
+        if e.errno != errno.ENOTSUP:
+            raise
+        raise StoreError(
+            f"the store's file system cannot keep the extended attribute {name.decode()}; "
+            "put the data directory on one that can, such as ext4, XFS or btrfs"
+        ) from e
+
+
+def _set_xattrs(target: int | bytes, entry: Entry) -> None:
+    """
+    Set an entry's extended attributes, but for those that are not its to set.
+    What the kernel refuses is left out, as docker and containerd do.
+    """
+    for name, value in (entry.xattrs or {}).items():
+        if name.startswith(_FOREIGN):
+            continue
+        try:
+            os.setxattr(target, name, value, follow_symlinks=isinstance(target, int))
+        except OSError as e:
+            if e.errno in _REFUSED:
+                continue
+            if e.errno in (errno.E2BIG, errno.ERANGE, errno.ENOSPC, errno.EINVAL):
+                # File systems say ENOSPC also when a file's own room for xattrs is full.
+                raise BadLayer(
+                    f"{show(entry.path)} has an extended attribute {show(name)} of {len(value)} bytes, "
+                    f"which the store's file system does not take: {e.strerror}"
+                ) from e
+            raise
+
+
+@contextmanager
+def _working_directory(here: int) -> Iterator[None]:
+    """
+    Be in a directory for a moment: there is no C{setxattrat} before Linux 6.13.
+    """
+    before = os.open(b".", os.O_PATH | os.O_CLOEXEC)
+    try:
+        os.fchdir(here)
+        yield
+    finally:
+        os.fchdir(before)
+        os.close(before)

@@ -1,0 +1,249 @@
+# -*- test-case-name: tests.unpack.test_inflate -*-
+"""
+From the bytes of a blob to the bytes of its tar.
+
+What the bytes say wins over what the media type says: a blob that begins with
+gzip's or zstd's magic is that, and one that does not is a tar.  Several gzip
+members and several zstd frames are one stream (RFC 1952, 2.2; RFC 8878, 3.1),
+skippable frames are skipped, and zeros after the last gzip member are
+padding.  Any other trailing bytes are an error: tools differ on them.
+
+L{Blocks} inflates and hashes in a thread of its own, a few buffers ahead of
+its reader.  Both let go of the interpreter's lock for nearly all of their
+time, so that one layer keeps two cores busy, and the buffers are used over and
+over: fresh memory for each would cost a page fault for every 4 KiB.
+
+Imports no Twisted: this runs in the worker.
+"""
+
+from __future__ import annotations
+
+from gzip import BadGzipFile
+from hashlib import sha256
+from queue import SimpleQueue
+from threading import Thread
+from typing import Any, Final, Protocol
+
+from isal.igzip_lib import IsalError
+from isal.isal_zlib import _GzipReader
+from zstandard import ZstdDecompressor, ZstdError
+
+from xferd.errors import BadLayer
+from xferd.unpack.limits import Limits
+
+READ_SIZE: Final = 256 * 1024
+"""Compressed bytes to read at once."""
+
+BUFFER_SIZE: Final = 512 * 1024
+"""Bytes of tar in one buffer: a multiple of a tar's block."""
+
+BUFFERS: Final = 6
+"""Buffers of one layer: how far inflating may be ahead of writing."""
+
+RATIO_FROM: Final = 64 * 1024 * 1024
+"""Uncompressed bytes from which on the ratio is looked at."""
+
+MAX_WINDOW: Final = 128 * 1024 * 1024
+"""The largest window, in bytes, that a zstd frame may ask for."""
+
+_GZIP = b"\x1f\x8b"
+_ZSTD = b"\x28\xb5\x2f\xfd"
+_FOREIGN = {
+    b"BZh": "bzip2",
+    b"\xfd7zXZ\x00": "xz",
+    b"\x5d\x00\x00": "lzma",
+    b"\x04\x22\x4d\x18": "lz4",
+    b"PK\x03\x04": "zip",
+}
+_MAGIC = 6
+_BAD: Any = (
+    EOFError,
+    BadGzipFile,
+    IsalError,
+    ZstdError,
+    OverflowError,
+)  # isal's stubs call its error a value
+
+
+class Readable(Protocol):
+    """
+    What gives the blob's bytes, or the tar's.
+    """
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        """
+        Wait for bytes and put some into C{buffer}.
+
+        @return: how many; 0 at the end.
+        """
+
+
+class _Sniffed:
+    """
+    A source whose first bytes were looked at and are given again.
+    """
+
+    def __init__(self, source: Readable) -> None:
+        self._source = source
+        head = bytearray(_MAGIC)
+        room, have = memoryview(head), 0
+        while have < _MAGIC and (count := source.readinto(room[have:])):
+            have += count
+        self.head = bytes(head[:have])
+        self._again = self.head
+        self.consumed = have
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        """
+        See L{Readable.readinto}.
+        """
+        view = memoryview(buffer)
+        if self._again:
+            count = min(len(view), len(self._again))
+            view[:count] = self._again[:count]
+            self._again = self._again[count:]
+            return count
+        count = self._source.readinto(view)
+        self.consumed += count
+        return count
+
+    def read(self, size: int = -1, /) -> bytes:
+        """
+        The same for zstandard, which takes bytes.
+        """
+        room = bytearray(READ_SIZE if size < 0 else size)
+        count = self.readinto(memoryview(room))
+        del room[count:]
+        return bytes(room)
+
+
+def _inflater(source: _Sniffed, compression: str) -> Readable:
+    """
+    Choose by magic.
+
+    @raise BadLayer: it is none of OCI's formats.
+    """
+    head = source.head
+    if head.startswith(_GZIP):
+        # The class is private to isal by its name only: it is in the stubs, and it is what the public
+        # IGzipFile reads with, through a BufferedReader that would copy every byte once more.
+        reader: Readable = _GzipReader(source, READ_SIZE)  # type: ignore[arg-type]
+        return reader
+    if head.startswith(_ZSTD) or (head[1:4] == b"\x2a\x4d\x18" and head[0] >> 4 == 5):
+        decompressor = ZstdDecompressor(max_window_size=MAX_WINDOW)
+        return decompressor.stream_reader(  # type: ignore[return-value]
+            source,  # type: ignore[arg-type]
+            read_size=READ_SIZE,
+            read_across_frames=True,
+            closefd=False,
+        )
+    for magic, name in _FOREIGN.items():
+        if head.startswith(magic):
+            raise BadLayer(f"the layer is compressed with {name}; OCI knows gzip and zstd")
+    if not head and compression != "tar":
+        raise BadLayer(f"the layer is empty, and should be {compression}")
+    return source
+
+
+class Blocks:
+    """
+    The tar in buffers, each full (and so a whole number of tar's blocks) but
+    the last.
+
+    @ivar size: bytes of tar so far; all, once iteration has ended.
+    @ivar consumed: bytes of the blob that were read so far.
+    """
+
+    def __init__(self, source: Readable, compression: str, limits: Limits) -> None:
+        self._source, self._compression, self._limits = source, compression, limits
+        self._sniffed: _Sniffed | None = None
+        self._hash = sha256()
+        self.size = 0
+        self._lent: memoryview | None = None
+        self._free: SimpleQueue[memoryview | None] = SimpleQueue()
+        self._full: SimpleQueue[tuple[memoryview, int] | BaseException | None] = SimpleQueue()
+        for _ in range(BUFFERS):
+            self._free.put(memoryview(bytearray(BUFFER_SIZE)))
+        self._thread = Thread(target=self._run, name="inflate", daemon=True)
+        self._thread.start()
+
+    @property
+    def consumed(self) -> int:
+        """
+        Bytes of the blob that were read so far.
+        """
+        return 0 if self._sniffed is None else self._sniffed.consumed
+
+    @property
+    def diff_id(self) -> str:
+        """
+        The digest of the tar, once iteration has ended.
+        """
+        return f"sha256:{self._hash.hexdigest()}"
+
+    def __iter__(self) -> Blocks:
+        return self
+
+    def __next__(self) -> memoryview:
+        """
+        The next buffer.  The one before is void from now on.
+
+        @raise BadLayer: the bytes cannot be inflated, or there are too many.
+        """
+        if self._lent is not None:
+            self._free.put(self._lent)
+            self._lent = None
+        found = self._full.get()
+        if isinstance(found, tuple):
+            self._lent, count = found
+            return self._lent[:count]
+        self._full.put(found)  # the end stays the end
+        if found is None:
+            raise StopIteration
+        raise found
+
+    def close(self) -> None:
+        """
+        Let the thread end, when it has what it waits for.  Idempotent.
+        """
+        self._free.put(None)
+
+    def _run(self) -> None:
+        """
+        The thread: fill, hash, hand over.
+        """
+        try:
+            self._fill()
+        except _BAD as e:
+            bad = BadLayer(f"the layer cannot be inflated after {self.size} bytes: {e}")
+            bad.__cause__ = e
+            self._full.put(bad)
+        except BaseException as e:
+            self._full.put(e)
+        else:
+            self._full.put(None)
+
+    def _fill(self) -> None:
+        """
+        Fill buffers until the stream ends.
+        """
+        source = self._sniffed = _Sniffed(self._source)
+        readinto = _inflater(source, self._compression).readinto
+        limits = self._limits
+        while (buffer := self._free.get()) is not None:
+            have, count = 0, 1
+            while have < BUFFER_SIZE and (count := readinto(buffer[have:])):
+                have += count
+            self.size += have
+            if self.size > limits.size:
+                raise BadLayer(f"the layer inflates to more than {limits.size} bytes")
+            if self.size > RATIO_FROM and self.size > limits.ratio * source.consumed:
+                raise BadLayer(
+                    f"the layer inflates to more than {limits.ratio} times its size: "
+                    f"{source.consumed} bytes became {self.size}"
+                )
+            if have:
+                self._hash.update(buffer[:have])
+                self._full.put((buffer, have))
+            if not count:
+                return

@@ -1,0 +1,127 @@
+# -*- test-case-name: tests.unpack.test_tar -*-
+"""
+The records of PAX extended headers (POSIX.1-2001 C{pax}, "pax Extended Header")
+and what vendors put there: xattrs and the maps of sparse files.
+
+Pure, and imports no Twisted: this runs in the worker.
+"""
+
+from __future__ import annotations
+
+import re
+from binascii import Error as Base64Error
+from binascii import a2b_base64
+from typing import Final
+from urllib.parse import unquote_to_bytes
+
+from xferd.errors import BadLayer
+from xferd.unpack.limits import show
+
+Records = dict[bytes, bytes]
+
+_SCHILY: Final = b"SCHILY.xattr."
+_LIBARCHIVE: Final = b"LIBARCHIVE.xattr."
+
+_DECIMAL = re.compile(rb"(-?)([0-9]{1,19})(?:\.([0-9]*))?")
+_NOT_GLOBAL = frozenset({b"path", b"linkpath", b"size"})
+
+
+def parse(data: bytes) -> Records:
+    """
+    Read the records of one extended header.
+
+    @raise BadLayer: they break the grammar C{"%d %s=%s\\n"}.
+    """
+    records: Records = {}
+    sparse: list[bytes] = []
+    at, end = 0, len(data)
+    while at < end:
+        space = data.find(b" ", at, at + 20)
+        digits = data[at:space]
+        if space < 0 or not digits.isdigit():
+            raise BadLayer("a PAX header has a record without a length")
+        stop = at + int(digits)
+        key, equals, value = data[space + 1 : stop - 1].partition(b"=")
+        if stop > end or stop <= space or data[stop - 1] != 0x0A or not equals or not key:
+            raise BadLayer("a PAX header has a record that is not of its length")
+        if b"\0" in key or (b"\0" in value and b"xattr." not in key):
+            raise BadLayer(f"a PAX header has a NUL in its record {show(key)}")
+        if key in (b"GNU.sparse.offset", b"GNU.sparse.numbytes"):
+            # Format 0.0 repeats these for each part; 0.1 has them in one list.
+            if len(sparse) % 2 != (key == b"GNU.sparse.numbytes"):
+                raise BadLayer("a PAX header has a sparse map out of order")
+            sparse.append(value)
+        else:
+            records[key] = value
+        at = stop
+    if sparse:
+        records[b"GNU.sparse.map"] = b",".join(sparse)
+    return records
+
+
+def parse_global(data: bytes) -> Records:
+    """
+    Read a global header, which may not touch names and sizes: Go's tools
+    ignore it and others do not, so that they would see different files.
+    """
+    records = parse(data)
+    for key in records:
+        if key in _NOT_GLOBAL or key.startswith(b"GNU.sparse."):
+            raise BadLayer(f"a global PAX header sets {show(key)} for all entries; tools differ on that")
+    return records
+
+
+def number(records: Records, key: bytes, default: int) -> int:
+    """
+    A whole number out of the records; an empty one leaves the header's.
+    """
+    text = records.get(key)
+    if not text:
+        return default
+    if not text.isdigit() or len(text) > 19:
+        raise BadLayer(f"a PAX header has {show(text)} for {show(key)}, which is no number")
+    return int(text)
+
+
+def time(records: Records, key: bytes, default: int) -> int:
+    """
+    A time out of the records, in nanoseconds since 1970.
+    """
+    text = records.get(key)
+    if not text:
+        return default
+    found = _DECIMAL.fullmatch(text)
+    if found is None:
+        raise BadLayer(f"a PAX header has {show(text)} for {show(key)}, which is no time")
+    sign, seconds, fraction = found.groups()
+    nanoseconds = int(seconds) * 10**9 + int((fraction or b"")[:9].ljust(9, b"0"))
+    return -nanoseconds if sign else nanoseconds
+
+
+def xattrs(records: Records) -> dict[bytes, bytes] | None:
+    """
+    The extended attributes, star's before libarchive's.
+    """
+    found: dict[bytes, bytes] = {}
+    for key, value in records.items():
+        if key.startswith(_SCHILY):
+            found[key[len(_SCHILY) :]] = value
+        elif key.startswith(_LIBARCHIVE):
+            name = unquote_to_bytes(key[len(_LIBARCHIVE) :])
+            try:
+                found.setdefault(name, a2b_base64(value))
+            except Base64Error as e:
+                raise BadLayer(f"a PAX header has an xattr {show(name)} that is not base64") from e
+    if any(not name or b"\0" in name for name in found):
+        raise BadLayer("a PAX header has an xattr without a name")
+    return found or None
+
+
+def sparse_numbers(text: bytes) -> list[int]:
+    """
+    The numbers of a sparse map in format 0.0 or 0.1.
+    """
+    parts = text.split(b",") if text else []
+    if len(parts) % 2 or not all(p.isdigit() and len(p) <= 19 for p in parts):
+        raise BadLayer("a sparse file has a map that is no list of numbers")
+    return [int(p) for p in parts]

@@ -1,0 +1,453 @@
+# -*- test-case-name: tests.unpack.test_tar -*-
+"""
+A tar reader of one pass: buffers in, entries and their data out, each byte
+looked at once and never copied.
+
+It reads ustar, GNU (long names, base-256 numbers, sparse files) and PAX
+(POSIX.1-2001 C{pax}, "pax Interchange Format"), with names as bytes.  Where the
+tools differ, it does what Go's C{archive/tar} does, since docker, containerd,
+podman and umoci are made of it; where that is unsafe, it refuses:
+
+  - PAX's C{size} wins over the header's (CVE-2025-62518).
+  - Links, devices, FIFOs and directories have no data, whatever size they name.
+  - A global header may give attributes, but neither names nor sizes.
+
+Pure, and imports no Twisted: this runs in the worker.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from struct import Struct
+from typing import Final
+
+from attrs import define
+
+from xferd.errors import BadLayer
+from xferd.unpack import pax
+from xferd.unpack.limits import Limits, show
+
+BLOCK: Final = 512
+
+REGULAR: Final = b"0"
+HARD_LINK: Final = b"1"
+SYMLINK: Final = b"2"
+CHARACTER: Final = b"3"
+BLOCK_DEVICE: Final = b"4"
+DIRECTORY: Final = b"5"
+FIFO: Final = b"6"
+
+_KINDS = {kind: kind for kind in (REGULAR, HARD_LINK, SYMLINK, CHARACTER, BLOCK_DEVICE, DIRECTORY, FIFO)}
+_KINDS |= {b"\0": REGULAR, b"7": REGULAR, b"S": REGULAR}
+_LINKS = frozenset({HARD_LINK, SYMLINK})
+_DEVICES = frozenset({CHARACTER, BLOCK_DEVICE})
+_EXTENSIONS = frozenset({b"x", b"g", b"L", b"K"})
+
+# name mode uid gid size mtime checksum type link magic+version (uname gname) major minor prefix
+_HEADER = Struct("100s8s8s8s12s12s8sc100s8s64x8s8s155s12x")
+_POSIX = b"ustar\x0000"
+_STAR = b"tar\0"
+_ZEROS = bytes(BLOCK)
+_NOTHING = memoryview(b"")
+
+_NOBODY = 0xFFFFFFFF
+"""What chown takes for "leave it as it is"."""
+
+_TIMES = (1 << 46) * 10**9
+"""Times are kept within this many nanoseconds of 1970; file systems clamp further."""
+
+
+_Fields = tuple[
+    bytes, bytes, bytes, bytes, bytes, bytes, bytes, bytes, bytes, bytes, bytes, bytes, bytes
+]  # fmt: skip
+
+
+@define
+class Entry:
+    """
+    One entry of a tar.
+
+    @ivar path: its name, as it stands there.
+    @ivar kind: one of this module's constants.
+    @ivar mode: permission bits, C{0o7777} at most.
+    @ivar size: bytes of a regular file, holes included.
+    @ivar mtime: nanoseconds since 1970.
+    @ivar link: the target of a link.
+    @ivar device: major and minor number.
+    @ivar xattrs: extended attributes by name.
+    @ivar sparse: for a sparse file, the parts that have data, as offset and
+        length; else L{None}.
+    """
+
+    path: bytes
+    kind: bytes
+    mode: int
+    uid: int
+    gid: int
+    size: int
+    mtime: int
+    link: bytes = b""
+    device: tuple[int, int] = (0, 0)
+    xattrs: dict[bytes, bytes] | None = None
+    sparse: list[tuple[int, int]] | None = None
+
+
+class TarReader:
+    """
+    Iterate over the entries; L{read} gives the present one's data.
+
+    @ivar entries: headers read so far, extended ones included.
+    """
+
+    def __init__(self, blocks: Iterator[memoryview], limits: Limits) -> None:
+        """
+        @param blocks: the tar in buffers of a whole number of blocks, but for
+            the last; each may be void once the next was asked for.
+        """
+        self._blocks, self._limits = blocks, limits
+        self._buffer = memoryview(b"")
+        self._at = 0
+        self._left = 0  # of the present entry's data
+        self._padding = 0  # behind it
+        self._globals: pax.Records = {}
+        self.entries = 0
+
+    def __iter__(self) -> Iterator[Entry]:
+        """
+        @raise BadLayer: this is no tar, or breaks off, or asks for too much.
+        """
+        while True:
+            self._skip()
+            header = self._block()
+            if header is None:
+                return
+            if header[0] == 0 and header == _ZEROS:
+                # One block of zeros is the end too, if nothing comes behind it.
+                second = self._block()
+                if second is not None and second != _ZEROS:
+                    raise BadLayer("the tar goes on behind a block of zeros; tools differ on what that means")
+                return
+            entry = self._entry(header)
+            if entry is not None:
+                yield entry
+
+    def read(self, most: int) -> memoryview:
+        """
+        Take at most so many bytes of the present entry's data, without a copy.
+
+        @return: a view that is void with the next call here; empty at the end.
+        @raise BadLayer: the tar breaks off.
+        """
+        count = min(most, self._left)
+        if not count:
+            return _NOTHING
+        at = self._at
+        room = len(self._buffer) - at
+        if not room:
+            self._refill("in the middle of a file")
+            at, room = 0, len(self._buffer)
+        if room < count:
+            count = room
+        self._at = at + count
+        self._left -= count
+        return self._buffer[at : at + count]
+
+    # ------------------------------------------------------------- the stream
+
+    def _refill(self, where: str) -> None:
+        """
+        Go on to the next buffer.
+        """
+        self._buffer = next(self._blocks, _NOTHING)
+        self._at = 0
+        if self._buffer:
+            return
+        raise BadLayer(f"the tar ends {where}")
+
+    def _block(self) -> memoryview | None:
+        """
+        The next block, or None at the end of the stream.
+        """
+        at = self._at
+        end = at + BLOCK
+        if at == len(self._buffer):
+            self._buffer = next(self._blocks, _NOTHING)
+            at, end = 0, BLOCK
+            if not self._buffer:
+                self._at = 0
+                return None
+        if end > len(self._buffer):
+            raise BadLayer("the tar ends in the middle of a header")
+        self._at = end
+        return self._buffer[at:end]
+
+    def _skip(self) -> None:
+        """
+        Pass over what was not read of the present entry, and its padding.
+        """
+        left = self._left + self._padding
+        self._left = self._padding = 0
+        while left:
+            room = len(self._buffer) - self._at
+            if room >= left:
+                self._at += left
+                return
+            left -= room
+            self._refill("in the middle of an entry")
+
+    def _collect(self, size: int) -> bytes:
+        """
+        The whole data of an extended header, read and passed over.
+        """
+        self._expect(size)
+        parts = []
+        while piece := self.read(size):
+            parts.append(bytes(piece))
+        self._skip()
+        return b"".join(parts)
+
+    def _expect(self, size: int) -> None:
+        """
+        Note that so many bytes of data follow.
+        """
+        self._left = size
+        self._padding = -size % BLOCK
+
+    # ---------------------------------------------------------------- headers
+
+    def _entry(self, header: memoryview) -> Entry | None:
+        """
+        One entry, with the extended headers in front of it; None for a global
+        header.
+        """
+        records: pax.Records | None = None
+        name = link = None
+        extended = 0
+        while True:
+            self.entries += 1
+            if self.entries > self._limits.entries:
+                raise BadLayer(f"the tar has more than {self._limits.entries} entries")
+            fields: _Fields = _HEADER.unpack(header)
+            _check(header, fields[6])
+            kind = fields[7]
+            if kind not in _EXTENSIONS:
+                return self._plain(header, fields, records, name, link)
+            size = _number(fields[4], "size")
+            extended += size
+            if extended > self._limits.header:
+                raise BadLayer(f"an entry has more than {self._limits.header} bytes of extended headers")
+            data = self._collect(size)
+            if kind == b"g":
+                if extended != size:
+                    raise BadLayer("a global PAX header stands between an entry and its own header")
+                self._globals |= pax.parse_global(data)
+                return None
+            if kind == b"x":
+                records = pax.parse(data)
+            elif kind == b"L":
+                name = data.partition(b"\0")[0]
+            else:
+                link = data.partition(b"\0")[0]
+            following = self._block()
+            if following is None or following == _ZEROS:
+                raise BadLayer("the tar ends behind an extended header")
+            header = following
+
+    def _plain(
+        self,
+        header: memoryview,
+        fields: _Fields,
+        records: pax.Records | None,
+        name: bytes | None,
+        link: bytes | None,
+    ) -> Entry:
+        """
+        The entry that a header describes, with what stood in front of it.
+        """
+        path = name or _text(fields[0])
+        if not name and fields[9] == _POSIX and fields[12][0]:
+            prefix = fields[12][:131] if header[508:] == _STAR else fields[12]
+            path = _text(prefix) + b"/" + path
+        flag = fields[7]
+        kind = _KINDS.get(flag)
+        if kind is None:
+            raise BadLayer(f"{show(path)} is of a type, {show(flag)}, that no container image has")
+        if flag == b"\0" and path.endswith(b"/"):
+            kind = DIRECTORY  # as tar wrote it before 1988
+        entry = Entry(
+            path,
+            kind,
+            _number(fields[1], "mode") & 0o7777,
+            _number(fields[2], "owner"),
+            _number(fields[3], "group"),
+            _number(fields[4], "size"),
+            _number(fields[5], "time", signed=True) * 10**9,
+        )
+        if kind in _LINKS:
+            entry.link = link or _text(fields[8])
+        elif kind in _DEVICES:
+            entry.device = _number(fields[10], "device"), _number(fields[11], "device")
+        if records or self._globals:
+            self._amend(entry, self._globals | (records or {}))
+        if entry.uid >= _NOBODY or entry.gid >= _NOBODY:
+            raise BadLayer(f"{show(entry.path)} belongs to {entry.uid}:{entry.gid}, which no file can")
+        if b"\0" in entry.path or b"\0" in entry.link:
+            raise BadLayer(f"{show(entry.path)} has a NUL in its name")
+        entry.mtime = max(-_TIMES, min(_TIMES, entry.mtime))
+        self._expect(entry.size if kind == REGULAR else 0)
+        if kind == REGULAR:
+            if flag == b"S":
+                self._old_sparse(entry, header)
+            elif records and (b"GNU.sparse.map" in records or b"GNU.sparse.major" in records):
+                self._pax_sparse(entry, records)
+            if entry.size > self._limits.size:
+                raise BadLayer(f"{show(entry.path)} is larger than {self._limits.size} bytes")
+        return entry
+
+    def _amend(self, entry: Entry, records: pax.Records) -> None:
+        """
+        Put what the PAX records say in place of what the header says.
+        """
+        entry.path = records.get(b"GNU.sparse.name") or records.get(b"path") or entry.path
+        if entry.kind in _LINKS:
+            entry.link = records.get(b"linkpath") or entry.link
+        entry.size = pax.number(records, b"size", entry.size)
+        entry.uid = pax.number(records, b"uid", entry.uid)
+        entry.gid = pax.number(records, b"gid", entry.gid)
+        entry.mtime = pax.time(records, b"mtime", entry.mtime)
+        entry.xattrs = pax.xattrs(records)
+
+    # ----------------------------------------------------------------- sparse
+
+    def _old_sparse(self, entry: Entry, header: memoryview) -> None:
+        """
+        GNU's type S: four parts in the header, then blocks of 21 each.
+        """
+        parts = bytes(header[386:482])
+        more, real = header[482], bytes(header[483:495])
+        numbers: list[int] = []
+        room = self._limits.header
+        while True:
+            for at in range(0, len(parts) - 23, 24):
+                if not parts[at] and not parts[at + 12]:
+                    break
+                numbers.append(_number(parts[at : at + 12], "sparse map"))
+                numbers.append(_number(parts[at + 12 : at + 24], "sparse map"))
+            if not more:
+                break
+            block = self._block()
+            room -= BLOCK
+            if block is None or room < 0:
+                raise BadLayer(f"{show(entry.path)} has a sparse map without an end")
+            parts, more = bytes(block[:504]), block[504]
+        entry.size = _number(real, "size")
+        self._map(entry, numbers)
+
+    def _pax_sparse(self, entry: Entry, records: pax.Records) -> None:
+        """
+        GNU's PAX formats: 0.0 and 0.1 have the map in the header, 1.0 has it
+        in front of the data.
+        """
+        version = records.get(b"GNU.sparse.major", b"0"), records.get(b"GNU.sparse.minor", b"")
+        if version[0] == b"0":
+            numbers = pax.sparse_numbers(records.get(b"GNU.sparse.map", b""))
+        elif version == (b"1", b"0"):
+            numbers = self._leading_map(entry)
+        else:
+            raise BadLayer(f"{show(entry.path)} is sparse in an unknown format")
+        size = pax.number(records, b"GNU.sparse.size", entry.size)
+        entry.size = pax.number(records, b"GNU.sparse.realsize", size)
+        self._map(entry, numbers)
+
+    def _leading_map(self, entry: Entry) -> list[int]:
+        """
+        Format 1.0: decimal lines, the first their number, padded to a block.
+        """
+        lines: list[bytes] = []
+        rest, wanted, used = b"", 1, 0
+        while len(lines) < wanted:
+            # The data is a whole number of blocks up to here, so this never straddles buffers.
+            piece = bytes(self.read(BLOCK))
+            used += len(piece)
+            if len(piece) < BLOCK or used > self._limits.header:
+                raise BadLayer(f"{show(entry.path)} has a sparse map without an end")
+            *found, rest = (rest + piece).split(b"\n")
+            lines += found
+            if lines and wanted == 1:
+                wanted = 1 + 2 * _decimal(lines[0])
+        return [_decimal(line) for line in lines[1:wanted]]
+
+    def _map(self, entry: Entry, numbers: list[int]) -> None:
+        """
+        Check a map and give it to the entry: ascending, without overlap,
+        within the file, and of as many bytes as are there.
+        """
+        parts = list(zip(numbers[::2], numbers[1::2], strict=True))
+        at = total = 0
+        for offset, length in parts:
+            if offset < at:
+                raise BadLayer(f"{show(entry.path)} has a sparse map whose parts overlap")
+            at = offset + length
+            total += length
+        if at > entry.size or total != self._left:
+            raise BadLayer(f"{show(entry.path)} has a sparse map that does not fit its data")
+        entry.sparse = [part for part in parts if part[1]]
+
+
+def _text(field: bytes) -> bytes:
+    """
+    A name out of a header: up to the first NUL.
+    """
+    return field.partition(b"\0")[0]
+
+
+def _number(field: bytes, what: str, signed: bool = False) -> int:
+    """
+    A number out of a header: octal, or GNU's base 256.
+
+    @raise BadLayer: it is neither, or negative where that makes no sense.
+    """
+    if field[0] & 0x80:
+        # Two's complement in all the bits but the first, which says so.
+        value = int.from_bytes(field, "big") & ((1 << (8 * len(field) - 1)) - 1)
+        if field[0] & 0x40:
+            value -= 1 << (8 * len(field) - 1)
+        if value.bit_length() > 63 or (value < 0 and not signed):
+            raise BadLayer(f"a header has {value} for its {what}")
+        return value
+    text = field.strip(b" \0")
+    if text.isdigit():
+        try:
+            return int(text, 8)
+        except ValueError:
+            pass
+    elif not text:
+        return 0
+    # Some writers leave what was in the field behind the NUL.
+    text = text.partition(b"\0")[0].strip()
+    if not text.isdigit() or b"8" in text or b"9" in text:
+        raise BadLayer(f"a header has {show(field)} for its {what}; this is no tar, or a damaged one")
+    return int(text, 8)
+
+
+def _decimal(text: bytes) -> int:
+    """
+    A number in a sparse map of format 1.0.
+    """
+    if not text.isdigit() or len(text) > 19:
+        raise BadLayer(f"a sparse file has {show(text)} in its map")
+    return int(text)
+
+
+def _check(header: memoryview, field: bytes) -> None:
+    """
+    Verify a header's checksum: the sum of its bytes, with the field itself
+    taken as blanks; some old tars took the bytes as signed.
+    """
+    stated = _number(field, "checksum")
+    blank = 8 * 0x20 - sum(field)
+    if sum(header) + blank == stated:
+        return
+    signed = sum(header.cast("b")) + 8 * 0x20 - sum(b - 256 if b > 127 else b for b in field)
+    if signed != stated:
+        raise BadLayer("a header's checksum is wrong; this is no tar, or a damaged one")

@@ -1,0 +1,388 @@
+# -*- test-case-name: tests.unpack.test_tree -*-
+"""
+Entries of a tar become a directory tree, ready to be a lowerdir of overlayfs.
+
+The rules are those of OCI's image-spec, "Applying Changesets":
+
+  - An entry replaces what an earlier one made, unless both are directories;
+    then the later one's attributes stand.  Nothing is written through an old
+    inode or an old link.
+  - A whiteout C{.wh.x} hides the C{x} of the layers below, never this layer's
+    own, in whatever order they stand.  Where this layer has an C{x} of its
+    own, that hides the old one if it is a file, and is made opaque if it is
+    a directory.  C{.wh..wh..opq} makes its directory opaque.
+  - Whiteouts are written when all else is there: as a character device 0/0,
+    or, where the kernel does not let us make one (Linux before 5.8), in
+    overlayfs's other form, an empty file with the xattr C{overlay.whiteout} in a
+    directory that is marked C{overlay.opaque=x}.
+
+The tree must belong to nobody else while it is made.  Imports no Twisted:
+this runs in the worker.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Callable
+from typing import Final
+
+from xferd.errors import BadLayer, DiskFull, StoreError, XferdError
+from xferd.unpack import tar
+from xferd.unpack.attributes import Attributes, set_own_xattr
+from xferd.unpack.folders import LONGEST, Folders
+from xferd.unpack.limits import Limits, show
+from xferd.unpack.tar import Entry
+
+_WHITEOUT: Final = b".wh."
+_OPAQUE: Final = b".wh..wh..opq"
+_META: Final = b".wh..wh."
+"""What AUFS kept for itself, and old images still have."""
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+_LAYERS_FAULT = frozenset(
+    {
+        errno.ENAMETOOLONG,
+        errno.EINVAL,
+        errno.EFBIG,
+        errno.EMLINK,
+        errno.EOVERFLOW,
+        errno.EILSEQ,
+    }
+)
+
+Read = Callable[[int], memoryview]
+
+
+class Tree:
+    """
+    A tree that is being made below a directory.
+
+    @ivar size: bytes of the regular files so far, each counted once.
+    """
+
+    def __init__(self, root: int, limits: Limits, attributes: Attributes) -> None:
+        """
+        @param root: a descriptor of an empty directory.
+        """
+        self._limits, self._attributes = limits, attributes
+        self._folders = Folders(root, limits)
+        self._parent: bytes | None = None  # as the last entry wrote it, and what that is
+        self._real = b""
+        self._here = -1
+        self.size = 0
+        self._makers = {
+            tar.REGULAR: self._regular,
+            tar.HARD_LINK: self._hard_link,
+            tar.SYMLINK: self._symlink,
+            tar.CHARACTER: self._node,
+            tar.BLOCK_DEVICE: self._node,
+            tar.FIFO: self._node,
+        }
+
+    def add(self, entry: Entry, read: Read) -> None:
+        """
+        Make what an entry describes.
+
+        @param read: gives the entry's data, as L{xferd.unpack.tar.TarReader.read}.
+        @raise BadLayer: the entry leads out, or cannot be.
+        @raise DiskFull: no space is left.
+        @raise StoreError: the disk refuses for another reason.
+        """
+        try:
+            self._add(entry, read)
+        except OSError as e:
+            raise _explained(e, entry.path) from e
+
+    def finish(self) -> tuple[bytes, ...]:
+        """
+        Write whiteouts and give the directories their attributes, now that
+        nothing more is put into them.
+
+        @return: the directories that are implied and show through to those
+            below, the root as C{.}.
+        """
+        try:
+            return self._finish()
+        except OSError as e:
+            raise _explained(e, b"the directories") from e
+        finally:
+            self._folders.close()
+
+    # ---------------------------------------------------------------- entries
+
+    def _add(self, entry: Entry, read: Read) -> None:
+        """
+        Find the entry's directory and make it there.
+        """
+        above, _, name = entry.path.rpartition(b"/")
+        if above != self._parent or not name or name[0] == 0x2E:
+            # The fast way is for the next file in the same directory, with a name of no special meaning.
+            parts = _components(entry.path, self._limits)
+            if _is_meta(parts):
+                return
+            if not parts:
+                self._root(entry)
+                return
+            name = parts.pop()
+            self._parent = None
+            real = self._folders.resolve(b"/".join(parts), make=True)
+            assert real is not None
+            if name.startswith(_WHITEOUT):
+                self._whiteout(real, name, entry)
+                return
+            self._real, self._here = real, self._folders.descriptor(real)
+            if entry.kind == tar.DIRECTORY:
+                self._directory(name, entry)
+                return
+            self._parent = above
+        elif entry.kind == tar.DIRECTORY:
+            self._parent = None
+            self._directory(name, entry)
+            return
+        try:
+            self._makers[entry.kind](name, entry, read)
+        except FileExistsError:
+            self._replace(name)
+            self._makers[entry.kind](name, entry, read)
+
+    def _replace(self, name: bytes) -> None:
+        """
+        Remove what is in the way.
+        """
+        self.size -= self._folders.remove(self._real, name)
+        self._here = self._folders.descriptor(self._real)
+
+    def _root(self, entry: Entry) -> None:
+        """
+        The root's own entry gives attributes, and cannot be anything else
+        (CVE-2021-29136).
+        """
+        if entry.kind != tar.DIRECTORY:
+            raise BadLayer(
+                f"{show(entry.path)} would make something else of the tree's root than a directory"
+            )
+        self._folders.known[b""].entry = entry
+
+    def _directory(self, name: bytes, entry: Entry) -> None:
+        """
+        Make a directory, or take new attributes for one.
+        """
+        real = b"%b/%b" % (self._real, name) if self._real else name
+        folder = self._folders.known.get(real)
+        if folder is None:
+            try:
+                folder = self._folders.make(self._real, name)
+            except FileExistsError:
+                self._replace(name)
+                folder = self._folders.make(self._real, name)
+        folder.entry = entry
+
+    def _regular(self, name: bytes, entry: Entry, read: Read) -> None:
+        """
+        Make a file with its data.
+        """
+        out = self._attributes.create(name, self._here, entry)
+        try:
+            if entry.sparse is None:
+                while piece := read(entry.size):
+                    _write(out, piece)
+            else:
+                for start, length in entry.sparse:
+                    offset = os.lseek(out, start, os.SEEK_SET)
+                    end = start + length
+                    while offset < end:
+                        piece = read(end - offset)
+                        _write(out, piece)
+                        offset += len(piece)
+                os.ftruncate(out, entry.size)
+            self._attributes.regular(out, entry)
+        finally:
+            os.close(out)
+        self.size += entry.size
+
+    def _hard_link(self, name: bytes, entry: Entry, _read: Read) -> None:
+        """
+        Link to a file that this layer has already.
+        """
+        parts = _components(entry.link, self._limits)
+        target = parts.pop() if parts else b""
+        above = self._folders.resolve(b"/".join(parts), make=False)
+        # Asked for together, neither descriptor is closed to make room for the other.
+        there = None if above is None else self._folders.descriptor(above)
+        self._here = self._folders.descriptor(self._real)
+        try:
+            if there is None or stat.S_ISDIR(os.lstat(target, dir_fd=there).st_mode):
+                raise FileNotFoundError
+            if (above, target) == (self._real, name):
+                return
+            os.link(target, name, src_dir_fd=there, dst_dir_fd=self._here, follow_symlinks=False)
+        except FileNotFoundError:
+            raise BadLayer(
+                f"{show(entry.path)} is a hard link to {show(entry.link)}, which is no file of this layer"
+            ) from None
+
+    def _symlink(self, name: bytes, entry: Entry, _read: Read) -> None:
+        """
+        Make a link; its target is kept to the letter, wherever it leads.
+        """
+        if not entry.link:
+            raise BadLayer(f"{show(entry.path)} is a symbolic link to nothing")
+        os.symlink(entry.link, name, dir_fd=self._here)
+        self._attributes.link(name, self._here, entry)
+
+    def _node(self, name: bytes, entry: Entry, _read: Read) -> None:
+        """
+        Make a device or a FIFO.
+        """
+        major, minor = entry.device
+        if not (0 <= major < 1 << 12 and 0 <= minor < 1 << 20):
+            raise BadLayer(f"{show(entry.path)} is a device {major}:{minor}, which Linux does not have")
+        self._attributes.node(name, self._here, entry)
+
+    # -------------------------------------------------------------- whiteouts
+
+    def _whiteout(self, real: bytes, name: bytes, entry: Entry) -> None:
+        """
+        Note what the layer removes.
+        """
+        folder = self._folders.known[real]
+        if name == _OPAQUE:
+            folder.opaque = True
+            return
+        hidden = name[len(_WHITEOUT) :]
+        if hidden in (b"", b".", b".."):
+            raise BadLayer(f"{show(entry.path)} is a whiteout of nothing")
+        folder.whiteouts.add(hidden)
+
+    def _finish(self) -> tuple[bytes, ...]:
+        """
+        See L{finish}.
+        """
+        known = self._folders.known
+        severed = set()
+        for real in list(known):
+            folder = known[real]
+            if folder.opaque:
+                severed.add(real + b"/" if real else b"")
+                continue  # nothing below shows: there is nothing to hide
+            for name in folder.whiteouts:
+                below = b"%b/%b" % (real, name) if real else name
+                if below in known:
+                    known[below].opaque = True
+                    severed |= {below, below + b"/"}
+                else:
+                    self._hide(real, name)
+        for real in sorted(known):
+            descriptor = self._folders.descriptor(real)
+            folder = known[real]
+            if folder.opaque:
+                set_own_xattr(descriptor, self._attributes.overlay + b"opaque", b"y")
+            if folder.entry is not None:
+                self._attributes.folder(descriptor, folder.entry)
+            elif _is_severed(real, severed):
+                # It has nothing below to take its attributes from.
+                self._attributes.folder(descriptor, Entry(real, tar.DIRECTORY, 0o755, 0, 0, 0, 0))
+        return tuple(
+            real or b"."
+            for real, folder in known.items()
+            if folder.entry is None and not _is_severed(real, severed)
+        )
+
+    def _hide(self, real: bytes, name: bytes) -> None:
+        """
+        Write one whiteout, unless the layer has a file of that name.
+        """
+        here = self._folders.descriptor(real)
+        try:
+            os.mknod(name, stat.S_IFCHR, os.makedev(0, 0), dir_fd=here)
+        except FileExistsError:
+            pass
+        except PermissionError:
+            self._hide_by_xattr(here, name)
+
+    def _hide_by_xattr(self, here: int, name: bytes) -> None:
+        """
+        The same with what every user may make.
+        """
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            out = os.open(name, flags, 0o600, dir_fd=here)
+        except FileExistsError:
+            return
+        try:
+            set_own_xattr(out, self._attributes.overlay + b"whiteout", b"y")
+        finally:
+            os.close(out)
+        set_own_xattr(here, self._attributes.overlay + b"opaque", b"x")
+
+
+def _components(path: bytes, limits: Limits) -> list[bytes]:
+    """
+    The components of a path, seen from the tree's root.
+
+    @raise BadLayer: it has C{..}, or too many components.
+    """
+    parts = [part for part in path.split(b"/") if part and part != b"."]
+    if b".." in parts:
+        raise BadLayer(f"{show(path)} has '..' in it, which could lead out of the tree")
+    if len(path) > LONGEST:
+        raise BadLayer(f"{show(path)} is longer than {LONGEST} bytes")
+    if len(parts) > limits.depth:
+        raise BadLayer(f"{show(path)} is deeper than {limits.depth} directories")
+    return parts
+
+
+def _is_meta(parts: list[bytes]) -> bool:
+    """
+    Whether an entry is of AUFS's own, and nobody else's business.
+
+    @raise BadLayer: it would be in a directory that is itself a whiteout.
+    """
+    if not any(part.startswith(_WHITEOUT) for part in parts):
+        return False
+    if parts[-1] != _OPAQUE and parts[-1].startswith(_META):
+        return True
+    for part in parts[:-1]:
+        if part.startswith(_META):
+            return True
+        if part.startswith(_WHITEOUT):
+            raise BadLayer(f"{show(b'/'.join(parts))} is below a whiteout")
+    return False
+
+
+def _is_severed(real: bytes, severed: set[bytes]) -> bool:
+    """
+    Whether a directory is one that hides what is below it, or is in one.
+    """
+    if not severed or not real:
+        return False
+    if real in severed or b"" in severed:
+        return True
+    at = real.find(b"/")
+    while at >= 0:
+        if real[: at + 1] in severed:
+            return True
+        at = real.find(b"/", at + 1)
+    return False
+
+
+def _write(out: int, piece: memoryview) -> None:
+    """
+    Write all of a piece, however little the kernel takes at a time.
+    """
+    written = os.write(out, piece)
+    while written < len(piece):
+        written += os.write(out, piece[written:])
+
+
+def _explained(error: OSError, path: bytes) -> XferdError:
+    """
+    What an error of the kernel's means.
+    """
+    if error.errno in _FULL:
+        return DiskFull(f"no space is left for {show(path)}; make room below the data directory")
+    if error.errno in _LAYERS_FAULT:
+        return BadLayer(f"{show(path)} cannot be made: {error.strerror}")
+    return StoreError(f"the disk refuses {show(path)}: {error.strerror or error}")
