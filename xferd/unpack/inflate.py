@@ -131,7 +131,7 @@ def _inflater(source: _Sniffed, compression: str) -> Readable:
         return reader
     if head.startswith(_ZSTD) or (head[1:4] == b"\x2a\x4d\x18" and head[0] >> 4 == 5):
         decompressor = ZstdDecompressor(max_window_size=MAX_WINDOW)
-        return decompressor.stream_reader(  # type: ignore[return-value]
+        return decompressor.stream_reader(
             source,  # type: ignore[arg-type]
             read_size=READ_SIZE,
             read_across_frames=True,

@@ -40,7 +40,7 @@ _OPAQUE: Final = b".wh..wh..opq"
 _META: Final = b".wh..wh."
 """What AUFS kept for itself, and old images still have."""
 
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _LAYERS_FAULT = frozenset(
     {
         errno.ENAMETOOLONG,
@@ -381,7 +381,7 @@ def _explained(error: OSError, path: bytes) -> XferdError:
     """
     What an error of the kernel's means.
     """
-    if error.errno in _FULL:
+    if error.errno in FULL:
         return DiskFull(f"no space is left for {show(path)}; make room below the data directory")
     if error.errno in _LAYERS_FAULT:
         return BadLayer(f"{show(path)} cannot be made: {error.strerror}")

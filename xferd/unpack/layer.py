@@ -1,0 +1,213 @@
+# -*- test-case-name: tests.unpack.test_layer -*-
+"""
+A layer's own process: it follows the blob's growing file and makes the tree.
+
+One thread inflates and hashes, L{xferd.unpack.inflate}, and this one reads
+the tar and writes.  A layer that has no bytes waits in a read on its pipe and
+costs nothing.
+
+Imports no Twisted.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable, Iterator
+from hashlib import sha256
+from time import monotonic
+from typing import Any, Final
+
+from xferd.errors import DiskFull, StoreError, WorkerLost, XferdError
+from xferd.unpack import cage, wire
+from xferd.unpack.attributes import attributes
+from xferd.unpack.inflate import Blocks
+from xferd.unpack.limits import PlainLimits
+from xferd.unpack.tar import TarReader
+from xferd.unpack.tree import FULL, Tree
+
+_PROGRESS: Final = 0.1
+"""Seconds between two words of progress."""
+
+_IMPLIED: Final = 32 * 1024
+"""Bytes of implied directories' paths in one line; in JSON a byte is at most six."""
+
+Say = Callable[[bytes], None]
+
+
+class Abandoned(Exception):
+    """
+    The reactor, or the worker, is gone.
+    """
+
+
+class Growing:
+    """
+    A blob's file, read as far as the reactor has said that it may be.
+    """
+
+    def __init__(self, lines: io.BufferedIOBase, say: Say) -> None:
+        """
+        @param lines: where C{grown} comes from.
+        @param say: where C{hungry} goes.
+        """
+        self._lines, self._say = lines, say
+        self._file: io.FileIO | None = None
+        self._at = self._size = 0
+        self._sealed = False
+
+    def open(self) -> None:
+        """
+        Wait for the first word, and open the file, once and for all.
+
+        @raise Abandoned: it never comes.
+        @raise StoreError: there is no such file.
+        """
+        while self._file is None:
+            path = self._listen()
+            try:
+                self._file = io.FileIO(path)
+            except FileNotFoundError as e:
+                # A partial file may be renamed under us; its seal then brings the new path.
+                if self._sealed:
+                    raise StoreError(f"the blob's file {path} is gone") from e
+                self._say(wire.encode("hungry", consumed=0))
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        """
+        See L{xferd.unpack.inflate.Readable.readinto}.
+        """
+        file = self._file
+        assert file is not None
+        while self._at == self._size:
+            if self._sealed:
+                return 0
+            self._say(wire.encode("hungry", consumed=self._at))
+            self._listen()
+        count = file.readinto(memoryview(buffer)[: self._size - self._at])
+        if not count:
+            raise StoreError(f"the blob's file ends at {self._at} bytes; it had {self._size}")
+        self._at += count
+        return count
+
+    def _listen(self) -> str:
+        """
+        Wait for the next C{grown}.
+        """
+        line = self._lines.readline()
+        if not line.endswith(b"\n"):
+            raise Abandoned
+        _, body = wire.decode(line)
+        self._size, self._sealed = body["size"], body["sealed"]
+        path: str = body["path"]
+        return path
+
+
+def unpack(
+    source: Growing, root: int, compression: str, limits: PlainLimits, privileged: bool, say: Say
+) -> None:
+    """
+    Unpack one layer, and say what became of it.
+
+    @param root: a descriptor of the empty directory that becomes the tree.
+    """
+    blocks = Blocks(source, compression, limits)
+    try:
+        entries = 0
+        last = monotonic()
+
+        def reporting() -> Iterator[memoryview]:
+            nonlocal last
+            for block in blocks:
+                now = monotonic()
+                if now - last >= _PROGRESS:
+                    last = now
+                    say(wire.encode("progress", consumed=blocks.consumed, entries=entries))
+                yield block
+
+        stream = reporting()
+        reader = TarReader(stream, limits)
+        tree = Tree(root, limits, attributes(privileged))
+        for entry in reader:
+            tree.add(entry, reader.read)
+            entries += 1
+        implied = tree.finish()
+        # What stands behind the tar's end belongs to its digest all the same.
+        for _ in stream:
+            pass
+    finally:
+        blocks.close()
+    for paths in _batches(implied):
+        say(wire.encode("implied", paths=[path.decode("latin-1") for path in paths]))
+    say(wire.encode("result", diff_id=blocks.diff_id, tar_size=blocks.size, size=tree.size, entries=entries))
+
+
+def _batches(paths: tuple[bytes, ...]) -> Iterator[list[bytes]]:
+    """
+    Part paths into what fits into a line.
+    """
+    batch: list[bytes] = []
+    size = 0
+    for path in paths:
+        if batch and size + len(path) > _IMPLIED:
+            yield batch
+            batch, size = [], 0
+        batch.append(path)
+        size += len(path) + 8
+    if batch:
+        yield batch
+
+
+def run(
+    task: dict[str, Any], lines: io.BufferedIOBase, say: Say, confine: Callable[[int, bool], None]
+) -> None:
+    """
+    The life of a layer's process.
+
+    @param task: the body of C{begin}.
+    @param confine: L{cage.enter}.
+    """
+    try:
+        source = Growing(lines, say)
+        source.open()
+        root = os.open(task["staged"], os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        privileged = cage.is_privileged()
+        # Inherited group or mode would be inherited further.
+        if privileged:
+            os.fchown(root, 0, 0)
+        os.fchmod(root, 0o755)
+        confine(root, privileged)
+        unpack(source, root, task["compression"], PlainLimits(**task["limits"]), privileged, say)
+    except Abandoned:
+        pass
+    except XferdError as e:
+        say(wire.encode("error", code=e.code, message=str(e)))
+    except OSError as e:
+        code = DiskFull.code if e.errno in FULL else StoreError.code
+        say(wire.encode("error", code=code, message=f"a layer cannot be unpacked: {e}"))
+    except Exception as e:
+        message = f"unpacking ended in {type(e).__name__}: {e}"
+        os.write(2, f"{message} {_frames(e)}\n".encode("utf-8", "backslashreplace"))
+        say(wire.encode("error", code=WorkerLost.code, message=message))
+
+
+def warm_up() -> None:
+    """
+    Load what is loaded with the first use, while something can be.
+    """
+    sha256(b"").hexdigest()
+    wire.decode(wire.encode("warm", up=["\xff"]))
+    "\udcff".encode("utf-8", "backslashreplace")
+    b"\xff".decode("utf-8", "backslashreplace")
+
+
+def _frames(error: BaseException) -> str:
+    """
+    Where an error was raised.  The C{traceback} module would look for the
+    source, and find what the layer has in its place.
+    """
+    frames, at = [], error.__traceback__
+    while at is not None:
+        frames.append(f"{at.tb_frame.f_code.co_filename}:{at.tb_lineno}")
+        at = at.tb_next
+    return " > ".join(frames)

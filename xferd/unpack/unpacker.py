@@ -1,0 +1,277 @@
+# -*- test-case-name: tests.unpack.test_unpacker -*-
+"""
+The reactor's side of unpacking: which layer may compute, and when.
+
+There is one worker process, which forks a process for each layer
+(L{xferd.unpack.worker}).  A layer's process may read its blob only as far as
+it was told, and says when it is hungry.  So the right to compute is handed out
+here: at any time at most C{workers} layers have something to read, those that
+were asked for first before the others, in turns of some 32 MiB.  A layer
+whose bytes stall is hungry and holds back nobody: it has no processor, only
+a process that sleeps.
+
+A layer is fed a MiB or more at a time, but for its end: waking a process for
+each segment from the network would cost more than it brings.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from typing import Any, Final
+
+from attrs import asdict
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ProcessExitedAlready
+from twisted.internet.interfaces import IDelayedCall, IProcessTransport, IReactorProcess, IReactorTime
+from twisted.internet.protocol import ProcessProtocol
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+import xferd
+from xferd.errors import WorkerLost
+from xferd.interfaces import IUnpacker, IUnpacking, UnpackLimits, UnpackProgress
+from xferd.unpack import wire
+from xferd.unpack.unpacking import Unpacking
+
+GRACE: Final = 5.0
+"""Seconds that processes have to end after SIGTERM, and after SIGKILL."""
+
+_START: Final = (
+    "import sys; root = sys.argv[1]; root in sys.path or sys.path.insert(0, root); "
+    "from xferd.unpack.worker import main; main()"
+)
+"""C{-m} would not do: in isolated mode, Python sees only what is installed."""
+
+
+class IUnpackReactor(IReactorProcess, IReactorTime):
+    """
+    What unpacking needs of a reactor.
+    """
+
+
+class _WorkerProcess(ProcessProtocol):
+    """
+    The worker.
+
+    Twisted calls C{processEnded} when it has ended and its pipes are closed.
+    Its layers' processes have its standard error too: they are gone by then.
+    """
+
+    _log = Logger()
+    transport: IProcessTransport
+
+    def __init__(
+        self, heard: Callable[[int, str, dict[str, Any]], None], lost: Callable[[str], None]
+    ) -> None:
+        """
+        @param heard: called with each message.
+        @param lost: called with the reason, when it has ended.
+        """
+        self._heard, self._lost = heard, lost
+        self._lines, self._complaints = wire.Lines(), wire.Lines()
+        self._deaf = False
+
+    def say(self, line: bytes) -> None:
+        """
+        Send a line.  One that does not listen any more is about to be lost.
+        """
+        if not self._deaf:
+            self.transport.writeToChild(0, line)
+
+    def signal(self, name: str) -> None:
+        """
+        Send a signal, if there is anybody to get it.
+        """
+        try:
+            self.transport.signalProcess(name)
+        except ProcessExitedAlready:
+            pass  # its end is about to be told
+
+    def inConnectionLost(self) -> None:
+        """
+        See L{ProcessProtocol.inConnectionLost}.
+        """
+        self._deaf = True
+
+    def outReceived(self, data: bytes) -> None:
+        """
+        See L{ProcessProtocol.outReceived}.
+        """
+        for line in self._lines.feed(data):
+            self._line(line)
+
+    def errReceived(self, data: bytes) -> None:
+        """
+        See L{ProcessProtocol.errReceived}.
+        """
+        for line in self._complaints.feed(data):
+            self._log.error("the unpacking worker says: {text}", text=line.decode("utf-8", "replace"))
+
+    def processEnded(self, reason: Failure) -> None:
+        """
+        See L{ProcessProtocol.processEnded}.
+        """
+        self._lost(reason.getErrorMessage())
+
+    def _line(self, line: bytes) -> None:
+        """
+        Take a message; one that cannot be taken is a bug, and not the next
+        one's fault.
+        """
+        try:
+            number, rest = wire.split(line)
+            self._heard(number, *wire.decode(rest))
+        except Exception:
+            self._log.failure("a message of the unpacking worker could not be taken")
+
+
+@implementer(IUnpacker)
+class Unpacker:
+    """
+    Unpacks layers in processes of their own.
+
+    Life cycle: stopped, L{start}ed, L{stop}ped.  Where the worker dies on its
+    own, the layers of the time fail with L{WorkerLost}, and the next layer
+    starts another worker.
+    """
+
+    _log = Logger()
+
+    def __init__(self, reactor: IUnpackReactor, *, workers: int, limits: UnpackLimits) -> None:
+        """
+        @param workers: how many layers may compute at a time.
+        """
+        self._reactor, self._workers = reactor, workers
+        self._limits = asdict(limits)
+        self._layers: dict[int, Unpacking] = {}
+        self._asked = 0
+        self._process: _WorkerProcess | None = None
+        self._stopped: list[Deferred[None]] = []
+        self._timers: list[IDelayedCall] = []
+        self._stopping = False
+
+    def start(self) -> None:
+        """
+        See L{IUnpacker.start}.
+        """
+        self._stopping = False
+        if self._process is None:
+            self._spawn()
+
+    def unpack(self, staged: str, compression: str, notify: Callable[[UnpackProgress], None]) -> IUnpacking:
+        """
+        See L{IUnpacker.unpack}.
+        """
+        number = self._asked
+        self._asked += 1
+        task = {"staged": staged, "compression": compression, "limits": self._limits}
+        layer = self._layers[number] = Unpacking(number, task, notify, self._say, self._schedule)
+        if self._stopping:
+            layer.abandon()
+        return layer
+
+    def stop(self) -> Deferred[None]:
+        """
+        See L{IUnpacker.stop}.
+
+        Layers that are not done are cancelled.  Processes get C{SIGTERM}, then
+        C{SIGKILL}, and are given up, with a word in the log, if that does not
+        end them either.
+        """
+        self._stopping = True
+        for layer in list(self._layers.values()):
+            layer.abandon()
+        process = self._process
+        # No canceller: who asked for the end does not change its mind.
+        stopped: Deferred[None] = Deferred()
+        if process is None:
+            stopped.callback(None)
+            return stopped
+        self._stopped.append(stopped)
+        if not self._timers:
+            process.signal("TERM")
+            self._timers = [
+                self._reactor.callLater(GRACE, process.signal, "KILL"),
+                self._reactor.callLater(2 * GRACE, self._give_up),
+            ]
+        return stopped
+
+    def _spawn(self) -> _WorkerProcess:
+        """
+        Start the worker, with nothing of our environment.
+        """
+        process = self._process = _WorkerProcess(self._heard, self._lost)
+        root = os.path.dirname(os.path.dirname(os.path.abspath(xferd.__file__)))
+        self._reactor.spawnProcess(
+            process,
+            sys.executable,
+            [sys.executable, "-I", "-X", "utf8", "-c", _START, root],
+            env={},
+            path="/",
+            childFDs={0: "w", 1: "r", 2: "r"},
+        )
+        return process
+
+    def _say(self, line: bytes) -> None:
+        """
+        Send a line to the worker; without one, to a new one.
+        """
+        (self._process or self._spawn()).say(line)
+
+    def _heard(self, number: int, verb: str, body: dict[str, Any]) -> None:
+        """
+        Take a message to the layer it is about.
+        """
+        layer = self._layers.get(number)
+        if layer is not None:
+            layer.heard(verb, body)
+
+    def _lost(self, reason: str) -> None:
+        """
+        The worker has ended, and all layers' processes with it.
+        """
+        self._process = None
+        if not self._stopping:
+            self._log.error("the unpacking worker ended on its own: {reason}", reason=reason)
+        for layer in [layer for layer in self._layers.values() if layer.begun]:
+            layer.ended(WorkerLost(f"the unpacking worker ended: {reason}"))
+        self._finish_stop()
+
+    def _give_up(self) -> None:
+        """
+        Stop waiting for processes that do not end.
+        """
+        self._log.error("the unpacking worker does not end; giving it up")
+        self._finish_stop()
+
+    def _finish_stop(self) -> None:
+        """
+        Tell those who asked for the end.
+        """
+        timers, self._timers = self._timers, []
+        for timer in timers:
+            if timer.active():
+                timer.cancel()
+        stopped, self._stopped = self._stopped, []
+        for waiter in stopped:
+            waiter.callback(None)
+
+    def _schedule(self) -> None:
+        """
+        Hand out turns, to the layers that were asked for first.
+        """
+        running = 0
+        ready = []
+        for number, layer in list(self._layers.items()):
+            if layer.is_over:
+                del self._layers[number]
+            elif layer.is_running:
+                running += 1
+            elif layer.is_ready():
+                ready.append(layer)
+        if not self._stopping:
+            for layer in ready[: max(0, self._workers - running)]:
+                layer.feed()

@@ -1,0 +1,213 @@
+# -*- test-case-name: tests.unpack.test_unpacker -*-
+"""
+One layer that is being unpacked, as the reactor sees it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from twisted.internet.defer import CancelledError, Deferred
+from zope.interface import implementer
+
+from xferd.errors import BadLayer, DiskFull, StoreError, WorkerLost, XferdError
+from xferd.interfaces import IUnpacking, Unpacked, UnpackProgress
+from xferd.names import Digest
+from xferd.unpack import wire
+
+MOUTHFUL: Final = 1024 * 1024
+"""Bytes of blob for which a layer's process is woken."""
+
+TURN: Final = 32 * 1024 * 1024
+"""Bytes of blob that a layer may read before an older one goes first again."""
+
+_ERRORS: Final[dict[str, type[XferdError]]] = {e.code: e for e in (BadLayer, StoreError, DiskFull)}
+
+
+@implementer(IUnpacking)
+class Unpacking:
+    """
+    One layer, from the first byte told of until its process is gone.
+
+    States: waiting (no process yet); hungry (its process has read all that it
+    was told of); running; ending (it was abandoned, or has said its last
+    word); ended.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        task: dict[str, Any],
+        notify: Callable[[UnpackProgress], None],
+        say: Callable[[bytes], None],
+        schedule: Callable[[], None],
+    ) -> None:
+        """
+        @param number: its place among all layers.
+        @param task: the body of C{begin}.
+        @param say: sends a line to the worker.
+        @param schedule: called when it has news, is hungry or is gone.
+        """
+        self.number = number
+        self.progress = UnpackProgress()
+        self.begun = False
+        self.hungry = True
+        self._task, self._notify, self._say, self._schedule = task, notify, say, schedule
+        self._path: str | None = None
+        self._size = self._told = 0
+        self._sealed = self._told_seal = False
+        self._abandoned = False
+        self._implied: list[bytes] = []
+        self._outcome: Unpacked | XferdError | None = None
+        self._ended = False
+        self._waiter: Deferred[None] | None = None
+        self.result: Deferred[Unpacked] = Deferred.fromCoroutine(self._live())
+
+    # ------------------------------------------------------ from the blob
+
+    def grown(self, path: str, size: int) -> None:
+        """
+        See L{IFollower.grown}.
+        """
+        self._path, self._size = path, size
+        self._news()
+
+    def sealed(self, path: str, size: int) -> None:
+        """
+        See L{IFollower.sealed}.
+        """
+        self._path, self._size, self._sealed = path, size, True
+        self._news()
+
+    def restarted(self) -> None:
+        """
+        See L{IFollower.restarted}.
+        """
+        self.abandon()
+
+    def _news(self) -> None:
+        """
+        Ask for a turn if there is need of one.
+        """
+        if self.is_ready():
+            self._schedule()
+
+    # ------------------------------------------------------ for the unpacker
+
+    @property
+    def is_over(self) -> bool:
+        """
+        Whether nothing more will be heard of it.
+        """
+        return self._ended
+
+    @property
+    def is_running(self) -> bool:
+        """
+        Whether its process has something to read.
+        """
+        return self.begun and not self.hungry and not self._ended
+
+    def is_ready(self) -> bool:
+        """
+        Whether a turn would be of use.
+        """
+        if not self.hungry or self._abandoned or self._outcome is not None or self._path is None:
+            return False
+        if self._sealed:
+            return not self._told_seal
+        return self._size - self._told >= MOUTHFUL
+
+    def feed(self) -> None:
+        """
+        Take a turn: say how far to read, and begin if it has not.
+        """
+        if not self.begun:
+            self.begun = True
+            self._say(wire.address(self.number, wire.encode("begin", **self._task)))
+        self.hungry = False
+        self._told = min(self._size, self._told + TURN)
+        self._told_seal = self._sealed and self._told == self._size
+        told = wire.encode("grown", path=self._path, size=self._told, sealed=self._told_seal)
+        self._say(wire.address(self.number, told))
+
+    def heard(self, verb: str, body: dict[str, Any]) -> None:
+        """
+        Take a word of the process.
+        """
+        if verb == "ended":
+            self.ended(WorkerLost(f"the process that unpacked a layer died with status {body['status']}"))
+        elif verb == "hungry":
+            self.hungry = True
+            self._schedule()
+        elif verb == "progress":
+            self.progress = UnpackProgress(body["consumed"], body["entries"])
+            if not self._abandoned:
+                self._notify(self.progress)
+        elif verb == "implied":
+            self._implied += [path.encode("latin-1") for path in body["paths"]]
+        elif verb == "result":
+            self._outcome = Unpacked(
+                Digest.parse(body["diff_id"]),
+                body["tar_size"],
+                body["size"],
+                body["entries"],
+                tuple(self._implied),
+            )
+        else:
+            assert verb == "error", verb
+            self._outcome = _ERRORS.get(body["code"], WorkerLost)(body["message"])
+
+    def ended(self, why: WorkerLost) -> None:
+        """
+        Note that its process is gone.
+
+        @param why: the error, if the process has not said its last word.
+        """
+        self._ended = True
+        if self._outcome is None:
+            self._outcome = why
+        self._wake()
+        self._schedule()
+
+    def abandon(self) -> None:
+        """
+        End the work.  Idempotent.
+        """
+        if self._abandoned or self._ended:
+            return
+        self._abandoned = True
+        if self.begun:
+            self._say(wire.address(self.number, wire.encode("cancel")))
+        else:
+            self.ended(WorkerLost("no process has begun"))
+
+    # ------------------------------------------------------ its life
+
+    async def _live(self) -> Unpacked:
+        """
+        Wait for the end of the process, come what may: until then it may
+        write into the staging directory.
+        """
+        while not self._ended:
+            # No canceller: cancelling ends the wait, and the loop waits on.
+            self._waiter = Deferred()
+            try:
+                await self._waiter
+            except CancelledError:
+                self.abandon()
+        if self._abandoned:
+            raise CancelledError
+        if isinstance(self._outcome, Unpacked):
+            return self._outcome
+        assert self._outcome is not None
+        raise self._outcome
+
+    def _wake(self) -> None:
+        """
+        Let L{_live} look again.
+        """
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.called:
+            waiter.callback(None)

@@ -1,0 +1,189 @@
+# -*- test-case-name: tests.unpack.test_worker -*-
+"""
+The worker process, and the processes of its layers.
+
+The reactor starts one worker, which has all modules loaded and nothing else to
+do than to fork: a process for each layer, which is there within a
+millisecond where a new interpreter takes fifty.  So a layer that takes its
+process down takes nothing else down, C{chroot} can be final, and the reactor
+has one process to look after.  The worker hands lines back and forth
+(L{xferd.unpack.wire}); a layer's process knows only its own two pipes, so
+that whatever a hostile layer could make of it, it cannot speak for another.
+
+Who computes is decided in the reactor, which lets a layer read its blob in
+turns: see L{xferd.unpack.unpacker}.  A layer that has no bytes waits in a read
+on its pipe and costs nothing.
+
+Imports no Twisted.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import select
+import signal
+from typing import Final, NoReturn
+
+from attrs import define
+
+from xferd.unpack import cage, layer, wire
+
+_READ: Final = 64 * 1024
+
+_STDIN, _STDOUT = 0, 1
+
+
+@define
+class _Child:
+    """
+    A layer's process, as the worker sees it.
+
+    @ivar control: where it reads.
+    @ivar report: where it writes.
+    @ivar lines: what it says.
+    """
+
+    number: int
+    pid: int
+    control: int
+    report: int
+    lines: wire.Lines
+
+
+class Worker:
+    """
+    Forks, and hands lines back and forth.
+    """
+
+    def __init__(self) -> None:
+        self._poll = select.poll()
+        self._poll.register(_STDIN, select.POLLIN)
+        self._by_number: dict[int, _Child] = {}
+        self._by_report: dict[int, _Child] = {}
+        self._lines = wire.Lines()
+
+    def run(self) -> None:
+        """
+        Work until the reactor closes the pipe; then end all layers.
+        """
+        while True:
+            for descriptor, _ in self._poll.poll():
+                if descriptor != _STDIN:
+                    self._reported(self._by_report[descriptor])
+                elif not self._commanded():
+                    for child in list(self._by_number.values()):
+                        self._reap(child)
+                    return
+
+    def _commanded(self) -> bool:
+        """
+        Read commands; false when there will be no more.
+        """
+        data = os.read(_STDIN, _READ)
+        for line in self._lines.feed(data):
+            number, rest = wire.split(line)
+            verb = rest.partition(b" ")[0]
+            child = self._by_number.get(number)
+            if verb == b"begin":
+                self._begin(number, rest)
+            elif child is None:
+                continue  # it ended while the command was on its way
+            elif verb == b"cancel":
+                os.kill(child.pid, signal.SIGKILL)
+            else:
+                try:
+                    os.write(child.control, rest + b"\n")
+                except BrokenPipeError:
+                    pass  # it is ending, and will be reaped
+        return bool(data)
+
+    def _begin(self, number: int, line: bytes) -> None:
+        """
+        Fork a layer's process.
+        """
+        control_out, control_in = os.pipe()
+        report_out, report_in = os.pipe()
+        worker = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            os.dup2(control_out, _STDIN)
+            os.dup2(report_in, _STDOUT)
+            # The others' pipes must not stay open here: their ends would never be noticed.
+            os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+            _child(worker, line)
+        os.close(control_out)
+        os.close(report_in)
+        child = _Child(number, pid, control_in, report_out, wire.Lines())
+        self._by_number[number] = self._by_report[report_out] = child
+        self._poll.register(report_out, select.POLLIN)
+
+    def _reported(self, child: _Child) -> None:
+        """
+        Hand on what a layer's process says.
+        """
+        data = os.read(child.report, _READ)
+        if not data:
+            self._reap(child)
+            return
+        try:
+            lines = child.lines.feed(data)
+        except ValueError:
+            os.kill(child.pid, signal.SIGKILL)
+            return
+        _write(_STDOUT, b"".join(wire.address(child.number, line + b"\n") for line in lines))
+
+    def _reap(self, child: _Child) -> None:
+        """
+        See a layer's process off, and say so.
+        """
+        # It says no more; whether it has ended by itself does not matter now.
+        os.kill(child.pid, signal.SIGKILL)
+        _, status = os.waitpid(child.pid, 0)
+        self._poll.unregister(child.report)
+        del self._by_number[child.number], self._by_report[child.report]
+        os.close(child.control)
+        os.close(child.report)
+        ended = wire.encode("ended", status=os.waitstatus_to_exitcode(status))
+        try:
+            _write(_STDOUT, wire.address(child.number, ended))
+        except BrokenPipeError:
+            pass  # the reactor is gone
+
+
+def _child(worker: int, line: bytes) -> NoReturn:
+    """
+    The life of a forked process, which never comes back.
+    """
+    try:
+        cage.end_with_parent(worker)
+        _, task = wire.decode(line)
+        with open(_STDIN, "rb") as lines:
+            layer.run(task, lines, lambda said: _write(_STDOUT, said), cage.enter)
+    finally:
+        os._exit(0)
+
+
+def _write(descriptor: int, data: bytes) -> None:
+    """
+    Write all of some bytes.
+    """
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def main() -> None:
+    """
+    The worker process.
+    """
+    # Ctrl-C on a terminal goes to all processes; the daemon decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    layer.warm_up()
+    # Nothing that was loaded so far will be garbage; untouched, it stays shared.
+    gc.freeze()
+    Worker().run()
+
+
+if __name__ == "__main__":
+    main()
