@@ -1,0 +1,72 @@
+/**
+ * Numbers, times and names as people read them.
+ */
+
+const UNITS = ["B", "kB", "MB", "GB", "TB", "PB"];
+
+/** Bytes with three digits, in powers of ten as registries and docker count. */
+export function bytes(n) {
+  if (!Number.isFinite(n)) return "?";
+  let unit = 0;
+  while (n >= 999.5 && unit < UNITS.length - 1) {
+    n /= 1000;
+    unit += 1;
+  }
+  const digits = unit === 0 || n >= 99.95 ? 0 : n >= 9.995 ? 1 : 2;
+  return `${n.toFixed(digits)} ${UNITS[unit]}`;
+}
+
+/** "12.3 of 45.6 MB": the unit once where both have the same. */
+export function part(done, total) {
+  if (!Number.isFinite(total)) return bytes(done);
+  const [a, unit] = bytes(done).split(" ");
+  const whole = bytes(total);
+  return whole.endsWith(` ${unit}`) || done === 0 ? `${done === 0 ? "0" : a} / ${whole}` : `${a} ${unit} / ${whole}`;
+}
+
+/** Bytes a second. */
+export function rate(n) {
+  return `${bytes(n)}/s`;
+}
+
+/** A length of time. */
+export function duration(seconds) {
+  if (seconds < 0.95) return `${Math.max(seconds, 0).toFixed(1)} s`;
+  if (seconds < 9.95) return `${seconds.toFixed(1).replace(/\.0$/, "")} s`;
+  if (seconds < 99.5) return `${Math.round(seconds)} s`;
+  if (seconds < 5970) return `${Math.round(seconds / 60)} min`;
+  return `${Math.round(seconds / 3600)} h`;
+}
+
+/** Seconds to come, no more exact than anybody can know them. */
+export function rough(seconds) {
+  return seconds < 10 ? Math.max(Math.ceil(seconds), 1) : Math.ceil(seconds / 5) * 5;
+}
+
+/** The time of day of a moment, with the day where it is not today. */
+export function moment(text) {
+  const when = new Date(text);
+  if (Number.isNaN(when.getTime())) return "";
+  const time = when.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+  return when.toDateString() === new Date().toDateString() ? time : `${when.toLocaleDateString()} ${time}`;
+}
+
+/** Seconds between two moments. */
+export function between(from, to) {
+  return (Date.parse(to) - Date.parse(from)) / 1000;
+}
+
+/** A reference as docker prints it: without what goes without saying. */
+export function familiar(reference) {
+  return String(reference).replace(/^docker\.io\/(library\/)?/, "");
+}
+
+/** The first twelve digits of a digest. */
+export function short(digest) {
+  return String(digest ?? "").replace(/^sha\d+:/, "").slice(0, 12);
+}
+
+/** "1 layer", "2 layers". */
+export function count(n, noun) {
+  return `${n} ${noun}${n === 1 ? "" : "s"}`;
+}

@@ -1,0 +1,93 @@
+/**
+ * What the daemon has told so far.
+ */
+
+const RUNNING = new Set(["queued", "running"]);
+const MOVING = new Set(["queued", "running", "backing-off", "waiting"]);
+/** How many ended jobs are remembered. */
+const ENDED = 200;
+
+export const isRunning = (job) => RUNNING.has(job.state);
+
+export class Model {
+  constructor() {
+    this.clear();
+  }
+
+  /** Forget everything: the daemon tells all of it again. */
+  clear() {
+    this.jobs = new Map();
+    this.layers = new Map();
+    this.transfers = new Map();
+    this.images = new Map();
+  }
+
+  /** Take in one event; returns the job where it has just ended. */
+  apply(kind, data) {
+    if (kind === "job") return this.#job(data);
+    if (kind === "layer") {
+      if (!this.layers.has(data.job)) this.layers.set(data.job, []);
+      this.layers.get(data.job)[data.index] = data;
+    } else if (kind === "transfer") {
+      if (MOVING.has(data.state)) this.transfers.set(data.id, data);
+      else this.transfers.delete(data.id);
+    } else if (kind === "image") {
+      this.images.set(data.reference, data);
+    }
+    return null;
+  }
+
+  #job(job) {
+    const before = this.jobs.get(job.id);
+    this.jobs.set(job.id, job);
+    if (isRunning(job)) return null;
+    // What no row shows is not kept.
+    this.layers.delete(job.id);
+    if (this.jobs.size > ENDED) this.#forget();
+    return before && isRunning(before) ? job : null;
+  }
+
+  #forget() {
+    const ended = this.ended();
+    for (const job of ended.slice(ENDED)) this.jobs.delete(job.id);
+  }
+
+  /** Jobs that run or wait, the oldest first: in the order that they are served. */
+  running() {
+    return [...this.jobs.values()].filter(isRunning).sort((a, b) => order(a.created, b.created) || order(a.id, b.id));
+  }
+
+  /** Jobs that have ended, the newest first. */
+  ended() {
+    return [...this.jobs.values()].filter((job) => !isRunning(job)).sort((a, b) => order(b.finished ?? "", a.finished ?? ""));
+  }
+
+  /** A job's layers, the bottom one first, as far as they are known. */
+  layersOf(job) {
+    return (this.layers.get(job.id) ?? []).filter(Boolean);
+  }
+
+  /** Transfers: those that move first, then those that wait, oldest first. */
+  moving() {
+    const rank = { running: 0, "backing-off": 1, waiting: 2, queued: 3 };
+    return [...this.transfers.values()].sort((a, b) => rank[a.state] - rank[b.state]);
+  }
+
+  /** Bytes a second that come in. */
+  rate() {
+    let sum = 0;
+    for (const transfer of this.transfers.values()) {
+      if (transfer.kind === "download" && transfer.state === "running") sum += transfer.rate || 0;
+    }
+    return sum;
+  }
+
+  /** Images, the newest first. */
+  newestImages() {
+    return [...this.images.values()].sort((a, b) => order(b.created, a.created));
+  }
+}
+
+function order(a, b) {
+  return a < b ? -1 : a > b ? 1 : 0;
+}

@@ -1,0 +1,90 @@
+/**
+ * Rows on the page that follow values, and touch the page only where a value
+ * has changed.  Text goes in as text: nothing here makes markup of a string.
+ */
+
+const seen = new WeakMap();
+
+function changed(node, name, value) {
+  let values = seen.get(node);
+  if (values === undefined) seen.set(node, (values = new Map()));
+  if (values.get(name) === value) return false;
+  values.set(name, value);
+  return true;
+}
+
+export function text(node, value) {
+  if (changed(node, "text", value)) node.textContent = value;
+}
+
+export function attribute(node, name, value) {
+  if (changed(node, name, value)) node.setAttribute(name, value);
+}
+
+export function hide(node, hidden) {
+  if (changed(node, "hidden", hidden)) node.hidden = hidden;
+}
+
+/** Fill a bar's part, 0 to 1. */
+export function fill(node, fraction) {
+  const value = Math.round(Math.min(Math.max(fraction || 0, 0), 1) * 1000) / 1000;
+  if (changed(node, "fill", value)) node.style.transform = `scaleX(${value})`;
+}
+
+export function grow(node, share) {
+  if (changed(node, "grow", share)) node.style.flexGrow = share;
+}
+
+/** A text that may be empty: then its place is hidden. */
+export function optional(node, value) {
+  hide(node, !value);
+  text(node, value ?? "");
+}
+
+/** The elements of a row by their first class. */
+function parts(element) {
+  const found = { element };
+  for (const node of element.querySelectorAll("[class]")) found[node.classList[0]] ??= node;
+  return found;
+}
+
+/** A list of rows, one for each value, by key. */
+export class Rows {
+  #rows = new Map();
+
+  /**
+   * @param parent holds the rows and nothing else
+   * @param template the id of the template of one row
+   * @param show called with (parts, value, position) to bring a row up to date
+   * @param made called with (parts, key) for a new row
+   */
+  constructor(parent, template, show, made = () => {}) {
+    this.parent = parent;
+    this.template = document.getElementById(template).content.firstElementChild;
+    this.show = show;
+    this.made = made;
+  }
+
+  /** Show these values, in this order. */
+  set(values, key) {
+    const gone = new Map(this.#rows);
+    let next = this.parent.firstElementChild;
+    values.forEach((value, position) => {
+      const name = key(value, position);
+      let row = this.#rows.get(name);
+      if (row === undefined) {
+        row = parts(this.template.cloneNode(true));
+        this.#rows.set(name, row);
+        this.made(row, name);
+      }
+      gone.delete(name);
+      this.show(row, value, position);
+      if (row.element === next) next = next.nextElementSibling;
+      else this.parent.insertBefore(row.element, next);
+    });
+    for (const [name, row] of gone) {
+      row.element.remove();
+      this.#rows.delete(name);
+    }
+  }
+}

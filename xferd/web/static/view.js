@@ -1,0 +1,225 @@
+/**
+ * Jobs, layers, transfers and images as rows.
+ */
+
+import { between, bytes, count, duration, familiar, moment, part, rate, rough, short } from "./format.js";
+import { attribute, fill, grow, hide, optional, Rows, text } from "./rows.js";
+
+const byId = (id) => document.getElementById(id);
+const IN_PLACE = new Set(["done", "exists"]);
+/** How many running jobs show their layers unasked. */
+const OPEN = 6;
+const MOST = { ended: 50, transfers: 12, images: 30 };
+
+/** What a layer's state is called where nothing more is known. */
+const STATES = {
+  waiting: "waiting",
+  downloading: "",
+  unpacking: "unpacking",
+  registering: "registering",
+  done: "registered",
+  exists: "was here",
+  failed: "failed",
+};
+
+export class View {
+  #opened = new Map();
+
+  /** @param cancel called with the id of a job that is to be cancelled */
+  constructor(cancel, again) {
+    this.again = again;
+    this.jobs = new Rows(byId("jobs"), "job-row", (...args) => this.#job(...args), (row, id) => this.#madeJob(row, id, cancel));
+    this.ended = new Rows(byId("ended-jobs"), "ended-row", endedJob);
+    this.transfers = new Rows(byId("transfers"), "transfer-row", (...args) => this.#transfer(...args));
+    this.images = new Rows(byId("images"), "image-row", image);
+  }
+
+  /** Bring the page up to date. */
+  show(model) {
+    this.model = model;
+    const running = model.running();
+    this.jobs.set(running, (job) => job.id);
+    text(byId("jobs-count"), running.length || "");
+    hide(byId("no-jobs"), running.length > 0);
+
+    const ended = model.ended();
+    some(this.ended, "ended", ended, (job) => job.id);
+    hide(byId("ended-section"), ended.length === 0);
+
+    const moving = model.moving();
+    some(this.transfers, "transfers", moving, (transfer) => transfer.id);
+    hide(byId("no-transfers"), moving.length > 0);
+
+    const images = model.newestImages();
+    some(this.images, "images", images, (one) => one.reference);
+    hide(byId("no-images"), images.length > 0);
+  }
+
+  #madeJob(row, id, cancel) {
+    row.rows = new Rows(row.layers, "layer-row", (...args) => this.#layer(...args));
+    row.segments = new Rows(row.strip, "segment", segment);
+    row.layers.id = `layers-${id}`;
+    row.fold.setAttribute("aria-controls", row.layers.id);
+    row.fold.addEventListener("click", () => {
+      this.#opened.set(id, row.element.dataset.open !== "true");
+      this.again();
+    });
+    // A second click within three seconds means it.
+    row.cancel.addEventListener("click", () => {
+      if (row.sure) {
+        cancel(id);
+        return;
+      }
+      row.sure = setTimeout(() => { row.sure = 0; text(row.cancel, "Cancel"); }, 3000);
+      text(row.cancel, "Really?");
+    });
+  }
+
+  #job(row, job, position) {
+    const layers = this.model.layersOf(job);
+    const total = job.bytes_total;
+    const name = familiar(job.reference);
+    const opened = this.#opened.get(job.id) ?? (position < OPEN);
+    attribute(row.element, "data-state", job.state);
+    attribute(row.element, "data-open", String(opened));
+    attribute(row.fold, "aria-expanded", String(opened));
+    attribute(row.fold, "aria-label", `Layers of ${name}`);
+    attribute(row.cancel, "aria-label", `Cancel ${name}`);
+    text(row.name, name);
+    attribute(row.name, "title", job.reference);
+    text(row.meta, [job.platform, job.client].filter(Boolean).join(" · "));
+
+    const unpacked = layers.reduce((sum, layer) => sum + (IN_PLACE.has(layer.state) ? layer.size : layer.unpacked || 0), 0);
+    const share = total ? Math.min(Math.floor((100 * job.bytes_done) / total), 100) : 0;
+    text(row.part, job.state === "queued" ? "queued" : total ? `${share} %` : "resolving");
+    attribute(row.strip, "aria-valuenow", share);
+    attribute(row.strip, "aria-label", `${name}: fetched`);
+    row.segments.set(layers, (layer) => layer.index);
+
+    const speed = this.#speed(layers);
+    const remaining = total ? total - job.bytes_done : 0;
+    text(row.sizes, total ? `${part(job.bytes_done, total)} · ${job.layers_done} of ${count(job.layers_total, "layer")}` : "");
+    text(row.speed, pace(speed, remaining, total, unpacked));
+
+    hide(row.layers, !opened);
+    row.rows.set(opened ? layers : [], (layer) => layer.index);
+  }
+
+  /** Bytes a second that come in for these layers, each transfer counted once. */
+  #speed(layers) {
+    const ids = new Set(layers.map((layer) => layer.transfer));
+    let sum = 0;
+    for (const id of ids) sum += this.model.transfers.get(id)?.rate || 0;
+    return sum;
+  }
+
+  #layer(row, layer) {
+    const transfer = this.model.transfers.get(layer.transfer);
+    const waits = layer.state === "waiting" || layer.state === "downloading";
+    const backing = waits && transfer?.state === "backing-off";
+    attribute(row.element, "data-state", backing ? "backing-off" : layer.state);
+    attribute(row.element, "data-here", String(layer.state === "exists"));
+    text(row.index, layer.index + 1);
+    text(row.digest, short(layer.digest));
+    attribute(row.digest, "title", `layer ${layer.index + 1}: ${layer.digest}`);
+    bars(row, layer);
+    attribute(row.bar, "aria-label", `layer ${layer.index + 1}`);
+    attribute(row.bar, "aria-valuenow", Math.floor(100 * fetched(layer)));
+    attribute(row.bar, "aria-valuetext", spoken(layer));
+    text(row.size, waits && layer.bytes_done > 0 ? part(layer.bytes_done, layer.size) : bytes(layer.size));
+    chips(row, waits ? transfer : undefined);
+    let why = layer.why || (waits && transfer?.why) || STATES[layer.state] || "";
+    if (!why && transfer?.state === "running") why = `${rate(transfer.rate || 0)}`;
+    text(row.why, why);
+  }
+
+  #transfer(row, transfer) {
+    attribute(row.element, "data-state", transfer.state);
+    text(row.digest, short(transfer.digest ?? transfer.key));
+    attribute(row.digest, "title", transfer.digest ?? transfer.key);
+    const kind = transfer.kind === "download" ? "" : `${transfer.kind} `;
+    text(row.source, `${kind}${transfer.source ?? ""}`);
+    attribute(row.source, "title", transfer.source ?? "");
+    text(row.speed, transfer.state === "running" ? rate(transfer.rate || 0) : transfer.state);
+    const share = transfer.bytes_total ? transfer.bytes_done / transfer.bytes_total : 0;
+    fill(row.out, share);
+    attribute(row.bar, "aria-label", `transfer ${short(transfer.digest)}`);
+    attribute(row.bar, "aria-valuenow", Math.floor(100 * share));
+    text(row.size, part(transfer.bytes_done, transfer.bytes_total));
+    chips(row, transfer);
+    const names = (transfer.jobs ?? []).map((id) => this.model.jobs.get(id)).filter(Boolean).map((job) => familiar(job.reference));
+    attribute(row.shared, "title", names.join("\n"));
+    text(row.why, transfer.why ?? "");
+  }
+}
+
+/** Show the first rows of a list, and say how many there are besides. */
+function some(rows, id, values, key) {
+  const most = MOST[id];
+  rows.set(values.slice(0, most), key);
+  text(byId(`${id}-count`), values.length || "");
+  hide(rows.parent, values.length === 0);
+  optional(byId(`${id}-more`), values.length > most ? `and ${values.length - most} more` : "");
+}
+
+/** How far a layer's bytes are here, 0 to 1. */
+function fetched(layer) {
+  if (IN_PLACE.has(layer.state)) return 1;
+  return layer.size ? layer.bytes_done / layer.size : 0;
+}
+
+function bars(row, layer) {
+  fill(row.got, fetched(layer));
+  fill(row.out, IN_PLACE.has(layer.state) ? 1 : layer.size ? layer.unpacked / layer.size : 0);
+}
+
+function segment(row, layer) {
+  attribute(row.element, "data-state", layer.state);
+  grow(row.element, Math.max(layer.size, 1));
+  bars({ got: row.got, out: row.out }, layer);
+}
+
+/** A layer's bar in words. */
+function spoken(layer) {
+  if (IN_PLACE.has(layer.state)) return STATES[layer.state];
+  const unpacked = layer.size ? Math.floor((100 * layer.unpacked) / layer.size) : 0;
+  return `fetched ${Math.floor(100 * fetched(layer))} %, unpacked ${unpacked} %`;
+}
+
+/** Who else waits for a transfer, and how often it was tried. */
+function chips(row, transfer) {
+  optional(row.shared, transfer?.watchers > 1 ? `for ${transfer.watchers} jobs` : "");
+  optional(row.retry, transfer?.attempt > 1 ? `try ${transfer.attempt}` : "");
+}
+
+/** How fast a job goes and how long it will. */
+function pace(speed, remaining, total, unpacked) {
+  if (speed > 0 && remaining > 0) return `${rate(speed)} · fetched in about ${duration(rough(remaining / speed))}`;
+  if (total && remaining <= 0) return unpacked < total ? "all fetched, unpacking" : "all unpacked, registering";
+  return "";
+}
+
+function endedJob(row, job) {
+  attribute(row.element, "data-state", job.state);
+  text(row.name, familiar(job.reference));
+  attribute(row.name, "title", job.result?.digest ?? job.reference);
+  const took = job.finished ? duration(between(job.started ?? job.created, job.finished)) : "";
+  const facts = job.state === "done"
+    ? [bytes(job.bytes_total ?? job.bytes_done), count(job.layers_total, "layer"), `in ${took}`]
+    : [job.state, took && `after ${took}`];
+  text(row.facts, [job.platform, ...facts, job.client].filter(Boolean).join(" · "));
+  text(row.time, moment(job.finished ?? job.created));
+  hide(row.reason, !job.error);
+  text(row.code, job.error?.code ?? "");
+  text(row.message, job.error?.message ?? "");
+}
+
+function image(row, one) {
+  text(row.name, familiar(one.reference));
+  attribute(row.name, "title", `${one.reference}\n${one.resolved}`);
+  text(row.size, bytes(one.size));
+  text(row.digest, short(one.image_id));
+  attribute(row.digest, "title", `image ID ${one.image_id}`);
+  text(row["layers-n"], count(one.layers?.length ?? 0, "layer"));
+  text(row.time, moment(one.created));
+}
