@@ -72,7 +72,9 @@ const again = follow(`${API}/events`, headers, {
   },
   denied() {
     link("lost", "locked");
-    hide(byId("notice"), true);
+    text(byId("notice"), "That token was not accepted.");
+    hide(byId("notice"), !sessionStorage.getItem("token"));
+    sessionStorage.removeItem("token");
     hide(byId("ask"), false);
     byId("token").focus();
   },

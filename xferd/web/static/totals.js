@@ -67,7 +67,7 @@ function showSharing({ bytes_fetched: fetched = 0, bytes_delivered: delivered = 
 function showSlots(slots) {
   if (!slots) return;
   text(byId("slots"), `${slots.in_use} of ${slots.limit}`);
-  text(byId("queued"), slots.queued ? `${count(slots.queued, "transfer")} waiting` : "nobody waits");
+  text(byId("queued"), slots.queued ? `${count(slots.queued, "transfer")} waiting` : "no transfer waits");
   const pips = byId("pips");
   const wanted = slots.limit <= PIPS ? slots.limit : 0;
   while (pips.childElementCount > wanted) pips.lastElementChild.remove();
@@ -79,7 +79,7 @@ function showJobs(jobs) {
   const waiting = jobs.queued ? `, ${jobs.queued} queued` : "";
   text(byId("running"), `${jobs.running ?? 0} running${waiting}`);
   const ended = ["done", "failed", "cancelled"].filter((state) => jobs[state]).map((state) => `${jobs[state]} ${state}`);
-  text(byId("ended"), ended.join(" · ") || "none has ended");
+  text(byId("ended"), ended.join(" · ") || "none ended yet");
 }
 
 function showDisk(disk) {

@@ -140,7 +140,9 @@ export class View {
     const kind = transfer.kind === "download" ? "" : `${transfer.kind} `;
     text(row.source, `${kind}${transfer.source ?? ""}`);
     attribute(row.source, "title", transfer.source ?? "");
-    text(row.speed, transfer.state === "running" ? rate(transfer.rate || 0) : transfer.state);
+    const begun = transfer.bytes_done > 0 || transfer.state === "running";
+    text(row.speed, transfer.state === "running" ? rate(transfer.rate || 0) : begun ? transfer.state : bytes(transfer.bytes_total));
+    hide(row.moved, !begun);
     const share = transfer.bytes_total ? transfer.bytes_done / transfer.bytes_total : 0;
     fill(row.out, share);
     attribute(row.bar, "aria-label", `transfer ${short(transfer.digest)}`);
