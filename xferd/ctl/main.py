@@ -54,7 +54,7 @@ class _Parser(ArgumentParser):
     """
 
     def error(self, message: str) -> NoReturn:
-        raise WrongUse(f"{message}; see '{self.prog} --help'")
+        raise WrongUse(f"{message} (see '{self.prog} --help')")
 
 
 def _pull(parser: ArgumentParser) -> None:
@@ -161,7 +161,7 @@ def parse(argv: Sequence[str]) -> Namespace:
     command = COMMANDS.get(args.command)
     if command is None:
         near = get_close_matches(args.command, COMMANDS, 1, 0.5)
-        hint = f"did you mean '{near[0]}'" if near else "there are " + ", ".join(COMMANDS)
+        hint = f"did you mean '{near[0]}'?" if near else "there are " + ", ".join(COMMANDS)
         top.error(f"there is no command {args.command!r}: {hint}")
     parser = _Parser(prog=f"xferctl {args.command}", description=command.summary, allow_abbrev=False)
     _common(parser)

@@ -1,0 +1,149 @@
+# -*- test-case-name: tests.ctl.test_commands -*-
+"""
+Tests for L{xferd.ctl.commands} and L{xferd.ctl.session}.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+from datetime import UTC, datetime
+from typing import Any
+
+from tests.ctl.daemon import DIGEST, Answer, DaemonTestCase, job, layer, transfer
+from tests.ctl.run import run
+from xferd.ctl.session import Printer
+
+IMAGE = {
+    "reference": "docker.io/library/alpine:latest",
+    "digest": DIGEST,
+    "image_id": DIGEST,
+    "resolved": DIGEST,
+    "size": 41_200_000,
+    "created": "2026-01-02T03:04:05Z",
+    "layers": [{"digest": DIGEST, "size": 1500, "media_type": "a/layer"}],
+}
+
+FAILED = job("failed", error={"code": "DENIED", "message": "no \x1b[31maccess"})
+
+
+class CommandTests(DaemonTestCase):
+    """
+    Tests for the commands that look, and C{cancel}.
+    """
+
+    def lines(self, *argv: str) -> list[list[str]]:
+        """
+        What a command prints, in words.
+        """
+        outcome = run([*argv, "--host", self.fake.url])
+        self.assertEqual((outcome.status, outcome.err), (0, ""))
+        return [line.split() for line in outcome.out.splitlines()]
+
+    def objects(self, *argv: str) -> list[Any]:
+        """
+        What a command prints as JSON lines.
+        """
+        outcome = run([*argv, "--json", "--host", self.fake.url])
+        self.assertEqual((outcome.status, outcome.err), (0, ""))
+        return [json.loads(line) for line in outcome.out.splitlines()]
+
+    def test_images(self) -> None:
+        """
+        Images are listed by name, with digests in short.
+        """
+        self.fake.on("GET", "/images", Answer([IMAGE]))
+        heads, row = self.lines("images")
+        self.assertEqual(heads, ["REFERENCE", "DIGEST", "IMAGE", "ID", "LAYERS", "SIZE", "PULLED"])
+        self.assertEqual(row[:6], [IMAGE["reference"], "0123456789ab", "0123456789ab", "1", "41.2", "MB"])
+        self.assertEqual(row[-1], "ago")
+        self.assertEqual(self.objects("images"), [IMAGE])
+
+    def test_inspect(self) -> None:
+        """
+        One image is told in full.
+        """
+        self.fake.on("GET", "/images/alpine", Answer(IMAGE))
+        lines = self.lines("inspect", "alpine")
+        self.assertIn(["digest:", DIGEST], lines)
+        self.assertEqual(lines[-2:], [["LAYER", "SIZE", "TYPE"], [DIGEST, "1.5", "kB", "a/layer"]])
+        self.assertEqual(self.objects("inspect", "alpine"), [IMAGE])
+
+    def test_jobs(self) -> None:
+        """
+        Jobs that run are listed with their progress; of all, those that
+        failed with their codes.
+        """
+        self.fake.on(
+            "GET", "/jobs", Answer([job(bytes_done=5_000_000), FAILED, job("queued", bytes_total=None)])
+        )
+        lines = self.lines("jobs")
+        self.assertEqual([line[1] for line in lines], ["STATE", "running", "queued"])
+        self.assertEqual(lines[1][3:9], ["5.0", "MB", "of", "30.0", "MB", "me@here"])
+        lines = self.lines("jobs", "--all")
+        self.assertEqual([line[1] for line in lines], ["STATE", "running", "failed", "queued"])
+        self.assertEqual(lines[2][3], "DENIED")
+        self.assertEqual(len(self.objects("jobs")), 2)
+        self.assertEqual(len(self.objects("jobs", "-a")), 3)
+
+    def test_job(self) -> None:
+        """
+        One job is told in full, layer by layer, harmlessly.
+        """
+        layers = [layer(0, "exists", transfer=None), layer(1, "failed", why="no\naccess")]
+        self.fake.on("GET", "/jobs/j1", Answer({**FAILED, "layers": layers}))
+        outcome = run(["job", "j1", "--host", self.fake.url])
+        self.assertIn("error:      no \\x1b[31maccess (DENIED)\n", outcome.out)
+        self.assertNotIn("finished:", outcome.out)
+        self.assertTrue(outcome.out.endswith("t1        no\\naccess\n"))
+        self.assertEqual(self.objects("job", "j1"), [{**FAILED, "layers": layers}])
+
+    def test_job_done(self) -> None:
+        """
+        A job that is done tells what it gave.
+        """
+        self.fake.on("GET", "/jobs/j1", Answer(job("done")))
+        self.assertIn(["pulled:", f"docker.io/library/alpine:latest@{DIGEST}"], self.lines("job", "j1"))
+
+    def test_cancel(self) -> None:
+        """
+        A job is cancelled, and its state is told.
+        """
+        self.fake.on("DELETE", "/jobs/j1", Answer(job("cancelled")))
+        self.assertEqual(self.lines("cancel", "j1"), [["job:", "j1"], ["state:", "cancelled"]])
+        self.assertEqual(self.fake.requests, [("DELETE", "/api/v1/jobs/j1", None)])
+
+    def test_transfers(self) -> None:
+        """
+        Transfers are listed with how many share them and what they wait for.
+        """
+        waiting = transfer(2, rate=0, bytes_total=None, why="slot 4 of 3")
+        self.fake.on("GET", "/transfers", Answer([transfer(1, watchers=3), waiting]))
+        _, first, second = self.lines("transfers")
+        self.assertEqual(first[4:12], ["3", "4.0", "MB", "of", "10.0", "MB", "2.0", "MB/s"])
+        self.assertEqual(second[5:], ["4.0", "MB", "docker.io/library/alpine", "slot", "4", "of", "3"])
+        self.assertEqual(len(self.objects("transfers")), 2)
+
+
+class PrinterTests(DaemonTestCase):
+    """
+    Tests for L{Printer} on a terminal.
+    """
+
+    def test_width(self) -> None:
+        """
+        A table is as wide as the terminal, if that has a width.
+        """
+        ours, theirs = pty.openpty()
+        self.addCleanup(os.close, ours)
+        with open(theirs, "w") as terminal:
+            self.assertIsNone(Printer(terminal, datetime.now(UTC), as_json=False).width)
+            os.system(f"stty cols 33 < {os.ttyname(theirs)}")
+            printer = Printer(terminal, datetime.now(UTC), as_json=False)
+            self.assertEqual(printer.width, 33)
+            printer.rows([], ("A", "B"), [("x" * 60, "y" * 60)])
+            terminal.flush()
+            lines = os.read(ours, 4096).decode().splitlines()
+        self.assertEqual(len(lines), 2)
+        self.assertEqual(len(lines[1]), 33)

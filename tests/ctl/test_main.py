@@ -1,0 +1,230 @@
+# -*- test-case-name: tests.ctl.test_main -*-
+"""
+Tests for L{xferd.ctl.main}.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from contextlib import redirect_stdout
+from io import StringIO
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.ctl.daemon import Answer, DaemonTestCase, one_pull
+from tests.ctl.run import COMMAND, environment, run
+from xferd._version import __version__
+from xferd.ctl.main import COMMANDS, main
+
+
+class WrongUseTests(SynchronousTestCase):
+    """
+    What makes no command ends with status 2 and one line.
+    """
+
+    def check(self, argv: list[str], *parts: str) -> None:
+        """
+        Run something wrong.
+        """
+        outcome = run(argv)
+        self.assertEqual((outcome.status, outcome.out), (2, ""))
+        self.assertEqual(outcome.err.count("\n"), 1)
+        for part in ("xferctl: ", *parts):
+            self.assertIn(part, outcome.err)
+
+    def test_nothing(self) -> None:
+        """
+        Without a command, the commands are listed.
+        """
+        self.check([], "which command? pull, images", "xferctl --help")
+
+    def test_nearly(self) -> None:
+        """
+        For a word that is nearly a command, that command is named.
+        """
+        self.check(["pul", "alpine"], "no command 'pul': did you mean 'pull'?")
+        self.check(["image"], "did you mean 'images'?")
+
+    def test_unknown(self) -> None:
+        """
+        For any other word, the commands are listed.
+        """
+        self.check(["\x1b[2J"], r"no command '\x1b[2J': there are pull, images")
+
+    def test_arguments(self) -> None:
+        """
+        A command's own arguments are checked, and its help is named.
+        """
+        self.check(["pull"], "REF", "(see 'xferctl pull --help')")
+        self.check(["pull", "alpine", "--priority", "high"], "--priority", "high")
+        self.check(["pull", "alpine", "--json", "--quiet"], "not allowed with")
+        self.check(["images", "--jso"], "--jso")
+        self.check(["--host"], "--host")
+
+    def test_host(self) -> None:
+        """
+        An address that is none is wrong use, wherever it was said.
+        """
+        self.check(["--host", "nowhere", "images"], "'nowhere'")
+        self.check(["images", "--host", "nowhere"], "'nowhere'")
+        outcome = run(["images"], {"XFERD_HOST": "nowhere"})
+        self.assertEqual(outcome.status, 2)
+
+
+class HelpTests(SynchronousTestCase):
+    """
+    What tells about the program itself.
+    """
+
+    def printed(self, *argv: str) -> str:
+        """
+        What is printed before the program ends itself.
+        """
+        out = StringIO()
+        with redirect_stdout(out):
+            ended = self.assertRaises(SystemExit, main, argv, stdout=out, stderr=out, environ={})
+        self.assertEqual(ended.code, 0)
+        return out.getvalue()
+
+    def test_version(self) -> None:
+        """
+        The version is told.
+        """
+        self.assertEqual(self.printed("--version"), f"xferctl {__version__}\n")
+
+    def test_help(self) -> None:
+        """
+        The help lists every command, and each command has its own.
+        """
+        text = self.printed("--help")
+        for name, command in COMMANDS.items():
+            self.assertRegex(text, rf"(?m)^  {name} +{command.summary}$")
+            self.assertIn(f"usage: xferctl {name}", self.printed(name, "--help"))
+
+
+class FailureTests(DaemonTestCase):
+    """
+    What fails ends with status 1, and its reason is the last line on stderr.
+    """
+
+    def test_nobody(self) -> None:
+        """
+        Where no daemon listens, the user is told how to start one.
+        """
+        outcome = run(["images", "--host", "unix:/nonexistent/socket"])
+        self.assertEqual(outcome.status, 1)
+        self.assertRegex(outcome.err, r"\Axferctl: no daemon listens at .*'twistd -n xferd'.*\n\Z")
+
+    def test_refused(self) -> None:
+        """
+        The daemon's reason is the user's.
+        """
+        outcome = run(["job", "j9", "--host", self.fake.url])
+        self.assertEqual(outcome, (1, "", "xferctl: there is no such thing (NOT_FOUND)\n"))
+
+    def test_full(self) -> None:
+        """
+        Output that cannot be written is a failure.
+        """
+        self.fake.on("GET", "/images", Answer([]))
+        with open("/dev/full", "w") as full:
+            done = subprocess.run(
+                [*COMMAND, "images"],
+                env=environment(XFERD_HOST=self.fake.url),
+                stdout=full,
+                stderr=subprocess.PIPE,
+                text=True,
+                check=False,
+            )
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("No space left", done.stderr)
+
+
+class TokenTests(DaemonTestCase):
+    """
+    The bearer token comes from a file.
+    """
+
+    def token(self, text: bytes) -> str:
+        """
+        Write a token's file.
+        """
+        path = str(self.mktemp())
+        with open(path, "wb") as file:
+            file.write(text)
+        return path
+
+    def test_given(self) -> None:
+        """
+        Option and variable name the file; the option wins.
+        """
+        self.fake.on("GET", "/images", Answer([]))
+        first, second = self.token(b"first\n"), self.token(b"second")
+        environ = {"XFERD_HOST": self.fake.url, "XFERD_TOKEN_FILE": first}
+        self.assertEqual(run(["images"], environ).status, 0)
+        self.assertEqual(run(["images", "--token-file", second], environ).status, 0)
+        shown = [headers["Authorization"] for headers in self.fake.headers]
+        self.assertEqual(shown, ["Bearer first", "Bearer second"])
+
+    def test_wrong(self) -> None:
+        """
+        A file without one word is refused, and not quoted.
+        """
+        for text in (b"", b"two words", b"a\nb", b"\xff\xfe", "ü".encode()):
+            outcome = run(["images"], {"XFERD_HOST": self.fake.url, "XFERD_TOKEN_FILE": self.token(text)})
+            self.assertEqual(outcome.status, 1)
+            self.assertNotIn("two", outcome.err)
+        self.assertIn("No such file", run(["images"], {"XFERD_TOKEN_FILE": "/nonexistent/token"}).err)
+        self.assertEqual(self.fake.requests, [])
+
+
+class ProcessTests(DaemonTestCase):
+    """
+    C{xferctl} as its own process.
+    """
+
+    def test_light(self) -> None:
+        """
+        Nothing that is slow to import is imported where no bars are drawn.
+        """
+        heavy = {"rich", "twisted", "attr", "asyncio", "dataclasses", "inspect", "zope"}
+        program = f"import sys, xferd.ctl.main; print(sorted({heavy} & set(sys.modules)))"
+        done = subprocess.run(
+            [COMMAND[0], "-c", program], env=environment(), capture_output=True, text=True, check=True
+        )
+        self.assertEqual(done.stdout, "[]\n")
+
+    def test_unread(self) -> None:
+        """
+        Whose output nobody reads ends without a word, and cancels its job.
+        """
+        self.fake.pulls(one_pull()[0], *one_pull() * 200, self.fake.hang)
+        reading, writing = os.pipe()
+        os.close(reading)
+        try:
+            done = subprocess.run(
+                [*COMMAND, "pull", "alpine", "--json"],
+                env=environment(XFERD_HOST=self.fake.url),
+                stdout=writing,
+                stderr=subprocess.PIPE,
+                text=True,
+                check=False,
+            )
+        finally:
+            os.close(writing)
+        self.assertEqual((done.returncode, done.stderr), (141, ""))
+        self.assertEqual(self.fake.requests[-1][:2], ("DELETE", "/api/v1/jobs/j1"))
+
+    def test_poor_terminal(self) -> None:
+        """
+        What the locale's encoding has no sign for is written in escapes.
+        """
+        self.fake.on("GET", "/images", Answer([{"reference": "größe"}]))
+        done = subprocess.run(
+            [*COMMAND, "images"],
+            env=environment(XFERD_HOST=self.fake.url, PYTHONIOENCODING="ascii"),
+            capture_output=True,
+            check=True,
+        )
+        self.assertIn(rb"gr\xf6\xdfe", done.stdout)

@@ -1,0 +1,292 @@
+# -*- test-case-name: tests.ctl.test_pull -*-
+"""
+Tests for L{xferd.ctl.pull}.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import signal
+import subprocess
+from collections.abc import Callable
+
+from tests.ctl.daemon import DIGEST, Answer, DaemonTestCase, event, job, layer, one_pull, refusal
+from tests.ctl.run import COMMAND, Outcome, environment, run
+from xferd.ctl.client import Daemon
+
+PINNED = f"docker.io/library/alpine:latest@{DIGEST}"
+
+
+class PullTests(DaemonTestCase):
+    """
+    C{xferctl pull} where the output is no terminal.
+    """
+
+    def pull(self, *argv: str) -> Outcome:
+        """
+        Pull alpine.
+        """
+        return run(["--host", self.fake.url, "pull", "alpine", *argv])
+
+    def test_done(self) -> None:
+        """
+        A pull that goes well ends with status 0 and the digest.
+        """
+        self.fake.pulls(*one_pull())
+        outcome = self.pull("--platform", "linux/arm64", "--priority", "3")
+        self.assertEqual((outcome.status, outcome.err), (0, ""))
+        self.assertEqual(outcome.out.splitlines()[-1], PINNED)
+        asked = {"kind": "pull", "reference": "alpine", "platform": "linux/arm64", "priority": 3}
+        self.assertEqual(self.fake.requests[0], ("POST", "/api/v1/jobs", asked))
+
+    def test_quiet(self) -> None:
+        """
+        Quietly, the digest is all.
+        """
+        self.fake.pulls(*one_pull())
+        self.assertEqual(self.pull("--quiet"), (0, f"{PINNED}\n", ""))
+
+    def test_json(self) -> None:
+        """
+        As JSON, all lines are objects, and the last is the job's end.
+        """
+        self.fake.pulls(*one_pull())
+        outcome = self.pull("--json")
+        last = [json.loads(line) for line in outcome.out.splitlines()][-1]
+        self.assertEqual((outcome.status, last["kind"], last["data"]["state"]), (0, "job", "done"))
+
+    def test_detach(self) -> None:
+        """
+        Detached, the job's ID is all, and nobody follows it.
+        """
+        self.fake.on("POST", "/jobs", Answer(job("queued"), 202))
+        self.assertEqual(self.pull("--detach"), (0, "j1\n", ""))
+        self.assertEqual(json.loads(self.pull("--detach", "--json").out)["state"], "queued")
+        self.assertEqual({method for method, _, _ in self.fake.requests}, {"POST"})
+
+    def test_failed(self) -> None:
+        """
+        A job that fails is a failure, with its reason last on stderr.
+        """
+        error = {"code": "MANIFEST_UNKNOWN", "message": "there is no \x07alpine"}
+        self.fake.pulls(event("job", job()), event("job", job("failed", error=error), True))
+        self.assertEqual(self.pull(), (1, "", "xferctl: there is no \\x07alpine (MANIFEST_UNKNOWN)\n"))
+
+    def test_failed_without_reason(self) -> None:
+        """
+        A job that fails and does not say why fails all the same.
+        """
+        self.fake.pulls(event("job", job("failed"), True))
+        self.assertEqual(self.pull(), (1, "", "xferctl: job j1 failed\n"))
+
+    def test_cancelled(self) -> None:
+        """
+        A job that somebody else cancels is a failure.
+        """
+        self.fake.pulls(event("job", job("cancelled"), True))
+        self.assertEqual(self.pull(), (1, "", "xferctl: job j1 was cancelled\n"))
+
+    def test_refused(self) -> None:
+        """
+        What the daemon does not begin, need not be cancelled.
+        """
+        self.fake.on("POST", "/jobs", refusal(400, "NAME_INVALID", "'A' is not an image reference"))
+        self.assertEqual(self.pull(), (1, "", "xferctl: 'A' is not an image reference (NAME_INVALID)\n"))
+        self.assertEqual(len(self.fake.requests), 1)
+
+
+class InterruptTests(DaemonTestCase):
+    """
+    C{xferctl pull} as a process on a terminal, and signals.
+    """
+
+    def terminal(
+        self, *argv: str, at: bytes, act: Callable[[subprocess.Popen[bytes], int], None]
+    ) -> tuple[int, str]:
+        """
+        Run a pull on a terminal of its own, and act once it has shown something.
+
+        @param at: what it must have shown.
+        @return: its status, and all that it has shown.
+        """
+        ours, theirs = pty.openpty()
+        shown = b""
+        with subprocess.Popen(
+            ["setsid", "--ctty", "--wait", *COMMAND, "pull", "alpine", *argv],
+            env=environment(XFERD_HOST=self.fake.url, TERM="xterm", COLUMNS="80", LINES="24"),
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+        ) as process:
+            os.close(theirs)
+            acted = False
+            while True:
+                try:
+                    piece = os.read(ours, 65536)
+                except OSError:
+                    # The last process has closed its end.
+                    break
+                shown += piece
+                if not acted and at in shown:
+                    acted = True
+                    act(process, ours)
+            status = process.wait(30)
+        os.close(ours)
+        return status, shown.decode()
+
+    def press(self, process: subprocess.Popen[bytes], terminal: int) -> None:
+        """
+        Press Ctrl-C.
+        """
+        os.write(terminal, b"\x03")
+
+    def running(self) -> None:
+        """
+        Run a pull that does not end.
+        """
+        self.fake.pulls(
+            event("job", job()), event("layer", layer(1, "downloading", bytes_done=1)), self.fake.hang
+        )
+
+    def test_bars(self) -> None:
+        """
+        On a terminal there are bars, and the cursor is back in the end.
+        """
+        self.fake.pulls(*one_pull())
+        status, shown = self.terminal(at=b"never", act=self.press)
+        self.assertEqual(status, 0)
+        self.assertIn("━", shown)
+        self.assertIn("3/3 layers", shown)
+        self.assertGreater(shown.rindex("\x1b[?25h"), shown.rindex("\x1b[?25l"))
+        self.assertEqual(shown.splitlines()[-1], PINNED)
+
+    def test_dumb(self) -> None:
+        """
+        A terminal that cannot move its cursor gets plain lines.
+        """
+        self.fake.pulls(*one_pull())
+        outcome = subprocess.run(
+            ["script", "-qec", f"{COMMAND[0]} -c '{COMMAND[2]}' pull alpine", "/dev/null"],
+            env=environment(XFERD_HOST=self.fake.url, TERM="dumb"),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=True,
+        )
+        self.assertIn(b"0a0a0a0a0a0a: already exists\r\n", outcome.stdout)
+        self.assertNotIn(b"\x1b", outcome.stdout)
+
+    def test_ctrl_c(self) -> None:
+        """
+        Ctrl-C cancels the job, says so, and is status 130.
+        """
+        self.running()
+        status, shown = self.terminal(at=b"downloading", act=self.press)
+        self.assertEqual(status, 130)
+        self.assertTrue(shown.endswith("xferctl: interrupted; job j1 was cancelled\r\n"), shown)
+        self.assertIn("\x1b[?25h", shown)
+        self.assertEqual(self.fake.requests[-1], ("DELETE", "/api/v1/jobs/j1", None))
+
+    def test_signals(self) -> None:
+        """
+        SIGTERM and SIGHUP are no different.
+        """
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            self.running()
+            with subprocess.Popen(
+                [*COMMAND, "pull", "alpine"],
+                env=environment(XFERD_HOST=self.fake.url),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            ) as process:
+                assert process.stdout is not None
+                self.assertEqual(process.stdout.readline(), "0b0b0b0b0b0b: downloading (10.0 MB)\n")
+                process.send_signal(number)
+                _, err = process.communicate(timeout=30)
+            self.assertEqual((process.returncode, err), (130, "xferctl: interrupted; job j1 was cancelled\n"))
+
+    def test_before_answer(self) -> None:
+        """
+        Ctrl-C between the question and its answer cancels the job too.
+        """
+        process: list[subprocess.Popen[str]] = []
+
+        def interrupt() -> None:
+            process[0].send_signal(signal.SIGINT)
+
+        self.fake.on("POST", "/jobs", Answer(status=202, lines=[b'{"id":', interrupt, b'"j1"}']))
+        self.fake.on("DELETE", "/jobs/j1", Answer(job("cancelled")))
+        with subprocess.Popen(
+            [*COMMAND, "pull", "alpine"],
+            env=environment(XFERD_HOST=self.fake.url),
+            stdin=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as started:
+            process.append(started)
+            _, err = started.communicate(timeout=30)
+        self.assertEqual((started.returncode, err), (130, "xferctl: interrupted; job j1 was cancelled\n"))
+
+
+class AbandonTests(DaemonTestCase):
+    """
+    What becomes of the job when its user leaves.
+    """
+
+    def left(self, answer: Answer | None) -> str:
+        """
+        Leave a pull while it runs.
+
+        @param answer: the daemon's, when it is asked to cancel.
+        @return: what the user is told.
+        """
+
+        def leave(*_: object) -> None:
+            raise KeyboardInterrupt
+
+        self.patch(Daemon, "events", leave)
+        self.fake.on("POST", "/jobs", Answer(job("queued"), 202))
+        if answer is None:
+            self.patch(Daemon, "cancel", leave)
+        else:
+            self.fake.on("DELETE", "/jobs/j1", answer)
+        outcome = run(["--host", self.fake.url, "pull", "alpine"])
+        self.assertEqual((outcome.status, outcome.out), (130, ""))
+        return outcome.err
+
+    def test_ended_before(self) -> None:
+        """
+        A job that had ended by then is not said to be cancelled.
+        """
+        self.assertEqual(
+            self.left(Answer(job("done"))), "xferctl: interrupted; job j1 had ended before: done\n"
+        )
+
+    def test_refused(self) -> None:
+        """
+        If the job cannot be cancelled, the user is told why.
+        """
+        said = self.left(refusal(503, "GONE", "no"))
+        self.assertEqual(said, "xferctl: interrupted, and job j1 could not be cancelled: no (GONE)\n")
+
+    def test_impatient(self) -> None:
+        """
+        The second Ctrl-C does not wait for the daemon, and the user is told
+        how to cancel the job.
+        """
+        self.assertIn("'xferctl cancel j1' ends it", self.left(None))
+
+    def test_before(self) -> None:
+        """
+        Before there is a job, there is nothing to cancel.
+        """
+
+        def leave(*_: object) -> None:
+            raise KeyboardInterrupt
+
+        self.patch(Daemon, "start_pull", leave)
+        outcome = run(["--host", self.fake.url, "pull", "alpine"])
+        self.assertEqual(outcome, (130, "", "xferctl: interrupted before the pull began\n"))
+        self.assertEqual(self.fake.requests, [])
