@@ -24,7 +24,7 @@ class ConfigTests(SynchronousTestCase):
         """
         Write a file; gives its path.
         """
-        path = self.mktemp()
+        path = str(self.mktemp())
         Path(path).write_text(dedent(text))
         return path
 

@@ -144,7 +144,7 @@ class DescriptorTests(SynchronousTestCase):
         """
         What breaks the specification is refused by the name of its place.
         """
-        for wrong in (
+        refused: tuple[object, ...] = (
             None,
             [],
             {},
@@ -156,7 +156,8 @@ class DescriptorTests(SynchronousTestCase):
             {**descriptor(), "digest": "sha256:../x"},
             {**descriptor(), "digest": None},
             {**descriptor(), "mediaType": ""},
-        ):
+        )
+        for wrong in refused:
             error = self.assertRaises(BadDocument, Descriptor.from_json, wrong, "layers[3]")
             self.assertIn("layers[3]", str(error))
 
@@ -220,7 +221,8 @@ class DocumentTests(SynchronousTestCase):
         """
         An image without layers is one, whether they are empty or null.
         """
-        for layers in ([], None):
+        empty: tuple[object, ...] = ([], None)
+        for layers in empty:
             manifest = parse_document(document(image(layers=layers)))
             assert isinstance(manifest, Manifest)
             self.assertEqual(manifest.layers, ())
@@ -321,7 +323,8 @@ class RunnableTests(SynchronousTestCase):
         """
         A usual image can.
         """
-        self.assertIsNone(self.check())
+        self.check()
+        self.check(config=descriptor("application/vnd.docker.container.image.v1+json"))
 
     def test_artifact(self) -> None:
         """

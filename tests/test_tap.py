@@ -1,0 +1,110 @@
+"""
+Tests for L{xferd.tap} and the plugin.
+"""
+
+from __future__ import annotations
+
+import sys
+from io import StringIO
+from pathlib import Path
+
+from twisted.application.service import IService, IServiceMaker
+from twisted.plugin import IPlugin, getPlugins
+from twisted.python.usage import UsageError
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+from xferd import __version__
+from xferd.service import Daemon
+from xferd.tap import Options, makeService
+
+
+class OptionsTests(SynchronousTestCase):
+    """
+    The command line.
+    """
+
+    def parse(self, *arguments: str) -> Options:
+        """
+        Parse a command line.
+        """
+        options = Options()
+        options.parseOptions(list(arguments))
+        return options
+
+    def refused(self, *arguments: str) -> str:
+        """
+        What is said of a command line that is refused.
+        """
+        return str(self.assertRaises(UsageError, self.parse, *arguments))
+
+    def test_options(self) -> None:
+        """
+        What the command line says wins over the file, and that over defaults.
+        """
+        path = self.mktemp()
+        Path(path).write_text("data_dir = '/from/file'\nsocket = '/from/file.sock'\ngrace = 1.5")
+        config = self.parse("-c", path, "-d", "/from/line", "-l", "unix:/a", "-l", "unix:/b").config
+        self.assertEqual((config.data_dir, config.socket), ("/from/line", "/from/file.sock"))
+        self.assertEqual((config.listen, config.grace), (("unix:/a", "unix:/b"), 1.5))
+        self.assertEqual(self.parse("--socket", "").config.socket, "")
+
+    def test_refused(self) -> None:
+        """
+        What is wrong is refused before anything starts, in one sentence.
+        """
+        self.assertIn("takes options only, not 'pull'", self.refused("pull"))
+        self.assertIn("cannot read the configuration file", self.refused("-c", "/nowhere.toml"))
+        self.assertIn("'9337' is no endpoint", self.refused("-l", "9337"))
+        path = self.mktemp()
+        Path(path).write_text("token_file = '/nowhere'")
+        self.assertIn("cannot read the token file /nowhere", self.refused("-c", path))
+
+    def test_version(self) -> None:
+        """
+        C{--version} prints the version and ends.
+        """
+        printed = StringIO()
+        self.patch(sys, "stdout", printed)
+        error = self.assertRaises(SystemExit, self.parse, "--version")
+        self.assertEqual((error.code, printed.getvalue()), (0, f"xferd {__version__}\n"))
+
+
+class PluginTests(SynchronousTestCase):
+    """
+    C{twistd} knows xferd.
+    """
+
+    def test_plugin(self) -> None:
+        """
+        The plugin is there, under its name, and leads here.
+        """
+        (maker,) = [p for p in getPlugins(IServiceMaker) if getattr(p, "tapname", None) == "xferd"]
+        verifyObject(IServiceMaker, maker)
+        verifyObject(IPlugin, maker)
+        self.assertIs(maker.options, Options)
+
+    def test_make_service(self) -> None:
+        """
+        Making the service opens and starts nothing.
+        """
+        data = self.mktemp()
+        options = Options()
+        options.parseOptions(["-d", data, "-s", "", "-l", "tcp:0:interface=127.0.0.1"])
+        service = makeService(options)
+        verifyObject(IService, service)
+        self.assertIsInstance(service, Daemon)
+        self.assertFalse(Path(data).exists())
+
+    def test_cannot_be_made(self) -> None:
+        """
+        What cannot be served ends twistd in one line.
+        """
+        for endpoint, why in (
+            ("tcp:80", "set token_file"),
+            ("nothing:1:interface=localhost", "is no endpoint"),
+        ):
+            options = Options()
+            options.parseOptions(["-d", self.mktemp(), "-s", "", "-l", endpoint])
+            error = self.assertRaises(SystemExit, makeService, options)
+            self.assertIn(why, str(error))

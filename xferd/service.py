@@ -1,0 +1,257 @@
+# -*- test-case-name: tests.test_service -*-
+"""
+The daemon: all rooms put together, started and stopped in their order.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable
+from typing import cast
+
+from attrs import frozen
+from twisted.application.service import MultiService, Service
+from twisted.application.strports import service as listening_service
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.endpoints import quoteStringArgument
+from twisted.internet.error import CannotListenError
+from twisted.logger import Logger
+
+from xferd import __version__
+from xferd.config import Config
+from xferd.errors import ConfigError, XferdError
+from xferd.interfaces import IReactor
+from xferd.jobs.job import rfc3339
+from xferd.jobs.manager import Jobs
+from xferd.names import is_loopback
+from xferd.registry.client import Registries
+from xferd.registry.credentials import DockerConfig
+from xferd.store.store import Store
+from xferd.transfer.eventual import Background
+from xferd.unpack.unpacker import IUnpackReactor, Unpacker
+from xferd.web.app import Web
+
+STEP_LIMIT = 5.0
+"""Seconds that one step of the shutdown may take, besides the jobs' grace."""
+
+
+class StartFailed(SystemExit, Exception):
+    """
+    The daemon cannot start; the one argument says why, for the operator.
+
+    As an Exception, twistd cleans up after it and tells the process that
+    waits for the daemon to detach; as a SystemExit, it ends in one line and
+    status 1 instead of a traceback.
+    """
+
+
+@frozen
+class Listener:
+    """
+    A place to serve the API on.
+
+    @ivar description: the endpoint string.
+    @ivar local: whether only this machine's own users can reach it.
+    """
+
+    description: str
+    local: bool
+
+
+def parse_endpoint(description: str) -> Listener:
+    """
+    See who can reach an endpoint.
+
+    @raise ConfigError: it is no endpoint string.
+    """
+    kind, colon, rest = description.partition(":")
+    if not colon or not kind or not rest:
+        raise ConfigError(f"{description!r} is no endpoint: say for example tcp:9337:interface=127.0.0.1")
+    if kind == "unix":
+        return Listener(description, local=True)
+    # A colon inside an argument, as in an IPv6 address, is written "\:".
+    arguments = rest.replace("\\:", "\0").split(":")
+    interfaces = [
+        a.removeprefix("interface=").replace("\0", ":") for a in arguments if a.startswith("interface=")
+    ]
+    return Listener(description, local=bool(interfaces) and is_loopback(interfaces[-1]))
+
+
+class Daemon(Service):
+    """
+    What C{twistd xferd} runs.
+
+    States: built; started (listening, and the store opens behind it: jobs
+    that come meanwhile are queued); stopping; stopped.
+    """
+
+    _log = Logger()
+
+    def __init__(self, config: Config, reactor: IReactor) -> None:
+        self._config = config
+        self._reactor = reactor
+        token = config.read_token()
+        listeners = [parse_endpoint(d) for d in config.listen]
+        if config.socket:
+            path = quoteStringArgument(config.socket)
+            listeners.append(Listener(f"unix:{path}:mode=600", local=True))
+        for listener in listeners:
+            if not listener.local and token is None:
+                raise ConfigError(
+                    f"{listener.description} can be reached from other machines: set token_file, "
+                    "or listen on interface=127.0.0.1"
+                )
+        self.store = Store(config.data_dir, reactor)
+        self.unpacker = Unpacker(
+            cast("IUnpackReactor", reactor), workers=config.workers, limits=config.unpack
+        )
+        credentials = DockerConfig(config.auth_file)
+        credentials.load()
+        self.registries = Registries(
+            reactor,
+            hosts=config.hosts,
+            credentials=credentials.lookup,
+            timeouts=config.timeouts,
+        )
+        self.jobs = Jobs(
+            self.store,
+            self.registries,
+            self.unpacker,
+            clock=reactor,
+            downloads=config.limits.downloads,
+            downloads_per_host=config.limits.downloads_per_host,
+            retry=config.retry,
+        )
+        self.web = Web(
+            jobs=self.jobs,
+            store=self.store,
+            clock=reactor,
+            version=__version__,
+            started=rfc3339(reactor.seconds()),
+            token=token,
+            hosts=frozenset(config.hosts_allowed),
+        )
+        self.listening = MultiService()
+        self._background = Background()
+        for listener in listeners:
+            try:
+                child = listening_service(
+                    listener.description, self.web.site(trusted=listener.local), reactor=reactor
+                )
+            except (ValueError, LookupError) as e:
+                raise ConfigError(f"{listener.description!r} is no endpoint: {e}") from e
+            child.setName(listener.description)
+            child.setServiceParent(self.listening)
+
+    def privilegedStartService(self) -> None:
+        """
+        Open the data directory and the listening ports.
+
+        @raise StartFailed: one of them cannot be had.
+        """
+        try:
+            self.store.open()
+            if self._config.socket:
+                _make_socket_dir(self._config.socket)
+            self.listening.privilegedStartService()
+        except XferdError as e:
+            raise StartFailed(f"xferd: {e}") from e
+        except CannotListenError as e:
+            where = e.port if e.interface is None else f"{e.interface or '*'}:{e.port}"
+            why = getattr(e.socketError, "strerror", e.socketError)
+            raise StartFailed(
+                f"xferd: cannot listen on {where}: {why}; --listen chooses another place"
+            ) from e
+        except OSError as e:
+            raise StartFailed(f"xferd: cannot listen on {self._config.socket}: {e.strerror}") from e
+
+    def startService(self) -> None:
+        """
+        Begin to work.
+
+        @raise StartFailed: as for L{privilegedStartService}.
+        """
+        if self.running:
+            return
+        super().startService()
+        self.listening.startService()
+        self.unpacker.start()
+        self._starting = Deferred.fromCoroutine(self._start())
+
+    async def _start(self) -> None:
+        """
+        Open what is in the data directory, then let the jobs begin.
+        """
+        try:
+            await self.store.start()
+            await self.jobs.start()
+        except CancelledError:
+            return
+        except XferdError as e:
+            self._log.error("xferd cannot go on: {why}", why=str(e))
+        except Exception:
+            self._log.failure("while starting")
+        else:
+            self._log.info(
+                "xferd {version} is ready; its data is in {path}", version=__version__, path=self.store.path
+            )
+            return
+        self._reactor.stop()
+
+    def stopService(self) -> Deferred[None]:
+        """
+        Stop: take no more work, let go of what runs, keep what was fetched.
+
+        @return: fires within the grace time and a few seconds.
+        """
+        super().stopService()
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        """
+        Stop the rooms one after the other, those that need others first.
+        """
+        self._starting.cancel()
+        grace = self._config.grace
+        steps: list[tuple[str, float, Callable[[], Awaitable[object]]]] = [
+            ("listening", STEP_LIMIT, lambda: cast("Awaitable[object]", self.listening.stopService())),
+            ("jobs", grace + STEP_LIMIT, lambda: self.jobs.stop(grace)),
+            ("web", STEP_LIMIT, self.web.stop),
+            ("unpacker", STEP_LIMIT, self.unpacker.stop),
+            ("registries", STEP_LIMIT, self.registries.close),
+            ("store", STEP_LIMIT, self.store.stop),
+        ]
+        for name, limit, stop in steps:
+            if await self._bounded(stop(), limit, name):
+                self._log.debug("stopped: {step}", step=name)
+            else:
+                self._log.warn("{step} did not stop within {limit} s", step=name, limit=limit)
+
+    async def _bounded(self, stopping: Awaitable[object], limit: float, name: str) -> bool:
+        """
+        Wait for a step of the shutdown, but no longer than C{limit} seconds;
+        then it goes on alone.
+
+        @return: whether it ended in time.
+        """
+        # Nobody cancels it: it ends by itself.
+        ended: Deferred[bool] = Deferred()
+
+        async def step() -> None:
+            try:
+                await stopping
+            finally:
+                if timer.active():
+                    timer.cancel()
+                    ended.callback(True)
+
+        timer = self._reactor.callLater(limit, ended.callback, False)
+        self._background.spawn(Deferred.fromCoroutine(step()), f"while stopping {name}")
+        return await ended
+
+
+def _make_socket_dir(path: str) -> None:
+    """
+    Make the directory of a unix socket, for this user alone.
+    """
+    os.makedirs(os.path.dirname(path) or ".", mode=0o700, exist_ok=True)

@@ -1,0 +1,100 @@
+# -*- test-case-name: tests.test_tap -*-
+"""
+C{twistd xferd}: options in, service out.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import ClassVar
+
+from attrs import evolve
+from twisted.application.service import IService
+from twisted.python.usage import Options as BaseOptions
+from twisted.python.usage import UsageError
+
+from xferd import __version__
+from xferd.config import Config
+from xferd.errors import ConfigError, XferdError
+from xferd.service import Daemon, parse_endpoint
+
+
+class Options(BaseOptions):
+    """
+    The command line of C{twistd xferd}.
+
+    @ivar config: the settings, once the options were parsed.
+    """
+
+    longdesc = "Pull container images for many clients at once, moving every byte once."
+    synopsis = "Usage: twistd [twistd options] xferd [options]"
+
+    optParameters: ClassVar[list[list[str | None]]] = [
+        ["config", "c", None, "Read settings from this TOML file."],
+        ["data-dir", "d", None, "Keep everything in this directory."],
+        ["socket", "s", None, "Listen on this unix socket; '' for none."],
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self["listen"] = []
+        self.config = Config.default(dict(os.environ), os.geteuid())
+
+    def opt_listen(self, endpoint: str) -> None:
+        """
+        Serve the API and the page on this endpoint, for example
+        tcp:9337:interface=127.0.0.1; may be given more than once.
+        """
+        self["listen"].append(endpoint)
+
+    opt_l = opt_listen
+
+    def opt_version(self) -> None:
+        """
+        Print the version of xferd and exit.
+        """
+        print(f"xferd {__version__}")
+        raise SystemExit(0)
+
+    def parseArgs(self, *rest: str) -> None:
+        """
+        Take no arguments.
+        """
+        if rest:
+            raise UsageError(f"xferd takes options only, not {rest[0]!r}")
+
+    def postOptions(self) -> None:
+        """
+        Make the settings of file and command line, and check them.
+
+        @raise UsageError: something in them is wrong.
+        """
+        try:
+            if self["config"] is not None:
+                self.config = self.config.with_file(self["config"])
+            changes: dict[str, object] = {}
+            if self["data-dir"] is not None:
+                changes["data_dir"] = self["data-dir"]
+            if self["socket"] is not None:
+                changes["socket"] = self["socket"]
+            if self["listen"]:
+                changes["listen"] = tuple(self["listen"])
+            self.config = evolve(self.config, **changes)  # type: ignore[arg-type]
+            for endpoint in self.config.listen:
+                parse_endpoint(endpoint)
+            self.config.read_token()
+        except ConfigError as e:
+            raise UsageError(str(e)) from e
+
+
+def makeService(options: Options) -> IService:
+    """
+    Make the daemon; nothing is opened or started yet.
+    """
+    # Not before twistd has installed the reactor that its options name.
+    from twisted.internet import reactor  # noqa: PLC0415
+
+    try:
+        return Daemon(options.config, reactor)  # type: ignore[arg-type]
+    except XferdError as e:
+        raise SystemExit(f"xferd: {e}") from e
