@@ -1,0 +1,48 @@
+# -*- test-case-name: tests.testing.test_main -*-
+"""
+C{python -m xferd.testing}: a registry on the loopback interface, until it is
+interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
+from pathlib import Path
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import react
+
+from xferd.testing.images import sample_image
+from xferd.testing.registry import Registry
+from xferd.testing.server import IListener
+
+
+def parse(arguments: Sequence[str]) -> Namespace:
+    """
+    Read the command line.
+    """
+    parser = ArgumentParser(prog="python -m xferd.testing", description="A registry for tests.")
+    parser.add_argument("--port", type=int, default=0, help="where to listen; any free port by default")
+    parser.add_argument("--dir", type=Path, help="keep everything in this directory, not in memory")
+    parser.add_argument("--rate", type=float, help="send each blob at so many bytes a second")
+    parser.add_argument("--sample", action="store_true", help="have an image sample:latest")
+    return parser.parse_args(arguments)
+
+
+async def serve(reactor: IListener, arguments: Sequence[str]) -> None:
+    """
+    Run a registry and print where it is.
+    """
+    options = parse(arguments)
+    registry = Registry(reactor, directory=options.dir, rate=options.rate)
+    if options.sample:
+        registry.add(sample_image(size=1024 * 1024), "sample")
+    await registry.listen(reactor, options.port)
+    print(registry.url, flush=True)
+    await Deferred()  # Until the reactor stops: nothing else ends it.
+
+
+if __name__ == "__main__":
+    react(lambda reactor: Deferred.fromCoroutine(serve(reactor, sys.argv[1:])))

@@ -1,0 +1,208 @@
+# -*- test-case-name: tests.testing.test_server -*-
+"""
+What the servers for tests have in common: they log each exchange, plant
+faults, and can be listened to on a socket or called in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, ClassVar, cast
+
+from attrs import evolve
+from klein import Klein
+from twisted.internet.address import IPv4Address
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.endpoints import SSL4ServerEndpoint, TCP4ServerEndpoint
+from twisted.internet.interfaces import (
+    IListeningPort,
+    IOpenSSLContextFactory,
+    IReactorSSL,
+    IReactorTCP,
+    IReactorTime,
+    ITCPTransport,
+)
+from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
+from twisted.web.resource import IResource
+from twisted.web.server import Request, Site
+
+from xferd.testing.answers import Answer, Delivery, Exchange, Problem
+from xferd.testing.faults import Faults
+
+
+class IListener(IReactorTCP, IReactorSSL, IReactorTime):
+    """
+    What a server needs of a reactor.
+    """
+
+
+class _Connections(WrappingFactory):
+    """
+    Know the open connections, so that they can be ended.
+    """
+
+    noisy = False
+
+    def __init__(self, site: Site) -> None:
+        super().__init__(site)
+        self._ended: Deferred[None] | None = None
+
+    def abort(self) -> Deferred[None]:
+        """
+        Break every connection; fires when the last is gone.
+        """
+        self._ended = Deferred()  # Nothing takes long that could be cancelled.
+        for connection in list(self.protocols):
+            cast(ITCPTransport, connection.transport).abortConnection()
+        self._tell()
+        return self._ended
+
+    def unregisterProtocol(self, p: ProtocolWrapper) -> None:
+        """
+        A connection is gone.
+        """
+        super().unregisterProtocol(p)
+        self._tell()
+
+    def _tell(self) -> None:
+        if self._ended is not None and not self.protocols and not self._ended.called:
+            self._ended.callback(None)
+
+
+def answering(handler: Callable[..., Answer]) -> Callable[..., Any]:
+    """
+    Make a route's method, which returns an L{Answer} or raises a L{Problem}, one
+    that sends it: logged, guarded, with its fault, and at its rate.
+    """
+
+    @wraps(handler)
+    def respond(self: Server, request: Request, **segments: str) -> Deferred[None]:
+        return self.respond(request, segments, lambda: handler(self, request, **segments))
+
+    return respond
+
+
+def arguments(request: Request, name: str) -> list[str]:
+    """
+    All values of an argument in query or form.
+    """
+    return [value.decode("utf-8", "replace") for value in request.args.get(name.encode("ascii"), [])]
+
+
+class Server:
+    """
+    The common part.  Subclasses have routes in a C{Klein}.
+
+    @ivar log: every exchange, in the order of asking.
+    @ivar faults: where to plant faults.
+    @ivar rate: bytes a second of each answer's body from now on, or L{None}.
+    @ivar url: the beginning of its URLs, once it listens: C{http://127.0.0.1:80}.
+    """
+
+    app: ClassVar[Klein]
+
+    def __init__(self, clock: IReactorTime, *, rate: float | None = None) -> None:
+        self.log: list[Exchange] = []
+        self.faults = Faults()
+        self.rate = rate
+        self.url = ""
+        self._clock = clock
+        self._deliveries: set[Delivery] = set()
+        self._port: IListeningPort | None = None
+        self._connections: _Connections | None = None
+
+    @property
+    def host(self) -> str:
+        """
+        C{127.0.0.1:<port>}, once it listens.
+        """
+        return self.url.partition("://")[2]
+
+    def resource(self) -> IResource:
+        """
+        The root resource, for C{treq.testing.RequestTraversalAgent}.
+        """
+        return self.app.resource()
+
+    def listen(
+        self, reactor: IListener, port: int = 0, tls: IOpenSSLContextFactory | None = None
+    ) -> Deferred[IPv4Address]:
+        """
+        Listen on the loopback interface.
+
+        @param port: any free port by default.
+        @return: fires with the address, which C{host} and C{url} have too.
+        """
+        return Deferred.fromCoroutine(self._listen(reactor, port, tls))
+
+    def stop(self) -> Deferred[None]:
+        """
+        Listen no more and break all connections.  Fires when they are gone.
+        """
+        return Deferred.fromCoroutine(self._stop())
+
+    def resume(self) -> None:
+        """
+        Let the answers that were planted to stall go on.
+        """
+        for delivery in [d for d in self._deliveries if d.stalled]:
+            delivery.resume()
+
+    def admit(self, request: Request, segments: dict[str, str]) -> None:
+        """
+        Let a request in.  Subclasses that guard something override this.
+
+        @raise Problem: the request lacks something.
+        """
+
+    def respond(
+        self, request: Request, segments: dict[str, str], handle: Callable[[], Answer]
+    ) -> Deferred[None]:
+        """
+        Answer one request; what L{answering} does.
+        """
+        exchange = Exchange(
+            request.method.decode("ascii"),
+            request.path.decode("ascii"),
+            request.getHeader("Range"),
+            request.getHeader("Authorization"),
+        )
+        self.log.append(exchange)
+        fault = self.faults.take(exchange.method, exchange.path)
+        try:
+            fault.on_request(request)
+            self.admit(request, segments)
+            answer = handle()
+        except Problem as problem:
+            answer = problem.answer
+        answer = fault.on_answer(evolve(answer, rate=self.rate))
+        delivery = Delivery(request, answer, exchange, self._clock)
+        self._deliveries.add(delivery)
+
+        def forget(result: object) -> object:
+            self._deliveries.discard(delivery)
+            return result
+
+        return cast("Deferred[None]", delivery.start().addBoth(forget))
+
+    async def _listen(self, reactor: IListener, port: int, tls: IOpenSSLContextFactory | None) -> IPv4Address:
+        site = Site(self.resource(), reactor=reactor)
+        site.noisy = False
+        self._connections = _Connections(site)
+        endpoint = (
+            TCP4ServerEndpoint(reactor, port, interface="127.0.0.1")
+            if tls is None
+            else SSL4ServerEndpoint(reactor, port, tls, interface="127.0.0.1")
+        )
+        self._port = await endpoint.listen(self._connections)
+        address = self._port.getHost()
+        assert isinstance(address, IPv4Address)
+        self.url = f"{'http' if tls is None else 'https'}://{address.host}:{address.port}"
+        return address
+
+    async def _stop(self) -> None:
+        if self._port is not None and self._connections is not None:
+            port, self._port = self._port, None
+            await maybeDeferred(port.stopListening)
+            await self._connections.abort()
