@@ -14,9 +14,9 @@ from pathlib import Path
 from twisted.internet.defer import Deferred
 from twisted.internet.task import react
 
+from xferd.interfaces import IReactor
 from xferd.testing.images import sample_image
 from xferd.testing.registry import Registry
-from xferd.testing.server import IListener
 
 
 def parse(arguments: Sequence[str]) -> Namespace:
@@ -31,7 +31,7 @@ def parse(arguments: Sequence[str]) -> Namespace:
     return parser.parse_args(arguments)
 
 
-async def serve(reactor: IListener, arguments: Sequence[str]) -> None:
+async def serve(reactor: IReactor, arguments: Sequence[str]) -> None:
     """
     Run a registry and print where it is.
     """

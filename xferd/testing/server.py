@@ -14,16 +14,18 @@ from attrs import evolve
 from klein import Klein
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.internet.endpoints import SSL4ServerEndpoint, TCP4ServerEndpoint
+from twisted.internet.endpoints import TCP4ServerEndpoint
 from twisted.internet.interfaces import (
     IListeningPort,
     IOpenSSLContextFactory,
-    IReactorSSL,
+    IProtocolFactory,
     IReactorTCP,
     IReactorTime,
     ITCPTransport,
 )
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
+from twisted.protocols.tls import TLSMemoryBIOFactory
+from twisted.python.failure import Failure
 from twisted.web.resource import IResource
 from twisted.web.server import Request, Site
 
@@ -31,10 +33,17 @@ from xferd.testing.answers import Answer, Delivery, Exchange, Problem
 from xferd.testing.faults import Faults
 
 
-class IListener(IReactorTCP, IReactorSSL, IReactorTime):
+class _Connection(ProtocolWrapper):
     """
-    What a server needs of a reactor.
+    Say when it is gone, after everybody behind it knows.
     """
+
+    def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
+        """
+        It is gone.
+        """
+        super().connectionLost(reason)
+        cast(_Connections, self.factory).tell()
 
 
 class _Connections(WrappingFactory):
@@ -43,8 +52,9 @@ class _Connections(WrappingFactory):
     """
 
     noisy = False
+    protocol = _Connection
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: IProtocolFactory) -> None:
         super().__init__(site)
         self._ended: Deferred[None] | None = None
 
@@ -55,17 +65,13 @@ class _Connections(WrappingFactory):
         self._ended = Deferred()  # Nothing takes long that could be cancelled.
         for connection in list(self.protocols):
             cast(ITCPTransport, connection.transport).abortConnection()
-        self._tell()
+        self.tell()
         return self._ended
 
-    def unregisterProtocol(self, p: ProtocolWrapper) -> None:
+    def tell(self) -> None:
         """
-        A connection is gone.
+        Fire if nobody is left; called by the connections.
         """
-        super().unregisterProtocol(p)
-        self._tell()
-
-    def _tell(self) -> None:
         if self._ended is not None and not self.protocols and not self._ended.called:
             self._ended.callback(None)
 
@@ -126,7 +132,7 @@ class Server:
         return self.app.resource()
 
     def listen(
-        self, reactor: IListener, port: int = 0, tls: IOpenSSLContextFactory | None = None
+        self, reactor: IReactorTCP, port: int = 0, tls: IOpenSSLContextFactory | None = None
     ) -> Deferred[IPv4Address]:
         """
         Listen on the loopback interface.
@@ -186,15 +192,13 @@ class Server:
 
         return cast("Deferred[None]", delivery.start().addBoth(forget))
 
-    async def _listen(self, reactor: IListener, port: int, tls: IOpenSSLContextFactory | None) -> IPv4Address:
-        site = Site(self.resource(), reactor=reactor)
+    async def _listen(
+        self, reactor: IReactorTCP, port: int, tls: IOpenSSLContextFactory | None
+    ) -> IPv4Address:
+        site = Site(self.resource(), reactor=self._clock)
         site.noisy = False
-        self._connections = _Connections(site)
-        endpoint = (
-            TCP4ServerEndpoint(reactor, port, interface="127.0.0.1")
-            if tls is None
-            else SSL4ServerEndpoint(reactor, port, tls, interface="127.0.0.1")
-        )
+        self._connections = _Connections(site if tls is None else TLSMemoryBIOFactory(tls, False, site))
+        endpoint = TCP4ServerEndpoint(reactor, port, interface="127.0.0.1")
         self._port = await endpoint.listen(self._connections)
         address = self._port.getHost()
         assert isinstance(address, IPv4Address)

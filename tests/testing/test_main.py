@@ -1,0 +1,103 @@
+"""
+Tests for L{xferd.testing.__main__}.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import cast
+
+from twisted.internet import reactor as installed
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ProcessDone, ProcessTerminated
+from twisted.internet.protocol import ProcessProtocol
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+from twisted.web.client import Agent, readBody
+
+import xferd
+from xferd.interfaces import IReactor
+from xferd.testing.__main__ import parse
+
+reactor = cast(IReactor, installed)
+
+
+class ParseTests(SynchronousTestCase):
+    """
+    The command line.
+    """
+
+    def test_defaults(self) -> None:
+        """
+        By default it is in memory, fast, empty and anywhere.
+        """
+        options = parse([])
+        self.assertEqual((0, None, None, False), (options.port, options.dir, options.rate, options.sample))
+
+    def test_all(self) -> None:
+        """
+        Everything can be said.
+        """
+        options = parse(["--port", "80", "--dir", "d", "--rate", "1e3", "--sample"])
+        self.assertEqual(
+            (80, "d", 1000.0, True), (options.port, str(options.dir), options.rate, options.sample)
+        )
+
+
+class _Child(ProcessProtocol):
+    """
+    Wait for a child's first line and for its end.
+    """
+
+    def __init__(self) -> None:
+        self.line: Deferred[str] = Deferred()
+        self.ended: Deferred[None] = Deferred()
+        self._output = self._errors = b""
+
+    def outReceived(self, data: bytes) -> None:
+        """
+        Collect the first line.
+        """
+        self._output += data
+        if b"\n" in self._output and not self.line.called:
+            self.line.callback(self._output.decode().splitlines()[0])
+
+    def errReceived(self, data: bytes) -> None:
+        """
+        Keep what went wrong.
+        """
+        self._errors += data
+
+    def processEnded(self, reason: Failure) -> None:
+        """
+        It is over.
+        """
+        reason.trap(ProcessDone, ProcessTerminated)
+        if not self.line.called:
+            self.line.errback(Exception(self._errors.decode()))
+        self.ended.callback(None)
+
+
+class MainTests(TestCase):
+    """
+    C{python -m xferd.testing}.
+    """
+
+    async def test_runs(self) -> None:
+        """
+        It prints where it is, serves, and ends when it is told to.
+        """
+        child = _Child()
+        arguments = [sys.executable, "-m", "xferd.testing", "--sample"]
+        environment = {**os.environ, "PYTHONPATH": str(Path(xferd.__file__).parents[1])}
+        process = reactor.spawnProcess(child, sys.executable, arguments, environment)
+        try:
+            url = await child.line
+            response = await Agent(reactor).request(b"GET", f"{url}/v2/sample/tags/list".encode())
+            self.assertIn(b"latest", await readBody(response))
+        finally:
+            if not child.ended.called:
+                process.signalProcess("INT")
+            await child.ended
