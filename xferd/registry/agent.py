@@ -11,8 +11,9 @@ from typing import cast
 
 from OpenSSL.SSL import Error as TLSError
 from service_identity import VerificationError
-from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.error import ConnectionClosed
 from twisted.internet.interfaces import (
     IAddress,
     IHandshakeListener,
@@ -215,13 +216,11 @@ class _LimitedEndpoint:
                 connection.ready,
                 self._late("no TLS handshake", self._timeouts.tls),
             )
-        except (CancelledError, TimedOut):
-            raise
         except VerificationError as e:
             raise Untrusted(f"the TLS certificate of {self._name} is for another host") from e
         except TLSError as e:
             raise self._tls_error(e) from e
-        except Exception as e:
+        except ConnectionClosed as e:
             raise ConnectionFailed(f"{self._name} closed the connection instead of a TLS handshake") from e
 
     def _late(self, what: str, seconds: float) -> Callable[[], TimedOut]:

@@ -246,9 +246,10 @@ _PHRASES: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], str
 )
 
 
-def connection_error(error: BaseException, host: str, where: str) -> XferdError:
+def connection_error(error: BaseException, host: str, where: str) -> XferdError | None:
     """
-    The error for a request that got no answer.
+    The error for a request that got no answer, or L{None} if it is no fault
+    of the network or of the peer, but a bug.
 
     @param host: the registry's host as people write it.
     @param where: the host that was really asked: the registry's own, a token
@@ -267,7 +268,10 @@ def connection_error(error: BaseException, host: str, where: str) -> XferdError:
     for kind, phrase in _PHRASES:
         if any(isinstance(e, kind) for e in found):
             return ConnectionFailed(f"no answer from {name}: {phrase}", host=host)
-    return NotHTTP(f"{name} answered something that is not HTTP ({_innermost(found)})", host=host)
+    if len(found) > 1:
+        # What breaks while an answer is parsed comes wrapped.
+        return NotHTTP(f"{name} answered something that is not HTTP ({_innermost(found)})", host=host)
+    return None
 
 
 def body_error(error: BaseException | None, host: str, received: int, expected: int | None) -> XferdError:

@@ -18,7 +18,7 @@ from attrs import field, frozen
 _WORD = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _SEPARATORS = re.compile(r"[ \t,]*")
 _SCHEME = re.compile(rf"({_WORD})(?=[ \t,]|$)[ \t]*")
-_PARAMETER = re.compile(rf'({_WORD})[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"|({_WORD}|[^\s,"]+))', re.DOTALL)
+_PARAMETER = re.compile(rf'({_WORD})[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))', re.DOTALL)
 _TOKEN68 = re.compile(r"([A-Za-z0-9\-._~+/]+=*)[ \t]*(?=,|$)")
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 

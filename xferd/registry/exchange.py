@@ -22,6 +22,7 @@ from xferd.errors import RegistryError, TimedOut
 from xferd.names import is_loopback
 from xferd.registry.answers import clean, connection_error, header, header_values
 from xferd.registry.body import discard, read_excerpt
+from xferd.registry.hosts import bracketed
 from xferd.registry.timeouts import Timeouts, within
 
 MAX_REDIRECTS = 10
@@ -49,10 +50,15 @@ class Origin:
 
         @raise ValueError: it has none that a request can be made to.
         """
-        split = urlsplit(url)
-        if split.scheme not in _PORTS or not split.hostname or "@" in split.netloc:
+        try:
+            split = urlsplit(url)
+            scheme, host, port = split.scheme, split.hostname, split.port
+        except ValueError:
+            # Without its text, which quotes the URL.
+            raise ValueError("it is not an URL") from None
+        if scheme not in _PORTS or not host or "@" in split.netloc:
             raise ValueError("it is not an http or https URL without credentials")
-        return cls(split.scheme, split.hostname, split.port or _PORTS[split.scheme])
+        return cls(scheme, host, port or _PORTS[scheme])
 
     @property
     def is_own_machine(self) -> bool:
@@ -61,7 +67,7 @@ class Origin:
         closest network can reach: loopback, link-local (where clouds keep
         their secrets) or no address at all.
         """
-        if is_loopback(f"[{self.host}]" if ":" in self.host else self.host):
+        if is_loopback(bracketed(self.host)):
             return True
         try:
             address = ip_address(self.host)
@@ -163,7 +169,10 @@ class Exchange:
         except CancelledError:
             raise
         except Exception as e:
-            raise connection_error(e, host, _without_port(host, where)) from e
+            error = connection_error(e, host, _without_port(host, where))
+            if error is None:
+                raise
+            raise error from e
 
     def _follow(self, url: str, origin: Origin, location: str, host: str) -> str:
         """
@@ -188,7 +197,7 @@ class Exchange:
             warning = clean(value.removeprefix('299 - "').removesuffix('"'))
             if (host, warning) not in self._warned and len(self._warned) < MAX_WARNINGS:
                 self._warned.add((host, warning))
-                self._log.warn("{host} warns: {warning}", host=host, warning=warning)
+                self._log.warn("{host} warns: {text}", host=host, text=warning)
 
 
 def _without_port(host: str, where: str) -> str:

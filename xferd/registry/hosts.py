@@ -107,7 +107,9 @@ class Hosts:
         """
         netloc = _join(name, port)
         config = self._by_netloc.get(netloc)
-        if (config is None and not is_loopback(name)) or (config is not None and not _is_special(config)):
+        if config is None and is_loopback(bracketed(name)):
+            config = HostConfig(skip_verify=True)
+        if config is None or not (config.skip_verify or config.ca_file):
             return self._default.creatorForNetloc(name.encode("ascii"), port)
         options = self._options.get((name, port))
         if options is None:
@@ -121,18 +123,18 @@ class Hosts:
         return options
 
 
+def bracketed(name: str) -> str:
+    """
+    A host name or an address as an URL has it, an IPv6 address in brackets.
+    """
+    return f"[{name}]" if ":" in name else name
+
+
 def _url(host: str, plain: bool) -> str:
     """
     Where the API of a host begins.
     """
     return f"{'http' if plain else 'https'}://{_DOCKER_HUB_API if host == DOCKER_HUB else host}"
-
-
-def _is_special(config: HostConfig) -> bool:
-    """
-    Whether TLS differs from the usual.
-    """
-    return config.skip_verify or bool(config.ca_file)
 
 
 def _netloc(host: str) -> str:

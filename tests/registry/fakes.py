@@ -1,0 +1,309 @@
+"""
+What the tests of this room put in the place of a network: answers made by
+hand, an agent whose answers the test gives, and a registry in memory.
+"""
+
+from __future__ import annotations
+
+import json
+from base64 import b64encode
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+from attrs import define, field, frozen
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IProtocol
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+from twisted.web.client import ResponseDone
+from twisted.web.http_headers import Headers
+from twisted.web.iweb import UNKNOWN_LENGTH, IAgent, IBodyProducer, IClientRequest, IResponse
+from twisted.web.resource import Resource
+from twisted.web.server import Request
+from zope.interface import implementer
+
+from xferd.names import Digest
+from xferd.oci import OCI_CONFIG, OCI_MANIFEST, Descriptor
+
+T = TypeVar("T")
+
+
+class FakeTransport:
+    """
+    The transport of a body.
+
+    @ivar dropped: how often somebody ended it.
+    """
+
+    def __init__(self) -> None:
+        self.dropped = 0
+
+    def stopProducing(self) -> None:
+        """
+        Count.
+        """
+        self.dropped += 1
+
+
+@implementer(IResponse)
+class FakeResponse:
+    """
+    An answer whose body the test sends.
+    """
+
+    version = (b"HTTP", 1, 1)
+    phrase = b""
+    previousResponse: IResponse | None = None
+
+    def __init__(
+        self,
+        code: int = 200,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+        length: object = UNKNOWN_LENGTH,
+    ) -> None:
+        """
+        @param body: the whole body, or L{None} if the test sends it later.
+        """
+        self.code = code
+        self.headers = Headers({k: [v] for k, v in (headers or {}).items()})
+        self.length = len(body) if body is not None else length
+        self.transport = FakeTransport()
+        self.request: IClientRequest = None  # type: ignore[assignment]
+        self.protocol: IProtocol | None = None
+        self._body = body
+
+    def deliverBody(self, protocol: IProtocol) -> None:
+        """
+        Connect the reader.
+        """
+        assert self.protocol is None, "the body was delivered twice"
+        self.protocol = protocol
+        protocol.makeConnection(self.transport)  # type: ignore[arg-type]
+        if self._body is not None:
+            if self._body:
+                self.send(self._body)
+            self.end()
+
+    def setPreviousResponse(self, response: IResponse) -> None:
+        """
+        Nobody asks.
+        """
+
+    def send(self, data: bytes) -> None:
+        """
+        Send some of the body.
+        """
+        assert self.protocol is not None
+        self.protocol.dataReceived(data)
+
+    def end(self, error: Exception | None = None) -> None:
+        """
+        End the body.
+        """
+        assert self.protocol is not None
+        self.protocol.connectionLost(Failure(error or ResponseDone()))
+
+
+@define
+class Asked:
+    """
+    One request that a L{ScriptedAgent} got.
+    """
+
+    method: bytes
+    url: str
+    headers: Headers
+    body: IBodyProducer | None
+    answer: Deferred[IResponse]
+    cancelled: bool = False
+
+    def header(self, name: str) -> str | None:
+        """
+        The first value of a header that was sent.
+        """
+        found = self.headers.getRawHeaders(name)
+        return found[0] if found else None
+
+
+@implementer(IAgent)
+class ScriptedAgent:
+    """
+    An agent whose answers the test gives, when it wants to.
+
+    @ivar asked: the requests, oldest first.
+    @ivar late: answers a request that is cancelled, if there is one.
+    """
+
+    def __init__(self) -> None:
+        self.asked: list[Asked] = []
+        self.late: FakeResponse | None = None
+
+    def request(
+        self,
+        method: bytes,
+        uri: bytes,
+        headers: Headers | None = None,
+        bodyProducer: IBodyProducer | None = None,
+    ) -> Deferred[IResponse]:
+        """
+        Remember the request.
+        """
+
+        def cancel(answer: Deferred[IResponse]) -> None:
+            asked.cancelled = True
+            if self.late is not None:
+                answer.callback(self.late)
+
+        asked = Asked(method, uri.decode(), headers or Headers(), bodyProducer, Deferred(cancel))
+        self.asked.append(asked)
+        return asked.answer
+
+    @property
+    def last(self) -> Asked:
+        """
+        The newest request.
+        """
+        return self.asked[-1]
+
+    def respond(
+        self, code: int = 200, headers: Mapping[str, str] | None = None, body: bytes | None = b""
+    ) -> FakeResponse:
+        """
+        Answer the newest request.
+        """
+        response = FakeResponse(code, headers, body)
+        self.last.answer.callback(response)
+        return response
+
+
+@frozen
+class Sample:
+    """
+    An image of one layer.
+    """
+
+    layer: bytes
+    config: bytes
+    manifest: bytes
+
+    @classmethod
+    def of(cls, layer: bytes = b"a layer") -> Sample:
+        """
+        Make one around some bytes.
+        """
+        config = json.dumps({"rootfs": {"type": "layers", "diff_ids": [str(Digest.of(layer))]}}).encode()
+        manifest = {
+            "schemaVersion": 2,
+            "mediaType": OCI_MANIFEST,
+            "config": Descriptor(OCI_CONFIG, Digest.of(config), len(config)).to_json(),
+            "layers": [
+                Descriptor("application/vnd.oci.image.layer.v1.tar", Digest.of(layer), len(layer)).to_json()
+            ],
+        }
+        return cls(layer, config, json.dumps(manifest).encode())
+
+
+@define
+class MemoryRegistry(Resource):
+    """
+    A registry as a resource of L{twisted.web}: some blobs, some manifests, and
+    a hook for faults.
+
+    @ivar log: method, path and headers of each request.
+    @ivar fault: is asked before each answer; what it returns is the answer.
+    """
+
+    isLeaf = True
+
+    blobs: dict[str, bytes] = field(factory=dict)
+    manifests: dict[str, tuple[str, bytes]] = field(factory=dict)
+    user: str = ""
+    password: str = ""
+    log: list[tuple[str, str, Headers]] = field(factory=list)
+    fault: Callable[[Request], bytes | int | None] = field(default=lambda _: None)
+
+    def __attrs_post_init__(self) -> None:
+        Resource.__init__(self)
+
+    def hold(self, sample: Sample) -> None:
+        """
+        Hold an image, as C{1}.
+        """
+        for blob in (sample.layer, sample.config):
+            self.blobs[str(Digest.of(blob))] = blob
+        for name in ("1", str(Digest.of(sample.manifest))):
+            self.manifests[name] = (OCI_MANIFEST, sample.manifest)
+
+    def render(self, request: Request) -> bytes | int:
+        """
+        Answer.
+        """
+        path = request.path.decode()
+        self.log.append((request.method.decode(), path, request.requestHeaders.copy()))
+        special = self.fault(request)
+        if special is not None:
+            return special
+        if self.user and request.getHeader("Authorization") != self.basic():
+            request.setHeader("WWW-Authenticate", 'Basic realm="here"')
+            return refuse(request, 401, "UNAUTHORIZED", "authentication required")
+        if path == "/v2/":
+            return b"{}"
+        kind, _, name = path.rpartition("/")[0].rpartition("/")[2], None, path.rpartition("/")[2]
+        if kind == "manifests":
+            found = self.manifests.get(name)
+            if found is None:
+                return refuse(request, 404, "MANIFEST_UNKNOWN", "manifest unknown")
+            request.setHeader("Content-Type", found[0])
+            request.setHeader("Docker-Content-Digest", str(Digest.of(found[1])))
+            return found[1]
+        blob = self.blobs.get(name)
+        if blob is None:
+            return refuse(request, 404, "BLOB_UNKNOWN", "blob unknown to registry")
+        return send_range(request, blob)
+
+    def basic(self) -> str:
+        """
+        What the right user sends.
+        """
+        return "Basic " + b64encode(f"{self.user}:{self.password}".encode()).decode()
+
+    def paths(self, part: str = "") -> list[str]:
+        """
+        What was asked for, with C{part} in it.
+        """
+        return [path for _, path, _ in self.log if part in path]
+
+
+def refuse(request: Request, status: int, code: str, message: str) -> bytes:
+    """
+    Answer with an error in OCI's form.
+    """
+    request.setResponseCode(status)
+    return json.dumps({"errors": [{"code": code, "message": message, "detail": None}]}).encode()
+
+
+def send_range(request: Request, blob: bytes) -> bytes:
+    """
+    Answer with a blob, or with the rest of it that was asked for.
+    """
+    wanted = request.getHeader("Range")
+    if wanted is None:
+        return blob
+    start = int(wanted.removeprefix("bytes=").rstrip("-"))
+    if start >= len(blob):
+        request.setResponseCode(416)
+        request.setHeader("Content-Range", f"bytes */{len(blob)}")
+        return b""
+    request.setResponseCode(206)
+    request.setHeader("Content-Range", f"bytes {start}-{len(blob) - 1}/{len(blob)}")
+    return blob[start:]
+
+
+def failure_of(test: SynchronousTestCase, deferred: Deferred[T], kind: type[Exception]) -> Exception:
+    """
+    The error that a Deferred has failed with.
+    """
+    error = test.failureResultOf(deferred, kind).value
+    assert isinstance(error, kind)
+    return error

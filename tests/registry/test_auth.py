@@ -1,0 +1,397 @@
+"""
+Tests for L{xferd.registry.auth}.
+"""
+
+from __future__ import annotations
+
+import json
+from base64 import b64encode
+from urllib.parse import parse_qs, parse_qsl, urlsplit
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.registry.fakes import ScriptedAgent, failure_of
+from xferd.errors import (
+    Denied,
+    ManifestUnknown,
+    RegistryError,
+    RegistryUnavailable,
+    SourceError,
+    TimedOut,
+    TooManyRequests,
+)
+from xferd.registry.answers import Subject
+from xferd.registry.auth import DEFAULT_LIFE, MAX_TOKEN_ANSWER, Authenticator, parse_token
+from xferd.registry.challenge import Challenge
+from xferd.registry.credentials import Credentials, Secret
+from xferd.registry.exchange import Exchange
+from xferd.registry.timeouts import Timeouts
+
+_WHAT = Subject("hub.example", "hub.example/a:1", ManifestUnknown)
+_SCOPE = "repository:a:pull"
+_REALM = "https://auth.example/token"
+_ME = Credentials("me", Secret("hunter2"))
+_BASIC = "Basic " + b64encode(b"me:hunter2").decode()
+
+
+def _bearer(**parameters: str) -> Challenge:
+    return Challenge("bearer", {"realm": _REALM, "service": "s", **parameters})
+
+
+class _AuthCase(SynchronousTestCase):
+    """
+    An authenticator over an agent whose answers are ours.
+    """
+
+    def setUp(self) -> None:
+        """
+        Make them.
+        """
+        self.clock = Clock()
+        self.clock.advance(1000)
+        self.agent = ScriptedAgent()
+        self.url = "https://hub.example"
+
+    def _authenticator(self, credentials: Credentials | None = None) -> Authenticator:
+        timeouts = Timeouts(token=7)
+        return Authenticator(
+            "hub.example",
+            lambda: self.url,
+            credentials,
+            exchange=Exchange(self.agent, self.clock, timeouts),
+            clock=self.clock,
+            timeouts=timeouts,
+        )
+
+    def _ask(self, authenticator: Authenticator, scope: str = _SCOPE) -> Deferred[str | None]:
+        return Deferred.fromCoroutine(authenticator.authorization(scope, _WHAT))
+
+    def _give(self, token: str, **more: object) -> None:
+        self.agent.respond(200, body=json.dumps({"token": token, **more}).encode())
+
+
+class BasicTests(_AuthCase):
+    """
+    Basic sends user and password.
+    """
+
+    def test_unasked(self) -> None:
+        """
+        Before the registry has asked, nothing is sent.
+        """
+        self.assertIsNone(self.successResultOf(self._ask(self._authenticator(_ME))))
+
+    def test_basic(self) -> None:
+        """
+        Once it has, user and password are sent with every request.
+        """
+        authenticator = self._authenticator(_ME)
+        authenticator.challenged([Challenge("negotiate"), Challenge("basic")], _SCOPE, None, _WHAT)
+        self.assertEqual(self.successResultOf(self._ask(authenticator)), _BASIC)
+        self.assertEqual(self.successResultOf(self._ask(authenticator, "other")), _BASIC)
+
+    def test_refused(self) -> None:
+        """
+        User and password that were refused are not sent again.
+        """
+        authenticator = self._authenticator(_ME)
+        with self.assertRaises(Denied) as caught:
+            authenticator.challenged([Challenge("basic")], _SCOPE, _BASIC, _WHAT)
+        self.assertNotIn("hunter2", str(caught.exception))
+
+    def test_nobody(self) -> None:
+        """
+        Who has no password is told how to get in.
+        """
+        for credentials in (None, Credentials("", Secret(""), Secret("identity"))):
+            with self.assertRaises(Denied) as caught:
+                self._authenticator(credentials).challenged([Challenge("basic")], _SCOPE, None, _WHAT)
+            self.assertIn("docker login hub.example", str(caught.exception))
+
+    def test_unknown(self) -> None:
+        """
+        Other schemes are named.
+        """
+        with self.assertRaises(Denied) as caught:
+            self._authenticator(_ME).challenged([Challenge("ntlm"), Challenge("bearer")], _SCOPE, None, _WHAT)
+        self.assertIn("bearer, ntlm", str(caught.exception))
+
+
+class BearerTests(_AuthCase):
+    """
+    Bearer fetches tokens, keeps them, and fetches each but once.
+    """
+
+    def tearDown(self) -> None:
+        """
+        Whatever happened, no timer is left.
+        """
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def _challenged(self, credentials: Credentials | None = None, **parameters: str) -> Authenticator:
+        authenticator = self._authenticator(credentials)
+        authenticator.challenged([Challenge("basic"), _bearer(**parameters)], _SCOPE, None, _WHAT)
+        return authenticator
+
+    def test_anonymous(self) -> None:
+        """
+        Nobody gets a token, too: for the service and the scope.
+        """
+        asking = self._ask(self._challenged())
+        url = urlsplit(self.agent.last.url)
+        self.assertEqual(f"{url.scheme}://{url.netloc}{url.path}", _REALM)
+        self.assertEqual(parse_qs(url.query), {"service": ["s"], "scope": [_SCOPE], "client_id": ["xferd"]})
+        self.assertIsNone(self.agent.last.header("Authorization"))
+        self._give("t1")
+        self.assertEqual(self.successResultOf(asking), "Bearer t1")
+
+    def test_password(self) -> None:
+        """
+        The token server gets the password; a realm keeps its own query.
+        """
+        asking = self._ask(self._challenged(_ME, realm=f"{_REALM}?a=b#c", service=""))
+        self.assertEqual(self.agent.last.header("Authorization"), _BASIC)
+        self.assertTrue(self.agent.last.url.startswith(f"{_REALM}?a=b&scope="))
+        self.agent.respond(200, body=b'{"access_token": "t2"}')
+        self.assertEqual(self.successResultOf(asking), "Bearer t2")
+
+    def test_identity_token(self) -> None:
+        """
+        An identity token is posted, not put into an URL.
+        """
+        asking = self._ask(self._challenged(Credentials("", identity_token=Secret("id"))))
+        asked = self.agent.last
+        self.assertEqual((asked.method, asked.url), (b"POST", _REALM))
+        assert asked.body is not None
+        sent = StringTransport()
+        self.successResultOf(asked.body.startProducing(sent))
+        asked.body.pauseProducing()
+        self.assertEqual(asked.body.length, len(sent.value()))
+        form = dict(parse_qsl(sent.value().decode()))
+        self.assertEqual(
+            (form["grant_type"], form["refresh_token"], form["scope"]), ("refresh_token", "id", _SCOPE)
+        )
+        self._give("t3")
+        self.assertEqual(self.successResultOf(asking), "Bearer t3")
+
+    def test_scopes(self) -> None:
+        """
+        Scopes that the challenge names are asked for besides our own, sorted.
+        """
+        asking = self._ask(self._challenged(scope="repository:b:pull repository:a:pull"))
+        query = parse_qs(urlsplit(self.agent.last.url).query)
+        self.assertEqual(query["scope"], ["repository:a:pull", "repository:b:pull"])
+        self._give("t")
+        self.successResultOf(asking)
+
+    def test_kept(self) -> None:
+        """
+        A token is used until shortly before its end, then another fetched.
+        """
+        authenticator = self._challenged()
+        asking = self._ask(authenticator)
+        self._give("t1", expires_in=300)
+        self.successResultOf(asking)
+        self.clock.advance(289)
+        self.assertEqual(self.successResultOf(self._ask(authenticator)), "Bearer t1")
+        self.assertEqual(len(self.agent.asked), 1)
+        self.clock.advance(1)
+        asking = self._ask(authenticator)
+        self._give("t2")
+        self.assertEqual(self.successResultOf(asking), "Bearer t2")
+
+    def test_by_scope(self) -> None:
+        """
+        Each repository has its own token, and the challenge is remembered
+        for all.
+        """
+        authenticator = self._challenged()
+        asking = self._ask(authenticator)
+        self._give("a")
+        self.successResultOf(asking)
+        asking = self._ask(authenticator, "repository:b:pull")
+        self._give("b")
+        self.assertEqual(self.successResultOf(asking), "Bearer b")
+        self.assertEqual(self.successResultOf(self._ask(authenticator)), "Bearer a")
+
+    def test_refused(self) -> None:
+        """
+        A token that the registry refuses is fetched anew; one that was
+        fetched meanwhile is not thrown away.
+        """
+        authenticator = self._challenged()
+        asking = self._ask(authenticator)
+        self._give("old")
+        self.successResultOf(asking)
+        authenticator.challenged([_bearer()], _SCOPE, "Bearer old", _WHAT)
+        asking = self._ask(authenticator)
+        self._give("new")
+        self.assertEqual(self.successResultOf(asking), "Bearer new")
+        authenticator.challenged([_bearer()], _SCOPE, "Bearer old", _WHAT)
+        self.assertEqual(self.successResultOf(self._ask(authenticator)), "Bearer new")
+
+    def test_shared(self) -> None:
+        """
+        All who wait for one token share one fetch, and its failure.
+        """
+        authenticator = self._challenged()
+        waiting = [self._ask(authenticator) for _ in range(50)]
+        self.assertEqual(len(self.agent.asked), 1)
+        self._give("t")
+        self.assertEqual({self.successResultOf(d) for d in waiting}, {"Bearer t"})
+        waiting = [self._ask(authenticator, "b") for _ in range(3)]
+        self.agent.respond(503)
+        for each in waiting:
+            failure_of(self, each, RegistryUnavailable)
+        self.assertEqual(len(self.agent.asked), 2)
+        retrying = self._ask(authenticator, "b")
+        self._give("t")
+        self.successResultOf(retrying)
+
+    def test_one_leaves(self) -> None:
+        """
+        Who gives up waiting does not end the wait of others, the first not
+        either.
+        """
+        authenticator = self._challenged()
+        first, second = self._ask(authenticator), self._ask(authenticator)
+        first.cancel()
+        self.failureResultOf(first, CancelledError)
+        self.assertFalse(self.agent.last.cancelled)
+        self._give("t")
+        self.assertEqual(self.successResultOf(second), "Bearer t")
+
+    def test_all_leave(self) -> None:
+        """
+        When all have given up, the fetch is cancelled; who comes then begins
+        another.
+        """
+        authenticator = self._challenged()
+        waiting = [self._ask(authenticator) for _ in range(3)]
+        for each in waiting:
+            each.cancel()
+            self.failureResultOf(each, CancelledError)
+        self.assertTrue(self.agent.last.cancelled)
+        asking = self._ask(authenticator)
+        self.assertEqual(len(self.agent.asked), 2)
+        self._give("t")
+        self.assertEqual(self.successResultOf(asking), "Bearer t")
+
+    def test_late(self) -> None:
+        """
+        A token server that is too slow fails all who wait.
+        """
+        authenticator = self._challenged()
+        waiting = [self._ask(authenticator) for _ in range(2)]
+        self.clock.advance(7)
+        for each in waiting:
+            self.assertEqual(getattr(failure_of(self, each, TimedOut), "phase", ""), "token")
+        self.assertTrue(self.agent.last.cancelled)
+
+    def test_refusals(self) -> None:
+        """
+        A token server's refusal is named as one.
+        """
+        for status, kind in (
+            (400, Denied),
+            (401, Denied),
+            (403, Denied),
+            (404, RegistryError),
+            (429, TooManyRequests),
+            (500, RegistryUnavailable),
+        ):
+            asking = self._ask(self._challenged(_ME))
+            self.agent.respond(status, {"Retry-After": "9"}, b'{"details": "no hunter"}')
+            error = failure_of(self, asking, kind)
+            assert isinstance(error, SourceError)
+            self.assertIs(type(error), kind)
+            self.assertEqual((error.status, error.host), (status, "hub.example"))
+            self.assertIn("auth.example", str(error))
+            self.assertIn("no hunter", str(error))
+        silent = self._ask(self._challenged())
+        self.agent.respond(403)
+        self.assertIn("403", str(failure_of(self, silent, Denied)))
+
+    def test_bad_answers(self) -> None:
+        """
+        An answer without a token, or one without an end, is refused.
+        """
+        for body in (b"{}", b"x" * (MAX_TOKEN_ANSWER + 1)):
+            asking = self._ask(self._challenged())
+            self.agent.respond(200, body=body)
+            failure_of(self, asking, RegistryError)
+
+    def test_realms(self) -> None:
+        """
+        A realm without TLS, on our own machine or of another scheme is refused,
+        before anything is sent.
+        """
+        for realm in ("http://auth.example/", "https://127.0.0.1/", "http://[::1]/", "file:///x", "nothing"):
+            asking = self._ask(self._challenged(_ME, realm=realm))
+            self.assertIn("refused", str(failure_of(self, asking, RegistryError)))
+        self.assertEqual(self.agent.asked, [])
+
+    def test_plain_realms(self) -> None:
+        """
+        A registry without TLS, or on this machine, may have a token server
+        that is so, too.
+        """
+        for url, realm in (
+            ("http://hub.example", "http://auth.example/"),
+            ("https://localhost:5000", "http://localhost:5001/"),
+        ):
+            self.url = url
+            asking = self._ask(self._challenged(_ME, realm=realm))
+            self.assertTrue(self.agent.last.url.startswith(realm))
+            self._give("t")
+            self.successResultOf(asking)
+
+    def test_from_bearer_to_basic(self) -> None:
+        """
+        A registry may change its mind.
+        """
+        authenticator = self._challenged(_ME)
+        authenticator.challenged([Challenge("basic")], _SCOPE, "Bearer x", _WHAT)
+        self.assertEqual(self.successResultOf(self._ask(authenticator)), _BASIC)
+
+
+class ParseTokenTests(SynchronousTestCase):
+    """
+    Token servers' answers are read tolerantly.
+    """
+
+    def test_life(self) -> None:
+        """
+        A token is not used in its last tenth or its last 10 seconds; one whose
+        life is not told has a minute.
+        """
+        for text, life in (
+            ("{}", DEFAULT_LIFE - 6),
+            ('{"expires_in": 300}', 290),
+            ('{"expires_in": 20}', 18),
+            ('{"expires_in": 0}', DEFAULT_LIFE - 6),
+            ('{"expires_in": "5"}', DEFAULT_LIFE - 6),
+            ('{"expires_in": true}', DEFAULT_LIFE - 6),
+        ):
+            token = parse_token(json.dumps({"token": "t", **json.loads(text)}).encode(), 1000)
+            assert token is not None
+            self.assertEqual(token.expires, 1000 + life)
+            self.assertNotIn("'t'", repr(token))
+
+    def test_none(self) -> None:
+        """
+        What is no token cannot become a header.
+        """
+        for body in (
+            b"",
+            b"[]",
+            b"{}",
+            b'{"token": 5}',
+            b'{"token": "a\\r\\nb"}',
+            b'{"token": "\\u00e9"}',
+            b"\xff",
+        ):
+            self.assertIsNone(parse_token(body, 0))

@@ -1,0 +1,276 @@
+"""
+Tests for L{xferd.registry.exchange}.
+"""
+
+from __future__ import annotations
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.error import ConnectionRefusedError as ConnectRefused
+from twisted.internet.task import Clock
+from twisted.logger import globalLogPublisher
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.registry.fakes import FakeResponse, ScriptedAgent, failure_of
+from xferd.errors import ConnectionFailed, RegistryError, TimedOut
+from xferd.registry.exchange import MAX_REDIRECTS, Answer, Exchange, Origin
+from xferd.registry.timeouts import Timeouts
+
+_START = "https://hub.example/v2/a/blobs/x"
+
+
+class OriginTests(SynchronousTestCase):
+    """
+    An origin is scheme, host and port.
+    """
+
+    def test_equal(self) -> None:
+        """
+        The default port may be written or not; case does not count.
+        """
+        self.assertEqual(Origin.of("https://A.example/x"), Origin.of("https://a.example:443/y?z"))
+        for other in ("http://a.example", "https://a.example:444", "https://b.a.example"):
+            self.assertNotEqual(Origin.of("https://a.example"), Origin.of(other))
+
+    def test_refused(self) -> None:
+        """
+        What no request should be made to has no origin.
+        """
+        for url in (
+            "file:///etc/passwd",
+            "ftp://a/",
+            "https:///x",
+            "https://u:p@a/",
+            "https://a:x/",
+            "x",
+            "",
+        ):
+            self.assertRaises(ValueError, Origin.of, url)
+
+    def test_own_machine(self) -> None:
+        """
+        Loopback, link-local and no addresses are this machine's own.
+        """
+        for host in ("localhost", "127.0.0.1", "[::1]", "169.254.169.254", "[fe80::1]", "0.0.0.0", "[::]"):
+            self.assertTrue(Origin.of(f"http://{host}/").is_own_machine, host)
+        for host in ("a.example", "10.0.0.1", "192.0.2.1", "[2001:db8::1]"):
+            self.assertFalse(Origin.of(f"http://{host}/").is_own_machine, host)
+
+
+class ExchangeTests(SynchronousTestCase):
+    """
+    L{Exchange} follows redirects by its own hand.
+    """
+
+    def setUp(self) -> None:
+        """
+        Make an exchange over an agent whose answers are ours.
+        """
+        self.clock = Clock()
+        self.agent = ScriptedAgent()
+        self.exchange = Exchange(self.agent, self.clock, Timeouts(connect=1, tls=2, headers=3))
+
+    def tearDown(self) -> None:
+        """
+        Whatever happened, no timer is left.
+        """
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def _get(self, url: str = _START, host: str = "hub.example") -> Deferred[Answer]:
+        return Deferred.fromCoroutine(
+            self.exchange.get(url, {"Range": "bytes=5-"}, "Bearer secret", host=host)
+        )
+
+    def _redirect(self, location: str, body: bytes | None = b"") -> FakeResponse:
+        return self.agent.respond(307, {"Location": location}, body)
+
+    def test_answer(self) -> None:
+        """
+        An answer comes with its body unread, and knows where it came from.
+        """
+        getting = self._get()
+        response = self.agent.respond(404, body=None)
+        answer = self.successResultOf(getting)
+        self.assertIs(answer.response, response)
+        self.assertEqual((answer.is_own, answer.where), (True, "hub.example"))
+        self.assertIsNone(response.protocol)
+        self.assertEqual(self.agent.last.header("Authorization"), "Bearer secret")
+        self.assertEqual(self.agent.last.header("Range"), "bytes=5-")
+
+    def test_redirected(self) -> None:
+        """
+        A redirect to another origin is followed without credentials, with the
+        query as it is and all other headers.
+        """
+        getting = self._get()
+        self._redirect("https://cdn.example/b?X-Sig=a%2Fb+c%3d&d=|é")
+        self.assertEqual(self.agent.last.url, "https://cdn.example/b?X-Sig=a%2Fb+c%3d&d=|%C3%A9")
+        self.assertIsNone(self.agent.last.header("Authorization"))
+        self.assertEqual(self.agent.last.header("Range"), "bytes=5-")
+        self.agent.respond(200)
+        answer = self.successResultOf(getting)
+        self.assertEqual((answer.is_own, answer.where), (False, "cdn.example"))
+
+    def test_same_origin(self) -> None:
+        """
+        A redirect within the origin, absolute or relative, keeps credentials.
+        """
+        getting = self._get()
+        self._redirect("/other?x=1")
+        self.assertEqual(self.agent.last.url, "https://hub.example/other?x=1")
+        self._redirect("https://HUB.example:443/third")
+        self.assertEqual(self.agent.last.header("Authorization"), "Bearer secret")
+        self.agent.respond(200)
+        self.assertTrue(self.successResultOf(getting).is_own)
+
+    def test_back_again(self) -> None:
+        """
+        Once another origin had its say, credentials are not sent again.
+        """
+        getting = self._get()
+        self._redirect("https://other.example/")
+        self._redirect(_START)
+        self.assertIsNone(self.agent.last.header("Authorization"))
+        self.agent.respond(200)
+        self.assertFalse(self.successResultOf(getting).is_own)
+
+    def test_other_port_or_scheme(self) -> None:
+        """
+        Another port or scheme is another origin.
+        """
+        for location in ("https://hub.example:8443/", "http://hub.example/"):
+            getting = self._get()
+            self._redirect(location)
+            self.assertIsNone(self.agent.last.header("Authorization"))
+            self.agent.respond(200)
+            self.successResultOf(getting)
+
+    def test_refused_targets(self) -> None:
+        """
+        Redirects to other schemes, to nowhere, or from outside to this
+        machine's own addresses are refused without showing the URL.
+        """
+        for location in (
+            "file:///etc/passwd",
+            "",
+            "http://127.0.0.1:8500/secret",
+            "http://169.254.169.254/secret",
+            "https://user:secret@cdn.example/",
+            "https://cdn.example:secret/",
+        ):
+            getting = self._get()
+            self._redirect(location)
+            error = failure_of(self, getting, RegistryError)
+            self.assertIn("refused", str(error))
+            self.assertNotIn("secret", str(error))
+
+    def test_own_machine_may(self) -> None:
+        """
+        A registry on this machine may use storage on this machine.
+        """
+        getting = self._get("http://localhost:5000/v2/", "localhost:5000")
+        self._redirect("http://127.0.0.1:9000/b")
+        self.agent.respond(200)
+        self.successResultOf(getting)
+
+    def test_bad_start(self) -> None:
+        """
+        An URL that cannot be asked is an error of the registry that named it.
+        """
+        failure_of(self, self._get("gopher://x/"), RegistryError)
+        self.assertEqual(self.agent.asked, [])
+
+    def test_too_many(self) -> None:
+        """
+        Redirects without an end are given up.
+        """
+        getting = self._get()
+        for n in range(MAX_REDIRECTS + 1):
+            self._redirect(f"/{n}")
+        failure_of(self, getting, RegistryError)
+        self.assertEqual(len(self.agent.asked), MAX_REDIRECTS + 1)
+
+    def test_body_of_redirect(self) -> None:
+        """
+        A redirect's small body is read, a large one dropped: neither is left
+        to hang.
+        """
+        getting = self._get()
+        small = self._redirect("/2", b"moved")
+        large = self.agent.respond(307, {"Location": "/3"}, b"x" * 20000)
+        self.assertIsNotNone(small.protocol)
+        self.assertEqual((small.transport.dropped, large.transport.dropped), (0, 1))
+        endless = self._redirect("/4", None)
+        self.assertEqual(len(self.agent.asked), 3)
+        self.clock.advance(5)
+        self.assertEqual(endless.transport.dropped, 1)
+        self.agent.respond(200)
+        self.successResultOf(getting)
+
+    def test_no_answer(self) -> None:
+        """
+        Without an answer in time, the request is cancelled, even if the agent
+        does not react.
+        """
+        getting = self._get()
+        self.clock.advance(6)
+        error = failure_of(self, getting, TimedOut)
+        self.assertEqual(getattr(error, "phase", ""), "headers")
+        self.assertTrue(self.agent.last.cancelled)
+
+    def test_failure(self) -> None:
+        """
+        What the agent fails with is translated.
+        """
+        getting = self._get()
+        self.agent.last.answer.errback(ConnectRefused())
+        self.assertIn("no answer from hub.example: ", str(failure_of(self, getting, ConnectionFailed)))
+
+    def test_bug(self) -> None:
+        """
+        A bug is not taken for a fault of the network.
+        """
+        getting = self._get()
+        self.agent.last.answer.errback(NameError("x"))
+        failure_of(self, getting, NameError)
+
+    def test_cancelled(self) -> None:
+        """
+        Cancelling cancels the request, and is told as such.
+        """
+        getting = self._get()
+        getting.cancel()
+        self.failureResultOf(getting, CancelledError)
+        self.assertTrue(self.agent.last.cancelled)
+
+    def test_warnings(self) -> None:
+        """
+        A registry's warning is logged once, harmlessly; a foreign host's and
+        other codes are not.
+        """
+        seen: list[str] = []
+
+        def observe(event: dict[str, object]) -> None:
+            if str(event.get("log_format")) == "{host} warns: {text}":
+                seen.append(str(event["text"]))
+
+        globalLogPublisher.addObserver(observe)  # type: ignore[arg-type]
+        self.addCleanup(globalLogPublisher.removeObserver, observe)  # type: ignore[arg-type]
+        for text in ('299 - "soon\x1b[1m gone"', '299 - "soon\x1b[1m gone"', '199 - "x"', '299 - "other"'):
+            getting = self._get()
+            self.agent.respond(200, {"Warning": text})
+            self.successResultOf(getting)
+        getting = self._get()
+        self._redirect("https://cdn.example/")
+        self.agent.respond(200, {"Warning": '299 - "foreign"'})
+        self.successResultOf(getting)
+        self.assertEqual(seen, ["soon [1m gone", "other"])
+
+    def test_late_answer(self) -> None:
+        """
+        An answer that comes after the end is dropped.
+        """
+        self.agent.late = FakeResponse()
+        getting = self._get()
+        getting.cancel()
+        self.failureResultOf(getting, CancelledError)
+        self.assertEqual(self.agent.late.transport.dropped, 1)

@@ -1,0 +1,114 @@
+"""
+Tests for L{xferd.registry.ranges}.
+"""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from xferd.registry.ranges import ContentRange, check_rest, parse_content_range, parse_unsatisfied, range_from
+
+_SIZES = st.integers(1, 10**15)
+
+
+class ParseTests(SynchronousTestCase):
+    """
+    C{Content-Range} is read by its grammar.
+    """
+
+    def test_read(self) -> None:
+        """
+        With and without a total, in any case.
+        """
+        self.assertEqual(parse_content_range("bytes 5-9/10"), ContentRange(5, 9, 10))
+        self.assertEqual(parse_content_range(" Bytes  5-9/* "), ContentRange(5, 9, None))
+        self.assertEqual(ContentRange(5, 9, 10).length, 5)
+
+    def test_refused(self) -> None:
+        """
+        What names no bytes, or impossible ones, is refused.
+        """
+        for text in (
+            "",
+            "bytes */10",
+            "bytes 9-5/10",
+            "bytes 5-10/10",
+            "bytes=5-9/10",
+            "items 0-1/2",
+            "bytes -5/9",
+        ):
+            self.assertRaises(ValueError, parse_content_range, text)
+
+    def test_unsatisfied(self) -> None:
+        """
+        A 416 may tell the size.
+        """
+        self.assertEqual(parse_unsatisfied("bytes */1234"), 1234)
+        for text in ("", "bytes */*", "bytes 0-1/2", "*/5"):
+            self.assertIsNone(parse_unsatisfied(text))
+
+    @given(st.text(max_size=40))
+    @settings(max_examples=60, deadline=None)
+    def test_anything(self, text: str) -> None:
+        """
+        No text is taken for a range by accident, and none raises anything
+        but ValueError.
+        """
+        try:
+            found = parse_content_range(text)
+        except ValueError:
+            return
+        self.assertLessEqual(found.first, found.last)
+
+
+class CheckRestTests(SynchronousTestCase):
+    """
+    A 206 must be the rest that was asked for.
+    """
+
+    def test_asked(self) -> None:
+        """
+        The request names the first byte only.
+        """
+        self.assertEqual(range_from(7), "bytes=7-")
+
+    @given(_SIZES, st.data())
+    @settings(max_examples=60, deadline=None)
+    def test_right(self, total: int, data: st.DataObject) -> None:
+        """
+        The rest of any blob from any offset is taken, whether the total is
+        told or not.
+        """
+        offset = data.draw(st.integers(0, total - 1))
+        for told in (str(total), "*"):
+            found = check_rest([f"bytes {offset}-{total - 1}/{told}"], offset, total - offset)
+            self.assertEqual((found.first, found.length), (offset, total - offset))
+
+    @given(_SIZES, st.data())
+    @settings(max_examples=60, deadline=None)
+    def test_wrong(self, total: int, data: st.DataObject) -> None:
+        """
+        Any other part is refused.
+        """
+        first = data.draw(st.integers(0, total - 1))
+        last = data.draw(st.integers(first, total - 1))
+        offset = data.draw(st.integers(0, total))
+        if first == offset and last == total - 1:
+            offset += 1
+        self.assertRaises(ValueError, check_rest, [f"bytes {first}-{last}/{total}"], offset, None)
+
+    def test_reasons(self) -> None:
+        """
+        The message says what is wrong.
+        """
+        for headers, length, why in (
+            ([], None, "0 Content-Range"),
+            (["bytes 5-9/10", "bytes 5-9/10"], None, "2 Content-Range"),
+            (["bytes 4-9/10"], None, "from 4 on instead of 5"),
+            (["bytes 5-8/10"], None, "up to 8 of 10"),
+            (["bytes 5-9/10"], 6, "body of 6 bytes"),
+        ):
+            error = self.assertRaises(ValueError, check_rest, headers, 5, length)
+            self.assertIn(why, str(error))

@@ -1,0 +1,510 @@
+"""
+Tests for this room over real sockets: what only a kernel, OpenSSL and a badly
+behaved peer show.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from socket import SO_LINGER, SOL_SOCKET
+from typing import cast
+
+from twisted.internet import reactor as default_reactor
+from twisted.internet.defer import CancelledError, Deferred, DeferredList
+from twisted.internet.interfaces import IListeningPort, ITCPTransport
+from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.ssl import CertificateOptions
+from twisted.internet.tcp import Server
+from twisted.python.failure import Failure
+from twisted.trial.unittest import TestCase
+
+from tests.registry.certificates import Authority
+from xferd.errors import (
+    BlobUnknown,
+    ConnectionFailed,
+    RegistryError,
+    SizeMismatch,
+    SourceError,
+    TimedOut,
+    Truncated,
+)
+from xferd.interfaces import IBlobBody, IReactor
+from xferd.names import Digest, Repository
+from xferd.registry.agent import Untrusted
+from xferd.registry.client import Registries
+from xferd.registry.credentials import no_credentials
+from xferd.registry.hosts import HostConfig
+from xferd.registry.timeouts import Timeouts
+
+_BLOB = b"0123456789abcdef" * 65536
+_DIGEST = Digest.of(b"any")
+_OK = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n"
+_SHORT = Timeouts(connect=0.3, tls=0.3, headers=0.3, silence=0.3, token=0.3, close=0.3)
+
+
+class Peer(Protocol):
+    """
+    One connection at the server, which reads requests and leaves the answers
+    to the test.
+    """
+
+    def __init__(self, server: Listener) -> None:
+        self._server = server
+        self._buffer = b""
+
+    def connectionMade(self) -> None:
+        """
+        Be counted.
+        """
+        self._server.peers.append(self)
+        self._server.open += 1
+
+    def dataReceived(self, data: bytes) -> None:
+        """
+        Read requests, which have no bodies.
+        """
+        self._buffer += data
+        while b"\r\n\r\n" in self._buffer:
+            head, _, self._buffer = self._buffer.partition(b"\r\n\r\n")
+            self._server.heads.append(head.decode())
+            self._server.answer(self, head.split(b" ")[1].decode())
+
+    def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
+        """
+        Be counted.
+        """
+        self._server.open -= 1
+        self._server.tell()
+
+    def send(self, data: bytes) -> None:
+        """
+        Write something.
+        """
+        assert self.transport is not None
+        self.transport.write(data)
+
+    def close(self) -> None:
+        """
+        Close in peace.
+        """
+        assert self.transport is not None
+        self.transport.loseConnection()
+
+    def reset(self) -> None:
+        """
+        Close by RST.
+        """
+        transport = cast(Server, self.transport)
+        transport.socket.setsockopt(SOL_SOCKET, SO_LINGER, struct.pack("ii", 1, 0))
+        cast(ITCPTransport, transport).abortConnection()
+
+
+class Listener(Factory):
+    """
+    A server whose answers the test gives.
+
+    @ivar heads: the requests.
+    @ivar peers: all connections that there ever were.
+    @ivar open: those that are open.
+    """
+
+    noisy = False
+
+    def __init__(self, answer: Callable[[Peer, str], None]) -> None:
+        self.answer = answer
+        self.heads: list[str] = []
+        self.peers: list[Peer] = []
+        self.open = 0
+        self._waiting: list[Deferred[None]] = []
+
+    def buildProtocol(self, addr: object) -> Peer:
+        """
+        Build one.
+        """
+        return Peer(self)
+
+    def tell(self) -> None:
+        """
+        Tell who waits that no connection is open.
+        """
+        if not self.open:
+            waiting, self._waiting = self._waiting, []
+            for each in waiting:
+                each.callback(None)
+
+    def all_closed(self) -> Deferred[None]:
+        """
+        Wait until no connection is open.
+        """
+        # Trial's own limit ends a wait that is in vain.
+        closed: Deferred[None] = Deferred()
+        self._waiting.append(closed)
+        self.tell()
+        return closed
+
+
+def _whole(peer: Peer, _: str) -> None:
+    peer.send(_OK % len(_BLOB) + _BLOB)
+
+
+def _silent(_: Peer, __: str) -> None:
+    """
+    Give no answer.
+    """
+
+
+class WireTests(TestCase):
+    """
+    A client over real sockets.
+    """
+
+    timeout = 20
+
+    def setUp(self) -> None:
+        """
+        Nothing listens yet.
+        """
+        self.reactor = cast(IReactor, default_reactor)
+        self.authority = Authority()
+        self.ca = Path(self.mktemp())
+        self.ca.write_bytes(self.authority.pem)
+
+    def _listen(self, answer: Callable[[Peer, str], None], tls: CertificateOptions | None = None) -> Listener:
+        """
+        Serve on a free port; the host is C{self.host}.
+        """
+        server = Listener(answer)
+        port: IListeningPort
+        if tls is None:
+            port = self.reactor.listenTCP(0, server, interface="127.0.0.1")  # type: ignore[arg-type]
+        else:
+            port = self.reactor.listenSSL(0, server, tls, interface="127.0.0.1")  # type: ignore[arg-type]
+        self.addCleanup(port.stopListening)
+        self.host = f"127.0.0.1:{port.getHost().port}"  # type: ignore[attr-defined]
+        return server
+
+    def _client(self, config: HostConfig | None = None, timeouts: Timeouts | None = None) -> Registries:
+        """
+        A client of that host.
+        """
+        self.client = Registries(
+            self.reactor,
+            hosts={self.host: config} if config is not None else {},
+            credentials=no_credentials,
+            timeouts=timeouts or Timeouts(),
+        )
+        self.addCleanup(self.client.close)
+        return self.client
+
+    def _open(self, offset: int = 0) -> Deferred[IBlobBody]:
+        source = self.client.registry(self.host).blobs(Repository(self.host, "a"))
+        return source.open(_DIGEST, offset)
+
+    async def _read(self) -> bytes:
+        data = bytearray()
+        await (await self._open()).deliver(data.extend)
+        return bytes(data)
+
+    async def _fails(self, work: Deferred[object], kind: type[BaseException]) -> BaseException:
+        """
+        Wait for a failure.
+        """
+        try:
+            await work
+        except kind as e:
+            return e
+        raise AssertionError(f"no {kind.__name__}")
+
+    def _no_connection_left(self) -> None:
+        connections = self.client._connections
+        assert connections is not None
+        self.assertEqual(len(connections), 0)
+
+    # ------------------------------------------------------------- TLS
+
+    async def test_own_ca(self) -> None:
+        """
+        A host's own CA is trusted, and its connection used again.
+        """
+        server = self._listen(_whole, self.authority.server("127.0.0.1"))
+        self._client(HostConfig(ca_file=str(self.ca)))
+        for _ in range(3):
+            self.assertEqual(await self._read(), _BLOB)
+        self.assertEqual(len(server.peers), 1)
+        self.assertIn("User-Agent: xferd/", server.heads[0])
+        await self.client.close()
+        await server.all_closed()
+        self._no_connection_left()
+
+    async def test_untrusted(self) -> None:
+        """
+        Another CA, or another host's certificate, is refused for good.
+        """
+        for options, config, why in (
+            (Authority().server("127.0.0.1"), HostConfig(ca_file=str(self.ca)), "trusted authority"),
+            (self.authority.server("127.0.0.1"), HostConfig(), "trusted authority"),
+            (self.authority.server("other.example"), HostConfig(ca_file=str(self.ca)), "another host"),
+        ):
+            server = self._listen(_whole, options)
+            self._client(config)
+            error = await self._fails(self._open(), Untrusted)  # type: ignore[arg-type]
+            self.assertIn(why, str(error))
+            self.assertIn(self.host, str(error))
+            await server.all_closed()
+            self._no_connection_left()
+
+    async def test_unverified(self) -> None:
+        """
+        Any certificate does where the operator says so, and on loopback where
+        nobody says anything.
+        """
+        for config in (HostConfig(skip_verify=True), None):
+            self._listen(_whole, Authority().server("other.example"))
+            self._client(config)
+            self.assertEqual(await self._read(), _BLOB)
+
+    async def test_no_tls(self) -> None:
+        """
+        A configured host without TLS is an error, not a reason to go without.
+        """
+
+        server = self._listen(_whole)
+        self._client(HostConfig(), _SHORT)
+        opening = self._open()
+        await self._fails(opening, SourceError)  # type: ignore[arg-type]
+        await server.all_closed()
+        self.assertEqual(server.heads, [])
+        self._no_connection_left()
+
+    async def test_plain(self) -> None:
+        """
+        A loopback host may go without, which costs one request, once.
+        """
+        server = self._listen(_whole)
+        self._client()
+        for _ in range(2):
+            self.assertEqual(await self._read(), _BLOB)
+        self.assertEqual([h.split(" ")[1] for h in server.heads].count("/v2/"), 1)
+
+    # ------------------------------------------------------- bad peers
+
+    async def test_half_body(self) -> None:
+        """
+        A body that ends early is a truncation, one that is reset a failure of
+        the connection.
+        """
+        for close, kind in ((Peer.close, Truncated), (Peer.reset, ConnectionFailed)):
+            server = self._listen(lambda peer, _: peer.send(_OK % len(_BLOB) + _BLOB[:1000]))
+            self._client(HostConfig(plain_http=True))
+            body = await self._open()
+            first: Deferred[None] = Deferred()
+            done = body.deliver(lambda _, first=first: first.callback(None))  # type: ignore[misc]
+            await first
+            close(server.peers[-1])
+            await self._fails(done, kind)  # type: ignore[arg-type]
+            await server.all_closed()
+            self._no_connection_left()
+
+    async def test_stalled_body(self) -> None:
+        """
+        A body that stops coming is dropped, with its connection, by TCP and
+        by TLS.
+        """
+
+        def answer(peer: Peer, _: str) -> None:
+            peer.send(_OK % len(_BLOB) + _BLOB[:1000])
+
+        for tls in (None, self.authority.server("127.0.0.1")):
+            server = self._listen(answer, tls)
+            self._client(HostConfig(plain_http=tls is None, skip_verify=True), _SHORT)
+            body = await self._open()
+            error = await self._fails(body.deliver(lambda _: None), TimedOut)  # type: ignore[arg-type]
+            self.assertEqual(getattr(error, "phase", ""), "silence")
+            await server.all_closed()
+            self._no_connection_left()
+
+    async def test_reset_instead_of_answer(self) -> None:
+        """
+        A reset before the answer is a failure of the connection.
+        """
+        self._listen(lambda peer, _: peer.reset())
+        self._client(HostConfig(plain_http=True))
+        error = await self._fails(self._open(), ConnectionFailed)  # type: ignore[arg-type]
+        self.assertIn(self.host, str(error))
+
+    async def test_not_http(self) -> None:
+        """
+        An answer that is not HTTP is named as such.
+        """
+        self._listen(lambda peer, _: peer.send(b"SSH-2.0-OpenSSH\r\n"))
+        self._client(HostConfig(plain_http=True))
+        error = await self._fails(self._open(), RegistryError)  # type: ignore[arg-type]
+        self.assertIn("not HTTP", str(error))
+
+    async def test_refused(self) -> None:
+        """
+        Where nothing listens, the error says so.
+        """
+        server = self._listen(_silent)
+        self._client(HostConfig(plain_http=True))
+        self.host = "127.0.0.1:1"
+        error = await self._fails(self._open(), ConnectionFailed)  # type: ignore[arg-type]
+        self.assertIn("127.0.0.1:1", str(error))
+        self.assertEqual(server.peers, [])
+
+    async def test_refusals_keep_the_connection(self) -> None:
+        """
+        Refusals with their small bodies leave the connection to the next
+        request.
+        """
+
+        def answer(peer: Peer, _: str) -> None:
+            peer.send(b"HTTP/1.1 404 No\r\nContent-Length: 4\r\n\r\nnone")
+
+        server = self._listen(answer)
+        self._client(HostConfig(plain_http=True))
+        for _ in range(3):
+            await self._fails(self._open(), BlobUnknown)  # type: ignore[arg-type]
+        self.assertEqual(len(server.peers), 1)
+        server.answer = lambda peer, _: peer.send(b"HTTP/1.1 416 No\r\nContent-Length: 0\r\n\r\n")
+        await self._fails(self._open(5), SizeMismatch)  # type: ignore[arg-type]
+        self.assertEqual(len(server.peers), 1)
+
+    async def test_idle_connection_died(self) -> None:
+        """
+        An idle connection that the peer has closed costs nobody an error.
+        """
+        server = self._listen(_whole)
+        self._client(HostConfig(plain_http=True))
+        self.assertEqual(await self._read(), _BLOB)
+        server.peers[0].close()
+        await server.all_closed()
+        self.assertEqual(await self._read(), _BLOB)
+        self.assertEqual(len(server.peers), 2)
+
+    # ------------------------------------------------------ cancelling
+
+    async def test_cancelled_in_handshake(self) -> None:
+        """
+        Cancelling during the TLS handshake closes the connection.
+        """
+        server = self._listen(_silent)
+        self._client(HostConfig())
+        arrived: Deferred[None] = Deferred()
+        builder = server.buildProtocol
+
+        def build(addr: object) -> Peer:
+            self.reactor.callLater(0, arrived.callback, None)
+            return builder(addr)
+
+        server.buildProtocol = build  # type: ignore[method-assign]
+        opening = self._open()
+        await arrived
+        opening.cancel()
+        await self._fails(opening, CancelledError)  # type: ignore[arg-type]
+        await server.all_closed()
+        self._no_connection_left()
+
+    async def test_slow_handshake(self) -> None:
+        """
+        A peer that takes the connection and no handshake is given up.
+        """
+        server = self._listen(_silent)
+        self._client(HostConfig(), _SHORT)
+        error = await self._fails(self._open(), TimedOut)  # type: ignore[arg-type]
+        self.assertEqual(getattr(error, "phase", ""), "connect")
+        await server.all_closed()
+
+    async def test_cancelled_at_headers(self) -> None:
+        """
+        Cancelling while the answer is awaited closes the connection, by TCP
+        and by TLS.
+        """
+        for tls in (None, self.authority.server("127.0.0.1")):
+            asked: Deferred[None] = Deferred()
+            server = self._listen(lambda _, __, asked=asked: asked.callback(None), tls)  # type: ignore[misc]
+            self._client(HostConfig(plain_http=tls is None, skip_verify=True))
+            opening = self._open()
+            await asked
+            opening.cancel()
+            await self._fails(opening, CancelledError)  # type: ignore[arg-type]
+            await server.all_closed()
+            self._no_connection_left()
+
+    async def test_cancelled_early(self) -> None:
+        """
+        Cancelling while the name is resolved is told as a cancellation.
+        """
+        server = self._listen(_silent)
+        self._client(HostConfig(plain_http=True))
+        opening = self._open()
+        opening.cancel()
+        await self._fails(opening, CancelledError)  # type: ignore[arg-type]
+        self.assertEqual(server.heads, [])
+
+    async def test_cancelled_in_body(self) -> None:
+        """
+        Cancelling in mid-body closes the connection at once, though the peer
+        has more to send, by TCP and by TLS; so does abandoning it unread.
+        """
+        for tls in (None, self.authority.server("127.0.0.1")):
+            server = self._listen(lambda peer, _: peer.send(_OK % (64 * len(_BLOB)) + _BLOB), tls)
+            self._client(HostConfig(plain_http=tls is None, skip_verify=True))
+            first: Deferred[None] = Deferred()
+            body = await self._open()
+            done = body.deliver(lambda _, first=first: None if first.called else first.callback(None))  # type: ignore[misc]
+            await first
+            done.cancel()
+            await self._fails(done, CancelledError)  # type: ignore[arg-type]
+            await server.all_closed()
+            (await self._open()).abandon()
+            await server.all_closed()
+            self._no_connection_left()
+
+    async def test_cancelled_at_token(self) -> None:
+        """
+        Cancelling while a token is fetched closes the connection to the token
+        server.
+        """
+        asked: Deferred[None] = Deferred()
+
+        def answer(peer: Peer, path: str) -> None:
+            if path.startswith("/token"):
+                asked.callback(None)
+                return
+            peer.send(
+                b"HTTP/1.1 401 No\r\nContent-Length: 0\r\nConnection: close\r\n"
+                b'WWW-Authenticate: Bearer realm="http://%s/token"\r\n\r\n' % self.host.encode()
+            )
+
+        server = self._listen(answer)
+        self._client(HostConfig(plain_http=True))
+        opening = self._open()
+        await asked
+        opening.cancel()
+        await self._fails(opening, CancelledError)  # type: ignore[arg-type]
+        await self.client.close()
+        await server.all_closed()
+        self._no_connection_left()
+
+    # --------------------------------------------------------- closing
+
+    async def test_close(self) -> None:
+        """
+        Closing ends idle connections and those in use, soon, though the peer
+        does not agree.
+        """
+        server = self._listen(_whole, self.authority.server("127.0.0.1"))
+        self._client(HostConfig(skip_verify=True), _SHORT)
+        self.assertEqual(await self._read(), _BLOB)
+        server.answer = _silent
+        opening = self._open()
+        body_server = DeferredList([opening], consumeErrors=True)
+        server.answer = _whole
+        self.assertEqual(await self._read(), _BLOB)
+        await self.client.close()
+        await body_server
+        await server.all_closed()
+        self._no_connection_left()
