@@ -24,7 +24,14 @@ from zope.interface.verify import verifyObject
 from tests.registry.fakes import ScriptedAgent, failure_of
 from xferd._version import __version__
 from xferd.errors import ConnectionFailed, TimedOut, is_retryable
-from xferd.registry.agent import IdentityAgent, Untrusted, _Connection, _ConnectionFactory, _LimitedEndpoint
+from xferd.registry.agent import (
+    IdentityAgent,
+    Untrusted,
+    _Connection,
+    _ConnectionFactory,
+    _LimitedEndpoint,
+    _Live,
+)
 from xferd.registry.timeouts import Timeouts
 
 
@@ -105,7 +112,7 @@ class LimitedEndpointTests(SynchronousTestCase):
         """
         self.clock = Clock()
         self.inner = _Endpoint()
-        self.live: set[_Connection] = set()
+        self.live = _Live()
         self.transport = StringTransport()
         self.reader = _Reader()
 
@@ -152,7 +159,7 @@ class LimitedEndpointTests(SynchronousTestCase):
         connection.connectionLost(Failure(ConnectionDone()))
         self.assertEqual(self.reader.data, b"abc")
         self.assertIsNotNone(self.reader.lost)
-        self.assertEqual(self.live, set())
+        self.assertEqual(self.live, _Live())
 
     def test_tls(self) -> None:
         """
@@ -199,7 +206,7 @@ class LimitedEndpointTests(SynchronousTestCase):
         self.assertTrue(self.transport.disconnected)
         connection.connectionLost(Failure(ConnectionDone()))
         self.assertIsNone(self.reader.lost)
-        self.assertEqual(self.live, set())
+        self.assertEqual(self.live, _Live())
 
     def test_cancelled(self) -> None:
         """
@@ -213,6 +220,15 @@ class LimitedEndpointTests(SynchronousTestCase):
         self._arrive()
         connecting.cancel()
         self.failureResultOf(connecting, CancelledError)
+        self.assertTrue(self.transport.disconnected)
+
+    def test_closed(self) -> None:
+        """
+        What comes about after the end is ended.
+        """
+        self.live.closed = True
+        _ = self._connect(False)
+        self._arrive()
         self.assertTrue(self.transport.disconnected)
 
     def test_refused(self) -> None:
@@ -258,4 +274,4 @@ class LimitedEndpointTests(SynchronousTestCase):
         """
         connection = _Connection(self.reader, False, self.live)
         connection.abort()
-        self.assertEqual(self.live, set())
+        self.assertEqual(self.live, _Live())

@@ -24,7 +24,7 @@ from xferd.errors import (
     TooManyRequests,
 )
 from xferd.registry.answers import Subject
-from xferd.registry.auth import DEFAULT_LIFE, MAX_TOKEN_ANSWER, Authenticator, parse_token
+from xferd.registry.auth import MAX_TOKEN_ANSWER, Authenticator
 from xferd.registry.challenge import Challenge
 from xferd.registry.credentials import Credentials, Secret
 from xferd.registry.exchange import Exchange
@@ -356,42 +356,3 @@ class BearerTests(_AuthCase):
         authenticator = self._challenged(_ME)
         authenticator.challenged([Challenge("basic")], _SCOPE, "Bearer x", _WHAT)
         self.assertEqual(self.successResultOf(self._ask(authenticator)), _BASIC)
-
-
-class ParseTokenTests(SynchronousTestCase):
-    """
-    Token servers' answers are read tolerantly.
-    """
-
-    def test_life(self) -> None:
-        """
-        A token is not used in its last tenth or its last 10 seconds; one whose
-        life is not told has a minute.
-        """
-        for text, life in (
-            ("{}", DEFAULT_LIFE - 6),
-            ('{"expires_in": 300}', 290),
-            ('{"expires_in": 20}', 18),
-            ('{"expires_in": 0}', DEFAULT_LIFE - 6),
-            ('{"expires_in": "5"}', DEFAULT_LIFE - 6),
-            ('{"expires_in": true}', DEFAULT_LIFE - 6),
-        ):
-            token = parse_token(json.dumps({"token": "t", **json.loads(text)}).encode(), 1000)
-            assert token is not None
-            self.assertEqual(token.expires, 1000 + life)
-            self.assertNotIn("'t'", repr(token))
-
-    def test_none(self) -> None:
-        """
-        What is no token cannot become a header.
-        """
-        for body in (
-            b"",
-            b"[]",
-            b"{}",
-            b'{"token": 5}',
-            b'{"token": "a\\r\\nb"}',
-            b'{"token": "\\u00e9"}',
-            b"\xff",
-        ):
-            self.assertIsNone(parse_token(body, 0))

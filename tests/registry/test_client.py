@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import json
 
-from treq.testing import RequestTraversalAgent
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionRefusedError as ConnectRefused
 from twisted.internet.task import Clock
@@ -16,7 +15,8 @@ from twisted.web._newclient import ParseError, ResponseFailed
 from twisted.web.server import NOT_DONE_YET, Request
 from zope.interface.verify import verifyObject
 
-from tests.registry.fakes import MemoryRegistry, Sample, ScriptedAgent, failure_of, refuse, send_range
+from tests.registry.cases import HOST, ME, REPOSITORY, ClientCase
+from tests.registry.fakes import ScriptedAgent, failure_of, refuse
 from xferd.errors import (
     BadDigest,
     BadDocument,
@@ -32,72 +32,16 @@ from xferd.errors import (
     SourceError,
     TimedOut,
     TooManyRequests,
-    Truncated,
     UnsupportedImage,
 )
 from xferd.interfaces import IBlobBody, IBlobSource, IRegistries, IRegistry
 from xferd.names import Digest, Repository
-from xferd.oci import MAX_DOCUMENT, OCI_CONFIG, OCI_MANIFEST, Descriptor
-from xferd.registry.client import Registries, Registry
-from xferd.registry.credentials import Credentials, Secret
+from xferd.oci import MAX_DOCUMENT, OCI_MANIFEST
+from xferd.registry.client import Registries
 from xferd.registry.hosts import HostConfig
-from xferd.registry.timeouts import Timeouts
-
-_HOST = "hub.example"
-_REPOSITORY = Repository(_HOST, "team/a")
-_ME = Credentials("me", Secret("hunter2"))
 
 
-class _ClientCase(SynchronousTestCase):
-    """
-    A client, and a registry in memory that holds an image.
-    """
-
-    def setUp(self) -> None:
-        """
-        Make them.
-        """
-        self.clock = Clock()
-        self.server = MemoryRegistry()
-        self.sample = Sample.of(b"0123456789" * 100)
-        self.server.hold(self.sample)
-        self.digest = Digest.of(self.sample.layer)
-        self.credentials: Credentials | None = None
-        self.agent = RequestTraversalAgent(self.server)
-        self.registries = Registries(
-            self.clock,
-            hosts={},
-            credentials=lambda _: self.credentials,
-            timeouts=Timeouts(),
-            agent=self.agent,
-        )
-
-    def tearDown(self) -> None:
-        """
-        Whatever happened, no timer is left.
-        """
-        self.assertEqual(self.clock.getDelayedCalls(), [])
-
-    @property
-    def registry(self) -> Registry:
-        """
-        The registry as the client sees it.
-        """
-        return self.registries.registry(_HOST)
-
-    def _open(self, offset: int = 0) -> Deferred[IBlobBody]:
-        return self.registry.blobs(_REPOSITORY).open(self.digest, offset)
-
-    def _read(self, body: IBlobBody) -> bytes:
-        data = bytearray()
-        self.successResultOf(body.deliver(data.extend))
-        return bytes(data)
-
-    def _descriptor(self, data: bytes, size: int | None = None) -> Descriptor:
-        return Descriptor(OCI_CONFIG, Digest.of(data), len(data) if size is None else size)
-
-
-class RegistriesTests(_ClientCase):
+class RegistriesTests(ClientCase):
     """
     L{Registries} keeps what is to be shared.
     """
@@ -108,8 +52,8 @@ class RegistriesTests(_ClientCase):
         """
         verifyObject(IRegistries, self.registries)
         verifyObject(IRegistry, self.registry)
-        verifyObject(IBlobSource, self.registry.blobs(_REPOSITORY))
-        verifyObject(IBlobBody, self.successResultOf(self._open()))
+        verifyObject(IBlobSource, self.registry.blobs(REPOSITORY))
+        verifyObject(IBlobBody, self.successResultOf(self.open_blob()))
 
     def test_shared(self) -> None:
         """
@@ -118,7 +62,7 @@ class RegistriesTests(_ClientCase):
         """
         first = self.registry
         self.assertIs(self.registry, first)
-        self.credentials = _ME
+        self.credentials = ME
         self.assertIsNot(self.registry, first)
         self.assertIsNot(self.registries.registry("other.example"), self.registry)
 
@@ -127,13 +71,13 @@ class RegistriesTests(_ClientCase):
         Sources are alike if host, path and credentials are, and none of their
         names shows a secret.
         """
-        nobody = self.registry.blobs(_REPOSITORY)
-        self.credentials = _ME
-        mine, again = self.registry.blobs(_REPOSITORY), self.registry.blobs(_REPOSITORY)
+        nobody = self.registry.blobs(REPOSITORY)
+        self.credentials = ME
+        mine, again = self.registry.blobs(REPOSITORY), self.registry.blobs(REPOSITORY)
         self.assertEqual(mine.identity, again.identity)
         self.assertNotEqual(mine.identity, nobody.identity)
-        self.assertNotEqual(mine.identity, self.registry.blobs(Repository(_HOST, "team/b")).identity)
-        self.assertEqual((mine.host, mine.label), (_HOST, "hub.example/team/a"))
+        self.assertNotEqual(mine.identity, self.registry.blobs(Repository(HOST, "team/b")).identity)
+        self.assertEqual((mine.host, mine.label), (HOST, "hub.example/team/a"))
         self.assertNotIn("hunter2", f"{mine!r} {mine.identity!r} {self.registry!r}")
 
     def test_close(self) -> None:
@@ -146,23 +90,23 @@ class RegistriesTests(_ClientCase):
         """
         Everything but the reactor has a default.
         """
-        self.assertEqual(Registries(self.clock, agent=self.agent).registry(_HOST).host, _HOST)
+        self.assertEqual(Registries(self.clock, agent=self.agent).registry(HOST).host, HOST)
 
 
-class ManifestTests(_ClientCase):
+class ManifestTests(ClientCase):
     """
     Manifests are fetched and checked.
     """
 
     def _manifest(self, wanted: str = "1") -> Deferred[object]:
-        return self.registry.manifest(_REPOSITORY, wanted)  # type: ignore[return-value]
+        return self.registry.manifest(REPOSITORY, wanted)  # type: ignore[return-value]
 
     def test_by_tag_and_digest(self) -> None:
         """
         Both ways lead to the same bytes, as they are.
         """
         for wanted in ("1", str(Digest.of(self.sample.manifest))):
-            document = self.successResultOf(self.registry.manifest(_REPOSITORY, wanted))
+            document = self.successResultOf(self.registry.manifest(REPOSITORY, wanted))
             self.assertEqual(document.data, self.sample.manifest)
             self.assertEqual(document.media_type, OCI_MANIFEST)
             self.assertEqual(document.digest, Digest.of(self.sample.manifest))
@@ -198,7 +142,7 @@ class ManifestTests(_ClientCase):
         """
         wanted = Digest.of(self.sample.manifest, "sha512")
         self.server.manifests[str(wanted)] = (OCI_MANIFEST, self.sample.manifest)
-        document = self.successResultOf(self.registry.manifest(_REPOSITORY, str(wanted)))
+        document = self.successResultOf(self.registry.manifest(REPOSITORY, str(wanted)))
         self.assertEqual(document.digest, wanted)
 
     def test_wrong_bytes(self) -> None:
@@ -272,7 +216,7 @@ class ManifestTests(_ClientCase):
             self.server.fault = fault
             error = failure_of(self, self._manifest(), kind)
             assert isinstance(error, SourceError)
-            self.assertEqual((error.status, error.host), (status, _HOST))
+            self.assertEqual((error.status, error.host), (status, HOST))
             self.assertIn("SOME_CODE: some words", str(error))
             self.assertEqual(error.retry_after, 17.0 if status in (429, 502) else None)
 
@@ -311,7 +255,7 @@ class ManifestTests(_ClientCase):
         self.assertEqual(getattr(error, "phase", ""), "rate")
 
 
-class DocumentTests(_ClientCase):
+class DocumentTests(ClientCase):
     """
     Configs are fetched whole and checked.
     """
@@ -320,7 +264,7 @@ class DocumentTests(_ClientCase):
         """
         The bytes that the descriptor describes.
         """
-        fetching = self.registry.document(_REPOSITORY, self._descriptor(self.sample.config))
+        fetching = self.registry.document(REPOSITORY, self.describe(self.sample.config))
         self.assertEqual(self.successResultOf(fetching), self.sample.config)
 
     def test_wrong_size(self) -> None:
@@ -328,220 +272,32 @@ class DocumentTests(_ClientCase):
         More or fewer bytes than the descriptor says are refused.
         """
         for size in (len(self.sample.config) - 1, len(self.sample.config) + 1):
-            descriptor = self._descriptor(self.sample.config, size)
-            failure_of(self, self.registry.document(_REPOSITORY, descriptor), SizeMismatch)
+            descriptor = self.describe(self.sample.config, size)
+            failure_of(self, self.registry.document(REPOSITORY, descriptor), SizeMismatch)
 
     def test_wrong_digest(self) -> None:
         """
         Other bytes of the right size are refused.
         """
         self.server.blobs[str(Digest.of(b"abc"))] = b"abd"
-        failure_of(self, self.registry.document(_REPOSITORY, self._descriptor(b"abc")), DigestMismatch)
+        failure_of(self, self.registry.document(REPOSITORY, self.describe(b"abc")), DigestMismatch)
 
     def test_unknown(self) -> None:
         """
         A config that is not there.
         """
-        failure_of(self, self.registry.document(_REPOSITORY, self._descriptor(b"none")), BlobUnknown)
+        failure_of(self, self.registry.document(REPOSITORY, self.describe(b"none")), BlobUnknown)
 
     def test_too_large(self) -> None:
         """
         A descriptor that is too large for a document is not even asked for.
         """
-        descriptor = self._descriptor(b"x", MAX_DOCUMENT + 1)
-        failure_of(self, self.registry.document(_REPOSITORY, descriptor), BadDocument)
+        descriptor = self.describe(b"x", MAX_DOCUMENT + 1)
+        failure_of(self, self.registry.document(REPOSITORY, descriptor), BadDocument)
         self.assertEqual(self.server.log, [])
 
 
-class BlobTests(_ClientCase):
-    """
-    Blobs are opened anywhere, and what is no answer to that is refused.
-    """
-
-    def _answer(self, status: int, body: bytes = b"", **headers: str) -> None:
-        def fault(request: Request) -> bytes:
-            request.setResponseCode(status)
-            for name, value in headers.items():
-                request.setHeader(name.replace("_", "-"), value)
-            return body
-
-        self.server.fault = fault
-
-    def test_whole(self) -> None:
-        """
-        From the beginning, no range is asked for.
-        """
-        body = self.successResultOf(self._open())
-        self.assertEqual((body.start, body.total), (0, 1000))
-        self.assertEqual(self._read(body), self.sample.layer)
-        self.assertIsNone(self.server.log[0][2].getRawHeaders("Range"))
-        self.assertEqual(self.server.log[0][2].getRawHeaders("Accept-Encoding"), ["identity"])
-
-    def test_rest(self) -> None:
-        """
-        From an offset on, the rest comes.
-        """
-        body = self.successResultOf(self._open(990))
-        self.assertEqual((body.start, body.total), (990, 1000))
-        self.assertEqual(self._read(body), self.sample.layer[990:])
-
-    def test_range_ignored(self) -> None:
-        """
-        A registry that ignores Range is told by the start.
-        """
-        self._answer(200, self.sample.layer)
-        body = self.successResultOf(self._open(990))
-        self.assertEqual((body.start, body.total), (0, 1000))
-
-    def test_behind_the_end(self) -> None:
-        """
-        416 says that the blob is shorter, and how long it is.
-        """
-        self.assertIn("1000 bytes", str(failure_of(self, self._open(1000), SizeMismatch)))
-        self._answer(416)
-        self.assertIn("shorter", str(failure_of(self, self._open(1000), SizeMismatch)))
-
-    def test_wrong_range(self) -> None:
-        """
-        A 206 that is not the rest, or was not asked for, is refused.
-        """
-        for given in ("", "bytes 0-9/1000", "bytes 990-994/1000", "bytes 990-999/1000, 1-2", "junk"):
-            self._answer(206, b"x" * 5, Content_Range=given)
-            error = failure_of(self, self._open(990), RegistryError)
-            self.assertEqual(getattr(error, "status", 0), 206)
-        self._answer(206, b"x", Content_Range="bytes 0-0/1")
-        failure_of(self, self._open(0), RegistryError)
-
-    def test_short_body(self) -> None:
-        """
-        A body that ends early is a truncation.
-        """
-
-        def fault(request: Request) -> int:
-            request.setHeader("Content-Length", "1000")
-            request.write(self.sample.layer[:300])
-            assert request.transport is not None
-            request.transport.loseConnection()
-            return NOT_DONE_YET
-
-        self.server.fault = fault
-        body = self.successResultOf(self._open())
-        failure_of(self, body.deliver(lambda _: None), Truncated)
-
-    def test_encoded(self) -> None:
-        """
-        Bytes that claim an encoding are taken as they are: some storage says
-        so of gzipped layers, and the digest decides.
-        """
-        self._answer(200, b"\x1f\x8bjunk", Content_Encoding="gzip")
-        self.assertEqual(self._read(self.successResultOf(self._open())), b"\x1f\x8bjunk")
-
-    def test_unknown(self) -> None:
-        """
-        A blob that is not there, and statuses that mean nothing here.
-        """
-        self.server.blobs.clear()
-        failure_of(self, self._open(), BlobUnknown)
-        self._answer(204)
-        failure_of(self, self._open(), RegistryError)
-
-    def test_abandoned(self) -> None:
-        """
-        A body can be dropped unread.
-        """
-        body = self.successResultOf(self._open())
-        body.abandon()
-        body.abandon()
-
-    def test_cancelled(self) -> None:
-        """
-        Opening can be cancelled.
-        """
-        self.server.fault = lambda _: NOT_DONE_YET
-        opening = self._open()
-        opening.cancel()
-        self.failureResultOf(opening, CancelledError)
-
-
-class StorageTests(_ClientCase):
-    """
-    Registries keep blobs elsewhere.
-    """
-
-    def setUp(self) -> None:
-        """
-        Let the registry redirect to storage, whose URLs carry a signature.
-        """
-        super().setUp()
-        self.signature = 0
-        self.refusals = 0
-        self.status = 403
-        self.server.user, self.server.password = "me", "hunter2"
-        self.credentials = _ME
-        self.server.fault = self._fault
-        self.stored: list[tuple[str | None, str | None]] = []
-
-    def _fault(self, request: Request) -> bytes | None:
-        if request.path.startswith(b"/storage/"):
-            self.stored.append((request.getHeader("Authorization"), request.getHeader("Range")))
-            if self.refusals:
-                self.refusals -= 1
-                return refuse(request, self.status, "Expired", "signature")
-            request.setHeader("Content-Type", "binary/octet-stream")
-            return send_range(request, self.sample.layer)
-        if request.getHeader("Authorization") == self.server.basic():
-            self.signature += 1
-            request.setResponseCode(307)
-            request.setHeader("Location", f"https://cdn.example/storage/x?Signature={self.signature}")
-            return b"moved"
-        return None
-
-    def test_redirected(self) -> None:
-        """
-        Storage gets the range, and no credentials.
-        """
-        body = self.successResultOf(self._open(995))
-        self.assertEqual(self._read(body), self.sample.layer[995:])
-        self.assertEqual(self.stored, [(None, "bytes=995-")])
-
-    def test_expired(self) -> None:
-        """
-        When storage refuses, the registry is asked for another URL, once.
-        """
-        for self.status in (401, 403):
-            self.refusals = 1
-            before = self.signature
-            self.assertEqual(self._read(self.successResultOf(self._open())), self.sample.layer)
-            self.assertEqual(self.signature, before + 2)
-
-    def test_refused(self) -> None:
-        """
-        When it refuses again, that is no matter of credentials.
-        """
-        self.refusals = 2
-        error = failure_of(self, self._open(), RegistryError)
-        self.assertIn("cdn.example", str(error))
-        self.assertNotIn("Signature", str(error))
-        self.assertNotIsInstance(error, Denied)
-
-    def test_asked_again(self) -> None:
-        """
-        A second request goes to the registry again, not to a remembered URL.
-        """
-        for _ in range(2):
-            self._read(self.successResultOf(self._open(10)))
-        self.assertEqual(self.signature, 2)
-
-    def test_trouble(self) -> None:
-        """
-        Storage's other troubles are the source's.
-        """
-        for self.status, kind in ((404, BlobUnknown), (429, TooManyRequests), (503, RegistryUnavailable)):
-            self.refusals = 1
-            failure_of(self, self._open(), kind)
-
-
-class AuthenticationTests(_ClientCase):
+class AuthenticationTests(ClientCase):
     """
     The proof that a registry wants is brought.
     """
@@ -551,9 +307,9 @@ class AuthenticationTests(_ClientCase):
         After one 401, user and password go along with each request.
         """
         self.server.user, self.server.password = "me", "hunter2"
-        self.credentials = _ME
+        self.credentials = ME
         for _ in range(2):
-            self.successResultOf(self.registry.manifest(_REPOSITORY, "1"))
+            self.successResultOf(self.registry.manifest(REPOSITORY, "1"))
         self.assertEqual(
             [headers.getRawHeaders("Authorization") for _, _, headers in self.server.log],
             [None, [self.server.basic()], [self.server.basic()]],
@@ -564,9 +320,9 @@ class AuthenticationTests(_ClientCase):
         Wrong credentials are tried once.
         """
         self.server.user, self.server.password = "me", "other"
-        for self.credentials in (_ME, None):
+        for self.credentials in (ME, None):
             self.server.log.clear()
-            error = failure_of(self, self.registry.manifest(_REPOSITORY, "1"), Denied)
+            error = failure_of(self, self.registry.manifest(REPOSITORY, "1"), Denied)
             self.assertNotIn("hunter2", str(error))
             self.assertLessEqual(len(self.server.log), 2)
 
@@ -575,7 +331,7 @@ class AuthenticationTests(_ClientCase):
         A 401 without a challenge is a denial.
         """
         self.server.fault = lambda request: refuse(request, 401, "UNAUTHORIZED", "go away")
-        self.assertIn("go away", str(failure_of(self, self.registry.manifest(_REPOSITORY, "1"), Denied)))
+        self.assertIn("go away", str(failure_of(self, self.registry.manifest(REPOSITORY, "1"), Denied)))
 
     def _bearer(self, valid: set[str]) -> None:
         """
@@ -599,9 +355,9 @@ class AuthenticationTests(_ClientCase):
         A token is fetched once for a repository.
         """
         self._bearer({"t1"})
-        self.successResultOf(self.registry.manifest(_REPOSITORY, "1"))
-        self.successResultOf(self.registry.document(_REPOSITORY, self._descriptor(self.sample.config)))
-        self.successResultOf(self._open()).abandon()
+        self.successResultOf(self.registry.manifest(REPOSITORY, "1"))
+        self.successResultOf(self.registry.document(REPOSITORY, self.describe(self.sample.config)))
+        self.successResultOf(self.open_blob()).abandon()
         self.assertEqual(self.tokens, 1)
 
     def test_refreshed(self) -> None:
@@ -610,13 +366,13 @@ class AuthenticationTests(_ClientCase):
         """
         valid = {"t1"}
         self._bearer(valid)
-        self.successResultOf(self.registry.manifest(_REPOSITORY, "1"))
+        self.successResultOf(self.registry.manifest(REPOSITORY, "1"))
         valid.clear()
         valid.add("t2")
-        self.successResultOf(self._open()).abandon()
+        self.successResultOf(self.open_blob()).abandon()
         self.assertEqual(self.tokens, 2)
         valid.clear()
-        failure_of(self, self._open(), Denied)
+        failure_of(self, self.open_blob(), Denied)
         self.assertEqual(self.tokens, 3)
 
 

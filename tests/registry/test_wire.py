@@ -5,22 +5,18 @@ behaved peer show.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable
 from pathlib import Path
-from socket import SO_LINGER, SOL_SOCKET
 from typing import cast
 
 from twisted.internet import reactor as default_reactor
 from twisted.internet.defer import CancelledError, Deferred, DeferredList
-from twisted.internet.interfaces import IListeningPort, ITCPTransport
-from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.interfaces import IListeningPort
 from twisted.internet.ssl import CertificateOptions
-from twisted.internet.tcp import Server
-from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
 from tests.registry.certificates import Authority
+from tests.registry.wire import Listener, Peer
 from xferd.errors import (
     BlobUnknown,
     ConnectionFailed,
@@ -42,107 +38,6 @@ _BLOB = b"0123456789abcdef" * 65536
 _DIGEST = Digest.of(b"any")
 _OK = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n"
 _SHORT = Timeouts(connect=0.3, tls=0.3, headers=0.3, silence=0.3, token=0.3, close=0.3)
-
-
-class Peer(Protocol):
-    """
-    One connection at the server, which reads requests and leaves the answers
-    to the test.
-    """
-
-    def __init__(self, server: Listener) -> None:
-        self._server = server
-        self._buffer = b""
-
-    def connectionMade(self) -> None:
-        """
-        Be counted.
-        """
-        self._server.peers.append(self)
-        self._server.open += 1
-
-    def dataReceived(self, data: bytes) -> None:
-        """
-        Read requests, which have no bodies.
-        """
-        self._buffer += data
-        while b"\r\n\r\n" in self._buffer:
-            head, _, self._buffer = self._buffer.partition(b"\r\n\r\n")
-            self._server.heads.append(head.decode())
-            self._server.answer(self, head.split(b" ")[1].decode())
-
-    def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
-        """
-        Be counted.
-        """
-        self._server.open -= 1
-        self._server.tell()
-
-    def send(self, data: bytes) -> None:
-        """
-        Write something.
-        """
-        assert self.transport is not None
-        self.transport.write(data)
-
-    def close(self) -> None:
-        """
-        Close in peace.
-        """
-        assert self.transport is not None
-        self.transport.loseConnection()
-
-    def reset(self) -> None:
-        """
-        Close by RST.
-        """
-        transport = cast(Server, self.transport)
-        transport.socket.setsockopt(SOL_SOCKET, SO_LINGER, struct.pack("ii", 1, 0))
-        cast(ITCPTransport, transport).abortConnection()
-
-
-class Listener(Factory):
-    """
-    A server whose answers the test gives.
-
-    @ivar heads: the requests.
-    @ivar peers: all connections that there ever were.
-    @ivar open: those that are open.
-    """
-
-    noisy = False
-
-    def __init__(self, answer: Callable[[Peer, str], None]) -> None:
-        self.answer = answer
-        self.heads: list[str] = []
-        self.peers: list[Peer] = []
-        self.open = 0
-        self._waiting: list[Deferred[None]] = []
-
-    def buildProtocol(self, addr: object) -> Peer:
-        """
-        Build one.
-        """
-        return Peer(self)
-
-    def tell(self) -> None:
-        """
-        Tell who waits that no connection is open.
-        """
-        if not self.open:
-            waiting, self._waiting = self._waiting, []
-            for each in waiting:
-                each.callback(None)
-
-    def all_closed(self) -> Deferred[None]:
-        """
-        Wait until no connection is open.
-        """
-        # Trial's own limit ends a wait that is in vain.
-        closed: Deferred[None] = Deferred()
-        self._waiting.append(closed)
-        self.tell()
-        return closed
 
 
 def _whole(peer: Peer, _: str) -> None:
@@ -496,15 +391,18 @@ class WireTests(TestCase):
         Closing ends idle connections and those in use, soon, though the peer
         does not agree.
         """
-        server = self._listen(_whole, self.authority.server("127.0.0.1"))
-        self._client(HostConfig(skip_verify=True), _SHORT)
-        self.assertEqual(await self._read(), _BLOB)
-        server.answer = _silent
-        opening = self._open()
-        body_server = DeferredList([opening], consumeErrors=True)
-        server.answer = _whole
-        self.assertEqual(await self._read(), _BLOB)
-        await self.client.close()
-        await body_server
-        await server.all_closed()
-        self._no_connection_left()
+        for tls in (None, self.authority.server("127.0.0.1")):
+            server = self._listen(_whole, tls)
+            self._client(HostConfig(plain_http=tls is None, skip_verify=True))
+            both = DeferredList([Deferred.fromCoroutine(self._read()) for _ in range(2)])
+            self.assertEqual(await both, [(True, _BLOB), (True, _BLOB)])
+            asked: Deferred[None] = Deferred()
+            server.answer = lambda _, __, asked=asked: asked.callback(None)  # type: ignore[misc]
+            opening = self._open()
+            await asked
+            # The pool would ask again, as the connection had been idle.
+            server.answer = _whole
+            await self.client.close()
+            await self._fails(opening, ConnectionFailed)  # type: ignore[arg-type]
+            await server.all_closed()
+            self._no_connection_left()

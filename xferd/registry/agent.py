@@ -82,6 +82,16 @@ class IdentityAgent:
         return self._agent.request(method, uri, headers, bodyProducer)
 
 
+class _Live(set["_Connection"]):
+    """
+    The connections that are open, in use or idle.
+
+    @ivar closed: whether there shall be none any more.
+    """
+
+    closed = False
+
+
 @implementer(IHandshakeListener)
 class _Connection(Protocol):
     """
@@ -94,7 +104,7 @@ class _Connection(Protocol):
     @ivar ready: fires with the inner protocol.
     """
 
-    def __init__(self, inner: IProtocol, tls: bool, live: set[_Connection]) -> None:
+    def __init__(self, inner: IProtocol, tls: bool, live: _Live) -> None:
         self._inner = inner
         self._tls = tls
         self._live = live
@@ -106,6 +116,10 @@ class _Connection(Protocol):
         There is a transport.
         """
         self._live.add(self)
+        if self._live.closed:
+            # It was asked for before the end, or by the pool, which tries a
+            # request again whose idle connection has gone.
+            self.abort()
         if not self._tls:
             self.handshakeCompleted()
 
@@ -149,7 +163,7 @@ class _ConnectionFactory(Factory):
 
     noisy = False
 
-    def __init__(self, inner: IProtocolFactory, tls: bool, live: set[_Connection]) -> None:
+    def __init__(self, inner: IProtocolFactory, tls: bool, live: _Live) -> None:
         self._inner = inner
         self._tls = tls
         self._live = live
@@ -174,7 +188,7 @@ class _LimitedEndpoint:
         endpoint: IStreamClientEndpoint,
         *,
         tls: bool,
-        live: set[_Connection],
+        live: _Live,
         clock: IReactorTime,
         timeouts: Timeouts,
     ) -> None:
@@ -257,15 +271,13 @@ class _Endpoints:
         self._reactor = reactor
         self._timeouts = timeouts
         self._tls_options = tls_options
-        self.live: set[_Connection] = set()
+        self.live = _Live()
 
     def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:
         """
         See L{IAgentEndpointFactory.endpointForURI}.
         """
         host, tls = uri.host.decode("ascii"), uri.scheme == b"https"
-        # The inner limit is for one address, ours for all of them; both are
-        # needed, or the first dead address uses up the time of the others.
         endpoint: IStreamClientEndpoint = HostnameEndpoint(
             self._reactor, host, uri.port, timeout=self._timeouts.connect
         )
@@ -311,10 +323,11 @@ class Connections:
 
     def close(self) -> Deferred[None]:
         """
-        End all connections.
+        End all connections, those in use, too, for good.
 
         @return: fires when they are gone, or when it has taken too long.
         """
+        self._endpoints.live.closed = True
         closing = self._pool.closeCachedConnections()
         # The pool's own way to close waits for the peer to agree.
         for connection in list(self._endpoints.live):

@@ -10,7 +10,6 @@ is remembered, so that later requests bring their proof along.
 
 from __future__ import annotations
 
-import json
 from base64 import b64encode
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -19,7 +18,6 @@ from urllib.parse import quote, urlencode
 from attrs import frozen
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IConsumer, IReactorTime
-from twisted.python.failure import Failure
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IBodyProducer, IResponse
 from zope.interface import implementer
@@ -31,30 +29,14 @@ from xferd.registry.challenge import Challenge
 from xferd.registry.credentials import Credentials, Secret
 from xferd.registry.exchange import Exchange, Origin, check_target
 from xferd.registry.timeouts import Timeouts, within
+from xferd.registry.tokens import Token, TokenFetch, parse_token
 
 CLIENT_ID: Final = "xferd"
 
 MAX_TOKEN_ANSWER: Final = 256 * 1024
 """Bytes of a token server's answer at most."""
 
-DEFAULT_LIFE: Final = 60.0
-"""Seconds that a token lives if the token server does not say."""
-
-_MARGIN = 10.0
 _PRINTABLE = "".join(chr(c) for c in range(0x21, 0x7F))
-
-
-@frozen
-class Token:
-    """
-    A Bearer token.
-
-    @ivar secret: what to send.
-    @ivar expires: the clock's seconds from which on it is not to be used.
-    """
-
-    secret: Secret
-    expires: float
 
 
 @frozen
@@ -66,46 +48,6 @@ class _Key:
     realm: str
     service: str
     scopes: tuple[str, ...]
-
-
-class _Fetch:
-    """
-    One request for a token and all who wait for it.  It is cancelled when the
-    last of them has gone.
-    """
-
-    def __init__(self) -> None:
-        self._waiting: list[Deferred[Token]] = []
-        self._work: Deferred[None] | None = None
-
-    def start(self, work: Deferred[Token], done: Callable[[], None]) -> None:
-        """
-        Begin; C{done} is called before the first waiter is told.
-        """
-
-        def tell(result: Token | Failure) -> None:
-            done()
-            while self._waiting:
-                waiter = self._waiting.pop(0)
-                if isinstance(result, Failure):
-                    waiter.errback(result)
-                else:
-                    waiter.callback(result)
-
-        self._work = work.addBoth(tell)
-
-    def wait(self) -> Deferred[Token]:
-        """
-        Wait for the token.  Cancelling ends only this wait.
-        """
-        waiter: Deferred[Token] = Deferred(self._leave)
-        self._waiting.append(waiter)
-        return waiter
-
-    def _leave(self, waiter: Deferred[Token]) -> None:
-        self._waiting.remove(waiter)
-        if not self._waiting and self._work is not None:
-            self._work.cancel()
 
 
 @implementer(IBodyProducer)
@@ -161,7 +103,7 @@ class Authenticator:
         self._challenge: Challenge | None = None
         self._asked_scopes: dict[str, frozenset[str]] = {}
         self._tokens: dict[_Key, Token] = {}
-        self._fetches: dict[_Key, _Fetch] = {}
+        self._fetches: dict[_Key, TokenFetch] = {}
 
     async def authorization(self, scope: str, subject: Subject) -> str | None:
         """
@@ -251,7 +193,7 @@ class Authenticator:
         fetch = self._fetches.get(key)
         if fetch is None:
             self._tokens = {k: t for k, t in self._tokens.items() if now < t.expires}
-            fetch = self._fetches[key] = _Fetch()
+            fetch = self._fetches[key] = TokenFetch()
             waiting = fetch.wait()
             work = within(
                 self._clock,
@@ -263,7 +205,7 @@ class Authenticator:
             return await waiting
         return await fetch.wait()
 
-    def _forget(self, key: _Key, fetch: _Fetch) -> None:
+    def _forget(self, key: _Key, fetch: TokenFetch) -> None:
         """
         A fetch is over.
         """
@@ -380,28 +322,3 @@ class Authenticator:
         if status in (400, 401, 403):
             return denied(subject, f"token server {where}: {said}", status)
         return RegistryError(f"{name} answers {said}", host=self._host, status=status)
-
-
-def parse_token(data: bytes, began: float) -> Token | None:
-    """
-    Read a token server's answer: C{token} or C{access_token}, and for how
-    many seconds it lives.
-
-    @param began: the clock's seconds when it was asked for; a token ages on
-        its way.
-    @return: L{None} if there is no token in it.
-    """
-    try:
-        value = json.loads(data)
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(value, dict):
-        return None
-    text = value.get("token") or value.get("access_token")
-    if not isinstance(text, str) or not text.isascii() or not text.isprintable():
-        return None
-    life = value.get("expires_in")
-    if not isinstance(life, int | float) or isinstance(life, bool) or not 0 < life < 1e9:
-        life = DEFAULT_LIFE
-    # Not used in its last moments, lest it dies on its way.
-    return Token(Secret(text), began + life - min(_MARGIN, life / 10))

@@ -6,7 +6,7 @@ Registries as the rest of xferd sees them: documents, and sources of blobs.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Coroutine, Hashable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final, TypeVar
 
 from attrs import frozen
@@ -28,18 +28,18 @@ from xferd.errors import (
     SizeMismatch,
     TimedOut,
 )
-from xferd.interfaces import IBlobBody, IBlobSource, IRegistries, IRegistry
+from xferd.interfaces import IRegistries, IRegistry
 from xferd.names import Digest, Repository
 from xferd.oci import ACCEPT, DOCKER_SCHEMA1, MAX_DOCUMENT, Descriptor, Document, parse_document
 from xferd.registry.agent import Connections, IdentityAgent
 from xferd.registry.answers import NotHTTP, Subject, clean, header, header_values, refusal
 from xferd.registry.auth import Authenticator
-from xferd.registry.body import BlobBody, discard, length_of, read_excerpt, read_whole
+from xferd.registry.blobs import RepositoryBlobs
+from xferd.registry.body import discard, read_excerpt, read_whole
 from xferd.registry.challenge import parse_challenges
 from xferd.registry.credentials import Credentials, no_credentials
 from xferd.registry.exchange import Answer, Exchange
 from xferd.registry.hosts import HostConfig, Hosts
-from xferd.registry.ranges import check_rest, parse_unsatisfied, range_from
 from xferd.registry.timeouts import Timeouts, within
 
 T = TypeVar("T")
@@ -162,7 +162,7 @@ class Registry:
         """
         See L{IRegistry.blobs}.
         """
-        return RepositoryBlobs(self, repository, self._shared)
+        return RepositoryBlobs(self, repository, clock=self._shared.clock, timeouts=self._shared.timeouts)
 
     # ------------------------------------------------------------- requests
 
@@ -174,7 +174,8 @@ class Registry:
         wants.
 
         @param path: below the repository, C{blobs/sha256:...}.
-        @return: the answer, whatever its status but 401.
+        @return: the answer, whatever its status.
+        @raise Denied: no proof can be had.
         """
         hosts = self._shared.hosts
         url = hosts.url(self.host) or hosts.learn(self.host, await self._speaks_plain())
@@ -363,70 +364,3 @@ def _checked_reference(wanted: str) -> Digest | None:
     if _TAG.fullmatch(wanted) is None:
         raise BadReference(wanted, "it is neither a tag nor a digest")
     return None
-
-
-@implementer(IBlobSource)
-class RepositoryBlobs:
-    """
-    One repository as a source of blobs.
-    """
-
-    def __init__(self, registry: Registry, repository: Repository, shared: _Shared) -> None:
-        self._registry = registry
-        self._repository = repository
-        self._shared = shared
-        self.host = registry.host
-        self.label = str(repository)
-        self.identity: Hashable = (registry.host, repository.path, registry.credentials)
-
-    def __repr__(self) -> str:
-        return f"<blobs of {self.label}>"
-
-    def open(self, digest: Digest, offset: int) -> Deferred[IBlobBody]:
-        """
-        See L{IBlobSource.open}.
-        """
-        return Deferred.fromCoroutine(self._open(digest, offset))
-
-    async def _open(self, digest: Digest, offset: int) -> IBlobBody:
-        """
-        Ask the registry, which may send us to its storage; that has the last
-        word.
-        """
-        what = Subject(self.host, f"{self.label}@{digest}", BlobUnknown)
-        headers = {"Range": range_from(offset)} if offset else {}
-        answer = await self._registry.get(self._repository, f"blobs/{digest}", headers, what)
-        if not answer.is_own and answer.response.code in (401, 403):
-            # The signed URL was too old, or its host's clock is wrong: the
-            # registry makes a new one.
-            await self._registry.excerpt(answer.response)
-            answer = await self._registry.get(self._repository, f"blobs/{digest}", headers, what)
-        response = answer.response
-        if response.code == 200:
-            return self._body(response, 0, length_of(response))
-        if response.code == 206 and offset:
-            try:
-                found = check_rest(
-                    header_values(response.headers, "Content-Range"), offset, length_of(response)
-                )
-            except ValueError as e:
-                discard(response)
-                raise RegistryError(
-                    f"{answer.where} sent another part of {what.name} than was asked for: {e}",
-                    host=self.host,
-                    status=206,
-                ) from e
-            return self._body(response, offset, found.last + 1)
-        if response.code == 416:
-            total = parse_unsatisfied(header(response.headers, "Content-Range"))
-            await self._registry.excerpt(response)
-            has = f"has {total} bytes" if total is not None else "is shorter"
-            raise SizeMismatch(
-                f"{what.name} {has}; there is nothing from byte {offset} on", host=self.host, status=416
-            )
-        raise await self._registry.refuse(answer, what)
-
-    def _body(self, response: IResponse, start: int, total: int | None) -> BlobBody:
-        return BlobBody(
-            response, start, total, host=self.host, clock=self._shared.clock, timeouts=self._shared.timeouts
-        )

@@ -1,0 +1,208 @@
+"""
+Tests for L{xferd.registry.blobs}, over a registry in memory.
+"""
+
+from __future__ import annotations
+
+from twisted.internet.defer import CancelledError
+from twisted.web.server import NOT_DONE_YET, Request
+
+from tests.registry.cases import ME, ClientCase
+from tests.registry.fakes import failure_of, refuse, send_range
+from xferd.errors import (
+    BlobUnknown,
+    Denied,
+    RegistryError,
+    RegistryUnavailable,
+    SizeMismatch,
+    TooManyRequests,
+    Truncated,
+)
+
+
+class BlobTests(ClientCase):
+    """
+    Blobs are opened anywhere, and what is no answer to that is refused.
+    """
+
+    def _answer(self, status: int, body: bytes = b"", **headers: str) -> None:
+        def fault(request: Request) -> bytes:
+            request.setResponseCode(status)
+            for name, value in headers.items():
+                request.setHeader(name.replace("_", "-"), value)
+            return body
+
+        self.server.fault = fault
+
+    def test_whole(self) -> None:
+        """
+        From the beginning, no range is asked for.
+        """
+        body = self.successResultOf(self.open_blob())
+        self.assertEqual((body.start, body.total), (0, 1000))
+        self.assertEqual(self.read_body(body), self.sample.layer)
+        self.assertIsNone(self.server.log[0][2].getRawHeaders("Range"))
+        self.assertEqual(self.server.log[0][2].getRawHeaders("Accept-Encoding"), ["identity"])
+
+    def test_rest(self) -> None:
+        """
+        From an offset on, the rest comes.
+        """
+        body = self.successResultOf(self.open_blob(990))
+        self.assertEqual((body.start, body.total), (990, 1000))
+        self.assertEqual(self.read_body(body), self.sample.layer[990:])
+
+    def test_range_ignored(self) -> None:
+        """
+        A registry that ignores Range is told by the start.
+        """
+        self._answer(200, self.sample.layer)
+        body = self.successResultOf(self.open_blob(990))
+        self.assertEqual((body.start, body.total), (0, 1000))
+
+    def test_behind_the_end(self) -> None:
+        """
+        416 says that the blob is shorter, and how long it is.
+        """
+        self.assertIn("1000 bytes", str(failure_of(self, self.open_blob(1000), SizeMismatch)))
+        self._answer(416)
+        self.assertIn("shorter", str(failure_of(self, self.open_blob(1000), SizeMismatch)))
+
+    def test_wrong_range(self) -> None:
+        """
+        A 206 that is not the rest, or was not asked for, is refused.
+        """
+        for given in ("", "bytes 0-9/1000", "bytes 990-994/1000", "bytes 990-999/1000, 1-2", "junk"):
+            self._answer(206, b"x" * 5, Content_Range=given)
+            error = failure_of(self, self.open_blob(990), RegistryError)
+            self.assertEqual(getattr(error, "status", 0), 206)
+        self._answer(206, b"x", Content_Range="bytes 0-0/1")
+        failure_of(self, self.open_blob(0), RegistryError)
+
+    def test_short_body(self) -> None:
+        """
+        A body that ends early is a truncation.
+        """
+
+        def fault(request: Request) -> int:
+            request.setHeader("Content-Length", "1000")
+            request.write(self.sample.layer[:300])
+            assert request.transport is not None
+            request.transport.loseConnection()
+            return NOT_DONE_YET
+
+        self.server.fault = fault
+        body = self.successResultOf(self.open_blob())
+        failure_of(self, body.deliver(lambda _: None), Truncated)
+
+    def test_encoded(self) -> None:
+        """
+        Bytes that claim an encoding are taken as they are: some storage says
+        so of gzipped layers, and the digest decides.
+        """
+        self._answer(200, b"\x1f\x8bjunk", Content_Encoding="gzip")
+        self.assertEqual(self.read_body(self.successResultOf(self.open_blob())), b"\x1f\x8bjunk")
+
+    def test_unknown(self) -> None:
+        """
+        A blob that is not there, and statuses that mean nothing here.
+        """
+        self.server.blobs.clear()
+        failure_of(self, self.open_blob(), BlobUnknown)
+        self._answer(204)
+        failure_of(self, self.open_blob(), RegistryError)
+
+    def test_abandoned(self) -> None:
+        """
+        A body can be dropped unread.
+        """
+        body = self.successResultOf(self.open_blob())
+        body.abandon()
+        body.abandon()
+
+    def test_cancelled(self) -> None:
+        """
+        Opening can be cancelled.
+        """
+        self.server.fault = lambda _: NOT_DONE_YET
+        opening = self.open_blob()
+        opening.cancel()
+        self.failureResultOf(opening, CancelledError)
+
+
+class StorageTests(ClientCase):
+    """
+    Registries keep blobs elsewhere.
+    """
+
+    def setUp(self) -> None:
+        """
+        Let the registry redirect to storage, whose URLs carry a signature.
+        """
+        super().setUp()
+        self.signature = 0
+        self.refusals = 0
+        self.status = 403
+        self.server.user, self.server.password = "me", "hunter2"
+        self.credentials = ME
+        self.server.fault = self._fault
+        self.stored: list[tuple[str | None, str | None]] = []
+
+    def _fault(self, request: Request) -> bytes | None:
+        if request.path.startswith(b"/storage/"):
+            self.stored.append((request.getHeader("Authorization"), request.getHeader("Range")))
+            if self.refusals:
+                self.refusals -= 1
+                return refuse(request, self.status, "Expired", "signature")
+            request.setHeader("Content-Type", "binary/octet-stream")
+            return send_range(request, self.sample.layer)
+        if request.getHeader("Authorization") == self.server.basic():
+            self.signature += 1
+            request.setResponseCode(307)
+            request.setHeader("Location", f"https://cdn.example/storage/x?Signature={self.signature}")
+            return b"moved"
+        return None
+
+    def test_redirected(self) -> None:
+        """
+        Storage gets the range, and no credentials.
+        """
+        body = self.successResultOf(self.open_blob(995))
+        self.assertEqual(self.read_body(body), self.sample.layer[995:])
+        self.assertEqual(self.stored, [(None, "bytes=995-")])
+
+    def test_expired(self) -> None:
+        """
+        When storage refuses, the registry is asked for another URL, once.
+        """
+        for self.status in (401, 403):
+            self.refusals = 1
+            before = self.signature
+            self.assertEqual(self.read_body(self.successResultOf(self.open_blob())), self.sample.layer)
+            self.assertEqual(self.signature, before + 2)
+
+    def test_refused(self) -> None:
+        """
+        When it refuses again, that is no matter of credentials.
+        """
+        self.refusals = 2
+        error = failure_of(self, self.open_blob(), RegistryError)
+        self.assertIn("cdn.example", str(error))
+        self.assertNotIn("Signature", str(error))
+        self.assertNotIsInstance(error, Denied)
+
+    def test_asked_again(self) -> None:
+        """
+        A second request goes to the registry again, not to a remembered URL.
+        """
+        for _ in range(2):
+            self.read_body(self.successResultOf(self.open_blob(10)))
+        self.assertEqual(self.signature, 2)
+
+    def test_trouble(self) -> None:
+        """
+        Storage's other troubles are the source's.
+        """
+        for self.status, kind in ((404, BlobUnknown), (429, TooManyRequests), (503, RegistryUnavailable)):
+            self.refusals = 1
+            failure_of(self, self.open_blob(), kind)
