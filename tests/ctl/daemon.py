@@ -236,22 +236,28 @@ class FakeDaemon:
     @ivar headers: the headers of the same.
     """
 
-    def __init__(self, path: str | None = None) -> None:
+    def __init__(self, path: str | None = None, port: int = 0) -> None:
         """
         @param path: where to make a unix socket; by default TCP is used.
+        @param port: where to listen else; any free port by default.
         """
         self.answers: dict[tuple[str, str], list[Answer]] = {}
         self.requests: list[tuple[str, str, Any]] = []
         self.headers: list[dict[str, str]] = []
         self.released = Event()
         if path is None:
-            self._server: _Server = _Server(("127.0.0.1", 0), _Handler)
+            self._server: _Server = _Server(("127.0.0.1", port), _Handler)
             self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
         else:
             self._server = _UnixServer(path, _Handler)  # type: ignore[arg-type]
             self.url = f"unix:{path}"
         self._server.fake = self
         self._thread = Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
+
+    def start(self) -> None:
+        """
+        Begin to answer; connections that came before have waited.
+        """
         self._thread.start()
 
     def on(self, method: str, path: str, *answers: Answer) -> None:
@@ -294,4 +300,5 @@ class DaemonTestCase(SynchronousTestCase):
         Start it.
         """
         self.fake = FakeDaemon()
+        self.fake.start()
         self.addCleanup(self.fake.stop)

@@ -6,9 +6,11 @@ Running C{xferctl}, inside the test and as a process of its own.
 from __future__ import annotations
 
 import os
+import pty
 import sys
 from collections.abc import Mapping, Sequence
 from io import StringIO
+from threading import Thread
 from typing import NamedTuple
 
 import xferd
@@ -44,3 +46,42 @@ def environment(**more: str) -> dict[str, str]:
     The environment for a process that finds this xferd.
     """
     return {**os.environ, "PYTHONPATH": ROOT, "COLUMNS": "", "LINES": "", **more}
+
+
+class Terminal:
+    """
+    A terminal of the test's own, and all that is shown on it.
+
+    @ivar file: the terminal, for a program to write to.
+    """
+
+    def __init__(self) -> None:
+        self._ours, theirs = pty.openpty()
+        self.file = open(theirs, "w")  # noqa: SIM115 - closed on leaving
+        self._shown = b""
+        self._reader = Thread(target=self._read)
+
+    def __enter__(self) -> Terminal:
+        self._reader.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.file.close()
+        self._reader.join()
+        os.close(self._ours)
+
+    def _read(self) -> None:
+        """
+        Read until nobody has the terminal open.
+        """
+        while True:
+            try:
+                self._shown += os.read(self._ours, 65536)
+            except OSError:
+                return
+
+    def shown(self) -> str:
+        """
+        What was shown until the terminal was left.
+        """
+        return self._shown.decode()

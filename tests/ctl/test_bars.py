@@ -5,14 +5,16 @@ Tests for L{xferd.ctl.bars}.
 
 from __future__ import annotations
 
+import os
 from io import StringIO
 
 from rich.console import Console
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.ctl.daemon import job, layer, one_pull, transfer
+from tests.ctl.run import Terminal
 from tests.ctl.test_display import PINNED, play
-from xferd.ctl.bars import Bars
+from xferd.ctl.bars import Bars, Picture
 from xferd.ctl.client import Event
 from xferd.ctl.view import PullView
 
@@ -21,7 +23,7 @@ HOSTILE = "\x1b[31mred [bold]x[/bold]"
 
 class BarsTests(SynchronousTestCase):
     """
-    Tests for L{Bars}.
+    Tests for L{Picture} and L{Bars}.
     """
 
     def picture(self, events: list[Event], width: int, height: int = 24) -> list[str]:
@@ -29,11 +31,12 @@ class BarsTests(SynchronousTestCase):
         What a terminal of that size shows after some events.
         """
         out = StringIO()
-        bars = Bars(out, Console(file=out, width=width, height=height, color_system=None))
+        console = Console(file=out, width=width, height=height, color_system=None)
+        picture = Picture(console)
         view = PullView(job("queued"))
         for event in events:
-            bars.show(view, event, view.take(event))
-        Console(file=out, width=width, height=height, color_system=None).print(bars.picture())
+            picture.show(view.take(event), "total", view)
+        console.print(picture.table())
         return [line.rstrip() for line in out.getvalue().splitlines()]
 
     def some(self) -> list[Event]:
@@ -141,10 +144,10 @@ class BarsTests(SynchronousTestCase):
         """
         A pull is drawn in place; the sum and the digest stand below.
         """
-        out = StringIO()
-        console = Console(file=out, width=80, height=24, force_terminal=True, legacy_windows=False)
-        play(Bars(out, console), one_pull())
-        text = out.getvalue()
+        self.patch(os, "environ", {**os.environ, "TERM": "xterm", "COLUMNS": "80", "LINES": "24"})
+        with Terminal() as terminal:
+            play(Bars(terminal.file), one_pull())
+        text = terminal.shown()
         self.assertIn("\x1b[?25h", text)
         self.assertEqual(text.splitlines()[-1], PINNED)
         self.assertIn("3/3 layers", text)

@@ -368,6 +368,7 @@ class UnixTests(ConversationMixin, SynchronousTestCase):
         here = os.open(directory, os.O_RDONLY)
         self.addCleanup(os.close, here)
         self.fake = FakeDaemon(f"/proc/self/fd/{here}/s")
+        self.fake.start()
         self.addCleanup(self.fake.stop)
         self.fake.pulls(*one_pull())
         daemon = self.daemon()

@@ -74,9 +74,9 @@ class Row(NamedTuple):
         )
 
     @classmethod
-    def of_pull(cls, view: PullView) -> Row:
+    def of_pull(cls, name: str, view: PullView) -> Row:
         """
-        The last line, for all layers together.
+        A line for all layers together.
         """
         layers, done, total, rate = view.layers, view.done, view.total, view.rate
         note = "" if layers else view.reference
@@ -85,34 +85,36 @@ class Row(NamedTuple):
             note = f"{size(rate)}/s{left}"
         ended = sum(layer.ended for layer in layers)
         state = f"{ended}/{len(layers)} layers" if layers else view.state
-        return cls("total", state, done, total or None, _amount(done, total), note, view.ended)
+        return cls(name, state, done, total or None, _amount(done, total), note, view.ended)
 
 
-class Bars(PlainEnd):
+class Picture:
     """
     A line for each layer, as many as the terminal has room for, those that
-    still move first; and one for the whole.
+    still move first; and below them one for each whole.
+
+    It is drawn in place, ten times a second, from when it is entered until it
+    is left.
     """
 
-    def __init__(self, stdout: TextIO, console: Console | None = None) -> None:
+    def __init__(self, console: Console) -> None:
         """
-        @param console: the terminal, where it is not just C{stdout}.
+        @param console: the terminal.
         """
-        super().__init__(stdout)
-        self._console = console or Console(file=stdout, highlight=False)
+        self._console = console
         # The picture is drawn in a thread of rich's.
         self._lock = Lock()
         self._rows: dict[int, Row] = {}
-        self._total: Row | None = None
+        self._totals: dict[str, Row] = {}
         self._live = Live(
-            console=self._console,
-            get_renderable=self.picture,
+            console=console,
+            get_renderable=self.table,
             refresh_per_second=10,
             redirect_stdout=False,
             redirect_stderr=False,
         )
 
-    def __enter__(self) -> Display:
+    def __enter__(self) -> Picture:
         self._live.start()
         return self
 
@@ -121,23 +123,28 @@ class Bars(PlainEnd):
     ) -> None:
         self._live.stop()
 
-    def show(self, view: PullView, event: Event, layers: list[LayerView]) -> None:  # noqa: ARG002
+    def show(self, layers: list[LayerView], name: str, view: PullView) -> None:
         """
-        Take over what is new; it is drawn within a tenth of a second.
-        """
-        total = Row.of_pull(view)
-        with self._lock:
-            self._rows.update({layer.index: Row.of_layer(layer) for layer in layers})
-            self._total = total
+        Take over what is new.
 
-    def picture(self) -> Table:
+        @param layers: the layers that changed.
+        @param name: which whole they belong to.
+        @param view: the pull that is this whole.
+        """
+        rows = {layer.index: Row.of_layer(layer) for layer in layers}
+        total = Row.of_pull(name, view)
+        with self._lock:
+            self._rows.update(rows)
+            self._totals[name] = total
+
+    def table(self) -> Table:
         """
         The lines as they are now, for a terminal as it is now.
         """
         with self._lock:
             rows = [row for _, row in sorted(self._rows.items())]
-            total = self._total
-        room = max(0, self._console.height - 2)
+            totals = list(self._totals.values())
+        room = max(0, self._console.height - 1 - len(totals))
         if len(rows) > room:
             # Those that move; then the newest of those that do not.
             moving = [row for row in rows if not row.ended][:room]
@@ -156,13 +163,38 @@ class Bars(PlainEnd):
         grid.add_column(width=_AMOUNT, no_wrap=True, justify="right")
         if left >= _STATE:
             grid.add_column(width=left - bar, no_wrap=True, overflow="ellipsis")
-        for row in rows if total is None else [*rows, total]:
+        for row in (*rows, *totals):
             cells: list[Text | ProgressBar] = [Text(row.name), Text(row.state, _STYLES.get(row.state, ""))]
             cells += [_bar(row, bar)] if bar else []
             cells += [Text(row.amount)]
             cells += [Text(row.note)] if left >= _STATE else []
             grid.add_row(*cells)
         return grid
+
+
+class Bars(PlainEnd):
+    """
+    One pull as a L{Picture}.
+    """
+
+    def __init__(self, stdout: TextIO) -> None:
+        super().__init__(stdout)
+        self._picture = Picture(Console(file=stdout, highlight=False))
+
+    def __enter__(self) -> Display:
+        self._picture.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._picture.__exit__(kind, error, trace)
+
+    def show(self, view: PullView, event: Event, layers: list[LayerView]) -> None:  # noqa: ARG002
+        """
+        Move the bars.
+        """
+        self._picture.show(layers, "total", view)
 
 
 def _bar(row: Row, width: int) -> ProgressBar | Text:

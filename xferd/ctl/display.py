@@ -11,10 +11,18 @@ from typing import TYPE_CHECKING, Any, TextIO
 from xferd.ctl.text import json_line, size
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from types import TracebackType
 
     from xferd.ctl.client import Event
     from xferd.ctl.view import LayerView, PullView
+
+
+def draws_bars(stdout: TextIO, environ: Mapping[str, str]) -> bool:
+    """
+    Whether this is a terminal that can draw in place.
+    """
+    return stdout.isatty() and environ.get("TERM", "dumb") != "dumb"
 
 
 class Display:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TextIO
 
 from xferd.ctl.client import ClientError
-from xferd.ctl.display import Display, JsonLines, PlainLines, Quiet
+from xferd.ctl.display import Display, JsonLines, PlainLines, Quiet, draws_bars
 from xferd.ctl.interrupts import Interrupted
 from xferd.ctl.text import clean, json_line
 from xferd.ctl.view import PullView
@@ -36,7 +36,7 @@ def choose_display(args: Namespace, stdout: TextIO, environ: Mapping[str, str]) 
         return JsonLines(stdout)
     if args.quiet:
         return Quiet(stdout)
-    if stdout.isatty() and environ.get("TERM", "dumb") != "dumb":
+    if draws_bars(stdout, environ):
         from xferd.ctl.bars import Bars  # noqa: PLC0415 - rich is slow to import
 
         return Bars(stdout)
