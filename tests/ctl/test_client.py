@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.ctl.daemon import Answer, DaemonTestCase, FakeDaemon, event, job, layer, one_pull, refusal
+from xferd.ctl import client
 from xferd.ctl.client import (
     Address,
     BadHost,
@@ -95,6 +96,26 @@ class AddressTests(SynchronousTestCase):
             pass
         found = addresses("", environ, 1000)
         self.assertEqual((found[0], found[-1]), (Address("unix", path), Address("http", "127.0.0.1", 9337)))
+
+    def test_tls(self) -> None:
+        """
+        A daemon behind a proxy that speaks TLS is not spoken to in clear.
+        """
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            said: list[bytes] = []
+
+            def answer() -> None:
+                peer, _ = listener.accept()
+                with peer:
+                    said.append(peer.recv(1))
+
+            thread = Thread(target=answer)
+            thread.start()
+            address = Address("https", *listener.getsockname())
+            self.assertRaises(OSError, address.connect, 5)
+            thread.join()
+        # A TLS handshake (RFC 8446, 5.1).
+        self.assertEqual(said, [b"\x16"])
 
     def test_name(self) -> None:
         """
@@ -303,6 +324,17 @@ class EventTests(ConversationMixin, DaemonTestCase):
         events = list(self.daemon().events("j1"))
         self.assertEqual(len(events), 3 + len(one_pull()) - 1)
         self.assertEqual(self.pauses, [0.2, 0.2])
+
+    def test_silent(self) -> None:
+        """
+        A stream that has fallen silent is as good as broken.
+        """
+        self.patch(client, "_SILENCE", 0.05)
+        self.fake.on("GET", "/jobs/j1", Answer(job()))
+        silent = Answer(lines=[event("job", job()), self.fake.hang])
+        self.fake.on("GET", "/jobs/j1/events", silent, Answer(lines=one_pull()))
+        self.assertEqual(list(self.daemon().events("j1"))[-1].data["state"], "done")
+        self.assertEqual(self.pauses, [0.2])
 
     def test_ended_meanwhile(self) -> None:
         """

@@ -157,7 +157,7 @@ class DemoTests(SynchronousTestCase):
         """
         out = self.interrupt_when("Ctrl-C ends")
         self.perform(self.parts(), once=False, stdout=out)
-        self.assertIn("Ctrl-C ends the demo", out.getvalue())
+        self.assertTrue(out.getvalue().endswith("Ctrl-C ends the demo\ncleaning up ...\n"), out.getvalue())
 
     def test_interrupted(self) -> None:
         """

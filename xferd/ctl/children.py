@@ -50,7 +50,8 @@ class Child:
         @param talks: whether its output is for L{hear}, not for the log.
         """
         self._log = os.path.join(directory, f"{name}.log")
-        path = os.pathsep.join(p for p in sys.path if p)
+        # The empty entry of C{python -c} is the current directory: ours, not the child's.
+        path = os.pathsep.join(map(os.path.abspath, sys.path))
         with open(self._log, "wb") as log:
             self.process: subprocess.Popen[bytes] = subprocess.Popen(  # noqa: S603 - our own interpreter
                 [sys.executable, *arguments],

@@ -318,10 +318,8 @@ class Daemon:
         One connection's events; ends without a word when it breaks.
         """
         path = f"/jobs/{quote(job_id, safe='')}/events"
-        connection, response = self._ask("GET", path, None, "application/x-ndjson")
+        connection, response = self._ask("GET", path, None, "application/x-ndjson", _SILENCE)
         try:
-            if connection.sock is not None:
-                connection.sock.settimeout(_SILENCE)
             while True:
                 try:
                     line = response.readline(_MAX_LINE)
@@ -370,7 +368,7 @@ class Daemon:
         """
         Make a request whose answer is JSON.
         """
-        connection, response = self._ask(method, path, body, "application/json")
+        connection, response = self._ask(method, path, body, "application/json", _ANSWER_TIMEOUT)
         try:
             return _json(response.read(_MAX_ANSWER))
         except (OSError, HTTPException) as e:
@@ -379,11 +377,15 @@ class Daemon:
             response.close()
             connection.close()
 
-    def _ask(self, method: str, path: str, body: object, accept: str) -> tuple[HTTPConnection, HTTPResponse]:
+    def _ask(
+        self, method: str, path: str, body: object, accept: str, timeout: float
+    ) -> tuple[HTTPConnection, HTTPResponse]:
         """
         Send a request and wait for the head of the answer.
+
+        @param timeout: seconds of silence, then and later, that are too many.
         """
-        connection = self._connect()
+        connection = self._connect(timeout)
         address = self._addresses[0]
         headers = {**self._headers, "Accept": accept}
         if body is not None:
@@ -404,14 +406,14 @@ class Daemon:
         connection.close()
         raise self._refusal(response.status, answer)
 
-    def _connect(self) -> HTTPConnection:
+    def _connect(self, timeout: float) -> HTTPConnection:
         """
         Connect to the first address where somebody listens, and stay there.
         """
         failures = []
         for address in self._addresses:
             try:
-                connection = address.connect(_ANSWER_TIMEOUT)
+                connection = address.connect(timeout)
             except (OSError, ValueError) as e:
                 failures.append(f"{address} ({_reason(e)})")
             else:

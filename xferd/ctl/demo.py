@@ -159,7 +159,7 @@ def _demo(stage: _Stage, parts: Parts, *, once: bool) -> None:
         try:
             signal.pause()
         except KeyboardInterrupt:
-            stage.tell("")
+            stage.tell("cleaning up ...")
 
 
 def _free_port() -> int:
