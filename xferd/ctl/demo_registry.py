@@ -25,8 +25,8 @@ from xferd.testing.registry import Registry
 if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
+    from xferd.interfaces import IReactor
     from xferd.testing.images import SampleImage
-    from xferd.testing.server import IListener
 
 REPOSITORY = "demo/this-machine"
 
@@ -76,7 +76,7 @@ class Counter(LineOnlyReceiver):
         self.sendLine(json.dumps(facts).encode())
 
 
-async def serve(reactor: IListener, directory: str, rate: float) -> None:
+async def serve(reactor: IReactor, directory: str, rate: float) -> None:
     """
     Make the image and serve it.
 
