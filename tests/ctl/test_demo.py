@@ -189,6 +189,15 @@ class DemoTests(SynchronousTestCase):
         error = self.assertRaises(ClientError, self.perform, parts)
         self.assertEqual(str(error), r"the demo's registry failed: no \x1bfiles")
 
+    def test_registry_gone(self) -> None:
+        """
+        A registry that goes away meanwhile is not taken for a reader who does.
+        """
+        program = f"import sys; print({json.dumps(IMAGE)!r}, flush=True); sys.exit('out of luck')"
+        parts = self.parts()._replace(registry=lambda _: ("-c", program))
+        error = self.assertRaises(ClientError, self.perform, parts)
+        self.assertEqual(str(error), "the demo's registry failed: out of luck")
+
     def test_no_daemon(self) -> None:
         """
         A daemon that does not start tells why.

@@ -102,5 +102,7 @@ class DisplayTests(SynchronousTestCase):
         """
         name = "docker.io/library/alpine:latest"
         self.assertEqual(summary(PullView(job("done"))), f"{name}: 0 layers, 30.0 MB")
+        two = job("done", layers=[layer(0, "exists"), layer(1, "exists")])
+        self.assertEqual(summary(PullView(two)), f"{name}: 2 layers, all of which already existed, 30.0 MB")
         one = job("done", layers=[layer(0, "exists")])
         self.assertEqual(summary(PullView(one)), f"{name}: 1 layer, which already existed, 30.0 MB")

@@ -145,8 +145,7 @@ def _demo(stage: _Stage, parts: Parts, *, once: bool) -> None:
     stage.tell(f"status page: {address}/")
     stage.tell(f"{CLIENTS} clients pull it at once:")
     views = _pull_at_once(address, reference, stage.session)
-    registry.say(b"how much?")
-    wire = _answer(registry)
+    wire = _answer(registry, b"how much?")
     stage.tell(views[0].pinned)
     stage.tell(
         f"{CLIENTS} clients, {size(whole)} each, {size(wire['bytes'])} crossed the wire "
@@ -155,8 +154,8 @@ def _demo(stage: _Stage, parts: Parts, *, once: bool) -> None:
     if wire["bytes"] != whole:
         raise ClientError(f"the image has {whole} bytes, and {wire['bytes']} crossed the wire")
     if not once:
-        stage.tell(f"look at {address}/ ; Ctrl-C ends the demo")
         try:
+            stage.tell(f"look at {address}/ ; Ctrl-C ends the demo")
             signal.pause()
         except KeyboardInterrupt:
             stage.tell("cleaning up ...")
@@ -171,15 +170,17 @@ def _free_port() -> int:
         return port
 
 
-def _answer(registry: Child) -> dict[str, Any]:
+def _answer(registry: Child, question: bytes | None = None) -> dict[str, Any]:
     """
-    Hear what the registry says.
+    Hear what the registry says, by itself or to a question.
 
     @raise ClientError: it has gone.
     """
     try:
+        if question is not None:
+            registry.say(question)
         answer: dict[str, Any] = json.loads(registry.hear())
-    except ValueError as e:
+    except (OSError, ValueError) as e:
         raise ClientError(f"the demo's registry failed: {clean(registry.last_words())}") from e
     return answer
 

@@ -1,11 +1,11 @@
-# -*- test-case-name: tests.ctl.test_demo -*-
+# -*- test-case-name: tests.ctl.test_demo_registry -*-
 """
 The registry of the demo, a process of its own: C{python -m
 xferd.ctl.demo_registry DIRECTORY RATE}.
 
-It serves one image, made of this machine's own programs and documents.  It says where and what
-on its first line, as JSON; whatever line it is then given, it answers with
-what it has sent since it started; and it ends with its input.
+It serves one image, made of this machine's own programs and documents.  It
+says where and what on its first line, as JSON; whatever line it is then given,
+it answers with what it has sent since it started; and it ends with its input.
 """
 
 from __future__ import annotations

@@ -139,6 +139,7 @@ def summary(view: PullView) -> str:
     here = sum(layer.data.get("state") == "exists" for layer in layers)
     parts = [f"{len(layers)} layer{'' if len(layers) == 1 else 's'}"]
     if here:
-        parts.append("which already existed" if here == len(layers) else f"{here} of which already existed")
+        number = "" if len(layers) == 1 else "all of " if here == len(layers) else f"{here} of "
+        parts.append(f"{number}which already existed")
     parts.append(size(view.total))
     return f"{view.reference}: {', '.join(parts)}"
