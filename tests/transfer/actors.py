@@ -9,7 +9,7 @@ from random import Random
 from typing import Any, TypeVar
 
 from attrs import frozen
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
@@ -97,23 +97,20 @@ class Steered:
 
     async def __call__(self, transfer: Transfer) -> Any:
         """
-        Wait until the test ends it; if stubborn, when cancelled, too.
+        Wait until the test ends it; if stubborn, once more when cancelled.
         """
         self.calls.append(transfer)
-        end: Deferred[Any] = Deferred(self._cancel)
-        self.ends.append(end)
-        return await end
+        try:
+            return await self._end()
+        except CancelledError:
+            self.cancelled += 1
+            if self._stubborn:
+                await self._end()
+            raise
 
-    def _cancel(self, end: Deferred[Any]) -> None:
-        self.cancelled += 1
-        if self._stubborn:
-            # An awaited Deferred that does not end when it is cancelled.
-            end.callback(self._again())
-
-    def _again(self) -> Deferred[Any]:
-        end: Deferred[Any] = Deferred(lambda _: None)
-        self.ends.append(end)
-        return end
+    def _end(self) -> Deferred[Any]:
+        self.ends.append(Deferred())
+        return self.ends[-1]
 
 
 class SlotWork(Steered):

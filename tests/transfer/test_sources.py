@@ -153,7 +153,7 @@ class SourcesTests(SynchronousTestCase):
         for _ in range(4):
             self.fail_best(ConnectionFailed("cut"))
             self.now += 100
-        origin = self.sources.best(self.now, lambda host: False)
+        origin = self.sources.best(self.now, lambda host: 0)
         assert origin is not None
         self.sources.succeeded(origin)
         self.fail_best(ConnectionFailed("cut"))
@@ -254,7 +254,7 @@ class SourcesTests(SynchronousTestCase):
         """
         alice = Source("one.example", "alice")
         self.sources.add(TWO)
-        origin = self.sources.best(0, lambda host: False)
+        origin = self.sources.best(0, lambda host: 0)
         assert origin is not None
         self.sources.drop(ONE)
         self.sources.add(alice)

@@ -156,7 +156,7 @@ class Attempts:
         try:
             while not self._given_up:
                 now = self._clock.seconds()
-                origin = self.sources.best(now, self._closed)
+                origin = self.sources.best(now, self._obstacle)
                 if origin is None:
                     self._give_back()
                     if self.sources.exhausted:
@@ -246,13 +246,15 @@ class Attempts:
             self._ticket = self._slots.ticket(self.turns, host, self._wake)
         return self._ticket.held
 
-    def _closed(self, host: str) -> bool:
+    def _obstacle(self, host: str) -> float:
         """
-        Whether we cannot begin anything at C{host} now, slots or not.
+        How much keeps us from beginning at C{host}, free slots or not.
         """
-        if self._ticket is not None and self._ticket.held and self._ticket.host == host:
-            return self._slots.paused(host) > 0
-        return self._slots.closed(host)
+        paused = self._slots.paused(host)
+        if paused:
+            return 1 + paused
+        ours = self._ticket is not None and self._ticket.held and self._ticket.host == host
+        return 0.0 if ours or not self._slots.closed(host) else 1.0
 
     def _give_back(self) -> None:
         ticket, self._ticket = self._ticket, None

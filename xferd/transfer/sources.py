@@ -101,18 +101,19 @@ class Sources:
         """
         return min(origin.not_before for origin in self._origins.values() if not origin.dead)
 
-    def best(self, now: float, closed: Callable[[str], bool]) -> Origin | None:
+    def best(self, now: float, obstacle: Callable[[str], float]) -> Origin | None:
         """
         The source to turn to: none that gave wrong bytes while there is
-        another, none whose host is closed, the one that failed least, the one
+        another, one whose host is free, the one that failed least, the one
         that came first.
 
-        @param closed: whether nothing may start at a host now.
+        @param obstacle: 0 if something may start at a host now, and the more,
+            the longer that will be so.
         @return: L{None} if none may be tried now.
         """
         return min(
             (o for o in self._origins.values() if not o.dead and o.not_before <= now + ROUNDING),
-            key=lambda o: (o.marked, closed(o.source.host), o.failures, o.order),
+            key=lambda o: (o.marked, obstacle(o.source.host), o.failures, o.order),
             default=None,
         )
 

@@ -1,0 +1,600 @@
+"""
+Tests for L{xferd.transfer.attempts}, as work functions meet it.
+"""
+
+from __future__ import annotations
+
+from twisted.internet.defer import CancelledError, Deferred
+
+from tests.transfer.actors import Attempt, EngineTests, Recorder, Source, Steered
+from xferd.errors import (
+    BadLayer,
+    BlobUnknown,
+    ConnectionFailed,
+    Denied,
+    DigestMismatch,
+    RegistryUnavailable,
+    SourceError,
+    TooManyRequests,
+)
+from xferd.interfaces import ISource
+from xferd.transfer.progress import Mailbox
+from xferd.transfer.retry import RetryPolicy
+from xferd.transfer.slots import Slots
+from xferd.transfer.transfer import Transfer
+from xferd.transfer.turns import Turn
+
+ONE, TWO = Source("one.example"), Source("two.example")
+
+
+class AttemptsTests(EngineTests):
+    """
+    Sources, slots and back-off.
+    """
+
+    limit = 1
+
+    def test_success(self) -> None:
+        """
+        An attempt that succeeds gives the result, and its slot back.
+        """
+        attempt = Attempt("blob")
+        watcher = self.request("a", attempt.work(), ONE)
+        self.assertEqual(self.successResultOf(watcher.result()), "blob")
+        self.assertEqual(attempt.sources, [ONE])
+        watcher.release()
+        self.assert_idle()
+
+    def test_slot_held_and_given_back(self) -> None:
+        """
+        An attempt holds a slot; who is queued meanwhile begins when it ends.
+        """
+        first, second = Attempt(), Attempt()
+        self.request("a", first.work(), ONE)
+        watcher = self.request("b", second.work(), ONE)
+        self.assertEqual((len(first.ends), len(second.ends)), (1, 0))
+        snapshot = watcher.transfer.snapshot()
+        self.assertEqual(
+            (snapshot["state"], snapshot["why"]), ("queued", "waiting for a slot: 1st in the queue")
+        )
+        first.ends[0].callback(None)
+        self.turn()
+        self.assertEqual(len(second.ends), 1)
+        self.assertEqual((self.slots.in_use, self.slots.queued), (1, 0))
+
+    def test_no_slot_in_back_off(self) -> None:
+        """
+        Between two attempts others may use the slot; then the transfer
+        waits for its turn again.
+        """
+        first, second = Attempt(ConnectionFailed("cut"), "late"), Attempt()
+        watcher = self.request("a", first.work(), ONE)
+        snapshot = watcher.transfer.snapshot()
+        self.assertEqual((snapshot["state"], snapshot["why"]), ("backing-off", "trying again in 1 s: cut"))
+        self.request("b", second.work(), ONE)
+        self.assertEqual(self.slots.in_use, 1)
+        self.clock.advance(1)
+        self.assertEqual(watcher.transfer.state, "queued")
+        second.ends[0].callback(None)
+        self.turn()
+        self.assertEqual(self.successResultOf(watcher.result()), "late")
+
+    def test_no_slots(self) -> None:
+        """
+        A manager without slots lets everything run.
+        """
+        self.manager = self.managed(None)
+        attempts = [Attempt() for _ in range(20)]
+        for n, attempt in enumerate(attempts):
+            self.request(n, attempt.work(), ONE)
+        self.assertTrue(all(attempt.ends for attempt in attempts))
+
+    def test_no_source(self) -> None:
+        """
+        Without a source there is nothing to attempt.
+        """
+        watcher = self.request("a", Attempt().work())
+        self.failureResultOf(watcher.result(), SourceError)
+
+    def test_next_source_at_once(self) -> None:
+        """
+        A source that refuses is followed by the next at once, in the same
+        slot, before others that wait.
+        """
+        attempt, other = Attempt(), Attempt()
+        watcher = self.request("a", attempt.work(), ONE)
+        self.request("a", attempt.work(), TWO)
+        self.request("b", other.work(), ONE)
+        attempt.ends[0].errback(Denied("no"))
+        self.assertEqual(attempt.sources, [ONE, TWO])
+        self.assertEqual(other.sources, [])
+        attempt.ends[1].callback("blob")
+        self.turn()
+        self.assertEqual(self.successResultOf(watcher.result()), "blob")
+
+    def test_each_its_own_error(self) -> None:
+        """
+        When all sources failed, each watcher learns what its own failed with.
+        """
+        attempt = Attempt()
+        first = self.request("a", attempt.work(), ONE)
+        second = self.request("a", attempt.work(), TWO)
+        third = self.request("a", attempt.work())
+        attempt.ends[0].errback(Denied("no"))
+        attempt.ends[1].errback(BlobUnknown("what?"))
+        self.turn()
+        self.failureResultOf(first.result(), Denied)
+        self.failureResultOf(second.result(), BlobUnknown)
+        self.failureResultOf(third.result(), BlobUnknown)
+        for watcher in (first, second, third):
+            watcher.release()
+        self.assert_idle()
+
+    def test_work_s_own_error(self) -> None:
+        """
+        Where the work makes another error of it, all watchers get that.
+        """
+
+        async def work(transfer: Transfer) -> None:
+            try:
+                await transfer.attempts(Attempt(Denied("no")))
+            except Denied as e:
+                raise BadLayer("no layer") from e
+
+        watcher = self.request("a", work, ONE)
+        self.failureResultOf(watcher.result(), BadLayer)
+
+    def test_hopeless(self) -> None:
+        """
+        What no source can mend fails at once, for all.
+        """
+        attempt = Attempt()
+        first = self.request("a", attempt.work(), ONE)
+        second = self.request("a", attempt.work(), TWO)
+        attempt.ends[0].errback(BadLayer("a bomb"))
+        self.turn()
+        self.assertEqual(attempt.sources, [ONE])
+        self.failureResultOf(first.result(), BadLayer)
+        self.failureResultOf(second.result(), BadLayer)
+        self.assertEqual(self.slots.in_use, 0)
+
+    def test_wrong_bytes(self) -> None:
+        """
+        Wrong bytes are tried once more at once, then fail.
+        """
+        attempt = Attempt(DigestMismatch("wrong"), DigestMismatch("still wrong"))
+        watcher = self.request("a", attempt.work(), ONE)
+        self.assertEqual(len(attempt.sources), 2)
+        failure = self.failureResultOf(watcher.result(), DigestMismatch)
+        self.assertEqual(str(failure.value), "still wrong")
+
+    def test_new_source_in_back_off(self) -> None:
+        """
+        A source that comes while the only other is left alone is tried at once.
+        """
+        attempt = Attempt(ConnectionFailed("cut"))
+        first = self.request("a", attempt.work(), ONE)
+        self.assertEqual(first.transfer.state, "backing-off")
+        self.request("a", attempt.work(), TWO)
+        self.assertEqual(attempt.sources, [ONE, TWO])
+        attempt.ends[0].callback("blob")
+        self.turn()
+        self.assertEqual(self.successResultOf(first.result()), "blob")
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_known_source_in_back_off(self) -> None:
+        """
+        A watcher with a source like the one that is left alone changes nothing.
+        """
+        attempt = Attempt(ConnectionFailed("cut"))
+        self.request("a", attempt.work(), ONE)
+        self.request("a", attempt.work(), ONE)
+        self.assertEqual(attempt.sources, [ONE])
+        self.clock.advance(1)
+        self.assertEqual(attempt.sources, [ONE, ONE])
+
+    def test_source_leaves_in_back_off(self) -> None:
+        """
+        When the source that is left alone goes, those that remain decide.
+        """
+        attempt = Attempt()
+        first = self.request("a", attempt.work(), ONE)
+        second = self.request("a", attempt.work(), TWO)
+        attempt.ends[0].errback(Denied("no"))
+        attempt.ends[1].errback(ConnectionFailed("cut"))
+        self.assertEqual(first.transfer.state, "backing-off")
+        second.release()
+        self.turn()
+        self.failureResultOf(first.result(), Denied)
+
+    def test_source_leaves_in_attempt(self) -> None:
+        """
+        An attempt whose source's watcher leaves goes on, and its result is everybody's.
+        """
+        attempt = Attempt()
+        first = self.request("a", attempt.work(), ONE)
+        second = self.request("a", attempt.work(), TWO)
+        first.release()
+        self.turn()
+        self.assertEqual(second.transfer.sources, [TWO])
+        attempt.ends[0].callback("blob")
+        self.turn()
+        self.assertEqual(self.successResultOf(second.result()), "blob")
+
+    def test_source_leaves_in_attempt_that_fails(self) -> None:
+        """
+        If that attempt fails, its source is not tried again.
+        """
+        attempt = Attempt()
+        first = self.request("a", attempt.work(), ONE)
+        self.request("a", attempt.work(), TWO)
+        first.release()
+        attempt.ends[0].errback(ConnectionFailed("cut"))
+        self.assertEqual(attempt.sources, [ONE, TWO])
+
+    def test_source_leaves_in_the_queue(self) -> None:
+        """
+        A queued transfer turns to the source that remains, and to its host.
+        """
+        self.slots.limit = 2
+        self.slots.per_host = 1
+        blocking, attempt = Attempt(), Attempt()
+        self.request("b", blocking.work(), ONE)
+        first = self.request("a", attempt.work(), ONE)
+        second = self.request("a", attempt.work(), Source("one.example", "alice"))
+        self.assertEqual(second.transfer.snapshot()["why"], "one.example has its 1 slots in use")
+        self.request("a", attempt.work(), TWO)
+        self.assertEqual(attempt.sources, [TWO])
+        first.release()
+
+    def test_queued_turns(self) -> None:
+        """
+        A queued transfer waits in the best of its watchers' turns.
+        """
+        blocking, early, shared = Attempt(), Attempt(), Attempt()
+        self.request("x", blocking.work(), ONE)
+        self.request("early", early.work(), ONE, turn=Turn("client", 0, 5, 0))
+        self.request("shared", shared.work(), ONE, turn=Turn("client", 0, 9, 0))
+        best = self.request("shared", shared.work(), ONE, turn=Turn("client", 0, 1, 0))
+        again = self.request("shared", shared.work(), ONE, turn=Turn("client", 0, 1, 0))
+        self.assertIn("1st", best.transfer.why())
+        best.release()
+        self.assertIn("1st", best.transfer.why())
+        again.release()
+        self.assertIn("2nd", best.transfer.why())
+
+    def test_retry_after(self) -> None:
+        """
+        A source gets the time it asks for, and so does its host from all
+        other transfers.  (A14, as far as the engine goes)
+        """
+        attempt, other, elsewhere = (
+            Attempt(TooManyRequests("slow down", retry_after=30)),
+            Attempt(),
+            Attempt(),
+        )
+        watcher = self.request("a", attempt.work(), ONE)
+        self.assertEqual(watcher.transfer.why(), "trying again in 30 s: slow down")
+        queued = self.request("b", other.work(), ONE)
+        self.assertEqual(queued.transfer.why(), "one.example paused for 30 s")
+        self.request("c", elsewhere.work(), TWO)
+        elsewhere.ends[0].callback(None)
+        self.clock.advance(29)
+        self.assertEqual((len(attempt.sources), len(other.sources)), (1, 0))
+        self.clock.advance(1)
+        self.turn()
+        self.assertEqual(len(attempt.sources) + len(other.sources), 2)
+
+    def test_retry_after_out_of_proportion(self) -> None:
+        """
+        A source that wants to be left alone for a day has failed; its host is
+        left alone for as long as we have patience.
+        """
+        attempt = Attempt(TooManyRequests("tomorrow", retry_after=86_400))
+        watcher = self.request("a", attempt.work(), ONE)
+        self.failureResultOf(watcher.result(), TooManyRequests)
+        self.assertEqual(self.slots.paused("one.example"), self.policy.patience)
+
+    def test_pause_moves_the_others(self) -> None:
+        """
+        A queued transfer turns to its other source when the host that it
+        waits for is paused.
+        """
+        self.slots.limit = 2
+        self.slots.per_host = 1
+        first, second, busy = Attempt(), Attempt(), Attempt()
+        self.request("a", first.work(), ONE)
+        self.request("busy", busy.work(), TWO)
+        watcher = self.request("b", second.work(), ONE)
+        self.request("b", second.work(), TWO)
+        self.assertEqual(watcher.transfer.why(), "one.example has its 1 slots in use")
+        first.ends[0].errback(RegistryUnavailable("down", retry_after=60))
+        self.turn()
+        busy.ends[0].callback(None)
+        self.turn()
+        self.assertEqual(second.sources, [TWO])
+
+    def test_pause_ends_same_slot(self) -> None:
+        """
+        A slot is not used on for a host that was paused meanwhile.
+        """
+        self.slots.limit = 2
+        first, second = Attempt(), Attempt()
+        self.request("a", first.work(), ONE)
+        self.request("a", first.work(), Source("one.example", "alice"))
+        self.request("b", second.work(), ONE)
+        second.ends[0].errback(TooManyRequests("slow down", retry_after=5))
+        first.ends[0].errback(Denied("no"))
+        self.assertEqual(len(first.sources), 1)
+        self.assertEqual(self.slots.in_use, 0)
+        self.clock.advance(5)
+        self.assertEqual(first.sources[1:], [Source("one.example", "alice")])
+
+    def test_held_host_is_not_full(self) -> None:
+        """
+        A transfer does not think a host full because of its own slot there.
+        """
+        self.slots.per_host = 1
+        attempt = Attempt(DigestMismatch("wrong"))
+        self.request("a", attempt.work(), ONE)
+        self.request("a", attempt.work(), TWO)
+        self.assertEqual(attempt.sources, [ONE, ONE])
+
+    def test_host_full(self) -> None:
+        """
+        When the next source's host is full, the slot is given back and the
+        transfer queues there.
+        """
+        self.slots.limit = 2
+        self.slots.per_host = 1
+        attempt, busy = Attempt(), Attempt()
+        self.request("busy", busy.work(), TWO)
+        watcher = self.request("a", attempt.work(), ONE)
+        self.request("a", attempt.work(), TWO)
+        attempt.ends[0].errback(Denied("no"))
+        self.assertEqual((watcher.transfer.state, self.slots.in_use), ("queued", 1))
+        busy.ends[0].callback(None)
+        self.turn()
+        self.assertEqual(attempt.sources, [ONE, TWO])
+
+    def test_progress_resets(self) -> None:
+        """
+        A line that breaks again and again, but moves bytes each time, is
+        tried for ever; once it moves none, for its attempts only.
+        """
+        self.manager.retry = RetryPolicy(attempts=2, jitter=0)
+        position = 0
+        moving = True
+
+        async def work(transfer: Transfer) -> None:
+            async def attempt(source: ISource) -> None:
+                nonlocal position
+                transfer.report(bytes_done=position)
+                if moving:
+                    position += 100
+                    transfer.report(bytes_done=position)
+                raise ConnectionFailed("cut")
+
+            await transfer.attempts(attempt)
+
+        watcher = self.request("a", work, ONE)
+        self.clock.pump([1] * 20)
+        self.assertEqual(watcher.transfer.snapshot()["attempt"], 21)
+        moving = False
+        self.clock.pump([1, 2])
+        self.failureResultOf(watcher.result(), ConnectionFailed)
+        self.assertEqual(watcher.transfer.snapshot()["attempt"], 22)
+
+    def test_same_bytes_again_are_no_progress(self) -> None:
+        """
+        A source that cannot resume and always breaks at the same byte has
+        its attempts only.
+        """
+
+        async def work(transfer: Transfer) -> None:
+            async def attempt(source: ISource) -> None:
+                for position in (0, 100, 200):
+                    transfer.report(bytes_done=position)
+                raise ConnectionFailed("cut")
+
+            await transfer.attempts(attempt)
+
+        watcher = self.request("a", work, ONE)
+        self.clock.pump([1, 2, 4, 8])
+        self.failureResultOf(watcher.result(), ConnectionFailed)
+        self.assertEqual(len(self.records), 5)
+
+    def test_policy_is_live(self) -> None:
+        """
+        A policy that is changed holds for what is running.
+        """
+        attempt = Attempt(ConnectionFailed("cut"), ConnectionFailed("cut"))
+        watcher = self.request("a", attempt.work(), ONE)
+        self.manager.retry = RetryPolicy(attempts=2)
+        self.clock.advance(1)
+        self.failureResultOf(watcher.result(), ConnectionFailed)
+
+    def test_records(self) -> None:
+        """
+        Each attempt is told of when it has ended.
+        """
+        attempt = Attempt(ConnectionFailed("cut"))
+        watcher = self.request("a", attempt.work(), ONE)
+        self.clock.advance(1)
+        watcher.transfer.report(bytes_done=5)
+        self.clock.advance(2)
+        attempt.ends[0].callback(None)
+        facts = {
+            "transfer": watcher.transfer.id,
+            "kind": "download",
+            "digest": "sha256:a",
+            "source": ONE.label,
+        }
+        self.assertEqual(
+            self.records,
+            [
+                facts
+                | {
+                    "attempt": 1,
+                    "started": 0,
+                    "finished": 0,
+                    "bytes_done": 0,
+                    "code": "CONNECTION_FAILED",
+                    "error": "cut",
+                },
+                facts
+                | {"attempt": 2, "started": 1, "finished": 3, "bytes_done": 5, "code": None, "error": None},
+            ],
+        )
+
+    def test_record_of_a_cancelled_attempt(self) -> None:
+        """
+        An attempt that was cancelled is told of, too.
+        """
+        watcher = self.request("a", Attempt().work(), ONE)
+        watcher.release()
+        self.turn()
+        self.assertEqual([r["code"] for r in self.records], ["CANCELLED"])
+        self.assert_idle()
+
+    def test_record_of_a_bug(self) -> None:
+        """
+        An error that is not ours has the code of all such errors.
+        """
+        watcher = self.request("a", Attempt(ZeroDivisionError()).work(), ONE)
+        self.failureResultOf(watcher.result(), ZeroDivisionError)
+        self.assertEqual([(r["code"], r["error"]) for r in self.records], [("INTERNAL", "ZeroDivisionError")])
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+    def test_record_that_fails(self) -> None:
+        """
+        Who cannot take note of an attempt does not spoil it.
+        """
+        self.records = []
+        self.patch(self.manager, "_on_attempt", lambda record: 1 / 0)
+        watcher = self.request("a", Attempt("blob").work(), ONE)
+        self.assertEqual(self.successResultOf(watcher.result()), "blob")
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+    def test_nobody_takes_note(self) -> None:
+        """
+        Nobody need be told of attempts.
+        """
+        self.patch(self.manager, "_on_attempt", None)
+        watcher = self.request("a", Attempt("blob").work(), ONE)
+        self.assertEqual(self.successResultOf(watcher.result()), "blob")
+
+    def test_attempt_cancelled_from_within(self) -> None:
+        """
+        An attempt whose Deferred somebody else cancels fails the transfer,
+        which does not hang.
+        """
+        attempt = Attempt()
+        watcher = self.request("a", attempt.work(), ONE)
+        attempt.ends[0].cancel()
+        self.turn()
+        self.failureResultOf(watcher.result(), CancelledError)
+        self.assertEqual((watcher.transfer.state, self.slots.in_use), ("failed", 0))
+
+    def test_abandoned_work_attempts_nothing(self) -> None:
+        """
+        Work that goes on though it was cancelled gets no further attempt and
+        no further slot.
+        """
+        attempt = Attempt()
+        refused: list[BaseException] = []
+
+        async def work(transfer: Transfer) -> None:
+            try:
+                await Deferred()
+            except CancelledError:
+                try:
+                    await transfer.attempts(attempt)
+                except CancelledError as e:
+                    refused.append(e)
+                async with transfer.slot():
+                    attempt.sources.append(ONE)
+
+        self.request("a", work, ONE).release()
+        self.turn()
+        self.assertEqual((len(refused), attempt.sources), (1, []))
+        self.assert_idle()
+
+    def test_cancelled_in_queue_of_slot(self) -> None:
+        """
+        Work that only wants a slot leaves the queue when it is cancelled.
+        """
+        self.request("a", Attempt().work(), ONE)
+
+        async def work(transfer: Transfer) -> None:
+            async with transfer.slot():
+                raise AssertionError("it should not have begun")
+
+        watcher = self.request("b", work, ONE)
+        self.assertEqual((watcher.transfer.state, self.slots.queued), ("queued", 1))
+        watcher.release()
+        self.assertEqual(self.slots.queued, 0)
+        self.turn()
+        self.assertEqual(len(self.manager.transfers()), 1)
+
+    def test_failure_in_slot(self) -> None:
+        """
+        Work that fails in a slot gives it back.
+        """
+
+        async def work(transfer: Transfer) -> None:
+            async with transfer.slot():
+                raise BadLayer("a bomb")
+
+        watcher = self.request("a", work)
+        self.failureResultOf(watcher.result(), BadLayer)
+        self.assertEqual(self.slots.in_use, 0)
+
+    def test_states(self) -> None:
+        """
+        A sink sees the states in their order.
+        """
+        sink = Recorder()
+        self.request("b", Steered(), ONE)
+        attempt = Attempt(ConnectionFailed("cut"), "blob")
+        self.request("a", attempt.work(), ONE, sink)
+        self.clock.advance(1)
+        self.assertEqual(sink.states(), ["queued", "running", "backing-off", "running", "done"])
+
+
+class SharedSlotsTests(EngineTests):
+    """
+    Two managers on the same slots.
+    """
+
+    def test_shared(self) -> None:
+        """
+        Managers may share their slots.
+        """
+        slots = Slots(1, self.clock)
+        first, second = self.managed(slots, "download"), self.managed(slots, "upload")
+        attempts = [Attempt(), Attempt()]
+        self.manager = first
+        self.request("a", attempts[0].work(), ONE)
+        self.manager = second
+        watcher = self.request("a", attempts[1].work(), ONE)
+        self.assertEqual((watcher.transfer.kind, watcher.transfer.state), ("upload", "queued"))
+
+
+class LastMessageTests(EngineTests):
+    """
+    What the reader of a mailbox is told while a transfer backs off.
+    """
+
+    def test_countdown(self) -> None:
+        """
+        The seconds that are left count down as often as somebody looks.
+        """
+        self.manager.retry = RetryPolicy(base=5, jitter=0)
+        mailbox = Mailbox(self.clock)
+        watcher = self.request("a", Attempt(ConnectionFailed("cut")).work(), ONE, mailbox)
+        told = [self.successResultOf(mailbox.get())[0]["why"]]
+        for _ in range(4):
+            self.clock.advance(1)
+            told.append(watcher.transfer.why())
+        self.assertEqual(told, [f"trying again in {n} s: cut" for n in (5, 4, 3, 2, 1)])
