@@ -222,7 +222,7 @@ class LimitTests(SlotsTests):
         self.slots.per_host = 1
         same, other = self.queue("same", turn()), self.queue("other", turn(), host=OTHER)
         self.assertEqual((same.held, other.held), (False, True))
-        self.assertEqual(self.slots.why(same), "one.example has its 1 slots in use")
+        self.assertEqual(self.slots.why(same), "one.example has its 1 slot in use")
         self.assertTrue(self.slots.closed(HOST))
         self.assertEqual(self.slots.per_host, 1)
         self.slots.per_host = 2

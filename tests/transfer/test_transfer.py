@@ -386,6 +386,29 @@ class ReportTests(EngineTests):
         self.manager.request("a", Steered(), digest="d", turn=Turn("c", 0, 0, 0), sink=sink)
         self.assertEqual([i["bytes_done"] for i in sink.items], [77])
 
+    def test_watchers_are_news(self) -> None:
+        """
+        Watchers hear soon of others who come and go.
+        """
+        sink = Recorder()
+        self.request("a", Steered(), sink=sink)
+        others = [self.request("a", Steered()) for _ in range(3)]
+        self.clock.advance(PULSE)
+        self.assertEqual(sink.items[-1]["watchers"], 4)
+        others[0].release()
+        self.clock.advance(PULSE)
+        self.assertEqual(sink.items[-1]["watchers"], 3)
+
+    def test_late_report(self) -> None:
+        """
+        What is reported after the end changes nothing.
+        """
+        work = Steered()
+        watcher = self.request("a", work)
+        work.ends[0].callback(None)
+        watcher.transfer.report(bytes_done=5, bytes_total=6, phase="late")
+        self.assertEqual((watcher.transfer.bytes_done, watcher.transfer.extra), (0, {}))
+
     def test_final_once(self) -> None:
         """
         Each watcher gets the final item once, also those who come later; no

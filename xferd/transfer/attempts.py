@@ -98,8 +98,7 @@ class Attempts:
         self.turns[turn] += 1
         if self._ticket is not None:
             self._ticket.add(turn)
-        if source is not None:
-            self.sources.add(source)
+        if source is not None and self.sources.add(source):
             self.look_again()
 
     def part(self, turn: Turn, source: ISource | None) -> None:
@@ -111,8 +110,7 @@ class Attempts:
             del self.turns[turn]
         if self._ticket is not None:
             self._ticket.discard(turn)
-        if source is not None:
-            self.sources.drop(source)
+        if source is not None and self.sources.drop(source):
             self.look_again()
 
     def give_up(self) -> None:

@@ -111,6 +111,9 @@ class Transfer:
             failing that, this one once more.
           - Everything else fails at once.
 
+        A transfer has one slot at a time, so this and L{slot} are not for
+        use at the same time.
+
         @raise Exception: what the last attempt failed with.
         """
         return await self._attempts.run(attempt, lambda: self._manager.retry)
@@ -147,6 +150,8 @@ class Transfer:
         The first report of an attempt says where the attempt begins; what
         lies before that was not moved by it.
         """
+        if self.over:
+            return  # The last word has been said.
         if bytes_done is not None:
             self.bytes_done = bytes_done
             if not self._placed:
@@ -158,9 +163,8 @@ class Transfer:
             self.bytes_total = bytes_total
         if extra:
             self.extra.update(extra)
-        if not self._moved and not self.over:
-            self._moved = True
-            self._manager.pulse.moved(self)
+        if not self._moved:
+            self._tell_soon()
 
     # ---------------------------------------------------------- for everybody
 
@@ -216,6 +220,7 @@ class Transfer:
         self._watchers[watcher] = None
         self._attempts.join(turn, source)
         self._tell(watcher)
+        self._tell_soon()
         return watcher
 
     def leave(self, watcher: Watcher[Any]) -> None:
@@ -225,6 +230,7 @@ class Transfer:
         del self._watchers[watcher]
         if self._watchers:
             self._attempts.part(watcher.turn, watcher.source)
+            self._tell_soon()
         elif self.over:
             self._manager.forget(self)
         else:
@@ -249,7 +255,7 @@ class Transfer:
         """
         Be in another state, and say so.
         """
-        if not self.over:
+        if not self.over and (state != self.state or state == "waiting"):
             self.state = state
             self._tell_all()
 
@@ -356,10 +362,20 @@ class Transfer:
         self._manager.over(self)
         self._tell_all()
         self._manager.eventual.call(self._deliver)
+        facts = {"kind": self.kind, "digest": self.digest, "size": self.bytes_done}
+        if error is None:
+            self._log.info("{kind} of {digest} done: {size} bytes", **facts)
+        else:
+            self._log.info("{kind} of {digest} {state}: {error}", state=state, error=repr(error), **facts)
 
     def _deliver(self) -> None:
         for watcher in list(self._watchers):
             watcher.deliver()
+
+    def _tell_soon(self) -> None:
+        if not self.over:
+            self._moved = True
+            self._manager.pulse.moved(self)
 
     def _tell_all(self) -> None:
         for watcher in self._watchers:

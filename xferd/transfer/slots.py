@@ -222,7 +222,7 @@ class Slots(DeferredSemaphore):
         if paused:
             return f"{host} paused for {ceil(paused)} s"
         if self.closed(host):
-            return f"{host} has its {self._per_host} slots in use"
+            return f"{host} has its {self._per_host} slot{'s' * (self._per_host != 1)} in use"
         if self._places is None:
             first = islice(self._queue.in_order(), _PLACES)
             self._places = {waiter: place for place, waiter in enumerate(first, 1)}

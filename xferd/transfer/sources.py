@@ -53,25 +53,32 @@ class Sources:
     _came: int = field(default=0, init=False)
     _mismatches: int = field(default=0, init=False)
 
-    def add(self, source: ISource) -> None:
+    def add(self, source: ISource) -> bool:
         """
         A watcher brings C{source}.
+
+        @return: whether it is a new one.
         """
         origin = self._origins.get(source.identity)
         if origin is None:
             self._came += 1
             origin = self._origins[source.identity] = Origin(source, self._came)
         origin.watchers += 1
+        return origin.watchers == 1
 
-    def drop(self, source: ISource) -> None:
+    def drop(self, source: ISource) -> bool:
         """
         A watcher takes its source away.  It is not tried any more unless
         another watcher brought one like it.
+
+        @return: whether it was the last one.
         """
         origin = self._origins[source.identity]
         origin.watchers -= 1
-        if not origin.watchers:
-            del self._origins[source.identity]
+        if origin.watchers:
+            return False
+        del self._origins[source.identity]
+        return True
 
     def all(self) -> list[ISource]:
         """
