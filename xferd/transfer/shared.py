@@ -261,9 +261,10 @@ class Transfer:
 
     def attempt_begins(self) -> None:
         """
-        The next report says where an attempt begins.
+        An attempt begins; the next report says where.
         """
         self._placed = False
+        self._tell_soon()
 
     def attempt_ends(self, source: ISource, started: float, error: Exception | None) -> bool:
         """

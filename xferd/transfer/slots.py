@@ -179,7 +179,6 @@ class Slots(DeferredSemaphore):
         """
         facts = self._facts(host)
         facts.resumes = max(facts.resumes, self._clock.seconds() + seconds)
-        self._wake_later()
 
     # -------------------------------------------------------- introspection
 
