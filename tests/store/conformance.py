@@ -93,7 +93,8 @@ class BlobsConformance(Conformance):
         """
         Open a partial blob.
         """
-        return self.result(self.store.blobs.partial(digest, size))
+        partial: IPartial = self.result(self.store.blobs.partial(digest, size))
+        return partial
 
     def test_absent(self) -> None:
         """

@@ -135,7 +135,7 @@ class WriteTests(SynchronousTestCase):
         A file in the way is an error.
         """
         write_file(self.path, b"", self.directory)
-        self.assertRaises(FileExistsError, make_directory, self.path, 0o755)
+        self.assertRaises(NotADirectoryError, make_directory, self.path, 0o755)
 
     def test_sync_file_system(self) -> None:
         """

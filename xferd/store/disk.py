@@ -81,9 +81,9 @@ def make_directory(path: str, mode: int) -> None:
     """
     try:
         os.mkdir(path, mode)
-    except FileExistsError:
+    except FileExistsError as e:
         if not os.path.isdir(path):
-            raise
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path) from e
         return
     os.chmod(path, mode)
     sync_directory(os.path.dirname(path))

@@ -24,7 +24,7 @@ from xferd.store.images import Images, read_index, write_index
 from xferd.store.journal import Journal
 from xferd.store.layers import Layers
 from xferd.store.paths import Paths, parse_partial_name
-from xferd.store.threads import Pool, Threads, patient
+from xferd.store.threads import Pool, Rounds, Threads, patient
 from xferd.store.trash import Trash
 from xferd.store.trees import Trees
 
@@ -75,6 +75,9 @@ class Store:
         self.journal = Journal(paths.database, self._database_thread)
         self._lock: int | None = None
         self._old: list[str] = []
+        self._started = False
+        # Who stops it a second time waits for the first, and finds no more to do.
+        self._stops: Rounds[None] = Rounds(lambda _: Deferred.fromCoroutine(self._stop()))
 
     def open(self) -> None:
         """
@@ -91,7 +94,8 @@ class Store:
         assert self._lock is None, "a store is opened once"
         paths = self._paths
         with trying_to(f"use {self.path} as the data directory"):
-            os.makedirs(os.path.dirname(self.path), exist_ok=True)
+            if not os.path.lexists(os.path.dirname(self.path)):
+                os.makedirs(os.path.dirname(self.path))
             make_directory(self.path, 0o700)
             self._lock = os.open(paths.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -130,13 +134,14 @@ class Store:
         @return: fires when no thread touches the directory and the lock is
             free.  Cancelling waits for that.
         """
-        return patient(Deferred.fromCoroutine(self._stop()))
+        return self._stops.add(None)
 
     async def _start(self) -> None:
         if self._lock is None:
             raise StoreError(f"the store {self.path} is not open")
         self._threads.start()
         self._database_thread.start()
+        self._started = True
         old, self._old = self._old, []
         self._trash.remove(old)
         await self._threads.run(_settle, self._paths, self._clock.seconds() - PARTIAL_AGE)
@@ -150,7 +155,8 @@ class Store:
     async def _stop(self) -> None:
         self.blobs.close()
         self._trash.stop()
-        await self.journal.close()
+        if self._started:
+            await self.journal.close()
         await self._threads.stop()
         await self._database_thread.stop()
         self._release()

@@ -1,0 +1,198 @@
+"""
+Tests for L{xferd.store.journal}.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred
+
+from tests.store.conformance import JournalConformance, job
+from tests.store.support import StoreTestCase
+from xferd.errors import DiskFull, StoreError
+from xferd.store import journal
+
+
+class JournalTests(JournalConformance, StoreTestCase):
+    """
+    The journal in SQLite.
+    """
+
+    @property
+    def file(self) -> str:
+        """
+        Where it is.
+        """
+        return os.path.join(self.path, "xferd.db")
+
+    def query(self, text: str) -> list[Any]:
+        """
+        Look into the database from outside.
+        """
+        database = sqlite3.connect(self.file)
+        try:
+            return database.execute(text).fetchall()
+        finally:
+            database.close()
+
+    def test_over_a_restart(self) -> None:
+        """
+        Jobs are there after a restart; those that were not at their end were
+        interrupted, until something else is said of them.
+        """
+        states = ["queued", "running", "done", "failed", "cancelled"]
+        for number, state in enumerate(states):
+            self.successResultOf(self.store.journal.record_job(job(number, state)))
+        again = self.reopen().journal
+        self.assertEqual(len(self.successResultOf(again.jobs(9))), len(states))
+        self.assertEqual(self.successResultOf(again.interrupted()), [job(0, "queued"), job(1)])
+        self.successResultOf(again.record_job(job(0, "failed")))
+        self.successResultOf(again.record_job(job(1)))
+        self.assertEqual(self.successResultOf(again.interrupted()), [])
+
+    def test_attempts(self) -> None:
+        """
+        Attempts are rows, for whoever asks the database.
+        """
+        self.successResultOf(
+            self.store.journal.record_attempt(
+                {"transfer": "t1", "kind": "download", "attempt": 2, "code": "TIMED_OUT", "bytes_done": 5}
+            )
+        )
+        self.assertEqual(
+            self.query("SELECT transfer, attempt, code, bytes_done, error FROM attempt"),
+            [("t1", 2, "TIMED_OUT", 5, None)],
+        )
+
+    def test_on_the_disk(self) -> None:
+        """
+        A record is on the disk when it is said to be: in a write-ahead log,
+        with full synchronisation.
+        """
+        self.assertEqual(self.query("PRAGMA journal_mode"), [("wal",)])
+        database = self.store.journal._database
+        assert database is not None
+        self.assertEqual(database.execute("PRAGMA synchronous").fetchone(), (2,))
+
+    def test_together(self) -> None:
+        """
+        Records that come while the disk is busy share a transaction.
+        """
+        self.pools.database.held = True
+        waiting = [self.store.journal.record_job(job(number)) for number in range(9)]
+        self.pools.database.step()
+        self.successResultOf(waiting[0])
+        self.assertNoResult(waiting[1])
+        self.pools.database.step()
+        for each in waiting[1:]:
+            self.successResultOf(each)
+        self.assertEqual(self.pools.database.waiting, [])
+
+    def test_cancel(self) -> None:
+        """
+        A record is written, though who asked is cancelled.
+        """
+        self.pools.database.held = True
+        waiting: list[Deferred[Any]] = [self.store.journal.record_job(job(1)), self.store.journal.jobs(1)]
+        for each in waiting:
+            each.cancel()
+            self.assertNoResult(each)
+        self.pools.database.release()
+        for each in waiting:
+            self.failureResultOf(each, CancelledError)
+        self.assertEqual(self.successResultOf(self.store.journal.jobs(9)), [job(1)])
+
+    def test_end(self) -> None:
+        """
+        What was asked for before the end is written before the end.
+        """
+        self.pools.database.held = True
+        waiting = [self.store.journal.record_job(job(number)) for number in range(3)]
+        stopping = self.store.stop()
+        self.assertNoResult(stopping)
+        self.pools.database.release()
+        self.successResultOf(stopping)
+        for each in waiting:
+            self.successResultOf(each)
+        self.failureResultOf(self.store.journal.record_job(job(9)), StoreError)
+        self.failureResultOf(self.store.journal.jobs(1), StoreError)
+        self.reopen()
+        self.assertEqual(len(self.successResultOf(self.store.journal.jobs(9))), 3)
+
+    def test_one_bad_record(self) -> None:
+        """
+        A record that the database refuses is not half-written, and the next
+        one is fine.
+        """
+        bad = self.store.journal.record_attempt({"transfer": None})
+        self.failureResultOf(bad, StoreError)
+        self.successResultOf(self.store.journal.record_job(job(1)))
+        self.assertEqual(self.query("SELECT count(*) FROM attempt"), [(0,)])
+
+    def test_forgotten(self) -> None:
+        """
+        Old jobs and attempts are forgotten at a start.
+        """
+        self.patch(journal, "KEPT_JOBS", 2)
+        self.patch(journal, "KEPT_ATTEMPTS", 1)
+        attempt = {"transfer": "t", "kind": "download", "attempt": 1}
+        for number in range(4):
+            self.successResultOf(self.store.journal.record_job(job(number, "done")))
+            self.successResultOf(self.store.journal.record_attempt({**attempt, "bytes_done": number}))
+        self.reopen()
+        self.assertEqual(self.successResultOf(self.store.journal.jobs(9)), [job(3, "done"), job(2, "done")])
+        self.assertEqual(self.query("SELECT bytes_done FROM attempt"), [(3,)])
+
+    def refused(self) -> str:
+        """
+        What opening the store says.
+        """
+        return str(self.assertRaises(StoreError, self.make().open))
+
+    def test_damaged(self) -> None:
+        """
+        A damaged database stops the start with a sentence that says what to
+        do; and doing that helps.
+        """
+        self.close(self.store)
+        with open(self.file, "wb") as file:
+            file.write(b"no database" * 1000)
+        self.assertIn("xferd.db is damaged; move it away", self.refused())
+        os.rename(self.file, self.file + ".damaged")
+        self.store = self.open()
+
+    def test_newer(self) -> None:
+        """
+        So does one of a later version.
+        """
+        self.close(self.store)
+        database = sqlite3.connect(self.file)
+        database.execute("PRAGMA user_version = 99")
+        database.close()
+        self.assertIn("made by a newer xferd", self.refused())
+
+    def test_no_file(self) -> None:
+        """
+        So does one that is no file.
+        """
+        self.close(self.store)
+        os.unlink(self.file)
+        os.mkdir(self.file)
+        self.assertIn("cannot open", self.refused())
+
+    def test_full(self) -> None:
+        """
+        A full disk is told as such.
+        """
+        database = self.store.journal._database
+        assert database is not None
+        pages = database.execute("PRAGMA page_count").fetchone()[0]
+        database.execute(f"PRAGMA max_page_count = {pages}")
+        reason = self.failureResultOf(
+            self.store.journal.record_job({**job(1), "more": "x" * 100_000}), DiskFull
+        )
+        self.assertIn("no space is left", str(reason.value))
+        self.assertEqual(self.successResultOf(self.store.journal.jobs(1)), [])

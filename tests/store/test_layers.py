@@ -1,0 +1,294 @@
+"""
+Tests for L{xferd.store.layers}.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred
+
+from tests.store.conformance import DATA, DIGEST, LayersConformance
+from tests.store.support import StoreTestCase, layer_descriptor, plant
+from xferd.errors import StoreError
+from xferd.interfaces import Layer, Unpacked
+from xferd.names import Digest
+from xferd.store import layers, mending, trees
+from xferd.store.layers import Record
+
+
+class LayersTests(LayersConformance, StoreTestCase):
+    """
+    Records on disk.
+    """
+
+    def register(self, parent: Layer | None, blob: bytes) -> Layer:
+        """
+        Put a tree on a layer.
+        """
+        below = None if parent is None else parent.chain_id
+        layer: Layer = self.successResultOf(
+            self.store.layers.register(below, Digest.of(blob), layer_descriptor(blob))
+        )
+        return layer
+
+    def chain(self, *blobs: bytes) -> list[Layer]:
+        """
+        Register a chain.
+        """
+        chain: list[Layer] = []
+        for blob in blobs:
+            self.run_now(plant(self.store, blob))
+            chain.append(self.register(chain[-1] if chain else None, blob))
+        return chain
+
+    def record(self, layer: Layer) -> str:
+        """
+        The file of a layer.
+        """
+        return os.path.join(self.path, "layers", "sha256", layer.chain_id.hex)
+
+    def test_over_a_restart(self) -> None:
+        """
+        Layers are there after a restart, and their trees too.
+        """
+        chain = self.chain(b"one", b"two")
+        self.reopen()
+        self.assertEqual([self.store.layers.get(layer.chain_id) for layer in chain], chain)
+        self.assertTrue(os.path.exists(os.path.join(chain[1].path, "content")))
+
+    def test_blobs_are_remembered(self) -> None:
+        """
+        A record names every blob that the layer is known by, once.
+        """
+        (layer,) = self.chain(DATA)
+        for blob in (b"gzip", b"zstd", b"gzip"):
+            self.successResultOf(self.store.layers.register(None, DIGEST, layer_descriptor(blob)))
+        with open(self.record(layer), "rb") as file:
+            record = Record.from_json(file.read())
+        self.assertEqual(record.blobs, tuple(layer_descriptor(b) for b in (DATA, b"gzip", b"zstd")))
+
+    def test_at_once(self) -> None:
+        """
+        A layer that is registered twice at the same time is one, known by
+        both blobs.
+        """
+        self.run_now(plant(self.store, DATA, b"a"))
+        self.pools.disk.held = True
+        registering = [
+            self.store.layers.register(None, DIGEST, layer_descriptor(blob)) for blob in (b"gzip", b"zstd")
+        ]
+        self.pools.disk.release()
+        found = [self.successResultOf(each) for each in registering]
+        self.assertEqual(found[0], found[1])
+        with open(self.record(found[0]), "rb") as file:
+            self.assertEqual(len(Record.from_json(file.read()).blobs), 2)
+
+    def test_cancel(self) -> None:
+        """
+        A registration that is cancelled is carried through.
+        """
+        self.run_now(plant(self.store, DATA))
+        self.pools.disk.held = True
+        registering = self.store.layers.register(None, DIGEST, layer_descriptor(DATA))
+        registering.cancel()
+        self.assertNoResult(registering)
+        self.pools.disk.release()
+        self.failureResultOf(registering, CancelledError)
+        self.assertIsNotNone(self.store.layers.get(DIGEST))
+
+    def test_disk_refuses(self) -> None:
+        """
+        A layer whose record cannot be written is not registered.
+        """
+
+        def refuse(*_: object) -> None:
+            raise OSError(errno.EROFS, "Read-only file system")
+
+        self.run_now(plant(self.store, DATA))
+        self.patch(layers, "write_file", refuse)
+        waiting = self.store.layers.register(None, DIGEST, layer_descriptor(DATA))
+        reason = self.failureResultOf(waiting, StoreError)
+        self.assertEqual(str(reason.value), f"cannot register the layer {DIGEST}: Read-only file system")
+        self.assertIsNone(self.store.layers.get(DIGEST))
+
+    def test_broken(self) -> None:
+        """
+        Records that are damaged, have another's name, or whose tree or parent
+        is gone are removed at start, and what stands on them.
+        """
+        good = self.chain(b"one", b"two")
+        treeless = self.chain(b"three", b"four", b"five")
+        os.rename(os.path.dirname(treeless[1].path), os.path.join(self.path, "moved"))
+        damaged = self.chain(b"six", b"seven")
+        with open(self.record(damaged[0]), "r+b") as file:
+            file.truncate(20)
+        misnamed = self.record(good[0])[:-1] + "?"
+        with open(misnamed, "wb") as file:
+            file.write(b"{}")
+        os.link(self.record(good[1]), self.record(good[0])[:-2] + "!!")
+        self.reopen()
+        kept = [layer for layer in (*good, *treeless, *damaged) if self.store.layers.get(layer.chain_id)]
+        self.assertEqual(kept, [*good, treeless[0]])
+        self.assertEqual(
+            sorted(os.listdir(os.path.join(self.path, "layers", "sha256"))),
+            sorted(layer.chain_id.hex for layer in kept),
+        )
+
+    def test_damage(self) -> None:
+        """
+        A record that does not fit together is damaged.
+        """
+        (layer,) = self.chain(DATA)
+        with open(self.record(layer), "rb") as file:
+            good = json.load(file)
+        other = str(Digest.of(b"other"))
+        for damage in (
+            {"parent": other},
+            {"chain_id": other},
+            {"tree": "sha256/../../etc"},
+            {"tree": f"sha256/{Digest.of(b'other').hex}"},
+            {"blobs": [3]},
+            {"size": "many"},
+            {"diff_id": "x"},
+        ):
+            self.assertRaises(ValueError, Record.from_json, json.dumps({**good, **damage}).encode())
+
+
+class ImpliedTests(StoreTestCase):
+    """
+    Directories that a tar only implies have the attributes of those below.
+    """
+
+    def base(self, blob: bytes, mode: int) -> Layer:
+        """
+        Register a bottom layer with a directory C{a} of some mode.
+        """
+        staged = self.successResultOf(self.store.trees.stage())
+        os.mkdir(os.path.join(staged, "a"))
+        os.chmod(os.path.join(staged, "a"), mode)
+        os.utime(os.path.join(staged, "a"), ns=(0, 5 * 10**9))
+        digest = Digest.of(blob)
+        self.successResultOf(self.store.trees.commit(staged, Unpacked(digest, 1, 0, 1), digest))
+        return self.successResultOf(self.store.layers.register(None, digest, layer_descriptor(blob)))
+
+    def top(self, parent: Layer | None) -> Layer:
+        """
+        Register the layer that implies C{a} and C{a/b}.
+        """
+        below = None if parent is None else parent.chain_id
+        return self.successResultOf(self.store.layers.register(below, DIGEST, layer_descriptor(DATA)))
+
+    def mode(self, layer: Layer, path: str = "a") -> int:
+        """
+        The mode of a layer's directory.
+        """
+        return os.stat(os.path.join(layer.path, path)).st_mode & 0o7777
+
+    def setUp(self) -> None:
+        """
+        Plant the tree that implies directories.
+        """
+        super().setUp()
+        self.addCleanup(os.umask, os.umask(0o022))
+        self.run_now(plant(self.store, DATA, b"a", b"a/b"))
+
+    def test_mended(self) -> None:
+        """
+        The first chain has its attributes in the tree itself.
+        """
+        layer = self.top(self.base(b"one", 0o711))
+        self.assertEqual((self.mode(layer), self.mode(layer, "a/b")), (0o711, 0o755))
+        self.assertEqual(os.stat(os.path.join(layer.path, "a")).st_mtime_ns, 5 * 10**9)
+        self.assertEqual(layer.path, os.path.join(self.store.path, "trees", "sha256", DIGEST.hex, "fs"))
+
+    def test_nothing_below(self) -> None:
+        """
+        At the bottom, an implied directory keeps its default.
+        """
+        self.assertEqual(self.mode(self.top(None)), 0o755)
+
+    def test_two_chains(self) -> None:
+        """
+        A second chain that needs it otherwise gets a tree of the same files;
+        a third that needs what one of them has shares it.
+        """
+        bases = [self.base(b"one", 0o711), self.base(b"two", 0o700), self.base(b"three", 0o700)]
+        tops = [self.top(base) for base in bases]
+        bottom = self.top(None)
+        self.assertEqual([self.mode(layer) for layer in tops], [0o711, 0o700, 0o700])
+        self.assertEqual(self.mode(bottom), 0o755)
+        self.assertEqual(tops[1].path, tops[2].path)
+        self.assertEqual(len({layer.path for layer in (*tops, bottom)}), 3)
+        self.assertEqual(len({os.stat(os.path.join(layer.path, "content")).st_ino for layer in tops}), 1)
+        self.reopen()
+        self.assertEqual(
+            [self.store.layers.get(layer.chain_id) for layer in (*tops, bottom)], [*tops, bottom]
+        )
+
+    def test_through_the_chain(self) -> None:
+        """
+        What a mended layer shows is what the next one finds.
+        """
+        middle = self.top(self.base(b"one", 0o711))
+        self.run_now(plant(self.store, b"third", b"a"))
+        top = self.successResultOf(
+            self.store.layers.register(middle.chain_id, Digest.of(b"third"), layer_descriptor(b"third"))
+        )
+        self.assertEqual(self.mode(top), 0o711)
+
+    def stop_at(self, module: Any, name: str) -> Any:
+        """
+        Let the daemon die at some step.
+        """
+
+        def die(*_: object) -> None:
+            raise OSError(errno.EIO, "Input/output error")
+
+        return self.patch(module, name, die)
+
+    def test_died_while_mending(self) -> None:
+        """
+        A tree that was being mended is mended anew, for the chain that it was
+        mended for or for another.
+        """
+        one, two = self.base(b"one", 0o711), self.base(b"two", 0o700)
+        patched = self.stop_at(trees, "mend")
+        waiting = self.store.layers.register(one.chain_id, DIGEST, layer_descriptor(DATA))
+        self.failureResultOf(waiting, StoreError)
+        patched.restore()
+        self.reopen()
+        other = self.top(two)
+        again = self.top(one)
+        self.assertEqual([self.mode(again), self.mode(other)], [0o711, 0o700])
+        self.assertTrue(again.path.endswith(f"{DIGEST.hex}/fs"))
+
+    def test_died_while_linking(self) -> None:
+        """
+        Of a second tree that was not finished nothing is left.
+        """
+        one, two = self.base(b"one", 0o711), self.base(b"two", 0o700)
+        self.top(one)
+        for module, name in ((trees, "mend"), (mending, "_link"), (trees, "move")):
+            patched = self.stop_at(module, name)
+            waiting = self.store.layers.register(two.chain_id, DIGEST, layer_descriptor(DATA))
+            self.failureResultOf(waiting, StoreError)
+            patched.restore()
+            self.assertEqual(os.listdir(os.path.join(self.path, "staging")), [])
+        self.assertEqual(self.mode(self.top(two)), 0o700)
+
+    def test_at_once(self) -> None:
+        """
+        Two chains that use a tree at the same time do not spoil it for one
+        another.
+        """
+        bases = [self.base(b"one", 0o711), self.base(b"two", 0o700)]
+        self.pools.disk.held = True
+        waiting: list[Deferred[Layer]] = [
+            self.store.layers.register(base.chain_id, DIGEST, layer_descriptor(DATA)) for base in bases
+        ]
+        self.pools.disk.release()
+        self.assertEqual([self.mode(self.successResultOf(each)) for each in waiting], [0o711, 0o700])

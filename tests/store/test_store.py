@@ -1,0 +1,301 @@
+"""
+Tests for L{xferd.store.store}.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import stat
+from typing import cast
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.trial.unittest import TestCase
+
+from tests.store.conformance import DATA, DIGEST, StoreConformance
+from tests.store.support import StoreTestCase, pull, sample
+from tests.store.test_disk import become_nobody
+from xferd.errors import StoreError, StoreLocked
+from xferd.interfaces import IReactor
+from xferd.names import Digest
+from xferd.store.store import PARTIAL_AGE, Store
+
+
+class StoreTests(StoreConformance, StoreTestCase):
+    """
+    A data directory as a whole.
+    """
+
+    def mode(self, *names: str) -> int:
+        """
+        The mode of something in the data directory.
+        """
+        return stat.S_IMODE(os.stat(os.path.join(self.path, *names)).st_mode)
+
+    def refused(self) -> str:
+        """
+        What opening the data directory says.
+        """
+        return str(self.assertRaises(StoreError, self.make().open))
+
+    def test_modes(self) -> None:
+        """
+        Unpacked files are for the daemon alone, whatever the umask; the image
+        layout is for whom the operator lets into the directory.
+        """
+        self.addCleanup(os.umask, os.umask(0))
+        self.path = self.mktemp()
+        self.open()
+        self.assertEqual(self.mode(), 0o700)
+        for name in ("trees", "staging", "ingest", "layers"):
+            self.assertEqual(self.mode(name), 0o700, name)
+        self.assertEqual((self.mode("content"), self.mode("content", "blobs")), (0o755, 0o755))
+        self.assertEqual(self.mode("content", "index.json"), 0o644)
+
+    def test_mode_is_the_operators(self) -> None:
+        """
+        A directory that is there keeps its mode.
+        """
+        self.path = self.mktemp()
+        os.mkdir(self.path, 0o750)
+        self.open()
+        self.assertEqual(self.mode(), 0o750)
+
+    def test_parents(self) -> None:
+        """
+        The directories above are made, too.
+        """
+        self.path = os.path.join(self.mktemp(), "a", "b")
+        self.open()
+        self.assertTrue(os.path.isdir(self.path))
+
+    def test_locked(self) -> None:
+        """
+        One daemon at a time: the second one is told who has the directory.
+        """
+        error = self.assertRaises(StoreLocked, self.make().open)
+        self.assertEqual(
+            str(error),
+            f"another xferd (process {os.getpid()}) uses {os.path.abspath(self.path)}; "
+            "stop it, or choose another data directory",
+        )
+        self.successResultOf(self.store.journal.jobs(1))
+        self.reopen()
+
+    def test_locked_by_who_knows_whom(self) -> None:
+        """
+        A lock may be held by somebody who has not yet said who it is.
+        """
+        os.truncate(os.path.join(self.path, "lock"), 0)
+        self.assertTrue(self.refused().startswith("another xferd uses "))
+
+    def test_no_locks(self) -> None:
+        """
+        A file system that cannot lock is no place for a store.
+        """
+
+        def refuse(*_: object) -> None:
+            raise OSError(37, "No locks available")
+
+        self.patch(fcntl, "flock", refuse)
+        self.assertIn("No locks available", self.refused())
+
+    def test_lock_is_freed_by_a_failure(self) -> None:
+        """
+        An attempt to open that fails leaves the lock to the next one.
+        """
+        self.close(self.store)
+        version = os.path.join(self.path, "version")
+        os.rename(version, version + "2")
+        self.refused()
+        os.rename(version + "2", version)
+        self.open()
+
+    def test_not_a_directory(self) -> None:
+        """
+        A path that leads through a file is refused in one line.
+        """
+        with open(self.mktemp(), "wb") as file:
+            self.path = os.path.join(file.name, "store")
+        message = self.refused()
+        self.assertEqual(
+            message, f"cannot use {os.path.abspath(self.path)} as the data directory: Not a directory"
+        )
+
+    def test_unwritable(self) -> None:
+        """
+        So is a directory that may not be written to.
+        """
+        self.path = become_nobody(self)
+        os.chmod(self.path, 0o500)
+        self.assertEqual(self.refused(), f"cannot use {self.path} as the data directory: Permission denied")
+        self.path = os.path.join(self.path, "store")
+        self.assertIn("Permission denied", self.refused())
+
+    def test_version(self) -> None:
+        """
+        A directory that another version arranged is left alone.
+        """
+        self.close(self.store)
+        with open(os.path.join(self.path, "version"), "w") as file:
+            file.write("2\n")
+        self.assertIn("is arranged as version '2'", self.refused())
+
+    def test_somebody_elses(self) -> None:
+        """
+        A directory that has one of our names in it and is not ours is left
+        alone: sweeping C{staging/} would be a disaster.
+        """
+        for name in ("staging", "content"):
+            self.path = self.mktemp()
+            os.makedirs(os.path.join(self.path, name, "precious"))
+            self.assertIn(f"holds {name} and is no data directory of xferd", self.refused())
+            self.assertTrue(os.path.isdir(os.path.join(self.path, name, "precious")))
+
+    def test_other_files(self) -> None:
+        """
+        Other files beside ours are nobody's business.
+        """
+        self.path = self.mktemp()
+        os.makedirs(os.path.join(self.path, "lost+found"))
+        self.open()
+        self.assertIn("lost+found", os.listdir(self.path))
+
+    def test_sweep(self) -> None:
+        """
+        A start removes what was staged, and partial blobs that are of no use:
+        badly named, whole already, or forgotten for a week.
+        """
+        self.successResultOf(self.store.blobs.put(DIGEST, DATA))
+        os.makedirs(os.path.join(self.path, "staging", "tree-x", "fs", "deep"))
+        fresh, old = Digest.of(b"fresh"), Digest.of(b"old")
+        for name in ("rubbish", f"sha256-{DIGEST.hex}", f"sha256-{fresh.hex}", f"sha256-{old.hex}"):
+            with open(os.path.join(self.path, "ingest", name), "wb") as file:
+                file.write(b"some")
+            os.utime(file.name, (1000, 2000))
+        os.utime(os.path.join(self.path, "ingest", f"sha256-{old.hex}"), (1000, 1000))
+        os.mkdir(os.path.join(self.path, "ingest", "directory"))
+        self.reactor.advance(PARTIAL_AGE + 1500)
+        self.reopen()
+        self.assertEqual(os.listdir(os.path.join(self.path, "staging")), [])
+        self.assertEqual(os.listdir(os.path.join(self.path, "ingest")), [f"sha256-{fresh.hex}"])
+
+    def test_start_does_not_wait_for_the_sweep(self) -> None:
+        """
+        The removal of what was staged goes on behind the start, and spares
+        what is staged meanwhile.
+        """
+        os.makedirs(os.path.join(self.path, "staging", "tree-x", "fs"))
+        self.close(self.store)
+        self.store = self.make()
+        self.addCleanup(self.close, self.store)
+        self.store.open()
+        self.pools.disk.held = True
+        starting = self.store.start()
+        removal = self.pools.disk.waiting.pop(0)
+        while self.pools.disk.waiting:
+            self.pools.disk.step()
+        self.successResultOf(starting)
+        staging = self.store.trees.stage()
+        self.pools.disk.step()
+        removal()
+        self.assertEqual(
+            [os.path.basename(os.path.dirname(self.successResultOf(staging)))],
+            os.listdir(os.path.join(self.path, "staging")),
+        )
+        self.pools.disk.release()
+
+    def test_start_fails(self) -> None:
+        """
+        A start that the disk refuses fails in one line, and the store can be
+        stopped.
+        """
+        self.close(self.store)
+        fresh = self.make()
+        fresh.open()
+        os.rename(os.path.join(self.path, "trees"), os.path.join(self.path, "moved"))
+        reason = self.failureResultOf(fresh.start(), StoreError)
+        self.assertIn("cannot read", str(reason.value))
+        self.successResultOf(fresh.stop())
+
+    def test_start_unopened(self) -> None:
+        """
+        What was not opened cannot start, and can be stopped.
+        """
+        fresh = self.make()
+        self.failureResultOf(fresh.start(), StoreError)
+        self.successResultOf(fresh.stop())
+
+    def test_stop_opened(self) -> None:
+        """
+        What was opened and not started can be stopped, which frees the lock.
+        """
+        self.close(self.store)
+        fresh = self.make()
+        fresh.open()
+        self.successResultOf(fresh.stop())
+        self.open()
+
+    def test_stop(self) -> None:
+        """
+        Stopping lets go of partial blobs, waits for threads, and can be done
+        again.
+        """
+        partial = self.successResultOf(self.store.blobs.partial(DIGEST, None))
+        partial.write(DATA)
+        self.pools.disk.held = True
+        putting = self.store.blobs.put(Digest.of(b"x"), b"x")
+        stopping = [self.store.stop(), self.store.stop()]
+        stopping[0].cancel()
+        for each in stopping:
+            self.assertNoResult(each)
+        self.assertRaises(StoreError, partial.write, b"more")
+        self.pools.disk.release()
+        self.successResultOf(putting)
+        self.failureResultOf(stopping[0], CancelledError)
+        self.successResultOf(stopping[1])
+        self.failureResultOf(self.store.blobs.read(DIGEST), StoreError)
+        self.reopen()
+        self.assertEqual(self.successResultOf(self.store.blobs.partial(DIGEST, None)).offset, len(DATA))
+
+    def test_stop_while_opening_a_partial(self) -> None:
+        """
+        A partial blob that is being opened when the store stops is let go of
+        by whoever gets it.
+        """
+        self.pools.disk.held = True
+        opening = self.store.blobs.partial(DIGEST, None)
+        stopping = self.store.stop()
+        self.pools.disk.release()
+        self.successResultOf(stopping)
+        self.successResultOf(opening).close()
+        self.assertEqual(os.listdir(os.path.join(self.path, "ingest")), [])
+
+
+class RealStoreTests(TestCase):
+    """
+    A store with real threads on the real reactor.
+    """
+
+    async def test_whole_life(self) -> None:
+        """
+        Images that are pulled at the same time are all there after a restart.
+        """
+        from twisted.internet import reactor  # noqa: PLC0415
+
+        path = self.mktemp()
+        first = Store(path, cast(IReactor, reactor))
+        first.open()
+        await first.start()
+        wanted = [sample(f"image{n}", b"%d" % n, b"top %d" % n) for n in range(8)]
+        pulls = [Deferred.fromCoroutine(pull(first, each)) for each in wanted]
+        for each in pulls:
+            await each
+        await first.stop()
+        second = Store(path, cast(IReactor, reactor))
+        second.open()
+        await second.start()
+        try:
+            self.assertEqual(list(second.images.all()), [each.image for each in wanted])
+        finally:
+            await second.stop()
