@@ -1,0 +1,610 @@
+"""
+Tests for L{xferd.unpack.tar} and L{xferd.unpack.pax}.
+"""
+
+from __future__ import annotations
+
+import io
+import tarfile
+
+from attrs import evolve
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.unpack.tars import (
+    END,
+    LIMITS,
+    blocks,
+    file,
+    folder,
+    hard_link,
+    header,
+    padded,
+    pax,
+    read,
+    record,
+    resum,
+    symlink,
+)
+from xferd.errors import BadLayer
+from xferd.unpack import tar
+from xferd.unpack.tar import TarReader
+
+_names = st.text(st.characters(codec="utf-8", exclude_characters="\0/"), min_size=1, max_size=60).filter(
+    lambda name: name not in (".", "..")
+)
+
+
+class OracleTests(SynchronousTestCase):
+    """
+    What Python's own C{tarfile} writes is read as it was meant.
+    """
+
+    @settings(max_examples=60, deadline=None)
+    @given(
+        format=st.sampled_from([tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT]),
+        path=st.lists(_names, min_size=1, max_size=8),
+        mode=st.integers(0, 0o7777),
+        uid=st.integers(0, 2**32 - 2),
+        gid=st.integers(0, 2**32 - 2),
+        mtime=st.one_of(st.integers(-(2**33), 2**33), st.floats(1, 2**32)),
+        data=st.binary(max_size=1500),
+        size=st.sampled_from([512, 1024, 65536]),
+    )
+    def test_round_trip(
+        self,
+        format: int,  # noqa: A002
+        path: list[str],
+        mode: int,
+        uid: int,
+        gid: int,
+        mtime: float,
+        data: bytes,
+        size: int,
+    ) -> None:
+        """
+        A file of any name, owner, mode and time comes out as it went in, in
+        all three formats and however the bytes are cut.
+        """
+        name = "/".join(path)
+        info = tarfile.TarInfo(name)
+        info.mode, info.uid, info.gid, info.mtime, info.size = mode, uid, gid, mtime, len(data)
+        out = io.BytesIO()
+        try:
+            with tarfile.open(fileobj=out, mode="w", format=format, encoding="utf-8") as archive:
+                archive.addfile(info, io.BytesIO(data))
+        except ValueError:
+            return  # ustar cannot say it
+        [(entry, found)] = read(out.getvalue(), size=size)
+        self.assertEqual(entry.path, name.encode())
+        self.assertEqual((entry.kind, entry.mode, entry.uid, entry.gid), (tar.REGULAR, mode, uid, gid))
+        self.assertEqual(found, data)
+        seconds = mtime if format == tarfile.PAX_FORMAT else int(mtime)
+        self.assertAlmostEqual(entry.mtime / 1e9, seconds, places=4)
+
+    @settings(max_examples=30, deadline=None)
+    @given(
+        kind=st.sampled_from([tarfile.LNKTYPE, tarfile.SYMTYPE]),
+        name=_names,
+        target=st.lists(_names, min_size=1, max_size=6),
+        format=st.sampled_from([tarfile.GNU_FORMAT, tarfile.PAX_FORMAT]),
+    )
+    def test_links(self, kind: bytes, name: str, target: list[str], format: int) -> None:  # noqa: A002
+        """
+        The targets of links come out too, long ones and strange ones.
+        """
+        info = tarfile.TarInfo(name)
+        info.type, info.linkname = kind, "/".join(target)
+        out = io.BytesIO()
+        with tarfile.open(fileobj=out, mode="w", format=format, encoding="utf-8") as archive:
+            archive.addfile(info)
+        [(entry, _)] = read(out.getvalue())
+        self.assertEqual((entry.path, entry.link), (name.encode(), info.linkname.encode()))
+
+    @settings(max_examples=80, deadline=None)
+    @given(st.data())
+    def test_damage(self, data: st.DataObject) -> None:
+        """
+        Whatever bytes are changed, the reader ends, and with L{BadLayer} if
+        it does not understand.
+        """
+        whole = bytearray(
+            pax({b"size": b"5", b"mtime": b"1.5", b"SCHILY.xattr.user.a": b"b"})
+            + file(b"a", b"hello")
+            + symlink(b"l", b"a")
+            + header(b"././@LongLink", b"L", 4)
+            + padded(b"abc\0")
+            + file(b"b", b"x" * 600)
+            + END
+        )
+        for _ in range(data.draw(st.integers(1, 8))):
+            at = data.draw(st.integers(0, len(whole) - 1))
+            whole[at] = data.draw(st.integers(0, 255))
+        fixed = data.draw(st.booleans())
+        for at in range(0, len(whole), 512):
+            if fixed and any(whole[at : at + 512]):
+                whole[at : at + 512] = resum(bytes(whole[at : at + 512]))
+        try:
+            found = read(bytes(whole))
+        except BadLayer as e:
+            self.assertTrue(str(e))
+        else:
+            self.assertLessEqual(len(found), 10)
+
+
+class HeaderTests(SynchronousTestCase):
+    """
+    Headers by hand.
+    """
+
+    def test_types(self) -> None:
+        """
+        Each type of entry is known, and none but files have data, whatever
+        size they name.
+        """
+        whole = b"".join(
+            [
+                header(b"old", b"\0", 2) + padded(b"hi"),
+                header(b"olddir/", b"\0"),
+                header(b"contiguous", b"7", 2) + padded(b"ho"),
+                header(b"hard", b"1", 77, link=b"old"),
+                header(b"soft", b"2", 77, link=b"/x"),
+                header(b"null", b"3", device=(1, 3)),
+                header(b"disk", b"4", device=(8, 1)),
+                header(b"dir", b"5", 77),
+                header(b"fifo", b"6"),
+            ]
+        )
+        found = read(whole + END)
+        self.assertEqual(
+            [(e.path, e.kind, data) for e, data in found],
+            [
+                (b"old", tar.REGULAR, b"hi"),
+                (b"olddir/", tar.DIRECTORY, b""),
+                (b"contiguous", tar.REGULAR, b"ho"),
+                (b"hard", tar.HARD_LINK, b""),
+                (b"soft", tar.SYMLINK, b""),
+                (b"null", tar.CHARACTER, b""),
+                (b"disk", tar.BLOCK_DEVICE, b""),
+                (b"dir", tar.DIRECTORY, b""),
+                (b"fifo", tar.FIFO, b""),
+            ],
+        )
+        self.assertEqual([e.device for e, _ in found[5:7]], [(1, 3), (8, 1)])
+
+    def test_unknown_type(self) -> None:
+        """
+        A type that images do not have, such as a volume label or a socket,
+        is refused by name.
+        """
+        for kind in (b"V", b"D", b"M", b"s", b"\xff"):
+            error = self.assertRaises(BadLayer, read, header(b"odd", kind) + END)
+            self.assertIn("'odd' is of a type", str(error))
+
+    def test_prefix(self) -> None:
+        """
+        POSIX's prefix is put in front, star's shorter one too, and what GNU
+        has in its place is not.
+        """
+        posix = header(b"name", prefix=b"some/dir")
+        star = header(b"name", prefix=b"d" * 131 + b"00000000001 00000000002 " + bytes(8) + b"tar\0")
+        gnu = header(b"name", prefix=b"00000000001\0", magic=b"ustar  \0")
+        v7 = header(b"name", prefix=b"some/dir", magic=b"")
+        found = [e.path for e, _ in read(posix + star[:500] + star[500:] + gnu + v7 + END)]
+        self.assertEqual(found[0], b"some/dir/name")
+        self.assertEqual(found[2:], [b"name", b"name"])
+        self.assertEqual(found[1], b"d" * 131 + b"/name")
+
+    def test_numbers(self) -> None:
+        """
+        Octal with blanks or leftovers, and base 256 of either sign.
+        """
+        big = b"\x80" + (3_000_000_000).to_bytes(7, "big")
+        past = (-5).to_bytes(12, "big", signed=True)
+        found = read(
+            header(b"a", mode=b"   755 ", uid=big, gid=b"17\0zz", mtime=past)
+            + header(b"b", mode=b"", mtime=b"\x80" + (2**40).to_bytes(11, "big"))
+            + END
+        )
+        first, second = (e for e, _ in found)
+        self.assertEqual((first.mode, first.uid, first.gid), (0o755, 3_000_000_000, 0o17))
+        self.assertEqual(first.mtime, -5 * 10**9)
+        self.assertEqual((second.mode, second.mtime), (0, 2**40 * 10**9))
+
+    def test_bad_numbers(self) -> None:
+        """
+        Python's idea of a number is not a tar's; negative sizes, owners that
+        no file can have and numbers beyond 63 bits are refused.
+        """
+        for fields in (
+            {"size": b"0o17"},
+            {"size": b"-1"},
+            {"size": b"1_0"},
+            {"size": b"19"},
+            {"size": b"1x"},
+            {"size": b"\xff" * 12},
+            {"size": b"\x80" + b"\x7f" * 11},
+            {"uid": b"\xff" * 8},
+            {"uid": b"\x80\0\0\0\xff\xff\xff\xff"},
+            {"gid": b"\x80\0\0\0\xff\xff\xff\xff"},
+            {"mtime": b"soon"},
+        ):
+            self.assertRaises(BadLayer, read, header(b"a", **fields) + END)  # type: ignore[arg-type]
+
+    def test_far_times(self) -> None:
+        """
+        A time beyond all sense is brought back to the edge of it.
+        """
+        for text, sign in ((b"9" * 18, 1), (b"-" + b"9" * 18, -1)):
+            [(entry, _)] = read(pax({b"mtime": text}) + file(b"a") + END)
+            self.assertEqual(entry.mtime, sign * (1 << 46) * 10**9)
+
+    def test_checksum(self) -> None:
+        """
+        A checksum of signed bytes passes, a wrong one does not.
+        """
+        block = header(b"\xe9t\xe9", checksum=0)
+        signed = sum(b - 256 if b > 127 else b for b in block[:148] + b" " * 8 + block[156:])
+        [(entry, _)] = read(header(b"\xe9t\xe9", checksum=signed) + END)
+        self.assertEqual(entry.path, b"\xe9t\xe9")
+        error = self.assertRaises(BadLayer, read, header(b"a", checksum=17) + END)
+        self.assertIn("checksum is wrong", str(error))
+
+    def test_long_names(self) -> None:
+        """
+        GNU's long name and link end at their NUL.
+        """
+        name, target = b"n" * 300, b"t" * 200
+        whole = (
+            header(b"././@LongLink", b"L", 301)
+            + padded(name + b"\0")
+            + header(b"././@LongLink", b"K", 201)
+            + padded(target + b"\0")
+            + header(b"n" * 100, b"2", link=b"t" * 100)
+            + END
+        )
+        [(entry, _)] = read(whole)
+        self.assertEqual((entry.path, entry.link), (name, target))
+
+    def test_ends(self) -> None:
+        """
+        A tar may end with two blocks of zeros, with one, or with none; what
+        follows the two is not looked at.
+        """
+        one = file(b"a", b"x")
+        for end in (b"", bytes(512), END, END + b"\xff" * 512):
+            self.assertEqual(len(read(one + end)), 1)
+        self.assertEqual(read(b""), [])
+
+    def test_bad_ends(self) -> None:
+        """
+        A lone block of zeros with more behind it is refused, since tools
+        differ on it, and so is every tar that breaks off.
+        """
+        one = file(b"a", b"x" * 600)
+        for whole in (
+            bytes(512) + one,
+            one[:100],
+            one[:512],
+            one[:700],
+            one[: 512 + 600],
+            pax({b"path": b"b"}),
+            pax({b"path": b"b"}) + END,
+            pax({b"path": b"b"})[:700],
+        ):
+            self.assertRaises(BadLayer, read, whole)
+
+    def test_unread_data(self) -> None:
+        """
+        Data that nobody reads is passed over, buffers of it.
+        """
+        whole = file(b"a", b"x" * 10_000) + file(b"b", b"y") + END
+        reader = TarReader(blocks(whole, 1024), LIMITS)
+        self.assertEqual([e.path for e in reader], [b"a", b"b"])
+        self.assertEqual(reader.entries, 2)
+
+    def test_nested(self) -> None:
+        """
+        A tar within a tar is data: where PAX gives the size and the header
+        says 0, the inner entries do not come out (CVE-2025-62518).
+        """
+        inner = file(b"inner", b"evil") + END
+        whole = pax({b"size": b"%d" % len(inner)}) + header(b"nested.tar") + inner + file(b"after") + END
+        self.assertEqual([e.path for e, _ in read(whole)], [b"nested.tar", b"after"])
+
+    def test_limits(self) -> None:
+        """
+        Too many entries, too large files and too many bytes of extended
+        headers are refused, before anything is made of them.
+        """
+        many = evolve(LIMITS, entries=3)
+        self.assertEqual(len(read((file(b"a")) * 3, many)), 3)
+        error = self.assertRaises(BadLayer, read, file(b"a") * 4, many)
+        self.assertIn("more than 3 entries", str(error))
+        self.assertRaises(BadLayer, read, pax({b"a": b"b"}) * 4, many)
+        small = evolve(LIMITS, header=100, size=1000)
+        self.assertRaises(BadLayer, read, pax({b"comment": b"x" * 100}) + file(b"a"), small)
+        self.assertRaises(BadLayer, read, header(b"", b"L", 2**32), small)
+        half = pax({b"comment": b"x" * 40})
+        self.assertRaises(BadLayer, read, half * 3 + file(b"a"), small)
+        self.assertRaises(BadLayer, read, header(b"a", size=1001), small)
+
+
+class PaxTests(SynchronousTestCase):
+    """
+    Extended headers.
+    """
+
+    def one(self, records: dict[bytes, bytes], rest: bytes = b"") -> tar.Entry:
+        """
+        The entry that the records make of a plain file.
+        """
+        [(entry, _)] = read(pax(records) + (rest or file(b"plain")) + END)
+        return entry
+
+    def test_attributes(self) -> None:
+        """
+        What PAX says stands in place of the header; what it leaves empty
+        does not; what is of no concern is passed over.
+        """
+        entry = self.one(
+            {
+                b"path": b"n\xc3\xa9/x",
+                b"uid": b"4000000000",
+                b"gid": b"",
+                b"mtime": b"1700000000.25",
+                b"atime": b"junk",
+                b"comment": b"",
+                b"LIBARCHIVE.creationtime": b"1",
+            },
+            file(b"plain", uid=7, gid=8),
+        )
+        self.assertEqual((entry.path, entry.uid, entry.gid), (b"n\xc3\xa9/x", 4_000_000_000, 8))
+        self.assertEqual(entry.mtime, 1_700_000_000_250_000_000)
+
+    def test_negative_time(self) -> None:
+        """
+        Times before 1970 are kept to the nanosecond, and digits beyond that dropped.
+        """
+        self.assertEqual(self.one({b"mtime": b"-1.0000000019"}).mtime, -1_000_000_001)
+
+    def test_link(self) -> None:
+        """
+        A link's target may be as long as it likes; a file has none.
+        """
+        entry = self.one({b"linkpath": b"t" * 500}, symlink(b"l", b"short"))
+        self.assertEqual(entry.link, b"t" * 500)
+        self.assertEqual(self.one({b"linkpath": b"t"}).link, b"")
+
+    def test_xattrs(self) -> None:
+        """
+        star's xattrs are raw, empty ones too; libarchive's are base64 under a
+        quoted name, and stand back.
+        """
+        entry = self.one(
+            {
+                b"SCHILY.xattr.security.capability": b"\x01\0\0\x02=\n",
+                b"SCHILY.xattr.user.empty": b"",
+                b"LIBARCHIVE.xattr.user.a%3Db": b"aGVsbG8=",
+                b"LIBARCHIVE.xattr.user.empty": b"aGVsbG8=",
+            }
+        )
+        self.assertEqual(
+            entry.xattrs,
+            {b"security.capability": b"\x01\0\0\x02=\n", b"user.empty": b"", b"user.a=b": b"hello"},
+        )
+
+    def test_global(self) -> None:
+        """
+        A global header gives attributes to all that follow, and an entry's
+        own stands above it; one at the very end is no entry.
+        """
+        whole = (
+            pax({b"mtime": b"5", b"comment": b"c0ffee"}, b"g")
+            + file(b"a")
+            + pax({b"mtime": b"6"})
+            + file(b"b")
+            + pax({b"uid": b"9"}, b"g")
+            + file(b"c")
+            + pax({b"comment": b"x"}, b"g")
+        )
+        for end in (b"", END):
+            found = [(e.path, e.mtime, e.uid) for e, _ in read(whole + end)]
+            self.assertEqual(found, [(b"a", 5 * 10**9, 0), (b"b", 6 * 10**9, 0), (b"c", 5 * 10**9, 9)])
+
+    def test_global_names(self) -> None:
+        """
+        A global header that sets names or sizes is refused: some tools would
+        see other files than others.
+        """
+        for key in (b"path", b"linkpath", b"size", b"GNU.sparse.name"):
+            error = self.assertRaises(BadLayer, read, pax({key: b"1"}, b"g") + file(b"a"))
+            self.assertIn(key.decode(), str(error))
+
+    def test_misplaced_global(self) -> None:
+        """
+        A global header between an entry and its own is refused.
+        """
+        whole = pax({b"path": b"x"}) + pax({b"comment": b"y"}, b"g") + file(b"a")
+        self.assertRaises(BadLayer, read, whole)
+
+    def test_grammar(self) -> None:
+        """
+        Records that are not of their length, without a key, or with a NUL,
+        and numbers that are none, are refused.
+        """
+        for data in (
+            b"nonsense",
+            b"9999 path=x\n",
+            b"5 path=x\n",
+            b"0 path=x\n",
+            b"-1 path=x\n",
+            b" path=x\n",
+            b"99999999999999999999999999 path=x\n",
+            b"9 path=xx",
+            b"7 =abc\n",
+            b"7 abcd\n",
+            b"3 \n",
+            record(b"path", b"a\0b"),
+            record(b"a\0b", b"c"),
+            record(b"uid", b"-1"),
+            record(b"uid", b"0x1"),
+            record(b"size", b"1" * 20),
+            record(b"size", b"\xd9\xa3"),
+            record(b"mtime", b"1e5"),
+            record(b"mtime", b"1" * 5000),
+            record(b"SCHILY.xattr.", b"x"),
+            record(b"SCHILY.xattr.a\0b", b"x"),
+            record(b"LIBARCHIVE.xattr.a%00b", b"eA=="),
+            record(b"LIBARCHIVE.xattr.a", b"x"),
+        ):
+            whole = header(b"pax", b"x", len(data)) + padded(data) + file(b"a") + END
+            self.assertRaises(BadLayer, read, whole)
+
+    def test_nul_in_long_name(self) -> None:
+        """
+        Nothing comes through that has a NUL in its name.
+        """
+        whole = header(b"L", b"L", 4) + padded(b"a\0b\0") + file(b"x") + END
+        [(entry, _)] = read(whole)
+        self.assertEqual(entry.path, b"a")
+
+
+class SparseTests(SynchronousTestCase):
+    """
+    Sparse files, in all the forms that GNU tar has used.
+    """
+
+    def check(self, whole: bytes, parts: list[tuple[int, int]], size: int, data: bytes) -> None:
+        """
+        The tar has one sparse file as described, and another file behind it.
+        """
+        (entry, found), (after, _) = read(whole + file(b"after") + END)
+        self.assertEqual((entry.path, entry.sparse, entry.size, found), (b"sp", parts, size, data))
+        self.assertEqual(after.path, b"after")
+
+    def old(self, parts: list[tuple[int, int]], real: int, stored: int, extended: bytes = b"") -> bytes:
+        """
+        A header of type S.
+        """
+        block = bytearray(header(b"sp", b"S", stored, magic=b"ustar  \0"))
+        for i, (offset, length) in enumerate(parts):
+            block[386 + 24 * i : 410 + 24 * i] = b"%011o\0%011o\0" % (offset, length)
+        block[482] = 1 if extended else 0
+        block[483:495] = b"%011o\0" % real
+        return resum(bytes(block)) + extended
+
+    def test_old(self) -> None:
+        """
+        GNU's type S.
+        """
+        whole = self.old([(1000, 3), (5000, 2), (9000, 0)], 9000, 5) + padded(b"abcde")
+        self.check(whole, [(1000, 3), (5000, 2)], 9000, b"abcde")
+
+    def test_old_extended(self) -> None:
+        """
+        Its map goes on in blocks of its own.
+        """
+        parts = [(i * 100, 1) for i in range(6)]
+        extension = b"".join(b"%011o\0%011o\0" % part for part in parts[4:]).ljust(512, b"\0")
+        whole = self.old(parts[:4], 600, 6, extension) + padded(b"abcdef")
+        self.check(whole, parts, 600, b"abcdef")
+
+    def test_pax(self) -> None:
+        """
+        Formats 0.0, 0.1 and 1.0.
+        """
+        zero = b"".join(
+            record(key, value)
+            for key, value in [
+                (b"GNU.sparse.size", b"900"),
+                (b"GNU.sparse.numblocks", b"2"),
+                (b"GNU.sparse.offset", b"10"),
+                (b"GNU.sparse.numbytes", b"3"),
+                (b"GNU.sparse.offset", b"500"),
+                (b"GNU.sparse.numbytes", b"2"),
+            ]
+        )
+        body = file(b"sp", b"abcde")
+        self.check(header(b"pax", b"x", len(zero)) + padded(zero) + body, [(10, 3), (500, 2)], 900, b"abcde")
+        one = {b"GNU.sparse.size": b"900", b"GNU.sparse.name": b"sp", b"GNU.sparse.map": b"10,3,500,2"}
+        self.check(pax(one) + file(b"GNUSparseFile.0/sp", b"abcde"), [(10, 3), (500, 2)], 900, b"abcde")
+        two = {
+            b"GNU.sparse.major": b"1",
+            b"GNU.sparse.minor": b"0",
+            b"GNU.sparse.name": b"sp",
+            b"GNU.sparse.realsize": b"900",
+        }
+        leading = padded(b"2\n10\n3\n500\n2\n")
+        self.check(pax(two) + file(b"x", leading + b"abcde"), [(10, 3), (500, 2)], 900, b"abcde")
+        self.check(pax(two) + file(b"x", padded(b"0\n")), [], 900, b"")
+
+    def test_long_leading_map(self) -> None:
+        """
+        The map of format 1.0 may have many blocks, its numbers cut by them.
+        """
+        parts = [(i * 1_000_000, 1) for i in range(200)]
+        leading = padded(b"200\n" + b"".join(b"%d\n%d\n" % part for part in parts))
+        records = {
+            b"GNU.sparse.major": b"1",
+            b"GNU.sparse.minor": b"0",
+            b"GNU.sparse.realsize": b"200000000",
+        }
+        self.check(pax(records) + file(b"sp", leading + b"x" * 200), parts, 200_000_000, b"x" * 200)
+
+    def test_bad_maps(self) -> None:
+        """
+        Maps that overlap, lead behind the end, do not fit the data, have no
+        end or are of a future format are refused (CVE-2025-58183).
+        """
+        one = {b"GNU.sparse.major": b"1", b"GNU.sparse.minor": b"0", b"GNU.sparse.realsize": b"900"}
+        data = file(b"sp", b"abcde")
+
+        def mapped(text: bytes) -> bytes:
+            return pax({b"GNU.sparse.size": b"900", b"GNU.sparse.map": text}) + data
+
+        for whole in (
+            mapped(b"500,2,10,3"),
+            mapped(b"10,3,12,2"),
+            mapped(b"10,3,899,2"),
+            mapped(b"10,3"),
+            mapped(b"10,3,500"),
+            mapped(b"10,3,500,-2"),
+            mapped(b"10,3,x,2"),
+            pax({b"GNU.sparse.numbytes": b"1"}) + data,
+            pax({**one, b"GNU.sparse.minor": b"1"}) + data,
+            pax({**one, b"GNU.sparse.major": b"2"}) + data,
+            pax(one) + data,
+            pax(one) + file(b"sp", padded(b"x\n")),
+            pax(one) + file(b"sp", padded(b"1\n1\n99999999999999999999\n")),
+            pax(one) + file(b"sp", b"1\n" * 512),
+            pax({**one, b"GNU.sparse.realsize": b"9" * 19}) + file(b"sp", padded(b"0\n")),
+            self.old([(0, 5)], 5, 5, b"\xff" * 504 + b"\1" + bytes(7)),
+            self.old([(0, 5)], 4, 5) + padded(b"abcde"),
+        ):
+            self.assertRaises(BadLayer, read, whole + END)
+
+    def test_endless_map(self) -> None:
+        """
+        A map is of no more bytes than any extended header may be.
+        """
+        small = evolve(LIMITS, header=2048)
+        records = {b"GNU.sparse.major": b"1", b"GNU.sparse.minor": b"0"}
+        endless = pax(records) + file(b"sp", b"9999999\n" + b"1\n" * 4000)
+        self.assertIn("without an end", str(self.assertRaises(BadLayer, read, endless, small)))
+        more = bytes(504) + b"\1" + bytes(7)
+        self.assertRaises(BadLayer, read, self.old([], 0, 0, more * 10), small)
+
+
+class LinkTests(SynchronousTestCase):
+    """
+    What else stands in headers.
+    """
+
+    def test_hard_link(self) -> None:
+        """
+        A hard link has its target out of the header, to its full length.
+        """
+        found = read(file(b"a") + hard_link(b"b", b"t" * 100) + folder(b"d/") + END)
+        self.assertEqual([e.link for e, _ in found], [b"", b"t" * 100, b""])
