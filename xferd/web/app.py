@@ -17,7 +17,7 @@ from werkzeug.exceptions import HTTPException, ServiceUnavailable
 from xferd.errors import NotFound, XferdError
 from xferd.names import Reference
 from xferd.web.answers import answer, answer_error, answer_refusal, answer_unknown, image_json
-from xferd.web.asked import client_name, job_filter, pull_request
+from xferd.web.asked import client_name, header, job_filter, pull_request
 from xferd.web.feed import JSON_LINES, SERVER_SENT, EventFeed, FeedTimes
 from xferd.web.guard import Guard
 from xferd.web.site import WebSite
@@ -195,7 +195,7 @@ class Web:
         if len(self._feeds) >= MAX_FEEDS:
             raise ServiceUnavailable(f"{MAX_FEEDS} clients follow events already")
         stream = self._jobs.events(job_id)
-        form = JSON_LINES if "application/x-ndjson" in (request.getHeader("accept") or "") else SERVER_SENT
+        form = JSON_LINES if "application/x-ndjson" in (header(request, b"accept") or "") else SERVER_SENT
         request.setHeader(b"content-type", form.media_type)
         request.setHeader(b"cache-control", b"no-store")
         if request.method == b"HEAD":

@@ -33,6 +33,14 @@ MAX_LISTED: Final = 10_000
 _CLIENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@/+-]{0,63}")
 
 
+def header(request: Request, name: bytes) -> str | None:
+    """
+    A header's last value, whatever bytes a client put there.
+    """
+    value: bytes | None = request.getHeader(name)
+    return None if value is None else value.decode("latin-1")
+
+
 @frozen
 class PullRequest:
     """
@@ -54,7 +62,7 @@ def pull_request(request: Request) -> PullRequest:
     @raise UnsupportedMediaType: it is not JSON by its own word.
     @raise BadInput: it is not what it should be.
     """
-    media_type = (request.getHeader("content-type") or "").partition(";")[0].strip().lower()
+    media_type = (header(request, b"content-type") or "").partition(";")[0].strip().lower()
     if media_type != "application/json":
         raise UnsupportedMediaType("send the job as application/json")
     assert request.content is not None
@@ -144,7 +152,7 @@ def client_name(request: Request) -> str:
 
     @raise BadInput: the header holds no name.
     """
-    name = request.getHeader("x-xferd-client")
+    name = header(request, b"x-xferd-client")
     if name is not None:
         if _CLIENT.fullmatch(name) is None:
             raise BadInput(

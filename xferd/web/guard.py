@@ -23,6 +23,7 @@ from werkzeug.exceptions import BadRequest, Forbidden, HTTPException, Unauthoriz
 from xferd.errors import ConfigError
 from xferd.names import is_loopback
 from xferd.web.answers import answer_refusal, answer_unknown
+from xferd.web.asked import header
 
 if TYPE_CHECKING:
     from collections.abc import Set
@@ -138,12 +139,11 @@ class Guard(Resource):
         A unix socket has no name that could be rebound; what its clients
         write there is their own affair.
         """
-        values = request.requestHeaders.getRawHeaders("host") or []
+        host = (header(request, b"host") or "").lower()
         if isinstance(request.getHost(), UNIXAddress):
-            return values[0].lower() if values else ""
-        if len(values) != 1:
+            return host
+        if len(request.requestHeaders.getRawHeaders(b"host") or ()) != 1:
             raise BadRequest("a request has one Host header")
-        host = values[0].lower()
         match = _HOST.fullmatch(host)
         if match is None or not (is_loopback(host) or match[1] in self._hosts):
             raise MisdirectedRequest(
@@ -172,8 +172,8 @@ def _check_origin(request: Request, host: str) -> None:
 
     @raise Forbidden: the request comes from another site.
     """
-    origin = request.getHeader("origin")
-    site = request.getHeader("sec-fetch-site")
+    origin = header(request, b"origin")
+    site = header(request, b"sec-fetch-site")
     foreign = origin is not None and origin.lower().partition("://")[2] != host
     if foreign or site not in (None, "same-origin", "none"):
         raise Forbidden("this request comes from a page of another site")

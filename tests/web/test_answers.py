@@ -1,0 +1,94 @@
+"""
+Tests for L{xferd.web.answers}: JSON, and the table of statuses.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from types import MappingProxyType
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.web.fakes import World
+from xferd import errors
+from xferd.errors import TooManyRequests, XferdError
+from xferd.web.answers import STATUSES, dump, status_of
+
+
+def tree(kind: type[XferdError]) -> Iterator[type[XferdError]]:
+    """
+    A class of errors and all below it.
+    """
+    yield kind
+    for below in kind.__subclasses__():
+        yield from tree(below)
+
+
+class StatusTests(SynchronousTestCase):
+    """
+    The table of statuses.
+    """
+
+    def test_every_error(self) -> None:
+        """
+        Every error has a status that is an error's.
+        """
+        kinds = [kind for kind in tree(XferdError) if kind.__module__ == errors.__name__]
+        self.assertGreater(len(kinds), 25)
+        for kind in kinds:
+            self.assertIn(status_of(kind.__new__(kind)) // 100, (4, 5), kind)
+
+    def test_whose_fault(self) -> None:
+        """
+        4xx is for what the client can mend, and only for that.
+        """
+        self.assertEqual(STATUSES[errors.NotFound], 404)
+        self.assertEqual(status_of(errors.BadDigest("x")), 400)
+        self.assertEqual(status_of(errors.RegistryUnavailable("x")), 502)
+        self.assertEqual(status_of(errors.DigestMismatch("x")), 502)
+        self.assertEqual(status_of(errors.StoreError("x")), 500)
+        self.assertEqual(status_of(errors.NoSuchPlatform("x")), 422)
+
+    def test_source(self) -> None:
+        """
+        A source's error carries what is known of the source.
+        """
+        world = World()
+        world.jobs.refuses = TooManyRequests("enough", host="docker.io", status=429, retry_after=12.4)
+        answer = world.post({"kind": "pull", "reference": "a"})
+        self.assertEqual((answer.status, answer.headers["retry-after"]), (429, "12"))
+        self.assertEqual(
+            answer.json()["error"],
+            {
+                "code": "TOOMANYREQUESTS",
+                "message": "enough",
+                "detail": {"retryable": True, "host": "docker.io", "status": 429},
+            },
+        )
+        world.jobs.refuses = TooManyRequests("enough")
+        self.assertNotIn("retry-after", world.post({"kind": "pull", "reference": "a"}).headers)
+
+
+class DumpTests(SynchronousTestCase):
+    """
+    Values as JSON.
+    """
+
+    def test_mapping(self) -> None:
+        """
+        Any Mapping is an object, and a tuple a list.
+        """
+        self.assertEqual(json.loads(dump(MappingProxyType({"a": (1, MappingProxyType({}))}))), {"a": [1, {}]})
+
+    def test_other(self) -> None:
+        """
+        What has no form in JSON is a bug, and not turned into text.
+        """
+        self.assertRaises(TypeError, dump, {"a": object()})
+
+    def test_lone_surrogate(self) -> None:
+        """
+        Text that UTF-8 cannot hold goes out all the same.
+        """
+        self.assertEqual(dump("\ud800\u2028"), rb'"\ud800\u2028"')

@@ -1,0 +1,161 @@
+"""
+Tests for L{xferd.web.asked}: what clients may ask, and how they are told.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.web.fakes import World
+from xferd.web.asked import MAX_PRIORITY, MAX_REFERENCE
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+def pull(**fields: Any) -> dict[str, Any]:
+    """
+    A job to ask for.
+    """
+    return {"kind": "pull", "reference": "alpine", **fields}
+
+
+class BodyTests(SynchronousTestCase):
+    """
+    The body of C{POST /api/v1/jobs}.
+    """
+
+    def setUp(self) -> None:
+        """
+        Make a world.
+        """
+        self.world = World()
+
+    def assert_refused(self, value: object, words: str) -> None:
+        """
+        Check that a body is refused with a sentence that has these words.
+        """
+        answer = self.world.post(value)
+        self.assertEqual((answer.status, answer.json()["error"]["code"]), (400, "BAD_INPUT"), value)
+        self.assertIn(words, answer.json()["error"]["message"])
+        self.assertEqual(self.world.jobs.pulled, [])
+
+    def test_refused(self) -> None:
+        """
+        Each wrong field is named.
+        """
+        for value, words in [
+            ([], "not a JSON object"),
+            ("pull", "not a JSON object"),
+            ({}, "'kind' must be 'pull', not null"),
+            (pull(kind="push"), "'kind' must be 'pull', not \"push\""),
+            (pull(kind=["x" * 100]), "…"),
+            ({"kind": "pull"}, "'reference'"),
+            (pull(reference=""), "'reference'"),
+            (pull(reference=7), "'reference'"),
+            (pull(reference="a" * (MAX_REFERENCE + 1)), "'reference'"),
+            (pull(platform=7), "'platform'"),
+            (pull(platform="a" * 65), "'platform'"),
+            (pull(priority="1"), "'priority'"),
+            (pull(priority=1.5), "'priority'"),
+            (pull(priority=True), "'priority'"),
+            (pull(priority=MAX_PRIORITY + 1), "'priority'"),
+            (pull(tag="x"), 'a pull has no field "tag"'),
+        ]:
+            self.assert_refused(value, words)
+
+    def test_no_json(self) -> None:
+        """
+        Bytes that are no JSON, and JSON that is bottomless, are refused.
+        """
+        for body in (b"", b"{", b"\xff\xfe", b"[" * 16000, b'{"kind": "pull"} x'):
+            answer = self.world.ask("POST", "/api/v1/jobs", body)
+            self.assertEqual((answer.status, answer.json()["error"]["code"]), (400, "BAD_INPUT"), body[:20])
+
+    def test_null(self) -> None:
+        """
+        Null stands for what is usual.
+        """
+        answer = self.world.post(pull(platform=None, priority=None))
+        self.assertEqual(answer.status, 202)
+        self.assertEqual(self.world.jobs.pulled, [("alpine", None, "127.0.0.1", 0)])
+
+    def test_media_type(self) -> None:
+        """
+        Parameters and capitals of the media type do not matter.
+        """
+        answer = self.world.ask(
+            "POST",
+            "/api/v1/jobs",
+            json.dumps(pull()).encode(),
+            {"Content-Type": "Application/JSON; charset=utf-8"},
+        )
+        self.assertEqual(answer.status, 202)
+
+    @settings(max_examples=100, deadline=None)
+    @given(JSON)
+    def test_anything(self, value: object) -> None:
+        """
+        Whatever JSON comes, the answer is a refusal in one line.
+        """
+        answer = self.world.post(value)
+        self.assertEqual(answer.status, 400)
+        self.assertEqual(len(answer.json()["error"]["message"].splitlines()), 1)
+
+
+class QueryTests(SynchronousTestCase):
+    """
+    The query of C{GET /api/v1/jobs}.
+    """
+
+    def test_refused(self) -> None:
+        """
+        Unknown names and values are named, not ignored.
+        """
+        for query, words in [
+            ("state=runing", "'state' must be one of"),
+            ("limit=0", "'limit'"),
+            ("limit=-1", "'limit'"),
+            ("limit=10001", "'limit'"),
+            ("limit=x", "'limit'"),
+            ("limit=%D9%A1", "'limit'"),
+            ("user=me", 'jobs cannot be filtered by "user"'),
+            ("%ff=1", "jobs cannot be filtered by"),
+        ]:
+            answer = World().ask("GET", f"/api/v1/jobs?{query}")
+            self.assertEqual((answer.status, answer.json()["error"]["code"]), (400, "BAD_INPUT"), query)
+            self.assertIn(words, answer.json()["error"]["message"])
+
+
+class ClientTests(SynchronousTestCase):
+    """
+    The name that a client gives itself.
+    """
+
+    def test_names(self) -> None:
+        """
+        A name is short and plain; anything else is refused.
+        """
+        for name, status in [
+            ("ci", 202),
+            ("user@host:1234/a+b", 202),
+            ("a" * 64, 202),
+            ("a" * 65, 400),
+            ("", 400),
+            ("-x", 400),
+            ("a b", 400),
+            ("<b>", 400),
+            ("é", 400),
+        ]:
+            answer = World().ask(
+                "POST", "/api/v1/jobs", json.dumps(pull()).encode(), {"X-Xferd-Client": name}
+            )
+            self.assertEqual(answer.status, status, name)

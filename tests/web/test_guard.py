@@ -1,0 +1,285 @@
+"""
+Tests for L{xferd.web.guard}: who gets in.
+"""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+from twisted.web.resource import Resource
+from twisted.web.server import Request
+
+from tests.web.fakes import Answer, Connection, World
+from xferd.errors import ConfigError
+from xferd.web.guard import HEADERS, Guard
+from xferd.web.site import WebSite
+
+PULL = b'{"kind": "pull", "reference": "alpine"}'
+
+
+class HostTests(SynchronousTestCase):
+    """
+    The C{Host} header, against DNS rebinding.
+    """
+
+    def test_ours(self) -> None:
+        """
+        Loopback's names and addresses are ours, with and without a port, and
+        so are the configured ones.
+        """
+        world = World(hosts=["Build.Example"])
+        for host in (
+            "localhost",
+            "LOCALHOST:9337",
+            "xferd.localhost",
+            "127.0.0.1:9337",
+            "127.8.8.8",
+            "[::1]:9337",
+            "build.example:80",
+        ):
+            self.assertEqual(world.ask("GET", "/api/v1/status", headers={"Host": host}).status, 200, host)
+
+    def test_foreign(self) -> None:
+        """
+        A name that an attacker's DNS may point at us is refused, on every
+        path.
+        """
+        world = World(hosts=["build.example"])
+        for host in (
+            "evil.example",
+            "127.0.0.1.evil.example",
+            "localhost.evil.example",
+            "8.8.8.8",
+            "a b",
+            "",
+            "[::1",
+        ):
+            for path in ("/api/v1/status", "/", "/healthz"):
+                answer = world.ask("GET", path, headers={"Host": host})
+                self.assertEqual(answer.status, 421, (host, path))
+                self.assertEqual(answer.json()["error"]["code"], "MISDIRECTED_REQUEST")
+
+    def test_one(self) -> None:
+        """
+        No C{Host}, and more than one, are bad requests.
+        """
+        world = World()
+        self.assertEqual(world.ask("GET", "/healthz", headers={"Host": None}).status, 400)
+        connection = world.connect()
+        connection.protocol.dataReceived(b"GET / HTTP/1.1\r\nHost: localhost\r\nHost: evil\r\n\r\n")
+        self.assertEqual(connection.answer().status, 400)
+
+    def test_socket(self) -> None:
+        """
+        On the unix socket the header may be anything, or absent.
+        """
+        world = World()
+        for host in ("docker", "%2Frun%2Fxferd.sock", "\xff", None):
+            answer = world.ask("GET", "/api/v1/status", headers={"Host": host}, unix=True)
+            self.assertEqual(answer.status, 200, host)
+
+
+class OriginTests(SynchronousTestCase):
+    """
+    C{Origin}, against forged requests.
+    """
+
+    def post(self, **headers: str | None) -> Answer:
+        """
+        Begin a pull.
+        """
+        return World().ask("POST", "/api/v1/jobs", PULL, headers)
+
+    def test_own_page(self) -> None:
+        """
+        Our own page may do everything.
+        """
+        answer = self.post(**{"Origin": "http://localhost:9337", "Sec-Fetch-Site": "same-origin"})
+        self.assertEqual(answer.status, 202)
+
+    def test_foreign_page(self) -> None:
+        """
+        Another site's page may not, not even one on another port.
+        """
+        for origin in (
+            "http://evil.example",
+            "http://localhost:8000",
+            "null",
+            "",
+            "http://localhost:9337.evil",
+        ):
+            answer = self.post(Origin=origin)
+            self.assertEqual((answer.status, answer.json()["error"]["code"]), (403, "FORBIDDEN"), origin)
+
+    def test_fetch_metadata(self) -> None:
+        """
+        What the browser says of the request's site counts, too.
+        """
+        for site in ("cross-site", "same-site", "whatever"):
+            self.assertEqual(self.post(**{"Sec-Fetch-Site": site}).status, 403, site)
+        self.assertEqual(self.post(**{"Sec-Fetch-Site": "none"}).status, 202)
+
+    def test_delete(self) -> None:
+        """
+        Cancelling is guarded likewise.
+        """
+        world = World()
+        world.post({"kind": "pull", "reference": "a"})
+        answer = world.ask("DELETE", "/api/v1/jobs/j1", headers={"Origin": "http://evil.example"})
+        self.assertEqual(answer.status, 403)
+        self.assertEqual(world.jobs.known["j1"]["state"], "running")
+
+    def test_safe(self) -> None:
+        """
+        Reading is not guarded by it: no page can see the answer.
+        """
+        answer = World().ask("GET", "/api/v1/status", headers={"Origin": "http://evil.example"})
+        self.assertEqual(answer.status, 200)
+        self.assertNotIn("access-control-allow-origin", answer.headers)
+
+    def test_form(self) -> None:
+        """
+        What a form can send is no job, whatever else it says.
+        """
+        for media_type in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data", None):
+            answer = self.post(**{"Content-Type": media_type})
+            self.assertEqual(
+                (answer.status, answer.json()["error"]["code"]), (415, "UNSUPPORTED_MEDIA_TYPE"), media_type
+            )
+
+
+class TokenTests(SynchronousTestCase):
+    """
+    The bearer token of listeners that are not trusted.
+    """
+
+    def setUp(self) -> None:
+        """
+        Make a world that asks for a token.
+        """
+        self.world = World(trusted=False, token="s3cret", hosts=["build.example"])
+
+    def ask(self, path: str, authorization: str | None = None, **headers: str | None) -> Answer:
+        """
+        Ask with an C{Authorization}.
+        """
+        return self.world.ask("GET", path, headers={"Authorization": authorization, **headers})
+
+    def test_right(self) -> None:
+        """
+        Who shows the token gets in, by whatever name.
+        """
+        for host in ("localhost", "whatever.example"):
+            for authorization in ("Bearer s3cret", "bearer  s3cret"):
+                self.assertEqual(self.ask("/api/v1/status", authorization, Host=host).status, 200)
+
+    def test_wrong(self) -> None:
+        """
+        Who does not is told what to show.
+        """
+        for authorization in (
+            None,
+            "",
+            "Bearer",
+            "Bearer ",
+            "Bearer s3cre",
+            "Bearer S3CRET",
+            "Basic s3cret",
+            "s3cret",
+        ):
+            for path in ("/api/v1/status", "/api/v1/events", "/nope"):
+                answer = self.ask(path, authorization)
+                self.assertEqual((answer.status, answer.json()["error"]["code"]), (401, "UNAUTHORIZED"))
+                self.assertEqual(answer.headers["www-authenticate"], 'Bearer realm="xferd"')
+        self.assertEqual(self.world.jobs.streams, [])
+
+    def test_open(self) -> None:
+        """
+        The page, which can ask for the token, and the health are open; the
+        name must be ours there.
+        """
+        for path in ("/", "/static/page.css", "/healthz", "/readyz"):
+            self.assertEqual(self.ask(path).status, 200, path)
+            self.assertEqual(self.ask(path, Host="evil.example").status, 421, path)
+
+    def test_socket(self) -> None:
+        """
+        A socket that is not trusted asks for the token as well.
+        """
+        self.assertEqual(self.world.ask("GET", "/api/v1/jobs", unix=True).status, 401)
+
+    def test_none_is_set(self) -> None:
+        """
+        A listener that is not trusted and has no token is refused.
+        """
+        for token in (None, ""):
+            error = self.assertRaises(ConfigError, World, trusted=False, token=token)
+            self.assertIn("token", str(error))
+
+    def test_no_token_is_no_key(self) -> None:
+        """
+        Where no token is set, showing an empty one opens nothing.
+        """
+        answer = World().ask("GET", "/", headers={"Authorization": "Bearer ", "Host": "evil.example"})
+        self.assertEqual(answer.status, 421)
+
+
+class AnswerTests(SynchronousTestCase):
+    """
+    What every answer carries, and what no request may do.
+    """
+
+    def test_headers(self) -> None:
+        """
+        Good and bad answers have the same safeguards, and give no version
+        away.
+        """
+        for path in ("/", "/api/v1/jobs", "/nope", "/static/main.js"):
+            answer = World().ask("GET", path)
+            for name, value in HEADERS.items():
+                self.assertEqual(answer.headers.get_all(name.decode()), [value.decode()], path)
+        policy = HEADERS[b"content-security-policy"]
+        self.assertNotIn(b"unsafe", policy)
+        self.assertIn(b"frame-ancestors 'none'", policy)
+
+    def test_bad_path(self) -> None:
+        """
+        A path that is no text is a bad request, and no line in the log.
+        """
+        answer = World().ask("GET", "/api/v1/jobs/%ff")
+        self.assertEqual((answer.status, answer.json()["error"]["code"]), (400, "BAD_REQUEST"))
+
+    def test_bug_behind(self) -> None:
+        """
+        A bug of the router itself is a 500 that gives nothing away.
+        """
+
+        class Broken(Resource):
+            isLeaf = True
+
+            def render(self, request: Request) -> bytes:
+                raise ZeroDivisionError("secret")
+
+        world = World()
+        guard = Guard(Broken(), trusted=True, token=None, hosts=set())
+        connection = Connection(WebSite(guard, world.clock), world.PEER, world.TCP)
+        connection.send("GET", "/", {"Host": "localhost"})
+        answer = connection.answer()
+        self.assertEqual(answer.status, 500)
+        self.assertNotIn(b"secret", answer.body)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+    @settings(max_examples=60, deadline=None)
+    @given(st.binary(max_size=40), st.sampled_from(["GET", "POST", "DELETE", "BREW"]))
+    def test_any_path(self, path: bytes, method: str) -> None:
+        """
+        Whatever the path, the answer is one of JSON, or the page.
+        """
+        world = World()
+        world.jobs.present = []
+        quoted = "".join(f"%{byte:02x}" for byte in path)
+        answer = world.ask(method, f"/{quoted}")
+        if path:
+            self.assertIn(answer.status, (400, 404, 405))
+            self.assertIn("code", answer.json()["error"])

@@ -1,0 +1,174 @@
+"""
+Tests for the status page in a real browser.
+"""
+
+from __future__ import annotations
+
+import re
+from shutil import which
+from typing import Any
+
+from twisted.internet import reactor
+from twisted.internet.address import IPv4Address
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.interfaces import IListeningPort, IReactorTCP
+from twisted.internet.utils import getProcessOutputAndValue
+from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
+from twisted.trial.unittest import TestCase
+
+from tests.web.fakes import World, image, job
+from xferd.interfaces import Event
+from xferd.web.answers import image_json
+
+HOSTILE = "<img src=x onerror=document.title='owned'>&amp;\"'"
+
+
+class Connections(WrappingFactory):
+    """
+    Knows when the last connection has gone.
+    """
+
+    def __init__(self, wrapped: Any) -> None:
+        super().__init__(wrapped)
+        self.gone: Deferred[None] | None = None
+
+    def unregisterProtocol(self, protocol: ProtocolWrapper) -> None:
+        """
+        Forget a connection.
+        """
+        super().unregisterProtocol(protocol)
+        self.look()
+
+    def look(self) -> None:
+        """
+        Say so when none is left.
+        """
+        if self.gone is not None and not self.protocols:
+            gone, self.gone = self.gone, None
+            gone.callback(None)
+
+    def close(self) -> Deferred[None]:
+        """
+        Cut all connections; fires when none is left.
+        """
+        gone: Deferred[None] = Deferred()
+        self.gone = gone
+        for protocol in list(self.protocols):
+            protocol.abortConnection()
+        self.look()
+        return gone
+
+
+class PageTests(TestCase):
+    """
+    The page, with Chromium.
+    """
+
+    browser = which("chromium") or which("chromium-browser")
+    if browser is None:
+        skip = "there is no chromium here"
+    timeout = 60
+
+    @staticmethod
+    async def close(connections: Connections, port: IListeningPort) -> None:
+        """
+        Leave nothing in the reactor.
+        """
+        await maybeDeferred(port.stopListening)
+        await connections.close()
+
+    async def load(self, world: World) -> str:
+        """
+        Load the page, and give what it looks like after two seconds.
+        """
+        connections = Connections(world.site)
+        port = IReactorTCP(reactor).listenTCP(0, connections, interface="127.0.0.1")  # type: ignore[arg-type]
+        self.addCleanup(self.close, connections, port)
+        address = port.getHost()
+        assert isinstance(address, IPv4Address)
+        assert self.browser is not None
+        output: bytes
+        output, _, _ = await getProcessOutputAndValue(
+            self.browser,
+            [
+                "--headless",
+                "--no-sandbox",
+                "--disable-gpu",
+                f"--user-data-dir={self.mktemp()}",
+                "--virtual-time-budget=2000",
+                "--dump-dom",
+                f"http://127.0.0.1:{address.port}/",
+            ],
+            env={"HOME": self.mktemp()},
+        )
+        return output.decode("utf-8")
+
+    async def test_hostile(self) -> None:
+        """
+        What comes from registries and clients is shown as the text that it
+        is, wherever it stands.
+        """
+        world = World()
+        digest = "sha256:" + "a" * 64
+        layer = {
+            "job": "j1",
+            "index": 0,
+            "digest": digest,
+            "diff_id": digest,
+            "size": 100,
+            "state": "downloading",
+            "bytes_done": 40,
+            "unpacked": 20,
+            "transfer": "t1",
+            "why": HOSTILE,
+        }
+        transfer = {
+            "id": "t1",
+            "key": digest,
+            "kind": "download",
+            "digest": digest,
+            "state": "backing-off",
+            "watchers": 3,
+            "bytes_done": 40,
+            "bytes_total": 100,
+            "rate": 0,
+            "attempt": 2,
+            "source": HOSTILE,
+            "why": HOSTILE,
+            "jobs": ["j1"],
+        }
+        failed = job(id="j2", state="failed", finished="2026-01-02T03:04:09Z")
+        failed["error"] = {"code": "LAYER_INVALID", "message": HOSTILE}
+        world.jobs.present = [
+            Event("job", job(id="j1", reference=HOSTILE, client=HOSTILE, platform=HOSTILE)),
+            Event("layer", layer),
+            Event("transfer", transfer),
+            Event("job", failed),
+            Event("image", {**image_json(image()), "reference": HOSTILE}),
+        ]
+        page = await self.load(world)
+        self.assertNotIn("<img src=x", page)
+        self.assertNotIn("<title>owned", page)
+        self.assertGreaterEqual(page.count("&lt;img src=x onerror"), 7)
+        self.assertEqual(len(re.findall(r'<li class="layer"[^>]*data-state="backing-off"', page)), 1)
+        self.assertIn("for 3 jobs", page)
+        self.assertIn("try 2", page)
+        self.assertIn("fetched 40 %, unpacked 20 %", page)
+        self.assertIn("LAYER_INVALID", page)
+        self.assertIn('data-link="live"', page)
+
+    async def test_nothing(self) -> None:
+        """
+        A daemon with nothing to do says what to type.
+        """
+        page = await self.load(World())
+        self.assertIn('<div id="no-jobs" class="empty">', page)
+        self.assertIn("xferctl pull alpine", page)
+
+    async def test_locked(self) -> None:
+        """
+        Without the token, the page asks for it.
+        """
+        page = await self.load(World(trusted=False, token="s3cret"))
+        self.assertIn('<form id="ask" class="notice">', page)
+        self.assertNotIn('data-link="live"', page)
