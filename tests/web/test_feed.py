@@ -298,6 +298,17 @@ class StopTests(SynchronousTestCase):
         self.assertTrue(self.connection.received().endswith(b"0\r\n\r\n"))
         self.assertEqual(self.stream.closed, 2)
 
+    def test_twice(self) -> None:
+        """
+        Who stops twice waits twice.
+        """
+        self.stream.tell(ONE)
+        first, second = self.world.web.stop(), self.world.web.stop()
+        self.assertNoResult(first)
+        self.world.clock.advance(TIMES.gap)
+        self.successResultOf(first)
+        self.successResultOf(second)
+
     def test_last_news(self) -> None:
         """
         What is still to be told is told.

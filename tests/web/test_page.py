@@ -79,7 +79,8 @@ class PageTests(TestCase):
 
     async def load(self, world: World) -> str:
         """
-        Load the page, and give what it looks like after two seconds.
+        Load the page, and give what it looks like after fifteen seconds, which the browser
+        lets pass quickly: only answers to its requests make it wait.
         """
         connections = Connections(world.site)
         port = IReactorTCP(reactor).listenTCP(0, connections, interface="127.0.0.1")  # type: ignore[arg-type]
@@ -95,7 +96,7 @@ class PageTests(TestCase):
                 "--no-sandbox",
                 "--disable-gpu",
                 f"--user-data-dir={self.mktemp()}",
-                "--virtual-time-budget=2000",
+                "--virtual-time-budget=15000",
                 "--dump-dom",
                 f"http://127.0.0.1:{address.port}/",
             ],

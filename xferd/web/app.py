@@ -82,7 +82,7 @@ class Web:
         self._files = StaticFiles()
         self._feeds: set[EventFeed] = set()
         self._stopping = False
-        self._drained: Deferred[None] | None = None
+        self._stops: list[Deferred[None]] = []
         self._grace: IDelayedCall | None = None
 
     def site(self, *, trusted: bool) -> Site:
@@ -102,18 +102,19 @@ class Web:
         End the open event streams and refuse new ones.
 
         @return: fires when the last one has ended, within L{GRACE} seconds
-            and a turn of the reactor.  Not to be called twice.
+            and a turn of the reactor.
         """
         self._stopping = True
         if not self._feeds:
             return succeed(None)
         # No canceller: whoever stops the daemon has no way back.
-        drained: Deferred[None] = Deferred()
-        self._drained = drained
-        self._grace = self._clock.callLater(GRACE, self._abort_feeds)
+        stopped: Deferred[None] = Deferred()
+        self._stops.append(stopped)
+        if self._grace is None:
+            self._grace = self._clock.callLater(GRACE, self._abort_feeds)
         for feed in list(self._feeds):
             feed.end()
-        return drained
+        return stopped
 
     def _abort_feeds(self) -> None:
         """
@@ -127,11 +128,13 @@ class Web:
         Forget a feed; the last one ends the wait of L{stop}.
         """
         self._feeds.discard(feed)
-        if self._drained is not None and not self._feeds:
-            drained, self._drained = self._drained, None
-            if self._grace is not None and self._grace.active():
-                self._grace.cancel()
-            drained.callback(None)
+        if self._feeds:
+            return
+        if self._grace is not None and self._grace.active():
+            self._grace.cancel()
+        stops, self._stops = self._stops, []
+        for stopped in stops:
+            stopped.callback(None)
 
     # --------------------------------------------------------------- jobs
 
@@ -304,5 +307,5 @@ class Web:
             return answer_refusal(request, error)
         if isinstance(error, XferdError):
             return answer_error(request, error)
-        self._log.failure("while answering {path!r}", failure, path=request.path)
+        self._log.failure("while answering {path}", failure, path=request.path.decode("ascii"))
         return answer_unknown(request)

@@ -95,9 +95,9 @@ class Guard(Resource):
             self._check(request)
         except HTTPException as refusal:
             self._log.debug(
-                "refused {method!r} {path!r} from {peer}: {reason}",
-                method=request.method,
-                path=request.path,
+                "refused {method} {path} from {peer}: {reason}",
+                method=request.method.decode("ascii"),
+                path=request.path.decode("ascii"),
                 peer=request.getClientAddress(),
                 reason=refusal.description,
             )
@@ -105,7 +105,7 @@ class Guard(Resource):
         try:
             answered: int | bytes = self._guarded.render(request)
         except Exception:
-            self._log.failure("while answering {path!r}", path=request.path)
+            self._log.failure("while answering {path}", path=request.path.decode("ascii"))
             return answer_unknown(request)
         return answered
 

@@ -112,10 +112,10 @@ class WebSite(Site):
         Write one line for a request that was answered.
         """
         self._log.debug(
-            "{peer} {method!r} {path!r}: {status}, {size} bytes",
+            "{peer} {method} {path}: {status}, {size} bytes",
             peer=request.getClientAddress(),
-            method=request.method,
-            path=request.path,
+            method=request.method.decode("ascii"),
+            path=request.path.decode("ascii"),
             status=request.code,
             size=request.sentLength,
         )

@@ -105,7 +105,7 @@ async function refresh() {
     if (!response.ok) return;
     const status = await response.json();
     showStatus(status);
-    if (started !== null && started !== status.started) said("xferd was started anew.");
+    if (started !== null && started !== status.started) said("xferd was restarted.");
     started = status.started;
   } catch {
     // The stream of events notices too, and says so.

@@ -25,7 +25,10 @@ const STATES = {
 export class View {
   #opened = new Map();
 
-  /** @param cancel called with the id of a job that is to be cancelled */
+  /**
+   * @param cancel called with the id of a job that is to be cancelled
+   * @param again called when something has to be drawn that no event tells of
+   */
   constructor(cancel, again) {
     this.again = again;
     this.jobs = new Rows(byId("jobs"), "job-row", (...args) => this.#job(...args), (row, id) => this.#madeJob(row, id, cancel));
