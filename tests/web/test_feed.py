@@ -43,12 +43,6 @@ class FeedTests(SynchronousTestCase):
         connection.send("GET", path, {"Host": "localhost", "Accept": accept})
         return connection, self.world.jobs.streams[-1][1]
 
-    def pass_gap(self) -> None:
-        """
-        Let the time between two batches pass.
-        """
-        self.world.clock.advance(TIMES.gap)
-
     def test_producer(self) -> None:
         """
         A feed is a push producer, for the transport to pause.
@@ -74,7 +68,6 @@ class FeedTests(SynchronousTestCase):
         self.assertEqual(kind, b"event: job")
         self.assertEqual(json.loads(data.removeprefix(b"data: ")), ONE.data)
         self.assertEqual(rest, b"")
-        self.pass_gap()
         stream.tell(LAST)
         self.assertIn(b'"state":"done"', connection.received())
 
@@ -100,7 +93,6 @@ class FeedTests(SynchronousTestCase):
         stream.tell(LAST)
         connection.received()
         stream.close()
-        self.pass_gap()
         self.assertTrue(connection.received().endswith(b"0\r\n\r\n"))
         connection.send("GET", "/healthz", {"Host": "localhost"})
         self.assertEqual(connection.answer().status, 200)
@@ -117,19 +109,7 @@ class FeedTests(SynchronousTestCase):
         stream.tell(ONE)
         self.assertTrue(connection.received().endswith(b"}\n\n"))
         stream.close()
-        self.pass_gap()
         self.assertTrue(connection.transport.disconnecting)
-
-    def test_gap(self) -> None:
-        """
-        News come in batches: after one, the stream is left alone for a while.
-        """
-        _, stream = self.follow()
-        stream.tell(ONE)
-        stream.tell(LAST)
-        self.assertEqual(stream.asked, 1)
-        self.pass_gap()
-        self.assertEqual(stream.asked, 2)
 
     def test_heartbeat(self) -> None:
         """
@@ -154,16 +134,6 @@ class FeedTests(SynchronousTestCase):
         self.assertEqual(self.world.web._feeds, set())
         self.assert_no_timers()
 
-    def test_left_in_the_gap(self) -> None:
-        """
-        A client that leaves just after a batch closes its stream, too.
-        """
-        connection, stream = self.follow()
-        stream.tell(ONE)
-        connection.lose()
-        self.assertEqual((stream.closed, stream.cancelled), (1, 0))
-        self.assert_no_timers()
-
     def test_left_while_paused(self) -> None:
         """
         A client that leaves without having read closes its stream, too.
@@ -171,7 +141,6 @@ class FeedTests(SynchronousTestCase):
         connection, stream = self.follow()
         connection.pause()
         stream.tell(ONE)
-        self.pass_gap()
         connection.lose()
         self.assertEqual(stream.closed, 1)
         self.assert_no_timers()
@@ -201,14 +170,11 @@ class FeedTests(SynchronousTestCase):
         connection.pause()
         stream.tell(ONE)
         connection.received()
-        self.pass_gap()
         stream.tell(LAST)
         self.world.clock.advance(TIMES.heartbeat)
         self.assertEqual((stream.asked, connection.received()), (1, b""))
         connection.resume()
-        self.assertEqual(unchunk(connection.received()).count(b"event: job"), 1)
-        self.pass_gap()
-        self.assertIn(b'"state":"done"', connection.received())
+        self.assertEqual(unchunk(connection.received()).count(b"event: job"), 2)
         self.world.clock.advance(TIMES.stall)
         self.assertFalse(connection.cut)
 
@@ -302,25 +268,29 @@ class StopTests(SynchronousTestCase):
         """
         Who stops twice waits twice.
         """
+        self.connection.pause()
         self.stream.tell(ONE)
         first, second = self.world.web.stop(), self.world.web.stop()
         self.assertNoResult(first)
-        self.world.clock.advance(TIMES.gap)
+        self.connection.resume()
         self.successResultOf(first)
         self.successResultOf(second)
+        self.assertNotIn(GRACE, [call.getTime() for call in self.world.clock.getDelayedCalls()])
 
     def test_last_news(self) -> None:
         """
         What is still to be told is told.
         """
+        self.connection.pause()
         self.stream.tell(ONE)
         self.stream.tell(LAST)
         stopped = self.world.web.stop()
         self.assertNoResult(stopped)
-        self.world.clock.advance(TIMES.gap)
-        self.world.clock.advance(TIMES.gap)
+        self.connection.resume()
         self.successResultOf(stopped)
-        self.assertIn(b'"state":"done"', self.connection.received())
+        received = self.connection.received()
+        self.assertIn(b'"state":"done"', received)
+        self.assertTrue(received.endswith(b"0\r\n\r\n"))
 
     def test_stalled(self) -> None:
         """
@@ -328,7 +298,6 @@ class StopTests(SynchronousTestCase):
         """
         self.connection.pause()
         self.stream.tell(ONE)
-        self.world.clock.advance(TIMES.gap)
         stopped = self.world.web.stop()
         self.world.clock.advance(GRACE)
         self.assertTrue(self.connection.cut)

@@ -18,7 +18,7 @@ from twisted.trial.unittest import TestCase
 
 from tests.web.fakes import World, image, job
 from xferd.interfaces import Event
-from xferd.web.answers import image_json
+from xferd.jobs.news import image_json
 
 HOSTILE = "<img src=x onerror=document.title='owned'>&amp;\"'"
 
@@ -136,7 +136,7 @@ class PageTests(TestCase):
             "attempt": 2,
             "source": HOSTILE,
             "why": HOSTILE,
-            "jobs": ["j1"],
+            "jobs": ["j1", "j2", "j3"],
         }
         failed = job(id="j2", state="failed", finished="2026-01-02T03:04:09Z")
         failed["error"] = {"code": "LAYER_INVALID", "message": HOSTILE}

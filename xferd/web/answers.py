@@ -33,8 +33,6 @@ from xferd.errors import (
 if TYPE_CHECKING:
     from twisted.web.server import Request
 
-    from xferd.interfaces import Image
-
 STATUSES: Final[Mapping[type[XferdError], int]] = {
     XferdError: 500,
     BadInput: 400,
@@ -135,21 +133,3 @@ def answer_unknown(request: Request) -> bytes:
     Answer for a bug: the log knows more, the client does not.
     """
     return answer(request, error_json(XferdError.code, "xferd made a mistake; its log says which"), 500)
-
-
-def image_json(image: Image) -> dict[str, Any]:
-    """
-    An image of the store as the API shows it.
-    """
-    return {
-        "reference": str(image.reference),
-        "digest": str(image.manifest.digest),
-        "image_id": str(image.config.digest),
-        "resolved": str(image.resolved),
-        "size": image.size,
-        "created": image.created,
-        "layers": [
-            {"digest": str(layer.digest), "size": layer.size, "media_type": layer.media_type}
-            for layer in image.layers
-        ],
-    }

@@ -15,8 +15,9 @@ from twisted.logger import Logger
 from werkzeug.exceptions import HTTPException, ServiceUnavailable
 
 from xferd.errors import NotFound, XferdError
+from xferd.jobs.news import image_json
 from xferd.names import Reference
-from xferd.web.answers import answer, answer_error, answer_refusal, answer_unknown, image_json
+from xferd.web.answers import answer, answer_error, answer_refusal, answer_unknown
 from xferd.web.asked import client_name, header, job_filter, pull_request
 from xferd.web.feed import JSON_LINES, SERVER_SENT, EventFeed, FeedTimes
 from xferd.web.guard import Guard

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Final, cast
 from attrs import frozen
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IPushProducer, ITCPTransport
-from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from zope.interface import implementer
 
@@ -35,13 +34,10 @@ class FeedTimes:
     """
     The times of a feed, in seconds.
 
-    @ivar gap: from one batch to the next, at least.  What happens in between
-        is one piece of news, not many.
     @ivar heartbeat: from one sign of life to the next.
     @ivar stall: how long a reader may take nothing before it is dropped.
     """
 
-    gap: float = 0.05
     heartbeat: float = 15.0
     stall: float = 60.0
 
@@ -175,7 +171,6 @@ class EventFeed:
             for piece in _pieces(map(self._form.encode, events)):
                 await self._writable()
                 self._write(piece)
-            await deferLater(self._clock, self._times.gap)
 
     def end(self) -> None:
         """

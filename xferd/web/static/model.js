@@ -4,6 +4,8 @@
 
 const RUNNING = new Set(["queued", "running"]);
 const MOVING = new Set(["queued", "running", "backing-off", "waiting"]);
+/** What the rows of the layers tell already. */
+const WITHIN = new Set(["unpacking", "registration"]);
 /** How many ended jobs are remembered. */
 const ENDED = 200;
 
@@ -67,10 +69,12 @@ export class Model {
     return (this.layers.get(job.id) ?? []).filter(Boolean);
   }
 
-  /** Transfers: those that move first, then those that wait, oldest first. */
+  /** Transfers over the network: those that move first, then those that wait, oldest first. */
   moving() {
     const rank = { running: 0, "backing-off": 1, waiting: 2, queued: 3 };
-    return [...this.transfers.values()].sort((a, b) => rank[a.state] - rank[b.state]);
+    return [...this.transfers.values()]
+      .filter((transfer) => !WITHIN.has(transfer.kind))
+      .sort((a, b) => rank[a.state] - rank[b.state]);
   }
 
   /** Bytes a second that come in. */

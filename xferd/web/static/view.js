@@ -20,6 +20,7 @@ const STATES = {
   done: "registered",
   exists: "was here",
   failed: "failed",
+  cancelled: "cancelled",
 };
 
 export class View {
@@ -92,7 +93,7 @@ export class View {
     attribute(row.name, "title", job.reference);
     text(row.meta, [job.platform, job.client].filter(Boolean).join(" · "));
 
-    const unpacked = layers.reduce((sum, layer) => sum + (IN_PLACE.has(layer.state) ? layer.size : layer.unpacked || 0), 0);
+    const ready = layers.every((layer) => unpacked(layer) === 1);
     const share = total ? Math.min(Math.floor((100 * job.bytes_done) / total), 100) : 0;
     text(row.part, job.state === "queued" ? "queued" : total ? `${share} %` : "resolving");
     attribute(row.strip, "aria-valuenow", share);
@@ -102,7 +103,7 @@ export class View {
     const speed = this.#speed(layers);
     const remaining = total ? total - job.bytes_done : 0;
     text(row.sizes, total ? `${part(job.bytes_done, total)} · ${job.layers_done} of ${count(job.layers_total, "layer")}` : "");
-    text(row.speed, pace(speed, remaining, total, unpacked));
+    text(row.speed, pace(speed, remaining, total, ready));
 
     hide(row.layers, !opened);
     row.rows.set(opened ? layers : [], (layer) => layer.index);
@@ -167,15 +168,20 @@ function some(rows, id, values, key) {
   optional(byId(`${id}-more`), values.length > most ? `and ${values.length - most} more` : "");
 }
 
-/** How far a layer's bytes are here, 0 to 1. */
-function fetched(layer) {
+/** How far a layer's bytes are here, or unpacked, 0 to 1. */
+function reached(layer, bytesOfIt) {
   if (IN_PLACE.has(layer.state)) return 1;
-  return layer.size ? layer.bytes_done / layer.size : 0;
+  // Nobody has looked yet what is here of a layer without a transfer.
+  if (!layer.size || (layer.state === "waiting" && !layer.transfer)) return 0;
+  return bytesOfIt / layer.size;
 }
+
+const fetched = (layer) => reached(layer, layer.bytes_done);
+const unpacked = (layer) => reached(layer, layer.unpacked);
 
 function bars(row, layer) {
   fill(row.got, fetched(layer));
-  fill(row.out, IN_PLACE.has(layer.state) ? 1 : layer.size ? layer.unpacked / layer.size : 0);
+  fill(row.out, unpacked(layer));
 }
 
 function segment(row, layer) {
@@ -187,20 +193,20 @@ function segment(row, layer) {
 /** A layer's bar in words. */
 function spoken(layer) {
   if (IN_PLACE.has(layer.state)) return STATES[layer.state];
-  const unpacked = layer.size ? Math.floor((100 * layer.unpacked) / layer.size) : 0;
-  return `fetched ${Math.floor(100 * fetched(layer))} %, unpacked ${unpacked} %`;
+  return `fetched ${Math.floor(100 * fetched(layer))} %, unpacked ${Math.floor(100 * unpacked(layer))} %`;
 }
 
 /** Who else waits for a transfer, and how often it was tried. */
 function chips(row, transfer) {
-  optional(row.shared, transfer?.watchers > 1 ? `for ${transfer.watchers} jobs` : "");
+  const sharing = transfer?.jobs?.length ?? 0;
+  optional(row.shared, sharing > 1 ? `for ${sharing} jobs` : "");
   optional(row.retry, transfer?.attempt > 1 ? `try ${transfer.attempt}` : "");
 }
 
 /** How fast a job goes and how long it will. */
-function pace(speed, remaining, total, unpacked) {
+function pace(speed, remaining, total, ready) {
   if (speed > 0 && remaining > 0) return `${rate(speed)} · fetched in about ${duration(rough(remaining / speed))}`;
-  if (total && remaining <= 0) return unpacked < total ? "all fetched, unpacking" : "all unpacked, registering";
+  if (total && remaining <= 0) return ready ? "all unpacked, registering" : "all fetched, unpacking";
   return "";
 }
 
