@@ -159,6 +159,16 @@ class SocketTests(TestCase):
         agent = Agent(reactor, BrowserLikePolicyForHTTPS(trusted), pool=self.pool)
         await self.assertFailure(self.get(agent), ResponseFailed)
 
+    async def test_tls_where_there_is_none(self) -> None:
+        """
+        A client that tries TLS on a plain port is told at once that there is
+        none.
+        """
+        await self.registry.listen(reactor)
+        url = self.registry.url.replace("http:", "https:")
+        await self.assertFailure(self.get(url=f"{url}/v2/"), ResponseFailed)
+        self.assertEqual([], self.registry.log)
+
     async def test_never_listened(self) -> None:
         """
         What does not listen can be stopped all the same.

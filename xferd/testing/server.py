@@ -32,11 +32,27 @@ from twisted.web.server import Request, Site
 from xferd.testing.answers import Answer, Delivery, Exchange, Problem
 from xferd.testing.faults import Faults
 
+_CLIENT_HELLO = b"\x16\x03"
+"""A TLS handshake record (RFC 8446, 5.1); no HTTP method begins so."""
+
 
 class _Connection(ProtocolWrapper):
     """
     Say when it is gone, after everybody behind it knows.
     """
+
+    _begun = False
+
+    def dataReceived(self, data: bytes) -> None:
+        """
+        Close the connection of a client that begins with TLS where there is
+        none: skopeo and docker try that first, and would wait for an answer.
+        """
+        first, self._begun = not self._begun, True
+        if first and cast(_Connections, self.factory).plain and data.startswith(_CLIENT_HELLO):
+            cast(ITCPTransport, self.transport).abortConnection()
+        else:
+            super().dataReceived(data)
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
         """
@@ -54,8 +70,9 @@ class _Connections(WrappingFactory):
     noisy = False
     protocol = _Connection
 
-    def __init__(self, site: IProtocolFactory) -> None:
+    def __init__(self, site: IProtocolFactory, plain: bool) -> None:
         super().__init__(site)
+        self.plain = plain
         self._ended: Deferred[None] | None = None
 
     def abort(self) -> Deferred[None]:
@@ -197,7 +214,9 @@ class Server:
     ) -> IPv4Address:
         site = Site(self.resource(), reactor=self._clock)
         site.noisy = False
-        self._connections = _Connections(site if tls is None else TLSMemoryBIOFactory(tls, False, site))
+        self._connections = _Connections(
+            site if tls is None else TLSMemoryBIOFactory(tls, False, site), plain=tls is None
+        )
         endpoint = TCP4ServerEndpoint(reactor, port, interface="127.0.0.1")
         self._port = await endpoint.listen(self._connections)
         address = self._port.getHost()

@@ -1,0 +1,244 @@
+"""
+Real registries and clients, as Debian packages them, for the integration
+tests.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+from unittest import SkipTest
+
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ProcessDone, ProcessExitedAlready, ProcessTerminated
+from twisted.internet.interfaces import IProcessTransport, IReactorProcess
+from twisted.internet.protocol import ProcessProtocol
+from twisted.internet.utils import getProcessOutputAndValue
+from twisted.python.failure import Failure
+
+from xferd.testing.certificates import Authority
+from xferd.testing.images import SampleImage, SampleIndex, write_layout
+
+USER: Final = "ann"
+PASSWORD: Final = "secret"
+_HTPASSWD: Final = "ann:$2y$04$eJcKjjQg5n9v.9J4MNaf6eveJAMjLoLTO8TOCTBfpl7HHIU6.64GO\n"
+"""These credentials; Debian's registry takes bcrypt only."""
+
+_LIMIT: Final = "90"
+"""Seconds that a program may run."""
+
+
+def require(name: str) -> str:
+    """
+    Find a program that a test needs.
+
+    @return: its path.
+    @raise SkipTest: it is not installed.
+    @raise AssertionError: it is not installed, and XFERD_REQUIRE_PEERS is 1.
+    """
+    path = shutil.which(name)
+    if path is None:
+        reason = f"{name} is not installed; see .ci/run for the packages that the integration tests need"
+        if os.environ.get("XFERD_REQUIRE_PEERS") == "1":
+            raise AssertionError(reason)
+        raise SkipTest(reason)
+    return path
+
+
+class PeerFailed(AssertionError):
+    """
+    A program did not do what it was asked.
+    """
+
+
+async def run(reactor: IReactorProcess, argv: Sequence[str], *, directory: str | None = None) -> str:
+    """
+    Run a program to its end.
+
+    @param argv: its name or path, and its arguments.
+    @param directory: where to run it; here by default.
+    @return: what it wrote to stdout.
+    @raise SkipTest: as L{require}.
+    @raise PeerFailed: it failed, or took too long; with all that it said.
+    """
+    program, *arguments = argv
+    limited = [_LIMIT, require(program), *arguments]
+    output, errors, code = await getProcessOutputAndValue(
+        require("timeout"), limited, os.environ, directory, reactor
+    )
+    if code != 0:
+        said = (errors or output).decode(errors="replace")
+        ended = f"took longer than {_LIMIT} s" if code == 124 else f"ended with {code}"
+        raise PeerFailed(f"{' '.join(argv)} {ended}:\n{said}")
+    text: str = output.decode(errors="replace")
+    return text
+
+
+async def push(
+    reactor: IReactorProcess,
+    image: SampleImage | SampleIndex,
+    reference: str,
+    directory: str,
+    *options: str,
+) -> None:
+    """
+    Push an image with skopeo.
+
+    @param reference: C{host:port/repository:tag}; plain HTTP or TLS.
+    @param directory: a scratch directory; the image's layout stays there.
+    @param options: more of skopeo's, C{--dest-creds} for example.
+    """
+    write_layout(directory, {"pushed": image})
+    argv = ["skopeo", "--insecure-policy", "copy", "--all", "--quiet", *options]
+    if not any(option.startswith("--dest-cert-dir") for option in options):
+        argv.append("--dest-tls-verify=false")
+    await run(reactor, [*argv, f"oci:{directory}:pushed", f"docker://{reference}"])
+
+
+class DockerRegistry(ProcessProtocol):
+    """
+    Debian's C{docker-registry}, on a loopback port of its own choice.
+
+    Life cycle: made, started, stopped.  What it holds stays in its directory.
+
+    @ivar host: C{127.0.0.1:<port>}, once it is started.
+    @ivar log: the requests that it answered so far, as method, path with
+        query and status; complete once it is stopped.
+    @ivar authority: who vouches for its certificate, with TLS.
+    """
+
+    def __init__(
+        self, reactor: IReactorProcess, directory: str, *, tls: bool = False, htpasswd: bool = False
+    ) -> None:
+        """
+        @param directory: is made, for its storage and its configuration.
+        @param tls: whether it speaks TLS, with a certificate of C{authority}.
+        @param htpasswd: whether it lets in only L{USER} with L{PASSWORD}.
+        """
+        self.host = ""
+        self.log: list[tuple[str, str, int]] = []
+        self.authority = Authority() if tls else None
+        self._reactor = reactor
+        self._directory = Path(directory).absolute()
+        self._htpasswd = htpasswd
+        self._output = b""
+        self._process: IProcessTransport | None = None
+        self._started: Deferred[None] = Deferred(lambda _: self._kill())
+        self._ended: Deferred[None] = Deferred()  # A process that was killed does end.
+
+    async def start(self) -> None:
+        """
+        Start it, and wait until it listens.
+
+        @raise SkipTest: as L{require}.
+        @raise PeerFailed: it ended at once; with all that it said.
+        """
+        program = require("docker-registry")
+        argv = [program, "serve", self._configure()]
+        self._process = self._reactor.spawnProcess(self, program, argv, os.environ)
+        await self._started
+
+    async def stop(self) -> None:
+        """
+        End it, and wait until it is gone.
+        """
+        self._kill()
+        if self._process is not None:
+            self._process = None
+            await self._ended
+
+    @property
+    def certificates(self) -> str:
+        """
+        A directory with the authority's certificate, as skopeo and docker
+        want it.
+        """
+        return str(self._directory / "certs")
+
+    def count(self, method: str, wanted: object) -> int:
+        """
+        How many requests of a method there were for a tag or digest that
+        were answered with content.
+        """
+        return sum(
+            1
+            for m, path, status in self.log
+            if m == method and path.partition("?")[0].endswith(f"/{wanted}") and status in (200, 206)
+        )
+
+    def outReceived(self, data: bytes) -> None:
+        """
+        Read its log.
+        """
+        *lines, self._output = (self._output + data).split(b"\n")
+        for line in lines:
+            text = line.decode(errors="replace")
+            answered = re.search(r'"([A-Z]+) (\S+) HTTP/[0-9.]+" ([0-9]{3}) ', text)
+            listening = re.search(r"listening on (127\.0\.0\.1:[0-9]+)", text)
+            if answered is not None and not text.startswith("{"):
+                self.log.append((answered[1], answered[2], int(answered[3])))
+            elif listening is not None and not self._started.called:
+                self.host = listening[1]
+                self._started.callback(None)
+
+    def errReceived(self, data: bytes) -> None:
+        """
+        Its log goes to stderr in parts.
+        """
+        self.outReceived(data)
+
+    def processEnded(self, reason: Failure) -> None:
+        """
+        It is gone.
+        """
+        reason.trap(ProcessDone, ProcessTerminated)
+        if not self._started.called:
+            self._started.errback(PeerFailed(f"docker-registry: {reason.getErrorMessage()}"))
+        self._ended.callback(None)
+
+    def _kill(self) -> None:
+        """
+        End the process, if it has not ended yet.
+        """
+        try:
+            if self._process is not None:
+                self._process.signalProcess("KILL")
+        except ProcessExitedAlready:
+            pass
+
+    def _configure(self) -> str:
+        """
+        Write its configuration; JSON is YAML too.
+        """
+        self._directory.mkdir(parents=True)
+        certs = Path(self.certificates)
+        certs.mkdir()
+        http: dict[str, object] = {"addr": "127.0.0.1:0", "secret": "not one"}
+        value: dict[str, object] = {
+            "version": 0.1,
+            "log": {"level": "info", "formatter": "json"},
+            "storage": {
+                "filesystem": {"rootdirectory": str(self._directory / "storage")},
+                "delete": {"enabled": True},
+            },
+            "http": http,
+        }
+        if self.authority is not None:
+            certificate, key = self.authority.issue()
+            (certs / "ca.crt").write_bytes(self.authority.pem)
+            files = {"certificate": self._directory / "server.crt", "key": self._directory / "server.pem"}
+            files["certificate"].write_bytes(certificate)
+            files["key"].write_bytes(key)
+            http["tls"] = {name: str(path) for name, path in files.items()}
+        if self._htpasswd:
+            path = self._directory / "htpasswd"
+            path.write_text(_HTPASSWD)
+            value["auth"] = {"htpasswd": {"realm": "test", "path": str(path)}}
+        config = self._directory / "config.yml"
+        config.write_text(json.dumps(value))
+        return str(config)
