@@ -80,6 +80,7 @@ class Row:
         state, why = self._state(fetch, tree, registration)
         shown = fetch or tree or registration
         size = self.blob.size
+        there = 0 if shown is None else size
         return {
             "job": job_id,
             "index": self.index,
@@ -87,8 +88,8 @@ class Row:
             "diff_id": None if self.diff_id is None else str(self.diff_id),
             "size": size,
             "state": state,
-            "bytes_done": size if fetch is None else min(fetch["bytes_done"], size),
-            "unpacked": size if tree is None else min(tree["bytes_done"], size),
+            "bytes_done": there if fetch is None else min(fetch["bytes_done"], size),
+            "unpacked": there if tree is None else min(tree["bytes_done"], size),
             "transfer": None if shown is None else shown["id"],
             "why": why,
         }

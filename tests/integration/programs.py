@@ -1,0 +1,224 @@
+"""
+Programs that run until they are stopped: the daemon itself, and dockerd.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ProcessDone, ProcessExitedAlready, ProcessTerminated
+from twisted.internet.interfaces import IProcessTransport, IReactorProcess
+from twisted.internet.protocol import ProcessProtocol
+from twisted.internet.utils import getProcessOutputAndValue
+from twisted.python.failure import Failure
+
+from tests.integration.peers import PeerFailed, require, run
+
+ROOT = str(Path(__file__).resolve().parents[2])
+"""Where the packages C{xferd} and C{tests} are."""
+
+TWISTD = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()"]
+XFERCTL = [sys.executable, "-c", "from xferd.ctl.main import console; raise SystemExit(console())"]
+
+
+def environment() -> dict[str, str]:
+    """
+    The environment of our own programs: that of the test, and these packages.
+    """
+    return {**os.environ, "PYTHONPATH": ROOT, "XFERD_HOST": "", "PYTHONUNBUFFERED": "1"}
+
+
+class Program(ProcessProtocol):
+    """
+    A program that runs in the background.
+
+    Life cycle: made; started, once it has printed what shows that it is
+    ready; ended, by itself or by us.
+
+    @ivar output: what it printed so far, stdout and stderr together.
+    @ivar ended: fires when it has ended.
+    """
+
+    def __init__(self, reactor: IReactorProcess, argv: Sequence[str], ready: str, directory: str) -> None:
+        """
+        @param ready: what it prints when it is ready.
+        @param directory: where to run it.
+        """
+        self.output = ""
+        self.ended: Deferred[None] = Deferred()  # It ends, and nobody cancels that.
+        self._reactor = reactor
+        self._argv = list(argv)
+        self._ready = ready
+        self._directory = directory
+        self._process: IProcessTransport | None = None
+        self._starting: Deferred[None] = Deferred(lambda _: self.signal("KILL"))
+
+    async def start(self) -> None:
+        """
+        Start it, and wait until it is ready.
+
+        @raise PeerFailed: it ended before; with all that it said.
+        """
+        program = require(self._argv[0])
+        self._process = self._reactor.spawnProcess(
+            self, program, [program, *self._argv[1:]], environment(), self._directory
+        )
+        await self._starting
+
+    def signal(self, name: str) -> None:
+        """
+        Send a signal, if it has not ended.
+        """
+        try:
+            if self._process is not None:
+                self._process.signalProcess(name)
+        except ProcessExitedAlready:
+            pass
+
+    async def stop(self, signal: str = "TERM") -> None:
+        """
+        End it, and wait until it is gone.
+        """
+        self.signal(signal)
+        if self._process is not None:
+            self._process = None
+            await self.ended
+
+    @property
+    def pid(self) -> int:
+        """
+        Its process ID, while it runs.
+        """
+        assert self._process is not None
+        assert self._process.pid is not None
+        return self._process.pid
+
+    def outReceived(self, data: bytes) -> None:
+        """
+        Look for the sign.
+        """
+        self.output += data.decode(errors="replace")
+        if self._ready in self.output and not self._starting.called:
+            self._starting.callback(None)
+
+    def errReceived(self, data: bytes) -> None:
+        """
+        It may come on stderr too.
+        """
+        self.outReceived(data)
+
+    def processEnded(self, reason: Failure) -> None:
+        """
+        It is gone.
+        """
+        reason.trap(ProcessDone, ProcessTerminated)
+        if not self._starting.called:
+            self._starting.errback(PeerFailed(f"{self._argv[0]} ended: {self.output}"))
+        self.ended.callback(None)
+
+
+class Xferd(Program):
+    """
+    C{twistd -n xferd}, on a unix socket in a directory of its own.
+
+    @ivar data: the data directory.
+    @ivar url: C{unix:<path>}, for xferctl.
+    """
+
+    def __init__(self, reactor: IReactorProcess, directory: str, *options: str) -> None:
+        """
+        @param directory: is made; what is in it stays for the next daemon.
+        @param options: more options of C{twistd xferd}.
+        """
+        place = Path(directory).absolute()
+        place.mkdir(parents=True, exist_ok=True)
+        self.data = str(place / "data")
+        self.socket = str(place / "s")
+        self.url = f"unix:{self.socket}"
+        argv = [*TWISTD, "-n", "--pidfile=", "xferd", "--data-dir", self.data, "--socket", self.socket]
+        if "--listen" not in options:
+            options = ("--listen", "tcp:0:interface=127.0.0.1", *options)
+        super().__init__(reactor, [*argv, *options], " is ready;", str(place))
+
+    async def ctl(self, *arguments: str) -> str:
+        """
+        Run xferctl.
+
+        @return: what it printed.
+        @raise PeerFailed: it failed.
+        """
+        output, errors, code = await self.try_ctl(*arguments)
+        if code != 0:
+            raise PeerFailed(f"xferctl {' '.join(arguments)} ended with {code}: {errors}")
+        return output
+
+    async def try_ctl(self, *arguments: str) -> tuple[str, str, int]:
+        """
+        Run xferctl.
+
+        @return: what it printed, what it complained of, and its status.
+        """
+        program, *options = XFERCTL
+        output, errors, code = await getProcessOutputAndValue(
+            program, [*options, "--host", self.url, *arguments], environment(), None, self._reactor
+        )
+        return output.decode(), errors.decode(), code
+
+    async def show(self, *arguments: str) -> list[Mapping[str, Any]]:
+        """
+        Run xferctl with C{--json}.
+        """
+        return [json.loads(line) for line in (await self.ctl(*arguments, "--json")).splitlines()]
+
+
+class Dockerd(Program):
+    """
+    Debian's dockerd, with a data directory and a socket of its own.
+    """
+
+    def __init__(self, reactor: IReactorProcess, directory: str) -> None:
+        """
+        @param directory: is made.
+        """
+        place = Path(directory).absolute()
+        place.mkdir(parents=True)
+        self._host = f"unix://{place}/s"
+        argv = [
+            "dockerd",
+            "--iptables=false",
+            "--bridge=none",
+            "--storage-driver=overlay2",
+            f"--data-root={place}/data",
+            f"--exec-root={place}/exec",
+            f"--pidfile={place}/pid",
+            f"--host={self._host}",
+            "--insecure-registry=127.0.0.0/8",
+        ]
+        super().__init__(reactor, argv, "API listen on", str(place))
+
+    async def run(self, *arguments: str) -> str:
+        """
+        Run docker.
+        """
+        return await run(self._reactor, ["docker", "--host", self._host, *arguments])
+
+    async def build(self, context: str, reference: str) -> None:
+        """
+        Build an image without a network.
+        """
+        command = ["docker", "--host", self._host, "build", "--quiet", "--network=none", "--tag", reference]
+        await run(self._reactor, ["env", "DOCKER_BUILDKIT=0", *command, context])
+
+    async def layers(self, reference: str) -> list[str]:
+        """
+        Where the image's layers are unpacked, the bottom one first.
+        """
+        (image,) = json.loads(await self.run("image", "inspect", reference))
+        driver = image["GraphDriver"]["Data"]
+        return [*reversed(driver["LowerDir"].split(":")), driver["UpperDir"]]
