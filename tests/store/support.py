@@ -255,7 +255,7 @@ async def pull(store: IStore, wanted: Sample, keep_blobs: bool = True) -> None:
         await store.blobs.put(digest, data)
     parent = None
     for blob in wanted.blobs:
-        if keep_blobs:
+        if keep_blobs and not store.blobs.has(Digest.of(blob)):
             await fetch(store, blob)
         await plant(store, blob)
         layer = await store.layers.register(parent, Digest.of(blob), layer_descriptor(blob))

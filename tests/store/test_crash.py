@@ -1,0 +1,345 @@
+"""
+What a daemon that is killed leaves behind, and what the next one makes of it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import traceback
+from threading import Event
+from typing import Any, NoReturn, cast
+
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.store.conformance import job
+from tests.store.support import (
+    Pools,
+    Reactor,
+    Sample,
+    StoreTestCase,
+    fetch,
+    layer_descriptor,
+    plant,
+    pull,
+    sample,
+)
+from xferd.interfaces import IReactor
+from xferd.names import Digest
+from xferd.store.disk import remove
+from xferd.store.store import Store
+
+WANTED = sample("alpine", b"bottom", b"top")
+OTHER = sample("other", b"another bottom", b"top")
+STEPS = 400
+"""More than there are; the last child lives to its end."""
+
+
+def life(path: str, say: Any) -> None:
+    """
+    What a daemon does in its life: two images, one of which needs the other's
+    tree with other attributes, and a job.
+
+    @param say: called with what is done.
+    """
+    store = Store(path, cast(IReactor, Reactor()), pools=Pools())
+    store.open()
+
+    async def live() -> None:
+        await store.start()
+        await store.journal.record_job(job(1))
+        say("job")
+        for wanted in (WANTED, OTHER):
+            parent = None
+            for digest, data in wanted.documents.items():
+                await store.blobs.put(digest, data)
+                say(f"blob {digest}")
+            for blob in wanted.blobs:
+                await fetch(store, blob)
+                say(f"blob {Digest.of(blob)}")
+                if not store.trees.has(Digest.of(blob)):
+                    await plant(store, blob, b"etc")
+                say(f"tree {Digest.of(blob)}")
+                layer = await store.layers.register(parent, Digest.of(blob), layer_descriptor(blob))
+                if parent is None:
+                    # What the tree above has to take over, each in its own way.
+                    os.chmod(os.path.join(layer.path, "etc"), 0o700 if wanted is WANTED else 0o750)
+                parent = layer.chain_id
+                say(f"layer {parent}")
+            await store.images.put(wanted.image)
+            say(f"image {wanted.image.reference}")
+        await store.stop()
+
+    living = Deferred.fromCoroutine(live())
+    failures: list[object] = []
+    _ = living.addErrback(failures.append)
+    if failures:
+        raise RuntimeError(failures)
+
+
+def die_at(step: int) -> None:
+    """
+    Kill this process when it is about to touch the file system for the so
+    manieth time.
+    """
+    left = step
+
+    def count(event: str, _: object) -> None:
+        nonlocal left
+        if event == "open" or event.startswith(("os.", "shutil.", "tempfile.", "sqlite3.")):
+            left -= 1
+            if left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(count)
+
+
+def child(path: str, step: int, report: int) -> NoReturn:
+    """
+    Live until killed.  For a forked process, which must not return.
+    """
+    status = 1
+    try:
+        die_at(step)
+        life(path, lambda done: os.write(report, f"{done}\n".encode()))
+        status = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(status)
+
+
+class KilledAnywhereTests(StoreTestCase):
+    """
+    A daemon that is killed between any two calls of the system.
+    """
+
+    def mktemp(self) -> str:
+        """
+        A path in memory, where there is such a place: no disk forgets what it
+        was told because of a signal, and memory is quick to ask.
+        """
+        if not os.access("/dev/shm", os.W_OK):
+            return str(super().mktemp())
+        directory = tempfile.mkdtemp(dir="/dev/shm")
+        self.addCleanup(remove, directory, Event())
+        return os.path.join(directory, "store")
+
+    def lived(self, path: str, step: int) -> tuple[list[str], int]:
+        """
+        Let a daemon live until it is killed.
+
+        @return: what it said was done, and the signal that ended it.
+        """
+        reader, writer = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            child(path, step, writer)
+        os.close(writer)
+        with open(reader) as report:
+            said = report.read().splitlines()
+        _, status = os.waitpid(pid, 0)
+        self.assertIn(status, (0, signal.SIGKILL), f"step {step}")
+        return said, status
+
+    def check(self, store: Store, said: list[str]) -> None:
+        """
+        What was said to be done is done.
+        """
+        images = [str(image.reference) for image in store.images.all()]
+        for line in said:
+            what, _, name = line.partition(" ")
+            if what == "blob":
+                self.successResultOf(store.blobs.read(Digest.parse(name)))
+            elif what == "tree":
+                self.assertTrue(store.trees.has(Digest.parse(name)), line)
+                self.assertEqual(store.trees.known(Digest.parse(name)), Digest.parse(name))
+            elif what == "layer":
+                layer = store.layers.get(Digest.parse(name))
+                assert layer is not None, line
+                self.assertEqual(sorted(os.listdir(layer.path)), ["content", "etc"])
+            elif what == "image":
+                self.assertIn(name, images)
+            else:
+                self.assertEqual(self.successResultOf(store.journal.interrupted()), [job(1)])
+
+    def check_whole(self, store: Store) -> None:
+        """
+        Everything is done, as if nobody had been killed.
+        """
+        self.assertEqual(list(store.images.all()), [WANTED.image, OTHER.image])
+        for wanted, mode in ((WANTED, 0o700), (OTHER, 0o750)):
+            assert wanted.image.chain_id is not None
+            layer = store.layers.get(wanted.image.chain_id)
+            assert layer is not None
+            self.assertEqual(os.stat(os.path.join(layer.path, "etc")).st_mode & 0o777, mode)
+        self.assertEqual(os.listdir(os.path.join(store.path, "staging")), [])
+        self.assertEqual(os.listdir(os.path.join(store.path, "ingest")), [])
+
+    def test_every_step(self) -> None:
+        """
+        Wherever it is killed, what it said was done is there for the next
+        one, which starts, and brings the rest to the same end.
+        """
+        killed = 0
+        for step in range(1, STEPS):
+            self.path = self.mktemp()
+            said, status = self.lived(self.path, step)
+            store = self.open()
+            self.check(store, said)
+            self.assertEqual(os.listdir(os.path.join(store.path, "staging")), [])
+            self.close(store)
+            if status == 0:
+                break
+            killed += 1
+            # Its successor is not killed, and does it all again.
+            life(self.path, said.append)
+            store = self.open()
+            self.check_whole(store)
+            self.close(store)
+        else:
+            self.fail("no child lived to its end")
+        self.assertGreater(killed, 100)
+
+
+class LeftBehindTests(StoreTestCase):
+    """
+    What a power cut may leave on a file system that does not keep the order
+    of things.
+    """
+
+    def test_partial_of_zeros(self) -> None:
+        """
+        A partial blob whose bytes did not reach the disk is found out, and
+        fetched anew.
+        """
+        blob = bytes(range(256)) * 8
+        partial = self.successResultOf(self.store.blobs.partial(Digest.of(blob), len(blob)))
+        partial.write(blob[:1000])
+        self.close(self.store)
+        with open(os.path.join(self.path, "ingest", f"sha256-{Digest.of(blob).hex}"), "r+b") as file:
+            file.write(bytes(1000))
+        self.store = self.open()
+        partial = self.successResultOf(self.store.blobs.partial(Digest.of(blob), len(blob)))
+        partial.write(blob[partial.offset :])
+        self.failureResultOf(partial.commit())
+        partial.write(blob)
+        self.successResultOf(partial.commit())
+
+    def test_empty_version(self) -> None:
+        """
+        A data directory that was only just begun is begun again.
+        """
+        self.path = self.mktemp()
+        os.mkdir(self.path)
+        for name in ("version", "lock"):
+            with open(os.path.join(self.path, name), "wb"):
+                pass
+        self.run_now(pull(self.open(), WANTED))
+
+    def test_empty_facts(self) -> None:
+        """
+        A tree without facts, and a record without bytes, are made anew.
+        """
+        self.run_now(pull(self.store, WANTED))
+        self.close(self.store)
+        for name in ("trees", "layers"):
+            for directory, _, files in os.walk(os.path.join(self.path, name)):
+                for file in files:
+                    if name == "layers" or file == "tree.json":
+                        os.truncate(os.path.join(directory, file), 0)
+        self.store = self.open()
+        self.assertFalse(self.store.trees.has(WANTED.diff_ids[0]))
+        assert WANTED.image.chain_id is not None
+        self.assertIsNone(self.store.layers.get(WANTED.image.chain_id))
+        self.run_now(pull(self.store, WANTED))
+        self.assertIsNotNone(self.store.layers.get(WANTED.image.chain_id))
+
+
+PROGRAM = """
+import os
+import sys
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from tests.store.support import pull, sample
+from xferd.store.store import Store
+
+async def live(path, first):
+    store = Store(path, reactor)
+    store.open()
+    await store.start()
+    await pull(store, sample("shared", b"shared"))
+    pulls = []
+    for number in range(first, first + 1000):
+        name = f"image{number:04}"
+        one = Deferred.fromCoroutine(pull(store, sample(name, b"shared", name.encode() * 10000)))
+        one.addCallback(lambda _, name=name: print(name, flush=True))
+        pulls.append(one)
+        if len(pulls) == 3:
+            await pulls.pop(0)
+
+def main():
+    Deferred.fromCoroutine(live(sys.argv[1], int(sys.argv[2]))).addErrback(
+        lambda reason: (reason.printTraceback(sys.stderr), os._exit(1))
+    )
+
+reactor.callWhenRunning(main)
+reactor.run()
+"""
+
+
+class KilledProcessTests(SynchronousTestCase):
+    """
+    A real daemon's store with real threads, killed in full flight.
+    """
+
+    def run_and_kill(self, path: str, first: int, after: int) -> list[str]:
+        """
+        Let a process pull images until so many are done, and kill it.
+
+        @return: the names of those that it said were done.
+        """
+        with subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, path, str(first)],
+            stdout=subprocess.PIPE,
+            cwd=os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))),
+            text=True,
+        ) as process:
+            assert process.stdout is not None
+            said = [process.stdout.readline().strip() for _ in range(after)]
+            process.kill()
+            said.extend(line.strip() for line in process.stdout if line.endswith("\n"))
+        self.assertEqual(process.returncode, -signal.SIGKILL)
+        return said
+
+    def test_again_and_again(self) -> None:
+        """
+        Every image that was said to be done is there, whole, after any number
+        of deaths in the same directory.
+        """
+        path = os.path.abspath(self.mktemp())
+        said: list[str] = []
+        for first, after in ((0, 1), (100, 4), (200, 9)):
+            said.extend(self.run_and_kill(path, first, after))
+            store = Store(path, cast(IReactor, Reactor()), pools=Pools())
+            store.open()
+            self.successResultOf(store.start())
+            self.addCleanup(store.stop)
+            images = {image.reference.familiar(): image for image in store.images.all()}
+            for name in said:
+                image = images[f"{name}:latest"]
+                wanted: Sample = sample(name, b"shared", name.encode() * 10000)
+                self.assertEqual(image, wanted.image)
+                for layer in image.layers:
+                    self.assertTrue(store.blobs.has(layer.digest))
+                assert image.chain_id is not None
+                top = store.layers.get(image.chain_id)
+                assert top is not None
+                with open(os.path.join(top.path, "content"), "rb") as file:
+                    self.assertEqual(file.read(), wanted.blobs[1])
+            self.assertEqual(os.listdir(os.path.join(path, "staging")), [])
+            self.successResultOf(store.stop())
