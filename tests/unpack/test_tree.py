@@ -10,6 +10,7 @@ import os
 import shutil
 import stat
 import tempfile
+from typing import Any
 from unittest import SkipTest
 
 from attrs import evolve
@@ -34,7 +35,7 @@ from tests.unpack.tars import (
 )
 from xferd.errors import BadLayer, DiskFull, StoreError
 from xferd.interfaces import UnpackLimits
-from xferd.unpack import attributes, folders, tree
+from xferd.unpack import folders, tree
 from xferd.unpack.tree import Tree
 
 CAPABILITY = b"\x01\0\0\x02\0\x20\0\0" + bytes(12)
@@ -662,7 +663,7 @@ class WhiteoutTests(TreeCase):
         def no(*_: object, **__: object) -> None:
             raise PermissionError(errno.EPERM, "no")
 
-        self.patch(tree.os, "mknod", no)
+        self.patch(os, "mknod", no)
         self.make(file(b"d/.wh.x"), file(b"d/.wh.f"), file(b"d/f", b"mine"))
         self.assertEqual(os.stat(self.at("d/x")).st_size, 0)
         kind = self.opaque.removesuffix("opaque")
@@ -683,7 +684,7 @@ class RootTests(TreeCase):
         """
         Each kind of file gets its owner, by number, and setuid bits survive that.
         """
-        ids = {"uid": 1234, "gid": 56789}
+        ids: dict[str, Any] = {"uid": 1234, "gid": 56789}
         self.make(
             folder(b"d", mode=0o2755, **ids),
             file(b"d/f", b"x", mode=0o6755, **ids),
@@ -788,7 +789,7 @@ class KeptTests(TreeCase):
         Owner, mode and device are kept beside the file, which its user can
         read and which gives nobody any rights.
         """
-        ids = {"uid": 12, "gid": 34}
+        ids: dict[str, Any] = {"uid": 12, "gid": 34}
         self.make(
             folder(b"./", mode=0o700, **ids),
             folder(b"d", mode=0o1000, mtime=4, **ids),
@@ -900,7 +901,7 @@ class ErrorTests(TreeCase):
         A kernel that takes a little at a time gets the rest again.
         """
         real = os.write
-        self.patch(tree.os, "write", lambda fd, data: real(fd, data[:7]))
+        self.patch(os, "write", lambda fd, data: real(fd, data[:7]))
         records = {b"GNU.sparse.size": b"50", b"GNU.sparse.map": b"20,30"}
         self.make(file(b"f", b"hello world, hello world"), pax(records), file(b"s", b"123456789 " * 3))
         self.assertEqual(self.text("f"), "hello world, hello world")
@@ -915,7 +916,7 @@ class ErrorTests(TreeCase):
         def none(*_: object, **__: object) -> None:
             raise OSError(errno.ENOTSUP, "no")
 
-        self.patch(attributes.os, "setxattr", none)
+        self.patch(os, "setxattr", none)
         error = self.assertRaises(StoreError, self.make, file(b"d/.wh..wh..opq"))
         self.assertIn("put the data directory on one that can", str(error))
         if IS_ROOT:
@@ -929,6 +930,6 @@ class ErrorTests(TreeCase):
         def fail(*_: object, **__: object) -> None:
             raise OSError(errno.EIO, "no")
 
-        self.patch(attributes.os, "setxattr", fail)
+        self.patch(os, "setxattr", fail)
         self.assertRaises(StoreError, self.make, pax({b"SCHILY.xattr.user.a": b"b"}), file(b"f"))
         self.assertRaises(StoreError, self.make, file(b"d/.wh..wh..opq"))

@@ -74,12 +74,19 @@ def enter(root: int, privileged: bool) -> None:
     _call("prctl", _PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     if privileged:
         os.chroot(b".")
-        header = pack("=Ii", _CAPABILITY_VERSION_3, 0)
-        low, high = _NEEDED & 0xFFFFFFFF, _NEEDED >> 32
-        _call("capset", header, pack("=6I", low, low, 0, high, high, 0))
+        _give_up_capabilities()
     sys.path.clear()
     sys.meta_path.clear()
     sys.path_hooks.clear()
+
+
+def _give_up_capabilities() -> None:
+    """
+    Keep the capabilities that are needed, and no other.
+    """
+    header = pack("=Ii", _CAPABILITY_VERSION_3, 0)
+    low, high = _NEEDED & 0xFFFFFFFF, _NEEDED >> 32
+    _call("capset", header, pack("=6I", low, low, 0, high, high, 0))
 
 
 def _call(name: str, *arguments: int | bytes) -> None:

@@ -56,31 +56,38 @@ class Worker:
     Forks, and hands lines back and forth.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, commands: int, reports: int) -> None:
+        """
+        @param commands: the descriptor on which the reactor speaks.
+        @param reports: the one on which it listens.
+        """
+        self._commands, self._reports = commands, reports
         self._poll = select.poll()
-        self._poll.register(_STDIN, select.POLLIN)
+        self._poll.register(commands, select.POLLIN)
         self._by_number: dict[int, _Child] = {}
         self._by_report: dict[int, _Child] = {}
         self._lines = wire.Lines()
 
-    def run(self) -> None:
+    def step(self) -> bool:
         """
-        Work until the reactor closes the pipe; then end all layers.
+        Wait for something to do, and do it.
+
+        @return: whether there can be more; if not, all layers are gone.
         """
-        while True:
-            for descriptor, _ in self._poll.poll():
-                if descriptor != _STDIN:
-                    self._reported(self._by_report[descriptor])
-                elif not self._commanded():
-                    for child in list(self._by_number.values()):
-                        self._reap(child)
-                    return
+        for descriptor, _ in self._poll.poll():
+            if descriptor != self._commands:
+                self._reported(self._by_report[descriptor])
+            elif not self._commanded():
+                for child in list(self._by_number.values()):
+                    self._reap(child)
+                return False
+        return True
 
     def _commanded(self) -> bool:
         """
         Read commands; false when there will be no more.
         """
-        data = os.read(_STDIN, _READ)
+        data = os.read(self._commands, _READ)
         for line in self._lines.feed(data):
             number, rest = wire.split(line)
             verb = rest.partition(b" ")[0]
@@ -131,7 +138,7 @@ class Worker:
         except ValueError:
             os.kill(child.pid, signal.SIGKILL)
             return
-        _write(_STDOUT, b"".join(wire.address(child.number, line + b"\n") for line in lines))
+        _write(self._reports, b"".join(wire.address(child.number, line + b"\n") for line in lines))
 
     def _reap(self, child: _Child) -> None:
         """
@@ -146,7 +153,7 @@ class Worker:
         os.close(child.report)
         ended = wire.encode("ended", status=os.waitstatus_to_exitcode(status))
         try:
-            _write(_STDOUT, wire.address(child.number, ended))
+            _write(self._reports, wire.address(child.number, ended))
         except BrokenPipeError:
             pass  # the reactor is gone
 
@@ -182,7 +189,9 @@ def main() -> None:
     layer.warm_up()
     # Nothing that was loaded so far will be garbage; untouched, it stays shared.
     gc.freeze()
-    Worker().run()
+    worker = Worker(_STDIN, _STDOUT)
+    while worker.step():
+        pass
 
 
 if __name__ == "__main__":

@@ -1,0 +1,563 @@
+"""
+Tests for L{xferd.unpack.layer}, L{xferd.unpack.worker} and
+L{xferd.unpack.cage}.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+from hashlib import sha256
+from typing import Any
+
+from attrs import asdict, evolve
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.unpack.tars import END, IS_ROOT, LIMITS, NOBODY, file, folder, gzipped, in_child, listing, symlink
+from xferd.errors import StoreError
+from xferd.unpack import cage, inflate, layer, wire
+from xferd.unpack.layer import Abandoned, Growing
+from xferd.unpack.worker import Worker
+
+TAR = folder(b"d/", mtime=5) + file(b"d/f", b"hello") + file(b"e/g", b"world!") + END
+
+
+class LayerCase(SynchronousTestCase):
+    """
+    A scratch directory with a blob and a staging directory.
+    """
+
+    def setUp(self) -> None:
+        """
+        Make them.
+        """
+        self.folder = os.path.realpath(tempfile.mkdtemp(prefix="xferd-layer-"))
+        self.addCleanup(shutil.rmtree, self.folder)
+        os.chmod(self.folder, 0o755)
+        self.staged = os.path.join(self.folder, "staged")
+        os.mkdir(self.staged)
+        self.blob = os.path.join(self.folder, "blob")
+        self.write(gzipped(TAR))
+
+    def write(self, data: bytes) -> None:
+        """
+        Write the blob.
+        """
+        with open(self.blob, "wb") as f:
+            f.write(data)
+
+    def grown(self, size: int, sealed: bool, path: str | None = None) -> bytes:
+        """
+        A line as a layer's process gets it.
+        """
+        return wire.encode("grown", path=path or self.blob, size=size, sealed=sealed)
+
+    def sealed(self) -> bytes:
+        """
+        All of the blob.
+        """
+        return self.grown(os.path.getsize(self.blob), True)
+
+    def task(self, **changes: Any) -> dict[str, Any]:
+        """
+        The body of C{begin}.
+        """
+        limits = asdict(evolve(LIMITS, **changes))
+        return {"staged": self.staged, "compression": "gzip", "limits": limits}
+
+
+class GrowingTests(LayerCase):
+    """
+    Tests for L{Growing}.
+    """
+
+    def growing(self, *lines: bytes) -> Growing:
+        """
+        One that is told so much.
+        """
+        self.said: list[tuple[str, dict[str, Any]]] = []
+        return Growing(io.BytesIO(b"".join(lines)), lambda line: self.said.append(wire.decode(line.rstrip())))
+
+    def test_reads_as_far_as_told(self) -> None:
+        """
+        It never reads further than it was told, says when it is hungry, and
+        ends when the seal is broken and all is read.
+        """
+        self.write(b"0123456789")
+        source = self.growing(self.grown(4, False), self.grown(6, False), self.grown(6, True))
+        source.open()
+        room = memoryview(bytearray(10))
+        self.assertEqual(source.readinto(room[:3]), 3)
+        self.assertEqual(source.readinto(room[3:]), 1)
+        self.assertEqual(self.said, [])
+        self.assertEqual(source.readinto(room[4:]), 2)
+        self.assertEqual(self.said, [("hungry", {"consumed": 4})])
+        self.assertEqual(source.readinto(room[6:]), 0)
+        self.assertEqual(source.readinto(room[6:]), 0)
+        self.assertEqual(bytes(room[:7]), b"012345\0")
+        self.assertEqual(len(self.said), 2)
+
+    def test_renamed(self) -> None:
+        """
+        A partial file that was renamed before it was opened is found by the
+        path that the seal brings; one that was opened stays open.
+        """
+        source = self.growing(self.grown(4, False, self.blob + ".partial"), self.sealed())
+        source.open()
+        self.assertEqual(self.said, [("hungry", {"consumed": 0})])
+        os.unlink(self.blob)
+        self.assertEqual(source.readinto(memoryview(bytearray(4))), 4)
+
+    def test_gone(self) -> None:
+        """
+        A sealed blob that is not there is the store's trouble, and so is one
+        that is shorter than was told.
+        """
+        self.assertRaises(StoreError, self.growing(self.grown(4, True, "/nowhere")).open)
+        source = self.growing(self.grown(40_000, True))
+        source.open()
+        while source.readinto(memoryview(bytearray(40_000))) == 40_000:
+            self.fail("more than there is")
+        self.assertRaises(StoreError, source.readinto, memoryview(bytearray(4)))
+
+    def test_abandoned(self) -> None:
+        """
+        When nobody speaks any more, the work ends.
+        """
+        self.assertRaises(Abandoned, self.growing().open)
+        source = self.growing(self.grown(0, False), b"grown {half a li")
+        source.open()
+        self.assertRaises(Abandoned, source.readinto, memoryview(bytearray(4)))
+
+
+class RunTests(LayerCase):
+    """
+    Tests for L{layer.run}, within this process and so without a cage.
+    """
+
+    def run_layer(self, *lines: bytes, **changes: Any) -> list[tuple[str, dict[str, Any]]]:
+        """
+        What a layer's process says.
+        """
+        said: list[tuple[str, dict[str, Any]]] = []
+
+        def confine(root: int, privileged: bool) -> None:
+            self.addCleanup(os.umask, os.umask(0))
+            self.assertEqual(privileged, IS_ROOT)
+
+        layer.run(
+            self.task(**changes),
+            io.BytesIO(b"".join(lines)),
+            lambda line: said.append(wire.decode(line.rstrip())),
+            confine,
+        )
+        return said
+
+    def test_result(self) -> None:
+        """
+        The tree is there, and the facts are told.
+        """
+        said = self.run_layer(self.sealed())
+        facts = {
+            "diff_id": f"sha256:{sha256(TAR).hexdigest()}",
+            "tar_size": len(TAR),
+            "size": 11,
+            "entries": 3,
+        }
+        self.assertEqual(said, [("implied", {"paths": [".", "e"]}), ("result", facts)])
+        self.assertEqual(sorted(listing(self.staged)), ["d", "d/f", "e", "e/g"])
+
+    def test_bytes_behind_the_end(self) -> None:
+        """
+        What stands behind the tar's end belongs to its digest, and the result
+        waits for the seal.
+        """
+        whole = TAR + os.urandom(3000)
+        self.write(gzipped(whole))
+        size = os.path.getsize(self.blob)
+        said = self.run_layer(self.grown(100, False), self.grown(size, False), self.sealed())
+        self.assertEqual([verb for verb, _ in said], ["hungry", "hungry", "implied", "result"])
+        self.assertEqual(said[-1][1]["diff_id"], f"sha256:{sha256(whole).hexdigest()}")
+
+    def test_many_implied(self) -> None:
+        """
+        Implied directories come in as many lines as they need, bytes intact.
+        """
+        self.patch(layer, "_IMPLIED", 50)
+        names = [b"\xff%d" % n * 5 for n in range(20)]
+        self.write(b"".join(file(name + b"/f") for name in names) + END)
+        said = self.run_layer(self.sealed())
+        batches = [body["paths"] for verb, body in said if verb == "implied"]
+        self.assertGreater(len(batches), 5)
+        found = {path.encode("latin-1") for batch in batches for path in batch}
+        self.assertEqual(found, {b".", *names})
+
+    def test_progress(self) -> None:
+        """
+        Progress is told as the blob is read.
+        """
+        self.patch(layer, "_PROGRESS", 0.0)
+        self.patch(inflate, "BUFFER_SIZE", 512)
+        said = self.run_layer(self.sealed())
+        self.assertEqual(said[0], ("progress", {"consumed": os.path.getsize(self.blob), "entries": 0}))
+        self.assertGreater([body["entries"] for verb, body in said if verb == "progress"][-1], 1)
+
+    def test_errors(self) -> None:
+        """
+        What is wrong with the layer, the disk or ourselves is told by its code.
+        """
+
+        def code(*lines: bytes, **changes: Any) -> str:
+            [(verb, body)] = self.run_layer(*lines, **changes)
+            self.assertEqual(verb, "error")
+            self.assertTrue(body["message"])
+            found: str = body["code"]
+            return found
+
+        self.assertEqual(code(self.sealed(), entries=1), "LAYER_INVALID")
+        self.assertEqual(code(self.sealed(), size=1024), "LAYER_INVALID")
+        self.write(b"no tar" * 1000)
+        self.assertEqual(code(self.sealed()), "LAYER_INVALID")
+        self.assertEqual(code(self.grown(1, True, "/nowhere")), "STORE_FAILED")
+        self.assertEqual(code(self.grown(1, True, self.folder)), "STORE_FAILED")
+        shutil.rmtree(self.staged)
+        self.assertEqual(code(self.sealed()), "STORE_FAILED")
+        os.symlink(self.folder, self.staged)
+        self.assertEqual(code(self.sealed()), "STORE_FAILED")
+        os.unlink(self.staged)
+        os.mkdir(self.staged)
+
+    def test_bug(self) -> None:
+        """
+        A mistake of our own is told as one, with its place on standard error.
+        """
+        out, into = os.pipe()
+        self.addCleanup(os.close, out)
+        real = os.write
+        self.patch(os, "write", lambda fd, data: real(into if fd == 2 else fd, data))
+        self.patch(layer, "Tree", lambda *_: 1 // 0)
+        [(verb, body)] = self.run_layer(self.sealed())
+        os.close(into)
+        self.assertEqual((verb, body["code"]), ("error", "WORKER_LOST"))
+        self.assertIn("ZeroDivisionError", body["message"])
+        self.assertIn(b"layer.py:", os.read(out, 10_000))
+
+    def test_abandoned(self) -> None:
+        """
+        When nobody speaks any more, nothing is said either.
+        """
+        self.assertEqual(self.run_layer(self.grown(50, False)), [("hungry", {"consumed": 50})])
+
+    def test_inherited_modes(self) -> None:
+        """
+        Group and setgid bit of the staging directory do not spread.
+        """
+        if not IS_ROOT:
+            self.skipTest("only root gives directories away")
+        os.chown(self.staged, 7, 8)
+        os.chmod(self.staged, 0o2700)
+        self.run_layer(self.sealed())
+        for name in ("", "d", "e/g"):
+            info = os.stat(os.path.join(self.staged, name))
+            self.assertEqual((info.st_uid, info.st_gid, info.st_mode & 0o7000), (0, 0, 0))
+
+
+class CageTests(LayerCase):
+    """
+    Tests for L{cage}, in processes that do not come back.
+    """
+
+    def test_enter(self) -> None:
+        """
+        Inside, nothing can be imported, the umask is 0, and no program gains rights.
+        """
+
+        def inside() -> tuple[int, bool, str]:
+            root = os.open(self.staged, os.O_RDONLY)
+            cage.enter(root, False)
+            try:
+                import this  # noqa: F401, PLC0415
+            except ImportError:
+                importable = False
+            else:
+                importable = True
+            with open("/proc/self/status") as status:
+                privileges = next(line for line in status if line.startswith("NoNewPrivs"))
+            return os.umask(0), importable, privileges.split()[1]
+
+        sys.modules.pop("this", None)
+        self.assertEqual(in_child(inside), (0, False, "1"))
+
+    def test_root(self) -> None:
+        """
+        Root is in the tree for good, and has kept what making files needs.
+        """
+        if not IS_ROOT:
+            self.skipTest("only root can")
+
+        def inside() -> tuple[list[str], list[str]]:
+            root = os.open(self.staged, os.O_RDONLY)
+            outside = os.open(self.folder, os.O_RDONLY)
+            cage.enter(root, True)
+            os.mkdir("/in")
+            os.chown("/in", 5, 6)
+            os.mknod("/in/null", 0o20666, os.makedev(1, 3))
+            os.setxattr("/in", "trusted.x", b"y")
+            refused = []
+            os.fchdir(outside)
+            for name, attempt in {
+                "chroot": lambda: os.chroot("."),
+                "kill": lambda: os.setuid(NOBODY),
+                "raw": lambda: socket.socket(socket.AF_INET, socket.SOCK_RAW, 1),
+                "nice": lambda: os.nice(-1),
+            }.items():
+                try:
+                    attempt()
+                except PermissionError:
+                    refused.append(name)
+            return os.listdir("/"), refused
+
+        self.assertEqual(in_child(inside), (["in"], ["chroot", "kill", "raw", "nice"]))
+
+    def test_privileged(self) -> None:
+        """
+        Nobody is not privileged; root without its capabilities is not either.
+        """
+        if not IS_ROOT:
+            self.assertFalse(cage.is_privileged())
+            return
+        self.assertTrue(cage.is_privileged())
+        self.assertFalse(in_child(cage.is_privileged, NOBODY))
+
+        def stripped() -> bool:
+            cage._give_up_capabilities()
+            return cage.is_privileged()
+
+        self.assertFalse(in_child(stripped))
+
+    def test_end_with_parent(self) -> None:
+        """
+        A process whose parent is gone already ends at once.
+        """
+        pid = os.fork()
+        if pid == 0:
+            cage.end_with_parent(1 << 22)
+            os._exit(0)
+        _, status = os.waitpid(pid, 0)
+        self.assertEqual(os.waitstatus_to_exitcode(status), -signal.SIGKILL)
+
+    def test_no_such_call(self) -> None:
+        """
+        What the C library refuses is raised.
+        """
+        self.assertRaises(OSError, cage._call, "prctl", -1, 0, 0, 0, 0)
+
+
+class WorkerTests(LayerCase):
+    """
+    Tests for L{Worker}, with real processes.
+    """
+
+    def setUp(self) -> None:
+        """
+        Make a worker, and hold its other ends.
+        """
+        super().setUp()
+        commands, self.commands = os.pipe()
+        self.reports, reports = os.pipe()
+        self.worker = Worker(commands, reports)
+        self.lines = wire.Lines()
+        self.heard: list[tuple[int, str, dict[str, Any]]] = []
+        for descriptor in (commands, self.reports, reports):
+            self.addCleanup(os.close, descriptor)
+        self.addCleanup(self.hang_up)
+
+    def hang_up(self) -> None:
+        """
+        End the worker and all that it has begun.
+        """
+        if self.commands >= 0:
+            os.close(self.commands)
+            self.commands = -1
+        while self.worker.step():
+            pass
+
+    def say(self, number: int, line: bytes) -> None:
+        """
+        Give a command.
+        """
+        os.write(self.commands, wire.address(number, line))
+
+    def begin(self, number: int) -> None:
+        """
+        Begin a layer.
+        """
+        self.say(number, wire.encode("begin", **self.task()))
+
+    def until(self, number: int, verb: str) -> dict[str, Any]:
+        """
+        Work until a layer has said something.
+        """
+        while True:
+            for found, said, body in self.heard:
+                if (found, said) == (number, verb):
+                    self.heard.remove((found, said, body))
+                    return body
+            self.assertTrue(self.worker.step())
+            self.listen()
+
+    def listen(self) -> None:
+        """
+        Take what was reported.
+        """
+        os.set_blocking(self.reports, False)
+        try:
+            for line in self.lines.feed(os.read(self.reports, 1 << 16)):
+                number, rest = wire.split(line)
+                self.heard.append((number, *wire.decode(rest)))
+        except BlockingIOError:
+            pass
+
+    def test_layer(self) -> None:
+        """
+        A layer is unpacked in a process of its own, which is seen off.
+        """
+        self.begin(7)
+        self.say(7, self.sealed())
+        self.assertEqual(self.until(7, "result")["entries"], 3)
+        self.assertEqual(self.until(7, "ended"), {"status": 0})
+        self.assertEqual(sorted(listing(self.staged)), ["d", "d/f", "e", "e/g"])
+
+    def test_two(self) -> None:
+        """
+        One that waits does not hold up another, and each has its own pipes.
+        """
+        self.begin(1)
+        self.say(1, self.grown(50, False))
+        self.until(1, "hungry")
+        other = os.path.join(self.folder, "other")
+        os.mkdir(other)
+        self.say(2, wire.encode("begin", **{**self.task(), "staged": other}))
+        self.say(2, self.sealed())
+        self.until(2, "ended")
+        self.say(1, self.sealed())
+        self.assertEqual(self.until(1, "result")["entries"], 3)
+        self.until(1, "ended")
+
+    def test_cancel(self) -> None:
+        """
+        A cancelled layer's process is gone when that is said; words to it
+        that were on their way do no harm.
+        """
+        self.begin(1)
+        self.say(1, self.grown(50, False))
+        self.until(1, "hungry")
+        pid = self.worker._by_number[1].pid
+        self.say(1, wire.encode("cancel"))
+        self.assertEqual(self.until(1, "ended"), {"status": -signal.SIGKILL})
+        self.assertRaises(ProcessLookupError, os.kill, pid, 0)
+        self.say(1, self.sealed())
+        self.say(1, wire.encode("cancel"))
+        self.assertTrue(self.worker.step())
+
+    def test_death(self) -> None:
+        """
+        A process that dies takes nothing with it, and the next one works; a
+        word that it does not read any more is dropped.
+        """
+        self.begin(1)
+        self.say(1, self.grown(50, False))
+        self.until(1, "hungry")
+        pid = self.worker._by_number[1].pid
+        os.kill(pid, signal.SIGSEGV)
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        self.say(1, self.sealed())
+        self.assertEqual(self.until(1, "ended"), {"status": -signal.SIGSEGV})
+        shutil.rmtree(self.staged)
+        os.mkdir(self.staged)
+        self.begin(2)
+        self.say(2, self.sealed())
+        self.until(2, "result")
+
+    def test_endless_line(self) -> None:
+        """
+        A process that says too much at once is ended.
+        """
+        self.patch(wire, "MAX_LINE", 10)
+        self.begin(1)
+        self.assertTrue(self.worker.step())
+        self.worker._by_number[1].lines = _Cut()
+        self.say(1, self.grown(50, False))
+        self.assertEqual(self.until(1, "ended"), {"status": -signal.SIGKILL})
+
+    def test_hang_up(self) -> None:
+        """
+        When the reactor is gone, so are all layers.
+        """
+        self.begin(1)
+        self.say(1, self.grown(50, False))
+        self.until(1, "hungry")
+        pid = self.worker._by_number[1].pid
+        self.hang_up()
+        self.assertRaises(ProcessLookupError, os.kill, pid, 0)
+
+    def test_hang_up_both(self) -> None:
+        """
+        So they are when it does not listen either.
+        """
+        self.begin(1)
+        self.say(1, self.grown(50, False))
+        self.until(1, "hungry")
+        reader, writer = os.pipe()
+        os.close(reader)
+        self.addCleanup(os.close, writer)
+        self.patch(self.worker, "_reports", writer)
+        pid = self.worker._by_number[1].pid
+        self.hang_up()
+        self.assertRaises(ProcessLookupError, os.kill, pid, 0)
+
+
+class _Cut(wire.Lines):
+    """
+    Lines that have lost their ends.
+    """
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """
+        See L{wire.Lines.feed}.
+        """
+        return super().feed(data.replace(b"\n", b""))
+
+
+class EscapeTests(LayerCase):
+    """
+    The whole, with a hostile layer.
+    """
+
+    def test_chroot(self) -> None:
+        """
+        As root, even a path that nobody resolved leads nowhere.
+        """
+        if not IS_ROOT:
+            self.skipTest("only root can")
+
+        def inside() -> list[str]:
+            said: list[str] = []
+
+            def confine(root: int, privileged: bool) -> None:
+                cage.enter(root, privileged)
+                os.mkdir("/proof")
+
+            self.write(gzipped(symlink(b"up", os.fsencode(self.folder)) + file(b"up/f") + END))
+            lines = io.BytesIO(self.sealed())
+            layer.run(self.task(), lines, lambda line: said.append(line.decode().split()[0]), confine)
+            return said
+
+        self.assertEqual(in_child(inside), ["implied", "result"])
+        self.assertEqual(sorted(os.listdir(self.folder)), ["blob", "staged"])
+        self.assertEqual(sorted(os.listdir(self.staged)), ["proof", self.folder.split("/")[1], "up"])

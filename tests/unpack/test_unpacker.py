@@ -1,0 +1,628 @@
+"""
+Tests for L{xferd.unpack.unpacker}, L{xferd.unpack.unpacking} and
+L{xferd.unpack.wire}: on a fake process, and a few on a real one.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import tempfile
+from hashlib import sha256
+from typing import Any, cast
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet import reactor as real_reactor
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.error import ProcessDone, ProcessExitedAlready, ProcessTerminated
+from twisted.internet.interfaces import IProcessProtocol
+from twisted.internet.task import Clock
+from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+from zope.interface import implementer
+from zope.interface.verify import verifyObject
+
+from tests.unpack.tars import END, LIMITS, file, folder, gzipped, listing
+from xferd.errors import BadLayer, DiskFull, StoreError, WorkerLost, XferdError
+from xferd.interfaces import IUnpacker, IUnpacking, Unpacked, UnpackProgress
+from xferd.names import Digest
+from xferd.unpack import wire
+from xferd.unpack.unpacker import GRACE, IUnpackReactor, Unpacker
+from xferd.unpack.unpacking import MOUTHFUL, TURN, Unpacking
+
+DIFF_ID = Digest.of(b"tar")
+
+
+class FakeProcess:
+    """
+    A worker of which the test says what it does.
+    """
+
+    def __init__(self, protocol: Any) -> None:
+        self.protocol = protocol
+        self.commands: list[tuple[int, str, dict[str, Any]]] = []
+        self.signals: list[str] = []
+        self.exited = False
+        self._lines = wire.Lines()
+
+    def writeToChild(self, descriptor: int, data: bytes) -> None:
+        """
+        Take commands.
+        """
+        assert descriptor == 0
+        for line in self._lines.feed(data):
+            number, rest = wire.split(line)
+            self.commands.append((number, *wire.decode(rest)))
+
+    def signalProcess(self, name: str) -> None:
+        """
+        Remember a signal.
+        """
+        if self.exited:
+            raise ProcessExitedAlready
+        self.signals.append(name)
+
+    def take(self) -> list[tuple[int, str, dict[str, Any]]]:
+        """
+        The commands since the last time.
+        """
+        commands, self.commands = self.commands, []
+        return commands
+
+    def says(self, number: int, verb: str, **body: Any) -> None:
+        """
+        Say something about a layer.
+        """
+        self.protocol.outReceived(wire.address(number, wire.encode(verb, **body)))
+
+    def ends(self, reason: Exception | None = None) -> None:
+        """
+        Be gone.
+        """
+        self.exited = True
+        self.protocol.inConnectionLost()
+        self.protocol.processEnded(Failure(reason or ProcessDone(0)))
+
+
+@implementer(IUnpackReactor)
+class FakeReactor(Clock):
+    """
+    A clock that starts such workers.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.processes: list[FakeProcess] = []
+        self.spawned: list[tuple[Any, ...]] = []
+
+    def spawnProcess(  # type: ignore[override]
+        self, protocol: IProcessProtocol, executable: Any, args: Any, env: Any, path: Any, childFDs: Any
+    ) -> FakeProcess:
+        """
+        Start one.
+        """
+        process = FakeProcess(protocol)
+        protocol.transport = process  # type: ignore[attr-defined]
+        self.processes.append(process)
+        self.spawned.append((executable, args, env, path, childFDs))
+        return process
+
+
+class UnpackerCase(SynchronousTestCase):
+    """
+    An unpacker on a fake worker.
+    """
+
+    def setUp(self) -> None:
+        """
+        Start one with two workers.
+        """
+        self.reactor = FakeReactor()
+        self.unpacker = Unpacker(self.reactor, workers=2, limits=LIMITS)
+        self.unpacker.start()
+        [self.process] = self.reactor.processes
+        self.seen: list[UnpackProgress] = []
+
+    def unpack(self, size: int | None = None) -> Unpacking:
+        """
+        Ask for a layer, of so many bytes that are sealed.
+        """
+        layer = self.unpacker.unpack("/staged", "gzip", self.seen.append)
+        assert isinstance(layer, Unpacking)
+        if size is not None:
+            layer.sealed("/blob", size)
+        return layer
+
+    def result(self, number: int) -> None:
+        """
+        The worker has unpacked a layer.
+        """
+        self.process.says(number, "result", diff_id=str(DIFF_ID), tar_size=9, size=5, entries=2)
+
+    def told(self) -> list[tuple[int, int, bool]]:
+        """
+        Who was told to read how far, since the last time.
+        """
+        return [
+            (number, body["size"], body["sealed"])
+            for number, verb, body in self.process.take()
+            if verb == "grown"
+        ]
+
+
+class UnpackingTests(UnpackerCase):
+    """
+    One layer.
+    """
+
+    def test_interfaces(self) -> None:
+        """
+        The Interfaces are provided.
+        """
+        self.assertTrue(verifyObject(IUnpacker, self.unpacker))
+        self.assertTrue(verifyObject(IUnpacking, self.unpack()))
+
+    def test_success(self) -> None:
+        """
+        A layer begins with its first bytes and fires with its facts when its
+        process is gone.
+        """
+        layer = self.unpack()
+        self.assertEqual(self.process.take(), [])
+        layer.sealed("/blob", 100)
+        limits = {"entries": 2_000_000, "size": 128 << 30, "header": 1 << 20, "depth": 256, "ratio": 400}
+        self.assertEqual(
+            self.process.take(),
+            [
+                (0, "begin", {"staged": "/staged", "compression": "gzip", "limits": limits}),
+                (0, "grown", {"path": "/blob", "size": 100, "sealed": True}),
+            ],
+        )
+        self.process.says(0, "implied", paths=[".", "a\xff"])
+        self.process.says(0, "implied", paths=["b"])
+        self.result(0)
+        self.assertNoResult(layer.result)
+        self.process.says(0, "ended", status=0)
+        self.assertEqual(
+            self.successResultOf(layer.result), Unpacked(DIFF_ID, 9, 5, 2, (b".", b"a\xff", b"b"))
+        )
+
+    def test_progress(self) -> None:
+        """
+        Progress is handed on and kept.
+        """
+        layer = self.unpack(100)
+        self.assertEqual(layer.progress, UnpackProgress(0, 0))
+        self.process.says(0, "progress", consumed=50, entries=3)
+        self.assertEqual((self.seen, layer.progress), ([UnpackProgress(50, 3)], UnpackProgress(50, 3)))
+
+    def test_failure(self) -> None:
+        """
+        What the process says is wrong becomes the error of that code, perhaps
+        before the seal.
+        """
+        for number, kind in enumerate((BadLayer, StoreError, DiskFull, WorkerLost)):
+            layer = self.unpack()
+            layer.grown("/blob", MOUTHFUL)
+            self.process.says(number, "error", code=kind.code, message="why it is so")
+            self.process.says(number, "ended", status=0)
+            error = self.failureResultOf(layer.result, kind).value
+            self.assertEqual((type(error), str(error)), (kind, "why it is so"))
+            layer.grown("/blob", 9 * MOUTHFUL)
+            layer.sealed("/blob", 9 * MOUTHFUL)
+
+    def test_unknown_code(self) -> None:
+        """
+        A code that nobody knows is a lost worker.
+        """
+        layer = self.unpack(1)
+        self.process.says(0, "error", code="NEW", message="why")
+        self.process.says(0, "ended", status=0)
+        self.failureResultOf(layer.result, WorkerLost)
+
+    def test_death(self) -> None:
+        """
+        A process that dies without a word is lost; its status is told.
+        """
+        layer = self.unpack(1)
+        self.process.says(0, "ended", status=-9)
+        self.assertIn("status -9", str(self.failureResultOf(layer.result, WorkerLost).value))
+
+    def test_cancelled_before(self) -> None:
+        """
+        A layer that has no process yet ends at once, and never gets one.
+        """
+        layer = self.unpack()
+        layer.result.cancel()
+        self.failureResultOf(layer.result, CancelledError)
+        layer.sealed("/blob", 5)
+        layer.result.cancel()
+        self.assertEqual(self.process.take(), [])
+
+    def test_cancelled_while_running(self) -> None:
+        """
+        A cancelled layer's process is killed, and only when it is gone does
+        the result fire; cancelling again and late words change nothing.
+        """
+        layer = self.unpack(5)
+        self.process.take()
+        layer.result.cancel()
+        self.assertEqual(self.process.take(), [(0, "cancel", {})])
+        self.assertNoResult(layer.result)
+        layer.result.cancel()
+        self.process.says(0, "progress", consumed=1, entries=1)
+        self.result(0)
+        self.assertNoResult(layer.result)
+        self.process.says(0, "ended", status=-9)
+        self.failureResultOf(layer.result, CancelledError)
+        self.assertEqual((self.seen, self.process.take()), ([], []))
+
+    def test_cancelled_late(self) -> None:
+        """
+        Cancelling what has fired does nothing.
+        """
+        layer = self.unpack(5)
+        self.result(0)
+        self.process.says(0, "ended", status=0)
+        self.successResultOf(layer.result)
+        layer.result.cancel()
+        layer.abandon()
+        self.assertEqual([verb for _, verb, _ in self.process.take()], ["begin", "grown"])
+
+    def test_restarted(self) -> None:
+        """
+        Bytes that were wrong end the work just so, begun or not.
+        """
+        waiting, running = self.unpack(), self.unpack(5)
+        waiting.restarted()
+        self.failureResultOf(waiting.result, CancelledError)
+        running.restarted()
+        running.restarted()
+        self.assertNoResult(running.result)
+        self.assertEqual(self.process.take()[-1], (1, "cancel", {}))
+        self.process.says(1, "ended", status=-9)
+        self.failureResultOf(running.result, CancelledError)
+
+
+class TurnTests(UnpackerCase):
+    """
+    Who may read, and when.
+    """
+
+    def test_mouthfuls(self) -> None:
+        """
+        A layer is woken for a mouthful and more, never with a word that it
+        has not read; at the seal it gets the rest, however little.
+        """
+        layer = self.unpack()
+        layer.grown("/partial", MOUTHFUL - 1)
+        self.assertEqual(self.told(), [])
+        layer.grown("/partial", MOUTHFUL + 5)
+        self.assertEqual(self.told(), [(0, MOUTHFUL + 5, False)])
+        layer.grown("/partial", 3 * MOUTHFUL)
+        layer.grown("/partial", 4 * MOUTHFUL)
+        self.assertEqual(self.told(), [])
+        self.process.says(0, "hungry", consumed=MOUTHFUL + 5)
+        self.assertEqual(self.told(), [(0, 4 * MOUTHFUL, False)])
+        self.process.says(0, "hungry", consumed=4 * MOUTHFUL)
+        layer.grown("/partial", 4 * MOUTHFUL + 9)
+        self.assertEqual(self.told(), [])
+        layer.sealed("/blob", 4 * MOUTHFUL + 9)
+        self.assertEqual(self.told(), [(0, 4 * MOUTHFUL + 9, True)])
+        self.process.says(0, "hungry", consumed=4 * MOUTHFUL + 9)
+        self.assertEqual(self.told(), [])
+
+    def test_seal_without_bytes(self) -> None:
+        """
+        A seal is told though all bytes were.
+        """
+        layer = self.unpack()
+        layer.grown("/partial", MOUTHFUL)
+        layer.sealed("/blob", MOUTHFUL)
+        self.assertEqual(self.told(), [(0, MOUTHFUL, False)])
+        self.process.says(0, "hungry", consumed=MOUTHFUL)
+        self.assertEqual(
+            self.process.take(), [(0, "grown", {"path": "/blob", "size": MOUTHFUL, "sealed": True})]
+        )
+
+    def test_turns(self) -> None:
+        """
+        At most as many layers as workers read at a time, in turns, and the
+        first asked for come first.
+        """
+        for _ in range(4):
+            self.unpack(2 * TURN + 5)
+        self.assertEqual(self.told(), [(0, TURN, False), (1, TURN, False)])
+        self.process.says(1, "hungry", consumed=TURN)
+        self.assertEqual(self.told(), [(1, 2 * TURN, False)])
+        self.process.says(0, "hungry", consumed=TURN)
+        self.process.says(0, "hungry", consumed=2 * TURN)
+        self.assertEqual(self.told(), [(0, 2 * TURN, False), (0, 2 * TURN + 5, True)])
+        self.result(0)
+        self.assertEqual(self.told(), [])
+        self.process.says(0, "ended", status=0)
+        self.assertEqual(self.told(), [(2, TURN, False)])
+
+    def test_stalled(self) -> None:
+        """
+        Layers whose bytes stall hold back nobody, and go first when they have
+        some again.
+        """
+        stalled = [self.unpack() for _ in range(3)]
+        for layer in stalled:
+            layer.grown("/partial", MOUTHFUL)
+        for number in range(3):
+            self.process.says(number, "hungry", consumed=MOUTHFUL)
+        self.told()
+        self.unpack(2 * TURN)
+        self.unpack(2 * TURN)
+        self.assertEqual(self.told(), [(3, TURN, False), (4, TURN, False)])
+        stalled[1].grown("/partial", 2 * MOUTHFUL)
+        self.assertEqual(self.told(), [])
+        self.process.says(3, "hungry", consumed=TURN)
+        self.assertEqual(self.told(), [(1, 2 * MOUTHFUL, False)])
+
+    def test_cancelled_turn(self) -> None:
+        """
+        A cancelled layer's turn goes to another when its process is gone.
+        """
+        first = self.unpack(5)
+        self.unpack(5)
+        self.unpack(5)
+        self.told()
+        first.result.cancel()
+        self.assertEqual(self.told(), [])
+        self.process.says(0, "ended", status=-9)
+        self.assertEqual(self.told(), [(2, 5, True)])
+        self.failureResultOf(first.result, CancelledError)
+
+
+class ProcessTests(UnpackerCase):
+    """
+    The worker process itself.
+    """
+
+    def test_spawned(self) -> None:
+        """
+        It gets nothing of our environment; starting twice starts one.
+        """
+        self.unpacker.start()
+        [(_, args, env, path, descriptors)] = self.reactor.spawned
+        self.assertEqual((args[1], env, path, descriptors), ("-I", {}, "/", {0: "w", 1: "r", 2: "r"}))
+
+    def test_lost(self) -> None:
+        """
+        A worker that dies takes the layers that have begun with it; those
+        that wait, and new ones, get another.
+        """
+        begun = [self.unpack(5), self.unpack(5)]
+        waiting = self.unpack(5)
+        self.process.protocol.inConnectionLost()
+        begun[0].abandon()
+        self.process.ends(ProcessTerminated(signal=9))
+        self.failureResultOf(begun[0].result, CancelledError)
+        self.assertIn("signal 9", str(self.failureResultOf(begun[1].result, WorkerLost).value))
+        self.assertEqual(len(self.flushLogged("ended on its own")), 1)
+        [_, self.process] = self.reactor.processes
+        self.assertEqual(self.told(), [(2, 5, True)])
+        self.result(2)
+        self.process.says(2, "ended", status=0)
+        self.assertEqual(self.successResultOf(waiting.result).entries, 2)
+
+    def flushLogged(self, text: str) -> list[Any]:
+        """
+        The errors that were logged with this text.
+        """
+        return [event for event in self.events if text in event["log_format"]]
+
+    def setUp(self) -> None:
+        """
+        Catch what is logged.
+        """
+        super().setUp()
+        self.events: list[LogEvent] = []
+        observer = cast(ILogObserver, self.events.append)
+        globalLogPublisher.addObserver(observer)
+        self.addCleanup(globalLogPublisher.removeObserver, observer)
+
+    def test_complaints(self) -> None:
+        """
+        What it writes to standard error is logged.
+        """
+        self.process.protocol.errReceived(b"oh ")
+        self.process.protocol.errReceived(b"dear\xff\n")
+        [event] = self.flushLogged("worker says")
+        self.assertEqual(event["text"], "oh dear\ufffd")
+
+    def test_nonsense(self) -> None:
+        """
+        A message that cannot be taken is logged, and the next one is taken.
+        """
+        layer = self.unpack(5)
+        self.process.protocol.outReceived(b"what?\n0 sing {}\n77 hungry {}\n")
+        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
+        self.assertEqual(len(self.flushLoggedErrors(AssertionError)), 1)
+        self.process.says(0, "ended", status=1)
+        self.failureResultOf(layer.result, WorkerLost)
+
+    def test_stop(self) -> None:
+        """
+        Stopping cancels all layers and ends the worker; it can be started again.
+        """
+        layers = [self.unpack(5), self.unpack()]
+        stopped, again = self.unpacker.stop(), self.unpacker.stop()
+        self.failureResultOf(layers[1].result, CancelledError)
+        self.assertNoResult(stopped)
+        self.assertEqual(self.process.signals, ["TERM"])
+        late = self.unpack(5)
+        self.failureResultOf(late.result, CancelledError)
+        self.process.ends(ProcessTerminated(signal=15))
+        self.failureResultOf(layers[0].result, CancelledError)
+        self.assertIsNone(self.successResultOf(stopped))
+        self.assertIsNone(self.successResultOf(again))
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+        self.assertEqual(self.flushLogged("on its own"), [])
+        self.assertIsNone(self.successResultOf(self.unpacker.stop()))
+        self.unpacker.start()
+        self.assertEqual(len(self.reactor.processes), 2)
+
+    def test_stop_stubborn(self) -> None:
+        """
+        A worker that does not heed SIGTERM gets SIGKILL, and one that does not
+        even heed that is given up.
+        """
+        stopped = self.unpacker.stop()
+        self.reactor.advance(GRACE)
+        self.assertEqual(self.process.signals, ["TERM", "KILL"])
+        self.assertNoResult(stopped)
+        self.reactor.advance(GRACE)
+        self.successResultOf(stopped)
+        self.assertEqual(len(self.flushLogged("giving it up")), 1)
+
+    def test_stop_dead(self) -> None:
+        """
+        A worker that has just exited cannot be signalled, and need not.
+        """
+        self.process.exited = True
+        stopped = self.unpacker.stop()
+        self.process.ends()
+        self.successResultOf(stopped)
+
+
+class WireTests(SynchronousTestCase):
+    """
+    Tests for L{wire}.
+    """
+
+    @given(st.integers(0, 10**9), st.text(), st.integers(), st.integers(1, 9))
+    def test_round_trip(self, number: int, text: str, value: int, step: int) -> None:
+        """
+        A message comes out as it went in, however its bytes are cut.
+        """
+        line = wire.address(number, wire.encode("verb", text=text, value=value))
+        lines = wire.Lines()
+        found = [
+            each for at in range(0, 2 * len(line), step) for each in lines.feed((line + line)[at : at + step])
+        ]
+        self.assertEqual(len(found), 2)
+        for each in found:
+            got, rest = wire.split(each)
+            self.assertEqual((got, wire.decode(rest)), (number, ("verb", {"text": text, "value": value})))
+
+    def test_endless(self) -> None:
+        """
+        A line that has no end is refused.
+        """
+        self.assertRaises(ValueError, wire.Lines().feed, b"x" * (wire.MAX_LINE + 1))
+
+
+class RealTests(TestCase):
+    """
+    With a real worker.
+    """
+
+    def setUp(self) -> None:
+        """
+        Make a blob, and start an unpacker.
+        """
+        self.folder = tempfile.mkdtemp(prefix="xferd-unpacker-")
+        self.addCleanup(shutil.rmtree, self.folder)
+        self.tar = folder(b"./") + b"".join(file(b"d%d/f" % n, os.urandom(20_000)) for n in range(200)) + END
+        self.path = os.path.join(self.folder, "blob")
+        self.blob = gzipped(self.tar)
+        self.unpacker = Unpacker(real_reactor, workers=2, limits=LIMITS)  # type: ignore[arg-type]
+        self.unpacker.start()
+        self.addCleanup(self.unpacker.stop)
+
+    def unpack(self, notify: Any = lambda _: None) -> tuple[str, IUnpacking]:
+        """
+        Ask for a layer.
+        """
+        staged = tempfile.mkdtemp(dir=self.folder)
+        return staged, self.unpacker.unpack(staged, "gzip", notify)
+
+    def write(self, *, upto: int | None = None) -> int:
+        """
+        Write the blob, or its beginning.
+        """
+        with open(self.path, "wb") as f:
+            return f.write(self.blob[:upto])
+
+    async def test_follow(self) -> None:
+        """
+        A layer is unpacked while its file grows, and renamed while it is.
+        """
+        half = self.write(upto=len(self.blob) // 2)
+        staged, layer = self.unpack()
+        layer.grown(self.path, half)
+        with open(self.path, "ab") as f:
+            f.write(self.blob[half:])
+        layer.grown(self.path, len(self.blob))
+        os.rename(self.path, self.path + ".done")
+        layer.sealed(self.path + ".done", len(self.blob))
+        unpacked = await layer.result
+        self.assertEqual(str(unpacked.diff_id), f"sha256:{sha256(self.tar).hexdigest()}")
+        self.assertEqual((unpacked.size, unpacked.entries, len(unpacked.implied)), (4_000_000, 201, 200))
+        self.assertEqual(len(listing(staged)), 400)
+
+    async def test_several(self) -> None:
+        """
+        More layers than workers all get done, and a bad one is only bad itself.
+        """
+        self.write()
+        layers = [self.unpack()[1] for _ in range(5)]
+        with open(os.path.join(self.folder, "bad"), "wb") as f:
+            f.write(gzipped(file(b"../escape") + END))
+        bad = self.unpack()[1]
+        bad.sealed(f.name, os.path.getsize(f.name))
+        for layer in layers:
+            layer.sealed(self.path, len(self.blob))
+        facts = {await layer.result for layer in layers}
+        self.assertEqual(len(facts), 1)
+        try:
+            await bad.result
+        except XferdError as e:
+            self.assertEqual(e.code, "LAYER_INVALID")
+        else:
+            self.fail("it passed")
+
+    async def test_cancel(self) -> None:
+        """
+        When a cancelled layer has fired, nothing touches its tree any more.
+        """
+        self.write()
+        staged, layer = self.unpack()
+        begun: Deferred[None] = Deferred()
+        layer.grown(self.path, len(self.blob) - 10)
+        real_reactor.callLater(0.1, begun.callback, None)
+        await begun
+        layer.result.cancel()
+        try:
+            await layer.result
+        except CancelledError:
+            shutil.rmtree(staged)
+        self.assertFalse(os.path.exists(staged))
+
+    async def test_worker_killed(self) -> None:
+        """
+        A worker that is killed takes its layers' processes along, and the
+        next layer gets a new one.
+        """
+        self.write()
+        staged, layer = self.unpack()
+        layer.grown(self.path, len(self.blob) - 10)
+        process = self.unpacker._process
+        assert process is not None
+        process.transport.signalProcess("KILL")
+        try:
+            await layer.result
+        except WorkerLost as e:
+            self.assertIn("signal 9", str(e))
+        shutil.rmtree(staged)
+        _, after = self.unpack()
+        after.sealed(self.path, len(self.blob))
+        self.assertEqual((await after.result).entries, 201)
+        self.assertEqual(signal.getsignal(signal.SIGPIPE), signal.SIG_IGN)
