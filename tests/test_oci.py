@@ -463,7 +463,6 @@ class ChooseTests(SynchronousTestCase):
         error = self.assertRaises(
             NoSuchPlatform,
             choose,
-    in_oci_form,
             index("linux/arm64", "linux/s390x", "unknown/unknown"),
             Platform.parse("linux/amd64"),
         )
