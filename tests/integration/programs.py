@@ -97,7 +97,7 @@ class Program(ProcessProtocol):
         """
         assert self._process is not None
         assert self._process.pid is not None
-        return self._process.pid
+        return int(self._process.pid)
 
     def outReceived(self, data: bytes) -> None:
         """

@@ -1,0 +1,393 @@
+"""
+The daemon itself: twistd, xferctl and a registry on real sockets, when clients
+leave, signals come and things go wrong.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from io import BytesIO
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any, cast
+
+from twisted.internet import reactor as installed
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import UNIXClientEndpoint
+from twisted.internet.task import deferLater
+from twisted.internet.utils import getProcessOutputAndValue
+from twisted.trial.unittest import TestCase
+from twisted.web.client import Agent, FileBodyProducer, HTTPConnectionPool, readBody
+from twisted.web.http_headers import Headers
+from twisted.web.iweb import IAgentEndpointFactory
+from zope.interface import implementer
+
+from tests.integration.programs import TWISTD, Xferd, environment
+from xferd.interfaces import IReactor
+from xferd.testing.faults import Flip, Stall
+from xferd.testing.images import SampleImage, sample_image
+from xferd.testing.registry import Registry
+
+reactor = cast(IReactor, installed)
+
+PATIENCE = 15.0
+"""Seconds after which what a test waits for will not come any more."""
+
+
+@implementer(IAgentEndpointFactory)
+class _Socket:
+    """
+    Every URL leads to one unix socket.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def endpointForURI(self, _: object) -> UNIXClientEndpoint:
+        """
+        The socket.
+        """
+        return UNIXClientEndpoint(reactor, self._path)
+
+
+class API:
+    """
+    The daemon's HTTP API, over its unix socket.
+    """
+
+    def __init__(self, daemon: Xferd) -> None:
+        pool = HTTPConnectionPool(reactor, persistent=False)
+        self._agent = Agent.usingEndpointFactory(reactor, _Socket(daemon.socket), pool)
+
+    async def __call__(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
+        """
+        Ask for something under C{/api/v1}.
+        """
+        producer = None
+        if body is not None:
+            producer = FileBodyProducer(BytesIO(json.dumps(body).encode()))
+        response = await self._agent.request(
+            method.encode(),
+            f"http://localhost/api/v1/{path}".encode(),
+            Headers({"Content-Type": ["application/json"]}),
+            producer,
+        )
+        return json.loads(await readBody(response))
+
+    async def pull(self, reference: str) -> str:
+        """
+        Begin to pull; gives the job's id.
+        """
+        job = await self("POST", "jobs", {"kind": "pull", "reference": reference})
+        return str(job["id"])
+
+
+class DaemonCase(TestCase):
+    """
+    A daemon and a registry.
+    """
+
+    timeout = 60
+
+    async def setUp(self) -> None:  # type: ignore[override]
+        """
+        Start both.
+        """
+        self.place = Path(mkdtemp(prefix="xferd-"))
+        self.addCleanup(shutil.rmtree, self.place)
+        self.registry = Registry(reactor)
+        await self.registry.listen(reactor)
+        self.addCleanup(self.registry.stop)
+        self.daemon = await self.start()
+
+    async def start(self) -> Xferd:
+        """
+        Start a daemon on the same data.
+        """
+        daemon = Xferd(reactor, str(self.place / "x"))
+        await daemon.start()
+        self.addCleanup(lambda: Deferred.fromCoroutine(daemon.stop()))
+        self.api = API(daemon)
+        return daemon
+
+    def add(self, layers: int = 2, size: int = 200_000, **how: Any) -> tuple[SampleImage, str]:
+        """
+        Put an image into the registry; gives it and its reference.
+        """
+        image = sample_image(layers, size, **how)
+        self.registry.add(image, "team/app", "1")
+        return image, f"{self.registry.host}/team/app:1"
+
+    async def until(self, check: Callable[[], Any]) -> Any:
+        """
+        Wait for something to become true, looking often.
+        """
+        deadline = reactor.seconds() + PATIENCE
+        while True:
+            found = check()
+            if isinstance(found, Deferred) or hasattr(found, "__await__"):
+                found = await found
+            if found:
+                return found
+            self.assertLess(reactor.seconds(), deadline, "it did not happen in time")
+            await deferLater(reactor, 0.02)
+
+    async def state(self, job_id: str, *states: str) -> Mapping[str, Any]:
+        """
+        Wait until a job is in one of some states.
+        """
+
+        async def look() -> Any:
+            job = await self.api("GET", f"jobs/{job_id}")
+            return job if job["state"] in states else None
+
+        return cast("Mapping[str, Any]", await self.until(look))
+
+    async def fetched(self, job_id: str, size: int) -> None:
+        """
+        Wait until a job's first layer has so many bytes.
+        """
+
+        async def look() -> bool:
+            layers = (await self.api("GET", f"jobs/{job_id}"))["layers"]
+            return bool(layers) and layers[0]["bytes_done"] >= size
+
+        await self.until(look)
+
+
+class SharingTests(DaemonCase):
+    """
+    Fifty clients, one image.
+    """
+
+    async def test_forty_nine_leave(self) -> None:
+        """
+        Forty-nine of fifty clients leave: the pull completes for the last, and
+        each blob was asked for once.
+        """
+        image, reference = self.add()
+        blob = image.layers[0].blob.digest
+        self.registry.faults.plant(Stall(50_000), str(blob))
+        jobs = [await self.api.pull(reference) for _ in range(50)]
+        await self.fetched(jobs[-1], 50_000)
+        for job_id in jobs[:-1]:
+            await self.api("DELETE", f"jobs/{job_id}")
+        self.registry.resume()
+        await self.state(jobs[-1], "done")
+        for layer in image.layers:
+            self.assertEqual(self.registry.count("GET", layer.blob.digest), 1)
+        states = [job["state"] for job in await self.api("GET", "jobs?limit=100")]
+        self.assertEqual(sorted(states), ["cancelled"] * 49 + ["done"])
+
+    async def test_all_leave(self) -> None:
+        """
+        All leave: the connection is closed, the slot is free, and a later pull
+        goes on where they ended.
+        """
+        image, reference = self.add(1)
+        blob = image.layers[0].blob.digest
+        self.registry.faults.plant(Stall(50_000), str(blob))
+        jobs = [await self.api.pull(reference) for _ in range(5)]
+        await self.fetched(jobs[0], 50_000)
+        for job_id in jobs:
+            await self.api("DELETE", f"jobs/{job_id}")
+        await self.until(lambda: self.registry.exchanges("GET", blob)[0].state == "broken")
+        slots = (await self.api("GET", "status"))["slots"]["download"]
+        self.assertEqual((slots["in_use"], slots["queued"]), (0, 0))
+        await self.daemon.ctl("pull", reference)
+        first, second = self.registry.exchanges("GET", blob)
+        self.assertEqual((first.range, second.range), (None, "bytes=50000-"))
+
+
+class LifeTests(DaemonCase):
+    """
+    Signals.
+    """
+
+    async def test_killed(self) -> None:
+        """
+        After kill -9 in the middle of a pull the next daemon knows that the
+        job failed, and a new pull fetches only what is missing.
+        """
+        image, reference = self.add(2)
+        blob = image.layers[0].blob.digest
+        self.registry.faults.plant(Stall(100_000), str(blob))
+        job_id = await self.api.pull(reference)
+        await self.fetched(job_id, 100_000)
+        await self.daemon.stop("KILL")
+        daemon = await self.start()
+        job = await self.api("GET", f"jobs/{job_id}")
+        self.assertEqual((job["state"], job["error"]["code"]), ("failed", "INTERRUPTED"))
+        await daemon.ctl("pull", reference)
+        again = self.registry.exchanges("GET", blob)[1]
+        self.assertEqual(again.range, "bytes=100000-")
+        (named,) = await self.api("GET", "images")
+        self.assertEqual(named["digest"], str(image.digest))
+
+    async def test_stopped(self) -> None:
+        """
+        SIGTERM in the middle of a pull ends client and daemon at once; what
+        was fetched is kept.
+        """
+        image, reference = self.add(1)
+        blob = image.layers[0].blob.digest
+        self.registry.faults.plant(Stall(100_000), str(blob))
+        client = Deferred.fromCoroutine(self.daemon.try_ctl("pull", reference))
+        await self.until(lambda: self.registry.exchanges("GET", blob))
+        (job,) = await self.api("GET", "jobs")
+        await self.fetched(job["id"], 100_000)
+        before = reactor.seconds()
+        await self.daemon.stop()
+        self.assertLess(reactor.seconds() - before, 5.0)
+        _, errors, code = await client
+        self.assertEqual(code, 1)
+        self.assertIn("pull it again", errors)
+        self.assertNotIn("Traceback", self.daemon.output)
+        daemon = await self.start()
+        await daemon.ctl("pull", reference)
+        self.assertEqual(self.registry.exchanges("GET", blob)[1].range, "bytes=100000-")
+
+    async def test_nothing_is_left(self) -> None:
+        """
+        A daemon that ends leaves no worker, no socket and no lock.
+        """
+        _, reference = self.add(1)
+        await self.daemon.ctl("pull", reference)
+        pid = self.daemon.pid
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        self.assertTrue(children)
+        await self.daemon.stop()
+        self.assertEqual([c for c in children if os.path.exists(f"/proc/{c}")], [])
+        self.assertFalse(os.path.exists(self.daemon.socket))
+        await self.start()
+
+
+class RefusedTests(DaemonCase):
+    """
+    What goes wrong is told alike by the API, xferctl and the journal.
+    """
+
+    async def refused(self, reference: str, code: str, *options: str) -> str:
+        """
+        Pull something that fails; gives what xferctl says.
+        """
+        _, errors, status = await self.daemon.try_ctl("pull", reference, *options)
+        self.assertEqual(status, 1, errors)
+        self.assertIn(f"({code})", errors)
+        self.assertEqual(await self.api("GET", "images"), [])
+        staging = Path(self.daemon.data, "staging")
+        await self.until(lambda: not list(staging.iterdir()))
+        return errors.splitlines()[-1]
+
+    async def test_missing(self) -> None:
+        """
+        A missing image is named.
+        """
+        reference = f"{self.registry.host}/no/such:thing"
+        self.assertIn(reference, await self.refused(reference, "MANIFEST_UNKNOWN"))
+
+    async def test_bad_reference(self) -> None:
+        """
+        A reference that is none is refused before anything is asked.
+        """
+        said = await self.refused("No Such", "NAME_INVALID")
+        self.assertIn("'No Such' is not an image reference", said)
+        self.assertEqual(self.registry.log, [])
+
+    async def test_wrong_bytes(self) -> None:
+        """
+        A registry that lies is found out.
+        """
+        image, reference = self.add(1)
+        self.registry.faults.plant(Flip(100), str(image.layers[0].blob.digest), times=None)
+        self.assertIn(str(image.layers[0].blob.digest), await self.refused(reference, "DIGEST_MISMATCH"))
+
+    async def test_platform(self) -> None:
+        """
+        An image for another platform is refused to who names one.
+        """
+        _, reference = self.add(1)
+        said = await self.refused(reference, "PLATFORM_UNKNOWN", "--platform", "linux/s390x")
+        self.assertIn("linux/amd64", said)
+
+    async def test_goes_on(self) -> None:
+        """
+        After all that, the daemon pulls what is right.
+        """
+        await self.test_missing()
+        _, reference = self.add(1)
+        await self.daemon.ctl("pull", reference)
+
+
+class StartTests(TestCase):
+    """
+    A daemon that cannot start says why in one line, and ends with 1.
+    """
+
+    timeout = 30
+
+    def setUp(self) -> None:
+        """
+        Make a scratch directory.
+        """
+        self.place = Path(mkdtemp(prefix="xferd-"))
+        self.addCleanup(shutil.rmtree, self.place)
+
+    async def said(self, *options: str) -> str:
+        """
+        Try to start one; gives its last line.
+        """
+        program, *arguments = TWISTD
+        defaults = [f"--data-dir={self.place}/data", f"--socket={self.place}/s"]
+        if not any(option.startswith("--listen") for option in options):
+            defaults.append("--listen=tcp:0:interface=127.0.0.1")
+        output, errors, code = await getProcessOutputAndValue(
+            program,
+            [*arguments, "-n", "--pidfile=", "xferd", *defaults, *options],
+            environment(),
+            str(self.place),
+            reactor,
+        )
+        said: str = (output + errors).decode()
+        self.assertEqual(code, 1, said)
+        self.assertNotIn("Traceback", said)
+        return said.splitlines()[-1]
+
+    async def test_port_in_use(self) -> None:
+        """
+        A port that somebody else has.
+        """
+        registry = Registry(reactor)
+        await registry.listen(reactor)
+        self.addCleanup(registry.stop)
+        port = registry.host.rpartition(":")[2]
+        said = await self.said(f"--listen=tcp:{port}:interface=127.0.0.1")
+        self.assertIn(f"cannot listen on 127.0.0.1:{port}: Address already in use", said)
+
+    async def test_second_daemon(self) -> None:
+        """
+        A data directory that another daemon has.
+        """
+        first = Xferd(reactor, str(self.place / "first"))
+        await first.start()
+        self.addCleanup(lambda: Deferred.fromCoroutine(first.stop()))
+        self.assertIn(first.data, await self.said(f"--data-dir={first.data}"))
+
+    async def test_directory(self) -> None:
+        """
+        A data directory that cannot be made.
+        """
+        self.assertIn("/proc/nothing", await self.said("--data-dir=/proc/nothing"))
+
+    async def test_options(self) -> None:
+        """
+        Options and settings that are wrong.
+        """
+        self.assertIn("--nope", await self.said("--nope"))
+        (self.place / "x.toml").write_text("lisen = []")
+        self.assertIn("did you mean 'listen'?", await self.said(f"--config={self.place}/x.toml"))
+        self.assertIn("is no endpoint", await self.said("--listen=nothing:1:interface=localhost"))
+        self.assertIn("set token_file", await self.said("--listen=tcp:0"))
