@@ -22,7 +22,6 @@ from xferd.names import Digest
 from xferd.oci import (
     DOCKER_LIST,
     DOCKER_MANIFEST,
-    LAYERS,
     MAX_DOCUMENT,
     MAX_LAYERS,
     OCI_CONFIG,
@@ -34,7 +33,6 @@ from xferd.oci import (
     Manifest,
     Platform,
     choose,
-    in_oci_form,
     parse_config,
     parse_document,
 )
@@ -306,43 +304,6 @@ class DocumentTests(SynchronousTestCase):
         except XferdError:
             return
         self.assertIsInstance(parsed, Index | Manifest)
-
-
-class OCIFormTests(SynchronousTestCase):
-    """
-    A manifest of Docker's in OCI's form.
-    """
-
-    def test_types(self) -> None:
-        """
-        Every media type becomes OCI's; digests, sizes and order stay.
-        """
-        docker = "application/vnd.docker.image.rootfs.diff.tar.gzip"
-        value = image(
-            mediaType=DOCKER_MANIFEST,
-            config=descriptor("application/vnd.docker.container.image.v1+json", b"config"),
-            layers=[descriptor(docker, b"one"), descriptor(LAYER, b"two")],
-        )
-        before = parse_document(document(value, DOCKER_MANIFEST))
-        after = parse_document(in_oci_form(document(value, DOCKER_MANIFEST)))
-        assert isinstance(before, Manifest)
-        assert isinstance(after, Manifest)
-        self.assertEqual(after.media_type, OCI_MANIFEST)
-        self.assertEqual(after.config.media_type, OCI_CONFIG)
-        self.assertEqual([layer.media_type for layer in after.layers], [LAYER, LAYER])
-        for ours, theirs in zip((after.config, *after.layers), (before.config, *before.layers), strict=True):
-            self.assertEqual((ours.digest, ours.size), (theirs.digest, theirs.size))
-
-    def test_layer_types(self) -> None:
-        """
-        For every layer type of Docker's there is one of OCI's, packed alike.
-        """
-        for media_type, compression in LAYERS.items():
-            value = image(layers=[descriptor(media_type)], mediaType=DOCKER_MANIFEST)
-            after = parse_document(in_oci_form(document(value, DOCKER_MANIFEST)))
-            assert isinstance(after, Manifest)
-            self.assertNotIn("docker", after.layers[0].media_type)
-            self.assertEqual(LAYERS[after.layers[0].media_type], compression)
 
 
 class RunnableTests(SynchronousTestCase):

@@ -375,36 +375,6 @@ def parse_config(data: bytes, manifest: Manifest) -> ImageConfig:
     return ImageConfig(diff_ids, _platform(value))
 
 
-def in_oci_form(document: Document) -> Document:
-    """
-    Write a manifest of Docker's (schema 2) as one of OCI's: the same config and
-    layers, whose bytes are of the same form, under OCI's media types.
-
-    The new manifest has another digest: it is for tools that read an image
-    layout and know OCI's types only (image-spec, "Compatibility Matrix").
-    """
-    value = json.loads(document.data)
-    value["mediaType"] = OCI_MANIFEST
-    for descriptor in (value["config"], *(value["layers"] or ())):
-        media_type = descriptor["mediaType"]
-        descriptor["mediaType"] = _OCI_FORMS.get(media_type, media_type)
-    return Document.verified(OCI_MANIFEST, json.dumps(value, separators=(",", ":")).encode())
-
-
-_OCI_FORMS = {
-    DOCKER_CONFIG: OCI_CONFIG,
-    "application/vnd.docker.image.rootfs.diff.tar": "application/vnd.oci.image.layer.v1.tar",
-    "application/vnd.docker.image.rootfs.diff.tar.gzip": "application/vnd.oci.image.layer.v1.tar+gzip",
-    "application/vnd.docker.image.rootfs.diff.tar.zstd": "application/vnd.oci.image.layer.v1.tar+zstd",
-    "application/vnd.docker.image.rootfs.foreign.diff.tar": (
-        "application/vnd.oci.image.layer.nondistributable.v1.tar"
-    ),
-    "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip": (
-        "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip"
-    ),
-}
-
-
 def choose(index: Index, wanted: Platform) -> Descriptor:
     """
     The entry of an index for a platform: the best variant, and of equals the

@@ -5,16 +5,12 @@ The named images, which are the entries of C{content/index.json}.
 The name is where every other tool looks for it, in the annotation
 C{org.opencontainers.image.ref.name}; what else xferd must remember of an image
 is in annotations beside it.  Entries that other tools made stay as they are.
-
-A manifest of Docker's is kept byte for byte, but skopeo and umoci find only
-those of OCI's in an image layout.  So such an image has two entries: ours, and
-one with the name, of the same config and layers in OCI's form.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from attrs import evolve, frozen
@@ -25,15 +21,7 @@ from zope.interface import implementer
 from xferd.errors import StoreError, XferdError
 from xferd.interfaces import IImages, Image
 from xferd.names import Digest, Reference
-from xferd.oci import (
-    DOCKER_MANIFEST,
-    OCI_INDEX,
-    Descriptor,
-    Document,
-    Manifest,
-    in_oci_form,
-    parse_document,
-)
+from xferd.oci import OCI_INDEX, Descriptor, Document, Manifest, parse_document
 from xferd.store.blobs import Blobs, read_document
 from xferd.store.disk import trying_to, write_file
 from xferd.store.layers import Layers
@@ -44,8 +32,7 @@ _NAME = "org.opencontainers.image.ref.name"
 _RESOLVED = "dev.xferd.resolved"
 _CREATED = "dev.xferd.created"
 _CHAIN_ID = "dev.xferd.chain-id"
-_REFERENCE = "dev.xferd.reference"
-_OURS = (_NAME, _REFERENCE, _RESOLVED, _CREATED, _CHAIN_ID)
+_OURS = (_NAME, _RESOLVED, _CREATED, _CHAIN_ID)
 
 
 @implementer(IImages)
@@ -62,7 +49,6 @@ class Images:
         self._blobs = blobs
         self._layers = layers
         self._images: dict[Reference, Image] = {}
-        self._oci_forms: dict[Digest, Descriptor] = {}
         self._writes: Rounds[Image] = Rounds(lambda batch: Deferred.fromCoroutine(self._write(batch)))
 
     async def load(self) -> None:
@@ -78,7 +64,6 @@ class Images:
                 lost.append((str(image.reference), str(e)))
             else:
                 self._images[image.reference] = image
-                await self._keep_oci_form(image)
         for name, why in lost:
             self._log.error("{name} is no longer a whole image: {why}; pull it again", name=name, why=why)
 
@@ -102,38 +87,12 @@ class Images:
 
     async def _put(self, image: Image) -> None:
         self._check(image)
-        await self._keep_oci_form(image)
         await self._writes.add(image)
-
-    async def _keep_oci_form(self, image: Image) -> None:
-        """
-        Make sure that there is a manifest which every tool can read.
-        """
-        manifest = image.manifest
-        if manifest.media_type == DOCKER_MANIFEST and manifest.digest not in self._oci_forms:
-            data = await self._blobs.read(manifest.digest)
-            document = in_oci_form(Document(manifest.media_type, data, manifest.digest))
-            await self._blobs.put(document.digest, document.data)
-            self._oci_forms[manifest.digest] = document.descriptor
 
     async def _write(self, batch: Sequence[Image]) -> None:
         images = {**self._images, **{image.reference: image for image in batch}}
-        entries = [entry for image in images.values() for entry in self._entries(image)]
-        await self._threads.run(_write, self._paths, {str(name) for name in images}, entries)
+        await self._threads.run(_write, self._paths, list(images.values()))
         self._images = images
-
-    def _entries(self, image: Image) -> list[dict[str, Any]]:
-        """
-        What the index says of an image.
-        """
-        name = str(image.reference)
-        notes = {_RESOLVED: str(image.resolved), _CREATED: image.created}
-        if image.chain_id is not None:
-            notes[_CHAIN_ID] = str(image.chain_id)
-        oci_form = self._oci_forms.get(image.manifest.digest)
-        if oci_form is None:
-            return [_entry(image.manifest, {_NAME: name, **notes})]
-        return [_entry(image.manifest, {_REFERENCE: name, **notes}), _entry(oci_form, {_NAME: name})]
 
     def _check(self, image: Image) -> None:
         """
@@ -176,7 +135,7 @@ class _Entry:
         notes = manifest.annotations
         chain_id = notes.get(_CHAIN_ID)
         return cls(
-            Reference.parse(str(_name(value))),
+            Reference.parse(notes.get(_NAME, "")),
             evolve(manifest, annotations={k: v for k, v in notes.items() if k not in _OURS}),
             Digest.parse(notes[_RESOLVED]),
             None if chain_id is None else Digest.parse(chain_id),
@@ -220,19 +179,27 @@ def write_index(paths: Paths, index: Mapping[str, Any]) -> None:
         write_file(paths.index, json.dumps(index, indent=2).encode(), paths.staging)
 
 
-def _write(paths: Paths, names: Set[str], entries: Sequence[dict[str, Any]]) -> None:
+def _write(paths: Paths, images: Sequence[Image]) -> None:
     """
-    Write all entries of ours, and keep what others wrote in the meantime.
-
-    @param names: the names that are ours.
+    Write all images of ours, and keep what others wrote in the meantime.
     """
     index = read_index(paths)
-    others = [entry for entry in index["manifests"] if _name(entry) not in names]
-    write_index(paths, {**index, "manifests": [*others, *entries]})
+    names = {str(image.reference) for image in images}
+    entries = [entry for entry in index["manifests"] if _name(entry) not in names]
+    entries.extend(_entry(image) for image in images)
+    write_index(paths, {**index, "manifests": entries})
 
 
-def _entry(manifest: Descriptor, notes: Mapping[str, str]) -> dict[str, Any]:
-    return evolve(manifest, annotations={**manifest.annotations, **notes}).to_json()
+def _entry(image: Image) -> dict[str, Any]:
+    notes = {
+        **image.manifest.annotations,
+        _NAME: str(image.reference),
+        _RESOLVED: str(image.resolved),
+        _CREATED: image.created,
+    }
+    if image.chain_id is not None:
+        notes[_CHAIN_ID] = str(image.chain_id)
+    return evolve(image.manifest, annotations=notes).to_json()
 
 
 def _annotations(entry: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -241,8 +208,7 @@ def _annotations(entry: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _name(entry: Mapping[str, Any]) -> object:
-    notes = _annotations(entry)
-    return notes.get(_REFERENCE, notes.get(_NAME))
+    return _annotations(entry).get(_NAME)
 
 
 def _load(paths: Paths) -> tuple[list[Image], list[tuple[str, str]]]:
