@@ -19,10 +19,11 @@ from zope.interface import implementer
 
 from xferd.interfaces import IFollower, Image, IPartial, IReactor, IStore, Unpacked
 from xferd.names import Digest, Reference, chain_id
-from xferd.oci import OCI_CONFIG, OCI_MANIFEST, Descriptor
+from xferd.oci import DOCKER_CONFIG, DOCKER_MANIFEST, OCI_CONFIG, OCI_MANIFEST, Descriptor
 from xferd.store.store import Store
 
 LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar"
+DOCKER_LAYER_TYPE = "application/vnd.docker.image.rootfs.diff.tar"
 
 
 class Reactor(Clock):
@@ -182,6 +183,19 @@ def sample(name: str, *blobs: bytes) -> Sample:
     """
     Make a small image.
     """
+    return _sample(name, blobs, OCI_MANIFEST, OCI_CONFIG, LAYER_TYPE)
+
+
+def docker_sample(name: str, *blobs: bytes) -> Sample:
+    """
+    Make a small image in Docker's form.
+    """
+    return _sample(name, blobs, DOCKER_MANIFEST, DOCKER_CONFIG, DOCKER_LAYER_TYPE)
+
+
+def _sample(
+    name: str, blobs: tuple[bytes, ...], manifest_type: str, config_type: str, layer_type: str
+) -> Sample:
     diff_ids = [Digest.of(blob) for blob in blobs]
     config = json.dumps(
         {
@@ -190,17 +204,17 @@ def sample(name: str, *blobs: bytes) -> Sample:
             "rootfs": {"type": "layers", "diff_ids": [str(d) for d in diff_ids]},
         }
     ).encode()
-    config_descriptor = Descriptor(OCI_CONFIG, Digest.of(config), len(config))
-    layers = tuple(layer_descriptor(blob) for blob in blobs)
+    config_descriptor = Descriptor(config_type, Digest.of(config), len(config))
+    layers = tuple(Descriptor(layer_type, Digest.of(blob), len(blob)) for blob in blobs)
     manifest = json.dumps(
         {
             "schemaVersion": 2,
-            "mediaType": OCI_MANIFEST,
+            "mediaType": manifest_type,
             "config": config_descriptor.to_json(),
             "layers": [layer.to_json() for layer in layers],
         }
     ).encode()
-    manifest_descriptor = Descriptor(OCI_MANIFEST, Digest.of(manifest), len(manifest))
+    manifest_descriptor = Descriptor(manifest_type, Digest.of(manifest), len(manifest))
     return Sample(
         Image(
             reference=Reference.parse(name),

@@ -15,10 +15,10 @@ from twisted.logger import ILogObserver, Logger
 from twisted.python.failure import Failure
 
 from tests.store.conformance import ImagesConformance
-from tests.store.support import Sample, StoreTestCase, pull, sample
+from tests.store.support import Sample, StoreTestCase, docker_sample, pull, sample
 from xferd.errors import StoreError
 from xferd.names import Digest, Reference
-from xferd.oci import OCI_INDEX, Platform
+from xferd.oci import OCI_INDEX, OCI_MANIFEST, Document, Manifest, Platform, parse_document
 from xferd.store import images
 
 NAME = "org.opencontainers.image.ref.name"
@@ -99,6 +99,37 @@ class ImagesTests(ImagesConformance, StoreTestCase):
         )
         self.reopen()
         self.assertEqual(self.listed(), ["one:latest", "two:latest"])
+
+    def test_docker_image(self) -> None:
+        """
+        An image in Docker's form is kept as it came, and has its name on a
+        second entry of OCI's types, written once and shared by its names.
+        """
+        names = ("alpine", "again", "alpine")
+        for name in names:
+            self.run_now(pull(self.store, docker_sample(name, b"one")))
+        wanted = [docker_sample(name, b"one").image for name in sorted(set(names))]
+        self.reopen()
+        self.assertEqual(list(self.store.images.all()), wanted)
+        entries = self.index()["manifests"]
+        named = [entry for entry in entries if NAME in entry["annotations"]]
+        self.assertEqual((len(entries), len(named)), (4, 2))
+        self.assertEqual({entry["mediaType"] for entry in named}, {OCI_MANIFEST})
+        (digest,) = {entry["digest"] for entry in named}
+        data = self.successResultOf(self.store.blobs.read(Digest.parse(digest)))
+        manifest = parse_document(Document(OCI_MANIFEST, data, Digest.of(data)))
+        assert isinstance(manifest, Manifest)
+        self.assertEqual([layer.digest for layer in manifest.layers], [Digest.of(b"one")])
+
+    def test_form_changes(self) -> None:
+        """
+        A name that goes from one form to the other leaves nothing behind.
+        """
+        for made, entries in ((docker_sample, 2), (sample, 1), (docker_sample, 2)):
+            wanted = made("alpine", b"one")
+            self.run_now(pull(self.store, wanted))
+            self.assertEqual(len(self.index()["manifests"]), entries)
+            self.assertEqual(list(self.reopen().images.all()), [wanted.image])
 
     def test_strangers_stay(self) -> None:
         """

@@ -220,6 +220,16 @@ class AttributesTests(TreesCase):
         if os.geteuid() == 0:
             self.assertEqual((status.st_uid, status.st_gid), (12, 34))
 
+    def test_missing(self) -> None:
+        """
+        A directory that should be there and is not is an error, and keeps no
+        descriptor open.
+        """
+        top = self.tree("top", a=0o755)
+        descriptors = os.listdir("/proc/self/fd")
+        self.assertRaises(FileNotFoundError, read, top, [b"a/b"])
+        self.assertEqual(os.listdir("/proc/self/fd"), descriptors)
+
     def test_default(self) -> None:
         """
         A directory with nothing below gets back what it had at first.

@@ -74,7 +74,7 @@ class Blobs:
         """
         See L{IBlobs.put}.
         """
-        return self._threads.run(_write_document, self._paths, digest, data)
+        return self._threads.run(write_document, self._paths, digest, data)
 
     def partial(self, digest: Digest, size: int | None) -> Deferred[IPartial]:
         """
@@ -139,7 +139,13 @@ def read_document(paths: Paths, digest: Digest) -> bytes:
     return data
 
 
-def _write_document(paths: Paths, digest: Digest, data: bytes) -> None:
+def write_document(paths: Paths, digest: Digest, data: bytes) -> None:
+    """
+    Keep a document.  Blocking, for a thread.
+
+    @raise DigestMismatch: C{data} is something else.
+    @raise StoreError: the disk refuses.
+    """
     found = Digest.of(data, digest.algorithm)
     if found != digest:
         raise DigestMismatch(f"a document arrived that is {found} and should be {digest}")

@@ -4,7 +4,10 @@ The named images, which are the entries of C{content/index.json}.
 
 The name is where every other tool looks for it, in the annotation
 C{org.opencontainers.image.ref.name}; what else xferd must remember of an image
-is in annotations beside it.  Entries that other tools made stay as they are.
+is in annotations beside it.  An image that came with a manifest of Docker's
+has two entries: the manifest as it came, and under the name the same in OCI's
+words, which is all that other tools look at.  Entries that other tools made
+stay as they are.
 """
 
 from __future__ import annotations
@@ -21,18 +24,23 @@ from zope.interface import implementer
 from xferd.errors import StoreError, XferdError
 from xferd.interfaces import IImages, Image
 from xferd.names import Digest, Reference
-from xferd.oci import OCI_INDEX, Descriptor, Document, Manifest, parse_document
-from xferd.store.blobs import Blobs, read_document
+from xferd.oci import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, Descriptor, Document, Manifest, parse_document
+from xferd.store.blobs import Blobs, read_document, write_document
 from xferd.store.disk import trying_to, write_file
 from xferd.store.layers import Layers
 from xferd.store.paths import Paths
+from xferd.store.rendition import render
 from xferd.store.threads import Rounds, Threads
 
 _NAME = "org.opencontainers.image.ref.name"
 _RESOLVED = "dev.xferd.resolved"
 _CREATED = "dev.xferd.created"
 _CHAIN_ID = "dev.xferd.chain-id"
-_OURS = (_NAME, _RESOLVED, _CREATED, _CHAIN_ID)
+_DOCKER_NAME = "dev.xferd.name"
+"""The name of an image on the entry of its Docker manifest."""
+_RENDITION_OF = "dev.xferd.rendition-of"
+"""The digest of that manifest, on the entry beside it."""
+_OURS = (_NAME, _RESOLVED, _CREATED, _CHAIN_ID, _DOCKER_NAME)
 
 
 @implementer(IImages)
@@ -135,7 +143,7 @@ class _Entry:
         notes = manifest.annotations
         chain_id = notes.get(_CHAIN_ID)
         return cls(
-            Reference.parse(notes.get(_NAME, "")),
+            Reference.parse(notes.get(_DOCKER_NAME, notes.get(_NAME, ""))),
             evolve(manifest, annotations={k: v for k, v in notes.items() if k not in _OURS}),
             Digest.parse(notes[_RESOLVED]),
             None if chain_id is None else Digest.parse(chain_id),
@@ -186,14 +194,36 @@ def _write(paths: Paths, images: Sequence[Image]) -> None:
     index = read_index(paths)
     names = {str(image.reference) for image in images}
     entries = [entry for entry in index["manifests"] if _name(entry) not in names]
-    entries.extend(_entry(image) for image in images)
+    known = {_annotations(entry).get(_RENDITION_OF): entry for entry in index["manifests"]}
+    for image in images:
+        entries.append(_entry(image))
+        if image.manifest.media_type == DOCKER_MANIFEST:
+            rendition = known.get(str(image.manifest.digest)) or _render(paths, image.manifest)
+            entries.append(_noted(rendition, {_NAME: str(image.reference)}))
     write_index(paths, {**index, "manifests": entries})
+
+
+def _render(paths: Paths, manifest: Descriptor) -> dict[str, Any]:
+    """
+    Put a Docker manifest into the store a second time, in OCI's words.
+
+    @return: the entry, which has no name yet.
+    """
+    data = render(read_document(paths, manifest.digest))
+    digest = Digest.of(data, manifest.digest.algorithm)
+    write_document(paths, digest, data)
+    entry = evolve(manifest, media_type=OCI_MANIFEST, digest=digest, size=len(data)).to_json()
+    return _noted(entry, {_RENDITION_OF: str(manifest.digest)})
+
+
+def _noted(entry: Mapping[str, Any], notes: Mapping[str, str]) -> dict[str, Any]:
+    return {**entry, "annotations": {**_annotations(entry), **notes}}
 
 
 def _entry(image: Image) -> dict[str, Any]:
     notes = {
         **image.manifest.annotations,
-        _NAME: str(image.reference),
+        _DOCKER_NAME if image.manifest.media_type == DOCKER_MANIFEST else _NAME: str(image.reference),
         _RESOLVED: str(image.resolved),
         _CREATED: image.created,
     }
@@ -208,7 +238,8 @@ def _annotations(entry: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _name(entry: Mapping[str, Any]) -> object:
-    return _annotations(entry).get(_NAME)
+    notes = _annotations(entry)
+    return notes.get(_DOCKER_NAME, notes.get(_NAME))
 
 
 def _load(paths: Paths) -> tuple[list[Image], list[tuple[str, str]]]:

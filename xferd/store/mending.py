@@ -243,15 +243,19 @@ def _walk(tree: str, path: bytes) -> int:
     Open a directory of a tree.
     """
     fd = os.open(tree, DIRECTORY)
-    for component in _components(path):
-        fd = _enter(fd, component)
+    try:
+        for component in _components(path):
+            fd = _enter(fd, component)
+    except BaseException:
+        os.close(fd)
+        raise
     return fd
 
 
 def _enter(fd: int, component: bytes) -> int:
     """
-    Open a directory's directory, and close the former in any case but that of
-    failure, where whoever holds it does.
+    Open a directory in a directory, in place of it: the former is closed,
+    unless this fails.
     """
     inner = os.open(component, DIRECTORY, dir_fd=fd)
     os.close(fd)

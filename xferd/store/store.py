@@ -99,8 +99,8 @@ class Store:
             make_directory(self.path, 0o700)
             self._lock = os.open(paths.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            self._take_lock()
             with trying_to(f"use {self.path} as the data directory"):
+                self._take_lock()
                 self._check_version()
                 for directory in (paths.ingest, paths.trees, paths.layers, paths.staging):
                     make_directory(directory, 0o700)
@@ -171,8 +171,6 @@ class Store:
             raise StoreLocked(
                 f"another xferd{process} uses {self.path}; stop it, or choose another data directory"
             ) from e
-        except OSError as e:
-            raise StoreError(f"cannot lock {self._paths.lock}: {e.strerror}") from e
         os.ftruncate(self._lock, 0)
         os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
 
