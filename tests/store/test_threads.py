@@ -86,6 +86,17 @@ class PatientTests(SynchronousTestCase):
         self.failureResultOf(waiting, CancelledError)
         self.assertEqual(undone, [3])
 
+    def test_undo_fails(self) -> None:
+        """
+        What goes wrong while undoing is logged, and ends the wait all the
+        same.
+        """
+        waiting = patient(self.work, undo=lambda result: 1 // (result - result))
+        waiting.cancel()
+        self.work.callback(3)
+        self.failureResultOf(waiting, CancelledError)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
     def test_cancelled_late(self) -> None:
         """
         Cancelling what has a result changes nothing.

@@ -16,6 +16,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from xferd.errors import StoreError
@@ -51,6 +52,8 @@ class _Patience(Generic[T]):
     """
     One wait for something that cannot be interrupted.  See L{patient}.
     """
+
+    _log = Logger()
 
     def __init__(
         self,
@@ -93,8 +96,11 @@ class _Patience(Generic[T]):
         if not self._cancelled:
             self._waiter.callback(result)
             return
-        if self._undo is not None and not isinstance(result, Failure):
-            self._undo(result)
+        try:
+            if self._undo is not None and not isinstance(result, Failure):
+                self._undo(result)
+        except Exception:
+            self._log.failure("while undoing what nobody waits for")
         self._waiter.errback(Failure(CancelledError()))
 
 
