@@ -164,6 +164,15 @@ class FromDirectoriesTests(SynchronousTestCase):
         self.assertNotIn(f"{prefix}/b/fifo", top)
         self.assertEqual(Platform.local(), image.platform)
 
+    def test_private(self) -> None:
+        """
+        What not everybody may read is left out, and all below it.
+        """
+        (self.root / "a" / "file").chmod(0o640)
+        (self.root / "a" / "sub").chmod(0o750)
+        image = from_directories([str(self.root / "a")], str(self.into))
+        self.assertEqual(str(self.root / "a")[1:], list(members(image.layers[0]))[-1])
+
     def test_platform(self) -> None:
         """
         The image can be for another platform than this machine's.

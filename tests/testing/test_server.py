@@ -20,7 +20,7 @@ from twisted.web.iweb import IResponse
 
 from xferd.interfaces import IReactor
 from xferd.testing.certificates import Authority
-from xferd.testing.faults import Drop, Redirect, Stall
+from xferd.testing.faults import Drop, Redirect, Slow, Stall
 from xferd.testing.images import sample_image
 from xferd.testing.registry import Registry
 
@@ -117,6 +117,17 @@ class SocketTests(TestCase):
         await self.registry.stop()
         await self.registry.stop()
         await self.assertFailure(self.read(response), ResponseFailed)
+
+    async def test_stop_while_slow(self) -> None:
+        """
+        Stopping ends what is slow, and leaves nothing to come.
+        """
+        await self.registry.listen(reactor)
+        self.registry.faults.plant(Slow(1000))
+        response = await self.get()
+        await self.registry.stop()
+        await self.assertFailure(self.read(response), ResponseFailed)
+        self.assertEqual("broken", self.registry.log[0].state)
 
     async def test_redirect_to_other_origin(self) -> None:
         """

@@ -133,10 +133,8 @@ def byte_range(header: str, size: int) -> tuple[int, int] | None:
         if last and int(last) < start:
             return None
     if start >= size or start >= stop:
-        unsatisfied = problem(416, "RANGE_INVALID", f"{header} of {size} bytes")
-        raise Problem(
-            Answer(416, {"Content-Range": f"bytes */{size}"}, unsatisfied.answer.body),
-        )
+        told = {"Content-Range": f"bytes */{size}"}
+        raise problem(416, "RANGE_INVALID", f"{header} of {size} bytes", told)
     return start, stop
 
 

@@ -1,3 +1,4 @@
+# -*- test-case-name: tests.testing.test_fakes -*-
 """
 All fakes of the Interfaces, in one place to import them from.
 """

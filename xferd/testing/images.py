@@ -275,8 +275,9 @@ def from_directories(
     Make an image out of this machine's files, one layer for each directory.
 
     Blobs are written to files as they are made: memory stays small.  What
-    cannot be read is left out, and so is what is neither a file, a directory
-    nor a symbolic link.
+    not everybody may read is left out, as root has no secrets to tell to whom
+    the image is served; so is what is neither a file, a directory nor a
+    symbolic link.  This takes seconds and blocks.
 
     @param paths: absolute paths of directories, the bottom layer's first.
     @param into: an existing directory for the blobs; the image needs it.
@@ -319,7 +320,6 @@ def own_directories() -> list[str]:
         "/usr/share/locale",
         "/usr/share/man",
         "/usr/lib/python3",
-        "/etc",
     ]
     there = [str(Path(path).resolve()) for path in wished if Path(path).is_dir()]
     return list(dict.fromkeys(there))
@@ -327,7 +327,7 @@ def own_directories() -> list[str]:
 
 def _walk(directory: Path) -> Iterator[tuple[Path, os.stat_result]]:
     """
-    A directory and everything below it that can be looked at, in a stable
+    A directory and everything below it that everybody may read, in a stable
     order, parents first.  Links are not followed.
     """
     yield directory, directory.stat()
@@ -339,6 +339,8 @@ def _walk(directory: Path) -> Iterator[tuple[Path, os.stat_result]]:
         try:
             status = path.lstat()
         except OSError:
+            continue
+        if not status.st_mode & stat.S_IROTH:
             continue
         if stat.S_ISDIR(status.st_mode):
             yield from _walk(path)

@@ -133,9 +133,7 @@ def _compressor(compression: str, level: int) -> _Compressor:
         return _Plain()
     if compression == "gzip":
         return zlib.compressobj(level, zlib.DEFLATED, 31)
-    if compression == "zstd":
-        return ZstdCompressor(level=level).compressobj()
-    raise ValueError(f"{compression!r} is none of tar, gzip, zstd")
+    return ZstdCompressor(level=level).compressobj()
 
 
 class _Packer:

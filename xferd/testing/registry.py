@@ -68,8 +68,8 @@ class Registry(Server):
         chunk_min_length: int | None = None,
     ) -> None:
         """
-        @param storage: what to serve; an empty one by default,
-        @param directory: kept in this directory, or in memory.
+        @param storage: what to serve; by default what C{directory} holds.
+        @param directory: where to keep it all; in memory by default.
         @param guard: who may do what; everybody everything by default.
         @param rate: bytes a second of each answer's body.
         @param chunk_min_length: bytes that a chunk but the last must have.

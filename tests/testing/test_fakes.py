@@ -1,0 +1,67 @@
+"""
+Tests for L{xferd.testing.fakes}: the fakes work together.
+"""
+
+from __future__ import annotations
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementedBy
+
+from xferd import interfaces
+from xferd.names import Repository
+from xferd.oci import LAYERS
+from xferd.testing import fakes
+from xferd.testing.images import sample_image
+
+
+class FakesTests(SynchronousTestCase):
+    """
+    A pull by hand, through every fake.
+    """
+
+    def test_pull(self) -> None:
+        """
+        Bytes go from a fake registry through a fake store to a fake unpacker,
+        and come out as registered layers with the right chain IDs.
+        """
+        clock = Clock()
+        registries, store = fakes.FakeRegistries(clock), fakes.FakeStore(clock)
+        unpacker = fakes.FakeUnpacker(clock, store.blobs.open_path)
+        repository = Repository("registry.test", "sample")
+        registry = registries.registry(repository.host)
+        image = sample_image(3)
+        registry.add(image, repository.path)
+
+        async def pull() -> None:
+            source, parent = registry.blobs(repository), None
+            for layer in image.layers:
+                descriptor = layer.blob.descriptor
+                partial = await store.blobs.partial(descriptor.digest, descriptor.size)
+                staged = await store.trees.stage()
+                unpacking = unpacker.unpack(staged, LAYERS[descriptor.media_type], lambda _: None)
+                partial.follow(unpacking)
+                body = await source.open(descriptor.digest, partial.offset)
+                await body.deliver(partial.write)
+                await partial.commit()
+                unpacked = await unpacking.result
+                await store.trees.commit(staged, unpacked, descriptor.digest)
+                registered = await store.layers.register(parent, unpacked.diff_id, descriptor)
+                parent = registered.chain_id
+
+        pulled = Deferred.fromCoroutine(pull())
+        clock.advance(0)
+        self.successResultOf(pulled)
+        self.assertEqual(list(image.chain_ids), list(store.layers.registered))
+        self.assertEqual([], clock.getDelayedCalls())
+
+    def test_all_here(self) -> None:
+        """
+        Everything that the package calls a fake is offered here, and provides
+        an Interface.
+        """
+        offered = [getattr(fakes, name) for name in fakes.__all__ if name.startswith("Fake")]
+        provided = {interface for fake in offered for interface in implementedBy(fake)}
+        wanted = {"IBlobSource", "IRegistries", "IRegistry", "IStore", "IUnpacker", "IJournal", "IPartial"}
+        self.assertLessEqual({getattr(interfaces, name) for name in wanted}, provided)
