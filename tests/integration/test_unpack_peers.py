@@ -1,5 +1,5 @@
 """
-What xferd unpacks is what GNU tar and umoci unpack.
+What xferd unpacks is what GNU tar and umoci unpack, and what overlayfs takes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 from twisted.internet import reactor
 from twisted.trial.unittest import TestCase
 
-from tests.unpack.tars import IS_ROOT, LIMITS, header, listing, pax
+from tests.unpack.tars import END, IS_ROOT, LIMITS, file, header, listing, pax
 from xferd.interfaces import Unpacked
 from xferd.unpack.unpacker import Unpacker
 
@@ -230,6 +230,48 @@ class PeerTests(TestCase):
         )
         ours, _ = await self.unpack(self.path)
         self.equal(ours, os.path.join(theirs, "rootfs"))
+
+    async def test_overlayfs(self) -> None:
+        """
+        Linux itself, which stacks two trees, sees the whiteouts as they were
+        meant, in whatever order they stood.
+        """
+        lower, _ = await self.unpack_tar(
+            file(b"gone", b"1"),
+            file(b"d/gone", b"2"),
+            file(b"d/stays", b"3"),
+            file(b"o/gone"),
+            file(b"r/gone"),
+        )
+        upper, unpacked = await self.unpack_tar(
+            file(b".wh.gone"),
+            file(b"d/.wh.gone"),
+            file(b"d/new", b"4"),
+            file(b"o/new"),
+            file(b"o/.wh..wh..opq"),
+            file(b"r/new"),
+            file(b".wh.r"),
+            file(b".wh.never"),
+        )
+        self.assertEqual(sorted(unpacked.implied), [b".", b"d", b"o"])
+        merged = os.path.join(self.folder, "merged")
+        os.mkdir(merged)
+        mount = ["mount", "-t", "overlay", "overlay", "-o", f"lowerdir={upper}:{lower}", merged]
+        if subprocess.run(mount, check=False, capture_output=True).returncode:
+            self.skipTest("no overlayfs can be mounted here")
+        try:
+            self.assertEqual(sorted(listing(merged)), ["d", "d/new", "d/stays", "o", "o/new", "r", "r/new"])
+        finally:
+            subprocess.run(["umount", merged], check=True)
+
+    async def unpack_tar(self, *parts: bytes) -> tuple[str, Unpacked]:
+        """
+        What we make of some entries.
+        """
+        path = os.path.join(self.folder, "small.tar")
+        with open(path, "wb") as f:
+            f.write(b"".join(parts) + END)
+        return await self.unpack(path)
 
     def image(self, path: str) -> None:
         """
