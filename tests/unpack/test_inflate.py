@@ -189,13 +189,14 @@ class BlocksTests(SynchronousTestCase):
 
     def test_close(self) -> None:
         """
-        A reader that leaves early lets the thread end.
+        A reader that leaves early lets the threads end.
         """
         blocks = Blocks(Bytes(os.urandom(BUFFER_SIZE * 20)), "tar", LIMITS)
         next(blocks)
         blocks.close()
-        blocks._thread.join(10)
-        self.assertFalse(blocks._thread.is_alive())
+        for thread in blocks._threads:
+            thread.join(10)
+            self.assertFalse(thread.is_alive())
 
 
 class ShowTests(SynchronousTestCase):

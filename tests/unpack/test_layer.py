@@ -5,6 +5,7 @@ L{xferd.unpack.cage}.
 
 from __future__ import annotations
 
+import ctypes
 import io
 import os
 import shutil
@@ -295,12 +296,16 @@ class CageTests(LayerCase):
 
     def test_root(self) -> None:
         """
-        Root is in the tree for good, and has kept what making files needs.
+        Root is in the tree for good, has kept what making files needs, and
+        still ends with its parent.
         """
         if not IS_ROOT:
             self.skipTest("only root can")
 
-        def inside() -> tuple[list[str], list[str]]:
+        parent = os.getpid()
+
+        def inside() -> tuple[list[str], list[str], int]:
+            cage.end_with_parent(parent)
             root = os.open(self.staged, os.O_RDONLY)
             outside = os.open(self.folder, os.O_RDONLY)
             cage.enter(root, True)
@@ -312,7 +317,7 @@ class CageTests(LayerCase):
             os.fchdir(outside)
             for name, attempt in {
                 "chroot": lambda: os.chroot("."),
-                "kill": lambda: os.setuid(NOBODY),
+                "setuid": lambda: os.setuid(NOBODY),
                 "raw": lambda: socket.socket(socket.AF_INET, socket.SOCK_RAW, 1),
                 "nice": lambda: os.nice(-1),
             }.items():
@@ -320,9 +325,11 @@ class CageTests(LayerCase):
                     attempt()
                 except PermissionError:
                     refused.append(name)
-            return os.listdir("/"), refused
+            signalled = ctypes.c_int()
+            cage._libc.prctl(2, ctypes.byref(signalled))  # PR_GET_PDEATHSIG
+            return os.listdir("/"), refused, signalled.value
 
-        self.assertEqual(in_child(inside), (["in"], ["chroot", "kill", "raw", "nice"]))
+        self.assertEqual(in_child(inside), (["in"], ["chroot", "setuid", "raw", "nice"], signal.SIGKILL))
 
     def test_privileged(self) -> None:
         """

@@ -536,12 +536,16 @@ class EscapeTests(TreeCase):
 
     def test_too_many(self) -> None:
         """
-        Implied directories are counted, and so are the bytes of all paths.
+        Implied directories are counted, and so is the memory that
+        directories and whiteouts take.
         """
         few = evolve(LIMITS, entries=3)
         self.assertIn("implies more than 3", self.refused(file(b"a/b/c/d/f"), limits=few))
-        self.patch(folders, "_MOST_NAMES", 10)
-        self.assertIn("more than 10 bytes", self.refused(folder(b"x" * 6), folder(b"y" * 6)))
+        self.patch(folders, "_MOST_MEMORY", 1000)
+        self.make(folder(b"x"), folder(b"y"), file(b"x"), folder(b"z"))
+        self.assertIn("keep in mind", self.refused(folder(b"x"), folder(b"y"), folder(b"z")))
+        self.make(file(b".wh.x"), file(b".wh.y"), file(b".wh.x"))
+        self.assertIn("keep in mind", self.refused(file(b".wh.x"), file(b".wh.y"), file(b".wh.z")))
 
 
 class WhiteoutTests(TreeCase):
@@ -670,6 +674,10 @@ class WhiteoutTests(TreeCase):
         self.assertEqual(self.marks("d/x"), {f"{kind}whiteout": b"y"})
         self.assertEqual(self.marks("d"), {self.opaque: b"x"})
         self.assertEqual((self.text("d/f"), self.marks("d/f")), ("mine", {}))
+        # In an opaque directory such a whiteout would be an empty file.
+        self.empty()
+        self.make(file(b"e/.wh.x"), file(b".wh.e"))
+        self.assertEqual((self.names(), self.marks("e")), (["e"], {self.opaque: b"y"}))
 
 
 class RootTests(TreeCase):

@@ -19,7 +19,7 @@ import stat
 from collections import OrderedDict
 from typing import Final
 
-from attrs import define, field
+from attrs import define
 
 from xferd.errors import BadLayer
 from xferd.unpack.limits import Limits, show
@@ -36,8 +36,11 @@ _MOST_LINKS: Final = 40
 LONGEST: Final = 4095
 """Bytes of a path, as Linux has it."""
 
-_MOST_NAMES: Final = 256 * 1024 * 1024
-"""Bytes of all directories' paths together: what they cost in memory."""
+_MOST_MEMORY: Final = 512 * 1024 * 1024
+"""Bytes that directories and whiteouts may take of our memory."""
+
+_EACH: Final = 400
+"""About how many bytes one takes besides its path."""
 
 
 @define
@@ -52,7 +55,7 @@ class Folder:
 
     entry: Entry | None = None
     opaque: bool = False
-    whiteouts: set[bytes] = field(factory=set)
+    whiteouts: set[bytes] | None = None
 
 
 class Folders:
@@ -74,7 +77,7 @@ class Folders:
         self.known: dict[bytes, Folder] = {b"": Folder()}
         self._aliases: dict[bytes, bytes] = {}
         self._open: OrderedDict[bytes, int] = OrderedDict()
-        self._names = 0
+        self._memory = 0
         self._implied = 0
 
     def close(self) -> None:
@@ -169,9 +172,7 @@ class Folders:
             raise BadLayer(f"{show(real)} is longer than {LONGEST} bytes")
         if real.count(b"/") >= self._limits.depth:
             raise BadLayer(f"{show(real)} is deeper than {self._limits.depth} directories")
-        self._names += len(real)
-        if self._names > _MOST_NAMES:
-            raise BadLayer(f"the paths of the layer's directories have more than {_MOST_NAMES} bytes")
+        self._take(real)
         # Readable, writable and searchable for us until all is in it; its entry has the last word.
         os.mkdir(name, 0o755, dir_fd=self.descriptor(above))
         folder = self.known[real] = Folder()
@@ -200,5 +201,25 @@ class Folders:
             os.close(descriptor)
         os.rmdir(name, dir_fd=self.descriptor(above))
         del self.known[real]
-        self._names -= len(real)
+        self._memory -= len(real) + _EACH
         return size
+
+    def note(self, folder: Folder, name: bytes) -> None:
+        """
+        Remember a whiteout.
+
+        @raise BadLayer: there are too many.
+        """
+        if folder.whiteouts is None:
+            folder.whiteouts = set()
+        if name not in folder.whiteouts:
+            self._take(name)
+            folder.whiteouts.add(name)
+
+    def _take(self, name: bytes) -> None:
+        """
+        Count the memory for one more.
+        """
+        self._memory += len(name) + _EACH
+        if self._memory > _MOST_MEMORY:
+            raise BadLayer("the layer has more directories and whiteouts than xferd can keep in mind")

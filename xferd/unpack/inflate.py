@@ -8,9 +8,9 @@ members and several zstd frames are one stream (RFC 1952, 2.2; RFC 8878, 3.1),
 skippable frames are skipped, and zeros after the last gzip member are
 padding.  Any other trailing bytes are an error: tools differ on them.
 
-L{Blocks} inflates and hashes in a thread of its own, a few buffers ahead of
+L{Blocks} inflates in one thread and hashes in another, a few buffers ahead of
 its reader.  Both let go of the interpreter's lock for nearly all of their
-time, so that one layer keeps two cores busy, and the buffers are used over and
+time, so that one large layer keeps several cores busy.  The buffers are used over and
 over: fresh memory for each would cost a page fault for every 4 KiB.
 
 Imports no Twisted: this runs in the worker.
@@ -145,6 +145,9 @@ def _inflater(source: _Sniffed, compression: str) -> Readable:
     return source
 
 
+_Filled = tuple[memoryview, int] | BaseException | None
+
+
 class Blocks:
     """
     The tar in buffers, each full (and so a whole number of tar's blocks) but
@@ -161,11 +164,13 @@ class Blocks:
         self.size = 0
         self._lent: memoryview | None = None
         self._free: SimpleQueue[memoryview | None] = SimpleQueue()
-        self._full: SimpleQueue[tuple[memoryview, int] | BaseException | None] = SimpleQueue()
+        self._filled: SimpleQueue[_Filled] = SimpleQueue()
+        self._hashed: SimpleQueue[_Filled] = SimpleQueue()
         for _ in range(BUFFERS):
             self._free.put(memoryview(bytearray(BUFFER_SIZE)))
-        self._thread = Thread(target=self._run, name="inflate", daemon=True)
-        self._thread.start()
+        self._threads = [Thread(target=work, daemon=True) for work in (self._inflate, self._digest)]
+        for thread in self._threads:
+            thread.start()
 
     @property
     def consumed(self) -> int:
@@ -193,35 +198,45 @@ class Blocks:
         if self._lent is not None:
             self._free.put(self._lent)
             self._lent = None
-        found = self._full.get()
+        found = self._hashed.get()
         if isinstance(found, tuple):
             self._lent, count = found
             return self._lent[:count]
-        self._full.put(found)  # the end stays the end
+        self._hashed.put(found)  # the end stays the end
         if found is None:
             raise StopIteration
         raise found
 
     def close(self) -> None:
         """
-        Let the thread end, when it has what it waits for.  Idempotent.
+        Let the threads end, when they have what they wait for.  Idempotent.
         """
         self._free.put(None)
 
-    def _run(self) -> None:
+    def _digest(self) -> None:
         """
-        The thread: fill, hash, hand over.
+        The second thread: hash each buffer and hand it on.
+        """
+        while isinstance(filled := self._filled.get(), tuple):
+            buffer, have = filled
+            self._hash.update(buffer[:have])
+            self._hashed.put(filled)
+        self._hashed.put(filled)
+
+    def _inflate(self) -> None:
+        """
+        The first thread: fill buffers, and say how it ended.
         """
         try:
             self._fill()
         except _BAD as e:
             bad = BadLayer(f"the layer cannot be inflated after {self.size} bytes: {e}")
             bad.__cause__ = e
-            self._full.put(bad)
+            self._filled.put(bad)
         except BaseException as e:
-            self._full.put(e)
+            self._filled.put(e)
         else:
-            self._full.put(None)
+            self._filled.put(None)
 
     def _fill(self) -> None:
         """
@@ -243,7 +258,6 @@ class Blocks:
                     f"{source.consumed} bytes became {self.size}"
                 )
             if have:
-                self._hash.update(buffer[:have])
-                self._full.put((buffer, have))
+                self._filled.put((buffer, have))
             if not count:
                 return

@@ -254,7 +254,7 @@ class Tree:
         hidden = name[len(_WHITEOUT) :]
         if hidden in (b"", b".", b".."):
             raise BadLayer(f"{show(entry.path)} is a whiteout of nothing")
-        folder.whiteouts.add(hidden)
+        self._folders.note(folder, hidden)
 
     def _finish(self) -> tuple[bytes, ...]:
         """
@@ -262,17 +262,17 @@ class Tree:
         """
         known = self._folders.known
         severed = set()
-        for real in list(known):
-            folder = known[real]
+        for real, folder in known.items():
             if folder.opaque:
                 severed.add(real + b"/" if real else b"")
-                continue  # nothing below shows: there is nothing to hide
-            for name in folder.whiteouts:
+            for name in folder.whiteouts or ():
                 below = b"%b/%b" % (real, name) if real else name
                 if below in known:
                     known[below].opaque = True
                     severed |= {below, below + b"/"}
-                else:
+        for real, folder in known.items():
+            if not folder.opaque:  # else nothing below shows, and there is nothing to hide
+                for name in folder.whiteouts or ():
                     self._hide(real, name)
         for real in sorted(known):
             descriptor = self._folders.descriptor(real)

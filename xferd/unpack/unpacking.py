@@ -6,6 +6,7 @@ One layer that is being unpacked, as the reactor sees it.
 from __future__ import annotations
 
 from collections.abc import Callable
+from signal import SIGKILL
 from typing import Any, Final
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -137,7 +138,7 @@ class Unpacking:
         Take a word of the process.
         """
         if verb == "ended":
-            self.ended(WorkerLost(f"the process that unpacked a layer died with status {body['status']}"))
+            self.ended(WorkerLost(_death(body["status"])))
         elif verb == "hungry":
             self.hungry = True
             self._schedule()
@@ -211,3 +212,14 @@ class Unpacking:
         waiter, self._waiter = self._waiter, None
         if waiter is not None and not waiter.called:
             waiter.callback(None)
+
+
+def _death(status: int) -> str:
+    """
+    What befell a process that ended without its last word.
+    """
+    if status == -SIGKILL:
+        return "the process that unpacked the layer was killed; the machine may be short of memory"
+    if status < 0:
+        return f"the process that unpacked the layer died of signal {-status}"
+    return f"the process that unpacked the layer ended with status {status}"

@@ -162,13 +162,15 @@ def _child(worker: int, line: bytes) -> NoReturn:
     """
     The life of a forked process, which never comes back.
     """
+    status = 1
     try:
         cage.end_with_parent(worker)
         _, task = wire.decode(line)
         with open(_STDIN, "rb") as lines:
             layer.run(task, lines, lambda said: _write(_STDOUT, said), cage.enter)
+        status = 0
     finally:
-        os._exit(0)
+        os._exit(status)
 
 
 def _write(descriptor: int, data: bytes) -> None:
