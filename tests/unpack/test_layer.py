@@ -568,3 +568,25 @@ class EscapeTests(LayerCase):
         self.assertEqual(in_child(inside), ["implied", "result"])
         self.assertEqual(sorted(os.listdir(self.folder)), ["blob", "staged"])
         self.assertEqual(sorted(os.listdir(self.staged)), ["proof", self.folder.split("/")[1], "up"])
+
+    def test_unprivileged(self) -> None:
+        """
+        Another user, who has no root directory to give, makes the tree as
+        well, and nothing beside it.
+        """
+        if IS_ROOT:
+            os.chown(self.staged, NOBODY, NOBODY)
+
+        def inside() -> list[str]:
+            said: list[str] = []
+            lines = io.BytesIO(self.sealed())
+            layer.run(self.task(), lines, lambda line: said.append(line.decode().split()[0]), cage.enter)
+            return said
+
+        self.write(gzipped(TAR + END) + gzipped(b""))
+        self.assertEqual(in_child(inside, NOBODY if IS_ROOT else None), ["implied", "result"])
+        kept = os.getxattr(os.path.join(self.staged, "d/f"), "user.containers.override_stat")
+        self.assertEqual(kept, b"0:0:0644:file")
+        self.write(gzipped(symlink(b"up", os.fsencode(self.folder)) + file(b"up/../f") + END))
+        self.assertEqual(in_child(inside, NOBODY if IS_ROOT else None), ["error"])
+        self.assertEqual(sorted(os.listdir(self.folder)), ["blob", "staged"])

@@ -528,6 +528,8 @@ class RealTests(TestCase):
     With a real worker.
     """
 
+    timeout = 30
+
     def setUp(self) -> None:
         """
         Make a blob, and start an unpacker.
@@ -610,6 +612,23 @@ class RealTests(TestCase):
             except XferdError as e:
                 outcomes.append(e.code)
         self.assertEqual(outcomes, ["201", "201", "201", "2"] + ["LAYER_INVALID"] * 4)
+
+    async def test_bad_before_the_seal(self) -> None:
+        """
+        A layer that is seen to be bad while its bytes stall is told of at once.
+        """
+        # The tail is more than a buffer, and less than all: whoever inflates waits for more by then.
+        self.tar = file(b"large", os.urandom(MOUTHFUL)) + file(b"../escape") + os.urandom(MOUTHFUL)
+        self.blob = gzipped(self.tar)
+        self.write()
+        _, layer = self.unpack()
+        layer.grown(self.path, len(self.blob) - 1)
+        try:
+            await layer.result
+        except XferdError as e:
+            self.assertIn("'../escape' has '..'", str(e))
+        else:
+            self.fail("it passed")
 
     async def test_cancel(self) -> None:
         """

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.unpack.test_worker -*-
+# -*- test-case-name: tests.unpack.test_layer -*-
 """
 A process gives away the rights that it does not need to make a tree.
 

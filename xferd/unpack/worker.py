@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.unpack.test_worker -*-
+# -*- test-case-name: tests.unpack.test_layer -*-
 """
 The worker process, and the processes of its layers.
 
@@ -116,8 +116,7 @@ class Worker:
         if pid == 0:
             os.dup2(control_out, _STDIN)
             os.dup2(report_in, _STDOUT)
-            # The others' pipes must not stay open here: their ends would never be noticed.
-            os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+            _close_others()
             _child(worker, line)
         os.close(control_out)
         os.close(report_in)
@@ -158,6 +157,19 @@ class Worker:
             pass  # the reactor is gone
 
 
+def _close_others() -> None:
+    """
+    Close all but the three standard descriptors.  The other layers' pipes
+    must not stay open in this process: their ends would never be noticed.
+    """
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) > 2:
+            try:
+                os.close(int(name))
+            except OSError:
+                pass  # the listing's own
+
+
 def _child(worker: int, line: bytes) -> NoReturn:
     """
     The life of a forked process, which never comes back.
@@ -166,8 +178,9 @@ def _child(worker: int, line: bytes) -> NoReturn:
     try:
         cage.end_with_parent(worker)
         _, task = wire.decode(line)
-        with open(_STDIN, "rb") as lines:
-            layer.run(task, lines, lambda said: _write(_STDOUT, said), cage.enter)
+        # Left open: closing would wait for a thread that waits to read.
+        lines = open(_STDIN, "rb")  # noqa: SIM115
+        layer.run(task, lines, lambda said: _write(_STDOUT, said), cage.enter)
         status = 0
     finally:
         os._exit(status)
