@@ -222,9 +222,7 @@ class Daemon(Service):
             ("store", STEP_LIMIT, self.store.stop),
         ]
         for name, limit, stop in steps:
-            if await self._bounded(stop(), limit, name):
-                self._log.debug("stopped: {step}", step=name)
-            else:
+            if not await self._bounded(stop(), limit, name):
                 self._log.warn("{step} did not stop within {limit} s", step=name, limit=limit)
 
     async def _bounded(self, stopping: Awaitable[object], limit: float, name: str) -> bool:

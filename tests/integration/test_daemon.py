@@ -5,6 +5,7 @@ leave, signals come and things go wrong.
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import shutil
@@ -13,7 +14,9 @@ from io import BytesIO
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any, cast
+from unittest import SkipTest
 
+from attrs import evolve
 from twisted.internet import reactor as installed
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import UNIXClientEndpoint
@@ -25,10 +28,12 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgentEndpointFactory
 from zope.interface import implementer
 
+from tests.integration.peers import run
 from tests.integration.programs import TWISTD, Xferd, environment
 from xferd.interfaces import IReactor
 from xferd.testing.faults import Flip, Stall
-from xferd.testing.images import SampleImage, sample_image
+from xferd.testing.images import SampleImage, image_of, sample_image
+from xferd.testing.layers import Blob, LayerBuilder, pack
 from xferd.testing.registry import Registry
 
 reactor = cast(IReactor, installed)
@@ -304,6 +309,50 @@ class RefusedTests(DaemonCase):
         image, reference = self.add(1)
         self.registry.faults.plant(Flip(100), str(image.layers[0].blob.digest), times=None)
         self.assertIn(str(image.layers[0].blob.digest), await self.refused(reference, "DIGEST_MISMATCH"))
+
+    async def test_hostile_layers(self) -> None:
+        """
+        A layer that leads out of its tree, is cut short, or is a bomb, is
+        refused in one sentence, and nothing of it is left.
+        """
+        escaping = LayerBuilder().file("../../escaped", b"x").finish()
+        tar = LayerBuilder("tar").file("file", b"x" * 100_000).finish().blob.read()
+        bomb = gzip.compress(bytes(200_000_000))
+        for name, layer, why in (
+            ("escaping", escaping, ".."),
+            ("cut", pack(tar[:50_000]), "ends"),
+            ("bomb", pack(b"bomb", "tar"), ""),
+        ):
+            if name == "bomb":
+                layer = evolve(layer, blob=Blob.of(layer.blob.descriptor.media_type, bomb))
+            self.registry.add(image_of([layer]), name)
+            said = await self.refused(f"{self.registry.host}/{name}", "LAYER_INVALID")
+            self.assertIn(why, said)
+        self.assertFalse(list(self.place.rglob("escaped")))
+
+    async def test_full_disk(self) -> None:
+        """
+        A full disk is told as such; what was there stays, and once there is
+        room the pull goes on.
+        """
+        _, reference = self.add(1)
+        if os.geteuid() != 0:
+            raise SkipTest("mounting a small file system needs root")
+        await self.daemon.stop()
+        small = self.place / "small"
+        small.mkdir()
+        await run(reactor, ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(small)])
+        self.addCleanup(lambda: Deferred.fromCoroutine(run(reactor, ["umount", "--lazy", str(small)])))
+        self.daemon = Xferd(reactor, str(self.place / "x"), "--data-dir", str(small / "data"))
+        self.daemon.data = str(small / "data")
+        await self.daemon.start()
+        self.api = API(self.daemon)
+        self.addCleanup(lambda: Deferred.fromCoroutine(self.daemon.stop()))
+        filler = small / "filler"
+        filler.write_bytes(bytes(600_000))
+        await self.refused(reference, "DISK_FULL")
+        filler.unlink()
+        await self.daemon.ctl("pull", reference)
 
     async def test_platform(self) -> None:
         """

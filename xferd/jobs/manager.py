@@ -230,6 +230,7 @@ class Jobs:
         Slots in use, the queue, jobs by state, bytes by host.
         """
         states = Counter(job["state"] for job in self.all())
+        arriving = sum(running.job.to_json()["bytes_done"] for running in self._running.values())
         slots = self._slots
         return {
             "jobs": dict(states),
@@ -238,7 +239,7 @@ class Jobs:
             },
             "hosts": {host: {"bytes": n} for host, n in sorted(self._layers.fetched.items())},
             "bytes_fetched": self._layers.fetched.total(),
-            "bytes_delivered": self._delivered,
+            "bytes_delivered": self._delivered + arriving,
         }
 
     # ------------------------------------------------------------- one job

@@ -109,9 +109,14 @@ class WebSite(Site):
 
     def log(self, request: HTTPRequest) -> None:
         """
-        Write one line for a request that was answered.
+        Write one line for a request that changed something, or was refused.
+
+        Those that only look are many, and nobody asks for them later; and
+        twistd writes whatever is logged, at any level.
         """
-        self._log.debug(
+        if request.method in (b"GET", b"HEAD") and request.code < 400:
+            return
+        self._log.info(
             "{peer} {method} {path}: {status}, {size} bytes",
             peer=request.getClientAddress(),
             method=request.method.decode("ascii"),
