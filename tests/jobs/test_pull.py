@@ -511,7 +511,8 @@ class TroubleTests(JobsCase):
         self.unpacker.unpackings[1].fail(BadLayer("an entry leads out of the tree"))
         self.registry.finish(layer.blob.digest)
         self.settle()
-        self.assertEqual(self.assert_failed(job_id, "LAYER_INVALID"), "an entry leads out of the tree")
+        message = self.assert_failed(job_id, "LAYER_INVALID")
+        self.assertEqual(message, f"layer {layer.blob.digest}: an entry leads out of the tree")
         states = [row["state"] for row in self.job(job_id)["layers"]]
         self.assertEqual(states, ["done", "failed"])
         self.assertFalse(self.has_image())

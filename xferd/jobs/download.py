@@ -27,6 +27,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from xferd.errors import (
+    BadLayer,
     ContentMismatch,
     DiffIDMismatch,
     RegistryError,
@@ -264,6 +265,8 @@ class DownloadManager:
                 return known
             try:
                 unpacked = await self._try(transfer, blob)
+            except BadLayer as e:
+                raise BadLayer(f"layer {blob.digest}: {e}") from e
             except WorkerLost:
                 if lost:
                     raise
