@@ -23,7 +23,7 @@ from twisted.web.server import Site
 from zope.interface import implementer
 
 from xferd.errors import NotFound
-from xferd.interfaces import Event, IEventStream, IImages, IJobs, Image, IStore
+from xferd.interfaces import Event, IEventStream, IImages, IJobs, Image, IStore, Layer
 from xferd.names import Digest, Reference
 from xferd.oci import OCI_CONFIG, OCI_MANIFEST, Descriptor
 from xferd.web.app import Web
@@ -44,6 +44,13 @@ JOB: Mapping[str, Any] = {
     "layers_total": 1,
     "error": None,
     "result": None,
+}
+
+CONFIG: Mapping[str, Any] = {
+    "os": "linux",
+    "architecture": "amd64",
+    "config": {"Cmd": ["sh"]},
+    "rootfs": {"type": "layers", "diff_ids": [f"sha256:{0:064x}"]},
 }
 
 
@@ -254,15 +261,39 @@ class FakeImages:
         return succeed(None)
 
 
+class FakeBlobs:
+    """
+    The config of every image.
+    """
+
+    def read(self, digest: Digest) -> Deferred[bytes]:
+        """
+        Give it.
+        """
+        return succeed(json.dumps(CONFIG).encode())
+
+
+class FakeLayers:
+    """
+    A layer for every chain ID, without a parent.
+    """
+
+    def get(self, chain_id: Digest) -> Layer:
+        """
+        Give it.
+        """
+        return Layer(chain_id, None, chain_id, f"/trees/{chain_id.hex}", 9000)
+
+
 @implementer(IStore)
 class FakeStore:
     """
-    A store with images and nothing else.
+    A store with images and what belongs to them.
     """
 
-    blobs: Any = None
+    blobs: Any = FakeBlobs()
     trees: Any = None
-    layers: Any = None
+    layers: Any = FakeLayers()
     journal: Any = None
 
     def __init__(self, path: str = "/") -> None:

@@ -9,7 +9,7 @@ import json
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from tests.web.fakes import FakeStream, World, image, job
+from tests.web.fakes import CONFIG, FakeStream, World, image, job
 from xferd.errors import BadReference, Interrupted
 from xferd.interfaces import IEventStream, IImages, IJobs, IStore
 
@@ -211,6 +211,17 @@ class StoreTests(SynchronousTestCase):
         for name in ("alpine", "docker.io/library/alpine:latest", "docker.io%2Flibrary%2Falpine%3Alatest"):
             answer = self.world.ask("GET", f"/api/v1/images/{name}")
             self.assertEqual(answer.json()["reference"], "docker.io/library/alpine:latest", name)
+
+    def test_image_in_full(self) -> None:
+        """
+        Of one image, its config and the places of its layers are told too.
+        """
+        made = image()
+        self.world.store.images.named[made.reference] = made
+        shown = self.world.ask("GET", "/api/v1/images/alpine").json()
+        self.assertEqual(shown["config"], CONFIG)
+        self.assertEqual(shown["platform"], "linux/amd64")
+        self.assertEqual(shown["trees"], [f"/trees/{made.layers[0].digest.hex}"])
 
     def test_image_unknown(self) -> None:
         """

@@ -16,6 +16,7 @@ from werkzeug.exceptions import HTTPException, ServiceUnavailable
 
 from xferd.errors import NotFound, XferdError
 from xferd.jobs.news import image_json
+from xferd.jobs.shown import image_in_full
 from xferd.names import Reference
 from xferd.web.answers import answer, answer_error, answer_refusal, answer_unknown
 from xferd.web.asked import client_name, header, job_filter, pull_request
@@ -226,15 +227,15 @@ class Web:
         return answer(request, [image_json(image) for image in self._store.images.all()])
 
     @app.route(f"{API}/images/<path:name>", methods=["GET"])
-    def show_image(self, request: Request, name: str) -> bytes:
+    async def show_image(self, request: Request, name: str) -> bytes:
         """
-        Show one image of the store.
+        Show one image of the store, with its config and where its layers are.
         """
         reference = Reference.parse(name)
         image = self._store.images.get(reference)
         if image is None:
             raise NotFound(f"the store has no image {reference.familiar()}")
-        return answer(request, image_json(image))
+        return answer(request, await image_in_full(self._store, image))
 
     # ------------------------------------------------------------- the daemon
 

@@ -1,0 +1,89 @@
+# -*- test-case-name: tests.jobs.test_shown -*-
+"""
+Tests for L{xferd.jobs.shown}.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from attrs import evolve
+from twisted.internet.defer import Deferred
+
+from tests.jobs.case import HOST, JobsCase
+from xferd.errors import StoreError
+from xferd.interfaces import Image
+from xferd.jobs.news import image_json
+from xferd.jobs.shown import image_in_full
+from xferd.names import Digest, Reference
+from xferd.testing.images import image_of, sample_image
+
+
+class ShownTests(JobsCase):
+    """
+    What is told of one image.
+    """
+
+    def image(self) -> Image:
+        """
+        The image that was pulled.
+        """
+        found = self.store.images.get(Reference.parse(f"{HOST}/app"))
+        assert found is not None
+        return found
+
+    def shown(self, image: Image) -> Deferred[dict[str, Any]]:
+        """
+        Ask for all of it.
+        """
+        asked = Deferred.fromCoroutine(image_in_full(self.store, image))
+        self.settle()
+        return asked
+
+    def test_image(self) -> None:
+        """
+        Beside what lists say there are the platform, the config as it was
+        pushed and the layers' trees, the bottom one first.
+        """
+        made = self.add(sample_image(3))
+        self.pulled()
+        shown = self.successResultOf(self.shown(self.image()))
+        self.assertEqual({k: shown[k] for k in image_json(self.image())}, image_json(self.image()))
+        self.assertEqual(shown["platform"], "linux/amd64")
+        self.assertEqual(shown["config"], json.loads(made.config.read()))
+        paths = []
+        for chain_id in made.chain_ids:
+            layer = self.store.layers.get(chain_id)
+            assert layer is not None
+            paths.append(layer.path)
+        self.assertEqual(shown["trees"], paths)
+
+    def test_no_layers(self) -> None:
+        """
+        An image without layers has no trees.
+        """
+        self.add(image_of([]))
+        self.pulled()
+        self.assertEqual(self.successResultOf(self.shown(self.image()))["trees"], [])
+
+    def test_artifact(self) -> None:
+        """
+        What is no image has neither config nor platform.
+        """
+        self.add(sample_image(1))
+        self.pulled()
+        image = self.image()
+        artifact = evolve(image, config=evolve(image.config, media_type="application/x-other"))
+        shown = self.successResultOf(self.shown(artifact))
+        self.assertEqual((shown["config"], shown["platform"]), (None, None))
+
+    def test_lost_layer(self) -> None:
+        """
+        A layer that is gone is a fault of the store.
+        """
+        self.add(sample_image(1))
+        self.pulled()
+        damaged = evolve(self.image(), chain_id=Digest.of(b"gone"))
+        error = self.failureResultOf(self.shown(damaged), StoreError).value
+        self.assertIn("pull the image again", str(error))

@@ -1,0 +1,52 @@
+# -*- test-case-name: tests.jobs.test_shown -*-
+"""
+All that the API tells of one image, where a list tells what there is.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from xferd.errors import StoreError
+from xferd.jobs.news import image_json
+from xferd.oci import CONFIGS, Manifest, parse_config
+
+if TYPE_CHECKING:
+    from xferd.interfaces import Image, IStore
+
+
+async def image_in_full(store: IStore, image: Image) -> dict[str, Any]:
+    """
+    An image with its config, and where its layers are.
+
+    Beside what L{image_json} gives: C{platform}, as C{os/architecture[/variant]};
+    C{config}, the parsed config; C{trees}, the directories of the layers' trees
+    on the daemon's machine, bottom first.  The first two are L{None} where the
+    image is an artifact, which has no such config.
+
+    @raise StoreError: the config or a layer is missing or damaged.
+    """
+    shown = {**image_json(image), "platform": None, "config": None, "trees": _trees(store, image)}
+    if image.config.media_type in CONFIGS:
+        data = await store.blobs.read(image.config.digest)
+        platform = parse_config(data, Manifest(image.config, image.layers)).platform
+        shown |= {"platform": None if platform is None else str(platform), "config": json.loads(data)}
+    return shown
+
+
+def _trees(store: IStore, image: Image) -> list[str]:
+    """
+    The layers' trees, bottom first.
+    """
+    paths: list[str] = []
+    chain_id = image.chain_id
+    while chain_id is not None:
+        layer = store.layers.get(chain_id)
+        if layer is None:
+            raise StoreError(
+                f"the store has lost layer {chain_id} of {image.reference.familiar()}; pull the image again"
+            )
+        paths.append(layer.path)
+        chain_id = layer.parent
+    return paths[::-1]
