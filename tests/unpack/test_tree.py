@@ -926,7 +926,7 @@ class ErrorTests(TreeCase):
 
         self.patch(os, "setxattr", none)
         error = self.assertRaises(StoreError, self.make, file(b"d/.wh..wh..opq"))
-        self.assertIn("put the data directory on one that can", str(error))
+        self.assertIn("use one that can", str(error))
         if IS_ROOT:
             self.make(pax({b"SCHILY.xattr.user.a": b"b"}), file(b"f"))
 

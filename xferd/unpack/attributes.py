@@ -228,8 +228,8 @@ def set_own_xattr(target: int | bytes, name: bytes, value: bytes) -> None:
         if e.errno != errno.ENOTSUP:
             raise
         raise StoreError(
-            f"the store's file system cannot keep the extended attribute {name.decode()}; "
-            "put the data directory on one that can, such as ext4, XFS or btrfs"
+            f"the file system cannot keep the extended attribute {name.decode()}; "
+            "use one that can, such as ext4, XFS or btrfs"
         ) from e
 
 
@@ -250,7 +250,7 @@ def _set_xattrs(target: int | bytes, entry: Entry) -> None:
                 # File systems say ENOSPC also when a file's own room for xattrs is full.
                 raise BadLayer(
                     f"{show(entry.path)} has an extended attribute {show(name)} of {len(value)} bytes, "
-                    f"which the store's file system does not take: {e.strerror}"
+                    f"which the file system does not take: {e.strerror}"
                 ) from e
             raise
 

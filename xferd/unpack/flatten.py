@@ -1,0 +1,358 @@
+# -*- test-case-name: tests.unpack.test_flatten -*-
+"""
+A stack of layers' trees, copied into one directory: the root file system.
+
+What the layers amount to is found out first (L{xferd.unpack.merged}), so that
+each file is copied once, by reflink where the file system can, and nothing is
+copied to be removed again.
+
+Trees made by root have owners and devices as such; those made by another user
+have them in an xattr (L{xferd.unpack.attributes}).  Either kind is read, and
+the kind that this process can make is written.
+
+Imports no Twisted: C{xferctl} uses it, in its user's process.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Callable, Sequence
+from fcntl import ioctl
+from typing import Final, NamedTuple
+
+from xferd.errors import DiskFull, StoreError
+from xferd.unpack import tar
+from xferd.unpack.attributes import OVERRIDE, attributes
+from xferd.unpack.limits import show
+from xferd.unpack.merged import Directories, Folder, by_descriptor, merge
+from xferd.unpack.tar import Entry
+
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+_FICLONE: Final = 0x40049409
+"""C{_IOW(0x94, 9, int)} of C{linux/fs.h}."""
+
+_PIECE: Final = 64 * 1024 * 1024
+_NEWS: Final = 100
+"""Bytes to copy at a time, and entries to make, before telling how far it is."""
+
+_CANNOT = frozenset(
+    {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTTY, errno.EPERM, errno.ETXTBSY}
+)
+"""What the kernel says to a way of copying that these two files do not have."""
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+_KINDS = {
+    stat.S_IFREG: tar.REGULAR,
+    stat.S_IFLNK: tar.SYMLINK,
+    stat.S_IFCHR: tar.CHARACTER,
+    stat.S_IFBLK: tar.BLOCK_DEVICE,
+    stat.S_IFIFO: tar.FIFO,
+    stat.S_IFDIR: tar.DIRECTORY,
+}
+_KEPT_KINDS = {"char": tar.CHARACTER, "block": tar.BLOCK_DEVICE}
+
+
+class Progress(NamedTuple):
+    """
+    How far the copying is.
+
+    @ivar entries: entries made.
+    @ivar entries_total: entries that there will be; 0 until that is known.
+    @ivar size: bytes of regular files copied.
+    @ivar size_total: bytes that there will be.
+    """
+
+    entries: int = 0
+    entries_total: int = 0
+    size: int = 0
+    size_total: int = 0
+
+
+def flatten(
+    trees: Sequence[str], target: str, notify: Callable[[Progress], None], *, privileged: bool
+) -> Progress:
+    """
+    Make the root file system of some layers.
+
+    @param trees: the layers' trees, bottom first.
+    @param target: an empty directory of ours, which nobody else writes to; it
+        becomes the root.  If this fails, what is there so far stays.
+    @param notify: told how far it is, some times a second at least; what it
+        raises ends the work.
+    @param privileged: whether files can be given owners, and devices made.
+    @return: how much there was.
+    @raise DiskFull: no space is left.
+    @raise StoreError: a tree cannot be read, or a file not made.
+    """
+    umask = os.umask(0)
+    copy = _Copy(trees, target, notify, privileged)
+    try:
+        return copy.run()
+    finally:
+        copy.close()
+        os.umask(umask)
+
+
+class _Copy:
+    """
+    One run of L{flatten}.
+    """
+
+    def __init__(
+        self, trees: Sequence[str], target: str, notify: Callable[[Progress], None], privileged: bool
+    ) -> None:
+        self._count = len(trees)
+        # What a daemon without root has no xattr for, is taken to be root's.
+        self._kept = [os.stat(os.path.dirname(tree)).st_uid != 0 for tree in trees]
+        self._source = Directories(trees)
+        self._target = Directories([target])
+        self._notify = notify
+        self._attributes = attributes(privileged)
+        self._linked: dict[tuple[int, int], tuple[bytes, bytes]] = {}
+        self._clones = True
+        self._ranges = True
+        self._progress = Progress()
+
+    def close(self) -> None:
+        """
+        Close all descriptors.
+        """
+        self._source.close()
+        self._target.close()
+
+    def run(self) -> Progress:
+        """
+        Copy everything.
+        """
+        merged = merge(self._source, self._count, lambda: self._notify(self._progress))
+        self._progress = Progress(0, merged.entries, 0, merged.size)
+        for folder in merged.folders:
+            self._guarded(self._fill, folder, folder.path)
+        # From below, so that nothing changes a directory's times any more.
+        for folder in reversed(merged.folders):
+            self._guarded(self._finish, folder, folder.path)
+        self._notify(self._progress)
+        return self._progress
+
+    def _guarded(self, step: Callable[[Folder], None], folder: Folder, path: bytes) -> None:
+        """
+        Take a step, and say what it means where the kernel refuses.
+        """
+        try:
+            step(folder)
+        except OSError as e:
+            raise _explained(e, path) from e
+
+    def _fill(self, folder: Folder) -> None:
+        """
+        Make a directory and what is in it but its directories.
+        """
+        path = folder.path
+        if path:
+            above, _, name = path.rpartition(b"/")
+            os.mkdir(name, 0o700, dir_fd=self._target.at(0, above))
+            self._advance(0)
+        for name, tree in folder.files:
+            try:
+                self._file(path, name, tree)
+            except OSError as e:
+                raise _explained(e, b"%b/%b" % (path, name) if path else name) from e
+            self._advance(0)
+
+    def _finish(self, folder: Folder) -> None:
+        """
+        Give a directory its attributes.
+        """
+        source = self._source.at(folder.tree, folder.path)
+        entry = self._entry(folder.path, folder.tree, source, os.fstat(source))
+        self._attributes.folder(self._target.at(0, folder.path), entry)
+
+    def _advance(self, size: int) -> None:
+        """
+        Count an entry, or bytes of one.
+        """
+        done = self._progress
+        if size:
+            self._progress = done._replace(size=done.size + size)
+        else:
+            self._progress = done._replace(entries=done.entries + 1)
+            if done.entries % _NEWS == 0:
+                self._notify(self._progress)
+
+    # ---------------------------------------------------------------- entries
+
+    def _file(self, path: bytes, name: bytes, tree: int) -> None:
+        """
+        Copy what is no directory.
+        """
+        here, there = self._source.at(tree, path), self._target.at(0, path)
+        status = os.lstat(name, dir_fd=here)
+        if status.st_nlink > 1:
+            # Layers share inodes in the store, which says nothing about the image.
+            first = self._linked.setdefault((tree, status.st_ino), (path, name))
+            if first != (path, name):
+                old = self._target.at(0, first[0])
+                os.link(first[1], name, src_dir_fd=old, dst_dir_fd=there, follow_symlinks=False)
+                return
+        if stat.S_ISREG(status.st_mode):
+            self._regular(name, here, there, tree)
+            return
+        entry = self._entry(name, tree, by_descriptor(here, name), status)
+        if entry.kind == tar.SYMLINK:
+            os.symlink(os.readlink(name, dir_fd=here), name, dir_fd=there)
+            self._attributes.link(name, there, entry)
+        else:
+            self._attributes.node(name, there, entry)
+
+    def _regular(self, name: bytes, here: int, there: int, tree: int) -> None:
+        """
+        Copy a file, or make the device that it stands for.
+        """
+        source = os.open(name, _READ, dir_fd=here)
+        try:
+            status = os.fstat(source)
+            entry = self._entry(name, tree, source, status)
+            if entry.kind != tar.REGULAR:
+                self._attributes.node(name, there, entry)
+                return
+            out = self._attributes.create(name, there, entry)
+            try:
+                self._data(source, out, status)
+                self._attributes.regular(out, entry)
+            finally:
+                os.close(out)
+        finally:
+            os.close(source)
+
+    def _entry(self, name: bytes, tree: int, target: int | bytes, status: os.stat_result) -> Entry:
+        """
+        A file of a layer's tree, as the layer's tar described it.
+
+        @param target: its descriptor, or its path if it cannot be opened.
+        """
+        mode, mtime = stat.S_IMODE(status.st_mode), status.st_mtime_ns
+        uid, gid = (0, 0) if self._kept[tree] else (status.st_uid, status.st_gid)
+        device = (os.major(status.st_rdev), os.minor(status.st_rdev))
+        kind = _KINDS[stat.S_IFMT(status.st_mode)]
+        xattrs = _xattrs(target)
+        kept = _override(xattrs.pop(OVERRIDE, b""))
+        if kept is not None:
+            uid, gid, mode, kept_kind = kept
+            word, *numbers = kept_kind.split("-")
+            if kind == tar.REGULAR and word in _KEPT_KINDS and len(numbers) == 2:
+                kind, device = _KEPT_KINDS[word], (int(numbers[0]), int(numbers[1]))
+        return Entry(name, kind, mode, uid, gid, status.st_size, mtime, device=device, xattrs=xattrs)
+
+    # ------------------------------------------------------------------- data
+
+    def _data(self, source: int, out: int, status: os.stat_result) -> None:
+        """
+        Copy a file's bytes, and leave its holes.
+        """
+        size = status.st_size
+        if not size:
+            return
+        if self._clones and self._clone(source, out):
+            self._advance(size)
+            return
+        if status.st_blocks * 512 >= size:
+            self._range(source, out, 0, size)
+            return
+        at = 0
+        while at < size:
+            try:
+                start = os.lseek(source, at, os.SEEK_DATA)
+            except OSError as e:
+                if e.errno != errno.ENXIO:
+                    raise
+                start = size  # there is no more data
+            if start > at:
+                self._advance(start - at)
+            if start == size:
+                break
+            at = os.lseek(source, start, os.SEEK_HOLE)
+            self._range(source, out, start, at)
+        os.ftruncate(out, size)
+
+    def _clone(self, source: int, out: int) -> bool:
+        """
+        Let both files have the same blocks, where the file system can.
+        """
+        try:
+            ioctl(out, _FICLONE, source)
+        except OSError as e:
+            if e.errno not in _CANNOT:
+                raise
+            self._clones = False
+            return False
+        return True
+
+    def _range(self, source: int, out: int, start: int, end: int) -> None:
+        """
+        Copy a part of a file, inside the kernel.
+        """
+        while start < end:
+            length = min(_PIECE, end - start)
+            copied = self._piece(source, out, start, length)
+            if not copied:
+                raise OSError(errno.EIO, "the file has become shorter")
+            start += copied
+            self._advance(copied)
+            if length == _PIECE:
+                self._notify(self._progress)
+
+    def _piece(self, source: int, out: int, start: int, length: int) -> int:
+        """
+        Copy some bytes.
+
+        @return: how many.
+        """
+        if self._ranges:
+            try:
+                return os.copy_file_range(source, out, length, start, start)
+            except OSError as e:
+                if e.errno not in _CANNOT:
+                    raise
+                self._ranges = False
+        os.lseek(out, start, os.SEEK_SET)
+        return os.sendfile(out, source, start, length)
+
+
+def _xattrs(target: int | bytes) -> dict[bytes, bytes]:
+    """
+    A file's extended attributes, but for those that are overlayfs's.
+    """
+    follow = isinstance(target, int)
+    try:
+        names = os.listxattr(target, follow_symlinks=follow)
+    except OSError as e:
+        if e.errno != errno.ENOTSUP:
+            raise
+        return {}
+    return {os.fsencode(name): os.getxattr(target, name, follow_symlinks=follow) for name in names}
+
+
+def _override(value: bytes) -> tuple[int, int, int, str] | None:
+    """
+    Owner, group, mode and type out of the xattr that keeps them, if it does.
+    """
+    parts = value.decode("ascii", "replace").split(":")
+    try:
+        uid, gid, mode = int(parts[0]), int(parts[1]), int(parts[2], 8)
+    except (ValueError, IndexError):
+        return None
+    return uid, gid, mode & 0o7777, parts[3] if len(parts) > 3 else ""
+
+
+def _explained(error: OSError, path: bytes) -> StoreError:
+    """
+    What an error of the kernel's means.
+    """
+    name = show(path or b"/")
+    if error.errno in _FULL:
+        return DiskFull(f"no space is left for {name}")
+    return StoreError(f"cannot copy {name}: {error.strerror or error}")
