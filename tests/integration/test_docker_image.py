@@ -150,6 +150,37 @@ class DockerImageTests(TestCase):
             await run(reactor, ["umount", str(mount)])
         self.assertEqual(differences(stacked, listing(str(bundle / "rootfs"), links=False)), [])
 
+        flat = str(self.place / "flat")
+        said = await self.daemon.ctl("unpack", self.reference, flat)
+        self.assertEqual(said.splitlines()[-1], flat)
+        self.assertEqual(differences(listing(flat), listing(str(bundle / "rootfs"))), [])
+        await self.daemon.ctl("unpack", "--mount", self.reference, f"{flat}.mounted")
+        try:
+            self.assertEqual(differences(listing(f"{flat}.mounted", links=False), stacked), [])
+        finally:
+            await run(reactor, ["umount", f"{flat}.mounted"])
+
+    async def test_run(self) -> None:
+        """
+        runc starts a bundle of it, copied or mounted, and what it prints is
+        what was asked.
+        """
+        await self.daemon.ctl("pull", self.reference)
+        runc = ["runc", "--root", str(self.place / "runc"), "run", "--bundle"]
+        command = ["--", "/bin/sh", "-c", "echo $((6*7)) $(cat /opaque/new); echo x > /data/here"]
+        for options in ([], ["--mount"]):
+            name = f"run{len(options)}"
+            bundle = self.place / name
+            await self.daemon.ctl("bundle", *options, self.reference, str(bundle), *command)
+            try:
+                self.assertEqual(await run(reactor, [*runc, str(bundle), name]), "42 new\n")
+                self.assertEqual((bundle / "rootfs/data/here").read_text(), "x\n")
+            finally:
+                if options:
+                    await run(reactor, ["umount", str(bundle / "rootfs")])
+        for _, tree in await self.layers():
+            self.assertFalse(Path(tree, "data/here").exists(), tree)
+
     async def test_fifty_clients(self) -> None:
         """
         Fifty clients pull it at once: the registry sends each blob once.

@@ -17,8 +17,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from xferd.ctl.copying import CopyDisplay, fraction
 from xferd.ctl.display import PlainEnd
-from xferd.ctl.text import clock, size
+from xferd.ctl.text import clock, portion, size
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from xferd.ctl.client import Event
     from xferd.ctl.display import Display
     from xferd.ctl.view import LayerView, PullView
+    from xferd.unpack.flatten import Progress
 
 _STATE = len("already exists")
 _AMOUNT = len("99.9 MB/99.9 MB")
@@ -195,6 +197,55 @@ class Bars(PlainEnd):
         Move the bars.
         """
         self._picture.show(layers, "total", view)
+
+
+class CopyBar(CopyDisplay):
+    """
+    One bar for files that are copied.
+    """
+
+    def __init__(self, stdout: TextIO) -> None:
+        super().__init__(stdout)
+        self._progress: Progress | None = None
+        self._live = Live(
+            console=Console(file=stdout, highlight=False),
+            get_renderable=self.line,
+            refresh_per_second=10,
+            redirect_stdout=False,
+            redirect_stderr=False,
+            transient=True,
+        )
+
+    def __enter__(self) -> CopyDisplay:
+        self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._live.stop()
+
+    def show(self, progress: Progress) -> None:
+        """
+        Move the bar, when it is drawn next.
+        """
+        # rich's thread sees the old one or the new one, and each is whole.
+        self._progress = progress
+
+    def line(self) -> Table | Text:
+        """
+        The line as it is now.
+        """
+        now = self._progress
+        if now is None or not now.entries_total:
+            return Text("looking at the layers")
+        grid = Table.grid(padding=(0, 1), pad_edge=False)
+        grid.add_row(
+            ProgressBar(total=1.0, completed=fraction(now), width=30),
+            Text(f"{now.entries}/{now.entries_total} files"),
+            Text(portion(now.size, now.size_total)),
+        )
+        return grid
 
 
 def _bar(row: Row, width: int) -> ProgressBar | Text:

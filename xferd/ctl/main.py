@@ -87,6 +87,57 @@ def _image(parser: ArgumentParser) -> None:
     _json(parser)
 
 
+def _copied(parser: ArgumentParser) -> None:
+    """
+    The arguments of C{unpack}, which C{bundle} has too.
+    """
+    parser.add_argument("reference", metavar="REF", help="the image's name; it must be in the store")
+    parser.add_argument("directory", metavar="DIR", help="where to make it: not there yet, or empty")
+    parser.add_argument("--mount", action="store_true", help="mount the layers instead of copying (root)")
+    output = parser.add_mutually_exclusive_group()
+    output.add_argument("--json", action="store_true", help="print progress and result as lines of JSON")
+    output.add_argument("--quiet", "-q", action="store_true", help="print only the path")
+
+
+def _unpack(parser: ArgumentParser) -> None:
+    """
+    The arguments of C{unpack}.
+    """
+    _copied(parser)
+    parser.add_argument("--read-only", action="store_true", help="with --mount: let nothing be changed")
+
+
+def _bundle(parser: ArgumentParser) -> None:
+    """
+    The arguments of C{bundle}.
+    """
+    _copied(parser)
+    parser.add_argument("--read-only", action="store_true", help="let the container change nothing")
+    parser.add_argument(
+        "args", metavar="-- ARGS", nargs="*", help="what to run in place of the image's own arguments (Cmd)"
+    )
+
+
+def _run_unpack(args: Namespace, session: Session) -> None:
+    """
+    Do what C{xferctl unpack} was told.
+    """
+    from xferd.ctl.unpack import unpack  # noqa: PLC0415 - others need not wait for what it imports
+
+    if args.read_only and not args.mount:
+        raise WrongUse("--read-only is for --mount: what is copied can be changed")
+    unpack(args, session)
+
+
+def _run_bundle(args: Namespace, session: Session) -> None:
+    """
+    Do what C{xferctl bundle} was told.
+    """
+    from xferd.ctl.unpack import bundle  # noqa: PLC0415 - others need not wait for what it imports
+
+    bundle(args, session)
+
+
 def _jobs(parser: ArgumentParser) -> None:
     """
     The arguments of C{jobs}.
@@ -123,6 +174,8 @@ COMMANDS: Mapping[str, Command] = {
     "pull": Command("pull an image into the store", _pull, pull),
     "images": Command("list the images of the store", _json, commands.images),
     "inspect": Command("show one image of the store", _image, commands.inspect),
+    "unpack": Command("make an image's root file system out of the store", _unpack, _run_unpack),
+    "bundle": Command("make a bundle of an image, for runc and its like", _bundle, _run_bundle),
     "jobs": Command("list the jobs that are queued or running", _jobs, commands.jobs),
     "job": Command("show one job, layer by layer", _job, commands.job),
     "cancel": Command("cancel a job", _job, commands.cancel),

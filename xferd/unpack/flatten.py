@@ -97,6 +97,22 @@ def flatten(
         os.umask(umask)
 
 
+def copy_folder(tree: str, target: str) -> None:
+    """
+    Give a directory the attributes that a tree's root has.
+    """
+    source = os.open(tree, _READ | os.O_DIRECTORY)
+    try:
+        entry = _entry(b"/", source, os.fstat(source), kept=is_kept(tree))
+        out = os.open(target, _READ | os.O_DIRECTORY)
+        try:
+            attributes(True).folder(out, entry)
+        finally:
+            os.close(out)
+    finally:
+        os.close(source)
+
+
 class _Copy:
     """
     One run of L{flatten}.
@@ -106,8 +122,7 @@ class _Copy:
         self, trees: Sequence[str], target: str, notify: Callable[[Progress], None], privileged: bool
     ) -> None:
         self._count = len(trees)
-        # What a daemon without root has no xattr for, is taken to be root's.
-        self._kept = [os.stat(os.path.dirname(tree)).st_uid != 0 for tree in trees]
+        self._kept = [is_kept(tree) for tree in trees]
         self._source = Directories(trees)
         self._target = Directories([target])
         self._notify = notify
@@ -168,7 +183,7 @@ class _Copy:
         Give a directory its attributes.
         """
         source = self._source.at(folder.tree, folder.path)
-        entry = self._entry(folder.path, folder.tree, source, os.fstat(source))
+        entry = _entry(folder.path, source, os.fstat(source), kept=self._kept[folder.tree])
         self._attributes.folder(self._target.at(0, folder.path), entry)
 
     def _advance(self, size: int) -> None:
@@ -201,7 +216,7 @@ class _Copy:
         if stat.S_ISREG(status.st_mode):
             self._regular(name, here, there, tree)
             return
-        entry = self._entry(name, tree, by_descriptor(here, name), status)
+        entry = _entry(name, by_descriptor(here, name), status, kept=self._kept[tree])
         if entry.kind == tar.SYMLINK:
             os.symlink(os.readlink(name, dir_fd=here), name, dir_fd=there)
             self._attributes.link(name, there, entry)
@@ -215,7 +230,7 @@ class _Copy:
         source = os.open(name, _READ, dir_fd=here)
         try:
             status = os.fstat(source)
-            entry = self._entry(name, tree, source, status)
+            entry = _entry(name, source, status, kept=self._kept[tree])
             if entry.kind != tar.REGULAR:
                 self._attributes.node(name, there, entry)
                 return
@@ -227,25 +242,6 @@ class _Copy:
                 os.close(out)
         finally:
             os.close(source)
-
-    def _entry(self, name: bytes, tree: int, target: int | bytes, status: os.stat_result) -> Entry:
-        """
-        A file of a layer's tree, as the layer's tar described it.
-
-        @param target: its descriptor, or its path if it cannot be opened.
-        """
-        mode, mtime = stat.S_IMODE(status.st_mode), status.st_mtime_ns
-        uid, gid = (0, 0) if self._kept[tree] else (status.st_uid, status.st_gid)
-        device = (os.major(status.st_rdev), os.minor(status.st_rdev))
-        kind = _KINDS[stat.S_IFMT(status.st_mode)]
-        xattrs = _xattrs(target)
-        kept = _override(xattrs.pop(OVERRIDE, b""))
-        if kept is not None:
-            uid, gid, mode, kept_kind = kept
-            word, *numbers = kept_kind.split("-")
-            if kind == tar.REGULAR and word in _KEPT_KINDS and len(numbers) == 2:
-                kind, device = _KEPT_KINDS[word], (int(numbers[0]), int(numbers[1]))
-        return Entry(name, kind, mode, uid, gid, status.st_size, mtime, device=device, xattrs=xattrs)
 
     # ------------------------------------------------------------------- data
 
@@ -320,6 +316,35 @@ class _Copy:
                 self._ranges = False
         os.lseek(out, start, os.SEEK_SET)
         return os.sendfile(out, source, start, length)
+
+
+def is_kept(tree: str) -> bool:
+    """
+    Whether a tree was made by a daemon without root: its files are that
+    user's, and what has no xattr to say otherwise is taken to be root's.
+    """
+    return os.stat(os.path.dirname(tree)).st_uid != 0
+
+
+def _entry(name: bytes, target: int | bytes, status: os.stat_result, *, kept: bool) -> Entry:
+    """
+    A file of a layer's tree, as the layer's tar described it.
+
+    @param target: its descriptor, or its path if it cannot be opened.
+    @param kept: see L{is_kept}.
+    """
+    mode, mtime = stat.S_IMODE(status.st_mode), status.st_mtime_ns
+    uid, gid = (0, 0) if kept else (status.st_uid, status.st_gid)
+    device = (os.major(status.st_rdev), os.minor(status.st_rdev))
+    kind = _KINDS[stat.S_IFMT(status.st_mode)]
+    xattrs = _xattrs(target)
+    override = _override(xattrs.pop(OVERRIDE, b""))
+    if override is not None:
+        uid, gid, mode, wanted = override
+        word, *numbers = wanted.split("-")
+        if kind == tar.REGULAR and word in _KEPT_KINDS and len(numbers) == 2:
+            kind, device = _KEPT_KINDS[word], (int(numbers[0]), int(numbers[1]))
+    return Entry(name, kind, mode, uid, gid, status.st_size, mtime, device=device, xattrs=xattrs)
 
 
 def _xattrs(target: int | bytes) -> dict[bytes, bytes]:
