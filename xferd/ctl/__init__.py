@@ -1,3 +1,4 @@
 """
-xferctl, the command line client: it speaks the HTTP API and nothing else.
+xferctl, the command line client: it speaks the HTTP API, and to unpack an
+image it reads the layers where the API says that they are.
 """

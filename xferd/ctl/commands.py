@@ -47,6 +47,7 @@ def inspect(args: Namespace, session: Session) -> None:
         ("digest", clean(image.get("digest"))),
         ("resolved", clean(image.get("resolved"))),
         ("image ID", clean(image.get("image_id"))),
+        ("platform", clean(image.get("platform"))),
         ("size", size(count(image, "size"))),
         ("pulled", session.printer.ago(image.get("created"))),
     ]

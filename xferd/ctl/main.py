@@ -113,9 +113,9 @@ def _bundle(parser: ArgumentParser) -> None:
     """
     _copied(parser)
     parser.add_argument("--read-only", action="store_true", help="let the container change nothing")
-    parser.add_argument(
-        "args", metavar="-- ARGS", nargs="*", help="what to run in place of the image's own arguments (Cmd)"
-    )
+    parser.usage = f"{parser.prog} [options] REF DIR [-- ARGS ...]"
+    parser.epilog = "ARGS are run in place of the image's own arguments (Cmd)."
+    parser.set_defaults(args=[])
 
 
 def _run_unpack(args: Namespace, session: Session) -> None:
@@ -219,7 +219,16 @@ def parse(argv: Sequence[str]) -> Namespace:
     parser = _Parser(prog=f"xferctl {args.command}", description=command.summary, allow_abbrev=False)
     _common(parser)
     command.arguments(parser)
-    return parser.parse_args(args.rest, Namespace(**{k: v for k, v in vars(args).items() if k != "rest"}))
+    rest, after = args.rest, None
+    if parser.get_default("args") is not None and "--" in rest:
+        # argparse would take options among them for ours.
+        at = rest.index("--")
+        rest, after = rest[:at], rest[at + 1 :]
+    given = {k: v for k, v in vars(args).items() if k != "rest"}
+    parsed = parser.parse_args(rest, Namespace(**given))
+    if after is not None:
+        parsed.args = after
+    return parsed
 
 
 def _common(parser: ArgumentParser) -> None:

@@ -25,7 +25,7 @@ from xferd.ctl.overlay import check_mountable, mount, unmount
 from xferd.ctl.rootfs import RootFS
 from xferd.ctl.runtime_config import Execution, Volume, runtime_config
 from xferd.ctl.text import clean, size
-from xferd.ctl.users import User, find_user
+from xferd.ctl.users import find_user
 from xferd.errors import XferdError
 from xferd.unpack.cage import is_privileged
 from xferd.unpack.flatten import flatten
@@ -153,14 +153,15 @@ def _config(
     uid = os.geteuid()
     rootless = None if uid == 0 else (uid, os.getegid())
     with RootFS(root) as files:
-        user = find_user(execution.user, files.read("/etc/passwd"), files.read("/etc/group"))
+        passwd, group = files.read("/etc/passwd"), files.read("/etc/group")
         volumes = [_volume(files, path) for path in execution.volumes]
+    user = find_user(execution.user, passwd, group)
     if rootless is not None and (user.uid, user.gid) != (0, 0):
         notes.append(
             f"it runs as root, who is you outside, not as {user.uid}:{user.gid} as the image wants it: "
             "without root there is one user only"
         )
-        user = User(0, 0, (0,), user.home)
+        user = find_user("0:0", passwd, group)
     return runtime_config(
         execution, user, volumes, hostname=stack.name, read_only=read_only, rootless=rootless
     )
