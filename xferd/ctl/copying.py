@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.ctl.test_copying -*-
+# -*- test-case-name: tests.ctl.test_unpack -*-
 """
 The ways to show files being copied: a bar, JSON lines, or nothing until the
 end.

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.ctl.test_overlay -*-
+# -*- test-case-name: tests.ctl.test_unpack -*-
 """
 Mounting layers on top of one another, with Linux's overlayfs.
 """

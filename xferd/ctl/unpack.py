@@ -14,6 +14,7 @@ import json
 import os
 import stat
 from contextlib import contextmanager
+from shlex import quote
 from shutil import rmtree
 from tempfile import mkdtemp
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -138,7 +139,7 @@ def bundle(args: Namespace, session: Session) -> None:
         with open(os.path.join(making, "config.json"), "w", encoding="utf-8") as file:
             json.dump(config, file, indent=2)
             file.write("\n")
-    said += f"\nstart it with: runc run --bundle {place} {config['hostname']}"
+    said += f"\nstart it with: runc run --bundle {quote(place)} {config['hostname']}"
     display.finish(said, _result(stack, place, mounted=args.mount, notes=notes), notes)
 
 

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.unpack.test_merged -*-
+# -*- test-case-name: tests.unpack.test_flatten -*-
 """
 The one tree that a stack of layers' trees amounts to: what overlayfs would
 show if it were mounted.
