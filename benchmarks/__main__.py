@@ -1,0 +1,183 @@
+"""
+The command line: C{python -m benchmarks --help} tells more.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from benchmarks import pulls, shared
+from benchmarks.figures import Outcome
+from benchmarks.images import KINDS, Image, put
+from benchmarks.peers import PEERS, Peer
+from benchmarks.places import in_memory
+from benchmarks.processes import Failed
+from benchmarks.registry import Registry
+from benchmarks.rounds import Setting
+
+BENCHMARKS: Mapping[str, str] = {
+    "pull": "pull each image into an empty store",
+    "again": "pull an image that is there already",
+    "clients": "pull one image for a hundred clients at once",
+    "link": "pull over a link of 40 Mbit/s",
+    "stop": "stop the daemon in the middle of a pull",
+    "queue": "queue ten thousand transfers",
+    "pause": "find the reactor's longest pause during a pull",
+}
+"""What each is for."""
+
+_OF_IMAGES: Mapping[str, Callable[[Setting, Image], Outcome]] = {
+    "pull": pulls.pull,
+    "again": pulls.again,
+    "clients": shared.clients,
+    "link": pulls.slow,
+    "stop": pulls.stop,
+    "pause": shared.pause,
+}
+
+
+def parse(argv: Sequence[str]) -> Namespace:
+    """
+    Read the arguments.
+    """
+    parser = ArgumentParser(
+        prog="python -m benchmarks",
+        description="Measure xferd beside docker, podman, containerd and skopeo.",
+        epilog="benchmarks: " + "; ".join(f"{name}: {summary}" for name, summary in BENCHMARKS.items()),
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help="benchmarks to run; default: all")
+    parser.add_argument(
+        "--image",
+        action="append",
+        metavar="KIND|REF",
+        help=f"one of {', '.join(KINDS)}, made of this machine's Debian packages, or the reference of an "
+        "image in a registry, which skopeo copies; 'pull' takes each, the others the smallest; "
+        "default: golang-like and wordpress-like",
+    )
+    parser.add_argument("--runs", type=int, default=5, metavar="N", help="how often to time; default: 5")
+    parser.add_argument(
+        "--peers",
+        metavar="NAME,...",
+        type=lambda text: text.split(","),
+        default=[peer.name for peer in PEERS],
+        help="whom to run; default: all of %(default)s that are installed",
+    )
+    parser.add_argument(
+        "--cache",
+        type=Path,
+        metavar="DIR",
+        default=Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "xferd-benchmarks",
+        help="where to keep the images that were made; default: %(default)s",
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    args = parser.parse_args(argv)
+    for name in args.names:
+        if name not in BENCHMARKS:
+            parser.error(f"there is no benchmark {name!r}: there are {', '.join(BENCHMARKS)}")
+    for name in args.peers:
+        if name not in [peer.name for peer in PEERS]:
+            parser.error(f"{name!r} is none of {', '.join(peer.name for peer in PEERS)}")
+    if args.runs < 1:
+        parser.error("--runs must be at least 1")
+    args.names = args.names or list(BENCHMARKS)
+    args.image = args.image or ["golang-like", "wordpress-like"]
+    return args
+
+
+def main(argv: Sequence[str]) -> int:
+    """
+    Do what the arguments say.
+
+    @return: the exit status: 1 if something could not be run at all.
+    """
+    args = parse(argv)
+    machine, missing = describe(), []
+    peers: list[type[Peer]] = []
+    for peer in PEERS:
+        if peer.name in args.peers:
+            try:
+                machine[peer.name] = peer.check()
+                peers.append(peer)
+            except Failed as e:
+                missing.append(f"{peer.name}: {e}")
+    if not args.json:
+        print("\n".join(f"{name}: {value}" for name, value in machine.items()), flush=True)
+    outcomes: list[Outcome] = []
+    try:
+        with in_memory() as place:
+            registry = Registry(place, place / "storage")
+            try:
+                for outcome in _run(args, Setting(args.runs, peers, registry, _tell)):
+                    outcomes.append(outcome)
+                    if not args.json:
+                        print("", *outcome.lines(), sep="\n", flush=True)
+            finally:
+                registry.stop()
+    except Failed as e:
+        missing.append(str(e))
+    machine["load at the end"] = _load()
+    if args.json:
+        print(
+            json.dumps({"machine": machine, "outcomes": [o.to_json() for o in outcomes], "missing": missing})
+        )
+    else:
+        print("", f"load at the end: {_load()}", *(f"not run: {why}" for why in missing), sep="\n")
+    return 1 if any(not outcome.rows for outcome in outcomes) or not outcomes else 0
+
+
+def describe() -> dict[str, str]:
+    """
+    What machine this is.
+    """
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return {
+        "machine": f"{len(os.sched_getaffinity(0))} cores, {memory / 2**30:.0f} GiB of memory",
+        "kernel": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+        "load at the start": _load(),
+    }
+
+
+def _run(args: Namespace, setting: Setting) -> Iterator[Outcome]:
+    """
+    Run the benchmarks.
+
+    @raise Failed: an image cannot be had.
+    """
+    images = []
+    if set(args.names) != {"queue"}:
+        for name in args.image:
+            _tell(f"image {name}")
+            images.append(put(name, setting.registry, args.cache))
+    for name in args.names:
+        if name == "queue":
+            _tell(name)
+            yield shared.queue(setting)
+            continue
+        for image in images if name == "pull" else [min(images, key=lambda image: image.size)]:
+            _tell(f"{name}: {image}")
+            yield _OF_IMAGES[name](setting, image)
+
+
+def _load() -> str:
+    """
+    How busy the machine is.
+    """
+    return ", ".join(f"{n:.2f}" for n in os.getloadavg())
+
+
+def _tell(text: str) -> None:
+    """
+    Tell whoever waits what goes on.
+    """
+    print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

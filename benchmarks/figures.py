@@ -1,0 +1,159 @@
+# -*- test-case-name: tests.test_benchmarks -*-
+"""
+What was measured, as numbers and as a table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import median
+from typing import Any
+
+from attrs import field, frozen
+from attrs.validators import min_len
+
+from xferd.ctl.text import table
+
+
+@frozen
+class Series:
+    """
+    One thing measured several times.
+
+    @ivar values: at least one, in the order of the rounds.
+    """
+
+    values: Sequence[float] = field(validator=min_len(1))
+
+    @property
+    def median(self) -> float:
+        """
+        The middle one, or the mean of the two in the middle.
+        """
+        return median(self.values)
+
+    @property
+    def least(self) -> float:
+        """
+        The smallest one.
+        """
+        return min(self.values)
+
+    @property
+    def most(self) -> float:
+        """
+        The largest one.
+        """
+        return max(self.values)
+
+
+@frozen
+class Row:
+    """
+    What was measured of one program, or of one part of it.
+
+    @ivar who: the program, and the part if there are several.
+    @ivar unit: what the values count: C{s}, C{ms}, C{us}.
+    @ivar facts: what else there is to say, one number for each column.
+    """
+
+    who: str
+    unit: str
+    series: Series
+    facts: Mapping[str, float] = field(factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """
+        The row for programs.
+        """
+        series = self.series
+        return {
+            "who": self.who,
+            "unit": self.unit,
+            "median": series.median,
+            "min": series.least,
+            "max": series.most,
+            "values": list(series.values),
+            **self.facts,
+        }
+
+
+@frozen
+class Outcome:
+    """
+    What one benchmark found.
+
+    @ivar benchmark: its name.
+    @ivar subject: what it was done with: the image, the number of clients.
+    @ivar missing: what could not be run, and why, one sentence each.
+    """
+
+    benchmark: str
+    subject: str
+    rows: Sequence[Row]
+    missing: Sequence[str] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """
+        The outcome for programs.
+        """
+        return {
+            "benchmark": self.benchmark,
+            "subject": self.subject,
+            "rows": [row.to_json() for row in self.rows],
+            "missing": list(self.missing),
+        }
+
+    def lines(self) -> list[str]:
+        """
+        The outcome for people: a title, a table, and what is missing in it.
+        """
+        columns = list(dict.fromkeys(name for row in self.rows for name in row.facts))
+        heads = ["", "MEDIAN", "MIN", "MAX", "", *(name.upper() for name in columns)]
+        cells = [
+            [
+                row.who,
+                *(digits(n) for n in (row.series.median, row.series.least, row.series.most)),
+                row.unit,
+                *(digits(row.facts[name]) if name in row.facts else "" for name in columns),
+            ]
+            for row in self.rows
+        ]
+        return [
+            f"{self.benchmark}: {self.subject}",
+            *_laid_out(heads, cells),
+            *(f"not run: {why}" for why in self.missing),
+        ]
+
+
+def digits(number: float) -> str:
+    """
+    A number with three digits that mean something.
+    """
+    for decimals, limit in ((3, 0.9995), (2, 9.995), (1, 99.95)):
+        if abs(number) < limit:
+            return f"{number:.{decimals}f}"
+    return f"{number:.0f}"
+
+
+def with_ratios(rows: Sequence[Row], ours: str) -> list[Row]:
+    """
+    Tell how much of each one's median ours is: C{0.25} is a quarter.
+
+    @param ours: whose row is compared with the others; if there is none,
+        nothing is.
+    """
+    mine = next((row.series.median for row in rows if row.who == ours), None)
+    if mine is None:
+        return list(rows)
+    return [
+        Row(row.who, row.unit, row.series, {f"{ours} / it": mine / row.series.median, **row.facts})
+        for row in rows
+    ]
+
+
+def _laid_out(heads: Sequence[str], cells: Sequence[Sequence[str]]) -> list[str]:
+    """
+    The table; every column but the names and the units is of numbers.
+    """
+    return [line.rstrip() for line in table(heads, cells, None, [head for head in heads if head])]

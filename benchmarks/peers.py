@@ -1,0 +1,291 @@
+"""
+The programs that pull: xferd, and those that it is held against.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar
+
+from benchmarks.processes import Failed, Program, find, output
+from xferd.ctl.client import Address, Daemon
+
+ROOT = str(Path(__file__).resolve().parents[1])
+"""Where the packages C{xferd} and C{benchmarks} are."""
+
+TWISTD = ("-c", "from twisted.scripts.twistd import run; run()")
+_XFERCTL = ("-c", "from xferd.ctl.main import console; raise SystemExit(console())")
+
+
+class Peer(ABC):
+    """
+    A program with an empty store.
+
+    Life cycle: made; started; pulls one after the other; stopped.
+
+    @cvar name: what the tables call it.
+    @cvar programs: what must be installed.
+    @cvar version_of: the command that tells its version.
+    @ivar daemon: its daemon while it runs; L{None} always if it has none.
+    """
+
+    name: ClassVar[str]
+    programs: ClassVar[Sequence[str]]
+    version_of: ClassVar[Sequence[str]]
+
+    def __init__(self, place: Path, registry: str, within: Sequence[str] = ()) -> None:
+        """
+        @param place: where its store goes.
+        @param registry: the registry's host, which speaks plain HTTP.
+        @param within: the command that runs a command in the network.
+        """
+        self.daemon: Program | None = None
+        self._place = place
+        self._registry = registry
+        self._within = tuple(within)
+        self._runs = 0
+        # Podman will not do with a DOCKER_CONFIG in which there is none.
+        (place / "config.json").write_text("{}")
+
+    @classmethod
+    def check(cls) -> str:
+        """
+        See whether it can be run here.
+
+        @return: its version.
+        @raise Failed: it cannot.
+        """
+        find(*cls.programs)
+        return output(cls.version_of).strip()
+
+    def start(self) -> None:
+        """
+        Have it ready to pull.
+
+        @raise Failed: it is not.
+        """
+        return
+
+    def pull(self, reference: str) -> Program:
+        """
+        Begin to pull.
+
+        @raise Failed: that is not possible.
+        """
+        self._runs += 1
+        return self._program(self.command(reference), f"pull-{self._runs}")
+
+    @abstractmethod
+    def command(self, reference: str) -> Sequence[str]:
+        """
+        The command that pulls.
+        """
+
+    def stop(self) -> float:
+        """
+        End its daemon, if it has one.
+
+        @return: seconds that it took.
+        """
+        return 0.0 if self.daemon is None else self.daemon.stop()
+
+    def _program(self, argv: Sequence[str], log: str) -> Program:
+        """
+        Start one of its programs, without what the user's environment says.
+        """
+        environ = {
+            "PYTHONPATH": ROOT,
+            "DOCKER_CONFIG": str(self._place),
+            "XFERD_HOST": "",
+            "TMPDIR": str(self._place),
+        }
+        return Program([*self._within, *argv], self._place / f"{log}.log", environ)
+
+
+class Xferd(Peer):
+    """
+    C{twistd xferd} and C{xferctl}.
+    """
+
+    name = "xferd"
+    programs = ()
+    version_of = (sys.executable, *TWISTD, "xferd", "--version")
+    twistd: Sequence[str] = (sys.executable, *TWISTD)
+    """The command that is twistd."""
+
+    @property
+    def socket(self) -> str:
+        """
+        Where its API is.
+        """
+        return str(self._place / "s")
+
+    @property
+    def api(self) -> Daemon:
+        """
+        Its API.
+        """
+        return Daemon([Address("unix", self.socket)], client="benchmark")
+
+    def start(self) -> None:
+        """
+        Start the daemon.
+        """
+        settings = self._place / "xferd.toml"
+        settings.write_text(
+            f'data_dir = "{self._place}/data"\nsocket = "{self.socket}"\nlisten = []\n'
+            f'[hosts."{self._registry}"]\nplain_http = true\n'
+        )
+        argv = [*self.twistd, "--nodaemon", "--pidfile=", "xferd", "--config", str(settings)]
+        self.daemon = self._program(argv, "daemon")
+        self.daemon.ready(" is ready;")
+
+    def command(self, reference: str) -> Sequence[str]:
+        """
+        C{xferctl pull}.
+        """
+        return (sys.executable, *_XFERCTL, "--host", f"unix:{self.socket}", "pull", "--quiet", reference)
+
+
+class Docker(Peer):
+    """
+    C{dockerd} and C{docker pull}, with the storage driver overlay2.
+    """
+
+    name = "docker"
+    programs = ("dockerd", "docker", "containerd", "runc")
+    version_of = ("dockerd", "--version")
+
+    @classmethod
+    def check(cls) -> str:
+        """
+        See whether it can be run here.
+        """
+        need_root()
+        return super().check()
+
+    def start(self) -> None:
+        """
+        Start the daemon.
+        """
+        argv = [
+            "dockerd",
+            "--iptables=false",
+            "--bridge=none",
+            "--storage-driver=overlay2",
+            f"--data-root={self._place}/data",
+            f"--exec-root={self._place}/exec",
+            f"--pidfile={self._place}/pid",
+            f"--host={self._host}",
+            f"--insecure-registry={self._registry}",
+        ]
+        self.daemon = self._program(argv, "daemon")
+        self.daemon.ready("API listen on")
+
+    @property
+    def _host(self) -> str:
+        return f"unix://{self._place}/s"
+
+    def command(self, reference: str) -> Sequence[str]:
+        """
+        C{docker pull}.
+        """
+        return ("docker", "--host", self._host, "pull", "--quiet", reference)
+
+
+class Containerd(Peer):
+    """
+    C{containerd} and C{ctr images pull}, with the overlayfs snapshotter.
+    """
+
+    name = "containerd"
+    programs = ("containerd", "ctr")
+    version_of = ("containerd", "--version")
+
+    @classmethod
+    def check(cls) -> str:
+        """
+        See whether it can be run here.
+        """
+        need_root()
+        return super().check()
+
+    def start(self) -> None:
+        """
+        Start the daemon.
+        """
+        settings = self._place / "containerd.toml"
+        settings.write_text(
+            f'version = 2\nroot = "{self._place}/root"\nstate = "{self._place}/state"\n'
+            'disabled_plugins = ["io.containerd.grpc.v1.cri"]\n'
+            f'[grpc]\naddress = "{self._place}/s"\n'
+        )
+        self.daemon = self._program(["containerd", "--config", str(settings)], "daemon")
+        self.daemon.ready("containerd successfully booted")
+
+    def command(self, reference: str) -> Sequence[str]:
+        """
+        C{ctr images pull}.
+        """
+        pull = ("images", "pull", "--plain-http", "--snapshotter", "overlayfs", reference)
+        return ("ctr", "--address", f"{self._place}/s", *pull)
+
+
+class Podman(Peer):
+    """
+    C{podman pull}, with the storage driver overlay.
+    """
+
+    name = "podman"
+    programs = ("podman",)
+    version_of = ("podman", "--version")
+
+    def command(self, reference: str) -> Sequence[str]:
+        """
+        C{podman pull}.
+        """
+        store = (
+            "--root",
+            f"{self._place}/root",
+            "--runroot",
+            f"{self._place}/run",
+            "--storage-driver",
+            "overlay",
+        )
+        return ("podman", *store, "pull", "--quiet", "--tls-verify=false", reference)
+
+
+class Skopeo(Peer):
+    """
+    C{skopeo copy} to an OCI image layout: it fetches and checks, and unpacks
+    nothing.
+    """
+
+    name = "skopeo"
+    programs = ("skopeo",)
+    version_of = ("skopeo", "--version")
+
+    def command(self, reference: str) -> Sequence[str]:
+        """
+        C{skopeo copy}.
+        """
+        options = ("--insecure-policy", "copy", "--quiet", "--src-tls-verify=false")
+        return ("skopeo", *options, f"docker://{reference}", f"oci:{self._place}/layout:pulled")
+
+
+PEERS: Sequence[type[Peer]] = (Xferd, Docker, Podman, Containerd, Skopeo)
+"""All of them, ours first."""
+
+
+def need_root() -> None:
+    """
+    Be root.
+
+    @raise Failed: we are not.
+    """
+    if os.geteuid() != 0:
+        raise Failed("needs root")

@@ -1,0 +1,58 @@
+"""
+Where stores are put: file systems in memory, fresh for each run, so that
+no disk and nothing of an earlier run is measured.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import mkdtemp
+
+from benchmarks.processes import Failed, output
+from xferd.ctl.children import remove_tree
+
+_MEMORY = Path("/dev/shm")
+
+
+@contextmanager
+def in_memory(*, mount: bool | None = None) -> Iterator[Path]:
+    """
+    A directory on tmpfs for the time of the block: a mount of its own where we
+    are root and may, else one below C{/dev/shm}.
+
+    @param mount: whether to mount; by default, if we are root.
+    """
+    # A short path: a unix socket's may have 107 bytes.
+    place = Path(mkdtemp(prefix="xb-"))
+    if os.geteuid() == 0 if mount is None else mount:
+        try:
+            output(["mount", "-t", "tmpfs", "-o", "mode=0700", "xferd-benchmark", str(place)])
+        except Failed:
+            pass  # in a container, root may not mount
+        else:
+            try:
+                yield place
+            finally:
+                _unmount(place)
+                place.rmdir()
+            return
+    place.rmdir()
+    place = Path(mkdtemp(prefix="xb-", dir=_MEMORY if _MEMORY.is_dir() else None))
+    try:
+        yield place
+    finally:
+        remove_tree(str(place))
+
+
+def _unmount(place: Path) -> None:
+    """
+    Unmount it with all that was left mounted below.
+    """
+    try:
+        output(["umount", "--recursive", str(place)])
+    except Failed:
+        # Somebody is slow to leave; the memory is free when he has.
+        output(["umount", "--recursive", "--lazy", str(place)])

@@ -1,0 +1,145 @@
+"""
+The registry that all pull from: Debian's C{docker-registry}.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from email.message import Message
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+from urllib.parse import urlencode, urlsplit
+
+from benchmarks.processes import Failed, Program, find
+from xferd.oci import DOCKER_MANIFEST, OCI_MANIFEST, Document, Manifest, parse_document
+from xferd.testing.storage import Storage
+
+TAG = "1"
+"""What every image in it is tagged."""
+
+
+class _Answer(NamedTuple):
+    """
+    What matters of an answer.
+    """
+
+    headers: Message
+    content: bytes
+
+
+class Registry:
+    """
+    A registry that speaks plain HTTP.
+
+    Life cycle: made, which starts it; stopped.
+
+    @ivar host: its address and port.
+    @ivar storage: where it keeps all.
+    """
+
+    def __init__(
+        self, place: Path, storage: Path, address: str = "127.0.0.1", within: Sequence[str] = ()
+    ) -> None:
+        """
+        @param place: an empty directory for its settings and its log.
+        @param storage: where it keeps all; what is there already it serves.
+        @param address: what to listen on.
+        @param within: the command that runs a command in the network.
+        @raise Failed: it does not start.
+        """
+        find("docker-registry")
+        self.storage = storage
+        settings = place / "registry.yml"
+        # JSON is YAML, too.
+        settings.write_text(
+            json.dumps(
+                {
+                    "version": 0.1,
+                    "log": {"level": "info", "formatter": "json"},
+                    "storage": {"filesystem": {"rootdirectory": str(storage)}},
+                    "http": {"addr": f"{address}:0", "secret": "not one"},
+                }
+            )
+        )
+        self._program = Program([*within, "docker-registry", "serve", str(settings)], place / "registry.log")
+        line = self._program.ready("listening on ")
+        found = re.search(r"listening on ([0-9.]+:[0-9]+)", line)
+        if found is None:
+            raise Failed(f"docker-registry does not say where it listens: {line}")
+        self.host = found[1]
+
+    def stop(self) -> None:
+        """
+        End it.
+        """
+        self._program.stop()
+
+    def sent(self) -> int:
+        """
+        The bytes of all blobs that it has sent so far.
+        """
+        requests = re.findall(r'"GET /v2/\S+/blobs/\S+ HTTP/[0-9.]+" 20[06] ([0-9]+) ', self._program.text())
+        return sum(map(int, requests))
+
+    def push(self, repository: str, storage: Storage) -> None:
+        """
+        Put an image into it.
+
+        @param repository: where the image is, tagged L{TAG}, and where it goes.
+        @param storage: what holds it.
+        @raise Failed: the registry does not take it.
+        """
+        stock = storage.stock(repository)
+        document = stock.find(TAG)
+        assert document is not None
+        with closing(HTTPConnection(self.host)) as connection:
+            for digest in stock.blobs:
+                begun = self._ask(connection, "POST", f"/v2/{repository}/blobs/uploads/", 202)
+                parts = urlsplit(begun.headers["Location"])
+                path = f"{parts.path}?{parts.query}&{urlencode({'digest': str(digest)})}"
+                with storage.blobs[digest].open() as file:
+                    size = storage.blobs[digest].descriptor.size
+                    self._ask(connection, "PUT", path, 201, file, {"Content-Length": str(size)})
+            headers = {"Content-Type": document.media_type}
+            self._ask(connection, "PUT", f"/v2/{repository}/manifests/{TAG}", 201, document.data, headers)
+
+    def describe(self, repository: str) -> Manifest:
+        """
+        Look at the image that is tagged L{TAG}.
+
+        @raise Failed: there is none.
+        """
+        with closing(HTTPConnection(self.host)) as connection:
+            accept = {"Accept": ", ".join((DOCKER_MANIFEST, OCI_MANIFEST))}
+            answer = self._ask(connection, "GET", f"/v2/{repository}/manifests/{TAG}", 200, None, accept)
+            document = Document.verified(answer.headers["Content-Type"], answer.content)
+        manifest = parse_document(document)
+        if not isinstance(manifest, Manifest):
+            raise Failed(f"{repository} is an image for several platforms")
+        return manifest
+
+    def _ask(
+        self,
+        connection: HTTPConnection,
+        method: str,
+        path: str,
+        status: int,
+        body: BinaryIO | bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> _Answer:
+        """
+        Make a request.
+
+        @param status: what the registry has to answer.
+        @raise Failed: it answers something else.
+        """
+        connection.request(method, path, body, dict(headers or {}))
+        response = connection.getresponse()
+        content = response.read()
+        if response.status != status:
+            raise Failed(f"docker-registry answered {method} {path} with {response.status}: {content!r}")
+        return _Answer(response.headers, content)

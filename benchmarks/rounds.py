@@ -1,0 +1,90 @@
+"""
+Everybody in turn, again and again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TypeVar
+
+from attrs import frozen
+
+from benchmarks.peers import Peer
+from benchmarks.places import in_memory
+from benchmarks.processes import Failed
+from benchmarks.registry import Registry
+
+P = TypeVar("P", bound=Peer)
+
+
+@frozen
+class Setting:
+    """
+    What all benchmarks have in common.
+
+    @ivar runs: how often each thing is timed.
+    @ivar peers: the programs that can be run here.
+    @ivar registry: the registry on loopback.
+    @ivar tell: told what goes on, for whoever waits.
+    """
+
+    runs: int
+    peers: Sequence[type[Peer]]
+    registry: Registry
+    tell: Callable[[str], None]
+
+    def in_rounds(
+        self,
+        who: Sequence[str],
+        once: Callable[[str, int], float],
+        *,
+        unit: str = "s",
+        runs: int | None = None,
+    ) -> tuple[dict[str, list[float]], list[str]]:
+        """
+        Measure several in turn, so that what disturbs the machine disturbs all.
+
+        The first round is not counted: it brings programs and files into
+        the page cache.  Whoever fails is left out from there on.
+
+        @param once: measures one of them once; is given its name and the number of
+            the round, 0 for the first.
+        @param runs: how many rounds count, if not L{runs}.
+        @return: what was measured of those who did not fail, and the
+            sentences that tell of the others.
+        """
+        values: dict[str, list[float]] = {name: [] for name in who}
+        missing = []
+        rounds = self.runs if runs is None else runs
+        for number in range(rounds + 1):
+            for name in list(values):
+                try:
+                    value = once(name, number)
+                except Failed as e:
+                    missing.append(f"{name}: {e}")
+                    del values[name]
+                    self.tell(f"  {name}: {e}")
+                    continue
+                shown = "not counted" if number == 0 else f"{number} of {rounds}"
+                self.tell(f"  {name}, {shown}: {value:.3f} {unit}")
+                if number:
+                    values[name].append(value)
+        return values, missing
+
+
+@contextmanager
+def started(kind: type[P], registry: Registry, within: Sequence[str] = ()) -> Iterator[P]:
+    """
+    A program with a fresh store in memory, ready to pull, for the time of the
+    block.
+
+    @raise Failed: it does not start.
+    """
+    with in_memory() as place:
+        peer = kind(place, registry.host, within)
+        try:
+            peer.start()
+            yield peer
+        finally:
+            peer.stop()
