@@ -1,3 +1,4 @@
+# -*- test-case-name: tests.test_benchmarks -*-
 """
 The command line: C{python -m benchmarks --help} tells more.
 """

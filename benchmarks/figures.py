@@ -121,7 +121,7 @@ class Outcome:
         ]
         return [
             f"{self.benchmark}: {self.subject}",
-            *_laid_out(heads, cells),
+            *(_laid_out(heads, cells) if cells else ()),
             *(f"not run: {why}" for why in self.missing),
         ]
 

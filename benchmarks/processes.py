@@ -19,7 +19,7 @@ _PATIENCE = 60.0
 _LONGEST = 900.0
 """Seconds that one run may take: a large image over a slow link."""
 
-_TAIL = 500
+_LONGEST_LINE = 300
 
 
 class Failed(Exception):
@@ -177,6 +177,7 @@ class Program:
 
     def _last(self) -> str:
         """
-        The last of what it wrote.
+        The last line that it wrote.
         """
-        return self.text().strip()[-_TAIL:] or "it did not say why"
+        *_, last = self.text().strip().splitlines() or ["it did not say why"]
+        return last[:_LONGEST_LINE]

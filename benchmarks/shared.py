@@ -41,7 +41,8 @@ def clients(setting: Setting, image: Image) -> Outcome:
         with in_memory() as place, started(Xferd, setting.registry) as daemon:
             before = setting.registry.sent()
             took = _pull(daemon, setting, image, numbers[name], place)
-            sent[name].append((setting.registry.sent() - before) / image.size)
+        # The registry notes what it has sent a moment after it was received.
+        sent[name].append((setting.registry.sent() - before) / image.size)
         return took
 
     values, missing = setting.in_rounds(list(numbers), once)

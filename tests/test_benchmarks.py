@@ -1,0 +1,222 @@
+"""
+Tests for what the benchmarks compute.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import redirect_stderr
+from io import StringIO
+
+from hypothesis import given, settings
+from hypothesis.strategies import floats, integers, lists
+from twisted.trial.unittest import SynchronousTestCase
+
+from benchmarks.__main__ import parse
+from benchmarks.figures import Outcome, Row, Series, digits, with_ratios
+from benchmarks.images import MB, Package, choose
+from benchmarks.processes import Failed
+
+
+def row(who: str, *values: float, **facts: float) -> Row:
+    """
+    Seconds of a program.
+    """
+    return Row(who, "s", Series(values), facts)
+
+
+class SeriesTests(SynchronousTestCase):
+    """
+    Tests for L{Series}.
+    """
+
+    def test_odd(self) -> None:
+        """
+        Of an odd number of values the median is the one in the middle.
+        """
+        series = Series([3.0, 1.0, 9.0])
+        self.assertEqual((series.median, series.least, series.most), (3.0, 1.0, 9.0))
+
+    def test_even(self) -> None:
+        """
+        Of an even number it is the mean of the two in the middle.
+        """
+        self.assertEqual(Series([4.0, 1.0, 9.0, 2.0]).median, 3.0)
+
+    def test_empty(self) -> None:
+        """
+        There is no series of nothing.
+        """
+        self.assertRaises(ValueError, Series, [])
+
+    @settings(max_examples=30)
+    @given(lists(floats(0, 1e6), min_size=1, max_size=9))
+    def test_order(self, values: list[float]) -> None:
+        """
+        The median lies between the smallest and the largest.
+        """
+        series = Series(values)
+        self.assertTrue(series.least <= series.median <= series.most)
+
+
+class RatioTests(SynchronousTestCase):
+    """
+    Tests for L{with_ratios}.
+    """
+
+    def test_ratios(self) -> None:
+        """
+        Each row tells how much of its median ours is, besides what it told.
+        """
+        rows = with_ratios([row("ours", 1.0, 2.0, 9.0), row("other", 8.0, size=5.0)], "ours")
+        self.assertEqual([r.facts for r in rows], [{"ours / it": 1.0}, {"ours / it": 0.25, "size": 5.0}])
+
+    def test_without_ours(self) -> None:
+        """
+        If we could not be run, nothing is compared.
+        """
+        rows = [row("other", 8.0)]
+        self.assertEqual(with_ratios(rows, "ours"), rows)
+
+
+class OutcomeTests(SynchronousTestCase):
+    """
+    Tests for L{Outcome}.
+    """
+
+    outcome = Outcome(
+        "pull",
+        "an image",
+        with_ratios([row("ours", 1.0, 1.5, 2.0, MB=62.34), row("the others", 12.0)], "ours"),
+        ["podman: podman is not installed"],
+    )
+
+    def test_lines(self) -> None:
+        """
+        People get a table with a column for each fact, numbers to the right, and
+        what is missing in it.
+        """
+        self.assertEqual(
+            self.outcome.lines(),
+            [
+                "pull: an image",
+                "            MEDIAN   MIN   MAX     OURS / IT    MB",
+                "ours          1.50  1.00  2.00  s       1.00  62.3",
+                "the others    12.0  12.0  12.0  s      0.125",
+                "not run: podman: podman is not installed",
+            ],
+        )
+
+    def test_nothing_measured(self) -> None:
+        """
+        Where nothing could be run, only that is said.
+        """
+        lines = Outcome("link", "an image", [], ["needs root"]).lines()
+        self.assertEqual(lines, ["link: an image", "not run: needs root"])
+
+    def test_json(self) -> None:
+        """
+        Programs get every value besides.
+        """
+        value = json.loads(json.dumps(self.outcome.to_json()))
+        self.assertEqual(value["benchmark"], "pull")
+        self.assertEqual(
+            value["rows"][0],
+            {
+                "who": "ours",
+                "unit": "s",
+                "median": 1.5,
+                "min": 1.0,
+                "max": 2.0,
+                "values": [1.0, 1.5, 2.0],
+                "ours / it": 1.0,
+                "MB": 62.34,
+            },
+        )
+        self.assertEqual(value["missing"], ["podman: podman is not installed"])
+
+    def test_digits(self) -> None:
+        """
+        Numbers have three digits that mean something, and no fewer than all of
+        those before the point.
+        """
+        numbers = [0.0, 0.01234, 0.9994, 0.9996, 9.994, 9.996, 99.94, 99.96, 12345.6]
+        shown = ["0.000", "0.012", "0.999", "1.00", "9.99", "10.0", "99.9", "100", "12346"]
+        self.assertEqual([digits(number) for number in numbers], shown)
+
+
+class ChooseTests(SynchronousTestCase):
+    """
+    Tests for L{choose}.
+    """
+
+    def packages(self, *sizes: int) -> list[Package]:
+        """
+        Packages of these sizes, in MB.
+        """
+        return [Package(f"package-{n}", (), size * MB) for n, size in enumerate(sizes)]
+
+    @settings(max_examples=30)
+    @given(lists(integers(0, 9), min_size=200, max_size=300), integers(0, 9))
+    def test_shares(self, sizes: list[int], seed: int) -> None:
+        """
+        No layer gets more than its share, no package is in two layers, and none
+        is larger than a quarter of its layer.
+        """
+        wanted = [40 * MB, 20 * MB, 1000]
+        layers = choose(self.packages(*sizes, *[1] * 60), wanted, str(seed))
+        for layer, whole in zip(layers, wanted, strict=True):
+            self.assertLessEqual(sum(package.size for package in layer), whole)
+            self.assertLessEqual(max((p.size for p in layer), default=0), max(whole / 4, MB))
+        names = [package.name for layer in layers for package in layer]
+        self.assertEqual(len(names), len(set(names)))
+
+    def test_seed(self) -> None:
+        """
+        The seed decides, not the order of the packages.
+        """
+        packages = self.packages(*[1] * 50)
+        once = choose(packages, [10 * MB], "a")
+        self.assertEqual(choose(packages[::-1], [10 * MB], "a"), once)
+        self.assertNotEqual(choose(packages, [10 * MB], "b"), once)
+
+    def test_too_few(self) -> None:
+        """
+        A machine with too few packages is told so.
+        """
+        error = self.assertRaises(Failed, choose, self.packages(1, 1), [3 * MB], "a")
+        self.assertIn("layer 0 lacks 1 MB", str(error))
+
+
+class ParseTests(SynchronousTestCase):
+    """
+    Tests for the command line.
+    """
+
+    def test_defaults(self) -> None:
+        """
+        All benchmarks are run, on both images, with all peers, five times.
+        """
+        args = parse([])
+        self.assertEqual(args.names, ["pull", "again", "clients", "link", "stop", "queue", "pause"])
+        self.assertEqual(args.image, ["golang-like", "wordpress-like"])
+        self.assertEqual(args.peers, ["xferd", "docker", "podman", "containerd", "skopeo"])
+        self.assertEqual((args.runs, args.json), (5, False))
+
+    def test_choice(self) -> None:
+        """
+        What is named is what is run.
+        """
+        args = parse(["queue", "pull", "--image", "small", "--peers", "xferd,docker", "--runs", "1"])
+        self.assertEqual((args.names, args.image, args.runs), (["queue", "pull"], ["small"], 1))
+        self.assertEqual(args.peers, ["xferd", "docker"])
+
+    def test_wrong(self) -> None:
+        """
+        What there is not is refused.
+        """
+        for argv in (["speed"], ["--peers", "tar"], ["--runs"]):
+            with redirect_stderr(StringIO()) as said:
+                error = self.assertRaises(SystemExit, parse, argv)
+            self.assertEqual(error.code, 2)
+            self.assertIn(argv[-1], said.getvalue())
