@@ -136,6 +136,87 @@ class IBlobSource(ISource):
         """
 
 
+class IContent(Interface):
+    """
+    The bytes of a blob, to be sent.  They may still be arriving.
+    """
+
+    size: int = Attribute("How many bytes there are, or will be.")
+
+    def read(offset: int, most: int) -> Deferred[bytes]:
+        """
+        Read from C{offset} on: at least one byte, at most so many, as soon as
+        there are some.  At the end, nothing.  Cancelling ends the wait.
+
+        @raise XferdError: the bytes will not come, or the disk refuses.
+        """
+
+
+@frozen
+class UploadSession:
+    """
+    What must be known to go on with an upload.
+
+    @ivar location: the session's URL.  It may be signed: not for the log.
+    @ivar offset: the bytes that the registry has confirmed.
+    """
+
+    location: str = field(repr=False)
+    offset: int
+
+
+@frozen
+class Pushed:
+    """
+    How a blob came to be in a repository.
+
+    @ivar how: C{exists}, C{mounted} or C{uploaded}.
+    @ivar source: the repository that it was mounted from, where one is known.
+    """
+
+    how: str
+    source: Repository | None = None
+
+
+class IBlobTarget(ISource):
+    """
+    One repository of one registry to put blobs into, with the credentials of
+    one client.
+    """
+
+    def push(
+        digest: Digest,
+        content: IContent,
+        candidates: Sequence[Repository],
+        session: UploadSession | None,
+        remember: Callable[[UploadSession | None], None],
+        report: Callable[[int], None],
+    ) -> Deferred[Pushed]:
+        """
+        Make one attempt to bring a blob into the repository: look whether it
+        is there, mount it, or send it (OCI distribution-spec, "Pushing blobs").
+
+        @param candidates: repositories of this registry that may have it,
+            the best first.
+        @param session: an upload that an earlier attempt began; one that the
+            registry no longer knows is begun anew.
+        @param remember: told of each session that begins and of each offset
+            that the registry confirms, and L{None} when there is none any more.
+        @param report: told how many bytes of the blob the registry should have.
+        @return: fires when the registry has the blob.  Cancelling stops the
+            body at once and leaves the session as it is: see L{abort}.
+        @raise SourceError: as for L{IBlobSource.open}; the session that was
+            remembered last may be gone on with.
+        @raise XferdError: what C{content} failed with.
+        """
+
+    def abort(session: UploadSession) -> Deferred[None]:
+        """
+        Delete an upload session.  Fires within a bounded time, also where the
+        registry does not care; never fails.
+        """
+
+
 class IRegistry(Interface):
     """
     One registry, seen with the credentials of one client.
@@ -165,6 +246,34 @@ class IRegistry(Interface):
     def blobs(repository: Repository) -> IBlobSource:
         """
         The repository as a source of blobs.
+        """
+
+    def target(repository: Repository) -> IBlobTarget:
+        """
+        The repository as a place to put blobs into.
+        """
+
+    def put_manifest(repository: Repository, wanted: str, document: Document) -> Deferred[None]:
+        """
+        Put a manifest or an index, byte for byte, under its own media type
+        (OCI distribution-spec, "Pushing Manifests").  What it names must be
+        there already.
+
+        Where it has a C{subject} and the registry has no referrers API, the
+        referrers tag is maintained ("Pushing Manifests with Subject").
+
+        @param wanted: a tag, or the document's digest.
+        @raise DigestMismatch: the registry says that it got something else.
+        @raise BlobUnknown: it misses a blob that the manifest names.
+        @raise SourceError: as for L{IBlobSource.open}.
+        """
+
+    def referrers(repository: Repository, digest: Digest) -> Deferred[tuple[Descriptor, ...]]:
+        """
+        The manifests that have this one as their subject: by the referrers
+        API, or the referrers tag where there is none ("Listing Referrers").
+
+        @raise SourceError: as for L{IBlobSource.open}.
         """
 
 
