@@ -135,7 +135,9 @@ class DescriptorTests(SynchronousTestCase):
         A descriptor is written as it was read.
         """
         value = descriptor(
-            platform={"os": "linux", "architecture": "arm", "variant": "v7"}, annotations={"a": "b"}
+            platform={"os": "linux", "architecture": "arm", "variant": "v7"},
+            annotations={"a": "b"},
+            artifactType="application/vnd.example.sbom",
         )
         self.assertEqual(Descriptor.from_json(value, "it").to_json(), value)
         self.assertEqual(Descriptor.from_json(descriptor(), "it").to_json(), descriptor())
@@ -165,9 +167,10 @@ class DescriptorTests(SynchronousTestCase):
         """
         Annotations that are no strings are dropped, odd platforms too.
         """
-        value = descriptor(annotations={"a": 1, "b": "c"}, platform={"os": 1})
+        value = descriptor(annotations={"a": 1, "b": "c"}, platform={"os": 1}, artifactType=["x"])
         read = Descriptor.from_json(value, "it")
         self.assertEqual(read.annotations, {"b": "c"})
+        self.assertEqual(read.artifact_type, "")
         self.assertIsNone(read.platform)
 
 

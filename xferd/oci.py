@@ -156,6 +156,8 @@ class Descriptor:
     @ivar size: their number.
     @ivar platform: what the described image runs on, in an index.
     @ivar annotations: free text by key.
+    @ivar artifact_type: what kind of artifact a manifest is, in a list of
+        referrers, or the empty string.
     """
 
     media_type: str
@@ -163,6 +165,7 @@ class Descriptor:
     size: int
     platform: Platform | None = None
     annotations: dict[str, str] = field(factory=dict, eq=False)
+    artifact_type: str = field(default="", eq=False)
 
     @classmethod
     def from_json(cls, value: object, where: str) -> Descriptor:
@@ -184,7 +187,15 @@ class Descriptor:
             digest = Digest.parse(str(value.get("digest")))
         except BadDigest as e:
             raise BadDocument(f"{where}: {e}") from e
-        return cls(media_type, digest, size, _platform(value.get("platform")), _annotations(value))
+        artifact_type = value.get("artifactType")
+        return cls(
+            media_type,
+            digest,
+            size,
+            _platform(value.get("platform")),
+            _annotations(value),
+            artifact_type if isinstance(artifact_type, str) else "",
+        )
 
     def to_json(self) -> dict[str, Any]:
         """
@@ -202,6 +213,8 @@ class Descriptor:
             value["platform"] = platform
         if self.annotations:
             value["annotations"] = dict(self.annotations)
+        if self.artifact_type:
+            value["artifactType"] = self.artifact_type
         return value
 
 
