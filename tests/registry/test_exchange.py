@@ -12,7 +12,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.registry.fakes import FakeResponse, ScriptedAgent, failure_of
 from xferd.errors import ConnectionFailed, RegistryError, TimedOut
-from xferd.registry.exchange import MAX_REDIRECTS, Answer, Exchange, Origin
+from xferd.registry.exchange import MAX_REDIRECTS, Answer, Exchange
+from xferd.registry.locations import Origin
 from xferd.registry.timeouts import Timeouts
 
 _START = "https://hub.example/v2/a/blobs/x"

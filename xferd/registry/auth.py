@@ -16,18 +16,19 @@ from typing import Final
 from urllib.parse import quote, urlencode
 
 from attrs import frozen
-from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IConsumer, IReactorTime
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
 from twisted.web.http_headers import Headers
-from twisted.web.iweb import IBodyProducer, IResponse
-from zope.interface import implementer
+from twisted.web.iweb import IResponse
 
 from xferd.errors import Denied, RegistryError, RegistryUnavailable, TimedOut, TooManyRequests, XferdError
 from xferd.registry.answers import Subject, denied, registry_words, retry_after
 from xferd.registry.body import read_excerpt, read_whole
 from xferd.registry.challenge import Challenge
 from xferd.registry.credentials import Credentials, Secret
-from xferd.registry.exchange import Exchange, Origin, check_target
+from xferd.registry.exchange import Exchange
+from xferd.registry.locations import PRINTABLE, Origin, check_target
+from xferd.registry.producer import BytesBody
 from xferd.registry.timeouts import Timeouts, within
 from xferd.registry.tokens import Token, TokenFetch, parse_token
 
@@ -35,8 +36,6 @@ CLIENT_ID: Final = "xferd"
 
 MAX_TOKEN_ANSWER: Final = 256 * 1024
 """Bytes of a token server's answer at most."""
-
-_PRINTABLE = "".join(chr(c) for c in range(0x21, 0x7F))
 
 
 @frozen
@@ -48,31 +47,6 @@ class _Key:
     realm: str
     service: str
     scopes: tuple[str, ...]
-
-
-@implementer(IBodyProducer)
-class _Form:
-    """
-    A small form as the body of a POST.
-    """
-
-    def __init__(self, fields: Sequence[tuple[str, str]]) -> None:
-        self._data = urlencode(fields).encode("ascii")
-        self.length = len(self._data)
-
-    def startProducing(self, consumer: IConsumer) -> Deferred[None]:
-        """
-        Write it all.
-        """
-        consumer.write(self._data)
-        return succeed(None)
-
-    def pauseProducing(self) -> None:
-        """
-        Nothing is left to pause.
-        """
-
-    resumeProducing = stopProducing = pauseProducing
 
 
 class Authenticator:
@@ -110,7 +84,8 @@ class Authenticator:
         The C{Authorization} header for a request, with a token that is valid
         now.
 
-        @param scope: C{repository:library/alpine:pull}.
+        @param scope: C{repository:library/alpine:pull}; several are parted by
+            blanks.
         @param subject: what the request is for.
         @return: L{None} while the registry has not asked for any.
         @raise Denied: the token server refuses.
@@ -139,7 +114,7 @@ class Authenticator:
         self._challenge = wanted
         if wanted.scheme == "bearer":
             asked = frozenset(wanted.parameters.get("scope", "").split())
-            self._asked_scopes[scope] = asked | {scope}
+            self._asked_scopes[scope] = asked | frozenset(scope.split())
             key = self._key(scope)
             held = self._tokens.get(key)
             # Another request may have brought a new one meanwhile.
@@ -178,7 +153,7 @@ class Authenticator:
         """
         assert self._challenge is not None
         parameters = self._challenge.parameters
-        scopes = self._asked_scopes.get(scope, frozenset({scope}))
+        scopes = self._asked_scopes.get(scope) or frozenset(scope.split())
         return _Key(parameters["realm"], parameters.get("service", ""), tuple(sorted(scopes)))
 
     async def _token(self, key: _Key, subject: Subject) -> Token:
@@ -270,7 +245,7 @@ class Authenticator:
         """
         Ask with an identity token (OAuth2, RFC 6749, section 6).
         """
-        form = _Form(
+        form = urlencode(
             [
                 ("grant_type", "refresh_token"),
                 ("service", key.service),
@@ -282,7 +257,9 @@ class Authenticator:
         headers = Headers(
             {"Content-Type": ["application/x-www-form-urlencoded"], "Accept": ["application/json"]}
         )
-        response = await self._exchange.request(b"POST", realm, headers, host=self._host, body=form)
+        response = await self._exchange.request(
+            b"POST", realm, headers, host=self._host, body=BytesBody(form.encode("ascii"))
+        )
         return response, Origin.of(realm).host
 
     def _checked(self, realm: str) -> str:
@@ -291,7 +268,7 @@ class Authenticator:
         itself is spoken to without, and not on our own machine, unless the
         registry is there, too.
         """
-        realm = quote(realm.partition("#")[0], safe=_PRINTABLE)
+        realm = quote(realm.partition("#")[0], safe=PRINTABLE)
         try:
             registry, server = Origin.of(self._url()), Origin.of(realm)
             check_target(registry, server)

@@ -6,23 +6,18 @@ One repository as a source of blobs, from any offset on.
 from __future__ import annotations
 
 from collections.abc import Hashable
-from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorTime
 from twisted.web.iweb import IResponse
 from zope.interface import implementer
 
 from xferd.errors import BlobUnknown, RegistryError, SizeMismatch
 from xferd.interfaces import IBlobBody, IBlobSource
 from xferd.names import Digest, Repository
+from xferd.registry.access import Access
 from xferd.registry.answers import Subject, header, header_values
 from xferd.registry.body import BlobBody, discard, length_of
 from xferd.registry.ranges import check_rest, parse_unsatisfied, range_from
-from xferd.registry.timeouts import Timeouts
-
-if TYPE_CHECKING:
-    from xferd.registry.client import Registry
 
 
 @implementer(IBlobSource)
@@ -31,16 +26,12 @@ class RepositoryBlobs:
     One repository as a source of blobs.
     """
 
-    def __init__(
-        self, registry: Registry, repository: Repository, *, clock: IReactorTime, timeouts: Timeouts
-    ) -> None:
-        self._registry = registry
+    def __init__(self, access: Access, repository: Repository) -> None:
+        self._access = access
         self._repository = repository
-        self._clock = clock
-        self._timeouts = timeouts
-        self.host = registry.host
+        self.host = access.host
         self.label = str(repository)
-        self.identity: Hashable = (registry.host, repository.path, registry.credentials)
+        self.identity: Hashable = (access.host, repository.path, access.credentials)
 
     def __repr__(self) -> str:
         return f"<blobs of {self.label}>"
@@ -58,12 +49,12 @@ class RepositoryBlobs:
         """
         what = Subject(self.host, f"{self.label}@{digest}", BlobUnknown)
         headers = {"Range": range_from(offset)} if offset else {}
-        answer = await self._registry.get(self._repository, f"blobs/{digest}", headers, what)
+        answer = await self._access.get(self._repository, f"blobs/{digest}", headers, what)
         if not answer.is_own and answer.response.code in (401, 403):
             # The signed URL was too old, or its host's clock is wrong: the
             # registry makes a new one.
-            await self._registry.excerpt(answer.response)
-            answer = await self._registry.get(self._repository, f"blobs/{digest}", headers, what)
+            await self._access.excerpt(answer.response)
+            answer = await self._access.get(self._repository, f"blobs/{digest}", headers, what)
         response = answer.response
         if response.code == 200:
             return self._body(response, 0, length_of(response))
@@ -82,12 +73,13 @@ class RepositoryBlobs:
             return self._body(response, offset, found.last + 1)
         if response.code == 416:
             total = parse_unsatisfied(header(response.headers, "Content-Range"))
-            await self._registry.excerpt(response)
+            await self._access.excerpt(response)
             has = f"has {total} bytes" if total is not None else "is shorter"
             raise SizeMismatch(
                 f"{what.name} {has}; there is nothing from byte {offset} on", host=self.host, status=416
             )
-        raise await self._registry.refuse(answer, what)
+        raise await self._access.refuse(answer, what)
 
     def _body(self, response: IResponse, start: int, total: int | None) -> BlobBody:
-        return BlobBody(response, start, total, host=self.host, clock=self._clock, timeouts=self._timeouts)
+        access = self._access
+        return BlobBody(response, start, total, host=self.host, clock=access.clock, timeouts=access.timeouts)

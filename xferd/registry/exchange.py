@@ -7,11 +7,10 @@ whatever L{twisted.web} raises ends here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from ipaddress import ip_address
-from urllib.parse import SplitResult, quote, urljoin, urlsplit
+from collections.abc import Callable, Mapping
+from urllib.parse import SplitResult, urlsplit
 
-from attrs import frozen
+from attrs import field, frozen
 from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
@@ -19,71 +18,17 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IBodyProducer, IResponse
 
 from xferd.errors import RegistryError, TimedOut
-from xferd.names import is_loopback
 from xferd.registry.answers import clean, connection_error, header, header_values
 from xferd.registry.body import discard, read_excerpt
-from xferd.registry.hosts import bracketed
+from xferd.registry.locations import Origin, resolve
+from xferd.registry.producer import ContentBody
 from xferd.registry.timeouts import Timeouts, within
 
 MAX_REDIRECTS = 10
 MAX_WARNINGS = 1000
 
-_REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_PORTS = {"http": 80, "https": 443}
-_PRINTABLE = "".join(chr(c) for c in range(0x21, 0x7F))
-
-
-@frozen
-class Origin:
-    """
-    Whom credentials are for (RFC 6454): scheme, host and port.
-    """
-
-    scheme: str
-    host: str
-    port: int
-
-    @classmethod
-    def of(cls, url: str) -> Origin:
-        """
-        The origin of an URL.
-
-        @raise ValueError: it has none that a request can be made to.
-        """
-        try:
-            split = urlsplit(url)
-            scheme, host, port = split.scheme, split.hostname, split.port
-        except ValueError:
-            # Without its text, which quotes the URL.
-            raise ValueError("it is not an URL") from None
-        if scheme not in _PORTS or not host or "@" in split.netloc:
-            raise ValueError("it is not an http or https URL without credentials")
-        return cls(scheme, host, port or _PORTS[scheme])
-
-    @property
-    def is_own_machine(self) -> bool:
-        """
-        Whether this is literally a place that only this machine or its
-        closest network can reach: loopback, link-local (where clouds keep
-        their secrets) or no address at all.
-        """
-        if is_loopback(bracketed(self.host)):
-            return True
-        try:
-            address = ip_address(self.host)
-        except ValueError:
-            return False
-        return address.is_link_local or address.is_unspecified or address.is_multicast
-
-
-def check_target(source: Origin, target: Origin) -> None:
-    """
-    Make sure that a server may send us to another place.
-
-    @raise ValueError: a foreign server sends us to our own machine.
-    """
-    if target.is_own_machine and not source.is_own_machine:
-        raise ValueError("it leads from a foreign host to this machine's own")
+_REDIRECTS = frozenset({301, 302, 307, 308})
+_READING = frozenset({b"GET", b"HEAD"})
 
 
 @frozen
@@ -94,11 +39,15 @@ class Answer:
     @ivar response: its head; the body is the caller's, to read or to discard.
     @ivar is_own: whether the origin gave it that was asked first.
     @ivar where: the host that gave it.
+    @ivar url: what it is the answer to, which may be signed.
+    @ivar authorization: the C{Authorization} header that was sent there.
     """
 
     response: IResponse
     is_own: bool
     where: str
+    url: str = field(repr=False)
+    authorization: str | None = field(default=None, repr=False)
 
 
 class Exchange:
@@ -118,11 +67,31 @@ class Exchange:
         self, url: str, headers: Mapping[str, str], authorization: str | None, *, host: str
     ) -> Answer:
         """
-        GET an URL, wherever it leads.
+        GET an URL; see L{ask}.
+        """
+        return await self.ask(b"GET", url, headers, authorization, host=host)
+
+    async def ask(
+        self,
+        method: bytes,
+        url: str,
+        headers: Mapping[str, str],
+        authorization: str | None,
+        *,
+        host: str,
+        body: Callable[[], IBodyProducer] | None = None,
+    ) -> Answer:
+        """
+        Ask an URL, wherever it leads.
+
+        A redirect keeps method and body; what a 303 leads to is for who reads
+        only (RFC 9110, section 15.4.4), and so is given to who writes as the
+        answer.
 
         @param authorization: the C{Authorization} header, for the URL's own
             origin only; once a redirect has left that, it is not sent again.
         @param host: the registry's host, as errors name it.
+        @param body: makes the body, anew for each place.
         @raise RegistryError: redirects that lead nowhere.
         @raise ConnectionFailed: no answer.
         @raise TimedOut: no answer in time.
@@ -131,6 +100,7 @@ class Exchange:
             first = Origin.of(url)
         except ValueError as e:
             raise RegistryError(f"{host} names an URL that cannot be asked: {e}", host=host) from None
+        redirects = _REDIRECTS | {303} if method in _READING else _REDIRECTS
         is_own = True
         for _ in range(MAX_REDIRECTS + 1):
             origin = Origin.of(url)
@@ -138,14 +108,17 @@ class Exchange:
             sent = Headers({name: [value] for name, value in headers.items()})
             if is_own and authorization is not None:
                 sent.setRawHeaders("Authorization", [authorization])
-            response = await self.request(b"GET", url, sent, host=host)
+            response = await self.request(method, url, sent, host=host, body=None if body is None else body())
             if is_own:
                 self._show_warnings(response.headers, host)
-            if response.code not in _REDIRECTS:
-                return Answer(response, is_own, origin.host)
+            if response.code not in redirects:
+                return Answer(response, is_own, origin.host, url, authorization if is_own else None)
             location = header(response.headers, "Location")
             await read_excerpt(response, host=host, clock=self._clock, timeouts=self._timeouts)
-            url = self._follow(url, origin, location, host)
+            try:
+                url = resolve(url, location)
+            except ValueError as e:
+                raise RegistryError(f"{host} redirects to a place that is refused: {e}", host=host) from None
         raise RegistryError(f"{host} redirects more than {MAX_REDIRECTS} times", host=host)
 
     async def request(
@@ -154,6 +127,8 @@ class Exchange:
         """
         Make one request.
 
+        @param body: what to send; one that watches itself has limits of its
+            own.
         @return: its answer; the body is the caller's.
         @raise ConnectionFailed: no answer.
         @raise TimedOut: no answer in time.
@@ -165,6 +140,8 @@ class Exchange:
         late = TimedOut(f"{where} gave no answer within {seconds:g} s", phase="headers", host=host)
         try:
             waiting = self._agent.request(method, url.encode("ascii"), headers, body)
+            if isinstance(body, ContentBody):
+                return await body.guard(waiting)
             return await within(self._clock, seconds, waiting, lambda: late, discard)
         except CancelledError:
             raise
@@ -173,19 +150,6 @@ class Exchange:
             if error is None:
                 raise
             raise error from e
-
-    def _follow(self, url: str, origin: Origin, location: str, host: str) -> str:
-        """
-        The URL that a C{Location} means, if it is one to go to.
-        """
-        try:
-            target = urljoin(url, quote(location, safe=_PRINTABLE))
-            if not location:
-                raise ValueError("it is empty")
-            check_target(origin, Origin.of(target))
-        except ValueError as e:
-            raise RegistryError(f"{host} redirects to a place that is refused: {e}", host=host) from None
-        return target
 
     def _show_warnings(self, headers: Headers, host: str) -> None:
         """

@@ -36,10 +36,13 @@ class Timeouts:
     @ivar connect: resolving the name and connecting by TCP.
     @ivar tls: the TLS handshake.
     @ivar headers: the head of an answer, once there is a connection.
-    @ivar silence: between two pieces of a body.
+    @ivar silence: between two pieces of a body, to come or to be taken.
     @ivar window: the time over which C{floor} is measured.
     @ivar floor: bytes per second; a body that is slower over a whole
-        C{window} is given up.  Any byte at all would keep a trickle alive.
+        C{window} is given up, in either direction.  Any byte at all would keep a trickle alive.
+    @ivar commit: the head of the answer to an upload, once its last byte is
+        handed over: the kernel may still hold much of it, and registries put
+        it where it belongs before they answer.
     @ivar token: the whole exchange with a token server.
     @ivar document: a manifest or config, from the first request to the last
         byte, tokens and redirects included.
@@ -53,6 +56,7 @@ class Timeouts:
     silence: float = field(default=30.0, validator=_positive)
     window: float = field(default=60.0, validator=_positive)
     floor: float = field(default=1024.0, validator=_positive)
+    commit: float = field(default=300.0, validator=_positive)
     token: float = field(default=30.0, validator=_positive)
     document: float = field(default=60.0, validator=_positive)
     excerpt: float = field(default=5.0, validator=_positive)

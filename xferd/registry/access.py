@@ -1,0 +1,241 @@
+# -*- test-case-name: tests.registry.test_access -*-
+"""
+How one client's requests reach one registry: its address, and the proof that
+it wants to see.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final
+from urllib.parse import urljoin
+
+from attrs import frozen
+from twisted.internet.interfaces import IReactorTime
+from twisted.web.iweb import IBodyProducer, IResponse
+
+from xferd.errors import ConnectionFailed, RegistryError, SourceError
+from xferd.names import Repository
+from xferd.registry.answers import NotHTTP, Subject, header_values, refusal
+from xferd.registry.auth import Authenticator
+from xferd.registry.body import read_excerpt
+from xferd.registry.challenge import parse_challenges
+from xferd.registry.credentials import Credentials
+from xferd.registry.exchange import Answer, Exchange
+from xferd.registry.hosts import Hosts
+from xferd.registry.locations import Origin
+from xferd.registry.timeouts import Timeouts
+
+_NO_HEADERS: Final[Mapping[str, str]] = {}
+
+
+def pull_scope(repository: Repository) -> str:
+    """
+    What a token must allow in order to read.
+    """
+    return f"repository:{repository.path}:pull"
+
+
+def push_scope(repository: Repository) -> str:
+    """
+    What a token must allow in order to write.
+    """
+    return f"repository:{repository.path}:pull,push"
+
+
+@frozen
+class Shared:
+    """
+    What the requests to all registries use.
+    """
+
+    clock: IReactorTime
+    exchange: Exchange
+    hosts: Hosts
+    timeouts: Timeouts
+
+
+class Access:
+    """
+    One registry, as one client reaches it.
+
+    @ivar host: the registry's host as people write it.
+    @ivar credentials: the client's, or L{None} for nobody in particular.
+    """
+
+    def __init__(self, host: str, credentials: Credentials | None, shared: Shared) -> None:
+        self.host = host
+        self.credentials = credentials
+        self.clock = shared.clock
+        self.timeouts = shared.timeouts
+        self._exchange = shared.exchange
+        self._hosts = shared.hosts
+        self._authenticator = Authenticator(
+            host,
+            lambda: shared.hosts.url(host) or f"https://{host}",
+            credentials,
+            exchange=shared.exchange,
+            clock=shared.clock,
+            timeouts=shared.timeouts,
+        )
+
+    def __repr__(self) -> str:
+        return f"<access to {self.host}>"
+
+    async def get(
+        self, repository: Repository, path: str, headers: Mapping[str, str], what: Subject
+    ) -> Answer:
+        """
+        GET something of a repository.
+
+        @param path: below the repository, C{blobs/sha256:...}.
+        @return: the answer, whatever its status.
+        @raise Denied: no proof can be had.
+        """
+        return await self.ask(b"GET", repository, path, what, headers, pull_scope(repository))
+
+    async def ask(
+        self,
+        method: bytes,
+        repository: Repository,
+        path: str,
+        what: Subject,
+        headers: Mapping[str, str] = _NO_HEADERS,
+        scope: str = "",
+        body: Callable[[], IBodyProducer] | None = None,
+    ) -> Answer:
+        """
+        Make a request about a repository, with all the proof that the registry
+        wants.
+
+        @param path: below the repository, C{blobs/sha256:...}, or a whole URL.
+        @param scope: what a token must allow.
+        @param body: makes a body, anew for each time that it has to be sent.
+        @return: the answer, whatever its status.
+        @raise Denied: no proof can be had.
+        """
+        base = await self.url()
+        url = urljoin(f"{base}/v2/{repository.path}/", path)
+        try:
+            answer = await self._ask_with_proof(method, url, headers, scope, what, body)
+        except (ConnectionFailed, NotHTTP):
+            self._hosts.forget(self.host)
+            raise
+        if answer.response.code == 400 and answer.is_own:
+            # What Go's servers say to plain HTTP where TLS is spoken by now.
+            self._hosts.forget(self.host)
+        return answer
+
+    async def send(
+        self,
+        method: bytes,
+        url: str,
+        what: Subject,
+        headers: Mapping[str, str],
+        scope: str,
+        body: Callable[[], IBodyProducer],
+    ) -> Answer:
+        """
+        Make one request with a body that is better not sent twice: a 401 is
+        for the caller, who tells it to L{refused}.
+        """
+        authorization = await self._authorization(url, scope, what)
+        return await self._exchange.ask(method, url, headers, authorization, host=self.host, body=body)
+
+    async def refused(self, answer: Answer, scope: str, what: Subject) -> None:
+        """
+        Learn from a 401 what the registry wants, and drop the token that it
+        did not like.
+
+        @raise Denied: there is nothing that could be brought.
+        """
+        body = await self.excerpt(answer.response)
+        headers = answer.response.headers
+        challenges = parse_challenges(header_values(headers, "WWW-Authenticate"))
+        if not challenges:
+            raise refusal(what, 401, headers, body, self.clock.seconds())
+        self._authenticator.challenged(challenges, scope, answer.authorization, what)
+
+    async def url(self) -> str:
+        """
+        Where the registry's API begins.
+        """
+        return self._hosts.url(self.host) or self._hosts.learn(self.host, await self._speaks_plain())
+
+    async def _speaks_plain(self) -> bool:
+        """
+        Find out whether a loopback registry speaks plain HTTP.
+
+        Docker tries TLS first.  A server that waits for the end of a line, as
+        Twisted's does, then lets the handshake run into its limit; to plain
+        HTTP, every TLS server answers at once.
+        """
+        try:
+            answer = await self._exchange.get(f"http://{self.host}/v2/", {}, None, host=self.host)
+        except (ConnectionFailed, NotHTTP):
+            return False
+        await self.excerpt(answer.response)
+        return answer.is_own and answer.response.code != 400
+
+    async def _ask_with_proof(
+        self,
+        method: bytes,
+        url: str,
+        headers: Mapping[str, str],
+        scope: str,
+        what: Subject,
+        body: Callable[[], IBodyProducer] | None,
+    ) -> Answer:
+        """
+        Ask; when told to, get the proof that is wanted, once, and ask again.
+        """
+        authorization = await self._authorization(url, scope, what)
+        exchange = self._exchange
+        answer = await exchange.ask(method, url, headers, authorization, host=self.host, body=body)
+        if answer.response.code != 401 or not answer.is_own or not await self.is_own(url):
+            return answer
+        await self.refused(answer, scope, what)
+        authorization = await self._authorization(url, scope, what)
+        return await exchange.ask(method, url, headers, authorization, host=self.host, body=body)
+
+    async def _authorization(self, url: str, scope: str, what: Subject) -> str | None:
+        """
+        The proof to bring to an URL: none to a foreign one.
+        """
+        if not await self.is_own(url):
+            return None
+        return await self._authenticator.authorization(scope, what)
+
+    async def is_own(self, url: str) -> bool:
+        """
+        Whether an URL is the registry's own, and not of some storage where it
+        keeps its blobs.
+        """
+        return Origin.of(url) == Origin.of(await self.url())
+
+    # -------------------------------------------------------------- refusals
+
+    async def excerpt(self, response: IResponse) -> bytes:
+        """
+        The body of a refusal.
+        """
+        return await read_excerpt(response, host=self.host, clock=self.clock, timeouts=self.timeouts)
+
+    async def refuse(self, answer: Answer, what: Subject) -> SourceError:
+        """
+        The error for an answer that is no success.
+        """
+        return self.refusal(answer, what, await self.excerpt(answer.response))
+
+    def refusal(self, answer: Answer, what: Subject, body: bytes) -> SourceError:
+        """
+        The same, where the answer's body has been read already.
+        """
+        response = answer.response
+        if not answer.is_own and response.code in (401, 403):
+            return RegistryError(
+                f"the storage {answer.where}, where {self.host} keeps {what.name}, answers {response.code}",
+                host=self.host,
+                status=response.code,
+            )
+        return refusal(what, response.code, response.headers, body, self.clock.seconds())
