@@ -20,6 +20,7 @@ from twisted.internet.interfaces import (
     IOpenSSLClientConnectionCreator,
     IProtocol,
     IProtocolFactory,
+    IPushProducer,
     IReactorTime,
     IStreamClientEndpoint,
     ITCPTransport,
@@ -41,6 +42,10 @@ the slots of transfers."""
 
 IDLE_SECONDS = 30
 """How long an idle connection is kept: shorter than load balancers do."""
+
+EARLY = 256 * 1024
+"""The most bytes of an answer, which is a refusal, while its request is still
+being sent."""
 
 USER_AGENT = f"xferd/{__version__}"
 
@@ -101,6 +106,11 @@ class _Connection(Protocol):
     States: made; connecting (TLS shakes hands); ready, when the inner protocol
     has the transport; lost.
 
+    It also sees to answers that come while their request is still being sent,
+    which are refusals: L{twisted.web} stops to read at their headers and goes
+    on to send, so that the peer, who has stopped to read, breaks the
+    connection, and the refusal is lost.
+
     @ivar ready: fires with the inner protocol.
     """
 
@@ -109,6 +119,7 @@ class _Connection(Protocol):
         self._tls = tls
         self._live = live
         self._is_ready = False
+        self._early = 0
         self.ready: Deferred[IProtocol] = Deferred(lambda _: self.abort())
 
     def connectionMade(self) -> None:
@@ -137,6 +148,18 @@ class _Connection(Protocol):
         Pass it on.
         """
         self._inner.dataReceived(data)
+        state = getattr(self._inner, "state", "")
+        if state == "TRANSMITTING":
+            self._early += len(data)
+            if self._early > EARLY:
+                self.abort()
+            else:
+                cast(IPushProducer, self.transport).resumeProducing()
+        elif state == "TRANSMITTING_AFTER_RECEIVING_RESPONSE":
+            # Nobody will read the rest of the request.
+            self.abort()
+        else:
+            self._early = 0
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """

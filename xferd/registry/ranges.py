@@ -14,6 +14,7 @@ import re
 from attrs import frozen
 
 _CONTENT_RANGE = re.compile(r"bytes[ \t]+(?:([0-9]{1,19})-([0-9]{1,19})|\*)/([0-9]{1,19}|\*)", re.IGNORECASE)
+_SESSION_RANGE = re.compile(r"(?:bytes[ =])?0-(-1|[0-9]{1,19})", re.IGNORECASE)
 
 
 @frozen
@@ -94,3 +95,28 @@ def check_rest(headers: list[str], offset: int, length: int | None) -> ContentRa
     if length is not None and length != found.length:
         raise ValueError(f"a body of {length} bytes for a range of {found.length}")
     return found
+
+
+def chunk_range(start: int, length: int) -> str:
+    """
+    The C{Content-Range} of a chunk of an upload: inclusive, without a unit and
+    without a total (OCI distribution-spec, "Pushing a blob in chunks").
+    """
+    return f"{start}-{start + length - 1}"
+
+
+def parse_session_range(text: str) -> int | None:
+    """
+    Read from the C{Range} of an upload session how many bytes it has.
+
+    There is no way to write "none" but C{0-0}, which is one byte as well; a
+    session that was asked has none then, as nobody sends a chunk of one byte.
+    Some registries write C{bytes=} before it, or C{0--1} for none.
+
+    @return: L{None} if the header is missing or says something else.
+    """
+    matched = _SESSION_RANGE.fullmatch(text.strip())
+    if matched is None:
+        return None
+    last = int(matched.group(1))
+    return last + 1 if last > 0 else 0
