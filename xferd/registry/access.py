@@ -6,16 +6,19 @@ it wants to see.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import Final
 from urllib.parse import urljoin
+from weakref import WeakValueDictionary
 
-from attrs import frozen
+from attrs import field, frozen
+from twisted.internet.defer import DeferredLock
 from twisted.internet.interfaces import IReactorTime
 from twisted.web.iweb import IBodyProducer, IResponse
 
 from xferd.errors import ConnectionFailed, RegistryError, SourceError
 from xferd.names import Repository
+from xferd.registry.abilities import Abilities
 from xferd.registry.answers import NotHTTP, Subject, header_values, refusal
 from xferd.registry.auth import Authenticator
 from xferd.registry.body import read_excerpt
@@ -53,6 +56,8 @@ class Shared:
     exchange: Exchange
     hosts: Hosts
     timeouts: Timeouts
+    abilities: dict[str, Abilities] = field(factory=dict)
+    locks: WeakValueDictionary[Hashable, DeferredLock] = field(factory=WeakValueDictionary)
 
 
 class Access:
@@ -61,11 +66,15 @@ class Access:
 
     @ivar host: the registry's host as people write it.
     @ivar credentials: the client's, or L{None} for nobody in particular.
+    @ivar abilities: what the registry can do, whoever asks.
+    @ivar locks: held while something of a registry is read and written back.
     """
 
     def __init__(self, host: str, credentials: Credentials | None, shared: Shared) -> None:
         self.host = host
         self.credentials = credentials
+        self.abilities = shared.abilities.setdefault(host, Abilities())
+        self.locks = shared.locks
         self.clock = shared.clock
         self.timeouts = shared.timeouts
         self._exchange = shared.exchange
@@ -142,14 +151,14 @@ class Access:
         authorization = await self._authorization(url, scope, what)
         return await self._exchange.ask(method, url, headers, authorization, host=self.host, body=body)
 
-    async def refused(self, answer: Answer, scope: str, what: Subject) -> None:
+    def refused(self, answer: Answer, body: bytes, scope: str, what: Subject) -> None:
         """
         Learn from a 401 what the registry wants, and drop the token that it
         did not like.
 
+        @param body: the answer's body.
         @raise Denied: there is nothing that could be brought.
         """
-        body = await self.excerpt(answer.response)
         headers = answer.response.headers
         challenges = parse_challenges(header_values(headers, "WWW-Authenticate"))
         if not challenges:
@@ -191,10 +200,17 @@ class Access:
         """
         authorization = await self._authorization(url, scope, what)
         exchange = self._exchange
-        answer = await exchange.ask(method, url, headers, authorization, host=self.host, body=body)
+        try:
+            answer = await exchange.ask(method, url, headers, authorization, host=self.host, body=body)
+        except ConnectionFailed as e:
+            if method in (b"GET", b"HEAD") or not e.retryable:
+                raise
+            # An idle connection may have died.  The Agent tries reading again
+            # by itself, and nothing else; all that goes through here may be.
+            answer = await exchange.ask(method, url, headers, authorization, host=self.host, body=body)
         if answer.response.code != 401 or not answer.is_own or not await self.is_own(url):
             return answer
-        await self.refused(answer, scope, what)
+        self.refused(answer, await self.excerpt(answer.response), scope, what)
         authorization = await self._authorization(url, scope, what)
         return await exchange.ask(method, url, headers, authorization, host=self.host, body=body)
 

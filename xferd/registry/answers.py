@@ -70,11 +70,13 @@ class Subject:
     @ivar host: the registry's host as people write it.
     @ivar name: the thing, C{docker.io/library/alpine:latest}.
     @ivar missing: what a 404 means.
+    @ivar push: whether it was to be put there, not to be fetched.
     """
 
     host: str
     name: str
     missing: type[ManifestUnknown | BlobUnknown]
+    push: bool = False
 
 
 def header(headers: Headers, name: str) -> str:
@@ -199,7 +201,7 @@ def refusal(subject: Subject, status: int, headers: Headers, body: bytes, now: f
         )
     if status in (401, 403):
         return denied(subject, said, status)
-    if status == 404:
+    if status == 404 and not subject.push:
         return subject.missing(
             f"{subject.name} does not exist; {host} answers {said}", host=host, status=status
         )
@@ -207,7 +209,8 @@ def refusal(subject: Subject, status: int, headers: Headers, body: bytes, now: f
         return RegistryUnavailable(
             f"{host} is in trouble ({said}){asks}", host=host, status=status, retry_after=wait
         )
-    return RegistryError(f"{host} answers {said} to a request for {subject.name}", host=host, status=status)
+    asked = "an attempt to push" if subject.push else "a request for"
+    return RegistryError(f"{host} answers {said} to {asked} {subject.name}", host=host, status=status)
 
 
 def denied(subject: Subject, said: str, status: int) -> Denied:
@@ -215,6 +218,13 @@ def denied(subject: Subject, said: str, status: int) -> Denied:
     The error for credentials that do not do, with the remedy.  Registries say
     the same of what does not exist, lest one learns that it does.
     """
+    if subject.push:
+        return Denied(
+            f"{subject.host} does not let you push {subject.name} ({said}): it needs other credentials "
+            f"('docker login {subject.host}'), or a right that yours do not have",
+            host=subject.host,
+            status=status,
+        )
     return Denied(
         f"{subject.host} denies access to {subject.name} ({said}): it does not exist, or it needs other "
         f"credentials ('docker login {subject.host}')",

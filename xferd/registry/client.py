@@ -17,7 +17,7 @@ from xferd.errors import (
     TimedOut,
 )
 from xferd.interfaces import IRegistries, IRegistry
-from xferd.names import Repository
+from xferd.names import Digest, Repository
 from xferd.oci import Descriptor, Document
 from xferd.registry.access import Access, Shared
 from xferd.registry.agent import Connections, IdentityAgent
@@ -26,6 +26,8 @@ from xferd.registry.credentials import Credentials, no_credentials
 from xferd.registry.documents import Documents
 from xferd.registry.exchange import Exchange
 from xferd.registry.hosts import HostConfig, Hosts
+from xferd.registry.referrers import Referrers, referrer, subject_of
+from xferd.registry.targets import RepositoryTarget
 from xferd.registry.timeouts import Timeouts, within
 
 T = TypeVar("T")
@@ -95,6 +97,7 @@ class Registry:
         self.host = host
         self._access = Access(host, credentials, shared)
         self._documents = Documents(self._access)
+        self._referrers = Referrers(self._access, self._documents)
 
     def __repr__(self) -> str:
         return f"<Registry {self.host}>"
@@ -124,6 +127,37 @@ class Registry:
         See L{IRegistry.blobs}.
         """
         return RepositoryBlobs(self._access, repository)
+
+    def target(self, repository: Repository) -> RepositoryTarget:
+        """
+        See L{IRegistry.target}.
+        """
+        return RepositoryTarget(self._access, repository)
+
+    def put_manifest(self, repository: Repository, wanted: str, document: Document) -> Deferred[None]:
+        """
+        See L{IRegistry.put_manifest}.
+        """
+        return self._in_time(
+            self._put_manifest(repository, wanted, document), f"manifest {wanted} of {repository}"
+        )
+
+    def referrers(self, repository: Repository, digest: Digest) -> Deferred[tuple[Descriptor, ...]]:
+        """
+        See L{IRegistry.referrers}.
+        """
+        return self._in_time(
+            self._referrers.list(repository, digest), f"list of referrers of {repository}@{digest}"
+        )
+
+    async def _put_manifest(self, repository: Repository, wanted: str, document: Document) -> None:
+        """
+        Put a manifest and see to it that its subject's referrers list it.
+        """
+        subject = subject_of(document)
+        noted = await self._documents.put(repository, wanted, document)
+        if subject is not None and noted is None:
+            await self._referrers.add(repository, subject, referrer(document))
 
     def _in_time(self, work: Coroutine[Deferred[Any], Any, T], name: str) -> Deferred[T]:
         """

@@ -21,18 +21,31 @@ from xferd.errors import (
     ManifestUnknown,
     RegistryError,
     SizeMismatch,
+    SourceError,
 )
 from xferd.names import Digest, Repository
 from xferd.oci import ACCEPT, DOCKER_SCHEMA1, MAX_DOCUMENT, Descriptor, Document, parse_document
-from xferd.registry.access import Access
-from xferd.registry.answers import Subject, clean, header
+from xferd.registry.access import Access, push_scope
+from xferd.registry.answers import Subject, clean, header, registry_words
 from xferd.registry.body import discard, read_whole
 from xferd.registry.exchange import Answer
+from xferd.registry.producer import BytesBody
 
 # Schema 1 is asked for, last of all, in order to be refused by its name.
 _ACCEPT: Final = ", ".join((*ACCEPT, *(f"{t};q=0.1" for t in sorted(DOCKER_SCHEMA1))))
 
 _TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}")
+
+
+_MISSING: Final = frozenset({"MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN", "MANIFEST_UNKNOWN"})
+
+
+class Overtaken(RegistryError):
+    """
+    Somebody else has written the same tag.
+    """
+
+    retryable = True
 
 
 class Documents:
@@ -50,19 +63,21 @@ class Documents:
         """
         Fetch a manifest and hold it against all digests that are known of it.
         """
-        digest = _checked_reference(wanted)
-        joint = "@" if digest is not None else ":"
-        what = Subject(self._host, f"{repository}{joint}{wanted}", ManifestUnknown)
+        document, _ = await self.fetch(repository, wanted)
+        return document
+
+    async def fetch(self, repository: Repository, wanted: str) -> tuple[Document, str]:
+        """
+        Fetch a manifest, and the C{ETag} by which it can be replaced, or the
+        empty string.
+        """
+        digest = checked_reference(wanted)
+        what = self._subject(repository, wanted)
         answer = await self._access.get(repository, f"manifests/{wanted}", {"Accept": _ACCEPT}, what)
         if answer.response.code != 200:
             raise await self._access.refuse(answer, what)
         headers = answer.response.headers
-        data = await self._read(
-            answer,
-            MAX_DOCUMENT,
-            lambda: BadDocument(f"the manifest {what.name} is larger than {MAX_DOCUMENT} bytes"),
-            what,
-        )
+        data = await self.read(answer, MAX_DOCUMENT, what)
         document = Document.verified(header(headers, "Content-Type"), data)
         if document.media_type in DOCKER_SCHEMA1:
             # Its digest is of a part of its bytes only: say what it is first.
@@ -70,7 +85,76 @@ class Documents:
         for expected in (digest, self._promised(header(headers, "Docker-Content-Digest"))):
             if expected is not None:
                 self._verify(data, expected, what.name)
-        return Document.verified(document.media_type, data, digest)
+        return Document.verified(document.media_type, data, digest), header(headers, "ETag")
+
+    async def put(
+        self, repository: Repository, wanted: str, document: Document, etag: str = ""
+    ) -> Digest | None:
+        """
+        Put a manifest, byte for byte.
+
+        @param etag: what it is to replace, if that is known.
+        @return: the digest of the subject whose referrers the registry has
+            added it to, if it has.
+        @raise Overtaken: it would replace something else.
+        @raise BlobUnknown: something that it names is missing.
+        @raise DigestMismatch: the registry says that it got something else.
+        """
+        checked_reference(wanted)
+        what = self._subject(repository, wanted, push=True)
+        headers = {"Content-Type": document.media_type} | ({"If-Match": etag} if etag else {})
+        answer = await self._access.ask(
+            b"PUT",
+            repository,
+            f"manifests/{wanted}",
+            what,
+            headers,
+            push_scope(repository),
+            lambda: BytesBody(document.data),
+        )
+        status, body = answer.response.code, await self._access.excerpt(answer.response)
+        if status not in (200, 201, 202, 204):
+            raise self._put_refused(answer, what, body, document)
+        told = self._promised(header(answer.response.headers, "Docker-Content-Digest"))
+        if told is not None and told != Digest.of(document.data, told.algorithm):
+            raise DigestMismatch(
+                f"{self._host} got {told} for {what.name}, not {document.digest}", host=self._host
+            )
+        return self._promised(header(answer.response.headers, "OCI-Subject"))
+
+    def _put_refused(self, answer: Answer, what: Subject, body: bytes, document: Document) -> SourceError:
+        """
+        The error for a manifest that was not taken.
+        """
+        status, words = answer.response.code, registry_words(body)
+        error = self._access.refusal(answer, what, body)
+        said = f"{status}: {words.text}" if words.text else f"{status}"
+        if status == 412:
+            return Overtaken(f"{what.name} has changed meanwhile", host=self._host, status=status)
+        if _MISSING.intersection(words.codes):
+            return BlobUnknown(
+                f"{self._host} does not have all that {what.name} names ({said})",
+                host=self._host,
+                status=status,
+            )
+        if status == 413:
+            why = f"its {len(document.data)} bytes are too many"
+        elif status == 415 or "MANIFEST_INVALID" in words.codes:
+            why = f"it does not like manifests of type {document.media_type}, or this one"
+        elif status in (405, 501):
+            why = "it is read-only"
+        else:
+            return error
+        return RegistryError(
+            f"{self._host} does not take {what.name}: {why} ({said})", host=self._host, status=status
+        )
+
+    def _subject(self, repository: Repository, wanted: str, push: bool = False) -> Subject:
+        """
+        What a manifest is called in errors.
+        """
+        joint = "@" if ":" in wanted else ":"
+        return Subject(self._host, f"{repository}{joint}{wanted}", ManifestUnknown, push)
 
     async def document(self, repository: Repository, descriptor: Descriptor) -> bytes:
         """
@@ -83,18 +167,26 @@ class Documents:
         answer = await self._access.get(repository, f"blobs/{descriptor.digest}", {}, what)
         if answer.response.code != 200:
             raise await self._access.refuse(answer, what)
-        data = await self._read(answer, size, lambda: self._wrong_size(what.name, size, "more"), what)
+        data = await self.read(answer, size, what, lambda: self._wrong_size(what.name, size, "more"))
         if len(data) != size:
             raise self._wrong_size(what.name, size, f"{len(data)}")
         self._verify(data, descriptor.digest, what.name)
         return data
 
-    async def _read(
-        self, answer: Answer, limit: int, too_long: Callable[[], Exception], what: Subject
+    async def read(
+        self, answer: Answer, limit: int, what: Subject, too_long: Callable[[], Exception] | None = None
     ) -> bytes:
         """
         Read a document's bytes.
+
+        @param limit: how many there may be.
+        @param too_long: makes the error for more.
         """
+        if too_long is None:
+
+            def too_long() -> BadDocument:
+                return BadDocument(f"{what.name} is larger than {limit} bytes")
+
         encoding = header(answer.response.headers, "Content-Encoding").strip().lower()
         if encoding not in ("", "identity"):
             discard(answer.response)
@@ -135,7 +227,7 @@ class Documents:
         return SizeMismatch(f"{self._host} sent {found} bytes for {name}, not {size}", host=self._host)
 
 
-def _checked_reference(wanted: str) -> Digest | None:
+def checked_reference(wanted: str) -> Digest | None:
     """
     Make sure that a tag or a digest can stand in an URL.
 

@@ -1,0 +1,218 @@
+# -*- test-case-name: tests.registry.test_referrers -*-
+"""
+The manifests that have another as their subject (OCI distribution-spec,
+"Listing Referrers" and "Pushing Manifests with Subject"): by the registry's
+own list, or by an index under a tag, where it keeps none.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, Final
+
+from twisted.internet.defer import DeferredLock
+
+from xferd.errors import BadDocument, ManifestUnknown, RegistryError, UnsupportedImage
+from xferd.names import Digest, Repository
+from xferd.oci import (
+    MAX_DOCUMENT,
+    MAX_INDEX_ENTRIES,
+    OCI_INDEX,
+    Descriptor,
+    Document,
+    Index,
+    parse_document,
+)
+from xferd.registry.access import Access
+from xferd.registry.answers import Subject, header, header_values
+from xferd.registry.documents import Documents, Overtaken
+from xferd.registry.exchange import Answer
+from xferd.registry.locations import resolve
+
+MAX_PAGES: Final = 100
+"""Pages of one list that are read."""
+
+_TRIES: Final = 3
+"""How often an index that others write too is written."""
+
+_NEXT = re.compile(r'<([^<>]*)>[^,<>]*;\s*rel="?next"?', re.IGNORECASE)
+
+
+def referrers_tag(digest: Digest) -> str:
+    """
+    The tag under which a subject's referrers are listed where the registry
+    keeps no list.
+    """
+    return f"{digest.algorithm[:32]}-{digest.hex[:64]}"
+
+
+def subject_of(document: Document) -> Digest | None:
+    """
+    The digest of the manifest that a manifest is about, if it is about one.
+
+    @raise BadDocument: its subject is none.
+    """
+    value = _parsed(document)
+    subject = value.get("subject")
+    return None if subject is None else Descriptor.from_json(subject, "subject").digest
+
+
+def referrer(document: Document) -> Descriptor:
+    """
+    A manifest's entry in a list of referrers, with what kind of artifact it
+    is and its annotations.
+    """
+    value = _parsed(document)
+    config = value.get("config")
+    kind = value.get("artifactType") or (config.get("mediaType") if isinstance(config, dict) else "")
+    found = document.descriptor.to_json()
+    return Descriptor.from_json(
+        {**found, "artifactType": kind, "annotations": value.get("annotations")}, "the referrer"
+    )
+
+
+def next_page(links: list[str]) -> str | None:
+    """
+    The URL of the next page from C{Link} headers (RFC 8288), if there is one.
+    """
+    matched = next((m for link in links if (m := _NEXT.search(link))), None)
+    return matched.group(1) if matched is not None else None
+
+
+class Referrers:
+    """
+    The lists of referrers of one registry.
+    """
+
+    def __init__(self, access: Access, documents: Documents) -> None:
+        self._access = access
+        self._documents = documents
+
+    async def list(self, repository: Repository, digest: Digest) -> tuple[Descriptor, ...]:
+        """
+        See L{IRegistry.referrers<xferd.interfaces.IRegistry.referrers>}.
+
+        @raise RegistryError: the list leads elsewhere, or has no end.
+        """
+        what = Subject(self._access.host, f"the referrers of {repository}@{digest}", ManifestUnknown)
+        found: dict[Digest, Descriptor] = {}
+        place = f"referrers/{digest}"
+        for page in range(MAX_PAGES):
+            answer = await self._access.get(repository, place, {"Accept": OCI_INDEX}, what)
+            if page == 0 and answer.response.code == 404:
+                await self._access.excerpt(answer.response)
+                return await self._tagged(repository, digest)
+            if answer.response.code != 200:
+                raise await self._access.refuse(answer, what)
+            links = header_values(answer.response.headers, "Link")
+            for entry in (await self._read(answer, what)).manifests:
+                found.setdefault(entry.digest, entry)
+            if len(found) > MAX_INDEX_ENTRIES:
+                raise self._refused(what, f"it lists more than {MAX_INDEX_ENTRIES}")
+            following = next_page(links)
+            if following is None:
+                return tuple(found.values())
+            place = await self._follow(answer, following, what)
+        raise self._refused(what, f"it lists them on more than {MAX_PAGES} pages")
+
+    async def add(self, repository: Repository, subject: Digest, added: Descriptor) -> None:
+        """
+        Add a manifest to the index of its subject's referrers.
+
+        @raise RegistryError: there is something else under that tag, or others
+            write it all the time.
+        """
+        tag = referrers_tag(subject)
+        key = (self._access.host, repository.path, tag)
+        lock = self._access.locks.setdefault(key, DeferredLock())
+        async with lock:
+            for _ in range(_TRIES):
+                try:
+                    listed, etag = await self._index(repository, tag)
+                except ManifestUnknown:
+                    listed, etag = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": []}, ""
+                if any(entry["digest"] == str(added.digest) for entry in listed["manifests"]):
+                    return
+                listed["manifests"].append(added.to_json())
+                data = json.dumps(listed, separators=(",", ":")).encode()
+                if len(data) > MAX_DOCUMENT:
+                    raise BadDocument(f"the index {repository}:{tag} has no room for one referrer more")
+                try:
+                    await self._documents.put(repository, tag, Document.verified(OCI_INDEX, data), etag)
+                except Overtaken:
+                    continue
+                return
+        raise RegistryError(
+            f"others write the index {repository}:{tag} faster than it can be read", host=self._access.host
+        )
+
+    async def _index(self, repository: Repository, tag: str) -> tuple[dict[str, Any], str]:
+        """
+        The index under a tag, as JSON that keeps what we do not know, and its
+        ETag.
+        """
+        document, etag = await self._documents.fetch(repository, tag)
+        if not isinstance(parse_document(document), Index):
+            raise RegistryError(
+                f"{repository}:{tag} should list referrers and is {document.media_type}",
+                host=self._access.host,
+            )
+        value = _parsed(document)
+        value["manifests"] = value["manifests"] or []
+        return value, etag
+
+    async def _tagged(self, repository: Repository, digest: Digest) -> tuple[Descriptor, ...]:
+        """
+        What is listed under the referrers tag.
+        """
+        try:
+            value, _ = await self._index(repository, referrers_tag(digest))
+        except ManifestUnknown:
+            return ()
+        entries = enumerate(value["manifests"])
+        return tuple(Descriptor.from_json(entry, f"manifests[{i}]") for i, entry in entries)
+
+    async def _read(self, answer: Answer, what: Subject) -> Index:
+        """
+        Read one page.
+        """
+        media_type = header(answer.response.headers, "Content-Type")
+        data = await self._documents.read(answer, MAX_DOCUMENT, what)
+        try:
+            found = parse_document(Document.verified(media_type, data))
+        except UnsupportedImage as e:
+            raise self._refused(what, f"it is no index: {e}") from e
+        if not isinstance(found, Index):
+            raise self._refused(what, "it is no index")
+        return found
+
+    async def _follow(self, answer: Answer, link: str, what: Subject) -> str:
+        """
+        The URL of the next page.
+        """
+        try:
+            url = resolve(answer.url, link)
+        except ValueError as e:
+            raise self._refused(what, f"its next page is refused: {e}") from None
+        if not await self._access.is_own(url) or url == answer.url:
+            raise self._refused(what, "its next page is on another host, or the same again")
+        return url
+
+    def _refused(self, what: Subject, why: str) -> RegistryError:
+        return RegistryError(
+            f"{what.host} gives a list for {what.name} that is refused: {why}", host=what.host
+        )
+
+
+def _parsed(document: Document) -> dict[str, Any]:
+    """
+    A manifest's JSON, which was read before or is ours.
+    """
+    try:
+        value = json.loads(document.data)
+    except (ValueError, RecursionError) as e:
+        raise BadDocument(f"manifest {document.digest} is not JSON: {e}") from e
+    if not isinstance(value, dict):
+        raise BadDocument(f"manifest {document.digest} is not a JSON object")
+    return value

@@ -1,0 +1,265 @@
+# -*- test-case-name: tests.registry.test_sending -*-
+"""
+Bringing all bytes of a blob into a registry, whatever happens on the way.
+
+A small blob goes in one request.  A large one goes in chunks: after each the
+registry says what it has, a token that expires costs no more than one, and so
+does a connection that breaks, where the registry keeps what it confirmed.
+Chunks grow while all goes well, so that a fast registry is kept busy, and
+shrink with each break, so that a bad line gets something through.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from twisted.logger import Logger
+
+from xferd.errors import ConnectionFailed, RegistryUnavailable, SourceError, TimedOut, Truncated
+from xferd.interfaces import IContent, UploadSession
+from xferd.names import Digest
+from xferd.registry.abilities import Abilities
+from xferd.registry.answers import Subject
+from xferd.registry.uploads import (
+    BodyTooLarge,
+    BytesRefused,
+    ChunksRefused,
+    Missing,
+    Session,
+    SessionGone,
+    Setback,
+)
+
+FIRST: Final = 16 * 1024 * 1024
+"""Bytes of the first chunk; a blob that is not larger goes in one request."""
+
+LARGEST: Final = 64 * 1024 * 1024
+"""Bytes of the largest chunk.  Beyond it a request more costs nothing, and a
+break or a proxy's limit costs more."""
+
+SMALLEST: Final = 4 * 1024 * 1024
+"""Bytes of the smallest chunk, if the registry or a proxy does not want it
+smaller still: below it, requests begin to cost."""
+
+MAX_SETBACKS: Final = 2
+"""How many setbacks without a byte of progress one attempt takes."""
+
+MAX_SESSIONS: Final = 3
+"""How many sessions one attempt begins."""
+
+
+class Sending:
+    """
+    One attempt to send one blob.
+
+    States: with a session or without; done when the registry has the blob.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        what: Subject,
+        digest: Digest,
+        content: IContent,
+        abilities: Abilities,
+        *,
+        begin: Callable[[], Awaitable[Session]],
+        exists: Callable[[], Awaitable[bool]],
+        remember: Callable[[UploadSession | None], None],
+        report: Callable[[int], None],
+    ) -> None:
+        """
+        @param begin: begins a session.
+        @param exists: looks whether the registry has the blob.
+        """
+        self._what = what
+        self._digest = digest
+        self._content = content
+        self._abilities = abilities
+        self._begin = begin
+        self._exists = exists
+        self._remember = remember
+        self._report = report
+        self._chunk = FIRST
+        self._sessions = 0
+        self._setbacks = 0
+        self._confirmed = 0
+        self._clean = True
+
+    async def send(self, session: Session | None, fresh: bool) -> None:
+        """
+        Send until the registry has the blob.
+
+        @param session: where to begin, or L{None} to begin a session first.
+        @param fresh: whether nothing has been sent to that session.
+        @raise SourceError: the registry's fault, or the network's.
+        @raise ContentFailed: the bytes cannot be had.
+        """
+        self._clean = fresh
+        done = False
+        while not done:
+            if session is None:
+                session = await self._anew()
+            self._note(session)
+            try:
+                done = await self._step(session)
+            except Setback as setback:
+                self._count(setback, setback.error)
+                session = await self._around(setback, session)
+            except (ConnectionFailed, Truncated) as e:
+                # Whether a pooled connection had died is known only now; once,
+                # it is worth another.
+                self._count(e, e)
+                self._chunk = max(self._chunk // 4, SMALLEST)
+                session = await self._ask(session)
+        self._remember(None)
+
+    async def _anew(self) -> Session:
+        """
+        Begin a session.
+        """
+        if self._sessions == MAX_SESSIONS:
+            raise RegistryUnavailable(
+                f"{self._what.host} forgets how far the upload of {self._what.name} was, each time",
+                host=self._what.host,
+            )
+        if self._sessions:
+            self._remember(None)
+        self._sessions += 1
+        self._confirmed = 0
+        self._clean = True
+        return await self._begin()
+
+    def _note(self, session: Session) -> None:
+        """
+        Note how far a session is.
+        """
+        self._remember(session.state)
+        self._report(session.offset)
+        if session.offset > self._confirmed:
+            self._confirmed = session.offset
+            self._setbacks = 0
+
+    async def _step(self, session: Session) -> bool:
+        """
+        Make one request.
+
+        @return: whether the registry has the blob.
+        """
+        size, offset, abilities = self._content.size, session.offset, self._abilities
+        if offset == size:
+            await self._close(session)
+            return True
+        small = size <= FIRST and abilities.takes(size)
+        if offset == 0 and (small or not abilities.chunks):
+            await self._close(session)
+            return True
+        if not abilities.chunks:
+            raise SessionGone(
+                RegistryUnavailable(f"{self._what.host} has a part of {self._what.name} and takes no more")
+            )
+        await session.patch(self._content, min(self._length(), size - offset), self._report)
+        self._chunk = min(self._chunk * 2, LARGEST)
+        return False
+
+    def _length(self) -> int:
+        """
+        The bytes of the next chunk, if it is not the last.
+        """
+        length = self._chunk
+        if self._abilities.most is not None:
+            length = min(length, self._abilities.most)
+        return max(length, self._abilities.least)
+
+    async def _close(self, session: Session) -> None:
+        """
+        Make the blob, with the bytes that are missing.
+        """
+        try:
+            await session.put(self._digest, self._content, self._content.size, self._report)
+        except (ConnectionFailed, Truncated, TimedOut, SessionGone, Missing) as e:
+            # Perhaps it was made and the answer was lost, now or before.
+            if not await self._exists():
+                raise
+            self._log.info(
+                "{host} has {name} after all: {reason}",
+                host=self._what.host,
+                name=self._what.name,
+                reason=str(e),
+            )
+
+    # -------------------------------------------------------------- setbacks
+
+    def _count(self, setback: Exception, error: Exception) -> None:
+        """
+        Make sure that this does not go on for ever.
+        """
+        self._setbacks += 1
+        most = MAX_SETBACKS if isinstance(setback, Setback) else 1
+        if self._setbacks > most:
+            raise error from setback
+        self._log.info(
+            "the upload of {name} to {host} is set back at byte {offset}: {reason}",
+            name=self._what.name,
+            host=self._what.host,
+            offset=self._confirmed,
+            reason=str(error),
+        )
+
+    async def _around(self, setback: Setback, session: Session) -> Session | None:
+        """
+        Find a way around a setback.
+
+        @return: the session to go on with, or L{None} to begin one.
+        """
+        if isinstance(setback, SessionGone):
+            return None
+        if isinstance(setback, BodyTooLarge):
+            length = self._content.size - session.offset
+            if self._abilities.chunks:
+                length = min(length, self._length())
+            if not self._abilities.chunks or not self._abilities.too_large(length):
+                raise setback.error from setback
+            # To halve until it fits is progress.
+            self._setbacks = 0
+        if isinstance(setback, BytesRefused):
+            if self._clean:
+                raise setback.error from setback
+            # What another attempt sent, or what a break left, may be the fault.
+            return None
+        if isinstance(setback, ChunksRefused):
+            self._abilities.chunks = False
+            await self._forget(session)
+            return None
+        asked = await self._ask(session)
+        if isinstance(setback, Missing) and asked is not None:
+            # The session is there; it is the request that is not.
+            self._abilities.chunks = False
+            await self._forget(session)
+            return None
+        return asked
+
+    async def _forget(self, session: Session) -> None:
+        """
+        Give a session up, for another.
+        """
+        try:
+            await session.delete()
+        except SourceError:
+            # It ends by itself.
+            pass
+
+    async def _ask(self, session: Session) -> Session | None:
+        """
+        Ask a session how far it is.
+
+        @return: L{None} if it is gone.
+        """
+        self._clean = False
+        try:
+            await session.ask()
+        except SessionGone:
+            return None
+        return session if session.offset <= self._content.size else None
