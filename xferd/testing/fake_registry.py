@@ -3,8 +3,9 @@
 Registries in memory, behind the Interfaces, for tests of what stands on them.
 
 Answers come in the next turn of the clock.  What a test wants to go otherwise
-it tells the registry's L{Gate} (C{manifest}, C{document} and C{open} can be
-held and made to fail) or, for bytes on their way, the registry itself.
+it tells the registry's L{Gate} (C{manifest}, C{document}, C{open}, C{push},
+C{abort}, C{put_manifest} and C{referrers} can be held and made to fail) or,
+for bytes on their way, the registry itself and its C{uploads}.
 """
 
 from __future__ import annotations
@@ -19,9 +20,11 @@ from zope.interface import implementer
 from xferd.errors import BlobUnknown, ConnectionFailed, DigestMismatch, ManifestUnknown, SizeMismatch
 from xferd.interfaces import IBlobBody, IBlobSource, IRegistries, IRegistry
 from xferd.names import Digest, Repository
-from xferd.oci import Descriptor, Document
+from xferd.oci import Descriptor, Document, Index, parse_document
+from xferd.testing.fake_target import FakeTarget, FakeUploads
 from xferd.testing.gate import Gate
 from xferd.testing.images import SampleImage, SampleIndex
+from xferd.testing.subjects import referrer
 
 PIECE = 16 * 1024
 """The most bytes that one call of a sink gets."""
@@ -32,10 +35,12 @@ class Request:
     """
     One request that reached a fake registry.
 
-    @ivar kind: C{manifest}, C{document} or C{blob}.
+    @ivar kind: C{manifest}, C{document}, C{blob}, C{push}, C{put} or
+        C{referrers}.
     @ivar repository: the repository's path.
     @ivar wanted: a tag or a digest.
-    @ivar offset: the first byte asked for, of a blob.
+    @ivar offset: the first byte asked for, of a blob, or the offset that a
+        push goes on from.
     """
 
     kind: str
@@ -184,6 +189,7 @@ class FakeRegistry:
     @ivar gate: where C{manifest}, C{document} and C{open} pass; the keys are
         the tag or digest as text, and the L{Digest}.
     @ivar bodies: every body that was opened, the oldest first.
+    @ivar uploads: the pushes of blobs.
     @ivar user: whose credentials these are, a part of a source's identity.
     """
 
@@ -193,6 +199,7 @@ class FakeRegistry:
         self.gate = Gate(clock)
         self.requests: list[Request] = []
         self.bodies: list[FakeBody] = []
+        self.uploads = FakeUploads(self)
         self._clock = clock
         self._documents: dict[tuple[str, str], Document] = {}
         self._blobs: dict[tuple[str, Digest], bytes] = {}
@@ -220,6 +227,32 @@ class FakeRegistry:
         Put a manifest into a repository, whatever it says.
         """
         self._documents[repository, tag] = self._documents[repository, str(document.digest)] = document
+
+    def put_blob(self, repository: str, digest: Digest, data: bytes) -> None:
+        """
+        Put a blob into a repository.
+        """
+        self._blobs[repository, digest] = data
+
+    def has_blob(self, repository: str, digest: Digest) -> bool:
+        """
+        Whether a repository has a blob.
+        """
+        return (repository, digest) in self._blobs
+
+    def blob(self, repository: Repository, digest: Digest) -> bytes:
+        """
+        A blob's bytes.
+
+        @raise BlobUnknown: it is not there.
+        """
+        return self._blob(repository, digest)
+
+    def document_of(self, repository: str, wanted: str) -> Document | None:
+        """
+        The manifest of a tag or digest, if there is one.
+        """
+        return self._documents.get((repository, wanted))
 
     def remove_blob(self, repository: str, digest: Digest) -> None:
         """
@@ -305,6 +338,30 @@ class FakeRegistry:
         """
         return FakeSource(self, repository)
 
+    def target(self, repository: Repository) -> FakeTarget:
+        """
+        The repository as a place to put blobs into.
+        """
+        return FakeTarget(self, repository)
+
+    def put_manifest(self, repository: Repository, wanted: str, document: Document) -> Deferred[None]:
+        """
+        Take a manifest, if all that it names is there.
+        """
+        return Deferred.fromCoroutine(self._put_manifest(repository, wanted, document))
+
+    def referrers(self, repository: Repository, digest: Digest) -> Deferred[tuple[Descriptor, ...]]:
+        """
+        Give the manifests with this subject.
+        """
+        return Deferred.fromCoroutine(self._referrers(repository, digest))
+
+    def note(self, kind: str, repository: str, wanted: object, offset: int = 0) -> None:
+        """
+        Log a request.
+        """
+        self.requests.append(Request(kind, repository, str(wanted), offset))
+
     async def open(self, repository: Repository, digest: Digest, offset: int) -> IBlobBody:
         """
         What L{FakeSource.open} does.
@@ -343,6 +400,25 @@ class FakeRegistry:
         if Digest.of(data, descriptor.digest.algorithm) != descriptor.digest or len(data) != descriptor.size:
             raise DigestMismatch(f"{self.host} sent other bytes for {descriptor.digest}", host=self.host)
         return data
+
+    async def _put_manifest(self, repository: Repository, wanted: str, document: Document) -> None:
+        path = repository.path
+        self.note("put", path, wanted)
+        await self.gate.enter("put_manifest", wanted)
+        parsed = parse_document(document)
+        if isinstance(parsed, Index):
+            missing = [e.digest for e in parsed.manifests if (path, str(e.digest)) not in self._documents]
+        else:
+            missing = [e.digest for e in (parsed.config, *parsed.layers) if not self.has_blob(path, e.digest)]
+        if missing:
+            raise BlobUnknown(f"{self.host} has no {missing[0]} in {path}", host=self.host, status=400)
+        self._documents[path, wanted] = self._documents[path, str(document.digest)] = document
+
+    async def _referrers(self, repository: Repository, digest: Digest) -> tuple[Descriptor, ...]:
+        self.note("referrers", repository.path, digest)
+        await self.gate.enter("referrers", digest)
+        there = {d.digest: d for (path, _), d in self._documents.items() if path == repository.path}
+        return tuple(entry for d in there.values() if (entry := referrer(d, digest)) is not None)
 
     def _reading(self, digest: Digest) -> list[FakeBody]:
         found = self.open_bodies(digest)

@@ -13,12 +13,14 @@ from xferd.testing.fake_store import (
     FakeStore,
     FakeTrees,
 )
+from xferd.testing.fake_target import FakeContent, FakeTarget, FakeUpload, FakeUploads
 from xferd.testing.fake_unpacker import FakeUnpacker, FakeUnpacking
 from xferd.testing.gate import Gate
 
 __all__ = [
     "FakeBlobs",
     "FakeBody",
+    "FakeContent",
     "FakeImages",
     "FakeJournal",
     "FakeLayers",
@@ -27,9 +29,12 @@ __all__ = [
     "FakeRegistry",
     "FakeSource",
     "FakeStore",
+    "FakeTarget",
     "FakeTrees",
     "FakeUnpacker",
     "FakeUnpacking",
+    "FakeUpload",
+    "FakeUploads",
     "Gate",
     "Request",
 ]

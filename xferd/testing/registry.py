@@ -11,9 +11,8 @@ before a route sees it.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, cast
+from typing import BinaryIO, Protocol, cast
 
 from attrs import evolve
 from klein import Klein
@@ -31,6 +30,7 @@ from xferd.testing.answers import Answer, Exchange, Problem, as_json, byte_range
 from xferd.testing.images import SampleImage, SampleIndex
 from xferd.testing.server import Server, answering, arguments
 from xferd.testing.storage import OCTETS, Stock, Storage, Upload
+from xferd.testing.subjects import referrer, subject_of
 
 
 class Guard(Protocol):
@@ -214,10 +214,11 @@ class Registry(Server):
         digest = _digest(wanted)
         kind = _argument(request, "artifactType")
         stock = self.storage.repositories.get(name, Stock())
-        found = [e for d in stock.documents.values() if (e := _referrer(d, digest)) is not None]
+        listed = (referrer(document, digest) for document in stock.documents.values())
+        found = [entry.to_json() for entry in listed if entry is not None]
         headers = {"Content-Type": OCI_INDEX}
         if kind is not None:
-            found = [entry for entry in found if entry["artifactType"] == kind]
+            found = [entry for entry in found if entry.get("artifactType") == kind]
             headers["OCI-Filters-Applied"] = "artifactType"
         return as_json({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": found}, headers)
 
@@ -316,7 +317,7 @@ class Registry(Server):
             raise problem(400, "MANIFEST_BLOB_UNKNOWN", "push first what it names", detail=str(missing[0]))
         self.storage.put_document(name, document, None if ":" in wanted else wanted)
         answer = _created(name, "manifests", document.digest)
-        subject = _subject(document)
+        subject = subject_of(document)
         if subject is not None:
             answer = evolve(answer, headers={**answer.headers, "OCI-Subject": subject})
         return answer
@@ -436,25 +437,3 @@ def _created(name: str, kind: str, digest: Digest) -> Answer:
     """
     location = f"/v2/{name}/{kind}/{digest}"
     return Answer(201, {"Location": location, "Docker-Content-Digest": str(digest)})
-
-
-def _subject(document: Document) -> str | None:
-    """
-    The digest of the manifest that a manifest is about.
-    """
-    subject = json.loads(document.data).get("subject")
-    return str(subject.get("digest")) if isinstance(subject, dict) else None
-
-
-def _referrer(document: Document, subject: Digest) -> dict[str, Any] | None:
-    """
-    A manifest's entry in the list of a subject's referrers.
-    """
-    if _subject(document) != str(subject):
-        return None
-    value = json.loads(document.data)
-    kind = value.get("artifactType") or value.get("config", {}).get("mediaType", "")
-    entry = {**document.descriptor.to_json(), "artifactType": kind}
-    if isinstance(value.get("annotations"), dict):
-        entry["annotations"] = value["annotations"]
-    return entry

@@ -1,0 +1,377 @@
+# -*- test-case-name: tests.testing.test_fake_target -*-
+"""
+Places in memory to put blobs into, for tests of what pushes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from typing import TYPE_CHECKING
+
+from attrs import define, field
+from twisted.internet.defer import CancelledError, Deferred, succeed
+from zope.interface import implementer
+
+from xferd.errors import ConnectionFailed, DigestMismatch
+from xferd.interfaces import IBlobTarget, IContent, Pushed, UploadSession
+from xferd.names import Digest, Repository
+
+if TYPE_CHECKING:
+    from xferd.testing.fake_registry import FakeRegistry
+
+PIECE = 16 * 1024
+"""The most bytes that are read at once."""
+
+
+@implementer(IContent)
+class FakeContent:
+    """
+    The bytes of a blob, some of which may not have arrived yet.
+
+    @ivar reads: what was asked for, as offset and number of bytes.
+    """
+
+    def __init__(self, data: bytes, arrived: int | None = None) -> None:
+        """
+        @param arrived: how many bytes are there; all by default.
+        """
+        self.size = len(data)
+        self.reads: list[tuple[int, int]] = []
+        self._data = data
+        self._arrived = len(data) if arrived is None else arrived
+        self._error: Exception | None = None
+        self._waiting: list[Deferred[None]] = []
+
+    def read(self, offset: int, most: int) -> Deferred[bytes]:
+        """
+        Read what is there, or wait for it.
+        """
+        self.reads.append((offset, most))
+        return Deferred.fromCoroutine(self._read(offset, most))
+
+    def arrive(self, size: int) -> None:
+        """
+        Let so many bytes more be there.
+        """
+        self._arrived = min(self._arrived + size, self.size)
+        self._wake()
+
+    def fail(self, error: Exception) -> None:
+        """
+        Let nothing more come.
+        """
+        self._error = error
+        self._wake()
+
+    @property
+    def waited_for(self) -> bool:
+        """
+        Whether somebody waits for bytes.
+        """
+        return bool(self._waiting)
+
+    async def _read(self, offset: int, most: int) -> bytes:
+        while self._error is None and offset >= self._arrived and offset < self.size:
+            turn: Deferred[None] = Deferred(self._waiting.remove)
+            self._waiting.append(turn)
+            await turn
+        if self._error is not None and offset >= self._arrived:
+            raise self._error
+        return self._data[offset : min(offset + most, self._arrived)]
+
+    def _wake(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for turn in waiting:
+            turn.callback(None)
+
+
+@define(eq=False)
+class StoredSession:
+    """
+    An upload session as the registry has it.
+
+    @ivar location: its URL.
+    @ivar repository: the repository's path.
+    @ivar data: the bytes that came.
+    """
+
+    location: str
+    repository: str
+    data: bytearray = field(factory=bytearray)
+
+    @property
+    def state(self) -> UploadSession:
+        """
+        What the client is told.
+        """
+        return UploadSession(self.location, len(self.data))
+
+
+class FakeUpload:
+    """
+    One attempt to send one blob.
+
+    Life cycle: begun, sending, then ended: done, failed or cancelled.
+
+    @ivar digest: the blob.
+    @ivar session: where its bytes go.
+    @ivar sent: how many bytes this attempt has sent.
+    @ivar ended: whether its connection is free again.
+    """
+
+    def __init__(self, digest: Digest, session: StoredSession) -> None:
+        self.digest = digest
+        self.session = session
+        self.sent = 0
+        self.ended = False
+        self._allowed: int | None = None
+        self._failure: Exception | None = None
+        self._turn: Deferred[None] | None = None
+
+    def stall(self) -> None:
+        """
+        Take nothing until C{feed} or C{finish}.
+        """
+        self._allowed = 0
+
+    def feed(self, size: int) -> None:
+        """
+        Take so many bytes more, and wait again.
+        """
+        self._allowed = (self._allowed or 0) + size
+        self._wake()
+
+    def finish(self) -> None:
+        """
+        Take all the rest.
+        """
+        self._allowed = None
+        self._wake()
+
+    def fail(self, error: Exception) -> None:
+        """
+        Break the connection.  What was taken is kept.
+        """
+        self._failure = error
+        self._wake()
+
+    async def send(
+        self,
+        content: IContent,
+        remember: Callable[[UploadSession | None], None],
+        report: Callable[[int], None],
+    ) -> None:
+        """
+        Take the bytes, as the test lets them through.
+        """
+        session = self.session
+        try:
+            remember(session.state)
+            report(len(session.data))
+            while len(session.data) < content.size:
+                most = await self._permit()
+                data = await content.read(len(session.data), most)
+                if not data:
+                    raise AssertionError(f"the content ended at {len(session.data)} of {content.size} bytes")
+                session.data.extend(data)
+                self.sent += len(data)
+                if self._allowed is not None:
+                    self._allowed -= len(data)
+                report(len(session.data))
+                remember(session.state)
+            await self._permit(last=True)
+        finally:
+            self.ended = True
+
+    async def _permit(self, last: bool = False) -> int:
+        """
+        Wait until bytes may be taken.
+
+        @return: how many at most.
+        """
+        while self._failure is None and self._allowed == 0:
+            if last:
+                break
+            self._turn = Deferred()  # Whoever cancels the push cancels it; nobody else waits.
+            await self._turn
+        if self._failure is not None:
+            raise self._failure
+        return PIECE if self._allowed is None else min(PIECE, self._allowed)
+
+    def _wake(self) -> None:
+        turn, self._turn = self._turn, None
+        if turn is not None and not turn.called:
+            turn.callback(None)
+
+
+@implementer(IBlobTarget)
+class FakeTarget:
+    """
+    One repository of a fake registry.
+    """
+
+    def __init__(self, registry: FakeRegistry, repository: Repository) -> None:
+        self._registry = registry
+        self._repository = repository
+        self.host = registry.host
+        self.label = str(repository)
+        self.identity: Hashable = (registry.host, repository.path, registry.user)
+
+    def push(
+        self,
+        digest: Digest,
+        content: IContent,
+        candidates: Sequence[Repository],
+        session: UploadSession | None,
+        remember: Callable[[UploadSession | None], None],
+        report: Callable[[int], None],
+    ) -> Deferred[Pushed]:
+        """
+        Look, mount, send.
+        """
+        return Deferred.fromCoroutine(
+            self._registry.uploads.push(
+                self._repository, digest, content, candidates, session, remember, report
+            )
+        )
+
+    def abort(self, session: UploadSession) -> Deferred[None]:
+        """
+        Forget a session, in the next turn.
+        """
+        return self._registry.uploads.abort(session)
+
+
+class FakeUploads:
+    """
+    What a fake registry does with pushes.
+
+    @ivar attempts: every attempt that sent bytes, the oldest first.
+    @ivar sessions: the sessions that are open, by location.
+    @ivar aborted: the locations of those that were deleted by clients.
+    @ivar mounts: whether blobs can be mounted.
+    """
+
+    def __init__(self, registry: FakeRegistry) -> None:
+        self.attempts: list[FakeUpload] = []
+        self.sessions: dict[str, StoredSession] = {}
+        self.aborted: list[str] = []
+        self.mounts = True
+        self._registry = registry
+        self._stalled: set[Digest] = set()
+        self._begun = 0
+
+    # ------------------------------------------------------ what a test decides
+
+    def running(self, digest: Digest | None = None) -> list[FakeUpload]:
+        """
+        The attempts that go on; of one blob, or all.
+        """
+        return [a for a in self.attempts if not a.ended and digest in (None, a.digest)]
+
+    def stall(self, digest: Digest) -> None:
+        """
+        Take nothing of a blob from now on but what the test lets through.
+        """
+        self._stalled.add(digest)
+        for attempt in self.running(digest):
+            attempt.stall()
+
+    def feed(self, digest: Digest, size: int) -> None:
+        """
+        Take so many bytes of a stalled blob.
+        """
+        for attempt in self._sending(digest):
+            attempt.feed(size)
+
+    def finish(self, digest: Digest) -> None:
+        """
+        Take the rest of a stalled blob, and what is sent later.
+        """
+        self._stalled.discard(digest)
+        for attempt in self.running(digest):
+            attempt.finish()
+
+    def fail(self, digest: Digest, error: Exception | None = None) -> None:
+        """
+        Break the connections on which a blob is sent; sessions stay.
+
+        @param error: L{ConnectionFailed} by default.
+        """
+        host = self._registry.host
+        for attempt in self._sending(digest):
+            attempt.fail(error or ConnectionFailed(f"the connection to {host} broke", host=host))
+
+    def forget(self) -> None:
+        """
+        Know no session any more.
+        """
+        self.sessions.clear()
+
+    # ------------------------------------------------------------- the Interface
+
+    async def push(
+        self,
+        repository: Repository,
+        digest: Digest,
+        content: IContent,
+        candidates: Sequence[Repository],
+        session: UploadSession | None,
+        remember: Callable[[UploadSession | None], None],
+        report: Callable[[int], None],
+    ) -> Pushed:
+        """
+        What L{FakeTarget.push} does.
+        """
+        registry, path = self._registry, repository.path
+        registry.note("push", path, digest, 0 if session is None else session.offset)
+        await registry.gate.enter("push", digest)
+        if registry.has_blob(path, digest):
+            return Pushed("exists")
+        stored = None if session is None else self.sessions.get(session.location)
+        if stored is None:
+            if session is not None:
+                remember(None)
+            for candidate in candidates if self.mounts else ():
+                if candidate.host == registry.host and registry.has_blob(candidate.path, digest):
+                    registry.put_blob(path, digest, registry.blob(candidate, digest))
+                    return Pushed("mounted", candidate)
+            stored = self._begin(path)
+        attempt = FakeUpload(digest, stored)
+        if digest in self._stalled:
+            attempt.stall()
+        self.attempts.append(attempt)
+        await attempt.send(content, remember, report)
+        self.sessions.pop(stored.location, None)
+        remember(None)
+        data = bytes(stored.data)
+        if Digest.of(data, digest.algorithm) != digest:
+            raise DigestMismatch(f"{registry.host} did not get {digest}", host=registry.host, status=400)
+        registry.put_blob(path, digest, data)
+        return Pushed("uploaded")
+
+    def abort(self, session: UploadSession) -> Deferred[None]:
+        """
+        What L{FakeTarget.abort} does.
+        """
+
+        def forget(result: object) -> Deferred[None] | None:
+            if isinstance(getattr(result, "value", None), CancelledError):
+                return None
+            if self.sessions.pop(session.location, None) is not None:
+                self.aborted.append(session.location)
+            return succeed(None)
+
+        return self._registry.gate.enter("abort", session.location).addBoth(forget)
+
+    def _begin(self, path: str) -> StoredSession:
+        self._begun += 1
+        location = f"https://{self._registry.host}/v2/{path}/blobs/uploads/{self._begun}"
+        stored = self.sessions[location] = StoredSession(location, path)
+        return stored
+
+    def _sending(self, digest: Digest) -> list[FakeUpload]:
+        found = self.running(digest)
+        if not found:
+            raise AssertionError(f"nobody sends {digest} to {self._registry.host}")
+        return found
