@@ -8,7 +8,25 @@ from __future__ import annotations
 
 from typing import Final
 
-from attrs import define
+from attrs import define, frozen
+
+
+@frozen
+class ChunkSizes:
+    """
+    How large the parts are in which a blob is sent, in bytes.
+
+    @ivar first: of the first; a blob that is not larger goes in one request.
+    @ivar largest: of the largest.  Beyond it, a request more costs nothing,
+        and a break or a proxy's limit costs more.
+    @ivar smallest: to what breaks make them shrink: below it, requests begin
+        to cost.
+    """
+
+    first: int = 16 * 1024 * 1024
+    largest: int = 64 * 1024 * 1024
+    smallest: int = 4 * 1024 * 1024
+
 
 SMALLEST_BODY: Final = 64 * 1024
 """Bytes of the smallest body that is tried where larger ones are refused."""

@@ -18,7 +18,7 @@ from twisted.web.iweb import IBodyProducer, IResponse
 
 from xferd.errors import ConnectionFailed, RegistryError, SourceError
 from xferd.names import Repository
-from xferd.registry.abilities import Abilities
+from xferd.registry.abilities import Abilities, ChunkSizes
 from xferd.registry.answers import NotHTTP, Subject, header_values, refusal
 from xferd.registry.auth import Authenticator
 from xferd.registry.body import read_excerpt
@@ -56,6 +56,7 @@ class Shared:
     exchange: Exchange
     hosts: Hosts
     timeouts: Timeouts
+    chunk_sizes: ChunkSizes = ChunkSizes()
     abilities: dict[str, Abilities] = field(factory=dict)
     locks: WeakValueDictionary[Hashable, DeferredLock] = field(factory=WeakValueDictionary)
 
@@ -74,6 +75,7 @@ class Access:
         self.host = host
         self.credentials = credentials
         self.abilities = shared.abilities.setdefault(host, Abilities())
+        self.chunk_sizes = shared.chunk_sizes
         self.locks = shared.locks
         self.clock = shared.clock
         self.timeouts = shared.timeouts

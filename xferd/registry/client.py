@@ -19,6 +19,7 @@ from xferd.errors import (
 from xferd.interfaces import IRegistries, IRegistry
 from xferd.names import Digest, Repository
 from xferd.oci import Descriptor, Document
+from xferd.registry.abilities import ChunkSizes
 from xferd.registry.access import Access, Shared
 from xferd.registry.agent import Connections, IdentityAgent
 from xferd.registry.blobs import RepositoryBlobs
@@ -46,6 +47,7 @@ class Registries:
         hosts: Mapping[str, HostConfig] | None = None,
         credentials: Callable[[str], Credentials | None] = no_credentials,
         timeouts: Timeouts | None = None,
+        chunk_sizes: ChunkSizes | None = None,
         agent: IAgent | None = None,
     ) -> None:
         """
@@ -53,6 +55,7 @@ class Registries:
             C{agent}.
         @param hosts: what the operator says about single registries, by host.
         @param credentials: gives the user's credentials for a host.
+        @param chunk_sizes: in which parts large blobs are sent.
         @param agent: makes the requests instead of our own connections.
         @raise ConfigError: a CA file cannot be used.
         """
@@ -63,7 +66,7 @@ class Registries:
             self._connections = Connections(reactor, timeouts=timeouts, tls_options=known.tls_options)
             agent = self._connections.agent
         exchange = Exchange(IdentityAgent(agent), reactor, timeouts)
-        self._shared = Shared(reactor, exchange, known, timeouts)
+        self._shared = Shared(reactor, exchange, known, timeouts, chunk_sizes or ChunkSizes())
         self._credentials = credentials
         self._registries: dict[tuple[str, Credentials | None], Registry] = {}
 

@@ -19,7 +19,7 @@ from twisted.logger import Logger
 from xferd.errors import ConnectionFailed, RegistryUnavailable, SourceError, TimedOut, Truncated
 from xferd.interfaces import IContent, UploadSession
 from xferd.names import Digest
-from xferd.registry.abilities import Abilities
+from xferd.registry.abilities import Abilities, ChunkSizes
 from xferd.registry.answers import Subject
 from xferd.registry.uploads import (
     BodyTooLarge,
@@ -30,17 +30,6 @@ from xferd.registry.uploads import (
     SessionGone,
     Setback,
 )
-
-FIRST: Final = 16 * 1024 * 1024
-"""Bytes of the first chunk; a blob that is not larger goes in one request."""
-
-LARGEST: Final = 64 * 1024 * 1024
-"""Bytes of the largest chunk.  Beyond it a request more costs nothing, and a
-break or a proxy's limit costs more."""
-
-SMALLEST: Final = 4 * 1024 * 1024
-"""Bytes of the smallest chunk, if the registry or a proxy does not want it
-smaller still: below it, requests begin to cost."""
 
 MAX_SETBACKS: Final = 2
 """How many setbacks without a byte of progress one attempt takes."""
@@ -64,6 +53,7 @@ class Sending:
         digest: Digest,
         content: IContent,
         abilities: Abilities,
+        sizes: ChunkSizes,
         *,
         begin: Callable[[], Awaitable[Session]],
         exists: Callable[[], Awaitable[bool]],
@@ -82,7 +72,8 @@ class Sending:
         self._exists = exists
         self._remember = remember
         self._report = report
-        self._chunk = FIRST
+        self._sizes = sizes
+        self._chunk = sizes.first
         self._sessions = 0
         self._setbacks = 0
         self._confirmed = 0
@@ -112,7 +103,7 @@ class Sending:
                 # Whether a pooled connection had died is known only now; once,
                 # it is worth another.
                 self._count(e, e)
-                self._chunk = max(self._chunk // 4, SMALLEST)
+                self._chunk = max(self._chunk // 4, self._sizes.smallest)
                 session = await self._ask(session)
         self._remember(None)
 
@@ -152,7 +143,7 @@ class Sending:
         if offset == size:
             await self._close(session)
             return True
-        small = size <= FIRST and abilities.takes(size)
+        small = size <= self._sizes.first and abilities.takes(size)
         if offset == 0 and (small or not abilities.chunks):
             await self._close(session)
             return True
@@ -161,7 +152,7 @@ class Sending:
                 RegistryUnavailable(f"{self._what.host} has a part of {self._what.name} and takes no more")
             )
         await session.patch(self._content, min(self._length(), size - offset), self._report)
-        self._chunk = min(self._chunk * 2, LARGEST)
+        self._chunk = min(self._chunk * 2, self._sizes.largest)
         return False
 
     def _length(self) -> int:

@@ -125,6 +125,7 @@ class RepositoryTarget:
             digest,
             content,
             self._access.abilities,
+            self._access.chunk_sizes,
             begin=lambda: self._begin(digest, what),
             exists=lambda: self._exists(digest, what),
             remember=remember,

@@ -149,6 +149,7 @@ class Exchange:
     @ivar authorization: its Authorization header, or L{None}.
     @ivar status: the answer's status, or L{None} before there is one.
     @ivar bytes_sent: the bytes of the body that were sent.
+    @ivar bytes_received: the bytes of the request's body that came.
     @ivar state: C{open}, C{done} or C{broken}.
     """
 
@@ -159,6 +160,7 @@ class Exchange:
     status: int | None = None
     bytes_sent: int = 0
     state: str = "open"
+    bytes_received: int = 0
 
 
 @implementer(IPushProducer)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from typing import cast
 
 from attrs import define, evolve, field, frozen
 from twisted.web.server import Request
@@ -212,6 +213,53 @@ class Redirect(Fault):
         raise Problem(Answer(self.status, {"Location": self.to + request.uri.decode("ascii")}))
 
 
+class BodyFault(Fault):
+    """
+    What goes wrong with a request while its body arrives, on a socket.
+    """
+
+
+@frozen
+class CutBody(BodyFault):
+    """
+    Break the connection by RST.
+
+    @ivar after: how many bytes of the body to take first.
+    @ivar connection: whether to count all bodies that came on the connection.
+    """
+
+    after: int
+    connection: bool = False
+
+
+@frozen
+class RefuseBody(BodyFault):
+    """
+    Answer before the body is whole, and read no more of it.
+
+    @ivar answer: the answer.
+    @ivar most: how many bytes of a body are none too many.  A body that is
+        announced to be larger is refused at once, others when they are.
+    """
+
+    answer: Answer
+    most: int = -1
+
+    def at_once(self, length: int | None) -> bool:
+        """
+        Whether a body of so many bytes is refused before any has come.
+        """
+        return length is not None and length > self.most
+
+
+def too_large(most: int) -> RefuseBody:
+    """
+    Status 413 for bodies of more than C{most} bytes, as a proxy gives it.
+    """
+    answer = Answer(413, {"Content-Type": "text/html"}, b"<h1>413 Request Entity Too Large</h1>")
+    return RefuseBody(answer, most)
+
+
 def too_many_requests(retry_after: str | None = None) -> Instead:
     """
     Status 429.
@@ -294,8 +342,8 @@ class Faults:
     """
     The faults that are still to happen.
 
-    One request gets one fault, the first planted that is meant for it; so a
-    sequence of faults is planted in its order.
+    One request gets one fault, the first planted that is meant for it, and
+    one for its body; so a sequence of faults is planted in its order.
     """
 
     _planted: list[_Planted] = field(factory=list)
@@ -323,12 +371,25 @@ class Faults:
         """
         The fault for a request; most have one in which nothing goes wrong.
         """
+        return self._next(method, path, False) or Fault()
+
+    def take_body(self, method: str, path: str) -> BodyFault | None:
+        """
+        The fault for a request's body, if there is one.
+        """
+        return cast("BodyFault | None", self._next(method, path, True))
+
+    def _next(self, method: str, path: str, body: bool) -> Fault | None:
+        """
+        The first fault that is meant for a request.
+        """
         for planted in self._planted:
-            if planted.path in path and planted.method in (None, method) and planted.times != 0:
+            fits = planted.path in path and planted.method in (None, method) and planted.times != 0
+            if fits and isinstance(planted.fault, BodyFault) is body:
                 if planted.times is not None:
                     planted.times -= 1
                 return planted.fault
-        return Fault()
+        return None
 
 
 def _with_header(answer: Answer, name: str, value: str | None) -> Answer:

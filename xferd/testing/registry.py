@@ -53,6 +53,11 @@ class Registry(Server):
     A registry.
 
     @ivar storage: what it holds; two registries may share one.
+    @ivar breaks: what becomes of an upload whose connection breaks: C{keep}
+        all bytes that came, C{drop} those of the request that broke, or
+        C{forget} the session, as Distribution 2 does.
+    @ivar chunks: whether it takes chunks.
+    @ivar lists_referrers: whether it keeps lists of referrers.
     """
 
     app = Klein()
@@ -79,6 +84,9 @@ class Registry(Server):
         self._guard = guard
         self._chunk_min_length = chunk_min_length
         self._uploads: dict[str, Upload] = {}
+        self.breaks = "keep"
+        self.chunks = True
+        self.lists_referrers = True
 
     # ----------------------------------------------------------- for the tests
 
@@ -113,6 +121,42 @@ class Registry(Server):
         The bytes of blobs that were sent so far.
         """
         return sum(e.bytes_sent for e in self.log if "/blobs/" in e.path and e.status in (200, 206))
+
+    @property
+    def bytes_received(self) -> int:
+        """
+        The bytes of uploads that came so far, those that came twice twice.
+        """
+        return sum(e.bytes_received for e in self.log if "/blobs/uploads/" in e.path)
+
+    @property
+    def sessions(self) -> int:
+        """
+        How many upload sessions are open.
+        """
+        return len(self._uploads)
+
+    def forget_uploads(self) -> None:
+        """
+        Know no upload session any more.
+        """
+        for upload in self._uploads.values():
+            upload.discard()
+        self._uploads.clear()
+
+    def interrupted(self, method: str, path: str, content: BinaryIO) -> None:
+        """
+        The connection of an upload broke.
+        """
+        upload = self._uploads.get(path.rpartition("/")[2])
+        if upload is None or method not in ("PATCH", "PUT") or self.breaks == "drop":
+            return
+        if self.breaks == "forget":
+            del self._uploads[upload.id]
+            upload.discard()
+        else:
+            content.seek(0)
+            upload.append(content)
 
     # -------------------------------------------------------------- who is there
 
@@ -212,6 +256,8 @@ class Registry(Server):
         end-12: the manifests whose subject this is.
         """
         digest = _digest(wanted)
+        if not self.lists_referrers:
+            raise problem(404, "UNSUPPORTED", "there is no such list")
         kind = _argument(request, "artifactType")
         stock = self.storage.repositories.get(name, Stock())
         listed = (referrer(document, digest) for document in stock.documents.values())
@@ -256,6 +302,8 @@ class Registry(Server):
         end-5: one chunk.
         """
         upload = self._upload(name, session)
+        if not self.chunks:
+            raise problem(405, "UNSUPPORTED", "the operation is unsupported")
         self._append(request, upload)
         return self._session(upload, 202)
 
@@ -318,7 +366,7 @@ class Registry(Server):
         self.storage.put_document(name, document, None if ":" in wanted else wanted)
         answer = _created(name, "manifests", document.digest)
         subject = subject_of(document)
-        if subject is not None:
+        if subject is not None and self.lists_referrers:
             answer = evolve(answer, headers={**answer.headers, "OCI-Subject": subject})
         return answer
 

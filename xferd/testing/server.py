@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, ClassVar, cast
+from io import SEEK_END
+from typing import Any, BinaryIO, ClassVar, cast
+from weakref import WeakKeyDictionary
 
 from attrs import evolve
 from klein import Klein
@@ -27,9 +29,10 @@ from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 from twisted.web.resource import IResource
-from twisted.web.server import Request, Site
+from twisted.web.server import Request
 
 from xferd.testing.answers import Answer, Delivery, Exchange, Problem
+from xferd.testing.bodies import BodySite
 from xferd.testing.faults import Faults
 
 _CLIENT_HELLO = b"\x16\x03"
@@ -113,6 +116,16 @@ def arguments(request: Request, name: str) -> list[str]:
     return [value.decode("utf-8", "replace") for value in request.args.get(name.encode("ascii"), [])]
 
 
+def _size(request: Request) -> int:
+    """
+    The bytes of a request's body.
+    """
+    content = cast(BinaryIO, request.content)
+    size = content.seek(0, SEEK_END)
+    content.seek(0)
+    return size
+
+
 class Server:
     """
     The common part.  Subclasses have routes in a C{Klein}.
@@ -131,6 +144,7 @@ class Server:
         self.rate = rate
         self.url = ""
         self._clock = clock
+        self._received: WeakKeyDictionary[object, int] = WeakKeyDictionary()
         self._deliveries: set[Delivery] = set()
         self._port: IListeningPort | None = None
         self._connections: _Connections | None = None
@@ -179,6 +193,26 @@ class Server:
         @raise Problem: the request lacks something.
         """
 
+    def interrupted(self, method: str, path: str, content: BinaryIO) -> None:
+        """
+        A request broke before its body was whole.  Subclasses that keep what
+        came override this.
+
+        @param content: what came.
+        """
+
+    def received(self, connection: object, size: int) -> None:
+        """
+        Count bytes of bodies that come.
+        """
+        self._received[connection] = self.received_by(connection) + size
+
+    def received_by(self, connection: object) -> int:
+        """
+        The bytes of bodies that came on a connection so far.
+        """
+        return self._received.get(connection, 0)
+
     def respond(
         self, request: Request, segments: dict[str, str], handle: Callable[[], Answer]
     ) -> Deferred[None]:
@@ -190,6 +224,7 @@ class Server:
             request.path.decode("ascii"),
             request.getHeader("Range"),
             request.getHeader("Authorization"),
+            bytes_received=_size(request),
         )
         self.log.append(exchange)
         fault = self.faults.take(exchange.method, exchange.path)
@@ -212,8 +247,7 @@ class Server:
     async def _listen(
         self, reactor: IReactorTCP, port: int, tls: IOpenSSLContextFactory | None
     ) -> IPv4Address:
-        site = Site(self.resource(), reactor=self._clock)
-        site.noisy = False
+        site = BodySite(self, reactor=self._clock)
         self._connections = _Connections(
             site if tls is None else TLSMemoryBIOFactory(tls, False, site), plain=tls is None
         )

@@ -1,0 +1,133 @@
+# -*- test-case-name: tests.testing.test_bodies -*-
+"""
+Requests whose bodies are looked at while they arrive: counted, cut off, or
+answered before they are whole.
+
+twisted.web shows a route a request only when its body is whole.  On a socket,
+the servers for tests use this one; in memory, nothing goes wrong with a body.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
+
+from twisted.internet.interfaces import ITCPTransport
+from twisted.python.failure import Failure
+from twisted.web.http import RESPONSES
+from twisted.web.server import Request, Site
+
+from xferd.testing.answers import Answer, Exchange
+from xferd.testing.faults import BodyFault, CutBody, RefuseBody
+
+if TYPE_CHECKING:
+    from xferd.testing.server import Server
+
+
+class BodySite(Site):
+    """
+    A site of one server for tests.
+
+    @ivar server: the server.
+    """
+
+    noisy = False
+
+    def __init__(self, server: Server, **options: Any) -> None:
+        super().__init__(server.resource(), requestFactory=BodyRequest, **options)
+        self.server = server
+
+
+class BodyRequest(Request):
+    """
+    A request whose body meets its fault as it arrives.
+
+    States: its head has come; its body comes; it is whole, cut off, or
+    answered early.
+    """
+
+    _fault: BodyFault | None = None
+    _early: int | None = None
+    _received = 0
+    _is_whole = _is_over = False
+
+    def gotLength(self, length: int | None) -> None:
+        """
+        Prepare for a body.
+        """
+        super().gotLength(length)
+        method, path = self._asked()
+        self._fault = self._server.faults.take_body(method, path)
+        if isinstance(self._fault, RefuseBody) and self._fault.at_once(length):
+            self._answer(self._fault.answer)
+
+    def handleContentChunk(self, data: bytes) -> None:
+        """
+        Take a piece, or as much of it as the fault leaves.
+        """
+        if self._is_over:
+            return
+        fault = self._fault
+        if isinstance(fault, CutBody):
+            already = self._server.received_by(self.channel) if fault.connection else self._received
+            self._is_over = already + len(data) >= fault.after
+            data = data[: max(0, fault.after - already)]
+        self._received += len(data)
+        self._server.received(self.channel, len(data))
+        super().handleContentChunk(data)
+        if self._is_over:
+            self._transport.abortConnection()
+        elif isinstance(fault, RefuseBody) and self._received > fault.most:
+            self._answer(fault.answer)
+
+    def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
+        """
+        All is here.
+        """
+        if not self._is_over:
+            self._is_whole = True
+            super().requestReceived(command, path, version)
+
+    def connectionLost(self, reason: Failure) -> None:
+        """
+        The connection is gone, perhaps before the body was whole.
+        """
+        if not self._is_whole:
+            method, path = self._asked()
+            if self._received or self._is_over:
+                self._server.log.append(
+                    Exchange(method, path, state="broken", bytes_received=self._received, status=self._early)
+                )
+            if self._early is None and self.content is not None:
+                self._server.interrupted(method, path, cast(BinaryIO, self.content))
+        super().connectionLost(reason)
+
+    def _answer(self, answer: Answer) -> None:
+        """
+        Answer before the body is whole, and read no more of it.
+        """
+        self._is_over = True
+        self._early = answer.status
+        body = answer.open().read()
+        head = [f"HTTP/1.1 {answer.status} {RESPONSES.get(answer.status, b'').decode()}"]
+        head += [f"{name}: {value}" for name, value in answer.headers.items()]
+        head += [f"Content-Length: {len(body)}", "Connection: close", "", ""]
+        transport = self._transport
+        transport.write("\r\n".join(head).encode() + body)
+        transport.loseConnection()
+
+    def _asked(self) -> tuple[str, str]:
+        """
+        Method and path, which twisted.web keeps to itself until the body is
+        whole.
+        """
+        channel = cast(Any, self.channel)
+        path: bytes = channel._path  # noqa: SLF001
+        return channel._command.decode("ascii"), path.partition(b"?")[0].decode("ascii")  # noqa: SLF001
+
+    @property
+    def _server(self) -> Server:
+        return cast(BodySite, cast(Any, self.channel).site).server
+
+    @property
+    def _transport(self) -> ITCPTransport:
+        return cast(ITCPTransport, cast(Any, self.channel).transport)
