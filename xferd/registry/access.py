@@ -56,7 +56,7 @@ class Shared:
     exchange: Exchange
     hosts: Hosts
     timeouts: Timeouts
-    chunk_sizes: ChunkSizes = ChunkSizes()
+    chunk_sizes: ChunkSizes
     abilities: dict[str, Abilities] = field(factory=dict)
     locks: WeakValueDictionary[Hashable, DeferredLock] = field(factory=WeakValueDictionary)
 

@@ -189,12 +189,13 @@ class RepositoryTarget:
         others = [c for c in candidates if c.host == self.host and c != self._repository]
         for source in others[:MAX_MOUNTS]:
             found = await self._try_mount(digest, source, what)
+            if found and session is not None:
+                # The registry does not have it there; it is for this one to say.
+                await self.abort(session.state)
+                session = None
             if found is True:
                 return Pushed("mounted", source)
-            if isinstance(found, Session):
-                if session is not None:
-                    await self.abort(session.state)
-                session = found
+            session = found if isinstance(found, Session) else session
         if session is None and self._access.abilities.finds_blobs:
             found = await self._try_mount(digest, None, what)
             if found is True:

@@ -253,10 +253,10 @@ class Session:
                     status=413,
                 )
             )
-        if _GONE.intersection(words.codes):
-            raise self._gone(error)
         if status == 416:
             raise OutOfStep(error)
+        if _GONE.intersection(words.codes):
+            raise self._gone(error)
         if status == 404:
             raise Missing(error)
 

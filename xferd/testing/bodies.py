@@ -46,6 +46,7 @@ class BodyRequest(Request):
     """
 
     _fault: BodyFault | None = None
+    _asked: tuple[str, str] | None = None
     _early: int | None = None
     _received = 0
     _is_whole = _is_over = False
@@ -55,8 +56,11 @@ class BodyRequest(Request):
         Prepare for a body.
         """
         super().gotLength(length)
-        method, path = self._asked()
-        self._fault = self._server.faults.take_body(method, path)
+        # twisted.web keeps both to itself until the body is whole.
+        channel = cast(Any, self.channel)
+        path: bytes = channel._path  # noqa: SLF001
+        self._asked = channel._command.decode("ascii"), path.partition(b"?")[0].decode("ascii")  # noqa: SLF001
+        self._fault = self._server.faults.take_body(*self._asked)
         if isinstance(self._fault, RefuseBody) and self._fault.at_once(length):
             self._answer(self._fault.answer)
 
@@ -91,8 +95,8 @@ class BodyRequest(Request):
         """
         The connection is gone, perhaps before the body was whole.
         """
-        if not self._is_whole:
-            method, path = self._asked()
+        if not self._is_whole and self._asked is not None:
+            method, path = self._asked
             if self._received or self._is_over:
                 self._server.log.append(
                     Exchange(method, path, state="broken", bytes_received=self._received, status=self._early)
@@ -114,15 +118,6 @@ class BodyRequest(Request):
         transport = self._transport
         transport.write("\r\n".join(head).encode() + body)
         transport.loseConnection()
-
-    def _asked(self) -> tuple[str, str]:
-        """
-        Method and path, which twisted.web keeps to itself until the body is
-        whole.
-        """
-        channel = cast(Any, self.channel)
-        path: bytes = channel._path  # noqa: SLF001
-        return channel._command.decode("ascii"), path.partition(b"?")[0].decode("ascii")  # noqa: SLF001
 
     @property
     def _server(self) -> Server:
