@@ -603,6 +603,31 @@ class IJournal(Interface):
         The jobs that an earlier daemon left queued or running.
         """
 
+    def record_upload(
+        repository: Repository, digest: Digest, session: UploadSession | None
+    ) -> Deferred[None]:
+        """
+        Remember how to go on with the upload of a blob, in place of what was
+        remembered of it; L{None} forgets it.
+        """
+
+    def uploads() -> Deferred[dict[tuple[Repository, Digest], UploadSession]]:
+        """
+        The uploads that were not finished.
+        """
+
+    def record_holder(repository: Repository, digest: Digest) -> Deferred[None]:
+        """
+        Remember that a repository has a blob, so that it may be mounted from
+        there.
+        """
+
+    def holders(host: str, digest: Digest) -> Deferred[list[Repository]]:
+        """
+        The repositories of a registry that had a blob when they were last
+        seen, the one that was seen last first; a few at most.
+        """
+
 
 class IStore(Interface):
     """

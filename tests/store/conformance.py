@@ -25,8 +25,9 @@ from xferd.interfaces import (
     IStore,
     ITrees,
     Unpacked,
+    UploadSession,
 )
-from xferd.names import Digest, Reference, chain_id
+from xferd.names import Digest, Reference, Repository, chain_id
 from xferd.oci import MAX_DOCUMENT
 
 T = TypeVar("T")
@@ -540,3 +541,35 @@ class JournalConformance(Conformance):
                 {"transfer": "t1", "kind": "download", "attempt": 1, "started": None, "bytes_done": 3}
             )
         )
+
+    def test_uploads(self) -> None:
+        """
+        An upload is remembered as it was told last, until it is forgotten.
+        """
+        app, other = Repository("r.example", "app"), Repository("r.example", "other")
+        journal = self.store.journal
+        self.result(journal.record_upload(app, DIGEST, UploadSession("https://r.example/1", 0)))
+        self.result(journal.record_upload(other, DIGEST, UploadSession("https://r.example/2", 5)))
+        self.result(journal.record_upload(app, DIGEST, UploadSession("https://r.example/3", 7)))
+        self.assertEqual(
+            self.result(journal.uploads()),
+            {
+                (app, DIGEST): UploadSession("https://r.example/3", 7),
+                (other, DIGEST): UploadSession("https://r.example/2", 5),
+            },
+        )
+        for repository in (app, other, other):
+            self.result(journal.record_upload(repository, DIGEST, None))
+        self.assertEqual(self.result(journal.uploads()), {})
+
+    def test_holders(self) -> None:
+        """
+        Who has a blob is remembered for each registry, who was seen last
+        first, and nobody twice.
+        """
+        a, b = Repository("r.example", "a"), Repository("r.example", "b")
+        for repository in (a, b, Repository("other.example", "a"), a):
+            self.result(self.store.journal.record_holder(repository, DIGEST))
+        self.result(self.store.journal.record_holder(b, Digest.of(b"another")))
+        self.assertEqual(self.result(self.store.journal.holders("r.example", DIGEST)), [a, b])
+        self.assertEqual(self.result(self.store.journal.holders("nobody.example", DIGEST)), [])

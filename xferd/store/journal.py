@@ -19,7 +19,8 @@ from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from xferd.errors import DiskFull, StoreError
-from xferd.interfaces import IJournal
+from xferd.interfaces import IJournal, UploadSession
+from xferd.names import Digest, Repository
 from xferd.store.threads import Rounds, Threads
 
 _MIGRATIONS = (
@@ -48,6 +49,23 @@ _MIGRATIONS = (
         bytes_done INTEGER,
         code TEXT,
         error TEXT
+    );
+    """,
+    """
+    CREATE TABLE upload (
+        host TEXT NOT NULL,
+        path TEXT NOT NULL,
+        digest TEXT NOT NULL,
+        location TEXT NOT NULL,
+        confirmed INTEGER NOT NULL,
+        PRIMARY KEY (host, path, digest)
+    ) WITHOUT ROWID;
+    CREATE TABLE holder (
+        number INTEGER PRIMARY KEY,
+        host TEXT NOT NULL,
+        path TEXT NOT NULL,
+        digest TEXT NOT NULL,
+        UNIQUE (digest, host, path)
     );
     """,
 )
@@ -82,13 +100,28 @@ _INTERRUPTED = """
     ORDER BY created, number
 """
 
+_RECORD_UPLOAD = """
+    INSERT OR REPLACE INTO upload (host, path, digest, location, confirmed)
+    VALUES (:host, :path, :digest, :location, :confirmed)
+"""
+_FORGET_UPLOAD = "DELETE FROM upload WHERE host = :host AND path = :path AND digest = :digest"
+_UPLOADS = "SELECT host, path, digest, location, confirmed FROM upload"
+# Replaced, so that the number tells which was seen last.
+_RECORD_HOLDER = "INSERT OR REPLACE INTO holder (host, path, digest) VALUES (:host, :path, :digest)"
+_HOLDERS = "SELECT path FROM holder WHERE host = ? AND digest = ? ORDER BY number DESC LIMIT ?"
+
 KEPT_JOBS = 10_000
 KEPT_ATTEMPTS = 100_000
+KEPT_HOLDERS = 100_000
+MOST_HOLDERS = 10
+"""How many repositories are named for one blob."""
 _FORGET_JOBS = """
     DELETE FROM job
     WHERE id IN (SELECT id FROM job ORDER BY created DESC, number DESC LIMIT -1 OFFSET ?)
 """
 _FORGET_ATTEMPTS = "DELETE FROM attempt WHERE id <= (SELECT max(id) FROM attempt) - ?"
+_FORGET_HOLDERS = "DELETE FROM holder WHERE number <= (SELECT max(number) FROM holder) - ?"
+
 
 _Statement = tuple[str, Mapping[str, Any]]
 
@@ -134,6 +167,7 @@ class Journal:
             database.execute("UPDATE daemon SET run = run + 1")
             database.execute(_FORGET_JOBS, (KEPT_JOBS,))
             database.execute(_FORGET_ATTEMPTS, (KEPT_ATTEMPTS,))
+            database.execute(_FORGET_HOLDERS, (KEPT_HOLDERS,))
             database.execute("COMMIT")
 
     def release(self) -> None:
@@ -170,17 +204,60 @@ class Journal:
         """
         See L{IJournal.jobs}.
         """
-        return self._threads.run(self._read, _NEWEST, (limit,))
+        return self._threads.run(self._records, _NEWEST, (limit,))
 
     def interrupted(self) -> Deferred[list[dict[str, Any]]]:
         """
         See L{IJournal.interrupted}.
         """
-        return self._threads.run(self._read, _INTERRUPTED, ())
+        return self._threads.run(self._records, _INTERRUPTED, ())
 
-    def _read(self, query: str, values: Sequence[Any]) -> list[dict[str, Any]]:
+    def record_upload(
+        self, repository: Repository, digest: Digest, session: UploadSession | None
+    ) -> Deferred[None]:
+        """
+        See L{IJournal.record_upload}.  Cancelling waits for the disk.
+        """
+        values = _names(repository, digest)
+        if session is None:
+            return self._writes.add((_FORGET_UPLOAD, values))
+        known = {"location": session.location, "confirmed": session.offset}
+        return self._writes.add((_RECORD_UPLOAD, {**values, **known}))
+
+    def uploads(self) -> Deferred[dict[tuple[Repository, Digest], UploadSession]]:
+        """
+        See L{IJournal.uploads}.
+        """
+        return self._threads.run(self._uploads)
+
+    def record_holder(self, repository: Repository, digest: Digest) -> Deferred[None]:
+        """
+        See L{IJournal.record_holder}.  Cancelling waits for the disk.
+        """
+        return self._writes.add((_RECORD_HOLDER, _names(repository, digest)))
+
+    def holders(self, host: str, digest: Digest) -> Deferred[list[Repository]]:
+        """
+        See L{IJournal.holders}.
+        """
+        return self._threads.run(self._holders, host, digest)
+
+    def _records(self, query: str, values: Sequence[Any]) -> list[dict[str, Any]]:
+        return [json.loads(record) for (record,) in self._read(query, values)]
+
+    def _uploads(self) -> dict[tuple[Repository, Digest], UploadSession]:
+        return {
+            (Repository(host, path), Digest.parse(digest)): UploadSession(location, confirmed)
+            for host, path, digest, location, confirmed in self._read(_UPLOADS, ())
+        }
+
+    def _holders(self, host: str, digest: Digest) -> list[Repository]:
+        rows = self._read(_HOLDERS, (host, str(digest), MOST_HOLDERS))
+        return [Repository(host, path) for (path,) in rows]
+
+    def _read(self, query: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
         with self._trouble("read") as database:
-            return [json.loads(record) for (record,) in database.execute(query, values)]
+            return list(database.execute(query, values))
 
     def _write(self, batch: Sequence[_Statement]) -> None:
         with self._trouble("write to") as database:
@@ -215,3 +292,10 @@ class Journal:
                 f"{self._path} is damaged; move it away to start with an empty journal: images stay"
             ) from error
         raise StoreError(f"cannot {doing} {self._path}: {error}") from error
+
+
+def _names(repository: Repository, digest: Digest) -> dict[str, str]:
+    """
+    What names one blob of one repository.
+    """
+    return {"host": repository.host, "path": repository.path, "digest": str(digest)}

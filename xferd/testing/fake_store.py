@@ -25,7 +25,6 @@ from xferd.interfaces import (
     IBlobs,
     IFollower,
     IImages,
-    IJournal,
     ILayers,
     Image,
     IPartial,
@@ -36,6 +35,7 @@ from xferd.interfaces import (
 )
 from xferd.names import Digest, Reference, chain_id
 from xferd.oci import MAX_DOCUMENT, Descriptor
+from xferd.testing.fake_journal import FakeJournal
 from xferd.testing.gate import Gate, settle
 
 
@@ -413,58 +413,6 @@ class FakeImages:
         if image.chain_id is not None and self._layers.get(image.chain_id) is None:
             raise StoreError(f"{image.reference} needs layer {image.chain_id}, which is not registered")
         self._named[image.reference] = image
-
-
-@implementer(IJournal)
-class FakeJournal:
-    """
-    What is remembered.
-
-    @ivar recorded: each job as it was recorded last, the oldest first.
-    @ivar history: every record of a job, in order.
-    @ivar attempts: every attempt, in order.
-    """
-
-    def __init__(self, gate: Gate) -> None:
-        self.recorded: dict[str, dict[str, Any]] = {}
-        self.history: list[dict[str, Any]] = []
-        self.attempts: list[dict[str, Any]] = []
-        self._left: list[dict[str, Any]] = []
-        self._gate = gate
-
-    def restart(self) -> None:
-        """
-        Go on as the journal of the next daemon.
-        """
-        self._left = [dict(r) for r in self.recorded.values() if r["state"] in ("queued", "running")]
-
-    def record_job(self, record: Mapping[str, Any]) -> Deferred[None]:
-        """
-        Remember a job.
-        """
-        self.recorded[record["id"]] = dict(record)
-        self.history.append(dict(record))
-        return self._gate.enter("journal.job", record["id"])
-
-    def record_attempt(self, record: Mapping[str, Any]) -> Deferred[None]:
-        """
-        Remember an attempt.
-        """
-        self.attempts.append(dict(record))
-        return self._gate.enter("journal.attempt")
-
-    def jobs(self, limit: int) -> Deferred[list[dict[str, Any]]]:
-        """
-        The newest jobs.
-        """
-        newest = list(reversed(self.recorded.values()))[:limit]
-        return self._gate.enter("journal.jobs").addCallback(lambda _: newest)
-
-    def interrupted(self) -> Deferred[list[dict[str, Any]]]:
-        """
-        The jobs that the daemon before left unfinished.
-        """
-        return self._gate.enter("journal.interrupted").addCallback(lambda _: list(self._left))
 
 
 @implementer(IStore)

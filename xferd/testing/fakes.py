@@ -3,11 +3,11 @@
 All fakes of the Interfaces, in one place to import them from.
 """
 
+from xferd.testing.fake_journal import FakeJournal
 from xferd.testing.fake_registry import FakeBody, FakeRegistries, FakeRegistry, FakeSource, Request
 from xferd.testing.fake_store import (
     FakeBlobs,
     FakeImages,
-    FakeJournal,
     FakeLayers,
     FakePartial,
     FakeStore,

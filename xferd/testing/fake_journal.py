@@ -1,0 +1,105 @@
+# -*- test-case-name: tests.testing.test_fake_store -*-
+"""
+A journal in memory, behind its Interface, for tests of what stands on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from zope.interface import implementer
+
+from xferd.interfaces import IJournal, UploadSession
+from xferd.names import Digest, Repository
+from xferd.testing.gate import Gate
+
+
+@implementer(IJournal)
+class FakeJournal:
+    """
+    What is remembered.
+
+    @ivar recorded: each job as it was recorded last, the oldest first.
+    @ivar history: every record of a job, in order.
+    @ivar attempts: every attempt, in order.
+    @ivar sessions: the unfinished uploads.
+    @ivar held: which repository has which blob, the newest first.
+    """
+
+    def __init__(self, gate: Gate) -> None:
+        self.recorded: dict[str, dict[str, Any]] = {}
+        self.history: list[dict[str, Any]] = []
+        self.attempts: list[dict[str, Any]] = []
+        self.sessions: dict[tuple[Repository, Digest], UploadSession] = {}
+        self.held: list[tuple[Repository, Digest]] = []
+        self._left: list[dict[str, Any]] = []
+        self._gate = gate
+
+    def restart(self) -> None:
+        """
+        Go on as the journal of the next daemon.
+        """
+        self._left = [dict(r) for r in self.recorded.values() if r["state"] in ("queued", "running")]
+
+    def record_job(self, record: Mapping[str, Any]) -> Deferred[None]:
+        """
+        Remember a job.
+        """
+        self.recorded[record["id"]] = dict(record)
+        self.history.append(dict(record))
+        return self._gate.enter("journal.job", record["id"])
+
+    def record_attempt(self, record: Mapping[str, Any]) -> Deferred[None]:
+        """
+        Remember an attempt.
+        """
+        self.attempts.append(dict(record))
+        return self._gate.enter("journal.attempt")
+
+    def jobs(self, limit: int) -> Deferred[list[dict[str, Any]]]:
+        """
+        The newest jobs.
+        """
+        newest = list(reversed(self.recorded.values()))[:limit]
+        return self._gate.enter("journal.jobs").addCallback(lambda _: newest)
+
+    def interrupted(self) -> Deferred[list[dict[str, Any]]]:
+        """
+        The jobs that the daemon before left unfinished.
+        """
+        return self._gate.enter("journal.interrupted").addCallback(lambda _: list(self._left))
+
+    def record_upload(
+        self, repository: Repository, digest: Digest, session: UploadSession | None
+    ) -> Deferred[None]:
+        """
+        Remember an upload, or forget it.
+        """
+        if session is None:
+            self.sessions.pop((repository, digest), None)
+        else:
+            self.sessions[repository, digest] = session
+        return self._gate.enter("journal.upload", digest)
+
+    def uploads(self) -> Deferred[dict[tuple[Repository, Digest], UploadSession]]:
+        """
+        The unfinished uploads.
+        """
+        return self._gate.enter("journal.uploads").addCallback(lambda _: dict(self.sessions))
+
+    def record_holder(self, repository: Repository, digest: Digest) -> Deferred[None]:
+        """
+        Remember who has a blob.
+        """
+        self.held = [(r, d) for r, d in self.held if (r, d) != (repository, digest)]
+        self.held.insert(0, (repository, digest))
+        return self._gate.enter("journal.holder", digest)
+
+    def holders(self, host: str, digest: Digest) -> Deferred[list[Repository]]:
+        """
+        Who has a blob.
+        """
+        found = [r for r, d in self.held if r.host == host and d == digest]
+        return self._gate.enter("journal.holders", digest).addCallback(lambda _: found)
