@@ -17,7 +17,6 @@ from xferd.oci import (
     MAX_INDEX_DEPTH,
     Descriptor,
     Document,
-    Index,
     Manifest,
     Platform,
     choose,
@@ -68,15 +67,29 @@ class Documents:
             that is not unpacked.
         """
         repository = reference.repository
-        document = await _settle(self._manifest(repository, reference.wanted, turn, sink))
+        document = await self.document(repository, reference.wanted, turn, sink)
         resolved = document.digest
         for depth in range(MAX_INDEX_DEPTH + 1):
             parsed = parse_document(document)
             if isinstance(parsed, Manifest):
                 descriptor = Descriptor(parsed.media_type, document.digest, len(document.data))
                 return Resolved(resolved, descriptor, parsed, chosen=depth > 0)
-            document = await self._entry(repository, parsed, platform, turn, sink)
+            document = await self.described(repository, choose(parsed, platform), turn, sink)
         raise BadDocument(f"{reference} is an index of indexes, more than {MAX_INDEX_DEPTH} deep")
+
+    async def document(
+        self, repository: Repository, wanted: str, turn: Turn, sink: IProgressSink | None = None
+    ) -> Document:
+        """
+        Fetch a manifest or an index.
+
+        The registry is asked each time, as only it knows what a tag stands
+        for by now, and whether the client may know it.
+
+        @param wanted: a tag or a digest.
+        @raise ManifestUnknown: the registry does not have it.
+        """
+        return await _settle(self._manifest(repository, wanted, turn, sink))
 
     async def config(
         self, repository: Repository, descriptor: Descriptor, turn: Turn, sink: IProgressSink | None = None
@@ -110,22 +123,19 @@ class Documents:
             )
         )
 
-    async def _entry(
-        self,
-        repository: Repository,
-        index: Index,
-        platform: Platform,
-        turn: Turn,
-        sink: IProgressSink | None,
+    async def described(
+        self, repository: Repository, entry: Descriptor, turn: Turn, sink: IProgressSink | None = None
     ) -> Document:
         """
-        Fetch what an index has for a platform, or read it in the store.
+        Fetch a document that another one names, or read it where the store
+        has it.
+
+        @raise SizeMismatch: it is larger or smaller than its descriptor says.
         """
-        entry = choose(index, platform)
         if self._store.blobs.has(entry.digest):
             data = await self._store.blobs.read(entry.digest)
         else:
-            data = (await _settle(self._manifest(repository, str(entry.digest), turn, sink))).data
+            data = (await self.document(repository, str(entry.digest), turn, sink)).data
         if len(data) != entry.size:
             raise SizeMismatch(
                 f"manifest {entry.digest} has {len(data)} bytes, its index says {entry.size}",
@@ -137,10 +147,7 @@ class Documents:
         self, repository: Repository, wanted: str, turn: Turn, sink: IProgressSink | None
     ) -> Watcher[Document]:
         """
-        Fetch a manifest or an index by tag or digest.
-
-        The registry is asked each time, as only it knows what a tag stands
-        for by now, and whether the client may know it.
+        Ask for a manifest or an index.
         """
         registry = self._registries.registry(repository.host)
 

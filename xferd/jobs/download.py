@@ -48,6 +48,7 @@ from xferd.interfaces import (
     Unpacked,
     UnpackProgress,
 )
+from xferd.jobs.content import BlobContent
 from xferd.jobs.feed import Feed
 from xferd.names import Digest, chain_id
 from xferd.oci import LAYERS, Descriptor
@@ -165,6 +166,17 @@ class DownloadManager:
             return await self._register(transfer, stack, turn)
 
         return self._registrations.request(stack.key, work, digest=stack.chain_id, turn=turn, sink=sink)
+
+    def content(self, blob: Descriptor, source: IBlobSource, turn: Turn) -> BlobContent:
+        """
+        Open a blob to be sent elsewhere: where it is not in the store, it is
+        fetched once the first byte is asked for.
+        """
+        if self._store.blobs.has(blob.digest):
+            feed = Feed()
+            feed.sealed(self._store.blobs.path(blob.digest), blob.size)
+            return BlobContent(blob, feed, lambda: None)
+        return BlobContent(blob, self._feed(blob.digest), lambda: self.fetch(blob, source, turn))
 
     # ------------------------------------------------------------- downloads
 

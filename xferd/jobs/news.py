@@ -14,7 +14,8 @@ from twisted.internet.interfaces import IReactorTime
 
 from xferd.interfaces import Event, Image
 from xferd.jobs.events import EventStream
-from xferd.jobs.job import Job, Row
+from xferd.jobs.job import Job
+from xferd.jobs.rows import Row
 from xferd.transfer.transfer import Transfer
 
 

@@ -10,35 +10,19 @@ from typing import Any, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred, FirstError, gatherResults
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
 from xferd.errors import NoSuchPlatform
-from xferd.interfaces import IBlobSource, Image, IProgressSink, IRegistries, IStore
+from xferd.interfaces import IBlobSource, Image, IRegistries, IStore
 from xferd.jobs.documents import Documents, Resolved
 from xferd.jobs.download import DownloadManager, Stack
-from xferd.jobs.job import Job, Row, rfc3339
+from xferd.jobs.job import Job, rfc3339
+from xferd.jobs.rows import LayerRow, Row
+from xferd.jobs.sinks import RowSink
 from xferd.names import Digest, Reference
 from xferd.oci import Platform, parse_config
 from xferd.transfer.transfer import Watcher
 
 T = TypeVar("T")
-
-
-@implementer(IProgressSink)
-class _Sink:
-    """
-    Tells that a row of the job has changed; what it is now is asked later.
-    """
-
-    def __init__(self, changed: Callable[[Row | None], None], row: Row | None) -> None:
-        self._changed = changed
-        self._row = row
-
-    def put(self, key: object, item: object) -> None:  # noqa: ARG002
-        """
-        Something about the row has changed.
-        """
-        self._changed(self._row)
 
 
 class Pull:
@@ -66,6 +50,7 @@ class Pull:
         self._documents = documents
         self._layers = layers
         self._changed = changed
+        self._rows: list[LayerRow] = []
         self._fetches: dict[Digest, tuple[Watcher[Any], ...]] = {}
         self._registrations: list[Watcher[Any]] = []
 
@@ -84,8 +69,9 @@ class Pull:
                 self._reference, platform, self._job.turn(), self._sink(None)
             )
             resolved.manifest.check_runnable()
-            self._job.has_layers(resolved.manifest.layers)
-            for row in self._job.rows:
+            self._rows = [LayerRow(n, blob) for n, blob in enumerate(resolved.manifest.layers)]
+            self._job.rows = self._rows
+            for row in self._rows:
                 self._begin(row)
             self._changed(None)
             fetches = [w.result() for pair in self._fetches.values() for w in pair]
@@ -96,7 +82,7 @@ class Pull:
         finally:
             self._let_go()
 
-    def _begin(self, row: Row) -> None:
+    def _begin(self, row: LayerRow) -> None:
         """
         Ask for a layer's bytes and its tree, unless the tree is there or its
         blob was asked for already, further down.
@@ -118,7 +104,7 @@ class Pull:
         Wait for the config, then for all layers in their order.
         """
         stacks = await self._configured(resolved, platform)
-        for row, stack in zip(self._job.rows, stacks, strict=True):
+        for row, stack in zip(self._rows, stacks, strict=True):
             watcher = self._layers.register(stack, self._job.turn(row.index), self._sink(row))
             self._registrations.append(watcher)
             row.registration = watcher.transfer
@@ -142,8 +128,9 @@ class Pull:
             raise NoSuchPlatform(
                 f"{self._reference} is an image for {config.platform} only, not for {platform}"
             )
-        stacks = self._job.stacks(config.diff_ids)
-        for row, stack in zip(self._job.rows, stacks, strict=True):
+        stacks = Stack.of([row.blob for row in self._rows], config.diff_ids)
+        for row, stack in zip(self._rows, stacks, strict=True):
+            row.diff_id = stack.diff_id
             if row.fetch is not None and self._store.trees.has(stack.diff_id):
                 # The tree came by another blob: nothing of this one is needed.
                 for watcher in self._fetches.pop(row.blob.digest, ()):
@@ -167,11 +154,11 @@ class Pull:
             created=rfc3339(now),
         )
 
-    def _sink(self, row: Row | None) -> _Sink:
+    def _sink(self, row: Row | None) -> RowSink[Row]:
         """
         A sink for what one row watches.
         """
-        return _Sink(self._changed, row)
+        return RowSink(self._changed, row)
 
     def _let_go(self) -> None:
         """

@@ -1,0 +1,132 @@
+# -*- test-case-name: tests.jobs.test_copy -*-
+"""
+Copying between registries: any image, index or artifact, byte for byte.
+
+Nothing is unpacked.  What the target lacks and cannot mount streams through
+the store's partial files, so that it is shared with whoever pulls the same
+blob, and goes on where it broke.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from xferd.errors import ManifestUnknown
+from xferd.interfaces import IRegistries
+from xferd.jobs.cargo import Cargo, load
+from xferd.jobs.content import BlobContent
+from xferd.jobs.delivery import Delivery
+from xferd.jobs.documents import Documents
+from xferd.jobs.download import DownloadManager
+from xferd.jobs.job import Job
+from xferd.names import Digest, Reference
+from xferd.oci import Descriptor, Document, Platform
+
+SIGNATURES = ("sig", "att", "sbom")
+"""What cosign puts behind C{sha256-<hex>.} to make the tags of its own."""
+
+MAX_REFERRERS = 1000
+"""How many referrers one copy may take along."""
+
+
+class Copy:
+    """
+    One copy, from one repository into another.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        source: Reference,
+        target: Reference,
+        *,
+        referrers: bool,
+        registries: IRegistries,
+        documents: Documents,
+        layers: DownloadManager,
+        delivery: Delivery,
+    ) -> None:
+        """
+        @param referrers: whether what refers to the image, signatures above
+            all, is copied too.
+        """
+        self._job = job
+        self._source = source
+        self._target = target
+        self._referrers = referrers
+        self._registry = registries.registry(source.repository.host)
+        self._blobs = self._registry.blobs(source.repository)
+        self._documents = documents
+        self._layers = layers
+        self._delivery = delivery
+
+    async def run(self) -> dict[str, str]:
+        """
+        Copy it.
+
+        @return: the job's result.
+        @raise ManifestUnknown: the source does not have it.
+        @raise NoSuchPlatform: it has, but not for the wanted platform.
+        """
+        repository, turn = self._source.repository, self._job.turn()
+        if self._job.platform is None:
+            root = await self._documents.document(repository, self._source.wanted, turn)
+        else:
+            platform = Platform.parse(self._job.platform)
+            resolved = await self._documents.resolve(self._source, platform, turn)
+            root = await self._fetch(resolved.descriptor)
+        cargo = await load(root, self._fetch)
+        await self._delivery.deliver([cargo], self._target, self._content)
+        if self._referrers:
+            for name, referring in await self._referring(cargo):
+                target = Reference(self._target.repository, name)
+                await self._delivery.deliver([referring], target, self._content)
+        return {"digest": str(root.digest)}
+
+    async def _referring(self, cargo: Cargo) -> list[tuple[str | None, Cargo]]:
+        """
+        What refers to any of the copied documents, or to what refers to them.
+
+        @return: each with the tag that it has, if it has one.
+        """
+        found: list[tuple[str | None, Cargo]] = []
+        seen = {document.digest for document in cargo.documents}
+        waiting = [document.digest for document in cargo.documents]
+        while waiting and len(found) < MAX_REFERRERS:
+            subject = waiting.pop(0)
+            for descriptor in await self._registry.referrers(self._source.repository, subject):
+                if descriptor.digest not in seen:
+                    seen.add(descriptor.digest)
+                    waiting.append(descriptor.digest)
+                    found.append((None, await load(await self._fetch(descriptor), self._fetch)))
+            for tag, document in await self._signatures(subject):
+                if document.digest not in seen:
+                    seen.add(document.digest)
+                    found.append((tag, await load(document, self._fetch)))
+        return found
+
+    async def _signatures(self, subject: Digest) -> Iterable[tuple[str, Document]]:
+        """
+        What cosign keeps of a document under tags of its own.
+        """
+        found = []
+        for kind in SIGNATURES:
+            tag = f"{subject.algorithm}-{subject.hex}.{kind}"
+            try:
+                document = await self._documents.document(self._source.repository, tag, self._job.turn())
+            except ManifestUnknown:
+                continue
+            found.append((tag, document))
+        return found
+
+    async def _fetch(self, descriptor: Descriptor) -> Document:
+        """
+        Get a document that another one names.
+        """
+        return await self._documents.described(self._source.repository, descriptor, self._job.turn())
+
+    def _content(self, blob: Descriptor) -> BlobContent:
+        """
+        Open a blob.
+        """
+        return self._layers.content(blob, self._blobs, self._job.turn())

@@ -1,0 +1,127 @@
+# -*- test-case-name: tests.jobs.test_delivery -*-
+"""
+Bringing a document with all that it names into a repository: what a push and
+a copy have in common.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
+
+from twisted.internet.defer import FirstError, gatherResults
+
+from xferd.interfaces import IProgressSink, IRegistries, ISource
+from xferd.jobs.cargo import Cargo
+from xferd.jobs.content import BlobContent
+from xferd.jobs.job import Job
+from xferd.jobs.rows import BlobRow, Row
+from xferd.jobs.sinks import RowSink
+from xferd.jobs.upload import UploadManager
+from xferd.names import Reference, Repository
+from xferd.oci import Descriptor, Document
+from xferd.transfer.slots import Turn
+from xferd.transfer.transfer import Transfer, TransferManager, Watcher
+
+
+class Delivery:
+    """
+    One job's way out: blobs first and together, then manifests, each after
+    those that it names (OCI distribution-spec, "Pushing Manifests").
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        *,
+        registries: IRegistries,
+        uploads: UploadManager,
+        manifests: TransferManager,
+        changed: Callable[[Row | None], None],
+    ) -> None:
+        self._job = job
+        self._registries = registries
+        self._uploads = uploads
+        self._manifests = manifests
+        self._changed = changed
+
+    async def deliver(
+        self,
+        cargoes: Iterable[Cargo],
+        target: Reference,
+        content: Callable[[Descriptor], BlobContent],
+        tags: Iterable[str] = (),
+    ) -> None:
+        """
+        Bring documents into the target's repository; the last cargo's own
+        document gets the target's tag.
+
+        @param content: opens a blob.
+        @param tags: more tags for the same document.
+        @raise XferdError: the first thing that went wrong.  Blobs that are
+            there stay; no tag was changed.
+        """
+        cargoes = list(cargoes)
+        repository = target.repository
+        registry = self._registries.registry(repository.host)
+        source = registry.target(repository)
+        blobs = {blob.digest: blob for cargo in cargoes for blob in cargo.blobs}
+        rows = [BlobRow(n, blob) for n, blob in enumerate(blobs.values(), len(self._job.rows))]
+        self._job.rows = [*self._job.rows, *rows]
+        watchers: list[Watcher[Any]] = []
+        try:
+            for row in rows:
+                watcher = self._uploads.upload(
+                    repository,
+                    source,
+                    row.blob,
+                    partial(content, row.blob),
+                    self._job.turn(row.index),
+                    RowSink(self._changed, row),
+                )
+                row.upload = watcher.transfer
+                watchers.append(watcher)
+            self._changed(None)
+            try:
+                await gatherResults([w.result() for w in watchers], consumeErrors=True)
+            except FirstError as e:
+                e.subFailure.raiseException()
+            documents = {d.digest: d for cargo in cargoes for d in cargo.documents}
+            root = cargoes[-1].root
+            for document in documents.values():
+                if document.digest != root.digest:
+                    await self._put(repository, str(document.digest), document, source)
+            names = [t for t in (target.tag, *tags) if t is not None] or [str(root.digest)]
+            for name in dict.fromkeys(names):
+                await self._put(repository, name, root, source)
+        finally:
+            for watcher in watchers:
+                watcher.release()
+
+    async def _put(self, repository: Repository, wanted: str, document: Document, source: ISource) -> None:
+        """
+        Put one document, as often as the policy allows.
+        """
+        registry = self._registries.registry(repository.host)
+
+        async def work(transfer: Transfer) -> None:
+            async def attempt(_: ISource) -> None:
+                await registry.put_manifest(repository, wanted, document)
+
+            await transfer.attempts(attempt)
+
+        turn: Turn = self._job.turn()
+        sink: IProgressSink = RowSink(self._changed, None)
+        watcher = self._manifests.request(
+            ("put", repository, wanted, document.digest),
+            work,
+            digest=document.digest,
+            source=source,
+            turn=turn,
+            sink=sink,
+        )
+        try:
+            await watcher.result()
+        finally:
+            watcher.release()
