@@ -39,11 +39,13 @@ class Limits:
     @ivar downloads: blobs that move at the same time, of all jobs together.
     @ivar downloads_per_host: the same for one registry; 0 is no limit of its
         own.
+    @ivar uploads: blobs that are sent at the same time, of all jobs together.
     @ivar workers: processes that unpack; 0 is one for each core.
     """
 
     downloads: int = field(default=3, validator=ge(1))
     downloads_per_host: int = field(default=0, validator=ge(0))
+    uploads: int = field(default=5, validator=ge(1))
     workers: int = field(default=0, validator=ge(0))
 
 

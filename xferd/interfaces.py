@@ -782,6 +782,32 @@ class IJobs(Interface):
         @raise Interrupted: the daemon is stopping.
         """
 
+    def push(reference: str, target: str | None, client: str, priority: int) -> Mapping[str, Any]:
+        """
+        Begin to push an image of the store.
+
+        @param target: where to; the image's own name by default.
+        @return: the job as JSON has it.
+        @raise BadReference: one of the references is none, or the target has
+            a digest.
+        @raise Interrupted: the daemon is stopping.
+        """
+
+    def copy(
+        reference: str, target: str, platform: str | None, referrers: bool, client: str, priority: int
+    ) -> Mapping[str, Any]:
+        """
+        Begin to copy an image, an index or an artifact from one repository
+        into another.
+
+        @param platform: the one to copy of an index; all by default.
+        @param referrers: whether to copy what refers to it, too.
+        @return: the job as JSON has it.
+        @raise BadReference: one of the references is none.
+        @raise BadPlatform: C{platform} is none.
+        @raise Interrupted: the daemon is stopping.
+        """
+
     def get(job_id: str) -> Mapping[str, Any]:
         """
         One job, with C{"layers"}: for each, bottom first, C{index, digest,

@@ -120,6 +120,7 @@ class Daemon(Service):
             clock=reactor,
             downloads=config.limits.downloads,
             downloads_per_host=config.limits.downloads_per_host,
+            uploads=config.limits.uploads,
             retry=config.retry,
         )
         self.web = Web(

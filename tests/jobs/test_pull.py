@@ -247,7 +247,7 @@ class SharingTests(JobsCase):
         layers = sum(layer.blob.descriptor.size for layer in image.layers)
         self.assertEqual(status["bytes_fetched"], layers)
         self.assertEqual(status["bytes_delivered"], 50 * layers)
-        self.assertEqual(status["hosts"], {HOST: {"bytes": layers}})
+        self.assertEqual(status["hosts"], {HOST: {"bytes": layers, "sent": 0}})
         self.assert_idle()
 
     def test_all_but_one_leave(self) -> None:

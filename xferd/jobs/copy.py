@@ -11,8 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from twisted.internet.defer import gatherResults
+
 from xferd.errors import ManifestUnknown
-from xferd.interfaces import IRegistries
+from xferd.interfaces import IJournal, IRegistries
 from xferd.jobs.cargo import Cargo, load
 from xferd.jobs.content import BlobContent
 from xferd.jobs.delivery import Delivery
@@ -41,6 +43,7 @@ class Copy:
         target: Reference,
         *,
         referrers: bool,
+        journal: IJournal,
         registries: IRegistries,
         documents: Documents,
         layers: DownloadManager,
@@ -56,6 +59,7 @@ class Copy:
         self._referrers = referrers
         self._registry = registries.registry(source.repository.host)
         self._blobs = self._registry.blobs(source.repository)
+        self._journal = journal
         self._documents = documents
         self._layers = layers
         self._delivery = delivery
@@ -76,6 +80,10 @@ class Copy:
             resolved = await self._documents.resolve(self._source, platform, turn)
             root = await self._fetch(resolved.descriptor)
         cargo = await load(root, self._fetch)
+        if repository.host == self._target.repository.host:
+            # The target can mount every blob from here.
+            noted = [self._journal.record_holder(repository, blob.digest) for blob in cargo.blobs]
+            await gatherResults(noted, consumeErrors=True)
         await self._delivery.deliver([cargo], self._target, self._content)
         if self._referrers:
             for name, referring in await self._referring(cargo):

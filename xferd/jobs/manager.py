@@ -6,7 +6,8 @@ All jobs of the daemon: begun, listed, cancelled, remembered.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from itertools import count
 from secrets import token_hex
 from typing import Any
@@ -18,13 +19,17 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from xferd.errors import Interrupted, NotFound, XferdError
+from xferd.errors import BadReference, Interrupted, NotFound, XferdError
 from xferd.interfaces import IEventStream, IJobs, IRegistries, IStore, IUnpacker
+from xferd.jobs.copy import Copy
+from xferd.jobs.delivery import Delivery
 from xferd.jobs.documents import Documents
 from xferd.jobs.download import DownloadManager
 from xferd.jobs.job import Job, describe, rfc3339
 from xferd.jobs.news import News
 from xferd.jobs.pull import Pull
+from xferd.jobs.push import Push
+from xferd.jobs.upload import UploadManager
 from xferd.names import Reference
 from xferd.oci import Platform
 from xferd.transfer.retry import RetryPolicy
@@ -45,6 +50,7 @@ class _Running:
     """
 
     job: Job
+    run: Callable[[], Awaitable[dict[str, str]]]
     work: Deferred[None] | None = None
     reason: XferdError | None = None
 
@@ -66,20 +72,25 @@ class Jobs:
         clock: IReactorTime,
         downloads: int = 3,
         downloads_per_host: int = 0,
+        uploads: int = 5,
         retry: RetryPolicy | None = None,
     ) -> None:
         self._store = store
         self._registries = registries
         self._clock = clock
         retry = RetryPolicy() if retry is None else retry
-        self._slots = Slots(downloads, clock, per_host=downloads_per_host)
+        self._slots = {
+            "download": Slots(downloads, clock, per_host=downloads_per_host),
+            "upload": Slots(uploads, clock),
+        }
 
         def transfers(kind: str, slots: Slots | None = None) -> TransferManager:
             return TransferManager(clock, slots=slots, retry=retry, kind=kind, on_attempt=self._attempted)
 
         self._managers = {
             "document": transfers("document", Slots(DOCUMENTS_AT_ONCE, clock)),
-            "download": transfers("download", self._slots),
+            "download": transfers("download", self._slots["download"]),
+            "upload": transfers("upload", self._slots["upload"]),
             "unpacking": transfers("unpacking"),
             "registration": transfers("registration"),
         }
@@ -91,6 +102,7 @@ class Jobs:
             unpackings=self._managers["unpacking"],
             registrations=self._managers["registration"],
         )
+        self._uploads = UploadManager(store.journal, self._managers["upload"])
         self._running: dict[str, _Running] = {}
         self._ended: dict[str, dict[str, Any]] = {}
         self._news = News(clock)
@@ -115,6 +127,7 @@ class Jobs:
             await self._store.journal.record_job(
                 {**record, "state": "failed", "error": error, "finished": finished}
             )
+        await self._uploads.start()
         for record in reversed(await self._store.journal.jobs(REMEMBERED)):
             self._ended[record["id"]] = dict(record)
         self._started = True
@@ -129,6 +142,7 @@ class Jobs:
             end.
         """
         self._stopping = True
+        kept = Deferred.fromCoroutine(self._uploads.stop())
         works = []
         for running in tuple(self._running.values()):
             running.reason = Interrupted(
@@ -140,7 +154,7 @@ class Jobs:
                 works.append(running.work)
                 running.work.cancel()
         ends = [manager.stop() for manager in self._managers.values()]
-        waiting = DeferredList([*works, *ends, *self._writing], consumeErrors=True)
+        waiting = DeferredList([*works, *ends, kept, *self._writing], consumeErrors=True)
         late = self._clock.callLater(grace, waiting.cancel)
         try:
             await waiting
@@ -157,25 +171,48 @@ class Jobs:
         """
         Begin to pull an image.
         """
-        if self._stopping:
-            raise Interrupted("the daemon is stopping and takes no more jobs")
         wanted = Reference.parse(reference)
-        job = Job(
-            id=token_hex(6),
-            number=next(self._numbers),
-            kind="pull",
-            reference=str(wanted),
-            platform=None if platform is None else str(Platform.parse(platform)),
-            client=client,
-            priority=priority,
-            created=self._clock.seconds(),
+        job = self._job("pull", wanted, platform, client, priority)
+        return self._add(job, lambda: self._pull(job, wanted))
+
+    def push(self, reference: str, target: str | None, client: str, priority: int) -> Mapping[str, Any]:
+        """
+        Begin to push an image of the store.
+        """
+        wanted = Reference.parse(reference)
+        goal = wanted if target is None else _place(target)
+        job = self._job("push", wanted, None, client, priority, goal)
+        push = Push(
+            job,
+            wanted,
+            goal,
+            store=self._store,
+            registries=self._registries,
+            layers=self._layers,
+            delivery=self._delivery(job),
         )
-        running = self._running[job.id] = _Running(job)
-        if self._started:
-            self._begin(running)
-        self._news.changed(job, None)
-        self._record(job.to_json())
-        return self.get(job.id)
+        return self._add(job, push.run)
+
+    def copy(
+        self, reference: str, target: str, platform: str | None, referrers: bool, client: str, priority: int
+    ) -> Mapping[str, Any]:
+        """
+        Begin to copy something from one repository into another.
+        """
+        wanted, goal = Reference.parse(reference), _place(target)
+        job = self._job("copy", wanted, platform, client, priority, goal)
+        copy = Copy(
+            job,
+            wanted,
+            goal,
+            referrers=referrers,
+            journal=self._store.journal,
+            registries=self._registries,
+            documents=self._documents,
+            layers=self._layers,
+            delivery=self._delivery(job),
+        )
+        return self._add(job, copy.run)
 
     def get(self, job_id: str) -> Mapping[str, Any]:
         """
@@ -230,19 +267,68 @@ class Jobs:
         Slots in use, the queue, jobs by state, bytes by host.
         """
         states = Counter(job["state"] for job in self.all())
-        arriving = sum(running.job.to_json()["bytes_done"] for running in self._running.values())
-        slots = self._slots
+        arriving = sum(
+            running.job.to_json()["bytes_done"]
+            for running in self._running.values()
+            if running.job.kind == "pull"
+        )
+        fetched, sent = self._layers.fetched, self._uploads.sent
         return {
             "jobs": dict(states),
             "slots": {
-                "download": {"limit": slots.limit, "in_use": slots.in_use, "queued": slots.queued},
+                kind: {"limit": slots.limit, "in_use": slots.in_use, "queued": slots.queued}
+                for kind, slots in self._slots.items()
             },
-            "hosts": {host: {"bytes": n} for host, n in sorted(self._layers.fetched.items())},
-            "bytes_fetched": self._layers.fetched.total(),
+            "hosts": {
+                host: {"bytes": fetched[host], "sent": sent[host]} for host in sorted({*fetched, *sent})
+            },
+            "bytes_fetched": fetched.total(),
+            "bytes_sent": sent.total(),
             "bytes_delivered": self._delivered + arriving,
         }
 
     # ------------------------------------------------------------- one job
+
+    def _job(
+        self,
+        kind: str,
+        wanted: Reference,
+        platform: str | None,
+        client: str,
+        priority: int,
+        target: Reference | None = None,
+    ) -> Job:
+        """
+        Write down what a client asks for.
+
+        @raise Interrupted: the daemon is stopping.
+        """
+        if self._stopping:
+            raise Interrupted("the daemon is stopping and takes no more jobs")
+        return Job(
+            id=token_hex(6),
+            number=next(self._numbers),
+            kind=kind,
+            reference=str(wanted),
+            target=None if target is None else str(target),
+            platform=None if platform is None else str(Platform.parse(platform)),
+            client=client,
+            priority=priority,
+            created=self._clock.seconds(),
+        )
+
+    def _add(self, job: Job, run: Callable[[], Awaitable[dict[str, str]]]) -> Mapping[str, Any]:
+        """
+        Take a job: it begins at once, or with the daemon.
+
+        @param run: does it, and gives its result.
+        """
+        running = self._running[job.id] = _Running(job, run)
+        if self._started:
+            self._begin(running)
+        self._news.changed(job, None)
+        self._record(job.to_json())
+        return self.get(job.id)
 
     def _begin(self, running: _Running) -> None:
         """
@@ -257,17 +343,8 @@ class Jobs:
         Do what a job asks, and note how it ends.
         """
         job = running.job
-        pull = Pull(
-            job,
-            Reference.parse(job.reference),
-            store=self._store,
-            registries=self._registries,
-            documents=self._documents,
-            layers=self._layers,
-            changed=lambda row: self._news.changed(job, row),
-        )
         try:
-            image = await pull.run(self._clock.seconds)
+            job.result = await running.run()
         except CancelledError:
             if running.reason is None:
                 self._end(running, "cancelled")
@@ -276,16 +353,42 @@ class Jobs:
         except XferdError as e:
             self._end(running, "failed", error=e)
         except Exception as e:
-            self._log.failure("while pulling {reference}", reference=job.reference)
+            self._log.failure("{kind} of {reference} broke", kind=job.kind, reference=job.reference)
             self._end(running, "failed", error=e)
         else:
-            job.result = {
-                "digest": str(image.manifest.digest),
-                "image_id": str(image.config.digest),
-            }
-            self._delivered += job.size
             self._end(running, "done")
-            self._news.named(image)
+
+    async def _pull(self, job: Job, wanted: Reference) -> dict[str, str]:
+        """
+        Pull an image.
+        """
+        pull = Pull(
+            job,
+            wanted,
+            store=self._store,
+            registries=self._registries,
+            documents=self._documents,
+            layers=self._layers,
+            changed=partial(self._news.changed, job),
+        )
+        image = await pull.run(self._clock.seconds)
+        self._delivered += job.size
+        self._news.named(image)
+        for blob in {layer.digest for layer in image.layers}:
+            self._spawn(self._store.journal.record_holder(wanted.repository, blob), "who has a blob")
+        return {"digest": str(image.manifest.digest), "image_id": str(image.config.digest)}
+
+    def _delivery(self, job: Job) -> Delivery:
+        """
+        A job's way out.
+        """
+        return Delivery(
+            job,
+            registries=self._registries,
+            uploads=self._uploads,
+            manifests=self._managers["document"],
+            changed=partial(self._news.changed, job),
+        )
 
     def _end(self, running: _Running, state: str, error: Exception | None = None) -> None:
         """
@@ -351,3 +454,16 @@ class Jobs:
                 self._log.failure("while {what} was written to the journal", what=what, failure=result)
 
         self._writing.add(writing.addBoth(written))
+
+
+def _place(text: str) -> Reference:
+    """
+    Read where something is to go.
+
+    @raise BadReference: it is no reference, or has a digest: what goes there
+        has its own.
+    """
+    place = Reference.parse(text)
+    if place.digest is not None:
+        raise BadReference(text, "a target has a tag, not a digest")
+    return place
