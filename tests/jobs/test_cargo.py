@@ -1,0 +1,101 @@
+"""
+Tests for L{xferd.jobs.cargo}.
+"""
+
+from __future__ import annotations
+
+import json
+
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SynchronousTestCase
+
+from xferd.errors import BadDocument
+from xferd.jobs.cargo import Cargo, load
+from xferd.names import Digest
+from xferd.oci import OCI_INDEX, OCI_MANIFEST, Descriptor, Document, Platform
+from xferd.testing.images import image_of, index_of, sample_image, sample_layer
+
+
+class LoadTests(SynchronousTestCase):
+    """
+    What belongs to a document.
+    """
+
+    def setUp(self) -> None:
+        """
+        Know no documents.
+        """
+        self.known: dict[Digest, Document] = {}
+
+    async def fetch(self, descriptor: Descriptor) -> Document:
+        """
+        Give one that is known.
+        """
+        return self.known[descriptor.digest]
+
+    def load(self, *documents: Document) -> Cargo:
+        """
+        Load the last of some documents.
+        """
+        self.known.update({d.digest: d for d in documents})
+        return self.successResultOf(Deferred.fromCoroutine(load(documents[-1], self.fetch)))
+
+    def test_image(self) -> None:
+        """
+        An image is its manifest, its config and its layers, each blob once.
+        """
+        twice = sample_layer()
+        image = image_of([twice, sample_layer(seed=2), twice])
+        cargo = self.load(image.manifest)
+        self.assertEqual(cargo.documents, (image.manifest,))
+        self.assertEqual([b.digest for b in cargo.blobs], [b.digest for b in image.blobs])
+        self.assertIs(cargo.root.digest, image.manifest.digest)
+
+    def test_index(self) -> None:
+        """
+        An index comes after its images, and shared blobs are there once.
+        """
+        shared = sample_layer()
+        images = {
+            Platform("linux", arch): image_of(
+                [shared, sample_layer(seed=arch)], platform=Platform("linux", arch)
+            )
+            for arch in ("amd64", "arm64")
+        }
+        index = index_of(images)
+        cargo = self.load(*index.documents)
+        self.assertEqual([d.digest for d in cargo.documents], [d.digest for d in index.documents])
+        self.assertEqual({b.digest for b in cargo.blobs}, {b.digest for b in index.blobs})
+        self.assertEqual(len(cargo.blobs), 5)
+
+    def test_artifact(self) -> None:
+        """
+        An artifact's blobs are moved whatever their types.
+        """
+        config = Descriptor("application/vnd.oci.empty.v1+json", Digest.of(b"{}"), 2)
+        layer = Descriptor("text/x-poem", Digest.of(b"roses"), 5)
+        value = {"schemaVersion": 2, "mediaType": OCI_MANIFEST, "artifactType": "x/poem"}
+        data = json.dumps({**value, "config": config.to_json(), "layers": [layer.to_json()]}).encode()
+        cargo = self.load(Document.verified(OCI_MANIFEST, data))
+        self.assertEqual(cargo.blobs, (config, layer))
+
+    def test_plain_type(self) -> None:
+        """
+        A document that came under a plain type is put under its own.
+        """
+        image = sample_image(1)
+        cargo = self.load(Document("text/plain", image.manifest.data, image.manifest.digest))
+        self.assertEqual(cargo.root.media_type, OCI_MANIFEST)
+
+    def test_too_deep(self) -> None:
+        """
+        Indexes in indexes are followed only so deep.
+        """
+        documents = [sample_image(1).manifest]
+        for _ in range(7):
+            entries = [documents[-1].descriptor.to_json()]
+            data = json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries})
+            documents.append(Document.verified(OCI_INDEX, data.encode()))
+        self.known.update({d.digest: d for d in documents})
+        loading = Deferred.fromCoroutine(load(documents[-1], self.fetch))
+        self.assertIn("deep", str(self.failureResultOf(loading, BadDocument).value))

@@ -1,0 +1,176 @@
+"""
+Tests for L{xferd.jobs.content} and L{xferd.jobs.feed}.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+from xferd.errors import Denied, StoreError, Truncated, XferdError
+from xferd.interfaces import IContent, IFollower
+from xferd.jobs.content import BlobContent
+from xferd.jobs.feed import Feed
+from xferd.names import Digest
+from xferd.oci import Descriptor
+from xferd.transfer.retry import RetryPolicy
+from xferd.transfer.slots import Turn
+from xferd.transfer.transfer import Transfer, TransferManager, Watcher
+
+DATA = b"0123456789" * 10
+BLOB = Descriptor("application/octet-stream", Digest.of(DATA), len(DATA))
+
+
+class BlobContentTests(SynchronousTestCase):
+    """
+    A blob that is read while it arrives.
+    """
+
+    def setUp(self) -> None:
+        """
+        Make a blob of which nothing is there.
+        """
+        self.path = self.mktemp()
+        self.feed = Feed()
+        self.clock = Clock()
+        self.downloads = TransferManager(self.clock, slots=None, retry=RetryPolicy(), kind="download")
+        self.works: list[Deferred[None]] = []
+        self.content = BlobContent(BLOB, self.feed, self.fetch)
+        self.addCleanup(self.content.close)
+
+    def fetch(self) -> Watcher[None]:
+        """
+        Begin a download that the test ends.
+        """
+
+        async def work(_: Transfer) -> None:
+            done: Deferred[None] = Deferred()
+            self.works.append(done)
+            await done
+
+        watcher = self.downloads.request("key", work, digest=BLOB.digest, turn=Turn("c", 0, 1, 0))
+        self.clock.advance(0)
+        return watcher
+
+    def grow(self, size: int) -> None:
+        """
+        Let the file have so many bytes.
+        """
+        Path(self.path).write_bytes(DATA[:size])
+        self.feed.grown(self.path, size)
+
+    def test_interfaces(self) -> None:
+        """
+        It provides what uploads and feeds need.
+        """
+        verifyObject(IContent, self.content)
+        verifyObject(IFollower, self.content)
+        verifyObject(IFollower, self.feed)
+
+    def test_nothing_is_fetched_unread(self) -> None:
+        """
+        Nobody is asked for the blob before its first byte is.
+        """
+        self.content.close()
+        self.assertEqual(self.works, [])
+
+    def test_arriving(self) -> None:
+        """
+        Bytes are given as they come, to many readers, and at the end nothing.
+        """
+        one, two = self.content.read(0, 1000), self.content.read(50, 10)
+        self.assertEqual(len(self.works), 1)
+        self.assertNoResult(one)
+        self.grow(30)
+        self.assertEqual(self.successResultOf(one), DATA[:30])
+        self.assertNoResult(two)
+        self.assertEqual(self.successResultOf(self.content.read(10, 5)), DATA[10:15])
+        self.grow(100)
+        self.assertEqual(self.successResultOf(two), DATA[50:60])
+        self.assertEqual(self.successResultOf(self.content.read(100, 5)), b"")
+
+    def test_whole(self) -> None:
+        """
+        A blob that is in the store is read without a download.
+        """
+        Path(self.path).write_bytes(DATA)
+        self.feed.sealed(self.path, len(DATA))
+        content = BlobContent(BLOB, self.feed, lambda: None)
+        self.assertEqual(self.successResultOf(content.read(0, 1000)), DATA)
+        content.close()
+
+    def test_cancel(self) -> None:
+        """
+        Cancelling a read ends the wait, and nothing else.
+        """
+        reading = self.content.read(0, 10)
+        reading.cancel()
+        self.failureResultOf(reading, CancelledError)
+        self.grow(10)
+        self.assertEqual(self.successResultOf(self.content.read(0, 10)), DATA[:10])
+
+    def test_wrong_bytes(self) -> None:
+        """
+        Bytes that turn out to be wrong are told as such, once, and the right
+        ones are given then.
+        """
+        self.successResultOf(self.grown(10))
+        waiting = self.content.read(20, 1)
+        self.feed.restarted()
+        self.failureResultOf(waiting, Truncated)
+        self.path = self.mktemp()
+        again = self.content.read(0, 5)
+        self.grow(5)
+        self.assertEqual(self.successResultOf(again), DATA[:5])
+
+    def grown(self, size: int) -> Deferred[bytes]:
+        """
+        Read one byte of so many.
+        """
+        reading = self.content.read(0, 1)
+        self.grow(size)
+        return reading
+
+    def test_wrong_bytes_unnoticed(self) -> None:
+        """
+        Nobody waits when they turn out to be wrong: who reads next is told.
+        """
+        self.successResultOf(self.grown(10))
+        self.feed.restarted()
+        self.failureResultOf(self.content.read(5, 5), Truncated)
+
+    def test_download_fails(self) -> None:
+        """
+        A download that fails fails who waits; who reads again asks again.
+        """
+        reading = self.content.read(0, 10)
+        self.works[0].errback(Denied("no", host="h"))
+        self.clock.advance(0)
+        self.failureResultOf(reading, Denied)
+        again = self.content.read(0, 10)
+        self.assertEqual(len(self.works), 2)
+        self.grow(10)
+        self.assertEqual(self.successResultOf(again), DATA[:10])
+
+    def test_close(self) -> None:
+        """
+        Closing it ends a download that nobody else wants.
+        """
+        reading = self.content.read(0, 10)
+        self.content.close()
+        self.clock.advance(0)
+        self.assertEqual(self.downloads.transfers(), [])
+        reading.cancel()
+        self.failureResultOf(reading, CancelledError)
+
+    def test_unreadable(self) -> None:
+        """
+        A file that cannot be opened is told as such.
+        """
+        reading = self.content.read(0, 10)
+        self.feed.grown("/proc/self/mem/x", 5)
+        self.assertIsInstance(self.failureResultOf(reading, StoreError).value, XferdError)
