@@ -1,0 +1,231 @@
+"""
+Pushes and copies through the daemon itself, into Debian's registry, read back
+by docker, podman and skopeo.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from unittest import SkipTest
+
+from twisted.internet.defer import Deferred, gatherResults
+
+from tests.integration.peers import DockerRegistry, push, require, run
+from tests.integration.programs import Dockerd
+from tests.integration.test_daemon import DaemonCase, reactor
+from xferd.oci import Platform
+from xferd.testing.faults import Stall
+from xferd.testing.images import image_of, index_of, sample_image, sample_layer
+
+DOCKERFILE = """
+FROM scratch
+COPY busybox /bin/busybox
+RUN ["/bin/busybox", "sh", "-c", "/bin/busybox --install /bin && echo made by docker > /said"]
+CMD ["/bin/cat", "/said"]
+"""
+
+
+class PushCase(DaemonCase):
+    """
+    A daemon, and two registries: ours and Debian's.
+    """
+
+    timeout = 120
+
+    async def setUp(self) -> None:  # type: ignore[override]
+        """
+        Start them.
+        """
+        await super().setUp()
+        self.debian = DockerRegistry(reactor, str(self.place / "debian"))
+        await self.debian.start()
+        self.addCleanup(lambda: Deferred.fromCoroutine(self.debian.stop()))
+
+    async def digest(self, reference: str) -> str:
+        """
+        What skopeo says a reference stands for.
+        """
+        options = ["--tls-verify=false", "--format", "{{.Digest}}"]
+        return (await run(reactor, ["skopeo", "inspect", *options, f"docker://{reference}"])).strip()
+
+    async def raw(self, reference: str) -> str:
+        """
+        The bytes of a manifest or an index, as skopeo gets them.
+        """
+        return await run(
+            reactor, ["skopeo", "inspect", "--raw", "--tls-verify=false", f"docker://{reference}"]
+        )
+
+
+class PushTests(PushCase):
+    """
+    Out of the store.
+    """
+
+    async def test_docker_image(self) -> None:
+        """
+        A docker-made image that was pulled and pushed elsewhere has the same
+        digest there, and docker and podman run it from there.
+        """
+        if os.geteuid() != 0:
+            raise SkipTest("dockerd needs root")
+        docker = Dockerd(reactor, str(self.place / "docker"))
+        await docker.start()
+        self.addCleanup(lambda: Deferred.fromCoroutine(docker.stop()))
+        context = self.place / "context"
+        context.mkdir()
+        shutil.copy(require("busybox"), context / "busybox")
+        (context / "Dockerfile").write_text(DOCKERFILE)
+        made, there = f"{self.debian.host}/made:1", f"{self.registry.host}/there:2"
+        await docker.build(str(context), made)
+        await docker.run("push", "--quiet", made)
+        await self.daemon.ctl("pull", made)
+        await self.daemon.ctl("push", made, there)
+        self.assertEqual(await self.digest(there), await self.digest(made))
+
+        await docker.run("image", "rm", "--force", made)
+        self.assertEqual(await docker.run("run", "--rm", "--network=none", there), "made by docker\n")
+        podman = ["podman", f"--root={self.place}/podman", f"--runroot={self.place}/podman-run"]
+        options = ["--tls-verify=false", "--quiet"]
+        pulled = await run(reactor, [*podman, "--storage-driver=vfs", "pull", *options, there])
+        self.assertTrue(pulled.strip())
+
+    async def test_again(self) -> None:
+        """
+        What is there is not sent again, and what another repository of the
+        registry has is mounted.
+        """
+        image, reference = self.add(3)
+        await self.daemon.ctl("pull", reference)
+        one, two = f"{self.debian.host}/team/one:1", f"{self.debian.host}/team/two:1"
+        states = []
+        for target in (one, one, two):
+            await self.daemon.ctl("push", reference, target)
+            (job, *_) = await self.api("GET", "jobs")
+            layers = (await self.api("GET", f"jobs/{job['id']}"))["layers"]
+            states.append({layer["state"] for layer in layers})
+        self.assertEqual(states, [{"done"}, {"exists"}, {"mounted"}])
+        self.assertEqual(await self.digest(two), str(image.digest))
+
+    async def test_ten_clients(self) -> None:
+        """
+        Ten clients push ten images with one base to one repository: each blob
+        is uploaded once, and there are ten right manifests.
+        """
+        base = sample_layer(100_000, "base")
+        images = [image_of([base, sample_layer(20_000, f"top {n}")]) for n in range(10)]
+        references = [f"{self.registry.host}/made:{n}" for n in range(10)]
+        for n, image in enumerate(images):
+            self.registry.add(image, "made", str(n))
+        await gatherResults([Deferred.fromCoroutine(self.daemon.ctl("pull", r)) for r in references])
+        targets = [f"{self.debian.host}/all:{n}" for n in range(10)]
+        await gatherResults(
+            [
+                Deferred.fromCoroutine(self.daemon.ctl("push", r, t))
+                for r, t in zip(references, targets, strict=True)
+            ]
+        )
+        for image, target in zip(images, targets, strict=True):
+            self.assertEqual(await self.digest(target), str(image.digest))
+        uploads = [
+            path for method, path, status in self.debian.log if method == "PUT" and "/uploads/" in path
+        ]
+        blobs = {blob.digest for image in images for blob in image.blobs}
+        self.assertEqual(len(uploads), len(blobs))
+
+    async def test_missing(self) -> None:
+        """
+        An image that is not in the store is named.
+        """
+        _, errors, code = await self.daemon.try_ctl("push", "no/such:image")
+        self.assertEqual(code, 1)
+        self.assertIn("there is no image docker.io/no/such:image in the store", errors)
+
+    async def test_last_client_leaves(self) -> None:
+        """
+        When the last client of an upload leaves, it stops at once and its
+        session is deleted.
+        """
+        _, reference = self.add(1, size=3_000_000)
+        await self.daemon.ctl("pull", reference)
+        target = f"{self.registry.host}/elsewhere:1"
+        self.registry.faults.plant(Stall(), "/uploads/", method="PATCH")
+        self.registry.faults.plant(Stall(), "/uploads/", method="PUT")
+        jobs = [
+            (await self.api("POST", "jobs", {"kind": "push", "reference": reference, "target": target}))["id"]
+            for _ in range(2)
+        ]
+        await self.until(lambda: [e for e in self.registry.log if e.method in ("PATCH", "PUT")])
+        await self.api("DELETE", f"jobs/{jobs[0]}")
+        self.assertEqual((await self.api("GET", f"jobs/{jobs[1]}"))["state"], "running")
+        self.assertEqual([e for e in self.registry.log if e.method == "DELETE"], [])
+        await self.api("DELETE", f"jobs/{jobs[1]}")
+        await self.until(lambda: [e for e in self.registry.log if e.method == "DELETE"])
+        slots = (await self.api("GET", "status"))["slots"]["upload"]
+        self.assertEqual(slots["in_use"], 0)
+
+
+class CopyTests(PushCase):
+    """
+    From registry to registry.
+    """
+
+    async def test_index(self) -> None:
+        """
+        An index with two platforms, and zstd layers, is copied byte for byte.
+        """
+        images = {
+            p: sample_image(2, seed=str(p), compression="zstd", platform=p)
+            for p in (Platform("linux", "amd64"), Platform("linux", "arm64"))
+        }
+        index = index_of(images)
+        self.registry.add(index, "many", "1")
+        source, target = f"{self.registry.host}/many:1", f"{self.debian.host}/copied:1"
+        await self.daemon.ctl("copy", source, target)
+        self.assertEqual((await self.raw(target)).encode(), index.document.data)
+        for image in images.values():
+            raw = await self.raw(f"{self.debian.host}/copied@{image.digest}")
+            self.assertEqual(raw.encode(), image.manifest.data)
+            for blob in image.blobs:
+                self.assertLessEqual(self.registry.count("GET", blob.digest), 1)
+        self.assertEqual(await self.api("GET", "images"), [])
+        self.assertFalse(list(Path(self.daemon.data, "staging").iterdir()))
+
+    async def test_platform(self) -> None:
+        """
+        One platform of an index is copied alone, if it is asked for.
+        """
+        arm = sample_image(1, seed="arm", platform=Platform("linux", "arm64"))
+        index = index_of({Platform("linux", "amd64"): sample_image(1), arm.platform: arm})
+        self.registry.add(index, "many", "1")
+        target = f"{self.debian.host}/one:1"
+        await self.daemon.ctl("copy", f"{self.registry.host}/many:1", target, "--platform", "linux/arm64")
+        self.assertEqual((await self.raw(target)).encode(), arm.manifest.data)
+
+    async def test_shared_with_a_pull(self) -> None:
+        """
+        A copy and a pull of one image fetch each blob once.
+        """
+        image, reference = self.add(2)
+        await gatherResults(
+            [
+                Deferred.fromCoroutine(self.daemon.ctl("pull", reference)),
+                Deferred.fromCoroutine(self.daemon.ctl("copy", reference, f"{self.debian.host}/c:1")),
+            ]
+        )
+        for layer in image.layers:
+            self.assertEqual(self.registry.count("GET", layer.blob.digest), 1)
+
+    async def test_skopeo_and_back(self) -> None:
+        """
+        What skopeo pushed to Debian's registry is copied into ours.
+        """
+        image = sample_image(2, compression="gzip")
+        source = f"{self.debian.host}/from/skopeo:1"
+        await push(reactor, image, source, str(self.place / "layout"))
+        target = f"{self.registry.host}/to/us:1"
+        await self.daemon.ctl("copy", source, target)
+        self.assertEqual(json.loads(await self.raw(target)), json.loads(await self.raw(source)))
