@@ -5,6 +5,7 @@ that the test winds.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -19,6 +20,7 @@ from xferd.testing.images import SampleImage
 from xferd.transfer.retry import RetryPolicy
 
 HOST = "registry.example"
+OTHER = "other.example"
 
 
 class JobsCase(SynchronousTestCase):
@@ -34,9 +36,12 @@ class JobsCase(SynchronousTestCase):
         Start the jobs.
         """
         self.clock = Clock()
-        self.store = FakeStore(self.clock)
+        path = self.mktemp()
+        os.makedirs(path)
+        self.store = FakeStore(self.clock, path)
         self.registries = FakeRegistries(self.clock)
         self.registry: FakeRegistry = self.registries.registry(HOST)
+        self.other: FakeRegistry = self.registries.registry(OTHER)
         self.unpacker = FakeUnpacker(self.clock, self.store.blobs.open_path)
         self.jobs = self.make_jobs()
         self.start()
@@ -139,13 +144,35 @@ class JobsCase(SynchronousTestCase):
         partial file, no connection, no unpacking, no staging directory.
         """
         self.settle()
-        slots = self.jobs.status()["slots"]["download"]
-        self.assertEqual((slots["in_use"], slots["queued"]), (0, 0))
+        for slots in self.jobs.status()["slots"].values():
+            self.assertEqual((slots["in_use"], slots["queued"]), (0, 0))
         self.assertEqual(self.jobs.transfers(), [])
         self.assertEqual(self.store.blobs.opened, {})
         self.assertEqual(self.registry.open_bodies(), [])
+        self.assertEqual(self.other.uploads.running(), [])
         self.assertEqual([u for u in self.unpacker.unpackings if u.state != "ended"], [])
         self.assertEqual(self.store.trees.staged, set())
+
+    def push(self, name: str = "app", target: str | None = None, client: str = "ci") -> str:
+        """
+        Begin to push to another registry, or somewhere else; gives the job's id.
+        """
+        goal = f"{OTHER}/{name}" if target is None else target
+        return str(self.jobs.push(f"{HOST}/{name}", goal, client, 0)["id"])
+
+    def copy(self, name: str = "app", target: str | None = None, **how: Any) -> str:
+        """
+        Begin to copy to another registry; gives the job's id.
+        """
+        goal = f"{OTHER}/{name}" if target is None else target
+        options = {"platform": None, "referrers": False, "client": "ci", "priority": 0, **how}
+        return str(self.jobs.copy(f"{HOST}/{name}", goal, **options)["id"])
+
+    def states(self, job_id: str) -> list[str]:
+        """
+        The states of a job's rows.
+        """
+        return [row["state"] for row in self.job(job_id)["layers"]]
 
     def gets(self, digest: Digest) -> int:
         """

@@ -93,6 +93,18 @@ class BlobContentTests(SynchronousTestCase):
         self.assertEqual(self.successResultOf(two), DATA[50:60])
         self.assertEqual(self.successResultOf(self.content.read(100, 5)), b"")
 
+    def test_last_byte(self) -> None:
+        """
+        The last byte is given when the blob is known to be right.
+        """
+        reading = self.content.read(0, 1000)
+        self.grow(100)
+        self.assertEqual(self.successResultOf(reading), DATA[:99])
+        last = self.content.read(99, 1000)
+        self.assertNoResult(last)
+        self.feed.sealed(self.path, 100)
+        self.assertEqual(self.successResultOf(last), DATA[99:])
+
     def test_whole(self) -> None:
         """
         A blob that is in the store is read without a download.

@@ -86,18 +86,10 @@ class BlobContent:
 
     def grown(self, path: str, size: int) -> None:
         """
-        There is more to read.
+        There is more to read.  The last byte is kept back until it is known
+        that all are right: no registry shall be told to take wrong ones.
         """
-        if self._file is None:
-            try:
-                self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            except FileNotFoundError:
-                return  # It became a blob just now, and that is about to be said.
-            except OSError as e:
-                self._fail(Failure(StoreError(f"blob {self._blob.digest} cannot be read: {e.strerror}")))
-                return
-        self._there = size
-        self._wake()
+        self._open(path, min(size, self.size - 1))
 
     def restarted(self) -> None:
         """
@@ -110,9 +102,21 @@ class BlobContent:
         """
         All is there.
         """
-        self.grown(path, size)
+        self._open(path, size)
 
     # --------------------------------------------------------------- inside
+
+    def _open(self, path: str, size: int) -> None:
+        if self._file is None:
+            try:
+                self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            except FileNotFoundError:
+                return  # It became a blob just now, and that is about to be said.
+            except OSError as e:
+                self._fail(Failure(StoreError(f"blob {self._blob.digest} cannot be read: {e.strerror}")))
+                return
+        self._there = size
+        self._wake()
 
     def _begin(self) -> None:
         self._begun = True

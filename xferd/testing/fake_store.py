@@ -13,6 +13,7 @@ C{journal.jobs} and C{journal.interrupted}.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 from twisted.internet.defer import Deferred
@@ -69,6 +70,7 @@ class FakePartial:
         if self.size is not None and len(self._data) + len(data) > self.size:
             raise SizeMismatch(f"{self.digest} has more than {self.size} bytes")
         self._data += data
+        self._blobs.mirror(self._path, data, append=True)
         for follower in list(self._followers):
             follower.grown(self._path, len(self._data))
 
@@ -170,7 +172,8 @@ class FakeBlobs:
 
     def path(self, digest: Digest) -> str:
         """
-        Where the blob would be.  There is no such file: L{open_path} it.
+        Where the blob would be.  There is such a file only where the store
+        has a real directory: L{open_path} it.
         """
         return f"{self._root}/content/blobs/{digest.algorithm}/{digest.hex}"
 
@@ -209,7 +212,17 @@ class FakeBlobs:
         """
         path = f"{self._root}/ingest/{digest}.{len(self._ingested)}"
         self._ingested[path] = data
+        self.mirror(path, data)
         return path
+
+    def mirror(self, path: str, data: bytes, *, append: bool = False) -> None:
+        """
+        Write to a real file as well, where the store has a directory.
+        """
+        if os.path.isdir(self._root):
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            with open(path, "ab" if append else "wb") as file:
+                file.write(data)
 
     def keep(self, digest: Digest, data: bytes) -> str:
         """
@@ -217,6 +230,7 @@ class FakeBlobs:
         """
         del self.opened[digest]
         self.contents[digest] = data
+        self.mirror(self.path(digest), data)
         return self.path(digest)
 
     def let_go(self, digest: Digest, data: bytes) -> None:
@@ -242,6 +256,7 @@ class FakeBlobs:
         if Digest.of(data, digest.algorithm) != digest:
             raise DigestMismatch(f"the bytes are not {digest}")
         self.contents[digest] = data
+        self.mirror(self.path(digest), data)
 
     async def _partial(self, digest: Digest, size: int | None) -> IPartial:
         await self.gate.enter("blobs.partial", digest)
@@ -417,7 +432,8 @@ class FakeImages:
 @implementer(IStore)
 class FakeStore:
     """
-    A data directory in memory.
+    A data directory in memory.  Where C{path} is a real directory, blobs and
+    partial files are written there as well, for who reads files.
 
     @ivar gate: where its calls pass.
     """

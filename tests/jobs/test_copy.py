@@ -1,0 +1,225 @@
+"""
+Tests for L{xferd.jobs.copy}.
+"""
+
+from __future__ import annotations
+
+import json
+
+from tests.jobs.case import HOST, OTHER, JobsCase
+from xferd.errors import BadReference, ConnectionFailed
+from xferd.names import Digest, Repository
+from xferd.oci import OCI_MANIFEST, Document, Platform
+from xferd.testing.images import image_of, index_of, sample_image, sample_layer
+
+
+class CopyTests(JobsCase):
+    """
+    From one registry into another.
+    """
+
+    def put(self) -> list[str]:
+        """
+        The names under which documents were put, in order.
+        """
+        return [r.wanted for r in self.other.requests if r.kind == "put"]
+
+    def test_image(self) -> None:
+        """
+        Each blob is fetched once and sent once, and nothing is unpacked.
+        """
+        image = self.add(sample_image(3))
+        job_id = self.copy()
+        self.settle()
+        self.assert_done(job_id)
+        for layer in image.layers:
+            self.assertEqual(self.gets(layer.blob.digest), 1)
+            self.assertEqual(self.other.blob(Repository(OTHER, "app"), layer.blob.digest), layer.blob.read())
+        self.assertEqual(self.unpacker.unpackings, [])
+        self.assertFalse(self.has_image())
+        self.assertEqual(self.put(), ["latest"])
+        self.assert_idle()
+
+    def test_nothing_is_fetched_for_what_exists(self) -> None:
+        """
+        A second copy asks the source for its manifest, and nothing else.
+        """
+        image = self.add(sample_image(2))
+        self.copy()
+        self.settle()
+        for layer in image.layers:
+            self.store.blobs.contents.pop(layer.blob.digest)
+        job_id = self.copy()
+        self.settle()
+        self.assertEqual(self.states(job_id), ["exists"] * 3)
+        self.assertEqual([self.gets(layer.blob.digest) for layer in image.layers], [1, 1])
+
+    def test_streams(self) -> None:
+        """
+        Bytes go out while they come in.
+        """
+        image = self.add(sample_image(1, size=100_000))
+        blob = image.layers[0].blob.digest
+        self.registry.stall(blob)
+        job_id = self.copy()
+        self.settle()
+        self.registry.feed(blob, 30_000)
+        self.wait(0.5)
+        self.assertEqual(self.job(job_id)["layers"][1]["bytes_done"], 30_000)
+        self.registry.finish(blob)
+        self.settle()
+        self.assert_done(job_id)
+
+    def test_shared_with_a_pull(self) -> None:
+        """
+        A pull and a copy of one image fetch each blob once; one leaves, the
+        other goes on.
+        """
+        image = self.add(sample_image(1, size=100_000))
+        blob = image.layers[0].blob.digest
+        self.registry.stall(blob)
+        copying, pulling = self.copy(), self.pull()
+        self.settle()
+        self.registry.feed(blob, 10_000)
+        self.settle()
+        self.jobs.cancel(copying)
+        self.settle()
+        self.registry.finish(blob)
+        self.settle()
+        self.assert_done(pulling)
+        self.assertEqual(self.gets(blob), 1)
+        self.assertEqual(len(self.other.uploads.aborted), 2)
+        self.assert_idle()
+
+    def test_source_breaks(self) -> None:
+        """
+        A source that breaks is gone on with, and the upload does not start anew.
+        """
+        image = self.add(sample_image(1, size=100_000))
+        blob = image.layers[0].blob.digest
+        self.registry.stall(blob)
+        job_id = self.copy()
+        self.settle()
+        self.registry.feed(blob, 30_000)
+        self.registry.fail(blob)
+        self.registry.finish(blob)
+        self.wait(3)
+        self.assert_done(job_id)
+        self.assertEqual(sum(a.digest == blob for a in self.other.uploads.attempts), 1)
+
+    def test_source_is_wrong(self) -> None:
+        """
+        Wrong bytes that were sent on already void the upload, whose session
+        is deleted; the right ones are sent then.
+        """
+        image = self.add(sample_image(1, size=50_000))
+        blob = image.layers[0].blob
+        self.registry.corrupt(blob.digest, b"\0" * blob.descriptor.size)
+        job_id = self.copy()
+        self.wait(5)
+        self.assert_done(job_id)
+        self.assertEqual(self.other.blob(Repository(OTHER, "app"), blob.digest), blob.read())
+        self.assert_idle()
+
+    def test_source_fails(self) -> None:
+        """
+        A source that cannot be reached fails the copy, with its own words.
+        """
+        self.add(sample_image(1))
+        self.registry.gate.fail("open", ConnectionFailed("no route", host=HOST), times=99)
+        job_id = self.copy()
+        self.wait(60)
+        self.assertEqual(self.assert_failed(job_id, "CONNECTION_FAILED"), "no route")
+        self.assertEqual(self.put(), [])
+        self.assert_idle()
+
+    def test_index(self) -> None:
+        """
+        An index is copied whole: children first, each byte for byte.
+        """
+        images = {
+            p: sample_image(1, seed=str(p), platform=p)
+            for p in (Platform("linux", "amd64"), Platform("linux", "arm64"))
+        }
+        index = index_of(images)
+        self.registry.add(index, "app")
+        job_id = self.copy()
+        self.settle()
+        self.assert_done(job_id)
+        self.assertEqual(self.put(), [*(str(i.digest) for i in images.values()), "latest"])
+
+    def test_platform(self) -> None:
+        """
+        One platform's image is copied alone.
+        """
+        arm = sample_image(1, seed="arm", platform=Platform("linux", "arm64"))
+        amd = sample_image(1)
+        self.registry.add(index_of({amd.platform: amd, arm.platform: arm}), "app")
+        job_id = self.copy(platform="linux/arm64")
+        self.settle()
+        self.assertEqual(self.job(job_id)["result"]["digest"], str(arm.digest))
+        self.assertEqual(self.gets(amd.layers[0].blob.digest), 0)
+
+    def test_same_registry(self) -> None:
+        """
+        Within one registry nothing is moved: every blob is mounted.
+        """
+        image = self.add(sample_image(2))
+        job_id = self.copy(target=f"{HOST}/other/place")
+        self.settle()
+        self.assertEqual(self.states(job_id), ["mounted"] * 3)
+        self.assertEqual([self.gets(layer.blob.digest) for layer in image.layers], [0, 0])
+
+    def artifact(self, subject: Document, text: bytes = b"signed") -> Document:
+        """
+        Put something into the registry that refers to a document.
+        """
+        layer = sample_layer(seed=text.decode())
+        made = image_of([layer])
+        self.registry.add(made, "app", None)
+        value = json.loads(made.manifest.data)
+        value["subject"] = subject.descriptor.to_json()
+        value["artifactType"] = "application/x-signature"
+        document = Document.verified(OCI_MANIFEST, json.dumps(value).encode())
+        putting = self.registry.put_manifest(Repository(HOST, "app"), str(document.digest), document)
+        self.settle()
+        self.successResultOf(putting)
+        return document
+
+    def test_referrers(self) -> None:
+        """
+        What refers to an image comes along, if it is asked for, and what
+        refers to that; cosign's tags as well.
+        """
+        image = self.add(sample_image(1))
+        signature = self.artifact(image.manifest)
+        countersigned = self.artifact(signature, b"countersigned")
+        tag = f"sha256-{image.digest.hex}.sig"
+        self.registry.add(sample_image(1, seed="cosign"), "app", tag)
+        job_id = self.copy()
+        self.settle()
+        self.assert_done(job_id)
+        self.assertEqual(self.put(), ["latest"])
+        job_id = self.copy(referrers=True)
+        self.settle()
+        self.assert_done(job_id)
+        self.assertEqual(
+            set(self.put()[1:]), {"latest", str(signature.digest), str(countersigned.digest), tag}
+        )
+
+    def test_refused(self) -> None:
+        """
+        A target that is none is refused at once.
+        """
+        digest = Digest.of(b"x")
+        for target in ("A B", f"{OTHER}/app@{digest}"):
+            self.assertRaises(BadReference, self.jobs.copy, f"{HOST}/app", target, None, False, "ci", 0)
+        self.assertEqual(self.jobs.all(), [])
+
+    def test_missing(self) -> None:
+        """
+        A missing source is named.
+        """
+        job_id = self.copy("nothing")
+        self.settle()
+        self.assert_failed(job_id, "MANIFEST_UNKNOWN")

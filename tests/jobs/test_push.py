@@ -1,0 +1,270 @@
+"""
+Tests for L{xferd.jobs.push}, L{xferd.jobs.upload} and L{xferd.jobs.delivery}.
+"""
+
+from __future__ import annotations
+
+from tests.jobs.case import HOST, OTHER, JobsCase, every
+from xferd.errors import BadReference, BlobUnknown, Denied, StoreError
+from xferd.interfaces import UploadSession
+from xferd.names import Digest, Repository
+from xferd.testing.images import SampleImage, image_of, sample_image, sample_layer
+from xferd.testing.layers import pack
+
+
+class PushTests(JobsCase):
+    """
+    Images out of the store.
+    """
+
+    def pulled_image(self, image: SampleImage, name: str = "app") -> SampleImage:
+        """
+        Have an image in the store.
+        """
+        self.add(image, name)
+        self.pulled(name)
+        return image
+
+    def blob(self, image: SampleImage, index: int = 0) -> Digest:
+        """
+        The digest of a layer's blob.
+        """
+        return image.layers[index].blob.digest
+
+    def sent(self, digest: Digest) -> int:
+        """
+        How many attempts there were to send a blob.
+        """
+        return sum(attempt.digest == digest for attempt in self.other.uploads.attempts)
+
+    def test_push(self) -> None:
+        """
+        Blobs go first, then the manifest, byte for byte, under the target's tag.
+        """
+        image = self.pulled_image(sample_image(3))
+        job_id = self.push(target=f"{OTHER}/team/app:2")
+        self.settle()
+        self.assert_done(job_id)
+        job = self.job(job_id)
+        self.assertEqual((job["kind"], job["target"]), ("push", f"{OTHER}/team/app:2"))
+        self.assertEqual(job["result"]["digest"], str(image.digest))
+        self.assertEqual(self.states(job_id), ["done"] * 4)
+        self.assertEqual((job["bytes_done"], job["layers_done"]), (job["bytes_total"], 4))
+        kinds = [r.kind for r in self.other.requests]
+        self.assertEqual(kinds, ["push"] * 4 + ["put"])
+        self.assertEqual(self.other.requests[-1].wanted, "2")
+        asking = self.other.manifest(Repository(OTHER, "team/app"), "2")
+        self.settle()
+        self.assertEqual(self.successResultOf(asking), image.manifest)
+        status = self.jobs.status()
+        self.assertEqual(status["hosts"][OTHER]["sent"], job["bytes_total"])
+        self.assert_idle()
+
+    def test_no_such_image(self) -> None:
+        """
+        An image that is not in the store is named.
+        """
+        job_id = self.push("nothing")
+        self.settle()
+        self.assertIn(f"{HOST}/nothing:latest", self.assert_failed(job_id, "NOT_FOUND"))
+
+    def test_target_with_digest(self) -> None:
+        """
+        What is pushed has its own digest: a target names a tag.
+        """
+        digest = Digest.of(b"x")
+        self.assertRaises(BadReference, self.jobs.push, "app", f"{OTHER}/app@{digest}", "ci", 0)
+
+    def test_exists(self) -> None:
+        """
+        What is there is not sent again.
+        """
+        image = self.pulled_image(sample_image(2))
+        for expected in ("done", "exists"):
+            job_id = self.push()
+            self.settle()
+            self.assertEqual(self.states(job_id), [expected] * 3)
+        self.assertEqual(self.sent(self.blob(image)), 1)
+
+    def test_mounted(self) -> None:
+        """
+        What another repository of the registry has is mounted from the one
+        that is most alike.
+        """
+        self.pulled_image(sample_image(1))
+        for target in ("far/a", "team/b"):
+            self.other.uploads.mounts = False
+            self.push(target=f"{OTHER}/{target}")
+            self.settle()
+        self.other.uploads.mounts = True
+        job_id = self.push(target=f"{OTHER}/team/c")
+        self.settle()
+        self.assertEqual(self.states(job_id), ["mounted"] * 2)
+        row = self.job(job_id)["layers"][0]
+        self.assertEqual(row["bytes_done"], row["size"])
+
+    def test_two_pushes(self) -> None:
+        """
+        Two pushes that share layers send each once, and both write correct
+        manifests, whoever began the uploads.
+        """
+        base = sample_layer(seed="base")
+        one = self.pulled_image(image_of([base, sample_layer(seed=1)]), "one")
+        two = self.pulled_image(image_of([base, sample_layer(seed=2)]), "two")
+        self.other.uploads.stall(base.blob.digest)
+        jobs = [self.push(name, f"{OTHER}/both:{name}") for name in ("one", "two")]
+        self.settle()
+        self.jobs.cancel(jobs[0])
+        third = self.push("one", f"{OTHER}/both:three")
+        self.settle()
+        self.other.uploads.finish(base.blob.digest)
+        self.settle()
+        every(self.assert_done, [jobs[1], third])
+        self.assertEqual(self.sent(base.blob.digest), 1)
+        put = [r.wanted for r in self.other.requests if r.kind == "put"]
+        self.assertEqual(sorted(put), ["three", "two"])
+        self.assertNotEqual(one.digest, two.digest)
+        self.assert_idle()
+
+    def test_two_registries(self) -> None:
+        """
+        Pushes to two registries are two uploads.
+        """
+        image = self.pulled_image(sample_image(1))
+        third = self.registries.registry("third.example")
+        jobs = [self.push(), self.push(target="third.example/app")]
+        self.settle()
+        every(self.assert_done, jobs)
+        self.assertEqual(self.sent(self.blob(image)), 1)
+        self.assertEqual(len(third.uploads.attempts), 2)
+
+    def test_one_leaves(self) -> None:
+        """
+        One of two clients leaves: the upload goes on.  The last leaves: it
+        stops, and its session is deleted.
+        """
+        image = self.pulled_image(sample_image(1, size=100_000))
+        self.other.uploads.stall(self.blob(image))
+        jobs = [self.push(client="a"), self.push(client="b")]
+        self.settle()
+        self.other.uploads.feed(self.blob(image), 10_000)
+        self.settle()
+        self.jobs.cancel(jobs[0])
+        self.settle()
+        self.assertEqual(len(self.other.uploads.running(self.blob(image))), 1)
+        self.jobs.cancel(jobs[1])
+        self.settle()
+        self.assert_idle()
+        self.assertEqual(len(self.other.uploads.aborted), 1)
+        self.assertEqual(self.store.journal.sessions, {})
+
+    def test_leaves_between_attempts(self) -> None:
+        """
+        Who leaves while an upload waits to be tried again has the session
+        deleted, too.
+        """
+        image = self.pulled_image(sample_image(1, size=100_000))
+        self.other.uploads.stall(self.blob(image))
+        job_id = self.push()
+        self.settle()
+        self.other.uploads.feed(self.blob(image), 10_000)
+        self.other.uploads.fail(self.blob(image))
+        self.settle()
+        self.assertEqual(self.transfer("upload", self.blob(image))["state"], "backing-off")
+        self.jobs.cancel(job_id)
+        self.settle()
+        self.assertEqual(len(self.other.uploads.aborted), 1)
+        self.assert_idle()
+
+    def test_breaks(self) -> None:
+        """
+        A broken upload goes on where the registry confirmed.
+        """
+        image = self.pulled_image(sample_image(1, size=100_000))
+        blob = self.blob(image)
+        self.other.uploads.stall(blob)
+        job_id = self.push()
+        self.settle()
+        self.other.uploads.feed(blob, 40_000)
+        self.settle()
+        self.other.uploads.fail(blob)
+        self.other.uploads.finish(blob)
+        self.wait(3)
+        self.assert_done(job_id)
+        offsets = [r.offset for r in self.other.requests if r.kind == "push" and r.wanted == str(blob)]
+        self.assertEqual(offsets, [0, 40_000])
+        self.assertEqual(self.store.journal.sessions, {})
+
+    def test_over_a_restart(self) -> None:
+        """
+        A push that a stopped daemon did not finish goes on where the registry
+        confirmed: the session is in the journal.
+        """
+        image = self.pulled_image(sample_image(1, size=100_000))
+        blob = self.blob(image)
+        self.other.uploads.stall(blob)
+        job_id = self.push()
+        self.settle()
+        self.other.uploads.feed(blob, 40_000)
+        self.settle()
+        self.stop(self.jobs)
+        self.assert_failed(job_id, "INTERRUPTED")
+        self.assertEqual(self.other.uploads.aborted, [])
+        session = self.store.journal.sessions[Repository(OTHER, "app"), blob]
+        self.assertEqual((type(session), session.offset), (UploadSession, 40_000))
+        self.jobs = self.make_jobs()
+        self.start()
+        self.other.uploads.finish(blob)
+        job_id = self.push()
+        self.settle()
+        self.assert_done(job_id)
+        offsets = [r.offset for r in self.other.requests if r.kind == "push" and r.wanted == str(blob)]
+        self.assertEqual(offsets, [0, 40_000])
+
+    def test_denied(self) -> None:
+        """
+        A registry that lets nobody push fails the job at once, and no manifest
+        is put.
+        """
+        self.pulled_image(sample_image(2))
+        self.other.gate.fail("push", Denied("read-only", host=OTHER), times=9)
+        job_id = self.push()
+        self.settle()
+        self.assertEqual(self.assert_failed(job_id, "DENIED"), "read-only")
+        self.assertNotIn("put", [r.kind for r in self.other.requests])
+        self.assert_idle()
+
+    def test_manifest_refused(self) -> None:
+        """
+        A manifest that is refused is the job's error.
+        """
+        self.pulled_image(sample_image(1))
+        self.other.gate.fail("put_manifest", BlobUnknown("it misses a blob", host=OTHER))
+        job_id = self.push()
+        self.settle()
+        self.assert_failed(job_id, "BLOB_UNKNOWN")
+
+    def test_blob_is_not_here(self) -> None:
+        """
+        A layer whose tree came by another blob is fetched when it is needed.
+        """
+        tar = sample_layer(seed="one", compression="tar").blob.read()
+        self.pulled_image(image_of([pack(tar, "gzip")]), "gzip")
+        zstd = self.pulled_image(image_of([pack(tar, "zstd")]), "zstd")
+        del self.store.blobs.contents[self.blob(zstd)]
+        self.store.blobs.partials.clear()
+        job_id = self.push("zstd")
+        self.settle()
+        self.assert_done(job_id)
+        self.assertEqual(self.sent(self.blob(zstd)), 1)
+        self.assert_idle()
+
+    def test_store_is_damaged(self) -> None:
+        """
+        A manifest that is gone from the store is told as such.
+        """
+        image = self.pulled_image(sample_image(1))
+        self.store.gate.fail("blobs.read", StoreError("blob is damaged"), key=image.digest)
+        job_id = self.push()
+        self.settle()
+        self.assert_failed(job_id, "STORE_FAILED")
