@@ -215,7 +215,7 @@ class FakeBlobs:
         self.mirror(path, data)
         return path
 
-    def mirror(self, path: str, data: bytes, *, append: bool = False) -> None:
+    def mirror(self, path: str, data: bytes | bytearray, *, append: bool = False) -> None:
         """
         Write to a real file as well, where the store has a directory.
         """
