@@ -33,6 +33,7 @@ JOB: Mapping[str, Any] = {
     "kind": "pull",
     "state": "running",
     "reference": "docker.io/library/alpine:latest",
+    "target": None,
     "platform": "linux/amd64",
     "client": "local",
     "created": "2026-01-02T03:04:05Z",
@@ -157,12 +158,18 @@ class FakeJobs:
     Jobs that a test gives.
 
     @ivar pulled: what C{pull} was called with.
+    @ivar pushed: what C{push} was called with.
+    @ivar copied: what C{copy} was called with.
+    @ivar figures: what C{status} says besides.
     @ivar refuses: what every call raises.
     """
 
     def __init__(self) -> None:
         self.known: dict[str, dict[str, Any]] = {}
         self.pulled: list[tuple[str, str | None, str, int]] = []
+        self.pushed: list[tuple[str, str | None, str, int]] = []
+        self.copied: list[tuple[str, str, str | None, bool, str, int]] = []
+        self.figures: dict[str, Any] = {}
         self.refuses: Exception | None = None
         self.streams: list[tuple[str | None, FakeStream]] = []
         self.present: Sequence[Event] = ()
@@ -183,7 +190,32 @@ class FakeJobs:
         """
         self._check()
         self.pulled.append((reference, platform, client, priority))
-        made = self.known[f"j{len(self.pulled)}"] = job(id=f"j{len(self.pulled)}", client=client)
+        return self._made("pull", client)
+
+    def push(self, reference: str, target: str | None, client: str, priority: int) -> Mapping[str, Any]:
+        """
+        Remember a push.
+        """
+        self._check()
+        self.pushed.append((reference, target, client, priority))
+        return self._made("push", client)
+
+    def copy(
+        self, reference: str, target: str, platform: str | None, referrers: bool, client: str, priority: int
+    ) -> Mapping[str, Any]:
+        """
+        Remember a copy.
+        """
+        self._check()
+        self.copied.append((reference, target, platform, referrers, client, priority))
+        return self._made("copy", client)
+
+    def _made(self, kind: str, client: str) -> Mapping[str, Any]:
+        """
+        A new job.
+        """
+        made = job(id=f"j{len(self.known) + 1}", kind=kind, client=client)
+        self.known[made["id"]] = made
         return made
 
     def get(self, job_id: str) -> Mapping[str, Any]:
@@ -229,7 +261,8 @@ class FakeJobs:
         Say something.
         """
         self._check()
-        return {"jobs": {"running": len(self.known)}, "bytes_fetched": 1, "bytes_delivered": 2}
+        jobs = {"running": len(self.known)}
+        return {"jobs": jobs, "bytes_fetched": 1, "bytes_sent": 3, "bytes_delivered": 2, **self.figures}
 
 
 @implementer(IImages)

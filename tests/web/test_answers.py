@@ -32,12 +32,15 @@ class StatusTests(SynchronousTestCase):
 
     def test_every_error(self) -> None:
         """
-        Every error has a status that is an error's.
+        Every error has a status that is an error's, its own or that of the
+        branch that it is on: none has only what the root has.
         """
         kinds = [kind for kind in tree(XferdError) if kind.__module__ == errors.__name__]
         self.assertGreater(len(kinds), 25)
         for kind in kinds:
             self.assertIn(status_of(kind.__new__(kind)) // 100, (4, 5), kind)
+            if kind is not XferdError:
+                self.assertNotEqual({*kind.__mro__} & {*STATUSES}, {XferdError}, kind)
 
     def test_whose_fault(self) -> None:
         """

@@ -67,6 +67,29 @@ class JobTests(SynchronousTestCase):
         )
         self.assertEqual(self.world.jobs.pulled, [("a", "linux/arm64", "ci@builder-7", -3)])
 
+    def test_push(self) -> None:
+        """
+        A push is begun, with a target or without.
+        """
+        answer = self.world.post({"kind": "push", "reference": "a", "target": "b:2", "priority": 7})
+        self.assertEqual((answer.status, answer.json()["kind"]), (202, "push"))
+        self.assertEqual(answer.headers["location"], "/api/v1/jobs/j1")
+        self.world.post({"kind": "push", "reference": "a"})
+        self.assertEqual(self.world.jobs.pushed, [("a", "b:2", "127.0.0.1", 7), ("a", None, "127.0.0.1", 0)])
+
+    def test_copy(self) -> None:
+        """
+        A copy is begun, with what refers to the image or without.
+        """
+        asked = {"kind": "copy", "reference": "a", "target": "b"}
+        answer = self.world.post({**asked, "platform": "linux/arm64", "referrers": True, "priority": -1})
+        self.assertEqual((answer.status, answer.json()["kind"]), (202, "copy"))
+        self.world.post(asked)
+        self.assertEqual(
+            self.world.jobs.copied,
+            [("a", "b", "linux/arm64", True, "127.0.0.1", -1), ("a", "b", None, False, "127.0.0.1", 0)],
+        )
+
     def test_pull_over_the_socket(self) -> None:
         """
         A client of the unix socket that gives no name is called local.
@@ -241,13 +264,14 @@ class StoreTests(SynchronousTestCase):
         """
         status = self.world.ask("GET", "/api/v1/status").json()
         self.assertEqual(
-            {k: status[k] for k in ("version", "started", "images", "jobs", "bytes_fetched")},
+            {k: status[k] for k in ("version", "started", "images", "jobs", "bytes_fetched", "bytes_sent")},
             {
                 "version": "1.2.3",
                 "started": "2026-01-02T00:00:00Z",
                 "images": 0,
                 "jobs": {"running": 0},
                 "bytes_fetched": 1,
+                "bytes_sent": 3,
             },
         )
         self.assertEqual(status["disk"]["path"], "/")

@@ -1,5 +1,6 @@
 """
-Tests for L{xferd.web.asked}: what clients may ask, and how they are told.
+Tests for L{xferd.web.asked} and L{xferd.web.job_asked}: what clients may ask,
+and how they are told.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.web.fakes import World
-from xferd.web.asked import MAX_PRIORITY, MAX_REFERENCE
+from xferd.web.job_asked import MAX_PRIORITY, MAX_REFERENCE
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
@@ -23,9 +24,23 @@ JSON = st.recursive(
 
 def pull(**fields: Any) -> dict[str, Any]:
     """
-    A job to ask for.
+    A pull to ask for.
     """
     return {"kind": "pull", "reference": "alpine", **fields}
+
+
+def push(**fields: Any) -> dict[str, Any]:
+    """
+    A push to ask for.
+    """
+    return {"kind": "push", "reference": "alpine", **fields}
+
+
+def copy(**fields: Any) -> dict[str, Any]:
+    """
+    A copy to ask for.
+    """
+    return {"kind": "copy", "reference": "alpine", "target": "quay.io/me/alpine", **fields}
 
 
 class BodyTests(SynchronousTestCase):
@@ -46,7 +61,7 @@ class BodyTests(SynchronousTestCase):
         answer = self.world.post(value)
         self.assertEqual((answer.status, answer.json()["error"]["code"]), (400, "BAD_INPUT"), value)
         self.assertIn(words, answer.json()["error"]["message"])
-        self.assertEqual(self.world.jobs.pulled, [])
+        self.assertEqual(self.world.jobs.known, {})
 
     def test_refused(self) -> None:
         """
@@ -55,8 +70,8 @@ class BodyTests(SynchronousTestCase):
         for value, words in [
             ([], "not a JSON object"),
             ("pull", "not a JSON object"),
-            ({}, "'kind' must be 'pull', not null"),
-            (pull(kind="push"), "'kind' must be 'pull', not \"push\""),
+            ({}, "'kind' must be 'pull', 'push' or 'copy', not null"),
+            (pull(kind="move"), "'kind' must be 'pull', 'push' or 'copy', not \"move\""),
             (pull(kind=["x" * 100]), "…"),
             ({"kind": "pull"}, "'reference'"),
             (pull(reference=""), "'reference'"),
@@ -68,7 +83,32 @@ class BodyTests(SynchronousTestCase):
             (pull(priority=1.5), "'priority'"),
             (pull(priority=True), "'priority'"),
             (pull(priority=MAX_PRIORITY + 1), "'priority'"),
-            (pull(tag="x"), 'a pull has no field "tag"'),
+            (pull(tag="x"), 'a pull has no field "tag"; it has kind, reference, platform, priority'),
+            (push(target=""), "'target'"),
+            (push(target=["a"]), "'target'"),
+            (push(priority="high"), "'priority'"),
+            (copy(target=None), "'target'"),
+            (copy(target="a" * (MAX_REFERENCE + 1)), "'target'"),
+            (copy(platform=7), "'platform'"),
+            (copy(referrers="yes"), "'referrers' must be true or false"),
+            (copy(referrers=1), "'referrers'"),
+        ]:
+            self.assert_refused(value, words)
+
+    def test_misplaced(self) -> None:
+        """
+        A field that belongs to another kind of job is refused with what this
+        kind has: it would be lost without a word.
+        """
+        for value, words in [
+            (pull(target="a"), 'a pull has no field "target"'),
+            (pull(referrers=None), 'a pull has no field "referrers"'),
+            (
+                push(platform="linux/arm64"),
+                'a push has no field "platform"; it has kind, reference, target, priority',
+            ),
+            (push(referrers=True), 'a push has no field "referrers"'),
+            (copy(source="a"), 'a copy has no field "source"'),
         ]:
             self.assert_refused(value, words)
 
@@ -87,6 +127,12 @@ class BodyTests(SynchronousTestCase):
         answer = self.world.post(pull(platform=None, priority=None))
         self.assertEqual(answer.status, 202)
         self.assertEqual(self.world.jobs.pulled, [("alpine", None, "127.0.0.1", 0)])
+        self.world.post(push(target=None, priority=None))
+        self.assertEqual(self.world.jobs.pushed, [("alpine", None, "127.0.0.1", 0)])
+        self.world.post(copy(platform=None, referrers=None, priority=None))
+        self.assertEqual(
+            self.world.jobs.copied, [("alpine", "quay.io/me/alpine", None, False, "127.0.0.1", 0)]
+        )
 
     def test_media_type(self) -> None:
         """

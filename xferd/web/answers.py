@@ -16,6 +16,7 @@ from werkzeug.exceptions import NotFound as NoSuchPage
 from xferd.errors import (
     BadImage,
     BadInput,
+    ConfigError,
     ConnectionFailed,
     Denied,
     DiskFull,
@@ -23,6 +24,7 @@ from xferd.errors import (
     ManifestUnknown,
     NotFound,
     SourceError,
+    StoreError,
     StoreLocked,
     TimedOut,
     TooManyRequests,
@@ -44,10 +46,12 @@ STATUSES: Final[Mapping[type[XferdError], int]] = {
     ConnectionFailed: 502,
     TimedOut: 504,
     BadImage: 422,
+    StoreError: 500,
     DiskFull: 507,
     StoreLocked: 503,
     WorkerLost: 503,
     Interrupted: 503,
+    ConfigError: 500,
 }
 """
 The HTTP status of each kind of error.  A class that is not named here has

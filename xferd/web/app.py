@@ -19,9 +19,10 @@ from xferd.jobs.news import image_json
 from xferd.jobs.shown import image_in_full
 from xferd.names import Reference
 from xferd.web.answers import answer, answer_error, answer_refusal, answer_unknown
-from xferd.web.asked import client_name, header, job_filter, pull_request
+from xferd.web.asked import client_name, header, job_filter
 from xferd.web.feed import JSON_LINES, SERVER_SENT, EventFeed, FeedTimes
 from xferd.web.guard import Guard
+from xferd.web.job_asked import job_asked
 from xferd.web.site import WebSite
 from xferd.web.static import StaticFiles
 
@@ -145,8 +146,7 @@ class Web:
         """
         Begin a job.
         """
-        asked = pull_request(request)
-        job = self._jobs.pull(asked.reference, asked.platform, client_name(request), asked.priority)
+        job = job_asked(request).begin(self._jobs, client_name(request))
         request.setHeader(b"location", f"{API}/jobs/{job['id']}".encode("ascii"))
         return answer(request, job, 202)
 

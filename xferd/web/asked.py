@@ -24,10 +24,6 @@ if TYPE_CHECKING:
 STATES: Final = ("queued", "running", "done", "failed", "cancelled")
 """The states of a job."""
 
-MAX_REFERENCE: Final = 512
-"""The longest reference, in characters: a repository, a tag and a digest fit."""
-
-MAX_PRIORITY: Final = 1000
 MAX_LISTED: Final = 10_000
 
 _CLIENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@/+-]{0,63}")
@@ -41,61 +37,22 @@ def header(request: Request, name: bytes) -> str | None:
     return None if value is None else value.decode("latin-1")
 
 
-@frozen
-class PullRequest:
+def json_object(request: Request) -> dict[str, Any]:
     """
-    The body of C{POST /api/v1/jobs}.
-    """
-
-    reference: str
-    platform: str | None = None
-    priority: int = 0
-
-
-def pull_request(request: Request) -> PullRequest:
-    """
-    Read the body of a request for a new job.
+    The JSON object that a request has for its body.
 
     That only C{application/json} is taken is no formality: no form of a
     foreign page can send it without asking first.
 
     @raise UnsupportedMediaType: it is not JSON by its own word.
-    @raise BadInput: it is not what it should be.
+    @raise BadInput: it is none.
     """
     media_type = (header(request, b"content-type") or "").partition(";")[0].strip().lower()
     if media_type != "application/json":
-        raise UnsupportedMediaType("send the job as application/json")
+        raise UnsupportedMediaType("send the body as application/json")
     assert request.content is not None
-    fields = _json_object(request.content.read())
-    kind = fields.pop("kind", None)
-    if kind != "pull":
-        raise BadInput(f"'kind' must be 'pull', not {_quoted(kind)}")
-    reference = fields.pop("reference", None)
-    if not isinstance(reference, str) or not 0 < len(reference) <= MAX_REFERENCE:
-        raise BadInput(f"'reference' must be the name of an image, 1 to {MAX_REFERENCE} characters long")
-    platform = fields.pop("platform", None)
-    if not (platform is None or (isinstance(platform, str) and len(platform) <= 64)):
-        raise BadInput("'platform' must be os/architecture[/variant], or null")
-    priority = fields.pop("priority", None)
-    if priority is None:
-        priority = 0
-    if type(priority) is not int or abs(priority) > MAX_PRIORITY:
-        raise BadInput(f"'priority' must be a whole number from {-MAX_PRIORITY} to {MAX_PRIORITY}")
-    if fields:
-        raise BadInput(
-            f"a pull has no field {_quoted(next(iter(fields)))}; it has kind, reference, platform, priority"
-        )
-    return PullRequest(reference, platform, priority)
-
-
-def _json_object(data: bytes) -> dict[str, Any]:
-    """
-    Parse a JSON object.
-
-    @raise BadInput: C{data} is none.
-    """
     try:
-        value = json.loads(data)
+        value = json.loads(request.content.read())
     except (ValueError, RecursionError) as e:
         raise BadInput("the body is not JSON") from e
     if not isinstance(value, dict):
@@ -103,7 +60,7 @@ def _json_object(data: bytes) -> dict[str, Any]:
     return value
 
 
-def _quoted(value: object) -> str:
+def quoted(value: object) -> str:
     """
     A value out of a body, short enough to be quoted back.
     """
@@ -133,13 +90,13 @@ def job_filter(request: Request) -> JobFilter:
     }
     state = asked.pop("state", None)
     if state is not None and state not in STATES:
-        raise BadInput(f"'state' must be one of {', '.join(STATES)}, not {_quoted(state)}")
+        raise BadInput(f"'state' must be one of {', '.join(STATES)}, not {quoted(state)}")
     limit = asked.pop("limit", str(MAX_LISTED))
     if re.fullmatch(r"[0-9]{1,5}", limit) is None or not 1 <= int(limit) <= MAX_LISTED:
-        raise BadInput(f"'limit' must be a number from 1 to {MAX_LISTED}, not {_quoted(limit)}")
+        raise BadInput(f"'limit' must be a number from 1 to {MAX_LISTED}, not {quoted(limit)}")
     if asked:
         raise BadInput(
-            f"jobs cannot be filtered by {_quoted(next(iter(asked)))}; by 'state' and 'limit' they can"
+            f"jobs cannot be filtered by {quoted(next(iter(asked)))}; by 'state' and 'limit' they can"
         )
     return JobFilter(state, int(limit))
 

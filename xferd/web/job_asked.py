@@ -1,0 +1,160 @@
+# -*- test-case-name: tests.web.test_asked -*-
+"""
+The body of C{POST /api/v1/jobs}: one class for each kind of job, which says
+what may be asked and whom to ask.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from attrs import frozen
+
+from xferd.errors import BadInput
+from xferd.web.asked import json_object, quoted
+
+if TYPE_CHECKING:
+    from twisted.web.server import Request
+
+    from xferd.interfaces import IJobs
+
+MAX_REFERENCE: Final = 512
+"""The longest reference, in characters: a repository, a tag and a digest fit."""
+
+MAX_PLATFORM: Final = 64
+MAX_PRIORITY: Final = 1000
+
+
+class JobAsked(Protocol):
+    """
+    A job that a client asks for.
+    """
+
+    def begin(self, jobs: IJobs, client: str) -> Mapping[str, Any]:
+        """
+        Begin it.
+
+        @return: the job as JSON has it.
+        """
+
+
+@frozen
+class PullAsked:
+    """
+    A pull.
+    """
+
+    reference: str
+    platform: str | None
+    priority: int
+
+    def begin(self, jobs: IJobs, client: str) -> Mapping[str, Any]:
+        """
+        Begin it.
+        """
+        return jobs.pull(self.reference, self.platform, client, self.priority)
+
+
+@frozen
+class PushAsked:
+    """
+    A push.
+    """
+
+    reference: str
+    target: str | None
+    priority: int
+
+    def begin(self, jobs: IJobs, client: str) -> Mapping[str, Any]:
+        """
+        Begin it.
+        """
+        return jobs.push(self.reference, self.target, client, self.priority)
+
+
+@frozen
+class CopyAsked:
+    """
+    A copy.
+    """
+
+    reference: str
+    target: str
+    platform: str | None
+    referrers: bool
+    priority: int
+
+    def begin(self, jobs: IJobs, client: str) -> Mapping[str, Any]:
+        """
+        Begin it.
+        """
+        return jobs.copy(self.reference, self.target, self.platform, self.referrers, client, self.priority)
+
+
+def job_asked(request: Request) -> JobAsked:
+    """
+    Read the body of a request for a new job.  What is left out is the same as
+    null: what is usual.
+
+    @raise UnsupportedMediaType: it is not JSON by its own word.
+    @raise BadInput: it is not what it should be.
+    """
+    fields = json_object(request)
+    kind = fields.pop("kind", None)
+    if not isinstance(kind, str) or kind not in _KINDS:
+        *others, last = (repr(known) for known in _KINDS)
+        raise BadInput(f"'kind' must be {', '.join(others)} or {last}, not {quoted(kind)}")
+    make, readers = _KINDS[kind]
+    for name in fields:
+        if name not in readers:
+            raise BadInput(f"a {kind} has no field {quoted(name)}; it has kind, {', '.join(readers)}")
+    return make(**{name: read(name, fields.get(name)) for name, read in readers.items()})
+
+
+def _reference(name: str, value: object) -> str:
+    if not isinstance(value, str) or not 0 < len(value) <= MAX_REFERENCE:
+        raise BadInput(f"{name!r} must be the name of an image, 1 to {MAX_REFERENCE} characters long")
+    return value
+
+
+def _reference_or_none(name: str, value: object) -> str | None:
+    return None if value is None else _reference(name, value)
+
+
+def _platform(name: str, value: object) -> str | None:
+    if not (value is None or (isinstance(value, str) and len(value) <= MAX_PLATFORM)):
+        raise BadInput(f"{name!r} must be os/architecture[/variant], or null")
+    return value
+
+
+def _flag(name: str, value: object) -> bool:
+    if not (value is None or isinstance(value, bool)):
+        raise BadInput(f"{name!r} must be true or false")
+    return value is True
+
+
+def _priority(name: str, value: object) -> int:
+    if value is None:
+        return 0
+    # A boolean is an int, too.
+    if type(value) is not int or abs(value) > MAX_PRIORITY:
+        raise BadInput(f"{name!r} must be a whole number from {-MAX_PRIORITY} to {MAX_PRIORITY}")
+    return value
+
+
+_KINDS: Final[Mapping[str, tuple[Callable[..., JobAsked], Mapping[str, Callable[[str, object], object]]]]] = {
+    "pull": (PullAsked, {"reference": _reference, "platform": _platform, "priority": _priority}),
+    "push": (PushAsked, {"reference": _reference, "target": _reference_or_none, "priority": _priority}),
+    "copy": (
+        CopyAsked,
+        {
+            "reference": _reference,
+            "target": _reference,
+            "platform": _platform,
+            "referrers": _flag,
+            "priority": _priority,
+        },
+    ),
+}
+"""For each kind its class, and how to read each of its fields."""
