@@ -106,13 +106,13 @@ class DaemonCase(TestCase):
         self.registry = Registry(reactor)
         await self.registry.listen(reactor)
         self.addCleanup(self.registry.stop)
-        self.daemon = await self.start()
+        await self.start()
 
-    async def start(self) -> Xferd:
+    async def start(self, *options: str) -> Xferd:
         """
         Start a daemon on the same data.
         """
-        daemon = Xferd(reactor, str(self.place / "x"))
+        self.daemon = daemon = Xferd(reactor, str(self.place / "x"), *options)
         await daemon.start()
         self.addCleanup(lambda: Deferred.fromCoroutine(daemon.stop()))
         self.api = API(daemon)

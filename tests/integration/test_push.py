@@ -17,8 +17,9 @@ from tests.integration.peers import DockerRegistry, push, require, run
 from tests.integration.programs import Dockerd
 from tests.integration.test_daemon import DaemonCase, reactor
 from xferd.oci import Platform
-from xferd.testing.faults import Stall
+from xferd.testing.faults import CutBody, Stall
 from xferd.testing.images import image_of, index_of, sample_image, sample_layer
+from xferd.testing.registry import Registry
 
 DOCKERFILE = """
 FROM scratch
@@ -229,3 +230,41 @@ class CopyTests(PushCase):
         target = f"{self.registry.host}/to/us:1"
         await self.daemon.ctl("copy", source, target)
         self.assertEqual(json.loads(await self.raw(target)), json.loads(await self.raw(source)))
+
+
+class BadLineTests(PushCase):
+    """
+    A line that breaks again and again, and a daemon that is killed.
+    """
+
+    timeout = 180
+    size = int(os.environ.get("XFERD_BAD_LINE_SIZE", "60000000"))
+
+    async def test_cut_and_killed(self) -> None:
+        """
+        A push whose connection is cut after every seventh of the layer, and
+        whose daemon is killed twice, ends well; the registry has received at
+        most 1.3 times the layer.
+        """
+        image, reference = self.add(1, size=self.size, compression="tar")
+        layer = image.layers[0].blob
+        await self.daemon.ctl("pull", reference)
+        target = Registry(reactor)
+        await target.listen(reactor)
+        self.addCleanup(target.stop)
+        target.faults.plant(CutBody(self.size // 7, connection=True), "/uploads/", times=None)
+        goal = f"{target.host}/far:1"
+        settings = self.place / "impatient.toml"
+        settings.write_text("[retry]\nbase = 0.05\n")
+        for part in (3, 3 / 2):
+            await self.daemon.stop("KILL")
+            await self.start(f"--config={settings}")
+            await self.api("POST", "jobs", {"kind": "push", "reference": reference, "target": goal})
+            await self.until(lambda part=part: target.bytes_received > self.size / part)  # type: ignore[misc]
+        await self.daemon.stop("KILL")
+        await self.start(f"--config={settings}")
+        await self.daemon.ctl("push", reference, goal)
+        self.assertEqual(await self.digest(goal), str(image.digest))
+        received = target.bytes_received / layer.descriptor.size
+        self.assertGreaterEqual(received, 1.0)
+        self.assertLessEqual(received, 1.3)
