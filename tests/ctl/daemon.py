@@ -27,6 +27,7 @@ def job(state: str = "running", **more: Any) -> dict[str, Any]:
         "kind": "pull",
         "state": state,
         "reference": "docker.io/library/alpine:latest",
+        "target": None,
         "platform": "linux/amd64",
         "client": "me@here",
         "created": "2026-01-02T03:04:05Z",
@@ -113,6 +114,47 @@ def one_pull() -> list[bytes]:
         event("layer", layer(2, "done", bytes_done=10_000_000), True),
         event("image", {"reference": "docker.io/library/alpine:latest"}, True),
         event("job", job("done", bytes_done=30_000_000, layers_done=3), True),
+    ]
+
+
+TARGET = "registry.example.com:5000/me/alpine:3"
+
+
+def push_job(state: str = "running", **more: Any) -> dict[str, Any]:
+    """
+    A push of that image to another name.
+    """
+    return job(state, **{"kind": "push", "target": TARGET, "platform": None, "layers_total": 4, **more})
+
+
+def blob(index: int, state: str = "waiting", **more: Any) -> dict[str, Any]:
+    """
+    A blob of that push.
+    """
+    return layer(index, state, **{"diff_id": None, **more})
+
+
+def one_push() -> list[bytes]:
+    """
+    The events of a push of four blobs that goes well: one is there, one is
+    mounted, one is sent for another client too.
+    """
+    return [
+        event("job", push_job(bytes_total=40_000_000)),
+        event("layer", blob(0, "exists")),
+        event("layer", blob(1, why="slot 6 of 5")),
+        event("layer", blob(2)),
+        event("layer", blob(3)),
+        event("layer", blob(1, "mounted", bytes_done=10_000_000)),
+        event("layer", blob(2, "uploading")),
+        event("transfer", transfer(2, kind="upload")),
+        event("layer", blob(3, "uploading", bytes_done=1_000_000)),
+        event("transfer", transfer(3, kind="upload", watchers=2)),
+        event("layer", blob(2, "uploading", bytes_done=6_000_000)),
+        event("transfer", transfer(2, kind="upload", attempt=2, why="connection reset")),
+        event("layer", blob(2, "done", bytes_done=10_000_000), True),
+        event("layer", blob(3, "done", bytes_done=10_000_000), True),
+        event("job", push_job("done", bytes_done=40_000_000, bytes_total=40_000_000, layers_done=4), True),
     ]
 
 
@@ -266,9 +308,9 @@ class FakeDaemon:
         """
         self.answers[(method, f"/api/v1{path}")] = list(answers)
 
-    def pulls(self, *lines: bytes | Callable[[], None]) -> None:
+    def takes(self, *lines: bytes | Callable[[], None]) -> None:
         """
-        Take a pull as job C{j1}, with these events; cancel it when asked.
+        Take a job as C{j1}, with these events; cancel it when asked.
         """
         self.on("POST", "/jobs", Answer(job("queued"), 202))
         self.on("GET", "/jobs/j1/events", Answer(lines=lines))

@@ -18,11 +18,11 @@ def main(port: int, kind: str) -> None:
     fake = FakeDaemon(port=port)
     fake.on("GET", "/status", Answer({}))
     if kind == "good":
-        fake.pulls(*one_pull())
+        fake.takes(*one_pull())
     elif kind == "failed":
-        fake.pulls(event("job", job("failed", error={"code": "DENIED", "message": "no"}), True))
+        fake.takes(event("job", job("failed", error={"code": "DENIED", "message": "no"}), True))
     elif kind == "hangs":
-        fake.pulls(event("job", job()), event("layer", layer(0, "done")), signal.pause)
+        fake.takes(event("job", job()), event("layer", layer(0, "done")), signal.pause)
     fake.start()
     signal.pause()
 

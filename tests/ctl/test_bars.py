@@ -11,12 +11,12 @@ from io import StringIO
 from rich.console import Console
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.ctl.daemon import job, layer, one_pull, transfer
+from tests.ctl.daemon import DIGEST, TARGET, blob, job, layer, one_pull, one_push, push_job, transfer
 from tests.ctl.run import Terminal
 from tests.ctl.test_display import PINNED, play
 from xferd.ctl.bars import Bars, Picture
 from xferd.ctl.client import Event
-from xferd.ctl.view import PullView
+from xferd.ctl.view import JobView
 
 HOSTILE = "\x1b[31mred [bold]x[/bold]"
 
@@ -33,7 +33,7 @@ class BarsTests(SynchronousTestCase):
         out = StringIO()
         console = Console(file=out, width=width, height=height, color_system=None)
         picture = Picture(console)
-        view = PullView(job("queued"))
+        view = JobView(job("queued"))
         for event in events:
             picture.show(view.take(event), "total", view)
         console.print(picture.table())
@@ -62,6 +62,29 @@ class BarsTests(SynchronousTestCase):
                 "0b0b0b0b0b0b downloading    ━━━━━╸       5.0 MB/10.0 MB 2.0 MB/s, shared by 3",
                 "0c0c0c0c0c0c waiting                            10.0 MB slot 4 of 3",
                 "total        1/3 layers     ━━━━        12.0 MB/30.0 MB 2.0 MB/s, 0:09 left",
+            ],
+        )
+
+    def test_push(self) -> None:
+        """
+        A push has bars where bytes are sent, and none where none have to be.
+        """
+        events = [
+            Event("job", push_job(bytes_total=40_000_000, bytes_done=25_000_000), False),
+            Event("layer", blob(0, "exists"), False),
+            Event("layer", blob(1, "mounted"), False),
+            Event("layer", blob(2, "uploading", bytes_done=5_000_000), False),
+            Event("transfer", transfer(2, kind="upload"), False),
+            Event("layer", blob(3, why="slot 6 of 5"), False),
+        ]
+        self.assertEqual(
+            self.picture(events, 80),
+            [
+                "0a0a0a0a0a0a already there                      10.0 MB",
+                "0b0b0b0b0b0b mounted                            10.0 MB",
+                "0c0c0c0c0c0c uploading      ━━━━━╸       5.0 MB/10.0 MB 2.0 MB/s",
+                "0d0d0d0d0d0d waiting                            10.0 MB slot 6 of 5",
+                "total        2/4 blobs      ━━━━━━╸     25.0 MB/40.0 MB 2.0 MB/s, 0:07 left",
             ],
         )
 
@@ -151,3 +174,7 @@ class BarsTests(SynchronousTestCase):
         self.assertIn("\x1b[?25h", text)
         self.assertEqual(text.splitlines()[-1], PINNED)
         self.assertIn("3/3 layers", text)
+        with Terminal() as terminal:
+            play(Bars(terminal.file), one_push())
+        self.assertIn("4/4 blobs", terminal.shown())
+        self.assertEqual(terminal.shown().splitlines()[-1], f"{TARGET}@{DIGEST}")

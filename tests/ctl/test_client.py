@@ -147,13 +147,13 @@ class RequestTests(ConversationMixin, DaemonTestCase):
     Tests for the plain requests of L{Daemon}.
     """
 
-    def test_pull(self) -> None:
+    def test_start(self) -> None:
         """
-        A pull is asked for as the API has it, with the client's name.
+        A job is asked for as the API has it, with the client's name.
         """
         self.fake.on("POST", "/jobs", Answer(job("queued"), 202))
-        self.assertEqual(self.daemon().start_pull("alpine", "linux/arm64", 5)["id"], "j1")
-        asked = {"kind": "pull", "reference": "alpine", "platform": "linux/arm64", "priority": 5}
+        self.assertEqual(self.daemon().start("copy", "alpine", target="b", priority=5)["id"], "j1")
+        asked = {"kind": "copy", "reference": "alpine", "target": "b", "priority": 5}
         self.assertEqual(self.fake.requests, [("POST", "/api/v1/jobs", asked)])
         headers = self.fake.headers[0]
         self.assertEqual(headers["X-Xferd-Client"], "me@here")
@@ -301,7 +301,7 @@ class EventTests(ConversationMixin, DaemonTestCase):
         Every line is an event, heartbeats are none, and the job's end is the
         end; the stream is asked for as JSON lines.
         """
-        self.fake.pulls(*one_pull(), event("layer", layer(0)))
+        self.fake.takes(*one_pull(), event("layer", layer(0)))
         events = list(self.daemon().events("j1"))
         self.assertEqual(len(events), len(one_pull()) - 1)
         self.assertEqual((events[-1].kind, events[-1].data["state"], events[-1].final), ("job", "done", True))
@@ -402,8 +402,8 @@ class UnixTests(ConversationMixin, SynchronousTestCase):
         self.fake = FakeDaemon(f"/proc/self/fd/{here}/s")
         self.fake.start()
         self.addCleanup(self.fake.stop)
-        self.fake.pulls(*one_pull())
+        self.fake.takes(*one_pull())
         daemon = self.daemon()
-        self.assertEqual(daemon.start_pull("alpine", None, 0)["id"], "j1")
+        self.assertEqual(daemon.start("pull", "alpine")["id"], "j1")
         self.assertEqual(len(list(daemon.events("j1"))), len(one_pull()) - 1)
         self.assertEqual(daemon.cancel("j1")["state"], "cancelled")

@@ -11,7 +11,7 @@ import pty
 from datetime import UTC, datetime
 from typing import Any
 
-from tests.ctl.daemon import DIGEST, Answer, DaemonTestCase, job, layer, transfer
+from tests.ctl.daemon import DIGEST, TARGET, Answer, DaemonTestCase, blob, job, layer, push_job, transfer
 from tests.ctl.run import run
 from xferd.ctl.session import Printer
 
@@ -79,13 +79,35 @@ class CommandTests(DaemonTestCase):
             "GET", "/jobs", Answer([job(bytes_done=5_000_000), FAILED, job("queued", bytes_total=None)])
         )
         lines = self.lines("jobs")
-        self.assertEqual([line[1] for line in lines], ["STATE", "running", "queued"])
-        self.assertEqual(lines[1][3:9], ["5.0", "MB", "of", "30.0", "MB", "me@here"])
+        self.assertEqual([line[2] for line in lines], ["STATE", "running", "queued"])
+        self.assertEqual(lines[1][4:10], ["5.0", "MB", "of", "30.0", "MB", "me@here"])
         lines = self.lines("jobs", "--all")
-        self.assertEqual([line[1] for line in lines], ["STATE", "running", "failed", "queued"])
-        self.assertEqual(lines[2][3], "DENIED")
+        self.assertEqual([line[2] for line in lines], ["STATE", "running", "failed", "queued"])
+        self.assertEqual(lines[2][4], "DENIED")
         self.assertEqual(len(self.objects("jobs")), 2)
         self.assertEqual(len(self.objects("jobs", "-a")), 3)
+
+    def test_jobs_of_all_kinds(self) -> None:
+        """
+        Each job is listed with its kind and where it goes.
+        """
+        self.fake.on("GET", "/jobs", Answer([push_job(), push_job(kind="copy"), job()]))
+        lines = self.lines("jobs")
+        self.assertEqual([line[1] for line in lines], ["KIND", "push", "copy", "pull"])
+        self.assertEqual(lines[1][3:6], ["docker.io/library/alpine:latest", "->", TARGET])
+        self.assertEqual(lines[3][3:5], ["docker.io/library/alpine:latest", "0"])
+
+    def test_push(self) -> None:
+        """
+        Of a push, its target is told, its blobs, and what is there now.
+        """
+        blobs = [blob(0, "exists", transfer=None), blob(1, "mounted")]
+        self.fake.on("GET", "/jobs/j1", Answer({**push_job("done"), "layers": blobs}))
+        lines = self.lines("job", "j1")
+        self.assertIn(["target:", TARGET], lines)
+        self.assertIn(["pushed:", f"{TARGET}@{DIGEST}"], lines)
+        self.assertEqual(lines[-3], ["BLOB", "STATE", "PROGRESS", "TRANSFER", "WHY"])
+        self.assertEqual([line[1] for line in lines[-2:]], ["already", "mounted"])
 
     def test_job(self) -> None:
         """

@@ -10,19 +10,19 @@ from io import StringIO
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.ctl.daemon import DIGEST, job, layer, one_pull, transfer
+from tests.ctl.daemon import DIGEST, TARGET, blob, job, layer, one_pull, one_push, push_job, transfer
 from xferd.ctl.client import Event
 from xferd.ctl.display import Display, JsonLines, PlainLines, Quiet, summary
-from xferd.ctl.view import PullView
+from xferd.ctl.view import JobView
 
 PINNED = f"docker.io/library/alpine:latest@{DIGEST}"
 
 
-def play(display: Display, lines: list[bytes]) -> PullView:
+def play(display: Display, lines: list[bytes]) -> JobView:
     """
     Show the events of a whole pull.
     """
-    view = PullView(job("queued"))
+    view = JobView({**json.loads(lines[0])["data"], "state": "queued"})
     with display:
         for line in lines:
             if line.strip():
@@ -79,12 +79,39 @@ class DisplayTests(SynchronousTestCase):
             ],
         )
 
+    def test_plain_push(self) -> None:
+        """
+        For a push, too, there is a line for each change of a blob's state, and
+        the last line is what is at the target now.
+        """
+        out = StringIO()
+        play(PlainLines(out), one_push())
+        said = "4 blobs, 1 mounted, 1 already there, 20.0 MB of 40.0 MB sent"
+        self.assertEqual(
+            out.getvalue().splitlines(),
+            [
+                "0a0a0a0a0a0a: already there",
+                "0b0b0b0b0b0b: waiting (slot 6 of 5)",
+                "0c0c0c0c0c0c: waiting",
+                "0d0d0d0d0d0d: waiting",
+                "0b0b0b0b0b0b: mounted",
+                "0c0c0c0c0c0c: uploading (10.0 MB)",
+                "0d0d0d0d0d0d: uploading (10.0 MB)",
+                "0d0d0d0d0d0d: uploading (shared by 2)",
+                "0c0c0c0c0c0c: attempt 2 (connection reset)",
+                "0c0c0c0c0c0c: done",
+                "0d0d0d0d0d0d: done",
+                f"docker.io/library/alpine:latest -> {TARGET}: {said}",
+                f"{TARGET}@{DIGEST}",
+            ],
+        )
+
     def test_attempts(self) -> None:
         """
         A new attempt is told once, with its reason.
         """
         out = StringIO()
-        display, view = PlainLines(out), PullView(job())
+        display, view = PlainLines(out), JobView(job())
         for event in (
             Event("layer", layer(1, "downloading"), False),
             Event("transfer", transfer(1, attempt=2, why="connection reset"), False),
@@ -101,8 +128,18 @@ class DisplayTests(SynchronousTestCase):
         The sum names how many layers there are, and how many there were.
         """
         name = "docker.io/library/alpine:latest"
-        self.assertEqual(summary(PullView(job("done"))), f"{name}: 0 layers, 30.0 MB")
+        self.assertEqual(summary(JobView(job("done"))), f"{name}: 0 layers, 30.0 MB")
         two = job("done", layers=[layer(0, "exists"), layer(1, "exists")])
-        self.assertEqual(summary(PullView(two)), f"{name}: 2 layers, all of which already existed, 30.0 MB")
+        self.assertEqual(summary(JobView(two)), f"{name}: 2 layers, all of which already existed, 30.0 MB")
         one = job("done", layers=[layer(0, "exists")])
-        self.assertEqual(summary(PullView(one)), f"{name}: 1 layer, which already existed, 30.0 MB")
+        self.assertEqual(summary(JobView(one)), f"{name}: 1 layer, which already existed, 30.0 MB")
+
+    def test_summary_of_sending(self) -> None:
+        """
+        The sum of a push or a copy names what of it had to be sent.
+        """
+        name = "docker.io/library/alpine:latest"
+        there = push_job("done", target=name, layers=[blob(0, "exists"), blob(1, "exists")])
+        self.assertEqual(summary(JobView(there)), f"{name}: 2 blobs, 2 already there, 0 B of 30.0 MB sent")
+        all_sent = push_job("done", kind="copy", layers=[blob(0, "done")], bytes_total=10_000_000)
+        self.assertEqual(summary(JobView(all_sent)), f"{name} -> {TARGET}: 1 blob, 10.0 MB of 10.0 MB sent")

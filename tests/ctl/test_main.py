@@ -37,7 +37,7 @@ class WrongUseTests(SynchronousTestCase):
         """
         Without a command, the commands are listed.
         """
-        self.check([], "which command? pull, images", "xferctl --help")
+        self.check([], "which command? pull, push", "xferctl --help")
 
     def test_nearly(self) -> None:
         """
@@ -50,7 +50,7 @@ class WrongUseTests(SynchronousTestCase):
         """
         For any other word, the commands are listed.
         """
-        self.check(["\x1b[2J"], r"no command '\x1b[2J': there are pull, images")
+        self.check(["\x1b[2J"], r"no command '\x1b[2J': there are pull, push")
 
     def test_arguments(self) -> None:
         """
@@ -199,7 +199,7 @@ class ProcessTests(DaemonTestCase):
         """
         Whose output nobody reads ends without a word, and cancels its job.
         """
-        self.fake.pulls(one_pull()[0], *one_pull() * 200, self.fake.hang)
+        self.fake.takes(one_pull()[0], *one_pull() * 200, self.fake.hang)
         reading, writing = os.pipe()
         os.close(reading)
         try:

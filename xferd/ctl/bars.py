@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.ctl.test_bars -*-
 """
-A pull on a terminal: a bar for each layer, and a total.
+A job on a terminal: a bar for each layer or blob, and a total.
 
 This is the one module of the client that imports C{rich}, which takes longer
 to import than all the rest: import it only where bars are drawn.
@@ -19,14 +19,14 @@ from rich.text import Text
 
 from xferd.ctl.copying import CopyDisplay, fraction
 from xferd.ctl.display import PlainEnd
-from xferd.ctl.text import clock, portion, size
+from xferd.ctl.text import clock, plural, portion, size
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from xferd.ctl.client import Event
     from xferd.ctl.display import Display
-    from xferd.ctl.view import LayerView, PullView
+    from xferd.ctl.view import JobView, RowView
     from xferd.unpack.flatten import Progress
 
 _STATE = len("already exists")
@@ -34,14 +34,23 @@ _AMOUNT = len("99.9 MB/99.9 MB")
 _WIDE = 60
 """Columns from which on names have their usual length."""
 
-_STYLES = {"complete": "green", "already exists": "dim", "failed": "red"}
+_STYLES = {
+    "complete": "green",
+    "done": "green",
+    "already exists": "dim",
+    "already there": "dim",
+    "mounted": "dim",
+    "failed": "red",
+}
+_BARE = ("already exists", "already there", "mounted", "failed")
+"""The states that have no bar: there was nothing to move, or it did not."""
 
 
 class Row(NamedTuple):
     """
     One line of the picture.
 
-    @ivar name: the layer, or whose total it is.
+    @ivar name: the layer or blob, or whose total it is.
     @ivar state: the state in words.
     @ivar done: how much of C{total} is here; bytes.
     @ivar total: the whole, or L{None} while nobody knows.
@@ -59,40 +68,40 @@ class Row(NamedTuple):
     ended: bool
 
     @classmethod
-    def of_layer(cls, layer: LayerView) -> Row:
+    def of_row(cls, view: RowView) -> Row:
         """
-        A layer's line.
+        A line for a layer or a blob.
         """
-        partly = not layer.ended and layer.done > 0
-        rate = f"{size(layer.rate)}/s" if layer.rate else ""
+        partly = not view.ended and view.done > 0
+        rate = f"{size(view.rate)}/s" if view.rate else ""
         return cls(
-            layer.name,
-            layer.state,
-            layer.done,
-            layer.total or None,
-            _amount(layer.done if partly else None, layer.total),
-            ", ".join(filter(None, (layer.why or rate, layer.sharing))),
-            layer.ended,
+            view.name,
+            view.state,
+            view.done,
+            view.total or None,
+            _amount(view.done if partly else None, view.total),
+            ", ".join(filter(None, (view.why or rate, view.sharing))),
+            view.ended,
         )
 
     @classmethod
-    def of_pull(cls, name: str, view: PullView) -> Row:
+    def of_job(cls, name: str, view: JobView) -> Row:
         """
-        A line for all layers together.
+        A line for all of them together.
         """
-        layers, done, total, rate = view.layers, view.done, view.total, view.rate
-        note = "" if layers else view.reference
+        rows, done, total, rate = view.rows, view.done, view.total, view.rate
+        note = "" if rows else view.title
         if rate and not view.ended:
             left = f", {clock((total - done) / rate)} left" if total > done else ""
             note = f"{size(rate)}/s{left}"
-        ended = sum(layer.ended for layer in layers)
-        state = f"{ended}/{len(layers)} layers" if layers else view.state
+        ended = sum(row.ended for row in rows)
+        state = f"{ended}/{plural(len(rows), view.noun)}" if rows else view.state
         return cls(name, state, done, total or None, _amount(done, total), note, view.ended)
 
 
 class Picture:
     """
-    A line for each layer, as many as the terminal has room for, those that
+    A line for each layer or blob, as many as the terminal has room for, those that
     still move first; and below them one for each whole.
 
     It is drawn in place, ten times a second, from when it is entered until it
@@ -125,18 +134,18 @@ class Picture:
     ) -> None:
         self._live.stop()
 
-    def show(self, layers: list[LayerView], name: str, view: PullView) -> None:
+    def show(self, rows: list[RowView], name: str, view: JobView) -> None:
         """
         Take over what is new.
 
-        @param layers: the layers that changed.
+        @param rows: the rows that changed.
         @param name: which whole they belong to.
-        @param view: the pull that is this whole.
+        @param view: the job that is this whole.
         """
-        rows = {layer.index: Row.of_layer(layer) for layer in layers}
-        total = Row.of_pull(name, view)
+        lines = {row.index: Row.of_row(row) for row in rows}
+        total = Row.of_job(name, view)
         with self._lock:
-            self._rows.update(rows)
+            self._rows.update(lines)
             self._totals[name] = total
 
     def table(self) -> Table:
@@ -176,7 +185,7 @@ class Picture:
 
 class Bars(PlainEnd):
     """
-    One pull as a L{Picture}.
+    One job as a L{Picture}.
     """
 
     def __init__(self, stdout: TextIO) -> None:
@@ -192,11 +201,11 @@ class Bars(PlainEnd):
     ) -> None:
         self._picture.__exit__(kind, error, trace)
 
-    def show(self, view: PullView, event: Event, layers: list[LayerView]) -> None:  # noqa: ARG002
+    def show(self, view: JobView, event: Event, rows: list[RowView]) -> None:  # noqa: ARG002
         """
         Move the bars.
         """
-        self._picture.show(layers, "total", view)
+        self._picture.show(rows, "total", view)
 
 
 class CopyBar(CopyDisplay):
@@ -250,9 +259,9 @@ class CopyBar(CopyDisplay):
 
 def _bar(row: Row, width: int) -> ProgressBar | Text:
     """
-    The bar itself; none for what was here before or has failed.
+    The bar itself; none for what did not have to move or has failed.
     """
-    if row.state in ("already exists", "failed") or row.total is None:
+    if row.state in _BARE or row.total is None:
         return Text("")
     return ProgressBar(total=row.total, completed=row.done, width=width)
 

@@ -230,14 +230,15 @@ class Daemon:
         if token is not None:
             self._headers["Authorization"] = f"Bearer {token}"
 
-    def start_pull(self, reference: str, platform: str | None, priority: int) -> dict[str, Any]:
+    def start(self, kind: str, reference: str, **more: object) -> dict[str, Any]:
         """
-        Ask for a pull.
+        Ask for a job.
 
+        @param kind: C{pull}, C{push} or C{copy}.
+        @param more: what else there is to say of it, as the API has it.
         @return: the job.
         """
-        body = {"kind": "pull", "reference": reference, "platform": platform, "priority": priority}
-        return self._object("POST", "/jobs", body)
+        return self._object("POST", "/jobs", {"kind": kind, "reference": reference, **more})
 
     def job(self, job_id: str) -> dict[str, Any]:
         """

@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING
 
 from xferd.ctl.client import ENDED
 from xferd.ctl.text import clean, portion, short, size
-from xferd.ctl.view import PullView, count
+from xferd.ctl.view import JobView, count
 
 if TYPE_CHECKING:
     from argparse import Namespace
 
     from xferd.ctl.session import Session
+
+
+_PAST = {"pull": "pulled", "push": "pushed", "copy": "copied"}
 
 
 def images(_: Namespace, session: Session) -> None:
@@ -68,55 +71,51 @@ def jobs(args: Namespace, session: Session) -> None:
     found = [job for job in session.daemon.jobs() if args.all or job.get("state") not in ENDED]
     rows = []
     for job in found:
-        view = PullView(job)
+        view = JobView(job)
         what = clean(job["error"].get("code")) if isinstance(job.get("error"), dict) else ""
         rows.append(
             (
                 clean(job.get("id")),
+                view.kind,
                 view.state,
-                view.reference,
+                view.title,
                 what or (portion(view.done, view.total) if view.total else ""),
                 clean(job.get("client")),
                 session.printer.ago(job.get("created")),
             )
         )
-    session.printer.rows(found, ("ID", "STATE", "REFERENCE", "PROGRESS", "CLIENT", "CREATED"), rows)
+    session.printer.rows(found, ("ID", "KIND", "STATE", "REFERENCE", "PROGRESS", "CLIENT", "CREATED"), rows)
 
 
 def job(args: Namespace, session: Session) -> None:
     """
-    Show one job with its layers.
+    Show one job with its layers or blobs.
     """
     found = session.daemon.job(args.job)
-    view = PullView(found)
+    view = JobView(found)
     facts = [
         ("job", clean(found.get("id"))),
-        ("kind", clean(found.get("kind"))),
+        ("kind", view.kind),
         ("state", view.state),
         ("reference", view.reference),
+        ("target", view.target),
         ("platform", clean(found.get("platform"))),
         ("client", clean(found.get("client"))),
         ("created", session.printer.ago(found.get("created"))),
         ("started", session.printer.ago(found.get("started"))),
         ("finished", session.printer.ago(found.get("finished"))),
         ("progress", portion(view.done, view.total) if view.total else ""),
-        ("pulled", view.pinned if view.state == "done" else ""),
+        (_PAST.get(view.kind, "gave"), view.pinned if view.state == "done" else ""),
         ("error", view.error),
     ]
-    if session.printer.facts(found, facts) and view.layers:
+    if session.printer.facts(found, facts) and view.rows:
         print(file=session.stdout)
         rows = [
-            (
-                layer.name,
-                layer.state,
-                portion(layer.done, layer.total),
-                clean(layer.data.get("transfer")),
-                layer.why,
-            )
-            for layer in view.layers
+            (row.name, row.state, portion(row.done, row.total), clean(row.data.get("transfer")), row.why)
+            for row in view.rows
         ]
-        layers = [layer.data for layer in view.layers]
-        session.printer.rows(layers, ("LAYER", "STATE", "PROGRESS", "TRANSFER", "WHY"), rows)
+        heads = (view.noun.upper(), "STATE", "PROGRESS", "TRANSFER", "WHY")
+        session.printer.rows([row.data for row in view.rows], heads, rows)
 
 
 def cancel(args: Namespace, session: Session) -> None:

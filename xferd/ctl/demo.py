@@ -19,16 +19,16 @@ from xferd.ctl.children import Child, scratch
 from xferd.ctl.client import Address, ClientError, Daemon, NoDaemon
 from xferd.ctl.display import draws_bars
 from xferd.ctl.text import clean, portion, size
-from xferd.ctl.view import PullView
+from xferd.ctl.view import JobView
 
 if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Callable, Sequence
 
     from xferd.ctl.session import Session
-    from xferd.ctl.view import LayerView
+    from xferd.ctl.view import RowView
 
-    _Show = Callable[[list[LayerView], str, PullView], None]
+    _Show = Callable[[list[RowView], str, JobView], None]
 
 CLIENTS = 3
 RATE = 3_000_000
@@ -217,7 +217,7 @@ class _Client(Thread):
         self._reference = reference
         self._start_together = start
         self._show = show
-        self.view: PullView | None = None
+        self.view: JobView | None = None
         self.error: ClientError | None = None
 
     def run(self) -> None:
@@ -226,7 +226,7 @@ class _Client(Thread):
         """
         self._start_together.wait()
         try:
-            view = PullView(self._daemon.start_pull(self._reference, None, 0))
+            view = JobView(self._daemon.start("pull", self._reference))
             for event in self._daemon.events(str(view.job.get("id"))):
                 self._show(view.take(event), self.name, view)
         except ClientError as e:
@@ -235,7 +235,7 @@ class _Client(Thread):
             self.view = view
 
 
-def _pull_at_once(address: Address, reference: str, session: Session) -> list[PullView]:
+def _pull_at_once(address: Address, reference: str, session: Session) -> list[JobView]:
     """
     Pull from several clients at the same moment, and show it.
 
@@ -278,11 +278,11 @@ class _Lines:
         self._ended: dict[str, int] = {}
         self._shared: set[int] = set()
 
-    def show(self, layers: list[LayerView], name: str, view: PullView) -> None:
+    def show(self, layers: list[RowView], name: str, view: JobView) -> None:
         """
         Print what is new.
         """
-        ended = sum(layer.ended for layer in view.layers)
+        ended = sum(layer.ended for layer in view.rows)
         with self._lock:
             for layer in layers:
                 if layer.sharing and layer.index not in self._shared:
@@ -291,7 +291,7 @@ class _Lines:
             if ended > self._ended.get(name, 0):
                 self._ended[name] = ended
                 got = portion(view.done, view.total)
-                self._print(f"{name}: {ended} of {len(view.layers)} layers, {got}")
+                self._print(f"{name}: {ended} of {len(view.rows)} layers, {got}")
 
     def _print(self, line: str) -> None:
         """

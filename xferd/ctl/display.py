@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.ctl.test_display -*-
 """
-The ways to show a pull that need no terminal: JSON lines, plain lines, and
+The ways to show a job that need no terminal: JSON lines, plain lines, and
 silence.  L{xferd.ctl.bars} has the one that does.
 """
 
@@ -8,14 +8,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TextIO
 
-from xferd.ctl.text import json_line, size
+from xferd.ctl.text import json_line, plural, size
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import TracebackType
 
     from xferd.ctl.client import Event
-    from xferd.ctl.view import LayerView, PullView
+    from xferd.ctl.view import JobView, RowView
+
+
+_MOVING = ("downloading", "uploading")
+"""The states in which it matters how much it will be."""
 
 
 def draws_bars(stdout: TextIO, environ: Mapping[str, str]) -> bool:
@@ -27,10 +31,10 @@ def draws_bars(stdout: TextIO, environ: Mapping[str, str]) -> bool:
 
 class Display:
     """
-    Shows a pull while it runs, and what came of it; this one shows nothing.
+    Shows a job while it runs, and what came of it; this one shows nothing.
 
     Life cycle: it is entered, C{show} is called with each event, it is left,
-    and if the pull was done, C{finish} is called.
+    and if the job was done, C{finish} is called.
     """
 
     def __init__(self, stdout: TextIO) -> None:
@@ -47,26 +51,26 @@ class Display:
     ) -> None:
         pass
 
-    def show(self, view: PullView, event: Event, layers: list[LayerView]) -> None:
+    def show(self, view: JobView, event: Event, rows: list[RowView]) -> None:
         """
         Show what an event brought.
 
-        @param view: the pull, which knows the event already.
-        @param layers: those that the event says something of.
+        @param view: the job, which knows the event already.
+        @param rows: those that the event says something of.
         """
 
-    def finish(self, view: PullView) -> None:
+    def finish(self, view: JobView) -> None:
         """
-        Say what the pull gave.
+        Say what the job gave.
         """
 
 
 class Quiet(Display):
     """
-    Only the digest that was pulled, as a reference.
+    Only the digest of what was moved, as a reference.
     """
 
-    def finish(self, view: PullView) -> None:
+    def finish(self, view: JobView) -> None:
         """
         Print the reference.
         """
@@ -78,7 +82,7 @@ class JsonLines(Display):
     Every event as it came, one JSON object on each line.
     """
 
-    def show(self, view: PullView, event: Event, layers: list[LayerView]) -> None:  # noqa: ARG002
+    def show(self, view: JobView, event: Event, rows: list[RowView]) -> None:  # noqa: ARG002
         """
         Print the event.
         """
@@ -91,7 +95,7 @@ class PlainEnd(Display):
     What people are told at the end.
     """
 
-    def finish(self, view: PullView) -> None:
+    def finish(self, view: JobView) -> None:
         """
         Print the sum, and the reference on the last line.
         """
@@ -101,7 +105,7 @@ class PlainEnd(Display):
 
 class PlainLines(PlainEnd):
     """
-    One line for each change of a layer's state, each new attempt, and when
+    One line for each change of a row's state, each new attempt, and when
     others begin to share it: fit for a log.
     """
 
@@ -109,37 +113,43 @@ class PlainLines(PlainEnd):
         super().__init__(stdout)
         self._said: dict[int, tuple[str, int, bool]] = {}
 
-    def show(self, view: PullView, event: Event, layers: list[LayerView]) -> None:  # noqa: ARG002
+    def show(self, view: JobView, event: Event, rows: list[RowView]) -> None:  # noqa: ARG002
         """
         Print what is new.
         """
-        for layer in layers:
-            old_state, old_attempt, old_shared = self._said.get(layer.index, ("", 1, False))
-            shared = old_shared or bool(layer.sharing)
-            self._said[layer.index] = (layer.state, layer.attempt, shared)
+        for row in rows:
+            old_state, old_attempt, old_shared = self._said.get(row.index, ("", 1, False))
+            shared = old_shared or bool(row.sharing)
+            self._said[row.index] = (row.state, row.attempt, shared)
             total = ""
-            if layer.state != old_state:
-                said, total = layer.state, size(layer.total) if layer.state == "downloading" else ""
-            elif layer.attempt > old_attempt:
-                said = f"attempt {layer.attempt}"
+            if row.state != old_state:
+                said, total = row.state, size(row.total) if row.state in _MOVING else ""
+            elif row.attempt > old_attempt:
+                said = f"attempt {row.attempt}"
             elif shared > old_shared:
-                said = layer.state
+                said = row.state
             else:
                 continue
-            detail = ", ".join(filter(None, (total, layer.why, layer.sharing)))
-            line = f"{layer.name}: {said} ({detail})" if detail else f"{layer.name}: {said}"
+            detail = ", ".join(filter(None, (total, row.why, row.sharing)))
+            line = f"{row.name}: {said} ({detail})" if detail else f"{row.name}: {said}"
             print(line, file=self.stdout, flush=True)
 
 
-def summary(view: PullView) -> str:
+def summary(view: JobView) -> str:
     """
-    A pull that is done, in one line.
+    A job that is done, in one line.
     """
-    layers = view.layers
-    here = sum(layer.data.get("state") == "exists" for layer in layers)
-    parts = [f"{len(layers)} layer{'' if len(layers) == 1 else 's'}"]
+    rows = view.rows
+    parts = [plural(len(rows), view.noun)]
+    states = [row.data.get("state") for row in rows]
+    here, mounted = states.count("exists"), states.count("mounted")
+    if view.sending:
+        parts += [f"{mounted} mounted"] if mounted else []
+        parts += [f"{here} already there"] if here else []
+        parts.append(f"{size(view.sent)} of {size(view.total)} sent")
+        return f"{view.title}: {', '.join(parts)}"
     if here:
-        number = "" if len(layers) == 1 else "all of " if here == len(layers) else f"{here} of "
+        number = "" if len(rows) == 1 else "all of " if here == len(rows) else f"{here} of "
         parts.append(f"{number}which already existed")
     parts.append(size(view.total))
-    return f"{view.reference}: {', '.join(parts)}"
+    return f"{view.title}: {', '.join(parts)}"

@@ -19,7 +19,7 @@ from xferd._version import __version__
 from xferd.ctl import commands
 from xferd.ctl.client import BadHost, ClientError, Daemon, addresses, client_name
 from xferd.ctl.interrupts import Interrupts
-from xferd.ctl.pull import pull
+from xferd.ctl.move import copy, pull, push
 from xferd.ctl.session import Printer, Session
 
 if TYPE_CHECKING:
@@ -65,11 +65,44 @@ def _pull(parser: ArgumentParser) -> None:
         "reference", metavar="REF", help="the image: alpine, ghcr.io/owner/app:1.2, HOST/NAME@DIGEST"
     )
     parser.add_argument("--platform", metavar="OS/ARCH[/VARIANT]", help="default: this machine's")
+    _moving(parser, "pulled")
+
+
+def _push(parser: ArgumentParser) -> None:
+    """
+    The arguments of C{push}.
+    """
+    parser.add_argument("reference", metavar="REF", help="the image, as 'xferctl images' lists it")
+    parser.add_argument(
+        "target", metavar="TARGET", nargs="?", help="where to, HOST/NAME[:TAG]; default: the image's own name"
+    )
+    _moving(parser, "pushed")
+
+
+def _copy(parser: ArgumentParser) -> None:
+    """
+    The arguments of C{copy}.
+    """
+    parser.add_argument("reference", metavar="SRC", help="the image, index or artifact, in its registry")
+    parser.add_argument("target", metavar="DST", help="where to, HOST/NAME[:TAG]")
+    parser.add_argument(
+        "--platform", metavar="OS/ARCH[/VARIANT]", help="only this one of an index; default: all, as they are"
+    )
+    parser.add_argument(
+        "--referrers", action="store_true", help="also what refers to it: signatures, SBOMs and the like"
+    )
+    _moving(parser, "copied")
+
+
+def _moving(parser: ArgumentParser, past: str) -> None:
+    """
+    The arguments of all commands that begin a job.
+    """
     parser.add_argument("--priority", type=int, default=0, metavar="N", help="higher goes first; default: 0")
     parser.add_argument("--detach", action="store_true", help="print the job's ID and leave it running")
     output = parser.add_mutually_exclusive_group()
     output.add_argument("--json", action="store_true", help="print every event as one line of JSON")
-    output.add_argument("--quiet", "-q", action="store_true", help="print only what was pulled, by digest")
+    output.add_argument("--quiet", "-q", action="store_true", help=f"print only what was {past}, by digest")
 
 
 def _json(parser: ArgumentParser) -> None:
@@ -172,12 +205,14 @@ def _run_demo(args: Namespace, session: Session) -> None:
 
 COMMANDS: Mapping[str, Command] = {
     "pull": Command("pull an image into the store", _pull, pull),
+    "push": Command("push an image of the store to a registry", _push, push),
+    "copy": Command("copy an image from registry to registry", _copy, copy),
     "images": Command("list the images of the store", _json, commands.images),
     "inspect": Command("show one image of the store", _image, commands.inspect),
     "unpack": Command("make an image's root file system out of the store", _unpack, _run_unpack),
     "bundle": Command("make a bundle of an image, for runc and its like", _bundle, _run_bundle),
     "jobs": Command("list the jobs that are queued or running", _jobs, commands.jobs),
-    "job": Command("show one job, layer by layer", _job, commands.job),
+    "job": Command("show one job, layer by layer or blob by blob", _job, commands.job),
     "cancel": Command("cancel a job", _job, commands.cancel),
     "transfers": Command(
         "list what moves at present, for whom, and what it waits for", _json, commands.transfers
@@ -198,7 +233,7 @@ def parse(argv: Sequence[str]) -> Namespace:
     listing = "\n".join(f"  {name:<{width}}  {command.summary}" for name, command in COMMANDS.items())
     top = _Parser(
         prog="xferctl",
-        description="Pull container images through an xferd daemon.",
+        description="Pull, push and copy container images through an xferd daemon.",
         epilog=f"commands:\n{listing}\n\n'xferctl COMMAND --help' tells more of each.",
         formatter_class=RawDescriptionHelpFormatter,
         usage="xferctl [--host URL] [--token-file PATH] COMMAND ...",

@@ -75,7 +75,14 @@ def span(seconds: float) -> str:
     while value >= step:
         value /= step
         step, unit = next(units)
-    return f"{int(value)} {unit}" if int(value) == 1 else f"{int(value)} {unit}s"
+    return plural(int(value), unit)
+
+
+def plural(number: int, noun: str) -> str:
+    """
+    So many things: C{1 layer}, C{2 layers}.
+    """
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def clock(seconds: float) -> str:

@@ -1,7 +1,7 @@
 # -*- test-case-name: tests.ctl.test_view -*-
 """
-What is known of one pull, put together from its events, and what to say of
-each layer.
+What is known of one job, put together from its events, and what to say of
+each of its rows: the layers that are pulled, or the blobs that are sent.
 """
 
 from __future__ import annotations
@@ -11,7 +11,12 @@ from typing import Any
 from xferd.ctl.client import ENDED, Event
 from xferd.ctl.text import clean, short
 
-_WORDS = {"exists": "already exists", "done": "complete"}
+SENDING = frozenset({"push", "copy"})
+"""The kinds of jobs that bring blobs into a repository."""
+
+_PULLED_WORDS = {"exists": "already exists", "done": "complete"}
+_SENT_WORDS = {"exists": "already there"}
+_IN_PLACE = frozenset({"done", "exists", "mounted"})
 
 
 def count(item: dict[str, Any], name: str) -> int:
@@ -22,22 +27,26 @@ def count(item: dict[str, Any], name: str) -> int:
     return value if isinstance(value, int) else 0
 
 
-class LayerView:
+class RowView:
     """
-    One layer of a pull, and the transfer that brings it.
+    One row of a job, and the transfer that it waits for.
 
-    @ivar data: the layer as the API has it.
+    @ivar data: the row as the API has it.
     @ivar transfer: the transfer as the API has it; empty if there is none.
     """
 
-    def __init__(self, data: dict[str, Any], transfer: dict[str, Any]) -> None:
+    def __init__(self, data: dict[str, Any], transfer: dict[str, Any], *, sending: bool = False) -> None:
+        """
+        @param sending: whether it is a blob that is sent.
+        """
         self.data = data
         self.transfer = transfer
+        self._words = _SENT_WORDS if sending else _PULLED_WORDS
 
     @property
     def index(self) -> int:
         """
-        Which layer it is; the bottom one is 0.
+        Which row it is; the first one, of layers the bottom one, is 0.
         """
         return count(self.data, "index")
 
@@ -51,7 +60,7 @@ class LayerView:
     @property
     def name(self) -> str:
         """
-        The layer's digest in short.
+        The blob's digest in short.
         """
         return short(self.data.get("digest"))
 
@@ -61,14 +70,21 @@ class LayerView:
         The state in words: C{downloading}, C{already exists}.
         """
         state = clean(self.data.get("state"))
-        return _WORDS.get(state, state)
+        return self._words.get(state, state)
 
     @property
     def ended(self) -> bool:
         """
         Whether nothing more happens to it.
         """
-        return self.data.get("state") in ("done", "exists", "failed")
+        return self.in_place or self.data.get("state") in ("failed", "cancelled")
+
+    @property
+    def in_place(self) -> bool:
+        """
+        Whether it is where it was to go.
+        """
+        return self.data.get("state") in _IN_PLACE
 
     @property
     def total(self) -> int:
@@ -80,19 +96,21 @@ class LayerView:
     @property
     def done(self) -> int:
         """
-        How many of them are here, or unpacked, whichever the state is about.
+        How many of them are here, or unpacked, or there, whichever the state
+        is about.
         """
-        if self.data.get("state") in ("done", "exists", "registering"):
+        if self.in_place or self.data.get("state") == "registering":
             return self.total
         return count(self.data, "unpacked" if self.data.get("state") == "unpacking" else "bytes_done")
 
     @property
     def rate(self) -> float:
         """
-        The bytes that come in a second, if it is downloading.
+        The bytes that come or go in a second, if they do.
         """
+        moving = self.data.get("state") in ("downloading", "uploading")
         rate = self.transfer.get("rate")
-        return rate if self.data.get("state") == "downloading" and isinstance(rate, int | float) else 0.0
+        return rate if moving and isinstance(rate, int | float) else 0.0
 
     @property
     def why(self) -> str:
@@ -110,9 +128,9 @@ class LayerView:
         return f"shared by {watchers}" if watchers > 1 else ""
 
 
-class PullView:
+class JobView:
     """
-    One pull, as its events tell it.
+    One job, as its events tell it.
 
     @ivar job: the job as the API has it.
     """
@@ -121,44 +139,66 @@ class PullView:
         """
         @param job: the job, with or without layers.
         """
-        self._layers: dict[int, dict[str, Any]] = {}
+        self._rows: dict[int, dict[str, Any]] = {}
         self._transfers: dict[str, dict[str, Any]] = {}
         self.take(Event("job", job, False))
 
-    def take(self, event: Event) -> list[LayerView]:
+    def take(self, event: Event) -> list[RowView]:
         """
         Learn from an event.
 
-        @return: the layers that it says something of.
+        @return: the rows that it says something of.
         """
         data = event.data
         if event.kind == "job":
             self.job = data
-            listed = [layer for layer in data.get("layers") or () if isinstance(layer, dict)]
+            listed = [row for row in data.get("layers") or () if isinstance(row, dict)]
         elif event.kind == "layer":
             listed = [data]
         elif event.kind == "transfer":
             key = _key(data.get("id"))
             self._transfers[key] = data
-            listed = [layer for layer in self._layers.values() if _key(layer.get("transfer")) == key]
+            listed = [row for row in self._rows.values() if _key(row.get("transfer")) == key]
         else:
             listed = []
-        for layer in listed:
-            self._layers[count(layer, "index")] = layer
-        return [self._view(layer) for layer in listed]
+        for row in listed:
+            self._rows[count(row, "index")] = row
+        return [self._view(row) for row in listed]
 
-    def _view(self, layer: dict[str, Any]) -> LayerView:
+    def _view(self, row: dict[str, Any]) -> RowView:
         """
-        A layer with its transfer.
+        A row with its transfer.
         """
-        return LayerView(layer, self._transfers.get(_key(layer.get("transfer")), {}))
+        transfer = self._transfers.get(_key(row.get("transfer")), {})
+        return RowView(row, transfer, sending=self.sending)
 
     @property
-    def layers(self) -> list[LayerView]:
+    def rows(self) -> list[RowView]:
         """
-        The layers, the bottom one first.
+        The rows in their order: of layers the bottom one first.
         """
-        return [self._view(layer) for _, layer in sorted(self._layers.items())]
+        return [self._view(row) for _, row in sorted(self._rows.items())]
+
+    @property
+    def kind(self) -> str:
+        """
+        What is done: C{pull}, C{push}, C{copy}.
+        """
+        return clean(self.job.get("kind"))
+
+    @property
+    def sending(self) -> bool:
+        """
+        Whether its rows are blobs that are sent.
+        """
+        return self.kind in SENDING
+
+    @property
+    def noun(self) -> str:
+        """
+        What its rows are.
+        """
+        return "blob" if self.sending else "layer"
 
     @property
     def reference(self) -> str:
@@ -166,6 +206,20 @@ class PullView:
         The image's name.
         """
         return clean(self.job.get("reference"))
+
+    @property
+    def target(self) -> str:
+        """
+        Where it goes; empty for a pull.
+        """
+        return clean(self.job.get("target"))
+
+    @property
+    def title(self) -> str:
+        """
+        What is moved, and where to if it is not to where its name says.
+        """
+        return self.reference if self.target in ("", self.reference) else f"{self.reference} -> {self.target}"
 
     @property
     def state(self) -> str:
@@ -184,25 +238,35 @@ class PullView:
     @property
     def done(self) -> int:
         """
-        The bytes that are here, of L{total}.
+        The bytes that are where they were to go, of L{total}.
         """
         return min(self.total, count(self.job, "bytes_done")) if self.state != "done" else self.total
 
     @property
     def total(self) -> int:
         """
-        The bytes of the whole pull; 0 while nobody knows.
+        The bytes of the whole job; 0 while nobody knows.
         """
         return count(self.job, "bytes_total")
 
     @property
     def rate(self) -> float:
         """
-        The bytes that come in a second.  A transfer that brings two layers of
-        the image counts once.
+        The bytes that come or go in a second.  A transfer that brings two
+        layers of the image counts once.
         """
-        rates = {_key(layer.data.get("transfer")): layer.rate for layer in self.layers}
+        rates = {_key(row.data.get("transfer")): row.rate for row in self.rows}
         return sum(rates.values())
+
+    @property
+    def sent(self) -> int:
+        """
+        The bytes of those blobs that had to be sent.
+        """
+        done = {
+            _key(row.data.get("digest")): row.total for row in self.rows if row.data.get("state") == "done"
+        }
+        return sum(done.values())
 
     @property
     def error(self) -> str:
@@ -218,12 +282,13 @@ class PullView:
     @property
     def pinned(self) -> str:
         """
-        What was pulled, as a reference that will never mean anything else:
-        C{docker.io/library/alpine:3.20@sha256:...}.
+        What was pulled or brought to the target, as a reference that will
+        never mean anything else: C{docker.io/library/alpine:3.20@sha256:...}.
         """
+        name = self.target or self.reference
         result = self.job.get("result")
         digest = clean(result.get("digest")) if isinstance(result, dict) else ""
-        return self.reference if not digest or "@" in self.reference else f"{self.reference}@{digest}"
+        return name if not digest or "@" in name else f"{name}@{digest}"
 
 
 def _key(value: object) -> str:

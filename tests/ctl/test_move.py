@@ -1,6 +1,6 @@
-# -*- test-case-name: tests.ctl.test_pull -*-
+# -*- test-case-name: tests.ctl.test_move -*-
 """
-Tests for L{xferd.ctl.pull}.
+Tests for L{xferd.ctl.move}.
 """
 
 from __future__ import annotations
@@ -12,7 +12,20 @@ import signal
 import subprocess
 from collections.abc import Callable
 
-from tests.ctl.daemon import DIGEST, Answer, DaemonTestCase, event, job, layer, one_pull, refusal
+from tests.ctl.daemon import (
+    DIGEST,
+    TARGET,
+    Answer,
+    DaemonTestCase,
+    blob,
+    event,
+    job,
+    layer,
+    one_pull,
+    one_push,
+    push_job,
+    refusal,
+)
 from tests.ctl.run import COMMAND, Outcome, environment, run
 from xferd.ctl.client import Daemon
 
@@ -34,7 +47,7 @@ class PullTests(DaemonTestCase):
         """
         A pull that goes well ends with status 0 and the digest.
         """
-        self.fake.pulls(*one_pull())
+        self.fake.takes(*one_pull())
         outcome = self.pull("--platform", "linux/arm64", "--priority", "3")
         self.assertEqual((outcome.status, outcome.err), (0, ""))
         self.assertEqual(outcome.out.splitlines()[-1], PINNED)
@@ -45,14 +58,14 @@ class PullTests(DaemonTestCase):
         """
         Quietly, the digest is all.
         """
-        self.fake.pulls(*one_pull())
+        self.fake.takes(*one_pull())
         self.assertEqual(self.pull("--quiet"), (0, f"{PINNED}\n", ""))
 
     def test_json(self) -> None:
         """
         As JSON, all lines are objects, and the last is the job's end.
         """
-        self.fake.pulls(*one_pull())
+        self.fake.takes(*one_pull())
         outcome = self.pull("--json")
         last = [json.loads(line) for line in outcome.out.splitlines()][-1]
         self.assertEqual((outcome.status, last["kind"], last["data"]["state"]), (0, "job", "done"))
@@ -71,21 +84,21 @@ class PullTests(DaemonTestCase):
         A job that fails is a failure, with its reason last on stderr.
         """
         error = {"code": "MANIFEST_UNKNOWN", "message": "there is no \x07alpine"}
-        self.fake.pulls(event("job", job()), event("job", job("failed", error=error), True))
+        self.fake.takes(event("job", job()), event("job", job("failed", error=error), True))
         self.assertEqual(self.pull(), (1, "", "xferctl: there is no \\x07alpine (MANIFEST_UNKNOWN)\n"))
 
     def test_failed_without_reason(self) -> None:
         """
         A job that fails and does not say why fails all the same.
         """
-        self.fake.pulls(event("job", job("failed"), True))
+        self.fake.takes(event("job", job("failed"), True))
         self.assertEqual(self.pull(), (1, "", "xferctl: job j1 failed\n"))
 
     def test_cancelled(self) -> None:
         """
         A job that somebody else cancels is a failure.
         """
-        self.fake.pulls(event("job", job("cancelled"), True))
+        self.fake.takes(event("job", job("cancelled"), True))
         self.assertEqual(self.pull(), (1, "", "xferctl: job j1 was cancelled\n"))
 
     def test_refused(self) -> None:
@@ -97,6 +110,79 @@ class PullTests(DaemonTestCase):
         self.assertEqual(len(self.fake.requests), 1)
 
 
+class PushTests(DaemonTestCase):
+    """
+    C{xferctl push} and C{copy} where the output is no terminal.
+    """
+
+    def asked(self, *argv: str) -> dict[str, object]:
+        """
+        What the daemon is asked for when a command detaches.
+        """
+        self.fake.on("POST", "/jobs", Answer(push_job("queued"), 202))
+        self.assertEqual(run(["--host", self.fake.url, *argv, "--detach"]), (0, "j1\n", ""))
+        (method, path, body) = self.fake.requests.pop()
+        self.assertEqual((method, path), ("POST", "/api/v1/jobs"))
+        return dict(body)
+
+    def test_push(self) -> None:
+        """
+        A push goes to its target, or to where the image's name says.
+        """
+        self.assertEqual(
+            self.asked("push", "alpine", "x/y:1", "--priority", "3"),
+            {"kind": "push", "reference": "alpine", "target": "x/y:1", "priority": 3},
+        )
+        self.assertEqual(
+            self.asked("push", "alpine"),
+            {"kind": "push", "reference": "alpine", "target": None, "priority": 0},
+        )
+
+    def test_copy(self) -> None:
+        """
+        A copy takes all of an index, or one platform of it, with what refers to it or
+        without.
+        """
+        plain = {"kind": "copy", "reference": "a", "target": "b", "platform": None}
+        self.assertEqual(self.asked("copy", "a", "b"), {**plain, "referrers": False, "priority": 0})
+        self.assertEqual(
+            self.asked("copy", "a", "b", "--platform", "linux/arm64", "--referrers"),
+            {**plain, "platform": "linux/arm64", "referrers": True, "priority": 0},
+        )
+
+    def test_done(self) -> None:
+        """
+        A push that goes well ends with status 0 and the digest at the target.
+        """
+        self.fake.takes(*one_push())
+        outcome = run(["--host", self.fake.url, "push", "alpine", TARGET])
+        self.assertEqual((outcome.status, outcome.err), (0, ""))
+        self.assertEqual(outcome.out.splitlines()[-1], f"{TARGET}@{DIGEST}")
+        self.assertEqual(
+            run(["--host", self.fake.url, "push", "alpine", TARGET, "-q"]), (0, f"{TARGET}@{DIGEST}\n", "")
+        )
+
+    def test_json(self) -> None:
+        """
+        As JSON, the job's target is in its last line.
+        """
+        self.fake.takes(*one_push())
+        outcome = run(["--host", self.fake.url, "push", "alpine", TARGET, "--json"])
+        last = json.loads(outcome.out.splitlines()[-1])
+        self.assertEqual((last["data"]["state"], last["data"]["target"]), ("done", TARGET))
+
+    def test_failed(self) -> None:
+        """
+        A push that fails tells why.
+        """
+        error = {"code": "DENIED", "message": "registry.example.com:5000 does not let you push me/alpine"}
+        self.fake.takes(event("job", push_job("failed", error=error), True))
+        self.assertEqual(
+            run(["--host", self.fake.url, "push", "alpine", TARGET]),
+            (1, "", f"xferctl: {error['message']} (DENIED)\n"),
+        )
+
+
 class InterruptTests(DaemonTestCase):
     """
     C{xferctl pull} as a process on a terminal, and signals.
@@ -106,7 +192,7 @@ class InterruptTests(DaemonTestCase):
         self, *argv: str, at: bytes, act: Callable[[subprocess.Popen[bytes], int], None]
     ) -> tuple[int, str]:
         """
-        Run a pull on a terminal of its own, and act once it has shown something.
+        Run a command on a terminal of its own, and act once it has shown something.
 
         @param at: what it must have shown.
         @return: its status, and all that it has shown.
@@ -114,7 +200,7 @@ class InterruptTests(DaemonTestCase):
         ours, theirs = pty.openpty()
         shown = b""
         with subprocess.Popen(
-            ["setsid", "--ctty", "--wait", *COMMAND, "pull", "alpine", *argv],
+            ["setsid", "--ctty", "--wait", *COMMAND, *argv],
             env=environment(XFERD_HOST=self.fake.url, TERM="xterm", COLUMNS="80", LINES="24"),
             stdin=theirs,
             stdout=theirs,
@@ -146,7 +232,7 @@ class InterruptTests(DaemonTestCase):
         """
         Run a pull that does not end.
         """
-        self.fake.pulls(
+        self.fake.takes(
             event("job", job()), event("layer", layer(1, "downloading", bytes_done=1)), self.fake.hang
         )
 
@@ -154,8 +240,8 @@ class InterruptTests(DaemonTestCase):
         """
         On a terminal there are bars, and the cursor is back in the end.
         """
-        self.fake.pulls(*one_pull())
-        status, shown = self.terminal(at=b"never", act=self.press)
+        self.fake.takes(*one_pull())
+        status, shown = self.terminal("pull", "alpine", at=b"never", act=self.press)
         self.assertEqual(status, 0)
         self.assertIn("━", shown)
         self.assertIn("3/3 layers", shown)
@@ -166,7 +252,7 @@ class InterruptTests(DaemonTestCase):
         """
         A terminal that cannot move its cursor gets plain lines.
         """
-        self.fake.pulls(*one_pull())
+        self.fake.takes(*one_pull())
         outcome = subprocess.run(
             ["script", "-qec", f"{COMMAND[0]} -c '{COMMAND[2]}' pull alpine", "/dev/null"],
             env=environment(XFERD_HOST=self.fake.url, TERM="dumb"),
@@ -182,11 +268,24 @@ class InterruptTests(DaemonTestCase):
         Ctrl-C cancels the job, says so, and is status 130.
         """
         self.running()
-        status, shown = self.terminal(at=b"downloading", act=self.press)
+        status, shown = self.terminal("pull", "alpine", at=b"downloading", act=self.press)
         self.assertEqual(status, 130)
         self.assertTrue(shown.endswith("xferctl: interrupted; job j1 was cancelled\r\n"), shown)
         self.assertIn("\x1b[?25h", shown)
         self.assertEqual(self.fake.requests[-1], ("DELETE", "/api/v1/jobs/j1", None))
+
+    def test_ctrl_c_while_pushing(self) -> None:
+        """
+        Ctrl-C cancels a push or a copy just so.
+        """
+        for argv in (("push", "alpine"), ("copy", "alpine", TARGET)):
+            self.fake.takes(
+                event("job", push_job()), event("layer", blob(1, "uploading", bytes_done=1)), self.fake.hang
+            )
+            status, shown = self.terminal(*argv, at=b"uploading", act=self.press)
+            self.assertEqual(status, 130)
+            self.assertTrue(shown.endswith("xferctl: interrupted; job j1 was cancelled\r\n"), shown)
+            self.assertEqual(self.fake.requests[-1], ("DELETE", "/api/v1/jobs/j1", None))
 
     def test_signals(self) -> None:
         """
@@ -283,10 +382,12 @@ class AbandonTests(DaemonTestCase):
         Before there is a job, there is nothing to cancel.
         """
 
-        def leave(*_: object) -> None:
+        def leave(*_: object, **__: object) -> None:
             raise KeyboardInterrupt
 
-        self.patch(Daemon, "start_pull", leave)
+        self.patch(Daemon, "start", leave)
         outcome = run(["--host", self.fake.url, "pull", "alpine"])
         self.assertEqual(outcome, (130, "", "xferctl: interrupted before the pull began\n"))
+        outcome = run(["--host", self.fake.url, "copy", "alpine", "x/y"])
+        self.assertEqual(outcome, (130, "", "xferctl: interrupted before the copy began\n"))
         self.assertEqual(self.fake.requests, [])

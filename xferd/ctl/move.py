@@ -1,6 +1,7 @@
-# -*- test-case-name: tests.ctl.test_pull -*-
+# -*- test-case-name: tests.ctl.test_move -*-
 """
-C{xferctl pull}: begin a pull, show it, and cancel it when the user leaves.
+C{xferctl pull}, C{push} and C{copy}: begin a job, show it, and cancel it when
+the user leaves.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from xferd.ctl.client import ClientError
 from xferd.ctl.display import Display, JsonLines, PlainLines, Quiet, draws_bars
 from xferd.ctl.interrupts import Interrupted
 from xferd.ctl.text import clean, json_line
-from xferd.ctl.view import PullView
+from xferd.ctl.view import JobView
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -29,7 +30,7 @@ class JobFailed(ClientError):
 
 def choose_display(args: Namespace, stdout: TextIO, environ: Mapping[str, str]) -> Display:
     """
-    The way to show a pull: what was asked for, else bars on a terminal that
+    The way to show a job: what was asked for, else bars on a terminal that
     can draw them, else plain lines.
     """
     if args.json:
@@ -46,10 +47,32 @@ def choose_display(args: Namespace, stdout: TextIO, environ: Mapping[str, str]) 
 def pull(args: Namespace, session: Session) -> None:
     """
     Do what C{xferctl pull} was told.
+    """
+    _move(args, session, platform=args.platform)
 
-    If the user leaves before the pull has ended, or the output breaks, the
-    job is cancelled.
 
+def push(args: Namespace, session: Session) -> None:
+    """
+    Do what C{xferctl push} was told.
+    """
+    _move(args, session, target=args.target)
+
+
+def copy(args: Namespace, session: Session) -> None:
+    """
+    Do what C{xferctl copy} was told.
+    """
+    _move(args, session, target=args.target, platform=args.platform, referrers=args.referrers)
+
+
+def _move(args: Namespace, session: Session, **more: object) -> None:
+    """
+    Begin the job that the arguments ask for, and follow it.
+
+    If the user leaves before the job has ended, or the output breaks, it is
+    cancelled.
+
+    @param more: what only this kind of job is told.
     @raise JobFailed: the job failed, or somebody cancelled it.
     @raise Interrupted: the user wants no more; the text says what became of
         the job.
@@ -60,26 +83,26 @@ def pull(args: Namespace, session: Session) -> None:
     try:
         # Between question and answer there is a job whose name we do not know.
         with session.interrupts.held():
-            job = daemon.start_pull(args.reference, args.platform, args.priority)
+            job = daemon.start(args.command, args.reference, priority=args.priority, **more)
         if args.detach:
             print(json_line(job) if args.json else clean(job.get("id")), file=stdout)
             return
         follow(daemon, job, display)
     except KeyboardInterrupt as e:
-        raise Interrupted(_abandon(daemon, job)) from e
+        raise Interrupted(_abandon(daemon, args.command, job)) from e
     except OSError:
-        _abandon(daemon, job)
+        _abandon(daemon, args.command, job)
         raise
 
 
-def follow(daemon: Daemon, job: dict[str, object], display: Display) -> PullView:
+def follow(daemon: Daemon, job: dict[str, object], display: Display) -> JobView:
     """
     Show a job until it has ended.
 
-    @return: the pull, done.
+    @return: the job, done.
     @raise JobFailed: it is not.
     """
-    view = PullView(job)
+    view = JobView(job)
     with display:
         for event in daemon.events(str(job.get("id"))):
             display.show(view, event, view.take(event))
@@ -91,14 +114,15 @@ def follow(daemon: Daemon, job: dict[str, object], display: Display) -> PullView
     return view
 
 
-def _abandon(daemon: Daemon, job: dict[str, object] | None) -> str:
+def _abandon(daemon: Daemon, kind: str, job: dict[str, object] | None) -> str:
     """
     Cancel the job, if there is one.
 
+    @param kind: what it was to do.
     @return: what became of it, in a sentence.
     """
     if job is None:
-        return "interrupted before the pull began"
+        return f"interrupted before the {kind} began"
     job_id = str(job.get("id"))
     shown = clean(job_id)
     try:
