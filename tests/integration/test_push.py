@@ -152,19 +152,19 @@ class PushTests(PushCase):
         """
         _, reference = self.add(1, size=3_000_000)
         await self.daemon.ctl("pull", reference)
-        target = f"{self.registry.host}/elsewhere:1"
-        self.registry.faults.plant(Stall(), "/uploads/", method="PATCH")
-        self.registry.faults.plant(Stall(), "/uploads/", method="PUT")
-        jobs = [
-            (await self.api("POST", "jobs", {"kind": "push", "reference": reference, "target": target}))["id"]
-            for _ in range(2)
-        ]
-        await self.until(lambda: [e for e in self.registry.log if e.method in ("PATCH", "PUT")])
+        registry = Registry(reactor)
+        await registry.listen(reactor)
+        self.addCleanup(registry.stop)
+        for method in ("PATCH", "PUT"):
+            registry.faults.plant(Stall(), "/uploads/", method=method, times=None)
+        asked = {"kind": "push", "reference": reference, "target": f"{registry.host}/elsewhere:1"}
+        jobs = [(await self.api("POST", "jobs", asked))["id"] for _ in range(2)]
+        await self.until(lambda: [e for e in registry.log if e.method in ("PATCH", "PUT")])
         await self.api("DELETE", f"jobs/{jobs[0]}")
         self.assertEqual((await self.api("GET", f"jobs/{jobs[1]}"))["state"], "running")
-        self.assertEqual([e for e in self.registry.log if e.method == "DELETE"], [])
+        self.assertEqual([e for e in registry.log if e.method == "DELETE"], [])
         await self.api("DELETE", f"jobs/{jobs[1]}")
-        await self.until(lambda: [e for e in self.registry.log if e.method == "DELETE"])
+        await self.until(lambda: [e for e in registry.log if e.method == "DELETE"])
         slots = (await self.api("GET", "status"))["slots"]["upload"]
         self.assertEqual(slots["in_use"], 0)
 

@@ -88,7 +88,23 @@ class CopyTests(JobsCase):
         self.settle()
         self.assert_done(pulling)
         self.assertEqual(self.gets(blob), 1)
-        self.assertEqual(len(self.other.uploads.aborted), 2)
+        self.assertEqual(len(self.other.uploads.aborted), 1)
+        self.assert_idle()
+
+    def test_after_a_pull(self) -> None:
+        """
+        A blob that came by a pull between the copy's first look and its first
+        byte is sent from the store.
+        """
+        image = self.add(sample_image(1))
+        self.other.gate.hold("push")
+        copying = self.copy()
+        self.settle()
+        self.pulled()
+        self.other.gate.release("push")
+        self.settle()
+        self.assert_done(copying)
+        self.assertEqual(self.gets(image.layers[0].blob.digest), 1)
         self.assert_idle()
 
     def test_source_breaks(self) -> None:

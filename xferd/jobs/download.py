@@ -185,10 +185,12 @@ class DownloadManager:
         The work of a download: any number of attempts on one partial file.
         """
         transfer.report(bytes_done=0, bytes_total=blob.size)
+        feed = self._feed(blob.digest)
         if self._store.blobs.has(blob.digest):
+            # Whoever asked may not have known, and waits for its bytes.
+            feed.sealed(self._store.blobs.path(blob.digest), blob.size)
             transfer.report(bytes_done=blob.size)
             return
-        feed = self._feed(blob.digest)
         partial = await self._store.blobs.partial(blob.digest, blob.size)
         try:
             partial.follow(feed)

@@ -63,8 +63,10 @@ class Feed:
 
     def sealed(self, path: str, size: int) -> None:
         """
-        The blob is whole and verified.
+        The blob is whole and verified.  Idempotent.
         """
+        if self._sealed:
+            return
         self._path, self._size, self._sealed = path, size, True
         for follower in tuple(self._followers):
             follower.sealed(path, size)
