@@ -8,7 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from xferd.registry.ranges import ContentRange, check_rest, parse_content_range, parse_unsatisfied, range_from
+from xferd.registry.ranges import (
+    ContentRange,
+    check_rest,
+    chunk_range,
+    parse_content_range,
+    parse_session_range,
+    parse_unsatisfied,
+    range_from,
+)
 
 _SIZES = st.integers(1, 10**15)
 
@@ -112,3 +120,39 @@ class CheckRestTests(SynchronousTestCase):
         ):
             error = self.assertRaises(ValueError, check_rest, headers, 5, length)
             self.assertIn(why, str(error))
+
+
+class SessionRangeTests(SynchronousTestCase):
+    """
+    Upload sessions have ranges of their own form.
+    """
+
+    def test_confirmed(self) -> None:
+        """
+        The bytes that a session has; nothing is written like one byte.
+        """
+        for text, confirmed in (
+            ("0-99", 100),
+            (" bytes=0-99 ", 100),
+            ("bytes 0-1", 2),
+            ("0-0", 0),
+            ("0--1", 0),
+            ("", None),
+            ("5-99", None),
+            ("0-", None),
+            ("x", None),
+            ("0-99/100", None),
+        ):
+            self.assertEqual(parse_session_range(text), confirmed, text)
+
+    @given(start=st.integers(0, 1 << 40), length=st.integers(1, 1 << 30))
+    @settings(max_examples=20)
+    def test_chunk(self, start: int, length: int) -> None:
+        """
+        The range of a chunk is inclusive; the session's, if it began at 0,
+        says what it confirmed.
+        """
+        first, last = chunk_range(start, length).split("-")
+        self.assertEqual((int(first), int(last)), (start, start + length - 1))
+        if start == 0 and length > 1:
+            self.assertEqual(parse_session_range(chunk_range(0, length)), length)

@@ -150,7 +150,7 @@ class Registry:
         See L{IRegistry.referrers}.
         """
         return self._in_time(
-            self._referrers.list(repository, digest), f"list of referrers of {repository}@{digest}"
+            self._referrers.find(repository, digest), f"list of referrers of {repository}@{digest}"
         )
 
     async def _put_manifest(self, repository: Repository, wanted: str, document: Document) -> None:

@@ -89,7 +89,7 @@ class Referrers:
         self._access = access
         self._documents = documents
 
-    async def list(self, repository: Repository, digest: Digest) -> tuple[Descriptor, ...]:
+    async def find(self, repository: Repository, digest: Digest) -> tuple[Descriptor, ...]:
         """
         See L{IRegistry.referrers<xferd.interfaces.IRegistry.referrers>}.
 

@@ -176,7 +176,7 @@ class FakeUpload:
                 session.data.extend(data)
                 self.sent += len(data)
                 if self._allowed is not None:
-                    self._allowed -= len(data)
+                    self._allowed = max(0, self._allowed - len(data))
                 report(len(session.data))
                 remember(session.state)
             await self._permit(last=True)

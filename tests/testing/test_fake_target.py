@@ -1,0 +1,268 @@
+"""
+Tests for L{xferd.testing.fake_target}.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+from xferd.errors import BlobUnknown, ConnectionFailed, Denied, DigestMismatch, StoreError
+from xferd.interfaces import IBlobTarget, IContent, Pushed, UploadSession
+from xferd.names import Digest, Repository
+from xferd.oci import OCI_MANIFEST, Document
+from xferd.testing.fakes import FakeContent, FakeRegistry
+from xferd.testing.images import sample_image
+
+_HOST = "hub.example"
+_HERE = Repository(_HOST, "team/a")
+_DATA = bytes(range(256)) * 400
+_DIGEST = Digest.of(_DATA)
+
+
+class FakeContentTests(SynchronousTestCase):
+    """
+    L{FakeContent} has what has arrived.
+    """
+
+    def test_interface(self) -> None:
+        """
+        It provides L{IContent}.
+        """
+        verifyObject(IContent, FakeContent(b""))
+
+    def test_read(self) -> None:
+        """
+        What is there is read at once, what is not there is waited for.
+        """
+        content = FakeContent(b"0123456789", arrived=5)
+        self.assertEqual(self.successResultOf(content.read(3, 9)), b"34")
+        waiting = content.read(5, 2)
+        self.assertTrue(content.waited_for)
+        content.arrive(100)
+        self.assertEqual(self.successResultOf(waiting), b"56")
+        self.assertEqual(self.successResultOf(content.read(10, 2)), b"")
+        self.assertEqual(content.reads, [(3, 9), (5, 2), (10, 2)])
+
+    def test_failed_and_cancelled(self) -> None:
+        """
+        What will not come fails; a wait can be ended.
+        """
+        content = FakeContent(b"0123456789", arrived=5)
+        cancelled, failed = content.read(5, 1), content.read(6, 1)
+        cancelled.cancel()
+        self.failureResultOf(cancelled, CancelledError)
+        content.fail(StoreError("gone"))
+        self.failureResultOf(failed, StoreError)
+        self.assertFalse(content.waited_for)
+
+
+class FakeTargetTests(SynchronousTestCase):
+    """
+    L{FakeTarget} takes blobs as a registry does.
+    """
+
+    def setUp(self) -> None:
+        """
+        Make a registry.
+        """
+        self.clock = Clock()
+        self.registry = FakeRegistry(_HOST, self.clock)
+        self.uploads = self.registry.uploads
+        self.remembered: list[UploadSession | None] = []
+        self.reported: list[int] = []
+        self.content = FakeContent(_DATA)
+
+    def push(
+        self,
+        digest: Digest = _DIGEST,
+        candidates: Sequence[Repository] = (),
+        session: UploadSession | None = None,
+    ) -> Deferred[Pushed]:
+        """
+        Push, and let a turn pass.
+        """
+        target = self.registry.target(_HERE)
+        work = target.push(
+            digest, self.content, candidates, session, self.remembered.append, self.reported.append
+        )
+        self.clock.advance(0)
+        return work
+
+    def test_interface(self) -> None:
+        """
+        It provides L{IBlobTarget} and is told apart as a source is.
+        """
+        target = self.registry.target(_HERE)
+        verifyObject(IBlobTarget, target)
+        self.assertEqual((target.host, target.label), (_HOST, "hub.example/team/a"))
+        self.assertEqual(target.identity, self.registry.blobs(_HERE).identity)
+
+    def test_uploaded(self) -> None:
+        """
+        All is read, reported, remembered and kept.
+        """
+        self.assertEqual(self.successResultOf(self.push()), Pushed("uploaded"))
+        self.assertEqual(self.registry.blob(_HERE, _DIGEST), _DATA)
+        self.assertEqual((self.reported[0], self.reported[-1]), (0, len(_DATA)))
+        self.assertIsNone(self.remembered[-1])
+        self.assertEqual(self.registry.count("push", _DIGEST), 1)
+        self.assertEqual((self.uploads.sessions, self.uploads.running()), ({}, []))
+        self.assertEqual(self.successResultOf(self.push()), Pushed("exists"))
+
+    def test_mounted(self) -> None:
+        """
+        From a candidate that has it, if the registry mounts at all.
+        """
+        other, empty = Repository(_HOST, "team/b"), Repository(_HOST, "team/c")
+        self.registry.put_blob("team/b", _DIGEST, _DATA)
+        self.uploads.mounts = False
+        self.assertEqual(self.successResultOf(self.push(candidates=[other])), Pushed("uploaded"))
+        self.registry.remove_blob("team/a", _DIGEST)
+        self.uploads.mounts = True
+        how = self.successResultOf(self.push(candidates=[empty, other]))
+        self.assertEqual(how, Pushed("mounted", other))
+
+    def test_let_through(self) -> None:
+        """
+        Bytes go as the test lets them; a break keeps the session, with which
+        the next attempt goes on.
+        """
+        self.uploads.stall(_DIGEST)
+        work = self.push()
+        self.uploads.feed(_DIGEST, 30_000)
+        self.assertEqual(self.reported[-1], 30_000)
+        self.uploads.fail(_DIGEST)
+        self.failureResultOf(work, ConnectionFailed)
+        session = self.remembered[-1]
+        self.assertEqual(session, UploadSession("https://hub.example/v2/team/a/blobs/uploads/1", 30_000))
+        work = self.push(session=session)
+        self.assertNoResult(work)
+        self.uploads.finish(_DIGEST)
+        self.successResultOf(work)
+        self.assertEqual([a.sent for a in self.uploads.attempts], [30_000, len(_DATA) - 30_000])
+        self.assertEqual(self.registry.requests[-1].offset, 30_000)
+
+    def test_stalled_late(self) -> None:
+        """
+        One that runs can be stalled, and fed to its end.
+        """
+        self.content = FakeContent(_DATA, arrived=10)
+        work = self.push()
+        self.uploads.stall(_DIGEST)
+        self.content.arrive(len(_DATA))
+        self.uploads.feed(_DIGEST, len(_DATA))
+        self.successResultOf(work)
+        self.assertRaises(AssertionError, self.uploads.fail, _DIGEST)
+
+    def test_forgotten(self) -> None:
+        """
+        A session that the registry has forgotten is begun anew.
+        """
+        self.uploads.stall(_DIGEST)
+        work = self.push()
+        self.uploads.feed(_DIGEST, 10)
+        work.cancel()
+        self.failureResultOf(work, CancelledError)
+        session = self.remembered[-1]
+        self.assertEqual(list(self.uploads.sessions), [session.location] if session else [])
+        self.uploads.forget()
+        self.uploads.finish(_DIGEST)
+        self.successResultOf(self.push(session=session))
+        self.assertEqual(self.uploads.attempts[-1].sent, len(_DATA))
+
+    def test_aborted(self) -> None:
+        """
+        A session that was given up is gone; to give up never fails.
+        """
+        self.uploads.stall(_DIGEST)
+        work = self.push()
+        work.cancel()
+        self.failureResultOf(work, CancelledError)
+        session = self.remembered[-1]
+        assert session is not None
+        self.registry.gate.fail("abort", ConnectionFailed("broken"))
+        for _ in range(2):
+            aborted = self.registry.target(_HERE).abort(session)
+            self.clock.advance(0)
+            self.successResultOf(aborted)
+        self.assertEqual((self.uploads.sessions, self.uploads.aborted), ({}, [session.location]))
+
+    def test_refused(self) -> None:
+        """
+        The gate lets a push fail, and wrong bytes are none.
+        """
+        self.registry.gate.fail("push", Denied("no"))
+        self.failureResultOf(self.push(), Denied)
+        self.failureResultOf(self.push(Digest.of(b"else")), DigestMismatch)
+
+    def test_content_fails(self) -> None:
+        """
+        What the content fails with is what the push fails with.
+        """
+        self.content = FakeContent(_DATA, arrived=10)
+        work = self.push()
+        self.content.fail(StoreError("gone"))
+        self.failureResultOf(work, StoreError)
+        self.content = FakeContent(_DATA)
+        self.content.size += 1
+        self.content.arrive(1)
+        self.failureResultOf(self.push(), AssertionError)
+
+
+class FakeManifestTests(SynchronousTestCase):
+    """
+    L{FakeRegistry} takes manifests.
+    """
+
+    def setUp(self) -> None:
+        """
+        Make a registry.
+        """
+        self.clock = Clock()
+        self.registry = FakeRegistry(_HOST, self.clock)
+
+    def put(self, document: Document, wanted: str) -> Deferred[None]:
+        """
+        Put one, and let a turn pass.
+        """
+        work = self.registry.put_manifest(_HERE, wanted, document)
+        self.clock.advance(0)
+        return work
+
+    def test_put(self) -> None:
+        """
+        When all that it names is there, by tag and digest.
+        """
+        image = sample_image(1, size=1000)
+        self.failureResultOf(self.put(image.document, "1"), BlobUnknown)
+        for blob in image.blobs:
+            self.registry.put_blob(_HERE.path, blob.digest, blob.read())
+        self.successResultOf(self.put(image.document, "1"))
+        self.assertEqual(self.registry.document_of(_HERE.path, "1"), image.document)
+        self.assertEqual(self.registry.document_of(_HERE.path, str(image.document.digest)), image.document)
+        self.assertEqual(self.registry.count("put", "1"), 2)
+
+    def test_referrers(self) -> None:
+        """
+        Those about a manifest are listed with it.
+        """
+        image = sample_image(1, size=1000)
+        self.registry.add(image, _HERE.path)
+        value = json.loads(image.document.data)
+        value["subject"] = image.document.descriptor.to_json()
+        about = Document.verified(OCI_MANIFEST, json.dumps(value).encode())
+        self.successResultOf(self.put(about, str(about.digest)))
+        work = self.registry.referrers(_HERE, image.document.digest)
+        self.clock.advance(0)
+        (entry,) = self.successResultOf(work)
+        self.assertEqual(entry.digest, about.digest)
+        self.registry.gate.fail("referrers", Denied("no"))
+        work = self.registry.referrers(_HERE, image.document.digest)
+        self.clock.advance(0)
+        self.failureResultOf(work, Denied)
