@@ -32,7 +32,7 @@ from xferd.registry.abilities import Abilities, ChunkSizes
 from xferd.registry.client import Registries
 from xferd.registry.credentials import Credentials, Secret
 from xferd.registry.timeouts import Timeouts
-from xferd.testing.answers import BEFORE_HEADERS, problem
+from xferd.testing.answers import BEFORE_HEADERS, Answer, problem
 from xferd.testing.faults import (
     CutBody,
     Drop,
@@ -375,8 +375,8 @@ class BreakTests(Pushing):
 
     async def test_forgotten(self) -> None:
         """
-        A registry that has forgotten the session gets all anew; one that
-        forgets all the time is given up.
+        A registry that has forgotten the session gets all anew, in chunks
+        that have connections of their own.
         """
         self.registry.breaks = "forget"
         self.plant(Fault(), "PATCH")
@@ -386,8 +386,25 @@ class BreakTests(Pushing):
         self.registry = await self.serve()
         self.registry.breaks = "forget"
         self.plant(CutBody(900 * _KIB, connection=True), "PATCH", None)
-        error = await self.fails(RegistryUnavailable, _DATA + b"x")
+        self.assertEqual(await self.push(), Pushed("uploaded"))
+        self.there()
+        self.assertLess(self.registry.bytes_received, 1.5 * len(_DATA))
+
+    async def test_forgetful(self) -> None:
+        """
+        One that forgets all the time is given up.
+        """
+        registry = self.registry
+
+        class Forget(Fault):
+            def on_answer(self, answer: Answer) -> Answer:
+                registry.forget_uploads()
+                return answer
+
+        self.plant(Forget(), "PATCH", None)
+        error = await self.fails(RegistryUnavailable)
         self.assertIn("forgets", str(error))
+        self.assertEqual(self.methods().count("POST"), 4)
 
     async def test_session_gone(self) -> None:
         """
@@ -696,9 +713,9 @@ class LocationTests(Pushing):
         registry = self.registry
 
         class Elsewhere(Fault):
-            def on_answer(self, answer: object) -> object:  # type: ignore[override]
+            def on_answer(self, answer: Answer) -> Answer:
                 location = f"{storage.url}/v2/team/a/blobs/uploads/{next(iter(registry._uploads))}?sig=a%2Fb"
-                return SetHeader("Location", location).on_answer(answer)  # type: ignore[arg-type]
+                return SetHeader("Location", location).on_answer(answer)
 
         self.plant(Elsewhere(), "POST")
         storage.faults.plant(SetHeader("Location", None), method="PATCH", times=None)

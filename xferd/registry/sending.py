@@ -5,8 +5,13 @@ Bringing all bytes of a blob into a registry, whatever happens on the way.
 A small blob goes in one request.  A large one goes in chunks: after each the
 registry says what it has, a token that expires costs no more than one, and so
 does a connection that breaks, where the registry keeps what it confirmed.
-Chunks grow while all goes well, so that a fast registry is kept busy, and
-shrink with each break, so that a bad line gets something through.
+Chunks grow while all goes well, so that a fast registry is kept busy.
+
+After a break they are small, and each has a connection of its own: what cuts
+connections after so many bytes or minutes then never meets the middle of one.
+Distribution 2 needs that.  It keeps the part of a chunk that came before a
+break, finds that this is not what its own signed URL says, and throws the
+whole upload away.
 """
 
 from __future__ import annotations
@@ -78,6 +83,7 @@ class Sending:
         self._setbacks = 0
         self._confirmed = 0
         self._clean = True
+        self._broken = False
 
     async def send(self, session: Session | None, fresh: bool) -> None:
         """
@@ -89,6 +95,8 @@ class Sending:
         @raise ContentFailed: the bytes cannot be had.
         """
         self._clean = fresh
+        # What another attempt left was broken off as well, it must be feared.
+        self._broken = not fresh
         done = False
         while not done:
             if session is None:
@@ -104,6 +112,7 @@ class Sending:
                 # it is worth another.
                 self._count(e, e)
                 self._chunk = max(self._chunk // 4, self._sizes.smallest)
+                self._broken = True
                 session = await self._ask(session)
         self._remember(None)
 
@@ -151,8 +160,10 @@ class Sending:
             raise SessionGone(
                 RegistryUnavailable(f"{self._what.host} has a part of {self._what.name} and takes no more")
             )
-        await session.patch(self._content, min(self._length(), size - offset), self._report)
-        self._chunk = min(self._chunk * 2, self._sizes.largest)
+        length = min(self._length(), size - offset)
+        await session.patch(self._content, length, self._report, alone=self._broken)
+        if not self._broken:
+            self._chunk = min(self._chunk * 2, self._sizes.largest)
         return False
 
     def _length(self) -> int:

@@ -136,15 +136,20 @@ class Session:
             raise self._gone(error)
         raise error
 
-    async def patch(self, content: IContent, length: int, report: Callable[[int], None]) -> None:
+    async def patch(
+        self, content: IContent, length: int, report: Callable[[int], None], *, alone: bool = False
+    ) -> None:
         """
         Send a chunk, from C{offset} on.
 
+        @param alone: whether to use the connection for nothing after it.
         @raise Setback: it was not taken, or not known to be.
         @raise ContentFailed: the bytes cannot be had.
         """
         stop = self.offset + length
         headers = {"Content-Type": _OCTETS, "Content-Range": chunk_range(self.offset, length)}
+        if alone:
+            headers["Connection"] = "close"
         answer = await self._send(b"PATCH", self.location, headers, content, stop, report)
         status, body = answer.response.code, await self._access.excerpt(answer.response)
         if status in (200, 201, 202, 204):
