@@ -7,26 +7,29 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from twisted.internet import reactor as default_reactor
-from twisted.internet.defer import CancelledError, Deferred, DeferredList
-from twisted.internet.interfaces import IListeningPort
+from twisted.internet.defer import CancelledError, Deferred, DeferredList, succeed
+from twisted.internet.interfaces import IListeningPort, IPushProducer
 from twisted.internet.ssl import CertificateOptions
 from twisted.trial.unittest import TestCase
+from zope.interface import implementer
 
 from tests.registry.certificates import Authority
 from tests.registry.wire import Listener, Peer
 from xferd.errors import (
     BlobUnknown,
     ConnectionFailed,
+    Denied,
     RegistryError,
+    RegistryUnavailable,
     SizeMismatch,
     SourceError,
     TimedOut,
     Truncated,
 )
-from xferd.interfaces import IBlobBody, IReactor
+from xferd.interfaces import IBlobBody, IContent, IReactor
 from xferd.names import Digest, Repository
 from xferd.registry.agent import Untrusted
 from xferd.registry.client import Registries
@@ -50,7 +53,7 @@ def _silent(_: Peer, __: str) -> None:
     """
 
 
-class WireTests(TestCase):
+class WireCase(TestCase):
     """
     A client over real sockets.
     """
@@ -102,7 +105,7 @@ class WireTests(TestCase):
         await (await self._open()).deliver(data.extend)
         return bytes(data)
 
-    async def _fails(self, work: Deferred[object], kind: type[BaseException]) -> BaseException:
+    async def _fails(self, work: Deferred[Any], kind: type[BaseException]) -> BaseException:
         """
         Wait for a failure.
         """
@@ -116,6 +119,12 @@ class WireTests(TestCase):
         connections = self.client._connections
         assert connections is not None
         self.assertEqual(len(connections), 0)
+
+
+class WireTests(WireCase):
+    """
+    A client that pulls.
+    """
 
     # ------------------------------------------------------------- TLS
 
@@ -144,7 +153,7 @@ class WireTests(TestCase):
         ):
             server = self._listen(_whole, options)
             self._client(config)
-            error = await self._fails(self._open(), Untrusted)  # type: ignore[arg-type]
+            error = await self._fails(self._open(), Untrusted)
             self.assertIn(why, str(error))
             self.assertIn(self.host, str(error))
             await server.all_closed()
@@ -168,7 +177,7 @@ class WireTests(TestCase):
         server = self._listen(_whole)
         self._client(HostConfig(), _SHORT)
         opening = self._open()
-        await self._fails(opening, SourceError)  # type: ignore[arg-type]
+        await self._fails(opening, SourceError)
         await server.all_closed()
         self.assertEqual(server.heads, [])
         self._no_connection_left()
@@ -198,7 +207,7 @@ class WireTests(TestCase):
             done = body.deliver(lambda _, first=first: first.callback(None))  # type: ignore[misc]
             await first
             close(server.peers[-1])
-            await self._fails(done, kind)  # type: ignore[arg-type]
+            await self._fails(done, kind)
             await server.all_closed()
             self._no_connection_left()
 
@@ -215,7 +224,7 @@ class WireTests(TestCase):
             server = self._listen(answer, tls)
             self._client(HostConfig(plain_http=tls is None, skip_verify=True), _SHORT)
             body = await self._open()
-            error = await self._fails(body.deliver(lambda _: None), TimedOut)  # type: ignore[arg-type]
+            error = await self._fails(body.deliver(lambda _: None), TimedOut)
             self.assertEqual(getattr(error, "phase", ""), "silence")
             await server.all_closed()
             self._no_connection_left()
@@ -226,7 +235,7 @@ class WireTests(TestCase):
         """
         self._listen(lambda peer, _: peer.reset())
         self._client(HostConfig(plain_http=True))
-        error = await self._fails(self._open(), ConnectionFailed)  # type: ignore[arg-type]
+        error = await self._fails(self._open(), ConnectionFailed)
         self.assertIn(self.host, str(error))
 
     async def test_not_http(self) -> None:
@@ -235,7 +244,7 @@ class WireTests(TestCase):
         """
         self._listen(lambda peer, _: peer.send(b"SSH-2.0-OpenSSH\r\n"))
         self._client(HostConfig(plain_http=True))
-        error = await self._fails(self._open(), RegistryError)  # type: ignore[arg-type]
+        error = await self._fails(self._open(), RegistryError)
         self.assertIn("not HTTP", str(error))
 
     async def test_refused(self) -> None:
@@ -245,7 +254,7 @@ class WireTests(TestCase):
         server = self._listen(_silent)
         self._client(HostConfig(plain_http=True))
         self.host = "127.0.0.1:1"
-        error = await self._fails(self._open(), ConnectionFailed)  # type: ignore[arg-type]
+        error = await self._fails(self._open(), ConnectionFailed)
         self.assertIn("127.0.0.1:1", str(error))
         self.assertEqual(server.peers, [])
 
@@ -261,10 +270,10 @@ class WireTests(TestCase):
         server = self._listen(answer)
         self._client(HostConfig(plain_http=True))
         for _ in range(3):
-            await self._fails(self._open(), BlobUnknown)  # type: ignore[arg-type]
+            await self._fails(self._open(), BlobUnknown)
         self.assertEqual(len(server.peers), 1)
         server.answer = lambda peer, _: peer.send(b"HTTP/1.1 416 No\r\nContent-Length: 0\r\n\r\n")
-        await self._fails(self._open(5), SizeMismatch)  # type: ignore[arg-type]
+        await self._fails(self._open(5), SizeMismatch)
         self.assertEqual(len(server.peers), 1)
 
     async def test_idle_connection_died(self) -> None:
@@ -298,7 +307,7 @@ class WireTests(TestCase):
         opening = self._open()
         await arrived
         opening.cancel()
-        await self._fails(opening, CancelledError)  # type: ignore[arg-type]
+        await self._fails(opening, CancelledError)
         await server.all_closed()
         self._no_connection_left()
 
@@ -308,7 +317,7 @@ class WireTests(TestCase):
         """
         server = self._listen(_silent)
         self._client(HostConfig(), _SHORT)
-        error = await self._fails(self._open(), TimedOut)  # type: ignore[arg-type]
+        error = await self._fails(self._open(), TimedOut)
         self.assertEqual(getattr(error, "phase", ""), "connect")
         await server.all_closed()
 
@@ -324,7 +333,7 @@ class WireTests(TestCase):
             opening = self._open()
             await asked
             opening.cancel()
-            await self._fails(opening, CancelledError)  # type: ignore[arg-type]
+            await self._fails(opening, CancelledError)
             await server.all_closed()
             self._no_connection_left()
 
@@ -336,7 +345,7 @@ class WireTests(TestCase):
         self._client(HostConfig(plain_http=True))
         opening = self._open()
         opening.cancel()
-        await self._fails(opening, CancelledError)  # type: ignore[arg-type]
+        await self._fails(opening, CancelledError)
         self.assertEqual(server.heads, [])
 
     async def test_cancelled_in_body(self) -> None:
@@ -352,7 +361,7 @@ class WireTests(TestCase):
             done = body.deliver(lambda _, first=first: None if first.called else first.callback(None))  # type: ignore[misc]
             await first
             done.cancel()
-            await self._fails(done, CancelledError)  # type: ignore[arg-type]
+            await self._fails(done, CancelledError)
             await server.all_closed()
             (await self._open()).abandon()
             await server.all_closed()
@@ -379,7 +388,7 @@ class WireTests(TestCase):
         opening = self._open()
         await asked
         opening.cancel()
-        await self._fails(opening, CancelledError)  # type: ignore[arg-type]
+        await self._fails(opening, CancelledError)
         await self.client.close()
         await server.all_closed()
         self._no_connection_left()
@@ -403,6 +412,138 @@ class WireTests(TestCase):
             # The pool would ask again, as the connection had been idle.
             server.answer = _whole
             await self.client.close()
-            await self._fails(opening, ConnectionFailed)  # type: ignore[arg-type]
+            await self._fails(opening, ConnectionFailed)
             await server.all_closed()
             self._no_connection_left()
+
+
+@implementer(IContent)
+class _Zeros:
+    """
+    Content without end, nearly.
+
+    @ivar read_bytes: how many bytes were read.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.read_bytes = 0
+
+    def read(self, offset: int, most: int) -> Deferred[bytes]:
+        """
+        Read zeros.
+        """
+        self.read_bytes += most
+        return succeed(bytes(min(most, self.size - offset)))
+
+
+class EarlyTests(WireCase):
+    """
+    A registry that answers before it has got all, and reads no more.
+    """
+
+    def _serve(self, refuse: Callable[[Peer], None], tls: CertificateOptions | None = None) -> Listener:
+        """
+        Begin uploads, and refuse what is sent.
+        """
+
+        def answer(peer: Peer, path: str) -> None:
+            method = server.heads[-1].partition(" ")[0]
+            if method in ("PATCH", "PUT"):
+                cast(IPushProducer, peer.transport).pauseProducing()
+                refuse(peer)
+            elif method == "POST":
+                peer.send(b"HTTP/1.1 202 Accepted\r\nLocation: /v2/a/u/1\r\nContent-Length: 0\r\n\r\n")
+            elif path == "/v2/":
+                peer.send(_OK % 0)
+            else:
+                peer.send(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+
+        server = self._listen(answer, tls)
+        return server
+
+    async def _refused(self, kind: type[SourceError], timeouts: Timeouts | None = None) -> BaseException:
+        """
+        Push a large blob in vain.
+        """
+        self._client(timeouts=timeouts)
+        content = _Zeros(1 << 30)
+        target = self.client.registry(self.host).target(Repository(self.host, "a"))
+        work = target.push(_DIGEST, content, [], None, lambda _: None, lambda _: None)
+        error = await self._fails(work, kind)
+        # What the kernel has taken, not the whole chunk of 16 MiB.
+        self.assertLess(content.read_bytes, 12 << 20)
+        return error
+
+    async def test_in_parts(self) -> None:
+        """
+        A refusal that comes in parts is read to its end, and its connection
+        ends then.
+        """
+        for tls in (None, self.authority.server("127.0.0.1")):
+
+            def refuse(peer: Peer) -> None:
+                peer.send(
+                    b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 7\r\nContent-Length: 9\r\n\r\n1234"
+                )
+                self.reactor.callLater(0.05, peer.send, b"56789")
+
+            server = self._serve(refuse, tls)
+            error = await self._refused(RegistryUnavailable)
+            assert isinstance(error, RegistryUnavailable)
+            self.assertEqual(error.retry_after, 7)
+            for peer in server.peers:
+                cast(IPushProducer, peer.transport).resumeProducing()
+            await self.client.close()
+            await server.all_closed()
+
+    async def test_reset(self) -> None:
+        """
+        Even if the connection is reset behind it.
+        """
+
+        def refuse(peer: Peer) -> None:
+            peer.send(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno")
+            # In the turn after the next it has been written.
+            self.reactor.callLater(0, self.reactor.callLater, 0, peer.reset)
+
+        self._serve(refuse)
+        await self._refused(Denied)
+
+    async def test_without_end(self) -> None:
+        """
+        A refusal that does not end is dropped.
+        """
+
+        def refuse(peer: Peer) -> None:
+            peer.send(b"HTTP/1.1 403 Forbidden\r\n\r\n" + b"x" * (1 << 20))
+
+        self._serve(refuse)
+        await self._refused(ConnectionFailed)
+
+    async def test_takes_nothing(self) -> None:
+        """
+        A registry that neither reads nor answers is given up.
+        """
+        self._serve(_nothing)
+        error = await self._refused(TimedOut, _SHORT)
+        assert isinstance(error, TimedOut)
+        self.assertEqual(error.phase, "silence")
+
+    async def test_continues(self) -> None:
+        """
+        What is no answer yet is not taken for one.
+        """
+
+        def refuse(peer: Peer) -> None:
+            peer.send(b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n")
+            self.reactor.callLater(0.02, peer.send, b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
+
+        self._serve(refuse)
+        await self._refused(Denied)
+
+
+def _nothing(_: Peer) -> None:
+    """
+    Neither read nor answer.
+    """
