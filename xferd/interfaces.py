@@ -139,6 +139,9 @@ class IBlobSource(ISource):
 class IContent(Interface):
     """
     The bytes of a blob, to be sent.  They may still be arriving.
+
+    They are asked for piece by piece, one at a time, and again from an
+    earlier offset where a registry has lost some.
     """
 
     size: int = Attribute("How many bytes there are, or will be.")
@@ -146,7 +149,8 @@ class IContent(Interface):
     def read(offset: int, most: int) -> Deferred[bytes]:
         """
         Read from C{offset} on: at least one byte, at most so many, as soon as
-        there are some.  At the end, nothing.  Cancelling ends the wait.
+        there are some.  At the end, nothing.  Cancelling ends the wait, and
+        no other.
 
         @raise XferdError: the bytes will not come, or the disk refuses.
         """
@@ -201,12 +205,16 @@ class IBlobTarget(ISource):
         @param session: an upload that an earlier attempt began; one that the
             registry no longer knows is begun anew.
         @param remember: told of each session that begins and of each offset
-            that the registry confirms, and L{None} when there is none any more.
-        @param report: told how many bytes of the blob the registry should have.
+            that the registry confirms, and L{None} when there is none any
+            more, also where the blob was there or was mounted after all.
+        @param report: told how many bytes of the blob the registry should
+            have: more with each piece, and fewer after a setback.
         @return: fires when the registry has the blob.  Cancelling stops the
             body at once and leaves the session as it is: see L{abort}.
         @raise SourceError: as for L{IBlobSource.open}; the session that was
-            remembered last may be gone on with.
+            remembered last may be gone on with.  Breaks after which the
+            registry has more than before them are not raised.
+        @raise DigestMismatch: the registry got something else.
         @raise XferdError: what C{content} failed with.
         """
 
@@ -264,7 +272,8 @@ class IRegistry(Interface):
 
         @param wanted: a tag, or the document's digest.
         @raise DigestMismatch: the registry says that it got something else.
-        @raise BlobUnknown: it misses a blob that the manifest names.
+        @raise BlobUnknown: it misses something that the manifest names.
+        @raise BadDocument: its C{subject} is no descriptor.
         @raise SourceError: as for L{IBlobSource.open}.
         """
 
