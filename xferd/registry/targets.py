@@ -36,6 +36,8 @@ from xferd.registry.uploads import Session, SessionGone, begin_path, learn_least
 MAX_MOUNTS: Final = 3
 """Candidates that are tried.  Each is a request, and their number is a guess."""
 
+_NO_SUCH_REQUEST: Final = frozenset({400, 404, 405, 422, 501})
+
 
 @implementer(IBlobTarget)
 class RepositoryTarget:
@@ -202,7 +204,6 @@ class RepositoryTarget:
                 return Pushed("mounted")
             if isinstance(found, Session):
                 return found
-            self._access.abilities.finds_blobs = False
         return session
 
     async def _try_mount(self, digest: Digest, source: Repository | None, what: Subject) -> bool | Session:
@@ -228,6 +229,8 @@ class RepositoryTarget:
         body = await self._access.excerpt(answer.response)
         if answer.response.code == 429:
             raise self._access.refusal(answer, what, body)
+        if source is None and answer.response.code in _NO_SUCH_REQUEST:
+            self._access.abilities.finds_blobs = False
         told = header(answer.response.headers, "Docker-Content-Digest")
         return answer.response.code == 201 and told in ("", str(digest))
 

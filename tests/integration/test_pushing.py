@@ -1,0 +1,155 @@
+"""
+Pushing into Debian's registry, and what it does with pushes that break.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import cast
+
+from twisted.internet import reactor as installed
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.trial.unittest import TestCase
+
+from tests.integration.peers import PASSWORD, USER, DockerRegistry, run
+from xferd.errors import BlobUnknown, RegistryError
+from xferd.interfaces import IReactor, Pushed, UploadSession
+from xferd.names import Digest, Repository
+from xferd.oci import OCI_MANIFEST, Document
+from xferd.registry.abilities import ChunkSizes
+from xferd.registry.client import Registries, Registry
+from xferd.registry.credentials import Credentials, Secret
+from xferd.registry.hosts import HostConfig
+from xferd.testing.fakes import FakeContent
+from xferd.testing.images import sample_image
+
+reactor = cast(IReactor, installed)
+
+_SIZES = ChunkSizes(first=1 << 20, largest=2 << 20, smallest=1 << 19)
+_DATA = os.urandom(5 << 20)
+_DIGEST = Digest.of(_DATA)
+
+
+class PushingTests(TestCase):
+    """
+    Debian's registry takes what is pushed.
+    """
+
+    timeout = 60
+
+    async def start(self, tls: bool = False, htpasswd: bool = False) -> Registry:
+        """
+        Start the registry and a client of it.
+        """
+        server = self.server = DockerRegistry(reactor, self.mktemp(), tls=tls, htpasswd=htpasswd)
+        await server.start()
+        self.addCleanup(lambda: Deferred.fromCoroutine(server.stop()))
+        self.here = Repository(self.server.host, "team/a")
+        config = HostConfig(ca_file=os.path.join(self.server.certificates, "ca.crt")) if tls else None
+        client = Registries(
+            reactor,
+            hosts={self.server.host: config} if config is not None else {},
+            credentials=lambda _: Credentials(USER, Secret(PASSWORD)) if htpasswd else None,
+            chunk_sizes=_SIZES,
+        )
+        self.addCleanup(client.close)
+        self.remembered: list[UploadSession | None] = []
+        return client.registry(self.server.host)
+
+    def push(
+        self,
+        registry: Registry,
+        content: FakeContent | None = None,
+        session: UploadSession | None = None,
+        path: str = "team/a",
+    ) -> Deferred[Pushed]:
+        """
+        Push the blob.
+        """
+        target = registry.target(Repository(self.server.host, path))
+        content = content or FakeContent(_DATA)
+        return target.push(_DIGEST, content, [self.here], session, self.remembered.append, lambda _: None)
+
+    async def test_each_way(self) -> None:
+        """
+        In chunks, then not at all, then by a mount; plain, with a password and
+        over TLS.
+        """
+        for tls, htpasswd in ((False, False), (False, True), (True, False), (True, True)):
+            registry = await self.start(tls, htpasswd)
+            self.assertEqual(await self.push(registry), Pushed("uploaded"))
+            self.assertEqual([s and s.offset >> 20 for s in self.remembered], [0, 1, 3, 5, None])
+            self.assertEqual(await self.push(registry), Pushed("exists"))
+            self.assertEqual(await self.push(registry, path="team/b"), Pushed("mounted", self.here))
+
+    async def test_broken(self) -> None:
+        """
+        A push that was cut between two chunks goes on there.  One that was cut
+        within a chunk begins anew, as the registry throws its session away.
+        """
+        for arrived, offsets in ((1 << 20, [0, 1, 1, 2, 3, 4, 5]), (3 << 19, [0, 1, 0, 1, 3, 5])):
+            registry = await self.start()
+            content = FakeContent(_DATA, arrived)
+            work = self.push(registry, content)
+            while not content.waited_for:
+                turn: Deferred[None] = Deferred()
+                reactor.callLater(0.01, turn.callback, None)
+                await turn
+            work.cancel()
+            try:
+                await work
+            except CancelledError:
+                pass
+            session = self.remembered[-1]
+            self.assertEqual(await self.push(registry, session=session), Pushed("uploaded"))
+            self.assertEqual(offsets, [s.offset >> 20 for s in self.remembered if s is not None])
+
+    async def test_image(self) -> None:
+        """
+        skopeo reads an image that was pushed, and the manifests about it are
+        found by their tag.
+        """
+        registry = await self.start()
+        image = sample_image(2, size=100_000)
+        target = registry.target(self.here)
+        try:
+            await registry.put_manifest(self.here, "1", image.document)
+        except BlobUnknown as e:
+            self.assertIn("names", str(e))
+        else:
+            self.fail("it was taken")
+        for blob in image.blobs:
+            content = FakeContent(blob.read())
+            await target.push(blob.digest, content, [], None, self.remembered.append, lambda _: None)
+        await registry.put_manifest(self.here, "1", image.document)
+        into = Path(self.mktemp())
+        argv = ["skopeo", "--insecure-policy", "copy", "--quiet", "--src-tls-verify=false"]
+        await run(reactor, [*argv, f"docker://{self.here}:1", f"dir:{into}"])
+        self.assertEqual((into / "manifest.json").read_bytes(), image.document.data)
+        value = json.loads(image.document.data)
+        abouts = []
+        for kind in ("application/vnd.example.sbom", "application/vnd.example.signature"):
+            subject = {"subject": image.document.descriptor.to_json(), "artifactType": kind}
+            about = Document.verified(OCI_MANIFEST, json.dumps(value | subject).encode())
+            await registry.put_manifest(self.here, str(about.digest), about)
+            abouts.append((about.digest, kind))
+        found = await registry.referrers(self.here, image.document.digest)
+        self.assertEqual([(d.digest, d.artifact_type) for d in found], abouts)
+
+    async def test_read_only(self) -> None:
+        """
+        A registry in maintenance is named as read-only.
+        """
+        os.environ["REGISTRY_STORAGE_MAINTENANCE"] = '{"readonly": {"enabled": true}}'
+        self.addCleanup(os.environ.pop, "REGISTRY_STORAGE_MAINTENANCE")
+        registry = await self.start()
+        image = sample_image(1, size=1000)
+        for work in (self.push(registry), registry.put_manifest(self.here, "1", image.document)):
+            try:
+                await work
+            except RegistryError as e:
+                self.assertIn("read-only", str(e))
+            else:
+                self.fail("it was taken")
