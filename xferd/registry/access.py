@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.registry.test_access -*-
+# -*- test-case-name: tests.registry.test_uploads -*-
 """
 How one client's requests reach one registry: its address, and the proof that
 it wants to see.
