@@ -158,6 +158,81 @@ class PageTests(TestCase):
         self.assertIn("LAYER_INVALID", page)
         self.assertIn('data-link="live"', page)
 
+    async def test_push(self) -> None:
+        """
+        A push is shown with where it goes, what was there, what was mounted
+        and what is sent; what goes out is told beside what comes in.
+        """
+        world = World()
+        target = "registry.example.com/me/alpine:3"
+        digests = [f"sha256:{n:064x}" for n in range(3)]
+        row = {"job": "j1", "diff_id": None, "size": 100, "unpacked": 0, "transfer": None, "why": ""}
+        rows: list[dict[str, Any]] = [
+            {**row, "index": 0, "digest": digests[0], "state": "exists", "bytes_done": 100},
+            {**row, "index": 1, "digest": digests[1], "state": "mounted", "bytes_done": 100},
+            {
+                **row,
+                "index": 2,
+                "digest": digests[2],
+                "state": "uploading",
+                "bytes_done": 40,
+                "transfer": "t1",
+            },
+        ]
+        upload = {
+            "id": "t1",
+            "key": digests[2],
+            "kind": "upload",
+            "digest": digests[2],
+            "state": "running",
+            "watchers": 1,
+            "bytes_done": 40,
+            "bytes_total": 100,
+            "rate": 1_500_000,
+            "attempt": 1,
+            "source": "registry.example.com/me/alpine",
+            "why": "",
+            "jobs": ["j1"],
+        }
+        copied = job(
+            id="j2", kind="copy", state="done", finished="2026-01-02T03:04:09Z", target="quay.io/a/b:1"
+        )
+        back = job(id="j3", kind="push", target="docker.io/library/alpine:latest")
+        world.jobs.present = [
+            Event("job", job(id="j1", kind="push", target=target, bytes_done=240, bytes_total=300)),
+            *(Event("layer", row) for row in rows),
+            Event("transfer", upload),
+            Event("job", copied),
+            Event("job", back),
+        ]
+        world.jobs.figures = {
+            "slots": {"upload": {"limit": 5, "in_use": 2, "queued": 4}},
+            "hosts": {"registry.example.com": {"bytes": 7_000_000, "sent": 3_400_000}},
+            "bytes_sent": 3_400_000,
+        }
+        page = await self.load(world)
+        for shown in (
+            f'<span class="from">alpine:latest</span><span class="to"> → {target}</span>',
+            '<span class="from">alpine:latest</span><span class="to"> → docker.io</span>',
+            '<span class="from">alpine:latest</span><span class="to"> → quay.io/a/b:1</span>',
+            '<span class="kind chip">push</span>',
+            "copy · linux/amd64",
+            'aria-valuetext="already there"',
+            'aria-valuetext="mounted"',
+            'aria-valuetext="sent 40 %"',
+            "↑ registry.example.com/me/alpine<",
+            '<p class="figure" id="rate-in">0 B/s</p>',
+            '<p class="figure" id="rate-out">1.50 MB/s</p>',
+            '<p class="dim" id="sent">3.40 MB sent</p>',
+            '<p class="figure" id="upload-slots">2 of 5</p>',
+            '<p class="dim" id="upload-queued">4 waiting</p>',
+            "registry.example.com ↓&nbsp;7.00&nbsp;MB ↑&nbsp;3.40&nbsp;MB",
+            "<title>↑ 1.50 MB/s · 2 jobs · xferd</title>",
+        ):
+            self.assertIn(shown, page)
+        self.assertEqual(len(re.findall(r'<li class="transfer"[^>]*data-sending="true"', page)), 1)
+        self.assertEqual(len(re.findall(r'<article class="card job"[^>]*data-sending="true"', page)), 2)
+
     async def test_nothing(self) -> None:
         """
         A daemon with nothing to do says what to type.

@@ -61,6 +61,21 @@ export function familiar(reference) {
   return String(reference).replace(/^docker\.io\/(library\/)?/, "");
 }
 
+/**
+ * Where a job's bytes go, where that is worth a word: an image that is pushed
+ * to where its name says, goes to its registry.
+ */
+export function destination({ reference, target }) {
+  if (!target) return "";
+  return target === reference ? target.slice(0, target.indexOf("/")) : familiar(target);
+}
+
+/** What a job moves, and where to. */
+export function title(job) {
+  const to = destination(job);
+  return familiar(job.reference) + (to && ` → ${to}`);
+}
+
 /** The first twelve digits of a digest. */
 export function short(digest) {
   return String(digest ?? "").replace(/^sha\d+:/, "").slice(0, 12);

@@ -2,11 +2,11 @@
  * The status page: follow the daemon's events, and show them.
  */
 
-import { familiar } from "./format.js";
+import { title } from "./format.js";
 import { Model } from "./model.js";
 import { hide, text } from "./rows.js";
 import { follow } from "./stream.js";
-import { sample, showRate, showStatus } from "./totals.js";
+import { sample, showRates, showStatus } from "./totals.js";
 import { View } from "./view.js";
 
 const byId = (id) => document.getElementById(id);
@@ -31,7 +31,7 @@ function draw() {
       return;
     }
     view.show(model);
-    showRate(model.rate(), model.running().length);
+    showRates(model.rates(), model.running().length);
   });
 }
 
@@ -62,7 +62,7 @@ const again = follow(`${API}/events`, headers, {
   event(kind, data) {
     renew();
     const ended = model.apply(kind, data);
-    if (ended) text(byId("said"), `${familiar(ended.reference)}: ${ended.error?.message ?? ended.state}`);
+    if (ended) text(byId("said"), `${title(ended)}: ${ended.error?.message ?? ended.state}`);
     draw();
   },
   lost(why, wait) {
@@ -122,7 +122,7 @@ function said(words) {
 }
 
 setInterval(() => {
-  sample(document.body.dataset.link === "live" ? model.rate() : 0);
+  sample(document.body.dataset.link === "live" ? model.rates() : { incoming: 0, outgoing: 0 });
   refresh();
 }, 1000);
 document.addEventListener("visibilitychange", refresh);

@@ -6,10 +6,13 @@ const RUNNING = new Set(["queued", "running"]);
 const MOVING = new Set(["queued", "running", "backing-off", "waiting"]);
 /** What the rows of the layers tell already. */
 const WITHIN = new Set(["unpacking", "registration"]);
+/** The kinds of jobs whose rows are blobs that are sent. */
+const SENDING = new Set(["push", "copy"]);
 /** How many ended jobs are remembered. */
 const ENDED = 200;
 
 export const isRunning = (job) => RUNNING.has(job.state);
+export const isSending = (job) => SENDING.has(job.kind);
 
 export class Model {
   constructor() {
@@ -77,13 +80,13 @@ export class Model {
       .sort((a, b) => rank[a.state] - rank[b.state]);
   }
 
-  /** Bytes a second that come in. */
-  rate() {
-    let sum = 0;
-    for (const transfer of this.transfers.values()) {
-      if (transfer.kind === "download" && transfer.state === "running") sum += transfer.rate || 0;
+  /** Bytes a second that come in, and that go out. */
+  rates() {
+    const sums = { download: 0, upload: 0 };
+    for (const { kind, state, rate } of this.transfers.values()) {
+      if (kind in sums && state === "running") sums[kind] += rate || 0;
     }
-    return sum;
+    return { incoming: sums.download, outgoing: sums.upload };
   }
 
   /** Images, the newest first. */

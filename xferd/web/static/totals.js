@@ -8,31 +8,41 @@ import { attribute, fill, text } from "./rows.js";
 const byId = (id) => document.getElementById(id);
 /** Seconds of history in the little chart. */
 const HISTORY = 60;
+/** How many registries are named. */
+const HOSTS = 3;
 /** Slots up to which each has a mark of its own. */
 const PIPS = 24;
 
 const history = [];
 
-/** Note what comes in just now; called once a second. */
+/** Note what comes in and goes out just now; called once a second. */
 export function sample(now) {
   history.push(now);
   if (history.length > HISTORY) history.shift();
-  const top = Math.max(...history, 1);
-  const step = 120 / (HISTORY - 1);
-  const points = history.map((value, i) => {
-    const x = 120 - (history.length - 1 - i) * step;
-    return `${x.toFixed(1)},${(38 - 34 * (value / top)).toFixed(1)}`;
-  });
-  const line = `M${points.join("L")}`;
-  const start = points[0].split(",")[0];
-  byId("spark-line").setAttribute("d", line);
-  byId("spark-area").setAttribute("d", `${line}V40H${start}Z`);
+  // Both on one scale: the higher line moves more.
+  const top = Math.max(1, ...history.flatMap(({ incoming, outgoing }) => [incoming, outgoing]));
+  trace(byId("line-in"), byId("area-in"), history.map(({ incoming }) => incoming / top));
+  trace(byId("line-out"), byId("area-out"), history.map(({ outgoing }) => outgoing / top));
 }
 
-/** Show the rate of now. */
-export function showRate(now, running) {
-  text(byId("rate"), rate(now));
-  document.title = running ? `${rate(now)} · ${count(running, "job")} · xferd` : "xferd";
+/** Draw values from 0 to 1, the newest at the right; nothing where all are 0. */
+function trace(line, area, values) {
+  const step = 120 / (HISTORY - 1);
+  const points = values.map((value, i) => {
+    const x = 120 - (values.length - 1 - i) * step;
+    return `${x.toFixed(1)},${(38 - 34 * value).toFixed(1)}`;
+  });
+  const path = values.some((value) => value > 0) ? `M${points.join("L")}` : "";
+  line.setAttribute("d", path);
+  area.setAttribute("d", path && `${path}V40H${points[0].split(",")[0]}Z`);
+}
+
+/** Show the rates of now. */
+export function showRates({ incoming, outgoing }, running) {
+  text(byId("rate-in"), rate(incoming));
+  text(byId("rate-out"), rate(outgoing));
+  const rates = [(incoming || !outgoing) && `↓ ${rate(incoming)}`, outgoing && `↑ ${rate(outgoing)}`];
+  document.title = running ? `${rates.filter(Boolean).join(" ")} · ${count(running, "job")} · xferd` : "xferd";
 }
 
 /** Show what the daemon says of itself. */
@@ -40,16 +50,27 @@ export function showStatus(status) {
   text(byId("version"), status.version ?? "");
   showHosts(status);
   showSharing(status);
-  showSlots(status.slots?.download);
+  showSlots("download", status.slots?.download);
+  showSlots("upload", status.slots?.upload);
   showJobs(status.jobs ?? {});
   showDisk(status.disk);
 }
 
 function showHosts(status) {
-  const hosts = Object.entries(status.hosts ?? {}).sort((a, b) => (b[1].bytes ?? 0) - (a[1].bytes ?? 0));
-  const named = hosts.slice(0, 3).map(([host, { bytes: n }]) => `${host} ${bytes(n ?? 0)}`);
-  if (hosts.length > 3) named.push(`${hosts.length - 3} more`);
-  text(byId("hosts"), named.length ? named.join(" · ") : "nothing fetched yet");
+  text(byId("fetched"), `${bytes(status.bytes_fetched ?? 0)} fetched`);
+  text(byId("sent"), `${bytes(status.bytes_sent ?? 0)} sent`);
+  const hosts = Object.entries(status.hosts ?? {})
+    .map(([host, { bytes: fetched = 0, sent = 0 }]) => ({ host, fetched, sent }))
+    .sort((a, b) => b.fetched + b.sent - a.fetched - a.sent);
+  const named = hosts.slice(0, HOSTS).map(({ host, fetched, sent }) =>
+    [host, fetched && arrow("↓", fetched), sent && arrow("↑", sent)].filter(Boolean).join(" "));
+  if (hosts.length > HOSTS) named.push(`${hosts.length - HOSTS} more`);
+  text(byId("hosts"), named.length ? named.join(" · ") : "nothing moved yet");
+}
+
+/** So many bytes in or out, never parted at the end of a line. */
+function arrow(way, n) {
+  return `${way} ${bytes(n)}`.replaceAll(" ", "\u00a0");
 }
 
 function showSharing({ bytes_fetched: fetched = 0, bytes_delivered: delivered = 0 }) {
@@ -64,11 +85,11 @@ function showSharing({ bytes_fetched: fetched = 0, bytes_delivered: delivered = 
   text(byId("sharing-text"), `${bytes(fetched)} fetched for ${bytes(delivered)} delivered`);
 }
 
-function showSlots(slots) {
+function showSlots(kind, slots) {
   if (!slots) return;
-  text(byId("slots"), `${slots.in_use} of ${slots.limit}`);
-  text(byId("queued"), slots.queued ? `${count(slots.queued, "transfer")} waiting` : "no transfer waits");
-  const pips = byId("pips");
+  text(byId(`${kind}-slots`), `${slots.in_use} of ${slots.limit}`);
+  text(byId(`${kind}-queued`), `${slots.queued} waiting`);
+  const pips = byId(`${kind}-pips`);
   const wanted = slots.limit <= PIPS ? slots.limit : 0;
   while (pips.childElementCount > wanted) pips.lastElementChild.remove();
   while (pips.childElementCount < wanted) pips.append(document.createElement("i"));

@@ -2,16 +2,19 @@
  * Jobs, layers, transfers and images as rows.
  */
 
-import { between, bytes, count, duration, familiar, moment, part, rate, rough, short } from "./format.js";
+import { between, bytes, count, destination, duration, familiar, moment, part, rate, rough, short, title } from "./format.js";
+import { isSending } from "./model.js";
 import { attribute, fill, grow, hide, optional, Rows, text } from "./rows.js";
 
 const byId = (id) => document.getElementById(id);
-const IN_PLACE = new Set(["done", "exists"]);
+const IN_PLACE = new Set(["done", "exists", "mounted"]);
+/** The states in which a row's transfer is what is to be known of it. */
+const WAITS = new Set(["waiting", "downloading", "uploading"]);
 /** How many running jobs show their layers unasked. */
 const OPEN = 6;
 const MOST = { ended: 50, transfers: 12, images: 30 };
 
-/** What a layer's state is called where nothing more is known. */
+/** What a state is called where nothing more is known: of a layer, and of a blob that is sent. */
 const STATES = {
   waiting: "waiting",
   downloading: "",
@@ -22,6 +25,13 @@ const STATES = {
   failed: "failed",
   cancelled: "cancelled",
 };
+const SENT = { ...STATES, uploading: "", done: "sent", exists: "already there", mounted: "mounted" };
+
+/** How the bytes of a job move, and what is left when all have. */
+const FETCHING_WORDS = { moved: "fetched", rest: "all fetched, unpacking" };
+const UNPACKED_WORDS = { moved: "fetched", rest: "all unpacked, registering" };
+const SENDING_WORDS = { moved: "sent", rest: "all blobs are there, the manifest follows" };
+const WAYS = { download: "↓", upload: "↑" };
 
 export class View {
   #opened = new Map();
@@ -60,7 +70,7 @@ export class View {
   }
 
   #madeJob(row, id, cancel) {
-    row.rows = new Rows(row.layers, "layer-row", (...args) => this.#layer(...args));
+    row.rows = new Rows(row.layers, "layer-row", (...args) => this.#layer(...args, row.states));
     row.segments = new Rows(row.strip, "segment", segment);
     row.layers.id = `layers-${id}`;
     row.fold.setAttribute("aria-controls", row.layers.id);
@@ -82,34 +92,38 @@ export class View {
   #job(row, job, position) {
     const layers = this.model.layersOf(job);
     const total = job.bytes_total;
-    const name = familiar(job.reference);
+    const name = title(job);
+    const sending = isSending(job);
+    const noun = sending ? "blob" : "layer";
+    row.states = sending ? SENT : STATES;
     const opened = this.#opened.get(job.id) ?? (position < OPEN);
     attribute(row.element, "data-state", job.state);
+    attribute(row.element, "data-sending", String(sending));
     attribute(row.element, "data-open", String(opened));
     attribute(row.fold, "aria-expanded", String(opened));
-    attribute(row.fold, "aria-label", `Layers of ${name}`);
+    attribute(row.fold, "aria-label", `${sending ? "Blobs" : "Layers"} of ${name}`);
     attribute(row.cancel, "aria-label", `Cancel ${name}`);
-    text(row.name, name);
-    attribute(row.name, "title", job.reference);
+    named(row, job);
+    optional(row.kind, job.kind === "pull" ? "" : job.kind);
     text(row.meta, [job.platform, job.client].filter(Boolean).join(" · "));
 
     const ready = layers.every((layer) => unpacked(layer) === 1);
     const share = total ? Math.min(Math.floor((100 * job.bytes_done) / total), 100) : 0;
     text(row.part, job.state === "queued" ? "queued" : total ? `${share} %` : "resolving");
     attribute(row.strip, "aria-valuenow", share);
-    attribute(row.strip, "aria-label", `${name}: fetched`);
+    attribute(row.strip, "aria-label", `${name}: ${sending ? "sent" : "fetched"}`);
     row.segments.set(layers, (layer) => layer.index);
 
     const speed = this.#speed(layers);
     const remaining = total ? total - job.bytes_done : 0;
-    text(row.sizes, total ? `${part(job.bytes_done, total)} · ${job.layers_done} of ${count(job.layers_total, "layer")}` : "");
-    text(row.speed, pace(speed, remaining, total, ready));
+    text(row.sizes, total ? `${part(job.bytes_done, total)} · ${job.layers_done} of ${count(job.layers_total, noun)}` : "");
+    text(row.speed, pace(speed, remaining, total, sending ? SENDING_WORDS : ready ? UNPACKED_WORDS : FETCHING_WORDS));
 
     hide(row.layers, !opened);
     row.rows.set(opened ? layers : [], (layer) => layer.index);
   }
 
-  /** Bytes a second that come in for these layers, each transfer counted once. */
+  /** Bytes a second that move for these layers or blobs, each transfer counted once. */
   #speed(layers) {
     const ids = new Set(layers.map((layer) => layer.transfer));
     let sum = 0;
@@ -117,43 +131,44 @@ export class View {
     return sum;
   }
 
-  #layer(row, layer) {
+  #layer(row, layer, position, states) {
     const transfer = this.model.transfers.get(layer.transfer);
-    const waits = layer.state === "waiting" || layer.state === "downloading";
+    const waits = WAITS.has(layer.state);
+    const name = `${states === SENT ? "blob" : "layer"} ${layer.index + 1}`;
     const backing = waits && transfer?.state === "backing-off";
     attribute(row.element, "data-state", backing ? "backing-off" : layer.state);
     attribute(row.element, "data-here", String(layer.state === "exists"));
     text(row.index, layer.index + 1);
     text(row.digest, short(layer.digest));
-    attribute(row.digest, "title", `layer ${layer.index + 1}: ${layer.digest}`);
+    attribute(row.digest, "title", `${name}: ${layer.digest}`);
     bars(row, layer);
-    attribute(row.bar, "aria-label", `layer ${layer.index + 1}`);
-    attribute(row.bar, "aria-valuenow", Math.floor(100 * fetched(layer)));
-    attribute(row.bar, "aria-valuetext", spoken(layer));
+    attribute(row.bar, "aria-label", name);
+    attribute(row.bar, "aria-valuenow", Math.floor(100 * moved(layer)));
+    attribute(row.bar, "aria-valuetext", spoken(layer, states));
     text(row.size, waits && layer.bytes_done > 0 ? part(layer.bytes_done, layer.size) : bytes(layer.size));
     chips(row, waits ? transfer : undefined);
-    let why = layer.why || (waits && transfer?.why) || STATES[layer.state] || "";
+    let why = layer.why || (waits && transfer?.why) || states[layer.state] || "";
     if (!why && transfer?.state === "running") why = `${rate(transfer.rate || 0)}`;
     text(row.why, why);
   }
 
   #transfer(row, transfer) {
     attribute(row.element, "data-state", transfer.state);
+    attribute(row.element, "data-sending", String(transfer.kind === "upload"));
     text(row.digest, short(transfer.digest ?? transfer.key));
     attribute(row.digest, "title", transfer.digest ?? transfer.key);
-    const kind = transfer.kind === "download" ? "" : `${transfer.kind} `;
-    text(row.source, `${kind}${transfer.source ?? ""}`);
+    text(row.source, `${WAYS[transfer.kind] ?? transfer.kind} ${transfer.source ?? ""}`);
     attribute(row.source, "title", transfer.source ?? "");
     const begun = transfer.bytes_done > 0 || transfer.state === "running";
     text(row.speed, transfer.state === "running" ? rate(transfer.rate || 0) : begun ? transfer.state : bytes(transfer.bytes_total));
     hide(row.moved, !begun);
     const share = transfer.bytes_total ? transfer.bytes_done / transfer.bytes_total : 0;
     fill(row.out, share);
-    attribute(row.bar, "aria-label", `transfer ${short(transfer.digest)}`);
+    attribute(row.bar, "aria-label", `${transfer.kind} ${short(transfer.digest)}`);
     attribute(row.bar, "aria-valuenow", Math.floor(100 * share));
     text(row.size, part(transfer.bytes_done, transfer.bytes_total));
     chips(row, transfer);
-    const names = (transfer.jobs ?? []).map((id) => this.model.jobs.get(id)).filter(Boolean).map((job) => familiar(job.reference));
+    const names = (transfer.jobs ?? []).map((id) => this.model.jobs.get(id)).filter(Boolean).map(title);
     attribute(row.shared, "title", names.join("\n"));
     text(row.why, transfer.why ?? "");
   }
@@ -168,7 +183,15 @@ function some(rows, id, values, key) {
   optional(byId(`${id}-more`), values.length > most ? `and ${values.length - most} more` : "");
 }
 
-/** How far a layer's bytes are here, or unpacked, 0 to 1. */
+/** What a job moves, and where to. */
+function named(row, job) {
+  const to = destination(job);
+  text(row.from, familiar(job.reference));
+  optional(row.to, to && ` → ${to}`);
+  attribute(row.name, "title", [job.reference, job.target, job.result?.digest].filter(Boolean).join("\n"));
+}
+
+/** How far a row's bytes are where they go, or unpacked, 0 to 1. */
 function reached(layer, bytesOfIt) {
   if (IN_PLACE.has(layer.state)) return 1;
   // Nobody has looked yet what is here of a layer without a transfer.
@@ -176,11 +199,11 @@ function reached(layer, bytesOfIt) {
   return bytesOfIt / layer.size;
 }
 
-const fetched = (layer) => reached(layer, layer.bytes_done);
+const moved = (layer) => reached(layer, layer.bytes_done);
 const unpacked = (layer) => reached(layer, layer.unpacked);
 
 function bars(row, layer) {
-  fill(row.got, fetched(layer));
+  fill(row.got, moved(layer));
   fill(row.out, unpacked(layer));
 }
 
@@ -190,10 +213,11 @@ function segment(row, layer) {
   bars({ got: row.got, out: row.out }, layer);
 }
 
-/** A layer's bar in words. */
-function spoken(layer) {
-  if (IN_PLACE.has(layer.state)) return STATES[layer.state];
-  return `fetched ${Math.floor(100 * fetched(layer))} %, unpacked ${Math.floor(100 * unpacked(layer))} %`;
+/** A row's bar in words. */
+function spoken(layer, states) {
+  if (IN_PLACE.has(layer.state)) return states[layer.state];
+  const done = Math.floor(100 * moved(layer));
+  return states === SENT ? `sent ${done} %` : `fetched ${done} %, unpacked ${Math.floor(100 * unpacked(layer))} %`;
 }
 
 /** Who else waits for a transfer, and how often it was tried. */
@@ -203,22 +227,20 @@ function chips(row, transfer) {
   optional(row.retry, transfer?.attempt > 1 ? `try ${transfer.attempt}` : "");
 }
 
-/** How fast a job goes and how long it will. */
-function pace(speed, remaining, total, ready) {
-  if (speed > 0 && remaining > 0) return `${rate(speed)} · fetched in about ${duration(rough(remaining / speed))}`;
-  if (total && remaining <= 0) return ready ? "all unpacked, registering" : "all fetched, unpacking";
-  return "";
+/** How fast a job goes and how long it will, or what is still to be done when all bytes are there. */
+function pace(speed, remaining, total, { moved, rest }) {
+  if (speed > 0 && remaining > 0) return `${rate(speed)} · ${moved} in about ${duration(rough(remaining / speed))}`;
+  return total && remaining <= 0 ? rest : "";
 }
 
 function endedJob(row, job) {
   attribute(row.element, "data-state", job.state);
-  text(row.name, familiar(job.reference));
-  attribute(row.name, "title", job.result?.digest ?? job.reference);
+  named(row, job);
   const took = job.finished ? duration(between(job.started ?? job.created, job.finished)) : "";
   const facts = job.state === "done"
-    ? [bytes(job.bytes_total ?? job.bytes_done), count(job.layers_total, "layer"), `in ${took}`]
+    ? [bytes(job.bytes_total ?? job.bytes_done), count(job.layers_total, isSending(job) ? "blob" : "layer"), `in ${took}`]
     : [job.state, took && `after ${took}`];
-  text(row.facts, [job.platform, ...facts, job.client].filter(Boolean).join(" · "));
+  text(row.facts, [job.kind === "pull" ? "" : job.kind, job.platform, ...facts, job.client].filter(Boolean).join(" · "));
   text(row.time, moment(job.finished ?? job.created));
   hide(row.reason, !job.error);
   text(row.code, job.error?.code ?? "");
