@@ -253,6 +253,16 @@ class RefusalTests(Pushing):
         self.assertEqual(await self.push(DATA[1:]), Pushed("uploaded"))
         self.assertEqual(self.methods().count("PATCH"), 1)
 
+    async def test_never_right(self) -> None:
+        """
+        So does one that refuses whatever follows the first chunk.
+        """
+        self.plant(Fault(), "PATCH")
+        self.plant(Instead(problem(416, "RANGE_INVALID", "no").answer), "PATCH", None)
+        self.assertEqual(await self.push(), Pushed("uploaded"))
+        self.there()
+        self.assertFalse(self.abilities.chunks)
+
     async def test_no_chunks_and_a_limit(self) -> None:
         """
         With a limit in addition, there is no way.

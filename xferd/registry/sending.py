@@ -95,7 +95,7 @@ class Sending:
         @raise ContentFailed: the bytes cannot be had.
         """
         self._clean = fresh
-        # What another attempt left was broken off as well, it must be feared.
+        # What another attempt has left was probably broken off, too.
         self._broken = not fresh
         done = False
         while not done:
@@ -219,10 +219,7 @@ class Sending:
         if isinstance(setback, SessionGone):
             return None
         if isinstance(setback, BodyTooLarge):
-            length = self._content.size - session.offset
-            if self._abilities.chunks:
-                length = min(length, self._length())
-            if not self._abilities.chunks or not self._abilities.too_large(length):
+            if not self._abilities.chunks or not self._abilities.too_large(setback.length):
                 raise setback.error from setback
             # To halve until it fits is progress.
             self._setbacks = 0
@@ -232,21 +229,23 @@ class Sending:
             # What another attempt sent, or what a break left, may be the fault.
             return None
         if isinstance(setback, ChunksRefused):
-            self._abilities.chunks = False
-            await self._forget(session)
+            await self._without_chunks(session)
             return None
         asked = await self._ask(session)
-        if isinstance(setback, Missing) and asked is not None:
-            # The session is there; it is the request that is not.
-            self._abilities.chunks = False
-            await self._forget(session)
+        # The session is there; it is the request that is not, or that is never
+        # right, whatever the registry said of where to go on.
+        never_right = setback.error.status == 416 and self._setbacks == MAX_SETBACKS
+        if asked is not None and (isinstance(setback, Missing) or never_right):
+            await self._without_chunks(session)
             return None
         return asked
 
-    async def _forget(self, session: Session) -> None:
+    async def _without_chunks(self, session: Session) -> None:
         """
-        Give a session up, for another.
+        Learn that the registry takes no chunks, and give the session up, for
+        one that takes all at once.
         """
+        self._abilities.chunks = False
         try:
             await session.delete()
         except SourceError:

@@ -64,7 +64,13 @@ class Missing(OutOfStep):
 class BodyTooLarge(Setback):
     """
     A 413.
+
+    @ivar length: the bytes that were too many.
     """
+
+    def __init__(self, error: SourceError, length: int) -> None:
+        super().__init__(error)
+        self.length = length
 
 
 class ChunksRefused(Setback):
@@ -256,7 +262,8 @@ class Session:
                     "nor fewer ('client_max_body_size' and the like of a proxy before it)",
                     host=self._what.host,
                     status=413,
-                )
+                ),
+                length,
             )
         if status == 416:
             raise OutOfStep(error)
