@@ -38,7 +38,7 @@ class _Client(Thread):
         """
         self._start_together.wait()
         try:
-            job = self._daemon.start_pull(self._reference, None, 0)
+            job = self._daemon.start("pull", self._reference)
             for event in self._daemon.events(str(job["id"])):
                 if event.kind == "job":
                     self.state = str(event.data.get("state"))
