@@ -70,6 +70,51 @@ class CopyTests(JobsCase):
         self.settle()
         self.assert_done(job_id)
 
+    def test_download_is_shown(self) -> None:
+        """
+        The download behind an upload is the job's too, in the list and in the
+        events; the row waits as it does, and for what it waits for.
+        """
+        image = self.add(sample_image(5, size=100_000))
+        blobs = [layer.blob.digest for layer in image.layers]
+        for blob in blobs:
+            self.registry.stall(blob)
+        job_id = self.copy()
+        self.settle()
+        stream = self.jobs.events(None)
+        self.registry.feed(blobs[0], 30_000)
+        self.wait(0.5)
+        self.assertEqual(self.transfer("download", blobs[0])["jobs"], [job_id])
+        events = [e.data for e in self.successResultOf(stream.get()) if e.kind == "transfer"]
+        shown = {(e["kind"], e["digest"]): e["jobs"] for e in events}
+        self.assertEqual(shown["download", str(blobs[0])], [job_id])
+        self.assertEqual(shown["upload", str(blobs[0])], [job_id])
+        # The config is there already; the first layer is on its way; the last one has no slot yet.
+        self.assertEqual(self.states(job_id)[:3], ["done", "uploading", "waiting"])
+        self.assertIn("slot", self.job(job_id)["layers"][4]["why"])
+        for blob in blobs:
+            self.registry.finish(blob)
+        self.settle()
+        self.assert_done(job_id)
+        ended = [e.data for e in self.successResultOf(stream.get()) if e.kind == "transfer"]
+        self.assertEqual({e["state"] for e in ended} & {"queued", "running"}, set())
+        self.assert_idle()
+
+    def test_delivered(self) -> None:
+        """
+        What a copy brings to its client counts once for each client, as what
+        a pull brings does, also what was there.
+        """
+        self.add(sample_image(2))
+        for _ in range(2):
+            self.copy()
+            self.settle()
+        status = self.jobs.status()
+        (first, second) = self.jobs.all()
+        self.assertEqual(status["bytes_fetched"], first["bytes_total"])
+        self.assertEqual(status["bytes_sent"], first["bytes_total"])
+        self.assertEqual(status["bytes_delivered"], first["bytes_total"] + second["bytes_total"])
+
     def test_shared_with_a_pull(self) -> None:
         """
         A pull and a copy of one image fetch each blob once; one leaves, the

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from twisted.internet.defer import gatherResults
 
 from xferd.errors import ManifestUnknown
-from xferd.interfaces import IJournal, IRegistries
+from xferd.interfaces import IJournal, IProgressSink, IRegistries
 from xferd.jobs.cargo import Cargo, load
 from xferd.jobs.content import BlobContent
 from xferd.jobs.delivery import Delivery
@@ -133,8 +133,8 @@ class Copy:
         """
         return await self._documents.described(self._source.repository, descriptor, self._job.turn())
 
-    def _content(self, blob: Descriptor) -> BlobContent:
+    def _content(self, blob: Descriptor, sink: IProgressSink) -> BlobContent:
         """
         Open a blob.
         """
-        return self._layers.content(blob, self._blobs, self._job.turn())
+        return self._layers.content(blob, self._blobs, self._job.turn(), sink)

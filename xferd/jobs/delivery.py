@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 from twisted.internet.defer import FirstError, gatherResults
+from zope.interface import implementer
 
 from xferd.interfaces import IProgressSink, IRegistries, ISource
 from xferd.jobs.cargo import Cargo
@@ -23,6 +24,27 @@ from xferd.names import Reference, Repository
 from xferd.oci import Descriptor, Document
 from xferd.transfer.slots import Turn
 from xferd.transfer.transfer import Transfer, TransferManager, Watcher
+
+
+@implementer(IProgressSink)
+class _FetchSink:
+    """
+    Shows with a row the downloads behind its upload.
+    """
+
+    def __init__(self, changed: Callable[[Row | None], None], row: BlobRow) -> None:
+        self._changed = changed
+        self._row = row
+
+    def put(self, key: object, item: Transfer) -> None:  # noqa: ARG002
+        """
+        There is a download, or it has got further.
+        """
+        if item in self._row.fetches:
+            self._changed(self._row)
+        else:
+            self._row.fetches.append(item)
+            self._changed(None)
 
 
 class Delivery:
@@ -50,14 +72,15 @@ class Delivery:
         self,
         cargoes: Iterable[Cargo],
         target: Reference,
-        content: Callable[[Descriptor], BlobContent],
+        content: Callable[[Descriptor, IProgressSink], BlobContent],
         tags: Iterable[str] = (),
     ) -> None:
         """
         Bring documents into the target's repository; the last cargo's own
         document gets the target's tag.
 
-        @param content: opens a blob.
+        @param content: opens a blob, and says where the progress of its
+            download goes, if it needs one.
         @param tags: more tags for the same document.
         @raise XferdError: the first thing that went wrong.  Blobs that are
             there stay; no tag was changed.
@@ -76,7 +99,7 @@ class Delivery:
                     repository,
                     source,
                     row.blob,
-                    partial(content, row.blob),
+                    partial(content, row.blob, _FetchSink(self._changed, row)),
                     self._job.turn(row.index),
                     RowSink(self._changed, row),
                 )

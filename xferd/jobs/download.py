@@ -167,16 +167,20 @@ class DownloadManager:
 
         return self._registrations.request(stack.key, work, digest=stack.chain_id, turn=turn, sink=sink)
 
-    def content(self, blob: Descriptor, source: IBlobSource, turn: Turn) -> BlobContent:
+    def content(
+        self, blob: Descriptor, source: IBlobSource, turn: Turn, sink: IProgressSink | None = None
+    ) -> BlobContent:
         """
         Open a blob to be sent elsewhere: where it is not in the store, it is
         fetched once the first byte is asked for.
+
+        @param sink: where the progress of the download goes.
         """
         if self._store.blobs.has(blob.digest):
             feed = Feed()
             feed.sealed(self._store.blobs.path(blob.digest), blob.size)
             return BlobContent(blob, feed, lambda: None)
-        return BlobContent(blob, self._feed(blob.digest), lambda: self.fetch(blob, source, turn))
+        return BlobContent(blob, self._feed(blob.digest), lambda: self.fetch(blob, source, turn, sink))
 
     # ------------------------------------------------------------- downloads
 

@@ -39,6 +39,9 @@ from xferd.transfer.transfer import TransferManager
 REMEMBERED = 200
 """How many ended jobs are listed."""
 
+DELIVERING = frozenset({"pull", "copy"})
+"""The kinds of jobs by which clients get what registries have."""
+
 DOCUMENTS_AT_ONCE = 8
 """How many manifests and configs are asked for at the same time."""
 
@@ -270,7 +273,7 @@ class Jobs:
         arriving = sum(
             running.job.to_json()["bytes_done"]
             for running in self._running.values()
-            if running.job.kind == "pull"
+            if running.job.kind in DELIVERING
         )
         fetched, sent = self._layers.fetched, self._uploads.sent
         return {
@@ -372,7 +375,6 @@ class Jobs:
             changed=partial(self._news.changed, job),
         )
         image = await pull.run(self._clock.seconds)
-        self._delivered += job.size
         self._news.named(image)
         for blob in {layer.digest for layer in image.layers}:
             self._spawn(self._store.journal.record_holder(wanted.repository, blob), "who has a blob")
@@ -396,6 +398,8 @@ class Jobs:
         """
         job = running.job
         job.state, job.finished = state, self._clock.seconds()
+        if state == "done" and job.kind in DELIVERING:
+            self._delivered += job.size
         job.error = None if error is None else describe(error)
         record = job.with_layers()
         del self._running[job.id]

@@ -6,7 +6,7 @@ Pushing an image: from the store into a repository.
 from __future__ import annotations
 
 from xferd.errors import NotFound
-from xferd.interfaces import IRegistries, IStore
+from xferd.interfaces import IProgressSink, IRegistries, IStore
 from xferd.jobs.cargo import load
 from xferd.jobs.content import BlobContent
 from xferd.jobs.delivery import Delivery
@@ -66,8 +66,8 @@ class Push:
         data = await self._store.blobs.read(descriptor.digest)
         return Document(descriptor.media_type, data, descriptor.digest)
 
-    def _content(self, blob: Descriptor) -> BlobContent:
+    def _content(self, blob: Descriptor, sink: IProgressSink) -> BlobContent:
         """
         Open a blob.
         """
-        return self._layers.content(blob, self._source, self._job.turn())
+        return self._layers.content(blob, self._source, self._job.turn(), sink)

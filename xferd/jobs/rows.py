@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
-from attrs import define
+from attrs import define, field
 
 from xferd.names import Digest
 from xferd.oci import Descriptor
@@ -124,24 +124,29 @@ class BlobRow(Row):
     One blob that is brought into a repository.
 
     @ivar upload: its upload, once asked for.
+    @ivar fetches: the downloads that the upload sends on, if it needs any; the
+        last one is the one at work.
     """
 
     upload: Transfer | None = None
+    fetches: list[Transfer] = field(factory=list)
 
     @property
     def transfers(self) -> list[Transfer]:
         """
-        The upload.
+        The upload, and the downloads behind it.
         """
-        return [] if self.upload is None else [self.upload]
+        return self.fetches if self.upload is None else [self.upload, *self.fetches]
 
     def to_json(self, job_id: str) -> dict[str, Any]:
         """
         The row as the API shows it.
 
-        Its C{state} is C{exists} or C{mounted} where no byte had to be sent.
+        Its C{state} is C{exists} or C{mounted} where no byte had to be sent,
+        and C{waiting} until the first one is.
         """
         upload = None if self.upload is None else self.upload.snapshot()
+        fetches = [fetch.snapshot() for fetch in self.fetches[-1:]]
         done = 0 if upload is None else min(upload["bytes_done"], self.blob.size)
         return {
             "job": job_id,
@@ -153,18 +158,18 @@ class BlobRow(Row):
             "bytes_done": done,
             "unpacked": 0,
             "transfer": None if upload is None else upload["id"],
-            "why": "" if upload is None else upload["why"],
+            "why": next((t["why"] for t in (upload, *fetches) if t is not None and t["why"]), ""),
         }
 
     def _state(self, upload: Mapping[str, Any] | None) -> str:
         """
         The word for what happens to the blob.
         """
-        if self.upload is None or upload is None or upload["state"] == "queued":
+        if self.upload is None or upload is None:
             return "waiting"
         if upload["state"] == "done":
             how: str = self.upload.value.how
             return "done" if how == "uploaded" else how
         if upload["state"] in ("failed", "cancelled"):
             return str(upload["state"])
-        return "uploading"
+        return "uploading" if upload["bytes_done"] else "waiting"
