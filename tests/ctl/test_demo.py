@@ -111,6 +111,10 @@ class DemoTests(SynchronousTestCase):
         An output that interrupts the demo when it says these words.
         """
 
+        # A reactor that ran in an earlier test has left a handler of its own.
+        self.addCleanup(signal.signal, signal.SIGINT, signal.getsignal(signal.SIGINT))
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
         class Interrupting(StringIO):
             def write(self, text: str) -> int:
                 if words in text:
