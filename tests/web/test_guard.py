@@ -280,6 +280,6 @@ class AnswerTests(SynchronousTestCase):
         world.jobs.present = []
         quoted = "".join(f"%{byte:02x}" for byte in path)
         answer = world.ask(method, f"/{quoted}")
-        if path:
+        if path.strip(b"/"):
             self.assertIn(answer.status, (400, 404, 405))
             self.assertIn("code", answer.json()["error"])
