@@ -13,7 +13,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from benchmarks import pulls, shared
+from benchmarks import pulls, pushes, shared
 from benchmarks.figures import Outcome
 from benchmarks.images import KINDS, Image, put
 from benchmarks.peers import PEERS, Peer
@@ -25,6 +25,9 @@ from benchmarks.rounds import Setting
 BENCHMARKS: Mapping[str, str] = {
     "pull": "pull each image into an empty store",
     "again": "pull an image that is there already",
+    "push": "push an image into an empty registry",
+    "there": "push an image that the registry has already",
+    "copy": "copy an image from registry to registry",
     "clients": "pull one image for a hundred clients at once",
     "link": "pull over a link of 40 Mbit/s",
     "stop": "stop the daemon in the middle of a pull",
@@ -36,6 +39,9 @@ BENCHMARKS: Mapping[str, str] = {
 _OF_IMAGES: Mapping[str, Callable[[Setting, Image], Outcome]] = {
     "pull": pulls.pull,
     "again": pulls.again,
+    "push": pushes.push,
+    "there": pushes.there,
+    "copy": pushes.copy,
     "clients": shared.clients,
     "link": pulls.slow,
     "stop": pulls.stop,

@@ -1,5 +1,6 @@
 """
-The programs that pull: xferd, and those that it is held against.
+The programs that pull, push and copy: xferd, and those that it is held
+against.
 """
 
 from __future__ import annotations
@@ -18,6 +19,14 @@ ROOT = str(Path(__file__).resolve().parents[1])
 """Where the packages C{xferd} and C{benchmarks} are."""
 
 TWISTD = ("-c", "from twisted.scripts.twistd import run; run()")
+_COPY = (
+    "skopeo",
+    "--insecure-policy",
+    "copy",
+    "--quiet",
+    "--src-tls-verify=false",
+    "--dest-tls-verify=false",
+)
 _XFERCTL = ("-c", "from xferd.ctl.main import console; raise SystemExit(console())")
 
 
@@ -25,7 +34,8 @@ class Peer(ABC):
     """
     A program with an empty store.
 
-    Life cycle: made; started; pulls one after the other; stopped.
+    Life cycle: made; started; pulls, pushes and copies one after the other;
+    stopped.
 
     @cvar name: what the tables call it.
     @cvar programs: what must be installed.
@@ -76,14 +86,43 @@ class Peer(ABC):
 
         @raise Failed: that is not possible.
         """
-        self._runs += 1
-        return self._program(self.command(reference), f"pull-{self._runs}")
+        return self._run(self.command(reference))
+
+    def push(self, reference: str, target: str) -> Program:
+        """
+        Begin to push an image that was pulled.
+
+        @raise Failed: that is not possible.
+        """
+        return self._run(self.push_command(reference, target))
+
+    def copy(self, reference: str, target: str) -> Program:
+        """
+        Begin to copy an image from registry to registry.
+
+        @raise Failed: that is not possible.
+        """
+        return self._run(self.copy_command(reference, target))
 
     @abstractmethod
     def command(self, reference: str) -> Sequence[str]:
         """
         The command that pulls.
         """
+
+    @abstractmethod
+    def push_command(self, reference: str, target: str) -> Sequence[str]:
+        """
+        The command that pushes.
+        """
+
+    def copy_command(self, reference: str, target: str) -> Sequence[str]:  # noqa: ARG002 - others can
+        """
+        The command that copies.
+
+        @raise Failed: there is none.
+        """
+        raise Failed("does not copy from registry to registry")
 
     def stop(self) -> float:
         """
@@ -92,6 +131,13 @@ class Peer(ABC):
         @return: seconds that it took.
         """
         return 0.0 if self.daemon is None else self.daemon.stop()
+
+    def _run(self, command: Sequence[str]) -> Program:
+        """
+        Start its client.
+        """
+        self._runs += 1
+        return self._program(command, f"run-{self._runs}")
 
     def _program(self, argv: Sequence[str], log: str) -> Program:
         """
@@ -148,7 +194,30 @@ class Xferd(Peer):
         """
         C{xferctl pull}.
         """
-        return (sys.executable, *_XFERCTL, "--host", f"unix:{self.socket}", "pull", "--quiet", reference)
+        return self._xferctl("pull", reference)
+
+    def push_command(self, reference: str, target: str) -> Sequence[str]:
+        """
+        C{xferctl push}.
+        """
+        return self._xferctl("push", reference, target)
+
+    def copy_command(self, reference: str, target: str) -> Sequence[str]:
+        """
+        C{xferctl copy}.
+        """
+        return self._xferctl("copy", reference, target)
+
+    def _xferctl(self, command: str, *references: str) -> Sequence[str]:
+        return (
+            sys.executable,
+            *_XFERCTL,
+            "--host",
+            f"unix:{self.socket}",
+            command,
+            "--quiet",
+            *references,
+        )
 
 
 class Docker(Peer):
@@ -196,6 +265,13 @@ class Docker(Peer):
         """
         return ("docker", "--host", self._host, "pull", "--quiet", reference)
 
+    def push_command(self, reference: str, target: str) -> Sequence[str]:
+        """
+        C{docker push}, of an image that was tagged for it.
+        """
+        output(["docker", "--host", self._host, "tag", reference, target])
+        return ("docker", "--host", self._host, "push", "--quiet", target)
+
 
 class Containerd(Peer):
     """
@@ -234,6 +310,12 @@ class Containerd(Peer):
         pull = ("images", "pull", "--plain-http", "--snapshotter", "overlayfs", reference)
         return ("ctr", "--address", f"{self._place}/s", *pull)
 
+    def push_command(self, reference: str, target: str) -> Sequence[str]:
+        """
+        C{ctr images push}.
+        """
+        return ("ctr", "--address", f"{self._place}/s", "images", "push", "--plain-http", target, reference)
+
 
 class Podman(Peer):
     """
@@ -248,7 +330,18 @@ class Podman(Peer):
         """
         C{podman pull}.
         """
-        store = (
+        return (*self._podman, "pull", "--quiet", "--tls-verify=false", reference)
+
+    def push_command(self, reference: str, target: str) -> Sequence[str]:
+        """
+        C{podman push}.
+        """
+        return (*self._podman, "push", "--quiet", "--tls-verify=false", reference, target)
+
+    @property
+    def _podman(self) -> Sequence[str]:
+        return (
+            "podman",
             "--root",
             f"{self._place}/root",
             "--runroot",
@@ -256,7 +349,6 @@ class Podman(Peer):
             "--storage-driver",
             "overlay",
         )
-        return ("podman", *store, "pull", "--quiet", "--tls-verify=false", reference)
 
 
 class Skopeo(Peer):
@@ -273,8 +365,23 @@ class Skopeo(Peer):
         """
         C{skopeo copy}.
         """
-        options = ("--insecure-policy", "copy", "--quiet", "--src-tls-verify=false")
-        return ("skopeo", *options, f"docker://{reference}", f"oci:{self._place}/layout:pulled")
+        return (*_COPY, f"docker://{reference}", self._layout)
+
+    def push_command(self, reference: str, target: str) -> Sequence[str]:  # noqa: ARG002 - it holds one
+        """
+        C{skopeo copy} from the layout.
+        """
+        return (*_COPY, self._layout, f"docker://{target}")
+
+    def copy_command(self, reference: str, target: str) -> Sequence[str]:
+        """
+        C{skopeo copy}.
+        """
+        return (*_COPY, f"docker://{reference}", f"docker://{target}")
+
+    @property
+    def _layout(self) -> str:
+        return f"oci:{self._place}/layout:pulled"
 
 
 PEERS: Sequence[type[Peer]] = (Xferd, Docker, Podman, Containerd, Skopeo)

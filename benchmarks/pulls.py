@@ -11,21 +11,16 @@ from datetime import datetime
 from time import sleep
 
 from benchmarks.figures import Outcome, Row, Series, with_ratios
-from benchmarks.images import MB, Image
+from benchmarks.images import Image
 from benchmarks.link import link
-from benchmarks.memory import Peaks, Watch
-from benchmarks.peers import ROOT, Peer, Xferd
+from benchmarks.memory import Peaks
+from benchmarks.peers import ROOT, Xferd
 from benchmarks.places import in_memory
 from benchmarks.processes import Failed, Program
 from benchmarks.registry import Registry
-from benchmarks.rounds import Setting, started
-
-OURS = Xferd.name
+from benchmarks.rounds import OURS, REPEATS, Setting, finish, moved, started
 
 _MBIT = 40
-
-_REPEATS = 4
-"""How many short runs there are in place of a long one."""
 
 
 def pull(setting: Setting, image: Image) -> Outcome:
@@ -39,29 +34,10 @@ def pull(setting: Setting, image: Image) -> Outcome:
 
     def once(name: str, number: int) -> float:
         with started(kinds[name], setting.registry) as peer:
-            client = peer.pull(image.at(setting.registry))
-            if number == 0:
-                with Watch((peer.daemon or client).pid, [client.pid]) as watch:
-                    took = client.finish()
-                peaks[name] = watch.peaks
-                return took
-            return client.finish()
+            return finish(peer, peer.pull(image.at(setting.registry)), number, peaks)
 
     values, missing = setting.in_rounds(list(kinds), once)
-    rows = [
-        Row(
-            name,
-            "s",
-            Series(took),
-            {
-                "MB/s": image.size / MB / Series(took).median,
-                "MB daemon": peaks[name].main / MB,
-                "MB all": peaks[name].together / MB,
-            },
-        )
-        for name, took in values.items()
-    ]
-    return Outcome("pull", str(image), with_ratios(rows, OURS), missing)
+    return moved("pull", image, values, peaks, missing)
 
 
 def again(setting: Setting, image: Image) -> Outcome:
@@ -69,18 +45,9 @@ def again(setting: Setting, image: Image) -> Outcome:
     Pull an image that is there already: the time of the client's whole process,
     and of the job in the daemon.
     """
-    peers: dict[str, Peer] = {}
     inside: list[float] = []
-    missing = []
     with ExitStack() as stack:
-        for kind in setting.peers:
-            try:
-                peer = stack.enter_context(started(kind, setting.registry))
-                peer.pull(image.at(setting.registry)).finish()
-            except Failed as e:
-                missing.append(f"{kind.name}: {e}")
-            else:
-                peers[kind.name] = peer
+        peers, missing = setting.pulled(image, stack)
 
         def once(name: str, number: int) -> float:
             peer = peers[name]
@@ -91,7 +58,7 @@ def again(setting: Setting, image: Image) -> Outcome:
                 inside.append((finished - created).total_seconds() * 1000)
             return took * 1000
 
-        values, failed = setting.in_rounds(list(peers), once, unit="ms", runs=setting.runs * _REPEATS)
+        values, failed = setting.in_rounds(list(peers), once, unit="ms", runs=setting.runs * REPEATS)
     rows = with_ratios([Row(name, "ms", Series(took)) for name, took in values.items()], OURS)
     if inside:
         rows.insert(1, Row(f"{OURS}, in the daemon", "ms", Series(inside)))

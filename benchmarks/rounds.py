@@ -4,16 +4,24 @@ Everybody in turn, again and again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import TypeVar
 
 from attrs import frozen
 
-from benchmarks.peers import Peer
+from benchmarks.figures import Outcome, Row, Series, with_ratios
+from benchmarks.images import MB, Image
+from benchmarks.memory import Peaks, Watch
+from benchmarks.peers import Peer, Xferd
 from benchmarks.places import in_memory
-from benchmarks.processes import Failed
+from benchmarks.processes import Failed, Program
 from benchmarks.registry import Registry
+
+OURS = Xferd.name
+
+REPEATS = 4
+"""How many short runs there are in place of a long one."""
 
 P = TypeVar("P", bound=Peer)
 
@@ -72,6 +80,25 @@ class Setting:
                     values[name].append(value)
         return values, missing
 
+    def pulled(self, image: Image, stack: ExitStack) -> tuple[dict[str, Peer], list[str]]:
+        """
+        Have everybody pull an image.
+
+        @param stack: ends their daemons.
+        @return: those who have it, and the sentences that tell of the others.
+        """
+        peers: dict[str, Peer] = {}
+        missing = []
+        for kind in self.peers:
+            try:
+                peer = stack.enter_context(started(kind, self.registry))
+                peer.pull(image.at(self.registry)).finish()
+            except Failed as e:
+                missing.append(f"{kind.name}: {e}")
+            else:
+                peers[kind.name] = peer
+        return peers, missing
+
 
 @contextmanager
 def started(kind: type[P], registry: Registry, within: Sequence[str] = ()) -> Iterator[P]:
@@ -88,3 +115,45 @@ def started(kind: type[P], registry: Registry, within: Sequence[str] = ()) -> It
             yield peer
         finally:
             peer.stop()
+
+
+def finish(peer: Peer, client: Program, number: int, peaks: dict[str, Peaks]) -> float:
+    """
+    Wait until a client has done its work; in the round that is not counted,
+    with an eye on the memory.
+
+    @return: seconds that it took.
+    @raise Failed: it failed.
+    """
+    if number:
+        return client.finish()
+    with Watch((peer.daemon or client).pid, [client.pid]) as watch:
+        took = client.finish()
+    peaks[peer.name] = watch.peaks
+    return took
+
+
+def moved(
+    benchmark: str,
+    image: Image,
+    values: Mapping[str, Sequence[float]],
+    peaks: Mapping[str, Peaks],
+    missing: Sequence[str],
+) -> Outcome:
+    """
+    The outcome of moving a whole image: times, rates and memory.
+    """
+    rows = [
+        Row(
+            name,
+            "s",
+            Series(took),
+            {
+                "MB/s": image.size / MB / Series(took).median,
+                "MB daemon": peaks[name].main / MB,
+                "MB all": peaks[name].together / MB,
+            },
+        )
+        for name, took in values.items()
+    ]
+    return Outcome(benchmark, str(image), with_ratios(rows, OURS), missing)
