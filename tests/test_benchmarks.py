@@ -198,7 +198,8 @@ class ParseTests(SynchronousTestCase):
         All benchmarks are run, on both images, with all peers, five times.
         """
         args = parse([])
-        self.assertEqual(args.names, ["pull", "again", "clients", "link", "stop", "queue", "pause"])
+        moves = ["pull", "again", "push", "there", "copy"]
+        self.assertEqual(args.names, [*moves, "clients", "link", "stop", "queue", "pause"])
         self.assertEqual(args.image, ["golang-like", "wordpress-like"])
         self.assertEqual(args.peers, ["xferd", "docker", "podman", "containerd", "skopeo"])
         self.assertEqual((args.runs, args.json), (5, False))

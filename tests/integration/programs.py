@@ -189,6 +189,12 @@ class Dockerd(Program):
         place = Path(directory).absolute()
         place.mkdir(parents=True)
         self._host = f"unix://{place}/s"
+        # Without any of its own, the client would ask whatever credential
+        # helper is installed, which may want a desktop.
+        config = place / "config"
+        config.mkdir()
+        (config / "config.json").write_text('{"auths": {"registry.invalid": {}}}')
+        self._docker = ["docker", "--config", str(config), "--host", self._host]
         argv = [
             "dockerd",
             "--iptables=false",
@@ -206,13 +212,13 @@ class Dockerd(Program):
         """
         Run docker.
         """
-        return await run(self._reactor, ["docker", "--host", self._host, *arguments])
+        return await run(self._reactor, [*self._docker, *arguments])
 
     async def build(self, context: str, reference: str) -> None:
         """
         Build an image without a network.
         """
-        command = ["docker", "--host", self._host, "build", "--quiet", "--network=none", "--tag", reference]
+        command = [*self._docker, "build", "--quiet", "--network=none", "--tag", reference]
         await run(self._reactor, ["env", "DOCKER_BUILDKIT=0", *command, context])
 
     async def layers(self, reference: str) -> list[str]:
