@@ -34,6 +34,9 @@ from xferd.web.app import Web
 STEP_LIMIT = 5.0
 """Seconds that one step of the shutdown may take, besides the jobs' grace."""
 
+BACKLOG = 1024
+"""Clients that may wait to be let in at the unix socket: a CI job begins many at once."""
+
 
 class StartFailed(SystemExit, Exception):
     """
@@ -94,7 +97,7 @@ class Daemon(Service):
         listeners = [parse_endpoint(d) for d in config.listen]
         if config.socket:
             path = quoteStringArgument(config.socket)
-            listeners.append(Listener(f"unix:{path}:mode=600", local=True))
+            listeners.append(Listener(f"unix:{path}:mode=600:backlog={BACKLOG}", local=True))
         for listener in listeners:
             if not listener.local and token is None:
                 raise ConfigError(

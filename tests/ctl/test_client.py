@@ -22,6 +22,7 @@ from xferd.ctl.client import (
     NoDaemon,
     NotXferd,
     Refused,
+    UnixHTTPConnection,
     addresses,
     client_name,
 )
@@ -407,3 +408,27 @@ class UnixTests(ConversationMixin, SynchronousTestCase):
         self.assertEqual(daemon.start("pull", "alpine")["id"], "j1")
         self.assertEqual(len(list(daemon.events("j1"))), len(one_pull()) - 1)
         self.assertEqual(daemon.cancel("j1")["state"], "cancelled")
+
+    def test_crowded(self) -> None:
+        """
+        Who calls while others wait to be let in waits as well.
+        """
+        directory = os.path.abspath(self.mktemp())
+        os.mkdir(directory)
+        here = os.open(directory, os.O_RDONLY)
+        self.addCleanup(os.close, here)
+        path = f"/proc/self/fd/{here}/s"
+        door = socket.socket(socket.AF_UNIX)
+        self.addCleanup(door.close)
+        door.bind(path)
+        door.listen(0)
+        callers = [UnixHTTPConnection(path, 30.0) for _ in range(2)]
+        for caller in callers:
+            self.addCleanup(caller.close)
+        callers[0].connect()
+        late = Thread(target=callers[1].connect)
+        late.start()
+        for _ in callers:
+            door.accept()[0].close()
+        late.join()
+        self.assertIsNotNone(callers[1].sock)

@@ -13,6 +13,7 @@ import os
 import pwd
 import re
 import socket
+import struct
 import time
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -150,11 +151,18 @@ class UnixHTTPConnection(HTTPConnection):
     def connect(self) -> None:
         """
         Connect to the socket's path.
+
+        With Python's own time limit, a daemon whom many call at the same
+        moment would be taken for none: the kernel does not queue who does not
+        wait.  So the kernel is told how long to wait.
         """
+        assert self.timeout is not None
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            self.sock.settimeout(self.timeout)
+            limit = struct.pack("ll", int(self.timeout), int(self.timeout % 1 * 1e6))
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
             self.sock.connect(self._path)
+            self.sock.settimeout(self.timeout)
         except BaseException:
             self.sock.close()
             raise
