@@ -15,7 +15,7 @@ from xferd.interfaces import Event, IEventStream
 from xferd.transfer.progress import Mailbox
 
 INTERVAL = 0.1
-"""Seconds between two readings of one stream, unless there is a last word."""
+"""Seconds at least between two readings of one stream, unless there is a last word."""
 
 
 @implementer(IEventStream)
@@ -27,9 +27,20 @@ class EventStream:
     reader that is slow, or gone, costs one entry for each subject and no work.
     """
 
-    def __init__(self, clock: IReactorTime, closed: Callable[[EventStream], None]) -> None:
+    def __init__(
+        self,
+        clock: IReactorTime,
+        closed: Callable[[EventStream], None],
+        interval: Callable[[], float] = lambda: INTERVAL,
+    ) -> None:
+        """
+        @param closed: called with the stream when it is closed.
+        @param interval: gives the seconds between two readings, as they are at
+            present.
+        """
         self._clock = clock
         self._closed = closed
+        self._interval = interval
         self._mailbox = Mailbox(clock)
         self._last_read = float("-inf")
         self._hurry = False
@@ -53,7 +64,7 @@ class EventStream:
         """
         Leave some time since the last reading, then take what there is.
         """
-        pause = self._last_read + INTERVAL - self._clock.seconds()
+        pause = self._last_read + self._interval() - self._clock.seconds()
         if pause > 0 and not self._hurry:
             wake: Deferred[None] = Deferred(self._stop_pausing)
             self._pausing = self._clock.callLater(pause, self._wake), wake

@@ -13,10 +13,16 @@ from typing import Any
 from twisted.internet.interfaces import IReactorTime
 
 from xferd.interfaces import Event, Image
-from xferd.jobs.events import EventStream
+from xferd.jobs.events import INTERVAL, EventStream
 from xferd.jobs.job import Job
 from xferd.jobs.rows import Row
 from xferd.transfer.transfer import Transfer
+
+READINGS = 100
+"""
+How often a second all streams together are read: each reading is written out
+for its client alone, and a hundred clients of one image must not slow it.
+"""
 
 
 class News:
@@ -37,9 +43,7 @@ class News:
         """
         Open a stream on a job that has not ended.
         """
-        streams = self._of_one[job.id]
-        stream = EventStream(self._clock, lambda s: streams.remove(s) if s in streams else None)
-        streams.append(stream)
+        stream = self._open(self._of_one[job.id])
         self._tell([stream], job, job.rows)
         return stream
 
@@ -53,9 +57,7 @@ class News:
         @param records: those that have.
         @param images: the images in the store.
         """
-        streams = self._of_all
-        stream = EventStream(self._clock, lambda s: streams.remove(s) if s in streams else None)
-        streams.append(stream)
+        stream = self._open(self._of_all)
         for record in records:
             _tell_record(stream, record)
         for job in jobs:
@@ -119,6 +121,25 @@ class News:
         A transfer as the API shows it, with the jobs that watch it.
         """
         return {**transfer.snapshot(), "jobs": list(self._users.get(transfer.id, ()))}
+
+    def _open(self, streams: list[EventStream]) -> EventStream:
+        """
+        Open a stream that is one of these until it is closed.
+        """
+
+        def closed(stream: EventStream) -> None:
+            if stream in streams:
+                streams.remove(stream)
+
+        stream = EventStream(self._clock, closed, self._interval)
+        streams.append(stream)
+        return stream
+
+    def _interval(self) -> float:
+        """
+        Seconds between two readings of each stream.
+        """
+        return max(INTERVAL, (len(self._of_all) + sum(map(len, self._of_one.values()))) / READINGS)
 
     def _tell(self, streams: Iterable[EventStream], job: Job, rows: Iterable[Row]) -> None:
         """
