@@ -16,7 +16,7 @@ from twisted.internet.defer import Deferred, gatherResults
 from tests.integration.peers import DockerRegistry, push, require, run
 from tests.integration.programs import Dockerd
 from tests.integration.test_daemon import DaemonCase, reactor
-from xferd.oci import Platform
+from xferd.oci import OCI_MANIFEST, Document, Platform
 from xferd.testing.faults import CutBody, Stall
 from xferd.testing.images import image_of, index_of, sample_image, sample_layer
 from xferd.testing.registry import Registry
@@ -92,7 +92,9 @@ class PushTests(PushCase):
         podman = ["podman", f"--root={self.place}/podman", f"--runroot={self.place}/podman-run"]
         options = ["--tls-verify=false", "--quiet"]
         pulled = await run(reactor, [*podman, "--storage-driver=vfs", "pull", *options, there])
-        self.assertTrue(pulled.strip())
+        digest = ["image", "inspect", "--format={{.Digest}}", pulled.strip()]
+        inspected = await run(reactor, [*podman, "--storage-driver=vfs", *digest])
+        self.assertEqual(inspected.strip(), await self.digest(made))
 
     async def test_again(self) -> None:
         """
@@ -194,6 +196,31 @@ class CopyTests(PushCase):
                 self.assertLessEqual(self.registry.count("GET", blob.digest), 1)
         self.assertEqual(await self.api("GET", "images"), [])
         self.assertFalse(list(Path(self.daemon.data, "staging").iterdir()))
+
+    async def test_artifact(self) -> None:
+        """
+        An artifact with a subject comes along byte for byte, with content of
+        a type that nobody knows; Debian's registry has no referrers API, so
+        the subject's tag lists it.
+        """
+        image, reference = self.add(1)
+        made = image_of([sample_layer(1000, "signed")])
+        self.registry.add(made, "team/app", None)
+        value = json.loads(made.manifest.data) | {
+            "subject": image.document.descriptor.to_json(),
+            "artifactType": "application/vnd.example.signature",
+        }
+        value["layers"][0]["mediaType"] = "application/vnd.example.unknown"
+        artifact = Document.verified(OCI_MANIFEST, json.dumps(value, indent=1).encode())
+        self.registry.storage.put_document("team/app", artifact)
+        target = f"{self.debian.host}/copied"
+        await self.daemon.ctl("copy", "--referrers", reference, f"{target}:1")
+        self.assertEqual((await self.raw(f"{target}@{artifact.digest}")).encode(), artifact.data)
+        listed = json.loads(await self.raw(f"{target}:sha256-{image.digest.hex}"))
+        (entry,) = listed["manifests"]
+        self.assertEqual(
+            (entry["digest"], entry["artifactType"]), (str(artifact.digest), value["artifactType"])
+        )
 
     async def test_platform(self) -> None:
         """
