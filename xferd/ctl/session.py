@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.ctl.test_session -*-
+# -*- test-case-name: tests.ctl.test_commands -*-
 """
 What every command gets: the daemon, the output, and the signals.
 """

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.jobs.test_delivery -*-
+# -*- test-case-name: tests.jobs.test_push -*-
 """
 Bringing a document with all that it names into a repository: what a push and
 a copy have in common.

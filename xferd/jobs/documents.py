@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.jobs.test_documents -*-
+# -*- test-case-name: tests.jobs.test_pull -*-
 """
 Manifests, indexes and configs: fetched once for all who ask at one time, and
 kept in the store.

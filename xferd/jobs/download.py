@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.jobs.test_download -*-
+# -*- test-case-name: tests.jobs.test_pull -*-
 """
 Layers: from a registry to the store, each byte once.
 

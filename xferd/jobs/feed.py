@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.jobs.test_feed -*-
+# -*- test-case-name: tests.jobs.test_content -*-
 """
 From the partial file to the unpacker: what is known of a blob's bytes.
 """

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.jobs.test_job -*-
+# -*- test-case-name: tests.jobs.test_manager -*-
 """
 One client's request as clients see it: its state, its layers, its end.
 """

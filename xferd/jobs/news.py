@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.jobs.test_news -*-
+# -*- test-case-name: tests.jobs.test_events,tests.jobs.test_manager -*-
 """
 Who is told when a job, a layer, a transfer or an image changes.
 """

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.jobs.test_rows -*-
+# -*- test-case-name: tests.jobs.test_manager -*-
 """
 The lines of a job: one for each layer that is pulled, or each blob that is
 pushed.

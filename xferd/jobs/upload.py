@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.jobs.test_upload -*-
+# -*- test-case-name: tests.jobs.test_push -*-
 """
 Blobs: from the store, or from another registry, into a repository.
 

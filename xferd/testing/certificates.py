@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.testing.test_certificates -*-
+# -*- test-case-name: tests.registry.test_hosts -*-
 """
 A certificate authority of the test's own.
 """
