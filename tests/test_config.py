@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 from textwrap import dedent
 
+from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
 
 from xferd.config import DEFAULT_LISTEN, Config
@@ -59,8 +60,12 @@ class ConfigTests(SynchronousTestCase):
         """
         Credentials are those of docker, wherever its user keeps them.
         """
-        self.assertEqual(Config.default({"HOME": "/home/me"}, 1000).auth_file, "/home/me/.docker/config.json")
-        self.assertEqual(Config.default({"DOCKER_CONFIG": "/etc/d"}, 1000).auth_file, "/etc/d/config.json")
+        usual = Config.default({"DOCKER_CONFIG": "/etc/d"}, 1000)
+        self.assertEqual(usual.auth_files, ("/etc/d/config.json",))
+        self.assertEqual(evolve(usual, auth_file="/f").auth_files, ("/f",))
+        self.assertEqual(Config(data_dir="/d").auth_files, ())
+        self.assertIn("is no setting", self.refused('usual_auth_files = ["/f"]'))
+        self.assertEqual(self.read('auth_file = "/f"').auth_files, ("/f",))
 
     def test_file(self) -> None:
         """

@@ -4,6 +4,7 @@ Tests for L{xferd.tap} and the plugin.
 
 from __future__ import annotations
 
+import os
 import sys
 from io import StringIO
 from pathlib import Path
@@ -48,6 +49,7 @@ class OptionsTests(SynchronousTestCase):
         self.assertEqual((config.data_dir, config.socket), ("/from/line", "/from/file.sock"))
         self.assertEqual((config.listen, config.grace), (("unix:/a", "unix:/b"), 1.5))
         self.assertEqual(self.parse("--socket", "").config.socket, "")
+        self.assertEqual(self.parse("--auth-file", "a.json").config.auth_files, (os.path.abspath("a.json"),))
 
     def test_refused(self) -> None:
         """

@@ -18,10 +18,10 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 from attrs import Attribute, evolve, field, fields, frozen, has
 from attrs.validators import ge
 
+from xferd.docker_config import auth_files
 from xferd.errors import ConfigError
 from xferd.interfaces import UnpackLimits
 from xferd.paths import default_data_dir, default_socket
-from xferd.registry.credentials import default_path
 from xferd.registry.hosts import HostConfig
 from xferd.registry.timeouts import Timeouts
 from xferd.transfer.retry import RetryPolicy
@@ -63,13 +63,14 @@ class Config:
     @ivar hosts_allowed: names besides the loopback ones that a browser may
         call this daemon by.
     @ivar auth_file: docker's C{config.json} with the credentials of
-        registries, if there is one.
+        registries; the empty string is where docker and podman have theirs.
     @ivar grace: seconds that a shutdown may take.
     @ivar limits: how much happens at once.
     @ivar retry: when and how often a failed transfer is tried again.
     @ivar timeouts: how long a registry is waited for.
     @ivar unpack: what one layer may ask for.
     @ivar hosts: what is special about single registries, by host.
+    @ivar usual_auth_files: where docker and podman have theirs; no setting.
     """
 
     data_dir: str
@@ -84,6 +85,7 @@ class Config:
     timeouts: Timeouts = field(factory=Timeouts)
     unpack: UnpackLimits = field(factory=UnpackLimits)
     hosts: dict[str, HostConfig] = field(factory=dict)
+    usual_auth_files: tuple[str, ...] = field(default=(), metadata={"setting": False})
 
     @classmethod
     def default(cls, environ: dict[str, str], uid: int) -> Config:
@@ -93,7 +95,7 @@ class Config:
         return cls(
             data_dir=default_data_dir(environ, uid),
             socket=default_socket(environ, uid),
-            auth_file=default_path(environ),
+            usual_auth_files=auth_files(environ),
         )
 
     def with_file(self, path: str) -> Config:
@@ -128,6 +130,14 @@ class Config:
         return token
 
     @property
+    def auth_files(self) -> tuple[str, ...]:
+        """
+        The files with the credentials of registries, the first to be asked
+        first.  None of them needs to exist.
+        """
+        return (self.auth_file,) if self.auth_file else self.usual_auth_files
+
+    @property
     def workers(self) -> int:
         """
         How many processes unpack.
@@ -141,11 +151,12 @@ def _overlay(settings: T, table: dict[str, Any], path: str, prefix: str) -> T:
     """
     cls = type(settings)
     hints = get_type_hints(cls)
-    known: dict[str, Attribute[Any]] = {a.name: a for a in fields(cls)}  # type: ignore[arg-type]
+    all_: tuple[Attribute[Any], ...] = fields(cls)  # type: ignore[arg-type]
+    known = {a.name: a for a in all_ if a.init and a.metadata.get("setting", True)}
     changes: dict[str, Any] = {}
     for key, value in table.items():
         where = f"{path}: {prefix}{key}"
-        if key not in known or not known[key].init:
+        if key not in known:
             near = get_close_matches(key, known, 1)
             hint = f"; did you mean {near[0]!r}?" if near else f"; known are: {', '.join(known)}"
             raise ConfigError(f"{where} is no setting{hint}")

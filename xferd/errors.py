@@ -10,6 +10,7 @@ What can go wrong, in one tree::
     │   └── NotFound               no such job, image, transfer here
     ├── SourceError                one source failed; another may not
     │   ├── Denied                 401 or 403: credentials, by the client
+    │   ├── CredentialsUnavailable a credential helper failed: the operator
     │   ├── ManifestUnknown        404: the name, by the client
     │   ├── BlobUnknown            404: the registry's owner
     │   ├── TooManyRequests        429: time mends it
@@ -172,6 +173,15 @@ class Denied(SourceError):
     """
 
     code = "DENIED"
+
+
+class CredentialsUnavailable(SourceError):
+    """
+    There should be credentials, but the helper that keeps them does not give
+    them.
+    """
+
+    code = "CREDENTIALS_UNAVAILABLE"
 
 
 class ManifestUnknown(SourceError):

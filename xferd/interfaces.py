@@ -30,6 +30,7 @@ from twisted.internet.interfaces import (
 from zope.interface import Attribute, Interface
 
 if TYPE_CHECKING:
+    from xferd.credentials import Credentials
     from xferd.names import Digest, Reference, Repository
     from xferd.oci import Descriptor, Document
 
@@ -225,6 +226,32 @@ class IBlobTarget(ISource):
         """
 
 
+class IKeychain(Interface):
+    """
+    Who somebody is, at all registries or at some.
+    """
+
+    identity: Hashable = Attribute(
+        "Equal for keychains that would give the same.  Tokens and transfers' sources are told apart by it."
+    )
+    where: str = Attribute("Where credentials are looked for, as errors name it; may be empty.")
+
+    def lookup(host: str, path: str) -> Deferred[Credentials | None]:
+        """
+        The credentials for a registry, or L{None}.
+
+        @param host: as people write it, C{docker.io}.
+        @param path: the repository, or the empty string for none in
+            particular.
+        @raise CredentialsUnavailable: a helper should know them, and fails.
+        """
+
+    def forget(host: str) -> None:
+        """
+        The registry did not accept what L{lookup} gave: look anew next time.
+        """
+
+
 class IRegistry(Interface):
     """
     One registry, seen with the credentials of one client.
@@ -285,6 +312,14 @@ class IRegistry(Interface):
         @raise SourceError: as for L{IBlobSource.open}.
         """
 
+    def check() -> Deferred[None]:
+        """
+        See whether the registry answers, and accepts the client's
+        credentials, if it wants any.
+
+        @raise SourceError: as for L{IBlobSource.open}.
+        """
+
 
 class IRegistries(Interface):
     """
@@ -294,7 +329,15 @@ class IRegistries(Interface):
     def registry(host: str) -> IRegistry:
         """
         The registry C{host}, with the credentials that the daemon's user has
-        for it.
+        for it, unless there are others: see L{seen_by}.
+        """
+
+    def seen_by(credentials: Mapping[str, Credentials]) -> IRegistries:
+        """
+        The same registries, as a client sees them who brings credentials for
+        some.  No token of his is used for another, nor another's for him.
+
+        @param credentials: by host, as people write it.
         """
 
     def close() -> Deferred[None]:
@@ -778,20 +821,34 @@ class IJobs(Interface):
     What clients ask of the daemon.
     """
 
-    def pull(reference: str, platform: str | None, client: str, priority: int) -> Mapping[str, Any]:
+    def pull(
+        reference: str,
+        platform: str | None,
+        client: str,
+        priority: int,
+        credentials: Mapping[str, Credentials] | None = None,
+    ) -> Mapping[str, Any]:
         """
         Begin to pull an image.
 
         @param platform: C{os/architecture[/variant]}; this machine's by default.
         @param client: who asks, for fairness and for the page.
         @param priority: higher goes first; 0 is usual.
+        @param credentials: the client's own, by registry host, in place of the
+            daemon's; they live as long as the job does.
         @return: the job as JSON has it (DESIGN: "A job is").
         @raise BadReference: C{reference} is none.
         @raise BadPlatform: C{platform} is none.
         @raise Interrupted: the daemon is stopping.
         """
 
-    def push(reference: str, target: str | None, client: str, priority: int) -> Mapping[str, Any]:
+    def push(
+        reference: str,
+        target: str | None,
+        client: str,
+        priority: int,
+        credentials: Mapping[str, Credentials] | None = None,
+    ) -> Mapping[str, Any]:
         """
         Begin to push an image of the store.
 
@@ -803,7 +860,13 @@ class IJobs(Interface):
         """
 
     def copy(
-        reference: str, target: str, platform: str | None, referrers: bool, client: str, priority: int
+        reference: str,
+        target: str,
+        platform: str | None,
+        referrers: bool,
+        client: str,
+        priority: int,
+        credentials: Mapping[str, Credentials] | None = None,
     ) -> Mapping[str, Any]:
         """
         Begin to copy an image, an index or an artifact from one repository

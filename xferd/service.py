@@ -25,7 +25,8 @@ from xferd.jobs.job import rfc3339
 from xferd.jobs.manager import Jobs
 from xferd.names import is_loopback
 from xferd.registry.client import Registries
-from xferd.registry.credentials import DockerConfig
+from xferd.registry.credential_helpers import CredentialHelpers, IHelperReactor
+from xferd.registry.keychain import DockerKeychain
 from xferd.store.store import Store
 from xferd.transfer.eventual import Background
 from xferd.unpack.unpacker import IUnpackReactor, Unpacker
@@ -108,12 +109,13 @@ class Daemon(Service):
         self.unpacker = Unpacker(
             cast("IUnpackReactor", reactor), workers=config.workers, limits=config.unpack
         )
-        credentials = DockerConfig(config.auth_file)
-        credentials.load()
+        helpers = CredentialHelpers(cast("IHelperReactor", reactor), limit=config.timeouts.helper)
+        keychain = DockerKeychain(config.auth_files, helpers)
+        keychain.load()
         self.registries = Registries(
             reactor,
             hosts=config.hosts,
-            credentials=credentials.lookup,
+            keychain=keychain,
             timeouts=config.timeouts,
         )
         self.jobs = Jobs(
@@ -129,6 +131,7 @@ class Daemon(Service):
         self.web = Web(
             jobs=self.jobs,
             store=self.store,
+            registries=self.registries,
             clock=reactor,
             version=__version__,
             started=rfc3339(reactor.seconds()),

@@ -32,6 +32,12 @@ class Options(BaseOptions):
     optParameters: ClassVar[list[list[str | None]]] = [
         ["config", "c", None, "Read settings from this TOML file."],
         ["data-dir", "d", None, "Keep everything in this directory."],
+        [
+            "auth-file",
+            "a",
+            None,
+            "Read the credentials of registries from this file, as docker login writes it.",
+        ],
         ["socket", "s", None, "Listen on this unix socket; '' for none."],
     ]
 
@@ -75,6 +81,8 @@ class Options(BaseOptions):
             changes: dict[str, object] = {}
             if self["data-dir"] is not None:
                 changes["data_dir"] = self["data-dir"]
+            if self["auth-file"] is not None:
+                changes["auth_file"] = os.path.abspath(self["auth-file"])
             if self["socket"] is not None:
                 changes["socket"] = self["socket"]
             if self["listen"]:

@@ -14,15 +14,15 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import TestCase
 
 from tests.integration.peers import PASSWORD, USER, DockerRegistry, run
+from xferd.credentials import Credentials, Secret
 from xferd.errors import BlobUnknown, RegistryError
 from xferd.interfaces import IReactor, Pushed, UploadSession
 from xferd.names import Digest, Repository
 from xferd.oci import OCI_MANIFEST, Document
 from xferd.registry.abilities import ChunkSizes
 from xferd.registry.client import Registries, Registry
-from xferd.registry.credentials import Credentials, Secret
 from xferd.registry.hosts import HostConfig
-from xferd.testing.fakes import FakeContent
+from xferd.testing.fakes import FakeContent, FakeKeychain
 from xferd.testing.images import sample_image
 
 reactor = cast(IReactor, installed)
@@ -51,7 +51,7 @@ class PushingTests(TestCase):
         client = Registries(
             reactor,
             hosts={self.server.host: config} if config is not None else {},
-            credentials=lambda _: Credentials(USER, Secret(PASSWORD)) if htpasswd else None,
+            keychain=FakeKeychain(lambda: Credentials(USER, Secret(PASSWORD)) if htpasswd else None),
             chunk_sizes=_SIZES,
         )
         self.addCleanup(client.close)

@@ -10,12 +10,13 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.registry.fakes import MemoryRegistry, Sample
+from xferd.credentials import Credentials, Secret
 from xferd.interfaces import IBlobBody
 from xferd.names import Digest, Repository
 from xferd.oci import OCI_CONFIG, Descriptor
 from xferd.registry.client import Registries, Registry
-from xferd.registry.credentials import Credentials, Secret
 from xferd.registry.timeouts import Timeouts
+from xferd.testing.fakes import FakeKeychain
 
 HOST = "hub.example"
 REPOSITORY = Repository(HOST, "team/a")
@@ -41,7 +42,7 @@ class ClientCase(SynchronousTestCase):
         self.registries = Registries(
             self.clock,
             hosts={},
-            credentials=lambda _: self.credentials,
+            keychain=FakeKeychain(lambda: self.credentials),
             timeouts=Timeouts(),
             agent=self.agent,
         )

@@ -14,6 +14,7 @@ from twisted.internet.ssl import CertificateOptions
 from twisted.trial.unittest import TestCase
 from zope.interface import implementer
 
+from xferd.credentials import Credentials, Secret
 from xferd.errors import (
     XferdError,
 )
@@ -21,8 +22,8 @@ from xferd.interfaces import IContent, IReactor, Pushed, UploadSession
 from xferd.names import Digest, Repository
 from xferd.registry.abilities import Abilities, ChunkSizes
 from xferd.registry.client import Registries
-from xferd.registry.credentials import Credentials, Secret
 from xferd.registry.timeouts import Timeouts
+from xferd.testing.fakes import FakeKeychain
 from xferd.testing.faults import (
     Fault,
 )
@@ -91,7 +92,7 @@ class Pushing(TestCase):
         """
         client = Registries(
             self.reactor,
-            credentials=lambda _: self.credentials,
+            keychain=FakeKeychain(lambda: self.credentials),
             timeouts=timeouts or Timeouts(),
             chunk_sizes=SIZES,
         )

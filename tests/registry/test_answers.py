@@ -37,6 +37,7 @@ from xferd.errors import (
 from xferd.registry.answers import (
     MAX_EXCERPT,
     NotHTTP,
+    Shown,
     Subject,
     body_error,
     clean,
@@ -176,7 +177,7 @@ class RefusalTests(SynchronousTestCase):
     """
 
     def _refusal(self, status: int, body: bytes = b"", **headers: str) -> SourceError:
-        return refusal(_WHAT, status, _headers(**headers), body, _NOW)
+        return refusal(_WHAT, status, _headers(**headers), body, _NOW, Shown())
 
     def test_kinds(self) -> None:
         """
@@ -197,7 +198,7 @@ class RefusalTests(SynchronousTestCase):
             self.assertIs(type(error), kind)
             self.assertEqual((error.host, error.status), ("docker.io", status))
         blob = Subject("h", "h/a@sha256:x", BlobUnknown)
-        self.assertIs(type(refusal(blob, 404, Headers(), b"", _NOW)), BlobUnknown)
+        self.assertIs(type(refusal(blob, 404, Headers(), b"", _NOW, Shown())), BlobUnknown)
 
     def test_rate_limit(self) -> None:
         """
@@ -217,7 +218,7 @@ class RefusalTests(SynchronousTestCase):
         """
         error = self._refusal(401, b'{"errors": [{"code": "UNAUTHORIZED", "message": "who are you"}]}')
         self.assertIn("UNAUTHORIZED: who are you", str(error))
-        self.assertIn("docker login docker.io", str(error))
+        self.assertIn("'xferctl login docker.io'", str(error))
 
 
 class ConnectionErrorTests(SynchronousTestCase):

@@ -8,13 +8,15 @@ import json
 from base64 import b64encode
 from urllib.parse import parse_qs, parse_qsl, urlsplit
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.registry.fakes import ScriptedAgent, failure_of
+from xferd.credentials import Credentials, Secret
 from xferd.errors import (
+    CredentialsUnavailable,
     Denied,
     ManifestUnknown,
     RegistryError,
@@ -23,12 +25,12 @@ from xferd.errors import (
     TimedOut,
     TooManyRequests,
 )
-from xferd.registry.answers import Subject
+from xferd.registry.answers import Shown, Subject
 from xferd.registry.auth import MAX_TOKEN_ANSWER, Authenticator
 from xferd.registry.challenge import Challenge
-from xferd.registry.credentials import Credentials, Secret
-from xferd.registry.exchange import Exchange
+from xferd.registry.exchange import Authorization, Exchange
 from xferd.registry.timeouts import Timeouts
+from xferd.testing.fakes import FakeKeychain
 
 _WHAT = Subject("hub.example", "hub.example/a:1", ManifestUnknown)
 _SCOPE = "repository:a:pull"
@@ -57,17 +59,25 @@ class _AuthCase(SynchronousTestCase):
 
     def _authenticator(self, credentials: Credentials | None = None) -> Authenticator:
         timeouts = Timeouts(token=7)
+        self.keychain = FakeKeychain(lambda: credentials, where="/c.json")
         return Authenticator(
             "hub.example",
             lambda: self.url,
-            credentials,
+            self.keychain,
             exchange=Exchange(self.agent, self.clock, timeouts),
             clock=self.clock,
             timeouts=timeouts,
         )
 
     def _ask(self, authenticator: Authenticator, scope: str = _SCOPE) -> Deferred[str | None]:
-        return Deferred.fromCoroutine(authenticator.authorization(scope, _WHAT))
+        asking = Deferred.fromCoroutine(authenticator.authorization(scope, _WHAT))
+        return asking.addCallback(lambda proof: None if proof is None else proof.secret.reveal())
+
+    def _challenge(
+        self, authenticator: Authenticator, *challenges: Challenge, sent: str | None = None
+    ) -> Deferred[None]:
+        proof = None if sent is None else Authorization(Secret(sent), Shown("with a secret", login=True))
+        return Deferred.fromCoroutine(authenticator.challenged(challenges, _SCOPE, proof, _WHAT))
 
     def _give(self, token: str, **more: object) -> None:
         self.agent.respond(200, body=json.dumps({"token": token, **more}).encode())
@@ -89,7 +99,7 @@ class BasicTests(_AuthCase):
         Once it has, user and password are sent with every request.
         """
         authenticator = self._authenticator(_ME)
-        authenticator.challenged([Challenge("negotiate"), Challenge("basic")], _SCOPE, None, _WHAT)
+        self.successResultOf(self._challenge(authenticator, Challenge("negotiate"), Challenge("basic")))
         self.assertEqual(self.successResultOf(self._ask(authenticator)), _BASIC)
         self.assertEqual(self.successResultOf(self._ask(authenticator, "other")), _BASIC)
 
@@ -98,26 +108,27 @@ class BasicTests(_AuthCase):
         User and password that were refused are not sent again.
         """
         authenticator = self._authenticator(_ME)
-        with self.assertRaises(Denied) as caught:
-            authenticator.challenged([Challenge("basic")], _SCOPE, _BASIC, _WHAT)
-        self.assertNotIn("hunter2", str(caught.exception))
+        error = failure_of(self, self._challenge(authenticator, Challenge("basic"), sent=_BASIC), Denied)
+        self.assertNotIn("hunter2", str(error))
+        self.assertIn("does not accept a login with a secret", str(error))
+        self.assertEqual(self.keychain.forgotten, ["hub.example"])
 
     def test_nobody(self) -> None:
         """
         Who has no password is told how to get in.
         """
         for credentials in (None, Credentials("", Secret(""), Secret("identity"))):
-            with self.assertRaises(Denied) as caught:
-                self._authenticator(credentials).challenged([Challenge("basic")], _SCOPE, None, _WHAT)
-            self.assertIn("docker login hub.example", str(caught.exception))
+            asking = self._challenge(self._authenticator(credentials), Challenge("basic"))
+            error = str(failure_of(self, asking, Denied))
+            self.assertIn("'xferctl login hub.example'", error)
+            self.assertEqual("/c.json has none for it" in error, credentials is None)
 
     def test_unknown(self) -> None:
         """
         Other schemes are named.
         """
-        with self.assertRaises(Denied) as caught:
-            self._authenticator(_ME).challenged([Challenge("ntlm"), Challenge("bearer")], _SCOPE, None, _WHAT)
-        self.assertIn("bearer, ntlm", str(caught.exception))
+        asking = self._challenge(self._authenticator(_ME), Challenge("ntlm"), Challenge("bearer"))
+        self.assertIn("bearer, ntlm", str(failure_of(self, asking, Denied)))
 
 
 class BearerTests(_AuthCase):
@@ -133,7 +144,7 @@ class BearerTests(_AuthCase):
 
     def _challenged(self, credentials: Credentials | None = None, **parameters: str) -> Authenticator:
         authenticator = self._authenticator(credentials)
-        authenticator.challenged([Challenge("basic"), _bearer(**parameters)], _SCOPE, None, _WHAT)
+        self.successResultOf(self._challenge(authenticator, Challenge("basic"), _bearer(**parameters)))
         return authenticator
 
     def test_anonymous(self) -> None:
@@ -176,6 +187,87 @@ class BearerTests(_AuthCase):
         )
         self._give("t3")
         self.assertEqual(self.successResultOf(asking), "Bearer t3")
+
+    def test_no_oauth(self) -> None:
+        """
+        A token server without the OAuth2 form gets the identity token as a
+        password; when it refuses that, too, the first refusal counts.
+        """
+        who = Credentials("me", identity_token=Secret("id"), origin="/c.json")
+        for status in (401, 404, 405):
+            asking = self._ask(self._challenged(who))
+            self.agent.respond(status, body=b'{"details": "no such form"}')
+            self.assertEqual(self.agent.last.method, b"GET")
+            header = "Basic " + b64encode(b"me:id").decode()
+            self.assertEqual(self.agent.last.header("Authorization"), header)
+            self._give("t")
+            self.assertEqual(self.successResultOf(asking), "Bearer t")
+        asking = self._ask(self._challenged(who))
+        self.agent.respond(401, body=b'{"details": "it has expired"}')
+        self.agent.respond(404)
+        error = str(failure_of(self, asking, Denied))
+        self.assertIn("with the credentials of me from /c.json (token server auth.example: 401", error)
+        self.assertIn("it has expired", error)
+        self.assertIn("'xferctl login hub.example' renews them", error)
+        self.assertEqual(self.keychain.forgotten, ["hub.example"])
+        asking = self._ask(self._challenged(who))
+        self.agent.respond(405)
+        self.agent.respond(503)
+        failure_of(self, asking, RegistryUnavailable)
+
+    def test_no_oauth_cancelled(self) -> None:
+        """
+        The second form can be given up as the first can.
+        """
+        asking = self._ask(self._challenged(Credentials("", identity_token=Secret("id"))))
+        self.agent.respond(405)
+        asking.cancel()
+        self.failureResultOf(asking, CancelledError)
+        self.assertTrue(self.agent.last.cancelled)
+
+    def test_registry_token(self) -> None:
+        """
+        A registry token is sent as it is; nothing renews it.
+        """
+        who = Credentials("", registry_token=Secret("rt"), origin="a header", remedy="send others")
+        authenticator = self._challenged(who)
+        self.assertEqual(self.successResultOf(self._ask(authenticator)), "Bearer rt")
+        error = failure_of(self, self._challenge(authenticator, _bearer(), sent="Bearer rt"), Denied)
+        self.assertIn("does not accept a login", str(error))
+        self.assertEqual(self.agent.asked, [])
+
+    def test_each_their_own(self) -> None:
+        """
+        When credentials change, so do tokens; and they are looked up for the
+        repository.
+        """
+        who = [_ME]
+        authenticator = self._challenged(_ME)
+        authenticator._keychain = keychain = FakeKeychain(lambda: who[0])
+        asking = self._ask(authenticator)
+        self._give("mine")
+        self.assertEqual(self.successResultOf(asking), "Bearer mine")
+        who[0] = Credentials("you", Secret("sesame"))
+        asking = self._ask(authenticator)
+        self._give("yours")
+        self.assertEqual(self.successResultOf(asking), "Bearer yours")
+        who[0] = _ME
+        self.assertEqual(self.successResultOf(self._ask(authenticator)), "Bearer mine")
+        self.assertEqual(set(keychain.asked), {("hub.example", "a")})
+
+    def test_slow_keychain(self) -> None:
+        """
+        Who waits for a helper can give up, and its failure is told.
+        """
+        authenticator = self._challenged(_ME)
+        held: Deferred[Credentials | None] = Deferred(lambda _: None)
+        self.keychain.held = held
+        asking = self._ask(authenticator)
+        asking.cancel()
+        self.failureResultOf(asking, CancelledError)
+        self.keychain.held = fail(CredentialsUnavailable("no"))
+        failure_of(self, self._ask(authenticator), CredentialsUnavailable)
+        self.assertEqual(self.agent.asked, [])
 
     def test_scopes(self) -> None:
         """
@@ -226,11 +318,11 @@ class BearerTests(_AuthCase):
         asking = self._ask(authenticator)
         self._give("old")
         self.successResultOf(asking)
-        authenticator.challenged([_bearer()], _SCOPE, "Bearer old", _WHAT)
+        self.successResultOf(self._challenge(authenticator, _bearer(), sent="Bearer old"))
         asking = self._ask(authenticator)
         self._give("new")
         self.assertEqual(self.successResultOf(asking), "Bearer new")
-        authenticator.challenged([_bearer()], _SCOPE, "Bearer old", _WHAT)
+        self.successResultOf(self._challenge(authenticator, _bearer(), sent="Bearer old"))
         self.assertEqual(self.successResultOf(self._ask(authenticator)), "Bearer new")
 
     def test_shared(self) -> None:
@@ -354,5 +446,5 @@ class BearerTests(_AuthCase):
         A registry may change its mind.
         """
         authenticator = self._challenged(_ME)
-        authenticator.challenged([Challenge("basic")], _SCOPE, "Bearer x", _WHAT)
+        self.successResultOf(self._challenge(authenticator, Challenge("basic"), sent="Bearer x"))
         self.assertEqual(self.successResultOf(self._ask(authenticator)), _BASIC)

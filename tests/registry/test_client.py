@@ -5,7 +5,9 @@ Tests for L{xferd.registry.client}, over a registry in memory.
 from __future__ import annotations
 
 import json
+from weakref import ref
 
+from attrs import evolve
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionRefusedError as ConnectRefused
 from twisted.internet.task import Clock
@@ -17,6 +19,7 @@ from zope.interface.verify import verifyObject
 
 from tests.registry.cases import HOST, ME, REPOSITORY, ClientCase
 from tests.registry.fakes import ScriptedAgent, failure_of, refuse
+from xferd.credentials import Credentials, Secret
 from xferd.errors import (
     BadDigest,
     BadDocument,
@@ -40,6 +43,8 @@ from xferd.oci import MAX_DOCUMENT, OCI_MANIFEST
 from xferd.registry.client import Registries
 from xferd.registry.hosts import HostConfig
 
+YOU = Credentials("you", Secret("sesame"))
+
 
 class RegistriesTests(ClientCase):
     """
@@ -51,19 +56,30 @@ class RegistriesTests(ClientCase):
         Each class provides its Interface.
         """
         verifyObject(IRegistries, self.registries)
+        verifyObject(IRegistries, self.registries.seen_by({}))
         verifyObject(IRegistry, self.registry)
         verifyObject(IBlobSource, self.registry.blobs(REPOSITORY))
         verifyObject(IBlobBody, self.successResultOf(self.open_blob()))
 
     def test_shared(self) -> None:
         """
-        The same host with the same credentials is the same registry; with
-        others it is another.
+        The same host with the same credentials is the same registry, as long
+        as somebody has it; with others it is another.
         """
         first = self.registry
         self.assertIs(self.registry, first)
-        self.credentials = ME
-        self.assertIsNot(self.registry, first)
+        theirs = self.registries.seen_by({HOST: ME})
+        client = theirs.registry(HOST)
+        self.assertIsNot(client, first)
+        self.assertIs(self.registries.seen_by({HOST: ME}).registry(HOST), client)
+        self.assertIsNot(self.registries.seen_by({HOST: YOU}).registry(HOST), client)
+        self.assertIsNot(theirs.seen_by({HOST: YOU}).registry(HOST), client)
+        self.assertIs(theirs.registry("other.example"), self.registries.registry("other.example"))
+        known = ref(client)
+        del client
+        self.assertIs(known(), theirs.registry(HOST))
+        del theirs
+        self.assertIsNone(known())
         self.assertIsNot(self.registries.registry("other.example"), self.registry)
 
     def test_identity(self) -> None:
@@ -72,11 +88,10 @@ class RegistriesTests(ClientCase):
         names shows a secret.
         """
         nobody = self.registry.blobs(REPOSITORY)
-        self.credentials = ME
-        mine, again = self.registry.blobs(REPOSITORY), self.registry.blobs(REPOSITORY)
+        mine, again = (self.registries.seen_by({HOST: ME}).registry(HOST).blobs(REPOSITORY) for _ in "12")
         self.assertEqual(mine.identity, again.identity)
         self.assertNotEqual(mine.identity, nobody.identity)
-        self.assertNotEqual(mine.identity, self.registry.blobs(Repository(HOST, "team/b")).identity)
+        self.assertNotEqual(nobody.identity, self.registry.blobs(Repository(HOST, "team/b")).identity)
         self.assertEqual((mine.host, mine.label), (HOST, "hub.example/team/a"))
         self.assertNotIn("hunter2", f"{mine!r} {mine.identity!r} {self.registry!r}")
 
@@ -85,6 +100,7 @@ class RegistriesTests(ClientCase):
         Without connections of our own, there is nothing to close.
         """
         self.successResultOf(self.registries.close())
+        self.successResultOf(self.registries.seen_by({}).close())
 
     def test_defaults(self) -> None:
         """
@@ -325,6 +341,35 @@ class AuthenticationTests(ClientCase):
             error = failure_of(self, self.registry.manifest(REPOSITORY, "1"), Denied)
             self.assertNotIn("hunter2", str(error))
             self.assertLessEqual(len(self.server.log), 2)
+
+    def test_of_a_client(self) -> None:
+        """
+        What one client brought is used for it alone: for another, and for the
+        daemon itself, the registry is asked with what they have.
+        """
+        self.server.user, self.server.password = "me", "hunter2"
+        mine = self.registries.seen_by({HOST: ME}).registry(HOST)
+        self.successResultOf(mine.manifest(REPOSITORY, "1"))
+        yours = self.registries.seen_by({HOST: YOU}).registry(HOST)
+        failure_of(self, yours.manifest(REPOSITORY, "1"), Denied)
+        failure_of(self, self.registry.manifest(REPOSITORY, "1"), Denied)
+        self.successResultOf(mine.manifest(REPOSITORY, "1"))
+
+    def test_check(self) -> None:
+        """
+        Credentials can be tried; a refusal says whose they are.
+        """
+        self.server.user, self.server.password = "me", "hunter2"
+        self.credentials = evolve(ME, origin="/c.json")
+        self.successResultOf(self.registry.check())
+        self.server.password = "other"
+        error = str(failure_of(self, self.registry.check(), Denied))
+        self.assertIn("does not accept a login with the credentials of me from /c.json (401", error)
+        self.assertIn("'xferctl login hub.example' renews them", error)
+        self.credentials = None
+        self.assertIn("without credentials", str(failure_of(self, self.registry.check(), Denied)))
+        self.server.user = ""
+        self.successResultOf(self.registry.check())
 
     def test_no_challenge(self) -> None:
         """

@@ -11,11 +11,14 @@ from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.registry.fakes import FakeResponse, ScriptedAgent, failure_of
+from xferd.credentials import Secret
 from xferd.errors import ConnectionFailed, RegistryError, TimedOut
-from xferd.registry.exchange import MAX_REDIRECTS, Answer, Exchange
+from xferd.registry.answers import Shown
+from xferd.registry.exchange import MAX_REDIRECTS, Answer, Authorization, Exchange
 from xferd.registry.locations import Origin
 from xferd.registry.timeouts import Timeouts
 
+_PROOF = Authorization(Secret("Bearer secret"), Shown())
 _START = "https://hub.example/v2/a/blobs/x"
 
 
@@ -77,9 +80,7 @@ class ExchangeTests(SynchronousTestCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def _get(self, url: str = _START, host: str = "hub.example") -> Deferred[Answer]:
-        return Deferred.fromCoroutine(
-            self.exchange.get(url, {"Range": "bytes=5-"}, "Bearer secret", host=host)
-        )
+        return Deferred.fromCoroutine(self.exchange.get(url, {"Range": "bytes=5-"}, _PROOF, host=host))
 
     def _redirect(self, location: str, body: bytes | None = b"") -> FakeResponse:
         return self.agent.respond(307, {"Location": location}, body)

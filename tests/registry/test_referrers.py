@@ -170,7 +170,7 @@ class PutTests(ManifestCase):
             (400, "MANIFEST_INVALID", RegistryError, OCI_MANIFEST),
             (405, "UNSUPPORTED", RegistryError, "read-only"),
             (404, "NAME_UNKNOWN", RegistryError, "push"),
-            (403, "DENIED", Denied, "docker login"),
+            (403, "DENIED", Denied, "xferctl login"),
             (503, "", RegistryUnavailable, "trouble"),
         ):
             self.plant(self.answer(status, code))

@@ -296,7 +296,7 @@ class RefusalTests(Pushing):
         """
         A registry that takes no pushes is named as such.
         """
-        for status, says in ((405, "read-only"), (404, "no repository"), (403, "docker login")):
+        for status, says in ((405, "read-only"), (404, "no repository"), (403, "xferctl login")):
             self.plant(Instead(problem(status, "UNSUPPORTED", "no").answer), "POST", None)
             error = await self.fails(XferdError)
             self.assertIn(says, str(error))

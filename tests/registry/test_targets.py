@@ -9,6 +9,7 @@ from zope.interface.verify import verifyObject
 
 from tests.registry.certificates import Authority
 from tests.registry.pushing import ANN, DATA, DIGEST, KIB, SMALL, Pushing
+from xferd.credentials import Credentials, Secret
 from xferd.errors import (
     RegistryError,
     RegistryUnavailable,
@@ -16,7 +17,6 @@ from xferd.errors import (
 )
 from xferd.interfaces import IBlobTarget, Pushed, UploadSession
 from xferd.names import Digest, Repository
-from xferd.registry.credentials import Credentials, Secret
 from xferd.testing.answers import BEFORE_HEADERS, Answer, problem
 from xferd.testing.faults import (
     Drop,

@@ -33,7 +33,6 @@ from xferd.interfaces import IBlobBody, IContent, IReactor
 from xferd.names import Digest, Repository
 from xferd.registry.agent import Untrusted
 from xferd.registry.client import Registries
-from xferd.registry.credentials import no_credentials
 from xferd.registry.hosts import HostConfig
 from xferd.registry.timeouts import Timeouts
 
@@ -90,7 +89,6 @@ class WireCase(TestCase):
         self.client = Registries(
             self.reactor,
             hosts={self.host: config} if config is not None else {},
-            credentials=no_credentials,
             timeouts=timeouts or Timeouts(),
         )
         self.addCleanup(self.client.close)

@@ -9,6 +9,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
+from xferd.credentials import Credentials, Secret
 from xferd.errors import BlobUnknown, ConnectionFailed, Denied, DigestMismatch, ManifestUnknown, SizeMismatch
 from xferd.interfaces import IBlobBody, IBlobSource, IRegistries, IRegistry
 from xferd.names import Repository
@@ -54,6 +55,24 @@ class FakeRegistryTests(SynchronousTestCase):
         delivered = body.deliver(pieces.append)
         self.clock.advance(0)
         return pieces, delivered
+
+    def test_clients(self) -> None:
+        """
+        A client that brings credentials sees what was added for it, where it
+        brought some.
+        """
+        hers = self.registries.seen_by({"registry.test": Credentials("ann", Secret("p"))})
+        verifyObject(IRegistries, hers)
+        self.assertIs(hers.registry("registry.test"), self.registries.registry("registry.test", "ann"))
+        self.assertIs(hers.registry("other.test"), self.registries.registry("other.test"))
+        his = hers.seen_by({"registry.test": Credentials("bob", Secret("p"))})
+        self.assertEqual(his.registry("registry.test").user, "bob")
+        checked = his.registry("registry.test").check()
+        closed = his.close()
+        self.clock.advance(0)
+        self.successResultOf(checked)
+        self.successResultOf(closed)
+        self.assertTrue(self.registries.closed)
 
     def test_interfaces(self) -> None:
         """

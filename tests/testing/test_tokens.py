@@ -247,6 +247,18 @@ class TokenServerTests(SynchronousTestCase):
         ):
             self.assertEqual(401, self.post(**form).status)
 
+    def test_no_oauth(self) -> None:
+        """
+        A server that does not know the OAuth 2 form refuses it with any
+        status, and takes an identity token for a password.
+        """
+        made = self.tokens.refresh_token("ann")
+        self.tokens.refuse_oauth = 405
+        self.assertEqual(405, self.post(grant_type="refresh_token", refresh_token=made).status)
+        self.assertEqual(200, self.auth.ask("GET", "/token", basic("", made)).status)
+        self.assertEqual("ann", self.tokens.fetches[-1].user)
+        self.assertEqual(401, self.auth.ask("GET", "/token", basic("", "x")).status)
+
     def test_offline_token(self) -> None:
         """
         The older form gives a refresh token to users who ask for one; one can

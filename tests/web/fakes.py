@@ -22,10 +22,12 @@ from twisted.python.failure import Failure
 from twisted.web.server import Site
 from zope.interface import implementer
 
+from xferd.credentials import Credentials
 from xferd.errors import NotFound
 from xferd.interfaces import Event, IEventStream, IImages, IJobs, Image, IStore, Layer
 from xferd.names import Digest, Reference
 from xferd.oci import OCI_CONFIG, OCI_MANIFEST, Descriptor
+from xferd.testing.fakes import FakeRegistries
 from xferd.web.app import Web
 
 JOB: Mapping[str, Any] = {
@@ -160,6 +162,7 @@ class FakeJobs:
     @ivar pulled: what C{pull} was called with.
     @ivar pushed: what C{push} was called with.
     @ivar copied: what C{copy} was called with.
+    @ivar brought: the credentials that came with each of them.
     @ivar figures: what C{status} says besides.
     @ivar refuses: what every call raises.
     """
@@ -169,6 +172,7 @@ class FakeJobs:
         self.pulled: list[tuple[str, str | None, str, int]] = []
         self.pushed: list[tuple[str, str | None, str, int]] = []
         self.copied: list[tuple[str, str, str | None, bool, str, int]] = []
+        self.brought: list[Mapping[str, Credentials] | None] = []
         self.figures: dict[str, Any] = {}
         self.refuses: Exception | None = None
         self.streams: list[tuple[str | None, FakeStream]] = []
@@ -184,29 +188,53 @@ class FakeJobs:
         if job_id is not None and job_id not in self.known:
             raise NotFound(f"no job {job_id}")
 
-    def pull(self, reference: str, platform: str | None, client: str, priority: int) -> Mapping[str, Any]:
+    def pull(
+        self,
+        reference: str,
+        platform: str | None,
+        client: str,
+        priority: int,
+        credentials: Mapping[str, Credentials] | None = None,
+    ) -> Mapping[str, Any]:
         """
         Remember a pull.
         """
         self._check()
+        self.brought.append(credentials)
         self.pulled.append((reference, platform, client, priority))
         return self._made("pull", client)
 
-    def push(self, reference: str, target: str | None, client: str, priority: int) -> Mapping[str, Any]:
+    def push(
+        self,
+        reference: str,
+        target: str | None,
+        client: str,
+        priority: int,
+        credentials: Mapping[str, Credentials] | None = None,
+    ) -> Mapping[str, Any]:
         """
         Remember a push.
         """
         self._check()
+        self.brought.append(credentials)
         self.pushed.append((reference, target, client, priority))
         return self._made("push", client)
 
     def copy(
-        self, reference: str, target: str, platform: str | None, referrers: bool, client: str, priority: int
+        self,
+        reference: str,
+        target: str,
+        platform: str | None,
+        referrers: bool,
+        client: str,
+        priority: int,
+        credentials: Mapping[str, Credentials] | None = None,
     ) -> Mapping[str, Any]:
         """
         Remember a copy.
         """
         self._check()
+        self.brought.append(credentials)
         self.copied.append((reference, target, platform, referrers, client, priority))
         return self._made("copy", client)
 
@@ -449,9 +477,11 @@ class World:
         self.jobs = FakeJobs()
         self.store = FakeStore()
         self.clock = Clock()
+        self.registries = FakeRegistries(self.clock)
         self.web = Web(
             jobs=self.jobs,
             store=self.store,
+            registries=self.registries,
             clock=self.clock,
             version="1.2.3",
             started="2026-01-02T00:00:00Z",

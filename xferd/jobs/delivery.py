@@ -16,11 +16,12 @@ from zope.interface import implementer
 from xferd.interfaces import IProgressSink, IRegistries, ISource
 from xferd.jobs.cargo import Cargo
 from xferd.jobs.content import BlobContent
+from xferd.jobs.documents import Place
 from xferd.jobs.job import Job
 from xferd.jobs.rows import BlobRow, Row
 from xferd.jobs.sinks import RowSink
 from xferd.jobs.upload import UploadManager
-from xferd.names import Reference, Repository
+from xferd.names import Reference
 from xferd.oci import Descriptor, Document
 from xferd.transfer.slots import Turn
 from xferd.transfer.transfer import Transfer, TransferManager, Watcher
@@ -89,6 +90,7 @@ class Delivery:
         repository = target.repository
         registry = self._registries.registry(repository.host)
         source = registry.target(repository)
+        place = Place(registry, repository)
         blobs = {blob.digest: blob for cargo in cargoes for blob in cargo.blobs}
         rows = [BlobRow(n, blob) for n, blob in enumerate(blobs.values(), len(self._job.rows))]
         self._job.rows = [*self._job.rows, *rows]
@@ -114,33 +116,32 @@ class Delivery:
             root = cargoes[-1].root
             for document in documents.values():
                 if document.digest != root.digest:
-                    await self._put(repository, str(document.digest), document, source)
+                    await self._put(place, str(document.digest), document)
             names = [t for t in (target.tag, *tags) if t is not None] or [str(root.digest)]
             for name in dict.fromkeys(names):
-                await self._put(repository, name, root, source)
+                await self._put(place, name, root)
         finally:
             for watcher in watchers:
                 watcher.release()
 
-    async def _put(self, repository: Repository, wanted: str, document: Document, source: ISource) -> None:
+    async def _put(self, place: Place, wanted: str, document: Document) -> None:
         """
         Put one document, as often as the policy allows.
         """
-        registry = self._registries.registry(repository.host)
 
         async def work(transfer: Transfer) -> None:
             async def attempt(_: ISource) -> None:
-                await registry.put_manifest(repository, wanted, document)
+                await place.registry.put_manifest(place.repository, wanted, document)
 
             await transfer.attempts(attempt)
 
         turn: Turn = self._job.turn()
         sink: IProgressSink = RowSink(self._changed, None)
         watcher = self._manifests.request(
-            ("put", repository, wanted, document.digest),
+            ("put", place, wanted, document.digest),
             work,
             digest=document.digest,
-            source=source,
+            source=place,
             turn=turn,
             sink=sink,
         )

@@ -6,12 +6,14 @@ kept in the store.
 
 from __future__ import annotations
 
-from typing import TypeVar
+from collections.abc import Hashable
+from typing import TypeVar, cast
 
 from attrs import frozen
+from zope.interface import implementer
 
 from xferd.errors import BadDocument, SizeMismatch
-from xferd.interfaces import IProgressSink, IRegistries, ISource, IStore
+from xferd.interfaces import IProgressSink, IRegistries, IRegistry, ISource, IStore
 from xferd.names import Digest, Reference, Repository
 from xferd.oci import (
     MAX_INDEX_DEPTH,
@@ -45,9 +47,40 @@ class Resolved:
     chosen: bool
 
 
+@implementer(ISource)
+class Place:
+    """
+    A repository of one registry, seen with the credentials of one client: a
+    source of documents, or where they go.
+
+    Equal ones would behave alike, so that it can be a part of a key: who may
+    know what a tag stands for, and who may change it, is for the registry to
+    say, of each client.
+    """
+
+    def __init__(self, registry: IRegistry, repository: Repository) -> None:
+        source = registry.blobs(repository)
+        self.registry = registry
+        self.repository = repository
+        self.host = source.host
+        self.label = source.label
+        self.identity: Hashable = source.identity
+
+    def __eq__(self, other: object) -> bool:
+        return self.identity == other.identity if isinstance(other, Place) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.identity)
+
+    def __str__(self) -> str:
+        # Without the identity: keys of transfers are shown.
+        return str(self.repository)
+
+
 class Documents:
     """
-    Fetches documents for all jobs together.
+    Fetches documents for one client, together with all others who want the
+    same.
     """
 
     def __init__(self, store: IStore, registries: IRegistries, transfers: TransferManager) -> None:
@@ -99,14 +132,14 @@ class Documents:
 
         @raise SourceError: the registry does not give it.
         """
-        registry = self._registries.registry(repository.host)
 
         async def work(transfer: Transfer) -> bytes:
             if self._store.blobs.has(descriptor.digest):
                 return await self._store.blobs.read(descriptor.digest)
 
-            async def attempt(_: ISource) -> bytes:
-                return await registry.document(repository, descriptor)
+            async def attempt(source: ISource) -> bytes:
+                place = cast("Place", source)
+                return await place.registry.document(place.repository, descriptor)
 
             data: bytes = await transfer.attempts(attempt)
             await self._store.blobs.put(descriptor.digest, data)
@@ -117,7 +150,7 @@ class Documents:
                 ("config", descriptor.digest),
                 work,
                 digest=descriptor.digest,
-                source=registry.blobs(repository),
+                source=self._place(repository),
                 turn=turn,
                 sink=sink,
             )
@@ -149,24 +182,30 @@ class Documents:
         """
         Ask for a manifest or an index.
         """
-        registry = self._registries.registry(repository.host)
+        place = self._place(repository)
 
         async def work(transfer: Transfer) -> Document:
             async def attempt(_: ISource) -> Document:
-                return await registry.manifest(repository, wanted)
+                return await place.registry.manifest(repository, wanted)
 
             document: Document = await transfer.attempts(attempt)
             await self._store.blobs.put(document.digest, document.data)
             return document
 
         return self._transfers.request(
-            ("manifest", repository, wanted),
+            ("manifest", place, wanted),
             work,
             digest=wanted,
-            source=registry.blobs(repository),
+            source=place,
             turn=turn,
             sink=sink,
         )
+
+    def _place(self, repository: Repository) -> Place:
+        """
+        A repository as our client sees it.
+        """
+        return Place(self._registries.registry(repository.host), repository)
 
 
 async def _settle(watcher: Watcher[T]) -> T:

@@ -19,6 +19,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from xferd.credentials import Credentials
 from xferd.errors import BadReference, Interrupted, NotFound, XferdError
 from xferd.interfaces import IEventStream, IJobs, IRegistries, IStore, IUnpacker
 from xferd.jobs.copy import Copy
@@ -97,7 +98,6 @@ class Jobs:
             "unpacking": transfers("unpacking"),
             "registration": transfers("registration"),
         }
-        self._documents = Documents(store, registries, self._managers["document"])
         self._layers = DownloadManager(
             store,
             unpacker,
@@ -170,50 +170,73 @@ class Jobs:
 
     # ---------------------------------------------------------------- IJobs
 
-    def pull(self, reference: str, platform: str | None, client: str, priority: int) -> Mapping[str, Any]:
+    def pull(
+        self,
+        reference: str,
+        platform: str | None,
+        client: str,
+        priority: int,
+        credentials: Mapping[str, Credentials] | None = None,
+    ) -> Mapping[str, Any]:
         """
         Begin to pull an image.
         """
         wanted = Reference.parse(reference)
         job = self._job("pull", wanted, platform, client, priority)
-        return self._add(job, lambda: self._pull(job, wanted))
+        return self._add(job, lambda: self._pull(job, wanted, self._seen_by(credentials)))
 
-    def push(self, reference: str, target: str | None, client: str, priority: int) -> Mapping[str, Any]:
+    def push(
+        self,
+        reference: str,
+        target: str | None,
+        client: str,
+        priority: int,
+        credentials: Mapping[str, Credentials] | None = None,
+    ) -> Mapping[str, Any]:
         """
         Begin to push an image of the store.
         """
         wanted = Reference.parse(reference)
         goal = wanted if target is None else _place(target)
         job = self._job("push", wanted, None, client, priority, goal)
+        registries = self._seen_by(credentials)
         push = Push(
             job,
             wanted,
             goal,
             store=self._store,
-            registries=self._registries,
+            registries=registries,
             layers=self._layers,
-            delivery=self._delivery(job),
+            delivery=self._delivery(job, registries),
         )
         return self._add(job, push.run)
 
     def copy(
-        self, reference: str, target: str, platform: str | None, referrers: bool, client: str, priority: int
+        self,
+        reference: str,
+        target: str,
+        platform: str | None,
+        referrers: bool,
+        client: str,
+        priority: int,
+        credentials: Mapping[str, Credentials] | None = None,
     ) -> Mapping[str, Any]:
         """
         Begin to copy something from one repository into another.
         """
         wanted, goal = Reference.parse(reference), _place(target)
         job = self._job("copy", wanted, platform, client, priority, goal)
+        registries = self._seen_by(credentials)
         copy = Copy(
             job,
             wanted,
             goal,
             referrers=referrers,
             journal=self._store.journal,
-            registries=self._registries,
-            documents=self._documents,
+            registries=registries,
+            documents=self._documents(registries),
             layers=self._layers,
-            delivery=self._delivery(job),
+            delivery=self._delivery(job, registries),
         )
         return self._add(job, copy.run)
 
@@ -361,7 +384,7 @@ class Jobs:
         else:
             self._end(running, "done")
 
-    async def _pull(self, job: Job, wanted: Reference) -> dict[str, str]:
+    async def _pull(self, job: Job, wanted: Reference, registries: IRegistries) -> dict[str, str]:
         """
         Pull an image.
         """
@@ -369,8 +392,8 @@ class Jobs:
             job,
             wanted,
             store=self._store,
-            registries=self._registries,
-            documents=self._documents,
+            registries=registries,
+            documents=self._documents(registries),
             layers=self._layers,
             changed=partial(self._news.changed, job),
         )
@@ -380,13 +403,25 @@ class Jobs:
             self._spawn(self._store.journal.record_holder(wanted.repository, blob), "who has a blob")
         return {"digest": str(image.manifest.digest), "image_id": str(image.config.digest)}
 
-    def _delivery(self, job: Job) -> Delivery:
+    def _seen_by(self, credentials: Mapping[str, Credentials] | None) -> IRegistries:
+        """
+        The registries as a client sees them.
+        """
+        return self._registries.seen_by(credentials) if credentials else self._registries
+
+    def _documents(self, registries: IRegistries) -> Documents:
+        """
+        Documents for a client.
+        """
+        return Documents(self._store, registries, self._managers["document"])
+
+    def _delivery(self, job: Job, registries: IRegistries) -> Delivery:
         """
         A job's way out.
         """
         return Delivery(
             job,
-            registries=self._registries,
+            registries=registries,
             uploads=self._uploads,
             manifests=self._managers["document"],
             changed=partial(self._news.changed, job),

@@ -16,15 +16,15 @@ from twisted.internet.defer import DeferredLock
 from twisted.internet.interfaces import IReactorTime
 from twisted.web.iweb import IBodyProducer, IResponse
 
-from xferd.errors import ConnectionFailed, RegistryError, SourceError
+from xferd.errors import ConnectionFailed, ManifestUnknown, RegistryError, SourceError
+from xferd.interfaces import IKeychain
 from xferd.names import Repository
 from xferd.registry.abilities import Abilities, ChunkSizes
-from xferd.registry.answers import NotHTTP, Subject, header_values, refusal
+from xferd.registry.answers import NotHTTP, Shown, Subject, header_values, refusal
 from xferd.registry.auth import Authenticator
 from xferd.registry.body import read_excerpt
 from xferd.registry.challenge import parse_challenges
-from xferd.registry.credentials import Credentials
-from xferd.registry.exchange import Answer, Exchange
+from xferd.registry.exchange import Answer, Authorization, Exchange
 from xferd.registry.hosts import Hosts
 from xferd.registry.locations import Origin
 from xferd.registry.timeouts import Timeouts
@@ -66,14 +66,15 @@ class Access:
     One registry, as one client reaches it.
 
     @ivar host: the registry's host as people write it.
-    @ivar credentials: the client's, or L{None} for nobody in particular.
+    @ivar identity: equal for clients that are the same to the registry.
     @ivar abilities: what the registry can do, whoever asks.
     @ivar locks: held while something of a registry is read and written back.
     """
 
-    def __init__(self, host: str, credentials: Credentials | None, shared: Shared) -> None:
+    def __init__(self, host: str, keychain: IKeychain, shared: Shared) -> None:
         self.host = host
-        self.credentials = credentials
+        self.identity = keychain.identity
+        self._keychain = keychain
         self.abilities = shared.abilities.setdefault(host, Abilities())
         self.chunk_sizes = shared.chunk_sizes
         self.locks = shared.locks
@@ -84,7 +85,7 @@ class Access:
         self._authenticator = Authenticator(
             host,
             lambda: shared.hosts.url(host) or f"https://{host}",
-            credentials,
+            keychain,
             exchange=shared.exchange,
             clock=shared.clock,
             timeouts=shared.timeouts,
@@ -153,19 +154,33 @@ class Access:
         authorization = await self._authorization(url, scope, what)
         return await self._exchange.ask(method, url, headers, authorization, host=self.host, body=body)
 
-    def refused(self, answer: Answer, body: bytes, scope: str, what: Subject) -> None:
+    async def refused(self, answer: Answer, body: bytes, scope: str, what: Subject) -> None:
         """
         Learn from a 401 what the registry wants, and drop the token that it
         did not like.
 
         @param body: the answer's body.
         @raise Denied: there is nothing that could be brought.
+        @raise CredentialsUnavailable: a helper does not give the credentials.
         """
         headers = answer.response.headers
         challenges = parse_challenges(header_values(headers, "WWW-Authenticate"))
         if not challenges:
-            raise refusal(what, 401, headers, body, self.clock.seconds())
-        self._authenticator.challenged(challenges, scope, answer.authorization, what)
+            raise self.refusal(answer, what, body)
+        await self._authenticator.challenged(challenges, scope, answer.authorization, what)
+
+    async def check(self) -> None:
+        """
+        See whether the registry lets this client in at all (OCI
+        distribution-spec, "Determining Support").
+
+        @raise Denied: it does not.
+        """
+        what = Subject(self.host, "its API", ManifestUnknown)
+        answer = await self._ask_with_proof(b"GET", f"{await self.url()}/v2/", _NO_HEADERS, "", what, None)
+        body = await self.excerpt(answer.response)
+        if answer.response.code != 200:
+            raise self.refusal(answer, what, body)
 
     async def url(self) -> str:
         """
@@ -212,11 +227,11 @@ class Access:
             answer = await exchange.ask(method, url, headers, authorization, host=self.host, body=body)
         if answer.response.code != 401 or not answer.is_own or not await self.is_own(url):
             return answer
-        self.refused(answer, await self.excerpt(answer.response), scope, what)
+        await self.refused(answer, await self.excerpt(answer.response), scope, what)
         authorization = await self._authorization(url, scope, what)
         return await exchange.ask(method, url, headers, authorization, host=self.host, body=body)
 
-    async def _authorization(self, url: str, scope: str, what: Subject) -> str | None:
+    async def _authorization(self, url: str, scope: str, what: Subject) -> Authorization | None:
         """
         The proof to bring to an URL: none to a foreign one.
         """
@@ -256,4 +271,8 @@ class Access:
                 host=self.host,
                 status=response.code,
             )
-        return refusal(what, response.code, response.headers, body, self.clock.seconds())
+        if response.code == 401:
+            self._keychain.forget(self.host)
+        proof = answer.authorization
+        shown = Shown() if proof is None else proof.shown
+        return refusal(what, response.code, response.headers, body, self.clock.seconds(), shown)

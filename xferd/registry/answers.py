@@ -187,9 +187,13 @@ def _first_text(value: dict[str, Any], *names: str) -> str:
     return next((v for v in (value.get(n) for n in names) if isinstance(v, str) and v.strip()), "")
 
 
-def refusal(subject: Subject, status: int, headers: Headers, body: bytes, now: float) -> SourceError:
+def refusal(
+    subject: Subject, status: int, headers: Headers, body: bytes, now: float, shown: Shown
+) -> SourceError:
     """
     The error for an answer of the registry that is no success.
+
+    @param shown: as whom it was asked.
     """
     host, words = subject.host, registry_words(body)
     said = f"{status}: {words.text}" if words.text else f"{status}"
@@ -200,7 +204,7 @@ def refusal(subject: Subject, status: int, headers: Headers, body: bytes, now: f
             f"{host} limits requests ({said}){asks}", host=host, status=status, retry_after=wait
         )
     if status in (401, 403):
-        return denied(subject, said, status)
+        return denied(subject, said, status, shown)
     if status == 404 and not subject.push:
         return subject.missing(
             f"{subject.name} does not exist; {host} answers {said}", host=host, status=status
@@ -213,24 +217,49 @@ def refusal(subject: Subject, status: int, headers: Headers, body: bytes, now: f
     return RegistryError(f"{host} answers {said} to {asked} {subject.name}", host=host, status=status)
 
 
-def denied(subject: Subject, said: str, status: int) -> Denied:
+@frozen
+class Shown:
+    """
+    As whom a registry was asked, in words.
+
+    @ivar words: what was shown to it, and where that came from.
+    @ivar remedy: what helps if it does not do; the empty string is to log in.
+    @ivar login: whether it was a user's name and password, or what stands for
+        them: then a 401 has no other meaning than that they are wrong.
+    """
+
+    words: str = "without credentials"
+    remedy: str = ""
+    login: bool = False
+
+    def advice(self, host: str) -> str:
+        """
+        What to do about it.
+        """
+        return self.remedy or f"'xferctl login {host}'"
+
+
+def denied(subject: Subject, said: str, status: int, shown: Shown) -> Denied:
     """
     The error for credentials that do not do, with the remedy.  Registries say
     the same of what does not exist, lest one learns that it does.
     """
-    if subject.push:
-        return Denied(
-            f"{subject.host} does not let you push {subject.name} ({said}): it needs other credentials "
-            f"('docker login {subject.host}'), or a right that yours do not have",
-            host=subject.host,
-            status=status,
+    host, name, advice = subject.host, subject.name, shown.advice(subject.host)
+    if shown.login and status == 401:
+        text = f"{host} does not accept a login {shown.words} ({said}): they are wrong or have expired; " + (
+            shown.remedy or f"{advice} renews them"
         )
-    return Denied(
-        f"{subject.host} denies access to {subject.name} ({said}): it does not exist, or it needs other "
-        f"credentials ('docker login {subject.host}')",
-        host=subject.host,
-        status=status,
-    )
+    elif subject.push:
+        text = (
+            f"{host} does not let you push {name} {shown.words} ({said}): it needs other credentials "
+            f"({advice}), or a right that yours do not have"
+        )
+    else:
+        text = (
+            f"{host} denies access to {name} {shown.words} ({said}): it does not exist, or it needs other "
+            f"credentials ({advice})"
+        )
+    return Denied(text, host=host, status=status)
 
 
 def roots(error: BaseException) -> Iterator[BaseException]:

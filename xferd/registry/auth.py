@@ -21,18 +21,28 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IResponse
 
+from xferd.credentials import Credentials, Secret
 from xferd.errors import Denied, RegistryError, RegistryUnavailable, TimedOut, TooManyRequests, XferdError
-from xferd.registry.answers import Subject, denied, registry_words, retry_after
+from xferd.interfaces import IKeychain
+from xferd.registry.answers import Shown, Subject, denied, registry_words, retry_after
 from xferd.registry.body import read_excerpt, read_whole
 from xferd.registry.challenge import Challenge
-from xferd.registry.credentials import Credentials, Secret
-from xferd.registry.exchange import Exchange
+from xferd.registry.exchange import Authorization, Exchange
+from xferd.registry.flight import Flight
 from xferd.registry.locations import PRINTABLE, Origin, check_target
 from xferd.registry.producer import BytesBody
 from xferd.registry.timeouts import Timeouts, within
-from xferd.registry.tokens import Token, TokenFetch, parse_token
+from xferd.registry.tokens import Token, parse_token
 
 CLIENT_ID: Final = "xferd"
+
+_NO_OAUTH: Final = frozenset({401, 404, 405})
+"""
+How token servers refuse what has no OAuth2 form: GCR by 404, JFrog's
+Artifactory by 401, the others by 405 (containerd's resolver knows them, too).
+"""
+
+_CLIENTS_FAULT: Final = frozenset({400, 401, 403, 404, 405})
 
 MAX_TOKEN_ANSWER: Final = 256 * 1024
 """Bytes of a token server's answer at most."""
@@ -41,9 +51,10 @@ MAX_TOKEN_ANSWER: Final = 256 * 1024
 @frozen
 class _Key:
     """
-    What a token is for.
+    What a token is for, and whose it is.
     """
 
+    credentials: Credentials | None
     realm: str
     service: str
     scopes: tuple[str, ...]
@@ -58,7 +69,7 @@ class Authenticator:
         self,
         host: str,
         url: Callable[[], str],
-        credentials: Credentials | None,
+        keychain: IKeychain,
         *,
         exchange: Exchange,
         clock: IReactorTime,
@@ -67,19 +78,21 @@ class Authenticator:
         """
         @param host: the registry as people write it.
         @param url: gives the registry's URL, against which a realm is checked.
+        @param keychain: knows who the client is, once the registry wants to
+            know.
         """
         self._host = host
         self._url = url
-        self._credentials = credentials
+        self._keychain = keychain
         self._exchange = exchange
         self._clock = clock
         self._timeouts = timeouts
         self._challenge: Challenge | None = None
         self._asked_scopes: dict[str, frozenset[str]] = {}
         self._tokens: dict[_Key, Token] = {}
-        self._fetches: dict[_Key, TokenFetch] = {}
+        self._fetches: dict[_Key, Flight[Token]] = {}
 
-    async def authorization(self, scope: str, subject: Subject) -> str | None:
+    async def authorization(self, scope: str, subject: Subject) -> Authorization | None:
         """
         The C{Authorization} header for a request, with a token that is valid
         now.
@@ -87,41 +100,60 @@ class Authenticator:
         @param scope: C{repository:library/alpine:pull}; several are parted by
             blanks.
         @param subject: what the request is for.
-        @return: L{None} while the registry has not asked for any.
+        @return: L{None} while the registry has not asked for any, or where
+            there are no credentials that it could be shown.
         @raise Denied: the token server refuses.
-        @raise TimedOut: it does not answer.
+        @raise CredentialsUnavailable: a helper does not give the credentials.
+        @raise TimedOut: the token server does not answer.
         """
         if self._challenge is None:
             return None
+        credentials = await self._credentials(scope)
         if self._challenge.scheme == "basic":
-            return f"Basic {self._basic().reveal()}"
-        token = await self._token(self._key(scope), subject)
-        return f"Bearer {token.secret.reveal()}"
+            return self._basic(credentials)
+        if credentials is not None and credentials.registry_token:
+            return self._bearer(credentials.registry_token, credentials)
+        token = await self._token(self._key(scope, credentials), subject)
+        return self._bearer(token.secret, credentials)
 
-    def challenged(
-        self, challenges: Sequence[Challenge], scope: str, sent: str | None, said: Subject
+    async def challenged(
+        self, challenges: Sequence[Challenge], scope: str, sent: Authorization | None, said: Subject
     ) -> None:
         """
         The registry has answered 401: learn what it wants, and drop the token
         that it did not like.
 
-        @param sent: the C{Authorization} header that was refused, if any.
+        @param sent: the proof that was refused, if any.
         @raise Denied: there is nothing that could be brought.
+        @raise CredentialsUnavailable: a helper does not give the credentials.
         """
-        wanted = self._choose(challenges, said)
-        if wanted.scheme == "basic" and sent == f"Basic {self._basic().reveal()}":
-            raise denied(said, "401", 401)
+        wanted = self._choose(challenges)
+        credentials = await self._credentials(scope)
+        if wanted.scheme == "basic":
+            proof = self._basic(credentials)
+            if proof is None:
+                self._keychain.forget(self._host)
+                shown = self._shown(credentials)
+                raise denied(said, "401: it wants a user and a password", 401, shown)
+            if sent is not None and sent.secret == proof.secret:
+                self._keychain.forget(self._host)
+                raise denied(said, "401", 401, sent.shown)
         self._challenge = wanted
         if wanted.scheme == "bearer":
+            if credentials is not None and credentials.registry_token:
+                if sent is not None:
+                    raise denied(said, "401", 401, sent.shown)
+                return
             asked = frozenset(wanted.parameters.get("scope", "").split())
             self._asked_scopes[scope] = asked | frozenset(scope.split())
-            key = self._key(scope)
+            key = self._key(scope, credentials)
             held = self._tokens.get(key)
             # Another request may have brought a new one meanwhile.
-            if held is not None and sent == f"Bearer {held.secret.reveal()}":
+            refused = sent is not None and held is not None and sent.secret == _header(held.secret)
+            if refused:
                 del self._tokens[key]
 
-    def _choose(self, challenges: Sequence[Challenge], said: Subject) -> Challenge:
+    def _choose(self, challenges: Sequence[Challenge]) -> Challenge:
         """
         The best challenge that can be met: Bearer rather than Basic.
         """
@@ -129,9 +161,7 @@ class Authenticator:
             if challenge.scheme == "bearer" and challenge.parameters.get("realm"):
                 return challenge
         if any(c.scheme == "basic" for c in challenges):
-            if self._credentials is not None and self._credentials.password:
-                return Challenge("basic")
-            raise denied(said, "401: it wants a user and a password", 401)
+            return Challenge("basic")
         schemes = ", ".join(sorted({c.scheme for c in challenges})) or "nothing that it would accept"
         raise Denied(
             f"{self._host} wants another kind of proof than xferd knows: {schemes}",
@@ -139,22 +169,51 @@ class Authenticator:
             status=401,
         )
 
-    def _basic(self) -> Secret:
+    async def _credentials(self, scope: str) -> Credentials | None:
+        """
+        Who the client is, for the first repository of a scope.
+        """
+        parts = scope.partition(" ")[0].split(":")
+        return await self._keychain.lookup(self._host, parts[1] if len(parts) == 3 else "")
+
+    def _shown(self, credentials: Credentials | None, login: bool = False) -> Shown:
+        """
+        As whom the registry is asked, in words.
+
+        @param login: whether the credentials themselves are shown, not a token
+            that they were good for.
+        """
+        if credentials is None:
+            where = self._keychain.where
+            return Shown(f"without credentials, as {where} has none for it") if where else Shown()
+        who = f" of {credentials.username}" if credentials.username else ""
+        where = f" from {credentials.origin}" if credentials.origin else ""
+        return Shown(f"with the credentials{who}{where}", credentials.remedy, login)
+
+    def _basic(self, credentials: Credentials | None) -> Authorization | None:
         """
         User and password in Basic's form.
         """
-        assert self._credentials is not None
-        pair = f"{self._credentials.username}:{self._credentials.password.reveal()}"
-        return Secret(b64encode(pair.encode("utf-8")).decode("ascii"))
+        if credentials is None or not credentials.password:
+            return None
+        header = f"Basic {_pair(credentials.username, credentials.password)}"
+        return Authorization(Secret(header), self._shown(credentials, login=True))
 
-    def _key(self, scope: str) -> _Key:
+    def _bearer(self, token: Secret, credentials: Credentials | None) -> Authorization:
+        """
+        A token in its header.
+        """
+        login = credentials is not None and bool(credentials.registry_token)
+        return Authorization(_header(token), self._shown(credentials, login))
+
+    def _key(self, scope: str, credentials: Credentials | None) -> _Key:
         """
         The token that a scope needs, by what the registry has said so far.
         """
         assert self._challenge is not None
         parameters = self._challenge.parameters
         scopes = self._asked_scopes.get(scope) or frozenset(scope.split())
-        return _Key(parameters["realm"], parameters.get("service", ""), tuple(sorted(scopes)))
+        return _Key(credentials, parameters["realm"], parameters.get("service", ""), tuple(sorted(scopes)))
 
     async def _token(self, key: _Key, subject: Subject) -> Token:
         """
@@ -168,7 +227,7 @@ class Authenticator:
         fetch = self._fetches.get(key)
         if fetch is None:
             self._tokens = {k: t for k, t in self._tokens.items() if now < t.expires}
-            fetch = self._fetches[key] = TokenFetch()
+            fetch = self._fetches[key] = Flight()
             waiting = fetch.wait()
             work = within(
                 self._clock,
@@ -180,7 +239,7 @@ class Authenticator:
             return await waiting
         return await fetch.wait()
 
-    def _forget(self, key: _Key, fetch: TokenFetch) -> None:
+    def _forget(self, key: _Key, fetch: Flight[Token]) -> None:
         """
         A fetch is over.
         """
@@ -200,12 +259,22 @@ class Authenticator:
         Get a token from the token server.
         """
         realm = self._checked(key.realm)
-        identity = self._credentials.identity_token if self._credentials is not None else Secret("")
+        who = key.credentials
         began = self._clock.seconds()
-        response, where = await (self._post(realm, key, identity) if identity else self._get(realm, key))
+        if who is not None and who.identity_token:
+            response, where = await self._post(realm, key, who.identity_token)
+            if response.code in _NO_OAUTH:
+                # What it says then is of its other form; when that does not
+                # help, this one's words count.
+                refused = await self._refused(response, where, key, subject)
+                response, where = await self._get(realm, key)
+                if response.code in _CLIENTS_FAULT:
+                    await read_excerpt(response, host=self._host, clock=self._clock, timeouts=self._timeouts)
+                    raise refused
+        else:
+            response, where = await self._get(realm, key)
         if response.code != 200:
-            body = await read_excerpt(response, host=self._host, clock=self._clock, timeouts=self._timeouts)
-            raise self._refused(response, body, where, subject)
+            raise await self._refused(response, where, key, subject)
         data = await read_whole(
             response,
             MAX_TOKEN_ANSWER,
@@ -230,8 +299,11 @@ class Authenticator:
         query += [("scope", scope) for scope in key.scopes]
         query.append(("client_id", CLIENT_ID))
         authorization = None
-        if self._credentials is not None and self._credentials.password:
-            authorization = f"Basic {self._basic().reveal()}"
+        who = key.credentials
+        if who is not None and (password := who.password or who.identity_token):
+            # A token server without OAuth2 takes the identity token for one.
+            header = f"Basic {_pair(who.username, password)}"
+            authorization = Authorization(Secret(header), self._shown(who, login=True))
         joint = "&" if "?" in realm else "?"
         answer = await self._exchange.get(
             f"{realm}{joint}{urlencode(query)}",
@@ -280,10 +352,11 @@ class Authenticator:
             ) from None
         return realm
 
-    def _refused(self, response: IResponse, body: bytes, where: str, subject: Subject) -> XferdError:
+    async def _refused(self, response: IResponse, where: str, key: _Key, subject: Subject) -> XferdError:
         """
         The error for a token server's refusal.
         """
+        body = await read_excerpt(response, host=self._host, clock=self._clock, timeouts=self._timeouts)
         status, words = response.code, registry_words(body)
         said = f"{status}: {words.text}" if words.text else f"{status}"
         wait = retry_after(response.headers, self._clock.seconds())
@@ -297,5 +370,21 @@ class Authenticator:
                 f"{name} is in trouble ({said})", host=self._host, status=status, retry_after=wait
             )
         if status in (400, 401, 403):
-            return denied(subject, f"token server {where}: {said}", status)
+            self._keychain.forget(self._host)
+            shown = self._shown(key.credentials, login=True)
+            return denied(subject, f"token server {where}: {said}", status, shown)
         return RegistryError(f"{name} answers {said}", host=self._host, status=status)
+
+
+def _header(token: Secret) -> Secret:
+    """
+    A token in the header that it is sent in (RFC 6750).
+    """
+    return Secret(f"Bearer {token.reveal()}")
+
+
+def _pair(username: str, password: Secret) -> str:
+    """
+    User and password as Basic has them (RFC 7617).
+    """
+    return b64encode(f"{username}:{password.reveal()}".encode()).decode("ascii")

@@ -31,7 +31,7 @@ class RepositoryBlobs:
         self._repository = repository
         self.host = access.host
         self.label = str(repository)
-        self.identity: Hashable = (access.host, repository.path, access.credentials)
+        self.identity: Hashable = (access.host, repository.path, access.identity)
 
     def __repr__(self) -> str:
         return f"<blobs of {self.label}>"

@@ -17,8 +17,9 @@ from twisted.logger import Logger
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IBodyProducer, IResponse
 
+from xferd.credentials import Secret
 from xferd.errors import RegistryError, TimedOut
-from xferd.registry.answers import clean, connection_error, header, header_values
+from xferd.registry.answers import Shown, clean, connection_error, header, header_values
 from xferd.registry.body import discard, read_excerpt
 from xferd.registry.locations import Origin, resolve
 from xferd.registry.producer import ContentBody
@@ -32,6 +33,19 @@ _READING = frozenset({b"GET", b"HEAD"})
 
 
 @frozen
+class Authorization:
+    """
+    The proof that a request brings.
+
+    @ivar secret: the C{Authorization} header.
+    @ivar shown: whose it is.
+    """
+
+    secret: Secret
+    shown: Shown
+
+
+@frozen
 class Answer:
     """
     The answer that redirects led to.
@@ -40,14 +54,14 @@ class Answer:
     @ivar is_own: whether the origin gave it that was asked first.
     @ivar where: the host that gave it.
     @ivar url: what it is the answer to, which may be signed.
-    @ivar authorization: the C{Authorization} header that was sent there.
+    @ivar authorization: the proof that was sent there.
     """
 
     response: IResponse
     is_own: bool
     where: str
     url: str = field(repr=False)
-    authorization: str | None = field(default=None, repr=False)
+    authorization: Authorization | None = None
 
 
 class Exchange:
@@ -64,7 +78,7 @@ class Exchange:
         self._warned: set[tuple[str, str]] = set()
 
     async def get(
-        self, url: str, headers: Mapping[str, str], authorization: str | None, *, host: str
+        self, url: str, headers: Mapping[str, str], authorization: Authorization | None, *, host: str
     ) -> Answer:
         """
         GET an URL; see L{ask}.
@@ -76,7 +90,7 @@ class Exchange:
         method: bytes,
         url: str,
         headers: Mapping[str, str],
-        authorization: str | None,
+        authorization: Authorization | None,
         *,
         host: str,
         body: Callable[[], IBodyProducer] | None = None,
@@ -88,8 +102,8 @@ class Exchange:
         only (RFC 9110, section 15.4.4), and so is given to who writes as the
         answer.
 
-        @param authorization: the C{Authorization} header, for the URL's own
-            origin only; once a redirect has left that, it is not sent again.
+        @param authorization: the proof to bring, for the URL's own origin
+            only; once a redirect has left that, it is not sent again.
         @param host: the registry's host, as errors name it.
         @param body: makes the body, anew for each place.
         @raise RegistryError: redirects that lead nowhere.
@@ -107,7 +121,7 @@ class Exchange:
             is_own = is_own and origin == first
             sent = Headers({name: [value] for name, value in headers.items()})
             if is_own and authorization is not None:
-                sent.setRawHeaders("Authorization", [authorization])
+                sent.setRawHeaders("Authorization", [authorization.secret.reveal()])
             response = await self.request(method, url, sent, host=host, body=None if body is None else body())
             if is_own:
                 self._show_warnings(response.headers, host)

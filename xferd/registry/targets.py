@@ -52,7 +52,7 @@ class RepositoryTarget:
         self._repository = repository
         self.host = access.host
         self.label = str(repository)
-        self.identity: Hashable = (access.host, repository.path, access.credentials)
+        self.identity: Hashable = (access.host, repository.path, access.identity)
 
     def __repr__(self) -> str:
         return f"<target {self.label}>"

@@ -44,6 +44,7 @@ class Timeouts:
         handed over: the kernel may still hold much of it, and registries put
         it where it belongs before they answer.
     @ivar token: the whole exchange with a token server.
+    @ivar helper: a credential helper, from its start to its end.
     @ivar document: a manifest or config, from the first request to the last
         byte, tokens and redirects included.
     @ivar excerpt: reading the body of a refusal or a redirect.
@@ -58,6 +59,7 @@ class Timeouts:
     floor: float = field(default=1024.0, validator=_positive)
     commit: float = field(default=300.0, validator=_positive)
     token: float = field(default=30.0, validator=_positive)
+    helper: float = field(default=30.0, validator=_positive)
     document: float = field(default=60.0, validator=_positive)
     excerpt: float = field(default=5.0, validator=_positive)
     close: float = field(default=5.0, validator=_positive)

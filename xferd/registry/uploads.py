@@ -251,7 +251,7 @@ class Session:
         status = answer.response.code
         error = self._access.refusal(answer, self._what, body)
         if status == 401 and await self._is_own(answer):
-            self._access.refused(answer, body, self._scope, self._what)
+            await self._access.refused(answer, body, self._scope, self._what)
             raise OutOfStep(error)
         if status in (401, 403) and not await self._is_own(answer):
             raise self._gone(error)

@@ -4,19 +4,20 @@ Registries in memory, behind the Interfaces, for tests of what stands on them.
 
 Answers come in the next turn of the clock.  What a test wants to go otherwise
 it tells the registry's L{Gate} (C{manifest}, C{document}, C{open}, C{push},
-C{abort}, C{put_manifest} and C{referrers} can be held and made to fail) or,
+C{abort}, C{put_manifest}, C{referrers} and C{check} can be held and made to fail) or,
 for bytes on their way, the registry itself and its C{uploads}.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 
 from attrs import define, frozen
 from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
+from xferd.credentials import Credentials
 from xferd.errors import BlobUnknown, ConnectionFailed, DigestMismatch, ManifestUnknown, SizeMismatch
 from xferd.interfaces import IBlobBody, IBlobSource, IRegistries, IRegistry
 from xferd.names import Digest, Repository
@@ -35,10 +36,10 @@ class Request:
     """
     One request that reached a fake registry.
 
-    @ivar kind: C{manifest}, C{document}, C{blob}, C{push}, C{put} or
-        C{referrers}.
+    @ivar kind: C{manifest}, C{document}, C{blob}, C{push}, C{put},
+        C{referrers} or C{check}.
     @ivar repository: the repository's path.
-    @ivar wanted: a tag or a digest.
+    @ivar wanted: a tag or a digest; of a check, who is to be let in.
     @ivar offset: the first byte asked for, of a blob, or the offset that a
         push goes on from.
     """
@@ -356,6 +357,13 @@ class FakeRegistry:
         """
         return Deferred.fromCoroutine(self._referrers(repository, digest))
 
+    def check(self) -> Deferred[None]:
+        """
+        Let in whoever comes.
+        """
+        self.requests.append(Request("check", "", self.user))
+        return self.gate.enter("check")
+
     def note(self, kind: str, repository: str, wanted: object, offset: int = 0) -> None:
         """
         Log a request.
@@ -445,17 +453,26 @@ class FakeRegistries:
 
     def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock
-        self._registries: dict[str, FakeRegistry] = {}
+        self._registries: dict[tuple[str, str], FakeRegistry] = {}
         self.gate = Gate(clock)
         self.closed = False
 
-    def registry(self, host: str) -> FakeRegistry:
+    def registry(self, host: str, user: str = "") -> FakeRegistry:
         """
         The registry of this name, the same one each time.
+
+        @param user: a client with credentials of its own; it sees what was
+            added for it, and nothing else.
         """
-        if host not in self._registries:
-            self._registries[host] = FakeRegistry(host, self._clock)
-        return self._registries[host]
+        if (host, user) not in self._registries:
+            self._registries[host, user] = FakeRegistry(host, self._clock, user)
+        return self._registries[host, user]
+
+    def seen_by(self, credentials: Mapping[str, Credentials]) -> FakeRegistriesOfClient:
+        """
+        The same registries, asked by a client with names of its own.
+        """
+        return FakeRegistriesOfClient(self, credentials)
 
     def close(self) -> Deferred[None]:
         """
@@ -463,3 +480,34 @@ class FakeRegistries:
         """
         self.closed = True
         return self.gate.enter("close")
+
+
+@implementer(IRegistries)
+class FakeRegistriesOfClient:
+    """
+    All registries of the world, as one client sees them.
+    """
+
+    def __init__(self, registries: FakeRegistries, credentials: Mapping[str, Credentials]) -> None:
+        self._registries = registries
+        self._credentials = credentials
+
+    def registry(self, host: str) -> FakeRegistry:
+        """
+        The registry of this name, as the client sees it if it brought
+        credentials for it.
+        """
+        brought = self._credentials.get(host)
+        return self._registries.registry(host, "" if brought is None else brought.username)
+
+    def seen_by(self, credentials: Mapping[str, Credentials]) -> FakeRegistriesOfClient:
+        """
+        The same, with more credentials.
+        """
+        return FakeRegistriesOfClient(self._registries, {**self._credentials, **credentials})
+
+    def close(self) -> Deferred[None]:
+        """
+        Close them for all.
+        """
+        return self._registries.close()

@@ -4,6 +4,7 @@ All fakes of the Interfaces, in one place to import them from.
 """
 
 from xferd.testing.fake_journal import FakeJournal
+from xferd.testing.fake_keychain import FakeKeychain
 from xferd.testing.fake_registry import FakeBody, FakeRegistries, FakeRegistry, FakeSource, Request
 from xferd.testing.fake_store import (
     FakeBlobs,
@@ -23,6 +24,7 @@ __all__ = [
     "FakeContent",
     "FakeImages",
     "FakeJournal",
+    "FakeKeychain",
     "FakeLayers",
     "FakePartial",
     "FakeRegistries",

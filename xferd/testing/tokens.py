@@ -109,6 +109,8 @@ class TokenServer(Server):
         a client must take 60 seconds if it has not.
     @ivar realm: the URL that the challenge names; by default its own, once it
         listens.
+    @ivar refuse_oauth: the status with which the OAuth 2 form is refused by a
+        server that does not know it, or L{None}.
     @ivar fetches: the tokens that were asked for.
     """
 
@@ -131,6 +133,7 @@ class TokenServer(Server):
         self.field = "token"
         self.tell_lifetime = True
         self.realm = ""
+        self.refuse_oauth: int | None = None
         self.fetches: list[TokenRequest] = []
         self._tokens: dict[str, _Token] = {}
         self._refresh: dict[str, str] = {}
@@ -172,9 +175,13 @@ class TokenServer(Server):
         user = None
         if header is not None:
             given = credentials(header)
-            if given is None or self.users.get(given[0], "") != given[1]:
+            if given is None:
+                raise problem(401, "UNAUTHORIZED", "no user and password")
+            name, password = given
+            # An identity token is as good as a password.
+            user = name if self.users.get(name) == password else self._refresh.get(password)
+            if user is None:
                 raise problem(401, "UNAUTHORIZED", "wrong user or password")
-            user = given[0]
         extra = {}
         if user is not None and arguments(request, "offline_token") == ["true"]:
             extra = {"refresh_token": self.refresh_token(user)}
@@ -186,6 +193,8 @@ class TokenServer(Server):
         """
         The OAuth 2 form: a password or a refresh token in a form.
         """
+        if self.refuse_oauth is not None:
+            raise problem(self.refuse_oauth, "UNSUPPORTED", "there is no such form here")
         user: str | None = None
         match {name: arguments(request, name) for name in _FORM}:
             case {"grant_type": ["password"], "username": [name], "password": [password]}:

@@ -20,6 +20,7 @@ from xferd.jobs.shown import image_in_full
 from xferd.names import Reference
 from xferd.web.answers import answer, answer_error, answer_refusal, answer_unknown
 from xferd.web.asked import client_name, header, job_filter
+from xferd.web.brought import brought, login_asked
 from xferd.web.feed import JSON_LINES, SERVER_SENT, EventFeed, FeedTimes
 from xferd.web.guard import Guard
 from xferd.web.job_asked import job_asked
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from twisted.python.failure import Failure
     from twisted.web.server import Request, Site
 
-    from xferd.interfaces import IJobs, IStore
+    from xferd.interfaces import IJobs, IRegistries, IStore
 
 MAX_FEEDS: Final = 512
 """How many clients may follow events at a time."""
@@ -60,6 +61,7 @@ class Web:
         *,
         jobs: IJobs,
         store: IStore,
+        registries: IRegistries,
         clock: IReactorTime,
         version: str,
         started: str,
@@ -76,6 +78,7 @@ class Web:
         """
         self._jobs = jobs
         self._store = store
+        self._registries = registries
         self._clock = clock
         self._version = version
         self._started = started
@@ -146,7 +149,7 @@ class Web:
         """
         Begin a job.
         """
-        job = job_asked(request).begin(self._jobs, client_name(request))
+        job = job_asked(request).begin(self._jobs, client_name(request), brought(request))
         request.setHeader(b"location", f"{API}/jobs/{job['id']}".encode("ascii"))
         return answer(request, job, 202)
 
@@ -172,6 +175,18 @@ class Web:
         Cancel a job.
         """
         return answer(request, self._jobs.cancel(job_id))
+
+    # ------------------------------------------------------------- logins
+
+    @app.route(f"{API}/auth", methods=["POST"])
+    async def check_login(self, request: Request) -> bytes:
+        """
+        See whether a registry accepts the credentials that came along; keep
+        nothing of them.
+        """
+        host, credentials = login_asked(request)
+        await self._registries.seen_by({host: credentials}).registry(host).check()
+        return answer(request, {"host": host, "accepted": True})
 
     # ------------------------------------------------------------- events
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from twisted.web.server import Request
 
     from xferd.interfaces import IJobs
+    from xferd.web.brought import Brought
 
 MAX_REFERENCE: Final = 512
 """The longest reference, in characters: a repository, a tag and a digest fit."""
@@ -31,10 +32,11 @@ class JobAsked(Protocol):
     A job that a client asks for.
     """
 
-    def begin(self, jobs: IJobs, client: str) -> Mapping[str, Any]:
+    def begin(self, jobs: IJobs, client: str, brought: Brought) -> Mapping[str, Any]:
         """
         Begin it.
 
+        @param brought: the client's own credentials.
         @return: the job as JSON has it.
         """
 
@@ -49,11 +51,12 @@ class PullAsked:
     platform: str | None
     priority: int
 
-    def begin(self, jobs: IJobs, client: str) -> Mapping[str, Any]:
+    def begin(self, jobs: IJobs, client: str, brought: Brought) -> Mapping[str, Any]:
         """
         Begin it.
         """
-        return jobs.pull(self.reference, self.platform, client, self.priority)
+        credentials = brought.towards(self.reference)
+        return jobs.pull(self.reference, self.platform, client, self.priority, credentials)
 
 
 @frozen
@@ -66,11 +69,12 @@ class PushAsked:
     target: str | None
     priority: int
 
-    def begin(self, jobs: IJobs, client: str) -> Mapping[str, Any]:
+    def begin(self, jobs: IJobs, client: str, brought: Brought) -> Mapping[str, Any]:
         """
         Begin it.
         """
-        return jobs.push(self.reference, self.target, client, self.priority)
+        credentials = brought.towards(self.reference if self.target is None else self.target)
+        return jobs.push(self.reference, self.target, client, self.priority, credentials)
 
 
 @frozen
@@ -85,11 +89,19 @@ class CopyAsked:
     referrers: bool
     priority: int
 
-    def begin(self, jobs: IJobs, client: str) -> Mapping[str, Any]:
+    def begin(self, jobs: IJobs, client: str, brought: Brought) -> Mapping[str, Any]:
         """
         Begin it.
         """
-        return jobs.copy(self.reference, self.target, self.platform, self.referrers, client, self.priority)
+        return jobs.copy(
+            self.reference,
+            self.target,
+            self.platform,
+            self.referrers,
+            client,
+            self.priority,
+            brought.towards(self.reference, self.target),
+        )
 
 
 def job_asked(request: Request) -> JobAsked:

@@ -1,0 +1,68 @@
+"""
+Tests for L{xferd.credentials}.
+"""
+
+from __future__ import annotations
+
+import pickle
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from xferd.credentials import Credentials, Secret
+
+
+class SecretTests(SynchronousTestCase):
+    """
+    A secret does not show itself.
+    """
+
+    def test_hidden(self) -> None:
+        """
+        No way of printing gives it away.
+        """
+        secret = Secret("hunter2")
+        credentials = Credentials("u", secret, secret, secret)
+        for text in (str(secret), repr(secret), f"{secret}", f"{secret!r:>20}", repr(credentials)):
+            self.assertNotIn("hunter2", text)
+        self.assertRaises(TypeError, pickle.dumps, secret)
+        self.assertEqual(secret.reveal(), "hunter2")
+
+    def test_equality(self) -> None:
+        """
+        Equal secrets are equal, so that equal credentials share tokens.
+        """
+        self.assertEqual(Credentials("u", Secret("é")), Credentials("u", Secret("é")))
+        self.assertEqual(hash(Secret("a")), hash(Secret("a")))
+        self.assertNotEqual(Secret("a"), Secret("b"))
+        self.assertNotEqual(Secret("a"), "a")
+        self.assertTrue(Secret("a"))
+        self.assertFalse(Secret(""))
+
+
+class CredentialsTests(SynchronousTestCase):
+    """
+    Who somebody is.
+    """
+
+    def test_origin(self) -> None:
+        """
+        Where they came from makes no other person of them.
+        """
+        one, other = (Credentials.of("u", "p", origin=origin) for origin in ("/a", "/b"))
+        self.assertEqual((one, hash(one)), (other, hash(other)))
+
+    def test_identity_token(self) -> None:
+        """
+        The user C{<token>} says that the password is an identity token.
+        """
+        for found in (Credentials.of("<token>", "t"), Credentials.of("<token>", "x", "t")):
+            self.assertEqual(found, Credentials("", identity_token=Secret("t")))
+
+    def test_something(self) -> None:
+        """
+        A user or a token is somebody; a password alone is not.
+        """
+        self.assertTrue(Credentials.of("u", ""))
+        self.assertTrue(Credentials.of("", "", "t"))
+        self.assertTrue(Credentials("", registry_token=Secret("t")))
+        self.assertFalse(Credentials.of("", "p"))

@@ -1,0 +1,56 @@
+# -*- test-case-name: tests.testing.test_fake_keychain -*-
+"""
+A keychain whose content a test decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+
+from twisted.internet.defer import Deferred, succeed
+from zope.interface import implementer
+
+from xferd.credentials import Credentials
+from xferd.interfaces import IKeychain
+
+
+@implementer(IKeychain)
+class FakeKeychain:
+    """
+    The same credentials for every registry.
+
+    @ivar asked: the hosts and repositories that were asked for.
+    @ivar forgotten: the hosts that did not accept what they were shown.
+    @ivar held: what C{lookup} returns next, where that is not to be the
+        credentials at once.
+    """
+
+    def __init__(
+        self,
+        credentials: Callable[[], Credentials | None] = lambda: None,
+        identity: Hashable = None,
+        where: str = "",
+    ) -> None:
+        """
+        @param credentials: gives them, anew each time.
+        """
+        self.identity = identity
+        self.where = where
+        self.asked: list[tuple[str, str]] = []
+        self.forgotten: list[str] = []
+        self.held: Deferred[Credentials | None] | None = None
+        self._credentials = credentials
+
+    def lookup(self, host: str, path: str) -> Deferred[Credentials | None]:
+        """
+        Give them, or what is held.
+        """
+        self.asked.append((host, path))
+        held, self.held = self.held, None
+        return succeed(self._credentials()) if held is None else held
+
+    def forget(self, host: str) -> None:
+        """
+        Note that they did not do.
+        """
+        self.forgotten.append(host)

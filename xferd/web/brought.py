@@ -1,0 +1,170 @@
+# -*- test-case-name: tests.web.test_brought -*-
+"""
+Credentials that clients bring along with one request, in the headers that
+docker's clients send: C{X-Registry-Auth} for one registry, and
+C{X-Registry-Config} for several.
+
+They are for that request alone, and are told to nobody.
+"""
+
+from __future__ import annotations
+
+import json
+from base64 import urlsafe_b64decode
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from attrs import evolve, frozen
+
+from xferd.credentials import Credentials, Secret
+from xferd.docker_config import host_of, is_unicode, registry_of, unpack_auth
+from xferd.errors import BadInput
+from xferd.names import Reference
+from xferd.web.asked import header, json_object, quoted
+
+if TYPE_CHECKING:
+    from twisted.web.server import Request
+
+AUTH: Final = "X-Registry-Auth"
+CONFIG: Final = "X-Registry-Config"
+
+_TEXTS: Final = ("username", "password", "identitytoken", "registrytoken", "serveraddress", "auth")
+
+
+@frozen
+class Brought:
+    """
+    What one client brought.
+
+    @ivar named: credentials, by registry host.
+    @ivar unnamed: credentials that say of no registry that they are for it.
+    """
+
+    named: Mapping[str, Credentials]
+    unnamed: Credentials | None = None
+
+    def towards(self, *references: str) -> Mapping[str, Credentials]:
+        """
+        Credentials by host, for a job.
+
+        @param references: where its bytes come from or go to; what is unnamed
+            is for that registry, if it is but one.
+        @raise BadReference: one of them is none.
+        @raise BadInput: nobody can say whom the unnamed are for.
+        """
+        if self.unnamed is None:
+            return self.named
+        hosts = {Reference.parse(reference).repository.host for reference in references}
+        if len(hosts) > 1:
+            raise BadInput(
+                f"{AUTH} must say with 'serveraddress' which of {' and '.join(sorted(hosts))} it is for; "
+                f"{CONFIG} can have both"
+            )
+        return {hosts.pop(): self.unnamed, **self.named}
+
+
+def brought(request: Request) -> Brought:
+    """
+    Read the credentials that a request brings.
+
+    Those without any content, which docker's clients send for nobody, are
+    none.
+
+    @raise BadInput: a header is not what it should be; the message quotes
+        nothing of it.
+    """
+    named: dict[str, Credentials] = {}
+    unnamed = None
+    config = header(request, CONFIG.lower().encode("ascii"))
+    if config is not None:
+        for key, entry in _object(CONFIG, config).items():
+            credentials, _ = _read(CONFIG, entry)
+            if credentials:
+                named[registry_of(key)] = credentials
+    auth = header(request, AUTH.lower().encode("ascii"))
+    if auth is not None:
+        credentials, server = _read(AUTH, _object(AUTH, auth))
+        if credentials and server:
+            named[registry_of(server)] = credentials
+        elif credentials:
+            unnamed = credentials
+    return Brought(named, unnamed)
+
+
+def login_asked(request: Request) -> tuple[str, Credentials]:
+    """
+    Read a request to try credentials: the body names the host, and the
+    header has the credentials.
+
+    @return: the registry's host, and the credentials for it.
+    @raise UnsupportedMediaType: the body is not JSON by its own word.
+    @raise BadInput: something is wrong or missing.
+    """
+    fields = json_object(request)
+    host = fields.pop("host", None)
+    if fields:
+        raise BadInput(f"a login has no field {quoted(next(iter(fields)))}; it has host")
+    if not isinstance(host, str):
+        raise BadInput(f"'host' must be a registry's host, not {quoted(host)}")
+    host = host_of(host)
+    found = brought(request)
+    credentials = found.named.get(host, found.unnamed)
+    if credentials is None:
+        raise BadInput(f"bring the credentials for {host} in {AUTH}")
+    return host, evolve(credentials, origin="", remedy="try others")
+
+
+def _object(name: str, value: str) -> dict[str, Any]:
+    """
+    Read a header: a JSON object in base64, in the alphabet for URLs, with
+    padding or without; some clients use the other alphabet.
+    """
+    try:
+        text = value.strip().rstrip("=").translate({ord("+"): "-", ord("/"): "_"})
+        if not text.isascii() or not text.replace("-", "").replace("_", "").isalnum():
+            raise ValueError
+        found = json.loads(urlsafe_b64decode(text + "=" * (-len(text) % 4)))
+    # Without the cause, which quotes the text.
+    except (ValueError, RecursionError):
+        raise BadInput(f"{name} must be a JSON object in base64url") from None
+    if found is None:
+        return {}
+    if not isinstance(found, dict):
+        raise BadInput(f"{name} must be a JSON object in base64url")
+    return found
+
+
+def _read(name: str, entry: object) -> tuple[Credentials | None, str]:
+    """
+    Read one registry's credentials.
+
+    @return: the credentials, if there are any, and whom they are for, if it
+        says so.
+    """
+    if not isinstance(entry, dict):
+        raise BadInput(f"{name} must have an object for each registry")
+    texts: dict[str, str] = {}
+    for key in _TEXTS:
+        value = entry.get(key)
+        if value is not None and not (isinstance(value, str) and is_unicode(value)):
+            raise BadInput(f"{name}: {key!r} must be a text")
+        texts[key] = value or ""
+    username, password = texts["username"], texts["password"]
+    if texts["auth"] and not username:
+        pair = unpack_auth(texts["auth"])
+        if pair is None:
+            raise BadInput(f"{name}: 'auth' must be user:password in base64")
+        username, password = pair
+    token = texts["registrytoken"]
+    if not token.isascii() or not (token == "" or token.isprintable()):
+        raise BadInput(f"{name}: 'registrytoken' must be ASCII")
+    found = Credentials.of(username, password, texts["identitytoken"])
+    credentials = Credentials(
+        found.username,
+        found.password,
+        found.identity_token,
+        Secret(token),
+        origin=f"the {name} header",
+        remedy=f"send others in {name}",
+    )
+    return (credentials if credentials else None), texts["serveraddress"]
