@@ -15,6 +15,7 @@ import re
 import socket
 import struct
 import time
+from base64 import urlsafe_b64encode
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote, urlsplit
@@ -32,6 +33,10 @@ ENDED = frozenset({"done", "failed", "cancelled"})
 """The states that a job stays in."""
 
 _ANSWER_TIMEOUT = 30.0
+
+_LOGIN_TIMEOUT = 120.0
+"""Seconds for an answer behind which there is a registry, and perhaps its token server."""
+
 _SILENCE = 60.0
 """Seconds without an event, heartbeats included, after which the stream is taken to be dead."""
 
@@ -248,6 +253,20 @@ class Daemon:
         """
         return self._object("POST", "/jobs", {"kind": kind, "reference": reference, **more})
 
+    def try_login(self, host: str, auth: Mapping[str, str]) -> None:
+        """
+        Have the daemon see whether a registry accepts credentials.
+
+        @param host: the registry.
+        @param auth: C{username} and C{password}.
+        """
+        header = urlsafe_b64encode(json.dumps(auth).encode()).decode("ascii")
+        connection, response = self._ask(
+            "POST", "/auth", {"host": host}, "application/json", _LOGIN_TIMEOUT, {"X-Registry-Auth": header}
+        )
+        response.close()
+        connection.close()
+
     def job(self, job_id: str) -> dict[str, Any]:
         """
         A job, with its layers.
@@ -387,16 +406,23 @@ class Daemon:
             connection.close()
 
     def _ask(
-        self, method: str, path: str, body: object, accept: str, timeout: float
+        self,
+        method: str,
+        path: str,
+        body: object,
+        accept: str,
+        timeout: float,
+        headers: Mapping[str, str] | None = None,
     ) -> tuple[HTTPConnection, HTTPResponse]:
         """
         Send a request and wait for the head of the answer.
 
         @param timeout: seconds of silence, then and later, that are too many.
+        @param headers: more of them.
         """
         connection = self._connect(timeout)
         address = self._addresses[0]
-        headers = {**self._headers, "Accept": accept}
+        headers = {**self._headers, **(headers or {}), "Accept": accept}
         if body is not None:
             headers["Content-Type"] = "application/json"
         data = None if body is None else json.dumps(body).encode()

@@ -187,6 +187,51 @@ def _job(parser: ArgumentParser) -> None:
     _json(parser)
 
 
+def _login(parser: ArgumentParser) -> None:
+    """
+    The arguments of C{login}.
+    """
+    _registry(parser)
+    parser.add_argument("--username", "-u", metavar="USER", help="default: asked for on the terminal")
+    parser.add_argument("--password-stdin", action="store_true", help="read the password from stdin")
+    parser.add_argument(
+        "--no-check", action="store_true", help="do not let the daemon try them with the registry first"
+    )
+
+
+def _registry(parser: ArgumentParser) -> None:
+    """
+    The arguments of C{login} and C{logout}.
+    """
+    parser.add_argument(
+        "registry", metavar="HOST", nargs="?", default="docker.io", help="the registry; default: docker.io"
+    )
+    parser.add_argument(
+        "--auth-file",
+        metavar="PATH",
+        help="where credentials are kept; default: $REGISTRY_AUTH_FILE, else $DOCKER_CONFIG/config.json, "
+        "else ~/.docker/config.json",
+    )
+
+
+def _run_login(args: Namespace, session: Session) -> None:
+    """
+    Do what C{xferctl login} was told.
+    """
+    from xferd.ctl.login import login  # noqa: PLC0415 - others need not wait for what it imports
+
+    login(args, session)
+
+
+def _run_logout(args: Namespace, session: Session) -> None:
+    """
+    Do what C{xferctl logout} was told.
+    """
+    from xferd.ctl.login import logout  # noqa: PLC0415 - others need not wait for what it imports
+
+    logout(args, session)
+
+
 def _demo(parser: ArgumentParser) -> None:
     """
     The arguments of C{demo}.
@@ -217,6 +262,8 @@ COMMANDS: Mapping[str, Command] = {
     "transfers": Command(
         "list what moves at present, for whom, and what it waits for", _json, commands.transfers
     ),
+    "login": Command("log in to a registry, in the file that docker uses too", _login, _run_login),
+    "logout": Command("forget the credentials for a registry", _registry, _run_logout),
     "demo": Command("see three clients pull one image, on this machine alone", _demo, _run_demo),
 }
 
