@@ -14,6 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from xferd.config import DEFAULT_LISTEN, Config
 from xferd.errors import ConfigError
 from xferd.registry.hosts import HostConfig
+from xferd.registry.proxies import ProxySettings
 
 
 class ConfigTests(SynchronousTestCase):
@@ -86,6 +87,9 @@ class ConfigTests(SynchronousTestCase):
             silence = 12
             [unpack]
             entries = 10
+            [proxy]
+            https = "http://p:1"
+            no_proxy = ["a", "b"]
             [hosts."registry.lan:5000"]
             plain_http = true
             [hosts."other.lan"]
@@ -101,6 +105,7 @@ class ConfigTests(SynchronousTestCase):
         self.assertEqual((config.retry.attempts, config.retry.base), (2, 0.5))
         self.assertEqual(config.timeouts.silence, 12.0)
         self.assertEqual(config.unpack.entries, 10)
+        self.assertEqual(config.proxy, ProxySettings(https="http://p:1", no_proxy=("a", "b")))
         self.assertEqual(
             config.hosts,
             {
@@ -108,6 +113,16 @@ class ConfigTests(SynchronousTestCase):
                 "other.lan": HostConfig(ca_file="/etc/ca.pem"),
             },
         )
+
+    def test_proxies(self) -> None:
+        """
+        Proxies are those of the environment; a file replaces one by one.
+        """
+        config = Config.default({"HTTPS_PROXY": "http://p:1", "no_proxy": "a,b"}, 1000)
+        self.assertEqual(config.proxy, ProxySettings(https="http://p:1", no_proxy=("a", "b")))
+        path = Path(self.mktemp())
+        path.write_text('[proxy]\nhttps = ""\nhttp = "q:2"\n')
+        self.assertEqual(config.with_file(str(path)).proxy, ProxySettings(http="q:2", no_proxy=("a", "b")))
 
     def test_unknown_key(self) -> None:
         """

@@ -23,11 +23,13 @@ from xferd.errors import ConfigError
 from xferd.interfaces import UnpackLimits
 from xferd.paths import default_data_dir, default_socket
 from xferd.registry.hosts import HostConfig
+from xferd.registry.proxies import ProxySettings
 from xferd.registry.timeouts import Timeouts
 from xferd.transfer.retry import RetryPolicy
 
 T = TypeVar("T")
 
+CERTS_DIRS = ("/etc/containerd/certs.d", "/etc/docker/certs.d")
 DEFAULT_LISTEN = ("tcp:9337:interface=127.0.0.1",)
 
 
@@ -64,11 +66,14 @@ class Config:
         call this daemon by.
     @ivar auth_file: docker's C{config.json} with the credentials of
         registries; the empty string is where docker and podman have theirs.
+    @ivar certs_dirs: directories like containerd's and docker's C{certs.d},
+        with mirrors and certificates of registries.
     @ivar grace: seconds that a shutdown may take.
     @ivar limits: how much happens at once.
     @ivar retry: when and how often a failed transfer is tried again.
     @ivar timeouts: how long a registry is waited for.
     @ivar unpack: what one layer may ask for.
+    @ivar proxy: the proxies through which registries are reached.
     @ivar hosts: what is special about single registries, by host.
     @ivar usual_auth_files: where docker and podman have theirs; no setting.
     """
@@ -79,11 +84,13 @@ class Config:
     token_file: str = ""
     hosts_allowed: tuple[str, ...] = ()
     auth_file: str = ""
+    certs_dirs: tuple[str, ...] = CERTS_DIRS
     grace: float = field(default=10.0, validator=ge(0.0))
     limits: Limits = field(factory=Limits)
     retry: RetryPolicy = field(factory=RetryPolicy)
     timeouts: Timeouts = field(factory=Timeouts)
     unpack: UnpackLimits = field(factory=UnpackLimits)
+    proxy: ProxySettings = field(factory=ProxySettings)
     hosts: dict[str, HostConfig] = field(factory=dict)
     usual_auth_files: tuple[str, ...] = field(default=(), metadata={"setting": False})
 
@@ -96,6 +103,7 @@ class Config:
             data_dir=default_data_dir(environ, uid),
             socket=default_socket(environ, uid),
             usual_auth_files=auth_files(environ),
+            proxy=ProxySettings.from_environ(environ),
         )
 
     def with_file(self, path: str) -> Config:

@@ -19,7 +19,7 @@ from attrs import frozen
 
 from xferd.credentials import Credentials
 from xferd.errors import BadInput, BadReference, ConfigError
-from xferd.names import DOCKER_HUB, Reference
+from xferd.names import DOCKER_HUB, HUB_NAMES, Reference
 
 MAX_CONFIG: Final = 1024 * 1024
 """Bytes of a C{config.json} at most."""
@@ -32,8 +32,6 @@ HELPER_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 NOT_FOUND: Final = "credentials not found in native keychain"
 """By which words all helpers say that they have none."""
-
-_HUB_NAMES = frozenset({DOCKER_HUB, "index.docker.io", "registry-1.docker.io"})
 
 
 def auth_files(environ: Mapping[str, str]) -> tuple[str, ...]:
@@ -64,7 +62,7 @@ def registry_of(key: str) -> str:
     _, _, rest = key.rpartition("://")
     host, _, path = rest.partition("/")
     host, path = host.lower(), path.strip("/")
-    if host in _HUB_NAMES:
+    if host in HUB_NAMES:
         host = DOCKER_HUB
     return host if path in ("", "v1", "v2") else f"{host}/{path}"
 

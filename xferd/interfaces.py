@@ -136,6 +136,12 @@ class IBlobSource(ISource):
         @raise TimedOut: connect, TLS or headers took too long.
         """
 
+    def distrust(digest: Digest) -> None:
+        """
+        What came for C{digest} was not it: from now on it is to come from
+        the registry itself, where a mirror may have given it.
+        """
+
 
 class IContent(Interface):
     """

@@ -34,6 +34,9 @@ _HOST = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[a-fA-F0-9:.]+\])(?::[0-9]{{1
 DOCKER_HUB = "docker.io"
 """The registry that a reference without a host names."""
 
+HUB_NAMES = frozenset({DOCKER_HUB, "index.docker.io", "registry-1.docker.io"})
+"""All that people call it."""
+
 
 @frozen(order=True)
 class Digest:
@@ -221,7 +224,7 @@ def _split_host(name: str) -> tuple[str, str]:
     plain = "." not in first and ":" not in first and first.lower() != "localhost"
     if not slash or (plain and first == first.lower()):
         return DOCKER_HUB, name if slash else f"library/{name}"
-    if first.lower() in ("index.docker.io", DOCKER_HUB):
+    if first.lower() in HUB_NAMES:
         return DOCKER_HUB, rest if "/" in rest else f"library/{rest}"
     # Lower case would make a plain name a path of Docker Hub's.
     return first if plain else first.lower(), rest

@@ -24,9 +24,11 @@ from xferd.interfaces import IReactor
 from xferd.jobs.job import rfc3339
 from xferd.jobs.manager import Jobs
 from xferd.names import is_loopback
+from xferd.registry.certs_dirs import CertsDirs
 from xferd.registry.client import Registries
 from xferd.registry.credential_helpers import CredentialHelpers, IHelperReactor
 from xferd.registry.keychain import DockerKeychain
+from xferd.registry.proxies import Proxies
 from xferd.store.store import Store
 from xferd.transfer.eventual import Background
 from xferd.unpack.unpacker import IUnpackReactor, Unpacker
@@ -112,9 +114,13 @@ class Daemon(Service):
         helpers = CredentialHelpers(cast("IHelperReactor", reactor), limit=config.timeouts.helper)
         keychain = DockerKeychain(config.auth_files, helpers)
         keychain.load()
+        certs_dirs = CertsDirs(config.certs_dirs)
+        certs_dirs.check()
         self.registries = Registries(
             reactor,
             hosts=config.hosts,
+            certs_dirs=certs_dirs,
+            proxies=Proxies(config.proxy),
             keychain=keychain,
             timeouts=config.timeouts,
         )

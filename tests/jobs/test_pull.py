@@ -445,6 +445,7 @@ class TroubleTests(JobsCase):
         self.assertEqual([r.offset for r in self.registry.requests if r.kind == "blob"], [0, 0])
         self.assertEqual(len(self.unpacker.unpackings), 2)
         self.assert_idle()
+        self.assertEqual(self.registry.distrusted, [blob])
 
     def test_wrong_bytes_twice(self) -> None:
         """

@@ -26,11 +26,11 @@ from xferd._version import __version__
 from xferd.errors import ConnectionFailed, TimedOut, is_retryable
 from xferd.registry.agent import (
     IdentityAgent,
+    LimitedEndpoint,
+    Live,
     Untrusted,
     _Connection,
     _ConnectionFactory,
-    _LimitedEndpoint,
-    _Live,
 )
 from xferd.registry.timeouts import Timeouts
 
@@ -103,7 +103,7 @@ class _Endpoint:
 
 class LimitedEndpointTests(SynchronousTestCase):
     """
-    L{_LimitedEndpoint} holds connects and handshakes to their limits.
+    L{LimitedEndpoint} holds connects and handshakes to their limits.
     """
 
     def setUp(self) -> None:
@@ -112,7 +112,7 @@ class LimitedEndpointTests(SynchronousTestCase):
         """
         self.clock = Clock()
         self.inner = _Endpoint()
-        self.live = _Live()
+        self.live = Live()
         self.transport = StringTransport()
         self.reader = _Reader()
 
@@ -123,7 +123,7 @@ class LimitedEndpointTests(SynchronousTestCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def _connect(self, tls: bool) -> Deferred[IProtocol]:
-        endpoint = _LimitedEndpoint(
+        endpoint = LimitedEndpoint(
             "h:1",
             self.inner,
             tls=tls,
@@ -159,7 +159,7 @@ class LimitedEndpointTests(SynchronousTestCase):
         connection.connectionLost(Failure(ConnectionDone()))
         self.assertEqual(self.reader.data, b"abc")
         self.assertIsNotNone(self.reader.lost)
-        self.assertEqual(self.live, _Live())
+        self.assertEqual(self.live, Live())
 
     def test_tls(self) -> None:
         """
@@ -206,7 +206,7 @@ class LimitedEndpointTests(SynchronousTestCase):
         self.assertTrue(self.transport.disconnected)
         connection.connectionLost(Failure(ConnectionDone()))
         self.assertIsNone(self.reader.lost)
-        self.assertEqual(self.live, _Live())
+        self.assertEqual(self.live, Live())
 
     def test_cancelled(self) -> None:
         """
@@ -274,4 +274,4 @@ class LimitedEndpointTests(SynchronousTestCase):
         """
         connection = _Connection(self.reader, False, self.live)
         connection.abort()
-        self.assertEqual(self.live, _Live())
+        self.assertEqual(self.live, Live())

@@ -37,6 +37,16 @@ class URLTests(SynchronousTestCase):
         self.assertEqual(hosts.url("r.example:80"), "http://r.example:80")
         self.assertEqual(hosts.url("localhost:5000"), "https://localhost:5000")
 
+    def test_docker_hub(self) -> None:
+        """
+        Docker Hub may be configured by any of its names.
+        """
+        for name in ("docker.io", "index.docker.io", "registry-1.docker.io"):
+            hosts = Hosts({name: HostConfig(plain_http=True)})
+            self.assertTrue(hosts.configures("docker.io"))
+            self.assertFalse(hosts.configures("r.example"))
+            self.assertEqual(hosts.url("docker.io"), "http://registry-1.docker.io")
+
     def test_learned(self) -> None:
         """
         How a loopback host speaks is remembered until it is forgotten.

@@ -320,4 +320,4 @@ class OddTests(Pushing):
         verifyObject(IBlobTarget, target)
         self.assertEqual((target.host, target.label), ("hub.example", "hub.example/team/a"))
         self.assertEqual(target.identity, registry.blobs(here).identity)
-        self.assertNotIn("hunter2", f"{target!r} {target.identity!r} {registry._access!r}")
+        self.assertNotIn("hunter2", f"{target!r} {target.identity!r} {registry._ways.own.access!r}")

@@ -75,9 +75,9 @@ class WireCase(TestCase):
         server = Listener(answer)
         port: IListeningPort
         if tls is None:
-            port = self.reactor.listenTCP(0, server, interface="127.0.0.1")  # type: ignore[arg-type]
+            port = self.reactor.listenTCP(0, server, interface="127.0.0.1")
         else:
-            port = self.reactor.listenSSL(0, server, tls, interface="127.0.0.1")  # type: ignore[arg-type]
+            port = self.reactor.listenSSL(0, server, tls, interface="127.0.0.1")
         self.addCleanup(port.stopListening)
         self.host = f"127.0.0.1:{port.getHost().port}"  # type: ignore[attr-defined]
         return server

@@ -11,7 +11,7 @@ from typing import cast
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import ITCPTransport
-from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.protocol import Protocol, ServerFactory
 from twisted.internet.tcp import Server
 from twisted.python.failure import Failure
 
@@ -73,7 +73,7 @@ class Peer(Protocol):
         cast(ITCPTransport, transport).abortConnection()
 
 
-class Listener(Factory):
+class Listener(ServerFactory):
     """
     A server whose answers the test gives.
 

@@ -219,6 +219,7 @@ class DownloadManager:
                 await self._receive(transfer, partial, source)
             await partial.commit()
         except ContentMismatch:
+            source.distrust(partial.digest)
             if partial.offset:
                 partial.restart()
             transfer.report(bytes_done=0)

@@ -23,10 +23,11 @@ from xferd.registry.abilities import Abilities, ChunkSizes
 from xferd.registry.answers import NotHTTP, Shown, Subject, header_values, refusal
 from xferd.registry.auth import Authenticator
 from xferd.registry.body import read_excerpt
+from xferd.registry.certs_dirs import Endpoint
 from xferd.registry.challenge import parse_challenges
 from xferd.registry.exchange import Answer, Authorization, Exchange
 from xferd.registry.hosts import Hosts
-from xferd.registry.locations import Origin
+from xferd.registry.locations import Origin, with_argument
 from xferd.registry.timeouts import Timeouts
 
 _NO_HEADERS: Final[Mapping[str, str]] = {}
@@ -71,10 +72,16 @@ class Access:
     @ivar locks: held while something of a registry is read and written back.
     """
 
-    def __init__(self, host: str, keychain: IKeychain, shared: Shared) -> None:
+    def __init__(
+        self, host: str, keychain: IKeychain, shared: Shared, endpoint: Endpoint | None = None
+    ) -> None:
+        """
+        @param endpoint: the server that stands for it; its own by default.
+        """
         self.host = host
         self.identity = keychain.identity
         self._keychain = keychain
+        self._endpoint = Endpoint(host) if endpoint is None else endpoint
         self.abilities = shared.abilities.setdefault(host, Abilities())
         self.chunk_sizes = shared.chunk_sizes
         self.locks = shared.locks
@@ -84,7 +91,7 @@ class Access:
         self._hosts = shared.hosts
         self._authenticator = Authenticator(
             host,
-            lambda: shared.hosts.url(host) or f"https://{host}",
+            lambda: self._endpoint.url or shared.hosts.url(host) or f"https://{host}",
             keychain,
             exchange=shared.exchange,
             clock=shared.clock,
@@ -126,8 +133,10 @@ class Access:
         @return: the answer, whatever its status.
         @raise Denied: no proof can be had.
         """
-        base = await self.url()
-        url = urljoin(f"{base}/v2/{repository.path}/", path)
+        base = f"{await self.url()}{self._endpoint.path}/{repository.path}/"
+        url = urljoin(base, path)
+        if self._endpoint.namespace and url.startswith(base):
+            url = with_argument(url, "ns", self._endpoint.namespace)
         try:
             answer = await self._ask_with_proof(method, url, headers, scope, what, body)
         except (ConnectionFailed, NotHTTP):
@@ -177,7 +186,8 @@ class Access:
         @raise Denied: it does not.
         """
         what = Subject(self.host, "its API", ManifestUnknown)
-        answer = await self._ask_with_proof(b"GET", f"{await self.url()}/v2/", _NO_HEADERS, "", what, None)
+        url = f"{await self.url()}{self._endpoint.path}/"
+        answer = await self._ask_with_proof(b"GET", url, _NO_HEADERS, "", what, None)
         body = await self.excerpt(answer.response)
         if answer.response.code != 200:
             raise self.refusal(answer, what, body)
@@ -186,6 +196,8 @@ class Access:
         """
         Where the registry's API begins.
         """
+        if self._endpoint.url is not None:
+            return self._endpoint.url
         return self._hosts.url(self.host) or self._hosts.learn(self.host, await self._speaks_plain())
 
     async def _speaks_plain(self) -> bool:

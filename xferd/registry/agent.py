@@ -1,7 +1,7 @@
 # -*- test-case-name: tests.registry.test_agent -*-
 """
-Connections to registries: an L{IAgent} that asks for bytes as they are, whose
-connects and TLS handshakes have limits, and which can be closed for good.
+What stands around the agents and protocols of L{twisted.web}: bytes are asked
+for as they are, and connects and TLS handshakes have limits.
 """
 
 from __future__ import annotations
@@ -11,13 +11,11 @@ from typing import cast
 
 from OpenSSL.SSL import Error as TLSError
 from service_identity import VerificationError
-from twisted.internet.defer import Deferred, succeed
-from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionClosed
 from twisted.internet.interfaces import (
     IAddress,
     IHandshakeListener,
-    IOpenSSLClientConnectionCreator,
     IProtocol,
     IProtocolFactory,
     IPushProducer,
@@ -27,21 +25,13 @@ from twisted.internet.interfaces import (
 )
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
-from twisted.web.client import URI, Agent, HTTPConnectionPool
 from twisted.web.http_headers import Headers
-from twisted.web.iweb import IAgent, IAgentEndpointFactory, IBodyProducer, IResponse
+from twisted.web.iweb import IAgent, IBodyProducer, IResponse
 from zope.interface import implementer
 
 from xferd._version import __version__
 from xferd.errors import ConnectionFailed, TimedOut
 from xferd.registry.timeouts import Timeouts, within
-
-IDLE_PER_HOST = 8
-"""Idle connections that are kept for one host.  Those in use are limited by
-the slots of transfers."""
-
-IDLE_SECONDS = 30
-"""How long an idle connection is kept: shorter than load balancers do."""
 
 EARLY = 256 * 1024
 """The most bytes of an answer, which is a refusal, while its request is still
@@ -87,7 +77,7 @@ class IdentityAgent:
         return self._agent.request(method, uri, headers, bodyProducer)
 
 
-class _Live(set["_Connection"]):
+class Live(set["_Connection"]):
     """
     The connections that are open, in use or idle.
 
@@ -114,7 +104,7 @@ class _Connection(Protocol):
     @ivar ready: fires with the inner protocol.
     """
 
-    def __init__(self, inner: IProtocol, tls: bool, live: _Live) -> None:
+    def __init__(self, inner: IProtocol, tls: bool, live: Live) -> None:
         self._inner = inner
         self._tls = tls
         self._live = live
@@ -186,7 +176,7 @@ class _ConnectionFactory(Factory):
 
     noisy = False
 
-    def __init__(self, inner: IProtocolFactory, tls: bool, live: _Live) -> None:
+    def __init__(self, inner: IProtocolFactory, tls: bool, live: Live) -> None:
         self._inner = inner
         self._tls = tls
         self._live = live
@@ -200,7 +190,7 @@ class _ConnectionFactory(Factory):
 
 
 @implementer(IStreamClientEndpoint)
-class _LimitedEndpoint:
+class LimitedEndpoint:
     """
     Connects, by TLS or without, within the limits.
     """
@@ -211,11 +201,17 @@ class _LimitedEndpoint:
         endpoint: IStreamClientEndpoint,
         *,
         tls: bool,
-        live: _Live,
+        live: Live,
         clock: IReactorTime,
         timeouts: Timeouts,
+        remedy: str = "configure its CA for this host",
     ) -> None:
+        """
+        @param remedy: what to do where the peer's certificate is right, and
+            not trusted.
+        """
         self._name = name
+        self._remedy = remedy
         self._endpoint = endpoint
         self._tls = tls
         self._live = live
@@ -272,89 +268,6 @@ class _LimitedEndpoint:
         if "certificate verify failed" in reasons:
             return Untrusted(
                 f"the TLS certificate of {self._name} is not signed by a trusted authority; "
-                "if it is right, configure its CA for this host"
+                f"if it is right, {self._remedy}"
             )
         return ConnectionFailed(f"no TLS with {self._name}: {reasons}")
-
-
-@implementer(IAgentEndpointFactory)
-class _Endpoints:
-    """
-    Makes endpoints for the agent, and knows all that lives of them.
-
-    @ivar live: the connections that are open, in use or idle.
-    """
-
-    def __init__(
-        self,
-        reactor: IReactorTime,
-        timeouts: Timeouts,
-        tls_options: Callable[[str, int], IOpenSSLClientConnectionCreator],
-    ) -> None:
-        self._reactor = reactor
-        self._timeouts = timeouts
-        self._tls_options = tls_options
-        self.live = _Live()
-
-    def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:
-        """
-        See L{IAgentEndpointFactory.endpointForURI}.
-        """
-        host, tls = uri.host.decode("ascii"), uri.scheme == b"https"
-        endpoint: IStreamClientEndpoint = HostnameEndpoint(
-            self._reactor, host, uri.port, timeout=self._timeouts.connect
-        )
-        if tls:
-            endpoint = wrapClientTLS(self._tls_options(host, uri.port), endpoint)
-        return _LimitedEndpoint(
-            uri.netloc.decode("ascii"),
-            endpoint,
-            tls=tls,
-            live=self.live,
-            clock=self._reactor,
-            timeouts=self._timeouts,
-        )
-
-
-class Connections:
-    """
-    All connections to registries, token servers and their storage.
-
-    @ivar agent: makes requests over them.
-    """
-
-    def __init__(
-        self,
-        reactor: IReactorTime,
-        *,
-        timeouts: Timeouts,
-        tls_options: Callable[[str, int], IOpenSSLClientConnectionCreator],
-    ) -> None:
-        """
-        @param tls_options: makes the TLS options for a host and a port.
-        """
-        self._reactor = reactor
-        self._timeouts = timeouts
-        self._endpoints = _Endpoints(reactor, timeouts, tls_options)
-        self._pool = HTTPConnectionPool(reactor, persistent=True)
-        self._pool.maxPersistentPerHost = IDLE_PER_HOST
-        self._pool.cachedConnectionTimeout = IDLE_SECONDS
-        self.agent: IAgent = Agent.usingEndpointFactory(reactor, self._endpoints, self._pool)
-
-    def __len__(self) -> int:
-        return len(self._endpoints.live)
-
-    def close(self) -> Deferred[None]:
-        """
-        End all connections, those in use, too, for good.
-
-        @return: fires when they are gone, or when it has taken too long.
-        """
-        self._endpoints.live.closed = True
-        closing = self._pool.closeCachedConnections()
-        # The pool's own way to close waits for the peer to agree.
-        for connection in list(self._endpoints.live):
-            connection.abort()
-        late = TimedOut("connections that do not close", phase="silence")
-        bounded = within(self._reactor, self._timeouts.close, closing, lambda: late)
-        return bounded.addErrback(lambda _: succeed(None))

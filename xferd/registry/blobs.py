@@ -42,6 +42,11 @@ class RepositoryBlobs:
         """
         return Deferred.fromCoroutine(self._open(digest, offset))
 
+    def distrust(self, digest: Digest) -> None:
+        """
+        See L{IBlobSource.distrust}: there is no other place.
+        """
+
     async def _open(self, digest: Digest, offset: int) -> IBlobBody:
         """
         Ask the registry, which may send us to its storage; that has the last

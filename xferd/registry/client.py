@@ -5,10 +5,12 @@ Registries as the rest of xferd sees them: documents, and sources of blobs.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Coroutine, Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 from weakref import WeakValueDictionary
 
+from attrs import evolve
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.web.iweb import IAgent
@@ -16,17 +18,21 @@ from zope.interface import implementer
 
 from xferd.credentials import Credentials
 from xferd.errors import TimedOut
-from xferd.interfaces import IKeychain, IRegistries, IRegistry
+from xferd.interfaces import IBlobSource, IKeychain, IRegistries, IRegistry
 from xferd.names import Digest, Repository
 from xferd.oci import Descriptor, Document
 from xferd.registry.abilities import ChunkSizes
 from xferd.registry.access import Access, Shared
-from xferd.registry.agent import Connections, IdentityAgent
+from xferd.registry.agent import IdentityAgent
 from xferd.registry.blobs import RepositoryBlobs
+from xferd.registry.certs_dirs import CertsDirs, Endpoint
+from xferd.registry.connections import Connections, Manner
 from xferd.registry.documents import Documents
 from xferd.registry.exchange import Exchange
-from xferd.registry.hosts import HostConfig, Hosts
+from xferd.registry.hosts import HostConfig, Hosts, api_host
 from xferd.registry.keychain import ClientKeychain, Nobody
+from xferd.registry.mirrors import Health, MirroredBlobs, Way, Ways
+from xferd.registry.proxies import Proxies
 from xferd.registry.referrers import Referrers, referrer, subject_of
 from xferd.registry.targets import RepositoryTarget
 from xferd.registry.timeouts import Timeouts, within
@@ -46,6 +52,8 @@ class Registries:
         *,
         hosts: Mapping[str, HostConfig] | None = None,
         keychain: IKeychain | None = None,
+        certs_dirs: CertsDirs | None = None,
+        proxies: Proxies | None = None,
         timeouts: Timeouts | None = None,
         chunk_sizes: ChunkSizes | None = None,
         agent: IAgent | None = None,
@@ -55,30 +63,45 @@ class Registries:
             C{agent}.
         @param hosts: what the operator says about single registries, by host.
         @param keychain: has the daemon's user's credentials.
+        @param certs_dirs: where more is said of hosts, and of mirrors.
+        @param proxies: through which proxies servers are reached.
         @param chunk_sizes: in which parts large blobs are sent.
         @param agent: makes the requests instead of our own connections.
         @raise ConfigError: a CA file cannot be used.
         """
         timeouts = timeouts if timeouts is not None else Timeouts()
         known = Hosts(hosts if hosts is not None else {})
+        self._certs_dirs = CertsDirs(()) if certs_dirs is None else certs_dirs
         self._connections: Connections | None = None
+        self._agent = agent
         if agent is None:
-            self._connections = Connections(reactor, timeouts=timeouts, tls_options=known.tls_options)
-            agent = self._connections.agent
+            self._connections = Connections(
+                reactor,
+                timeouts=timeouts,
+                tls_options=known.tls_options,
+                proxies=proxies,
+                remedy=self._remedy,
+            )
+            agent = self._connections.agent()
         exchange = Exchange(IdentityAgent(agent), reactor, timeouts)
         self._shared = Shared(reactor, exchange, known, timeouts, chunk_sizes or ChunkSizes())
         self._keychain = keychain if keychain is not None else Nobody()
-        self._registries: dict[str, Registry] = {}
+        self._healths: dict[str, Health] = {}
+        self._registries: dict[str, tuple[tuple[Endpoint, ...], Registry]] = {}
         # As long as a client's job has them, so that no token outlives it.
-        self._clients: WeakValueDictionary[tuple[str, Credentials], Registry] = WeakValueDictionary()
+        self._clients: WeakValueDictionary[tuple[str, Credentials, tuple[Endpoint, ...]], Registry] = (
+            WeakValueDictionary()
+        )
 
     def registry(self, host: str) -> Registry:
         """
         See L{IRegistries.registry}.
         """
-        registry = self._registries.get(host)
-        if registry is None:
-            registry = self._registries[host] = Registry(host, self._keychain, self._shared)
+        endpoints = self._endpoints(host)
+        known, registry = self._registries.get(host, (None, None))
+        if registry is None or known != endpoints:
+            registry = self._make(host, endpoints, self._keychain)
+            self._registries[host] = (endpoints, registry)
         return registry
 
     def seen_by(self, credentials: Mapping[str, Credentials]) -> RegistriesOfClient:
@@ -91,11 +114,59 @@ class Registries:
         """
         A registry, with the credentials that a client brought for it.
         """
-        registry = self._clients.get((host, credentials))
+        endpoints = self._endpoints(host)
+        registry = self._clients.get((host, credentials, endpoints))
         if registry is None:
-            registry = Registry(host, ClientKeychain(credentials), self._shared)
-            self._clients[host, credentials] = registry
+            registry = self._make(host, endpoints, ClientKeychain(credentials))
+            self._clients[host, credentials, endpoints] = registry
         return registry
+
+    def _endpoints(self, host: str) -> tuple[Endpoint, ...]:
+        """
+        The servers that stand for a registry.
+        """
+        found = None if self._shared.hosts.configures(host) else self._certs_dirs.find(host)
+        return (Endpoint(host),) if found is None else found
+
+    def _make(self, host: str, endpoints: tuple[Endpoint, ...], keychain: IKeychain) -> Registry:
+        """
+        A registry by its servers.  The keychain is for its own; others are
+        shown what the daemon's user has for them.
+        """
+        ways = [self._way(e, self._keychain if e.namespace else keychain) for e in endpoints]
+        return Registry(host, Ways(host, ways, self._shared.clock))
+
+    def _way(self, endpoint: Endpoint, keychain: IKeychain) -> Way:
+        """
+        One of them, as the user reaches it.
+        """
+        shared = self._shared
+        manner = endpoint.manner
+        if manner != Manner() or endpoint.headers:
+            timeouts = shared.timeouts
+            if manner.connect is not None:
+                timeouts = evolve(timeouts, connect=manner.connect)
+            agent = self._agent if self._connections is None else self._connections.agent(manner)
+            exchange = Exchange(
+                IdentityAgent(cast(IAgent, agent)),
+                shared.clock,
+                timeouts,
+                own=endpoint.url or f"https://{api_host(endpoint.name)}",
+                own_headers=endpoint.headers,
+            )
+            shared = evolve(shared, exchange=exchange, timeouts=timeouts)
+        health = self._healths.setdefault(endpoint.url or endpoint.name, Health())
+        return Way(endpoint, Access(endpoint.name, keychain, shared, endpoint), health)
+
+    def _remedy(self, name: str) -> str:
+        """
+        What to do where a server's certificate is not trusted.
+        """
+        place = self._certs_dirs.remedy
+        file = os.path.join(place, name, "ca.crt") if place else f'the ca_file of [hosts."{name}"]'
+        system = os.environ.get("SSL_CERT_FILE", "")
+        besides = f"; SSL_CERT_FILE is {system}" if system else ""
+        return f"put its authority's certificate into {file}{besides}"
 
     def close(self) -> Deferred[None]:
         """
@@ -142,14 +213,12 @@ class RegistriesOfClient:
 @implementer(IRegistry)
 class Registry:
     """
-    One registry, seen with the credentials of one client.
+    One registry, seen with the credentials of one client, by all its servers.
     """
 
-    def __init__(self, host: str, keychain: IKeychain, shared: Shared) -> None:
+    def __init__(self, host: str, ways: Ways) -> None:
         self.host = host
-        self._access = Access(host, keychain, shared)
-        self._documents = Documents(self._access)
-        self._referrers = Referrers(self._access, self._documents)
+        self._ways = ways
 
     def __repr__(self) -> str:
         return f"<Registry {self.host}>"
@@ -162,71 +231,92 @@ class Registry:
 
         @raise UnsupportedImage: there is only a Docker schema 1 manifest.
         """
-        return self._in_time(
-            self._documents.manifest(repository, wanted), f"manifest {wanted} of {repository}"
-        )
+        name = f"manifest {wanted} of {repository}"
+
+        def work(way: Way) -> Deferred[Document]:
+            return self._in_time(way.access, Documents(way.access).manifest(repository, wanted), name)
+
+        capability = "pull" if ":" in wanted else "resolve"
+        return Deferred.fromCoroutine(self._ways.ask(capability, work, f"manifest {wanted}"))
 
     def document(self, repository: Repository, descriptor: Descriptor) -> Deferred[bytes]:
         """
         See L{IRegistry.document}.
         """
-        return self._in_time(
-            self._documents.document(repository, descriptor), f"document {descriptor.digest} of {repository}"
-        )
+        name = f"document {descriptor.digest} of {repository}"
 
-    def blobs(self, repository: Repository) -> RepositoryBlobs:
+        def work(way: Way) -> Deferred[bytes]:
+            return self._in_time(way.access, Documents(way.access).document(repository, descriptor), name)
+
+        return Deferred.fromCoroutine(self._ways.ask("pull", work, str(descriptor.digest)))
+
+    def blobs(self, repository: Repository) -> IBlobSource:
         """
         See L{IRegistry.blobs}.
         """
-        return RepositoryBlobs(self._access, repository)
+        if len(self._ways) == 1:
+            return RepositoryBlobs(self._ways.own.access, repository)
+        return MirroredBlobs(self._ways, repository)
 
     def target(self, repository: Repository) -> RepositoryTarget:
         """
         See L{IRegistry.target}.
         """
-        return RepositoryTarget(self._access, repository)
+        return RepositoryTarget(self._ways.pushing.access, repository)
 
     def put_manifest(self, repository: Repository, wanted: str, document: Document) -> Deferred[None]:
         """
         See L{IRegistry.put_manifest}.
         """
+        access = self._ways.pushing.access
         return self._in_time(
-            self._put_manifest(repository, wanted, document), f"manifest {wanted} of {repository}"
+            access,
+            self._put_manifest(access, repository, wanted, document),
+            f"manifest {wanted} of {repository}",
         )
 
     def referrers(self, repository: Repository, digest: Digest) -> Deferred[tuple[Descriptor, ...]]:
         """
         See L{IRegistry.referrers}.
         """
+        access = self._ways.own.access
         return self._in_time(
-            self._referrers.find(repository, digest), f"list of referrers of {repository}@{digest}"
+            access,
+            Referrers(access, Documents(access)).find(repository, digest),
+            f"list of referrers of {repository}@{digest}",
         )
 
     def check(self) -> Deferred[None]:
         """
         See L{IRegistry.check}.
         """
-        return self._in_time(self._access.check(), "root of its API")
+        access = self._ways.own.access
+        return self._in_time(access, access.check(), "root of its API")
 
-    async def _put_manifest(self, repository: Repository, wanted: str, document: Document) -> None:
+    async def _put_manifest(
+        self, access: Access, repository: Repository, wanted: str, document: Document
+    ) -> None:
         """
         Put a manifest and see to it that its subject's referrers list it.
         """
         subject = subject_of(document)
-        noted = await self._documents.put(repository, wanted, document)
+        documents = Documents(access)
+        noted = await documents.put(repository, wanted, document)
         if subject is not None and noted is None:
-            await self._referrers.add(repository, subject, referrer(document))
+            await Referrers(access, documents).add(repository, subject, referrer(document))
 
-    def _in_time(self, work: Coroutine[Deferred[Any], Any, T], name: str) -> Deferred[T]:
+    def _in_time(self, access: Access, work: Coroutine[Deferred[Any], Any, T], name: str) -> Deferred[T]:
         """
         Limit the whole of a document's journey.
         """
-        seconds = self._access.timeouts.document
+        seconds = access.timeouts.document
         return within(
-            self._access.clock,
+            access.clock,
             seconds,
             Deferred.fromCoroutine(work),
             lambda: TimedOut(
-                f"{self.host} did not deliver the {name} within {seconds:g} s", phase="rate", host=self.host
+                f"{access.host} did not deliver the {name} within {seconds:g} s",
+                phase="rate",
+                host=access.host,
             ),
         )

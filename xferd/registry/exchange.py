@@ -29,6 +29,7 @@ MAX_REDIRECTS = 10
 MAX_WARNINGS = 1000
 
 _REDIRECTS = frozenset({301, 302, 307, 308})
+_RESERVED = frozenset({"host", "connection", "content-length", "transfer-encoding", "range"})
 _READING = frozenset({b"GET", b"HEAD"})
 
 
@@ -71,7 +72,21 @@ class Exchange:
 
     _log = Logger()
 
-    def __init__(self, agent: IAgent, clock: IReactorTime, timeouts: Timeouts) -> None:
+    def __init__(
+        self,
+        agent: IAgent,
+        clock: IReactorTime,
+        timeouts: Timeouts,
+        *,
+        own: str = "",
+        own_headers: tuple[tuple[str, str], ...] = (),
+    ) -> None:
+        """
+        @param own: the URL of a server that wants more headers.
+        @param own_headers: these.  They may be secret, and go nowhere else.
+        """
+        self._own = Origin.of(own) if own_headers else None
+        self._own_headers = own_headers
         self._agent = agent
         self._clock = clock
         self._timeouts = timeouts
@@ -152,6 +167,12 @@ class Exchange:
         # The first two have limits of their own; all three begin now.
         seconds = limits.connect + limits.tls + limits.headers
         late = TimedOut(f"{where} gave no answer within {seconds:g} s", phase="headers", host=host)
+        if self._own is not None and Origin.of(url) == self._own:
+            headers = headers.copy()
+            set_already = {name.lower() for name, _ in headers.getAllRawHeaders()}
+            for name, value in self._own_headers:
+                if name.lower() not in _RESERVED and name.lower().encode() not in set_already:
+                    headers.addRawHeader(name, value)
         try:
             waiting = self._agent.request(method, url.encode("ascii"), headers, body)
             if isinstance(body, ContentBody):

@@ -12,20 +12,17 @@ from urllib.parse import urlsplit
 from attrs import frozen
 from cryptography.x509 import load_pem_x509_certificates
 from OpenSSL.crypto import X509
-from OpenSSL.SSL import Connection
-from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
 from twisted.internet.ssl import (
     Certificate,
     CertificateOptions,
     trustRootFromCertificates,
 )
-from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.web.client import BrowserLikePolicyForHTTPS, HostnameCachingHTTPSPolicy
-from zope.interface import implementer
 
 from xferd.errors import ConfigError
-from xferd.names import DOCKER_HUB, is_loopback
+from xferd.names import DOCKER_HUB, HUB_NAMES, is_loopback
+from xferd.registry.trust import Unverified
 
 _DOCKER_HUB_API = "registry-1.docker.io"
 
@@ -60,7 +57,7 @@ class Hosts:
             C{registry.example:5000}.
         @raise ConfigError: a CA file cannot be used.
         """
-        self._configured = dict(configured)
+        self._configured = {_usual(host): config for host, config in configured.items()}
         self._learned: dict[str, bool] = {}
         self._default = HostnameCachingHTTPSPolicy(BrowserLikePolicyForHTTPS(), 50)
         self._policies = {
@@ -70,6 +67,12 @@ class Hosts:
         }
         self._by_netloc = {_netloc(host): config for host, config in self._configured.items()}
         self._options: dict[tuple[str, int], IOpenSSLClientConnectionCreator] = {}
+
+    def configures(self, host: str) -> bool:
+        """
+        Whether the operator says anything about a host.
+        """
+        return host in self._configured
 
     def url(self, host: str) -> str | None:
         """
@@ -117,7 +120,7 @@ class Hosts:
             options = (
                 policy.creatorForNetloc(name.encode("ascii"), port)
                 if policy is not None
-                else _Unverified(name)
+                else Unverified(name, CertificateOptions().getContext())
             )
             self._options[(name, port)] = options
         return options
@@ -134,14 +137,29 @@ def _url(host: str, plain: bool) -> str:
     """
     Where the API of a host begins.
     """
-    return f"{'http' if plain else 'https'}://{_DOCKER_HUB_API if host == DOCKER_HUB else host}"
+    return f"{'http' if plain else 'https'}://{api_host(host)}"
+
+
+def _usual(host: str) -> str:
+    """
+    The usual one of a host's names.
+    """
+    return DOCKER_HUB if host in HUB_NAMES else host
+
+
+def api_host(host: str) -> str:
+    """
+    The host, with its port, that speaks for a registry: Docker Hub's API has
+    a name of its own.
+    """
+    return _DOCKER_HUB_API if host in HUB_NAMES else host
 
 
 def _netloc(host: str) -> str:
     """
     The server behind a configured host, with its port.
     """
-    split = urlsplit(f"//{_DOCKER_HUB_API if host == DOCKER_HUB else host}")
+    split = urlsplit(f"//{api_host(host)}")
     try:
         port = split.port
     except ValueError as e:
@@ -168,24 +186,3 @@ def _trust_root(host: str, ca_file: str) -> object:
     except ValueError as e:
         raise ConfigError(f"the CA file {ca_file} of {host} holds no PEM certificates") from e
     return trustRootFromCertificates([Certificate(X509.from_cryptography(c)) for c in found])
-
-
-@implementer(IOpenSSLClientConnectionCreator)
-class _Unverified:
-    """
-    TLS with whoever answers.
-    """
-
-    def __init__(self, name: str) -> None:
-        self._context = CertificateOptions().getContext()
-        # RFC 6066, section 3: an address is no server name.
-        self._server_name = None if isIPAddress(name) or isIPv6Address(name) else name.encode("ascii")
-
-    def clientConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> Connection:  # noqa: ARG002
-        """
-        See L{IOpenSSLClientConnectionCreator.clientConnectionForTLS}.
-        """
-        connection = Connection(self._context, None)
-        if self._server_name is not None:
-            connection.set_tlsext_host_name(self._server_name)
-        return connection

@@ -180,6 +180,12 @@ class FakeSource:
         """
         return Deferred.fromCoroutine(self._registry.open(self._repository, digest, offset))
 
+    def distrust(self, digest: Digest) -> None:
+        """
+        Remember what was wrong.
+        """
+        self._registry.distrusted.append(digest)
+
 
 @implementer(IRegistry)
 class FakeRegistry:
@@ -190,6 +196,7 @@ class FakeRegistry:
     @ivar gate: where C{manifest}, C{document} and C{open} pass; the keys are
         the tag or digest as text, and the L{Digest}.
     @ivar bodies: every body that was opened, the oldest first.
+    @ivar distrusted: the blobs of which wrong bytes came, the oldest first.
     @ivar uploads: the pushes of blobs.
     @ivar user: whose credentials these are, a part of a source's identity.
     """
@@ -199,6 +206,7 @@ class FakeRegistry:
         self.user = user
         self.gate = Gate(clock)
         self.requests: list[Request] = []
+        self.distrusted: list[Digest] = []
         self.bodies: list[FakeBody] = []
         self.uploads = FakeUploads(self)
         self._clock = clock

@@ -1,0 +1,484 @@
+"""
+Tests for L{xferd.registry.mirrors}, over registries in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping
+from pathlib import Path
+
+from treq.testing import RequestTraversalAgent
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.error import ConnectionLost
+from twisted.internet.error import ConnectionRefusedError as ConnectRefused
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+from twisted.web.http_headers import Headers
+from twisted.web.iweb import IAgent, IBodyProducer, IResponse
+from twisted.web.server import Request
+from zope.interface import implementer
+from zope.interface.verify import verifyObject
+
+from tests.registry.cases import ME, REPOSITORY
+from tests.registry.fakes import MemoryRegistry, Sample, ScriptedAgent, failure_of, refuse
+from xferd.credentials import Credentials, Secret
+from xferd.errors import (
+    ConfigError,
+    ConnectionFailed,
+    Denied,
+    ManifestUnknown,
+    RegistryUnavailable,
+    TooManyRequests,
+)
+from xferd.interfaces import IBlobBody, IBlobSource, IKeychain
+from xferd.names import Digest
+from xferd.oci import OCI_CONFIG, Descriptor, Document
+from xferd.registry.certs_dirs import CertsDirs
+from xferd.registry.client import Registries
+from xferd.registry.mirrors import FIRST_REST, LONGEST_REST, PROBE, Health, MirroredBlobs
+
+HOST = REPOSITORY.host
+
+
+@implementer(IAgent)
+class Network:
+    """
+    Leads to a registry in memory for each host, or nowhere.
+
+    @ivar asked: the hosts, in the order in which they were asked.
+    """
+
+    def __init__(self) -> None:
+        self.servers: dict[str, MemoryRegistry] = {}
+        self.asked: list[str] = []
+
+    def add(self, host: str) -> MemoryRegistry:
+        """
+        Add a registry.
+        """
+        server = self.servers[host] = MemoryRegistry()
+        return server
+
+    def request(
+        self,
+        method: bytes,
+        uri: bytes,
+        headers: Headers | None = None,
+        bodyProducer: IBodyProducer | None = None,
+    ) -> Deferred[IResponse]:
+        """
+        Ask.
+        """
+        host = uri.decode().split("/")[2]
+        self.asked.append(host)
+        server = self.servers.get(host)
+        if server is None:
+            return fail(ConnectRefused())
+        agent: IAgent = RequestTraversalAgent(server)
+        return agent.request(method, uri, headers, bodyProducer)
+
+    def take(self) -> list[str]:
+        """
+        Who was asked since this was called last.
+        """
+        asked, self.asked = self.asked, []
+        return asked
+
+
+@implementer(IKeychain)
+class ByHost:
+    """
+    Who the daemon's user is at each host.
+    """
+
+    where = ""
+    identity: Hashable = None
+
+    def __init__(self, credentials: Mapping[str, Credentials]) -> None:
+        self._credentials = credentials
+
+    def lookup(self, host: str, path: str) -> Deferred[Credentials | None]:
+        """
+        Look it up.
+        """
+        return succeed(self._credentials.get(host))
+
+    def forget(self, host: str) -> None:
+        """
+        There is nothing to forget.
+        """
+
+
+class MirrorCase(SynchronousTestCase):
+    """
+    A registry with two mirrors; all have the same image.
+    """
+
+    HOSTS_TOML = '[host."https://one.test"]\n[host."https://two.test"]\n'
+
+    def setUp(self) -> None:
+        """
+        Make them.
+        """
+        self.clock = Clock()
+        self.network = Network()
+        self.sample = Sample.of(b"0123456789" * 100)
+        self.digest = Digest.of(self.sample.layer)
+        for host in ("one.test", "two.test", HOST):
+            self.network.add(host).hold(self.sample)
+        self.certs = Path(self.mktemp())
+        self.say(self.HOSTS_TOML)
+        self.credentials: dict[str, Credentials] = {}
+        self.registries = Registries(
+            self.clock,
+            certs_dirs=CertsDirs([str(self.certs)]),
+            keychain=ByHost(self.credentials),
+            agent=self.network,
+        )
+
+    def tearDown(self) -> None:
+        """
+        Whatever happened, no timer is left.
+        """
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def say(self, text: str) -> None:
+        """
+        Write the registry's file.
+        """
+        path = self.certs / HOST / "hosts.toml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+    def manifest(self, wanted: str = "1") -> Deferred[Document]:
+        """
+        Ask for a manifest.
+        """
+        return self.registries.registry(HOST).manifest(REPOSITORY, wanted)
+
+    def blobs(self) -> IBlobSource:
+        """
+        The repository as a source.
+        """
+        return self.registries.registry(HOST).blobs(REPOSITORY)
+
+    def read(self, body: IBlobBody) -> bytes:
+        """
+        Read a body.
+        """
+        data = bytearray()
+        self.successResultOf(body.deliver(data.extend))
+        return bytes(data)
+
+    def fault(self, host: str, answer: Callable[[Request], bytes]) -> None:
+        """
+        Let a server answer everything in one way.
+        """
+        self.network.servers[host].fault = answer
+
+
+class OrderTests(MirrorCase):
+    """
+    Servers are asked in their order.
+    """
+
+    def test_first(self) -> None:
+        """
+        The first mirror gives everything, and is told whose mirror it is.
+        """
+        self.successResultOf(self.manifest())
+        config = Descriptor(OCI_CONFIG, Digest.of(self.sample.config), len(self.sample.config))
+        self.successResultOf(self.registries.registry(HOST).document(REPOSITORY, config))
+        source = self.blobs()
+        self.assertIsInstance(source, MirroredBlobs)
+        verifyObject(IBlobSource, source)
+        body = self.successResultOf(source.open(self.digest, 990))
+        verifyObject(IBlobBody, body)
+        self.assertEqual((body.start, body.total), (990, 1000))
+        self.assertEqual(self.read(body), b"0123456789")
+        self.assertEqual(self.network.take(), ["one.test"] * 3)
+        self.assertEqual((source.host, source.label), (HOST, f"{HOST}/team/a"))
+        self.assertIn("team/a", repr(source))
+
+    def test_namespace(self) -> None:
+        """
+        A mirror gets C{ns}, the registry itself does not.
+        """
+        agent = ScriptedAgent()
+        registries = Registries(self.clock, certs_dirs=CertsDirs([str(self.certs)]), agent=agent)
+        asking = registries.registry(HOST).manifest(REPOSITORY, "1")
+        for url in (
+            f"https://one.test/v2/team/a/manifests/1?ns={HOST}",
+            f"https://two.test/v2/team/a/manifests/1?ns={HOST}",
+            f"https://{HOST}/v2/team/a/manifests/1",
+        ):
+            self.assertEqual(agent.last.url, url)
+            agent.respond(404)
+        failure_of(self, asking, ManifestUnknown)
+
+    def test_next(self) -> None:
+        """
+        What one does not give, for whatever reason, the next does.
+        """
+        for status in (401, 403, 404, 429, 500, 302, 400):
+            self.network.take()
+            self.clock.advance(LONGEST_REST * 2)
+            self.fault("one.test", lambda r, s=status: refuse(r, s, "NO", "no"))  # type: ignore[misc]
+            self.successResultOf(self.manifest())
+            self.assertEqual(self.network.take(), ["one.test", "two.test"], status)
+
+    def test_last_error(self) -> None:
+        """
+        If nobody gives it, the error is the registry's own.
+        """
+        self.fault("one.test", lambda r: refuse(r, 500, "NO", "no"))
+        self.fault(HOST, lambda r: refuse(r, 403, "DENIED", "go away"))
+        error = failure_of(self, self.manifest("2"), Denied)
+        self.assertIn(f"{HOST} denies access", str(error))
+        self.assertIn("go away", str(error))
+
+    def test_wrong_bytes(self) -> None:
+        """
+        A mirror whose manifest is another than its digest says is passed by.
+        """
+        self.network.servers["one.test"].manifests[str(Digest.of(self.sample.manifest))] = ("a/b", b"{}")
+        self.successResultOf(self.manifest(str(Digest.of(self.sample.manifest))))
+        self.assertEqual(self.network.take(), ["one.test", "two.test"])
+
+    def test_capabilities(self) -> None:
+        """
+        A mirror that must not resolve is asked for digests only, one that
+        only resolves for no blobs, and things go where they may be pushed.
+        """
+        self.say(
+            '[host."https://one.test"]\ncapabilities = ["pull"]\n'
+            '[host."https://two.test"]\ncapabilities = ["resolve"]\n'
+        )
+        for wanted, host in (("1", "two.test"), (str(Digest.of(self.sample.manifest)), "one.test")):
+            self.successResultOf(self.manifest(wanted))
+            self.assertEqual(self.network.take(), [host])
+        target = self.registries.registry(HOST).target(REPOSITORY)
+        self.assertEqual(target.host, HOST)
+        self.say('capabilities = ["pull"]\nserver = "https://one.test"')
+        error = self.assertRaises(ConfigError, self.registries.registry(HOST).target, REPOSITORY)
+        self.assertIn("'push'", str(error))
+
+    def test_credentials(self) -> None:
+        """
+        The registry's credentials are its own; a mirror gets those for its
+        own host.
+        """
+        self.credentials[HOST] = ME
+        for host in ("one.test", "two.test"):
+            self.network.servers[host].user, self.network.servers[host].password = "me", "hunter2"
+        self.successResultOf(self.manifest())
+        self.assertEqual(self.network.take(), ["one.test", "two.test", HOST])
+        self.credentials["two.test"] = ME
+        self.successResultOf(self.manifest())
+        self.assertEqual(self.network.take(), ["one.test", "two.test", "two.test"])
+
+    def test_client(self) -> None:
+        """
+        What a client brought is for the registry itself; mirrors are asked
+        as the daemon's user.
+        """
+        you = Credentials("you", Secret("secret"))
+        for host, user, password in (
+            ("one.test", "you", "secret"),
+            ("two.test", "me", "hunter2"),
+            (HOST, "you", "secret"),
+        ):
+            self.network.servers[host].user, self.network.servers[host].password = user, password
+        mine = self.registries.seen_by({HOST: you})
+        self.successResultOf(mine.registry(HOST).manifest(REPOSITORY, "1"))
+        self.assertEqual(self.network.take(), ["one.test", "two.test", HOST, HOST])
+        self.credentials["two.test"] = ME
+        self.successResultOf(mine.registry(HOST).manifest(REPOSITORY, "1"))
+        self.assertEqual(self.network.take()[-1], "two.test")
+        self.assertIs(mine.registry(HOST), mine.registry(HOST))
+        self.successResultOf(mine.registry(HOST).check())
+
+    def test_headers(self) -> None:
+        """
+        More headers go to their own server only, and replace none.
+        """
+        self.say(
+            '[host."https://one.test"]\nheader = {x-a = ["1", "2"], accept = "no", host = "no"}\n'
+            '[host."https://two.test"]\ndial_timeout = "1s"'
+        )
+        agent = ScriptedAgent()
+        registries = Registries(self.clock, certs_dirs=CertsDirs([str(self.certs)]), agent=agent)
+        asking = registries.registry(HOST).manifest(REPOSITORY, "1")
+        self.assertEqual(agent.last.headers.getRawHeaders("x-a"), ["1", "2"])
+        self.assertEqual(len(agent.last.headers.getRawHeaders("accept", [])), 1)
+        self.assertIsNone(agent.last.header("host"))
+        agent.respond(307, {"Location": "https://elsewhere.test/x"})
+        self.assertIsNone(agent.last.header("x-a"))
+        agent.respond(404)
+        self.assertIsNone(agent.last.header("x-a"))
+        asking.cancel()
+        self.assertTrue(agent.last.cancelled)
+        self.failureResultOf(asking)
+
+
+class TroubleTests(MirrorCase):
+    """
+    Mirrors that are in trouble.
+    """
+
+    def test_rest(self) -> None:
+        """
+        A dead mirror is left alone for a while, then asked again by one.
+        """
+        server = self.network.servers.pop("one.test")
+        for _ in range(3):
+            self.successResultOf(self.manifest())
+        self.assertEqual(self.network.take(), ["one.test", *["two.test"] * 3])
+        self.clock.advance(FIRST_REST)
+        self.successResultOf(self.manifest())
+        self.assertEqual(self.network.take(), ["one.test", "two.test"])
+        self.clock.advance(FIRST_REST)
+        self.successResultOf(self.manifest())
+        self.assertEqual(self.network.take(), ["two.test"])
+        self.network.servers["one.test"] = server
+        self.clock.advance(FIRST_REST)
+        self.successResultOf(self.manifest())
+        self.successResultOf(self.manifest())
+        self.assertEqual(self.network.take(), ["one.test"] * 2)
+
+    def test_all_in_trouble(self) -> None:
+        """
+        Where the registry is in trouble, too, those that were left alone are
+        asked after all.
+        """
+        servers = dict(self.network.servers)
+        self.network.servers.clear()
+        failure_of(self, self.manifest(), ConnectionFailed)
+        self.network.take()
+        self.network.servers["two.test"] = servers["two.test"]
+        self.successResultOf(self.manifest())
+        self.assertEqual(self.network.take(), [HOST, "one.test", "two.test"])
+
+    def test_nothing_to_mend(self) -> None:
+        """
+        If the registry has it not, nobody else is waited for; if all fail,
+        its error counts.
+        """
+        del self.network.servers["one.test"], self.network.servers["two.test"]
+        self.successResultOf(self.manifest())
+        self.network.take()
+        failure_of(self, self.manifest("2"), ManifestUnknown)
+        self.assertEqual(self.network.take(), [HOST])
+        self.fault(HOST, lambda r: refuse(r, 503, "NO", "busy"))
+        error = failure_of(self, self.manifest("2"), RegistryUnavailable)
+        self.assertIn(HOST, str(error))
+
+    def test_broken_body(self) -> None:
+        """
+        A body that breaks is gone on with by the next, from the byte that is
+        needed.
+        """
+        agent = ScriptedAgent()
+        registries = Registries(self.clock, certs_dirs=CertsDirs([str(self.certs)]), agent=agent)
+        source = registries.registry(HOST).blobs(REPOSITORY)
+        opening = source.open(self.digest, 0)
+        self.assertIn("one.test", agent.last.url)
+        response = agent.respond(200, body=None)
+        data = bytearray()
+        delivery = self.successResultOf(opening).deliver(data.extend)
+        response.send(b"01234")
+        response.end(ConnectionLost())
+        failure_of(self, delivery, ConnectionFailed)
+        opening = source.open(self.digest, 5)
+        self.assertIn("two.test", agent.last.url)
+        self.assertEqual(agent.last.header("Range"), "bytes=5-")
+        agent.respond(200, body=None)
+        self.successResultOf(opening).abandon()
+
+    def test_own_fault(self) -> None:
+        """
+        What the reader of a body fails with is not the mirror's trouble.
+        """
+        body = self.successResultOf(self.blobs().open(self.digest, 0))
+
+        def sink(data: bytes) -> None:
+            raise ZeroDivisionError
+
+        self.failureResultOf(body.deliver(sink), ZeroDivisionError)
+        self.successResultOf(self.blobs().open(self.digest, 0)).abandon()
+        self.assertEqual(self.network.take(), ["one.test"] * 2)
+
+    def test_distrust(self) -> None:
+        """
+        A blob whose bytes were wrong comes from the registry itself.
+        """
+        source = self.blobs()
+        source.distrust(self.digest)
+        self.assertEqual(self.read(self.successResultOf(source.open(self.digest, 0))), self.sample.layer)
+        self.assertEqual(self.network.take(), [HOST])
+
+    def test_changed(self) -> None:
+        """
+        A file that changes counts at once; one that becomes bad does not.
+        """
+        before = self.registries.registry(HOST)
+        self.assertIs(self.registries.registry(HOST), before)
+        self.say("")
+        self.assertNotIsInstance(self.blobs(), MirroredBlobs)
+        self.say("x")
+        self.assertNotIsInstance(self.blobs(), MirroredBlobs)
+
+
+class HealthTests(SynchronousTestCase):
+    """
+    L{Health} says whether a mirror is to be asked.
+    """
+
+    def test_doubled(self) -> None:
+        """
+        The rest is doubled with each failure, to a limit.
+        """
+        health, now, rests = Health(), 0.0, []
+        for _ in range(7):
+            self.assertTrue(health.allows(now))
+            rest = health.failed(ConnectionFailed("x"), now)
+            self.assertFalse(health.allows(now + rest - 1))
+            rests.append(rest)
+            now += rest
+        self.assertEqual(rests, [15, 30, 60, 120, 240, 300, 300])
+
+    def test_together(self) -> None:
+        """
+        Those that failed together count once.
+        """
+        health = Health()
+        self.assertEqual([health.failed(ConnectionFailed("x"), 1.0) for _ in range(3)], [FIRST_REST, 0, 0])
+
+    def test_asked_to_wait(self) -> None:
+        """
+        One that says for how long is left alone for so long, within reason.
+        """
+        for asked, rest in ((60.0, 60.0), (1.0, FIRST_REST), (1e6, LONGEST_REST), (None, FIRST_REST)):
+            self.assertEqual(Health().failed(TooManyRequests("x", retry_after=asked), 0.0), rest)
+
+    def test_one_probe(self) -> None:
+        """
+        After the rest, one may ask; if nothing comes of it, after a while
+        another one.
+        """
+        health = Health()
+        health.failed(ConnectionFailed("x"), 0.0)
+        self.assertTrue(health.allows(FIRST_REST))
+        self.assertFalse(health.allows(FIRST_REST))
+        self.assertTrue(health.allows(FIRST_REST + PROBE))
+        health.answered()
+        self.assertTrue(health.allows(FIRST_REST + PROBE))
+
+    def test_answers(self) -> None:
+        """
+        Who refuses is there.
+        """
+        health = Health()
+        health.failed(ConnectionFailed("x"), 0.0)
+        self.assertEqual(health.failed(Denied("x"), 1.0), 0)
+        self.assertTrue(health.allows(1.0))

@@ -1,0 +1,324 @@
+# -*- test-case-name: tests.registry.test_mirrors -*-
+"""
+One registry by several ways: its mirrors in their order, and its own server.
+
+What one way does not give, the next is asked for.  A way that was in trouble
+is left alone for a while, so that its silence is not waited for with each
+blob anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Hashable, Sequence
+from typing import Final, TypeVar
+
+from attrs import define, field, frozen
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from xferd.errors import (
+    ConfigError,
+    ConnectionFailed,
+    RegistryUnavailable,
+    SourceError,
+    TimedOut,
+    TooManyRequests,
+    Truncated,
+    XferdError,
+)
+from xferd.interfaces import IBlobBody, IBlobSource
+from xferd.names import Digest, Repository
+from xferd.registry.access import Access
+from xferd.registry.answers import NotHTTP
+from xferd.registry.blobs import RepositoryBlobs
+from xferd.registry.certs_dirs import Endpoint
+
+T = TypeVar("T")
+
+FIRST_REST: Final = 15.0
+"""Seconds for which a mirror is left alone after its first failure; doubled
+with each further."""
+
+LONGEST_REST: Final = 300.0
+"""The most seconds for which it is left alone."""
+
+PROBE: Final = 30.0
+"""Seconds in which one request finds out whether a mirror is back, while
+others still pass it by."""
+
+_TROUBLE: Final = (ConnectionFailed, TimedOut, RegistryUnavailable, TooManyRequests, Truncated, NotHTTP)
+
+
+@define(eq=False)
+class Health:
+    """
+    How a mirror has been lately.
+
+    States: well; resting, after a failure, when nobody asks it; probed, when
+    the rest is over and one request finds out.
+
+    @ivar failures: those in a row.
+    @ivar until: the time at which it may be asked again.
+    @ivar probed: whether one request finds out just now.
+    """
+
+    failures: int = 0
+    until: float = 0.0
+    probed: bool = False
+
+    def allows(self, now: float) -> bool:
+        """
+        Whether it may be asked now.  Of those who want to when its rest is
+        over, the first may.
+        """
+        if not self.failures:
+            return True
+        if now < self.until:
+            return False
+        self.until, self.probed = now + PROBE, True
+        return True
+
+    def answered(self) -> None:
+        """
+        It is there.
+        """
+        self.failures, self.probed = 0, False
+
+    def failed(self, error: Exception, now: float) -> float:
+        """
+        It was asked in vain.
+
+        @return: the seconds for which it is left alone from now on; 0 if the
+            error is not its trouble, or was known already.
+        """
+        if not isinstance(error, _TROUBLE):
+            self.answered()
+            return 0.0
+        if self.failures and now < self.until and not self.probed:
+            # Who asked before, together with others, has failed like them.
+            return 0.0
+        self.failures += 1
+        self.probed = False
+        rest = min(LONGEST_REST, FIRST_REST * 2.0 ** min(self.failures - 1, 10))
+        rest = max(rest, min(getattr(error, "retry_after", None) or 0.0, LONGEST_REST))
+        self.until = now + rest
+        return rest
+
+
+@frozen(eq=False)
+class Way:
+    """
+    One server of a registry, as one client reaches it.
+    """
+
+    endpoint: Endpoint
+    access: Access
+    health: Health
+
+
+class Ways:
+    """
+    All servers of one registry, in the order in which to ask them.
+    """
+
+    _log = Logger()
+
+    def __init__(self, host: str, ways: Sequence[Way], clock: IReactorTime) -> None:
+        """
+        @param ways: the registry's own is the last.
+        """
+        self._host = host
+        self._ways = tuple(ways)
+        self._clock = clock
+
+    def __len__(self) -> int:
+        return len(self._ways)
+
+    @property
+    def own(self) -> Way:
+        """
+        The registry's own server, or what stands in its place.
+        """
+        return self._ways[-1]
+
+    @property
+    def pushing(self) -> Way:
+        """
+        The server that takes things.
+        """
+        return self._able("push")[0]
+
+    async def ask(
+        self,
+        capability: str,
+        work: Callable[[Way], Awaitable[T]],
+        what: str,
+        last_only: bool = False,
+    ) -> T:
+        """
+        Ask one server after another until one does it.
+
+        @param capability: what they must be able to.
+        @param what: what it is, for the log.
+        @param last_only: whether to ask none but the last of them.
+        @raise XferdError: what the last of them, the registry itself as a
+            rule, fails with.
+        """
+        *mirrors, last = self._able(capability)
+        passed_by: list[Way] = []
+        for way in mirrors if not last_only else []:
+            if not way.health.allows(self._clock.seconds()):
+                passed_by.append(way)
+                continue
+            try:
+                return await self._try(way, work, what)
+            except _Next:
+                continue
+        try:
+            return await work(last)
+        except SourceError as error:
+            if not error.retryable or last_only:
+                raise
+            for way in passed_by:
+                # Better late than never.
+                try:
+                    return await self._try(way, work, what)
+                except _Next:
+                    continue
+            raise
+
+    async def _try(self, way: Way, work: Callable[[Way], Awaitable[T]], what: str) -> T:
+        """
+        Ask a mirror.
+
+        @raise _Next: it does not do it.
+        """
+        try:
+            result = await work(way)
+        except CancelledError:
+            raise
+        except XferdError as e:
+            self.failed(way, e, what)
+            raise _Next from e
+        way.health.answered()
+        return result
+
+    def failed(self, way: Way, error: XferdError, what: str) -> None:
+        """
+        A mirror was asked in vain.
+        """
+        rest = way.health.failed(error, self._clock.seconds())
+        if rest:
+            self._log.warn(
+                "{mirror}, which stands for {host}, is left alone for {rest:.0f} s: {why}",
+                mirror=way.endpoint.name,
+                host=self._host,
+                rest=rest,
+                why=str(error),
+            )
+        else:
+            self._log.info(
+                "{mirror} has no {what} of {host}: {why}",
+                mirror=way.endpoint.name,
+                what=what,
+                host=self._host,
+                why=str(error),
+            )
+
+    def _able(self, capability: str) -> list[Way]:
+        """
+        Those that may be asked for something.
+        """
+        able = [way for way in self._ways if capability in way.endpoint.capabilities]
+        if not able:
+            raise ConfigError(
+                f"no server of {self._host} has the capability {capability!r}: add it in its hosts.toml"
+            )
+        return able
+
+
+class _Next(Exception):
+    """
+    The next one is to be asked.
+    """
+
+
+@implementer(IBlobSource)
+class MirroredBlobs:
+    """
+    One repository as a source of blobs, by all ways there are.
+    """
+
+    def __init__(self, ways: Ways, repository: Repository) -> None:
+        own = RepositoryBlobs(ways.own.access, repository)
+        self._ways = ways
+        self._repository = repository
+        self._distrusted: set[Digest] = set()
+        self.host = repository.host
+        self.label = own.label
+        self.identity: Hashable = own.identity
+
+    def __repr__(self) -> str:
+        return f"<blobs of {self.label}>"
+
+    def open(self, digest: Digest, offset: int) -> Deferred[IBlobBody]:
+        """
+        See L{IBlobSource.open}.
+        """
+        return Deferred.fromCoroutine(self._open(digest, offset))
+
+    def distrust(self, digest: Digest) -> None:
+        """
+        See L{IBlobSource.distrust}.
+        """
+        self._distrusted.add(digest)
+
+    async def _open(self, digest: Digest, offset: int) -> IBlobBody:
+        async def work(way: Way) -> IBlobBody:
+            body = await RepositoryBlobs(way.access, self._repository).open(digest, offset)
+            return _Watched(body, lambda error: self._broke(way, error, digest))
+
+        return await self._ways.ask("pull", work, str(digest), digest in self._distrusted)
+
+    def _broke(self, way: Way, error: XferdError, digest: Digest) -> None:
+        """
+        A body ended before its time: who goes on asks somebody else first.
+        """
+        if way is not self._ways.own:
+            self._ways.failed(way, error, str(digest))
+
+
+@implementer(IBlobBody)
+@define(eq=False)
+class _Watched:
+    """
+    A body whose end is looked at.
+    """
+
+    _body: IBlobBody
+    _broke: Callable[[XferdError], None]
+    start: int = field(init=False)
+    total: int | None = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.start, self.total = self._body.start, self._body.total
+
+    def deliver(self, sink: Callable[[bytes], None]) -> Deferred[None]:
+        """
+        See L{IBlobBody.deliver}.
+        """
+        return self._body.deliver(sink).addErrback(self._look)
+
+    def abandon(self) -> None:
+        """
+        See L{IBlobBody.abandon}.
+        """
+        self._body.abandon()
+
+    def _look(self, failure: Failure) -> Failure:
+        if isinstance(failure.value, _TROUBLE):
+            self._broke(failure.value)
+        return failure
