@@ -113,12 +113,19 @@ class DockerRegistry(ProcessProtocol):
     """
 
     def __init__(
-        self, reactor: IReactorProcess, directory: str, *, tls: bool = False, htpasswd: bool = False
+        self,
+        reactor: IReactorProcess,
+        directory: str,
+        *,
+        tls: bool = False,
+        htpasswd: bool = False,
+        remote: str = "",
     ) -> None:
         """
         @param directory: is made, for its storage and its configuration.
         @param tls: whether it speaks TLS, with a certificate of C{authority}.
         @param htpasswd: whether it lets in only L{USER} with L{PASSWORD}.
+        @param remote: the URL of the registry that it is a mirror of.
         """
         self.host = ""
         self.log: list[tuple[str, str, int]] = []
@@ -126,6 +133,7 @@ class DockerRegistry(ProcessProtocol):
         self._reactor = reactor
         self._directory = Path(directory).absolute()
         self._htpasswd = htpasswd
+        self._remote = remote
         self._output = b""
         self._process: IProcessTransport | None = None
         self._started: Deferred[None] = Deferred(lambda _: self._kill())
@@ -235,6 +243,8 @@ class DockerRegistry(ProcessProtocol):
             files["certificate"].write_bytes(certificate)
             files["key"].write_bytes(key)
             http["tls"] = {name: str(path) for name, path in files.items()}
+        if self._remote:
+            value["proxy"] = {"remoteurl": self._remote}
         if self._htpasswd:
             path = self._directory / "htpasswd"
             path.write_text(_HTPASSWD)

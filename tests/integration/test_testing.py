@@ -183,7 +183,7 @@ class DockerRegistryTests(PushAndPullTestCase):
     skopeo and Debian's docker-registry.
     """
 
-    async def started(self, **options: bool) -> DockerRegistry:
+    async def started(self, **options: Any) -> DockerRegistry:
         """
         Start a registry.
         """

@@ -1,0 +1,104 @@
+"""
+What stands between a daemon and its registries: nginx that wants client
+certificates, and tinyproxy.
+"""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+from twisted.internet.interfaces import IReactorProcess
+
+from tests.integration.programs import Program
+from xferd.testing.certificates import Authority
+
+
+def free_port() -> int:
+    """
+    A port for a program that cannot choose one by itself.
+    """
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+class Nginx(Program):
+    """
+    nginx in front of a registry, by TLS, for who has a client certificate.
+
+    @ivar host: C{127.0.0.1:<port>}.
+    @ivar authority: who signs its certificate, and those that it wants.
+    """
+
+    def __init__(self, reactor: IReactorProcess, directory: str, upstream: str) -> None:
+        """
+        @param directory: is made.
+        @param upstream: C{host:port} of the registry, by plain HTTP.
+        """
+        place = Path(directory).absolute()
+        place.mkdir(parents=True)
+        self.authority = Authority()
+        self.host = f"127.0.0.1:{free_port()}"
+        certificate, key = self.authority.issue()
+        for name, data in (("ca.pem", self.authority.pem), ("s.pem", certificate), ("s.key", key)):
+            (place / name).write_bytes(data)
+        self._log = place / "access.log"
+        temporary = "\n".join(
+            f"{kind}_temp_path {place}/{kind};"
+            for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+        )
+        (place / "nginx.conf").write_text(
+            f"""
+            daemon off; master_process off; pid {place}/pid; error_log stderr notice;
+            events {{ }}
+            http {{
+              {temporary}
+              log_format plain '$request_uri $http_x_test $status';
+              access_log {place}/access.log plain;
+              server {{
+                listen {self.host} ssl;
+                ssl_certificate {place}/s.pem; ssl_certificate_key {place}/s.key;
+                ssl_client_certificate {place}/ca.pem; ssl_verify_client on;
+                location / {{ proxy_pass http://{upstream}; proxy_set_header Host $http_host; }}
+                location /odd/root/ {{ proxy_pass http://{upstream}/v2/; proxy_set_header Host $http_host; }}
+              }}
+            }}
+            """
+        )
+        argv = ["nginx", "-p", str(place), "-c", str(place / "nginx.conf"), "-e", "stderr"]
+        super().__init__(reactor, argv, "using the", str(place))
+
+    @property
+    def log(self) -> str:
+        """
+        The requests that it answered.
+        """
+        return self._log.read_text() if self._log.exists() else ""
+
+
+class Tinyproxy(Program):
+    """
+    A proxy that leads anywhere, for whom it knows.
+
+    @ivar host: C{127.0.0.1:<port>}.
+    """
+
+    def __init__(
+        self, reactor: IReactorProcess, directory: str, login: tuple[str, str] | None = None
+    ) -> None:
+        """
+        @param directory: is made.
+        @param login: the user and password that it wants.
+        """
+        place = Path(directory).absolute()
+        place.mkdir(parents=True)
+        port = free_port()
+        self.host = f"127.0.0.1:{port}"
+        lines = [f"Port {port}", "Listen 127.0.0.1", "Timeout 60", "LogLevel Info", "MaxClients 20"]
+        if login is not None:
+            lines.append(f"BasicAuth {login[0]} {login[1]}")
+        (place / "conf").write_text("\n".join([*lines, ""]))
+        super().__init__(
+            reactor, ["tinyproxy", "-d", "-c", str(place / "conf")], "Accepting connections", str(place)
+        )
