@@ -594,6 +594,8 @@ class Image:
     @ivar chain_id: the top layer, or L{None} for an image without layers.
     @ivar size: the bytes of manifest, config and blobs, each blob once.
     @ivar created: when the name was given, RFC 3339 in UTC.
+    @ivar origin: the repository that the image was pulled from, where that is
+        not its name's.
     """
 
     reference: Reference
@@ -604,6 +606,14 @@ class Image:
     chain_id: Digest | None
     size: int
     created: str
+    origin: Repository | None = None
+
+    @property
+    def source(self) -> Repository:
+        """
+        The repository to ask for what the store lacks of the image.
+        """
+        return self.reference.repository if self.origin is None else self.origin
 
 
 class IImages(Interface):
@@ -822,6 +832,25 @@ class IEventStream(Interface):
         """
 
 
+class IUpkeep(Interface):
+    """
+    What clients ask of the store's images, which takes no job.
+    """
+
+    def tag(reference: str, name: str) -> Deferred[Image]:
+        """
+        Give an image of the store another name, too; an image that had it
+        before loses it.  When this fires, the name is on disk.
+
+        @return: the image under its new name.
+        @raise BadReference: one of them is no reference, or C{name} has a
+            digest.
+        @raise NotFound: the store has no image C{reference}.
+        @raise Interrupted: the daemon is starting or stopping.
+        @raise StoreError: the disk refuses.
+        """
+
+
 class IJobs(Interface):
     """
     What clients ask of the daemon.
@@ -923,3 +952,5 @@ class IJobs(Interface):
         """
         Slots in use, the queue, jobs by state, bytes by host.
         """
+
+    upkeep: IUpkeep = Attribute("What clients ask of the store at once, without a job.")

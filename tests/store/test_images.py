@@ -17,7 +17,7 @@ from twisted.python.failure import Failure
 from tests.store.conformance import ImagesConformance
 from tests.store.support import Sample, StoreTestCase, docker_sample, pull, sample
 from xferd.errors import StoreError
-from xferd.names import Digest, Reference
+from xferd.names import Digest, Reference, Repository
 from xferd.oci import OCI_INDEX, OCI_MANIFEST, Document, Manifest, Platform, parse_document
 from xferd.store import images
 
@@ -84,6 +84,18 @@ class ImagesTests(ImagesConformance, StoreTestCase):
         found = self.store.images.get(pulled[0].reference)
         assert found is not None
         self.assertEqual(found.manifest.annotations, notes)
+
+    def test_origin(self) -> None:
+        """
+        Where an image of another name came from is known after a restart, and
+        other tools find it under either name.
+        """
+        image = self.pulled("alpine", b"one").image
+        origin = Repository("r.example", "team/alpine")
+        tagged = evolve(image, reference=Reference.parse("mine:1"), origin=origin)
+        self.successResultOf(self.store.images.put(tagged))
+        self.assertEqual(self.reopen().images.all(), [image, tagged])
+        self.assertEqual((image.source.path, tagged.source), ("library/alpine", origin))
 
     def test_two_names(self) -> None:
         """

@@ -12,7 +12,7 @@ from typing import Any
 
 from attrs import frozen
 from twisted.internet.address import IPv4Address, UNIXAddress
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.error import ConnectionLost
 from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Protocol
@@ -24,7 +24,7 @@ from zope.interface import implementer
 
 from xferd.credentials import Credentials
 from xferd.errors import NotFound
-from xferd.interfaces import Event, IEventStream, IImages, IJobs, Image, IStore, Layer
+from xferd.interfaces import Event, IEventStream, IImages, IJobs, Image, IStore, IUpkeep, Layer
 from xferd.names import Digest, Reference
 from xferd.oci import OCI_CONFIG, OCI_MANIFEST, Descriptor
 from xferd.testing.fakes import FakeRegistries
@@ -154,6 +154,29 @@ class FakeStream:
         self.cancelled += 1
 
 
+@implementer(IUpkeep)
+class FakeUpkeep:
+    """
+    Upkeep that does nothing.
+
+    @ivar tagged: what C{tag} was called with.
+    @ivar refuses: what every call fails with.
+    """
+
+    def __init__(self) -> None:
+        self.tagged: list[tuple[str, str]] = []
+        self.refuses: Exception | None = None
+
+    def tag(self, reference: str, name: str) -> Deferred[Image]:
+        """
+        Remember a new name.
+        """
+        if self.refuses is not None:
+            return fail(self.refuses)
+        self.tagged.append((reference, name))
+        return succeed(image(name))
+
+
 @implementer(IJobs)
 class FakeJobs:
     """
@@ -165,9 +188,11 @@ class FakeJobs:
     @ivar brought: the credentials that came with each of them.
     @ivar figures: what C{status} says besides.
     @ivar refuses: what every call raises.
+    @ivar upkeep: what is asked without a job.
     """
 
     def __init__(self) -> None:
+        self.upkeep = FakeUpkeep()
         self.known: dict[str, dict[str, Any]] = {}
         self.pulled: list[tuple[str, str | None, str, int]] = []
         self.pushed: list[tuple[str, str | None, str, int]] = []

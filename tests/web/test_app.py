@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from tests.web.fakes import CONFIG, FakeStream, World, image, job
-from xferd.errors import BadReference, Interrupted
+from xferd.errors import BadReference, Interrupted, NotFound
 from xferd.interfaces import IEventStream, IImages, IJobs, IStore
 
 
@@ -245,6 +245,27 @@ class StoreTests(SynchronousTestCase):
         self.assertEqual(shown["config"], CONFIG)
         self.assertEqual(shown["platform"], "linux/amd64")
         self.assertEqual(shown["trees"], [f"/trees/{made.layers[0].digest.hex}"])
+
+    def test_tag(self) -> None:
+        """
+        An image gets another name, which is shown as any image is.
+        """
+        body = json.dumps({"reference": "other:2"}).encode()
+        answer = self.world.ask("POST", "/api/v1/images/team/app:1/tags", body)
+        self.assertEqual((answer.status, answer.json()["reference"]), (201, "docker.io/library/other:2"))
+        self.assertEqual(self.world.jobs.upkeep.tagged, [("team/app:1", "other:2")])
+
+    def test_tag_refused(self) -> None:
+        """
+        What is wrong with a new name is said, by us or by the store's keeper.
+        """
+        for value in ({}, {"reference": ""}, {"reference": 7}, {"reference": "a", "tag": "b"}):
+            answer = self.world.ask("POST", "/api/v1/images/app/tags", json.dumps(value).encode())
+            self.assertEqual((answer.status, answer.json()["error"]["code"]), (400, "BAD_INPUT"))
+        self.world.jobs.upkeep.refuses = NotFound("there is no app")
+        answer = self.world.ask("POST", "/api/v1/images/app/tags", b'{"reference": "a"}')
+        self.assertEqual((answer.status, answer.json()["error"]["message"]), (404, "there is no app"))
+        self.assertEqual(self.world.jobs.upkeep.tagged, [])
 
     def test_image_unknown(self) -> None:
         """

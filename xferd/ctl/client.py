@@ -287,6 +287,15 @@ class Daemon:
         """
         return self._object("GET", f"/images/{quote(reference, safe='/:@')}")
 
+    def tag(self, reference: str, name: str) -> dict[str, Any]:
+        """
+        Give an image of the store another name.
+
+        @return: the image under that name.
+        """
+        path = f"/images/{quote(reference, safe='/:@')}/tags"
+        return self._object("POST", path, {"reference": name})
+
     def jobs(self) -> list[dict[str, Any]]:
         """
         Every job that the daemon remembers, the newest first.

@@ -16,7 +16,7 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, NamedTuple, NoReturn, TextIO
 
 from xferd._version import __version__
-from xferd.ctl import commands
+from xferd.ctl import commands, keep
 from xferd.ctl.client import BadHost, ClientError, Daemon, addresses, client_name
 from xferd.ctl.interrupts import Interrupts
 from xferd.ctl.move import copy, pull, push
@@ -117,6 +117,15 @@ def _image(parser: ArgumentParser) -> None:
     The arguments of C{inspect}.
     """
     parser.add_argument("reference", metavar="REF", help="the image's name")
+    _json(parser)
+
+
+def _tag(parser: ArgumentParser) -> None:
+    """
+    The arguments of C{tag}.
+    """
+    parser.add_argument("reference", metavar="REF", help="the image's name; it must be in the store")
+    parser.add_argument("name", metavar="NEW", help="its other name, [HOST/]NAME[:TAG]")
     _json(parser)
 
 
@@ -254,6 +263,7 @@ COMMANDS: Mapping[str, Command] = {
     "copy": Command("copy an image from registry to registry", _copy, copy),
     "images": Command("list the images of the store", _json, commands.images),
     "inspect": Command("show one image of the store", _image, commands.inspect),
+    "tag": Command("give an image of the store another name", _tag, keep.tag),
     "unpack": Command("make an image's root file system out of the store", _unpack, _run_unpack),
     "bundle": Command("make a bundle of an image, for runc and its like", _bundle, _run_bundle),
     "jobs": Command("list the jobs that are queued or running", _jobs, commands.jobs),

@@ -30,6 +30,7 @@ from xferd.jobs.job import Job, describe, rfc3339
 from xferd.jobs.news import News
 from xferd.jobs.pull import Pull
 from xferd.jobs.push import Push
+from xferd.jobs.upkeep import Upkeep
 from xferd.jobs.upload import UploadManager
 from xferd.names import Reference
 from xferd.oci import Platform
@@ -112,6 +113,7 @@ class Jobs:
         self._numbers = count(1)
         self._started = False
         self._stopping = False
+        self.upkeep = Upkeep(store, self._news, clock, lambda: self._started and not self._stopping)
         self._delivered = 0
         self._writing: set[Deferred[None]] = set()
 

@@ -5,8 +5,10 @@ Pushing an image: from the store into a repository.
 
 from __future__ import annotations
 
+from functools import partial
+
 from xferd.errors import NotFound
-from xferd.interfaces import IProgressSink, IRegistries, IStore
+from xferd.interfaces import IBlobSource, IProgressSink, IRegistries, IStore
 from xferd.jobs.cargo import load
 from xferd.jobs.content import BlobContent
 from xferd.jobs.delivery import Delivery
@@ -36,7 +38,7 @@ class Push:
         self._reference = reference
         self._target = target
         self._store = store
-        self._source = registries.registry(reference.repository.host).blobs(reference.repository)
+        self._registries = registries
         self._layers = layers
         self._delivery = delivery
 
@@ -56,7 +58,8 @@ class Push:
                 f"there is no image {self._reference} in the store; 'xferctl images' lists those that are"
             )
         cargo = await load(await self._stored(image.manifest), self._stored)
-        await self._delivery.deliver([cargo], self._target, self._content)
+        source = self._registries.registry(image.source.host).blobs(image.source)
+        await self._delivery.deliver([cargo], self._target, partial(self._content, source))
         return {"digest": str(image.manifest.digest), "image_id": str(image.config.digest)}
 
     async def _stored(self, descriptor: Descriptor) -> Document:
@@ -66,8 +69,8 @@ class Push:
         data = await self._store.blobs.read(descriptor.digest)
         return Document(descriptor.media_type, data, descriptor.digest)
 
-    def _content(self, blob: Descriptor, sink: IProgressSink) -> BlobContent:
+    def _content(self, source: IBlobSource, blob: Descriptor, sink: IProgressSink) -> BlobContent:
         """
         Open a blob.
         """
-        return self._layers.content(blob, self._source, self._job.turn(), sink)
+        return self._layers.content(blob, source, self._job.turn(), sink)

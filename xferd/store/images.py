@@ -23,7 +23,7 @@ from zope.interface import implementer
 
 from xferd.errors import StoreError, XferdError
 from xferd.interfaces import IImages, Image
-from xferd.names import Digest, Reference
+from xferd.names import Digest, Reference, Repository
 from xferd.oci import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, Descriptor, Document, Manifest, parse_document
 from xferd.store.blobs import Blobs, read_document, write_document
 from xferd.store.disk import trying_to, write_file
@@ -36,11 +36,12 @@ _NAME = "org.opencontainers.image.ref.name"
 _RESOLVED = "dev.xferd.resolved"
 _CREATED = "dev.xferd.created"
 _CHAIN_ID = "dev.xferd.chain-id"
+_ORIGIN = "dev.xferd.origin"
 _DOCKER_NAME = "dev.xferd.name"
 """The name of an image on the entry of its Docker manifest."""
 _RENDITION_OF = "dev.xferd.rendition-of"
 """The digest of that manifest, on the entry beside it."""
-_OURS = (_NAME, _RESOLVED, _CREATED, _CHAIN_ID, _DOCKER_NAME)
+_OURS = (_NAME, _RESOLVED, _CREATED, _CHAIN_ID, _ORIGIN, _DOCKER_NAME)
 
 
 @implementer(IImages)
@@ -131,6 +132,7 @@ class _Entry:
     resolved: Digest
     chain_id: Digest | None
     created: str
+    origin: Repository | None
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> _Entry:
@@ -141,13 +143,14 @@ class _Entry:
         """
         manifest = Descriptor.from_json(value, "the entry of the index")
         notes = manifest.annotations
-        chain_id = notes.get(_CHAIN_ID)
+        chain_id, origin = notes.get(_CHAIN_ID), notes.get(_ORIGIN)
         return cls(
             Reference.parse(notes.get(_DOCKER_NAME, notes.get(_NAME, ""))),
             evolve(manifest, annotations={k: v for k, v in notes.items() if k not in _OURS}),
             Digest.parse(notes[_RESOLVED]),
             None if chain_id is None else Digest.parse(chain_id),
             notes.get(_CREATED, ""),
+            None if origin is None else Reference.parse(origin).repository,
         )
 
 
@@ -229,6 +232,8 @@ def _entry(image: Image) -> dict[str, Any]:
     }
     if image.chain_id is not None:
         notes[_CHAIN_ID] = str(image.chain_id)
+    if image.origin is not None:
+        notes[_ORIGIN] = str(image.origin)
     return evolve(image.manifest, annotations=notes).to_json()
 
 
@@ -279,4 +284,5 @@ def _image(paths: Paths, entry: _Entry) -> Image:
         size=entry.manifest.size
         + sum({d.digest: d.size for d in (manifest.config, *manifest.layers)}.values()),
         created=entry.created,
+        origin=entry.origin,
     )

@@ -23,7 +23,7 @@ from xferd.web.asked import client_name, header, job_filter
 from xferd.web.brought import brought, login_asked
 from xferd.web.feed import JSON_LINES, SERVER_SENT, EventFeed, FeedTimes
 from xferd.web.guard import Guard
-from xferd.web.job_asked import job_asked
+from xferd.web.job_asked import job_asked, new_name
 from xferd.web.site import WebSite
 from xferd.web.static import StaticFiles
 
@@ -251,6 +251,14 @@ class Web:
         if image is None:
             raise NotFound(f"the store has no image {reference.familiar()}")
         return answer(request, await image_in_full(self._store, image))
+
+    @app.route(f"{API}/images/<path:name>/tags", methods=["POST"])
+    async def tag_image(self, request: Request, name: str) -> bytes:
+        """
+        Give an image of the store another name.
+        """
+        image = await self._jobs.upkeep.tag(name, new_name(request))
+        return answer(request, image_json(image), 201)
 
     # ------------------------------------------------------------- the daemon
 

@@ -1,7 +1,7 @@
 # -*- test-case-name: tests.web.test_asked -*-
 """
 The body of C{POST /api/v1/jobs}: one class for each kind of job, which says
-what may be asked and whom to ask.
+what may be asked and whom to ask; and what else is asked by a reference.
 """
 
 from __future__ import annotations
@@ -122,6 +122,20 @@ def job_asked(request: Request) -> JobAsked:
         if name not in readers:
             raise BadInput(f"a {kind} has no field {quoted(name)}; it has kind, {', '.join(readers)}")
     return make(**{name: read(name, fields.get(name)) for name, read in readers.items()})
+
+
+def new_name(request: Request) -> str:
+    """
+    Read the body of a request for another name of an image.
+
+    @raise UnsupportedMediaType: it is not JSON by its own word.
+    @raise BadInput: it is not what it should be.
+    """
+    fields = json_object(request)
+    reference = _reference("reference", fields.pop("reference", None))
+    for name in fields:
+        raise BadInput(f"a new name has no field {quoted(name)}; it has reference")
+    return reference
 
 
 def _reference(name: str, value: object) -> str:

@@ -1,0 +1,77 @@
+# -*- test-case-name: tests.jobs.test_upkeep -*-
+"""
+What clients ask of the store's images, and get at once: another name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from attrs import evolve
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from zope.interface import implementer
+
+from xferd.errors import BadReference, Interrupted, NotFound
+from xferd.interfaces import Image, IStore, IUpkeep
+from xferd.jobs.job import rfc3339
+from xferd.jobs.news import News
+from xferd.names import Reference
+
+
+@implementer(IUpkeep)
+class Upkeep:
+    """
+    The keeper of the store's names.
+    """
+
+    def __init__(self, store: IStore, news: News, clock: IReactorTime, ready: Callable[[], bool]) -> None:
+        """
+        @param news: told of what changes.
+        @param ready: tells whether the store is there to be changed.
+        """
+        self._store = store
+        self._news = news
+        self._clock = clock
+        self._ready = ready
+
+    def tag(self, reference: str, name: str) -> Deferred[Image]:
+        """
+        See L{IUpkeep.tag}.
+        """
+        return Deferred.fromCoroutine(self._tag(reference, name))
+
+    async def _tag(self, reference: str, name: str) -> Image:
+        """
+        Name an image again.
+        """
+        wanted, new = Reference.parse(reference), Reference.parse(name)
+        if new.digest is not None:
+            raise BadReference(name, "a new name has a tag, not a digest, which no image can be given")
+        self._check()
+        image = self._store.images.get(wanted)
+        if image is None:
+            raise _no_image(wanted)
+        origin = None if image.source == new.repository else image.source
+        tagged = evolve(image, reference=new, origin=origin, created=rfc3339(self._clock.seconds()))
+        await self._store.images.put(tagged)
+        self._news.named(tagged)
+        return tagged
+
+    def _check(self) -> None:
+        """
+        Make sure that the store is there.
+
+        @raise Interrupted: it is not.
+        """
+        if not self._ready():
+            raise Interrupted("the daemon is just starting or stopping; ask again in a moment")
+
+
+def _no_image(reference: Reference) -> NotFound:
+    """
+    What to say of a name that is none.
+    """
+    return NotFound(
+        f"the store has no image {reference.familiar()}; 'xferctl images' lists those that it has"
+    )
