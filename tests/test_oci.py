@@ -33,6 +33,7 @@ from xferd.oci import (
     Manifest,
     Platform,
     choose,
+    document_type,
     parse_config,
     parse_document,
 )
@@ -307,6 +308,24 @@ class DocumentTests(SynchronousTestCase):
         except XferdError:
             return
         self.assertIsInstance(parsed, Index | Manifest)
+
+
+class TypeTests(SynchronousTestCase):
+    """
+    Tests for L{document_type}.
+    """
+
+    def test_own_word(self) -> None:
+        """
+        A document's own word is taken; where there is none, its fields tell.
+        """
+        for data, expected in [
+            (b'{"mediaType": "a/b"}', "a/b"),
+            (b'{"manifests": []}', OCI_INDEX),
+            (b'{"config": {}, "mediaType": 7}', OCI_MANIFEST),
+        ]:
+            self.assertEqual(document_type(data), expected)
+        self.assertRaises(BadDocument, document_type, b"[]")
 
 
 class RunnableTests(SynchronousTestCase):

@@ -880,6 +880,8 @@ class IJobs(Interface):
     def push(
         reference: str,
         target: str | None,
+        tags: Sequence[str],
+        platform: str | None,
         client: str,
         priority: int,
         credentials: Mapping[str, Credentials] | None = None,
@@ -888,9 +890,14 @@ class IJobs(Interface):
         Begin to push an image of the store.
 
         @param target: where to; the image's own name by default.
+        @param tags: more tags to give it there.
+        @param platform: C{all} for what the image's name stood for when it was
+            pulled, an index with all its platforms; or one of them.  By
+            default it is the image that the store has.
         @return: the job as JSON has it.
-        @raise BadReference: one of the references is none, or the target has
-            a digest.
+        @raise BadReference: one of the references or tags is none, or the
+            target has a digest.
+        @raise BadPlatform: C{platform} is none.
         @raise Interrupted: the daemon is stopping.
         """
 

@@ -31,6 +31,8 @@ _TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}")
 _LABEL = r"(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])"
 _HOST = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[a-fA-F0-9:.]+\])(?::[0-9]{{1,5}})?")
 
+_TAG_RULE = "a tag is up to 128 letters, digits, '_', '.' and '-', and starts with neither '.' nor '-'"
+
 DOCKER_HUB = "docker.io"
 """The registry that a reference without a host names."""
 
@@ -160,10 +162,7 @@ class Reference:
                 raise BadReference(text, str(e)) from e
         name, tag = _split_tag(rest)
         if tag is not None and _TAG.fullmatch(tag) is None:
-            raise BadReference(
-                text,
-                "a tag is up to 128 letters, digits, '_', '.' and '-', and starts with neither '.' nor '-'",
-            )
+            raise BadReference(text, _TAG_RULE)
         host, path = _split_host(name)
         if _HOST.fullmatch(host) is None:
             raise BadReference(text, "what stands before the first '/' is not a registry's host name")
@@ -203,6 +202,17 @@ class Reference:
         tag = "" if self.tag is None else f":{self.tag}"
         digest = "" if self.digest is None else f"@{self.digest}"
         return f"{self.repository}{tag}{digest}"
+
+
+def parse_tag(text: str) -> str:
+    """
+    Check a tag.
+
+    @raise BadReference: it is none.
+    """
+    if _TAG.fullmatch(text) is None:
+        raise BadReference(text, _TAG_RULE)
+    return text
 
 
 def _split_tag(text: str) -> tuple[str, str | None]:

@@ -362,6 +362,21 @@ def parse_document(document: Document) -> Index | Manifest:
     raise UnsupportedImage(f"manifest {document.digest} is of type {media_type!r}, which xferd does not know")
 
 
+def document_type(data: bytes) -> str:
+    """
+    The media type of a manifest or an index that came without one: its own
+    word, else what its fields make it (OCI image-spec: C{mediaType} may be
+    absent from documents of the OCI's).
+
+    @raise BadDocument: it is no JSON object.
+    """
+    value = _parse_object(data, "the document")
+    named = value.get("mediaType")
+    if isinstance(named, str):
+        return named
+    return OCI_INDEX if "manifests" in value else OCI_MANIFEST
+
+
 def parse_config(data: bytes, manifest: Manifest) -> ImageConfig:
     """
     Read an image's config and hold it against its manifest.

@@ -127,16 +127,25 @@ class PushTests(DaemonTestCase):
 
     def test_push(self) -> None:
         """
-        A push goes to its target, or to where the image's name says.
+        A push goes to its target, or to where the image's name says, with more
+        tags and another platform, or all, where they are asked for.
         """
+        plain: dict[str, object] = {"kind": "push", "reference": "alpine", "target": None, "priority": 0}
+        plain |= {"tags": [], "platform": None}
         self.assertEqual(
             self.asked("push", "alpine", "x/y:1", "--priority", "3"),
-            {"kind": "push", "reference": "alpine", "target": "x/y:1", "priority": 3},
+            {**plain, "target": "x/y:1", "priority": 3},
+        )
+        self.assertEqual(self.asked("push", "alpine"), plain)
+        self.assertEqual(
+            self.asked("push", "alpine", "--tag", "1", "--tag=2", "--all-platforms"),
+            {**plain, "tags": ["1", "2"], "platform": "all"},
         )
         self.assertEqual(
-            self.asked("push", "alpine"),
-            {"kind": "push", "reference": "alpine", "target": None, "priority": 0},
+            self.asked("push", "alpine", "--platform", "linux/arm64"), {**plain, "platform": "linux/arm64"}
         )
+        outcome = run(["push", "alpine", "--platform", "linux/arm64", "--all-platforms"])
+        self.assertEqual(outcome.status, 2)
 
     def test_copy(self) -> None:
         """

@@ -139,6 +139,38 @@ class PushTests(PushCase):
         blobs = {blob.digest for image in images for blob in image.blobs}
         self.assertEqual(len(uploads), len(blobs))
 
+    async def test_tags_and_platforms(self) -> None:
+        """
+        An image under another name is pushed with all platforms and three
+        tags: each is the index as it was, byte for byte, and skopeo gets
+        every platform from it.  What the store lacked came once from where
+        the image was pulled.
+        """
+        images = {
+            p: sample_image(2, size=100_000, seed=str(p), platform=p)
+            for p in (Platform.local(), Platform("linux", "s390x"), Platform("linux", "riscv64"))
+        }
+        index = index_of(images)
+        self.registry.add(index, "many", "1")
+        await self.daemon.ctl("pull", f"{self.registry.host}/many:1")
+        await self.daemon.ctl("tag", f"{self.registry.host}/many:1", "mine/many:1")
+        target = f"{self.debian.host}/many"
+        await self.daemon.ctl(
+            "push", "mine/many:1", f"{target}:1", "--tag", "1.0", "--tag", "latest", "--all-platforms"
+        )
+        for tag in ("1", "1.0", "latest"):
+            self.assertEqual((await self.raw(f"{target}:{tag}")).encode(), index.document.data)
+        for platform, image in images.items():
+            into = self.place / platform.architecture
+            options = ["--quiet", "--src-tls-verify=false", f"--override-arch={platform.architecture}"]
+            copy = ["skopeo", "--insecure-policy", options.pop(), "copy", *options]
+            await run(reactor, [*copy, f"docker://{target}:1", f"dir:{into}"])
+            self.assertEqual((into / "manifest.json").read_bytes(), image.manifest.data)
+            for blob in image.blobs:
+                self.assertEqual(self.registry.count("GET", blob.digest), 1)
+        await self.daemon.ctl("push", "mine/many:1", f"{target}:one", "--platform", "linux/s390x")
+        self.assertEqual(await self.digest(f"{target}:one"), str(images[Platform("linux", "s390x")].digest))
+
     async def test_missing(self) -> None:
         """
         An image that is not in the store is named.

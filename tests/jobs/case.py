@@ -6,7 +6,7 @@ that the test winds.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -153,12 +153,19 @@ class JobsCase(SynchronousTestCase):
         self.assertEqual([u for u in self.unpacker.unpackings if u.state != "ended"], [])
         self.assertEqual(self.store.trees.staged, set())
 
-    def push(self, name: str = "app", target: str | None = None, client: str = "ci") -> str:
+    def push(
+        self,
+        name: str = "app",
+        target: str | None = None,
+        client: str = "ci",
+        tags: Sequence[str] = (),
+        platform: str | None = None,
+    ) -> str:
         """
         Begin to push to another registry, or somewhere else; gives the job's id.
         """
         goal = f"{OTHER}/{name}" if target is None else target
-        return str(self.jobs.push(f"{HOST}/{name}", goal, client, 0)["id"])
+        return str(self.jobs.push(f"{HOST}/{name}", goal, tags, platform, client, 0)["id"])
 
     def copy(self, name: str = "app", target: str | None = None, **how: Any) -> str:
         """

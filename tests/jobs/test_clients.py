@@ -110,7 +110,7 @@ class ClientsTests(JobsCase):
         self.assertEqual(self.other.requests, [])
         self.settle()
         self.assert_done(self._settled(self.begin(ANN)))
-        push = self.jobs.push(f"{HOST}/app", f"{OTHER}/app:2", "ci", 0, {OTHER: BOB})
+        push = self.jobs.push(f"{HOST}/app", f"{OTHER}/app:2", (), None, "ci", 0, {OTHER: BOB})
         self.assert_done(self._settled(str(push["id"])))
         self.assertIsNotNone(theirs.document_of("app", "2"))
         self.assertEqual(self.other.requests, [])

@@ -5,10 +5,11 @@ Tests for L{xferd.jobs.push}, L{xferd.jobs.upload} and L{xferd.jobs.delivery}.
 from __future__ import annotations
 
 from tests.jobs.case import HOST, OTHER, JobsCase, every
-from xferd.errors import BadReference, BlobUnknown, Denied, StoreError
+from xferd.errors import BadPlatform, BadReference, BlobUnknown, ConnectionFailed, Denied, StoreError
 from xferd.interfaces import UploadSession
 from xferd.names import Digest, Repository
-from xferd.testing.images import SampleImage, image_of, sample_image, sample_layer
+from xferd.oci import Document, Platform
+from xferd.testing.images import SampleImage, image_of, index_of, sample_image, sample_layer
 from xferd.testing.layers import pack
 
 
@@ -73,7 +74,7 @@ class PushTests(JobsCase):
         What is pushed has its own digest: a target names a tag.
         """
         digest = Digest.of(b"x")
-        self.assertRaises(BadReference, self.jobs.push, "app", f"{OTHER}/app@{digest}", "ci", 0)
+        self.assertRaises(BadReference, self.jobs.push, "app", f"{OTHER}/app@{digest}", (), None, "ci", 0)
 
     def test_exists(self) -> None:
         """
@@ -259,6 +260,30 @@ class PushTests(JobsCase):
         self.assertEqual(self.sent(self.blob(zstd)), 1)
         self.assert_idle()
 
+    def test_tags(self) -> None:
+        """
+        Every tag gets the same manifest, once each; the blobs go once.
+        """
+        image = self.pulled_image(sample_image(2))
+        job_id = self.push(tags=["2", "2.1", "latest", "2"])
+        self.settle()
+        self.assert_done(job_id)
+        put = [r.wanted for r in self.other.requests if r.kind == "put"]
+        self.assertEqual(put, ["latest", "2", "2.1"])
+        self.assertEqual([self.sent(blob.digest) for blob in image.blobs], [1, 1, 1])
+        asking = self.other.manifest(Repository(OTHER, "app"), "2.1")
+        self.settle()
+        self.assertEqual(self.successResultOf(asking), image.manifest)
+
+    def test_bad_tag(self) -> None:
+        """
+        A tag that is none is refused before anything is done.
+        """
+        for tag in ("", "a b", "-x", "a:b", "x" * 129):
+            self.assertRaises(BadReference, self.push, tags=["fine", tag])
+        self.assertRaises(BadPlatform, self.push, platform="amiga")
+        self.assertEqual(self.jobs.all(), [])
+
     def test_store_is_damaged(self) -> None:
         """
         A manifest that is gone from the store is told as such.
@@ -268,3 +293,152 @@ class PushTests(JobsCase):
         job_id = self.push()
         self.settle()
         self.assert_failed(job_id, "STORE_FAILED")
+
+
+class PlatformTests(JobsCase):
+    """
+    Pushes of what the store has not all of.
+    """
+
+    def setUp(self) -> None:
+        """
+        Pull this machine's part of an index.
+        """
+        super().setUp()
+        local = Platform.local()
+        self.others = (Platform("linux", "s390x"), Platform("linux", "riscv64"))
+        self.images = {p: sample_image(1, seed=str(p), platform=p) for p in (local, *self.others)}
+        self.local = self.images[local]
+        self.index = index_of(self.images)
+        self.registry.add(self.index, "app")
+        self.pulled()
+
+    def put(self) -> list[str]:
+        """
+        The names under which documents were put, in order.
+        """
+        return [r.wanted for r in self.other.requests if r.kind == "put"]
+
+    def there(self, wanted: str) -> Document:
+        """
+        A document of the other registry.
+        """
+        asking = self.other.manifest(Repository(OTHER, "app"), wanted)
+        self.settle()
+        return self.successResultOf(asking)
+
+    def test_default(self) -> None:
+        """
+        By default the one image of the store goes.
+        """
+        job_id = self.push()
+        self.settle()
+        self.assertEqual(self.job(job_id)["result"]["image_id"], str(self.local.config.digest))
+        self.assertEqual(self.there("latest"), self.local.manifest)
+
+    def test_all(self) -> None:
+        """
+        All platforms go, children before the index, each byte for byte and
+        under every tag; only what the store lacks is fetched, and once.
+        """
+        asked = self.registry.count("manifest", self.index.digest)
+        job_id = self.push(platform="all", tags=["1"])
+        self.settle()
+        self.assert_done(job_id)
+        job = self.job(job_id)
+        self.assertEqual((job["platform"], job["result"]), ("all", {"digest": str(self.index.digest)}))
+        self.assertEqual(self.put(), [*(str(i.digest) for i in self.images.values()), "latest", "1"])
+        self.assertEqual(self.there("1"), self.index.document)
+        for image in self.images.values():
+            self.assertEqual(self.there(str(image.digest)), image.manifest)
+            self.assertEqual(self.gets(image.layers[0].blob.digest), 1)
+        self.assertEqual(self.registry.count("manifest", self.index.digest), asked)
+        self.assert_idle()
+
+    def test_index_is_gone(self) -> None:
+        """
+        An index that the store has lost is fetched by its digest, not its tag.
+        """
+        del self.store.blobs.contents[self.index.digest]
+        self.registry.add(sample_image(1, seed="newer"), "app")
+        job_id = self.push(platform="all")
+        self.settle()
+        self.assert_done(job_id)
+        self.assertEqual(self.there("latest"), self.index.document)
+
+    def test_one(self) -> None:
+        """
+        One platform goes alone.
+        """
+        wanted = self.images[self.others[0]]
+        job_id = self.push(platform=str(self.others[0]))
+        self.settle()
+        self.assertEqual(self.job(job_id)["result"], {"digest": str(wanted.digest)})
+        self.assertEqual(self.put(), ["latest"])
+        self.assertEqual(self.there("latest"), wanted.manifest)
+        self.assertEqual(self.gets(self.images[self.others[1]].layers[0].blob.digest), 0)
+
+    def test_not_offered(self) -> None:
+        """
+        A platform that there is not is told, with those that there are.
+        """
+        job_id = self.push(platform="plan9/amd64")
+        self.settle()
+        self.assertIn("riscv64", self.assert_failed(job_id, "PLATFORM_UNKNOWN"))
+
+    def test_no_index(self) -> None:
+        """
+        Of an image that no index offered, all platforms are its own, and
+        another cannot be had.
+        """
+        alone = self.add(sample_image(1, seed="alone"), "alone")
+        self.pulled("alone")
+        for platform in ("all", str(alone.platform)):
+            job_id = self.push("alone", platform=platform)
+            self.settle()
+            self.assertEqual(self.job(job_id)["result"]["digest"], str(alone.digest))
+        job_id = self.push("alone", platform=str(self.others[0]))
+        self.settle()
+        self.assertIn("for linux/", self.assert_failed(job_id, "PLATFORM_UNKNOWN"))
+
+    def test_shared_with_a_pull(self) -> None:
+        """
+        What is fetched to be pushed is shared with who pulls the same; the
+        push leaves, the pull goes on.
+        """
+        blob = self.images[self.others[0]].layers[0].blob.digest
+        self.registry.stall(blob)
+        pushing = self.push(platform="all")
+        pulling = self.pull(platform=str(self.others[0]))
+        self.settle()
+        self.registry.feed(blob, 100)
+        self.settle()
+        self.jobs.cancel(pushing)
+        self.settle()
+        self.registry.finish(blob)
+        self.settle()
+        self.assert_done(pulling)
+        self.assertEqual(self.gets(blob), 1)
+        self.assertEqual(self.put(), [])
+        self.assert_idle()
+
+    def test_registry_is_gone(self) -> None:
+        """
+        Where the image came from cannot be asked: its words are the job's
+        error, and no tag was changed.
+        """
+        self.registry.gate.fail("manifest", ConnectionFailed("no route", host=HOST), times=99)
+        job_id = self.push(platform="all")
+        self.wait(60)
+        self.assertEqual(self.assert_failed(job_id, "CONNECTION_FAILED"), "no route")
+        self.assertEqual(self.put(), [])
+        self.assert_idle()
+
+    def test_same_registry(self) -> None:
+        """
+        Within one registry nothing is fetched for it: all is mounted.
+        """
+        job_id = self.push(target=f"{HOST}/elsewhere", platform="all")
+        self.settle()
+        self.assertEqual(self.states(job_id), ["mounted"] * 6)
+        self.assertEqual(self.gets(self.images[self.others[0]].layers[0].blob.digest), 0)

@@ -95,7 +95,7 @@ class TagTests(JobsCase):
         self.pulled()
         self.successResultOf(self.tag(f"{HOST}/app", f"{OTHER}/mine:1"))
         del self.store.blobs.contents[image.layers[0].blob.digest]
-        job_id = str(self.jobs.push(f"{OTHER}/mine:1", None, "ci", 0)["id"])
+        job_id = str(self.jobs.push(f"{OTHER}/mine:1", None, (), None, "ci", 0)["id"])
         self.settle()
         self.assert_done(job_id)
         self.assertEqual(self.gets(image.layers[0].blob.digest), 2)

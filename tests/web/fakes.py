@@ -195,7 +195,7 @@ class FakeJobs:
         self.upkeep = FakeUpkeep()
         self.known: dict[str, dict[str, Any]] = {}
         self.pulled: list[tuple[str, str | None, str, int]] = []
-        self.pushed: list[tuple[str, str | None, str, int]] = []
+        self.pushed: list[tuple[str, str | None, tuple[str, ...], str | None, str, int]] = []
         self.copied: list[tuple[str, str, str | None, bool, str, int]] = []
         self.brought: list[Mapping[str, Credentials] | None] = []
         self.figures: dict[str, Any] = {}
@@ -233,6 +233,8 @@ class FakeJobs:
         self,
         reference: str,
         target: str | None,
+        tags: Sequence[str],
+        platform: str | None,
         client: str,
         priority: int,
         credentials: Mapping[str, Credentials] | None = None,
@@ -242,7 +244,7 @@ class FakeJobs:
         """
         self._check()
         self.brought.append(credentials)
-        self.pushed.append((reference, target, client, priority))
+        self.pushed.append((reference, target, tuple(tags), platform, client, priority))
         return self._made("push", client)
 
     def copy(

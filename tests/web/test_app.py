@@ -69,13 +69,21 @@ class JobTests(SynchronousTestCase):
 
     def test_push(self) -> None:
         """
-        A push is begun, with a target or without.
+        A push is begun, with a target or without, with more tags and platforms.
         """
         answer = self.world.post({"kind": "push", "reference": "a", "target": "b:2", "priority": 7})
         self.assertEqual((answer.status, answer.json()["kind"]), (202, "push"))
         self.assertEqual(answer.headers["location"], "/api/v1/jobs/j1")
         self.world.post({"kind": "push", "reference": "a"})
-        self.assertEqual(self.world.jobs.pushed, [("a", "b:2", "127.0.0.1", 7), ("a", None, "127.0.0.1", 0)])
+        self.world.post({"kind": "push", "reference": "a", "tags": ["3", "4"], "platform": "all"})
+        self.assertEqual(
+            self.world.jobs.pushed,
+            [
+                ("a", "b:2", (), None, "127.0.0.1", 7),
+                ("a", None, (), None, "127.0.0.1", 0),
+                ("a", None, ("3", "4"), "all", "127.0.0.1", 0),
+            ],
+        )
 
     def test_copy(self) -> None:
         """

@@ -87,6 +87,12 @@ class BodyTests(SynchronousTestCase):
             (push(target=""), "'target'"),
             (push(target=["a"]), "'target'"),
             (push(priority="high"), "'priority'"),
+            (push(platform=7), "'platform'"),
+            (push(tags="1"), "'tags'"),
+            (push(tags=[1]), "'tags'"),
+            (push(tags=["1", ""]), "'tags'"),
+            (push(tags=["x" * 129]), "'tags'"),
+            (push(tags=["x"] * 101), "'tags'"),
             (copy(target=None), "'target'"),
             (copy(target="a" * (MAX_REFERENCE + 1)), "'target'"),
             (copy(platform=7), "'platform'"),
@@ -104,8 +110,8 @@ class BodyTests(SynchronousTestCase):
             (pull(target="a"), 'a pull has no field "target"'),
             (pull(referrers=None), 'a pull has no field "referrers"'),
             (
-                push(platform="linux/arm64"),
-                'a push has no field "platform"; it has kind, reference, target, priority',
+                push(tag="1"),
+                'a push has no field "tag"; it has kind, reference, target, tags, platform, priority',
             ),
             (push(referrers=True), 'a push has no field "referrers"'),
             (copy(source="a"), 'a copy has no field "source"'),
@@ -127,8 +133,8 @@ class BodyTests(SynchronousTestCase):
         answer = self.world.post(pull(platform=None, priority=None))
         self.assertEqual(answer.status, 202)
         self.assertEqual(self.world.jobs.pulled, [("alpine", None, "127.0.0.1", 0)])
-        self.world.post(push(target=None, priority=None))
-        self.assertEqual(self.world.jobs.pushed, [("alpine", None, "127.0.0.1", 0)])
+        self.world.post(push(target=None, tags=None, platform=None, priority=None))
+        self.assertEqual(self.world.jobs.pushed, [("alpine", None, (), None, "127.0.0.1", 0)])
         self.world.post(copy(platform=None, referrers=None, priority=None))
         self.assertEqual(
             self.world.jobs.copied, [("alpine", "quay.io/me/alpine", None, False, "127.0.0.1", 0)]

@@ -76,6 +76,24 @@ def _push(parser: ArgumentParser) -> None:
     parser.add_argument(
         "target", metavar="TARGET", nargs="?", help="where to, HOST/NAME[:TAG]; default: the image's own name"
     )
+    parser.add_argument(
+        "--tag",
+        action="append",
+        default=[],
+        metavar="TAG",
+        help="another tag to give it there; may be repeated",
+    )
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
+        "--platform", metavar="OS/ARCH[/VARIANT]", help="this one of the index that the name stood for"
+    )
+    which.add_argument(
+        "--all-platforms",
+        action="store_const",
+        const="all",
+        dest="platform",
+        help="that index with all its platforms; what the store lacks comes from the image's registry",
+    )
     _moving(parser, "pushed")
 
 

@@ -55,7 +55,7 @@ def push(args: Namespace, session: Session) -> None:
     """
     Do what C{xferctl push} was told.
     """
-    _move(args, session, target=args.target)
+    _move(args, session, target=args.target, tags=args.tag, platform=args.platform)
 
 
 def copy(args: Namespace, session: Session) -> None:

@@ -22,6 +22,7 @@ from xferd.oci import (
     Manifest,
     Platform,
     choose,
+    document_type,
     parse_document,
 )
 from xferd.transfer.slots import Turn
@@ -99,8 +100,24 @@ class Documents:
         @raise BadImage: a document breaks its specification, or is of a kind
             that is not unpacked.
         """
-        repository = reference.repository
-        document = await self.document(repository, reference.wanted, turn, sink)
+        document = await self.document(reference.repository, reference.wanted, turn, sink)
+        return await self.pick(reference.repository, document, platform, turn, sink)
+
+    async def pick(
+        self,
+        repository: Repository,
+        document: Document,
+        platform: Platform,
+        turn: Turn,
+        sink: IProgressSink | None = None,
+    ) -> Resolved:
+        """
+        Find the manifest of a platform in an index; a manifest is its own.
+
+        @raise NoSuchPlatform: the index offers others.
+        @raise BadImage: a document breaks its specification, or is of a kind
+            that is not unpacked.
+        """
         resolved = document.digest
         for depth in range(MAX_INDEX_DEPTH + 1):
             parsed = parse_document(document)
@@ -108,7 +125,21 @@ class Documents:
                 descriptor = Descriptor(parsed.media_type, document.digest, len(document.data))
                 return Resolved(resolved, descriptor, parsed, chosen=depth > 0)
             document = await self.described(repository, choose(parsed, platform), turn, sink)
-        raise BadDocument(f"{reference} is an index of indexes, more than {MAX_INDEX_DEPTH} deep")
+        raise BadDocument(
+            f"{resolved} of {repository} is an index of indexes, more than {MAX_INDEX_DEPTH} deep"
+        )
+
+    async def pinned(self, repository: Repository, digest: Digest, turn: Turn) -> Document:
+        """
+        Read a manifest or an index in the store, or fetch it by its digest.
+
+        @raise ManifestUnknown: neither has it.
+        """
+        if not self._store.blobs.has(digest):
+            return await self.document(repository, str(digest), turn)
+        # What it is, it says itself, or it is an index by its content.
+        data = await self._store.blobs.read(digest)
+        return Document(document_type(data), data, digest)
 
     async def document(
         self, repository: Repository, wanted: str, turn: Turn, sink: IProgressSink | None = None

@@ -49,7 +49,7 @@ class Job:
     @ivar kind: C{pull}, C{push} or C{copy}.
     @ivar reference: what is asked for, in full.
     @ivar platform: what was asked for, or L{None}: this machine's for a pull,
-        all of them for a copy.
+        all of them for a copy, for a push what the store has.
     @ivar target: where it goes, of a push and a copy.
     @ivar client: who asks.
     @ivar priority: higher goes first.

@@ -29,10 +29,10 @@ from xferd.jobs.download import DownloadManager
 from xferd.jobs.job import Job, describe, rfc3339
 from xferd.jobs.news import News
 from xferd.jobs.pull import Pull
-from xferd.jobs.push import Push
+from xferd.jobs.push import ALL, Push
 from xferd.jobs.upkeep import Upkeep
 from xferd.jobs.upload import UploadManager
-from xferd.names import Reference
+from xferd.names import Reference, parse_tag
 from xferd.oci import Platform
 from xferd.transfer.retry import RetryPolicy
 from xferd.transfer.slots import Slots
@@ -191,6 +191,8 @@ class Jobs:
         self,
         reference: str,
         target: str | None,
+        tags: Sequence[str],
+        platform: str | None,
         client: str,
         priority: int,
         credentials: Mapping[str, Credentials] | None = None,
@@ -200,14 +202,16 @@ class Jobs:
         """
         wanted = Reference.parse(reference)
         goal = wanted if target is None else _place(target)
-        job = self._job("push", wanted, None, client, priority, goal)
+        job = self._job("push", wanted, platform, client, priority, goal)
         registries = self._seen_by(credentials)
         push = Push(
             job,
             wanted,
             goal,
+            tags=[parse_tag(tag) for tag in tags],
             store=self._store,
             registries=registries,
+            documents=self._documents(registries),
             layers=self._layers,
             delivery=self._delivery(job, registries),
         )
@@ -339,7 +343,7 @@ class Jobs:
             kind=kind,
             reference=str(wanted),
             target=None if target is None else str(target),
-            platform=None if platform is None else str(Platform.parse(platform)),
+            platform=platform if platform in (None, ALL) else str(Platform.parse(platform)),
             client=client,
             priority=priority,
             created=self._clock.seconds(),

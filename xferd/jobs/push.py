@@ -5,22 +5,34 @@ Pushing an image: from the store into a repository.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
+from typing import Final
 
-from xferd.errors import NotFound
-from xferd.interfaces import IBlobSource, IProgressSink, IRegistries, IStore
-from xferd.jobs.cargo import load
+from twisted.internet.defer import gatherResults
+
+from xferd.errors import NoSuchPlatform, NotFound
+from xferd.interfaces import IBlobSource, Image, IProgressSink, IRegistries, IStore
+from xferd.jobs.cargo import Cargo, load
 from xferd.jobs.content import BlobContent
 from xferd.jobs.delivery import Delivery
+from xferd.jobs.documents import Documents
 from xferd.jobs.download import DownloadManager
 from xferd.jobs.job import Job
 from xferd.names import Reference
-from xferd.oci import Descriptor, Document
+from xferd.oci import CONFIGS, Descriptor, Document, Manifest, Platform, parse_config
+
+ALL: Final = "all"
+"""In place of a platform: every one, with the index that names them."""
 
 
 class Push:
     """
     One push, byte for byte as the image was pulled.
+
+    The store has an image for one platform.  Where others are wanted, or all,
+    it is asked for what it has of them, too, and the registry that the image
+    came from for the rest.
     """
 
     def __init__(
@@ -29,16 +41,23 @@ class Push:
         reference: Reference,
         target: Reference,
         *,
+        tags: Sequence[str],
         store: IStore,
         registries: IRegistries,
+        documents: Documents,
         layers: DownloadManager,
         delivery: Delivery,
     ) -> None:
+        """
+        @param tags: what to call it besides the target's own tag.
+        """
         self._job = job
         self._reference = reference
         self._target = target
+        self._tags = tags
         self._store = store
         self._registries = registries
+        self._documents = documents
         self._layers = layers
         self._delivery = delivery
 
@@ -51,16 +70,23 @@ class Push:
 
         @return: the job's result.
         @raise NotFound: there is no such image in the store.
+        @raise NoSuchPlatform: it was not offered for the wanted platform.
         """
         image = self._store.images.get(self._reference)
         if image is None:
             raise NotFound(
                 f"there is no image {self._reference} in the store; 'xferctl images' lists those that are"
             )
-        cargo = await load(await self._stored(image.manifest), self._stored)
+        if self._job.platform is None:
+            cargo = await load(await self._stored(image.manifest), self._stored)
+        else:
+            cargo = await self._offered(image, self._job.platform)
         source = self._registries.registry(image.source.host).blobs(image.source)
-        await self._delivery.deliver([cargo], self._target, partial(self._content, source))
-        return {"digest": str(image.manifest.digest), "image_id": str(image.config.digest)}
+        await self._delivery.deliver([cargo], self._target, partial(self._content, source), self._tags)
+        result = {"digest": str(cargo.root.digest)}
+        if cargo.root.digest == image.manifest.digest:
+            result["image_id"] = str(image.config.digest)
+        return result
 
     async def _stored(self, descriptor: Descriptor) -> Document:
         """
@@ -68,6 +94,47 @@ class Push:
         """
         data = await self._store.blobs.read(descriptor.digest)
         return Document(descriptor.media_type, data, descriptor.digest)
+
+    async def _offered(self, image: Image, platform: str) -> Cargo:
+        """
+        Find what the image's name stood for, all of it or one platform.
+        """
+        origin, turn = image.source, self._job.turn()
+
+        async def fetch(descriptor: Descriptor) -> Document:
+            return await self._documents.described(origin, descriptor, turn)
+
+        if image.resolved == image.manifest.digest:
+            root = await self._stored(image.manifest)
+        else:
+            root = await self._documents.pinned(origin, image.resolved, turn)
+        if platform != ALL:
+            wanted = Platform.parse(platform)
+            picked = await self._documents.pick(origin, root, wanted, turn)
+            if not picked.chosen:
+                await self._check(image, wanted)
+            root = await fetch(picked.descriptor)
+        cargo = await load(root, fetch)
+        if origin.host == self._target.repository.host:
+            # The target can mount every blob from there.
+            noted = [self._store.journal.record_holder(origin, blob.digest) for blob in cargo.blobs]
+            await gatherResults(noted, consumeErrors=True)
+        return cargo
+
+    async def _check(self, image: Image, wanted: Platform) -> None:
+        """
+        Make sure that an image that no index offered is for a platform.
+
+        @raise NoSuchPlatform: its config names another.
+        """
+        if image.config.media_type not in CONFIGS:
+            return
+        data = await self._store.blobs.read(image.config.digest)
+        config = parse_config(data, Manifest(image.config, image.layers))
+        if config.platform not in (None, *wanted.accepts()):
+            raise NoSuchPlatform(
+                f"{self._reference} is an image for {config.platform} only, not for {wanted}"
+            )
 
     def _content(self, source: IBlobSource, blob: Descriptor, sink: IProgressSink) -> BlobContent:
         """

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 MAX_REFERENCE: Final = 512
 """The longest reference, in characters: a repository, a tag and a digest fit."""
 
+MAX_TAG: Final = 128
+MAX_TAGS: Final = 100
 MAX_PLATFORM: Final = 64
 MAX_PRIORITY: Final = 1000
 
@@ -67,6 +69,8 @@ class PushAsked:
 
     reference: str
     target: str | None
+    tags: tuple[str, ...]
+    platform: str | None
     priority: int
 
     def begin(self, jobs: IJobs, client: str, brought: Brought) -> Mapping[str, Any]:
@@ -74,7 +78,9 @@ class PushAsked:
         Begin it.
         """
         credentials = brought.towards(self.reference if self.target is None else self.target)
-        return jobs.push(self.reference, self.target, client, self.priority, credentials)
+        return jobs.push(
+            self.reference, self.target, self.tags, self.platform, client, self.priority, credentials
+        )
 
 
 @frozen
@@ -154,6 +160,20 @@ def _platform(name: str, value: object) -> str | None:
     return value
 
 
+def _tags(name: str, value: object) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    if not (
+        isinstance(value, list)
+        and len(value) <= MAX_TAGS
+        and all(isinstance(tag, str) and 0 < len(tag) <= MAX_TAG for tag in value)
+    ):
+        raise BadInput(
+            f"{name!r} must be a list of at most {MAX_TAGS} tags, each 1 to {MAX_TAG} characters long"
+        )
+    return tuple(value)
+
+
 def _flag(name: str, value: object) -> bool:
     if not (value is None or isinstance(value, bool)):
         raise BadInput(f"{name!r} must be true or false")
@@ -171,7 +191,16 @@ def _priority(name: str, value: object) -> int:
 
 _KINDS: Final[Mapping[str, tuple[Callable[..., JobAsked], Mapping[str, Callable[[str, object], object]]]]] = {
     "pull": (PullAsked, {"reference": _reference, "platform": _platform, "priority": _priority}),
-    "push": (PushAsked, {"reference": _reference, "target": _reference_or_none, "priority": _priority}),
+    "push": (
+        PushAsked,
+        {
+            "reference": _reference,
+            "target": _reference_or_none,
+            "tags": _tags,
+            "platform": _platform,
+            "priority": _priority,
+        },
+    ),
     "copy": (
         CopyAsked,
         {
