@@ -90,6 +90,8 @@ class ConfigTests(SynchronousTestCase):
             [proxy]
             https = "http://p:1"
             no_proxy = ["a", "b"]
+            [collect]
+            partials = 60
             [hosts."registry.lan:5000"]
             plain_http = true
             [hosts."other.lan"]
@@ -106,6 +108,7 @@ class ConfigTests(SynchronousTestCase):
         self.assertEqual(config.timeouts.silence, 12.0)
         self.assertEqual(config.unpack.entries, 10)
         self.assertEqual(config.proxy, ProxySettings(https="http://p:1", no_proxy=("a", "b")))
+        self.assertEqual(config.collect.partials, 60.0)
         self.assertEqual(
             config.hosts,
             {
@@ -142,6 +145,7 @@ class ConfigTests(SynchronousTestCase):
             ("listen = [1]", "listen must be a list of strings"),
             ("grace = true", "grace must be a number, not True"),
             ("grace = -1", "grace"),
+            ("[collect]\npartials = -1", "partials"),
             ("limits = 3", "limits must be a table"),
             ("[limits]\ndownloads = 0", "downloads"),
             ("[limits]\ndownloads = 1.5", "limits.downloads must be a whole number"),

@@ -52,6 +52,18 @@ class Limits:
 
 
 @frozen
+class Collect:
+    """
+    What is kept although nothing names it.
+
+    @ivar partials: seconds for which a partial blob is kept that nobody goes
+        on with.
+    """
+
+    partials: float = field(default=7 * 24 * 3600.0, validator=ge(0.0))
+
+
+@frozen
 class Config:
     """
     All settings of one daemon.
@@ -74,6 +86,7 @@ class Config:
     @ivar timeouts: how long a registry is waited for.
     @ivar unpack: what one layer may ask for.
     @ivar proxy: the proxies through which registries are reached.
+    @ivar collect: what is kept although nothing names it.
     @ivar hosts: what is special about single registries, by host.
     @ivar usual_auth_files: where docker and podman have theirs; no setting.
     """
@@ -91,6 +104,7 @@ class Config:
     timeouts: Timeouts = field(factory=Timeouts)
     unpack: UnpackLimits = field(factory=UnpackLimits)
     proxy: ProxySettings = field(factory=ProxySettings)
+    collect: Collect = field(factory=Collect)
     hosts: dict[str, HostConfig] = field(factory=dict)
     usual_auth_files: tuple[str, ...] = field(default=(), metadata={"setting": False})
 

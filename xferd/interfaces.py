@@ -615,6 +615,15 @@ class Image:
         """
         return self.reference.repository if self.origin is None else self.origin
 
+    @property
+    def parts(self) -> frozenset[Digest]:
+        """
+        The digests of what it is made of: documents, blobs, and the chain ID.
+        """
+        documents = (self.manifest.digest, self.config.digest, self.resolved)
+        chain_ids = () if self.chain_id is None else (self.chain_id,)
+        return frozenset((*documents, *(layer.digest for layer in self.layers), *chain_ids))
+
 
 class IImages(Interface):
     """
@@ -640,6 +649,60 @@ class IImages(Interface):
 
         @raise StoreError: the manifest, the config or a layer is not here, or
             the disk refuses.
+        """
+
+    def remove(reference: Reference) -> Deferred[None]:
+        """
+        Take a name away.  What it stood for stays until it is collected.
+
+        @raise NotFound: there is no such image.
+        @raise StoreError: the disk refuses.
+        """
+
+
+@frozen
+class Freed:
+    """
+    What was freed.
+
+    @ivar blobs: how many blobs.
+    @ivar trees: how many trees, those made of hard links too.
+    @ivar layers: how many records of layers.
+    @ivar partials: how many partial blobs.
+    @ivar bytes: of all these files.
+    """
+
+    blobs: int = 0
+    trees: int = 0
+    layers: int = 0
+    partials: int = 0
+    bytes: int = 0
+
+
+class ICollection(Interface):
+    """
+    The collection of what nothing in the store names or uses.
+    """
+
+    def use() -> Callable[[], None]:
+        """
+        Begin to use the store: whatever it is asked about from now on, and
+        whatever comes into it, stays until the end of the use.  An image
+        that is asked for by name stays with all its parts.
+
+        @return: to be called at the end.  Idempotent.
+        """
+
+    def collect(dry_run: bool) -> Deferred[Freed]:
+        """
+        Free the layers, trees and blobs that no image needs, no entry that
+        other tools made in C{index.json} leads to, nothing has mounted and no
+        use relies on, and partial blobs that nobody has gone on with for long.
+
+        @param dry_run: free nothing.
+        @return: fires with what was freed, or would be.  It is out of the way
+            by then, though the removal may go on behind it.
+        @raise StoreError: the disk refuses.
         """
 
 
@@ -708,6 +771,7 @@ class IStore(Interface):
     layers: ILayers = Attribute("The layers.")
     images: IImages = Attribute("The images.")
     journal: IJournal = Attribute("The journal.")
+    collection: ICollection = Attribute("The collection of what is of no use.")
 
 
 # -------------------------------------------------------------- unpack <-> jobs
@@ -801,7 +865,8 @@ class Event:
     One item of an event stream.
 
     @ivar kind: C{job}, C{layer}, C{transfer} or C{image}.
-    @ivar data: the item as JSON has it.
+    @ivar data: the item as JSON has it; of an image that was removed, its
+        C{reference} and C{"removed": true}.
     @ivar final: whether this is the last word on its subject.
     """
 
@@ -846,6 +911,24 @@ class IUpkeep(Interface):
         @raise BadReference: one of them is no reference, or C{name} has a
             digest.
         @raise NotFound: the store has no image C{reference}.
+        @raise Interrupted: the daemon is starting or stopping.
+        @raise StoreError: the disk refuses.
+        """
+
+    def remove(reference: str) -> Deferred[Freed]:
+        """
+        Take an image's name away, and free what nothing needs any more.
+
+        @raise BadReference: C{reference} is none.
+        @raise NotFound: the store has no such image.
+        @raise Interrupted: the daemon is starting or stopping.
+        @raise StoreError: the disk refuses.
+        """
+
+    def collect(dry_run: bool) -> Deferred[Freed]:
+        """
+        Free what nothing needs, or only say what that would be.
+
         @raise Interrupted: the daemon is starting or stopping.
         @raise StoreError: the disk refuses.
         """

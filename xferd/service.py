@@ -107,7 +107,7 @@ class Daemon(Service):
                     f"{listener.description} can be reached from other machines: set token_file, "
                     "or listen on interface=127.0.0.1"
                 )
-        self.store = Store(config.data_dir, reactor)
+        self.store = Store(config.data_dir, reactor, partial_age=config.collect.partials)
         self.unpacker = Unpacker(
             cast("IUnpackReactor", reactor), workers=config.workers, limits=config.unpack
         )

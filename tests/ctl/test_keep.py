@@ -37,3 +37,71 @@ class TagTests(DaemonTestCase):
         outcome = run(["tag", "a", "b", "--host", self.fake.url])
         self.assertEqual((outcome.status, outcome.out), (1, ""))
         self.assertEqual(outcome.err, "xferctl: the store has no image a (NOT_FOUND)\n")
+
+
+FREED = {"blobs": 3, "trees": 1, "layers": 2, "partials": 0, "bytes": 41_200_000}
+NOTHING = {"blobs": 0, "trees": 0, "layers": 0, "partials": 0, "bytes": 0}
+
+
+class RemoveTests(DaemonTestCase):
+    """
+    Tests for C{xferctl rm}.
+    """
+
+    def test_remove(self) -> None:
+        """
+        Each image is told with what was freed by it; one that is not there
+        does not spare the others, and is the command's error.
+        """
+        for name, freed in (("a", FREED), ("c", NOTHING)):
+            answer = Answer({"reference": f"docker.io/library/{name}:latest", "freed": freed})
+            self.fake.on("DELETE", f"/images/{name}", answer)
+        self.fake.on("DELETE", "/images/b", refusal(404, "NOT_FOUND", "the store has no image b"))
+        outcome = run(["rm", "a", "b", "c", "--host", self.fake.url])
+        self.assertEqual(
+            outcome,
+            (
+                1,
+                (
+                    "removed:    docker.io/library/a:latest\n"
+                    "freed:      41.2 MB (3 blobs, 1 tree, 2 layers)\n"
+                    "removed:    docker.io/library/c:latest\n"
+                    "freed:      nothing\n"
+                ),
+                "xferctl: the store has no image b (NOT_FOUND)\n",
+            ),
+        )
+        outcome = run(["rm", "a", "--json", "--host", self.fake.url])
+        self.assertEqual(json.loads(outcome.out)["freed"], FREED)
+
+    def test_which(self) -> None:
+        """
+        Nothing is removed that is not named.
+        """
+        self.assertEqual(run(["rm", "--host", self.fake.url]).status, 2)
+
+
+class CollectTests(DaemonTestCase):
+    """
+    Tests for C{xferctl gc}.
+    """
+
+    def test_collect(self) -> None:
+        """
+        What was freed is told, or what would be.
+        """
+        self.fake.on("POST", "/gc", Answer({"dry_run": False, "freed": FREED}))
+        outcome = run(["gc", "--host", self.fake.url])
+        self.assertEqual(outcome, (0, "freed:      41.2 MB (3 blobs, 1 tree, 2 layers)\n", ""))
+        outcome = run(["gc", "--dry-run", "--host", self.fake.url])
+        self.assertIn("would free: 41.2 MB", outcome.out)
+        self.assertEqual([r[2] for r in self.fake.requests], [{"dry_run": False}, {"dry_run": True}])
+        outcome = run(["gc", "--json", "--host", self.fake.url])
+        self.assertEqual(json.loads(outcome.out), {"dry_run": False, "freed": FREED})
+
+    def test_odd_answer(self) -> None:
+        """
+        An answer without what was freed is no reason to break.
+        """
+        self.fake.on("POST", "/gc", Answer({"freed": 7}))
+        self.assertEqual(run(["gc", "--host", self.fake.url]), (0, "", ""))

@@ -105,6 +105,13 @@ class BlobContentTests(SynchronousTestCase):
         self.feed.sealed(self.path, 100)
         self.assertEqual(self.successResultOf(last), DATA[99:])
 
+    def test_gone(self) -> None:
+        """
+        A blob that an operator has removed is told as such, and not waited for.
+        """
+        self.feed.sealed(self.path, 100)
+        self.assertIn("No such file", str(self.failureResultOf(self.content.read(0, 9), StoreError).value))
+
     def test_whole(self) -> None:
         """
         A blob that is in the store is read without a download.

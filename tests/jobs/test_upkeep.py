@@ -9,9 +9,10 @@ from zope.interface.verify import verifyObject
 
 from tests.jobs.case import HOST, OTHER, JobsCase
 from xferd.errors import BadReference, Interrupted, NotFound, StoreError
-from xferd.interfaces import Image, IUpkeep
+from xferd.interfaces import Freed, Image, IUpkeep
 from xferd.names import Digest, Reference, Repository
-from xferd.testing.images import sample_image
+from xferd.oci import Platform
+from xferd.testing.images import image_of, index_of, sample_image, sample_layer
 
 
 class TagTests(JobsCase):
@@ -99,3 +100,199 @@ class TagTests(JobsCase):
         self.settle()
         self.assert_done(job_id)
         self.assertEqual(self.gets(image.layers[0].blob.digest), 2)
+
+
+class RemovalTests(JobsCase):
+    """
+    Names that are taken away, and what goes with them.
+    """
+
+    def remove(self, name: str) -> Freed:
+        """
+        Take a name away.
+        """
+        removing = self.jobs.upkeep.remove(f"{HOST}/{name}")
+        self.settle()
+        return self.successResultOf(removing)
+
+    def collect(self, dry_run: bool = False) -> Freed:
+        """
+        Free what nothing needs.
+        """
+        collecting = self.jobs.upkeep.collect(dry_run)
+        self.settle()
+        return self.successResultOf(collecting)
+
+    def test_remove(self) -> None:
+        """
+        What only the image needed is freed at once, and followers hear of it.
+        """
+        base = sample_layer(seed="base")
+        one = self.add(image_of([base, sample_layer(seed=1)]), "one")
+        two = self.add(image_of([base, sample_layer(seed=2)]), "two")
+        for name in ("one", "two"):
+            self.pulled(name)
+        stream = self.jobs.events(None)
+        self.settle()
+        self.successResultOf(stream.get())
+        self.clock.advance(60)
+        freed = self.remove("one")
+        self.assertEqual((freed.blobs, freed.trees, freed.layers), (3, 1, 1))
+        (event,) = self.successResultOf(stream.get())
+        self.assertEqual((event.kind, event.final), ("image", True))
+        self.assertEqual(event.data, {"reference": f"{HOST}/one:latest", "removed": True})
+        self.assertFalse(self.store.blobs.has(one.digest))
+        self.assertTrue(all(self.store.blobs.has(blob.digest) for blob in two.blobs))
+        self.remove("two")
+        self.assertEqual((self.store.blobs.contents, self.store.trees.unpacked), ({}, {}))
+        self.assertEqual(self.collect(), Freed())
+
+    def test_no_image(self) -> None:
+        """
+        A name that is none, or of nothing, is told; nothing is freed for it.
+        """
+        self.successResultOf(self.store_stray())
+        for name, error in (("no/such", NotFound), ("A B", BadReference)):
+            removing = self.jobs.upkeep.remove(name)
+            self.settle()
+            self.failureResultOf(removing, error)
+        self.assertEqual(len(self.store.blobs.contents), 1)
+
+    def store_stray(self) -> Deferred[None]:
+        """
+        Put a blob into the store that nothing names.
+        """
+        putting = self.store.blobs.put(Digest.of(b"stray"), b"stray")
+        self.settle()
+        return putting
+
+    def test_collect(self) -> None:
+        """
+        What nothing names goes, or would.
+        """
+        self.successResultOf(self.store_stray())
+        self.assertEqual(self.collect(dry_run=True), Freed(blobs=1, bytes=5))
+        self.assertEqual(self.collect(), Freed(blobs=1, bytes=5))
+        self.assertEqual(self.store.blobs.contents, {})
+
+    def test_not_ready(self) -> None:
+        """
+        Before the store was read, everything would look as if nobody named it.
+        """
+        early = self.make_jobs()
+        self.failureResultOf(early.upkeep.remove("app"), Interrupted)
+        self.failureResultOf(early.upkeep.collect(False), Interrupted)
+
+    def test_pull_leaves(self) -> None:
+        """
+        What a cancelled pull left goes; what another one shares with it stays,
+        also what came before that one began.
+        """
+        image = self.add(sample_image(2, size=50_000))
+        last = image.layers[1].blob.digest
+        self.registry.stall(last)
+        first = self.pull(client="a")
+        self.settle()
+        second = self.pull(client="b")
+        self.settle()
+        self.jobs.cancel(first)
+        self.settle()
+        self.assertEqual(self.collect(), Freed())
+        self.registry.finish(last)
+        self.settle()
+        self.assert_done(second)
+        self.assertEqual([self.gets(layer.blob.digest) for layer in image.layers], [1, 1])
+        self.registry.stall(self.add(sample_image(2, seed="x"), "x").layers[1].blob.digest)
+        third = self.pull("x")
+        self.settle()
+        self.assertEqual(self.collect(), Freed())
+        self.jobs.cancel(third)
+        self.settle()
+        self.assertGreater(self.collect().blobs, 0)
+        self.assertEqual(self.collect(), Freed())
+        self.assert_idle()
+
+    def test_removed_while_it_is_pushed(self) -> None:
+        """
+        A push goes on with what it found, although the name is gone.
+        """
+        image = self.add(sample_image(2))
+        self.pulled()
+        self.other.uploads.stall(image.layers[0].blob.digest)
+        job_id = self.push()
+        self.settle()
+        self.assertEqual(self.remove("app"), Freed())
+        self.other.uploads.finish(image.layers[0].blob.digest)
+        self.settle()
+        self.assert_done(job_id)
+        self.assertEqual([self.gets(layer.blob.digest) for layer in image.layers], [1, 1])
+        self.assertGreater(self.collect().blobs, 0)
+        self.assertEqual(self.store.blobs.contents, {})
+
+
+class RestlessTests(JobsCase):
+    """
+    A store that is collected in every turn of the reactor.
+    """
+
+    def settle(self) -> None:
+        """
+        Let everything happen, and collect after each step.
+        """
+        for _ in range(100):
+            self.clock.advance(0)
+            collecting = self.store.collection.collect(dry_run=False)
+            self.clock.advance(0)
+            self.successResultOf(collecting)
+
+    def test_pull_and_pull_again(self) -> None:
+        """
+        Pulls that find nothing, something or all in the store lose nothing.
+        """
+        base = sample_layer(seed="base")
+        for name in ("one", "two", "one"):
+            image = self.add(image_of([base, sample_layer(seed=name), base]), name)
+            self.pulled(name)
+            self.assertTrue(self.has_image(name))
+            self.assertEqual([self.gets(layer.blob.digest) for layer in image.layers], [1, 1, 1])
+        self.assert_idle()
+
+    def test_shared_in_the_middle(self) -> None:
+        """
+        One who joins in the middle of what another began, who leaves, loses
+        nothing of what came before.
+        """
+        for step in range(40):
+            name = f"app{step}"
+            image = self.add(sample_image(3, seed=name), name)
+            first = self.pull(name, client="a")
+            for _ in range(step):
+                self.clock.advance(0)
+            second = self.pull(name, client="b")
+            self.clock.advance(0)
+            self.jobs.cancel(first)
+            self.settle()
+            self.assert_done(second)
+            self.assertTrue(all(self.store.blobs.has(blob.digest) for blob in image.blobs))
+        self.assert_idle()
+
+    def test_push_and_copy(self) -> None:
+        """
+        What is on its way out is not lost, whether the store has it or it
+        comes in meanwhile.
+        """
+        images = {p: sample_image(1, seed=str(p), platform=p) for p in (Platform.local(), Platform("a", "b"))}
+        self.registry.add(index_of(images), "app")
+        self.pulled()
+        for job_id in (
+            self.push(platform="all"),
+            self.push("app", f"{OTHER}/b"),
+            self.copy("app", f"{OTHER}/c"),
+        ):
+            self.settle()
+            self.assert_done(job_id)
+        self.settle()
+        self.assertEqual(
+            {*self.store.blobs.contents} & {b.digest for b in images[Platform("a", "b")].blobs}, set()
+        )
+        self.assert_idle()

@@ -14,10 +14,12 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from tests.store.support import Follower, fetch, layer_descriptor, plant, sample
+from tests.store.support import Follower, Sample, fetch, layer_descriptor, plant, pull, sample
 from xferd.errors import DigestMismatch, NotFound, SizeMismatch, StoreError
 from xferd.interfaces import (
+    Freed,
     IBlobs,
+    ICollection,
     IImages,
     IJournal,
     ILayers,
@@ -83,6 +85,7 @@ class StoreConformance(Conformance):
         verifyObject(ILayers, self.store.layers)
         verifyObject(IImages, self.store.images)
         verifyObject(IJournal, self.store.journal)
+        verifyObject(ICollection, self.store.collection)
 
 
 class BlobsConformance(Conformance):
@@ -480,6 +483,151 @@ class ImagesConformance(Conformance):
         image = evolve(wanted.image, config=layer_descriptor(b"absent"))
         reason = self.failure(self.store.images.put(image), StoreError)
         self.assertIn("config", str(reason.value))
+
+    def test_remove(self) -> None:
+        """
+        A name is taken away, and no other; one that is none is not found.
+        """
+        one, two = sample("alpine", b"one"), sample("busybox", b"one")
+        for wanted in (one, two):
+            self.do(self.prepare(wanted))
+            self.result(self.store.images.put(wanted.image))
+        self.result(self.store.images.remove(one.image.reference))
+        self.assertIsNone(self.store.images.get(one.image.reference))
+        self.assertEqual(list(self.store.images.all()), [two.image])
+        self.failure(self.store.images.remove(one.image.reference), NotFound)
+        self.assertTrue(self.store.blobs.has(one.image.manifest.digest))
+
+
+class CollectionConformance(Conformance):
+    """
+    L{ICollection}.
+    """
+
+    def pulled(self, name: str, *blobs: bytes) -> Sample:
+        """
+        Put a whole image into the store.
+        """
+        wanted = sample(name, *blobs)
+        self.do(pull(self.store, wanted))
+        return wanted
+
+    def collect(self, dry_run: bool = False) -> Freed:
+        """
+        Collect.
+        """
+        freed: Freed = self.result(self.store.collection.collect(dry_run))
+        return freed
+
+    def assert_whole(self, wanted: Sample) -> None:
+        """
+        All is here of an image.
+        """
+        for digest in (*wanted.documents, *wanted.diff_ids):
+            self.assertTrue(self.store.blobs.has(digest))
+        parent = None
+        for diff_id in wanted.diff_ids:
+            self.assertTrue(self.store.trees.has(diff_id))
+            parent = chain_id([diff_id], parent)
+            assert parent is not None
+            self.assertIsNotNone(self.store.layers.get(parent))
+
+    def assert_gone(self, wanted: Sample) -> None:
+        """
+        Nothing is here of an image.
+        """
+        self.assertFalse(any(map(self.store.blobs.has, (*wanted.documents, *wanted.diff_ids))))
+        self.assertFalse(any(map(self.store.trees.has, wanted.diff_ids)))
+        assert wanted.image.chain_id is not None
+        self.assertIsNone(self.store.layers.get(wanted.image.chain_id))
+
+    def test_nothing(self) -> None:
+        """
+        What is named stays, and a store that is empty stays so.
+        """
+        self.assertEqual(self.collect(), Freed())
+        wanted = self.pulled("alpine", b"one", b"two")
+        self.assertEqual(self.collect(), Freed())
+        self.assert_whole(wanted)
+
+    def test_shared(self) -> None:
+        """
+        What two images share goes with the second.
+        """
+        one, two = self.pulled("one", b"base", b"one"), self.pulled("two", b"base", b"two")
+        self.result(self.store.images.remove(one.image.reference))
+        sizes = sum(len(data) for data in one.documents.values()) + 2 * len(b"one")
+        expected = Freed(blobs=3, trees=1, layers=1, bytes=sizes)
+        self.assertEqual(self.collect(dry_run=True), expected)
+        self.assert_whole(one)
+        self.assertEqual(self.collect(), expected)
+        self.assert_whole(two)
+        self.assertFalse(self.store.trees.has(Digest.of(b"one")))
+        self.result(self.store.images.remove(two.image.reference))
+        self.assertEqual(self.collect().layers, 2)
+        for wanted in (one, two):
+            self.assert_gone(wanted)
+        self.do(pull(self.store, one))
+        self.assert_whole(one)
+
+    def test_another_name(self) -> None:
+        """
+        An image stays while one of its names does.
+        """
+        wanted = self.pulled("alpine", b"one")
+        self.result(self.store.images.put(evolve(wanted.image, reference=Reference.parse("mine"))))
+        self.result(self.store.images.remove(wanted.image.reference))
+        self.assertEqual(self.collect(), Freed())
+        self.assert_whole(wanted)
+
+    def test_used(self) -> None:
+        """
+        What somebody asked about, or put there, stays until its use ends: a
+        blob, a tree, a layer with all below.
+        """
+        wanted = sample("alpine", b"one", b"two", b"three")
+        self.do(pull(self.store, wanted))
+        self.result(self.store.images.remove(wanted.image.reference))
+        end = self.store.collection.use()
+        two = chain_id(wanted.diff_ids[:2])
+        assert two is not None
+        self.store.layers.get(two)
+        self.store.blobs.has(wanted.diff_ids[0])
+        self.store.trees.known(wanted.diff_ids[2])
+        self.result(self.store.blobs.put(DIGEST, DATA))
+        freed = self.collect()
+        # The top blob is its own tar, so that it is in use with its tree.
+        self.assertEqual((freed.layers, freed.trees, freed.blobs), (1, 0, 3))
+        self.assertTrue(self.store.blobs.has(DIGEST))
+        self.assertTrue(all(map(self.store.trees.has, wanted.diff_ids)))
+        end()
+        freed = self.collect()
+        self.assertEqual((freed.layers, freed.trees, freed.blobs), (2, 3, 3))
+
+    def test_named_and_used(self) -> None:
+        """
+        Who asks for an image by its name keeps all of it, without the name.
+        """
+        wanted = self.pulled("alpine", b"one", b"two")
+        end = self.store.collection.use()
+        self.store.images.get(wanted.image.reference)
+        self.result(self.store.images.remove(wanted.image.reference))
+        self.assertEqual(self.collect(), Freed())
+        end()
+        self.assertEqual(self.collect().layers, 2)
+        self.assert_gone(wanted)
+
+    def test_arriving(self) -> None:
+        """
+        A blob that is on its way is not touched.
+        """
+        partial = self.result(self.store.blobs.partial(DIGEST, len(DATA)))
+        partial.write(DATA[:5])
+        self.assertEqual(self.collect(), Freed())
+        partial.write(DATA[5:])
+        self.result(partial.commit())
+        self.assertTrue(self.store.blobs.has(DIGEST))
+        self.assertEqual(self.collect(), Freed(blobs=1, bytes=len(DATA)))
 
 
 def job(number: int, state: str = "running") -> dict[str, Any]:

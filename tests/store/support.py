@@ -253,6 +253,8 @@ async def plant(store: IStore, blob: bytes, *implied: bytes) -> None:
     C{content} and whatever directories are implied.
     """
     staged = await store.trees.stage()
+    # A store in memory only names it.
+    os.makedirs(staged, exist_ok=True)
     for path in implied:
         os.makedirs(os.path.join(os.fsencode(staged), path), exist_ok=True)
     with open(os.path.join(staged, "content"), "wb") as file:

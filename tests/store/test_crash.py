@@ -29,22 +29,23 @@ from tests.store.support import (
     sample,
 )
 from xferd.interfaces import IReactor
-from xferd.names import Digest
+from xferd.names import Digest, chain_id
 from xferd.store.disk import remove
 from xferd.store.store import Store
 
 WANTED = sample("alpine", b"bottom", b"top")
 OTHER = sample("other", b"another bottom", b"top")
-STEPS = 400
+STEPS = 900
 """More than there are; the last child lives to its end."""
 
 
-def life(path: str, say: Any) -> None:
+def life(path: str, say: Any, *, tidy: bool = False) -> None:
     """
     What a daemon does in its life: two images, one of which needs the other's
     tree with other attributes, and a job.
 
     @param say: called with what is done.
+    @param tidy: whether it removes them one after the other in the end.
     """
     store = Store(path, cast(IReactor, Reactor()), pools=Pools())
     store.open()
@@ -72,6 +73,11 @@ def life(path: str, say: Any) -> None:
                 say(f"layer {parent}")
             await store.images.put(wanted.image)
             say(f"image {wanted.image.reference}")
+        for wanted in (WANTED, OTHER) if tidy else ():
+            say(f"removing {wanted.image.reference}")
+            await store.images.remove(wanted.image.reference)
+            say(f"removed {wanted.image.reference}")
+            await store.collection.collect(False)
         await store.stop()
 
     living = Deferred.fromCoroutine(live())
@@ -79,6 +85,14 @@ def life(path: str, say: Any) -> None:
     _ = living.addErrback(failures.append)
     if failures:
         raise RuntimeError(failures)
+
+
+def digests(wanted: Sample) -> set[Digest]:
+    """
+    The digests of all that an image needs.
+    """
+    chains = {chain_id(wanted.diff_ids[:n]) for n in range(1, len(wanted.diff_ids) + 1)}
+    return {*wanted.documents, *wanted.diff_ids, *(chain for chain in chains if chain is not None)}
 
 
 def die_at(step: int) -> None:
@@ -105,7 +119,7 @@ def child(path: str, step: int, report: int) -> NoReturn:
     status = 1
     try:
         die_at(step)
-        life(path, lambda done: os.write(report, f"{done}\n".encode()))
+        life(path, lambda done: os.write(report, f"{done}\n".encode()), tidy=True)
         status = 0
     except BaseException:
         traceback.print_exc()
@@ -151,9 +165,18 @@ class KilledAnywhereTests(StoreTestCase):
         What was said to be done is done.
         """
         images = [str(image.reference) for image in store.images.all()]
+        removing = {line.partition(" ")[2] for line in said if line.startswith("removing ")}
+        staying = [w for w in (WANTED, OTHER) if str(w.image.reference) not in removing]
+        kept = {str(digest) for wanted in staying for digest in digests(wanted)}
         for line in said:
             what, _, name = line.partition(" ")
-            if what == "blob":
+            if what == "removing" or (removing and what in ("blob", "tree", "layer") and name not in kept):
+                continue
+            if what == "removed":
+                self.assertNotIn(name, images)
+            elif what == "image" and name in removing:
+                continue
+            elif what == "blob":
                 self.successResultOf(store.blobs.read(Digest.parse(name)))
             elif what == "tree":
                 self.assertTrue(store.trees.has(Digest.parse(name)), line)
@@ -166,6 +189,18 @@ class KilledAnywhereTests(StoreTestCase):
                 self.assertIn(name, images)
             else:
                 self.assertEqual(self.successResultOf(store.journal.interrupted()), [job(1)])
+
+        self.check_named(store)
+
+    def check_named(self, store: Store) -> None:
+        """
+        What is named is whole.
+        """
+        for image in store.images.all():
+            for digest in (image.manifest.digest, image.config.digest, *(d.digest for d in image.layers)):
+                self.assertTrue(store.blobs.has(digest))
+            assert image.chain_id is not None
+            self.assertIsNotNone(store.layers.get(image.chain_id))
 
     def check_whole(self, store: Store) -> None:
         """
@@ -191,6 +226,13 @@ class KilledAnywhereTests(StoreTestCase):
             said, status = self.lived(self.path, step)
             store = self.open()
             self.check(store, said)
+            named = store.images.all()
+            self.successResultOf(store.collection.collect(False))
+            self.check_named(store)
+            self.assertEqual(store.images.all(), named)
+            self.close(store)
+            store = self.open()
+            self.assertEqual(store.images.all(), named)
             self.assertEqual(os.listdir(os.path.join(store.path, "staging")), [])
             self.close(store)
             if status == 0:

@@ -4,7 +4,7 @@ Tests for L{xferd.transfer.transfer} and L{xferd.transfer.shared}.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -15,10 +15,79 @@ from tests.transfer.actors import Attempt, EngineTests, Recorder, Source, Steere
 from xferd.errors import BadLayer, Denied, Interrupted
 from xferd.interfaces import IProgressSink
 from xferd.transfer.progress import PULSE, Mailbox
-from xferd.transfer.transfer import Transfer, Watcher
+from xferd.transfer.transfer import Transfer, TransferManager, Watcher
 from xferd.transfer.turns import Turn
 
 ONE = Source("one.example")
+
+
+class UseTests(EngineTests):
+    """
+    What a transfer uses.
+    """
+
+    def setUp(self) -> None:
+        """
+        Count who uses something.
+        """
+        super().setUp()
+        self.using = 0
+        self.manager = TransferManager(self.clock, slots=None, retry=self.policy, kind="test", use=self.use)
+
+    def use(self) -> Callable[[], None]:
+        """
+        Begin to use it.
+        """
+        self.using += 1
+
+        def end() -> None:
+            self.using -= 1
+
+        return end
+
+    def test_watched(self) -> None:
+        """
+        A transfer uses what it needs from the first request to the last
+        release, done or not.
+        """
+        work = Steered()
+        watchers = [self.request("a", work) for _ in range(2)]
+        self.assertEqual(self.using, 1)
+        watchers[0].release()
+        work.ends[-1].callback("it")
+        self.turn()
+        self.assertEqual((watchers[1].transfer.state, self.using), ("done", 1))
+        watchers[1].release()
+        self.assertEqual(self.using, 0)
+
+    def test_failed(self) -> None:
+        """
+        One that failed uses nothing, watched or not.
+        """
+        work = Steered()
+        watcher = self.request("a", work)
+        work.ends[-1].errback(BadLayer("no"))
+        self.turn()
+        self.failureResultOf(watcher.result(), BadLayer)
+        self.assertEqual(self.using, 0)
+
+    def test_cancelled(self) -> None:
+        """
+        One that is cancelled uses it until its work has ended; one that never
+        began does not.
+        """
+        work = Steered(stubborn=True)
+        watcher = self.request("a", work)
+        watcher.release()
+        self.turn()
+        self.assertEqual(self.using, 1)
+        successor = self.request("a", Steered())
+        self.assertEqual(self.using, 2)
+        successor.release()
+        self.assertEqual(self.using, 1)
+        work.ends[-1].callback(None)
+        self.turn()
+        self.assertEqual(self.using, 0)
 
 
 class SingleFlightTests(EngineTests):

@@ -24,7 +24,7 @@ from zope.interface import implementer
 
 from xferd.credentials import Credentials
 from xferd.errors import NotFound
-from xferd.interfaces import Event, IEventStream, IImages, IJobs, Image, IStore, IUpkeep, Layer
+from xferd.interfaces import Event, Freed, IEventStream, IImages, IJobs, Image, IStore, IUpkeep, Layer
 from xferd.names import Digest, Reference
 from xferd.oci import OCI_CONFIG, OCI_MANIFEST, Descriptor
 from xferd.testing.fakes import FakeRegistries
@@ -48,6 +48,8 @@ JOB: Mapping[str, Any] = {
     "error": None,
     "result": None,
 }
+
+FREED = Freed(blobs=3, trees=2, layers=2, partials=1, bytes=900)
 
 CONFIG: Mapping[str, Any] = {
     "os": "linux",
@@ -160,11 +162,15 @@ class FakeUpkeep:
     Upkeep that does nothing.
 
     @ivar tagged: what C{tag} was called with.
+    @ivar removed: what C{remove} was called with.
+    @ivar collected: what C{collect} was called with.
     @ivar refuses: what every call fails with.
     """
 
     def __init__(self) -> None:
         self.tagged: list[tuple[str, str]] = []
+        self.removed: list[str] = []
+        self.collected: list[bool] = []
         self.refuses: Exception | None = None
 
     def tag(self, reference: str, name: str) -> Deferred[Image]:
@@ -175,6 +181,24 @@ class FakeUpkeep:
             return fail(self.refuses)
         self.tagged.append((reference, name))
         return succeed(image(name))
+
+    def remove(self, reference: str) -> Deferred[Freed]:
+        """
+        Remember a removal.
+        """
+        if self.refuses is not None:
+            return fail(self.refuses)
+        self.removed.append(reference)
+        return succeed(FREED)
+
+    def collect(self, dry_run: bool) -> Deferred[Freed]:
+        """
+        Remember a collection.
+        """
+        if self.refuses is not None:
+            return fail(self.refuses)
+        self.collected.append(dry_run)
+        return succeed(FREED)
 
 
 @implementer(IJobs)
@@ -348,6 +372,13 @@ class FakeImages:
         self.named[image.reference] = image
         return succeed(None)
 
+    def remove(self, reference: Reference) -> Deferred[None]:
+        """
+        Forget a name.
+        """
+        del self.named[reference]
+        return succeed(None)
+
 
 class FakeBlobs:
     """
@@ -383,6 +414,7 @@ class FakeStore:
     trees: Any = None
     layers: Any = FakeLayers()
     journal: Any = None
+    collection: Any = None
 
     def __init__(self, path: str = "/") -> None:
         self.path = path

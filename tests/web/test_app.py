@@ -275,6 +275,31 @@ class StoreTests(SynchronousTestCase):
         self.assertEqual((answer.status, answer.json()["error"]["message"]), (404, "there is no app"))
         self.assertEqual(self.world.jobs.upkeep.tagged, [])
 
+    def test_remove(self) -> None:
+        """
+        An image is removed by any way to write its name; what was freed is
+        told.
+        """
+        answer = self.world.ask("DELETE", "/api/v1/images/alpine")
+        freed = {"blobs": 3, "trees": 2, "layers": 2, "partials": 1, "bytes": 900}
+        self.assertEqual(answer.status, 200)
+        self.assertEqual(answer.json(), {"reference": "docker.io/library/alpine:latest", "freed": freed})
+        self.assertEqual(self.world.jobs.upkeep.removed, ["alpine"])
+        self.world.jobs.upkeep.refuses = NotFound("there is no alpine")
+        self.assertEqual(self.world.ask("DELETE", "/api/v1/images/alpine").status, 404)
+
+    def test_collect(self) -> None:
+        """
+        A collection is for real unless it is asked to be none.
+        """
+        for body, dry_run in ((b"{}", False), (b'{"dry_run": true}', True)):
+            shown = self.world.ask("POST", "/api/v1/gc", body).json()
+            self.assertEqual((shown["dry_run"], shown["freed"]["bytes"]), (dry_run, 900))
+        for body in (b"", b"[]", b'{"dry_run": 1}', b'{"dry": true}'):
+            self.assertEqual(self.world.ask("POST", "/api/v1/gc", body).status, 400, body)
+        self.assertEqual(self.world.ask("POST", "/api/v1/gc", b"{}", {"Content-Type": None}).status, 415)
+        self.assertEqual(self.world.jobs.upkeep.collected, [False, True])
+
     def test_image_unknown(self) -> None:
         """
         An image that is not there is not found; a name that is none is bad.

@@ -296,6 +296,22 @@ class Daemon:
         path = f"/images/{quote(reference, safe='/:@')}/tags"
         return self._object("POST", path, {"reference": name})
 
+    def remove(self, reference: str) -> dict[str, Any]:
+        """
+        Take an image's name away.
+
+        @return: its name in full, and what was freed.
+        """
+        return self._object("DELETE", f"/images/{quote(reference, safe='/:@')}")
+
+    def collect(self, dry_run: bool) -> dict[str, Any]:
+        """
+        Free what nothing needs.
+
+        @return: what was freed, or would be.
+        """
+        return self._object("POST", "/gc", {"dry_run": dry_run})
+
     def jobs(self) -> list[dict[str, Any]]:
         """
         Every job that the daemon remembers, the newest first.

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from xferd.ctl.text import clean
+from xferd.ctl.client import Refused
+from xferd.ctl.text import clean, size
+from xferd.ctl.view import count
 
 if TYPE_CHECKING:
     from argparse import Namespace
+    from typing import Any
 
     from xferd.ctl.session import Session
 
@@ -23,3 +26,47 @@ def tag(args: Namespace, session: Session) -> None:
     session.printer.facts(
         image, [("reference", clean(image.get("reference"))), ("digest", clean(image.get("digest")))]
     )
+
+
+def remove(args: Namespace, session: Session) -> None:
+    """
+    Take the names of images away, and free what nothing needs any more.
+
+    One that cannot be removed does not keep the others from it.
+
+    @raise Refused: there was such a one; the first of them.
+    """
+    refusal: Refused | None = None
+    for reference in args.references:
+        try:
+            answer = session.daemon.remove(reference)
+        except Refused as e:
+            refusal = refusal or e
+            continue
+        facts = [("removed", clean(answer.get("reference"))), ("freed", _freed(answer))]
+        session.printer.facts(answer, facts)
+    if refusal is not None:
+        raise refusal
+
+
+def collect(args: Namespace, session: Session) -> None:
+    """
+    Free what nothing needs.
+    """
+    answer = session.daemon.collect(args.dry_run)
+    session.printer.facts(answer, [("would free" if args.dry_run else "freed", _freed(answer))])
+
+
+def _freed(answer: dict[str, Any]) -> str:
+    """
+    What was freed, in words.
+    """
+    freed = answer.get("freed")
+    if not isinstance(freed, dict):
+        return ""
+    parts = []
+    for kind in ("blob", "tree", "layer", "partial"):
+        number = count(freed, f"{kind}s")
+        if number:
+            parts.append(f"{number} {kind}{'' if number == 1 else 's'}")
+    return f"{size(count(freed, 'bytes'))} ({', '.join(parts)})" if parts else "nothing"

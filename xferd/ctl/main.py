@@ -147,6 +147,22 @@ def _tag(parser: ArgumentParser) -> None:
     _json(parser)
 
 
+def _remove(parser: ArgumentParser) -> None:
+    """
+    The arguments of C{rm}.
+    """
+    parser.add_argument("references", metavar="REF", nargs="+", help="an image's name")
+    _json(parser)
+
+
+def _collect(parser: ArgumentParser) -> None:
+    """
+    The arguments of C{gc}.
+    """
+    parser.add_argument("--dry-run", action="store_true", help="only say what would be freed")
+    _json(parser)
+
+
 def _copied(parser: ArgumentParser) -> None:
     """
     The arguments of C{unpack}, which C{bundle} has too.
@@ -282,6 +298,8 @@ COMMANDS: Mapping[str, Command] = {
     "images": Command("list the images of the store", _json, commands.images),
     "inspect": Command("show one image of the store", _image, commands.inspect),
     "tag": Command("give an image of the store another name", _tag, keep.tag),
+    "rm": Command("remove images, and free what no other needs", _remove, keep.remove),
+    "gc": Command("free what nothing in the store names or uses", _collect, keep.collect),
     "unpack": Command("make an image's root file system out of the store", _unpack, _run_unpack),
     "bundle": Command("make a bundle of an image, for runc and its like", _bundle, _run_bundle),
     "jobs": Command("list the jobs that are queued or running", _jobs, commands.jobs),

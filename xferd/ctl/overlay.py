@@ -53,12 +53,14 @@ def check_mountable(trees: Sequence[str]) -> None:
         )
 
 
-def mount(trees: Sequence[str], target: str, changes: str | None) -> None:
+def mount(trees: Sequence[str], target: str, changes: str | None, chain_id: object = None) -> None:
     """
     Mount layers.
 
     @param trees: the layers' trees, bottom first.
     @param target: an empty directory.
+    @param chain_id: what the top layer is registered as, if that is known: the
+        list of mounts shows it, so that the daemon knows what not to collect.
     @param changes: an empty directory for what is changed, which must not be
         on an overlayfs itself; or L{None} to let nothing be changed.
     @raise CannotMount: the kernel does not.
@@ -82,10 +84,11 @@ def mount(trees: Sequence[str], target: str, changes: str | None) -> None:
             for option, name in (("upperdir", "upper"), ("workdir", "work")):
                 opened.append(os.open(os.path.join(changes, name), _DIRECTORY))
                 options += f",{option}={opened[-1]}"
+        source = b"overlay" if chain_id is None else f"xferd:{chain_id}".encode()
         flags = _MS_RDONLY if changes is None else 0
         place = os.fsencode(os.path.abspath(target))
         with _working_directory("/proc/self/fd"):
-            code = _call("mount", b"overlay", place, b"overlay", flags, options.encode())
+            code = _call("mount", source, place, b"overlay", flags, options.encode())
     finally:
         for descriptor in opened:
             os.close(descriptor)

@@ -54,12 +54,14 @@ class Stack(NamedTuple):
     @ivar digest: its manifest's digest.
     @ivar config: its config.
     @ivar trees: its layers' trees, bottom first; each can be read.
+    @ivar chain_id: what the top one is registered as, if the daemon says it.
     """
 
     reference: str
     digest: str
     config: dict[str, Any]
     trees: list[str]
+    chain_id: str | None = None
 
     @classmethod
     def of(cls, image: dict[str, Any]) -> Stack:
@@ -86,7 +88,14 @@ class Stack(NamedTuple):
                     f"the layers are in {clean(tree)} on the daemon's machine; "
                     f"here that cannot be read: {e.strerror}"
                 ) from e
-        return cls(reference, clean(image.get("digest")), config, trees)
+        chain_id = image.get("chain_id")
+        return cls(
+            reference,
+            clean(image.get("digest")),
+            config,
+            trees,
+            chain_id if isinstance(chain_id, str) and chain_id.isprintable() else None,
+        )
 
     @property
     def name(self) -> str:
@@ -280,7 +289,7 @@ def _mount_at(stack: Stack, place: str, interrupts: Interrupts, *, read_only: bo
             if changes is not None:
                 os.mkdir(changes, 0o700)
                 made.append(changes)
-            mount(stack.trees, place, changes)
+            mount(stack.trees, place, changes, stack.chain_id)
         except BaseException as e:
             for path in made:
                 rmtree(path)
@@ -298,7 +307,7 @@ def _mount_in(stack: Stack, making: str, root: str, *, read_only: bool) -> None:
     if not read_only:
         changes = os.path.join(making, "overlay")
         os.mkdir(changes, 0o700)
-    mount(stack.trees, root, changes)
+    mount(stack.trees, root, changes, stack.chain_id)
 
 
 def _layers(stack: Stack) -> str:

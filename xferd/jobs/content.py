@@ -102,17 +102,17 @@ class BlobContent:
         """
         All is there.
         """
-        self._open(path, size)
+        self._open(path, size, whole=True)
 
     # --------------------------------------------------------------- inside
 
-    def _open(self, path: str, size: int) -> None:
+    def _open(self, path: str, size: int, *, whole: bool = False) -> None:
         if self._file is None:
             try:
                 self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            except FileNotFoundError:
-                return  # It became a blob just now, and that is about to be said.
             except OSError as e:
+                if isinstance(e, FileNotFoundError) and not whole:
+                    return  # It became a blob just now, and that is about to be said.
                 self._fail(Failure(StoreError(f"blob {self._blob.digest} cannot be read: {e.strerror}")))
                 return
         self._there = size

@@ -153,7 +153,10 @@ class Documents:
         @param wanted: a tag or a digest.
         @raise ManifestUnknown: the registry does not have it.
         """
-        return await _settle(self._manifest(repository, wanted, turn, sink))
+        document = await _settle(self._manifest(repository, wanted, turn, sink))
+        # Whoever asked relies on it now, also where another one had it fetched.
+        self._store.blobs.has(document.digest)
+        return document
 
     async def config(
         self, repository: Repository, descriptor: Descriptor, turn: Turn, sink: IProgressSink | None = None
@@ -176,7 +179,7 @@ class Documents:
             await self._store.blobs.put(descriptor.digest, data)
             return data
 
-        return await _settle(
+        data = await _settle(
             self._transfers.request(
                 ("config", descriptor.digest),
                 work,
@@ -186,6 +189,8 @@ class Documents:
                 sink=sink,
             )
         )
+        self._store.blobs.has(descriptor.digest)
+        return data
 
     async def described(
         self, repository: Repository, entry: Descriptor, turn: Turn, sink: IProgressSink | None = None

@@ -52,11 +52,14 @@ DOCUMENTS_AT_ONCE = 8
 class _Running:
     """
     A job at work.
+
+    @ivar end_use: to be called when it needs nothing of the store any more.
     """
 
     job: Job
     run: Callable[[], Awaitable[dict[str, str]]]
     work: Deferred[None] | None = None
+    end_use: Callable[[], None] = lambda: None
     reason: XferdError | None = None
 
 
@@ -90,7 +93,14 @@ class Jobs:
         }
 
         def transfers(kind: str, slots: Slots | None = None) -> TransferManager:
-            return TransferManager(clock, slots=slots, retry=retry, kind=kind, on_attempt=self._attempted)
+            return TransferManager(
+                clock,
+                slots=slots,
+                retry=retry,
+                kind=kind,
+                on_attempt=self._attempted,
+                use=store.collection.use,
+            )
 
         self._managers = {
             "document": transfers("document", Slots(DOCUMENTS_AT_ONCE, clock)),
@@ -368,6 +378,7 @@ class Jobs:
         """
         job = running.job
         job.state, job.started = "running", self._clock.seconds()
+        running.end_use = self._store.collection.use()
         running.work = Deferred.fromCoroutine(self._work(running))
 
     async def _work(self, running: _Running) -> None:
@@ -443,6 +454,7 @@ class Jobs:
             self._delivered += job.size
         job.error = None if error is None else describe(error)
         record = job.with_layers()
+        running.end_use()
         del self._running[job.id]
         self._ended[job.id] = record
         while len(self._ended) > REMEMBERED:

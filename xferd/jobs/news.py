@@ -16,6 +16,7 @@ from xferd.interfaces import Event, Image
 from xferd.jobs.events import INTERVAL, EventStream
 from xferd.jobs.job import Job
 from xferd.jobs.rows import Row
+from xferd.names import Reference
 from xferd.transfer.transfer import Transfer
 
 READINGS = 100
@@ -108,6 +109,14 @@ class News:
         """
         for stream in self._of_all:
             _tell_image(stream, image)
+
+    def removed(self, reference: Reference) -> None:
+        """
+        A name stands for nothing any more.
+        """
+        name = str(reference)
+        for stream in self._of_all:
+            stream.put(("image", name), lambda: Event("image", {"reference": name, "removed": True}, True))
 
     def end(self) -> None:
         """

@@ -21,13 +21,18 @@ async def image_in_full(store: IStore, image: Image) -> dict[str, Any]:
     An image with its config, and where its layers are.
 
     Beside what L{image_json} gives: C{platform}, as C{os/architecture[/variant]};
-    C{config}, the parsed config; C{trees}, the directories of the layers' trees
-    on the daemon's machine, bottom first.  The first two are L{None} where the
+    C{config}, the parsed config; C{chain_id}, what the top layer is registered
+    as, or L{None}; C{trees}, the directories of the layers' trees on the
+    daemon's machine, bottom first.  Platform and config are L{None} where the
     image is an artifact, which has no such config.
 
     @raise StoreError: the config or a layer is missing or damaged.
     """
-    shown = {**image_json(image), "platform": None, "config": None, "trees": _trees(store, image)}
+    shown = {**image_json(image), "platform": None, "config": None}
+    shown |= {
+        "chain_id": None if image.chain_id is None else str(image.chain_id),
+        "trees": _trees(store, image),
+    }
     if image.config.media_type in CONFIGS:
         data = await store.blobs.read(image.config.digest)
         platform = parse_config(data, Manifest(image.config, image.layers)).platform

@@ -1,6 +1,7 @@
 # -*- test-case-name: tests.jobs.test_upkeep -*-
 """
-What clients ask of the store's images, and get at once: another name.
+What clients ask of the store's images, and get without a job: other names,
+and room.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
 from xferd.errors import BadReference, Interrupted, NotFound
-from xferd.interfaces import Image, IStore, IUpkeep
+from xferd.interfaces import Freed, Image, IStore, IUpkeep
 from xferd.jobs.job import rfc3339
 from xferd.jobs.news import News
 from xferd.names import Reference
@@ -57,6 +58,38 @@ class Upkeep:
         await self._store.images.put(tagged)
         self._news.named(tagged)
         return tagged
+
+    def remove(self, reference: str) -> Deferred[Freed]:
+        """
+        See L{IUpkeep.remove}.
+        """
+        return Deferred.fromCoroutine(self._remove(reference))
+
+    def collect(self, dry_run: bool) -> Deferred[Freed]:
+        """
+        See L{IUpkeep.collect}.
+        """
+        return Deferred.fromCoroutine(self._collect(dry_run))
+
+    async def _remove(self, reference: str) -> Freed:
+        """
+        Take a name away, and what only it needed.
+        """
+        wanted = Reference.parse(reference)
+        self._check()
+        try:
+            await self._store.images.remove(wanted)
+        except NotFound as e:
+            raise _no_image(wanted) from e
+        self._news.removed(wanted)
+        return await self._store.collection.collect(dry_run=False)
+
+    async def _collect(self, dry_run: bool) -> Freed:
+        """
+        Free what nothing needs.
+        """
+        self._check()
+        return await self._store.collection.collect(dry_run)
 
     def _check(self) -> None:
         """

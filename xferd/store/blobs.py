@@ -25,6 +25,7 @@ from xferd.store.partials import Opened, Partial, open_partial
 from xferd.store.paths import Paths
 from xferd.store.threads import Threads, patient
 from xferd.store.trash import Trash
+from xferd.store.uses import Uses
 
 
 @implementer(IBlobs)
@@ -33,8 +34,9 @@ class Blobs:
     The blobs of a data directory.
     """
 
-    def __init__(self, paths: Paths, threads: Threads, trash: Trash, clock: IReactorTime) -> None:
+    def __init__(self, paths: Paths, threads: Threads, trash: Trash, uses: Uses, clock: IReactorTime) -> None:
         self._paths = paths
+        self._uses = uses
         self._threads = threads
         self._trash = trash
         self._clock = clock
@@ -56,7 +58,10 @@ class Blobs:
             found = os.lstat(self.path(digest))
         except OSError:
             return None
-        return found.st_size if stat.S_ISREG(found.st_mode) else None
+        if not stat.S_ISREG(found.st_mode):
+            return None
+        self._uses.touch(digest)
+        return found.st_size
 
     def path(self, digest: Digest) -> str:
         """
@@ -68,18 +73,21 @@ class Blobs:
         """
         See L{IBlobs.read}.
         """
+        self._uses.touch(digest)
         return self._threads.run(read_document, self._paths, digest)
 
     def put(self, digest: Digest, data: bytes) -> Deferred[None]:
         """
         See L{IBlobs.put}.
         """
+        self._uses.touch(digest)
         return self._threads.run(write_document, self._paths, digest, data)
 
     def partial(self, digest: Digest, size: int | None) -> Deferred[IPartial]:
         """
         See L{IBlobs.partial}.
         """
+        self._uses.touch(digest)
         stop = Event()
         opening = Deferred.fromCoroutine(self._open(digest, size, stop))
         return patient(opening, stop=stop.set, undo=lambda partial: partial.close())
@@ -91,6 +99,28 @@ class Blobs:
         for partial in list(self._arriving.values()):
             if partial is not None:
                 partial.close()
+
+    def is_arriving(self, digest: Digest) -> bool:
+        """
+        Whether the blob's partial file is open.
+        """
+        return digest in self._arriving
+
+    def forget(self, digest: Digest) -> None:
+        """
+        Take a blob out of the way, which nobody needs.
+        """
+        self._forget(self.path(digest))
+
+    def forget_partial(self, digest: Digest) -> None:
+        """
+        Take a partial blob out of the way, which is not open.
+        """
+        self._forget(self._paths.partial(digest))
+
+    def _forget(self, path: str) -> None:
+        if os.path.lexists(path):
+            self._trash.throw(path)
 
     async def _open(self, digest: Digest, size: int | None, stop: Event) -> IPartial:
         if digest in self._arriving:

@@ -13,7 +13,7 @@ stay as they are.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 from attrs import evolve, frozen
@@ -21,7 +21,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from xferd.errors import StoreError, XferdError
+from xferd.errors import BadDigest, NotFound, StoreError, XferdError
 from xferd.interfaces import IImages, Image
 from xferd.names import Digest, Reference, Repository
 from xferd.oci import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, Descriptor, Document, Manifest, parse_document
@@ -31,6 +31,7 @@ from xferd.store.layers import Layers
 from xferd.store.paths import Paths
 from xferd.store.rendition import render
 from xferd.store.threads import Rounds, Threads
+from xferd.store.uses import Uses
 
 _NAME = "org.opencontainers.image.ref.name"
 _RESOLVED = "dev.xferd.resolved"
@@ -52,20 +53,25 @@ class Images:
 
     _log = Logger()
 
-    def __init__(self, paths: Paths, threads: Threads, blobs: Blobs, layers: Layers) -> None:
+    def __init__(self, paths: Paths, threads: Threads, blobs: Blobs, layers: Layers, uses: Uses) -> None:
         self._paths = paths
+        self._uses = uses
         self._threads = threads
         self._blobs = blobs
         self._layers = layers
         self._images: dict[Reference, Image] = {}
-        self._writes: Rounds[Image] = Rounds(lambda batch: Deferred.fromCoroutine(self._write(batch)))
+        self._lost: set[str] = set()
+        self._renditions: Mapping[Digest, Digest] = {}
+        self._writes: Rounds[tuple[Reference, Image | None]] = Rounds(
+            lambda batch: Deferred.fromCoroutine(self._write(batch))
+        )
 
     async def load(self) -> None:
         """
         Learn what is on disk.  An image of which a part is gone is not listed;
         its entry stays for the operator to see, until the name is given anew.
         """
-        images, lost = await self._threads.run(_load, self._paths)
+        images, lost, self._renditions = await self._threads.run(_load, self._paths)
         for image in images:
             try:
                 self._check(image)
@@ -73,6 +79,7 @@ class Images:
                 lost.append((str(image.reference), str(e)))
             else:
                 self._images[image.reference] = image
+        self._lost = {name for name, _ in lost}
         for name, why in lost:
             self._log.error("{name} is no longer a whole image: {why}; pull it again", name=name, why=why)
 
@@ -86,7 +93,10 @@ class Images:
         """
         See L{IImages.get}.
         """
-        return self._images.get(reference)
+        image = self._images.get(reference)
+        if image is not None:
+            self._uses.touch(*image.parts)
+        return image
 
     def put(self, image: Image) -> Deferred[None]:
         """
@@ -94,14 +104,43 @@ class Images:
         """
         return Deferred.fromCoroutine(self._put(image))
 
+    def remove(self, reference: Reference) -> Deferred[None]:
+        """
+        See L{IImages.remove}.  Cancelling waits for the disk.
+        """
+        return Deferred.fromCoroutine(self._remove(reference))
+
+    def settled(self) -> Deferred[None]:
+        """
+        Wait until no name is being given or taken away.
+        """
+        return Deferred.fromCoroutine(self._writes.drain())
+
+    def roots(self) -> Set[Digest]:
+        """
+        The digests of all that the names stand for: documents, blobs, and the
+        chain IDs of top layers.
+        """
+        found = {digest for image in self._images.values() for digest in image.parts}
+        found.update(self._renditions.values())
+        return found
+
     async def _put(self, image: Image) -> None:
         self._check(image)
-        await self._writes.add(image)
+        await self._writes.add((image.reference, image))
 
-    async def _write(self, batch: Sequence[Image]) -> None:
-        images = {**self._images, **{image.reference: image for image in batch}}
-        await self._threads.run(_write, self._paths, list(images.values()))
+    async def _remove(self, reference: Reference) -> None:
+        if reference not in self._images and str(reference) not in self._lost:
+            raise NotFound(f"there is no image {reference.familiar()} in the store")
+        await self._writes.add((reference, None))
+
+    async def _write(self, batch: Sequence[tuple[Reference, Image | None]]) -> None:
+        changed = dict(batch)
+        images = {k: v for k, v in {**self._images, **changed}.items() if v is not None}
+        removed = {str(reference) for reference, image in changed.items() if image is None}
+        self._renditions = await self._threads.run(_write, self._paths, list(images.values()), removed)
         self._images = images
+        self._lost -= {str(reference) for reference in changed}
 
     def _check(self, image: Image) -> None:
         """
@@ -190,13 +229,20 @@ def write_index(paths: Paths, index: Mapping[str, Any]) -> None:
         write_file(paths.index, json.dumps(index, indent=2).encode(), paths.staging)
 
 
-def _write(paths: Paths, images: Sequence[Image]) -> None:
+def _write(paths: Paths, images: Sequence[Image], removed: Set[str]) -> Mapping[Digest, Digest]:
     """
     Write all images of ours, and keep what others wrote in the meantime.
+
+    @param removed: names that are ours no longer.
+    @return: the renditions of Docker's manifests.
     """
     index = read_index(paths)
     names = {str(image.reference) for image in images}
-    entries = [entry for entry in index["manifests"] if _name(entry) not in names]
+    entries = [
+        entry
+        for entry in index["manifests"]
+        if _name(entry) not in names and not (_is_ours(entry) and _name(entry) in removed)
+    ]
     known = {_annotations(entry).get(_RENDITION_OF): entry for entry in index["manifests"]}
     for image in images:
         entries.append(_entry(image))
@@ -204,6 +250,26 @@ def _write(paths: Paths, images: Sequence[Image]) -> None:
             rendition = known.get(str(image.manifest.digest)) or _render(paths, image.manifest)
             entries.append(_noted(rendition, {_NAME: str(image.reference)}))
     write_index(paths, {**index, "manifests": entries})
+    return _renditions(entries)
+
+
+def _renditions(entries: Sequence[Mapping[str, Any]]) -> Mapping[Digest, Digest]:
+    """
+    The renditions that an index names, by the digests of Docker's manifests.
+    """
+    found = {}
+    for entry in entries:
+        try:
+            found[Digest.parse(str(_annotations(entry).get(_RENDITION_OF)))] = Digest.parse(
+                str(entry["digest"])
+            )
+        except (BadDigest, KeyError):
+            continue
+    return found
+
+
+def _is_ours(entry: Mapping[str, Any]) -> bool:
+    return not {_RESOLVED, _RENDITION_OF}.isdisjoint(_annotations(entry))
 
 
 def _render(paths: Paths, manifest: Descriptor) -> dict[str, Any]:
@@ -247,21 +313,23 @@ def _name(entry: Mapping[str, Any]) -> object:
     return notes.get(_DOCKER_NAME, notes.get(_NAME))
 
 
-def _load(paths: Paths) -> tuple[list[Image], list[tuple[str, str]]]:
+def _load(paths: Paths) -> tuple[list[Image], list[tuple[str, str]], Mapping[Digest, Digest]]:
     """
     Read the images of ours.
 
-    @return: those that can be read, and names with what is wrong with others.
+    @return: those that can be read, names with what is wrong with others, and
+        the renditions of Docker's manifests.
     """
     images = []
     lost = []
-    for value in read_index(paths)["manifests"]:
+    entries = read_index(paths)["manifests"]
+    for value in entries:
         if _RESOLVED in _annotations(value):
             try:
                 images.append(_image(paths, _Entry.from_json(value)))
             except XferdError as e:
                 lost.append((str(_name(value)), str(e)))
-    return images, lost
+    return images, lost, _renditions(entries)
 
 
 def _image(paths: Paths, entry: _Entry) -> Image:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from typing import Any
 
 from attrs import evolve, field, frozen
@@ -23,6 +23,7 @@ from xferd.store.disk import make_directory, trying_to, write_file
 from xferd.store.paths import Paths, parse_tree_name
 from xferd.store.threads import Threads, patient
 from xferd.store.trees import Trees
+from xferd.store.uses import Uses
 
 
 @frozen
@@ -96,8 +97,9 @@ class Layers:
 
     _log = Logger()
 
-    def __init__(self, paths: Paths, threads: Threads, trees: Trees) -> None:
+    def __init__(self, paths: Paths, threads: Threads, trees: Trees, uses: Uses) -> None:
         self._paths = paths
+        self._uses = uses
         self._threads = threads
         self._trees = trees
         self._records: dict[Digest, Record] = {}
@@ -116,6 +118,7 @@ class Layers:
         """
         See L{ILayers.get}.
         """
+        self._uses.touch(chain_id)
         record = self._records.get(chain_id)
         return None if record is None else self._layer(record)
 
@@ -124,6 +127,49 @@ class Layers:
         How many layers a chain has; 0 if it is not here.
         """
         return sum(1 for _ in self._chain(chain_id)) if chain_id in self._records else 0
+
+    def all(self) -> Mapping[Digest, Record]:
+        """
+        Every layer, by chain ID.
+        """
+        return self._records
+
+    def from_the_top(self) -> Sequence[Digest]:
+        """
+        Every layer, each before the one that it stands on.
+        """
+        depths: dict[Digest, int] = {}
+        for top in self._records:
+            above: list[Digest] = []
+            current: Digest | None = top
+            while current is not None and current not in depths:
+                above.append(current)
+                current = self._records[current].parent
+            depth = 0 if current is None else depths[current]
+            depths.update((c, depth + n) for n, c in enumerate(reversed(above), 1))
+        return sorted(depths, key=lambda c: -depths[c])
+
+    def with_parents(self, chain_ids: Iterable[Digest]) -> Set[Digest]:
+        """
+        Some layers, and all that these stand on.
+        """
+        found: set[Digest] = set()
+        for top in chain_ids:
+            current: Digest | None = top
+            while current is not None and current not in found:
+                found.add(current)
+                current = self._records[current].parent
+        return found
+
+    def forget(self, chain_id: Digest) -> None:
+        """
+        Remove the record of a layer, which nothing stands on.
+
+        @raise StoreError: the disk refuses.
+        """
+        with trying_to(f"remove the record of the layer {chain_id}"):
+            os.unlink(self._paths.layer(chain_id))
+        del self._records[chain_id]
 
     def register(self, parent: Digest | None, diff_id: Digest, blob: Descriptor) -> Deferred[Layer]:
         """
@@ -134,6 +180,7 @@ class Layers:
     async def _register(self, parent: Digest | None, diff_id: Digest, blob: Descriptor) -> Layer:
         wanted = chain_id([diff_id], parent)
         assert wanted is not None
+        self._uses.touch(wanted, *(() if parent is None else (parent,)))
         if wanted not in self._records:
             if parent is not None and parent not in self._records:
                 raise StoreError(f"the layer below {diff_id}, {parent}, is not registered")

@@ -19,6 +19,7 @@ from zope.interface import implementer
 from xferd.errors import StoreError, StoreLocked
 from xferd.interfaces import IReactor, IStore
 from xferd.store.blobs import Blobs
+from xferd.store.collection import Collection
 from xferd.store.disk import make_directory, remove, sync_directory, sync_file_system, trying_to, write_file
 from xferd.store.images import Images, read_index, write_index
 from xferd.store.journal import Journal
@@ -27,6 +28,7 @@ from xferd.store.paths import Paths, parse_partial_name
 from xferd.store.threads import Pool, Rounds, Threads, patient
 from xferd.store.trash import Trash
 from xferd.store.trees import Trees
+from xferd.store.uses import Uses
 
 VERSION = b"1\n"
 """How the data directory is arranged."""
@@ -57,9 +59,19 @@ class Store:
 
     _log = Logger()
 
-    def __init__(self, path: str, reactor: IReactor, *, threads: int = 4, pools: Pools = ThreadPool) -> None:
+    def __init__(
+        self,
+        path: str,
+        reactor: IReactor,
+        *,
+        threads: int = 4,
+        pools: Pools = ThreadPool,
+        partial_age: float = PARTIAL_AGE,
+    ) -> None:
         """
         @param threads: how many threads wait for the disk.
+        @param partial_age: seconds for which a partial blob is kept that
+            nobody goes on with.
         """
         self.path = os.path.abspath(path)
         self._clock = reactor
@@ -68,10 +80,24 @@ class Store:
         self._threads = Threads(reactor, pools(0, threads, "xferd.store"), closed)
         self._database_thread = Threads(reactor, pools(0, 1, "xferd.journal"), closed)
         self._trash = Trash(paths, self._threads)
-        self.blobs = Blobs(paths, self._threads, self._trash, reactor)
-        self.trees = Trees(paths, self._threads, self._trash)
-        self.layers = Layers(paths, self._threads, self.trees)
-        self.images = Images(paths, self._threads, self.blobs, self.layers)
+        self._partial_age = partial_age
+        uses = Uses()
+        self.blobs = Blobs(paths, self._threads, self._trash, uses, reactor)
+        self.trees = Trees(paths, self._threads, self._trash, uses)
+        self.layers = Layers(paths, self._threads, self.trees, uses)
+        self.images = Images(paths, self._threads, self.blobs, self.layers, uses)
+        self.collection = Collection(
+            paths,
+            threads=self._threads,
+            trash=self._trash,
+            uses=uses,
+            blobs=self.blobs,
+            trees=self.trees,
+            layers=self.layers,
+            images=self.images,
+            clock=reactor,
+            partial_age=partial_age,
+        )
         self.journal = Journal(paths.database, self._database_thread)
         self._lock: int | None = None
         self._old: list[str] = []
@@ -144,15 +170,17 @@ class Store:
         self._started = True
         old, self._old = self._old, []
         self._trash.remove(old)
-        await self._threads.run(_settle, self._paths, self._clock.seconds() - PARTIAL_AGE)
+        await self._threads.run(_settle, self._paths, self._clock.seconds() - self._partial_age)
         await self.trees.load()
         await self.layers.load()
         await self.images.load()
+        self.collection.start()
         self._log.info(
             "store {path} is ready: {images} images", path=self.path, images=len(self.images.all())
         )
 
     async def _stop(self) -> None:
+        await self.collection.stop()
         self.blobs.close()
         self._trash.stop()
         if self._started:

@@ -38,6 +38,7 @@ from xferd.store.mending import Wanted, find, key, link_tree, mend, read, wanted
 from xferd.store.paths import Paths, parse_tree_name, tree_name
 from xferd.store.threads import Rounds, Threads, patient
 from xferd.store.trash import Trash
+from xferd.store.uses import Uses
 
 _ROOT_MODE = 0o755
 
@@ -112,8 +113,9 @@ class Trees:
 
     _log = Logger()
 
-    def __init__(self, paths: Paths, threads: Threads, trash: Trash) -> None:
+    def __init__(self, paths: Paths, threads: Threads, trash: Trash, uses: Uses) -> None:
         self._paths = paths
+        self._uses = uses
         self._threads = threads
         self._trash = trash
         self._trees: dict[Digest, Tree] = {}
@@ -137,13 +139,18 @@ class Trees:
         """
         See L{ITrees.has}.
         """
+        self._uses.touch(diff_id)
         return diff_id in self._trees
 
     def known(self, blob: Digest) -> Digest | None:
         """
         See L{ITrees.known}.
         """
-        return self._known.get(blob)
+        diff_id = self._known.get(blob)
+        if diff_id is not None:
+            # Who has the tree will not fetch the blob, which somebody may want to push.
+            self._uses.touch(diff_id, blob)
+        return diff_id
 
     def stage(self) -> Deferred[str]:
         """
@@ -176,6 +183,28 @@ class Trees:
         """
         return self._trees[diff_id].unpacked.size
 
+    def is_here(self, diff_id: Digest) -> bool:
+        """
+        Whether the tree is here.  Asking is no use of it, as L{has} is.
+        """
+        return diff_id in self._trees
+
+    def is_busy(self, diff_id: Digest) -> bool:
+        """
+        Whether the files of a tree are being changed.
+        """
+        lock = self._locks.get(diff_id)
+        return lock is not None and bool(lock.locked)
+
+    def forget(self, diff_id: Digest) -> None:
+        """
+        Take a tree out of the way, which no layer needs.
+        """
+        self._trash.throw(self._paths.tree(tree_name(diff_id)))
+        for blob in self._trees.pop(diff_id).blobs:
+            if self._known.get(blob) == diff_id:
+                del self._known[blob]
+
     async def fit(self, diff_id: Digest, below: Sequence[str]) -> str:
         """
         See to it that a tree has on its implied directories what lies below.
@@ -185,6 +214,7 @@ class Trees:
             fits in its stead.
         @raise StoreError: the tree is not here, or the disk refuses.
         """
+        self._uses.touch(diff_id)
         if diff_id not in self._trees:
             raise StoreError(f"the tree of {diff_id} is not here")
         if not self._trees[diff_id].unpacked.implied:
@@ -221,6 +251,7 @@ class Trees:
 
     def _remember(self, tree: Tree) -> None:
         self._trees[tree.unpacked.diff_id] = tree
+        self._uses.touch(tree.unpacked.diff_id)
         for blob in tree.blobs:
             self._known[blob] = tree.unpacked.diff_id
 

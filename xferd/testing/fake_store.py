@@ -7,7 +7,8 @@ turn of the clock.  The store's L{Gate} can hold it or make it fail; its names
 are C{blobs.read}, C{blobs.put}, C{blobs.partial}, C{partial.write},
 C{partial.commit} (keys: the digest), C{trees.stage}, C{trees.commit} (key: the
 diff ID), C{trees.discard}, C{layers.register} (key: the diff ID),
-C{images.put} (key: the reference), C{journal.job}, C{journal.attempt},
+C{images.put} and C{images.remove} (key: the reference),
+C{collection.collect}, C{journal.job}, C{journal.attempt},
 C{journal.jobs} and C{journal.interrupted}.
 """
 
@@ -35,6 +36,7 @@ from xferd.interfaces import (
 )
 from xferd.names import Digest, Reference, chain_id
 from xferd.oci import MAX_DOCUMENT, Descriptor
+from xferd.testing.fake_collection import FakeCollection, FakeUses
 from xferd.testing.fake_journal import FakeJournal
 from xferd.testing.gate import Gate, settle
 
@@ -149,8 +151,9 @@ class FakeBlobs:
     @ivar opened: the partial files that are open now.
     """
 
-    def __init__(self, path: str, gate: Gate) -> None:
+    def __init__(self, path: str, gate: Gate, uses: FakeUses) -> None:
         self.gate = gate
+        self._uses = uses
         self.contents: dict[Digest, bytes] = {}
         self.partials: dict[Digest, bytes] = {}
         self.opened: dict[Digest, FakePartial] = {}
@@ -161,7 +164,10 @@ class FakeBlobs:
         """
         Whether the blob is here.
         """
-        return digest in self.contents
+        if digest not in self.contents:
+            return False
+        self._uses.touch(digest)
+        return True
 
     def size(self, digest: Digest) -> int | None:
         """
@@ -192,18 +198,21 @@ class FakeBlobs:
         """
         A document's bytes.
         """
+        self._uses.touch(digest)
         return Deferred.fromCoroutine(self._read(digest))
 
     def put(self, digest: Digest, data: bytes) -> Deferred[None]:
         """
         Keep a document.
         """
+        self._uses.touch(digest)
         return Deferred.fromCoroutine(self._put(digest, data))
 
     def partial(self, digest: Digest, size: int | None) -> Deferred[IPartial]:
         """
         Open a partial file.
         """
+        self._uses.touch(digest)
         return Deferred.fromCoroutine(self._partial(digest, size))
 
     def ingest(self, digest: Digest, data: bytearray) -> str:
@@ -277,7 +286,8 @@ class FakeTrees:
     @ivar staged: the directories in C{staging/}.
     """
 
-    def __init__(self, path: str, gate: Gate) -> None:
+    def __init__(self, path: str, gate: Gate, uses: FakeUses) -> None:
+        self._uses = uses
         self.unpacked: dict[Digest, Unpacked] = {}
         self.blobs: dict[Digest, Digest] = {}
         self.staged: set[str] = set()
@@ -289,6 +299,7 @@ class FakeTrees:
         """
         Whether the tree is here.
         """
+        self._uses.touch(diff_id)
         return diff_id in self.unpacked
 
     def known(self, blob: Digest) -> Digest | None:
@@ -296,7 +307,10 @@ class FakeTrees:
         What the blob unpacks to, if the tree is here.
         """
         diff_id = self.blobs.get(blob)
-        return diff_id if diff_id in self.unpacked else None
+        if diff_id is None or diff_id not in self.unpacked:
+            return None
+        self._uses.touch(diff_id, blob)
+        return diff_id
 
     def path(self, diff_id: Digest) -> str:
         """
@@ -314,6 +328,7 @@ class FakeTrees:
         """
         Make a staged tree the tree of its diff ID.
         """
+        self._uses.touch(unpacked.diff_id)
         return Deferred.fromCoroutine(self._commit(staged, unpacked, blob))
 
     def discard(self, staged: str) -> Deferred[None]:
@@ -353,7 +368,8 @@ class FakeLayers:
     @ivar blobs: the blobs that each chain ID's layer is known by.
     """
 
-    def __init__(self, trees: FakeTrees, gate: Gate) -> None:
+    def __init__(self, trees: FakeTrees, gate: Gate, uses: FakeUses) -> None:
+        self._uses = uses
         self.registered: dict[Digest, Layer] = {}
         self.blobs: dict[Digest, set[Digest]] = {}
         self._trees = trees
@@ -363,6 +379,7 @@ class FakeLayers:
         """
         The layer, or None.
         """
+        self._uses.touch(chain_id)
         return self.registered.get(chain_id)
 
     def register(self, parent: Digest | None, diff_id: Digest, blob: Descriptor) -> Deferred[Layer]:
@@ -379,6 +396,7 @@ class FakeLayers:
             raise StoreError(f"there is no tree {diff_id}")
         chain = chain_id([diff_id], parent)
         assert chain is not None
+        self._uses.touch(chain)
         size = self._trees.unpacked[diff_id].size
         layer = self.registered.setdefault(
             chain, Layer(chain, parent, diff_id, self._trees.path(diff_id), size)
@@ -393,7 +411,8 @@ class FakeImages:
     The named images.
     """
 
-    def __init__(self, blobs: FakeBlobs, layers: FakeLayers, gate: Gate) -> None:
+    def __init__(self, blobs: FakeBlobs, layers: FakeLayers, gate: Gate, uses: FakeUses) -> None:
+        self._uses = uses
         self._named: dict[Reference, Image] = {}
         self._blobs = blobs
         self._layers = layers
@@ -409,13 +428,28 @@ class FakeImages:
         """
         The image of this name, or None.
         """
-        return self._named.get(reference)
+        image = self._named.get(reference)
+        if image is not None:
+            self._uses.touch(*image.parts)
+        return image
 
     def put(self, image: Image) -> Deferred[None]:
         """
         Give an image its name.
         """
         return Deferred.fromCoroutine(self._put(image))
+
+    def remove(self, reference: Reference) -> Deferred[None]:
+        """
+        Take a name away.
+        """
+        return Deferred.fromCoroutine(self._remove(reference))
+
+    async def _remove(self, reference: Reference) -> None:
+        await self._gate.enter("images.remove", reference)
+        if reference not in self._named:
+            raise NotFound(f"there is no image {reference}")
+        del self._named[reference]
 
     async def _put(self, image: Image) -> None:
         await self._gate.enter("images.put", image.reference)
@@ -441,8 +475,10 @@ class FakeStore:
     def __init__(self, clock: IReactorTime, path: str = "/memory") -> None:
         self.path = path
         self.gate = Gate(clock)
-        self.blobs = FakeBlobs(path, self.gate)
-        self.trees = FakeTrees(path, self.gate)
-        self.layers = FakeLayers(self.trees, self.gate)
-        self.images = FakeImages(self.blobs, self.layers, self.gate)
+        uses = FakeUses()
+        self.blobs = FakeBlobs(path, self.gate, uses)
+        self.trees = FakeTrees(path, self.gate, uses)
+        self.layers = FakeLayers(self.trees, self.gate, uses)
+        self.images = FakeImages(self.blobs, self.layers, self.gate, uses)
+        self.collection = FakeCollection(self, uses)
         self.journal = FakeJournal(self.gate)

@@ -45,6 +45,7 @@ class TransferManager:
         retry: RetryPolicy,
         kind: str,
         on_attempt: Callable[[Mapping[str, Any]], None] | None = None,
+        use: Callable[[], Callable[[], None]] | None = None,
         random: Random | None = None,
     ) -> None:
         """
@@ -54,6 +55,8 @@ class TransferManager:
             kind, digest, source, attempt, started, finished, bytes_done, code,
             error}; the last two are L{None} where it went well, and the times
             are the clock's.
+        @param use: called when a transfer comes into being; what it returns is
+            called when nobody can join it any more and its work has ended.
         @param random: where jitter comes from.
         """
         self.clock = clock
@@ -65,6 +68,8 @@ class TransferManager:
         self.background = Background()
         self.pulse = Pulse(clock)
         self._on_attempt = on_attempt
+        self._use = use
+        self._uses: dict[Transfer, Callable[[], None]] = {}
         self._stopping = False
         self._current: dict[Hashable, Transfer] = {}
         self._at_work: dict[Hashable, Transfer] = {}
@@ -104,6 +109,8 @@ class TransferManager:
             self, key, work, digest, "waiting for its predecessor's work to end" if dying else ""
         )
         self._current[key] = transfer
+        if self._use is not None:
+            self._uses[transfer] = self._use()
         if not dying:
             self.eventual.call(self._begin, transfer)
         return transfer.watch(source, turn, sink)
@@ -143,12 +150,14 @@ class TransferManager:
         """
         if self._current.get(transfer.key) is transfer:
             del self._current[transfer.key]
+        self._end_use(transfer)
 
     def ended(self, transfer: Transfer) -> None:
         """
         A transfer's work has ended.  Its successor may begin.
         """
         del self._at_work[transfer.key]
+        self._end_use(transfer)
         successor = self._current.get(transfer.key)
         if successor is not None and successor is not transfer:
             self.eventual.call(self._begin, successor)
@@ -169,6 +178,15 @@ class TransferManager:
                 self._on_attempt(record)
             except Exception:
                 self._log.failure("while noting an attempt of {transfer}", transfer=record["transfer"])
+
+    def _end_use(self, transfer: Transfer) -> None:
+        """
+        End a transfer's use of what it works with, once it is quite over.
+        """
+        if transfer not in (self._current.get(transfer.key), self._at_work.get(transfer.key)):
+            end = self._uses.pop(transfer, None)
+            if end is not None:
+                end()
 
     def _begin(self, transfer: Transfer) -> None:
         if not transfer.over:

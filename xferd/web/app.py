@@ -9,6 +9,7 @@ import os
 from collections.abc import Mapping, Set
 from typing import TYPE_CHECKING, Any, Final
 
+from attrs import asdict
 from klein import Klein
 from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
@@ -23,7 +24,7 @@ from xferd.web.asked import client_name, header, job_filter
 from xferd.web.brought import brought, login_asked
 from xferd.web.feed import JSON_LINES, SERVER_SENT, EventFeed, FeedTimes
 from xferd.web.guard import Guard
-from xferd.web.job_asked import job_asked, new_name
+from xferd.web.job_asked import dry_run_asked, job_asked, new_name
 from xferd.web.site import WebSite
 from xferd.web.static import StaticFiles
 
@@ -259,6 +260,23 @@ class Web:
         """
         image = await self._jobs.upkeep.tag(name, new_name(request))
         return answer(request, image_json(image), 201)
+
+    @app.route(f"{API}/images/<path:name>", methods=["DELETE"])
+    async def remove_image(self, request: Request, name: str) -> bytes:
+        """
+        Take an image's name away, and free what nothing needs any more.
+        """
+        freed = await self._jobs.upkeep.remove(name)
+        return answer(request, {"reference": str(Reference.parse(name)), "freed": asdict(freed)})
+
+    @app.route(f"{API}/gc", methods=["POST"])
+    async def collect(self, request: Request) -> bytes:
+        """
+        Free what nothing in the store needs, or tell what that would be.
+        """
+        dry_run = dry_run_asked(request)
+        freed = await self._jobs.upkeep.collect(dry_run)
+        return answer(request, {"dry_run": dry_run, "freed": asdict(freed)})
 
     # ------------------------------------------------------------- the daemon
 

@@ -144,6 +144,20 @@ def new_name(request: Request) -> str:
     return reference
 
 
+def dry_run_asked(request: Request) -> bool:
+    """
+    Read the body of a request for a collection: whether it is to free nothing.
+
+    @raise UnsupportedMediaType: it is not JSON by its own word.
+    @raise BadInput: it is not what it should be.
+    """
+    fields = json_object(request)
+    dry_run = _flag("dry_run", fields.pop("dry_run", None))
+    for name in fields:
+        raise BadInput(f"a collection has no field {quoted(name)}; it has dry_run")
+    return dry_run
+
+
 def _reference(name: str, value: object) -> str:
     if not isinstance(value, str) or not 0 < len(value) <= MAX_REFERENCE:
         raise BadInput(f"{name!r} must be the name of an image, 1 to {MAX_REFERENCE} characters long")

@@ -37,7 +37,8 @@ export class Model {
       if (MOVING.has(data.state)) this.transfers.set(data.id, data);
       else this.transfers.delete(data.id);
     } else if (kind === "image") {
-      this.images.set(data.reference, data);
+      if (data.removed) this.images.delete(data.reference);
+      else this.images.set(data.reference, data);
     }
     return null;
   }

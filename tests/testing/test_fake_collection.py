@@ -1,0 +1,75 @@
+"""
+Tests for L{xferd.testing.fake_collection}.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any, TypeVar
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+from tests.store.conformance import DIGEST, CollectionConformance
+from xferd.errors import StoreError
+from xferd.interfaces import Freed, ICollection
+from xferd.testing.fake_store import FakeStore
+
+T = TypeVar("T")
+
+
+class FakeCollectionTests(CollectionConformance, SynchronousTestCase):
+    """
+    A store in memory is collected as a real one is.
+    """
+
+    def setUp(self) -> None:
+        """
+        Make an empty store.
+        """
+        self.clock = Clock()
+        path = self.mktemp()
+        os.mkdir(path)
+        self.store = FakeStore(self.clock, path)
+
+    def result(self, waiting: Deferred[T]) -> T:
+        """
+        Wind the clock until there is one.
+        """
+        self._wind(waiting)
+        return self.successResultOf(waiting)
+
+    def failure(self, waiting: Deferred[Any], *expected: type[Exception]) -> Any:
+        """
+        Wind the clock until there is one.
+        """
+        self._wind(waiting)
+        return self.failureResultOf(waiting, *expected)
+
+    def _wind(self, waiting: Deferred[Any]) -> None:
+        for _ in range(100):
+            if not waiting.called:
+                self.clock.advance(0)
+
+    def test_interface(self) -> None:
+        """
+        It is what it says.
+        """
+        verifyObject(ICollection, self.store.collection)
+
+    def test_kept(self) -> None:
+        """
+        What a test says that others rely on stays.
+        """
+        self.result(self.store.blobs.put(DIGEST, b"some bytes of a blob"))
+        self.store.collection.kept.add(DIGEST)
+        self.assertEqual(self.collect(), Freed())
+
+    def test_gate(self) -> None:
+        """
+        It can be made to fail.
+        """
+        self.store.gate.fail("collection.collect", StoreError("no"))
+        self.failure(self.store.collection.collect(False), StoreError)

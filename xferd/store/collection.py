@@ -1,0 +1,247 @@
+# -*- test-case-name: tests.store.test_collection -*-
+"""
+The collection of what nothing names or uses: layers, trees, blobs, partials.
+
+First everything is looked at, in a thread.  Then what is of no use is taken
+away piece by piece, each after one more look at what is named and used by
+then, in the same turn: whatever began in between is spared.
+
+A daemon that is killed meanwhile leaves a store that is whole.  Names are gone
+before what they stood for, which is never named again until it was checked; of
+the rest records go first, the top ones before those below, then the trees that
+they stand for.  Everything large is renamed into C{staging/}, which the next
+start sweeps.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Sequence, Set
+from typing import TypeVar
+
+from twisted.internet.defer import Deferred, DeferredLock
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from xferd.errors import StoreError
+from xferd.interfaces import Freed, ICollection
+from xferd.names import Digest
+from xferd.store.blobs import Blobs
+from xferd.store.images import Images
+from xferd.store.layers import Layers
+from xferd.store.paths import Paths, parse_tree_name
+from xferd.store.survey import Survey, survey
+from xferd.store.threads import Threads
+from xferd.store.trash import Trash
+from xferd.store.trees import Trees
+from xferd.store.uses import Uses
+
+T = TypeVar("T")
+
+_BATCH = 64
+"""So many things are taken away in one turn of the reactor: a millisecond or two."""
+
+
+@implementer(ICollection)
+class Collection:
+    """
+    The collector of a data directory.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        paths: Paths,
+        *,
+        threads: Threads,
+        trash: Trash,
+        uses: Uses,
+        blobs: Blobs,
+        trees: Trees,
+        layers: Layers,
+        images: Images,
+        clock: IReactorTime,
+        partial_age: float,
+    ) -> None:
+        """
+        @param partial_age: seconds for which a partial blob is kept that
+            nobody goes on with.
+        """
+        self._paths = paths
+        self._threads = threads
+        self._trash = trash
+        self._uses = uses
+        self._blobs = blobs
+        self._trees = trees
+        self._layers = layers
+        self._images = images
+        self._clock = clock
+        self._partial_age = partial_age
+        self._lock = DeferredLock()
+        self._open = False
+        self._named: Set[Digest] = frozenset()
+
+    def start(self) -> None:
+        """
+        The store is known: from now on it may be collected.
+        """
+        self._open = True
+
+    async def stop(self) -> None:
+        """
+        Collect no more; one that runs ends at its next step.
+        """
+        self._open = False
+        async with self._lock:
+            pass
+
+    def use(self) -> Callable[[], None]:
+        """
+        See L{ICollection.use}.
+        """
+        return self._uses.begin()
+
+    def collect(self, dry_run: bool = False) -> Deferred[Freed]:
+        """
+        See L{ICollection.collect}.  Cancelling ends it at its next step.
+        """
+        return Deferred.fromCoroutine(self._collect(dry_run))
+
+    async def _collect(self, dry_run: bool) -> Freed:
+        async with self._lock:
+            self._check()
+            found = await self._threads.run(survey, self._paths)
+            layers = await self._free_layers(found, dry_run)
+            trees = await self._free_trees(found, layers, dry_run)
+            blobs = await self._free_blobs(found, dry_run)
+            partials = await self._free_partials(found, dry_run)
+        freed = Freed(
+            blobs=len(blobs),
+            trees=len(trees),
+            layers=len(layers),
+            partials=len(partials),
+            bytes=sum((*trees, *blobs, *partials)),
+        )
+        if not dry_run:
+            self._log.info("collected: {freed}", freed=freed)
+        return freed
+
+    async def _free_layers(self, found: Survey, dry_run: bool) -> Set[Digest]:
+        """
+        Free the records of layers, from the top down.
+        """
+        gone: set[Digest] = set()
+        kept: Set[Digest] = frozenset()
+        above: Counter[Digest | None] = Counter()
+        async for chain_id, first in self._paced(self._layers.from_the_top()):
+            if first:
+                kept = self._layers.with_parents(c for c in self._layers.all() if self._is_wanted(c, found))
+                above = Counter(r.parent for c, r in self._layers.all().items() if c not in gone)
+            record = self._layers.all().get(chain_id)
+            # What stands on it may be of no use since a moment ago.
+            if record is None or chain_id in kept or above[chain_id]:
+                continue
+            gone.add(chain_id)
+            above[record.parent] -= 1
+            if not dry_run:
+                self._layers.forget(chain_id)
+        return gone
+
+    async def _free_trees(self, found: Survey, gone: Set[Digest], dry_run: bool) -> Sequence[int]:
+        """
+        Free the trees that no layer needs.
+
+        @param gone: the layers that are gone, or would be.
+        @return: the bytes of each; those made of hard links have none.
+        """
+        freed: list[int] = []
+        names: Set[str] = frozenset()
+        diff_ids: Set[Digest] = frozenset()
+        async for name, first in self._paced(found.trees):
+            if first:
+                records = [r for c, r in self._layers.all().items() if c not in gone]
+                names, diff_ids = {r.tree for r in records}, {r.diff_id for r in records}
+            parsed = parse_tree_name(name)
+            assert parsed is not None
+            diff_id, variant = parsed
+            if name in found.mounted or diff_id in self._uses or self._trees.is_busy(diff_id):
+                continue
+            if variant:
+                if name not in names:
+                    freed.append(0)
+                    if not dry_run:
+                        self._trash.throw(self._paths.tree(name))
+            # The tree itself has the facts, and stays while others of its files do.
+            elif diff_id not in diff_ids and self._trees.is_here(diff_id):
+                freed.append(self._trees.size(diff_id))
+                if not dry_run:
+                    self._trees.forget(diff_id)
+        return freed
+
+    async def _free_blobs(self, found: Survey, dry_run: bool) -> Sequence[int]:
+        """
+        Free the blobs that no image needs.
+
+        @return: the bytes of each.
+        """
+        freed: list[int] = []
+        async for (digest, size), _ in self._paced(found.blobs):
+            if not self._is_wanted(digest, found) and not self._blobs.is_arriving(digest):
+                freed.append(size)
+                if not dry_run:
+                    self._blobs.forget(digest)
+        return freed
+
+    async def _free_partials(self, found: Survey, dry_run: bool) -> Sequence[int]:
+        """
+        Free what arrived of blobs that nobody goes on with.
+
+        @return: the bytes of each.
+        """
+        freed: list[int] = []
+        oldest = self._clock.seconds() - self._partial_age
+        async for (digest, size, written), _ in self._paced(found.partials):
+            if digest in self._uses or self._blobs.is_arriving(digest):
+                continue
+            if written < oldest:
+                freed.append(size)
+                if not dry_run:
+                    self._blobs.forget_partial(digest)
+        return freed
+
+    def _is_wanted(self, digest: Digest, found: Survey) -> bool:
+        """
+        Whether a blob or a layer is named or used.
+        """
+        return digest in self._named or digest in found.reached or digest in self._uses
+
+    async def _paced(self, items: Sequence[T]) -> AsyncIterator[tuple[T, bool]]:
+        """
+        Go through some things, and let others work in between.
+
+        @return: each thing, and whether something may have changed since the
+            one before.
+        """
+        for start in range(0, len(items), _BATCH):
+            if start:
+                await self._turn()
+            # An image that is being named has its name in this, too.
+            await self._images.settled()
+            self._check()
+            self._named = self._images.roots()
+            for number, item in enumerate(items[start : start + _BATCH]):
+                yield item, number == 0
+
+    def _turn(self) -> Deferred[None]:
+        """
+        Wait for the next turn of the reactor.
+        """
+        turn: Deferred[None] = Deferred(lambda _: call.cancel())
+        call = self._clock.callLater(0, turn.callback, None)
+        return turn
+
+    def _check(self) -> None:
+        if not self._open:
+            raise StoreError(f"the store {self._paths.root} is not open")

@@ -1,0 +1,107 @@
+# -*- test-case-name: tests.testing.test_fake_store -*-
+"""
+The collection of what a store in memory has no use for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from twisted.internet.defer import Deferred
+from zope.interface import implementer
+
+from xferd.interfaces import Freed, ICollection
+from xferd.names import Digest
+
+if TYPE_CHECKING:
+    from xferd.testing.fake_store import FakeStore
+
+
+class FakeUses:
+    """
+    Who uses the store, each with what it asked about.
+    """
+
+    def __init__(self) -> None:
+        self.open: list[set[Digest]] = []
+
+    def touch(self, *digests: Digest) -> None:
+        """
+        Somebody asked about these.
+        """
+        for use in self.open:
+            use.update(digests)
+
+    def begin(self) -> Callable[[], None]:
+        """
+        Begin a use; gives what ends it.
+        """
+        use: set[Digest] = set()
+        self.open.append(use)
+
+        def end() -> None:
+            self.open[:] = [other for other in self.open if other is not use]
+
+        return end
+
+    def __contains__(self, digest: object) -> bool:
+        return any(digest in use for use in self.open)
+
+
+@implementer(ICollection)
+class FakeCollection:
+    """
+    The collection.
+
+    @ivar kept: digests that other tools rely on, for a test to fill.
+    """
+
+    def __init__(self, store: FakeStore, uses: FakeUses) -> None:
+        self.kept: set[Digest] = set()
+        self._store = store
+        self._uses = uses
+
+    def use(self) -> Callable[[], None]:
+        """
+        Begin to use the store.
+        """
+        return self._uses.begin()
+
+    def collect(self, dry_run: bool) -> Deferred[Freed]:
+        """
+        Free what is of no use, all at once; partial blobs, however old, stay
+        out of it.
+        """
+        return Deferred.fromCoroutine(self._collect(dry_run))
+
+    async def _collect(self, dry_run: bool) -> Freed:
+        store = self._store
+        await store.gate.enter("collection.collect")
+        wanted = {digest for image in store.images.all() for digest in image.parts} | self.kept
+        chains: set[Digest] = set()
+        for chain_id in store.layers.registered:
+            current: Digest | None = chain_id if chain_id in wanted or chain_id in self._uses else None
+            while current is not None:
+                chains.add(current)
+                current = store.layers.registered[current].parent
+        diff_ids = {store.layers.registered[chain_id].diff_id for chain_id in chains}
+        layers = store.layers.registered.keys() - chains
+        trees = {d for d in store.trees.unpacked if d not in diff_ids and d not in self._uses}
+        blobs = {d for d in store.blobs.contents if d not in wanted and d not in self._uses}
+        blobs -= store.blobs.opened.keys()
+        freed = Freed(
+            blobs=len(blobs),
+            trees=len(trees),
+            layers=len(layers),
+            bytes=sum(len(store.blobs.contents[d]) for d in blobs)
+            + sum(store.trees.unpacked[d].size for d in trees),
+        )
+        if not dry_run:
+            for chain_id in layers:
+                del store.layers.registered[chain_id]
+            for digest in trees:
+                del store.trees.unpacked[digest]
+            for digest in blobs:
+                del store.blobs.contents[digest]
+        return freed
