@@ -43,12 +43,17 @@ class Limits:
         own.
     @ivar uploads: blobs that are sent at the same time, of all jobs together.
     @ivar workers: processes that unpack; 0 is one for each core.
+    @ivar download_rate: bytes a second that come in, of all jobs together; 0
+        is no limit.
+    @ivar upload_rate: the same for those that go out.
     """
 
     downloads: int = field(default=3, validator=ge(1))
     downloads_per_host: int = field(default=0, validator=ge(0))
     uploads: int = field(default=5, validator=ge(1))
     workers: int = field(default=0, validator=ge(0))
+    download_rate: int = field(default=0, validator=ge(0))
+    upload_rate: int = field(default=0, validator=ge(0))
 
 
 @frozen

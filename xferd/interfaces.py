@@ -94,12 +94,14 @@ class IBlobBody(Interface):
     )
     total: int | None = Attribute("The blob's size in bytes as the registry says it, or None if it does not.")
 
-    def deliver(sink: Callable[[bytes], None]) -> Deferred[None]:
+    def deliver(sink: Callable[[bytes], Deferred[None] | None]) -> Deferred[None]:
         """
         Hand each piece, of 1 byte to some 64 KiB, to C{sink} as it arrives.
 
-        An exception from C{sink} ends the body and fails the Deferred with it.
-        Cancelling drops the connection at once.
+        Where C{sink} returns a Deferred, no more is read until it fires; what
+        is in flight still comes.  The time is nobody's silence.  An exception
+        from C{sink} ends the body and fails the Deferred with it.  Cancelling
+        drops the connection at once, and cancels what C{sink} returned.
 
         @return: fires when the last byte was handed over.
         @raise ConnectionFailed: the connection broke.
@@ -833,6 +835,9 @@ class IUnpacker(Interface):
     The worker processes that unpack layers.
     """
 
+    workers: int = Attribute("How many layers unpack at a time, at least 1.  May be set at any time.")
+    busy: int = Attribute("How many do now.")
+
     def unpack(staged: str, compression: str, notify: Callable[[UnpackProgress], None]) -> IUnpacking:
         """
         Begin to unpack a layer.
@@ -1029,6 +1034,23 @@ class IJobs(Interface):
         """
         Every transfer: C{id, key, kind, digest, state, watchers, bytes_done,
         bytes_total, rate, attempt, source, why, jobs}.
+        """
+
+    def limits() -> Mapping[str, int]:
+        """
+        How much happens at once and how fast: C{downloads,
+        downloads_per_host, uploads, workers, download_rate, upload_rate},
+        the last two in bytes a second; 0 is no limit.
+        """
+
+    def change_limits(changes: Mapping[str, int]) -> Mapping[str, int]:
+        """
+        Set some limits, from now on.  What waits starts at once where there
+        is room; what runs goes on.
+
+        @return: all limits as they are then.
+        @raise BadInput: one of them is unknown or cannot be that; then none
+            was set.
         """
 
     def events(job_id: str | None) -> IEventStream:

@@ -132,6 +132,8 @@ class Daemon(Service):
             downloads=config.limits.downloads,
             downloads_per_host=config.limits.downloads_per_host,
             uploads=config.limits.uploads,
+            download_rate=config.limits.download_rate,
+            upload_rate=config.limits.upload_rate,
             retry=config.retry,
         )
         self.web = Web(

@@ -236,7 +236,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(b"0\r\n\r\n")
         self.close_connection = True
 
-    do_GET = do_POST = do_DELETE = _serve
+    do_GET = do_POST = do_PATCH = do_DELETE = _serve
 
 
 class _Server(ThreadingHTTPServer):

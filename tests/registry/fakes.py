@@ -33,10 +33,24 @@ class FakeTransport:
     The transport of a body.
 
     @ivar dropped: how often somebody ended it.
+    @ivar flow: when it was paused and resumed.
     """
 
     def __init__(self) -> None:
         self.dropped = 0
+        self.flow: list[str] = []
+
+    def pauseProducing(self) -> None:
+        """
+        Note it.
+        """
+        self.flow.append("pause")
+
+    def resumeProducing(self) -> None:
+        """
+        Note it.
+        """
+        self.flow.append("resume")
 
     def stopProducing(self) -> None:
         """

@@ -154,6 +154,67 @@ class BlobBodyTests(_BodyCase):
         self.assertEqual(getattr(error, "phase", ""), "rate")
         self.assertEqual(response.transport.dropped, 1)
 
+    def _hold(self) -> tuple[FakeResponse, Deferred[None], list[Deferred[None]]]:
+        """
+        Open a body whose sink holds it at each piece.
+        """
+        holds: list[Deferred[None]] = []
+
+        def sink(data: bytes) -> Deferred[None]:
+            self.arrived.extend(data)
+            holds.append(Deferred())
+            return holds[-1]
+
+        response = FakeResponse()
+        return response, self._open(response).deliver(sink), holds
+
+    def test_held(self) -> None:
+        """
+        What the sink gives holds the body, all of it where several pieces
+        were in flight; the time is nobody's silence and nobody's trickle.
+        """
+        response, done, holds = self._hold()
+        response.send(b"abc")
+        self.assertEqual(response.transport.flow, ["pause"])
+        response.send(b"def")
+        self.clock.advance(1000)
+        self.assertNoResult(done)
+        holds[0].callback(None)
+        self.assertEqual(response.transport.flow, ["pause"])
+        holds[1].callback(None)
+        self.assertEqual(response.transport.flow, ["pause", "resume"])
+        response.send(b"ghi")
+        response.end()
+        self.successResultOf(done)
+        self.assertEqual(self.arrived, b"abcdefghi")
+        self.assertTrue(holds[2].called)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_silent_after_hold(self) -> None:
+        """
+        Once the body is let go, its silence counts from then on.
+        """
+        response, done, holds = self._hold()
+        response.send(b"abc")
+        self.clock.advance(1000)
+        holds[0].callback(None)
+        self.clock.advance(29)
+        self.assertNoResult(done)
+        self.clock.advance(1)
+        failure_of(self, done, TimedOut)
+
+    def test_cancelled_while_held(self) -> None:
+        """
+        The end of a body is the end of what holds it.
+        """
+        response, done, holds = self._hold()
+        response.send(b"abc")
+        done.cancel()
+        self.failureResultOf(done, CancelledError)
+        self.assertTrue(holds[0].called)
+        self.assertEqual(response.transport.dropped, 1)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
     def test_sink_fails(self) -> None:
         """
         An exception of the sink ends the body and is its result.

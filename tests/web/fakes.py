@@ -227,6 +227,14 @@ class FakeJobs:
         self.streams: list[tuple[str | None, FakeStream]] = []
         self.present: Sequence[Event] = ()
         self.running: list[Mapping[str, Any]] = []
+        self.limited = {
+            "downloads": 3,
+            "downloads_per_host": 0,
+            "uploads": 5,
+            "workers": 2,
+            "download_rate": 0,
+            "upload_rate": 0,
+        }
 
     def _check(self, job_id: str | None = None) -> None:
         """
@@ -325,6 +333,21 @@ class FakeJobs:
         """
         self._check()
         return tuple(self.running)
+
+    def limits(self) -> Mapping[str, int]:
+        """
+        Show the limits.
+        """
+        self._check()
+        return dict(self.limited)
+
+    def change_limits(self, changes: Mapping[str, int]) -> Mapping[str, int]:
+        """
+        Set them to whatever there comes.
+        """
+        self._check()
+        self.limited |= changes
+        return self.limits()
 
     def events(self, job_id: str | None) -> FakeStream:
         """

@@ -9,8 +9,8 @@ import json
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from tests.web.fakes import CONFIG, FakeStream, World, image, job
-from xferd.errors import BadReference, Interrupted, NotFound
+from tests.web.fakes import CONFIG, Answer, FakeStream, World, image, job
+from xferd.errors import BadInput, BadReference, Interrupted, NotFound
 from xferd.interfaces import IEventStream, IImages, IJobs, IStore
 
 
@@ -28,6 +28,51 @@ class FakesTests(SynchronousTestCase):
         self.assertTrue(verifyObject(IStore, world.store))
         self.assertTrue(verifyObject(IImages, world.store.images))
         self.assertTrue(verifyObject(IEventStream, FakeStream()))
+
+
+class LimitTests(SynchronousTestCase):
+    """
+    C{/api/v1/limits}.
+    """
+
+    def setUp(self) -> None:
+        """
+        Make a world.
+        """
+        self.world = World()
+
+    def change(self, body: bytes) -> Answer:
+        """
+        Ask for other limits.
+        """
+        return self.world.ask("PATCH", "/api/v1/limits", body)
+
+    def test_show(self) -> None:
+        """
+        The limits are shown as they are.
+        """
+        answer = self.world.ask("GET", "/api/v1/limits")
+        self.assertEqual((answer.status, answer.json()), (200, self.world.jobs.limited))
+
+    def test_change(self) -> None:
+        """
+        Some are set, and all are told; an empty body sets none.
+        """
+        answer = self.change(b'{"downloads": 7, "download_rate": 2000000}')
+        expected = {**World().jobs.limited, "downloads": 7, "download_rate": 2_000_000}
+        self.assertEqual((answer.status, answer.json()), (200, expected))
+        self.assertEqual(self.change(b"{}").json(), expected)
+
+    def test_refused(self) -> None:
+        """
+        What is no number is refused here, what is no limit by the jobs.
+        """
+        for value in (b"true", b"null", b'"5"', b"1.5", b"[]"):
+            answer = self.change(b'{"downloads": %s}' % value)
+            self.assertEqual((answer.status, answer.json()["error"]["code"]), (400, "BAD_INPUT"))
+        self.world.jobs.refuses = BadInput("no")
+        self.assertEqual(self.change(b'{"downloads": 0}').status, 400)
+        self.assertEqual(self.world.jobs.limited, World().jobs.limited)
 
 
 class JobTests(SynchronousTestCase):

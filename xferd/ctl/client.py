@@ -330,6 +330,20 @@ class Daemon:
         """
         return self._list("/images")
 
+    def limits(self) -> dict[str, Any]:
+        """
+        How much happens at once, and how fast.
+        """
+        return self._object("GET", "/limits")
+
+    def change_limits(self, changes: Mapping[str, int]) -> dict[str, Any]:
+        """
+        Set some limits.
+
+        @return: all of them as they are then.
+        """
+        return self._object("PATCH", "/limits", dict(changes))
+
     def status(self) -> dict[str, Any]:
         """
         How the daemon is.

@@ -19,6 +19,7 @@ from xferd._version import __version__
 from xferd.ctl import commands, keep
 from xferd.ctl.client import BadHost, ClientError, Daemon, addresses, client_name
 from xferd.ctl.interrupts import Interrupts
+from xferd.ctl.limits import limits, read_changes
 from xferd.ctl.move import copy, pull, push
 from xferd.ctl.session import Printer, Session
 
@@ -275,6 +276,30 @@ def _run_logout(args: Namespace, session: Session) -> None:
     logout(args, session)
 
 
+def _limits(parser: ArgumentParser) -> None:
+    """
+    The arguments of C{limits}.
+    """
+    parser.add_argument(
+        "changes",
+        metavar="NAME=NUMBER",
+        nargs="*",
+        help="set a limit, for example downloads=5 or download_rate=2M; 0 is no limit",
+    )
+    _json(parser)
+
+
+def _run_limits(args: Namespace, session: Session) -> None:
+    """
+    Do what C{xferctl limits} was told.
+    """
+    try:
+        changes = read_changes(args.changes)
+    except ValueError as e:
+        raise WrongUse(str(e)) from e
+    limits(changes, session)
+
+
 def _demo(parser: ArgumentParser) -> None:
     """
     The arguments of C{demo}.
@@ -310,6 +335,7 @@ COMMANDS: Mapping[str, Command] = {
     ),
     "login": Command("log in to a registry, in the file that docker uses too", _login, _run_login),
     "logout": Command("forget the credentials for a registry", _registry, _run_logout),
+    "limits": Command("show or set how much happens at once, and how fast", _limits, _run_limits),
     "demo": Command("see three clients pull one image, on this machine alone", _demo, _run_demo),
 }
 

@@ -55,11 +55,12 @@ class Printer:
         for line in lines:
             print(line, file=self._stdout)
 
-    def facts(self, item: dict[str, Any], facts: Sequence[tuple[str, str]]) -> bool:
+    def facts(self, item: dict[str, Any], facts: Sequence[tuple[str, str]], *, width: int = 12) -> bool:
         """
         Print one thing.
 
         @param facts: what it is in words; empty ones are left out.
+        @param width: the columns for the names.
         @return: whether there may be more to say, which JSON has said already.
         """
         if self._json:
@@ -67,7 +68,7 @@ class Printer:
             return False
         for name, text in facts:
             if text:
-                print(f"{name + ':':<12}{text}", file=self._stdout)
+                print(f"{name + ':':<{width}}{text}", file=self._stdout)
         return True
 
     def ago(self, moment: object) -> str:

@@ -52,6 +52,7 @@ from xferd.jobs.content import BlobContent
 from xferd.jobs.feed import Feed
 from xferd.names import Digest, chain_id
 from xferd.oci import LAYERS, Descriptor
+from xferd.transfer.bandwidth import Bandwidth
 from xferd.transfer.slots import Turn
 from xferd.transfer.transfer import Transfer, TransferManager, Watcher
 
@@ -109,12 +110,14 @@ class DownloadManager:
         downloads: TransferManager,
         unpackings: TransferManager,
         registrations: TransferManager,
+        bandwidth: Bandwidth,
     ) -> None:
         self._store = store
         self._unpacker = unpacker
         self._downloads = downloads
         self._unpackings = unpackings
         self._registrations = registrations
+        self._bandwidth = bandwidth
         self._feeds: WeakValueDictionary[Digest, Feed] = WeakValueDictionary()
         self.fetched: Counter[str] = Counter()
 
@@ -248,15 +251,17 @@ class DownloadManager:
                 host=source.host,
             )
 
-        def sink(data: bytes) -> None:
+        def sink(data: bytes) -> Deferred[None] | None:
             nonlocal passed_over
-            self.fetched[source.host] += len(data)
+            size = len(data)
+            self.fetched[source.host] += size
             if passed_over:
                 skipped = min(passed_over, len(data))
                 passed_over -= skipped
                 data = data[skipped:]
             partial.write(data)
             transfer.report(bytes_done=partial.offset)
+            return self._bandwidth.take(size)
 
         await body.deliver(sink)
 

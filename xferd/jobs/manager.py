@@ -27,6 +27,7 @@ from xferd.jobs.delivery import Delivery
 from xferd.jobs.documents import Documents
 from xferd.jobs.download import DownloadManager
 from xferd.jobs.job import Job, describe, rfc3339
+from xferd.jobs.limits import LiveLimits
 from xferd.jobs.news import News
 from xferd.jobs.pull import Pull
 from xferd.jobs.push import ALL, Push
@@ -34,6 +35,7 @@ from xferd.jobs.upkeep import Upkeep
 from xferd.jobs.upload import UploadManager
 from xferd.names import Reference, parse_tag
 from xferd.oci import Platform
+from xferd.transfer.bandwidth import Bandwidth
 from xferd.transfer.retry import RetryPolicy
 from xferd.transfer.slots import Slots
 from xferd.transfer.transfer import TransferManager
@@ -81,6 +83,8 @@ class Jobs:
         downloads: int = 3,
         downloads_per_host: int = 0,
         uploads: int = 5,
+        download_rate: int = 0,
+        upload_rate: int = 0,
         retry: RetryPolicy | None = None,
     ) -> None:
         self._store = store
@@ -91,6 +95,14 @@ class Jobs:
             "download": Slots(downloads, clock, per_host=downloads_per_host),
             "upload": Slots(uploads, clock),
         }
+        rates = {"download": Bandwidth(download_rate, clock), "upload": Bandwidth(upload_rate, clock)}
+        self._limits = LiveLimits(
+            downloads=self._slots["download"],
+            uploads=self._slots["upload"],
+            download=rates["download"],
+            upload=rates["upload"],
+            unpacker=unpacker,
+        )
 
         def transfers(kind: str, slots: Slots | None = None) -> TransferManager:
             return TransferManager(
@@ -115,8 +127,9 @@ class Jobs:
             downloads=self._managers["download"],
             unpackings=self._managers["unpacking"],
             registrations=self._managers["registration"],
+            bandwidth=rates["download"],
         )
-        self._uploads = UploadManager(store.journal, self._managers["upload"])
+        self._uploads = UploadManager(store.journal, self._managers["upload"], rates["upload"])
         self._running: dict[str, _Running] = {}
         self._ended: dict[str, dict[str, Any]] = {}
         self._news = News(clock)
@@ -291,6 +304,21 @@ class Jobs:
         """
         managers = self._managers.values()
         return [self._news.transfer_json(t) for manager in managers for t in manager.transfers()]
+
+    def limits(self) -> Mapping[str, int]:
+        """
+        How much happens at once and how fast.
+        """
+        return self._limits.present()
+
+    def change_limits(self, changes: Mapping[str, int]) -> Mapping[str, int]:
+        """
+        Set some limits, from now on.
+        """
+        limits = self._limits.change(changes)
+        if changes:
+            self._log.info("the limits are now {limits}", limits=limits)
+        return limits
 
     def events(self, job_id: str | None) -> IEventStream:
         """

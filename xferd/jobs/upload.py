@@ -18,8 +18,10 @@ from twisted.logger import Logger
 from xferd.errors import Truncated
 from xferd.interfaces import IBlobTarget, IJournal, IProgressSink, ISource, Pushed, UploadSession
 from xferd.jobs.content import BlobContent
+from xferd.jobs.pacing import PacedContent
 from xferd.names import Digest, Repository
 from xferd.oci import Descriptor
+from xferd.transfer.bandwidth import Bandwidth
 from xferd.transfer.eventual import Background
 from xferd.transfer.slots import Turn
 from xferd.transfer.transfer import Transfer, TransferManager, Watcher
@@ -34,9 +36,10 @@ class UploadManager:
 
     _log = Logger()
 
-    def __init__(self, journal: IJournal, uploads: TransferManager) -> None:
+    def __init__(self, journal: IJournal, uploads: TransferManager, bandwidth: Bandwidth) -> None:
         self._journal = journal
         self._uploads = uploads
+        self._bandwidth = bandwidth
         self._sessions: dict[tuple[Repository, Digest], UploadSession] = {}
         self._background = Background()
         self._stopping = False
@@ -102,6 +105,7 @@ class UploadManager:
         known = await self._journal.holders(repository.host, blob.digest)
         candidates = sorted((r for r in known if r != repository), key=lambda r: -_kinship(r, repository))
         bytes_ = content()
+        paced = PacedContent(bytes_, self._bandwidth)
 
         async def attempt(source: ISource) -> Pushed:
             target = cast("IBlobTarget", source)
@@ -110,7 +114,7 @@ class UploadManager:
             try:
                 return await target.push(
                     blob.digest,
-                    bytes_,
+                    paced,
                     candidates,
                     session,
                     lambda s: self._remember(repository, blob.digest, s),

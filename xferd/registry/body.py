@@ -69,7 +69,7 @@ class _Pump(Protocol):
 
     def __init__(
         self,
-        sink: Callable[[bytes], object],
+        sink: Callable[[bytes], Deferred[None] | None],
         *,
         host: str,
         expected: int | None,
@@ -77,6 +77,8 @@ class _Pump(Protocol):
         timeouts: Timeouts,
     ) -> None:
         self._sink = sink
+        self._holds: set[Deferred[None]] = set()
+        self._held_since = self._held = 0.0
         self._host = host
         self._expected = expected
         self._clock = clock
@@ -109,12 +111,15 @@ class _Pump(Protocol):
                 )
             )
             return
-        assert self._silence is not None
-        self._silence.reset(self._timeouts.silence)
+        if self._silence is not None:
+            self._silence.reset(self._timeouts.silence)
         try:
-            self._sink(data)
+            hold = self._sink(data)
         except Exception as e:
             self._fail(e)
+        else:
+            if hold is not None and not self._over:
+                self._hold(hold)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """
@@ -138,6 +143,30 @@ class _Pump(Protocol):
         else:
             self.finished.callback(None)
 
+    def _hold(self, hold: Deferred[None]) -> None:
+        """
+        Read no more until C{hold} fires.
+        """
+        if not self._holds:
+            assert self._silence is not None
+            self._silence.cancel()
+            self._silence = None
+            self._held_since = self._clock.seconds()
+            cast(IPushProducer, self.transport).pauseProducing()
+        self._holds.add(hold)
+        _ = hold.addCallbacks(lambda _: self._let_go(hold), lambda _: None)
+
+    def _let_go(self, hold: Deferred[None]) -> None:
+        """
+        Read on, unless something else holds the body.
+        """
+        self._holds.discard(hold)
+        if self._over or self._holds:
+            return
+        self._held += self._clock.seconds() - self._held_since
+        self._silence = self._clock.callLater(self._timeouts.silence, self._silent)
+        cast(IPushProducer, self.transport).resumeProducing()
+
     def _silent(self) -> None:
         self._fail(
             TimedOut(
@@ -149,19 +178,27 @@ class _Pump(Protocol):
 
     def _measure(self) -> None:
         """
-        Look back on one window.
+        Look back on one window.  The time in which the body was held is not
+        the registry's.
         """
         window, floor = self._timeouts.window, self._timeouts.floor
-        rate = (self._received - self._window_start) / window
-        if rate < floor:
+        if self._holds:
+            now = self._clock.seconds()
+            self._held += now - self._held_since
+            self._held_since = now
+        seconds = window - self._held
+        received = self._received - self._window_start
+        if seconds > window / 2 and received < floor * seconds:
+            rate = received / seconds
             self._fail(
                 TimedOut(
-                    f"{self._host} sent {rate:.0f} bytes/s over {window:g} s; {floor:.0f} are the least",
+                    f"{self._host} sent {rate:.0f} bytes/s over {seconds:g} s; {floor:.0f} are the least",
                     phase="rate",
                     host=self._host,
                 )
             )
             return
+        self._held = 0.0
         self._window_start = self._received
         self._window = self._clock.callLater(window, self._measure)
 
@@ -181,11 +218,14 @@ class _Pump(Protocol):
         for timer in (self._silence, self._window):
             if timer is not None and timer.active():
                 timer.cancel()
+        holds, self._holds = self._holds, set()
+        for hold in holds:
+            hold.cancel()
 
 
 def pump(
     response: IResponse,
-    sink: Callable[[bytes], object],
+    sink: Callable[[bytes], Deferred[None] | None],
     *,
     host: str,
     expected: int | None,
@@ -287,7 +327,7 @@ class BlobBody:
         self._taken = False
         self._delivery: Deferred[None] | None = None
 
-    def deliver(self, sink: Callable[[bytes], None]) -> Deferred[None]:
+    def deliver(self, sink: Callable[[bytes], Deferred[None] | None]) -> Deferred[None]:
         """
         See L{IBlobBody.deliver}.
         """

@@ -82,12 +82,13 @@ class FakeBody:
         self.ended = False
         self._rest = memoryview(data)[start:]
         self._clock = clock
-        self._sink: Callable[[bytes], None] | None = None
+        self._sink: Callable[[bytes], Deferred[None] | None] | None = None
+        self._hold: Deferred[None] | None = None
         self._delivered: Deferred[None] = Deferred(self._cancelled)
         self._allowed: int | None = None
         self._failure: Exception | None = None
 
-    def deliver(self, sink: Callable[[bytes], None]) -> Deferred[None]:
+    def deliver(self, sink: Callable[[bytes], Deferred[None] | None]) -> Deferred[None]:
         """
         Hand over what the test lets through, from the next turn on.
         """
@@ -134,6 +135,8 @@ class FakeBody:
 
     def _cancelled(self, _: Deferred[None]) -> None:
         self.ended = True
+        if self._hold is not None:
+            self._hold.cancel()
 
     def _flow(self) -> None:
         """
@@ -141,16 +144,20 @@ class FakeBody:
         """
         if self._sink is None:
             return  # What was said is kept until somebody listens.
-        while not self.ended and self._rest and self._failure is None and self._allowed != 0:
+        while not (self.ended or self._hold or self._failure) and self._rest and self._allowed != 0:
             size = min(PIECE, len(self._rest), self._allowed or PIECE)
             piece, self._rest = bytes(self._rest[:size]), self._rest[size:]
             if self._allowed is not None:
                 self._allowed -= size
             self.sent += size
             try:
-                self._sink(piece)
+                hold = self._sink(piece)
             except Exception as e:
                 self._failure = e
+            else:
+                if hold is not None:
+                    self._hold = hold
+                    _ = hold.addCallbacks(self._let_go, lambda _: None)
         if self.ended:
             return
         if self._failure is not None:
@@ -159,6 +166,13 @@ class FakeBody:
         elif not self._rest:
             self.ended = True
             self._delivered.callback(None)
+
+    def _let_go(self, _: None) -> None:
+        """
+        Go on after a sink has held the body.
+        """
+        self._hold = None
+        self._flow()
 
 
 @implementer(IBlobSource)

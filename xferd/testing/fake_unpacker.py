@@ -179,6 +179,7 @@ class FakeUnpacker:
     @ivar gate: where its work passes.
     @ivar unpackings: what was asked for, the oldest first.
     @ivar running: whether C{start} was called, and C{stop} was not.
+    @ivar workers: what somebody set; it changes nothing.
     """
 
     def __init__(self, clock: IReactorTime, read: Callable[[str], bytes] | None = None) -> None:
@@ -191,6 +192,7 @@ class FakeUnpacker:
         self.gate = Gate(clock)
         self.unpackings: list[FakeUnpacking] = []
         self.running = False
+        self.workers = 2
         self._read = read or (lambda path: Path(path).read_bytes())
 
     def unpack(
@@ -202,6 +204,13 @@ class FakeUnpacker:
         unpacking = FakeUnpacking(self, staged, compression, notify)
         self.unpackings.append(unpacking)
         return unpacking
+
+    @property
+    def busy(self) -> int:
+        """
+        How many have not ended.
+        """
+        return sum(unpacking.state != "ended" for unpacking in self.unpackings)
 
     def begin(self, unpacking: FakeUnpacking) -> None:
         """

@@ -153,6 +153,26 @@ class Unpacker:
         self._timers: list[IDelayedCall] = []
         self._stopping = False
 
+    @property
+    def workers(self) -> int:
+        """
+        See L{IUnpacker.workers}.  Raised, layers that wait begin at once;
+        lowered, those that run go on.
+        """
+        return self._workers
+
+    @workers.setter
+    def workers(self, workers: int) -> None:
+        self._workers = workers
+        self._schedule()
+
+    @property
+    def busy(self) -> int:
+        """
+        See L{IUnpacker.busy}.
+        """
+        return sum(layer.is_running for layer in self._layers.values())
+
     def start(self) -> None:
         """
         See L{IUnpacker.start}.

@@ -20,7 +20,7 @@ from xferd.jobs.news import image_json
 from xferd.jobs.shown import image_in_full
 from xferd.names import Reference
 from xferd.web.answers import answer, answer_error, answer_refusal, answer_unknown
-from xferd.web.asked import client_name, header, job_filter
+from xferd.web.asked import client_name, header, job_filter, limit_changes
 from xferd.web.brought import brought, login_asked
 from xferd.web.feed import JSON_LINES, SERVER_SENT, EventFeed, FeedTimes
 from xferd.web.guard import Guard
@@ -225,6 +225,22 @@ class Web:
         feed = EventFeed(request, stream, form, clock=self._clock, times=self._times, over=self._feed_over)
         self._feeds.add(feed)
         return feed.run()
+
+    # ------------------------------------------------------------- limits
+
+    @app.route(f"{API}/limits", methods=["GET"])
+    def show_limits(self, request: Request) -> bytes:
+        """
+        Show how much happens at once, and how fast.
+        """
+        return answer(request, self._jobs.limits())
+
+    @app.route(f"{API}/limits", methods=["PATCH"])
+    def change_limits(self, request: Request) -> bytes:
+        """
+        Set some limits, from now on.
+        """
+        return answer(request, self._jobs.change_limits(limit_changes(request)))
 
     # ---------------------------------------------- transfers and the store
 

@@ -60,6 +60,22 @@ def json_object(request: Request) -> dict[str, Any]:
     return value
 
 
+def limit_changes(request: Request) -> dict[str, int]:
+    """
+    Read the body of C{PATCH /api/v1/limits}; what each limit may be is for
+    others to say.
+
+    @raise UnsupportedMediaType: it is not JSON by its own word.
+    @raise BadInput: a value is no whole number.
+    """
+    changes = json_object(request)
+    for name, value in changes.items():
+        # A boolean is an int, too.
+        if type(value) is not int:
+            raise BadInput(f"a limit is a whole number, but {quoted(name)} is {quoted(value)}")
+    return changes
+
+
 def quoted(value: object) -> str:
     """
     A value out of a body, short enough to be quoted back.

@@ -1,0 +1,115 @@
+"""
+Tests for L{xferd.jobs.limits}, and for limits that change under jobs at work.
+"""
+
+from __future__ import annotations
+
+from tests.jobs.case import JobsCase
+from xferd.errors import BadInput
+from xferd.jobs.limits import LIMITS
+from xferd.testing.images import sample_image
+
+
+class LimitTests(JobsCase):
+    """
+    The limits, shown and changed.
+    """
+
+    downloads = 1
+
+    def test_present(self) -> None:
+        """
+        Every limit is shown.
+        """
+        expected = {
+            "downloads": 1,
+            "downloads_per_host": 0,
+            "uploads": 5,
+            "workers": 2,
+            "download_rate": 0,
+            "upload_rate": 0,
+        }
+        self.assertEqual(self.jobs.limits(), expected)
+        self.assertEqual(list(LIMITS), list(expected))
+
+    def test_change(self) -> None:
+        """
+        Each limit can be set, to its least and to its most.
+        """
+        for name, bounds in LIMITS.items():
+            for value in bounds:
+                self.assertEqual(self.jobs.change_limits({name: value})[name], value)
+        self.assertEqual(self.unpacker.workers, LIMITS["workers"].most)
+
+    def test_refused(self) -> None:
+        """
+        Where one limit is wrong, none is set.
+        """
+        before = self.jobs.limits()
+        for name, bounds in LIMITS.items():
+            for value in (bounds.least - 1, bounds.most + 1, True):
+                error = self.assertRaises(
+                    BadInput, self.jobs.change_limits, {"downloads": 2, "uploads": 9, name: value}
+                )
+                self.assertIn(f"'{name}' must be", str(error))
+        error = self.assertRaises(BadInput, self.jobs.change_limits, {"downloads": 2, "speed": 3})
+        self.assertIn("no limit 'speed'; there are downloads, ", str(error))
+        self.assertEqual(self.jobs.limits(), before)
+
+    def running(self) -> int:
+        """
+        How many downloads hold a slot.
+        """
+        in_use: int = self.jobs.status()["slots"]["download"]["in_use"]
+        return in_use
+
+    def test_raised_and_lowered(self) -> None:
+        """
+        Raised, those who wait start at once; lowered, what runs goes on and
+        nobody starts until fewer run than the limit says.
+        """
+        image = self.add(sample_image(4))
+        self.registry.gate.hold("open")
+        job = self.pull()
+        self.settle()
+        self.assertEqual(self.running(), 1)
+        self.jobs.change_limits({"downloads": 3})
+        self.settle()
+        self.assertEqual(self.running(), 3)
+        self.jobs.change_limits({"downloads": 1})
+        self.settle()
+        self.assertEqual(self.running(), 3)
+        self.registry.gate.release("open")
+        self.settle()
+        self.assert_done(job)
+        self.assertEqual(sum(self.gets(layer.blob.digest) for layer in image.layers), 4)
+
+    def test_download_rate(self) -> None:
+        """
+        Downloads take the time that the rate asks for; lifted, they end at
+        once.
+        """
+        image = self.add(sample_image(2, 100_000))
+        size = sum(layer.blob.descriptor.size for layer in image.layers)
+        self.jobs.change_limits({"download_rate": size // 10})
+        slow = self.pull()
+        self.settle()
+        self.wait(5)
+        self.assertEqual(self.job(slow)["state"], "running")
+        self.jobs.change_limits({"download_rate": 0})
+        self.settle()
+        self.assert_done(slow)
+        self.assert_idle()
+
+    def test_cancelled_while_held(self) -> None:
+        """
+        A job that waits for bandwidth is cancelled at once.
+        """
+        self.add(sample_image(2, 100_000))
+        self.jobs.change_limits({"download_rate": 1})
+        job = self.pull()
+        self.settle()
+        self.jobs.cancel(job)
+        self.settle()
+        self.assertEqual(self.job(job)["state"], "cancelled")
+        self.assert_idle()

@@ -1,0 +1,52 @@
+# -*- test-case-name: tests.jobs.test_pacing -*-
+"""
+Content that is sent no faster than the bandwidth allows.
+"""
+
+from __future__ import annotations
+
+from twisted.internet.defer import Deferred
+from zope.interface import implementer
+
+from xferd.interfaces import IContent
+from xferd.transfer.bandwidth import Bandwidth
+
+
+@implementer(IContent)
+class PacedContent:
+    """
+    Other content, of which the next piece can be had when the one before is
+    paid for.
+
+    To who sends it this is content that takes its time to arrive, which is
+    nobody's fault and counts for no limit on the registry.
+    """
+
+    def __init__(self, content: IContent, bandwidth: Bandwidth) -> None:
+        self.size = content.size
+        self._content = content
+        self._bandwidth = bandwidth
+        self._owed: Deferred[None] | None = None
+
+    def read(self, offset: int, most: int) -> Deferred[bytes]:
+        """
+        See L{IContent.read}.
+        """
+        if self._owed is None or self._owed.called:
+            return self._content.read(offset, most).addCallback(self._took)
+        return Deferred.fromCoroutine(self._read(offset, most))
+
+    async def _read(self, offset: int, most: int) -> bytes:
+        """
+        Wait, then read.
+        """
+        assert self._owed is not None
+        await self._owed
+        return self._took(await self._content.read(offset, most))
+
+    def _took(self, data: bytes) -> bytes:
+        """
+        Account for a piece that is about to be sent.
+        """
+        self._owed = self._bandwidth.take(len(data))
+        return data
