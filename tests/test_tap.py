@@ -16,6 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from xferd import __version__
+from xferd.errors import ConfigError
 from xferd.service import Daemon
 from xferd.tap import Options, makeService
 
@@ -50,6 +51,25 @@ class OptionsTests(SynchronousTestCase):
         self.assertEqual((config.listen, config.grace), (("unix:/a", "unix:/b"), 1.5))
         self.assertEqual(self.parse("--socket", "").config.socket, "")
         self.assertEqual(self.parse("--auth-file", "a.json").config.auth_files, (os.path.abspath("a.json"),))
+
+    def test_read_again(self) -> None:
+        """
+        The settings can be read again, as the file is then, and the command
+        line still wins.
+        """
+        path = self.mktemp()
+        Path(path).write_text("grace = 1.5\n[limits]\ndownloads = 2")
+        options = self.parse("-c", path, "-d", "/from/line")
+        here = os.getcwd()
+        self.addCleanup(os.chdir, here)
+        os.chdir("/")
+        Path(here, path).write_text("data_dir = '/from/file'\n[limits]\ndownloads = 9")
+        config = options.read()
+        self.assertEqual((config.limits.downloads, config.data_dir), (9, "/from/line"))
+        self.assertEqual(config.grace, Options().config.grace)
+        self.assertEqual(options.config.limits.downloads, 2)
+        Path(here, path).write_text("[limits]\ndownload = 9")
+        self.assertIn("did you mean 'downloads'", str(self.assertRaises(ConfigError, options.read)))
 
     def test_refused(self) -> None:
         """

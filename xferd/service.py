@@ -9,7 +9,7 @@ import os
 from collections.abc import Awaitable, Callable
 from typing import cast
 
-from attrs import frozen
+from attrs import asdict, fields, frozen
 from twisted.application.service import MultiService, Service
 from twisted.application.strports import service as listening_service
 from twisted.internet.defer import CancelledError, Deferred
@@ -20,6 +20,7 @@ from twisted.logger import Logger
 from xferd import __version__
 from xferd.config import Config
 from xferd.errors import ConfigError, XferdError
+from xferd.hangup import Hangup
 from xferd.interfaces import IReactor
 from xferd.jobs.job import rfc3339
 from xferd.jobs.manager import Jobs
@@ -93,8 +94,14 @@ class Daemon(Service):
 
     _log = Logger()
 
-    def __init__(self, config: Config, reactor: IReactor) -> None:
+    def __init__(self, config: Config, reactor: IReactor, reread: Callable[[], Config] | None = None) -> None:
+        """
+        @param reread: gives the settings as they are when C{SIGHUP} comes, or
+            raises L{ConfigError}; without it they stay.
+        """
         self._config = config
+        self._reread = reread
+        self._hangup = Hangup(reactor, self.reload)
         self._reactor = reactor
         token = config.read_token()
         listeners = [parse_endpoint(d) for d in config.listen]
@@ -189,6 +196,7 @@ class Daemon(Service):
         if self.running:
             return
         super().startService()
+        self._hangup.startService()
         self.listening.startService()
         self.unpacker.start()
         self._starting = Deferred.fromCoroutine(self._start())
@@ -213,6 +221,30 @@ class Daemon(Service):
             return
         self._reactor.stop()
 
+    def reload(self) -> None:
+        """
+        Read the settings again, and let those count from now on that can:
+        limits and hosts.  What runs goes on.  With a file that is wrong all
+        stays as it is.
+        """
+        if self._reread is None:
+            return
+        try:
+            config = self._reread()
+            self.registries.reload(config.hosts)
+        except ConfigError as e:
+            self._log.error("the settings stay as they were: {why}", why=str(e))
+            return
+        self.jobs.change_limits({**asdict(config.limits), "workers": config.workers})
+        late = [
+            f.name
+            for f in fields(Config)
+            if f.name not in ("limits", "hosts") and getattr(config, f.name) != getattr(self._config, f.name)
+        ]
+        self._log.info("read the settings again: limits and hosts are as the file says")
+        if late:
+            self._log.warn("to change {names} as well, restart xferd", names=", ".join(late))
+
     def stopService(self) -> Deferred[None]:
         """
         Stop: take no more work, let go of what runs, keep what was fetched.
@@ -220,6 +252,7 @@ class Daemon(Service):
         @return: fires within the grace time and a few seconds.
         """
         super().stopService()
+        self._hangup.stopService()
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:

@@ -44,7 +44,7 @@ class Options(BaseOptions):
     def __init__(self) -> None:
         super().__init__()
         self["listen"] = []
-        self.config = Config.default(dict(os.environ), os.geteuid())
+        self._default = self.config = Config.default(dict(os.environ), os.geteuid())
 
     def opt_listen(self, endpoint: str) -> None:
         """
@@ -77,22 +77,37 @@ class Options(BaseOptions):
         """
         try:
             if self["config"] is not None:
-                self.config = self.config.with_file(self["config"])
-            changes: dict[str, object] = {}
-            if self["data-dir"] is not None:
-                changes["data_dir"] = self["data-dir"]
+                # As a daemon we may be somewhere else when it is read again.
+                self["config"] = os.path.abspath(self["config"])
             if self["auth-file"] is not None:
-                changes["auth_file"] = os.path.abspath(self["auth-file"])
-            if self["socket"] is not None:
-                changes["socket"] = self["socket"]
-            if self["listen"]:
-                changes["listen"] = tuple(self["listen"])
-            self.config = evolve(self.config, **changes)  # type: ignore[arg-type]
-            for endpoint in self.config.listen:
-                parse_endpoint(endpoint)
-            self.config.read_token()
+                self["auth-file"] = os.path.abspath(self["auth-file"])
+            self.config = self.read()
         except ConfigError as e:
             raise UsageError(str(e)) from e
+
+    def read(self) -> Config:
+        """
+        Read the settings, as file and command line have them now.
+
+        @raise ConfigError: something in them is wrong.
+        """
+        config = self._default
+        if self["config"] is not None:
+            config = config.with_file(self["config"])
+        changes: dict[str, object] = {}
+        if self["data-dir"] is not None:
+            changes["data_dir"] = self["data-dir"]
+        if self["auth-file"] is not None:
+            changes["auth_file"] = self["auth-file"]
+        if self["socket"] is not None:
+            changes["socket"] = self["socket"]
+        if self["listen"]:
+            changes["listen"] = tuple(self["listen"])
+        config = evolve(config, **changes)  # type: ignore[arg-type]
+        for endpoint in config.listen:
+            parse_endpoint(endpoint)
+        config.read_token()
+        return config
 
 
 def makeService(options: Options) -> IService:
@@ -103,6 +118,6 @@ def makeService(options: Options) -> IService:
     from twisted.internet import reactor  # noqa: PLC0415
 
     try:
-        return Daemon(options.config, reactor)  # type: ignore[arg-type]
+        return Daemon(options.config, reactor, options.read)  # type: ignore[arg-type]
     except XferdError as e:
         raise SystemExit(f"xferd: {e}") from e

@@ -47,6 +47,20 @@ class URLTests(SynchronousTestCase):
             self.assertFalse(hosts.configures("r.example"))
             self.assertEqual(hosts.url("docker.io"), "http://registry-1.docker.io")
 
+    def test_reloaded(self) -> None:
+        """
+        Another configuration counts from then on, and one that is wrong does
+        not; what was found out stays known.
+        """
+        hosts = Hosts({"r.example": HostConfig()})
+        hosts.learn("[::1]:5000", True)
+        hosts.reload({"r.example": HostConfig(plain_http=True)})
+        self.assertEqual(hosts.url("r.example"), "http://r.example")
+        self.assertEqual(hosts.url("[::1]:5000"), "http://[::1]:5000")
+        wrong = {"r.example": HostConfig(ca_file="/nowhere.pem")}
+        self.assertIn("/nowhere.pem", str(self.assertRaises(ConfigError, hosts.reload, wrong)))
+        self.assertEqual(hosts.url("r.example"), "http://r.example")
+
     def test_learned(self) -> None:
         """
         How a loopback host speaks is remembered until it is forgotten.

@@ -168,6 +168,15 @@ class Registries:
         besides = f"; SSL_CERT_FILE is {system}" if system else ""
         return f"put its authority's certificate into {file}{besides}"
 
+    def reload(self, hosts: Mapping[str, HostConfig]) -> None:
+        """
+        Let other settings of single registries count, for all requests that
+        begin from now on.
+
+        @raise ConfigError: a CA file cannot be used; then all stays as it is.
+        """
+        self._shared.hosts.reload(hosts)
+
     def close(self) -> Deferred[None]:
         """
         See L{IRegistries.close}.

@@ -74,6 +74,17 @@ class Hosts:
         """
         return host in self._configured
 
+    def reload(self, configured: Mapping[str, HostConfig]) -> None:
+        """
+        Let another configuration count from now on.  What was found out about
+        hosts stays known, and a connection that is open stays as it is.
+
+        @raise ConfigError: a CA file cannot be used; then nothing changes.
+        """
+        fresh = Hosts(configured)
+        fresh._learned = self._learned
+        vars(self).update(vars(fresh))
+
     def url(self, host: str) -> str | None:
         """
         Where a host's API begins, C{https://registry-1.docker.io}, or L{None}

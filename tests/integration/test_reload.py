@@ -1,0 +1,73 @@
+"""
+C{SIGHUP}, sent to the daemon itself.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.integration.test_daemon import DaemonCase
+from xferd.testing.faults import Stall
+
+
+class ReloadTests(DaemonCase):
+    """
+    A daemon with a configuration file.
+    """
+
+    def configure(self, text: str) -> str:
+        """
+        Write the file.
+        """
+        path = self.place / "xferd.toml"
+        Path(path).write_text(text)
+        return str(path)
+
+    async def setUp(self) -> None:  # type: ignore[override]
+        """
+        Start the daemon with its file.
+        """
+        await super().setUp()
+        await self.daemon.stop()
+        await self.start("--config", self.configure("[limits]\ndownloads = 2\n"))
+
+    async def downloads(self) -> int:
+        """
+        The limit on downloads.
+        """
+        return int((await self.api("GET", "limits"))["downloads"])
+
+    async def said(self, words: str) -> None:
+        """
+        Wait until the daemon has said something.
+        """
+        await self.until(lambda: words in self.daemon.output)
+
+    async def test_reload(self) -> None:
+        """
+        Limits are read again while a job runs, which goes on; a file that is
+        wrong changes nothing, and is named; what takes a restart is, too.
+        """
+        image, reference = self.add(2, 2_000_000)
+        self.registry.faults.plant(Stall(50_000), str(image.layers[0].blob.digest))
+        job = await self.api.pull(reference)
+        await self.state(job, "running")
+        self.assertEqual(await self.downloads(), 2)
+        self.configure("[limits]\ndownloads = 7\nupload_rate = 5000\n")
+        self.daemon.signal("HUP")
+        await self.said("read the settings again")
+        self.assertEqual(await self.downloads(), 7)
+        self.assertEqual((await self.api("GET", "limits"))["upload_rate"], 5000)
+        self.configure("[limits]\ndownloads = 0\n")
+        self.daemon.signal("HUP")
+        await self.said("the settings stay as they were: ")
+        self.configure('[hosts."r.example"]\nca_file = "/nowhere.pem"\n[limits]\ndownloads = 9\n')
+        self.daemon.signal("HUP")
+        await self.said("/nowhere.pem")
+        self.assertEqual(await self.downloads(), 7)
+        self.configure("grace = 2.5\n[limits]\ndownloads = 4\n")
+        self.daemon.signal("HUP")
+        await self.said("to change grace as well, restart xferd")
+        self.assertEqual(await self.downloads(), 4)
+        self.registry.resume()
+        await self.state(job, "done")

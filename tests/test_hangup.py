@@ -1,0 +1,75 @@
+"""
+Tests for L{xferd.hangup}.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.interfaces import IReactorFromThreads
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
+
+from xferd.hangup import Hangup
+
+
+@implementer(IReactorFromThreads)
+class Turns:
+    """
+    A reactor whose next turn comes when the test says so.
+    """
+
+    def __init__(self) -> None:
+        self.waiting: list[Callable[[], object]] = []
+
+    def callFromThread(self, callable: Callable[..., Any], *args: object, **kwargs: object) -> None:  # noqa: A002
+        """
+        Remember a call.
+        """
+        self.waiting.append(lambda: callable(*args, **kwargs))
+
+    def turn(self) -> None:
+        """
+        Make the calls.
+        """
+        waiting, self.waiting = self.waiting, []
+        for call in waiting:
+            call()
+
+
+class HangupTests(SynchronousTestCase):
+    """
+    C{SIGHUP}, sent to the test itself.
+    """
+
+    def setUp(self) -> None:
+        """
+        Have a handler that notes what comes when nobody else listens.
+        """
+        self.missed: list[int] = []
+        before = signal.signal(signal.SIGHUP, lambda number, _: self.missed.append(number))
+        self.addCleanup(signal.signal, signal.SIGHUP, before)
+        self.calls: list[str] = []
+        self.turns = Turns()
+        self.hangup = Hangup(self.turns, lambda: self.calls.append("read"))
+
+    def test_started(self) -> None:
+        """
+        Between start and stop each signal is a call; before and after, it is
+        whose it was.
+        """
+        self.assertEqual(self.calls, [])
+        self.hangup.startService()
+        self.hangup.startService()
+        os.kill(os.getpid(), signal.SIGHUP)
+        os.kill(os.getpid(), signal.SIGHUP)
+        self.assertEqual((self.calls, self.missed), ([], []))
+        self.turns.turn()
+        self.assertEqual((self.calls, self.missed), (["read", "read"], []))
+        self.hangup.stopService()
+        self.hangup.stopService()
+        os.kill(os.getpid(), signal.SIGHUP)
+        self.assertEqual((len(self.calls), self.missed), (2, [signal.SIGHUP]))
