@@ -775,6 +775,14 @@ class IStore(Interface):
     journal: IJournal = Attribute("The journal.")
     collection: ICollection = Attribute("The collection of what is of no use.")
 
+    def usage() -> Deferred[Mapping[str, int]]:
+        """
+        The bytes that are on the disk: C{blobs}, C{arriving} (what is of
+        blobs to come) and C{trees}.
+
+        @raise StoreError: the store is not open.
+        """
+
 
 # -------------------------------------------------------------- unpack <-> jobs
 
@@ -939,6 +947,37 @@ class IUpkeep(Interface):
         """
 
 
+@frozen
+class Figures:
+    """
+    What the jobs do, in numbers.  Those that say "since the start" only rise.
+
+    @ivar jobs: those that have not ended, by kind and state.
+    @ivar ended: those that have since the start, by kind and state.
+    @ivar transfers: by kind and state.
+    @ivar fetched: bytes that came since the start, by registry host.
+    @ivar sent: bytes that went since the start, by registry host.
+    @ivar delivered: bytes that clients got since the start.
+    @ivar retries: attempts since the start after which another was made, by
+        the code of what went wrong.
+    @ivar slots: C{limit}, C{in_use} and C{queued}, by kind.
+    @ivar waits: for slots, since the start, by kind: how many were at most so
+        many seconds long, and the seconds of all.
+    @ivar workers_busy: layers that unpack now.
+    """
+
+    jobs: Mapping[tuple[str, str], int]
+    ended: Mapping[tuple[str, str], int]
+    transfers: Mapping[tuple[str, str], int]
+    fetched: Mapping[str, int]
+    sent: Mapping[str, int]
+    delivered: int
+    retries: Mapping[str, int]
+    slots: Mapping[str, Mapping[str, int]]
+    waits: Mapping[str, tuple[Sequence[tuple[str, int]], float]]
+    workers_busy: int
+
+
 class IJobs(Interface):
     """
     What clients ask of the daemon.
@@ -1034,6 +1073,11 @@ class IJobs(Interface):
         """
         Every transfer: C{id, key, kind, digest, state, watchers, bytes_done,
         bytes_total, rate, attempt, source, why, jobs}.
+        """
+
+    def figures() -> Figures:
+        """
+        What the jobs do, in numbers.
         """
 
     def limits() -> Mapping[str, int]:

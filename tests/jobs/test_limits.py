@@ -4,8 +4,8 @@ Tests for L{xferd.jobs.limits}, and for limits that change under jobs at work.
 
 from __future__ import annotations
 
-from tests.jobs.case import JobsCase
-from xferd.errors import BadInput
+from tests.jobs.case import HOST, JobsCase
+from xferd.errors import BadInput, ConnectionFailed
 from xferd.jobs.limits import LIMITS
 from xferd.testing.images import sample_image
 
@@ -113,3 +113,42 @@ class LimitTests(JobsCase):
         self.settle()
         self.assertEqual(self.job(job)["state"], "cancelled")
         self.assert_idle()
+
+
+class FigureTests(JobsCase):
+    """
+    What jobs do, in numbers.
+    """
+
+    def test_figures(self) -> None:
+        """
+        Jobs, transfers, bytes, retries and waits are counted.
+        """
+        image = self.add(sample_image(2))
+        self.registry.gate.fail("open", ConnectionFailed("reset", host="r"), times=1)
+        job = self.pull()
+        self.wait(5)
+        self.assert_done(job)
+        figures = self.jobs.figures()
+        size = sum(layer.blob.descriptor.size for layer in image.layers)
+        self.assertEqual(figures.ended, {("pull", "done"): 1})
+        self.assertEqual((figures.jobs, figures.transfers), ({}, {}))
+        self.assertEqual((figures.fetched, figures.sent, figures.delivered), ({HOST: size}, {}, size))
+        self.assertEqual(figures.retries, {"CONNECTION_FAILED": 1})
+        self.assertEqual(figures.slots["download"], {"limit": 3, "in_use": 0, "queued": 0})
+        buckets, _ = figures.waits["download"]
+        self.assertEqual(buckets[-1], ("+Inf", 3))
+
+    def test_running(self) -> None:
+        """
+        What runs is counted by kind and state.
+        """
+        self.add(sample_image(2))
+        self.registry.gate.hold("open")
+        self.pull()
+        self.settle()
+        figures = self.jobs.figures()
+        self.assertEqual(figures.jobs, {("pull", "running"): 1})
+        self.assertEqual(figures.transfers["download", "running"], 2)
+        self.assertEqual(figures.workers_busy, self.unpacker.busy)
+        self.registry.gate.release("open")

@@ -23,8 +23,19 @@ from twisted.web.server import Site
 from zope.interface import implementer
 
 from xferd.credentials import Credentials
-from xferd.errors import NotFound
-from xferd.interfaces import Event, Freed, IEventStream, IImages, IJobs, Image, IStore, IUpkeep, Layer
+from xferd.errors import NotFound, StoreError
+from xferd.interfaces import (
+    Event,
+    Figures,
+    Freed,
+    IEventStream,
+    IImages,
+    IJobs,
+    Image,
+    IStore,
+    IUpkeep,
+    Layer,
+)
 from xferd.names import Digest, Reference
 from xferd.oci import OCI_CONFIG, OCI_MANIFEST, Descriptor
 from xferd.testing.fakes import FakeRegistries
@@ -57,6 +68,20 @@ CONFIG: Mapping[str, Any] = {
     "config": {"Cmd": ["sh"]},
     "rootfs": {"type": "layers", "diff_ids": [f"sha256:{0:064x}"]},
 }
+
+
+FIGURES = Figures(
+    jobs={("pull", "running"): 2},
+    ended={("push", "done"): 3},
+    transfers={("download", "queued"): 4},
+    fetched={"r.example": 1000},
+    sent={"s.example": 500},
+    delivered=2000,
+    retries={"TIMED_OUT": 2},
+    slots={"download": {"limit": 3, "in_use": 1, "queued": 0}},
+    waits={"download": ([("1.0", 1), ("+Inf", 2)], 61.5)},
+    workers_busy=1,
+)
 
 
 def job(**fields: Any) -> dict[str, Any]:
@@ -210,7 +235,7 @@ class FakeJobs:
     @ivar pushed: what C{push} was called with.
     @ivar copied: what C{copy} was called with.
     @ivar brought: the credentials that came with each of them.
-    @ivar figures: what C{status} says besides.
+    @ivar more: what C{status} says besides.
     @ivar refuses: what every call raises.
     @ivar upkeep: what is asked without a job.
     """
@@ -222,11 +247,12 @@ class FakeJobs:
         self.pushed: list[tuple[str, str | None, tuple[str, ...], str | None, str, int]] = []
         self.copied: list[tuple[str, str, str | None, bool, str, int]] = []
         self.brought: list[Mapping[str, Credentials] | None] = []
-        self.figures: dict[str, Any] = {}
+        self.more: dict[str, Any] = {}
         self.refuses: Exception | None = None
         self.streams: list[tuple[str | None, FakeStream]] = []
         self.present: Sequence[Event] = ()
         self.running: list[Mapping[str, Any]] = []
+        self.numbers = FIGURES
         self.limited = {
             "downloads": 3,
             "downloads_per_host": 0,
@@ -334,6 +360,13 @@ class FakeJobs:
         self._check()
         return tuple(self.running)
 
+    def figures(self) -> Figures:
+        """
+        Give what the test made.
+        """
+        self._check()
+        return self.numbers
+
     def limits(self) -> Mapping[str, int]:
         """
         Show the limits.
@@ -364,7 +397,7 @@ class FakeJobs:
         """
         self._check()
         jobs = {"running": len(self.known)}
-        return {"jobs": jobs, "bytes_fetched": 1, "bytes_sent": 3, "bytes_delivered": 2, **self.figures}
+        return {"jobs": jobs, "bytes_fetched": 1, "bytes_sent": 3, "bytes_delivered": 2, **self.more}
 
 
 @implementer(IImages)
@@ -442,6 +475,15 @@ class FakeStore:
     def __init__(self, path: str = "/") -> None:
         self.path = path
         self.images = FakeImages()
+        self.closed = False
+
+    def usage(self) -> Deferred[Mapping[str, int]]:
+        """
+        Give some.
+        """
+        if self.closed:
+            return fail(StoreError("the store is not open"))
+        return succeed({"blobs": 10, "arriving": 20, "trees": 30})
 
 
 @frozen

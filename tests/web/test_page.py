@@ -205,7 +205,7 @@ class PageTests(TestCase):
             Event("job", copied),
             Event("job", back),
         ]
-        world.jobs.figures = {
+        world.jobs.more = {
             "slots": {"upload": {"limit": 5, "in_use": 2, "queued": 4}},
             "hosts": {"registry.example.com": {"bytes": 7_000_000, "sent": 3_400_000}},
             "bytes_sent": 3_400_000,

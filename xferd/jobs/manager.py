@@ -21,7 +21,7 @@ from zope.interface import implementer
 
 from xferd.credentials import Credentials
 from xferd.errors import BadReference, Interrupted, NotFound, XferdError
-from xferd.interfaces import IEventStream, IJobs, IRegistries, IStore, IUnpacker
+from xferd.interfaces import Figures, IEventStream, IJobs, IRegistries, IStore, IUnpacker
 from xferd.jobs.copy import Copy
 from xferd.jobs.delivery import Delivery
 from xferd.jobs.documents import Documents
@@ -89,6 +89,7 @@ class Jobs:
     ) -> None:
         self._store = store
         self._registries = registries
+        self._unpacker = unpacker
         self._clock = clock
         retry = RetryPolicy() if retry is None else retry
         self._slots = {
@@ -138,6 +139,7 @@ class Jobs:
         self._stopping = False
         self.upkeep = Upkeep(store, self._news, clock, lambda: self._started and not self._stopping)
         self._delivered = 0
+        self._ends: Counter[tuple[str, str]] = Counter()
         self._writing: set[Deferred[None]] = set()
 
     async def start(self) -> None:
@@ -305,6 +307,33 @@ class Jobs:
         managers = self._managers.values()
         return [self._news.transfer_json(t) for manager in managers for t in manager.transfers()]
 
+    def figures(self) -> Figures:
+        """
+        What the jobs do, in numbers.
+        """
+        managers = self._managers.values()
+        return Figures(
+            jobs=Counter((running.job.kind, running.job.state) for running in self._running.values()),
+            ended=dict(self._ends),
+            transfers=Counter((t.kind, t.state) for manager in managers for t in manager.transfers()),
+            fetched=dict(self._layers.fetched),
+            sent=dict(self._uploads.sent),
+            delivered=self._delivered,
+            retries=sum((manager.retries for manager in managers), Counter()),
+            slots=self._slot_counts(),
+            waits={kind: (slots.waits.buckets(), slots.waits.total) for kind, slots in self._slots.items()},
+            workers_busy=self._unpacker.busy,
+        )
+
+    def _slot_counts(self) -> dict[str, dict[str, int]]:
+        """
+        The slots, and those who want them.
+        """
+        return {
+            kind: {"limit": slots.limit, "in_use": slots.in_use, "queued": slots.queued}
+            for kind, slots in self._slots.items()
+        }
+
     def limits(self) -> Mapping[str, int]:
         """
         How much happens at once and how fast.
@@ -345,10 +374,7 @@ class Jobs:
         fetched, sent = self._layers.fetched, self._uploads.sent
         return {
             "jobs": dict(states),
-            "slots": {
-                kind: {"limit": slots.limit, "in_use": slots.in_use, "queued": slots.queued}
-                for kind, slots in self._slots.items()
-            },
+            "slots": self._slot_counts(),
             "hosts": {
                 host: {"bytes": fetched[host], "sent": sent[host]} for host in sorted({*fetched, *sent})
             },
@@ -477,6 +503,7 @@ class Jobs:
         A job has ended: keep what is to be known of it, and tell.
         """
         job = running.job
+        self._ends[job.kind, state] += 1
         job.state, job.finished = state, self._clock.seconds()
         if state == "done" and job.kind in DELIVERING:
             self._delivered += job.size

@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+from collections.abc import Mapping
 from threading import Event
 from typing import Protocol
 
@@ -28,6 +29,7 @@ from xferd.store.paths import Paths, parse_partial_name
 from xferd.store.threads import Pool, Rounds, Threads, patient
 from xferd.store.trash import Trash
 from xferd.store.trees import Trees
+from xferd.store.usage import files_of
 from xferd.store.uses import Uses
 
 VERSION = b"1\n"
@@ -161,6 +163,16 @@ class Store:
             free.  Cancelling waits for that.
         """
         return self._stops.add(None)
+
+    def usage(self) -> Deferred[Mapping[str, int]]:
+        """
+        See L{IStore.usage}.
+        """
+        return Deferred.fromCoroutine(self._usage())
+
+    async def _usage(self) -> Mapping[str, int]:
+        files = await self._threads.run(files_of, self._paths)
+        return {**files, "trees": self.trees.total()}
 
     async def _start(self) -> None:
         if self._lock is None:

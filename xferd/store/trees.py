@@ -205,6 +205,12 @@ class Trees:
             if self._known.get(blob) == diff_id:
                 del self._known[blob]
 
+    def total(self) -> int:
+        """
+        The bytes in the regular files of all trees.
+        """
+        return sum(tree.unpacked.size for tree in self._trees.values())
+
     async def fit(self, diff_id: Digest, below: Sequence[str]) -> str:
         """
         See to it that a tree has on its implied directories what lies below.

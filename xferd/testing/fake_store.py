@@ -15,9 +15,9 @@ C{journal.jobs} and C{journal.interrupted}.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
@@ -482,3 +482,15 @@ class FakeStore:
         self.images = FakeImages(self.blobs, self.layers, self.gate, uses)
         self.collection = FakeCollection(self, uses)
         self.journal = FakeJournal(self.gate)
+
+    def usage(self) -> Deferred[Mapping[str, int]]:
+        """
+        The bytes that are kept in memory.
+        """
+        return succeed(
+            {
+                "blobs": sum(map(len, self.blobs.contents.values())),
+                "arriving": sum(map(len, self.blobs.partials.values())),
+                "trees": sum(tree.size for tree in self.trees.unpacked.values()),
+            }
+        )

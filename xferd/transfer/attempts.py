@@ -48,6 +48,11 @@ class Attempting(Protocol):
         @return: whether it moved bytes.
         """
 
+    def tries_again(self, error: Exception) -> None:
+        """
+        After an attempt that failed with C{error} there will be another.
+        """
+
     def host_paused(self) -> None:
         """
         A host was paused, for all.
@@ -216,6 +221,7 @@ class Attempts:
             if not self.sources.failed(origin, error, now, policy(), self._random, progress):
                 raise
             self._newest = error
+            self._owner.tries_again(error)
             wanted = min(asked_for(error), policy().patience)
             if wanted:
                 self._slots.pause(source.host, wanted)

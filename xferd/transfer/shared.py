@@ -290,6 +290,12 @@ class Transfer:
         self._furthest = self.bytes_done
         return True
 
+    def tries_again(self, error: Exception) -> None:
+        """
+        Have it counted that an attempt failed and was not the last.
+        """
+        self._manager.retries[_code(error)] += 1
+
     def host_paused(self) -> None:
         """
         Have all transfers with a source elsewhere look for it.

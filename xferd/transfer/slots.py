@@ -17,6 +17,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from xferd.transfer.turns import Queue, Turn
+from xferd.transfer.waits import Waits
 
 __all__ = ["ROUNDING", "Slots", "Ticket", "Turn"]
 
@@ -55,6 +56,7 @@ class Ticket:
     @ivar host: for which host the slot is.
     @ivar number: counted up from the oldest ticket.
     @ivar turns: those on whose behalf it waits.
+    @ivar since: the clock's time when it came.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class Ticket:
         self.granted = granted
         self.waiting = False
         self.held = False
+        self.since = slots.now()
 
     def add(self, turn: Turn) -> None:
         """
@@ -118,6 +121,7 @@ class Slots(DeferredSemaphore):
 
     @ivar tokens: free slots; negative while more are held than the limit,
         which has been lowered, allows.
+    @ivar waits: how long those who hold a slot, or held one, waited for it.
     """
 
     _log = Logger()
@@ -138,6 +142,7 @@ class Slots(DeferredSemaphore):
         self._borrowed: deque[Ticket] = deque()
         self._waking: IDelayedCall | None = None
         self._places: dict[Ticket, int] | None = None
+        self.waits = Waits()
 
     # ------------------------------------------------------------- settings
 
@@ -282,6 +287,12 @@ class Slots(DeferredSemaphore):
 
     # ---------------------------------------------------------- for Ticket
 
+    def now(self) -> float:
+        """
+        The clock's time.
+        """
+        return self._clock.seconds()
+
     def enter(self, ticket: Ticket, turn: Turn) -> None:
         """
         Queue a ticket under one of its turns.
@@ -345,6 +356,7 @@ class Slots(DeferredSemaphore):
 
     def _take(self, ticket: Ticket) -> None:
         ticket.held = True
+        self.waits.add(self.now() - ticket.since)
         self.tokens -= 1
         self._facts(ticket.host).running += 1
 

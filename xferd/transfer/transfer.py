@@ -5,6 +5,7 @@ Transfers: work that is done once for all who want it.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Awaitable, Callable, Hashable, Mapping
 from random import Random
 from sys import maxsize
@@ -33,6 +34,8 @@ class TransferManager:
 
     @ivar retry: the policy that L{Transfer.attempts} follows; may be replaced
         at any time.
+    @ivar retries: how many attempts failed that were not the last, by the
+        code of the error.
     """
 
     _log = Logger()
@@ -67,6 +70,7 @@ class TransferManager:
         self.eventual = Eventual(clock)
         self.background = Background()
         self.pulse = Pulse(clock)
+        self.retries: Counter[str] = Counter()
         self._on_attempt = on_attempt
         self._use = use
         self._uses: dict[Transfer, Callable[[], None]] = {}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Set
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from attrs import asdict
@@ -15,7 +16,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 from werkzeug.exceptions import HTTPException, ServiceUnavailable
 
-from xferd.errors import NotFound, XferdError
+from xferd.errors import NotFound, StoreError, XferdError
 from xferd.jobs.news import image_json
 from xferd.jobs.shown import image_in_full
 from xferd.names import Reference
@@ -25,6 +26,7 @@ from xferd.web.brought import brought, login_asked
 from xferd.web.feed import JSON_LINES, SERVER_SENT, EventFeed, FeedTimes
 from xferd.web.guard import Guard
 from xferd.web.job_asked import dry_run_asked, job_asked, new_name
+from xferd.web.metrics import MEDIA_TYPE, Metrics, Scene
 from xferd.web.site import WebSite
 from xferd.web.static import StaticFiles
 
@@ -87,6 +89,7 @@ class Web:
         self._hosts = hosts
         self._times = FeedTimes() if times is None else times
         self._files = StaticFiles()
+        self._metrics = Metrics()
         self._feeds: set[EventFeed] = set()
         self._stopping = False
         self._stops: list[Deferred[None]] = []
@@ -323,6 +326,34 @@ class Web:
             "free": disk.f_bavail * disk.f_frsize,
             "total": disk.f_blocks * disk.f_frsize,
         }
+
+    @app.route("/metrics", methods=["GET"])
+    async def show_metrics(self, request: Request) -> bytes:
+        """
+        Show numbers to Prometheus.
+        """
+        try:
+            usage = await self._store.usage()
+        except StoreError:
+            # It is not open yet, or not any more.
+            usage = {}
+        disk = self._disk()
+        text = self._metrics.text(
+            Scene(
+                version=self._version,
+                started=datetime.fromisoformat(self._started).timestamp(),
+                figures=self._jobs.figures(),
+                limits=self._jobs.limits(),
+                images=len(self._store.images.all()),
+                store=usage,
+                disk=None if disk["free"] is None else (disk["free"], disk["total"]),
+                streams=len(self._feeds),
+            )
+        )
+        request.setHeader(b"content-type", MEDIA_TYPE)
+        request.setHeader(b"content-length", b"%d" % len(text))
+        request.setHeader(b"cache-control", b"no-store")
+        return text
 
     @app.route("/healthz", methods=["GET"])
     def live(self, request: Request) -> bytes:

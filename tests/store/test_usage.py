@@ -1,0 +1,42 @@
+"""
+Tests for L{xferd.store.usage}.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from xferd.store.paths import Paths
+from xferd.store.usage import files_of
+
+
+class UsageTests(SynchronousTestCase):
+    """
+    The bytes of a data directory.
+    """
+
+    def test_none(self) -> None:
+        """
+        What is not there takes nothing.
+        """
+        self.assertEqual(files_of(Paths("/nowhere")), {"blobs": 0, "arriving": 0})
+
+    def test_some(self) -> None:
+        """
+        Blobs and partial files are counted by what they take of the disk; a
+        hole takes nothing, and where a link leads to is not ours.
+        """
+        paths = Paths(os.path.abspath(self.mktemp()))
+        for directory in (f"{paths.blobs}/sha256", f"{paths.blobs}/sha512", paths.ingest):
+            os.makedirs(directory)
+        Path(f"{paths.blobs}/sha256/a").write_bytes(b"x" * 8192)
+        Path(f"{paths.blobs}/sha512/b").write_bytes(b"x" * 4096)
+        os.symlink("/etc/passwd", f"{paths.blobs}/sha512/c")
+        Path(f"{paths.ingest}/d").write_bytes(b"x" * 4096)
+        with open(f"{paths.ingest}/e", "wb") as file:
+            file.truncate(10**9)
+        usage = files_of(paths)
+        self.assertEqual(usage, {"blobs": 8192 + 4096, "arriving": 4096})

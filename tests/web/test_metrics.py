@@ -1,0 +1,147 @@
+"""
+Tests for L{xferd.web.metrics}.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from attrs import evolve
+from prometheus_client.parser import text_string_to_metric_families
+from twisted.trial.unittest import SynchronousTestCase
+
+import xferd
+from tests.web.fakes import FIGURES, World
+from xferd.web.metrics import MAX_HOSTS, METRICS
+
+Samples = Mapping[tuple[str, frozenset[tuple[str, str]]], float]
+
+
+class MetricsTests(SynchronousTestCase):
+    """
+    C{/metrics}, as Prometheus reads it.
+    """
+
+    def setUp(self) -> None:
+        """
+        Make a world.
+        """
+        self.world = World()
+
+    def scrape(self) -> Samples:
+        """
+        Read all samples.
+        """
+        answer = self.world.ask("GET", "/metrics")
+        self.assertEqual(answer.status, 200)
+        self.assertEqual(answer.headers["content-type"], "text/plain; version=0.0.4; charset=utf-8")
+        self.families = list(text_string_to_metric_families(answer.body.decode()))
+        return {
+            (sample.name, frozenset(sample.labels.items())): sample.value
+            for family in self.families
+            for sample in family.samples
+        }
+
+    def value(self, samples: Samples, name: str, **labels: str) -> float:
+        """
+        One sample.
+        """
+        return samples[name, frozenset(labels.items())]
+
+    def test_values(self) -> None:
+        """
+        The present state and the counters are there, with their labels.
+        """
+        samples = self.scrape()
+        for name, labels, value in [
+            ("xferd_build_info", {"version": "1.2.3"}, 1),
+            ("xferd_start_time_seconds", {}, 1767312000),
+            ("xferd_jobs", {"kind": "pull", "state": "running"}, 2),
+            ("xferd_jobs_ended_total", {"kind": "push", "state": "done"}, 3),
+            ("xferd_transfers", {"kind": "download", "state": "queued"}, 4),
+            ("xferd_transfer_bytes_total", {"direction": "in", "host": "r.example"}, 1000),
+            ("xferd_transfer_bytes_total", {"direction": "out", "host": "s.example"}, 500),
+            ("xferd_delivered_bytes_total", {}, 2000),
+            ("xferd_retries_total", {"reason": "TIMED_OUT"}, 2),
+            ("xferd_slots", {"kind": "download"}, 3),
+            ("xferd_slots_in_use", {"kind": "download"}, 1),
+            ("xferd_slots_waiting", {"kind": "download"}, 0),
+            ("xferd_wait_seconds_bucket", {"kind": "download", "le": "1.0"}, 1),
+            ("xferd_wait_seconds_count", {"kind": "download"}, 2),
+            ("xferd_wait_seconds_sum", {"kind": "download"}, 61.5),
+            ("xferd_bandwidth_limit_bytes", {"direction": "in"}, 0),
+            ("xferd_workers", {}, 2),
+            ("xferd_workers_busy", {}, 1),
+            ("xferd_images", {}, 0),
+            ("xferd_store_bytes", {"part": "trees"}, 30),
+            ("xferd_event_streams", {}, 0),
+        ]:
+            self.assertEqual(self.value(samples, name, **labels), value, name)
+        self.assertGreater(self.value(samples, "xferd_disk_size_bytes"), 0)
+        self.assertGreater(self.value(samples, "process_resident_memory_bytes"), 0)
+
+    def test_listed(self) -> None:
+        """
+        Every metric has its place in the README, and every one of ours there
+        exists.
+        """
+        self.scrape()
+        ours = {
+            family.name + ("_total" if family.type == "counter" else "")
+            for family in self.families
+            if family.name.startswith("xferd_")
+        }
+        self.assertEqual(ours, set(METRICS))
+        readme = (Path(xferd.__file__).parents[1] / "README.rst").read_text()
+        table = {word.strip("`") for word in readme.split() if word.startswith("``xferd_")}
+        self.assertEqual(table, set(METRICS))
+
+    def test_hosts(self) -> None:
+        """
+        The hosts have a bound; who had a label keeps it, so that no counter
+        falls.
+        """
+        hosts = {f"h{n}": n for n in range(MAX_HOSTS + 5)}
+        self.world.jobs.numbers = evolve(FIGURES, fetched=hosts, sent={"h3": 1, "new": 2})
+        samples = self.scrape()
+        name = "xferd_transfer_bytes_total"
+        self.assertEqual(self.value(samples, name, direction="in", host="h99"), 99)
+        self.assertEqual(self.value(samples, name, direction="in", host="other"), 100 + 101 + 102 + 103 + 104)
+        self.assertEqual(self.value(samples, name, direction="out", host="h3"), 1)
+        self.assertEqual(self.value(samples, name, direction="out", host="other"), 2)
+        self.world.jobs.numbers = evolve(FIGURES, fetched={"zero": 7, **hosts})
+        samples = self.scrape()
+        self.assertEqual(self.value(samples, name, direction="in", host="h99"), 99)
+        self.assertEqual(
+            self.value(samples, name, direction="in", host="other"), 7 + 100 + 101 + 102 + 103 + 104
+        )
+
+    def test_unknown(self) -> None:
+        """
+        What cannot be known is left out; the rest is there all the same.
+        """
+        self.world.store.closed = True
+        self.world.store.path = "/nowhere"
+        names = {name for name, _ in self.scrape()}
+        self.assertNotIn("xferd_store_bytes", names)
+        self.assertNotIn("xferd_disk_free_bytes", names)
+        self.assertIn("xferd_jobs", names)
+
+    def test_two_daemons(self) -> None:
+        """
+        Two daemons in one process have nothing to do with each other.
+        """
+        other = World()
+        other.jobs.numbers = evolve(FIGURES, delivered=5)
+        self.assertEqual(self.value(self.scrape(), "xferd_delivered_bytes_total"), 2000)
+        self.world = other
+        self.assertEqual(self.value(self.scrape(), "xferd_delivered_bytes_total"), 5)
+
+    def test_token(self) -> None:
+        """
+        On a listener that is not trusted, the token is asked for.
+        """
+        world = World(trusted=False, token="t")
+        self.assertEqual(world.ask("GET", "/metrics").status, 401)
+        self.assertEqual(world.ask("GET", "/metrics", None, {"Authorization": "Bearer t"}).status, 200)

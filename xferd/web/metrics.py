@@ -1,0 +1,193 @@
+# -*- test-case-name: tests.web.test_metrics -*-
+"""
+C{/metrics}: what the daemon does, in the words of Prometheus.
+
+Nothing is counted here: each scrape reads the present state and the counters
+that the other rooms keep anyway.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Final
+
+from attrs import frozen
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector
+
+if TYPE_CHECKING:
+    from xferd.interfaces import Figures
+
+MEDIA_TYPE: Final = b"text/plain; version=0.0.4; charset=utf-8"
+"""The text format, which every version of Prometheus reads."""
+
+MAX_HOSTS: Final = 100
+"""How many registries have a label of their own; the others share C{other}."""
+
+METRICS: Final[Mapping[str, str]] = {
+    "xferd_build_info": "The version, as a label; the value is 1.",
+    "xferd_start_time_seconds": "When the daemon started, in seconds since 1970.",
+    "xferd_jobs": "Jobs that have not ended, by kind and state.",
+    "xferd_jobs_ended_total": "Jobs that have ended since the start, by kind and state.",
+    "xferd_transfers": "Transfers, by kind and state.",
+    "xferd_transfer_bytes_total": "Bytes that crossed the network, by direction and registry host.",
+    "xferd_delivered_bytes_total": "Bytes that clients got by pulls and copies, each blob once a job.",
+    "xferd_retries_total": "Attempts after which another was made, by the code of what went wrong.",
+    "xferd_slots": "Transfers that may move bytes at once, by kind.",
+    "xferd_slots_in_use": "Transfers that do.",
+    "xferd_slots_waiting": "Transfers that wait for a slot.",
+    "xferd_wait_seconds": "How long transfers waited for a slot, by kind.",
+    "xferd_bandwidth_limit_bytes": "Bytes a second that may move, by direction; 0 is no limit.",
+    "xferd_workers": "Layers that may unpack at once.",
+    "xferd_workers_busy": "Layers that do.",
+    "xferd_images": "Images in the store.",
+    "xferd_store_bytes": "Bytes on the disk, by part: blobs, trees, and what is arriving.",
+    "xferd_disk_free_bytes": "Bytes that are free on the store's disk.",
+    "xferd_disk_size_bytes": "Bytes of the store's disk.",
+    "xferd_event_streams": "Clients that follow events.",
+}
+"""Every metric of our own, with what it is; those of the process come besides."""
+
+
+@frozen
+class Scene:
+    """
+    What one scrape sees.
+
+    @ivar started: in seconds since 1970.
+    @ivar disk: free and all bytes of the store's disk, where they are known.
+    @ivar store: bytes by part of the store; empty where they are not known.
+    @ivar streams: the clients that follow events.
+    """
+
+    version: str
+    started: float
+    figures: Figures
+    limits: Mapping[str, int]
+    images: int
+    store: Mapping[str, int]
+    disk: tuple[int, int] | None
+    streams: int
+
+
+class Metrics:
+    """
+    The metrics of one daemon.  Nothing of them is global.
+    """
+
+    def __init__(self) -> None:
+        self._hosts: dict[str, None] = {}
+        self._process = CollectorRegistry(auto_describe=False)
+        ProcessCollector(registry=self._process)
+
+    def text(self, scene: Scene) -> bytes:
+        """
+        A scrape's answer, as L{MEDIA_TYPE} has it.
+        """
+        registry = CollectorRegistry(auto_describe=False)
+        registry.register(_Once(list(self._families(scene))))
+        return bytes(generate_latest(registry)) + bytes(generate_latest(self._process))
+
+    def _families(self, scene: Scene) -> Iterator[Metric]:
+        """
+        The metrics of our own.
+        """
+        figures, limits = scene.figures, scene.limits
+        yield _gauge("xferd_build_info", [((scene.version,), 1)], "version")
+        yield _gauge("xferd_start_time_seconds", [((), scene.started)])
+        yield _gauge("xferd_jobs", figures.jobs.items(), "kind", "state")
+        yield _counter("xferd_jobs_ended_total", figures.ended.items(), "kind", "state")
+        yield _gauge("xferd_transfers", figures.transfers.items(), "kind", "state")
+        moved = [
+            ((direction, host), count)
+            for direction, hosts in (("in", figures.fetched), ("out", figures.sent))
+            for host, count in self._bounded(hosts).items()
+        ]
+        yield _counter("xferd_transfer_bytes_total", moved, "direction", "host")
+        yield _counter("xferd_delivered_bytes_total", [((), figures.delivered)])
+        retries = [((reason,), count) for reason, count in figures.retries.items()]
+        yield _counter("xferd_retries_total", retries, "reason")
+        for name, which in (("", "limit"), ("_in_use", "in_use"), ("_waiting", "queued")):
+            slots = [((kind,), counts[which]) for kind, counts in figures.slots.items()]
+            yield _gauge(f"xferd_slots{name}", slots, "kind")
+        yield _waits(figures)
+        rates = [(("in",), limits["download_rate"]), (("out",), limits["upload_rate"])]
+        yield _gauge("xferd_bandwidth_limit_bytes", rates, "direction")
+        yield _gauge("xferd_workers", [((), limits["workers"])])
+        yield _gauge("xferd_workers_busy", [((), figures.workers_busy)])
+        yield _gauge("xferd_images", [((), scene.images)])
+        yield _gauge("xferd_store_bytes", [((part,), size) for part, size in scene.store.items()], "part")
+        disk = () if scene.disk is None else scene.disk
+        for name, size in zip(("xferd_disk_free_bytes", "xferd_disk_size_bytes"), disk, strict=False):
+            yield _gauge(name, [((), size)])
+        yield _gauge("xferd_event_streams", [((), scene.streams)])
+
+    def _bounded(self, hosts: Mapping[str, int]) -> dict[str, int]:
+        """
+        Counts by host, where those that came too late are one.
+
+        A host keeps the label that it has had once, so that no counter ever
+        falls.
+        """
+        bounded: dict[str, int] = {}
+        for host, count in hosts.items():
+            if len(self._hosts) < MAX_HOSTS:
+                self._hosts[host] = None
+            label = host if host in self._hosts else "other"
+            bounded[label] = bounded.get(label, 0) + count
+        return bounded
+
+
+class _Once(Collector):
+    """
+    Metrics that were made before.
+    """
+
+    def __init__(self, families: list[Metric]) -> None:
+        self._families = families
+
+    def collect(self) -> Iterable[Metric]:
+        """
+        Give them.
+        """
+        return self._families
+
+
+_Samples = Iterable[tuple[tuple[str, ...], float]]
+
+
+def _gauge(name: str, samples: _Samples, *labels: str) -> Metric:
+    """
+    A value that rises and falls.
+    """
+    family = GaugeMetricFamily(name, METRICS[name], labels=labels)
+    for values, value in samples:
+        family.add_metric(values, value)
+    return family
+
+
+def _counter(name: str, samples: _Samples, *labels: str) -> Metric:
+    """
+    A value that only rises, until the daemon starts anew.
+    """
+    family = CounterMetricFamily(name, METRICS[name], labels=labels)
+    for values, value in samples:
+        family.add_metric(values, value)
+    return family
+
+
+def _waits(figures: Figures) -> Metric:
+    """
+    The waits for slots.
+    """
+    name = "xferd_wait_seconds"
+    family = HistogramMetricFamily(name, METRICS[name], labels=["kind"])
+    for kind, (buckets, total) in figures.waits.items():
+        family.add_metric([kind], buckets=[(le, float(count)) for le, count in buckets], sum_value=total)
+    return family
