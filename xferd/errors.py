@@ -7,6 +7,7 @@ What can go wrong, in one tree::
     │   ├── BadReference
     │   ├── BadDigest
     │   ├── BadPlatform
+    │   ├── KeyReused              an Idempotency-Key for two requests
     │   └── NotFound               no such job, image, transfer here
     ├── SourceError                one source failed; another may not
     │   ├── Denied                 401 or 403: credentials, by the client
@@ -128,6 +129,14 @@ class BadPlatform(BadInput):
     def __init__(self, text: str) -> None:
         super().__init__(f"{text!r} is not a platform: os/architecture[/variant], for example linux/arm64/v8")
         self.text = text
+
+
+class KeyReused(BadInput):
+    """
+    An C{Idempotency-Key} that came with another request before.
+    """
+
+    code = "IDEMPOTENCY_KEY_REUSED"
 
 
 class NotFound(BadInput):

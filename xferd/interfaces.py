@@ -895,6 +895,11 @@ class IEventStream(Interface):
     A reader that is slow misses steps in between, never the last one.
     """
 
+    position: str = Attribute(
+        "Where to go on after all that get() gave so far; empty if there is no going on yet."
+    )
+    resumed: bool = Attribute("Whether it goes on where an earlier stream was, and does not begin anew.")
+
     def get() -> Deferred[list[Event]]:
         """
         Wait for news and take it, oldest subject first.  The first call gives
@@ -1072,7 +1077,7 @@ class IJobs(Interface):
     def transfers() -> Sequence[Mapping[str, Any]]:
         """
         Every transfer: C{id, key, kind, digest, state, watchers, bytes_done,
-        bytes_total, rate, attempt, source, why, jobs}.
+        bytes_total, rate, attempt, source, why, created, jobs}.
         """
 
     def figures() -> Figures:
@@ -1097,10 +1102,12 @@ class IJobs(Interface):
             was set.
         """
 
-    def events(job_id: str | None) -> IEventStream:
+    def events(job_id: str | None, since: str | None = None) -> IEventStream:
         """
         Follow one job, until it ends, or everything.
 
+        @param since: where an earlier stream was, by its C{position}: then
+            only what has changed since then is told, if that is known still.
         @raise NotFound: there is no such job.
         """
 

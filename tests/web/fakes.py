@@ -62,6 +62,23 @@ JOB: Mapping[str, Any] = {
 
 FREED = Freed(blobs=3, trees=2, layers=2, partials=1, bytes=900)
 
+TRANSFER: Mapping[str, Any] = {
+    "id": "t1",
+    "key": f"blob sha256:{1:064x}",
+    "kind": "download",
+    "digest": f"sha256:{1:064x}",
+    "state": "running",
+    "watchers": 1,
+    "bytes_done": 10,
+    "bytes_total": 100,
+    "rate": 5.0,
+    "attempt": 1,
+    "source": "docker.io/library/alpine",
+    "why": "",
+    "created": "2026-01-02T03:04:05.000Z",
+    "jobs": ["j1"],
+}
+
 CONFIG: Mapping[str, Any] = {
     "os": "linux",
     "architecture": "amd64",
@@ -119,12 +136,16 @@ class FakeStream:
     @ivar closed: how often it was closed.
     @ivar asked: how often news was asked for.
     @ivar cancelled: how often a wait was cancelled.
+    @ivar reached: the position behind the news of the next C{get}.
     """
 
     def __init__(self, present: Sequence[Event] = ()) -> None:
         self._news: list[Event] = list(present)
         self._waiting: Deferred[list[Event]] | None = None
         self.closed = self.asked = self.cancelled = 0
+        self.position = ""
+        self.resumed = False
+        self.reached = ""
         self.broken: Exception | None = None
 
     def get(self) -> Deferred[list[Event]]:
@@ -171,6 +192,7 @@ class FakeStream:
         elif self._news or self.closed:
             waiting, self._waiting = self._waiting, None
             news, self._news = self._news, []
+            self.position = self.reached or self.position
             waiting.callback(news)
 
     def _cancel(self, _: Deferred[list[Event]]) -> None:
@@ -382,12 +404,14 @@ class FakeJobs:
         self.limited |= changes
         return self.limits()
 
-    def events(self, job_id: str | None) -> FakeStream:
+    def events(self, job_id: str | None, since: str | None = None) -> FakeStream:
         """
         Make a stream that the test feeds.
         """
         self._check(job_id)
         stream = FakeStream(self.present)
+        if since is not None:
+            stream.position, stream.resumed = since, True
         self.streams.append((job_id, stream))
         return stream
 

@@ -163,30 +163,6 @@ class BodyTests(SynchronousTestCase):
         self.assertEqual(len(answer.json()["error"]["message"].splitlines()), 1)
 
 
-class QueryTests(SynchronousTestCase):
-    """
-    The query of C{GET /api/v1/jobs}.
-    """
-
-    def test_refused(self) -> None:
-        """
-        Unknown names and values are named, not ignored.
-        """
-        for query, words in [
-            ("state=runing", "'state' must be one of"),
-            ("limit=0", "'limit'"),
-            ("limit=-1", "'limit'"),
-            ("limit=10001", "'limit'"),
-            ("limit=x", "'limit'"),
-            ("limit=%D9%A1", "'limit'"),
-            ("user=me", 'jobs cannot be filtered by "user"'),
-            ("%ff=1", "jobs cannot be filtered by"),
-        ]:
-            answer = World().ask("GET", f"/api/v1/jobs?{query}")
-            self.assertEqual((answer.status, answer.json()["error"]["code"]), (400, "BAD_INPUT"), query)
-            self.assertIn(words, answer.json()["error"]["message"])
-
-
 class ClientTests(SynchronousTestCase):
     """
     The name that a client gives itself.

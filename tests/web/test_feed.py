@@ -85,6 +85,40 @@ class FeedTests(SynchronousTestCase):
         )
         self.assertEqual(self.world.jobs.streams[0][0], "j1")
 
+    def test_ids(self) -> None:
+        """
+        Only the last event of a batch has an id that is behind the batch; what
+        came before it leads back to the batch's beginning.
+        """
+        self.world.jobs.present = [ONE, ONE, ONE]
+        for accept in ("*/*", "application/x-ndjson"):
+            connection = self.world.connect()
+            connection.send(
+                "GET", "/api/v1/events", {"Host": "localhost", "Accept": accept, "Last-Event-ID": "a-1"}
+            )
+            answer = connection.answer()
+            self.assertEqual(answer.headers["xferd-resumed"], "true")
+            stream = self.world.jobs.streams[-1][1]
+            stream.reached = "a-2"
+            stream.tell(ONE, ONE)
+            received = unchunk(connection.received())
+            if accept == "*/*":
+                self.assertEqual(answer.body.count(b"id: a-1\nevent: job\n"), 3)
+                self.assertEqual(received.count(b"id: a-1\nevent: job\n"), 1)
+                self.assertEqual(received.count(b"id: a-2\nevent: job\n"), 1)
+            else:
+                self.assertEqual([json.loads(line)["id"] for line in received.splitlines()], ["a-1", "a-2"])
+
+    def test_no_ids(self) -> None:
+        """
+        Before the present state has been told there is nothing to go on from.
+        """
+        self.world.jobs.present = [ONE]
+        connection, _ = self.follow()
+        answer = connection.answer()
+        self.assertEqual(answer.headers["xferd-resumed"], "false")
+        self.assertNotIn(b"id:", answer.body.partition(b"data:")[0])
+
     def test_end(self) -> None:
         """
         When the stream ends, the response does, and the connection goes on.
@@ -325,9 +359,9 @@ class FormTests(SynchronousTestCase):
         No text breaks out of its line, whatever a registry put into it.
         """
         event = Event("layer", {"why": text})
-        sent = SERVER_SENT.encode(event)
+        sent = SERVER_SENT.encode(event, "")
         self.assertEqual(len(sent.splitlines()), 3)
         self.assertEqual(json.loads(sent.splitlines()[1].removeprefix(b"data: ")), {"why": text})
-        line = JSON_LINES.encode(event)
+        line = JSON_LINES.encode(event, "")
         self.assertEqual(len(line.decode().splitlines()), 1)
         self.assertEqual(json.loads(line)["data"], {"why": text})

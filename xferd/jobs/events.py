@@ -32,15 +32,22 @@ class EventStream:
         clock: IReactorTime,
         closed: Callable[[EventStream], None],
         interval: Callable[[], float] = lambda: INTERVAL,
+        now: Callable[[], str] = lambda: "",
+        since: str | None = None,
     ) -> None:
         """
         @param closed: called with the stream when it is closed.
         @param interval: gives the seconds between two readings, as they are at
             present.
+        @param now: gives the position behind all that has happened.
+        @param since: the position to go on from, if it is to go on.
         """
         self._clock = clock
         self._closed = closed
         self._interval = interval
+        self._now = now
+        self.resumed = since is not None
+        self.position = since or ""
         self._mailbox = Mailbox(clock)
         self._last_read = float("-inf")
         self._hurry = False
@@ -72,6 +79,7 @@ class EventStream:
         items: list[Event] = await self._mailbox.get()
         self._last_read = self._clock.seconds()
         self._hurry = False
+        self.position = self._now()
         # A job's last word comes after those on its layers.
         return sorted(items, key=lambda item: item.kind == "job" and item.final)
 

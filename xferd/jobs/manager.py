@@ -349,17 +349,17 @@ class Jobs:
             self._log.info("the limits are now {limits}", limits=limits)
         return limits
 
-    def events(self, job_id: str | None) -> IEventStream:
+    def events(self, job_id: str | None, since: str | None = None) -> IEventStream:
         """
         Follow one job, until it ends, or everything.
         """
         if job_id is None:
             jobs = [running.job for running in self._running.values()]
-            return self._news.follow_all(jobs, self._ended.values(), self._store.images.all())
+            return self._news.follow_all(jobs, self._ended.values(), self._store.images.all(), since)
         found = self._running.get(job_id)
         if found is None:
-            return self._news.read_only(self._known(job_id))
-        return self._news.follow(found.job)
+            return self._news.read_only(self._known(job_id), since)
+        return self._news.follow(found.job, since)
 
     def status(self) -> Mapping[str, Any]:
         """
@@ -513,7 +513,9 @@ class Jobs:
         del self._running[job.id]
         self._ended[job.id] = record
         while len(self._ended) > REMEMBERED:
-            del self._ended[next(iter(self._ended))]
+            oldest = next(iter(self._ended))
+            del self._ended[oldest]
+            self._news.forget(oldest)
         self._news.ended(job, record)
         self._log.info(
             "{kind} of {reference} for {client}: {state} {why}",

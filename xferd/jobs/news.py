@@ -14,7 +14,8 @@ from twisted.internet.interfaces import IReactorTime
 
 from xferd.interfaces import Event, Image
 from xferd.jobs.events import INTERVAL, EventStream
-from xferd.jobs.job import Job
+from xferd.jobs.history import History
+from xferd.jobs.job import Job, rfc3339
 from xferd.jobs.rows import Row
 from xferd.names import Reference
 from xferd.transfer.transfer import Transfer
@@ -39,17 +40,26 @@ class News:
         self._of_all: list[EventStream] = []
         self._of_one: defaultdict[str, list[EventStream]] = defaultdict(list)
         self._users: defaultdict[str, dict[str, None]] = defaultdict(dict)
+        self._history = History()
 
-    def follow(self, job: Job) -> EventStream:
+    def follow(self, job: Job, position: str | None = None) -> EventStream:
         """
         Open a stream on a job that has not ended.
+
+        @param position: where an earlier stream was, if there was one.
         """
-        stream = self._open(self._of_one[job.id])
-        self._tell([stream], job, job.rows)
+        since = self._history.read(position)
+        stream = self._open(self._of_one[job.id], since, position)
+        if self._history.is_news(("job", job.id), since):
+            self._tell([stream], job, job.rows)
         return stream
 
     def follow_all(
-        self, jobs: Iterable[Job], records: Iterable[Mapping[str, Any]], images: Iterable[Image]
+        self,
+        jobs: Iterable[Job],
+        records: Iterable[Mapping[str, Any]],
+        images: Iterable[Image],
+        position: str | None = None,
     ) -> EventStream:
         """
         Open a stream on everything.
@@ -57,24 +67,44 @@ class News:
         @param jobs: the jobs that have not ended.
         @param records: those that have.
         @param images: the images in the store.
+        @param position: where an earlier stream was, if there was one.
         """
-        stream = self._open(self._of_all)
+        history = self._history
+        since = history.read(position)
+        stream = self._open(self._of_all, since, position)
+        for transfer in () if since is None else history.transfers(since):
+            self._tell_transfer(stream, transfer)
+        for name in () if since is None else history.names_removed(since):
+            _tell_removed(stream, name)
         for record in records:
-            _tell_record(stream, record)
+            if history.is_news(("job", record["id"]), since):
+                _tell_record(stream, record)
         for job in jobs:
-            self._tell([stream], job, job.rows)
+            if history.is_news(("job", job.id), since):
+                self._tell([stream], job, job.rows)
         for image in images:
-            _tell_image(stream, image)
+            if history.is_news(("image", str(image.reference)), since):
+                _tell_image(stream, image)
         return stream
 
-    def read_only(self, record: Mapping[str, Any]) -> EventStream:
+    def read_only(self, record: Mapping[str, Any], position: str | None = None) -> EventStream:
         """
         A stream on a job that has ended: its last state, and the end.
+
+        @param position: where an earlier stream was, if there was one.
         """
-        stream = EventStream(self._clock, lambda _: None)
-        _tell_record(stream, record)
+        since = self._history.read(position)
+        stream = self._open([], since, position)
+        if self._history.is_news(("job", record["id"]), since):
+            _tell_record(stream, record)
         stream.end()
         return stream
+
+    def forget(self, job_id: str) -> None:
+        """
+        A job that has ended is not remembered any more.
+        """
+        self._history.forget(("job", job_id))
 
     def changed(self, job: Job, row: Row | None) -> None:
         """
@@ -83,6 +113,7 @@ class News:
         if row is None:
             for transfer in (t for r in job.rows for t in r.transfers):
                 self._users[transfer.id][job.id] = None
+        self._history.changed(("job", job.id))
         rows = job.rows if row is None else [r for r in job.rows if r.blob.digest == row.blob.digest]
         self._tell([*self._of_all, *self._of_one.get(job.id, ())], job, rows)
 
@@ -96,6 +127,8 @@ class News:
             users.pop(job.id, None)
             if not users:
                 self._users.pop(transfer.id, None)
+            self._history.ended(transfer)
+        self._history.changed(("job", job.id))
         for stream in [*self._of_all, *self._of_one.pop(job.id, ())]:
             for transfer in transfers.values():
                 self._tell_transfer(stream, transfer)
@@ -107,6 +140,7 @@ class News:
         """
         An image has its name.
         """
+        self._history.named(str(image.reference))
         for stream in self._of_all:
             _tell_image(stream, image)
 
@@ -115,8 +149,9 @@ class News:
         A name stands for nothing any more.
         """
         name = str(reference)
+        self._history.removed(name)
         for stream in self._of_all:
-            stream.put(("image", name), lambda: Event("image", {"reference": name, "removed": True}, True))
+            _tell_removed(stream, name)
 
     def end(self) -> None:
         """
@@ -129,18 +164,25 @@ class News:
         """
         A transfer as the API shows it, with the jobs that watch it.
         """
-        return {**transfer.snapshot(), "jobs": list(self._users.get(transfer.id, ()))}
+        return {
+            **transfer.snapshot(),
+            "created": rfc3339(transfer.created),
+            "jobs": list(self._users.get(transfer.id, ())),
+        }
 
-    def _open(self, streams: list[EventStream]) -> EventStream:
+    def _open(self, streams: list[EventStream], since: int | None, position: str | None) -> EventStream:
         """
         Open a stream that is one of these until it is closed.
+
+        @param since: L{None} if it begins anew.
         """
 
         def closed(stream: EventStream) -> None:
             if stream in streams:
                 streams.remove(stream)
 
-        stream = EventStream(self._clock, closed, self._interval)
+        begin = None if since is None else position
+        stream = EventStream(self._clock, closed, self._interval, self._history.now, begin)
         streams.append(stream)
         return stream
 
@@ -209,3 +251,10 @@ def _tell_image(stream: EventStream, image: Image) -> None:
     Tell a stream of an image.
     """
     stream.put(("image", str(image.reference)), lambda: Event("image", image_json(image)))
+
+
+def _tell_removed(stream: EventStream, name: str) -> None:
+    """
+    Tell a stream of an image that is no more.
+    """
+    stream.put(("image", name), lambda: Event("image", {"reference": name, "removed": True}, True))

@@ -45,6 +45,7 @@ class Transfer:
       - C{cancelled}: nobody wants it; its work has ended or is about to.
 
     @ivar id: unique, over restarts too.
+    @ivar created: the clock's time when it was first asked for.
     @ivar key: what the work is; equal keys are equal work.
     @ivar digest: what it is about, for people.
     @ivar state: see above.
@@ -75,6 +76,7 @@ class Transfer:
         self._watchers: dict[Watcher[Any], None] = {}
         self._attempts = Attempts(self, manager.clock, manager.slots, manager.eventual, manager.random)
         self.id = uuid4().hex[:12]
+        self.created = manager.clock.seconds()
         self.key = key
         self.kind = manager.kind
         self.digest = digest

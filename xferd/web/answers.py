@@ -21,6 +21,7 @@ from xferd.errors import (
     Denied,
     DiskFull,
     Interrupted,
+    KeyReused,
     ManifestUnknown,
     NotFound,
     SourceError,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 STATUSES: Final[Mapping[type[XferdError], int]] = {
     XferdError: 500,
     BadInput: 400,
+    KeyReused: 422,
     NotFound: 404,
     SourceError: 502,
     Denied: 403,

@@ -21,12 +21,14 @@ from xferd.jobs.news import image_json
 from xferd.jobs.shown import image_in_full
 from xferd.names import Reference
 from xferd.web.answers import answer, answer_error, answer_refusal, answer_unknown
-from xferd.web.asked import client_name, header, job_filter, limit_changes
+from xferd.web.asked import client_name, fingerprint_of, header, limit_changes
 from xferd.web.brought import brought, login_asked
 from xferd.web.feed import JSON_LINES, SERVER_SENT, EventFeed, FeedTimes
 from xferd.web.guard import Guard
 from xferd.web.job_asked import dry_run_asked, job_asked, new_name
+from xferd.web.lists import IMAGES, JOBS, TRANSFERS
 from xferd.web.metrics import MEDIA_TYPE, Metrics, Scene
+from xferd.web.replays import Replays
 from xferd.web.site import WebSite
 from xferd.web.static import StaticFiles
 
@@ -90,6 +92,7 @@ class Web:
         self._times = FeedTimes() if times is None else times
         self._files = StaticFiles()
         self._metrics = Metrics()
+        self._replays = Replays(clock)
         self._feeds: set[EventFeed] = set()
         self._stopping = False
         self._stops: list[Deferred[None]] = []
@@ -153,18 +156,25 @@ class Web:
         """
         Begin a job.
         """
-        job = job_asked(request).begin(self._jobs, client_name(request), brought(request))
+        asked, client, credentials = job_asked(request), client_name(request), brought(request)
+        key = header(request, b"idempotency-key")
+        fingerprint = fingerprint_of(request)
+        job_id = None if key is None else self._replays.find(client, key, fingerprint)
+        if job_id is None:
+            job = asked.begin(self._jobs, client, credentials)
+        else:
+            job = self._jobs.get(job_id)
+        if key is not None and job_id is None:
+            self._replays.made(client, key, fingerprint, job["id"])
         request.setHeader(b"location", f"{API}/jobs/{job['id']}".encode("ascii"))
-        return answer(request, job, 202)
+        return answer(request, job, 202 if job_id is None else 200)
 
     @app.route(f"{API}/jobs", methods=["GET"])
     def list_jobs(self, request: Request) -> bytes:
         """
         List jobs, the newest first.
         """
-        asked = job_filter(request)
-        found = [job for job in self._jobs.all() if asked.state in (None, job["state"])]
-        return answer(request, found[: asked.limit])
+        return answer(request, JOBS.page(request, self._jobs.all()))
 
     @app.route(f"{API}/jobs/<job_id>", methods=["GET"])
     def show_job(self, request: Request, job_id: str) -> bytes:
@@ -218,10 +228,11 @@ class Web:
             raise ServiceUnavailable("xferd is stopping")
         if len(self._feeds) >= MAX_FEEDS:
             raise ServiceUnavailable(f"{MAX_FEEDS} clients follow events already")
-        stream = self._jobs.events(job_id)
+        stream = self._jobs.events(job_id, header(request, b"last-event-id"))
         form = JSON_LINES if "application/x-ndjson" in (header(request, b"accept") or "") else SERVER_SENT
         request.setHeader(b"content-type", form.media_type)
         request.setHeader(b"cache-control", b"no-store")
+        request.setHeader(b"xferd-resumed", b"true" if stream.resumed else b"false")
         if request.method == b"HEAD":
             stream.close()
             return b""
@@ -250,16 +261,17 @@ class Web:
     @app.route(f"{API}/transfers", methods=["GET"])
     def list_transfers(self, request: Request) -> bytes:
         """
-        List every transfer.
+        List transfers, the oldest first.
         """
-        return answer(request, list(self._jobs.transfers()))
+        return answer(request, TRANSFERS.page(request, self._jobs.transfers()))
 
     @app.route(f"{API}/images", methods=["GET"])
     def list_images(self, request: Request) -> bytes:
         """
         List the images of the store, by name.
         """
-        return answer(request, [image_json(image) for image in self._store.images.all()])
+        page = IMAGES.page(request, self._store.images.all())
+        return answer(request, [image_json(image) for image in page])
 
     @app.route(f"{API}/images/<path:name>", methods=["GET"])
     async def show_image(self, request: Request, name: str) -> bytes:

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, Any, Final
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
 
-from attrs import frozen
 from twisted.internet.address import IPv4Address, IPv6Address
 from werkzeug.exceptions import UnsupportedMediaType
 
@@ -20,11 +20,6 @@ from xferd.errors import BadInput
 
 if TYPE_CHECKING:
     from twisted.web.server import Request
-
-STATES: Final = ("queued", "running", "done", "failed", "cancelled")
-"""The states of a job."""
-
-MAX_LISTED: Final = 10_000
 
 _CLIENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@/+-]{0,63}")
 
@@ -60,6 +55,17 @@ def json_object(request: Request) -> dict[str, Any]:
     return value
 
 
+def fingerprint_of(request: Request) -> bytes:
+    """
+    A short name for what a request asks for: the same for JSON that means the
+    same.  The body has been read and is JSON.
+    """
+    assert request.content is not None
+    request.content.seek(0)
+    value = json.loads(request.content.read())
+    return sha256(json.dumps(value, sort_keys=True).encode("ascii")).digest()
+
+
 def limit_changes(request: Request) -> dict[str, int]:
     """
     Read the body of C{PATCH /api/v1/limits}; what each limit may be is for
@@ -82,39 +88,6 @@ def quoted(value: object) -> str:
     """
     text = json.dumps(value)
     return text if len(text) <= 40 else text[:40] + "…"
-
-
-@frozen
-class JobFilter:
-    """
-    The query of C{GET /api/v1/jobs}.
-    """
-
-    state: str | None = None
-    limit: int = MAX_LISTED
-
-
-def job_filter(request: Request) -> JobFilter:
-    """
-    Read the query of a request for the list of jobs.
-
-    @raise BadInput: a name or a value in it is unknown.
-    """
-    asked = {
-        name.decode("utf-8", "replace"): values[-1].decode("utf-8", "replace")
-        for name, values in (request.args or {}).items()
-    }
-    state = asked.pop("state", None)
-    if state is not None and state not in STATES:
-        raise BadInput(f"'state' must be one of {', '.join(STATES)}, not {quoted(state)}")
-    limit = asked.pop("limit", str(MAX_LISTED))
-    if re.fullmatch(r"[0-9]{1,5}", limit) is None or not 1 <= int(limit) <= MAX_LISTED:
-        raise BadInput(f"'limit' must be a number from 1 to {MAX_LISTED}, not {quoted(limit)}")
-    if asked:
-        raise BadInput(
-            f"jobs cannot be filtered by {quoted(next(iter(asked)))}; by 'state' and 'limit' they can"
-        )
-    return JobFilter(state, int(limit))
 
 
 def client_name(request: Request) -> str:

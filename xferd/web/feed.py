@@ -50,27 +50,29 @@ class FeedForm:
     @ivar media_type: the Content-Type.
     @ivar opening: what is written first, so that the headers go out.
     @ivar heartbeat: what says nothing, and that the daemon lives.
-    @ivar encode: writes one event.
+    @ivar encode: writes one event, with its id.
     """
 
     media_type: bytes
     opening: bytes
     heartbeat: bytes
-    encode: Callable[[Event], bytes]
+    encode: Callable[[Event, str], bytes]
 
 
-def _as_sse(event: Event) -> bytes:
+def _as_sse(event: Event, position: str) -> bytes:
     """
     One event for an C{EventSource}.
     """
-    return b"event: %s\ndata: %s\n\n" % (event.kind.encode("ascii"), dump(event.data))
+    where = b"id: %s\n" % position.encode("ascii") if position else b""
+    return b"%sevent: %s\ndata: %s\n\n" % (where, event.kind.encode("ascii"), dump(event.data))
 
 
-def _as_line(event: Event) -> bytes:
+def _as_line(event: Event, position: str) -> bytes:
     """
     One event as a line of JSON.
     """
-    return dump({"kind": event.kind, "data": event.data, "final": event.final}) + b"\n"
+    line = {"kind": event.kind, "data": event.data, "final": event.final}
+    return dump({**line, "id": position} if position else line) + b"\n"
 
 
 SERVER_SENT = FeedForm(b"text/event-stream; charset=utf-8", b"retry: 2000\n\n", b":\n\n", _as_sse)
@@ -165,12 +167,25 @@ class EventFeed:
         """
         while True:
             await self._writable()
+            before = self._stream.position
             events = await self._stream.get()
             if not events:
                 return
-            for piece in _pieces(map(self._form.encode, events)):
+            for piece in _pieces(self._encoded(events, before)):
                 await self._writable()
                 self._write(piece)
+
+    def _encoded(self, events: list[Event], before: str) -> Iterator[bytes]:
+        """
+        Write out a batch.
+
+        An event's id is where to go on for who has read so far: only with the
+        last one of a batch is that behind the batch.
+        """
+        position = self._stream.position
+        for event in events[:-1]:
+            yield self._form.encode(event, before)
+        yield self._form.encode(events[-1], position)
 
     def end(self) -> None:
         """

@@ -1,0 +1,189 @@
+"""
+Tests for L{xferd.web.lists}.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.web.fakes import TRANSFER, Answer, World, image, job
+
+
+class ListCase(SynchronousTestCase):
+    """
+    A world with lists.
+    """
+
+    path = ""
+    key = "id"
+
+    def setUp(self) -> None:
+        """
+        Make it.
+        """
+        self.world = World()
+
+    def ask(self, query: str = "") -> Answer:
+        """
+        Ask for the list.
+        """
+        return self.world.ask("GET", f"/api/v1/{self.path}{query}")
+
+    def found(self, query: str = "") -> list[str]:
+        """
+        The keys of what is found.
+        """
+        return [str(item[self.key]) for item in self.ask(query).json()]
+
+    def pages(self, query: str) -> list[list[str]]:
+        """
+        All pages, by their links.
+        """
+        pages = []
+        path: str | None = f"/api/v1/{self.path}{query}"
+        while path is not None:
+            answer = self.world.ask("GET", path)
+            self.assertEqual(answer.status, 200)
+            pages.append([str(item[self.key]) for item in answer.json()])
+            link = answer.headers["link"]
+            match = None if link is None else re.fullmatch('<(.*)>; rel="next"', link)
+            path = None if match is None else match[1]
+        return pages
+
+
+class JobListTests(ListCase):
+    """
+    C{GET /api/v1/jobs}.
+    """
+
+    path = "jobs"
+
+    def add(self, job_id: str, second: int, **fields: Any) -> None:
+        """
+        Have one more job.
+        """
+        created = f"2026-01-02T03:04:{second:02}.000Z"
+        self.world.jobs.known[job_id] = job(id=job_id, created=created, **fields)
+
+    def test_filters(self) -> None:
+        """
+        Jobs are filtered by each of their facts, and by several.
+        """
+        self.add("a", 1, state="done", client="me")
+        self.add("b", 2, kind="push", target="docker.io/library/alpine:3")
+        self.add("c", 3, kind="copy", client="me", reference="quay.io/a/b:1")
+        for query, expected in [
+            ("", "cba"),
+            ("?state=running", "cb"),
+            ("?kind=push", "b"),
+            ("?client=me", "ca"),
+            ("?client=nobody", ""),
+            ("?reference=alpine", "ba"),
+            ("?reference=alpine:3", "b"),
+            ("?reference=quay.io/a/b:1", "c"),
+            ("?client=me&state=running", "c"),
+            ("?limit=2", "cb"),
+        ]:
+            self.assertEqual(self.found(query), list(expected), query)
+
+    def test_refused(self) -> None:
+        """
+        Unknown names and values are named, not ignored.
+        """
+        for query, words in [
+            ("state=runing", "'state' must be one of"),
+            ("kind=move", "'kind' must be one of"),
+            ("reference=A+B", "is not an image reference"),
+            ("client=" + "x" * 513, "'client' is too long"),
+            ("limit=0", "'limit'"),
+            ("limit=10001", "'limit'"),
+            ("user=me", "jobs cannot be filtered by \"user\"; by 'state', 'kind', 'client'"),
+            ("%ff=1", "jobs cannot be filtered by"),
+        ]:
+            answer = self.ask(f"?{query}")
+            self.assertEqual(answer.status, 400, query)
+            self.assertIn(words, answer.json()["error"]["message"])
+
+    def test_pages(self) -> None:
+        """
+        The pages have every item once, also where times are equal, and keep
+        the filter.
+        """
+        for n in range(7):
+            self.add(f"j{n}", n // 3, state="done" if n == 5 else "running")
+        self.assertEqual(self.pages("?limit=3"), [["j6", "j5", "j4"], ["j3", "j2", "j1"], ["j0"]])
+        self.assertEqual(self.pages("?limit=3&state=running"), [["j6", "j4", "j3"], ["j2", "j1", "j0"]])
+        self.assertEqual(len(self.pages("?limit=7")), 1)
+
+    def test_changes_between(self) -> None:
+        """
+        What comes or goes between two pages does not shift the next.
+        """
+        for n in range(4):
+            self.add(f"j{n}", n)
+        link = self.ask("?limit=2").headers["link"]
+        path = link.partition(">")[0][1:]
+        self.add("new", 50)
+        del self.world.jobs.known["j2"]
+        self.assertEqual([j["id"] for j in self.world.ask("GET", path).json()], ["j1", "j0"])
+
+
+class TransferListTests(ListCase):
+    """
+    C{GET /api/v1/transfers}.
+    """
+
+    path = "transfers"
+
+    def test_filters_and_pages(self) -> None:
+        """
+        Transfers are filtered by state, kind and host, the oldest first.
+        """
+        self.world.jobs.running = [
+            {**TRANSFER, "id": "a", "created": "2026-01-02T03:04:06.000Z", "state": "queued"},
+            {**TRANSFER, "id": "b", "kind": "upload", "source": "r.example:5000/x"},
+            {**TRANSFER, "id": "c", "kind": "unpacking", "source": ""},
+        ]
+        for query, expected in [
+            ("", "bca"),
+            ("?state=queued", "a"),
+            ("?kind=upload", "b"),
+            ("?host=r.example:5000", "b"),
+            ("?host=r.example", ""),
+            ("?limit=2", "bc"),
+        ]:
+            self.assertEqual(self.found(query), list(expected), query)
+        self.assertEqual(self.pages("?limit=1"), [["b"], ["c"], ["a"]])
+        self.assertEqual(self.ask("?client=me").status, 400)
+        self.assertEqual(self.ask("?state=gone").status, 400)
+
+
+class ImageListTests(ListCase):
+    """
+    C{GET /api/v1/images}.
+    """
+
+    path = "images"
+    key = "reference"
+
+    def test_filters_and_pages(self) -> None:
+        """
+        Images are filtered by their name: of one image, or of all images of a
+        repository.
+        """
+        names = ["localhost:5000/a:1", "localhost:5000/a:2", "localhost:5000/b:1"]
+        for name in names:
+            self.world.store.images.put(image(name))  # type: ignore[unused-awaitable]
+        for query, expected in [
+            ("", names),
+            ("?name=localhost:5000/a", names[:2]),
+            ("?name=localhost:5000/a:2", names[1:2]),
+            ("?name=localhost:5000/a:latest", []),
+            ("?name=b", []),
+        ]:
+            self.assertEqual(self.found(query), expected, query)
+        self.assertEqual(self.pages("?limit=2"), [names[:2], names[2:]])
+        self.assertEqual(self.ask("?name=A").status, 400)
