@@ -23,6 +23,7 @@ from twisted.web.server import Site
 from zope.interface import implementer
 
 from xferd.credentials import Credentials
+from tests.web.conformance import conforms
 from xferd.errors import NotFound, StoreError
 from xferd.interfaces import (
     Event,
@@ -351,7 +352,7 @@ class FakeJobs:
         """
         made = job(id=f"j{len(self.known) + 1}", kind=kind, client=client)
         self.known[made["id"]] = made
-        return made
+        return self.get(made["id"])
 
     def get(self, job_id: str) -> Mapping[str, Any]:
         """
@@ -373,7 +374,7 @@ class FakeJobs:
         """
         self._check(job_id)
         self.known[job_id]["state"] = "cancelled"
-        return self.known[job_id]
+        return self.get(job_id)
 
     def transfers(self) -> Sequence[Mapping[str, Any]]:
         """
@@ -421,7 +422,15 @@ class FakeJobs:
         """
         self._check()
         jobs = {"running": len(self.known)}
-        return {"jobs": jobs, "bytes_fetched": 1, "bytes_sent": 3, "bytes_delivered": 2, **self.more}
+        return {
+            "jobs": jobs,
+            "slots": {},
+            "hosts": {},
+            "bytes_fetched": 1,
+            "bytes_sent": 3,
+            "bytes_delivered": 2,
+            **self.more,
+        }
 
 
 @implementer(IImages)
@@ -663,11 +672,14 @@ class World:
         headers: Mapping[str, str | None] | None = None,
         *,
         unix: bool = False,
+        documented: bool = True,
     ) -> Answer:
         """
-        Send one request and read its answer.
+        Send one request and read its answer, which has to be as the OpenAPI
+        document says.
 
         @param headers: beside the usual ones; None removes one.
+        @param documented: false for what only a fake makes it answer.
         """
         fields: dict[str, str | None] = {"Host": "localhost:9337"}
         if body is not None:
@@ -675,7 +687,10 @@ class World:
         fields |= headers or {}
         connection = self.connect(unix=unix)
         connection.send(method, path, {k: v for k, v in fields.items() if v is not None}, body or b"")
-        return connection.answer()
+        answer = connection.answer()
+        if documented:
+            conforms(method, path, answer.status, dict(answer.headers), answer.body)
+        return answer
 
     def post(self, value: object, **headers: str | None) -> Answer:
         """

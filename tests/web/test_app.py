@@ -95,7 +95,7 @@ class JobTests(SynchronousTestCase):
         self.assertEqual(answer.headers["location"], "/api/v1/jobs/j1")
         self.assertEqual(answer.headers["content-type"], "application/json")
         self.assertEqual(answer.headers["cache-control"], "no-store")
-        self.assertEqual(answer.json(), job(id="j1", client="127.0.0.1"))
+        self.assertEqual(answer.json(), {**job(id="j1", client="127.0.0.1"), "layers": []})
         self.assertEqual(self.world.jobs.pulled, [("alpine", None, "127.0.0.1", 0)])
 
     def test_pull_all_fields(self) -> None:

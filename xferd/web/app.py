@@ -28,6 +28,7 @@ from xferd.web.guard import Guard
 from xferd.web.job_asked import dry_run_asked, job_asked, new_name
 from xferd.web.lists import IMAGES, JOBS, TRANSFERS
 from xferd.web.metrics import MEDIA_TYPE, Metrics, Scene
+from xferd.web.openapi import document
 from xferd.web.replays import Replays
 from xferd.web.site import WebSite
 from xferd.web.static import StaticFiles
@@ -323,6 +324,13 @@ class Web:
             "images": len(self._store.images.all()),
         }
         return answer(request, {**own, **self._jobs.status()})
+
+    @app.route(f"{API}/openapi.json", methods=["GET"])
+    def show_openapi(self, request: Request) -> bytes:
+        """
+        Show the description of all this.
+        """
+        return answer(request, document(self._version))
 
     def _disk(self) -> Mapping[str, Any]:
         """

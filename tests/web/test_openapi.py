@@ -1,0 +1,197 @@
+"""
+Tests for L{xferd.web.openapi} and L{xferd.web.schemas}.
+
+That answers are as the document says is checked with every request that any
+test of this room makes: see L{tests.web.fakes.World.ask}.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from itertools import chain
+from pathlib import Path
+
+from jsonschema import Draft202012Validator
+from twisted.trial.unittest import SynchronousTestCase
+
+import xferd
+from tests.web.conformance import Undocumented, api, conforms, path_of, valid
+from tests.web.fakes import TRANSFER, World, image, job
+from tests.web.test_answers import tree
+from xferd import errors
+from xferd.jobs.limits import LIMITS
+from xferd.web.app import Web
+from xferd.web.job_asked import _KINDS
+from xferd.web.lists import IMAGES, JOBS, TRANSFERS
+
+
+class DocumentTests(SynchronousTestCase):
+    """
+    The document itself.
+    """
+
+    def test_served(self) -> None:
+        """
+        It is served as it is.
+        """
+        answer = World().ask("GET", "/api/v1/openapi.json")
+        self.assertEqual((answer.status, answer.json()), (200, api()))
+        self.assertEqual(answer.json()["openapi"], "3.1.0")
+        self.assertEqual(answer.json()["info"]["version"], "1.2.3")
+
+    def test_routes(self) -> None:
+        """
+        It has every route with every method, and none besides.
+        """
+        routes = {
+            (re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule), method.lower(), rule.endpoint)
+            for rule in Web.app.url_map.iter_rules()
+            for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
+        }
+        known = {
+            (path, method, operation["operationId"])
+            for path, methods in api()["paths"].items()
+            for method, operation in methods.items()
+        }
+        self.assertEqual(known, routes)
+
+    def test_parameters(self) -> None:
+        """
+        Every name in a path is explained, and nothing else is required.
+        """
+        for path, methods in api()["paths"].items():
+            for operation in methods.values():
+                required = {p["name"] for p in operation.get("parameters", ()) if p["required"]}
+                self.assertEqual(required, set(re.findall(r"\{(\w+)\}", path)))
+
+    def test_filters(self) -> None:
+        """
+        Every list is filtered by what the document says.
+        """
+        for path, known in (("jobs", JOBS), ("transfers", TRANSFERS), ("images", IMAGES)):
+            parameters = api()["paths"][f"/api/v1/{path}"]["get"]["parameters"]
+            names = {p["name"] for p in parameters if p["in"] == "query"}
+            self.assertEqual(names, {*known.filters, "limit", "after"})
+
+    def test_schemas(self) -> None:
+        """
+        Every schema is one, and each that is named exists.
+        """
+        schemas = api()["components"]["schemas"]
+        for schema in schemas.values():
+            Draft202012Validator.check_schema(schema)
+        named = set(re.findall(r'"#/components/schemas/(\w+)"', json.dumps(api())))
+        self.assertEqual(named - set(schemas), set())
+        self.assertEqual(set(schemas) - named, set())
+
+    def test_asked(self) -> None:
+        """
+        What may be asked is what is read: the fields of each kind of job, and
+        the limits.
+        """
+        schemas = api()["components"]["schemas"]
+        for kind, (_, fields) in _KINDS.items():
+            asked = schemas[f"{kind.capitalize()}Asked"]["properties"]
+            self.assertEqual(set(asked), {"kind", *fields})
+        self.assertEqual(set(schemas["Limits"]["properties"]), set(LIMITS))
+
+    def test_paths(self) -> None:
+        """
+        What a request asks for is told apart as the routes do it: an image may
+        be named as a longer path ends.
+        """
+        for method, path, known in [
+            ("POST", "/api/v1/images/team/app:1/tags", "/api/v1/images/{name}/tags"),
+            ("DELETE", "/api/v1/images/team/tags", "/api/v1/images/{name}"),
+            ("POST", "/api/v1/images/team/app:1", None),
+            ("GET", "/api/v1/images?limit=1", "/api/v1/images"),
+            ("GET", "/api/v1/jobs/j1/events", "/api/v1/jobs/{job_id}/events"),
+        ]:
+            self.assertEqual(path_of(method, path), known)
+
+    def test_codes(self) -> None:
+        """
+        The README has every code of an error.
+        """
+        readme = (Path(xferd.__file__).parents[1] / "README.rst").read_text()
+        kinds = [kind for kind in tree(errors.XferdError) if kind.__module__ == errors.__name__]
+        missing = {kind.code for kind in kinds if f"``{kind.code}``" not in readme}
+        self.assertEqual(missing, set())
+
+
+class AnswerTests(SynchronousTestCase):
+    """
+    Answers that no other test asks for, and the checks themselves.
+    """
+
+    def test_strict(self) -> None:
+        """
+        A field that is missing, or not written down, does not pass; nor does
+        a status or a type that is not.
+        """
+        headers = {"content-type": "application/json"}
+        for status, value in [
+            (200, {}),
+            (200, {"status": "ok", "more": 1}),
+            (200, {"status": "bad"}),
+            (204, {"status": "ok"}),
+            (400, {"status": "ok"}),
+        ]:
+            body = json.dumps(value).encode()
+            self.assertRaises(Undocumented, conforms, "GET", "/healthz", status, headers, body)
+        conforms("GET", "/healthz", 200, headers, b'{"status": "ok"}')
+        self.assertRaises(Undocumented, conforms, "GET", "/healthz", 200, {"content-type": "text/plain"}, b"")
+
+    def test_every_route(self) -> None:
+        """
+        Every GET gives what it says, by a world in which there is something
+        of everything.
+        """
+        world = World()
+        self.addCleanup(world.close)
+        world.jobs.known["j1"] = job(id="j1")
+        world.jobs.running = [TRANSFER]
+        world.store.images.put(image())  # type: ignore[unused-awaitable]
+        names = {"job_id": "j1", "name": "alpine"}
+        for path, methods in api()["paths"].items():
+            if "get" in methods and not path.endswith("/events"):
+                real = path.format(**names) if path != "/static/{name}" else "/static/main.js"
+                self.assertEqual(world.ask("GET", real).status, 200, path)
+
+    def test_events(self) -> None:
+        """
+        Every kind of event is as it says.
+        """
+        schema = {"$ref": "#/components/schemas/Event"}
+        shown = World()
+        shown.store.images.put(image())  # type: ignore[unused-awaitable]
+        (listed,) = shown.ask("GET", "/api/v1/images").json()
+        removed = {"reference": listed["reference"], "removed": True}
+        for kind, data in (("job", job()), ("transfer", TRANSFER), ("image", listed), ("image", removed)):
+            valid(schema, {"kind": kind, "data": dict(data), "final": False})
+            valid(schema, {"kind": kind, "data": dict(data), "final": True, "id": "x-1"})
+        self.assertRaises(Undocumented, valid, schema, {"kind": "job", "data": {}, "final": False})
+
+    def test_refusals(self) -> None:
+        """
+        Whatever a request is refused for has the form of an error, and is
+        written down for that request.
+        """
+        world = World(trusted=False, token="t")
+        paths = chain.from_iterable(
+            ((path, method.upper()) for method in methods) for path, methods in api()["paths"].items()
+        )
+        for path, method in paths:
+            real = path.format(job_id="j", name="alpine")
+            for headers in (
+                {},
+                {"Host": "evil.example"},
+                {"Host": None},
+                {"Origin": "http://evil.example"},
+                {"Authorization": "Bearer t", "Content-Type": "text/plain"},
+            ):
+                if "events" not in path:
+                    world.ask(method, real, b"{}", headers)
+        self.assertEqual(World().ask("PUT", "/api/v1/jobs", b"{}").status, 405)
+        self.assertEqual(World().ask("GET", "/api/v1/nothing").status, 404)

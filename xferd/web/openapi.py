@@ -1,0 +1,314 @@
+# -*- test-case-name: tests.web.test_openapi -*-
+"""
+The description of the HTTP API (OpenAPI 3.1), which tests hold against the
+routes and against every answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from xferd.web.lists import KINDS, MAX_LISTED, MAX_VALUE, STATES, TRANSFER_KINDS, TRANSFER_STATES
+from xferd.web.schemas import SCHEMAS, TEXT, Schema, array, ref
+
+JSON: Final = "application/json"
+
+REFUSALS: Final[Mapping[int, str]] = {
+    400: "The request is wrong in itself.",
+    401: "The listener wants the daemon's token.",
+    403: "A page of another site made a browser send this.",
+    404: "There is no such thing.",
+    405: "This method does not work here.",
+    413: "The body is too large.",
+    415: "The body does not say that it is JSON.",
+    421: "The daemon does not go by the name in Host.",
+    422: "The key came with another request before.",
+    500: "The daemon made a mistake, or its store did.",
+    503: "The daemon is stopping, or has followers enough.",
+    507: "The store's disk is full.",
+}
+"""Why a request may be refused, by status."""
+
+_ALWAYS: Final = (400, 401, 403, 421, 500)
+"""How every request may be refused."""
+
+
+def document(version: str) -> dict[str, Any]:
+    """
+    The whole description.
+    """
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "xferd",
+            "version": version,
+            "summary": "Moves container images for many clients at once, and every byte once.",
+            "license": {"name": "MIT", "identifier": "MIT"},
+        },
+        "servers": [{"url": "/"}],
+        "security": [{}, {"token": []}],
+        "paths": PATHS,
+        "components": {
+            "schemas": SCHEMAS,
+            "securitySchemes": {
+                "token": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "For listeners that other machines can reach.",
+                }
+            },
+        },
+    }
+
+
+def _answer(description: str, schema: Schema, *media_types: str, **headers: str) -> dict[str, Any]:
+    """
+    One answer.
+    """
+    answer: dict[str, Any] = {
+        "description": description,
+        "content": {media_type: {"schema": schema} for media_type in media_types or (JSON,)},
+    }
+    if headers:
+        answer["headers"] = {
+            name.replace("_", "-"): {"description": text, "schema": TEXT} for name, text in headers.items()
+        }
+    return answer
+
+
+def _operation(
+    name: str,
+    summary: str,
+    answers: Mapping[int, Mapping[str, Any]],
+    refusals: Sequence[int] = (),
+    parameters: Sequence[Mapping[str, Any]] = (),
+    body: Schema | None = None,
+) -> dict[str, Any]:
+    """
+    One method of one path.
+    """
+    codes = {*_ALWAYS, *refusals}
+    if body is not None:
+        codes |= {413, 415}
+    refused = {str(code): _answer(REFUSALS[code], ref("Error")) for code in sorted(codes)}
+    made: dict[str, Any] = {
+        "operationId": name,
+        "summary": summary,
+        "responses": {**{str(code): answer for code, answer in answers.items()}, **refused},
+    }
+    if parameters:
+        made["parameters"] = list(parameters)
+    if body is not None:
+        made["requestBody"] = {"required": True, "content": {JSON: {"schema": body}}}
+    return made
+
+
+def _parameter(where: str, name: str, description: str, schema: Schema) -> dict[str, Any]:
+    return {
+        "name": name,
+        "in": where,
+        "required": where == "path",
+        "description": description,
+        "schema": schema,
+    }
+
+
+def _filter(name: str, description: str, *known: str) -> dict[str, Any]:
+    schema = {"enum": list(known)} if known else {"maxLength": MAX_VALUE}
+    return _parameter("query", name, description, {"type": "string", **schema})
+
+
+def _list(name: str, summary: str, item: str, *filters: Mapping[str, Any]) -> dict[str, Any]:
+    """
+    A list, with its pages.
+    """
+    limit = {"type": "integer", "minimum": 1, "maximum": MAX_LISTED}
+    pages = (
+        _parameter("query", "limit", "How many at most.", limit),
+        _parameter("query", "after", "Where the page begins: out of a Link header.", TEXT),
+    )
+    link = 'The next page, with rel="next", where there is one.'
+    answer = _answer("What was found.", array(ref(item)), Link=link)
+    return _operation(name, summary, {200: answer}, parameters=[*filters, *pages])
+
+
+def _events(name: str, summary: str, *parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """
+    A stream of events.
+    """
+    resumed = "Whether only what has changed since Last-Event-ID is told."
+    answer = _answer("Events, as they happen.", TEXT, "text/event-stream", Xferd_Resumed=resumed)
+    answer["content"]["application/x-ndjson"] = {"schema": ref("Event")}
+    since = _parameter("header", "Last-Event-ID", "The id of the last event that was seen.", TEXT)
+    refusals = (404, 503) if parameters else (503,)
+    return _operation(name, summary, {200: answer}, refusals, [*parameters, since])
+
+
+_JOB_ID: Final = _parameter("path", "job_id", "The job's id.", {"type": "string", "minLength": 1})
+_NAME: Final = _parameter(
+    "path", "name", "The image's name; its slashes may stand as they are.", {"type": "string", "minLength": 1}
+)
+_KEY: Final = _parameter(
+    "header",
+    "Idempotency-Key",
+    "A word of the client's own: the same request with the same key begins nothing new.",
+    {"type": "string", "pattern": "^[!-~]{1,128}$"},
+)
+_CLIENT: Final = _parameter(
+    "header",
+    "X-Xferd-Client",
+    "What the client calls itself, for fairness and for the page.",
+    {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._:@/+-]{0,63}$"},
+)
+_FILE: Final = _parameter("path", "name", "The file's name.", {"type": "string", "minLength": 1})
+
+_PAGE_TYPES: Final = (
+    "text/html; charset=utf-8",
+    "text/css; charset=utf-8",
+    "text/javascript; charset=utf-8",
+    "image/svg+xml",
+)
+
+PATHS: Final[Mapping[str, Mapping[str, Any]]] = {
+    "/api/v1/jobs": {
+        "post": _operation(
+            "create_job",
+            "Begin a job.",
+            {
+                200: _answer(
+                    "The job that the same request began before.", ref("JobInFull"), Location="The job."
+                ),
+                202: _answer("The job.", ref("JobInFull"), Location="The job."),
+            },
+            (404, 422, 503),
+            [_KEY, _CLIENT],
+            ref("JobAsked"),
+        ),
+        "get": _list(
+            "list_jobs",
+            "List jobs, the newest first.",
+            "Job",
+            _filter("state", "Only those in this state.", *STATES),
+            _filter("kind", "Only those of this kind.", *KINDS),
+            _filter("client", "Only this client's."),
+            _filter("reference", "Only those of or to this image."),
+        ),
+    },
+    "/api/v1/jobs/{job_id}": {
+        "get": _operation(
+            "show_job",
+            "Show a job with its layers, or its blobs.",
+            {200: _answer("The job.", ref("JobInFull"))},
+            (404,),
+            [_JOB_ID],
+        ),
+        "delete": _operation(
+            "cancel_job",
+            "Cancel a job; one that has ended stays as it is.",
+            {200: _answer("The job.", ref("JobInFull"))},
+            (404,),
+            [_JOB_ID],
+        ),
+    },
+    "/api/v1/jobs/{job_id}/events": {"get": _events("follow_job", "Follow a job until it ends.", _JOB_ID)},
+    "/api/v1/events": {"get": _events("follow_all", "Follow everything.")},
+    "/api/v1/transfers": {
+        "get": _list(
+            "list_transfers",
+            "List transfers, the oldest first.",
+            "Transfer",
+            _filter("state", "Only those in this state.", *TRANSFER_STATES),
+            _filter("kind", "Only those of this kind.", *TRANSFER_KINDS),
+            _filter("host", "Only those from or to this registry."),
+        )
+    },
+    "/api/v1/limits": {
+        "get": _operation(
+            "show_limits",
+            "Show how much happens at once, and how fast (bytes a second); 0 is no limit.",
+            {200: _answer("The limits.", ref("Limits"))},
+        ),
+        "patch": _operation(
+            "change_limits",
+            "Set some limits, from now on.",
+            {200: _answer("The limits as they are then.", ref("Limits"))},
+            body=ref("LimitChanges"),
+        ),
+    },
+    "/api/v1/images": {
+        "get": _list(
+            "list_images",
+            "List the images of the store, by name.",
+            "Image",
+            _filter("name", "Only this image, or, without a tag, those of this repository."),
+        )
+    },
+    "/api/v1/images/{name}": {
+        "get": _operation(
+            "show_image",
+            "Show an image of the store.",
+            {200: _answer("The image.", ref("ImageInFull"))},
+            (404,),
+            [_NAME],
+        ),
+        "delete": _operation(
+            "remove_image",
+            "Take an image's name away, and free what nothing needs any more.",
+            {200: _answer("What was freed.", ref("Removed"))},
+            (404, 503, 507),
+            [_NAME],
+        ),
+    },
+    "/api/v1/images/{name}/tags": {
+        "post": _operation(
+            "tag_image",
+            "Give an image of the store another name.",
+            {201: _answer("The image by that name.", ref("Image"))},
+            (404, 503, 507),
+            [_NAME],
+            ref("TagAsked"),
+        )
+    },
+    "/api/v1/gc": {
+        "post": _operation(
+            "collect",
+            "Free what nothing in the store names or uses, or tell what that would be.",
+            {200: _answer("What was freed, or would be.", ref("Collected"))},
+            (503, 507),
+            body=ref("CollectionAsked"),
+        )
+    },
+    "/api/v1/status": {
+        "get": _operation(
+            "show_status",
+            "Show how the daemon as a whole is doing.",
+            {200: _answer("Its state.", ref("Status"))},
+        )
+    },
+    "/api/v1/openapi.json": {
+        "get": _operation("show_openapi", "Show this description.", {200: _answer("It.", {"type": "object"})})
+    },
+    "/metrics": {
+        "get": _operation(
+            "show_metrics",
+            "Show numbers to Prometheus.",
+            {200: _answer("Its text format.", TEXT, "text/plain; version=0.0.4; charset=utf-8")},
+        )
+    },
+    "/healthz": {
+        "get": _operation("live", "Say that the daemon lives.", {200: _answer("So it is.", ref("Well"))})
+    },
+    "/readyz": {
+        "get": _operation(
+            "ready", "Say whether the daemon takes jobs.", {200: _answer("It does.", ref("Well"))}, (503,)
+        )
+    },
+    "/": {"get": _operation("page", "The status page.", {200: _answer("It.", TEXT, _PAGE_TYPES[0])})},
+    "/static/{name}": {
+        "get": _operation(
+            "file", "A file of the status page.", {200: _answer("It.", TEXT, *_PAGE_TYPES)}, (404,), [_FILE]
+        )
+    },
+}
+"""Every path with its methods, named as the routes are."""
