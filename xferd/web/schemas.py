@@ -75,7 +75,7 @@ REFERENCE: Final[Schema] = {
     "minLength": 1,
     "maxLength": MAX_REFERENCE,
     "description": "The name of an image, as docker has it: alpine, ghcr.io/owner/app:1.2, HOST/NAME@DIGEST.",
-    "examples": ["alpine:3.20", "quay.io/me/app:1.2"],
+    "examples": ["registry.example.com/team/app:1.2"],
 }
 PLATFORM: Final[Schema] = {
     "type": ["string", "null"],
