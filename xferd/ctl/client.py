@@ -180,11 +180,13 @@ class Event(NamedTuple):
     @ivar kind: C{job}, C{layer}, C{transfer} or C{image}.
     @ivar data: the newest state of that thing.
     @ivar final: whether it is the last word on it.
+    @ivar id: where to go on after it, or the empty string.
     """
 
     kind: str
     data: dict[str, Any]
     final: bool
+    id: str = ""
 
 
 def addresses(host: str | None, environ: Mapping[str, str], uid: int) -> list[Address]:
@@ -361,7 +363,7 @@ class Daemon:
         breaks = 0
         while True:
             try:
-                for event in self._stream(job_id):
+                for event in self._stream(f"/jobs/{quote(job_id, safe='')}/events"):
                     yield event
                     if event.kind == "job":
                         if event.data.get("state") in ENDED:
@@ -380,12 +382,37 @@ class Daemon:
             self._pause(_PAUSES[min(breaks, len(_PAUSES) - 1)])
             breaks += 1
 
-    def _stream(self, job_id: str) -> Iterator[Event]:
+    def watch(self) -> Iterator[Event]:
+        """
+        Follow everything, without end.
+
+        A stream that breaks is gone on with.  Where it begins anew, with the
+        present state of everything, there is an event of the kind C{begin}
+        before that.
+        """
+        breaks, seen = 0, ""
+        while True:
+            try:
+                for event in self._stream("/events", seen):
+                    yield event
+                    seen = event.id or seen
+                    breaks = 0
+            except (NoDaemon, Refused) as e:
+                if breaks >= len(_PAUSES) or (isinstance(e, Refused) and e.status != 503):
+                    raise
+            self._pause(_PAUSES[min(breaks, len(_PAUSES) - 1)])
+            breaks += 1
+
+    def _stream(self, path: str, seen: str | None = None) -> Iterator[Event]:
         """
         One connection's events; ends without a word when it breaks.
+
+        @param seen: where to go on, or L{None} if that does not matter.
         """
-        path = f"/jobs/{quote(job_id, safe='')}/events"
-        connection, response = self._ask("GET", path, None, "application/x-ndjson", _SILENCE)
+        more = {"Last-Event-ID": seen} if seen else {}
+        connection, response = self._ask("GET", path, None, "application/x-ndjson", _SILENCE, more)
+        if seen is not None and response.getheader("Xferd-Resumed") != "true":
+            yield Event("begin", {}, False)
         try:
             while True:
                 try:
@@ -408,7 +435,8 @@ class Daemon:
             value = json.loads(line)
             kind, data = value["kind"], value["data"]
             if isinstance(kind, str) and isinstance(data, dict):
-                return Event(kind, data, value.get("final") is True)
+                where = value.get("id")
+                return Event(kind, data, value.get("final") is True, where if isinstance(where, str) else "")
         except (ValueError, KeyError, TypeError, RecursionError):
             pass
         raise self._stranger()

@@ -20,8 +20,9 @@ from xferd.ctl import commands, keep
 from xferd.ctl.client import BadHost, ClientError, Daemon, addresses, client_name
 from xferd.ctl.interrupts import Interrupts
 from xferd.ctl.limits import limits, read_changes
-from xferd.ctl.move import copy, pull, push
+from xferd.ctl.move import copy, look_on, pull, push
 from xferd.ctl.session import Printer, Session
+from xferd.ctl.watch import watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -276,6 +277,24 @@ def _run_logout(args: Namespace, session: Session) -> None:
     logout(args, session)
 
 
+def _shown_job(parser: ArgumentParser) -> None:
+    """
+    The arguments of C{job}.
+    """
+    _job(parser)
+    parser.add_argument("--follow", "-f", action="store_true", help="show it until it has ended")
+
+
+def _run_job(args: Namespace, session: Session) -> None:
+    """
+    Do what C{xferctl job} was told.
+    """
+    if args.follow:
+        look_on(args, session)
+    else:
+        commands.job(args, session)
+
+
 def _limits(parser: ArgumentParser) -> None:
     """
     The arguments of C{limits}.
@@ -328,13 +347,14 @@ COMMANDS: Mapping[str, Command] = {
     "unpack": Command("make an image's root file system out of the store", _unpack, _run_unpack),
     "bundle": Command("make a bundle of an image, for runc and its like", _bundle, _run_bundle),
     "jobs": Command("list the jobs that are queued or running", _jobs, commands.jobs),
-    "job": Command("show one job, layer by layer or blob by blob", _job, commands.job),
+    "job": Command("show one job, layer by layer or blob by blob", _shown_job, _run_job),
     "cancel": Command("cancel a job", _job, commands.cancel),
     "transfers": Command(
         "list what moves at present, for whom, and what it waits for", _json, commands.transfers
     ),
     "login": Command("log in to a registry, in the file that docker uses too", _login, _run_login),
     "logout": Command("forget the credentials for a registry", _registry, _run_logout),
+    "watch": Command("see all that the daemon does, as it happens", _json, watch),
     "limits": Command("show or set how much happens at once, and how fast", _limits, _run_limits),
     "demo": Command("see three clients pull one image, on this machine alone", _demo, _run_demo),
 }

@@ -95,6 +95,22 @@ def _move(args: Namespace, session: Session, **more: object) -> None:
         raise
 
 
+def look_on(args: Namespace, session: Session) -> None:
+    """
+    Show a job that somebody began, until it has ended.  Who leaves before that
+    leaves it running.
+
+    @raise JobFailed: the job failed, or somebody cancelled it.
+    @raise Interrupted: the user has seen enough.
+    """
+    args.quiet = False
+    display = choose_display(args, session.stdout, session.environ)
+    try:
+        follow(session.daemon, session.daemon.job(args.job), display)
+    except KeyboardInterrupt as e:
+        raise Interrupted(f"interrupted; job {clean(args.job)} goes on") from e
+
+
 def follow(daemon: Daemon, job: dict[str, object], display: Display) -> JobView:
     """
     Show a job until it has ended.
