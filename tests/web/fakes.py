@@ -22,8 +22,8 @@ from twisted.python.failure import Failure
 from twisted.web.server import Site
 from zope.interface import implementer
 
-from xferd.credentials import Credentials
 from tests.web.conformance import conforms
+from xferd.credentials import Credentials
 from xferd.errors import NotFound, StoreError
 from xferd.interfaces import (
     Event,

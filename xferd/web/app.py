@@ -161,10 +161,7 @@ class Web:
         key = header(request, b"idempotency-key")
         fingerprint = fingerprint_of(request)
         job_id = None if key is None else self._replays.find(client, key, fingerprint)
-        if job_id is None:
-            job = asked.begin(self._jobs, client, credentials)
-        else:
-            job = self._jobs.get(job_id)
+        job = asked.begin(self._jobs, client, credentials) if job_id is None else self._jobs.get(job_id)
         if key is not None and job_id is None:
             self._replays.made(client, key, fingerprint, job["id"])
         request.setHeader(b"location", f"{API}/jobs/{job['id']}".encode("ascii"))

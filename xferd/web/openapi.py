@@ -17,15 +17,18 @@ JSON: Final = "application/json"
 REFUSALS: Final[Mapping[int, str]] = {
     400: "The request is wrong in itself.",
     401: "The listener wants the daemon's token.",
-    403: "A page of another site made a browser send this.",
+    403: "A page of another site made a browser send this, or a registry denies it.",
     404: "There is no such thing.",
     405: "This method does not work here.",
     413: "The body is too large.",
     415: "The body does not say that it is JSON.",
     421: "The daemon does not go by the name in Host.",
     422: "The key came with another request before.",
+    429: "The registry's rate limit.",
     500: "The daemon made a mistake, or its store did.",
+    502: "The registry failed.",
     503: "The daemon is stopping, or has followers enough.",
+    504: "The registry took too long.",
     507: "The store's disk is full.",
 }
 """Why a request may be refused, by status."""
@@ -161,6 +164,10 @@ _CLIENT: Final = _parameter(
     "What the client calls itself, for fairness and for the page.",
     {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._:@/+-]{0,63}$"},
 )
+_AUTH: Final = _parameter(
+    "header", "X-Registry-Auth", "Credentials for a registry, as docker's clients send them.", TEXT
+)
+_CONFIG: Final = _parameter("header", "X-Registry-Config", "The same for several registries, by host.", TEXT)
 _FILE: Final = _parameter("path", "name", "The file's name.", {"type": "string", "minLength": 1})
 
 _PAGE_TYPES: Final = (
@@ -182,7 +189,7 @@ PATHS: Final[Mapping[str, Mapping[str, Any]]] = {
                 202: _answer("The job.", ref("JobInFull"), Location="The job."),
             },
             (404, 422, 503),
-            [_KEY, _CLIENT],
+            [_KEY, _CLIENT, _AUTH, _CONFIG],
             ref("JobAsked"),
         ),
         "get": _list(
@@ -210,6 +217,16 @@ PATHS: Final[Mapping[str, Mapping[str, Any]]] = {
             (404,),
             [_JOB_ID],
         ),
+    },
+    "/api/v1/auth": {
+        "post": _operation(
+            "check_login",
+            "Try credentials with a registry, and keep nothing of them.",
+            {200: _answer("The registry accepts them.", ref("Accepted"))},
+            (429, 502, 503, 504),
+            [_AUTH, _CONFIG],
+            ref("LoginAsked"),
+        )
     },
     "/api/v1/jobs/{job_id}/events": {"get": _events("follow_job", "Follow a job until it ends.", _JOB_ID)},
     "/api/v1/events": {"get": _events("follow_all", "Follow everything.")},

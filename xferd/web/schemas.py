@@ -188,6 +188,11 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
         referrers={"type": ["boolean", "null"], "description": "Also what refers to it."},
     ),
     "JobAsked": {"oneOf": [ref("PullAsked"), ref("PushAsked"), ref("CopyAsked")]},
+    "LoginAsked": {
+        **_object({"host": {**TEXT, "minLength": 1, "description": "The registry's host."}}),
+        "additionalProperties": False,
+    },
+    "Accepted": _object({"host": TEXT, "accepted": {"const": True}}),
     "Job": _object(_JOB),
     "JobInFull": _object({**_JOB, "layers": array(ref("Layer"))}),
     "Layer": _object(
