@@ -332,6 +332,24 @@ class TurnTests(UnpackerCase):
             self.process.take(), [(0, "grown", {"path": "/blob", "size": MOUTHFUL, "sealed": True})]
         )
 
+    def test_workers_change(self) -> None:
+        """
+        With more workers, layers that wait read at once; with fewer, those
+        that read go on and no other begins.
+        """
+        for _ in range(4):
+            self.unpack().grown("/partial", MOUTHFUL)
+        self.assertEqual([number for number, _, _ in self.told()], [0, 1])
+        self.assertEqual((self.unpacker.workers, self.unpacker.busy), (2, 2))
+        self.unpacker.workers = 3
+        self.assertEqual([number for number, _, _ in self.told()], [2])
+        self.unpacker.workers = 1
+        self.process.says(0, "hungry", consumed=MOUTHFUL)
+        self.process.says(1, "hungry", consumed=MOUTHFUL)
+        self.assertEqual((self.told(), self.unpacker.busy), ([], 1))
+        self.process.says(2, "hungry", consumed=MOUTHFUL)
+        self.assertEqual([number for number, _, _ in self.told()], [3])
+
     def test_turns(self) -> None:
         """
         At most as many layers as workers read at a time, in turns, and the
