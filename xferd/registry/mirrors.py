@@ -306,7 +306,7 @@ class _Watched:
     def __attrs_post_init__(self) -> None:
         self.start, self.total = self._body.start, self._body.total
 
-    def deliver(self, sink: Callable[[bytes], None]) -> Deferred[None]:
+    def deliver(self, sink: Callable[[bytes], Deferred[None] | None]) -> Deferred[None]:
         """
         See L{IBlobBody.deliver}.
         """
