@@ -46,7 +46,9 @@ class ListTests(JobsCase):
         What is no request is refused at once and makes no job.
         """
         self.assertRaises(BadReference, self.jobs.pull, "A B", None, "ci", 0)
-        self.assertRaises(BadPlatform, self.jobs.pull, "alpine", "linux", "ci", 0)
+        for platform in ("linux", "all"):
+            self.assertRaises(BadPlatform, self.jobs.pull, "alpine", platform, "ci", 0)
+            self.assertRaises(BadPlatform, self.jobs.copy, "alpine", "other", platform, False, "ci", 0)
         self.assertEqual(self.jobs.all(), [])
 
     def test_unknown(self) -> None:

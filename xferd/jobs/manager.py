@@ -401,13 +401,15 @@ class Jobs:
         """
         if self._stopping:
             raise Interrupted("the daemon is stopping and takes no more jobs")
+        if not (platform is None or (kind == "push" and platform == ALL)):
+            platform = str(Platform.parse(platform))
         return Job(
             id=token_hex(6),
             number=next(self._numbers),
             kind=kind,
             reference=str(wanted),
             target=None if target is None else str(target),
-            platform=platform if platform in (None, ALL) else str(Platform.parse(platform)),
+            platform=platform,
             client=client,
             priority=priority,
             created=self._clock.seconds(),
