@@ -1121,12 +1121,15 @@ class IJobs(Interface):
         @raise BadInput: it is no import, or has ended.
         """
 
-    def export(reference: str, form: str, client: str) -> Deferred[IArchive]:
+    def export(
+        reference: str, form: str, client: str, credentials: Mapping[str, Credentials] | None = None
+    ) -> Deferred[IArchive]:
         """
         Open an image of the store as an archive.  All blobs are in the store
         when this fires; a layer whose tree came by another blob is fetched.
 
         @param form: C{docker}, which all tools load, or C{oci}, a layout only.
+        @param credentials: the client's own, as for L{pull}.
         @raise BadReference: C{reference} is none.
         @raise NotFound: there is no such image.
         @raise StoreError: a part of it is gone or damaged, or a layer that

@@ -292,7 +292,13 @@ class Jobs:
             raise BadInput(_past(job_id, job["state"]))
         raise BadInput(f"job {job_id} is a {job['kind']} and takes no archive")
 
-    def export(self, reference: str, form: str, client: str) -> Deferred[IArchive]:
+    def export(
+        self,
+        reference: str,
+        form: str,
+        client: str,
+        credentials: Mapping[str, Credentials] | None = None,
+    ) -> Deferred[IArchive]:
         """
         Open an image of the store as an archive.
         """
@@ -306,7 +312,7 @@ class Jobs:
                 form,
                 Turn(client, 0, next(self._numbers), 0),
                 store=self._store,
-                registries=self._registries,
+                registries=self._seen_by(credentials),
                 layers=self._layers,
             )
         )
