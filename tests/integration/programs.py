@@ -180,6 +180,8 @@ class Xferd(Program):
 class Dockerd(Program):
     """
     Debian's dockerd, with a data directory and a socket of its own.
+
+    @ivar command: docker, as it is to be called to speak to this one.
     """
 
     def __init__(self, reactor: IReactorProcess, directory: str) -> None:
@@ -194,7 +196,7 @@ class Dockerd(Program):
         config = place / "config"
         config.mkdir()
         (config / "config.json").write_text('{"auths": {"registry.invalid": {}}}')
-        self._docker = ["docker", "--config", str(config), "--host", self._host]
+        self.command = ["docker", "--config", str(config), "--host", self._host]
         argv = [
             "dockerd",
             "--iptables=false",
@@ -212,13 +214,13 @@ class Dockerd(Program):
         """
         Run docker.
         """
-        return await run(self._reactor, [*self._docker, *arguments])
+        return await run(self._reactor, [*self.command, *arguments])
 
     async def build(self, context: str, reference: str) -> None:
         """
         Build an image without a network.
         """
-        command = [*self._docker, "build", "--quiet", "--network=none", "--tag", reference]
+        command = [*self.command, "build", "--quiet", "--network=none", "--tag", reference]
         await run(self._reactor, ["env", "DOCKER_BUILDKIT=0", *command, context])
 
     async def layers(self, reference: str) -> list[str]:

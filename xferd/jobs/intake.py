@@ -15,8 +15,11 @@ from zope.interface import implementer
 from xferd.errors import BadArchive, BadInput, TimedOut, WrongOffset, XferdError
 from xferd.interfaces import IIntake
 
-SILENCE: Final = 120.0
-"""Seconds that a client may send nothing, while it is waited for."""
+SILENCE: Final = 600.0
+"""
+Seconds that a client may send nothing, while it is waited for: C{docker save}
+behind a pipe may think for minutes.
+"""
 
 
 @implementer(IIntake)
