@@ -434,6 +434,22 @@ class LeavingTests(ImportCase):
         self.assert_idle()
         self.imported(self.data)
 
+    def test_progress(self) -> None:
+        """
+        Who follows the job sees how far the archive has come.
+        """
+        job_id = self.begin(size=len(self.data))
+        stream = self.jobs.events(job_id)
+        seen = []
+        for at in range(0, 100_000, PIECE):
+            self.give(job_id, self.data[at : at + PIECE], at)
+            self.clock.advance(1)
+            news = self.successResultOf(stream.get())
+            seen += [event.data["archive"]["received"] for event in news if event.kind == "job"]
+        self.assertEqual(seen, list(range(PIECE, 100_000 + 1, PIECE)))
+        stream.close()
+        self.jobs.cancel(job_id)
+
     def test_silence(self) -> None:
         """
         A client that goes silent is given up.

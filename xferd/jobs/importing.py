@@ -76,6 +76,7 @@ class Import:
             clock=self._clock,
             turn=self._job.turn(),
             label=label,
+            changed=lambda: self._changed(None),
         )
         pulls: list[Pull] = []
         try:

@@ -9,6 +9,7 @@ for others in between, as the writing of downloads is.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any, Final
 
 from twisted.internet.defer import CancelledError
@@ -59,9 +60,11 @@ class Unloading:
         clock: IReactorTime,
         turn: Turn,
         label: str,
+        changed: Callable[[], None],
     ) -> None:
         """
         @param label: what to call the archive.
+        @param changed: told when more of it has come.
         """
         self._intake = intake
         self._store = store
@@ -69,6 +72,7 @@ class Unloading:
         self._clock = clock
         self._turn = turn
         self._label = label
+        self._changed = changed
         self._contents = Contents()
         self._watchers: dict[Digest, Watcher[None]] = {}
         self._failure: Failure | None = None
@@ -92,6 +96,7 @@ class Unloading:
         inflater, splitter = Inflater(), Splitter()
         try:
             while data := await self._intake.read():
+                self._changed()
                 for piece in inflater.feed(data):
                     await self._take(splitter, piece)
             for piece in inflater.finish():
