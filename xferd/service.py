@@ -24,6 +24,7 @@ from xferd.interfaces import IReactor
 from xferd.jobs.job import rfc3339
 from xferd.jobs.manager import Jobs
 from xferd.names import is_loopback
+from xferd.notify import ServiceManager
 from xferd.registry.certs_dirs import CertsDirs
 from xferd.registry.client import Registries
 from xferd.registry.credential_helpers import CredentialHelpers, IHelperReactor
@@ -77,6 +78,15 @@ def parse_endpoint(description: str) -> Listener:
         return Listener(description, local=True)
     # A colon inside an argument, as in an IPv6 address, is written "\:".
     arguments = rest.replace("\\:", "\0").split(":")
+    if kind == "systemd":
+        family = next((a.removeprefix("domain=") for a in arguments if a.startswith("domain=")), arguments[0])
+        if family not in ("UNIX", "INET", "INET6"):
+            raise ConfigError(
+                f"{description!r} is no endpoint: say for example systemd:UNIX:name=xferd.socket"
+            )
+        # Who may connect to a unix socket is what its unit says; of another
+        # socket nobody here knows who can reach it.
+        return Listener(description, local=family == "UNIX")
     interfaces = [
         a.removeprefix("interface=").replace("\0", ":") for a in arguments if a.startswith("interface=")
     ]
@@ -93,9 +103,13 @@ class Daemon(Service):
 
     _log = Logger()
 
-    def __init__(self, config: Config, reactor: IReactor) -> None:
+    def __init__(self, config: Config, reactor: IReactor, manager: ServiceManager | None = None) -> None:
+        """
+        @param manager: told when the daemon is ready and when it stops.
+        """
         self._config = config
         self._reactor = reactor
+        self._manager = ServiceManager({}) if manager is None else manager
         token = config.read_token()
         listeners = [parse_endpoint(d) for d in config.listen]
         if config.socket:
@@ -151,7 +165,14 @@ class Daemon(Service):
                 child = listening_service(
                     listener.description, self.web.site(trusted=listener.local), reactor=reactor
                 )
-            except (ValueError, LookupError) as e:
+            except LookupError as e:
+                if not listener.description.startswith("systemd:"):
+                    raise ConfigError(f"{listener.description!r} is no endpoint: {e}") from e
+                raise ConfigError(
+                    f"systemd has handed over no socket for {listener.description!r}; "
+                    "is the socket unit active?"
+                ) from e
+            except ValueError as e:
                 raise ConfigError(f"{listener.description!r} is no endpoint: {e}") from e
             child.setName(listener.description)
             child.setServiceParent(self.listening)
@@ -208,6 +229,7 @@ class Daemon(Service):
             self._log.info(
                 "xferd {version} is ready; its data is in {path}", version=__version__, path=self.store.path
             )
+            self._manager.ready(f"xferd {__version__} is ready")
             return
         self._reactor.stop()
 
@@ -218,6 +240,7 @@ class Daemon(Service):
         @return: fires within the grace time and a few seconds.
         """
         super().stopService()
+        self._manager.stopping()
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
