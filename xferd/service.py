@@ -191,10 +191,13 @@ class Daemon(Service):
         except XferdError as e:
             raise StartFailed(f"xferd: {e}") from e
         except CannotListenError as e:
-            where = e.port if e.interface is None else f"{e.interface or '*'}:{e.port}"
             why = getattr(e.socketError, "strerror", e.socketError)
+            if isinstance(e.port, bytes):
+                where, option = os.fsdecode(e.port), "--socket"
+            else:
+                where, option = f"{e.interface or '*'}:{e.port}", "--listen"
             raise StartFailed(
-                f"xferd: cannot listen on {where}: {why}; --listen chooses another place"
+                f"xferd: cannot listen on {where}: {why}; {option} chooses another place"
             ) from e
         except OSError as e:
             raise StartFailed(f"xferd: cannot listen on {self._config.socket}: {e.strerror}") from e
