@@ -155,7 +155,8 @@ class Guard(Resource):
         match = _HOST.fullmatch(host)
         if match is None or not (is_loopback(host) or match[1] in self._hosts):
             raise MisdirectedRequest(
-                "this daemon does not go by the name in the Host header; its 'hosts' setting can add it"
+                "this daemon does not go by the name in the Host header; "
+                "its 'hosts_allowed' setting can add it"
             )
         return host
 
