@@ -78,6 +78,7 @@ class OptionsTests(SynchronousTestCase):
         self.assertIn("takes options only, not 'pull'", self.refused("pull"))
         self.assertIn("cannot read the configuration file", self.refused("-c", "/nowhere.toml"))
         self.assertIn("'9337' is no endpoint", self.refused("-l", "9337"))
+        self.assertIn("'systemd:index=0' is no endpoint", self.refused("-l", "systemd:index=0"))
         path = self.mktemp()
         Path(path).write_text("token_file = '/nowhere'")
         self.assertIn("cannot read the token file /nowhere", self.refused("-c", path))
@@ -125,6 +126,11 @@ class PluginTests(SynchronousTestCase):
         for endpoint, why in (
             ("tcp:80", "set token_file"),
             ("nothing:1:interface=localhost", "is no endpoint"),
+            ("systemd:UNIX:name=xferd.socket", "systemd has handed over no socket"),
+            ("systemd:domain=UNIX:index=0", "is the socket unit active?"),
+            ("systemd:UNIX", "is no endpoint: Specify exactly one"),
+            ("systemd:INET:index=0", "set token_file"),
+            ("systemd:domain=INET6:index=0", "set token_file"),
         ):
             options = Options()
             options.parseOptions(["-d", self.mktemp(), "-s", "", "-l", endpoint])

@@ -8,7 +8,8 @@ What can go wrong, in one tree::
     │   ├── BadDigest
     │   ├── BadPlatform
     │   ├── KeyReused              an Idempotency-Key for two requests
-    │   └── NotFound               no such job, image, transfer here
+    │   ├── NotFound               no such job, image, transfer here
+    │   └── WrongOffset            a piece of an archive is not the next one
     ├── SourceError                one source failed; another may not
     │   ├── Denied                 401 or 403: credentials, by the client
     │   ├── CredentialsUnavailable a credential helper failed: the operator
@@ -27,6 +28,7 @@ What can go wrong, in one tree::
     │   ├── UnsupportedImage       schema 1, an artifact, an unknown layer type
     │   ├── NoSuchPlatform         the index offers others
     │   ├── BadDocument            a manifest, index or config that breaks the spec
+    │   ├── BadArchive             a file that holds no images, or damaged ones
     │   ├── BadLayer               a layer that is no tar, escapes, lies or is a bomb
     │   └── DiffIDMismatch         a layer is not the one its config names
     ├── StoreError                 the operator can mend it
@@ -145,6 +147,20 @@ class NotFound(BadInput):
     """
 
     code = "NOT_FOUND"
+
+
+class WrongOffset(BadInput):
+    """
+    A piece of an archive that is not the next one, or comes too early.
+
+    @ivar offset: the bytes that were taken so far: where to go on.
+    """
+
+    code = "OFFSET_INVALID"
+
+    def __init__(self, message: str, offset: int) -> None:
+        super().__init__(message)
+        self.offset = offset
 
 
 # ----------------------------------------------------------- source errors
@@ -325,6 +341,14 @@ class BadDocument(BadImage):
     """
 
     code = "MANIFEST_INVALID"
+
+
+class BadArchive(BadImage):
+    """
+    A file that is no archive of images, breaks off, escapes or lies.
+    """
+
+    code = "ARCHIVE_INVALID"
 
 
 class BadLayer(BadImage):

@@ -436,6 +436,39 @@ class IPartial(Interface):
         """
 
 
+class IUnnamed(Interface):
+    """
+    A blob while it arrives whose digest nobody knows yet.
+
+    Life cycle: open, then C{commit}ted (it is a blob now) or C{close}d (its
+    bytes are gone).
+    """
+
+    size: int = Attribute("How many bytes are here.")
+
+    def write(data: bytes | memoryview) -> None:
+        """
+        Append and hash some bytes, at once.
+
+        @raise DiskFull: no space is left.
+        @raise StoreError: the disk refuses for another reason.
+        """
+
+    def commit() -> Deferred[Digest]:
+        """
+        Bring the bytes to the disk and make them a blob.  Cancelling waits
+        for the disk.
+
+        @return: fires with their digest.
+        @raise StoreError: the disk refuses.
+        """
+
+    def close() -> None:
+        """
+        Throw the bytes away.  Idempotent; after C{commit} it does nothing.
+        """
+
+
 class IBlobs(Interface):
     """
     The content-addressed blobs of the store.
@@ -479,6 +512,13 @@ class IBlobs(Interface):
         again, if there are some.
 
         @raise StoreError: it is open already, or the disk refuses.
+        """
+
+    def unnamed() -> Deferred[IUnnamed]:
+        """
+        Begin a blob whose digest will be known when all its bytes are here.
+
+        @raise StoreError: the disk refuses.
         """
 
 
@@ -983,6 +1023,57 @@ class Figures:
     workers_busy: int
 
 
+class IIntake(Interface):
+    """
+    Where the bytes of an archive go, of one import.
+    """
+
+    offset: int = Attribute("The bytes that came so far: where the next piece begins.")
+
+    def put(offset: int, data: bytes) -> Deferred[int]:
+        """
+        Hand over the next piece.
+
+        @return: fires with the new offset when the job has taken the piece:
+            only then is it ready for the next.  Cancelling ends the wait
+            alone.
+        @raise WrongOffset: it is not the next one, or another one is being
+            taken.
+        @raise BadInput: the job has ended, or this is more than was announced.
+        """
+
+    def finish(size: int) -> None:
+        """
+        Say that the archive is whole.
+
+        @raise WrongOffset: not so many bytes are here.
+        @raise BadArchive: fewer are here than were announced.
+        @raise BadInput: the job has ended.
+        """
+
+
+class IArchive(Interface):
+    """
+    An image as an archive, to be sent.
+
+    Life cycle: open; C{read} until it gives nothing; C{close}d in any case.
+    """
+
+    size: int = Attribute("How many bytes it has.")
+
+    def read(most: int) -> Deferred[bytes]:
+        """
+        Read on: at least one byte, at most so many; at the end, nothing.
+
+        @raise StoreError: a blob cannot be read.
+        """
+
+    def close() -> None:
+        """
+        Let go of it.  Idempotent.
+        """
+
+
 class IJobs(Interface):
     """
     What clients ask of the daemon.
@@ -1052,6 +1143,46 @@ class IJobs(Interface):
         @raise BadReference: one of the references is none.
         @raise BadPlatform: C{platform} is none.
         @raise Interrupted: the daemon is stopping.
+        """
+
+    def import_archive(
+        reference: str | None, platform: str | None, size: int | None, client: str, priority: int
+    ) -> Mapping[str, Any]:
+        """
+        Begin to import images out of an archive, whose bytes go to the
+        L{intake} of the job.  The job gives up a client that goes silent.
+
+        @param reference: what to call the only image, or which one to take of
+            several; by default all that the archive has names for.
+        @param platform: the one to take of an index; this machine's by default.
+        @param size: how many bytes will come, if that is known.
+        @return: the job as JSON has it; its C{archive} is C{{received, size}}.
+        @raise BadReference: C{reference} is none, or has a digest.
+        @raise BadPlatform: C{platform} is none.
+        @raise Interrupted: the daemon is stopping.
+        """
+
+    def intake(job_id: str) -> IIntake:
+        """
+        Where the bytes of an import's archive go.
+
+        @raise NotFound: there is no such job.
+        @raise BadInput: it is no import, or has ended.
+        """
+
+    def export(
+        reference: str, form: str, client: str, credentials: Mapping[str, Credentials] | None = None
+    ) -> Deferred[IArchive]:
+        """
+        Open an image of the store as an archive.  All blobs are in the store
+        when this fires; a layer whose tree came by another blob is fetched.
+
+        @param form: C{docker}, which all tools load, or C{oci}, a layout only.
+        @param credentials: the client's own, as for L{pull}.
+        @raise BadReference: C{reference} is none.
+        @raise NotFound: there is no such image.
+        @raise StoreError: a part of it is gone or damaged, or a layer that
+            had to be fetched could not be.
         """
 
     def get(job_id: str) -> Mapping[str, Any]:

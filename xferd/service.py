@@ -25,6 +25,7 @@ from xferd.interfaces import IReactor
 from xferd.jobs.job import rfc3339
 from xferd.jobs.manager import Jobs
 from xferd.names import is_loopback
+from xferd.notify import ServiceManager
 from xferd.registry.certs_dirs import CertsDirs
 from xferd.registry.client import Registries
 from xferd.registry.credential_helpers import CredentialHelpers, IHelperReactor
@@ -78,6 +79,15 @@ def parse_endpoint(description: str) -> Listener:
         return Listener(description, local=True)
     # A colon inside an argument, as in an IPv6 address, is written "\:".
     arguments = rest.replace("\\:", "\0").split(":")
+    if kind == "systemd":
+        family = next((a.removeprefix("domain=") for a in arguments if a.startswith("domain=")), arguments[0])
+        if family not in ("UNIX", "INET", "INET6"):
+            raise ConfigError(
+                f"{description!r} is no endpoint: say for example systemd:UNIX:name=xferd.socket"
+            )
+        # Who may connect to a unix socket is what its unit says; of another
+        # socket nobody here knows who can reach it.
+        return Listener(description, local=family == "UNIX")
     interfaces = [
         a.removeprefix("interface=").replace("\0", ":") for a in arguments if a.startswith("interface=")
     ]
@@ -94,15 +104,23 @@ class Daemon(Service):
 
     _log = Logger()
 
-    def __init__(self, config: Config, reactor: IReactor, reread: Callable[[], Config] | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        reactor: IReactor,
+        reread: Callable[[], Config] | None = None,
+        manager: ServiceManager | None = None,
+    ) -> None:
         """
         @param reread: gives the settings as they are when C{SIGHUP} comes, or
             raises L{ConfigError}; without it they stay.
+        @param manager: told when the daemon is ready and when it stops.
         """
         self._config = config
         self._reread = reread
         self._hangup = Hangup(reactor, self.reload)
         self._reactor = reactor
+        self._manager = ServiceManager({}) if manager is None else manager
         token = config.read_token()
         listeners = [parse_endpoint(d) for d in config.listen]
         if config.socket:
@@ -160,7 +178,14 @@ class Daemon(Service):
                 child = listening_service(
                     listener.description, self.web.site(trusted=listener.local), reactor=reactor
                 )
-            except (ValueError, LookupError) as e:
+            except LookupError as e:
+                if not listener.description.startswith("systemd:"):
+                    raise ConfigError(f"{listener.description!r} is no endpoint: {e}") from e
+                raise ConfigError(
+                    f"systemd has handed over no socket for {listener.description!r}; "
+                    "is the socket unit active?"
+                ) from e
+            except ValueError as e:
                 raise ConfigError(f"{listener.description!r} is no endpoint: {e}") from e
             child.setName(listener.description)
             child.setServiceParent(self.listening)
@@ -179,10 +204,13 @@ class Daemon(Service):
         except XferdError as e:
             raise StartFailed(f"xferd: {e}") from e
         except CannotListenError as e:
-            where = e.port if e.interface is None else f"{e.interface or '*'}:{e.port}"
             why = getattr(e.socketError, "strerror", e.socketError)
+            if isinstance(e.port, bytes):
+                where, option = os.fsdecode(e.port), "--socket"
+            else:
+                where, option = f"{e.interface or '*'}:{e.port}", "--listen"
             raise StartFailed(
-                f"xferd: cannot listen on {where}: {why}; --listen chooses another place"
+                f"xferd: cannot listen on {where}: {why}; {option} chooses another place"
             ) from e
         except OSError as e:
             raise StartFailed(f"xferd: cannot listen on {self._config.socket}: {e.strerror}") from e
@@ -218,6 +246,7 @@ class Daemon(Service):
             self._log.info(
                 "xferd {version} is ready; its data is in {path}", version=__version__, path=self.store.path
             )
+            self._manager.ready(f"xferd {__version__} is ready")
             return
         self._reactor.stop()
 
@@ -253,6 +282,7 @@ class Daemon(Service):
         """
         super().stopService()
         self._hangup.stopService()
+        self._manager.stopping()
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:

@@ -16,6 +16,7 @@ from twisted.python.usage import UsageError
 from xferd import __version__
 from xferd.config import Config
 from xferd.errors import ConfigError, XferdError
+from xferd.notify import ServiceManager
 from xferd.service import Daemon, parse_endpoint
 
 
@@ -118,6 +119,11 @@ def makeService(options: Options) -> IService:
     from twisted.internet import reactor  # noqa: PLC0415
 
     try:
-        return Daemon(options.config, reactor, options.read)  # type: ignore[arg-type]
+        return Daemon(
+            options.config,
+            reactor,  # type: ignore[arg-type]
+            options.read,
+            ServiceManager(os.environ),
+        )
     except XferdError as e:
         raise SystemExit(f"xferd: {e}") from e

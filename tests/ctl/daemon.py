@@ -171,24 +171,27 @@ class Answer:
         body: bytes | None = None,
         lines: Sequence[bytes | Callable[[], None]] | None = None,
         whole: bool = True,
+        missing: int = 0,
     ) -> None:
         """
         @param value: the body as JSON.
         @param body: the body as bytes.
         @param lines: a stream's pieces; callables are called in between.
         @param whole: whether a stream ends as it should.
+        @param missing: how many bytes of the body are promised and not sent.
         """
         self.status = status
         self.body = json.dumps(value).encode() if body is None else body
         self.lines = lines
         self.whole = whole
+        self.missing = missing
 
 
-def refusal(status: int, code: str, message: str) -> Answer:
+def refusal(status: int, code: str, message: str, **detail: object) -> Answer:
     """
     An error as the API has it.
     """
-    return Answer({"error": {"code": code, "message": message, "detail": None}}, status)
+    return Answer({"error": {"code": code, "message": message, "detail": detail or None}}, status)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -213,7 +216,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _serve(self) -> None:
         body = self.rfile.read(int(self.headers.get("content-length", 0)))
         fake = self.server.fake
-        fake.requests.append((self.command, self.path, json.loads(body) if body else None))
+        plain = self.headers.get("content-type") == "application/octet-stream"
+        asked = body if plain else json.loads(body) if body else None
+        fake.requests.append((self.command, self.path, asked))
         fake.headers.append(dict(self.headers))
         answers = fake.answers.get(
             (self.command, self.path), [refusal(404, "NOT_FOUND", "there is no such thing")]
@@ -221,9 +226,13 @@ class _Handler(BaseHTTPRequestHandler):
         answer = answers.pop(0) if len(answers) > 1 else answers[0]
         self.send_response(answer.status)
         if answer.lines is None:
-            self.send_header("content-length", str(len(answer.body)))
+            self.send_header("content-length", str(len(answer.body) + answer.missing))
             self.end_headers()
             self.wfile.write(answer.body)
+            self.close_connection = answer.missing > 0
+            if fake.hold:
+                self.wfile.flush()
+                fake.hang()
             return
         self.send_header("transfer-encoding", "chunked")
         self.end_headers()
@@ -236,7 +245,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(b"0\r\n\r\n")
         self.close_connection = True
 
-    do_GET = do_POST = do_PATCH = do_DELETE = _serve
+    do_GET = do_POST = do_DELETE = do_PATCH = do_PUT = _serve
 
 
 class _Server(ThreadingHTTPServer):
@@ -276,6 +285,7 @@ class FakeDaemon:
     @ivar answers: method and path to answers.
     @ivar requests: method, path and body of what was asked.
     @ivar headers: the headers of the same.
+    @ivar hold: whether to keep the connection of what is not sent whole.
     """
 
     def __init__(self, path: str | None = None, port: int = 0) -> None:
@@ -287,6 +297,7 @@ class FakeDaemon:
         self.requests: list[tuple[str, str, Any]] = []
         self.headers: list[dict[str, str]] = []
         self.released = Event()
+        self.hold = False
         if path is None:
             self._server: _Server = _Server(("127.0.0.1", port), _Handler)
             self.url = f"http://127.0.0.1:{self._server.server_address[1]}"

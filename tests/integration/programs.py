@@ -41,6 +41,8 @@ class Program(ProcessProtocol):
     Life cycle: made; started, once it has printed what shows that it is
     ready; ended, by itself or by us.
 
+    @ivar environment: what it is to have for its environment.
+    @ivar descriptors: what it is to have open, as C{spawnProcess} takes it.
     @ivar output: what it printed so far, stdout and stderr together.
     @ivar ended: fires when it has ended.
     """
@@ -56,6 +58,8 @@ class Program(ProcessProtocol):
         self._argv = list(argv)
         self._ready = ready
         self._directory = directory
+        self.environment = environment()
+        self.descriptors: dict[int, str | int] = {0: "w", 1: "r", 2: "r"}
         self._process: IProcessTransport | None = None
         self._starting: Deferred[None] = Deferred(lambda _: self.signal("KILL"))
 
@@ -67,7 +71,12 @@ class Program(ProcessProtocol):
         """
         program = require(self._argv[0])
         self._process = self._reactor.spawnProcess(
-            self, program, [program, *self._argv[1:]], environment(), self._directory
+            self,
+            program,
+            [program, *self._argv[1:]],
+            self.environment,
+            self._directory,
+            childFDs=self.descriptors,
         )
         await self._starting
 
@@ -131,10 +140,13 @@ class Xferd(Program):
     @ivar url: C{unix:<path>}, for xferctl.
     """
 
-    def __init__(self, reactor: IReactorProcess, directory: str, *options: str) -> None:
+    def __init__(
+        self, reactor: IReactorProcess, directory: str, *options: str, before: Sequence[str] = ()
+    ) -> None:
         """
         @param directory: is made; what is in it stays for the next daemon.
         @param options: more options of C{twistd xferd}.
+        @param before: a program that runs the rest of its command line.
         """
         place = Path(directory).absolute()
         place.mkdir(parents=True, exist_ok=True)
@@ -144,7 +156,7 @@ class Xferd(Program):
         argv = [*TWISTD, "-n", "--pidfile=", "xferd", "--data-dir", self.data, "--socket", self.socket]
         if "--listen" not in options:
             options = ("--listen", "tcp:0:interface=127.0.0.1", *options)
-        super().__init__(reactor, [*argv, *options], " is ready;", str(place))
+        super().__init__(reactor, [*before, *argv, *options], " is ready;", str(place))
 
     async def ctl(self, *arguments: str) -> str:
         """
@@ -180,6 +192,8 @@ class Xferd(Program):
 class Dockerd(Program):
     """
     Debian's dockerd, with a data directory and a socket of its own.
+
+    @ivar command: docker, as it is to be called to speak to this one.
     """
 
     def __init__(self, reactor: IReactorProcess, directory: str) -> None:
@@ -194,7 +208,7 @@ class Dockerd(Program):
         config = place / "config"
         config.mkdir()
         (config / "config.json").write_text('{"auths": {"registry.invalid": {}}}')
-        self._docker = ["docker", "--config", str(config), "--host", self._host]
+        self.command = ["docker", "--config", str(config), "--host", self._host]
         argv = [
             "dockerd",
             "--iptables=false",
@@ -212,13 +226,13 @@ class Dockerd(Program):
         """
         Run docker.
         """
-        return await run(self._reactor, [*self._docker, *arguments])
+        return await run(self._reactor, [*self.command, *arguments])
 
     async def build(self, context: str, reference: str) -> None:
         """
         Build an image without a network.
         """
-        command = [*self._docker, "build", "--quiet", "--network=none", "--tag", reference]
+        command = [*self.command, "build", "--quiet", "--network=none", "--tag", reference]
         await run(self._reactor, ["env", "DOCKER_BUILDKIT=0", *command, context])
 
     async def layers(self, reference: str) -> list[str]:

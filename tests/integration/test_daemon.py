@@ -416,6 +416,17 @@ class StartTests(TestCase):
         said = await self.said(f"--listen=tcp:{port}:interface=127.0.0.1")
         self.assertIn(f"cannot listen on 127.0.0.1:{port}: Address already in use", said)
 
+    async def test_socket_in_use(self) -> None:
+        """
+        A unix socket that another daemon has.
+        """
+        first = Xferd(reactor, str(self.place / "first"))
+        await first.start()
+        self.addCleanup(lambda: Deferred.fromCoroutine(first.stop()))
+        said = await self.said(f"--socket={first.socket}")
+        self.assertIn(f"cannot listen on {first.socket}: ", said)
+        self.assertIn("--socket chooses another place", said)
+
     async def test_second_daemon(self) -> None:
         """
         A data directory that another daemon has.

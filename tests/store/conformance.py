@@ -26,6 +26,7 @@ from xferd.interfaces import (
     IPartial,
     IStore,
     ITrees,
+    IUnnamed,
     Unpacked,
     UploadSession,
 )
@@ -176,6 +177,33 @@ class BlobsConformance(Conformance):
         partial = self.partial(size=0, digest=Digest.of(b""))
         self.result(partial.commit())
         self.assertEqual(self.store.blobs.size(Digest.of(b"")), 0)
+
+    def test_unnamed(self) -> None:
+        """
+        A blob may come without its digest, and is found under it, also where
+        it was here before.
+        """
+        for _ in range(2):
+            unnamed = self.result(self.store.blobs.unnamed())
+            verifyObject(IUnnamed, unnamed)
+            unnamed.write(DATA[:5])
+            unnamed.write(memoryview(DATA)[5:])
+            self.assertEqual(unnamed.size, len(DATA))
+            self.assertEqual(self.result(unnamed.commit()), DIGEST)
+            unnamed.close()
+            self.assertEqual(self.result(self.store.blobs.read(DIGEST)), DATA)
+
+    def test_unnamed_closed(self) -> None:
+        """
+        A blob without a name that is closed is gone, and takes no more.
+        """
+        unnamed = self.result(self.store.blobs.unnamed())
+        unnamed.write(DATA)
+        unnamed.close()
+        unnamed.close()
+        self.assertRaises(StoreError, unnamed.write, DATA)
+        self.failure(unnamed.commit(), StoreError)
+        self.assertFalse(self.store.blobs.has(DIGEST))
 
     def test_two_at_once(self) -> None:
         """

@@ -24,13 +24,15 @@ from zope.interface import implementer
 
 from tests.web.conformance import conforms
 from xferd.credentials import Credentials
-from xferd.errors import NotFound, StoreError
+from xferd.errors import NotFound, StoreError, WrongOffset
 from xferd.interfaces import (
     Event,
     Figures,
     Freed,
+    IArchive,
     IEventStream,
     IImages,
+    IIntake,
     IJobs,
     Image,
     IStore,
@@ -249,6 +251,76 @@ class FakeUpkeep:
         return succeed(FREED)
 
 
+@implementer(IIntake)
+class FakeIntake:
+    """
+    Takes pieces when a test says so.
+
+    @ivar pieces: what was put.
+    @ivar whole: what C{finish} was called with.
+    @ivar waiting: those that a piece was not taken from yet.
+    """
+
+    def __init__(self) -> None:
+        self.offset = 0
+        self.pieces: list[bytes] = []
+        self.whole: int | None = None
+        self.waiting: list[Deferred[int]] = []
+
+    def put(self, offset: int, data: bytes) -> Deferred[int]:
+        """
+        Take a piece, if it is the next.
+        """
+        if offset != self.offset:
+            return fail(WrongOffset("not the next", self.offset))
+        self.offset += len(data)
+        self.pieces.append(data)
+        self.waiting.append(Deferred())
+        return self.waiting[-1]
+
+    def finish(self, size: int) -> None:
+        """
+        Remember the end.
+        """
+        if size != self.offset:
+            raise WrongOffset("not the end", self.offset)
+        self.whole = size
+
+
+@implementer(IArchive)
+class FakeArchive:
+    """
+    Some bytes, or an error in the middle of them.
+
+    @ivar closed: how often it was closed.
+    @ivar reads: how often it was read.
+    """
+
+    def __init__(self, data: bytes, error: Exception | None = None) -> None:
+        self.size = len(data)
+        self.closed = self.reads = 0
+        self._data = data
+        self._error = error
+        self._at = 0
+
+    def read(self, most: int) -> Deferred[bytes]:
+        """
+        Read on.
+        """
+        self.reads += 1
+        if self._error is not None and self._at >= self.size // 2:
+            return fail(self._error)
+        piece = self._data[self._at : self._at + most]
+        self._at += len(piece)
+        return succeed(piece)
+
+    def close(self) -> None:
+        """
+        Close.
+        """
+        self.closed += 1
+
+
 @implementer(IJobs)
 class FakeJobs:
     """
@@ -259,6 +331,10 @@ class FakeJobs:
     @ivar copied: what C{copy} was called with.
     @ivar brought: the credentials that came with each of them.
     @ivar more: what C{status} says besides.
+    @ivar imported: what C{import_archive} was called with.
+    @ivar intakes: where the archives of imports go, by job.
+    @ivar exported: what C{export} was called with.
+    @ivar archive: what it gives.
     @ivar refuses: what every call raises.
     @ivar upkeep: what is asked without a job.
     """
@@ -271,6 +347,10 @@ class FakeJobs:
         self.copied: list[tuple[str, str, str | None, bool, str, int]] = []
         self.brought: list[Mapping[str, Credentials] | None] = []
         self.more: dict[str, Any] = {}
+        self.imported: list[tuple[str | None, str | None, int | None, str, int]] = []
+        self.intakes: dict[str, FakeIntake] = {}
+        self.exported: list[tuple[str, str, str]] = []
+        self.archive = FakeArchive(b"archive")
         self.refuses: Exception | None = None
         self.streams: list[tuple[str | None, FakeStream]] = []
         self.present: Sequence[Event] = ()
@@ -345,6 +425,41 @@ class FakeJobs:
         self.brought.append(credentials)
         self.copied.append((reference, target, platform, referrers, client, priority))
         return self._made("copy", client)
+
+    def import_archive(
+        self, reference: str | None, platform: str | None, size: int | None, client: str, priority: int
+    ) -> Mapping[str, Any]:
+        """
+        Remember an import.
+        """
+        self._check()
+        self.imported.append((reference, platform, size, client, priority))
+        made = self._made("import", client)
+        self.intakes[made["id"]] = FakeIntake()
+        return made
+
+    def intake(self, job_id: str) -> FakeIntake:
+        """
+        Where the archive of an import goes.
+        """
+        self._check(job_id)
+        return self.intakes[job_id]
+
+    def export(
+        self,
+        reference: str,
+        form: str,
+        client: str,
+        credentials: Mapping[str, Credentials] | None = None,
+    ) -> Deferred[IArchive]:
+        """
+        Remember an export.
+        """
+        if self.refuses is not None:
+            return fail(self.refuses)
+        self.brought.append(credentials)
+        self.exported.append((reference, form, client))
+        return succeed(self.archive)
 
     def _made(self, kind: str, client: str) -> Mapping[str, Any]:
         """

@@ -70,8 +70,8 @@ class BodyTests(SynchronousTestCase):
         for value, words in [
             ([], "not a JSON object"),
             ("pull", "not a JSON object"),
-            ({}, "'kind' must be 'pull', 'push' or 'copy', not null"),
-            (pull(kind="move"), "'kind' must be 'pull', 'push' or 'copy', not \"move\""),
+            ({}, "'kind' must be 'pull', 'push', 'copy' or 'import', not null"),
+            (pull(kind="move"), "'kind' must be 'pull', 'push', 'copy' or 'import', not \"move\""),
             (pull(kind=["x" * 100]), "…"),
             ({"kind": "pull"}, "'reference'"),
             (pull(reference=""), "'reference'"),

@@ -233,6 +233,33 @@ class PageTests(TestCase):
         self.assertEqual(len(re.findall(r'<li class="transfer"[^>]*data-sending="true"', page)), 1)
         self.assertEqual(len(re.findall(r'<article class="card job"[^>]*data-sending="true"', page)), 2)
 
+    async def test_import(self) -> None:
+        """
+        An import shows how far its archive has come, until its layers are
+        known.
+        """
+        world = World()
+        known = {"kind": "import", "bytes_done": 0, "bytes_total": 0, "layers_total": 0, "platform": None}
+        archive = {"received": 3_000_000, "size": 12_000_000}
+        world.jobs.present = [
+            Event("job", job(**known, id="j1", reference="", archive=archive)),
+            Event("job", job(**known, id="j2", reference="", archive={"received": 7_000_000, "size": None})),
+            Event("job", job(id="j3", kind="import", archive=archive)),
+            Event("layer", {"job": "j3", "index": 0, "digest": "", "size": 100, "state": "unpacking"}),
+        ]
+        page = await self.load(world)
+        for shown in (
+            '<span class="from">an archive</span>',
+            '<span class="from">alpine:latest</span>',
+            '<span class="kind chip">import</span>',
+            "25 %",
+            "3.00 / 12.0 MB",
+            "7.00 MB",
+            "receiving its archive",
+        ):
+            self.assertIn(shown, page)
+        self.assertEqual(len(re.findall(r'<span class="bar" data-state="downloading"', page)), 2)
+
     async def test_nothing(self) -> None:
         """
         A daemon with nothing to do says what to type.

@@ -19,6 +19,7 @@ from rich.text import Text
 
 from xferd.ctl.copying import CopyDisplay, fraction
 from xferd.ctl.display import PlainEnd
+from xferd.ctl.saving import Saving
 from xferd.ctl.text import clock, plural, portion, size
 
 if TYPE_CHECKING:
@@ -96,6 +97,8 @@ class Row(NamedTuple):
             note = f"{size(rate)}/s{left}"
         ended = sum(row.ended for row in rows)
         state = f"{ended}/{plural(len(rows), view.noun)}" if rows else view.state
+        if view.archive is not None:
+            state = "sending"
         return cls(name, state, done, total or None, _amount(done, total), note, view.ended)
 
 
@@ -254,6 +257,49 @@ class CopyBar(CopyDisplay):
             Text(f"{now.entries}/{now.entries_total} files"),
             Text(portion(now.size, now.size_total)),
         )
+        return grid
+
+
+class SavingBar(Saving):
+    """
+    One bar for an archive that is saved.
+    """
+
+    def __init__(self, stdout: TextIO) -> None:
+        super().__init__(stdout)
+        self._progress = (0, 0)
+        self._live = Live(
+            console=Console(file=stdout, highlight=False),
+            get_renderable=self.line,
+            refresh_per_second=10,
+            redirect_stdout=False,
+            redirect_stderr=False,
+            transient=True,
+        )
+
+    def __enter__(self) -> Saving:
+        self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._live.stop()
+
+    def show(self, done: int, total: int) -> None:
+        """
+        Move the bar, when it is drawn next.
+        """
+        # rich's thread sees the old pair or the new one.
+        self._progress = (done, total)
+
+    def line(self) -> Table:
+        """
+        The line as it is now.
+        """
+        done, total = self._progress
+        grid = Table.grid(padding=(0, 1), pad_edge=False)
+        grid.add_row(ProgressBar(total=max(total, 1), completed=done, width=30), Text(portion(done, total)))
         return grid
 
 

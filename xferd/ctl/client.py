@@ -25,6 +25,7 @@ from xferd.paths import ROOT_SOCKET, default_socket
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from types import TracebackType
 
 DEFAULT_URL = "http://127.0.0.1:9337"
 """Where a daemon listens that was told nothing."""
@@ -39,6 +40,14 @@ _LOGIN_TIMEOUT = 120.0
 
 _SILENCE = 60.0
 """Seconds without an event, heartbeats included, after which the stream is taken to be dead."""
+
+_DOWNLOAD = 600.0
+"""Seconds without a byte of an archive: layers may have to be fetched before the first."""
+
+_BUSY = 0.5
+"""Seconds to wait before a piece of an archive is offered again."""
+
+_PIECE = 1024 * 1024
 
 _PAUSES = (0.2, 0.5, 1.0, 2.0, 4.0, 4.0)
 """Seconds to wait before each try to reach a daemon that was there a moment ago."""
@@ -77,12 +86,14 @@ class Refused(ClientError):
 
     @ivar status: the HTTP status.
     @ivar code: the daemon's word for programs, C{NAME_INVALID}.
+    @ivar detail: what else it says of it.
     """
 
-    def __init__(self, status: int, code: str, message: str) -> None:
+    def __init__(self, status: int, code: str, message: str, detail: Mapping[str, Any] | None = None) -> None:
         super().__init__(f"{message} ({code})" if code else message)
         self.status = status
         self.code = code
+        self.detail = {} if detail is None else detail
 
 
 class Address(NamedTuple):
@@ -189,6 +200,60 @@ class Event(NamedTuple):
     id: str = ""
 
 
+class Download:
+    """
+    An archive on its way from the daemon.
+
+    Life cycle: entered; iterated over once; left.
+
+    @ivar size: its bytes.
+    """
+
+    def __init__(self, connection: HTTPConnection, response: HTTPResponse, source: str) -> None:
+        """
+        @raise NotXferd: it does not say how much it is.
+        """
+        self._connection = connection
+        self._response = response
+        self._source = source
+        length = response.headers.get("content-length", "")
+        if not re.fullmatch(r"[0-9]{1,19}", length):
+            self.close()
+            raise NotXferd(f"what answers at {source} does not speak xferd's API")
+        self.size = int(length)
+
+    def __enter__(self) -> Download:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __iter__(self) -> Iterator[bytes]:
+        """
+        The bytes in pieces, all of them.
+
+        @raise NoDaemon: it breaks off.
+        """
+        left = self.size
+        try:
+            while left and (piece := self._response.read(min(left, _PIECE))):
+                left -= len(piece)
+                yield piece
+        except (OSError, HTTPException) as e:
+            raise NoDaemon(f"the daemon at {self._source} broke off the archive: {_reason(e)}") from e
+        if left:
+            raise NoDaemon(f"the daemon at {self._source} broke off the archive; its log says why")
+
+    def close(self) -> None:
+        """
+        Let go of the connection.
+        """
+        self._response.close()
+        self._connection.close()
+
+
 def addresses(host: str | None, environ: Mapping[str, str], uid: int) -> list[Address]:
     """
     Where to look for the daemon, the likeliest place first.
@@ -245,11 +310,11 @@ class Daemon:
         if token is not None:
             self._headers["Authorization"] = f"Bearer {token}"
 
-    def start(self, kind: str, reference: str, **more: object) -> dict[str, Any]:
+    def start(self, kind: str, reference: str | None, **more: object) -> dict[str, Any]:
         """
         Ask for a job.
 
-        @param kind: C{pull}, C{push} or C{copy}.
+        @param kind: C{pull}, C{push}, C{copy} or C{import}.
         @param more: what else there is to say of it, as the API has it.
         @return: the job.
         """
@@ -282,6 +347,56 @@ class Daemon:
         @return: the job as it is now; one that had ended before is unchanged.
         """
         return self._object("DELETE", f"/jobs/{quote(job_id, safe='')}")
+
+    def send_piece(self, job_id: str, offset: int, data: bytes) -> None:
+        """
+        Send the next piece of an import's archive, and wait until it was
+        read; one whose answer is lost was sent all the same.
+        """
+        path = f"/jobs/{quote(job_id, safe='')}/content"
+        headers = {"Content-Range": f"{offset}-{offset + len(data) - 1}"}
+        breaks = 0
+        while True:
+            try:
+                if isinstance(self._value("PATCH", path, data, headers), dict):
+                    return
+                raise NoDaemon(f"the daemon at {self._addresses[0]} broke off its answer")
+            except Refused as e:
+                reached = e.detail.get("offset")
+                if reached == offset + len(data):
+                    return
+                if e.status != 416 or reached != offset:
+                    raise
+                # The piece before is being read still.
+                self._pause(_BUSY)
+            except NoDaemon:
+                if breaks >= len(_PAUSES):
+                    raise
+                self._pause(_PAUSES[breaks])
+                breaks += 1
+
+    def end_content(self, job_id: str, size: int) -> None:
+        """
+        Say that an import's archive is whole.
+        """
+        while True:
+            try:
+                self._value("PUT", f"/jobs/{quote(job_id, safe='')}/content", {"size": size})
+                return
+            except Refused as e:
+                if e.status != 416 or e.detail.get("offset") != size:
+                    raise
+                self._pause(_BUSY)
+
+    def archive(self, reference: str, form: str) -> Download:
+        """
+        Open an image of the store as an archive.
+
+        @param form: C{docker} or C{oci}.
+        """
+        path = f"/archives/{quote(reference, safe='/:@')}?format={form}"
+        connection, response = self._ask("GET", path, None, "application/x-tar, application/json", _DOWNLOAD)
+        return Download(connection, response, str(self._addresses[0]))
 
     def image(self, reference: str) -> dict[str, Any]:
         """
@@ -459,11 +574,13 @@ class Daemon:
             return value
         raise self._stranger()
 
-    def _value(self, method: str, path: str, body: object) -> object:
+    def _value(
+        self, method: str, path: str, body: object, headers: Mapping[str, str] | None = None
+    ) -> object:
         """
         Make a request whose answer is JSON.
         """
-        connection, response = self._ask(method, path, body, "application/json", _ANSWER_TIMEOUT)
+        connection, response = self._ask(method, path, body, "application/json", _ANSWER_TIMEOUT, headers)
         try:
             return _json(response.read(_MAX_ANSWER))
         except (OSError, HTTPException) as e:
@@ -484,15 +601,17 @@ class Daemon:
         """
         Send a request and wait for the head of the answer.
 
+        @param body: bytes as they are, or what JSON is to be made of.
         @param timeout: seconds of silence, then and later, that are too many.
         @param headers: more of them.
         """
         connection = self._connect(timeout)
         address = self._addresses[0]
         headers = {**self._headers, **(headers or {}), "Accept": accept}
-        if body is not None:
-            headers["Content-Type"] = "application/json"
-        data = None if body is None else json.dumps(body).encode()
+        data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
+        if data is not None:
+            plain = isinstance(body, bytes)
+            headers["Content-Type"] = "application/octet-stream" if plain else "application/json"
         try:
             connection.request(method, f"{address.prefix}/api/v1{path}", data, headers)
             response = connection.getresponse()
@@ -534,7 +653,13 @@ class Daemon:
         error = value.get("error") if isinstance(value, dict) else None
         if not isinstance(error, dict):
             return self._stranger(f" (HTTP status {status})")
-        return Refused(status, clean(error.get("code")), clean(error.get("message")) or f"HTTP {status}")
+        detail = error.get("detail")
+        return Refused(
+            status,
+            clean(error.get("code")),
+            clean(error.get("message")) or f"HTTP {status}",
+            detail if isinstance(detail, dict) else None,
+        )
 
     def _stranger(self, detail: str = "") -> ClientError:
         """

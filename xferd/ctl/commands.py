@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from xferd.ctl.session import Session
 
 
-_PAST = {"pull": "pulled", "push": "pushed", "copy": "copied"}
+_PAST = {"pull": "pulled", "push": "pushed", "copy": "copied", "import": "imported"}
 
 
 def images(_: Namespace, session: Session) -> None:

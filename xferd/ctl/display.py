@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TextIO
 
-from xferd.ctl.text import json_line, plural, size
+from xferd.ctl.text import json_line, plural, portion, size
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -112,11 +112,15 @@ class PlainLines(PlainEnd):
     def __init__(self, stdout: TextIO) -> None:
         super().__init__(stdout)
         self._said: dict[int, tuple[str, int, bool]] = {}
+        self._tenths = 0
 
     def show(self, view: JobView, event: Event, rows: list[RowView]) -> None:  # noqa: ARG002
         """
         Print what is new.
         """
+        if view.archive is not None and view.total and view.done * 10 // view.total > self._tenths:
+            self._tenths = view.done * 10 // view.total
+            print(f"archive: {portion(view.done, view.total)} sent", file=self.stdout, flush=True)
         for row in rows:
             old_state, old_attempt, old_shared = self._said.get(row.index, ("", 1, False))
             shared = old_shared or bool(row.sharing)

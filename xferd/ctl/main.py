@@ -125,6 +125,65 @@ def _moving(parser: ArgumentParser, past: str) -> None:
     output.add_argument("--quiet", "-q", action="store_true", help=f"print only what was {past}, by digest")
 
 
+def _import(parser: ArgumentParser) -> None:
+    """
+    The arguments of C{import}.
+    """
+    parser.add_argument(
+        "path", metavar="PATH", help="the archive, or the directory of an OCI layout; '-' for stdin"
+    )
+    parser.add_argument(
+        "reference",
+        metavar="REF",
+        nargs="?",
+        help="what to call the image, or which one to take of several; default: the archive's own names",
+    )
+    parser.add_argument("--platform", metavar="OS/ARCH[/VARIANT]", help="default: this machine's")
+    parser.add_argument("--priority", type=int, default=0, metavar="N", help="higher goes first; default: 0")
+    output = parser.add_mutually_exclusive_group()
+    output.add_argument("--json", action="store_true", help="print every event as one line of JSON")
+    output.add_argument("--quiet", "-q", action="store_true", help="print only what was imported")
+
+
+def _export(parser: ArgumentParser) -> None:
+    """
+    The arguments of C{export}.
+    """
+    parser.add_argument("reference", metavar="REF", help="the image, as 'xferctl images' lists it")
+    parser.add_argument(
+        "path",
+        metavar="PATH",
+        help="where to: a file, '-' for stdout, or a directory (there already, or with a slash at its end)",
+    )
+    parser.add_argument(
+        "--format",
+        choices=("docker", "oci"),
+        help="docker, which docker, podman and skopeo load, or an OCI layout alone; default: docker, "
+        "and oci for a directory",
+    )
+    output = parser.add_mutually_exclusive_group()
+    output.add_argument("--json", action="store_true", help="print progress and result as lines of JSON")
+    output.add_argument("--quiet", "-q", action="store_true", help="print only the path")
+
+
+def _run_import(args: Namespace, session: Session) -> None:
+    """
+    Do what C{xferctl import} was told.
+    """
+    from xferd.ctl.archives import import_  # noqa: PLC0415 - others need not wait for what it imports
+
+    import_(args, session)
+
+
+def _run_export(args: Namespace, session: Session) -> None:
+    """
+    Do what C{xferctl export} was told.
+    """
+    from xferd.ctl.archives import export  # noqa: PLC0415 - others need not wait for what it imports
+
+    export(args, session)
+
+
 def _json(parser: ArgumentParser) -> None:
     """
     The argument of all commands that look.
@@ -339,6 +398,8 @@ COMMANDS: Mapping[str, Command] = {
     "pull": Command("pull an image into the store", _pull, pull),
     "push": Command("push an image of the store to a registry", _push, push),
     "copy": Command("copy an image from registry to registry", _copy, copy),
+    "import": Command("take images out of an archive into the store", _import, _run_import),
+    "export": Command("save an image of the store as an archive", _export, _run_export),
     "images": Command("list the images of the store", _json, commands.images),
     "inspect": Command("show one image of the store", _image, commands.inspect),
     "tag": Command("give an image of the store another name", _tag, keep.tag),

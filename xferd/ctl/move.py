@@ -89,9 +89,9 @@ def _move(args: Namespace, session: Session, **more: object) -> None:
             return
         follow(daemon, job, display)
     except KeyboardInterrupt as e:
-        raise Interrupted(_abandon(daemon, args.command, job)) from e
+        raise Interrupted(abandon(daemon, args.command, job)) from e
     except OSError:
-        _abandon(daemon, args.command, job)
+        abandon(daemon, args.command, job)
         raise
 
 
@@ -130,7 +130,7 @@ def follow(daemon: Daemon, job: dict[str, object], display: Display) -> JobView:
     return view
 
 
-def _abandon(daemon: Daemon, kind: str, job: dict[str, object] | None) -> str:
+def abandon(daemon: Daemon, kind: str, job: dict[str, object] | None) -> str:
     """
     Cancel the job, if there is one.
 

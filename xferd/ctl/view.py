@@ -182,7 +182,7 @@ class JobView:
     @property
     def kind(self) -> str:
         """
-        What is done: C{pull}, C{push}, C{copy}.
+        What is done: C{pull}, C{push}, C{copy}, C{import}.
         """
         return clean(self.job.get("kind"))
 
@@ -219,6 +219,8 @@ class JobView:
         """
         What is moved, and where to if it is not to where its name says.
         """
+        if not self.reference and self.kind == "import":
+            return "archive"
         return self.reference if self.target in ("", self.reference) else f"{self.reference} -> {self.target}"
 
     @property
@@ -236,10 +238,21 @@ class JobView:
         return self.state in ENDED
 
     @property
+    def archive(self) -> dict[str, Any] | None:
+        """
+        How far the archive has come that is being imported, while nothing else
+        is known of what is in it.
+        """
+        archive = self.job.get("archive")
+        return archive if isinstance(archive, dict) and not self._rows and not self.ended else None
+
+    @property
     def done(self) -> int:
         """
         The bytes that are where they were to go, of L{total}.
         """
+        if self.archive is not None:
+            return count(self.archive, "received")
         return min(self.total, count(self.job, "bytes_done")) if self.state != "done" else self.total
 
     @property
@@ -247,6 +260,8 @@ class JobView:
         """
         The bytes of the whole job; 0 while nobody knows.
         """
+        if self.archive is not None:
+            return count(self.archive, "size")
         return count(self.job, "bytes_total")
 
     @property
@@ -284,7 +299,10 @@ class JobView:
         """
         What was pulled or brought to the target, as a reference that will
         never mean anything else: C{docker.io/library/alpine:3.20@sha256:...}.
+        Of several images out of one archive these are the names, one a line.
         """
+        if self.kind == "import" and ", " in self.reference:
+            return self.reference.replace(", ", "\n")
         name = self.target or self.reference
         result = self.job.get("result")
         digest = clean(result.get("digest")) if isinstance(result, dict) else ""

@@ -6,7 +6,7 @@ kept in the store.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Awaitable, Callable, Hashable
 from typing import TypeVar, cast
 
 from attrs import frozen
@@ -78,6 +78,27 @@ class Place:
         return str(self.repository)
 
 
+async def resolve(
+    name: str, root: Document, platform: Platform, fetch: Callable[[Descriptor], Awaitable[Document]]
+) -> Resolved:
+    """
+    Find the manifest that a document stands for on a platform.
+
+    @param name: what to call it.
+    @param fetch: gets a document that an index names.
+    @raise NoSuchPlatform: there is none for this platform.
+    @raise BadImage: a document breaks its specification.
+    """
+    document = root
+    for depth in range(MAX_INDEX_DEPTH + 1):
+        parsed = parse_document(document)
+        if isinstance(parsed, Manifest):
+            descriptor = Descriptor(parsed.media_type, document.digest, len(document.data))
+            return Resolved(root.digest, descriptor, parsed, chosen=depth > 0)
+        document = await fetch(choose(parsed, platform))
+    raise BadDocument(f"{name} is an index of indexes, more than {MAX_INDEX_DEPTH} deep")
+
+
 class Documents:
     """
     Fetches documents for one client, together with all others who want the
@@ -118,15 +139,9 @@ class Documents:
         @raise BadImage: a document breaks its specification, or is of a kind
             that is not unpacked.
         """
-        resolved = document.digest
-        for depth in range(MAX_INDEX_DEPTH + 1):
-            parsed = parse_document(document)
-            if isinstance(parsed, Manifest):
-                descriptor = Descriptor(parsed.media_type, document.digest, len(document.data))
-                return Resolved(resolved, descriptor, parsed, chosen=depth > 0)
-            document = await self.described(repository, choose(parsed, platform), turn, sink)
-        raise BadDocument(
-            f"{resolved} of {repository} is an index of indexes, more than {MAX_INDEX_DEPTH} deep"
+        name = f"{document.digest} of {repository}"
+        return await resolve(
+            name, document, platform, lambda entry: self.described(repository, entry, turn, sink)
         )
 
     async def pinned(self, repository: Repository, digest: Digest, turn: Turn) -> Document:

@@ -32,6 +32,7 @@ from xferd.errors import (
     DiffIDMismatch,
     RegistryError,
     SizeMismatch,
+    SourceError,
     WorkerLost,
     XferdError,
 )
@@ -122,18 +123,26 @@ class DownloadManager:
         self.fetched: Counter[str] = Counter()
 
     def fetch(
-        self, blob: Descriptor, source: IBlobSource, turn: Turn, sink: IProgressSink | None = None
+        self,
+        blob: Descriptor,
+        source: IBlobSource,
+        turn: Turn,
+        sink: IProgressSink | None = None,
+        *,
+        given: IBlobSource | None = None,
     ) -> Watcher[None]:
         """
         Bring a blob into the store.
 
+        @param given: C{source} again, if its bytes are at hand and need no
+            slot.  It is tried first, and once.
         @return: a watcher whose result fires when the blob is there.  It
             fails with a L{SourceError} of the watcher's own source, or a
             L{StoreError}.
         """
 
         async def work(transfer: Transfer) -> None:
-            await self._fetch(transfer, blob)
+            await self._fetch(transfer, blob, given)
 
         return self._downloads.request(
             ("blob", blob.digest), work, digest=blob.digest, source=source, turn=turn, sink=sink
@@ -187,7 +196,7 @@ class DownloadManager:
 
     # ------------------------------------------------------------- downloads
 
-    async def _fetch(self, transfer: Transfer, blob: Descriptor) -> None:
+    async def _fetch(self, transfer: Transfer, blob: Descriptor, given: IBlobSource | None) -> None:
         """
         The work of a download: any number of attempts on one partial file.
         """
@@ -202,6 +211,14 @@ class DownloadManager:
         try:
             partial.follow(feed)
             transfer.report(bytes_done=partial.offset)
+            if given is not None:
+                try:
+                    await self._attempt(transfer, partial, given)
+                    return
+                except SourceError:
+                    if len(transfer.sources) == 1:
+                        raise
+                    # Others have joined meanwhile, with sources of their own.
 
             async def attempt(source: ISource) -> None:
                 await self._attempt(transfer, partial, cast("IBlobSource", source))
@@ -254,13 +271,15 @@ class DownloadManager:
         def sink(data: bytes) -> Deferred[None] | None:
             nonlocal passed_over
             size = len(data)
-            self.fetched[source.host] += size
             if passed_over:
                 skipped = min(passed_over, len(data))
                 passed_over -= skipped
                 data = data[skipped:]
             partial.write(data)
             transfer.report(bytes_done=partial.offset)
+            if not source.host:
+                return None  # it did not come over the network
+            self.fetched[source.host] += size
             return self._bandwidth.take(size)
 
         await body.deliver(sink)

@@ -12,6 +12,7 @@ from typing import Any
 from attrs import define, field
 
 from xferd.errors import XferdError
+from xferd.jobs.intake import Intake
 from xferd.jobs.rows import Row
 from xferd.transfer.slots import Turn
 
@@ -46,13 +47,15 @@ class Job:
 
     @ivar id: its name in the API.
     @ivar number: its age: a smaller one is older and goes first.
-    @ivar kind: C{pull}, C{push} or C{copy}.
-    @ivar reference: what is asked for, in full.
+    @ivar kind: C{pull}, C{push}, C{copy} or C{import}.
+    @ivar reference: what is asked for, in full; empty for an import that takes
+        its names from the archive, until they are known.
     @ivar platform: what was asked for, or L{None}: this machine's for a pull,
         all of them for a copy, for a push what the store has.
     @ivar target: where it goes, of a push and a copy.
     @ivar client: who asks.
     @ivar priority: higher goes first.
+    @ivar intake: how an archive's bytes come, of an import.
     @ivar rows: the layers, bottom first, or the blobs, once they are known.
     """
 
@@ -65,6 +68,7 @@ class Job:
     priority: int
     created: float
     target: str | None = None
+    intake: Intake | None = None
     state: str = "queued"
     started: float | None = None
     finished: float | None = None
@@ -119,6 +123,9 @@ class Job:
             "bytes_total": sum(row["size"] for row in blobs),
             "layers_done": sum(row["state"] in ("done", "exists", "mounted") for row in rows),
             "layers_total": len(rows),
+            "archive": None
+            if self.intake is None
+            else {"received": self.intake.offset, "size": self.intake.size},
             "error": self.error,
             "result": self.result,
         }

@@ -13,19 +13,22 @@ from secrets import token_hex
 from typing import Any
 
 from attrs import define
-from twisted.internet.defer import CancelledError, Deferred, DeferredList
+from twisted.internet.defer import CancelledError, Deferred, DeferredList, fail
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from xferd.credentials import Credentials
-from xferd.errors import BadReference, Interrupted, NotFound, XferdError
-from xferd.interfaces import Figures, IEventStream, IJobs, IRegistries, IStore, IUnpacker
+from xferd.errors import BadInput, BadReference, Interrupted, NotFound, XferdError
+from xferd.interfaces import Figures, IArchive, IEventStream, IIntake, IJobs, IRegistries, IStore, IUnpacker
 from xferd.jobs.copy import Copy
 from xferd.jobs.delivery import Delivery
 from xferd.jobs.documents import Documents
 from xferd.jobs.download import DownloadManager
+from xferd.jobs.exporting import open_archive
+from xferd.jobs.importing import Import
+from xferd.jobs.intake import Intake
 from xferd.jobs.job import Job, describe, rfc3339
 from xferd.jobs.limits import LiveLimits
 from xferd.jobs.news import News
@@ -37,7 +40,7 @@ from xferd.names import Reference, parse_tag
 from xferd.oci import Platform
 from xferd.transfer.bandwidth import Bandwidth
 from xferd.transfer.retry import RetryPolicy
-from xferd.transfer.slots import Slots
+from xferd.transfer.slots import Slots, Turn
 from xferd.transfer.transfer import TransferManager
 
 REMEMBERED = 200
@@ -271,6 +274,64 @@ class Jobs:
         )
         return self._add(job, copy.run)
 
+    def import_archive(
+        self, reference: str | None, platform: str | None, size: int | None, client: str, priority: int
+    ) -> Mapping[str, Any]:
+        """
+        Begin to import images out of an archive.
+        """
+        wanted = None if reference is None else _place(reference)
+        job = self._job("import", wanted, platform, client, priority)
+        intake = job.intake = Intake(self._clock, size)
+        importing = Import(
+            job,
+            intake,
+            wanted,
+            store=self._store,
+            layers=self._layers,
+            clock=self._clock,
+            changed=partial(self._news.changed, job),
+            named=self._news.named,
+        )
+        return self._add(job, importing.run)
+
+    def intake(self, job_id: str) -> IIntake:
+        """
+        Where the bytes of an archive go.
+        """
+        running = self._running.get(job_id)
+        if running is not None and running.job.intake is not None:
+            return running.job.intake
+        job = self.get(job_id)
+        if job["kind"] == "import":
+            raise BadInput(_past(job_id, job["state"]))
+        raise BadInput(f"job {job_id} is a {job['kind']} and takes no archive")
+
+    def export(
+        self,
+        reference: str,
+        form: str,
+        client: str,
+        credentials: Mapping[str, Credentials] | None = None,
+    ) -> Deferred[IArchive]:
+        """
+        Open an image of the store as an archive.
+        """
+        try:
+            wanted = Reference.parse(reference)
+        except BadReference as e:
+            return fail(e)
+        return Deferred.fromCoroutine(
+            open_archive(
+                wanted,
+                form,
+                Turn(client, 0, next(self._numbers), 0),
+                store=self._store,
+                registries=self._seen_by(credentials),
+                layers=self._layers,
+            )
+        )
+
     def get(self, job_id: str) -> Mapping[str, Any]:
         """
         One job, with its layers.
@@ -388,7 +449,7 @@ class Jobs:
     def _job(
         self,
         kind: str,
-        wanted: Reference,
+        wanted: Reference | None,
         platform: str | None,
         client: str,
         priority: int,
@@ -407,7 +468,7 @@ class Jobs:
             id=token_hex(6),
             number=next(self._numbers),
             kind=kind,
-            reference=str(wanted),
+            reference="" if wanted is None else str(wanted),
             target=None if target is None else str(target),
             platform=platform,
             client=client,
@@ -465,7 +526,7 @@ class Jobs:
             job,
             wanted,
             store=self._store,
-            registries=registries,
+            source=registries.registry(wanted.repository.host).blobs(wanted.repository),
             documents=self._documents(registries),
             layers=self._layers,
             changed=partial(self._news.changed, job),
@@ -507,6 +568,8 @@ class Jobs:
         job = running.job
         self._ends[job.kind, state] += 1
         job.state, job.finished = state, self._clock.seconds()
+        if job.intake is not None:
+            job.intake.close(_past(job.id, state))
         if state == "done" and job.kind in DELIVERING:
             self._delivered += job.size
         job.error = None if error is None else describe(error)
@@ -570,6 +633,13 @@ class Jobs:
                 self._log.failure("while {what} was written to the journal", what=what, failure=result)
 
         self._writing.add(writing.addBoth(written))
+
+
+def _past(job_id: str, state: str) -> str:
+    """
+    What a client is told that goes on sending to an import that has ended.
+    """
+    return f"import {job_id} has ended ({state}) and reads no more of its archive"
 
 
 def _place(text: str) -> Reference:

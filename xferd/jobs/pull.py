@@ -6,30 +6,52 @@ Pulling an image: the sequence of one job.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred, FirstError, gatherResults
 from twisted.python.failure import Failure
 
 from xferd.errors import NoSuchPlatform
-from xferd.interfaces import IBlobSource, Image, IRegistries, IStore
-from xferd.jobs.documents import Documents, Resolved
+from xferd.interfaces import IBlobSource, Image, IProgressSink, IStore
+from xferd.jobs.documents import Resolved
 from xferd.jobs.download import DownloadManager, Stack
 from xferd.jobs.job import Job, rfc3339
 from xferd.jobs.rows import LayerRow, Row
 from xferd.jobs.sinks import RowSink
-from xferd.names import Digest, Reference
-from xferd.oci import Platform, parse_config
+from xferd.names import Digest, Reference, Repository
+from xferd.oci import Descriptor, Platform, parse_config
+from xferd.transfer.slots import Turn
 from xferd.transfer.transfer import Watcher
 
 T = TypeVar("T")
+
+
+class Documents(Protocol):
+    """
+    Where an image's documents come from: registries, or an archive.
+    """
+
+    async def resolve(
+        self, reference: Reference, platform: Platform, turn: Turn, sink: IProgressSink | None = None
+    ) -> Resolved:
+        """
+        Find the manifest that a reference stands for on a platform.
+        """
+
+    async def config(
+        self, repository: Repository, descriptor: Descriptor, turn: Turn, sink: IProgressSink | None = None
+    ) -> bytes:
+        """
+        Get the image's config.
+        """
 
 
 class Pull:
     """
     One pull, from the reference to the name in the store.
 
-    All that the job watches is let go when it ends, however it ends.
+    All that the job watches is let go when L{run} ends, however it ends; who
+    uses L{bring} lets go.
     """
 
     def __init__(
@@ -38,7 +60,7 @@ class Pull:
         reference: Reference,
         *,
         store: IStore,
-        registries: IRegistries,
+        source: IBlobSource,
         documents: Documents,
         layers: DownloadManager,
         changed: Callable[[Row | None], None],
@@ -46,7 +68,7 @@ class Pull:
         self._job = job
         self._reference = reference
         self._store = store
-        self._source: IBlobSource = registries.registry(reference.repository.host).blobs(reference.repository)
+        self._source = source
         self._documents = documents
         self._layers = layers
         self._changed = changed
@@ -56,31 +78,40 @@ class Pull:
 
     async def run(self, now: Callable[[], float]) -> Image:
         """
-        Pull the image.
+        Pull the image and give it its name.
+
+        @param now: tells the time, in seconds since the epoch.
+        """
+        try:
+            image = await self.bring(now)
+            await self._store.images.put(image)
+            return image
+        finally:
+            self.let_go()
+
+    async def bring(self, now: Callable[[], float]) -> Image:
+        """
+        Bring all that the image's name is to stand for into the store.
 
         Config and layers are fetched together; the first thing that goes
         wrong ends the job and is its error.
 
         @param now: tells the time, in seconds since the epoch.
         """
-        try:
-            platform = Platform.local() if self._job.platform is None else Platform.parse(self._job.platform)
-            resolved = await self._documents.resolve(
-                self._reference, platform, self._job.turn(), self._sink(None)
-            )
-            resolved.manifest.check_runnable()
-            self._rows = [LayerRow(n, blob) for n, blob in enumerate(resolved.manifest.layers)]
-            self._job.rows = self._rows
-            for row in self._rows:
-                self._begin(row)
-            self._changed(None)
-            fetches = [w.result() for pair in self._fetches.values() for w in pair]
-            stacks = await unless(fetches, Deferred.fromCoroutine(self._stack(resolved, platform)))
-            image = self._image(resolved, stacks, now())
-            await self._store.images.put(image)
-            return image
-        finally:
-            self._let_go()
+        platform = Platform.local() if self._job.platform is None else Platform.parse(self._job.platform)
+        resolved = await self._documents.resolve(
+            self._reference, platform, self._job.turn(), self._sink(None)
+        )
+        resolved.manifest.check_runnable()
+        others = len(self._job.rows)
+        self._rows = [LayerRow(n, blob) for n, blob in enumerate(resolved.manifest.layers, others)]
+        self._job.rows = [*self._job.rows, *self._rows]
+        for row in self._rows:
+            self._begin(row)
+        self._changed(None)
+        fetches = [w.result() for pair in self._fetches.values() for w in pair]
+        stacks = await unless(fetches, Deferred.fromCoroutine(self._stack(resolved, platform)))
+        return self._image(resolved, stacks, now())
 
     def _begin(self, row: LayerRow) -> None:
         """
@@ -150,7 +181,9 @@ class Pull:
             resolved=resolved.digest,
             layers=manifest.layers,
             chain_id=stacks[-1].chain_id if stacks else None,
-            size=resolved.descriptor.size + manifest.config.size + self._job.size,
+            size=resolved.descriptor.size
+            + manifest.config.size
+            + sum({layer.digest: layer.size for layer in manifest.layers}.values()),
             created=rfc3339(now),
         )
 
@@ -160,7 +193,7 @@ class Pull:
         """
         return RowSink(self._changed, row)
 
-    def _let_go(self) -> None:
+    def let_go(self) -> None:
         """
         Release every watcher: registrations first, as they watch the rest.
         """

@@ -226,7 +226,7 @@ class LimitedEndpoint:
         See L{IStreamClientEndpoint.connect}.
 
         @return: fires when the handshake is done, not before it as
-            L{wrapClientTLS} does.
+            L{twisted.internet.endpoints.wrapClientTLS} does.
         """
         return Deferred.fromCoroutine(self._connect(protocolFactory))
 

@@ -17,7 +17,7 @@ from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
 from xferd.errors import DigestMismatch, NotFound, StoreError
-from xferd.interfaces import IBlobs, IPartial
+from xferd.interfaces import IBlobs, IPartial, IUnnamed
 from xferd.names import Digest
 from xferd.oci import MAX_DOCUMENT
 from xferd.store.disk import make_directory, sync_directory, trying_to, write_file
@@ -25,6 +25,7 @@ from xferd.store.partials import Opened, Partial, open_partial
 from xferd.store.paths import Paths
 from xferd.store.threads import Threads, patient
 from xferd.store.trash import Trash
+from xferd.store.unnamed import Unnamed, open_unnamed
 from xferd.store.uses import Uses
 
 
@@ -92,6 +93,13 @@ class Blobs:
         opening = Deferred.fromCoroutine(self._open(digest, size, stop))
         return patient(opening, stop=stop.set, undo=lambda partial: partial.close())
 
+    def unnamed(self) -> Deferred[IUnnamed]:
+        """
+        See L{IBlobs.unnamed}.
+        """
+        opening = Deferred.fromCoroutine(self._unnamed())
+        return patient(opening, undo=lambda unnamed: unnamed.close())
+
     def close(self) -> None:
         """
         Let go of every partial file.
@@ -121,6 +129,10 @@ class Blobs:
     def _forget(self, path: str) -> None:
         if os.path.lexists(path):
             self._trash.throw(path)
+
+    async def _unnamed(self) -> IUnnamed:
+        opened: tuple[int, str] = await self._threads.run(open_unnamed, self._paths)
+        return Unnamed(opened, paths=self._paths, threads=self._threads, trash=self._trash, uses=self._uses)
 
     async def _open(self, digest: Digest, size: int | None, stop: Event) -> IPartial:
         if digest in self._arriving:

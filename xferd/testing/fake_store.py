@@ -5,10 +5,10 @@ A store in memory, behind the Interfaces, for tests of what stands on them.
 What the Interfaces return at once is answered at once, all else in the next
 turn of the clock.  The store's L{Gate} can hold it or make it fail; its names
 are C{blobs.read}, C{blobs.put}, C{blobs.partial}, C{partial.write},
-C{partial.commit} (keys: the digest), C{trees.stage}, C{trees.commit} (key: the
-diff ID), C{trees.discard}, C{layers.register} (key: the diff ID),
-C{images.put} and C{images.remove} (key: the reference),
-C{collection.collect}, C{journal.job}, C{journal.attempt},
+C{partial.commit} (keys: the digest), C{unnamed.write}, C{unnamed.commit},
+C{trees.stage}, C{trees.commit} (key: the diff ID), C{trees.discard},
+C{layers.register} (key: the diff ID), C{images.put} and C{images.remove} (key:
+the reference), C{collection.collect}, C{journal.job}, C{journal.attempt},
 C{journal.jobs} and C{journal.interrupted}.
 """
 
@@ -31,6 +31,7 @@ from xferd.interfaces import (
     IPartial,
     IStore,
     ITrees,
+    IUnnamed,
     Layer,
     Unpacked,
 )
@@ -141,6 +142,59 @@ class FakePartial:
             raise StoreError(f"the partial file of {self.digest} is {self._state}")
 
 
+@implementer(IUnnamed)
+class FakeUnnamed:
+    """
+    A blob while it arrives, without a digest.
+    """
+
+    def __init__(self, blobs: FakeBlobs) -> None:
+        self._blobs = blobs
+        self._data = bytearray()
+
+    @property
+    def size(self) -> int:
+        """
+        How many bytes are here.
+        """
+        return len(self._data)
+
+    def write(self, data: bytes | memoryview) -> None:
+        """
+        Append some bytes.
+        """
+        self._must_be_open()
+        self._blobs.gate.check("unnamed.write")
+        self._data += data
+
+    def commit(self) -> Deferred[Digest]:
+        """
+        Make the bytes a blob.
+        """
+        return Deferred.fromCoroutine(self._commit())
+
+    def close(self) -> None:
+        """
+        Throw the bytes away.
+        """
+        self._blobs.unnamed_open.discard(self)
+
+    async def _commit(self) -> Digest:
+        self._must_be_open()
+        await self._blobs.gate.enter("unnamed.commit")
+        data = bytes(self._data)
+        digest = Digest.of(data)
+        self._blobs.touch(digest)
+        self._blobs.contents[digest] = data
+        self._blobs.mirror(self._blobs.path(digest), data)
+        self._blobs.unnamed_open.discard(self)
+        return digest
+
+    def _must_be_open(self) -> None:
+        if self not in self._blobs.unnamed_open:
+            raise StoreError("the blob without a name is closed")
+
+
 @implementer(IBlobs)
 class FakeBlobs:
     """
@@ -149,6 +203,7 @@ class FakeBlobs:
     @ivar contents: what is here, for a test to look at or to fill.
     @ivar partials: the bytes of tries that ended early, likewise.
     @ivar opened: the partial files that are open now.
+    @ivar unnamed_open: the blobs without a name that are open now.
     """
 
     def __init__(self, path: str, gate: Gate, uses: FakeUses) -> None:
@@ -157,6 +212,7 @@ class FakeBlobs:
         self.contents: dict[Digest, bytes] = {}
         self.partials: dict[Digest, bytes] = {}
         self.opened: dict[Digest, FakePartial] = {}
+        self.unnamed_open: set[FakeUnnamed] = set()
         self._root = path
         self._ingested: dict[str, bytearray] = {}
 
@@ -214,6 +270,20 @@ class FakeBlobs:
         """
         self._uses.touch(digest)
         return Deferred.fromCoroutine(self._partial(digest, size))
+
+    def unnamed(self) -> Deferred[IUnnamed]:
+        """
+        Begin a blob without a name.
+        """
+        unnamed = FakeUnnamed(self)
+        self.unnamed_open.add(unnamed)
+        return succeed(unnamed)
+
+    def touch(self, digest: Digest) -> None:
+        """
+        Somebody relies on a blob; called by one without a name.
+        """
+        self._uses.touch(digest)
 
     def ingest(self, digest: Digest, data: bytearray) -> str:
         """

@@ -13,6 +13,7 @@ from xferd.testing.fake_store import (
     FakePartial,
     FakeStore,
     FakeTrees,
+    FakeUnnamed,
 )
 from xferd.testing.fake_target import FakeContent, FakeTarget, FakeUpload, FakeUploads
 from xferd.testing.fake_unpacker import FakeUnpacker, FakeUnpacking
@@ -33,6 +34,7 @@ __all__ = [
     "FakeStore",
     "FakeTarget",
     "FakeTrees",
+    "FakeUnnamed",
     "FakeUnpacker",
     "FakeUnpacking",
     "FakeUpload",

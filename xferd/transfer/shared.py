@@ -241,8 +241,8 @@ class Transfer:
     def outcome(self, watcher: Watcher[Any]) -> Any:
         """
         What there is for a watcher when all is L{over}: the result, or a
-        L{Failure} with the error of the watcher's own source, where every
-        source failed, or of the transfer.
+        L{Failure <twisted.python.failure.Failure>} with the error of the
+        watcher's own source, where every source failed, or of the transfer.
         """
         if self.state == "done":
             return self.value

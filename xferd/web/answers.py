@@ -30,6 +30,7 @@ from xferd.errors import (
     TimedOut,
     TooManyRequests,
     WorkerLost,
+    WrongOffset,
     XferdError,
 )
 
@@ -41,6 +42,7 @@ STATUSES: Final[Mapping[type[XferdError], int]] = {
     BadInput: 400,
     KeyReused: 422,
     NotFound: 404,
+    WrongOffset: 416,
     SourceError: 502,
     Denied: 403,
     ManifestUnknown: 404,
@@ -114,6 +116,8 @@ def answer_error(request: Request, error: XferdError) -> bytes:
         detail |= {"host": error.host, "status": error.status}
         if error.retry_after is not None:
             request.setHeader(b"retry-after", b"%d" % max(1, round(error.retry_after)))
+    if isinstance(error, WrongOffset):
+        detail["offset"] = error.offset
     return answer(request, error_json(error.code, str(error), detail), status_of(error))
 
 

@@ -23,19 +23,22 @@ from xferd.names import Reference
 from xferd.web.answers import answer, answer_error, answer_refusal, answer_unknown
 from xferd.web.asked import client_name, fingerprint_of, header, limit_changes
 from xferd.web.brought import brought, login_asked
+from xferd.web.content_asked import MAX_PIECE, form_asked, is_piece, piece_asked, size_asked
 from xferd.web.feed import JSON_LINES, SERVER_SENT, EventFeed, FeedTimes
 from xferd.web.guard import Guard
 from xferd.web.job_asked import dry_run_asked, job_asked, new_name
 from xferd.web.lists import IMAGES, JOBS, TRANSFERS
 from xferd.web.metrics import MEDIA_TYPE, Metrics, Scene
 from xferd.web.openapi import document
+from xferd.web.outgoing import OutgoingArchive
 from xferd.web.replays import Replays
-from xferd.web.site import WebSite
+from xferd.web.site import MAX_BODY, WebSite
 from xferd.web.static import StaticFiles
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
     from twisted.python.failure import Failure
+    from twisted.web.http import Request as HTTPRequest
     from twisted.web.server import Request, Site
 
     from xferd.interfaces import IJobs, IRegistries, IStore
@@ -109,7 +112,11 @@ class Web:
         @raise ConfigError: the listener is not trusted and there is no token.
         """
         guard = Guard(self.app.resource(), trusted=trusted, token=self._token, hosts=self._hosts)
-        return WebSite(guard, self._clock)
+
+        def largest(request: HTTPRequest) -> int:
+            return MAX_PIECE if is_piece(request) and guard.admits(request) else MAX_BODY
+
+        return WebSite(guard, self._clock, largest)
 
     def stop(self) -> Deferred[None]:
         """
@@ -199,6 +206,45 @@ class Web:
         host, credentials = login_asked(request)
         await self._registries.seen_by({host: credentials}).registry(host).check()
         return answer(request, {"host": host, "accepted": True})
+
+    # ----------------------------------------------------------- archives
+
+    @app.route(f"{API}/jobs/<job_id>/content", methods=["PATCH"])
+    async def take_piece(self, request: Request, job_id: str) -> bytes:
+        """
+        Take the next piece of an import's archive; answered when it was read.
+        """
+        offset, data = piece_asked(request)
+        offset = await self._jobs.intake(job_id).put(offset, data)
+        return answer(request, {"offset": offset}, 202)
+
+    @app.route(f"{API}/jobs/<job_id>/content", methods=["PUT"])
+    def end_content(self, request: Request, job_id: str) -> bytes:
+        """
+        Hear that an import's archive is whole.
+        """
+        size = size_asked(request)
+        self._jobs.intake(job_id).finish(size)
+        return answer(request, {"offset": size})
+
+    @app.route(f"{API}/archives/<path:name>", methods=["GET"])
+    async def send_archive(self, request: Request, name: str) -> bytes | None:
+        """
+        Send one image of the store as an archive.
+
+        This is not below C{images/}: a repository may be called C{archive}.
+        """
+        form = form_asked(request)
+        credentials = brought(request).towards(name)
+        archive = await self._jobs.export(name, form, client_name(request), credentials)
+        request.setHeader(b"content-type", b"application/x-tar")
+        request.setHeader(b"content-length", b"%d" % archive.size)
+        request.setHeader(b"cache-control", b"no-store")
+        if request.method == b"HEAD":
+            archive.close()
+            return b""
+        await OutgoingArchive(request, archive, self._clock).run()
+        return None
 
     # ------------------------------------------------------------- events
 

@@ -19,12 +19,13 @@ from werkzeug.exceptions import UnsupportedMediaType
 from xferd.errors import BadInput
 
 if TYPE_CHECKING:
+    from twisted.web.http import Request as HTTPRequest
     from twisted.web.server import Request
 
 _CLIENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@/+-]{0,63}")
 
 
-def header(request: Request, name: bytes) -> str | None:
+def header(request: HTTPRequest, name: bytes) -> str | None:
     """
     A header's last value, whatever bytes a client put there.
     """

@@ -28,6 +28,7 @@ from xferd.web.asked import header
 if TYPE_CHECKING:
     from collections.abc import Set
 
+    from twisted.web.http import Request as HTTPRequest
     from twisted.web.resource import IResource
     from twisted.web.server import Request
 
@@ -109,6 +110,13 @@ class Guard(Resource):
             return answer_unknown(request)
         return answered
 
+    def admits(self, request: HTTPRequest) -> bool:
+        """
+        Whether a request, of which only the headers are here, may be more
+        than a stranger's.
+        """
+        return self._trusted or self._has_token(request)
+
     def _check(self, request: Request) -> None:
         """
         @raise HTTPException: the request is refused.
@@ -123,7 +131,7 @@ class Guard(Resource):
             request.setHeader(b"www-authenticate", b'Bearer realm="xferd"')
             raise Unauthorized("this needs the daemon's token: Authorization: Bearer TOKEN")
 
-    def _has_token(self, request: Request) -> bool:
+    def _has_token(self, request: HTTPRequest) -> bool:
         """
         Whether the request shows the token.
         """
@@ -147,7 +155,8 @@ class Guard(Resource):
         match = _HOST.fullmatch(host)
         if match is None or not (is_loopback(host) or match[1] in self._hosts):
             raise MisdirectedRequest(
-                "this daemon does not go by the name in the Host header; its 'hosts' setting can add it"
+                "this daemon does not go by the name in the Host header; "
+                "its 'hosts_allowed' setting can add it"
             )
         return host
 

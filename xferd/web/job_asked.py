@@ -110,6 +110,24 @@ class CopyAsked:
         )
 
 
+@frozen
+class ImportAsked:
+    """
+    An import, whose archive comes in requests of its own.
+    """
+
+    reference: str | None
+    platform: str | None
+    size: int | None
+    priority: int
+
+    def begin(self, jobs: IJobs, client: str, brought: Brought) -> Mapping[str, Any]:  # noqa: ARG002
+        """
+        Begin it.  No registry has a part in it.
+        """
+        return jobs.import_archive(self.reference, self.platform, self.size, client, self.priority)
+
+
 def job_asked(request: Request) -> JobAsked:
     """
     Read the body of a request for a new job.  What is left out is the same as
@@ -194,6 +212,14 @@ def _flag(name: str, value: object) -> bool:
     return value is True
 
 
+def _size_or_none(name: str, value: object) -> int | None:
+    if value is None:
+        return None
+    if type(value) is not int or not 0 <= value < 1 << 63:
+        raise BadInput(f"{name!r} must be a number of bytes, or null")
+    return value
+
+
 def _priority(name: str, value: object) -> int:
     if value is None:
         return 0
@@ -222,6 +248,15 @@ _KINDS: Final[Mapping[str, tuple[Callable[..., JobAsked], Mapping[str, Callable[
             "target": _reference,
             "platform": _platform,
             "referrers": _flag,
+            "priority": _priority,
+        },
+    ),
+    "import": (
+        ImportAsked,
+        {
+            "reference": _reference_or_none,
+            "platform": _platform,
+            "size": _size_or_none,
             "priority": _priority,
         },
     ),

@@ -6,7 +6,7 @@ The HTTP server under the routes: twisted.web's, with a bound on bodies.
 from __future__ import annotations
 
 from io import BytesIO
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from twisted.logger import Logger
 from twisted.web.http import Request as HTTPRequest
@@ -14,14 +14,17 @@ from twisted.web.http_headers import Headers
 from twisted.web.server import Request, Site
 
 from xferd.web.answers import dump, error_json
+from xferd.web.content_asked import is_piece
 from xferd.web.guard import HEADERS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from twisted.internet.interfaces import IReactorTime
     from twisted.web.resource import IResource
 
 MAX_BODY: Final = 16 * 1024
-"""The largest body of a request, in bytes."""
+"""The largest body of a request, in bytes, where nothing else is said."""
 
 LINGER: Final = 1024 * 1024
 """
@@ -34,8 +37,12 @@ class BoundedRequest(Request):
     """
     A request whose body is refused when it is too large: by its announced
     length, before it is read, or else as soon as it is more than was allowed.
+
+    How much that is, its site says by its headers: a request does not know
+    its path before its body is here.
     """
 
+    _most = MAX_BODY
     _received = 0
     _refused = False
 
@@ -44,7 +51,8 @@ class BoundedRequest(Request):
         Look at the announced length: L{None} is none.
         """
         self.content = self._body = BytesIO()
-        if length is not None and length > MAX_BODY:
+        self._most = cast("WebSite", self.channel.site).largest(self)  # type: ignore[attr-defined]
+        if length is not None and length > self._most:
             self._refuse()
 
     def handleContentChunk(self, data: bytes) -> None:
@@ -52,7 +60,7 @@ class BoundedRequest(Request):
         Keep a piece of the body, or drop it.
         """
         self._received += len(data)
-        if not self._refused and self._received > MAX_BODY:
+        if not self._refused and self._received > self._most:
             self._refuse()
         if not self._refused:
             self._body.write(data)
@@ -83,7 +91,7 @@ class BoundedRequest(Request):
         self._refused = True
         # Else the channel would invite the client to go on.
         self.requestHeaders.removeHeader(b"expect")
-        message = f"a body of more than {MAX_BODY} bytes is refused"
+        message = f"a body of more than {self._most} bytes is refused"
         body = dump(error_json("REQUEST_ENTITY_TOO_LARGE", message)) + b"\n"
         headers = Headers({name: [value] for name, value in HEADERS.items()})
         headers.setRawHeaders(b"content-type", [b"application/json"])
@@ -101,20 +109,29 @@ class WebSite(Site):
     requestFactory = BoundedRequest
     _log = Logger()
 
-    def __init__(self, root: IResource, clock: IReactorTime) -> None:
+    def __init__(
+        self,
+        root: IResource,
+        clock: IReactorTime,
+        largest: Callable[[HTTPRequest], int] = lambda _: MAX_BODY,
+    ) -> None:
         """
         @param clock: measures how long a connection may be idle.
+        @param largest: how many bytes a request with these headers may have
+            for its body.
         """
         super().__init__(root, reactor=clock, parsePOSTFormSubmission=False)
+        self.largest = largest
 
     def log(self, request: HTTPRequest) -> None:
         """
         Write one line for a request that changed something, or was refused.
 
-        Those that only look are many, and nobody asks for them later; and
-        twistd writes whatever is logged, at any level.
+        Those that only look are many, and so are the pieces of an archive,
+        and nobody asks for them later; and twistd writes whatever is logged, at any level.
         """
-        if request.method in (b"GET", b"HEAD") and request.code < 400:
+        looks = request.method in (b"GET", b"HEAD") or is_piece(request)
+        if looks and request.code < 400:
             return
         self._log.info(
             "{peer} {method} {path}: {status}, {size} bytes",

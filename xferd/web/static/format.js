@@ -70,10 +70,15 @@ export function destination({ reference, target }) {
   return target === reference ? target.slice(0, target.indexOf("/")) : familiar(target);
 }
 
+/** What a job moves; an import learns the names from its archive. */
+export function from(job) {
+  return familiar(job.reference || "an archive");
+}
+
 /** What a job moves, and where to. */
 export function title(job) {
   const to = destination(job);
-  return familiar(job.reference) + (to && ` → ${to}`);
+  return from(job) + (to && ` → ${to}`);
 }
 
 /** The first twelve digits of a digest. */

@@ -2,7 +2,7 @@
  * Jobs, layers, transfers and images as rows.
  */
 
-import { between, bytes, count, destination, duration, familiar, moment, part, rate, rough, short, title } from "./format.js";
+import { between, bytes, count, destination, duration, familiar, from, moment, part, rate, rough, short, title } from "./format.js";
 import { isSending } from "./model.js";
 import { attribute, fill, grow, hide, optional, Rows, text } from "./rows.js";
 
@@ -91,7 +91,10 @@ export class View {
 
   #job(row, job, position) {
     const layers = this.model.layersOf(job);
-    const total = job.bytes_total;
+    // Until it is known what is in an archive, its own bytes are all there is to show.
+    const archive = layers.length ? null : job.archive;
+    const total = archive ? archive.size : job.bytes_total;
+    const done = archive ? archive.received : job.bytes_done;
     const name = title(job);
     const sending = isSending(job);
     const noun = sending ? "blob" : "layer";
@@ -108,16 +111,17 @@ export class View {
     text(row.meta, [job.platform, job.client].filter(Boolean).join(" · "));
 
     const ready = layers.every((layer) => unpacked(layer) === 1);
-    const share = total ? Math.min(Math.floor((100 * job.bytes_done) / total), 100) : 0;
-    text(row.part, job.state === "queued" ? "queued" : total ? `${share} %` : "resolving");
+    const share = total ? Math.min(Math.floor((100 * done) / total), 100) : 0;
+    text(row.part, job.state === "queued" ? "queued" : total ? `${share} %` : archive ? "receiving" : "resolving");
     attribute(row.strip, "aria-valuenow", share);
     attribute(row.strip, "aria-label", `${name}: ${sending ? "sent" : "fetched"}`);
-    row.segments.set(layers, (layer) => layer.index);
+    row.segments.set(archive ? [arriving(archive)] : layers, (layer) => layer.index);
 
     const speed = this.#speed(layers);
-    const remaining = total ? total - job.bytes_done : 0;
-    text(row.sizes, total ? `${part(job.bytes_done, total)} · ${job.layers_done} of ${count(job.layers_total, noun)}` : "");
-    text(row.speed, pace(speed, remaining, total, sending ? SENDING_WORDS : ready ? UNPACKED_WORDS : FETCHING_WORDS));
+    const remaining = total ? total - done : 0;
+    if (archive) text(row.sizes, part(done, total ?? NaN));
+    else text(row.sizes, total ? `${part(done, total)} · ${job.layers_done} of ${count(job.layers_total, noun)}` : "");
+    text(row.speed, archive ? "receiving its archive" : pace(speed, remaining, total, sending ? SENDING_WORDS : ready ? UNPACKED_WORDS : FETCHING_WORDS));
 
     hide(row.layers, !opened);
     row.rows.set(opened ? layers : [], (layer) => layer.index);
@@ -183,10 +187,15 @@ function some(rows, id, values, key) {
   optional(byId(`${id}-more`), values.length > most ? `and ${values.length - most} more` : "");
 }
 
+/** An archive on its way, as if it were a layer. */
+function arriving({ received, size }) {
+  return { index: "archive", state: "downloading", transfer: "archive", size: size || received, bytes_done: received, unpacked: 0 };
+}
+
 /** What a job moves, and where to. */
 function named(row, job) {
   const to = destination(job);
-  text(row.from, familiar(job.reference));
+  text(row.from, from(job));
   optional(row.to, to && ` → ${to}`);
   attribute(row.name, "title", [job.reference, job.target, job.result?.digest].filter(Boolean).join("\n"));
 }

@@ -1,0 +1,112 @@
+"""
+Tests for L{xferd.archive.inflate}.
+"""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+from collections.abc import Callable, Mapping
+
+import zstandard
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from xferd.archive.inflate import PIECE, Inflater
+from xferd.errors import BadArchive
+
+PACK: Mapping[str, Callable[[bytes], bytes]] = {
+    "gzip": gzip.compress,
+    "zstd": zstandard.ZstdCompressor().compress,
+    "xz": lzma.compress,
+    "bzip2": bz2.compress,
+    "tar": bytes,
+}
+TAR = b"".join(b"entry %d\n" % n for n in range(60_000)).ljust(700_000, b"\0")
+
+
+def inflate(data: bytes, step: int = 100_000) -> bytes:
+    """
+    Push a file through in steps.
+    """
+    inflater = Inflater()
+    pieces = []
+    for at in range(0, len(data), step):
+        for piece in inflater.feed(data[at : at + step]):
+            assert 0 < len(piece) <= PIECE, len(piece)
+            pieces.append(bytes(piece))
+    pieces += [bytes(piece) for piece in inflater.finish()]
+    assert inflater.consumed == len(data)
+    assert inflater.produced == sum(map(len, pieces))
+    return b"".join(pieces)
+
+
+class InflaterTests(SynchronousTestCase):
+    """
+    Files, packed in each of the ways.
+    """
+
+    def test_packings(self) -> None:
+        """
+        Each packing is told by its first bytes, whatever steps it comes in.
+        """
+        for name, pack in PACK.items():
+            for step in (1000, 7777, 10**9):
+                self.assertEqual(inflate(pack(TAR), step), TAR, name)
+
+    def test_members(self) -> None:
+        """
+        Members one after the other are one stream; zeros behind are padding.
+        """
+        for name, pack in PACK.items():
+            if name != "tar":
+                packed = pack(TAR[:300_000]) + pack(TAR[300_000:]) + bytes(1000)
+                self.assertEqual(inflate(packed, 4099), TAR, name)
+
+    @given(st.binary(max_size=200), st.integers(1, 50))
+    def test_small(self, data: bytes, step: int) -> None:
+        """
+        However little there is, it comes out.
+        """
+        for pack in PACK.values():
+            if pack is not bytes:
+                self.assertEqual(inflate(pack(data), step), data)
+
+    def test_short_file(self) -> None:
+        """
+        A file that is shorter than any magic is taken for what it is.
+        """
+        self.assertEqual(inflate(b"ab"), b"ab")
+        self.assertEqual(inflate(b""), b"")
+
+    def test_breaks_off(self) -> None:
+        """
+        A packed file that breaks off is refused.
+        """
+        for name, pack in PACK.items():
+            if name != "tar":
+                packed = pack(TAR)
+                for cut in (len(packed) - 1, len(packed) // 2, 7):
+                    self.assertRaises(BadArchive, inflate, packed[:cut])
+
+    def test_damaged(self) -> None:
+        """
+        A packed file with wrong bytes is refused.
+        """
+        for name, pack in PACK.items():
+            if name != "tar":
+                packed = bytearray(pack(TAR))
+                packed[len(packed) // 2 : len(packed) // 2 + 40] = b"\x55" * 40
+                error = self.assertRaises(BadArchive, inflate, bytes(packed))
+                self.assertIn("cannot be inflated", str(error), name)
+                self.assertRaises(BadArchive, inflate, pack(TAR) + b"garbage")
+
+    def test_bomb(self) -> None:
+        """
+        A file that inflates beyond measure is refused, in small pieces.
+        """
+        bomb = zstandard.ZstdCompressor().compress(bytes(200 * 1024 * 1024))
+        error = self.assertRaises(BadArchive, inflate, bomb)
+        self.assertIn("times its size", str(error))

@@ -1,0 +1,319 @@
+"""
+Archives that docker, podman, skopeo and umoci write and read.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any, cast
+from unittest import SkipTest
+
+from twisted.internet import reactor as installed
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import TestCase
+
+from tests.integration.peers import require, run
+from tests.integration.programs import XFERCTL, Dockerd, Xferd, environment
+from tests.integration.trees import differences, listing
+from xferd.interfaces import IReactor
+from xferd.names import Digest
+from xferd.testing.images import SampleImage, sample_image, write_layout
+
+reactor = cast(IReactor, installed)
+
+SKOPEO = ["skopeo", "--insecure-policy"]
+
+
+class ArchiveCase(TestCase):
+    """
+    A daemon, and a place for archives.
+    """
+
+    timeout = 180
+
+    async def setUp(self) -> None:  # type: ignore[override]
+        """
+        Start the daemon.
+        """
+        # Not below the working directory: the paths of sockets are short.
+        self.place = Path(mkdtemp(prefix="xferd-"))
+        self.addCleanup(shutil.rmtree, self.place)
+        self.daemon = Xferd(reactor, str(self.place / "xferd"))
+        await self.daemon.start()
+        self.addCleanup(lambda: Deferred.fromCoroutine(self.daemon.stop()))
+
+    def path(self, name: str) -> str:
+        """
+        Where an archive is to be.
+        """
+        return str(self.place / name)
+
+    async def image(self, name: str) -> Any:
+        """
+        An image of the daemon's, as it lists it.
+        """
+        (found,) = [image for image in await self.daemon.show("images") if image["reference"] == name]
+        return found
+
+    async def trees(self, name: str) -> list[str]:
+        """
+        The trees of an image's layers, bottom first.
+        """
+        (found,) = await self.daemon.show("inspect", name)
+        return list(found["trees"])
+
+    def ctl(self, *arguments: str) -> str:
+        """
+        An xferctl for a shell.
+        """
+        return shlex.join([*XFERCTL, "--host", self.daemon.url, *arguments])
+
+    async def shell(self, line: str) -> str:
+        """
+        Run a pipe in a shell.
+        """
+        return await run(
+            reactor,
+            ["env", f"PYTHONPATH={environment()['PYTHONPATH']}", "bash", "-c", f"set -o pipefail; {line}"],
+        )
+
+
+class SkopeoTests(ArchiveCase):
+    """
+    skopeo and umoci.
+    """
+
+    async def setUp(self) -> None:  # type: ignore[override]
+        """
+        Have an image in a layout.
+        """
+        await super().setUp()
+        self.sample: SampleImage = sample_image(3, size=200_000)
+        self.layout = self.path("layout")
+        write_layout(self.layout, {"made": self.sample})
+
+    async def copied(self, target: str) -> None:
+        """
+        Have skopeo write the image somewhere.
+        """
+        await run(reactor, [*SKOPEO, "copy", "--quiet", f"oci:{self.layout}:made", target])
+
+    async def test_oci_archive(self) -> None:
+        """
+        What skopeo writes as an OCI archive is imported with its digest, also
+        packed, and also the directory that it was made of.
+        """
+        archive = self.path("a.tar")
+        await self.copied(f"oci-archive:{archive}:quay.io/me/app:1")
+        said = await self.daemon.ctl("import", archive)
+        self.assertEqual(said.splitlines()[-1], f"quay.io/me/app:1@{self.sample.digest}")
+        await run(reactor, ["gzip", "-k", archive])
+        await self.daemon.ctl("import", f"{archive}.gz", "app:2")
+        await self.daemon.ctl("import", self.layout, "app:3")
+        await self.shell(f"{self.ctl('import', '-', 'app:4')} < {archive}")
+        for image in await self.daemon.show("images"):
+            self.assertEqual(image["digest"], str(self.sample.digest))
+        self.assertEqual(len(await self.daemon.show("images")), 4)
+        self.assertEqual(len(await self.trees("app:4")), 3)
+        jobs = await self.daemon.show("jobs", "--all")
+        self.assertEqual({(job["kind"], job["state"]) for job in jobs}, {("import", "done")})
+
+    async def test_docker_archive(self) -> None:
+        """
+        What skopeo writes as docker's archive is imported as the same image.
+        """
+        archive = self.path("d.tar")
+        await self.copied(f"docker-archive:{archive}:quay.io/me/app:1")
+        await self.daemon.ctl("import", archive)
+        image = await self.image("quay.io/me/app:1")
+        config = json.loads(self.blob(image["image_id"]))
+        self.assertEqual(config["rootfs"]["diff_ids"], [str(layer.diff_id) for layer in self.sample.layers])
+        self.assertEqual(len(await self.trees("quay.io/me/app:1")), 3)
+
+    def blob(self, digest: str) -> bytes:
+        """
+        A blob of the daemon's store.
+        """
+        return Path(self.daemon.data, "content", "blobs", *digest.split(":")).read_bytes()
+
+    async def test_export(self) -> None:
+        """
+        One file is read by skopeo in both of its forms, a directory by skopeo
+        and umoci, and all have the image's layers.
+        """
+        await self.daemon.ctl("import", self.layout, "quay.io/me/app:1")
+        archive, directory = self.path("out.tar"), self.path("out")
+        self.assertEqual(
+            (await self.daemon.ctl("export", "quay.io/me/app:1", archive)).splitlines()[-1], archive
+        )
+        await self.daemon.ctl("export", "quay.io/me/app:1", f"{directory}/")
+        layers = [str(layer.blob.digest) for layer in self.sample.layers]
+        for source in (f"oci-archive:{archive}", f"oci:{directory}:quay.io/me/app:1"):
+            seen = json.loads(await run(reactor, [*SKOPEO, "inspect", source]))
+            self.assertEqual((seen["Digest"], seen["Layers"]), (str(self.sample.digest), layers))
+        copy = self.path("copy")
+        await run(
+            reactor, [*SKOPEO, "copy", "--quiet", f"docker-archive:{archive}:quay.io/me/app:1", f"dir:{copy}"]
+        )
+        manifest = json.loads(Path(copy, "manifest.json").read_bytes())
+        self.assertEqual(manifest["config"]["digest"], str(self.sample.config.digest))
+        bundle = self.path("bundle")
+        await run(
+            reactor,
+            ["umoci", "unpack", "--rootless", "--image", f"{directory}:quay.io/me/app:1", bundle],
+        )
+        flat = self.path("flat")
+        await self.daemon.ctl("unpack", "quay.io/me/app:1", flat)
+        names = [sorted(p.name for p in Path(top).rglob("*")) for top in (f"{bundle}/rootfs", flat)]
+        self.assertEqual(names[0], names[1])
+
+    async def test_through_a_pipe(self) -> None:
+        """
+        What one daemon exports another one imports, byte for byte, also an
+        image of Docker's.
+        """
+        docker = sample_image(2, seed="docker", docker=True)
+        layout = self.path("docker")
+        write_layout(layout, {"made": docker})
+        other = Xferd(reactor, self.path("other"))
+        await other.start()
+        self.addCleanup(lambda: Deferred.fromCoroutine(other.stop()))
+        await self.daemon.ctl("import", layout, "app:1")
+        (image,) = await self.daemon.show("images")
+        self.assertEqual(image["digest"], str(docker.digest))
+        there = shlex.join([*XFERCTL, "--host", other.url, "import", "-"])
+        await self.shell(f"{self.ctl('export', 'app:1', '-')} | {there}")
+        (image,) = await other.show("images")
+        self.assertEqual(
+            (image["digest"], image["reference"]), (str(docker.digest), "docker.io/library/app:1")
+        )
+
+    async def test_damaged(self) -> None:
+        """
+        A file that breaks off is refused in one sentence, and names nothing.
+        """
+        archive = self.path("a.tar")
+        await self.copied(f"oci-archive:{archive}:quay.io/me/app:1")
+        with open(archive, "r+b") as file:
+            file.truncate(300_000)
+        _, errors, status = await self.daemon.try_ctl("import", archive)
+        self.assertEqual((status, len(errors.splitlines())), (1, 1), errors)
+        self.assertIn("breaks off", errors)
+        self.assertEqual(await self.daemon.show("images"), [])
+
+    async def test_blob_lost(self) -> None:
+        """
+        An image of which the store has lost a blob is not exported, and
+        nothing is written.
+        """
+        await self.daemon.ctl("import", self.layout, "127.0.0.1:1/app:1")
+        digest = self.sample.layers[1].blob.digest
+        Path(self.daemon.data, "content", "blobs", digest.algorithm, digest.hex).unlink()
+        _, errors, status = await self.daemon.try_ctl("export", "127.0.0.1:1/app:1", self.path("out.tar"))
+        self.assertEqual((status, len(errors.splitlines())), (1, 1), errors)
+        self.assertIn("is not in the store", errors)
+        self.assertFalse(any("out.tar" in name for name in os.listdir(self.place)))
+
+
+class EngineTests(ArchiveCase):
+    """
+    docker and podman.
+    """
+
+    async def setUp(self) -> None:  # type: ignore[override]
+        """
+        Have the engines' own image.
+        """
+        if os.geteuid() != 0:
+            raise SkipTest("dockerd needs root")
+        await super().setUp()
+        self.context = self.place / "context"
+        self.context.mkdir()
+        shutil.copy(require("busybox"), self.context / "busybox")
+        (self.context / "Dockerfile").write_text(
+            "FROM scratch\nCOPY busybox /bin/busybox\n"
+            'RUN ["/bin/busybox", "sh", "-c", "mkdir /data; echo one > /data/file; chmod 4750 /data/file"]\n'
+            'RUN ["/bin/busybox", "rm", "/data/file"]\nCOPY busybox /bin/busybox\n'
+        )
+
+    async def docker(self) -> Dockerd:
+        """
+        Start dockerd.
+        """
+        docker = Dockerd(reactor, self.path("docker"))
+        await docker.start()
+        self.addCleanup(lambda: Deferred.fromCoroutine(docker.stop()))
+        return docker
+
+    async def test_docker(self) -> None:
+        """
+        What docker saves is imported as the same image with the same trees,
+        two images in one archive; and what is exported docker loads again,
+        with the same ID.
+        """
+        docker = await self.docker()
+        await docker.build(str(self.context), "made/by-docker:1")
+        await docker.run("tag", "made/by-docker:1", "made/by-docker:2")
+        (inspected,) = json.loads(await docker.run("image", "inspect", "made/by-docker:1"))
+        archive = self.path("saved.tar")
+        await docker.run("save", "--output", archive, "made/by-docker:1", "made/by-docker:2")
+        said = await self.daemon.ctl("import", archive)
+        self.assertEqual(said.splitlines()[-2:], ["docker.io/made/by-docker:1", "docker.io/made/by-docker:2"])
+        image = await self.image("docker.io/made/by-docker:1")
+        self.assertEqual(image["image_id"], inspected["Id"])
+        # What it has built bears marks of the file system; what it loads does not.
+        await docker.run("image", "rm", "--force", inspected["Id"])
+        await docker.run("load", "--quiet", "--input", archive)
+        theirs = await docker.layers("made/by-docker:1")
+        for ours, their in zip(await self.trees("made/by-docker:1"), theirs, strict=True):
+            self.assertEqual(differences(listing(ours, links=False), listing(their, links=False)), [])
+        out, load = self.path("out.tar"), shlex.join([*docker.command, "load"])
+        for line in (
+            f"{self.ctl('export', 'made/by-docker:1', '-')} | {load}",
+            f"{self.ctl('export', 'made/by-docker:1', out)} && {load} --input {out}",
+        ):
+            await docker.run("image", "rm", "--force", inspected["Id"])
+            self.assertEqual((await docker.run("image", "ls", "--quiet")).split(), [])
+            self.assertIn("Loaded image: made/by-docker:1", await self.shell(line))
+            (again,) = json.loads(await docker.run("image", "inspect", "made/by-docker:1"))
+            self.assertEqual((again["Id"], again["RootFS"]), (inspected["Id"], inspected["RootFS"]))
+
+    async def test_podman(self) -> None:
+        """
+        podman loads what is exported, in either format, and what it saves in
+        either format is imported.
+        """
+        sample = sample_image(2)
+        layout = self.path("layout")
+        write_layout(layout, {"made": sample})
+        await self.daemon.ctl("import", layout, "quay.io/me/app:1")
+        storage = [f"--root={self.place}/root", f"--runroot={self.place}/run", "--storage-driver=vfs"]
+        podman = ["podman", *storage, "--cgroup-manager=cgroupfs", "--events-backend=none"]
+        for form in ("docker", "oci"):
+            archive = self.path(f"{form}.tar")
+            await self.daemon.ctl("export", "--format", form, "quay.io/me/app:1", archive)
+            await run(reactor, [*podman, "load", "--quiet", "--input", archive])
+            (image,) = json.loads(await run(reactor, [*podman, "images", "--format", "json"]))
+            self.assertEqual(image["Id"], sample.config.digest.hex)
+            self.assertEqual(image["Names"], ["quay.io/me/app:1"])
+            saved = self.path(f"saved-{form}.tar")
+            await run(
+                reactor,
+                [
+                    *podman,
+                    "save",
+                    "--quiet",
+                    f"--format={form}-archive",
+                    f"--output={saved}",
+                    image["Id"][:12],
+                ],
+            )
+            await self.daemon.ctl("import", saved, f"again:{form}")
+            again = await self.image(f"docker.io/library/again:{form}")
+            self.assertEqual(Digest.parse(again["image_id"]), sample.config.digest)
+            await run(reactor, [*podman, "rmi", "--force", image["Id"]])

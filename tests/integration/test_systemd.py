@@ -1,0 +1,120 @@
+"""
+The daemon as systemd starts it: it says when it is ready and when it stops,
+and takes the socket that it is given.
+
+systemd itself is not needed: its part is played here by what C{sd_notify(3)}
+and C{sd_listen_fds(3)} describe.
+"""
+
+from __future__ import annotations
+
+import shutil
+import socket
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import cast
+
+from twisted.internet import reactor as installed
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
+from twisted.trial.unittest import TestCase
+
+from tests.integration.peers import PeerFailed
+from tests.integration.programs import Xferd
+from xferd.interfaces import IReactor
+
+reactor = cast(IReactor, installed)
+
+PATIENCE = 15.0
+"""Seconds after which what a test waits for will not come any more."""
+
+
+class SystemdTests(TestCase):
+    """
+    What C{docs/xferd.service} and C{docs/xferd.socket} rely on.
+    """
+
+    timeout = 60
+
+    def setUp(self) -> None:
+        """
+        Have a place for sockets.
+        """
+        self.place = Path(mkdtemp(prefix="xferd-"))
+        self.addCleanup(shutil.rmtree, self.place)
+
+    async def start(self, daemon: Xferd) -> None:
+        """
+        Start a daemon, for the time of the test.
+        """
+        self.addCleanup(lambda: Deferred.fromCoroutine(daemon.stop()))
+        await daemon.start()
+
+    def listen(self, name: str, kind: socket.SocketKind) -> socket.socket:
+        """
+        Bind a unix socket.
+        """
+        listener = socket.socket(socket.AF_UNIX, kind)
+        self.addCleanup(listener.close)
+        listener.bind(str(self.place / name))
+        listener.setblocking(False)
+        return listener
+
+    async def heard(self, manager: socket.socket) -> list[str]:
+        """
+        Wait for a datagram; gives its lines.
+        """
+        deadline = reactor.seconds() + PATIENCE
+        while True:
+            try:
+                return manager.recv(4096).decode().split("\n")
+            except BlockingIOError:
+                self.assertLess(reactor.seconds(), deadline, "nothing was heard in time")
+                await deferLater(reactor, 0.02)
+
+    async def test_notify(self) -> None:
+        """
+        Once it takes jobs it says so, and again when it was told to stop.
+        """
+        manager = self.listen("notify", socket.SOCK_DGRAM)
+        daemon = Xferd(reactor, str(self.place / "x"))
+        daemon.environment["NOTIFY_SOCKET"] = str(self.place / "notify")
+        await self.start(daemon)
+        self.assertIn("READY=1", await self.heard(manager))
+        await daemon.stop()
+        self.assertIn("STOPPING=1", await self.heard(manager))
+
+    async def test_does_not_start(self) -> None:
+        """
+        A daemon that cannot start does not say that it is ready.
+        """
+        manager = self.listen("notify", socket.SOCK_DGRAM)
+        await self.start(Xferd(reactor, str(self.place / "x")))
+        second = Xferd(reactor, str(self.place / "x"), "--socket", str(self.place / "other"))
+        second.environment["NOTIFY_SOCKET"] = str(self.place / "notify")
+        with self.assertRaises(PeerFailed) as caught:
+            await second.start()
+        self.assertIn("another xferd", str(caught.exception))
+        self.assertRaises(BlockingIOError, manager.recv, 4096)
+
+    async def test_socket_activation(self) -> None:
+        """
+        It serves the socket that it was given, to whoever may connect to that.
+        """
+        listener = self.listen("given", socket.SOCK_STREAM)
+        listener.listen()
+        daemon = Xferd(
+            reactor,
+            str(self.place / "x"),
+            "--socket",
+            "",
+            "--listen",
+            "systemd:UNIX:name=xferd.socket",
+            # Only the process itself can say which it is.
+            before=["sh", "-c", 'LISTEN_PID=$$ exec "$@"', "sh"],
+        )
+        daemon.environment |= {"LISTEN_FDS": "1", "LISTEN_FDNAMES": "xferd.socket"}
+        daemon.descriptors[3] = listener.fileno()
+        await self.start(daemon)
+        daemon.url = f"unix:{self.place / 'given'}"
+        self.assertEqual(await daemon.show("images"), [])

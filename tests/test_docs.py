@@ -1,0 +1,435 @@
+"""
+Tests for the documentation: it tells of all that there is, as it is.
+
+Who adds a setting, an option, a command, a route or an error reads here where
+to write of it.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from configparser import ConfigParser
+from pathlib import Path
+from typing import Any, ClassVar, get_args, get_type_hints
+
+from attrs import asdict, fields, has
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SynchronousTestCase
+
+import xferd
+from tests.jobs.case import HOST, JobsCase
+from tests.test_errors import ours
+from xferd.config import Config
+from xferd.ctl.main import COMMANDS, _common, _Parser
+from xferd.interfaces import Freed
+from xferd.jobs.news import image_json
+from xferd.jobs.shown import image_in_full
+from xferd.names import Reference
+from xferd.service import STEP_LIMIT
+from xferd.tap import Options
+from xferd.testing.images import sample_image
+from xferd.unpack.cage import _NEEDED, _SYS_CHROOT
+from xferd.web.answers import STATUSES
+from xferd.web.app import Web
+from xferd.web.job_asked import _KINDS
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+
+ROOTS = Config.default({"HOME": "/root"}, 0)
+"""The settings that root has who configures nothing."""
+
+
+def page(name: str) -> str:
+    """
+    The text of a page.
+    """
+    return (DOCS / f"{name}.rst").read_text()
+
+
+def table(text: str, label: str) -> list[list[str]]:
+    """
+    The rows of the C{list-table} behind a label, without its head, and each cell
+    without backquotes.
+    """
+    _, found, rest = text.partition(f".. _{label}:\n")
+    assert found, f"there is no label {label}"
+    rows: list[list[str]] = []
+    for line in rest.partition(".. list-table::")[2].splitlines()[1:]:
+        cell = re.fullmatch(r"   (\* -|  -) ?(.*)", line)
+        if cell is not None:
+            if cell[1] == "* -":
+                rows.append([])
+            rows[-1].append(cell[2].replace("``", ""))
+        elif line and not line.startswith("   "):
+            break
+    return rows[1:]
+
+
+def settings(kind: type, value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """
+    Every setting with its default, those of single hosts under
+    C{hosts."HOST"}.
+    """
+    hints = get_type_hints(kind)
+    for each in fields(kind):
+        if not each.init or not each.metadata.get("setting", True):
+            continue
+        name, default = f"{prefix}{each.name}", getattr(value, each.name)
+        if isinstance(default, dict):
+            item = get_args(hints[each.name])[1]
+            yield from settings(item, item(), f'{name}."HOST".')
+        elif has(type(default)):
+            yield from settings(type(default), default, f"{name}.")
+        else:
+            yield name, list(default) if isinstance(default, tuple) else default
+
+
+def flat(tables: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """
+    The same out of TOML.
+    """
+    for key, value in tables.items():
+        name = f'"{"HOST"}"' if prefix == "hosts." else key
+        if isinstance(value, dict):
+            yield from flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+SETTINGS = dict(settings(Config, ROOTS))
+
+
+class SettingsTests(SynchronousTestCase):
+    """
+    The settings, wherever they are listed.
+    """
+
+    def assert_settings(self, found: Mapping[str, Any], where: str, how: str) -> None:
+        """
+        All settings are there, with their defaults, and no other.
+
+        @param how: a line that would add one.
+        """
+        for name, default in SETTINGS.items():
+            self.assertIn(name, found, f"the setting {name} is not in {where}; {how}")
+            same = type(found[name]) is type(default) and found[name] == default
+            self.assertTrue(same, f"{name} is {default!r} by default, not {found[name]!r} as {where} says")
+        for name in found:
+            self.assertIn(name, SETTINGS, f"{where} has {name}, which is no setting (any more): remove it")
+
+    def test_page(self) -> None:
+        """
+        The page has each setting with its default.
+        """
+        found = {
+            name: tomllib.loads(f"value = {default}")["value"]
+            for name, default in re.findall(
+                r"^\.\. confval:: (\S+)\n   :type: .+\n   :default: ``(.+)``\n\n   \S",
+                page("configuration"),
+                re.MULTILINE,
+            )
+        }
+        how = "add '.. confval:: NAME' with :type:, :default: ``...`` as in TOML, and a sentence"
+        self.assert_settings(found, "docs/configuration.rst", how)
+
+    def test_example(self) -> None:
+        """
+        The example file has each setting with its default, and can be read.
+        """
+        found = dict(flat(tomllib.loads((DOCS / "xferd.toml").read_text())))
+        self.assert_settings(found, "docs/xferd.toml", "add it with its default and a comment")
+        config = ROOTS.with_file(str(DOCS / "xferd.toml"))
+        self.assertEqual(dict(settings(Config, config)), SETTINGS)
+
+    def test_readme(self) -> None:
+        """
+        So does the README.
+        """
+        _, _, rest = (ROOT / "README.rst").read_text().partition(".. code-block:: toml\n\n")
+        block = re.match(r"(    .*\n|\n)+", rest)
+        assert block is not None
+        found = dict(flat(tomllib.loads(block[0])))
+        self.assert_settings(found, "README.rst", "add it with its default and a comment")
+
+
+class CommandLineTests(SynchronousTestCase):
+    """
+    The commands and their options.
+    """
+
+    def assert_options(self, program: str, wanted: set[str]) -> None:
+        """
+        All options of a program are on the page, and no other.
+        """
+        text = page("commands")
+        _, found, rest = text.partition(f".. program:: {program}\n")
+        self.assertTrue(
+            found, f"docs/commands.rst has no section '{program}'; add one, with '.. program:: {program}'"
+        )
+        section = rest.partition(".. program:: ")[0]
+        listed = {
+            part.split()[0]
+            for line in re.findall(r"^\.\. option:: (.+)$", section, re.MULTILINE)
+            for part in line.split(", ")
+        }
+        for option in sorted(wanted - listed):
+            self.fail(
+                f"docs/commands.rst does not tell of {option} of '{program}': add '.. option:: {option}'"
+            )
+        for option in sorted(listed - wanted):
+            self.fail(f"docs/commands.rst tells of {option}, which '{program}' does not know (any more)")
+
+    def test_common(self) -> None:
+        """
+        What stands with every command.
+        """
+        parser = _Parser()
+        _common(parser)
+        self.assert_options("xferctl", {*parser._option_string_actions, "--version"})
+
+    def test_commands(self) -> None:
+        """
+        Each command with its options.
+        """
+        common = _Parser()
+        _common(common)
+        for name, command in COMMANDS.items():
+            parser = _Parser()
+            command.arguments(parser)
+            places = {str(a.metavar or a.dest) for a in parser._actions if not a.option_strings}
+            options = set(parser._option_string_actions) - set(common._option_string_actions)
+            self.assert_options(f"xferctl {name}", options | places)
+
+    def test_no_other_commands(self) -> None:
+        """
+        A command that has gone is not told of.
+        """
+        for name in re.findall(r"^\.\. program:: xferctl (\S+)$", page("commands"), re.MULTILINE):
+            self.assertIn(name, COMMANDS, f"docs/commands.rst tells of 'xferctl {name}', which is no command")
+
+    def test_in_guide(self) -> None:
+        """
+        The guide or the first steps show each command in use.
+        """
+        text = page("guide") + page("first-steps")
+        for name in COMMANDS:
+            self.assertIn(f"$ xferctl {name}", text, f"docs/guide.rst does not show 'xferctl {name}'")
+
+    def test_twistd(self) -> None:
+        """
+        The options of C{twistd xferd}.
+        """
+        options = Options()
+        wanted = {f"--{long.rstrip('=')}" for long in options.longOpt}
+        wanted |= {f"-{short}" for short in options.shortOpt.replace(":", "")}
+        self.assert_options("twistd xferd", wanted)
+
+
+class HTTPTests(JobsCase):
+    """
+    The HTTP API.
+    """
+
+    def assert_fields(self, label: str, wanted: Mapping[str, Any]) -> None:
+        """
+        The table behind a label has the members of an object, and no other.
+        """
+        listed = [row[0] for row in table(page("http-api"), label)]
+        for name in wanted:
+            self.assertIn(name, listed, f"add {name} to the table '.. _{label}:' of docs/http-api.rst")
+        for name in listed:
+            self.assertIn(name, wanted, f"remove {name} from the table '.. _{label}:' of docs/http-api.rst")
+
+    def test_routes(self) -> None:
+        """
+        Each route has a section.
+        """
+        wanted = set()
+        for rule in Web.app.url_map.iter_rules():
+            path = re.sub(r"<(?:\w+:)?(\w+)>", r"<\1>", rule.rule)
+            wanted |= {f"{method} {path}" for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}}
+        listed = set(re.findall(r"^``([A-Z]+ /\S*)``\n-+$", page("http-api"), re.MULTILINE))
+        for route in sorted(wanted - listed):
+            self.fail(f"docs/http-api.rst does not tell of {route}: add a section with the title ``{route}``")
+        for route in sorted(listed - wanted):
+            self.fail(f"docs/http-api.rst tells of {route}, which is no route (any more)")
+
+    def test_kinds(self) -> None:
+        """
+        Each kind of job has a table of its fields.
+        """
+        for kind, (_, readers) in _KINDS.items():
+            self.assert_fields(f"asked-{kind}", readers)
+
+    def test_job(self) -> None:
+        """
+        A job, its layers and its transfers are as they are described.
+        """
+        self.add(sample_image(1))
+        job_id = self.pull()
+        self.settle()
+        transfers = self.jobs.transfers()
+        job = self.job(job_id)
+        self.assertEqual(job["state"], "done")
+        self.assert_fields("job", job)
+        self.assert_fields("layer", job["layers"][0])
+        self.assertEqual(transfers, [])
+
+    def test_transfer(self) -> None:
+        """
+        A transfer is as it is described.
+        """
+        self.add(sample_image(1))
+        self.pull()
+        transfer = self.jobs.transfers()[0]
+        self.assert_fields("transfer", transfer)
+
+    def test_image(self) -> None:
+        """
+        An image is as it is described.
+        """
+        self.add(sample_image(1))
+        self.pulled()
+        image = self.store.images.get(Reference.parse(f"{HOST}/app"))
+        assert image is not None
+        asked = Deferred.fromCoroutine(image_in_full(self.store, image))
+        self.settle()
+        shown = self.successResultOf(asked)
+        self.assert_fields("image", shown)
+        # As the page says of the list.
+        listed = [row[0] for row in table(page("http-api"), "image")]
+        self.assertEqual(listed[:-4], list(image_json(image)))
+
+    def test_freed(self) -> None:
+        """
+        What was freed is as it is described.
+        """
+        self.assert_fields("freed", asdict(Freed()))
+
+    def test_status(self) -> None:
+        """
+        The status is as it is described.
+        """
+        own = {"version", "started", "disk", "images"}
+        self.assert_fields("status", dict.fromkeys({*own, *self.jobs.status()}))
+
+
+class ErrorsTests(SynchronousTestCase):
+    """
+    The errors.
+    """
+
+    def test_codes(self) -> None:
+        """
+        Each class is in the table with its code, its status and whether it is
+        tried again.
+        """
+        listed = {row[1]: row for row in table(page("errors"), "error-codes")}
+        for cls in ours():
+            status = next(STATUSES[kind] for kind in cls.__mro__ if kind in STATUSES)
+            wanted = [cls.code, cls.__name__, str(status), "yes" if cls.retryable else "no"]
+            name = cls.__name__
+            self.assertIn(
+                name, listed, f"add a row for {name} to docs/errors.rst: {wanted}, and who mends it"
+            )
+            self.assertEqual(listed[name][:4], wanted, f"docs/errors.rst has {name} otherwise")
+            self.assertTrue(listed[name][4].strip(), f"docs/errors.rst does not say who can mend {name}")
+            del listed[name]
+        self.assertEqual(listed, {}, "docs/errors.rst has classes that there are not (any more)")
+
+
+def texts() -> Iterator[list[str | None]]:
+    """
+    Every text of the code in its parts, with L{None} for what is put in.
+    """
+    for path in Path(xferd.__file__).parent.rglob("*.py"):
+        tree = ast.parse(path.read_text())
+        joined = [node for node in ast.walk(tree) if isinstance(node, ast.JoinedStr)]
+        inside = {id(part) for node in joined for part in ast.walk(node) if part is not node}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.JoinedStr):
+                yield [str(v.value) if isinstance(v, ast.Constant) else None for v in node.values]
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in inside:
+                yield [node.value]
+
+
+class MessagesTests(SynchronousTestCase):
+    """
+    The messages that the page on troubles goes by.
+    """
+
+    def test_messages(self) -> None:
+        """
+        Each is one that the code can say, whole or in part.
+        """
+        found = re.findall(
+            r"^\.\. code-block:: text\n\n((?:    .+\n)+)", page("troubleshooting"), re.MULTILINE
+        )
+        messages = [line[4:] for block in found for line in block.splitlines()]
+        self.assertGreater(len(messages), 40)
+        said = [parts for parts in texts() if sum(len(part or "") for part in parts) >= 12]
+        whole = [re.compile("".join(".+?" if p is None else re.escape(p) for p in parts)) for parts in said]
+        bare = ["\0".join(part or "" for part in parts) for parts in said]
+        for message in messages:
+            pieces = [piece for piece in message.split("...") if len(piece) >= 8]
+            known = any(pattern.search(message) for pattern in whole) or (
+                bool(pieces) and any(all(piece in text for piece in pieces) for text in bare)
+            )
+            self.assertTrue(known, f"docs/troubleshooting.rst has a message that xferd never says: {message}")
+
+
+class UnitTests(SynchronousTestCase):
+    """
+    The unit for systemd.
+    """
+
+    NUMBERS: ClassVar[Mapping[str, int]] = {
+        "CAP_CHOWN": 0,
+        "CAP_DAC_OVERRIDE": 1,
+        "CAP_FOWNER": 3,
+        "CAP_FSETID": 4,
+        "CAP_SYS_CHROOT": 18,
+        "CAP_SYS_ADMIN": 21,
+        "CAP_MKNOD": 27,
+        "CAP_SETFCAP": 31,
+    }
+
+    def settings(self) -> ConfigParser:
+        """
+        What it says.
+        """
+        unit = ConfigParser(interpolation=None, delimiters=("=",))
+        unit.optionxform = str  # type: ignore[assignment,method-assign]
+        unit.read(DOCS / "xferd.service")
+        return unit
+
+    def test_rights(self) -> None:
+        """
+        It leaves the daemon the rights that unpacking as root needs, and no others.
+        """
+        given = self.settings()["Service"]["CapabilityBoundingSet"].split()
+        bits = sum(1 << self.NUMBERS[name] for name in given)
+        self.assertEqual(bits, _NEEDED | _SYS_CHROOT, "docs/xferd.service and xferd/unpack/cage.py differ")
+
+    def test_command(self) -> None:
+        """
+        The daemon can be started as it says.
+        """
+        command = self.settings()["Service"]["ExecStart"].split()
+        self.assertEqual(command[1:4], ["--nodaemon", "--pidfile=", "xferd"])
+        options = command[4:]
+        options[options.index("--config") + 1] = str(DOCS / "xferd.toml")
+        parsed = Options()
+        parsed.parseOptions(options)
+        self.assertEqual(dict(settings(Config, parsed.config)), SETTINGS)
+
+    def test_stop(self) -> None:
+        """
+        The daemon has the time that it may take to stop.
+        """
+        given = float(self.settings()["Service"]["TimeoutStopSec"])
+        self.assertGreater(given, ROOTS.grace + 6 * STEP_LIMIT)

@@ -1,0 +1,271 @@
+"""
+Tests for the routes by which archives come and go, L{xferd.web.content_asked}
+and L{xferd.web.outgoing}.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+from tests.web.fakes import Answer, Connection, FakeArchive, FakeIntake, World
+from xferd.errors import NotFound, StoreError
+from xferd.interfaces import IArchive, IIntake
+from xferd.web.content_asked import MAX_PIECE
+from xferd.web.outgoing import PIECE, STALL
+from xferd.web.site import MAX_BODY
+
+
+class FakesTests(SynchronousTestCase):
+    """
+    The fakes are what they stand for.
+    """
+
+    def test_provided(self) -> None:
+        """
+        Each provides its Interface.
+        """
+        self.assertTrue(verifyObject(IIntake, FakeIntake()))
+        self.assertTrue(verifyObject(IArchive, FakeArchive(b"")))
+
+
+class ImportTests(SynchronousTestCase):
+    """
+    Archives that come.
+    """
+
+    def setUp(self) -> None:
+        """
+        Begin an import.
+        """
+        self.world = World()
+        answer = self.world.post({"kind": "import", "reference": "a:1", "size": 10})
+        self.assertEqual((answer.status, answer.json()["kind"]), (202, "import"))
+        self.intake = self.world.jobs.intakes["j1"]
+
+    def send(
+        self,
+        body: bytes,
+        range_: str | None,
+        headers: Mapping[str, str] | None = None,
+        *,
+        world: World | None = None,
+        announced: int | None = None,
+    ) -> Connection:
+        """
+        Send a piece.
+        """
+        connection = (world or self.world).connect()
+        fields = {"Host": "localhost", "Content-Type": "application/octet-stream", **(headers or {})}
+        fields["Content-Length"] = str(len(body) if announced is None else announced)
+        if range_ is not None:
+            fields["Content-Range"] = range_
+        connection.send("PATCH", "/api/v1/jobs/j1/content", fields, body)
+        return connection
+
+    def end(self, value: object) -> Answer:
+        """
+        Say that it is whole.
+        """
+        return self.world.ask("PUT", "/api/v1/jobs/j1/content", json.dumps(value).encode())
+
+    def test_begun(self) -> None:
+        """
+        All that can be said of an import is handed on, and all may be left out.
+        """
+        self.assertEqual(self.world.jobs.imported, [("a:1", None, 10, "127.0.0.1", 0)])
+        self.world.post({"kind": "import", "platform": "linux/arm64", "priority": 2})
+        self.assertEqual(self.world.jobs.imported[1], (None, "linux/arm64", None, "127.0.0.1", 2))
+        for size in (-1, "1", True, 1.5, 1 << 63):
+            self.assertEqual(self.world.post({"kind": "import", "size": size}).status, 400)
+
+    def test_piece(self) -> None:
+        """
+        A piece is answered when it was read.
+        """
+        connection = self.send(b"abc", "0-2")
+        self.assertEqual(connection.received(), b"")
+        self.intake.waiting[0].callback(3)
+        answer = connection.answer()
+        self.assertEqual((answer.status, answer.json()), (202, {"offset": 3}))
+        self.assertEqual(self.intake.pieces, [b"abc"])
+
+    def test_largest(self) -> None:
+        """
+        A piece may be far larger than other bodies, but not larger than that.
+        """
+        connection = self.send(b"x" * MAX_PIECE, f"0-{MAX_PIECE - 1}")
+        self.intake.waiting[0].callback(MAX_PIECE)
+        self.assertEqual(connection.answer().status, 202)
+        self.assertEqual(self.send(b"", "0-1", announced=MAX_PIECE + 1).answer().status, 413)
+
+    def test_strangers(self) -> None:
+        """
+        Who has to show a token and does not, may send no more than others.
+        """
+        world = World(trusted=False, token="secret", hosts=["localhost"])
+        body = b"x" * (MAX_BODY + 1)
+        self.assertEqual(self.send(body, "0-1", world=world).answer().status, 413)
+        answer = self.send(body, f"0-{MAX_BODY}", {"Authorization": "Bearer secret"}, world=world).answer()
+        self.assertEqual(answer.status, 404)
+
+    def test_wrong_offset(self) -> None:
+        """
+        Who repeats a piece is told where to go on.
+        """
+        self.send(b"abc", "0-2")
+        answer = self.send(b"abc", "0-2").answer()
+        self.assertEqual((answer.status, answer.json()["error"]["code"]), (416, "OFFSET_INVALID"))
+        self.assertEqual(answer.json()["error"]["detail"]["offset"], 3)
+
+    def test_refused(self) -> None:
+        """
+        A piece without its range, with a wrong one, of another type, or for a
+        job that is none.
+        """
+        for range_ in (None, "bytes", "0-1", "5-3", "0-", "-3"):
+            self.assertEqual(self.send(b"abc", range_).answer().status, 400, range_)
+        self.assertEqual(self.send(b"{}", "0-1", {"Content-Type": "application/json"}).answer().status, 415)
+        self.world.jobs.refuses = NotFound("no such job")
+        self.assertEqual(self.send(b"abc", "0-2").answer().status, 404)
+
+    def test_client_leaves(self) -> None:
+        """
+        A client that leaves has sent its piece all the same.
+        """
+        connection = self.send(b"abc", "0-2")
+        connection.lose()
+        self.assertEqual(self.intake.pieces, [b"abc"])
+        self.assertEqual(self.flushLoggedErrors(), [])
+
+    def test_end(self) -> None:
+        """
+        The end is told with the size, which has to be right.
+        """
+        self.send(b"abc", "0-2")
+        self.assertEqual(self.end({"size": 2}).status, 416)
+        wrongs: list[Any] = [{}, {"size": -1}, {"size": "3"}, {"size": 3, "more": 1}, []]
+        for wrong in wrongs:
+            self.assertEqual(self.end(wrong).status, 400, wrong)
+        answer = self.end({"size": 3})
+        self.assertEqual((answer.status, answer.json()), (200, {"offset": 3}))
+        self.assertEqual(self.intake.whole, 3)
+
+
+class ExportTests(SynchronousTestCase):
+    """
+    Archives that go.
+    """
+
+    def setUp(self) -> None:
+        """
+        Have an archive of several pieces.
+        """
+        self.world = World()
+        self.data = bytes(range(256)) * (5 * PIECE // 256)
+        self.archive = self.world.jobs.archive = FakeArchive(self.data)
+
+    def ask(self, path: str = "/api/v1/archives/a/b:1", method: str = "GET") -> Connection:
+        """
+        Ask for it.
+        """
+        connection = self.world.connect()
+        connection.send(method, path, {"Host": "localhost", "Connection": "close"})
+        return connection
+
+    def advance(self) -> None:
+        """
+        Let all have their turn.
+        """
+        for _ in range(50):
+            self.world.clock.advance(0)
+
+    def test_whole(self) -> None:
+        """
+        The archive is sent piece by piece, with its length.
+        """
+        connection = self.ask()
+        self.assertEqual(self.archive.reads, 1)
+        self.advance()
+        answer = connection.answer()
+        self.assertEqual((answer.status, answer.headers["content-type"]), (200, "application/x-tar"))
+        self.assertEqual(answer.headers["content-length"], str(len(self.data)))
+        self.assertEqual(answer.body, self.data)
+        self.assertEqual(self.archive.closed, 1)
+        self.assertEqual(self.world.jobs.exported, [("a/b:1", "docker", "127.0.0.1")])
+
+    def test_format(self) -> None:
+        """
+        The form may be chosen among those that there are.
+        """
+        self.ask("/api/v1/archives/a?format=oci")
+        self.assertEqual(self.world.jobs.exported, [("a", "oci", "127.0.0.1")])
+        for query in ("format=zip", "form=oci"):
+            self.assertEqual(self.ask(f"/api/v1/archives/a?{query}").answer().status, 400)
+
+    def test_head(self) -> None:
+        """
+        HEAD tells the length, and lets go.
+        """
+        answer = self.ask(method="HEAD").answer()
+        self.assertEqual((answer.headers["content-length"], answer.body), (str(len(self.data)), b""))
+        self.assertEqual((self.archive.reads, self.archive.closed), (0, 1))
+
+    def test_refused(self) -> None:
+        """
+        What is wrong before the first byte is an answer like any other.
+        """
+        self.world.jobs.refuses = NotFound("no such image")
+        self.assertEqual(self.ask().answer().status, 404)
+
+    def test_slow_client(self) -> None:
+        """
+        Nothing is read while the client does not keep up.
+        """
+        connection = self.ask()
+        connection.pause()
+        self.advance()
+        reads = self.archive.reads
+        self.advance()
+        self.assertEqual(self.archive.reads, reads)
+        self.assertLessEqual(reads, 2)
+        connection.resume()
+        self.advance()
+        self.assertEqual(connection.answer().body, self.data)
+
+    def test_stalled_client(self) -> None:
+        """
+        A client that reads nothing for long is dropped.
+        """
+        connection = self.ask()
+        connection.pause()
+        self.advance()
+        self.world.clock.advance(STALL)
+        self.assertTrue(connection.cut)
+        connection.lose()
+        self.assertEqual(self.archive.closed, 1)
+
+    def test_client_leaves(self) -> None:
+        """
+        When the client leaves, the archive is closed.
+        """
+        connection = self.ask()
+        connection.lose()
+        self.advance()
+        self.assertEqual(self.archive.closed, 1)
+        self.assertEqual(self.world.clock.getDelayedCalls(), [])
+
+    def test_breaks(self) -> None:
+        """
+        What goes wrong in the middle cuts the connection.
+        """
+        self.world.jobs.archive = FakeArchive(self.data, StoreError("blob is damaged"))
+        connection = self.ask()
+        self.advance()
+        self.assertTrue(connection.cut)
+        self.assertEqual(self.world.jobs.archive.closed, 1)
+        connection.lose()

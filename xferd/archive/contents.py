@@ -1,0 +1,311 @@
+# -*- test-case-name: tests.archive.test_contents -*-
+"""
+Which images an archive holds, told by what is in it, not by its name.
+
+Two forms are known, and an archive may have both:
+
+  - An OCI image layout (OCI image-spec, "Image Layout"): C{oci-layout},
+    C{index.json} and C{blobs/}.
+  - What C{docker save} writes: C{manifest.json}, which names for each image a
+    config and tars of layers, wherever in the archive they are.
+
+The layout is preferred, as it has the manifests with the digests that
+registries know, unless only C{manifest.json} has names.
+
+Pure.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from attrs import evolve, field, frozen
+
+from xferd.archive.split import clean_name
+from xferd.errors import BadArchive, BadDigest, BadDocument, BadInput, BadReference, XferdError
+from xferd.names import Digest, Reference
+from xferd.oci import (
+    MAX_DOCUMENT,
+    MAX_LAYERS,
+    OCI_CONFIG,
+    OCI_INDEX,
+    OCI_MANIFEST,
+    Descriptor,
+    Document,
+    Index,
+    parse_document,
+)
+
+LAYOUT: Final = "oci-layout"
+INDEX: Final = "index.json"
+DOCKER: Final = "manifest.json"
+DOCUMENTS: Final = frozenset({LAYOUT, INDEX, DOCKER})
+"""The files that tell the forms apart."""
+
+NAME: Final = "org.opencontainers.image.ref.name"
+FULL_NAME: Final = "io.containerd.image.name"
+"""Where containerd and docker put the whole name; the other is then the tag."""
+
+RENDITION_OF: Final = "dev.xferd.rendition-of"
+"""The digest of the Docker manifest of which an entry is OCI's form, as in xferd's own store."""
+
+DOCKER_NAME: Final = "dev.xferd.name"
+"""What an entry in xferd's own store has that stands beside its rendition."""
+
+MAX_IMAGES: Final = 1000
+_MAX_LINKS: Final = 8
+_LISTED: Final = 20
+
+_LAYER: Final = "application/vnd.oci.image.layer.v1.tar"
+_PACKED: Final = {b"\x1f\x8b": f"{_LAYER}+gzip", b"\x28\xb5\x2f\xfd": f"{_LAYER}+zstd"}
+
+
+@frozen
+class Kept:
+    """
+    A file of an archive that is in the store by now.
+
+    @ivar digest: what it is.
+    @ivar size: its bytes.
+    @ivar head: the first four of them.
+    """
+
+    digest: Digest
+    size: int
+    head: bytes = b""
+
+
+@frozen
+class Found:
+    """
+    An image in an archive.
+
+    @ivar names: the names that the archive has for it, in full.
+    @ivar tag: a tag that the archive calls it by, where it has no name.
+    @ivar entries: its manifest, or an index, or several for several platforms.
+    @ivar made: the manifest, where the archive has none and it was made here.
+    @ivar original: the digest of the Docker manifest of which the entry is
+        OCI's form.
+    """
+
+    names: tuple[Reference, ...]
+    tag: str | None
+    entries: tuple[Descriptor, ...]
+    made: Document | None = field(default=None, eq=False)
+    original: Digest | None = None
+
+
+class Contents:
+    """
+    What came out of an archive.
+
+    @ivar documents: the files of L{DOCUMENTS} that are in it, by name.
+    @ivar files: all others that were kept, by name.
+    @ivar links: further names of files, by name.
+    """
+
+    def __init__(self) -> None:
+        self.documents: dict[str, bytes] = {}
+        self.files: dict[str, Kept] = {}
+        self.links: dict[str, str] = {}
+
+    def images(self) -> list[Found]:
+        """
+        The images in it.
+
+        @raise BadArchive: it is no archive of images, or one that lacks what
+            it names.
+        @raise BadDocument: one of its documents breaks its specification.
+        """
+        layout, docker = self.documents.get(INDEX), self.documents.get(DOCKER)
+        if layout is not None and (docker is None or LAYOUT in self.documents):
+            found = _from_layout(self.documents.get(LAYOUT), layout)
+            if docker is None or any(image.names for image in found):
+                return found
+        if docker is None:
+            raise BadArchive(
+                "this is no archive of images: it has neither an index.json, as OCI layouts have, "
+                "nor a manifest.json, as 'docker save' writes it"
+            )
+        return self._from_docker(docker)
+
+    def _from_docker(self, data: bytes) -> list[Found]:
+        """
+        Read C{manifest.json}.
+        """
+        value = _parse(data, DOCKER)
+        if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+            raise BadDocument(f"the archive's {DOCKER} is not a list of images")
+        if len(value) > MAX_IMAGES:
+            raise BadArchive(f"the archive has more than {MAX_IMAGES} images")
+        return _merged([self._docker_image(item) for item in value])
+
+    def _docker_image(self, item: Mapping[str, Any]) -> Found:
+        """
+        One image of C{manifest.json}, for which a manifest of OCI's is made.
+        """
+        config = item.get("Config")
+        # Go writes null for an empty list.
+        layers, tags = ([] if item.get(k) is None else item[k] for k in ("Layers", "RepoTags"))
+        if not isinstance(config, str) or not _are_texts(layers) or not _are_texts(tags):
+            raise BadDocument(f"an image in the archive's {DOCKER} has no valid Config, Layers or RepoTags")
+        if len(layers) > MAX_LAYERS:
+            raise BadArchive(f"an image in the archive has more than {MAX_LAYERS} layers")
+        kept = self._kept(config)
+        stack = [self._kept(layer) for layer in layers]
+        manifest = {
+            "schemaVersion": 2,
+            "mediaType": OCI_MANIFEST,
+            "config": Descriptor(OCI_CONFIG, kept.digest, kept.size).to_json(),
+            "layers": [
+                Descriptor(_PACKED.get(k.head[:2], _PACKED.get(k.head, _LAYER)), k.digest, k.size).to_json()
+                for k in stack
+            ],
+        }
+        data = json.dumps(manifest, separators=(",", ":"), sort_keys=True).encode()
+        made = Document.verified(OCI_MANIFEST, data)
+        names = tuple(name for tag in tags if (name := _name(tag)) is not None)
+        return Found(names, None, (made.descriptor,), made)
+
+    def _kept(self, path: str) -> Kept:
+        """
+        The file that C{manifest.json} names.
+
+        @raise BadArchive: there is none.
+        """
+        name = clean_name(path.encode("utf-8", "replace"))
+        for _ in range(_MAX_LINKS):
+            if name in self.files:
+                return self.files[name]
+            if name not in self.links:
+                break
+            name = self.links[name]
+        raise BadArchive(f"the archive names a file {name!r} that is not in it")
+
+
+def choose_images(
+    found: Sequence[Found], wanted: Reference | None
+) -> list[tuple[Found, tuple[Reference, ...]]]:
+    """
+    Which images to take, and what to call them.
+
+    @param wanted: a name for the only image, or which one to take of
+        several; L{None} takes all that have names.
+    @raise BadInput: it cannot be told which is meant, or what it is called.
+    """
+    if wanted is None:
+        named = [(image, image.names) for image in found if image.names]
+        if not named:
+            raise BadInput("the archive does not say what its image is called; name it: import PATH REF")
+        return named
+    if len(found) == 1:
+        return [(found[0], (wanted,))]
+    for matching in (
+        [image for image in found if wanted in image.names],
+        [image for image in found if image.tag is not None and image.tag == wanted.tag],
+    ):
+        if len(matching) == 1:
+            return [(matching[0], (wanted,))]
+    names = [name.familiar() for image in found for name in image.names]
+    names += [image.tag for image in found if image.tag is not None]
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    raise BadInput(
+        f"the archive has {len(found)} images, none of them {wanted.familiar()}; "
+        f"they are: {', '.join(names[:_LISTED]) or 'without names'}{more}"
+    )
+
+
+def _from_layout(layout: bytes | None, data: bytes) -> list[Found]:
+    """
+    Read C{oci-layout} and C{index.json}.
+    """
+    version = _parse(layout, LAYOUT) if layout is not None else None
+    if not isinstance(version, dict) or version.get("imageLayoutVersion") != "1.0.0":
+        raise BadDocument(f"the archive has an {INDEX}, but no {LAYOUT} of version 1.0.0 beside it")
+    index = parse_document(Document(OCI_INDEX, data, Digest.of(data)))
+    assert isinstance(index, Index)
+    by_name: dict[object, Found] = {}
+    for image in (_layout_image(entry) for entry in index.manifests if not _stands_beside(entry)):
+        key = image.names or image.tag
+        known = by_name.get(key)
+        # Entries of one name are its platforms.
+        by_name[key] = image if known is None else evolve(known, entries=known.entries + image.entries)
+    return _merged(list(by_name.values()))
+
+
+def _stands_beside(entry: Descriptor) -> bool:
+    return DOCKER_NAME in entry.annotations and NAME not in entry.annotations
+
+
+def _layout_image(entry: Descriptor) -> Found:
+    """
+    One entry of C{index.json}.
+    """
+    notes = entry.annotations
+    short = notes.get(NAME, "")
+    name = _name(notes.get(FULL_NAME, ""))
+    if name is None and ("/" in short or ":" in short):
+        name = _name(short)
+    try:
+        original = Digest.parse(notes.get(RENDITION_OF, ""))
+    except BadDigest:
+        original = None
+    tag = short if name is None and short else None
+    return Found(() if name is None else (name,), tag, (evolve(entry, annotations={}),), None, original)
+
+
+def _merged(found: Sequence[Found]) -> list[Found]:
+    """
+    One image for each manifest, with all its names.
+    """
+    merged: dict[tuple[Descriptor, ...], Found] = {}
+    for image in found:
+        known = merged.get(image.entries)
+        merged[image.entries] = (
+            image
+            if known is None
+            else evolve(
+                known, names=tuple(dict.fromkeys(known.names + image.names)), tag=known.tag or image.tag
+            )
+        )
+    return list(merged.values())
+
+
+def _name(text: str) -> Reference | None:
+    """
+    A name that an archive has for an image, if it is one: with a tag, and
+    without a digest, which would be another name after the next pull.
+    """
+    try:
+        reference = Reference.parse(text)
+    except BadReference:
+        return None
+    return None if reference.tag is None else Reference(reference.repository, reference.tag)
+
+
+def _are_texts(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+
+def _parse(data: bytes, name: str) -> object:
+    """
+    Read a document, in which no name may stand twice.
+    """
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        value = dict(pairs)
+        if len(value) != len(pairs):
+            raise BadDocument(f"the archive's {name} has the same name twice in one object")
+        return value
+
+    if len(data) > MAX_DOCUMENT:
+        raise BadDocument(f"the archive's {name} is larger than {MAX_DOCUMENT} bytes")
+    try:
+        value: object = json.loads(data.decode("utf-8"), object_pairs_hook=once)
+    except XferdError:
+        raise
+    except (ValueError, RecursionError) as e:
+        raise BadDocument(f"the archive's {name} is not JSON: {e}") from e
+    return value

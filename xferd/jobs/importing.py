@@ -1,0 +1,202 @@
+# -*- test-case-name: tests.jobs.test_import -*-
+"""
+Importing images out of an archive: its blobs into the store, and from there on
+as a pull does it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from attrs import evolve
+from twisted.internet.defer import Deferred, fail
+from twisted.internet.interfaces import IReactorTime
+from zope.interface import implementer
+
+from xferd.archive.contents import Found, choose_images
+from xferd.errors import BadArchive, BlobUnknown
+from xferd.interfaces import IBlobBody, IBlobSource, Image, IProgressSink, IStore
+from xferd.jobs.documents import Resolved, resolve
+from xferd.jobs.download import DownloadManager
+from xferd.jobs.intake import Intake
+from xferd.jobs.job import Job
+from xferd.jobs.pull import Pull
+from xferd.jobs.rows import Row
+from xferd.jobs.unload import Unloading
+from xferd.names import Digest, Reference, Repository
+from xferd.oci import DOCKER_MANIFEST, Descriptor, Document, Index, Manifest, Platform, choose, parse_document
+from xferd.store.rendition import render
+from xferd.transfer.slots import Turn
+
+
+class Import:
+    """
+    One import, from the first byte to the names in the store.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        intake: Intake,
+        wanted: Reference | None,
+        *,
+        store: IStore,
+        layers: DownloadManager,
+        clock: IReactorTime,
+        changed: Callable[[Row | None], None],
+        named: Callable[[Image], None],
+    ) -> None:
+        """
+        @param wanted: what to call the image, or which one to take.
+        @param named: told of each image that has its name.
+        """
+        self._job = job
+        self._intake = intake
+        self._wanted = wanted
+        self._store = store
+        self._layers = layers
+        self._clock = clock
+        self._changed = changed
+        self._named = named
+
+    async def run(self) -> dict[str, str]:
+        """
+        Import it.  Either all images that are to have names get them, or none.
+
+        @return: the job's result.
+        @raise BadArchive: it is none, is damaged, or lacks a part.
+        @raise BadInput: it cannot be told what the image is called.
+        @raise BadImage: an image is not one that can be unpacked.
+        """
+        label = f"archive of {self._job.client}"
+        unloading = Unloading(
+            self._intake,
+            store=self._store,
+            layers=self._layers,
+            clock=self._clock,
+            turn=self._job.turn(),
+            label=label,
+            changed=lambda: self._changed(None),
+        )
+        pulls: list[Pull] = []
+        try:
+            chosen = choose_images((await unloading.run()).images(), self._wanted)
+            self._job.reference = ", ".join(str(name) for _, names in chosen for name in names)
+            self._changed(None)
+            images: list[Image] = []
+            for found, names in chosen:
+                if found.made is not None:
+                    await self._store.blobs.put(found.made.digest, found.made.data)
+                pull = Pull(
+                    self._job,
+                    names[0],
+                    store=self._store,
+                    source=_NoMore(label),
+                    documents=_Documents(self._store, found),
+                    layers=self._layers,
+                    changed=self._changed,
+                )
+                pulls.append(pull)
+                image = await pull.bring(self._clock.seconds)
+                images += [evolve(image, reference=name) for name in names]
+            for image in images:
+                await self._store.images.put(image)
+                self._named(image)
+        finally:
+            for pull in pulls:
+                pull.let_go()
+            unloading.let_go()
+        first = images[0]
+        return {"digest": str(first.manifest.digest), "image_id": str(first.config.digest)}
+
+
+class _Documents:
+    """
+    The documents of one image in an archive, by now in the store.
+    """
+
+    def __init__(self, store: IStore, found: Found) -> None:
+        self._blobs = store.blobs
+        self._found = found
+
+    async def resolve(
+        self,
+        reference: Reference,
+        platform: Platform,
+        turn: Turn,  # noqa: ARG002 - nothing is waited for
+        sink: IProgressSink | None = None,  # noqa: ARG002
+    ) -> Resolved:
+        """
+        Find the image's manifest for a platform.
+
+        @raise NoSuchPlatform: there is none.
+        @raise BadArchive: it is not in the archive.
+        """
+        entries = self._found.entries
+        entry = entries[0] if len(entries) == 1 else choose(Index(entries), platform)
+        root = await self._document(entry)
+        return await resolve(str(reference), await self._original(root) or root, platform, self._document)
+
+    async def config(
+        self,
+        repository: Repository,  # noqa: ARG002
+        descriptor: Descriptor,
+        turn: Turn,  # noqa: ARG002
+        sink: IProgressSink | None = None,  # noqa: ARG002
+    ) -> bytes:
+        """
+        Read the image's config.
+
+        @raise BadArchive: it is not in the archive.
+        """
+        return await self._read(descriptor, "config")
+
+    async def _document(self, entry: Descriptor) -> Document:
+        return Document.verified(entry.media_type, await self._read(entry, "manifest"), entry.digest)
+
+    async def _read(self, entry: Descriptor, what: str) -> bytes:
+        if not self._blobs.has(entry.digest):
+            raise BadArchive(f"the archive lacks the {what} {entry.digest}, which it names")
+        data = await self._blobs.read(entry.digest)
+        if len(data) != entry.size:
+            raise BadArchive(
+                f"the {what} {entry.digest} has {len(data)} bytes, and the archive names {entry.size}"
+            )
+        return data
+
+    async def _original(self, rendition: Document) -> Document | None:
+        """
+        The manifest of Docker's that came along with its form of OCI's: its
+        digest is the one that registries know.
+        """
+        digest = self._found.original
+        if digest is None or not self._blobs.has(digest):
+            return None
+        document = Document(DOCKER_MANIFEST, await self._blobs.read(digest), digest)
+        if not isinstance(parse_document(document), Manifest):
+            return None
+        return document if render(document.data) == rendition.data else None
+
+
+@implementer(IBlobSource)
+class _NoMore:
+    """
+    What an archive gives that was read to its end: nothing.
+    """
+
+    host = ""
+
+    def __init__(self, label: str) -> None:
+        self.label = label
+        self.identity = object()
+
+    def open(self, digest: Digest, offset: int) -> Deferred[IBlobBody]:  # noqa: ARG002
+        """
+        Say so.
+        """
+        return fail(BlobUnknown(f"the archive lacks the layer {digest}, which it names"))
+
+    def distrust(self, digest: Digest) -> None:
+        """
+        It gives nothing that could be wrong.
+        """

@@ -1,0 +1,234 @@
+# -*- test-case-name: tests.jobs.test_import -*-
+"""
+From the stream of an archive to blobs in the store.
+
+All is done in the reactor, in steps of some hundred microseconds with a turn
+for others in between, as the writing of downloads is.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any, Final
+
+from twisted.internet.defer import CancelledError
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+from twisted.python.failure import Failure
+
+from xferd.archive.contents import DOCUMENTS, Contents, Kept
+from xferd.archive.inflate import Inflater
+from xferd.archive.split import Member, Splitter
+from xferd.errors import BadArchive, BadDigest, ContentMismatch, Truncated
+from xferd.interfaces import IStore, IUnnamed
+from xferd.jobs.arrival import Arrival
+from xferd.jobs.download import DownloadManager
+from xferd.jobs.intake import Intake
+from xferd.names import Digest
+from xferd.oci import MAX_DOCUMENT, Descriptor
+from xferd.transfer.slots import Turn
+from xferd.transfer.transfer import Watcher
+
+STEP: Final = 256 * 1024
+"""Bytes after which others have their turn."""
+
+_BLOB = re.compile(r"blobs/([^/]+)/([^/]+)")
+_NOISE = re.compile(r"repositories|[^/]+/(?:VERSION|json)")
+"""What C{docker save} writes besides, and nobody needs."""
+
+_HEAD = 4
+
+
+class Unloading:
+    """
+    One archive, read to its end.
+
+    Entries that have a digest for a name are shared with whoever else wants
+    them, and verified.  All others are kept under the digest that they turn
+    out to have.
+
+    Life cycle: made; C{run}; C{let_go}, when all is named that is to be.
+    """
+
+    def __init__(
+        self,
+        intake: Intake,
+        *,
+        store: IStore,
+        layers: DownloadManager,
+        clock: IReactorTime,
+        turn: Turn,
+        label: str,
+        changed: Callable[[], None],
+    ) -> None:
+        """
+        @param label: what to call the archive.
+        @param changed: told when more of it has come.
+        """
+        self._intake = intake
+        self._store = store
+        self._layers = layers
+        self._clock = clock
+        self._turn = turn
+        self._label = label
+        self._changed = changed
+        self._contents = Contents()
+        self._watchers: dict[Digest, Watcher[None]] = {}
+        self._failure: Failure | None = None
+        self._worked = 0
+        # The file that is being read.
+        self._member: Member | None = None
+        self._head = b""
+        self._arrival: Arrival | None = None
+        self._digest: Digest | None = None
+        self._unnamed: IUnnamed | None = None
+        self._document: bytearray | None = None
+
+    async def run(self) -> Contents:
+        """
+        Read it.
+
+        @return: what is in the store now.
+        @raise BadArchive: it is none, or it is damaged.
+        @raise StoreError: the disk refuses.
+        """
+        inflater, splitter = Inflater(), Splitter()
+        try:
+            while data := await self._intake.read():
+                self._changed()
+                for piece in inflater.feed(data):
+                    await self._take(splitter, piece)
+            for piece in inflater.finish():
+                await self._take(splitter, piece)
+            splitter.finish()
+            await self._end()
+            for watcher in self._watchers.values():
+                await watcher.result()
+        except ContentMismatch as e:
+            raise BadArchive(f"the archive is damaged: {e}") from e
+        finally:
+            if self._arrival is not None:
+                self._arrival.fail(Truncated(f"{self._label} broke off"))
+            if self._unnamed is not None:
+                self._unnamed.close()
+        return self._contents
+
+    def let_go(self) -> None:
+        """
+        Want none of the blobs any longer.
+        """
+        for watcher in self._watchers.values():
+            watcher.release()
+        self._watchers.clear()
+
+    async def _take(self, splitter: Splitter, data: memoryview) -> None:
+        for item in splitter.feed(data):
+            if isinstance(item, Member):
+                await self._end()
+                await self._begin(item)
+            else:
+                self._write(item)
+            if self._failure is not None:
+                self._failure.raiseException()
+        self._worked += len(data)
+        if self._worked >= STEP:
+            self._worked = 0
+            await deferLater(self._clock, 0)
+
+    async def _begin(self, member: Member) -> None:
+        """
+        A file begins.
+        """
+        name = member.name
+        if member.link is not None:
+            self._contents.links[name] = member.link
+            return
+        if name in DOCUMENTS and member.size > MAX_DOCUMENT:
+            raise BadArchive(f"the archive's {name} is larger than {MAX_DOCUMENT} bytes")
+        blob = _BLOB.fullmatch(name)
+        if blob is not None:
+            await self._begin_blob(_digest(blob[1], blob[2], name), member.size)
+        elif _NOISE.fullmatch(name):
+            return
+        elif member.size <= MAX_DOCUMENT:
+            self._document = bytearray()
+        else:
+            self._unnamed = await self._store.blobs.unnamed()
+        self._member, self._head = member, b""
+
+    async def _begin_blob(self, digest: Digest, size: int) -> None:
+        """
+        A blob begins: wait until somebody takes it.  Where it is on its way
+        from elsewhere, this waits for that.
+        """
+        self._digest = digest
+        known = self._store.blobs.size(digest)
+        if known is not None:
+            if known != size:
+                raise BadArchive(
+                    f"the archive is damaged: it has {size} bytes for {digest}, which has {known}"
+                )
+            return
+        if digest in self._watchers:
+            return
+        arrival = self._arrival = Arrival(digest, size, self._label)
+        blob = Descriptor("application/octet-stream", digest, size)
+        watcher = self._layers.fetch(blob, arrival, self._turn, given=arrival)
+        self._watchers[digest] = watcher
+
+        def fetched(result: Any) -> None:
+            if isinstance(result, Failure) and result.check(CancelledError) is None:
+                self._failure = result
+            arrival.settle()
+
+        _ = watcher.result().addBoth(fetched)
+        await arrival.ready
+        # Not from within the download that has just taken it.
+        await deferLater(self._clock, 0)
+
+    def _write(self, data: memoryview) -> None:
+        """
+        Some bytes of a file.
+        """
+        if self._member is None:
+            return
+        if len(self._head) < _HEAD:
+            self._head += bytes(data[: _HEAD - len(self._head)])
+        if self._arrival is not None:
+            self._arrival.write(data)
+        elif self._unnamed is not None:
+            self._unnamed.write(data)
+        elif self._document is not None:
+            self._document += data
+
+    async def _end(self) -> None:
+        """
+        The file is whole.
+        """
+        member, self._member = self._member, None
+        if member is None:
+            return
+        digest, self._digest = self._digest, None
+        if self._arrival is not None:
+            arrival, self._arrival = self._arrival, None
+            arrival.finish()
+        elif self._unnamed is not None:
+            digest = await self._unnamed.commit()
+            self._unnamed = None
+        elif self._document is not None:
+            data, self._document = bytes(self._document), None
+            if member.name in DOCUMENTS:
+                self._contents.documents[member.name] = data
+                return
+            digest = Digest.of(data)
+            await self._store.blobs.put(digest, data)
+        assert digest is not None
+        self._contents.files[member.name] = Kept(digest, member.size, self._head)
+
+
+def _digest(algorithm: str, encoded: str, name: str) -> Digest:
+    try:
+        return Digest(algorithm, encoded)
+    except BadDigest as e:
+        raise BadArchive(f"the archive has a file {name!r}, which no digest can be: {e}") from e

@@ -1,0 +1,83 @@
+# -*- test-case-name: tests.web.test_archives -*-
+"""
+The requests by which archives come and go.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+from werkzeug.exceptions import UnsupportedMediaType
+
+from xferd.archive.build import FORMS
+from xferd.errors import BadInput
+from xferd.web.asked import header, json_object, quoted
+
+if TYPE_CHECKING:
+    from twisted.web.http import Request as HTTPRequest
+    from twisted.web.server import Request
+
+MAX_PIECE: Final = 4 * 1024 * 1024
+"""The largest piece of an archive, in bytes."""
+
+_PIECE_TYPE = "application/octet-stream"
+_RANGE = re.compile(r"([0-9]{1,18})-([0-9]{1,18})")
+
+
+def is_piece(request: HTTPRequest) -> bool:
+    """
+    Whether a request has a piece of an archive for its body, by its own word.
+    """
+    return (header(request, b"content-type") or "").partition(";")[0].strip().lower() == _PIECE_TYPE
+
+
+def piece_asked(request: Request) -> tuple[int, bytes]:
+    """
+    Read a piece of an archive.
+
+    @return: its offset and its bytes.
+    @raise UnsupportedMediaType: it is none by its own word.  As with JSON, no
+        form of a foreign page can send this type without asking first.
+    @raise BadInput: its C{Content-Range} is not what it should be.
+    """
+    if not is_piece(request):
+        raise UnsupportedMediaType(f"send a piece of an archive as {_PIECE_TYPE}")
+    assert request.content is not None
+    data: bytes = request.content.read()
+    match = _RANGE.fullmatch(header(request, b"content-range") or "")
+    if match is None or int(match[2]) - int(match[1]) + 1 != len(data):
+        raise BadInput(
+            "a piece of an archive has a Content-Range FIRST-LAST, the offsets of its first and last byte"
+        )
+    return int(match[1]), data
+
+
+def size_asked(request: Request) -> int:
+    """
+    Read how large an archive was that is whole now.
+
+    @raise BadInput: that is not said.
+    """
+    fields = json_object(request)
+    size = fields.pop("size", None)
+    if type(size) is not int or size < 0 or fields:
+        raise BadInput("the end of an archive is told with its 'size' in bytes, and nothing else")
+    return size
+
+
+def form_asked(request: Request) -> str:
+    """
+    Read the form that an archive is wanted in.
+
+    @raise BadInput: there is no such form, or something else is asked.
+    """
+    asked = {
+        name.decode("utf-8", "replace"): values[-1].decode("utf-8", "replace")
+        for name, values in (request.args or {}).items()
+    }
+    form: str = asked.pop("format", FORMS[0])
+    if form not in FORMS or asked:
+        known = " or ".join(repr(known) for known in FORMS)
+        raise BadInput(f"an archive's 'format' is {known}, not {quoted(next(iter(asked), form))}")
+    return form
