@@ -59,6 +59,7 @@ JOB: Mapping[str, Any] = {
     "bytes_total": 100,
     "layers_done": 0,
     "layers_total": 1,
+    "archive": None,
     "error": None,
     "result": None,
 }

@@ -28,6 +28,9 @@ MAX_TAGS: Final = 100
 MAX_PLATFORM: Final = 64
 MAX_PRIORITY: Final = 1000
 
+MAX_SIZE: Final = (1 << 63) - 1
+"""The largest archive, in bytes: what a file can have."""
+
 
 class JobAsked(Protocol):
     """
@@ -215,7 +218,7 @@ def _flag(name: str, value: object) -> bool:
 def _size_or_none(name: str, value: object) -> int | None:
     if value is None:
         return None
-    if type(value) is not int or not 0 <= value < 1 << 63:
+    if type(value) is not int or not 0 <= value <= MAX_SIZE:
         raise BadInput(f"{name!r} must be a number of bytes, or null")
     return value
 

@@ -9,10 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from xferd.archive.build import FORMS
+from xferd.web.content_asked import MAX_PIECE
 from xferd.web.lists import KINDS, MAX_LISTED, MAX_VALUE, STATES, TRANSFER_KINDS, TRANSFER_STATES
 from xferd.web.schemas import SCHEMAS, TEXT, Schema, array, ref
 
 JSON: Final = "application/json"
+PIECE: Final = "application/octet-stream"
 
 REFUSALS: Final[Mapping[int, str]] = {
     400: "The request is wrong in itself.",
@@ -21,7 +24,8 @@ REFUSALS: Final[Mapping[int, str]] = {
     404: "There is no such thing.",
     405: "This method does not work here.",
     413: "The body is too large.",
-    415: "The body does not say that it is JSON.",
+    415: "The body does not say that it is what it should be.",
+    416: "The piece is not the next one; detail.offset says where that begins.",
     421: "The daemon does not go by the name in Host.",
     422: "The key came with another request before.",
     429: "The registry's rate limit.",
@@ -168,6 +172,16 @@ _AUTH: Final = _parameter(
     "header", "X-Registry-Auth", "Credentials for a registry, as docker's clients send them.", TEXT
 )
 _CONFIG: Final = _parameter("header", "X-Registry-Config", "The same for several registries, by host.", TEXT)
+_RANGE: Final = {
+    **_parameter(
+        "header",
+        "Content-Range",
+        "FIRST-LAST, the offsets of the piece's first and last byte.",
+        {"type": "string", "pattern": "^[0-9]{1,18}-[0-9]{1,18}$"},
+    ),
+    "required": True,
+}
+_FORM: Final = _filter("format", "docker, which docker and podman load, or an OCI layout alone.", *FORMS)
 _FILE: Final = _parameter("path", "name", "The file's name.", {"type": "string", "minLength": 1})
 
 _PAGE_TYPES: Final = (
@@ -217,6 +231,38 @@ PATHS: Final[Mapping[str, Mapping[str, Any]]] = {
             (404,),
             [_JOB_ID],
         ),
+    },
+    "/api/v1/jobs/{job_id}/content": {
+        "patch": {
+            **_operation(
+                "take_piece",
+                "Send the next piece of an import's archive; answered when it was read.",
+                {202: _answer("It was taken.", ref("Offset"))},
+                (404, 413, 415, 416, 422, 503),
+                [_JOB_ID, _RANGE],
+            ),
+            "requestBody": {
+                "required": True,
+                "content": {PIECE: {"schema": {"type": "string", "minLength": 1, "maxLength": MAX_PIECE}}},
+            },
+        },
+        "put": _operation(
+            "end_content",
+            "Say that an import's archive is whole.",
+            {200: _answer("It is.", ref("Offset"))},
+            (404, 416, 422, 503),
+            [_JOB_ID],
+            ref("ArchiveEnd"),
+        ),
+    },
+    "/api/v1/archives/{name}": {
+        "get": _operation(
+            "send_archive",
+            "Get an image of the store as an archive.",
+            {200: _answer("The archive.", TEXT, "application/x-tar")},
+            (404, 422, 429, 502, 503, 504, 507),
+            [_NAME, _FORM, _CLIENT, _AUTH, _CONFIG],
+        )
     },
     "/api/v1/auth": {
         "post": _operation(

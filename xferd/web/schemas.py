@@ -12,7 +12,7 @@ from attrs import fields
 
 from xferd.interfaces import Freed
 from xferd.jobs.limits import LIMITS
-from xferd.web.job_asked import MAX_PLATFORM, MAX_PRIORITY, MAX_REFERENCE, MAX_TAG, MAX_TAGS
+from xferd.web.job_asked import MAX_PLATFORM, MAX_PRIORITY, MAX_REFERENCE, MAX_SIZE, MAX_TAG, MAX_TAGS
 from xferd.web.lists import KINDS, STATES, TRANSFER_KINDS, TRANSFER_STATES
 
 Schema = Mapping[str, Any]
@@ -107,6 +107,7 @@ _JOB: Final[Mapping[str, Schema]] = {
     "bytes_total": COUNT,
     "layers_done": COUNT,
     "layers_total": COUNT,
+    "archive": _or_null(_object({"received": COUNT, "size": _nullable("integer", minimum=0)})),
     "error": _or_null(_SHORT_ERROR),
     "result": _or_null({**_object({"digest": DIGEST}), "additionalProperties": TEXT}),
 }
@@ -155,6 +156,7 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
                             },
                             "host": {**TEXT, "description": "The registry that failed."},
                             "status": _nullable("integer", description="Its HTTP status."),
+                            "offset": {**COUNT, "description": "Where an archive is to go on."},
                         },
                     },
                 }
@@ -187,7 +189,25 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
         platform=PLATFORM,
         referrers={"type": ["boolean", "null"], "description": "Also what refers to it."},
     ),
-    "JobAsked": {"oneOf": [ref("PullAsked"), ref("PushAsked"), ref("CopyAsked")]},
+    "ImportAsked": _asked(
+        "import",
+        [],
+        reference={
+            **REFERENCE,
+            "type": ["string", "null"],
+            "description": "What to call the image, or which one to take; else the archive's own names.",
+        },
+        platform=PLATFORM,
+        size={
+            "type": ["integer", "null"],
+            "minimum": 0,
+            "maximum": MAX_SIZE,
+            "description": "The archive's bytes.",
+        },
+    ),
+    "JobAsked": {"oneOf": [ref("PullAsked"), ref("PushAsked"), ref("CopyAsked"), ref("ImportAsked")]},
+    "Offset": _object({"offset": {**COUNT, "description": "Where the next piece begins."}}),
+    "ArchiveEnd": _object({"size": {**COUNT, "maximum": MAX_SIZE, "description": "The archive's bytes."}}),
     "LoginAsked": {
         **_object({"host": {**TEXT, "minLength": 1, "description": "The registry's host."}}),
         "additionalProperties": False,
