@@ -484,6 +484,168 @@ class WhyTests(SlotsTests):
         self.assertEqual(self.drain(*tickets), ["0", "1", "2", "3", "4"])
 
 
+class SpareTests(SynchronousTestCase):
+    """
+    Slots that are lent while nobody waits for them.
+    """
+
+    def setUp(self) -> None:
+        """
+        Have three slots, of which one host may have two.
+        """
+        self.clock = Clock()
+        self.slots = Slots(3, self.clock, per_host=2)
+        self.started: list[str] = []
+        self.wanted: list[str] = []
+
+    def ask(self, name: str, host: str = HOST) -> Ticket:
+        """
+        Ask for a slot.
+        """
+        return self.slots.ticket([turn(name)], host, lambda: self.started.append(name))
+
+    def borrow(self, name: str, host: str = HOST) -> Ticket:
+        """
+        Borrow one, to be given back at once.
+        """
+
+        borrowed: list[Ticket] = []
+
+        def wanted() -> None:
+            self.wanted.append(name)
+            borrowed[0].release()
+
+        ticket = self.slots.spare(host, wanted)
+        assert ticket is not None
+        self.assertTrue(ticket.held)
+        borrowed.append(ticket)
+        return ticket
+
+    def assert_none(self, host: str = HOST) -> None:
+        """
+        No slot can be spared.
+        """
+        self.assertIsNone(self.slots.spare(host, self.fail))
+
+    def test_limits(self) -> None:
+        """
+        What is lent counts as any other slot, for all hosts and for the one.
+        """
+        self.borrow("a")
+        self.borrow("b")
+        self.assert_none()
+        self.borrow("c", OTHER)
+        self.assert_none(OTHER)
+        self.assertEqual((self.slots.in_use, self.slots.tokens), (3, 0))
+
+    def test_paused(self) -> None:
+        """
+        A host that is paused gets none.
+        """
+        self.slots.pause(HOST, 5)
+        self.assert_none()
+        self.clock.advance(5)
+        self.borrow("a")
+
+    def test_wanted(self) -> None:
+        """
+        Who comes and finds none free gets the one that was lent last, in the
+        next turn; only as many are wanted back as are of use.
+        """
+        first = self.ask("first")
+        self.borrow("a")
+        self.borrow("b", OTHER)
+        waiting = self.ask("second", OTHER)
+        self.assertFalse(waiting.held)
+        self.clock.advance(0)
+        self.clock.advance(0)
+        self.assertEqual((self.wanted, self.started), (["b"], ["second"]))
+        self.assertTrue(first.held)
+        self.clock.advance(9)
+        self.assertEqual(self.wanted, ["b"])
+
+    def test_only_what_helps(self) -> None:
+        """
+        A slot is wanted back of the host that has its share in use, and of no
+        other; while a host is paused, its waiters want none.
+        """
+        self.ask("first")
+        self.borrow("a")
+        self.borrow("b", OTHER)
+        self.ask("second")
+        self.clock.advance(0)
+        self.clock.advance(0)
+        self.assertEqual((self.wanted, self.started), (["a"], ["second"]))
+        self.slots.pause(OTHER, 5)
+        self.ask("third", OTHER)
+        self.clock.advance(1)
+        self.assertEqual(self.wanted, ["a"])
+        self.clock.advance(5)
+        self.clock.advance(0)
+        self.assertEqual((self.wanted, self.started), (["a", "b"], ["second", "third"]))
+
+    def test_no_overtaking(self) -> None:
+        """
+        Nothing is lent while somebody is about to start.
+        """
+        tickets = [self.ask("first"), self.ask("second", OTHER), self.ask("third", OTHER)]
+        self.ask("fourth", OTHER)
+        tickets[1].release()
+        self.assert_none(OTHER)
+        self.clock.advance(0)
+        self.assertEqual(self.started, ["fourth"])
+
+    def test_lowered(self) -> None:
+        """
+        When there are to be fewer slots, those that are lent go first.
+        """
+        self.ask("first")
+        self.borrow("a")
+        self.borrow("b", OTHER)
+        self.slots.limit = 2
+        self.clock.advance(0)
+        self.assertEqual(self.wanted, ["b"])
+        self.slots.per_host = 1
+        for _ in range(3):
+            self.clock.advance(0)
+        self.assertEqual((self.wanted, self.slots.in_use), (["b", "a"], 1))
+
+    def test_given_back(self) -> None:
+        """
+        One that was given back is not wanted any more, and nothing is left
+        that waits.
+        """
+        borrowed = self.borrow("a")
+        borrowed.release()
+        borrowed.release()
+        tickets = [self.ask(str(n), host) for n, host in enumerate((HOST, HOST, OTHER, OTHER))]
+        tickets.pop().release()
+        self.clock.advance(1)
+        self.assertEqual((self.wanted, self.started), ([], []))
+        for ticket in tickets:
+            ticket.release()
+        self.assertEqual((self.slots.in_use, self.clock.getDelayedCalls()), (0, []))
+
+    def test_broken_borrower(self) -> None:
+        """
+        A borrower that fails when its slot is wanted is logged, and asked
+        again the next time.
+        """
+
+        def broken() -> None:
+            raise RuntimeError("broken")
+
+        ticket = self.slots.spare(HOST, broken)
+        assert ticket is not None
+        self.slots.limit = 1
+        waiting = self.ask("first")
+        self.clock.advance(0)
+        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
+        ticket.release()
+        self.clock.advance(0)
+        self.assertTrue(waiting.held)
+
+
 class SemaphoreTests(SynchronousTestCase):
     """
     Slots are a C{DeferredSemaphore}, for who wants no more.

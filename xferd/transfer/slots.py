@@ -132,6 +132,7 @@ class Slots(DeferredSemaphore):
         @param per_host: how many of them one host may have; 0 for all.
         """
         self._limit = limit
+        self._spares: list[Ticket] = []
         super().__init__(limit)
         self._clock = clock
         self._per_host = per_host
@@ -159,7 +160,7 @@ class Slots(DeferredSemaphore):
         if limit < 1:
             raise ValueError(f"there must be at least one slot, not {limit}")
         self.tokens += limit - self._limit
-        if limit > self._limit:
+        if limit > self._limit or self._spares:
             self._wake_soon()
         self._limit = limit
 
@@ -258,6 +259,25 @@ class Slots(DeferredSemaphore):
             for turn in ticket.turns:
                 self.enter(ticket, turn)
             self._wake_later()
+            if self._spares:
+                self._wake_soon()
+        return ticket
+
+    def spare(self, host: str, wanted: Callable[[], object]) -> Ticket | None:
+        """
+        Borrow a slot that nobody waits for, to do better what is done already.
+
+        @param host: for which host.
+        @param wanted: called from a clean turn when somebody could begin with
+            this slot, or when there are to be fewer: the borrower is to
+            L{Ticket.release} it then, without delay.
+        @return: the ticket, held, or L{None} if no slot can be spared now.
+        """
+        if self.tokens <= 0 or not self._is_open(host) or self._queue.first(self._is_open) is not None:
+            return None
+        ticket = Ticket(self, next(self._numbers), (), host, wanted)
+        self._take(ticket)
+        self._spares.append(ticket)
         return ticket
 
     def acquire(self) -> Deferred[Self]:
@@ -313,11 +333,13 @@ class Slots(DeferredSemaphore):
         """
         if ticket.waiting:
             self._part(ticket)
-            if not self._queued and self._waking is not None:
+            if not self._queued and not self._spares and self._waking is not None:
                 self._waking.cancel()
                 self._waking = None
         elif ticket.held:
             ticket.held = False
+            if ticket in self._spares:
+                self._spares.remove(ticket)
             self.tokens += 1
             self._facts(ticket.host).running -= 1
             self._forget(ticket.host)
@@ -379,7 +401,7 @@ class Slots(DeferredSemaphore):
     # ------------------------------------------------------------ waking up
 
     def _wake_soon(self) -> None:
-        if self._queued:
+        if self._queued or self._spares:
             self._wake_in(0)
 
     def _wake_later(self) -> None:
@@ -416,7 +438,34 @@ class Slots(DeferredSemaphore):
                 self._log.failure("while granting a slot for {host}", host=ticket.host)
         for host in list(self._hosts):
             self._forget(host)
+        self._want_back()
         self._wake_later()
+
+    def _want_back(self) -> None:
+        """
+        Ask for a spare slot that is of use to somebody else.  When it is there,
+        all is looked at again.
+        """
+        ticket = next((spare for spare in reversed(self._spares) if self._is_wanted(spare)), None)
+        if ticket is not None:
+            try:
+                ticket.granted()
+            except Exception:
+                self._log.failure("while asking for a slot for {host}", host=ticket.host)
+
+    def _is_wanted(self, spare: Ticket) -> bool:
+        """
+        Whether there are to be fewer slots in use, or somebody could begin if
+        there was one fewer.
+        """
+        facts = self._facts(spare.host)
+        if self.tokens < 0 or (self._per_host and facts.running > self._per_host):
+            return True
+        facts.running -= 1
+        try:
+            return self._queue.first(self._is_open) is not None
+        finally:
+            facts.running += 1
 
 
 def _ordinal(n: int) -> str:
