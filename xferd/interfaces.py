@@ -393,7 +393,11 @@ class IPartial(Interface):
 
     digest: Digest = Attribute("What the blob must be.")
     size: int | None = Attribute("How many bytes it must have, or None if nobody knows.")
-    offset: int = Attribute("How many bytes are here: where to go on.")
+    offset: int = Attribute("How many bytes are here, up to the first gap, and hashed: where to go on.")
+    spans: Sequence[tuple[int, int]] = Attribute(
+        "What is here behind that: parts, each a start and a stop, in order.  One that starts at offset is "
+        "being hashed."
+    )
 
     def write(data: bytes) -> None:
         """
@@ -402,6 +406,21 @@ class IPartial(Interface):
         @raise SizeMismatch: there are more than C{size}; none was written.
         @raise DiskFull: no space is left.  What was there before stays.
         @raise StoreError: the disk refuses for another reason.
+        """
+
+    def write_at(offset: int, data: bytes) -> None:
+        """
+        Write some bytes in their place, at once.  At L{offset} it is as
+        L{write}; behind it they are hashed when all in front of them are here,
+        and followers are told only then.
+
+        @raise SizeMismatch: as L{write}.
+        @raise StoreError: as L{write}, also for bytes before L{offset}.
+        """
+
+    def trim() -> None:
+        """
+        Throw away what is behind the first gap, and what is being hashed.
         """
 
     def restart() -> None:

@@ -286,6 +286,73 @@ class BlobsConformance(Conformance):
         self.result(partial.commit())
         self.assertTrue(self.store.blobs.has(DIGEST))
 
+    def test_parts(self) -> None:
+        """
+        Bytes may come behind a gap; followers hear of them when it is filled.
+        """
+        partial, follower = self.partial(), Follower()
+        partial.follow(follower)
+        partial.write(DATA[:3])
+        partial.write_at(10, DATA[10:12])
+        partial.write_at(15, DATA[15:])
+        partial.write_at(12, DATA[12:13])
+        self.assertEqual((partial.offset, list(partial.spans)), (3, [(10, 13), (15, len(DATA))]))
+        self.assertTrue(all(what[-1] <= 3 for what in follower.told))
+        partial.write_at(3, DATA[3:10])
+        self.assertEqual((partial.offset, list(partial.spans)), (13, [(15, len(DATA))]))
+        partial.write_at(13, DATA[13:15])
+        self.assertEqual((partial.offset, list(partial.spans)), (len(DATA), []))
+        self.result(partial.commit())
+        self.assertEqual(self.result(self.store.blobs.read(DIGEST)), DATA)
+
+    def test_parts_over_a_try(self) -> None:
+        """
+        What is behind a gap is there for the next try, too.
+        """
+        partial = self.partial()
+        partial.write_at(10, DATA[10:])
+        partial.close()
+        again = self.partial()
+        self.assertEqual((again.offset, list(again.spans)), (0, [(10, len(DATA))]))
+        again.write(DATA[:10])
+        self.result(again.commit())
+        self.assertEqual(self.result(self.store.blobs.read(DIGEST)), DATA)
+
+    def test_parts_in_the_wrong_place(self) -> None:
+        """
+        Bytes that are here already, or lie behind the end, are refused.
+        """
+        partial = self.partial()
+        partial.write(DATA[:3])
+        partial.write_at(10, DATA[10:12])
+        self.assertRaises(StoreError, partial.write_at, 2, DATA[2:4])
+        self.assertRaises(StoreError, partial.write, DATA[3:11])
+        self.assertRaises(SizeMismatch, partial.write_at, 15, DATA[15:] + b"!")
+        self.assertEqual((partial.offset, list(partial.spans)), (3, [(10, 12)]))
+
+    def test_parts_thrown_away(self) -> None:
+        """
+        What is behind a gap can be thrown away without the rest, or with it.
+        """
+        partial = self.partial()
+        partial.write(DATA[:3])
+        for throw, left in ((partial.trim, 3), (partial.restart, 0)):
+            partial.write_at(10, DATA[10:12])
+            throw()
+            throw()
+            self.assertEqual((partial.offset, list(partial.spans)), (left, []))
+        partial.close()
+        self.assertEqual(self.partial().offset, 0)
+
+    def test_parts_missing(self) -> None:
+        """
+        A blob with a gap is none: all of it is thrown away.
+        """
+        partial = self.partial()
+        partial.write_at(10, DATA[10:])
+        self.failure(partial.commit(), SizeMismatch)
+        self.assertEqual((partial.offset, list(partial.spans)), (0, []))
+
     def test_follow(self) -> None:
         """
         Who follows hears at once of what is there, and at the end where the

@@ -230,6 +230,21 @@ class CollectionTests(CollectionConformance, StoreTestCase):
         partial = self.successResultOf(self.store.blobs.partial(Digest.of(b"another one"), 11))
         self.assertEqual((partial.offset, self.collect()), (5, Freed()))
 
+    def test_partial_with_gaps(self) -> None:
+        """
+        With a partial blob goes the note of which bytes are there.
+        """
+        data = b"0123456789"
+        partial = self.successResultOf(self.store.blobs.partial(Digest.of(data), len(data)))
+        partial.write_at(7, data[7:])
+        partial.close()
+        place = os.path.join(self.path, "ingest")
+        self.assertEqual(len(os.listdir(place)), 2)
+        os.utime(os.path.join(place, f"sha256-{Digest.of(data).hex}"), (1000, 1000))
+        self.reactor.advance(1001 + PARTIAL_AGE)
+        self.assertEqual(self.collect().partials, 1)
+        self.assertEqual(os.listdir(place), [])
+
     def test_mounted(self) -> None:
         """
         A tree that is mounted stays, and a chain that is.

@@ -5,11 +5,13 @@ What a daemon that is killed leaves behind, and what the next one makes of it.
 from __future__ import annotations
 
 import os
+import random
 import signal
 import subprocess
 import sys
 import tempfile
 import traceback
+from collections.abc import Callable
 from threading import Event
 from typing import Any, NoReturn, cast
 
@@ -35,6 +37,10 @@ from xferd.store.store import Store
 
 WANTED = sample("alpine", b"bottom", b"top")
 OTHER = sample("other", b"another bottom", b"top")
+PART = 1000
+PARTS = random.Random(0).randbytes(8 * PART - 1)
+"""A blob, without any part that is like another, or like nothing."""
+PARTED = Digest.of(PARTS)
 STEPS = 900
 """More than there are; the last child lives to its end."""
 
@@ -112,14 +118,63 @@ def die_at(step: int) -> None:
     sys.addaudithook(count)
 
 
-def child(path: str, step: int, report: int) -> NoReturn:
+def tidy_life(path: str, say: Any) -> None:
+    """
+    The same, with all removed in the end.
+    """
+    life(path, say, tidy=True)
+
+
+def parts(path: str, say: Any) -> None:
+    """
+    A blob that comes in parts, over a try that is broken off and one that is
+    begun anew.
+
+    @param say: called with what is done.
+    """
+    store = Store(path, cast(IReactor, Reactor()), pools=Pools())
+    store.open()
+
+    async def live() -> None:
+        await store.start()
+        for order in ((0, 2, 4, 1), (7, 3), (6, 2), (0, 1, 3, 5, 4)):
+            blob = await store.blobs.partial(PARTED, len(PARTS))
+            if order[0] == 6:
+                blob.restart()
+            for number in order:
+                start = number * PART
+                if start >= blob.offset and not any(a <= start < b for a, b in blob.spans):
+                    blob.write_at(start, PARTS[start : start + PART])
+            blob.close()
+        await fill(store)
+        say(f"blob {PARTED}")
+        await store.stop()
+
+    failures: list[object] = []
+    _ = Deferred.fromCoroutine(live()).addErrback(failures.append)
+    if failures:
+        raise RuntimeError(failures)
+
+
+async def fill(store: Store) -> None:
+    """
+    Bring what is missing of the blob that comes in parts.
+    """
+    blob = await store.blobs.partial(PARTED, len(PARTS))
+    while blob.offset < len(PARTS):
+        stop = min((start for start, _ in blob.spans), default=len(PARTS))
+        blob.write(PARTS[blob.offset : stop])
+    await blob.commit()
+
+
+def child(path: str, step: int, report: int, live: Callable[[str, Any], None]) -> NoReturn:
     """
     Live until killed.  For a forked process, which must not return.
     """
     status = 1
     try:
         die_at(step)
-        life(path, lambda done: os.write(report, f"{done}\n".encode()), tidy=True)
+        live(path, lambda done: os.write(report, f"{done}\n".encode()))
         status = 0
     except BaseException:
         traceback.print_exc()
@@ -143,7 +198,9 @@ class KilledAnywhereTests(StoreTestCase):
         self.addCleanup(remove, directory, Event())
         return os.path.join(directory, "store")
 
-    def lived(self, path: str, step: int) -> tuple[list[str], int]:
+    def lived(
+        self, path: str, step: int, live: Callable[[str, Any], None] = tidy_life
+    ) -> tuple[list[str], int]:
         """
         Let a daemon live until it is killed.
 
@@ -152,7 +209,7 @@ class KilledAnywhereTests(StoreTestCase):
         reader, writer = os.pipe()
         pid = os.fork()
         if pid == 0:
-            child(path, step, writer)
+            child(path, step, writer, live)
         os.close(writer)
         with open(reader) as report:
             said = report.read().splitlines()
@@ -246,6 +303,37 @@ class KilledAnywhereTests(StoreTestCase):
         else:
             self.fail("no child lived to its end")
         self.assertGreater(killed, 100)
+
+    def test_every_step_of_parts(self) -> None:
+        """
+        Wherever it is killed, what is believed of a blob that comes in parts
+        is there, and the rest makes it whole, with no byte of it refused.
+        """
+        killed = 0
+        for step in range(1, STEPS):
+            self.path = self.mktemp()
+            said, status = self.lived(self.path, step, parts)
+            store = self.open()
+            if store.blobs.has(PARTED):
+                self.check(store, [f"blob {PARTED}"])
+            else:
+                self.assertEqual(said, [])
+                partial = self.successResultOf(store.blobs.partial(PARTED, len(PARTS)))
+                place = os.path.join(self.path, "ingest", f"sha256-{PARTED.hex}")
+                with open(place, "rb") as file:
+                    there = file.read()
+                for start, stop in ((0, partial.offset), *partial.spans):
+                    self.assertEqual(there[start:stop], PARTS[start:stop], f"step {step}")
+                partial.close()
+                self.run_now(fill(store))
+            self.assertEqual(os.listdir(os.path.join(self.path, "ingest")), [])
+            self.close(store)
+            if status == 0:
+                break
+            killed += 1
+        else:
+            self.fail("no child lived to its end")
+        self.assertGreater(killed, 50)
 
 
 class LeftBehindTests(StoreTestCase):

@@ -12,6 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
+from tests.store.conformance import BlobsConformance
 from xferd.errors import DigestMismatch, DiskFull, NotFound, SizeMismatch, StoreError
 from xferd.interfaces import (
     IBlobs,
@@ -63,6 +64,33 @@ class Follower:
         Remember it.
         """
         self.told.append(("sealed", path, size))
+
+
+class ConformingBlobsTests(BlobsConformance, SynchronousTestCase):
+    """
+    The fake's blobs do what the true ones do.
+    """
+
+    def setUp(self) -> None:
+        """
+        Make an empty store.
+        """
+        self.clock = Clock()
+        self.store = FakeStore(self.clock, self.mktemp())
+
+    def result(self, waiting: Deferred[T]) -> T:
+        """
+        Wait for a result.
+        """
+        self.clock.pump([0] * 10)
+        return self.successResultOf(waiting)
+
+    def failure(self, waiting: Deferred[Any], *expected: type[Exception]) -> Any:
+        """
+        Wait for a failure.
+        """
+        self.clock.pump([0] * 10)
+        return self.failureResultOf(waiting, *expected)
 
 
 class StoreTestCase(SynchronousTestCase):

@@ -21,7 +21,8 @@ from xferd.interfaces import IBlobs, IPartial, IUnnamed
 from xferd.names import Digest
 from xferd.oci import MAX_DOCUMENT
 from xferd.store.disk import make_directory, sync_directory, trying_to, write_file
-from xferd.store.partials import Opened, Partial, open_partial
+from xferd.store.opening import Opened, open_partial
+from xferd.store.partials import Partial
 from xferd.store.paths import Paths
 from xferd.store.threads import Threads, patient
 from xferd.store.trash import Trash
@@ -125,6 +126,7 @@ class Blobs:
         Take a partial blob out of the way, which is not open.
         """
         self._forget(self._paths.partial(digest))
+        self._forget(self._paths.note(digest))
 
     def _forget(self, path: str) -> None:
         if os.path.lexists(path):
@@ -140,7 +142,7 @@ class Blobs:
         self._arriving[digest] = None
         try:
             opened: Opened = await self._threads.run(
-                open_partial, self._paths.partial(digest), digest, size, stop
+                open_partial, self._paths.partial(digest), self._paths.note(digest), digest, size, stop
             )
         except BaseException:
             del self._arriving[digest]

@@ -4,7 +4,8 @@ Blobs while they arrive.
 
 Bytes are written and hashed in the reactor, which for pieces of 64 KiB is
 quicker than to hand them to a thread.  What waits for the disk, and the
-hashing of what an earlier try left, is done in threads.
+hashing of what an earlier try left or of what came before the bytes in front
+of it, is done in threads.
 """
 
 from __future__ import annotations
@@ -12,81 +13,31 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from threading import Event
-from typing import TYPE_CHECKING
 
-from attrs import frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from xferd.errors import DigestMismatch, SizeMismatch, StoreError
 from xferd.interfaces import IFollower, IPartial
 from xferd.names import Digest
-from xferd.store.disk import make_directory, move, refusal, trying_to
+from xferd.store.disk import make_directory, move, refusal
+from xferd.store.opening import Opened, create, hash_part
 from xferd.store.paths import Paths
+from xferd.store.spans import Note, remove_note, write_note
 from xferd.store.threads import Threads, patient
 from xferd.store.trash import Trash
 
-if TYPE_CHECKING:
-    from hashlib import _Hash
-
-_PIECE = 1024 * 1024
 _STEP = 256 * 1024
 """So many new bytes are told of at the end of the turn that they came in."""
 _LAG = 0.05
 """Fewer are told of after so many seconds."""
-
-
-@frozen
-class Opened:
-    """
-    A partial blob's open file.
-
-    @ivar fd: a descriptor, for reading and writing.
-    @ivar offset: how many bytes are in it.
-    @ivar hasher: the hash of these bytes.
-    """
-
-    fd: int
-    offset: int
-    hasher: _Hash
-
-
-class Stopped(Exception):
-    """
-    The hashing of an earlier try's bytes was cancelled.
-    """
-
-
-def open_partial(path: str, digest: Digest, size: int | None, stop: Event) -> Opened:
-    """
-    Open a partial blob's file and hash what is in it.  Blocking, for a thread.
-
-    @param size: how many bytes the blob has; a file with more is emptied.
-    @raise Stopped: C{stop} was set.
-    @raise StoreError: the disk refuses.
-    """
-    with trying_to(f"open {path}"):
-        fd = _create(path)
-        try:
-            hasher = digest.hasher()
-            offset = 0
-            if size is not None and os.fstat(fd).st_size > size:
-                os.ftruncate(fd, 0)
-            while piece := os.pread(fd, _PIECE, offset):
-                if stop.is_set():
-                    raise Stopped
-                hasher.update(piece)
-                offset += len(piece)
-        except BaseException:
-            os.close(fd)
-            raise
-        return Opened(fd, offset, hasher)
-
-
-def _create(path: str) -> int:
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+_READ = 32 * 1024 * 1024
+"""The most bytes that are hashed before followers hear of them."""
+_NOTE = 2 * 1024 * 1024
+"""After so many bytes behind a gap they are noted."""
 
 
 class _Unsynced(Exception):
@@ -115,7 +66,8 @@ class Partial:
     A blob's file in C{ingest/}.
 
     States: I{open}; I{committing}, while a thread has the file; I{committed};
-    I{closed}.
+    I{closed}.  While it is open, a thread may be reading what has come behind
+    the first gap, once that is filled.
     """
 
     _log = Logger()
@@ -140,7 +92,14 @@ class Partial:
         self.offset = opened.offset
         self._fd = opened.fd
         self._hasher = opened.hasher
+        self._spans = opened.spans
         self._path = paths.partial(digest)
+        self._note_path = paths.note(digest)
+        self._noted = bool(opened.spans)
+        self._unnoted = 0
+        self._reading: Event | None = None
+        self._waiting: list[Deferred[None]] = []
+        self._trouble: StoreError | None = None
         self._target = paths.blob(digest)
         self._threads = threads
         self._trash = trash
@@ -152,26 +111,58 @@ class Partial:
         self._told = self.offset
         self._telling: IDelayedCall | None = None
 
+    @property
+    def spans(self) -> tuple[tuple[int, int], ...]:
+        """
+        See L{IPartial.spans}.
+        """
+        return self._spans.all()
+
     def write(self, data: bytes) -> None:
         """
         See L{IPartial.write}.
         """
-        self._check()
-        if self.size is not None and self.offset + len(data) > self.size:
-            raise SizeMismatch(
-                f"blob {self.digest} is larger than the {self.size} bytes that its image names"
-            )
-        written = 0
-        view = memoryview(data)
+        self._check_room(self.offset, data)
+        if self._spans and self.offset + len(data) > self._spans.first[0]:
+            raise StoreError(f"bytes of blob {self.digest} came that are here already")
         try:
-            while written < len(data):
-                written += os.pwrite(self._fd, view[written:], self.offset + written)
+            self._put(self.offset, data)
         except OSError as e:
             self._cut()
             raise refusal(e, f"write blob {self.digest} to {self._path}") from e
         self._hasher.update(data)
-        self.offset += written
-        self._tell_soon()
+        self._advance(self.offset + len(data))
+
+    def write_at(self, offset: int, data: bytes) -> None:
+        """
+        See L{IPartial.write_at}.
+        """
+        if offset == self.offset and self._reading is None:
+            self.write(data)
+            return
+        self._check_room(offset, data)
+        if offset < self.offset:
+            raise StoreError(f"bytes of blob {self.digest} came that are here already")
+        try:
+            if not self._noted:
+                self._note()
+            self._put(offset, data)
+            self._spans.add(offset, offset + len(data))
+            self._unnoted += len(data)
+            if self._unnoted >= _NOTE:
+                self._note()
+        except OSError as e:
+            raise refusal(e, f"write blob {self.digest} to {self._path}") from e
+
+    def trim(self) -> None:
+        """
+        See L{IPartial.trim}.
+        """
+        self._check()
+        if self._spans:
+            self._stop_reading()
+            self._spans.clear()
+            self._forget_note()
 
     def restart(self) -> None:
         """
@@ -193,8 +184,13 @@ class Partial:
         if self._state == "committing":
             self._close_later = True
         elif self._state == "open":
+            if self._spans:
+                try:
+                    self._note()
+                except OSError as e:
+                    self._log.warn("cannot write {path}: {error}", path=self._note_path, error=e)
             self._release("closed")
-            if self.offset == 0:
+            if self.offset == 0 and not self._spans:
                 try:
                     os.unlink(self._path)
                 except OSError as e:
@@ -220,6 +216,12 @@ class Partial:
 
     async def _commit(self) -> None:
         self._check()
+        while self._reading is not None:
+            # No canceller: a cancelled commit waits.
+            waiter: Deferred[None] = Deferred()
+            self._waiting.append(waiter)
+            await waiter
+            self._check()
         if self.size is not None and self.offset != self.size:
             found = self.offset
             self._empty()
@@ -257,6 +259,23 @@ class Partial:
     def _check(self) -> None:
         if self._state != "open":
             raise StoreError(f"the partial file of blob {self.digest} is {self._state}")
+        trouble, self._trouble = self._trouble, None
+        if trouble is not None:
+            self._read_on()
+            raise trouble
+
+    def _check_room(self, offset: int, data: bytes) -> None:
+        self._check()
+        if self.size is not None and offset + len(data) > self.size:
+            raise SizeMismatch(
+                f"blob {self.digest} is larger than the {self.size} bytes that its image names"
+            )
+
+    def _put(self, offset: int, data: bytes) -> None:
+        written = 0
+        view = memoryview(data)
+        while written < len(data):
+            written += os.pwrite(self._fd, view[written:], offset + written)
 
     def _close_if_asked(self) -> None:
         if self._close_later:
@@ -266,6 +285,8 @@ class Partial:
         """
         Take back a write that was cut short.
         """
+        if self._spans:
+            return  # It is in a gap.
         try:
             os.ftruncate(self._fd, self.offset)
         except OSError as e:
@@ -276,18 +297,23 @@ class Partial:
         """
         Begin with another file.  Whoever reads the old one reads on in peace.
         """
-        if self.offset:
+        self._stop_reading()
+        if self.offset or self._spans:
             old = self._fd
             self._trash.throw(self._path, old)
             try:
-                self._fd = _create(self._path)
+                self._fd = create(self._path)
             except OSError as e:
                 # The trash closes the old one.
                 self._fd = -1
                 self._release("closed")
                 raise refusal(e, f"open {self._path}") from e
         self._hasher = self.digest.hasher()
+        self._spans.clear()
+        self._trouble = None
         self.offset = self._told = 0
+        # Not before the file with the gaps is out of the way.
+        self._forget_note()
         self._hush()
         for follower in list(self._followers):
             self._tell(follower.restarted)
@@ -295,9 +321,105 @@ class Partial:
     def _release(self, state: str) -> None:
         self._state = state
         self._hush()
+        self._stop_reading()
         if self._fd >= 0:
             os.close(self._fd)
         self._released(self.digest)
+
+    # ------------------------------------------------- what is behind a gap
+
+    def _advance(self, offset: int) -> None:
+        """
+        All bytes up to C{offset} are here and hashed.
+        """
+        self.offset = offset
+        if self._spans:
+            self._spans.drop_before(offset)
+            if self._spans:
+                self._read_on()
+            else:
+                self._forget_note()
+        self._tell_soon()
+
+    def _read_on(self) -> None:
+        """
+        Hash what has come behind a gap, if that is filled: a little at once,
+        more in a thread.
+        """
+        if self._reading is not None or not self._spans or self._spans.first[0] != self.offset:
+            return
+        stop = Event()
+        end = min(self._spans.first[1], self.offset + _READ)
+        if end - self.offset <= _STEP:
+            try:
+                self._have_read(hash_part(self._fd, self.offset, end, self._hasher, stop), end)
+            except OSError as e:
+                self._trouble = refusal(e, f"read {self._path}")
+            return
+        # The thread has a descriptor and a hash of its own: what is done with
+        # the file meanwhile is none of its business.
+        self._reading = stop
+        fd, hasher = os.dup(self._fd), self._hasher.copy()
+
+        def over(result: int | Failure) -> None:
+            os.close(fd)
+            if self._reading is not stop:
+                return
+            self._reading = None
+            if not isinstance(result, Failure):
+                self._hasher = hasher
+                self._have_read(result, end)
+            elif isinstance(result.value, OSError):
+                self._trouble = refusal(result.value, f"read {self._path}")
+            else:
+                self._trouble = StoreError(f"cannot read {self._path}: {result.value}")
+            if self._reading is None:
+                self._stop_reading()
+
+        _ = self._threads.run(hash_part, fd, self.offset, end, hasher, stop).addBoth(over)
+
+    def _have_read(self, offset: int, wanted: int) -> None:
+        """
+        Bytes of a span are hashed.
+        """
+        if offset < wanted:
+            self._log.warn("{path} was cut off at {size} bytes", path=self._path, size=offset)
+            self._spans.clear()
+        self._advance(offset)
+
+    def _stop_reading(self) -> None:
+        """
+        Want nothing more of the thread, and let go who waits for it.
+        """
+        reading, self._reading = self._reading, None
+        if reading is not None:
+            reading.set()
+        waiting, self._waiting = self._waiting, []
+        for waiter in waiting:
+            waiter.callback(None)
+
+    def _note(self) -> None:
+        """
+        Note which bytes are here.
+        """
+        write_note(self._note_path, Note(self.offset, self._spans.all()))
+        self._noted = True
+        self._unnoted = 0
+
+    def _forget_note(self) -> None:
+        """
+        There is no gap any more: the file says itself how far it goes.
+        """
+        if not self._noted:
+            return
+        try:
+            os.ftruncate(self._fd, self.offset)
+            remove_note(self._note_path)
+        except OSError as e:
+            # An old note is true, and only costs what it does not name.
+            self._log.warn("cannot remove {path}: {error}", path=self._note_path, error=e)
+        else:
+            self._noted = False
 
     def _tell_soon(self) -> None:
         """

@@ -16,6 +16,9 @@ from attrs import frozen
 from xferd.errors import BadDigest
 from xferd.names import Digest
 
+NOTE = ".spans"
+"""How the name of a note ends that belongs to a partial blob."""
+
 _TREE = re.compile(r"([a-f0-9]+)(?:\.([a-f0-9]{16}))?")
 
 
@@ -29,6 +32,7 @@ class Paths:
           index.json        the named images
           blobs/<alg>/<hex>
         ingest/<alg>-<hex>  blobs while they arrive; kept over a restart
+        ingest/<alg>-<hex>.spans    which bytes of one that has gaps are there
         trees/<alg>/<hex>/  fs/, the unpacked layer, and tree.json, its facts
         trees/<alg>/<hex>.<key>/    the same tree with other attributes on the
                             directories that its tar only implied
@@ -131,6 +135,13 @@ class Paths:
         The file of a blob while it arrives.
         """
         return join(self.ingest, f"{digest.algorithm}-{digest.hex}")
+
+    def note(self, digest: Digest) -> str:
+        """
+        The note of which bytes are in the file of a blob that arrives in
+        parts.
+        """
+        return self.partial(digest) + NOTE
 
     def layer(self, chain_id: Digest) -> str:
         """

@@ -25,7 +25,7 @@ from xferd.store.disk import make_directory, remove, sync_directory, sync_file_s
 from xferd.store.images import Images, read_index, write_index
 from xferd.store.journal import Journal
 from xferd.store.layers import Layers
-from xferd.store.paths import Paths, parse_partial_name
+from xferd.store.paths import NOTE, Paths, parse_partial_name
 from xferd.store.threads import Pool, Rounds, Threads, patient
 from xferd.store.trash import Trash
 from xferd.store.trees import Trees
@@ -263,8 +263,14 @@ def _settle(paths: Paths, oldest: float) -> None:
     """
     with trying_to(f"sweep {paths.ingest}"):
         sync_file_system(paths.root)
-        for name in os.listdir(paths.ingest):
+        # In order: a note goes after the blob that it belongs to.
+        for name in sorted(os.listdir(paths.ingest)):
             path = os.path.join(paths.ingest, name)
-            digest = parse_partial_name(name)
-            if digest is None or os.path.lexists(paths.blob(digest)) or os.lstat(path).st_mtime < oldest:
+            digest = parse_partial_name(name.removesuffix(NOTE))
+            if digest is None or os.path.lexists(paths.blob(digest)):
+                remove(path, Event())
+            elif name.endswith(NOTE):
+                if not os.path.lexists(paths.partial(digest)):
+                    remove(path, Event())
+            elif os.lstat(path).st_mtime < oldest:
                 remove(path, Event())

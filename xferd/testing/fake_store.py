@@ -48,7 +48,10 @@ class FakePartial:
     A blob while it arrives.
     """
 
-    def __init__(self, blobs: FakeBlobs, digest: Digest, size: int | None, data: bytearray) -> None:
+    def __init__(
+        self, blobs: FakeBlobs, digest: Digest, size: int | None, data: bytearray, behind: dict[int, bytes]
+    ) -> None:
+        self._behind = behind
         self.digest = digest
         self.size = size
         self._blobs = blobs
@@ -64,6 +67,17 @@ class FakePartial:
         """
         return len(self._data)
 
+    @property
+    def spans(self) -> tuple[tuple[int, int], ...]:
+        """
+        What is here behind a gap.
+        """
+        spans: list[tuple[int, int]] = []
+        for start, data in sorted(self._behind.items()):
+            first = spans.pop()[0] if spans and spans[-1][1] == start else start
+            spans.append((first, start + len(data)))
+        return tuple(spans)
+
     def write(self, data: bytes) -> None:
         """
         Append some bytes and tell the followers.
@@ -72,10 +86,38 @@ class FakePartial:
         self._blobs.gate.check("partial.write", self.digest)
         if self.size is not None and len(self._data) + len(data) > self.size:
             raise SizeMismatch(f"{self.digest} has more than {self.size} bytes")
-        self._data += data
-        self._blobs.mirror(self._path, data, append=True)
+        if self._behind and len(self._data) + len(data) > min(self._behind):
+            raise StoreError(f"bytes of {self.digest} came twice")
+        while data:
+            self._data += data
+            self._blobs.mirror(self._path, data, append=True)
+            data = self._behind.pop(len(self._data), b"")
         for follower in list(self._followers):
             follower.grown(self._path, len(self._data))
+
+    def write_at(self, offset: int, data: bytes) -> None:
+        """
+        Write some bytes behind a gap, or fill it.
+        """
+        if offset == len(self._data):
+            self.write(data)
+            return
+        self._must_be_open()
+        self._blobs.gate.check("partial.write", self.digest)
+        if self.size is not None and offset + len(data) > self.size:
+            raise SizeMismatch(f"{self.digest} has more than {self.size} bytes")
+        if any(
+            start < offset + len(data) and stop > offset for start, stop in ((0, self.offset), *self.spans)
+        ):
+            raise StoreError(f"bytes of {self.digest} came twice")
+        self._behind[offset] = data
+
+    def trim(self) -> None:
+        """
+        Forget what is behind a gap.
+        """
+        self._must_be_open()
+        self._behind.clear()
 
     def restart(self) -> None:
         """
@@ -83,6 +125,7 @@ class FakePartial:
         """
         self._must_be_open()
         self._data = bytearray()
+        self._behind.clear()
         self._path = self._blobs.ingest(self.digest, self._data)
         for follower in list(self._followers):
             follower.restarted()
@@ -99,7 +142,7 @@ class FakePartial:
         """
         if self._state == "open":
             self._state = "closed"
-            self._blobs.let_go(self.digest, bytes(self._data))
+            self._blobs.let_go(self.digest, bytes(self._data), self._behind)
 
     def follow(self, follower: IFollower) -> None:
         """
@@ -202,6 +245,7 @@ class FakeBlobs:
 
     @ivar contents: what is here, for a test to look at or to fill.
     @ivar partials: the bytes of tries that ended early, likewise.
+    @ivar behind: what they have behind a gap, by its offset.
     @ivar opened: the partial files that are open now.
     @ivar unnamed_open: the blobs without a name that are open now.
     """
@@ -211,6 +255,7 @@ class FakeBlobs:
         self._uses = uses
         self.contents: dict[Digest, bytes] = {}
         self.partials: dict[Digest, bytes] = {}
+        self.behind: dict[Digest, dict[int, bytes]] = {}
         self.opened: dict[Digest, FakePartial] = {}
         self.unnamed_open: set[FakeUnnamed] = set()
         self._root = path
@@ -312,12 +357,13 @@ class FakeBlobs:
         self.mirror(self.path(digest), data)
         return self.path(digest)
 
-    def let_go(self, digest: Digest, data: bytes) -> None:
+    def let_go(self, digest: Digest, data: bytes, behind: dict[int, bytes]) -> None:
         """
         Keep unfinished bytes for the next try; called by a partial.
         """
         del self.opened[digest]
         self.partials[digest] = data
+        self.behind[digest] = dict(behind)
 
     async def _read(self, digest: Digest) -> bytes:
         await self.gate.enter("blobs.read", digest)
@@ -342,7 +388,7 @@ class FakeBlobs:
         if digest in self.opened:
             raise StoreError(f"the partial file of {digest} is open already")
         data = bytearray(self.partials.pop(digest, b""))
-        self.opened[digest] = FakePartial(self, digest, size, data)
+        self.opened[digest] = FakePartial(self, digest, size, data, self.behind.pop(digest, {}))
         return self.opened[digest]
 
 
