@@ -121,12 +121,14 @@ class IBlobSource(ISource):
     one client.
     """
 
-    def open(digest: Digest, offset: int) -> Deferred[IBlobBody]:
+    def open(digest: Digest, offset: int, end: int | None = None) -> Deferred[IBlobBody]:
         """
         Ask for a blob from C{offset} bytes on.
 
         The answer may start at 0 all the same: look at L{IBlobBody.start}.
+        Then it may also go on behind C{end}.
 
+        @param end: where the answer is to end, before the blob does.
         @raise Denied: the credentials do not do, after one refresh of the token.
         @raise BlobUnknown: the repository has no such blob.
         @raise TooManyRequests: with C{retry_after}, where the registry names it.

@@ -60,11 +60,11 @@ class ClientCase(SynchronousTestCase):
         """
         return self.registries.registry(HOST)
 
-    def open_blob(self, offset: int = 0) -> Deferred[IBlobBody]:
+    def open_blob(self, offset: int = 0, end: int | None = None) -> Deferred[IBlobBody]:
         """
         Open the sample's layer.
         """
-        return self.registry.blobs(REPOSITORY).open(self.digest, offset)
+        return self.registry.blobs(REPOSITORY).open(self.digest, offset, end)
 
     def read_body(self, body: IBlobBody) -> bytes:
         """

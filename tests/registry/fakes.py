@@ -299,19 +299,20 @@ def refuse(request: Request, status: int, code: str, message: str) -> bytes:
 
 def send_range(request: Request, blob: bytes) -> bytes:
     """
-    Answer with a blob, or with the rest of it that was asked for.
+    Answer with a blob, or with the part of it that was asked for.
     """
     wanted = request.getHeader("Range")
     if wanted is None:
         return blob
-    start = int(wanted.removeprefix("bytes=").rstrip("-"))
+    first, _, last = wanted.removeprefix("bytes=").partition("-")
+    start, stop = int(first), min(int(last) + 1, len(blob)) if last else len(blob)
     if start >= len(blob):
         request.setResponseCode(416)
         request.setHeader("Content-Range", f"bytes */{len(blob)}")
         return b""
     request.setResponseCode(206)
-    request.setHeader("Content-Range", f"bytes {start}-{len(blob) - 1}/{len(blob)}")
-    return blob[start:]
+    request.setHeader("Content-Range", f"bytes {start}-{stop - 1}/{len(blob)}")
+    return blob[start:stop]
 
 
 def failure_of(test: SynchronousTestCase, deferred: Deferred[T], kind: type[Exception]) -> Exception:

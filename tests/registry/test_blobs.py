@@ -52,6 +52,43 @@ class BlobTests(ClientCase):
         self.assertEqual((body.start, body.total), (990, 1000))
         self.assertEqual(self.read_body(body), self.sample.layer[990:])
 
+    def test_part(self) -> None:
+        """
+        A part comes up to the end that was asked for, and tells the whole's
+        size.
+        """
+        for offset, end in ((0, 10), (700, 800), (990, 1005)):
+            body = self.successResultOf(self.open_blob(offset, end))
+            self.assertEqual((body.start, body.total), (offset, 1000))
+            self.assertEqual(self.read_body(body), self.sample.layer[offset:end])
+            self.assertEqual(self.server.log[-1][2].getRawHeaders("Range"), [f"bytes={offset}-{end - 1}"])
+
+    def test_wrong_part(self) -> None:
+        """
+        More than the part that was asked for, or less, is refused, also where
+        only the headers say otherwise.
+        """
+        self._answer(206, b"x" * 10, Content_Range="bytes 990-999/1000")
+        failure_of(self, self.open_blob(990, 995), RegistryError)
+        self._answer(206, b"x" * 5, Content_Range="bytes 990-994/1000")
+        failure_of(self, self.open_blob(990, 999), RegistryError)
+
+    def test_part_of_unknown_length(self) -> None:
+        """
+        Where the framing does not tell how long a part is, its range does.
+        """
+
+        def fault(request: Request) -> int:
+            request.setResponseCode(206)
+            request.setHeader("Content-Range", "bytes 5-9/1000")
+            request.write(b"123")
+            request.finish()
+            return NOT_DONE_YET
+
+        self.server.fault = fault
+        body = self.successResultOf(self.open_blob(5, 10))
+        failure_of(self, body.deliver(lambda _: None), Truncated)
+
     def test_range_ignored(self) -> None:
         """
         A registry that ignores Range is told by the start.

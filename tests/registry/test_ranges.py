@@ -78,9 +78,11 @@ class CheckRestTests(SynchronousTestCase):
 
     def test_asked(self) -> None:
         """
-        The request names the first byte only.
+        The request names the first byte, and the last one where it is not the
+        blob's.
         """
         self.assertEqual(range_from(7), "bytes=7-")
+        self.assertEqual(range_from(0, 100), "bytes=0-99")
 
     @given(_SIZES, st.data())
     @settings(max_examples=60, deadline=None)
@@ -93,6 +95,26 @@ class CheckRestTests(SynchronousTestCase):
         for told in (str(total), "*"):
             found = check_rest([f"bytes {offset}-{total - 1}/{told}"], offset, total - offset)
             self.assertEqual((found.first, found.length), (offset, total - offset))
+
+    @given(_SIZES, st.data())
+    @settings(max_examples=60, deadline=None)
+    def test_part(self, total: int, data: st.DataObject) -> None:
+        """
+        A part is taken up to the end that was asked for, or the blob's where
+        that comes first, and no other.
+        """
+        offset = data.draw(st.integers(0, total - 1))
+        end = data.draw(st.integers(offset + 1, total + 5))
+        stop = min(end, total)
+        found = check_rest([f"bytes {offset}-{stop - 1}/{total}"], offset, stop - offset, end)
+        self.assertEqual((found.first, found.length, found.total), (offset, stop - offset, total))
+        found = check_rest([f"bytes {offset}-{end - 1}/*"], offset, None, end)
+        self.assertEqual((found.length, found.total), (end - offset, None))
+        other = data.draw(st.integers(offset + 1, total))
+        if other != stop:
+            self.assertRaises(
+                ValueError, check_rest, [f"bytes {offset}-{other - 1}/{total}"], offset, None, end
+            )
 
     @given(_SIZES, st.data())
     @settings(max_examples=60, deadline=None)

@@ -49,7 +49,12 @@ class Arrival:
 
     # ------------------------------------------------- for who wants the blob
 
-    def open(self, digest: Digest, offset: int) -> Deferred[IBlobBody]:  # noqa: ARG002 - it begins at 0
+    def open(
+        self,
+        digest: Digest,
+        offset: int,  # noqa: ARG002 - it begins at 0
+        end: int | None = None,  # noqa: ARG002 - and ends where the blob does
+    ) -> Deferred[IBlobBody]:
         """
         See L{IBlobSource.open}.
         """

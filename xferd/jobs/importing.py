@@ -190,7 +190,7 @@ class _NoMore:
         self.label = label
         self.identity = object()
 
-    def open(self, digest: Digest, offset: int) -> Deferred[IBlobBody]:  # noqa: ARG002
+    def open(self, digest: Digest, offset: int, end: int | None = None) -> Deferred[IBlobBody]:  # noqa: ARG002
         """
         Say so.
         """

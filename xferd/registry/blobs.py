@@ -36,24 +36,24 @@ class RepositoryBlobs:
     def __repr__(self) -> str:
         return f"<blobs of {self.label}>"
 
-    def open(self, digest: Digest, offset: int) -> Deferred[IBlobBody]:
+    def open(self, digest: Digest, offset: int, end: int | None = None) -> Deferred[IBlobBody]:
         """
         See L{IBlobSource.open}.
         """
-        return Deferred.fromCoroutine(self._open(digest, offset))
+        return Deferred.fromCoroutine(self._open(digest, offset, end))
 
     def distrust(self, digest: Digest) -> None:
         """
         See L{IBlobSource.distrust}: there is no other place.
         """
 
-    async def _open(self, digest: Digest, offset: int) -> IBlobBody:
+    async def _open(self, digest: Digest, offset: int, end: int | None) -> IBlobBody:
         """
         Ask the registry, which may send us to its storage; that has the last
         word.
         """
         what = Subject(self.host, f"{self.label}@{digest}", BlobUnknown)
-        headers = {"Range": range_from(offset)} if offset else {}
+        headers = {"Range": range_from(offset, end)} if offset or end is not None else {}
         answer = await self._access.get(self._repository, f"blobs/{digest}", headers, what)
         if not answer.is_own and answer.response.code in (401, 403):
             # The signed URL was too old, or its host's clock is wrong: the
@@ -63,10 +63,10 @@ class RepositoryBlobs:
         response = answer.response
         if response.code == 200:
             return self._body(response, 0, length_of(response))
-        if response.code == 206 and offset:
+        if response.code == 206 and headers:
             try:
                 found = check_rest(
-                    header_values(response.headers, "Content-Range"), offset, length_of(response)
+                    header_values(response.headers, "Content-Range"), offset, length_of(response), end
                 )
             except ValueError as e:
                 discard(response)
@@ -75,7 +75,7 @@ class RepositoryBlobs:
                     host=self.host,
                     status=206,
                 ) from e
-            return self._body(response, offset, found.last + 1)
+            return self._body(response, offset, found.last + 1 if end is None else found.total, found.length)
         if response.code == 416:
             total = parse_unsatisfied(header(response.headers, "Content-Range"))
             await self._access.excerpt(response)
@@ -85,6 +85,16 @@ class RepositoryBlobs:
             )
         raise await self._access.refuse(answer, what)
 
-    def _body(self, response: IResponse, start: int, total: int | None) -> BlobBody:
+    def _body(
+        self, response: IResponse, start: int, total: int | None, length: int | None = None
+    ) -> BlobBody:
         access = self._access
-        return BlobBody(response, start, total, host=self.host, clock=access.clock, timeouts=access.timeouts)
+        return BlobBody(
+            response,
+            start,
+            total,
+            length=length,
+            host=self.host,
+            clock=access.clock,
+            timeouts=access.timeouts,
+        )

@@ -314,13 +314,19 @@ class BlobBody:
         start: int,
         total: int | None,
         *,
+        length: int | None = None,
         host: str,
         clock: IReactorTime,
         timeouts: Timeouts,
     ) -> None:
+        """
+        @param length: the bytes that are to come, where they are not all up
+            to C{total}.
+        """
         self._response = response
         self.start = start
         self.total = total
+        self._length = length
         self._host = host
         self._clock = clock
         self._timeouts = timeouts
@@ -335,6 +341,8 @@ class BlobBody:
             raise RuntimeError("a body is delivered once")
         self._taken = True
         expected = length_of(self._response)
+        if expected is None:
+            expected = self._length
         if expected is None and self.total is not None:
             expected = self.total - self.start
         self._delivery = pump(

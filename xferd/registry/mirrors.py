@@ -264,11 +264,11 @@ class MirroredBlobs:
     def __repr__(self) -> str:
         return f"<blobs of {self.label}>"
 
-    def open(self, digest: Digest, offset: int) -> Deferred[IBlobBody]:
+    def open(self, digest: Digest, offset: int, end: int | None = None) -> Deferred[IBlobBody]:
         """
         See L{IBlobSource.open}.
         """
-        return Deferred.fromCoroutine(self._open(digest, offset))
+        return Deferred.fromCoroutine(self._open(digest, offset, end))
 
     def distrust(self, digest: Digest) -> None:
         """
@@ -276,9 +276,9 @@ class MirroredBlobs:
         """
         self._distrusted.add(digest)
 
-    async def _open(self, digest: Digest, offset: int) -> IBlobBody:
+    async def _open(self, digest: Digest, offset: int, end: int | None) -> IBlobBody:
         async def work(way: Way) -> IBlobBody:
-            body = await RepositoryBlobs(way.access, self._repository).open(digest, offset)
+            body = await RepositoryBlobs(way.access, self._repository).open(digest, offset, end)
             return _Watched(body, lambda error: self._broke(way, error, digest))
 
         return await self._ways.ask("pull", work, str(digest), digest in self._distrusted)

@@ -39,11 +39,12 @@ class ContentRange:
         return self.last - self.first + 1
 
 
-def range_from(offset: int) -> str:
+def range_from(offset: int, end: int | None = None) -> str:
     """
-    The C{Range} header that asks for all bytes from C{offset} on.
+    The C{Range} header that asks for all bytes from C{offset} on, or for those
+    before C{end}.
     """
-    return f"bytes={offset}-"
+    return f"bytes={offset}-" if end is None else f"bytes={offset}-{end - 1}"
 
 
 def parse_content_range(text: str) -> ContentRange:
@@ -75,13 +76,14 @@ def parse_unsatisfied(text: str) -> int | None:
     return int(matched.group(3))
 
 
-def check_rest(headers: list[str], offset: int, length: int | None) -> ContentRange:
+def check_rest(headers: list[str], offset: int, length: int | None, end: int | None = None) -> ContentRange:
     """
     Make sure that a 206 is the answer to L{range_from}.
 
     @param headers: the C{Content-Range} headers.
     @param offset: what was asked for.
     @param length: the body's length in bytes by its framing, if that tells.
+    @param end: where it was asked to end; by default where the blob does.
     @raise ValueError: it is another range, or not the rest up to the end, or
         several ranges; the message says what is wrong.
     """
@@ -90,7 +92,11 @@ def check_rest(headers: list[str], offset: int, length: int | None) -> ContentRa
     found = parse_content_range(headers[0])
     if found.first != offset:
         raise ValueError(f"bytes from {found.first} on instead of {offset}")
-    if found.total is not None and found.last != found.total - 1:
+    if end is not None:
+        wanted = end if found.total is None else min(end, found.total)
+        if found.last != wanted - 1:
+            raise ValueError(f"bytes up to {found.last} instead of {wanted - 1}")
+    elif found.total is not None and found.last != found.total - 1:
         raise ValueError(f"bytes up to {found.last} of {found.total} instead of all the rest")
     if length is not None and length != found.length:
         raise ValueError(f"a body of {length} bytes for a range of {found.length}")

@@ -74,13 +74,15 @@ class FakeBody:
     @ivar ended: whether its connection is free again.
     """
 
-    def __init__(self, digest: Digest, data: bytes, start: int, clock: IReactorTime) -> None:
+    def __init__(
+        self, digest: Digest, data: bytes, start: int, clock: IReactorTime, end: int | None = None
+    ) -> None:
         self.digest = digest
         self.start = start
         self.total: int | None = len(data)
         self.sent = 0
         self.ended = False
-        self._rest = memoryview(data)[start:]
+        self._rest = memoryview(data)[start:end]
         self._clock = clock
         self._sink: Callable[[bytes], Deferred[None] | None] | None = None
         self._hold: Deferred[None] | None = None
@@ -188,11 +190,11 @@ class FakeSource:
         self.label = str(repository)
         self.identity: Hashable = (registry.host, repository.path, registry.user)
 
-    def open(self, digest: Digest, offset: int) -> Deferred[IBlobBody]:
+    def open(self, digest: Digest, offset: int, end: int | None = None) -> Deferred[IBlobBody]:
         """
         Ask for a blob.
         """
-        return Deferred.fromCoroutine(self._registry.open(self._repository, digest, offset))
+        return Deferred.fromCoroutine(self._registry.open(self._repository, digest, offset, end))
 
     def distrust(self, digest: Digest) -> None:
         """
@@ -392,7 +394,9 @@ class FakeRegistry:
         """
         self.requests.append(Request(kind, repository, str(wanted), offset))
 
-    async def open(self, repository: Repository, digest: Digest, offset: int) -> IBlobBody:
+    async def open(
+        self, repository: Repository, digest: Digest, offset: int, end: int | None = None
+    ) -> IBlobBody:
         """
         What L{FakeSource.open} does.
         """
@@ -403,11 +407,11 @@ class FakeRegistry:
             if fault.times > 0:
                 fault.times -= 1
                 data = data if fault.data is None else fault.data
-                offset = 0 if fault.ignore_range else offset
+                offset, end = (0, None) if fault.ignore_range else (offset, end)
                 break
         if offset and offset >= len(data):  # RFC 9110, 14.1.2: no byte of the range is there.
             raise SizeMismatch(f"{self.host} has no byte {offset} of {digest}", host=self.host, status=416)
-        body = FakeBody(digest, data, offset, self._clock)
+        body = FakeBody(digest, data, offset, self._clock, end)
         if digest in self._stalled:
             body.stall()
         self.bodies.append(body)
