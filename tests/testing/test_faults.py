@@ -11,7 +11,7 @@ from twisted.web.client import ResponseFailed, ResponseNeverReceived
 from tests.testing.client import Client
 from xferd.errors import UnsupportedImage
 from xferd.oci import MAX_DOCUMENT, Document, parse_document
-from xferd.testing.answers import BEFORE_HEADERS
+from xferd.testing.answers import BEFORE_HEADERS, Delivery
 from xferd.testing.faults import (
     Drop,
     Fault,
@@ -136,6 +136,42 @@ class FaultTests(SynchronousTestCase):
             self.client.flush()
         self.client.flush()
         self.assertEqual(self.data, self.successResultOf(replied).body)
+
+    def test_rate_in_pieces(self) -> None:
+        """
+        An answer with a rate goes out in pieces worth a write, not byte by
+        byte as time passes.
+        """
+
+        def passing() -> float:
+            self.clock.rightNow += 1e-4
+            return self.clock.rightNow
+
+        pieces = 0
+        read = Delivery._read
+
+        def count(delivery: Delivery) -> bytes:
+            nonlocal pieces
+            pieces += 1
+            return read(delivery)
+
+        self.patch(self.clock, "seconds", passing)
+        self.patch(Delivery, "_read", count)
+        self.registry.rate = 100_000
+        replied = self.client.begin("GET", self.path)
+        while self.registry.log[-1].state == "open":
+            self.clock.advance(0.01)
+            self.client.flush()
+        self.client.flush()
+        self.assertEqual(self.data, self.successResultOf(replied).body)
+        self.assertLess(pieces, len(self.data) / 2_000)
+
+    def test_rate_of_small_answers(self) -> None:
+        """
+        A high rate keeps back no answer that is smaller than what it allows.
+        """
+        self.registry.rate = 1e9
+        self.assertWell()
 
     def test_rate_of_registry(self) -> None:
         """

@@ -35,15 +35,19 @@ class ParseTests(SynchronousTestCase):
         """
         options = parse([])
         self.assertEqual((0, None, None, False), (options.port, options.dir, options.rate, options.sample))
+        self.assertEqual((3, 1024 * 1024), (options.layers, options.size))
 
     def test_all(self) -> None:
         """
         Everything can be said.
         """
-        options = parse(["--port", "80", "--dir", "d", "--rate", "1e3", "--sample"])
+        options = parse(
+            ["--port", "80", "--dir", "d", "--rate", "1e3", "--sample", "--layers", "1", "--size", "9"]
+        )
         self.assertEqual(
             (80, "d", 1000.0, True), (options.port, str(options.dir), options.rate, options.sample)
         )
+        self.assertEqual((1, 9), (options.layers, options.size))
 
 
 class _Child(ProcessProtocol):

@@ -28,6 +28,10 @@ def parse(arguments: Sequence[str]) -> Namespace:
     parser.add_argument("--dir", type=Path, help="keep everything in this directory, not in memory")
     parser.add_argument("--rate", type=float, help="send each blob at so many bytes a second")
     parser.add_argument("--sample", action="store_true", help="have an image sample:latest")
+    parser.add_argument("--layers", type=int, default=3, help="how many layers it has; default: %(default)s")
+    parser.add_argument(
+        "--size", type=int, default=1024 * 1024, help="bytes of each of them; default: %(default)s"
+    )
     return parser.parse_args(arguments)
 
 
@@ -38,7 +42,7 @@ async def serve(reactor: IReactor, arguments: Sequence[str]) -> None:
     options = parse(arguments)
     registry = Registry(reactor, directory=options.dir, rate=options.rate)
     if options.sample:
-        registry.add(sample_image(size=1024 * 1024), "sample")
+        registry.add(sample_image(options.layers, options.size), "sample")
     await registry.listen(reactor, options.port)
     print(registry.url, flush=True)
     await Deferred()  # Until the reactor stops: nothing else ends it.

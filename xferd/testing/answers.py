@@ -286,7 +286,8 @@ class Delivery:
         """
         if self._stalls_after == self._sent:
             return True
-        if self._allowance() > 0:
+        # Not for each byte that the passing time allows.
+        if self._allowance() >= min(_PIECE, max(1, int((self._answer.rate or 0) * _TICK / 2))):
             return False
         if self._later is None or not self._later.active():
             self._later = self._clock.callLater(_TICK, self._flow)
