@@ -79,6 +79,7 @@ class ConfigTests(SynchronousTestCase):
             grace = 3
             [limits]
             downloads = 5
+            ranges = 2
             workers = 7
             [retry]
             attempts = 2
@@ -104,6 +105,7 @@ class ConfigTests(SynchronousTestCase):
         self.assertEqual(
             (config.limits.downloads, config.limits.downloads_per_host, config.workers), (5, 0, 7)
         )
+        self.assertEqual(config.limits.ranges, 2)
         self.assertEqual((config.retry.attempts, config.retry.base), (2, 0.5))
         self.assertEqual(config.timeouts.silence, 12.0)
         self.assertEqual(config.unpack.entries, 10)

@@ -41,6 +41,9 @@ class Limits:
     @ivar downloads: blobs that move at the same time, of all jobs together.
     @ivar downloads_per_host: the same for one registry; 0 is no limit of its
         own.
+    @ivar ranges: requests for parts of one blob at the same time, where a
+        registry gives more to several than to one; each needs one of the
+        C{downloads}.  1 is one request for each blob.
     @ivar uploads: blobs that are sent at the same time, of all jobs together.
     @ivar workers: processes that unpack; 0 is one for each core.
     @ivar download_rate: bytes a second that come in, of all jobs together; 0
@@ -50,6 +53,7 @@ class Limits:
 
     downloads: int = field(default=3, validator=ge(1))
     downloads_per_host: int = field(default=0, validator=ge(0))
+    ranges: int = field(default=4, validator=ge(1))
     uploads: int = field(default=5, validator=ge(1))
     workers: int = field(default=0, validator=ge(0))
     download_rate: int = field(default=0, validator=ge(0))

@@ -1229,7 +1229,9 @@ class IJobs(Interface):
     def transfers() -> Sequence[Mapping[str, Any]]:
         """
         Every transfer: C{id, key, kind, digest, state, watchers, bytes_done,
-        bytes_total, rate, attempt, source, why, created, jobs}.
+        bytes_total, rate, attempt, streams, source, why, created, jobs}.
+        C{streams} are the requests by which a download comes; 0 where none is
+        running.
         """
 
     def figures() -> Figures:

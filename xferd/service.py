@@ -33,6 +33,7 @@ from xferd.registry.keychain import DockerKeychain
 from xferd.registry.proxies import Proxies
 from xferd.store.store import Store
 from xferd.transfer.eventual import Background
+from xferd.transfer.widening import RangePolicy
 from xferd.unpack.unpacker import IUnpackReactor, Unpacker
 from xferd.web.app import Web
 
@@ -159,6 +160,7 @@ class Daemon(Service):
             uploads=config.limits.uploads,
             download_rate=config.limits.download_rate,
             upload_rate=config.limits.upload_rate,
+            ranges=RangePolicy(most=config.limits.ranges),
             retry=config.retry,
         )
         self.web = Web(

@@ -413,6 +413,7 @@ class ReportTests(EngineTests):
                 "bytes_total": 5000,
                 "rate": 500.0,
                 "attempt": 1,
+                "streams": 0,
                 "source": "one.example/anonymous",
                 "why": "",
             },

@@ -77,6 +77,7 @@ TRANSFER: Mapping[str, Any] = {
     "bytes_total": 100,
     "rate": 5.0,
     "attempt": 1,
+    "streams": 1,
     "source": "docker.io/library/alpine",
     "why": "",
     "created": "2026-01-02T03:04:05.000Z",

@@ -21,7 +21,7 @@ from collections.abc import Iterable
 from typing import cast
 from weakref import WeakValueDictionary
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from zope.interface import implementer
@@ -30,8 +30,6 @@ from xferd.errors import (
     BadLayer,
     ContentMismatch,
     DiffIDMismatch,
-    RegistryError,
-    SizeMismatch,
     SourceError,
     WorkerLost,
     XferdError,
@@ -51,11 +49,13 @@ from xferd.interfaces import (
 )
 from xferd.jobs.content import BlobContent
 from xferd.jobs.feed import Feed
+from xferd.jobs.streams import Streams, held
 from xferd.names import Digest, chain_id
 from xferd.oci import LAYERS, Descriptor
 from xferd.transfer.bandwidth import Bandwidth
 from xferd.transfer.slots import Turn
 from xferd.transfer.transfer import Transfer, TransferManager, Watcher
+from xferd.transfer.widening import Lessons, RangePolicy
 
 
 @frozen(eq=False)
@@ -112,13 +112,19 @@ class DownloadManager:
         unpackings: TransferManager,
         registrations: TransferManager,
         bandwidth: Bandwidth,
+        ranges: RangePolicy,
     ) -> None:
+        """
+        @param ranges: when a blob is fetched by several streams.
+        """
         self._store = store
         self._unpacker = unpacker
         self._downloads = downloads
         self._unpackings = unpackings
         self._registrations = registrations
         self._bandwidth = bandwidth
+        self._ranges = ranges
+        self._lessons = Lessons()
         self._feeds: WeakValueDictionary[Digest, Feed] = WeakValueDictionary()
         self.fetched: Counter[str] = Counter()
 
@@ -210,7 +216,7 @@ class DownloadManager:
         partial = await self._store.blobs.partial(blob.digest, blob.size)
         try:
             partial.follow(feed)
-            transfer.report(bytes_done=partial.offset)
+            transfer.report(bytes_done=held(partial))
             if given is not None:
                 try:
                     await self._attempt(transfer, partial, given)
@@ -240,49 +246,35 @@ class DownloadManager:
             await partial.commit()
         except ContentMismatch:
             source.distrust(partial.digest)
-            if partial.offset:
+            if held(partial):
                 partial.restart()
             transfer.report(bytes_done=0)
             raise
 
     async def _receive(self, transfer: Transfer, partial: IPartial, source: IBlobSource) -> None:
         """
-        Append what one answer brings to a partial file.
-
-        A registry that ignores Range sends the whole blob again: then the
-        bytes that are there are passed over, and what was unpacked of them
-        stands.  The digest decides in the end.
+        Bring what is missing of a partial file.
         """
-        body = await source.open(partial.digest, partial.offset)
-        passed_over = partial.offset - body.start
-        if passed_over < 0:
-            body.abandon()
-            raise RegistryError(
-                f"{source.label} sent bytes from {body.start} on when asked for {partial.offset} on",
-                host=source.host,
-            )
-        if None not in (body.total, partial.size) and body.total != partial.size:
-            body.abandon()
-            raise SizeMismatch(
-                f"{source.label} has {body.total} bytes for {partial.digest}; {partial.size} were promised",
-                host=source.host,
-            )
 
-        def sink(data: bytes) -> Deferred[None] | None:
-            nonlocal passed_over
-            size = len(data)
-            if passed_over:
-                skipped = min(passed_over, len(data))
-                passed_over -= skipped
-                data = data[skipped:]
-            partial.write(data)
-            transfer.report(bytes_done=partial.offset)
+        def arrived(size: int) -> Deferred[None] | None:
+            transfer.report(bytes_done=held(partial))
             if not source.host:
                 return None  # it did not come over the network
             self.fetched[source.host] += size
             return self._bandwidth.take(size)
 
-        await body.deliver(sink)
+        streams = Streams(
+            partial,
+            source,
+            clock=self._downloads.clock,
+            slots=self._downloads.slots,
+            # What is no registry gives its bytes once.
+            policy=self._ranges if source.host else evolve(self._ranges, most=1),
+            lessons=self._lessons,
+            arrived=arrived,
+            changed=lambda streams: transfer.report(streams=streams),
+        )
+        await streams.run()
 
     def _feed(self, digest: Digest) -> Feed:
         """

@@ -42,6 +42,7 @@ from xferd.transfer.bandwidth import Bandwidth
 from xferd.transfer.retry import RetryPolicy
 from xferd.transfer.slots import Slots, Turn
 from xferd.transfer.transfer import TransferManager
+from xferd.transfer.widening import RangePolicy
 
 REMEMBERED = 200
 """How many ended jobs are listed."""
@@ -88,6 +89,7 @@ class Jobs:
         uploads: int = 5,
         download_rate: int = 0,
         upload_rate: int = 0,
+        ranges: RangePolicy | None = None,
         retry: RetryPolicy | None = None,
     ) -> None:
         self._store = store
@@ -132,6 +134,7 @@ class Jobs:
             unpackings=self._managers["unpacking"],
             registrations=self._managers["registration"],
             bandwidth=rates["download"],
+            ranges=RangePolicy() if ranges is None else ranges,
         )
         self._uploads = UploadManager(store.journal, self._managers["upload"], rates["upload"])
         self._running: dict[str, _Running] = {}

@@ -194,6 +194,7 @@ class Transfer:
             "bytes_total": self.bytes_total,
             "rate": self._rate.value(now, self.bytes_done) if self.state == "running" else 0.0,
             "attempt": self._attempts.number,
+            "streams": self.extra.get("streams", 0) if self.state == "running" else 0,
             "source": "" if source is None else source.label,
             "why": self.why(),
         }

@@ -241,6 +241,7 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
             "bytes_total": _nullable("integer", minimum=0),
             "rate": {"type": "number", "minimum": 0, "description": "Bytes a second."},
             "attempt": COUNT,
+            "streams": {**COUNT, "description": "The requests by which a download comes now."},
             "source": {**TEXT, "description": "HOST/PATH, where bytes come from or go to."},
             "why": {**TEXT, "description": "What it waits for, or failed of."},
             "created": TIME,

@@ -1,0 +1,225 @@
+"""
+Large blobs by several streams, from a registry on real sockets that caps each
+of them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any, cast
+
+from twisted.internet import reactor as installed
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import deferLater
+from twisted.trial.unittest import TestCase
+
+from tests.integration.test_daemon import DaemonCase
+from xferd.errors import DigestMismatch
+from xferd.interfaces import IPartial, IReactor
+from xferd.jobs.streams import Streams, held
+from xferd.names import Digest, Reference
+from xferd.registry.client import Registries
+from xferd.store.store import Store
+from xferd.testing.faults import Flip, IgnoreRange
+from xferd.testing.images import image_of
+from xferd.testing.layers import LayerBuilder
+from xferd.testing.registry import Registry
+from xferd.transfer.slots import Slots, Turn
+from xferd.transfer.widening import Lessons, RangePolicy
+
+reactor = cast(IReactor, installed)
+
+MEBI = 1024 * 1024
+RATE = 2 * MEBI
+"""Bytes a second of each stream."""
+POLICY = RangePolicy(window=0.3, least=2 * MEBI, lasting=0.5, part=2 * MEBI)
+
+
+class StreamsTests(TestCase):
+    """
+    The true registry client, store and streams, with short windows.
+    """
+
+    timeout = 60
+
+    async def setUp(self) -> None:  # type: ignore[override]
+        """
+        Start all of them.
+        """
+        self.registry = Registry(reactor, rate=RATE)
+        await self.registry.listen(reactor)
+        self.addCleanup(self.registry.stop)
+        self.store = Store(mkdtemp(prefix="xferd-", dir=self.directory()), reactor)
+        self.store.open()
+        self.addCleanup(self.store.stop)
+        await self.store.start()
+        self.registries = Registries(reactor)
+        self.addCleanup(self.registries.close)
+        image = image_of([LayerBuilder("tar").file("data", os.urandom(24 * MEBI)).finish()])
+        self.registry.add(image, "team/app", "1")
+        self.blob = image.layers[0].blob.descriptor
+        self.slots = Slots(4, reactor)
+        self.ticket = self.slots.ticket([Turn("ci", 0, 1, 0)], self.registry.host, lambda: None)
+        self.lessons = Lessons()
+        self.partial: IPartial = await self.store.blobs.partial(self.blob.digest, self.blob.size)
+        self.addCleanup(lambda: self.partial.close())
+
+    def directory(self) -> str:
+        """
+        Where there is room.
+        """
+        path = Path(self.mktemp())
+        path.mkdir()
+        return str(path)
+
+    async def fill(self, policy: RangePolicy = POLICY) -> float:
+        """
+        Fill the partial file, and see that the blob is right.
+
+        @return: the seconds that it took.
+        """
+        before = reactor.seconds()
+        await self.streams(policy)
+        took = reactor.seconds() - before
+        await self.partial.commit()
+        return took
+
+    def streams(self, policy: RangePolicy = POLICY) -> Deferred[None]:
+        """
+        Begin to fill it.
+        """
+        repository = Reference.parse(f"{self.registry.host}/team/app:1").repository
+        streams = Streams(
+            self.partial,
+            self.registries.registry(self.registry.host).blobs(repository),
+            clock=reactor,
+            slots=self.slots,
+            policy=policy,
+            lessons=self.lessons,
+            arrived=lambda _: None,
+            changed=lambda _: None,
+        )
+        return Deferred.fromCoroutine(streams.run())
+
+    def sent(self) -> int:
+        """
+        The bytes of the blob that the registry has sent.
+        """
+        return sum(exchange.bytes_sent for exchange in self.registry.exchanges("GET", self.blob.digest))
+
+    async def test_capped(self) -> None:
+        """
+        From a registry that caps each stream, several carry nearly so many
+        times as much, and each byte is sent once.
+        """
+        filling = self.streams()
+        while self.slots.in_use < 4 and not filling.called:
+            await deferLater(reactor, 0.05)
+        since, before = reactor.seconds(), held(self.partial)
+        await deferLater(reactor, 0.5)
+        rate = (held(self.partial) - before) / (reactor.seconds() - since)
+        self.assertGreater(rate, 3.4 * RATE)
+        await filling
+        await self.partial.commit()
+        self.assertEqual(self.slots.in_use, 1)
+        self.assertLess(self.sent() / self.blob.size, 1.02)
+
+    async def test_faster(self) -> None:
+        """
+        All in all it takes half of the time of one stream, or less.
+        """
+        self.assertLess(await self.fill(), self.blob.size / RATE / 2)
+
+    async def test_cancelled_and_resumed(self) -> None:
+        """
+        Broken off in the middle of several parts, it is gone on with where
+        each of them ended.
+        """
+        filling = self.streams()
+        while self.slots.in_use < 3 and not filling.called:
+            await deferLater(reactor, 0.05)
+        filling.cancel()
+        await self.assertFailure(filling, CancelledError)
+        self.assertEqual(self.slots.in_use, 1)
+        there = held(self.partial)
+        self.partial.close()
+        self.partial = await self.store.blobs.partial(self.blob.digest, self.blob.size)
+        self.assertEqual(held(self.partial), there)
+        await self.fill()
+        self.assertLess(self.sent() / self.blob.size, 1.03)
+
+    async def test_fast(self) -> None:
+        """
+        On a fast line there is one request.
+        """
+        self.registry.rate = None
+        await self.fill()
+        self.assertEqual(self.registry.count("GET", self.blob.digest), 1)
+
+    async def test_range_ignored(self) -> None:
+        """
+        A registry that ignores Range is asked for a part once, and sends the
+        blob by one stream.
+        """
+        self.registry.rate = 4 * RATE
+        self.registry.faults.plant(IgnoreRange(), self.blob.digest, times=None)
+        await self.fill()
+        first, second = self.registry.exchanges("GET", self.blob.digest)
+        self.assertEqual((first.range, first.bytes_sent), (None, self.blob.size))
+        self.assertIsNotNone(second.range)
+        self.assertLess(second.bytes_sent, MEBI)
+
+    async def test_wrong_byte(self) -> None:
+        """
+        A wrong byte in a part is found out.
+        """
+        self.registry.faults.plant(Flip(self.blob.size - 1), self.blob.digest, times=None)
+        await self.assertFailure(Deferred.fromCoroutine(self.fill()), DigestMismatch)
+        self.assertEqual(held(self.partial), 0)
+
+
+class DaemonTests(DaemonCase):
+    """
+    The daemon as it is.
+    """
+
+    async def streaming(self, digest: Digest, streams: int) -> Mapping[str, Any]:
+        """
+        Wait until a blob comes by so many streams.
+        """
+
+        async def look() -> Any:
+            transfers = await self.api("GET", "transfers")
+            found = [t for t in transfers if t["kind"] == "download" and t["digest"] == str(digest)]
+            return next((t for t in found if t["streams"] >= streams), None)
+
+        return cast("Mapping[str, Any]", await self.until(look))
+
+    async def test_killed(self) -> None:
+        """
+        A large layer comes by several streams.  After kill -9 the next daemon
+        believes what was noted, fetches what is missing, and the image is
+        whole.
+        """
+        self.registry.rate = 4 * MEBI
+        image = image_of([LayerBuilder("tar").file("data", os.urandom(48 * MEBI)).finish()])
+        self.registry.add(image, "team/app", "1")
+        reference = f"{self.registry.host}/team/app:1"
+        blob = image.layers[0].blob.descriptor
+        await self.api.pull(reference)
+        await self.streaming(blob.digest, 2)
+        await deferLater(reactor, 1.5)
+        await self.daemon.stop("KILL")
+        before = sum(e.bytes_sent for e in self.registry.exchanges("GET", blob.digest))
+        self.registry.rate = None
+        daemon = await self.start()
+        await daemon.ctl("pull", reference)
+        (named,) = await self.api("GET", "images")
+        self.assertEqual(named["digest"], str(image.digest))
+        sent = sum(e.bytes_sent for e in self.registry.exchanges("GET", blob.digest))
+        # Nor did it begin anew: what was not noted yet is a few mebibytes.
+        self.assertGreater(before, 14 * MEBI)
+        self.assertLess(sent - blob.size, 8 * MEBI)
