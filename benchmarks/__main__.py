@@ -13,7 +13,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from benchmarks import pulls, pushes, shared
+from benchmarks import capped, pulls, pushes, shared
 from benchmarks.figures import Outcome
 from benchmarks.images import KINDS, Image, put
 from benchmarks.peers import PEERS, Peer
@@ -30,6 +30,7 @@ BENCHMARKS: Mapping[str, str] = {
     "copy": "copy an image from registry to registry",
     "clients": "pull one image for a hundred clients at once",
     "link": "pull over a link of 40 Mbit/s",
+    "capped": "pull one large blob from a registry that caps each stream",
     "stop": "stop the daemon in the middle of a pull",
     "queue": "queue ten thousand transfers",
     "pause": "find the reactor's longest pause during a pull",
@@ -158,14 +159,15 @@ def _run(args: Namespace, setting: Setting) -> Iterator[Outcome]:
     @raise Failed: an image cannot be had.
     """
     images = []
-    if set(args.names) != {"queue"}:
+    alone: Mapping[str, Callable[[Setting], Outcome]] = {"queue": shared.queue, "capped": capped.pull}
+    if not set(args.names) <= set(alone):
         for name in args.image:
             _tell(f"image {name}")
             images.append(put(name, setting.registry, args.cache))
     for name in args.names:
-        if name == "queue":
+        if name in alone:
             _tell(name)
-            yield shared.queue(setting)
+            yield alone[name](setting)
             continue
         for image in images if name == "pull" else [min(images, key=lambda image: image.size)]:
             _tell(f"{name}: {image}")

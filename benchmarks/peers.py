@@ -162,6 +162,8 @@ class Xferd(Peer):
     version_of = (sys.executable, *TWISTD, "xferd", "--version")
     twistd: Sequence[str] = (sys.executable, *TWISTD)
     """The command that is twistd."""
+    settings = ""
+    """More of its settings, as TOML."""
 
     @property
     def socket(self) -> str:
@@ -184,7 +186,7 @@ class Xferd(Peer):
         settings = self._place / "xferd.toml"
         settings.write_text(
             f'data_dir = "{self._place}/data"\nsocket = "{self.socket}"\nlisten = []\n'
-            f'[hosts."{self._registry}"]\nplain_http = true\n'
+            f'[hosts."{self._registry}"]\nplain_http = true\n{self.settings}'
         )
         argv = [*self.twistd, "--nodaemon", "--pidfile=", "xferd", "--config", str(settings)]
         self.daemon = self._program(argv, "daemon")

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from attrs import frozen
 
@@ -100,8 +100,20 @@ class Setting:
         return peers, missing
 
 
+class Served(Protocol):
+    """
+    A registry, as far as who pulls from it has to know.
+    """
+
+    @property
+    def host(self) -> str:
+        """
+        Its address and port.
+        """
+
+
 @contextmanager
-def started(kind: type[P], registry: Registry, within: Sequence[str] = ()) -> Iterator[P]:
+def started(kind: type[P], registry: Served, within: Sequence[str] = ()) -> Iterator[P]:
     """
     A program with a fresh store in memory, ready to pull, for the time of the
     block.
