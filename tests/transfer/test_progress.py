@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from xferd.interfaces import IProgressSink
-from xferd.transfer.progress import PULSE, WINDOW, Mailbox, Pulse, Rate
+from xferd.transfer.progress import PULSE, TELLINGS, WINDOW, Mailbox, Pulse, Rate
 
 
 class MailboxTests(SynchronousTestCase):
@@ -155,12 +155,14 @@ class PulseTests(SynchronousTestCase):
         self.clock = Clock()
         self.beat = Pulse(self.clock)
         self.pulses: list[float] = []
+        self.watchers = 1
 
-    def pulse(self) -> None:
+    def pulse(self) -> int:
         """
         Note the time.
         """
         self.pulses.append(self.clock.seconds())
+        return self.watchers
 
     def test_rate(self) -> None:
         """
@@ -173,6 +175,18 @@ class PulseTests(SynchronousTestCase):
         self.assertEqual(self.pulses, [PULSE])
         self.clock.advance(PULSE)
         self.assertEqual(self.pulses, [PULSE])
+
+    def test_many_watchers(self) -> None:
+        """
+        A thing that many watch tells of it less often, until there are fewer.
+        """
+        for self.watchers, pause in ((TELLINGS, PULSE), (1, 1.0), (1, PULSE)):
+            before = self.clock.seconds()
+            self.beat.moved(self)
+            self.clock.advance(pause * 0.9)
+            self.assertNotIn(self.clock.seconds(), self.pulses)
+            self.clock.advance(pause * 0.1)
+            self.assertAlmostEqual(self.pulses[-1] - before, pause)
 
     def test_ended(self) -> None:
         """

@@ -20,7 +20,10 @@ from zope.interface import implementer
 from xferd.interfaces import IProgressSink
 
 PULSE: Final = 0.1
-"""Seconds between two news of the same moving thing."""
+"""Seconds at least between two news of the same moving thing."""
+
+TELLINGS: Final = 1000
+"""How many watchers are told a second: a hundred of one transfer hear less often."""
 
 WINDOW: Final = 5.0
 """Seconds over which a rate is taken."""
@@ -114,21 +117,25 @@ class Moving(Protocol):
     Something whose progress is worth telling.
     """
 
-    def pulse(self) -> None:
+    def pulse(self) -> int:
         """
         Tell those who want to know.
+
+        @return: how many they are.
         """
 
 
 class Pulse:
     """
-    Let moving things tell of themselves, each at most ten times a second.
+    Let moving things tell of themselves, each at most ten times a second, and
+    less often the more they have to tell.
     """
 
     def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock
         self._moved: dict[Moving, None] = {}
         self._next: IDelayedCall | None = None
+        self._pause = PULSE
 
     def moved(self, thing: Moving) -> None:
         """
@@ -136,7 +143,7 @@ class Pulse:
         """
         self._moved[thing] = None
         if self._next is None:
-            self._next = self._clock.callLater(PULSE, self._beat)
+            self._next = self._clock.callLater(self._pause, self._beat)
 
     def ended(self, thing: Moving) -> None:
         """
@@ -150,8 +157,8 @@ class Pulse:
     def _beat(self) -> None:
         self._next = None
         moved, self._moved = self._moved, {}
-        for thing in moved:
-            thing.pulse()
+        told = sum(thing.pulse() for thing in moved)
+        self._pause = max(PULSE, told / TELLINGS)
 
 
 class Rate:

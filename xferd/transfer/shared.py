@@ -334,13 +334,16 @@ class Transfer:
         if self._working is not None:
             self._manager.eventual.call(self._cancel_work)
 
-    def pulse(self) -> None:
+    def pulse(self) -> int:
         """
         Tell the watchers how far the work is.
+
+        @return: how many they are.
         """
         self._moved = False
         self._rate.sample(self._clock.seconds(), self.bytes_done)
         self._tell_all()
+        return len(self._watchers)
 
     async def _perform(self) -> Any:
         return await self._work(self)
