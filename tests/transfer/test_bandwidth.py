@@ -57,6 +57,22 @@ class BandwidthTests(SynchronousTestCase):
         """
         self.successful_after(self.waits(2000), 2.0)
 
+    def test_binding(self) -> None:
+        """
+        The limit is binding while somebody waits for it, and a second longer.
+        """
+        self.assertFalse(self.bandwidth.binding)
+        waiting = self.waits(2000)
+        self.assertTrue(self.bandwidth.binding)
+        self.successful_after(waiting, 2.0)
+        self.clock.advance(1)
+        self.assertTrue(self.bandwidth.binding)
+        self.clock.advance(0.01)
+        self.assertFalse(self.bandwidth.binding)
+        _ = self.waits(2000)
+        self.bandwidth.rate = 0
+        self.assertFalse(self.bandwidth.binding)
+
     def test_order(self) -> None:
         """
         Several share the rate, in the order of their coming.

@@ -265,9 +265,9 @@ class PauseTests(SlotsTests):
         paused, other = self.queue("paused", turn()), self.queue("other", turn(), host=OTHER)
         self.assertEqual((paused.held, other.held), (False, True))
         other.release()
-        self.assertEqual(self.slots.why(paused), "one.example paused for 12 s")
+        self.assertEqual(self.slots.why(paused), "one.example asked to wait 12 s")
         self.clock.advance(11)
-        self.assertEqual(self.slots.why(paused), "one.example paused for 1 s")
+        self.assertEqual(self.slots.why(paused), "one.example asked to wait 1 s")
         self.assertEqual(self.started, [])
         self.clock.advance(1)
         self.assertEqual(self.started, ["paused"])
@@ -457,19 +457,19 @@ class WhyTests(SlotsTests):
         tickets = [self.queue(str(n), turn("a", n)) for n in range(12)]
         tickets.append(self.queue("both", turn("a", 99), turn("b", 99)))
         texts = [self.slots.why(t) for t in tickets]
-        self.assertEqual(texts[0], "waiting for a slot: 1st in the queue")
-        self.assertEqual(texts[12], "waiting for a slot: 2nd in the queue")
-        self.assertEqual(texts[1], "waiting for a slot: 3rd in the queue")
-        self.assertEqual(texts[9], "waiting for a slot: 11th in the queue")
+        self.assertEqual(texts[0], "waiting for a slot, 1st in line")
+        self.assertEqual(texts[12], "waiting for a slot, 2nd in line")
+        self.assertEqual(texts[1], "waiting for a slot, 3rd in line")
+        self.assertEqual(texts[9], "waiting for a slot, 11th in line")
         tickets[0].release()
-        self.assertEqual(self.slots.why(tickets[1]), "waiting for a slot: 1st in the queue")
+        self.assertEqual(self.slots.why(tickets[1]), "waiting for a slot, 1st in line")
 
     def test_far_behind(self) -> None:
         """
         Who is far behind is told so.
         """
         tickets = [self.queue(str(n), turn("a", n)) for n in range(200)]
-        self.assertEqual(self.slots.why(tickets[-1]), "waiting for a slot: behind 100 others or more")
+        self.assertEqual(self.slots.why(tickets[-1]), "waiting for a slot, behind 100 others or more")
 
     def test_shared_by_all(self) -> None:
         """
@@ -480,8 +480,74 @@ class WhyTests(SlotsTests):
             self.queue(str(layer), *(turn(c, job, layer) for job, c in enumerate(clients)))
             for layer in range(5)
         ]
-        self.assertEqual(self.slots.why(tickets[4]), "waiting for a slot: 5th in the queue")
+        self.assertEqual(self.slots.why(tickets[4]), "waiting for a slot, 5th in line")
         self.assertEqual(self.drain(*tickets), ["0", "1", "2", "3", "4"])
+
+    def told(self, *tickets: Ticket) -> list[list[str]]:
+        """
+        Collect what each ticket is told to look at from now on.
+        """
+        said: list[list[str]] = []
+        for ticket in tickets:
+            texts: list[str] = []
+            said.append(texts)
+            ticket.moved = lambda t=ticket, x=texts: x.append(self.slots.why(t))  # type: ignore[misc]
+        return said
+
+    def test_told_of_places(self) -> None:
+        """
+        Who moves up in the queue is told so within a second, once for all that
+        happened; who stays where he is hears nothing.
+        """
+        first, second, third = (self.queue(str(n), turn("a", n)) for n in range(3))
+        said = self.told(first, second, third)
+        self.clock.advance(1)
+        self.assertEqual([texts[-1][-11:] for texts in said], ["1st in line", "2nd in line", "3rd in line"])
+        first.release()
+        second.release()
+        self.clock.advance(0.9)
+        self.assertEqual([len(texts) for texts in said], [1, 1, 1])
+        self.clock.advance(0.1)
+        self.assertEqual([texts[1:] for texts in said], [[], [], ["waiting for a slot, 1st in line"]])
+        self.queue("behind", turn("a", 9))
+        self.clock.advance(1)
+        self.assertEqual(len(said[2]), 2)
+
+    def test_told_of_pauses(self) -> None:
+        """
+        Who waits is told that its host is paused, until when, and that it is so
+        no longer, though there is no slot then.
+        """
+        ticket = self.queue("a", turn())
+        (said,) = self.told(ticket)
+        self.assertIsNone(self.slots.until(ticket))
+        self.slots.pause(HOST, 10)
+        self.assertEqual(self.slots.until(ticket), 10)
+        self.clock.advance(1)
+        self.clock.advance(9)
+        self.clock.advance(1)
+        self.assertEqual(said, ["one.example asked to wait 9 s", "waiting for a slot, 1st in line"])
+        self.assertIsNone(self.slots.until(ticket))
+
+    def test_nobody_is_told(self) -> None:
+        """
+        When nobody waits any more, no timer is left.
+        """
+        ticket = self.queue("a", turn())
+        ticket.release()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_noun(self) -> None:
+        """
+        A slot goes by its name.
+        """
+        slots = Slots(2, self.clock, per_host=2, noun="upload slot")
+        for _ in range(2):
+            slots.ticket([turn()], HOST, self.fail)
+        third = slots.ticket([turn()], HOST, self.fail)
+        self.assertEqual(slots.why(third), "one.example has its 2 upload slots in use")
+        slots.per_host = 0
+        self.assertEqual(slots.why(third), "waiting for an upload slot, 1st in line")
 
 
 class SpareTests(SynchronousTestCase):

@@ -416,6 +416,7 @@ class ReportTests(EngineTests):
                 "streams": 0,
                 "source": "one.example/anonymous",
                 "why": "",
+                "until": None,
             },
         )
         self.assertEqual(watcher.transfer.extra, {"phase": "unpacking"})

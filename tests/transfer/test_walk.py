@@ -90,7 +90,7 @@ class WalkTests(EngineTests):
         self.assertEqual(self.slots.queued, states.count("queued"))
         if self.slots.in_use < self.slots.limit:
             idle = [t for t in self.manager.transfers() if t.state == "queued"]
-            self.assertTrue(all("paused" in t.why() for t in idle))
+            self.assertTrue(all("asked to wait" in t.why() for t in idle))
 
     async def work(self, transfer: Transfer) -> None:
         """

@@ -146,7 +146,8 @@ class BlobRow(Row):
         and C{waiting} until the first one is.
         """
         upload = None if self.upload is None else self.upload.snapshot()
-        fetches = [fetch.snapshot() for fetch in self.fetches[-1:]]
+        parts = [t for t in (upload, *(fetch.snapshot() for fetch in self.fetches[-1:])) if t is not None]
+        waits = next((part for part in parts if part["why"]), upload)
         done = 0 if upload is None else min(upload["bytes_done"], self.blob.size)
         return {
             "job": job_id,
@@ -157,8 +158,8 @@ class BlobRow(Row):
             "state": self._state(upload),
             "bytes_done": done,
             "unpacked": 0,
-            "transfer": None if upload is None else upload["id"],
-            "why": next((t["why"] for t in (upload, *fetches) if t is not None and t["why"]), ""),
+            "transfer": None if waits is None else waits["id"],
+            "why": "" if waits is None else waits["why"],
         }
 
     def _state(self, upload: Mapping[str, Any] | None) -> str:

@@ -41,6 +41,11 @@ class Attempting(Protocol):
         An attempt begins.
         """
 
+    def moved_up(self) -> None:
+        """
+        What L{Attempts.why} says of the queue is something else now.
+        """
+
     def attempt_ends(self, source: ISource, started: float, error: Exception | None) -> bool:
         """
         An attempt ended, well or with C{error}.
@@ -145,6 +150,16 @@ class Attempts:
             return f"trying again in {max(seconds, 1)} s: {self._newest}"
         return ""
 
+    def until(self, state: str) -> float | None:
+        """
+        The clock's time at which that is over, if it is known.
+        """
+        if state == "queued" and self._ticket is not None:
+            return self._slots.until(self._ticket)
+        if state == "backing-off" and not self.sources.exhausted:
+            return self.sources.next_try()
+        return None
+
     # ------------------------------------------------------------- the loop
 
     async def run(self, attempt: Callable[[ISource], Awaitable[T]], policy: Callable[[], RetryPolicy]) -> T:
@@ -247,7 +262,7 @@ class Attempts:
         if self._ticket is not None and not self._ticket.move(host):
             self._give_back()
         if self._ticket is None:
-            self._ticket = self._slots.ticket(self.turns, host, self._wake)
+            self._ticket = self._slots.ticket(self.turns, host, self._wake, self._owner.moved_up)
         return self._ticket.held
 
     def _obstacle(self, host: str) -> float:

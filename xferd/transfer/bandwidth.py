@@ -39,6 +39,14 @@ class Bandwidth:
         self._counted = clock.seconds()
         self._waiting: deque[tuple[int, Deferred[None]]] = deque()
         self._waking: IDelayedCall | None = None
+        self._held = float("-inf")
+
+    @property
+    def binding(self) -> bool:
+        """
+        Whether somebody has to wait, or had to within the last second.
+        """
+        return bool(self._rate and (self._waiting or self._clock.seconds() - self._held <= 1.0))
 
     @property
     def rate(self) -> int:
@@ -102,6 +110,7 @@ class Bandwidth:
         """
         self._waking = None
         self._pay()
+        self._held = self._clock.seconds()
         ready = []
         # Half a byte is what sums of floats may lack.
         while self._waiting and (not self._rate or self._waiting[0][0] <= self._paid + 0.5):

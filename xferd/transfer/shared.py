@@ -180,6 +180,9 @@ class Transfer:
     def snapshot(self) -> dict[str, Any]:
         """
         The transfer as it is now, for people and programs.
+
+        C{until} is the clock's time at which the wait of C{why} is over, or
+        L{None}: seconds in the words were right when they were told.
         """
         now = self._clock.seconds()
         source = self._attempts.source or next(iter(self.sources), None)
@@ -197,11 +200,13 @@ class Transfer:
             "streams": self.extra.get("streams", 0) if self.state == "running" else 0,
             "source": "" if source is None else source.label,
             "why": self.why(),
+            "until": self._attempts.until(self.state),
         }
 
     def why(self) -> str:
         """
-        What the transfer waits for, or what it failed of; empty otherwise.
+        What the transfer waits for, what slows it, or what it failed of;
+        empty otherwise.
         """
         match self.state:
             case "waiting":
@@ -210,6 +215,8 @@ class Transfer:
                 return str(self.error)
             case "cancelled":
                 return "" if self._working is None else "waiting for its work to end"
+            case "running":
+                return self._manager.slowed()
             case state:
                 return self._attempts.why(state)
 
@@ -269,6 +276,12 @@ class Transfer:
         self._placed = False
         self._tell_soon()
 
+    def moved_up(self) -> None:
+        """
+        Something else is true of the place in the queue.
+        """
+        self._tell_soon()
+
     def attempt_ends(self, source: ISource, started: float, error: Exception | None) -> bool:
         """
         Pass on the facts of an attempt.
@@ -284,7 +297,7 @@ class Transfer:
                 "finished": self._clock.seconds(),
                 "bytes_done": self.bytes_done,
                 "code": None if error is None else _code(error),
-                "error": None if error is None else str(error) or type(error).__name__,
+                "error": None if error is None else _text(error),
             }
         )
         before = self._furthest
@@ -413,6 +426,14 @@ def _code(error: BaseException) -> str:
     if isinstance(error, CancelledError):
         return "CANCELLED"
     return next((e.code for e in causes(error) if isinstance(e, XferdError)), XferdError.code)
+
+
+def _text(error: BaseException) -> str:
+    """
+    The text that goes with it.
+    """
+    ours = next((e for e in causes(error) if isinstance(e, XferdError)), error)
+    return str(ours) or type(ours).__name__
 
 
 class Watcher(Generic[T]):

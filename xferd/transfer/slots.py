@@ -27,8 +27,15 @@ ROUNDING: Final = 1e-3
 _PLACES: Final = 100
 """How far the queue is looked through to tell a waiter its place."""
 
+_NEWS: Final = 1.0
+"""Seconds from one telling of those who wait, that they wait for something else now, to the next."""
+
 _PLAIN: Final = Turn("", 0, 0, 0)
 """The turn of those who use L{Slots} as any other semaphore."""
+
+
+Standing = tuple[str, int]
+"""What a ticket waits for, and a number."""
 
 
 @define(eq=False)
@@ -57,16 +64,25 @@ class Ticket:
     @ivar number: counted up from the oldest ticket.
     @ivar turns: those on whose behalf it waits.
     @ivar since: the clock's time when it came.
+    @ivar told: what it waited for when L{moved} was called last.
     """
 
     def __init__(
-        self, slots: Slots, number: int, turns: Iterable[Turn], host: str, granted: Callable[[], object]
+        self,
+        slots: Slots,
+        number: int,
+        turns: Iterable[Turn],
+        host: str,
+        granted: Callable[[], object],
+        moved: Callable[[], object] = lambda: None,
     ) -> None:
         self._slots = slots
         self.number = number
         self.turns = Counter(turns)
         self.host = host
         self.granted = granted
+        self.moved = moved
+        self.told: Standing | None = None
         self.waiting = False
         self.held = False
         self.since = slots.now()
@@ -126,16 +142,19 @@ class Slots(DeferredSemaphore):
 
     _log = Logger()
 
-    def __init__(self, limit: int, clock: IReactorTime, *, per_host: int = 0) -> None:
+    def __init__(self, limit: int, clock: IReactorTime, *, per_host: int = 0, noun: str = "slot") -> None:
         """
         @param limit: how many slots there are; at least 1.
         @param per_host: how many of them one host may have; 0 for all.
+        @param noun: what to call one: C{download slot}.
         """
         self._limit = limit
         self._spares: list[Ticket] = []
         super().__init__(limit)
         self._clock = clock
         self._per_host = per_host
+        self._noun = noun
+        self._any = f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
         self._numbers = count()
         self._hosts: dict[str, _Host] = {}
         self._queue: Queue[Ticket] = Queue()
@@ -143,6 +162,7 @@ class Slots(DeferredSemaphore):
         self._borrowed: deque[Ticket] = deque()
         self._waking: IDelayedCall | None = None
         self._places: dict[Ticket, int] | None = None
+        self._telling: IDelayedCall | None = None
         self.waits = Waits()
 
     # ------------------------------------------------------------- settings
@@ -185,6 +205,8 @@ class Slots(DeferredSemaphore):
         """
         facts = self._facts(host)
         facts.resumes = max(facts.resumes, self._clock.seconds() + seconds)
+        self._tell_soon()
+        self._wake_later()
 
     # -------------------------------------------------------- introspection
 
@@ -222,23 +244,32 @@ class Slots(DeferredSemaphore):
         """
         if not ticket.waiting:
             return ""
-        host = ticket.host
-        paused = self.paused(host)
-        if paused:
-            return f"{host} paused for {ceil(paused)} s"
-        if self.closed(host):
-            return f"{host} has its {self._per_host} slot{'s' * (self._per_host != 1)} in use"
-        if self._places is None:
-            first = islice(self._queue.in_order(), _PLACES)
-            self._places = {waiter: place for place, waiter in enumerate(first, 1)}
-        place = self._places.get(ticket)
-        if place is None:
-            return f"waiting for a slot: behind {_PLACES} others or more"
-        return f"waiting for a slot: {_ordinal(place)} in the queue"
+        obstacle, number = self._standing(ticket)
+        match obstacle:
+            case "pause":
+                return f"{ticket.host} asked to wait {ceil(self.paused(ticket.host))} s"
+            case "cap":
+                return f"{ticket.host} has its {number} {self._noun}{'s' * (number != 1)} in use"
+            case _ if number > _PLACES:
+                return f"waiting for {self._any}, behind {_PLACES} others or more"
+        return f"waiting for {self._any}, {_ordinal(number)} in line"
+
+    def until(self, ticket: Ticket) -> float | None:
+        """
+        The clock's time before which a ticket gets no slot, if one is known.
+        """
+        paused = self.paused(ticket.host) if ticket.waiting else 0.0
+        return self._clock.seconds() + paused if paused else None
 
     # -------------------------------------------------------------- tickets
 
-    def ticket(self, turns: Iterable[Turn], host: str, granted: Callable[[], object]) -> Ticket:
+    def ticket(
+        self,
+        turns: Iterable[Turn],
+        host: str,
+        granted: Callable[[], object],
+        moved: Callable[[], object] = lambda: None,
+    ) -> Ticket:
         """
         Ask for a slot.
 
@@ -247,9 +278,11 @@ class Slots(DeferredSemaphore):
             no pause of its own.
         @param granted: called from a clean turn when the slot is there.  It is
             not called if the ticket is held already when it is returned.
+        @param moved: called, at most once a second, when L{why} says something
+            else of one of the first in the queue.
         @return: the ticket, which the caller must L{Ticket.release}.
         """
-        ticket = Ticket(self, next(self._numbers), turns, host, granted)
+        ticket = Ticket(self, next(self._numbers), turns, host, granted, moved)
         # Nobody overtakes those who are about to be woken.
         if self.tokens > 0 and self._is_open(host) and self._queue.first(self._is_open) is None:
             self._take(ticket)
@@ -318,14 +351,14 @@ class Slots(DeferredSemaphore):
         Queue a ticket under one of its turns.
         """
         self._queue.enter(ticket.host, turn, ticket.number, ticket)
-        self._places = None
+        self._tell_soon()
 
     def leave(self, ticket: Ticket, turn: Turn) -> None:
         """
         Queue a ticket under one of its turns no longer.
         """
         self._queue.leave(ticket.host, turn, ticket.number, ticket)
-        self._places = None
+        self._tell_soon()
 
     def end(self, ticket: Ticket) -> None:
         """
@@ -358,7 +391,7 @@ class Slots(DeferredSemaphore):
                 # lose its place in the rotation.
                 self._queue.enter(host, turn, ticket.number, ticket)
                 self._queue.leave(old, turn, ticket.number, ticket)
-            self._places = None
+            self._tell_soon()
         elif self.closed(host):
             return False
         elif ticket.held:
@@ -375,12 +408,53 @@ class Slots(DeferredSemaphore):
         self._queued -= 1
         for turn in ticket.turns:
             self.leave(ticket, turn)
+        if not self._queued and self._telling is not None:
+            self._telling.cancel()
+            self._telling = None
 
     def _take(self, ticket: Ticket) -> None:
         ticket.held = True
         self.waits.add(self.now() - ticket.since)
         self.tokens -= 1
         self._facts(ticket.host).running += 1
+
+    # ---------------------------------------------------- what they wait for
+
+    def _standing(self, ticket: Ticket) -> Standing:
+        """
+        What a ticket waits for: the end of a C{pause} or, where a number
+        says more, a slot of its host's C{cap} or its C{place} in the queue.
+        """
+        if self.paused(ticket.host):
+            return "pause", 0
+        if self.closed(ticket.host):
+            return "cap", self._per_host
+        return "place", self._first().get(ticket, _PLACES + 1)
+
+    def _first(self) -> dict[Ticket, int]:
+        """
+        The places of the first in the queue; counted when somebody asks.
+        """
+        if self._places is None:
+            first = islice(self._queue.in_order(), _PLACES)
+            self._places = {waiter: place for place, waiter in enumerate(first, 1)}
+        return self._places
+
+    def _tell_soon(self) -> None:
+        """
+        The queue has changed: tell those of whom something else is true now.
+        """
+        self._places = None
+        if self._queued and self._telling is None:
+            self._telling = self._clock.callLater(_NEWS, self._tell)
+
+    def _tell(self) -> None:
+        self._telling = None
+        for ticket in list(self._first()):
+            standing = self._standing(ticket)
+            if standing != ticket.told:
+                ticket.told = standing
+                ticket.moved()
 
     # ------------------------------------------------------------ the hosts
 
@@ -439,6 +513,7 @@ class Slots(DeferredSemaphore):
         for host in list(self._hosts):
             self._forget(host)
         self._want_back()
+        self._tell_soon()
         self._wake_later()
 
     def _want_back(self) -> None:

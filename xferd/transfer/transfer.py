@@ -48,6 +48,8 @@ class TransferManager:
         retry: RetryPolicy,
         kind: str,
         on_attempt: Callable[[Mapping[str, Any]], None] | None = None,
+        on_watch: Callable[[Turn, str], None] | None = None,
+        slowed: Callable[[], str] = lambda: "",
         use: Callable[[], Callable[[], None]] | None = None,
         random: Random | None = None,
     ) -> None:
@@ -58,6 +60,9 @@ class TransferManager:
             kind, digest, source, attempt, started, finished, bytes_done, code,
             error}; the last two are L{None} where it went well, and the times
             are the clock's.
+        @param on_watch: told of everyone who begins to watch: in whose turn, and
+            the transfer's id.
+        @param slowed: says what slows the transfers that run, if anything does.
         @param use: called when a transfer comes into being; what it returns is
             called when nobody can join it any more and its work has ended.
         @param random: where jitter comes from.
@@ -71,7 +76,9 @@ class TransferManager:
         self.background = Background()
         self.pulse = Pulse(clock)
         self.retries: Counter[str] = Counter()
+        self.slowed = slowed
         self._on_attempt = on_attempt
+        self._on_watch = on_watch
         self._use = use
         self._uses: dict[Transfer, Callable[[], None]] = {}
         self._stopping = False
@@ -107,7 +114,7 @@ class TransferManager:
             raise Interrupted("xferd is stopping and begins nothing new")
         transfer = self._current.get(key)
         if transfer is not None:
-            return transfer.watch(source, turn, sink)
+            return self._watch(transfer, source, turn, sink)
         dying = key in self._at_work
         transfer = Transfer(
             self, key, work, digest, "waiting for its predecessor's work to end" if dying else ""
@@ -117,7 +124,7 @@ class TransferManager:
             self._uses[transfer] = self._use()
         if not dying:
             self.eventual.call(self._begin, transfer)
-        return transfer.watch(source, turn, sink)
+        return self._watch(transfer, source, turn, sink)
 
     def transfers(self) -> list[Transfer]:
         """
@@ -182,6 +189,13 @@ class TransferManager:
                 self._on_attempt(record)
             except Exception:
                 self._log.failure("while noting an attempt of {transfer}", transfer=record["transfer"])
+
+    def _watch(
+        self, transfer: Transfer, source: ISource | None, turn: Turn, sink: IProgressSink | None
+    ) -> Watcher[Any]:
+        if self._on_watch is not None:
+            self._on_watch(turn, transfer.id)
+        return transfer.watch(source, turn, sink)
 
     def _end_use(self, transfer: Transfer) -> None:
         """
