@@ -787,6 +787,14 @@ class IJournal(Interface):
         C{error}.
         """
 
+    def attempts(transfers: Sequence[str], limit: int) -> Deferred[list[dict[str, Any]]]:
+        """
+        The newest attempts of some transfers, the oldest of them first.
+
+        @param transfers: their ids.
+        @param limit: how many attempts at most.
+        """
+
     def jobs(limit: int) -> Deferred[list[dict[str, Any]]]:
         """
         The newest jobs, the newest first.
@@ -1209,9 +1217,22 @@ class IJobs(Interface):
     def get(job_id: str) -> Mapping[str, Any]:
         """
         One job, with C{"layers"}: for each, bottom first, C{index, digest,
-        diff_id, size, state, bytes_done, unpacked, transfer, why}.
+        diff_id, size, state, bytes_done, unpacked, transfer, why}; and with
+        C{"transfers"}: the ids of those that it waited for over the network.
 
         @raise NotFound: there is no such job.
+        """
+
+    def attempts(job_id: str) -> Deferred[list[dict[str, Any]]]:
+        """
+        The attempts behind a job: of every transfer that it waited for, also
+        those made before it came, the oldest first and the newest thousand at
+        most.  Each is C{transfer, kind, digest, source, attempt, started,
+        finished, bytes_done, code, error}; the last two are L{None} where it
+        went well.
+
+        @raise NotFound: there is no such job.
+        @raise StoreError: the journal cannot be read.
         """
 
     def all() -> Sequence[Mapping[str, Any]]:
@@ -1229,7 +1250,8 @@ class IJobs(Interface):
     def transfers() -> Sequence[Mapping[str, Any]]:
         """
         Every transfer: C{id, key, kind, digest, state, watchers, bytes_done,
-        bytes_total, rate, attempt, streams, source, why, created, jobs}.
+        bytes_total, rate, attempt, streams, source, why, until,
+        created, jobs}.
         C{streams} are the requests by which a download comes; 0 where none is
         running.
         """

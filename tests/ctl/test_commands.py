@@ -121,6 +121,34 @@ class CommandTests(DaemonTestCase):
         self.assertTrue(outcome.out.endswith("t1        no\\naccess\n"))
         self.assertEqual(self.objects("job", "j1"), [{**FAILED, "layers": layers}])
 
+    def test_job_attempts(self) -> None:
+        """
+        The attempts behind a job follow, each with its end and its reason.
+        """
+        tried = {
+            "transfer": "t1",
+            "kind": "download",
+            "digest": DIGEST,
+            "source": "r.example/app",
+            "attempt": 1,
+            "started": "2026-01-02T03:04:05.000Z",
+            "finished": "2026-01-02T03:04:06.500Z",
+            "bytes_done": 1500,
+            "code": "TIMED_OUT",
+            "error": "no\nword",
+        }
+        again = {**tried, "attempt": 2, "code": None, "error": None, "finished": "late"}
+        shown = job("done", transfers=["t1"])
+        self.fake.on("GET", "/jobs/j1", Answer(shown))
+        self.fake.on("GET", "/jobs/j1/attempts", Answer([tried, again]))
+        lines = self.lines("job", "j1")
+        self.assertEqual(lines[-3][:3], ["ATTEMPT", "KIND", "DIGEST"])
+        self.assertEqual(lines[-2][:3], ["1", "download", "0123456789ab"])
+        told = ["1.5", "s", "1.5", "kB", "r.example/app", "no\\nword", "(TIMED_OUT)"]
+        self.assertEqual(lines[-2][4:], told)
+        self.assertEqual(lines[-1][3:], ["late", "1.5", "kB", "r.example/app", "done"])
+        self.assertEqual(self.objects("job", "j1"), [{**shown, "attempts": [tried, again]}])
+
     def test_job_done(self) -> None:
         """
         A job that is done tells what it gave.

@@ -10,8 +10,9 @@ from twisted.internet.defer import CancelledError, Deferred
 from zope.interface.verify import verifyObject
 
 from tests.jobs.case import HOST, JobsCase
-from xferd.errors import BadPlatform, BadReference, Interrupted, NotFound, StoreError
+from xferd.errors import BadPlatform, BadReference, ConnectionFailed, Interrupted, NotFound, StoreError
 from xferd.interfaces import Event, IEventStream, IJobs
+from xferd.jobs.job import BUG
 from xferd.jobs.manager import REMEMBERED
 from xferd.testing.images import sample_image
 
@@ -137,6 +138,92 @@ class ListTests(JobsCase):
         self.settle()
         self.assertNotIn("secret", self.assert_failed(job_id, "INTERNAL"))
         self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
+
+
+class AttemptTests(JobsCase):
+    """
+    The attempts behind a job.
+    """
+
+    def attempts(self, job_id: str) -> list[dict[str, Any]]:
+        """
+        All of them.
+        """
+        asked = self.jobs.attempts(job_id)
+        self.settle()
+        return self.successResultOf(asked)
+
+    def test_failed(self) -> None:
+        """
+        Each says when it was, where, how far it came and what went wrong; also
+        for documents, and after the job has ended.
+        """
+        image = self.add(sample_image(1))
+        blob = image.layers[0].blob.digest
+        self.registry.gate.fail("open", ConnectionFailed("cut"), blob, times=3)
+        job_id = self.pull()
+        self.settle()
+        self.wait(9)
+        self.assert_failed(job_id, "CONNECTION_FAILED")
+        found = self.attempts(job_id)
+        documents = [a for a in found if a["kind"] == "document"]
+        self.assertEqual({a["code"] for a in documents}, {None})
+        downloads = [a for a in found if a["kind"] == "download"]
+        self.assertEqual([a["attempt"] for a in downloads], [1, 2, 3])
+        self.assertEqual({a["code"] for a in downloads}, {"CONNECTION_FAILED"})
+        self.assertEqual({a["error"] for a in downloads}, {"cut"})
+        self.assertEqual({a["source"] for a in downloads}, {f"{HOST}/app"})
+        self.assertEqual([a["started"][-10:] for a in downloads], ["00:00.000Z", "00:01.000Z", "00:03.000Z"])
+        self.assertEqual(set(self.job(job_id)["transfers"]), {a["transfer"] for a in found})
+        self.assertNotIn("transfers", self.jobs.all()[0])
+
+    def test_joined(self) -> None:
+        """
+        Who joins a transfer sees what was tried before he came, and nobody sees
+        the attempts of others.
+        """
+        image = self.add(sample_image(1))
+        self.add(sample_image(1, seed=7), "other")
+        self.registry.gate.fail("open", ConnectionFailed("cut"), image.layers[0].blob.digest)
+        first = self.pull()
+        self.settle()
+        second, other = self.pull(client="late"), self.pull("other")
+        self.wait(3)
+        for job_id in (first, second):
+            codes = [a["code"] for a in self.attempts(job_id) if a["kind"] == "download"]
+            self.assertEqual(codes, ["CONNECTION_FAILED", None])
+        self.assertEqual([a["attempt"] for a in self.attempts(other) if a["kind"] == "download"], [1])
+
+    def test_unknown(self) -> None:
+        """
+        There are none of a job that nobody knows.
+        """
+        self.failureResultOf(self.jobs.attempts("nope"), NotFound)
+
+    def test_bug(self) -> None:
+        """
+        What a bug of ours says is for the log only.
+        """
+        self.add(sample_image(1))
+        self.registry.gate.fail("manifest", ValueError("secret detail"))
+        job_id = self.pull()
+        self.settle()
+        (attempt,) = self.attempts(job_id)
+        self.assertEqual((attempt["code"], attempt["error"]), ("INTERNAL", BUG))
+        self.flushLoggedErrors(ValueError)
+
+    def test_remembered(self) -> None:
+        """
+        They are there after a restart.
+        """
+        self.add(sample_image(1))
+        before = self.attempts(self.pulled()["id"])
+        self.stop(self.jobs)
+        self.store.journal.restart()
+        self.jobs = self.make_jobs()
+        self.start()
+        (job,) = self.jobs.all()
+        self.assertEqual(self.attempts(job["id"]), before)
 
 
 class LifeTests(JobsCase):

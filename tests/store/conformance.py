@@ -785,6 +785,33 @@ class JournalConformance(Conformance):
             )
         )
 
+    def test_attempts_of_some(self) -> None:
+        """
+        The attempts of some transfers are told in their order, and where there
+        are too many, the newest.
+        """
+        facts = {
+            "kind": "download",
+            "digest": str(DIGEST),
+            "source": "r.example/app",
+            "started": "2026-01-02T03:04:05.000Z",
+            "finished": "2026-01-02T03:04:06.000Z",
+            "bytes_done": 3,
+            "code": None,
+            "error": None,
+        }
+        tried = [
+            {"transfer": transfer, "attempt": n, **facts} for n in (1, 2) for transfer in ("t1", "t2", "it's")
+        ]
+        for attempt in tried:
+            self.result(self.store.journal.record_attempt(attempt))
+        journal = self.store.journal
+        self.assertEqual(self.result(journal.attempts(["t1"], 9)), [tried[0], tried[3]])
+        self.assertEqual(
+            self.result(journal.attempts(["it's", "t1", "t4"], 3)), [tried[2], tried[3], tried[5]]
+        )
+        self.assertEqual(self.result(journal.attempts([], 9)), [])
+
     def test_uploads(self) -> None:
         """
         An upload is remembered as it was told last, until it is forgotten.

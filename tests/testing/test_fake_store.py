@@ -550,4 +550,4 @@ class JournalTests(StoreTestCase):
         refused = self.store.journal.record_attempt({"attempt": 2})
         self.clock.advance(0)
         self.failureResultOf(refused, StoreError)
-        self.assertEqual([{"attempt": 1}, {"attempt": 2}], self.store.journal.attempts)
+        self.assertEqual([{"attempt": 1}, {"attempt": 2}], self.store.journal.recorded_attempts)

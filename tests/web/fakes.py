@@ -80,8 +80,22 @@ TRANSFER: Mapping[str, Any] = {
     "streams": 1,
     "source": "docker.io/library/alpine",
     "why": "",
+    "until": None,
     "created": "2026-01-02T03:04:05.000Z",
     "jobs": ["j1"],
+}
+
+ATTEMPT: Mapping[str, Any] = {
+    "transfer": "t1",
+    "kind": "download",
+    "digest": f"sha256:{1:064x}",
+    "source": "docker.io/library/alpine",
+    "attempt": 1,
+    "started": "2026-01-02T03:04:06.000Z",
+    "finished": "2026-01-02T03:04:07.500Z",
+    "bytes_done": 10,
+    "code": "CONNECTION_FAILED",
+    "error": "the connection broke",
 }
 
 CONFIG: Mapping[str, Any] = {
@@ -357,6 +371,7 @@ class FakeJobs:
         self.streams: list[tuple[str | None, FakeStream]] = []
         self.present: Sequence[Event] = ()
         self.running: list[Mapping[str, Any]] = []
+        self.tried = [dict(ATTEMPT)]
         self.numbers = FIGURES
         self.limited = {
             "downloads": 3,
@@ -476,7 +491,17 @@ class FakeJobs:
         Show a job.
         """
         self._check(job_id)
-        return {**self.known[job_id], "layers": []}
+        return {**self.known[job_id], "layers": [], "transfers": ["t1"]}
+
+    def attempts(self, job_id: str) -> Deferred[list[dict[str, Any]]]:
+        """
+        Show the attempts that the test made.
+        """
+        try:
+            self._check(job_id)
+        except NotFound:
+            return fail()
+        return succeed(list(self.tried))
 
     def all(self) -> Sequence[Mapping[str, Any]]:
         """

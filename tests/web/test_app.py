@@ -9,7 +9,7 @@ import json
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from tests.web.fakes import CONFIG, TRANSFER, Answer, FakeStream, World, image, job
+from tests.web.fakes import ATTEMPT, CONFIG, TRANSFER, Answer, FakeStream, World, image, job
 from xferd.errors import BadInput, BadReference, Interrupted, NotFound
 from xferd.interfaces import IEventStream, IImages, IJobs, IStore
 
@@ -95,7 +95,9 @@ class JobTests(SynchronousTestCase):
         self.assertEqual(answer.headers["location"], "/api/v1/jobs/j1")
         self.assertEqual(answer.headers["content-type"], "application/json")
         self.assertEqual(answer.headers["cache-control"], "no-store")
-        self.assertEqual(answer.json(), {**job(id="j1", client="127.0.0.1"), "layers": []})
+        self.assertEqual(
+            answer.json(), {**job(id="j1", client="127.0.0.1"), "layers": [], "transfers": ["t1"]}
+        )
         self.assertEqual(self.world.jobs.pulled, [("alpine", None, "127.0.0.1", 0)])
 
     def test_pull_all_fields(self) -> None:
@@ -193,7 +195,16 @@ class JobTests(SynchronousTestCase):
         """
         self.world.jobs.known["j9"] = job(id="j9")
         answer = self.world.ask("GET", "/api/v1/jobs/j9")
-        self.assertEqual(answer.json(), {**job(id="j9"), "layers": []})
+        self.assertEqual(answer.json(), {**job(id="j9"), "layers": [], "transfers": ["t1"]})
+
+    def test_attempts(self) -> None:
+        """
+        The attempts behind a job are told; of a job that nobody knows, that.
+        """
+        self.world.jobs.known["j9"] = job(id="j9")
+        self.assertEqual(self.world.ask("GET", "/api/v1/jobs/j9/attempts").json(), [ATTEMPT])
+        answer = self.world.ask("GET", "/api/v1/jobs/j8/attempts")
+        self.assertEqual((answer.status, answer.json()["error"]["code"]), (404, "NOT_FOUND"))
 
     def test_cancel(self) -> None:
         """

@@ -81,7 +81,7 @@ class Row(NamedTuple):
             view.done,
             view.total or None,
             _amount(view.done if partly else None, view.total),
-            ", ".join(filter(None, (view.why or rate, view.sharing))),
+            ", ".join(filter(None, (rate, view.why, view.sharing))),
             view.ended,
         )
 

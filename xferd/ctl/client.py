@@ -340,6 +340,12 @@ class Daemon:
         """
         return self._object("GET", f"/jobs/{quote(job_id, safe='')}")
 
+    def attempts(self, job_id: str) -> list[dict[str, Any]]:
+        """
+        The attempts behind a job, the oldest first.
+        """
+        return self._list(f"/jobs/{quote(job_id, safe='')}/attempts")
+
     def cancel(self, job_id: str) -> dict[str, Any]:
         """
         Cancel a job.

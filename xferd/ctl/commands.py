@@ -5,10 +5,10 @@ The commands of C{xferctl} that look, and C{cancel}.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from xferd.ctl.client import ENDED
-from xferd.ctl.text import clean, portion, short, size
+from xferd.ctl.text import clean, portion, seconds, short, size, time_of_day
 from xferd.ctl.view import JobView, count
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from xferd.ctl.session import Session
 
 
+_ATTEMPT = ("ATTEMPT", "KIND", "DIGEST", "ENDED", "TOOK", "BYTES", "SOURCE", "OUTCOME")
 _PAST = {"pull": "pulled", "push": "pushed", "copy": "copied", "import": "imported"}
 
 
@@ -89,9 +90,11 @@ def jobs(args: Namespace, session: Session) -> None:
 
 def job(args: Namespace, session: Session) -> None:
     """
-    Show one job with its layers or blobs.
+    Show one job with its layers or blobs, and the attempts behind them.
     """
     found = session.daemon.job(args.job)
+    if found.get("transfers"):
+        found["attempts"] = session.daemon.attempts(args.job)
     view = JobView(found)
     facts = [
         ("job", clean(found.get("id"))),
@@ -108,7 +111,9 @@ def job(args: Namespace, session: Session) -> None:
         (_PAST.get(view.kind, "gave"), view.pinned if view.state == "done" else ""),
         ("error", view.error),
     ]
-    if session.printer.facts(found, facts) and view.rows:
+    if not session.printer.facts(found, facts):
+        return
+    if view.rows:
         print(file=session.stdout)
         rows = [
             (row.name, row.state, portion(row.done, row.total), clean(row.data.get("transfer")), row.why)
@@ -116,6 +121,27 @@ def job(args: Namespace, session: Session) -> None:
         ]
         heads = (view.noun.upper(), "STATE", "PROGRESS", "TRANSFER", "WHY")
         session.printer.rows([row.data for row in view.rows], heads, rows)
+    attempts = found.get("attempts") or ()
+    if attempts:
+        print(file=session.stdout)
+        session.printer.rows(attempts, _ATTEMPT, list(map(_attempt, attempts)), ("ATTEMPT", "TOOK", "BYTES"))
+
+
+def _attempt(attempt: dict[str, Any]) -> tuple[str, ...]:
+    """
+    An attempt in words.
+    """
+    code, error = clean(attempt.get("code")), clean(attempt.get("error"))
+    return (
+        str(count(attempt, "attempt")),
+        clean(attempt.get("kind")),
+        short(attempt.get("digest")),
+        time_of_day(attempt.get("finished")),
+        seconds(attempt.get("started"), attempt.get("finished")),
+        size(count(attempt, "bytes_done")),
+        clean(attempt.get("source")),
+        f"{error} ({code})" if code else "done",
+    )
 
 
 def cancel(args: Namespace, session: Session) -> None:

@@ -101,13 +101,37 @@ def ago(moment: object, now: datetime) -> str:
     @param moment: RFC 3339, or anything else, which is shown as it is.
     @param now: the present, with its time zone.
     """
+    then = _moment(moment)
+    return clean(moment) if then is None else f"{span((now - then).total_seconds())} ago"
+
+
+def time_of_day(moment: object) -> str:
+    """
+    The time of day of a moment, here: C{14:03:20}.
+
+    @param moment: RFC 3339, or anything else, which is shown as it is.
+    """
+    then = _moment(moment)
+    return clean(moment) if then is None else f"{then.astimezone():%H:%M:%S}"
+
+
+def seconds(start: object, end: object) -> str:
+    """
+    The seconds from one moment to another: C{1.5 s}; empty where one is none.
+    """
+    first, last = _moment(start), _moment(end)
+    return "" if first is None or last is None else f"{(last - first).total_seconds():.1f} s"
+
+
+def _moment(text: object) -> datetime | None:
+    """
+    Read RFC 3339; a time without a zone is UTC.
+    """
     try:
-        then = datetime.fromisoformat(str(moment))
+        then = datetime.fromisoformat(str(text))
     except ValueError:
-        return clean(moment)
-    if then.tzinfo is None:
-        then = then.replace(tzinfo=UTC)
-    return f"{span((now - then).total_seconds())} ago"
+        return None
+    return then.replace(tzinfo=UTC) if then.tzinfo is None else then
 
 
 def short(digest: object) -> str:

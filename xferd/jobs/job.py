@@ -5,7 +5,7 @@ One client's request as clients see it: its state, its layers, its end.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,6 +18,21 @@ from xferd.transfer.slots import Turn
 
 ENDED = frozenset({"done", "failed", "cancelled"})
 """The states in which a job stays."""
+
+BUG = "xferd itself failed here; its log says more"
+"""What clients are told of an error that is not one of ours."""
+
+MAX_TRANSFERS = 1000
+"""How many transfers of a job are remembered."""
+
+_IN_FULL = frozenset({"layers", "transfers"})
+
+
+def in_short(record: Mapping[str, Any]) -> dict[str, Any]:
+    """
+    What lists and events tell of a job out of all that is remembered.
+    """
+    return {key: value for key, value in record.items() if key not in _IN_FULL}
 
 
 def rfc3339(seconds: float) -> str:
@@ -35,7 +50,7 @@ def describe(error: BaseException) -> dict[str, str]:
     """
     if isinstance(error, XferdError):
         return {"code": error.code, "message": str(error)}
-    return {"code": XferdError.code, "message": "xferd itself failed here; its log says more"}
+    return {"code": XferdError.code, "message": BUG}
 
 
 @define(eq=False)
@@ -57,6 +72,8 @@ class Job:
     @ivar priority: higher goes first.
     @ivar intake: how an archive's bytes come, of an import.
     @ivar rows: the layers, bottom first, or the blobs, once they are known.
+    @ivar transfers: the ids of the transfers that it waited for over the
+        network, in their order; the first L{MAX_TRANSFERS}.
     """
 
     id: str
@@ -75,6 +92,14 @@ class Job:
     error: dict[str, str] | None = None
     result: dict[str, str] | None = None
     rows: Sequence[Row] = field(factory=tuple)
+    transfers: dict[str, None] = field(factory=dict)
+
+    def waits_for(self, transfer_id: str) -> None:
+        """
+        Note a transfer that it waits for from now on.
+        """
+        if len(self.transfers) < MAX_TRANSFERS:
+            self.transfers[transfer_id] = None
 
     def turn(self, layer: int = 0) -> Turn:
         """
@@ -98,10 +123,10 @@ class Job:
 
     def with_layers(self) -> dict[str, Any]:
         """
-        The job as the API shows it, with its layers.
+        The job as the API shows it, with its layers and transfers.
         """
         rows = [row.to_json(self.id) for row in self.rows]
-        return {**self._to_json(rows), "layers": rows}
+        return {**self._to_json(rows), "layers": rows, "transfers": list(self.transfers)}
 
     def _to_json(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
         """

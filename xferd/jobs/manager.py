@@ -29,7 +29,7 @@ from xferd.jobs.download import DownloadManager
 from xferd.jobs.exporting import open_archive
 from xferd.jobs.importing import Import
 from xferd.jobs.intake import Intake
-from xferd.jobs.job import Job, describe, rfc3339
+from xferd.jobs.job import BUG, Job, describe, in_short, rfc3339
 from xferd.jobs.limits import LiveLimits
 from xferd.jobs.news import News
 from xferd.jobs.pull import Pull
@@ -49,6 +49,9 @@ REMEMBERED = 200
 
 DELIVERING = frozenset({"pull", "copy"})
 """The kinds of jobs by which clients get what registries have."""
+
+MOST_ATTEMPTS = 1000
+"""How many attempts are told of one job."""
 
 DOCUMENTS_AT_ONCE = 8
 """How many manifests and configs are asked for at the same time."""
@@ -98,8 +101,8 @@ class Jobs:
         self._clock = clock
         retry = RetryPolicy() if retry is None else retry
         self._slots = {
-            "download": Slots(downloads, clock, per_host=downloads_per_host),
-            "upload": Slots(uploads, clock),
+            "download": Slots(downloads, clock, per_host=downloads_per_host, noun="download slot"),
+            "upload": Slots(uploads, clock, noun="upload slot"),
         }
         rates = {"download": Bandwidth(download_rate, clock), "upload": Bandwidth(upload_rate, clock)}
         self._limits = LiveLimits(
@@ -110,6 +113,9 @@ class Jobs:
             unpacker=unpacker,
         )
 
+        def slowed(kind: str) -> str:
+            return f"slowed by the {kind} limit" if kind in rates and rates[kind].binding else ""
+
         def transfers(kind: str, slots: Slots | None = None) -> TransferManager:
             return TransferManager(
                 clock,
@@ -117,6 +123,8 @@ class Jobs:
                 retry=retry,
                 kind=kind,
                 on_attempt=self._attempted,
+                on_watch=None if slots is None else self._watched,
+                slowed=partial(slowed, kind),
                 use=store.collection.use,
             )
 
@@ -138,6 +146,7 @@ class Jobs:
         )
         self._uploads = UploadManager(store.journal, self._managers["upload"], rates["upload"])
         self._running: dict[str, _Running] = {}
+        self._by_number: dict[int, Job] = {}
         self._ended: dict[str, dict[str, Any]] = {}
         self._news = News(clock)
         self._numbers = count(1)
@@ -342,13 +351,23 @@ class Jobs:
         running = self._running.get(job_id)
         if running is not None:
             return running.job.with_layers()
-        return {"layers": [], **self._known(job_id)}
+        return {"layers": [], "transfers": [], **self._known(job_id)}
+
+    def attempts(self, job_id: str) -> Deferred[list[dict[str, Any]]]:
+        """
+        The attempts behind a job.
+        """
+        try:
+            transfers = self.get(job_id)["transfers"]
+        except NotFound:
+            return fail()
+        return self._store.journal.attempts(transfers, MOST_ATTEMPTS)
 
     def all(self) -> Sequence[Mapping[str, Any]]:
         """
         Every job that is remembered, the newest first.
         """
-        ended = [{k: v for k, v in record.items() if k != "layers"} for record in self._ended.values()]
+        ended = [in_short(record) for record in self._ended.values()]
         jobs = [*ended, *(running.job.to_json() for running in self._running.values())]
         return sorted(jobs, key=lambda job: job["created"], reverse=True)
 
@@ -486,6 +505,7 @@ class Jobs:
         @param run: does it, and gives its result.
         """
         running = self._running[job.id] = _Running(job, run)
+        self._by_number[job.number] = job
         if self._started:
             self._begin(running)
         self._news.changed(job, None)
@@ -579,6 +599,7 @@ class Jobs:
         record = job.with_layers()
         running.end_use()
         del self._running[job.id]
+        del self._by_number[job.number]
         self._ended[job.id] = record
         while len(self._ended) > REMEMBERED:
             oldest = next(iter(self._ended))
@@ -618,12 +639,22 @@ class Jobs:
         """
         self._spawn(self._store.journal.record_job(record), "a job")
 
+    def _watched(self, turn: Turn, transfer_id: str) -> None:
+        """
+        Note which transfers a job waits for, so that their attempts are found.
+        """
+        job = self._by_number.get(turn.job)
+        if job is not None:
+            job.waits_for(transfer_id)
+
     def _attempted(self, record: Mapping[str, Any]) -> None:
         """
         Write an attempt of a transfer to the journal.
         """
-        times = {key: rfc3339(record[key]) for key in ("started", "finished")}
-        self._spawn(self._store.journal.record_attempt({**record, **times}), "an attempt")
+        told: dict[str, str] = {key: rfc3339(record[key]) for key in ("started", "finished")}
+        if record["code"] == XferdError.code:
+            told["error"] = BUG
+        self._spawn(self._store.journal.record_attempt({**record, **told}), "an attempt")
 
     def _spawn(self, writing: Deferred[None], what: str) -> None:
         """

@@ -15,7 +15,7 @@ from twisted.internet.interfaces import IReactorTime
 from xferd.interfaces import Event, Image
 from xferd.jobs.events import INTERVAL, EventStream
 from xferd.jobs.history import History
-from xferd.jobs.job import Job, rfc3339
+from xferd.jobs.job import Job, in_short, rfc3339
 from xferd.jobs.rows import Row
 from xferd.names import Reference
 from xferd.transfer.transfer import Transfer
@@ -164,8 +164,11 @@ class News:
         """
         A transfer as the API shows it, with the jobs that watch it.
         """
+        snapshot = transfer.snapshot()
+        until = snapshot["until"]
         return {
-            **transfer.snapshot(),
+            **snapshot,
+            "until": None if until is None else rfc3339(until),
             "created": rfc3339(transfer.created),
             "jobs": list(self._users.get(transfer.id, ())),
         }
@@ -242,7 +245,7 @@ def _tell_record(stream: EventStream, record: Mapping[str, Any]) -> None:
     layers = record.get("layers", ())
     for layer in layers:
         stream.put(("layer", record["id"], layer["index"]), partial(Event, "layer", layer, True))
-    job = {k: v for k, v in record.items() if k != "layers"}
+    job = in_short(record)
     stream.put(("job", record["id"]), lambda: Event("job", job, True), final=True)
 
 

@@ -68,6 +68,9 @@ _MIGRATIONS = (
         UNIQUE (digest, host, path)
     );
     """,
+    """
+    CREATE INDEX attempt_by_transfer ON attempt (transfer);
+    """,
 )
 """What makes a database of version n one of version n + 1."""
 
@@ -93,6 +96,10 @@ _ATTEMPT = [
     "code",
     "error",
 ]
+_ATTEMPTS = f"""
+    SELECT {", ".join(_ATTEMPT)} FROM attempt WHERE transfer IN (SELECT value FROM json_each(?))
+    ORDER BY id DESC LIMIT ?
+"""  # noqa: S608
 _NEWEST = "SELECT record FROM job ORDER BY created DESC, number DESC LIMIT ?"
 _INTERRUPTED = """
     SELECT record FROM job
@@ -200,6 +207,12 @@ class Journal:
         """
         return self._writes.add((_RECORD_ATTEMPT, {name: record.get(name) for name in _ATTEMPT}))
 
+    def attempts(self, transfers: Sequence[str], limit: int) -> Deferred[list[dict[str, Any]]]:
+        """
+        See L{IJournal.attempts}.
+        """
+        return self._threads.run(self._attempts, json.dumps(list(transfers)), limit)
+
     def jobs(self, limit: int) -> Deferred[list[dict[str, Any]]]:
         """
         See L{IJournal.jobs}.
@@ -241,6 +254,10 @@ class Journal:
         See L{IJournal.holders}.
         """
         return self._threads.run(self._holders, host, digest)
+
+    def _attempts(self, transfers: str, limit: int) -> list[dict[str, Any]]:
+        newest = self._read(_ATTEMPTS, (transfers, limit))
+        return [dict(zip(_ATTEMPT, row, strict=True)) for row in reversed(newest)]
 
     def _records(self, query: str, values: Sequence[Any]) -> list[dict[str, Any]]:
         return [json.loads(record) for (record,) in self._read(query, values)]

@@ -5,7 +5,7 @@ A journal in memory, behind its Interface, for tests of what stands on it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -23,7 +23,7 @@ class FakeJournal:
 
     @ivar recorded: each job as it was recorded last, the oldest first.
     @ivar history: every record of a job, in order.
-    @ivar attempts: every attempt, in order.
+    @ivar recorded_attempts: every attempt, in order.
     @ivar sessions: the unfinished uploads.
     @ivar held: which repository has which blob, the newest first.
     """
@@ -31,7 +31,7 @@ class FakeJournal:
     def __init__(self, gate: Gate) -> None:
         self.recorded: dict[str, dict[str, Any]] = {}
         self.history: list[dict[str, Any]] = []
-        self.attempts: list[dict[str, Any]] = []
+        self.recorded_attempts: list[dict[str, Any]] = []
         self.sessions: dict[tuple[Repository, Digest], UploadSession] = {}
         self.held: list[tuple[Repository, Digest]] = []
         self._left: list[dict[str, Any]] = []
@@ -55,8 +55,15 @@ class FakeJournal:
         """
         Remember an attempt.
         """
-        self.attempts.append(dict(record))
+        self.recorded_attempts.append(dict(record))
         return self._gate.enter("journal.attempt")
+
+    def attempts(self, transfers: Sequence[str], limit: int) -> Deferred[list[dict[str, Any]]]:
+        """
+        The newest attempts of some transfers.
+        """
+        found = [dict(a) for a in self.recorded_attempts if a.get("transfer") in set(transfers)][-limit:]
+        return self._gate.enter("journal.attempts").addCallback(lambda _: found)
 
     def jobs(self, limit: int) -> Deferred[list[dict[str, Any]]]:
         """

@@ -188,6 +188,13 @@ class Web:
         """
         return answer(request, self._jobs.get(job_id))
 
+    @app.route(f"{API}/jobs/<job_id>/attempts", methods=["GET"])
+    async def show_attempts(self, request: Request, job_id: str) -> bytes:
+        """
+        Show the attempts behind a job.
+        """
+        return answer(request, await self._jobs.attempts(job_id))
+
     @app.route(f"{API}/jobs/<job_id>", methods=["DELETE"])
     def cancel_job(self, request: Request, job_id: str) -> bytes:
         """

@@ -264,6 +264,15 @@ PATHS: Final[Mapping[str, Mapping[str, Any]]] = {
             [_NAME, _FORM, _CLIENT, _AUTH, _CONFIG],
         )
     },
+    "/api/v1/jobs/{job_id}/attempts": {
+        "get": _operation(
+            "show_attempts",
+            "Show the attempts behind a job, the oldest first; the newest thousand at most.",
+            {200: _answer("The attempts.", array(ref("Attempt")))},
+            (404,),
+            [_JOB_ID],
+        )
+    },
     "/api/v1/auth": {
         "post": _operation(
             "check_login",

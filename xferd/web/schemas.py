@@ -214,7 +214,27 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
     },
     "Accepted": _object({"host": TEXT, "accepted": {"const": True}}),
     "Job": _object(_JOB),
-    "JobInFull": _object({**_JOB, "layers": array(ref("Layer"))}),
+    "JobInFull": _object(
+        {
+            **_JOB,
+            "layers": array(ref("Layer")),
+            "transfers": {**array(TEXT), "description": "The ids of those that it waited for."},
+        }
+    ),
+    "Attempt": _object(
+        {
+            "transfer": {**TEXT, "description": "The id of the transfer that it was for."},
+            "kind": {"type": "string", "enum": list(TRANSFER_KINDS)},
+            "digest": TEXT,
+            "source": {**TEXT, "description": "HOST/PATH, where bytes came from or went to."},
+            "attempt": {**COUNT, "description": "Which one of that transfer: the first is 1."},
+            "started": TIME,
+            "finished": TIME,
+            "bytes_done": {**COUNT, "description": "How many bytes were there at its end."},
+            "code": _or_null(ref("ErrorCode")),
+            "error": _nullable("string", description="What went wrong, if something did."),
+        }
+    ),
     "Layer": _object(
         {
             "job": TEXT,
@@ -243,7 +263,12 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
             "attempt": COUNT,
             "streams": {**COUNT, "description": "The requests by which a download comes now."},
             "source": {**TEXT, "description": "HOST/PATH, where bytes come from or go to."},
-            "why": {**TEXT, "description": "What it waits for, or failed of."},
+            "why": {**TEXT, "description": "What it waits for, what slows it, or what it failed of."},
+            "until": _nullable(
+                "string",
+                format="date-time",
+                description="When that wait is over, where it is known; seconds in its words may be old.",
+            ),
             "created": TIME,
             "jobs": {**array(TEXT), "description": "The ids of the jobs that share it."},
         }
