@@ -267,7 +267,7 @@ class HTTPTests(JobsCase):
 
     def test_job(self) -> None:
         """
-        A job, its layers and its transfers are as they are described.
+        A job, its layers, its transfers and its attempts are as they are described.
         """
         self.add(sample_image(1))
         job_id = self.pull()
@@ -277,6 +277,9 @@ class HTTPTests(JobsCase):
         self.assertEqual(job["state"], "done")
         self.assert_fields("job", job)
         self.assert_fields("layer", job["layers"][0])
+        attempts = self.jobs.attempts(job_id)
+        self.settle()
+        self.assert_fields("attempt", self.successResultOf(attempts)[0])
         self.assertEqual(transfers, [])
 
     def test_transfer(self) -> None:

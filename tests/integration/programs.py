@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -157,6 +158,15 @@ class Xferd(Program):
         if "--listen" not in options:
             options = ("--listen", "tcp:0:interface=127.0.0.1", *options)
         super().__init__(reactor, [*before, *argv, *options], " is ready;", str(place))
+
+    @property
+    def page(self) -> str:
+        """
+        Where its status page is, once it listens.
+        """
+        match = re.search(r"WebSite starting on ([0-9]+)", self.output)
+        assert match is not None, self.output
+        return f"http://127.0.0.1:{match[1]}/"
 
     async def ctl(self, *arguments: str) -> str:
         """

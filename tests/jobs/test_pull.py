@@ -200,7 +200,7 @@ class PullTests(JobsCase):
         self.settle()
         states = [layer["state"] for layer in self.job(job_id)["layers"]]
         self.assertEqual(states, ["downloading", "registering", "registering"])
-        self.assertIn("layer below", self.job(job_id)["layers"][2]["why"])
+        self.assertIn("parent layer", self.job(job_id)["layers"][2]["why"])
         self.assertEqual(self.store.gate.count("layers.register"), 0)
         self.assertTrue(self.store.trees.has(image.diff_ids[2]))
         self.registry.finish(blob_of(image, 0))

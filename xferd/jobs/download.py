@@ -368,7 +368,7 @@ class DownloadManager:
         if below is not None:
             parent = self.register(below, turn)
             try:
-                with transfer.wait("waiting for the layer below"):
+                with transfer.wait("waiting for the parent layer"):
                     await parent.result()
             finally:
                 parent.release()

@@ -51,6 +51,22 @@ export function moment(text) {
   return when.toDateString() === new Date().toDateString() ? time : `${when.toLocaleDateString()} ${time}`;
 }
 
+/** The time of day of a moment, with seconds. */
+export function instant(text) {
+  const when = new Date(text);
+  return Number.isNaN(when.getTime()) ? "" : when.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+}
+
+/**
+ * What something waits for.  The seconds in the daemon's words were right when
+ * it told them; where it also told until when, they are counted down.
+ */
+export function waiting(why, until, now) {
+  if (!until) return why;
+  const left = Math.max(Math.ceil((Date.parse(until) - now) / 1000), 1);
+  return why.replace(/\b\d+ s\b/, left < 60 ? `${left} s` : `${left} s, until ${moment(until)}`);
+}
+
 /** Seconds between two moments. */
 export function between(from, to) {
   return (Date.parse(to) - Date.parse(from)) / 1000;

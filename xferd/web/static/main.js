@@ -2,37 +2,57 @@
  * The status page: follow the daemon's events, and show them.
  */
 
+import { ask, headers, jobPath } from "./ask.js";
 import { title } from "./format.js";
+import { showLimits } from "./forms.js";
 import { Model } from "./model.js";
-import { hide, text } from "./rows.js";
+import { attribute, hide, text } from "./rows.js";
 import { follow } from "./stream.js";
 import { sample, showRates, showStatus } from "./totals.js";
 import { View } from "./view.js";
 
 const byId = (id) => document.getElementById(id);
-const API = "/api/v1";
+/** Refreshes of the status from one look at the limits to the next. */
+const LIMITS_EVERY = 5;
+/** Running jobs above which the page does not try to be pretty. */
+const BUSY = 30;
+/** How many times as long as a drawing took the page does something else. */
+const SHARE = 8;
 
 const model = new Model();
-const view = new View(cancel, draw);
+const view = new View({ cancel, look, again: draw });
 let drawing = false;
+/** When the page was drawn last, and how long that took, in milliseconds. */
+let drawn = 0;
+let cost = 0;
 let stale = false;
 let fresh = 0;
 let started = null;
+let refreshes = 0;
 
-/** Draw with the next frame; however much happens before, once. */
+/** Draw with the next frame; however much happens before, once, and rarely where it is much work. */
 function draw() {
   if (drawing) return;
   drawing = true;
-  requestAnimationFrame(() => {
-    drawing = false;
-    // The whole state of the daemon comes in pieces; half of it is not shown.
-    if (performance.now() < fresh) {
-      draw();
-      return;
-    }
-    view.show(model);
-    showRates(model.rates(), model.running().length);
-  });
+  const rest = drawn + SHARE * cost - performance.now();
+  if (rest > 16) setTimeout(requestAnimationFrame, rest, show);
+  else requestAnimationFrame(show);
+}
+
+function show() {
+  drawing = false;
+  // The whole state of the daemon comes in pieces; half of it is not shown.
+  if (performance.now() < fresh) {
+    draw();
+    return;
+  }
+  const began = performance.now();
+  const running = view.show(model);
+  showRates(model.rates(), running);
+  // Where much moves, nothing glides: every moving bar is work for the browser.
+  attribute(document.body, "data-busy", String(running > BUSY));
+  drawn = performance.now();
+  cost = drawn - began;
 }
 
 /** Forget what an earlier connection told, when the present one tells. */
@@ -44,12 +64,7 @@ function renew() {
   draw();
 }
 
-function headers() {
-  const token = sessionStorage.getItem("token");
-  return token ? { authorization: `Bearer ${token}` } : {};
-}
-
-const again = follow(`${API}/events`, headers, {
+const again = follow("/api/v1/events", headers, {
   opened() {
     link("live", "live");
     hide(byId("ask"), true);
@@ -93,18 +108,26 @@ byId("ask").addEventListener("submit", (submitted) => {
 });
 
 async function cancel(id) {
-  const response = await fetch(`${API}/jobs/${encodeURIComponent(id)}`, { method: "DELETE", headers: headers() });
-  if (!response.ok) text(byId("said"), `could not be cancelled: ${response.status}`);
+  try {
+    await ask("DELETE", jobPath(id));
+  } catch (error) {
+    said(`The job could not be cancelled: ${error.message}`);
+  }
+}
+
+/** All that the daemon knows of a job that has ended. */
+async function look(id) {
+  const [job, attempts] = await Promise.all([ask("GET", jobPath(id)), ask("GET", `${jobPath(id)}/attempts`)]);
+  return { layers: job.layers, attempts };
 }
 
 /** Ask for the figures that no event tells. */
 async function refresh() {
   if (document.hidden || document.body.dataset.link !== "live") return;
   try {
-    const response = await fetch(`${API}/status`, { headers: headers(), cache: "no-store" });
-    if (!response.ok) return;
-    const status = await response.json();
+    const status = await ask("GET", "/status");
     showStatus(status);
+    if (refreshes++ % LIMITS_EVERY === 0) showLimits(await ask("GET", "/limits"));
     if (started !== null && started !== status.started) said("xferd was restarted.");
     started = status.started;
   } catch {
@@ -124,5 +147,6 @@ function said(words) {
 setInterval(() => {
   sample(document.body.dataset.link === "live" ? model.rates() : { incoming: 0, outgoing: 0 });
   refresh();
+  if (model.tick()) draw();
 }, 1000);
 document.addEventListener("visibilitychange", refresh);

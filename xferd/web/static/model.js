@@ -15,6 +15,9 @@ export const isRunning = (job) => RUNNING.has(job.state);
 export const isSending = (job) => SENDING.has(job.kind);
 
 export class Model {
+  #stamps = new Map();
+  #stamp = 0;
+
   constructor() {
     this.clear();
   }
@@ -25,15 +28,28 @@ export class Model {
     this.layers = new Map();
     this.transfers = new Map();
     this.images = new Map();
+    this.#stamps.clear();
+  }
+
+  /** A number that is another one whenever there is news of a job, its layers or its transfers. */
+  stamp(id) {
+    return this.#stamps.get(id) ?? 0;
+  }
+
+  #touch(ids) {
+    this.#stamp += 1;
+    for (const id of ids) this.#stamps.set(id, this.#stamp);
   }
 
   /** Take in one event; returns the job where it has just ended. */
   apply(kind, data) {
     if (kind === "job") return this.#job(data);
     if (kind === "layer") {
+      this.#touch([data.job]);
       if (!this.layers.has(data.job)) this.layers.set(data.job, []);
       this.layers.get(data.job)[data.index] = data;
     } else if (kind === "transfer") {
+      this.#touch(data.jobs ?? []);
       if (MOVING.has(data.state)) this.transfers.set(data.id, data);
       else this.transfers.delete(data.id);
     } else if (kind === "image") {
@@ -45,6 +61,7 @@ export class Model {
 
   #job(job) {
     const before = this.jobs.get(job.id);
+    this.#touch([job.id]);
     this.jobs.set(job.id, job);
     if (isRunning(job)) return null;
     // What no row shows is not kept.
@@ -55,7 +72,10 @@ export class Model {
 
   #forget() {
     const ended = this.ended();
-    for (const job of ended.slice(ENDED)) this.jobs.delete(job.id);
+    for (const { id } of ended.slice(ENDED)) {
+      this.jobs.delete(id);
+      this.#stamps.delete(id);
+    }
   }
 
   /** Jobs that run or wait, the oldest first: in the order that they are served. */
@@ -79,6 +99,13 @@ export class Model {
     return [...this.transfers.values()]
       .filter((transfer) => !WITHIN.has(transfer.kind))
       .sort((a, b) => rank[a.state] - rank[b.state]);
+  }
+
+  /** A second has passed: there is news of waits whose end is known.  Returns whether there are any. */
+  tick() {
+    const before = this.#stamp;
+    for (const { until, jobs } of this.transfers.values()) if (until) this.#touch(jobs ?? []);
+    return this.#stamp !== before;
   }
 
   /** Bytes a second that come in, and that go out. */

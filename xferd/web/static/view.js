@@ -2,7 +2,10 @@
  * Jobs, layers, transfers and images as rows.
  */
 
-import { between, bytes, count, destination, duration, familiar, from, moment, part, rate, rough, short, title } from "./format.js";
+import { now } from "./ask.js";
+import {
+  between, bytes, count, destination, duration, familiar, from, instant, moment, part, rate, rough, short, title, waiting,
+} from "./format.js";
 import { isSending } from "./model.js";
 import { attribute, fill, grow, hide, optional, Rows, text } from "./rows.js";
 
@@ -35,20 +38,24 @@ const WAYS = { download: "↓", upload: "↑" };
 
 export class View {
   #opened = new Map();
+  /** Ended jobs that are open: {layers, attempts} or {error}, or nothing yet. */
+  #details = new Map();
 
   /**
    * @param cancel called with the id of a job that is to be cancelled
+   * @param look called with the id of a job that has ended; gives its layers and attempts, later
    * @param again called when something has to be drawn that no event tells of
    */
-  constructor(cancel, again) {
+  constructor({ cancel, look, again }) {
     this.again = again;
+    this.look = look;
     this.jobs = new Rows(byId("jobs"), "job-row", (...args) => this.#job(...args), (row, id) => this.#madeJob(row, id, cancel));
-    this.ended = new Rows(byId("ended-jobs"), "ended-row", endedJob);
+    this.ended = new Rows(byId("ended-jobs"), "ended-row", (...args) => this.#endedJob(...args), (row, id) => this.#madeEnded(row, id));
     this.transfers = new Rows(byId("transfers"), "transfer-row", (...args) => this.#transfer(...args));
     this.images = new Rows(byId("images"), "image-row", image);
   }
 
-  /** Bring the page up to date. */
+  /** Bring the page up to date; returns how many jobs run. */
   show(model) {
     this.model = model;
     const running = model.running();
@@ -67,6 +74,7 @@ export class View {
     const images = model.newestImages();
     some(this.images, "images", images, (one) => one.reference);
     hide(byId("no-images"), images.length > 0);
+    return running.length;
   }
 
   #madeJob(row, id, cancel) {
@@ -90,6 +98,10 @@ export class View {
   }
 
   #job(row, job, position) {
+    const opened = this.#opened.get(job.id) ?? (position < OPEN);
+    const stamp = `${this.model.stamp(job.id)} ${opened}`;
+    if (row.stamp === stamp) return;
+    row.stamp = stamp;
     const layers = this.model.layersOf(job);
     // Until it is known what is in an archive, its own bytes are all there is to show.
     const archive = layers.length ? null : job.archive;
@@ -99,7 +111,6 @@ export class View {
     const sending = isSending(job);
     const noun = sending ? "blob" : "layer";
     row.states = sending ? SENT : STATES;
-    const opened = this.#opened.get(job.id) ?? (position < OPEN);
     attribute(row.element, "data-state", job.state);
     attribute(row.element, "data-sending", String(sending));
     attribute(row.element, "data-open", String(opened));
@@ -151,9 +162,10 @@ export class View {
     attribute(row.bar, "aria-valuetext", spoken(layer, states));
     text(row.size, waits && layer.bytes_done > 0 ? part(layer.bytes_done, layer.size) : bytes(layer.size));
     chips(row, waits ? transfer : undefined);
-    let why = layer.why || (waits && transfer?.why) || states[layer.state] || "";
-    if (!why && transfer?.state === "running") why = `${rate(transfer.rate || 0)}`;
+    let why = waiting(layer.why || (waits && transfer?.why) || states[layer.state] || "", transfer?.until, now());
+    if (waits && transfer?.state === "running") why = [rate(transfer.rate || 0), why].filter(Boolean).join(" · ");
     text(row.why, why);
+    attribute(row.why, "title", why);
   }
 
   #transfer(row, transfer) {
@@ -161,7 +173,8 @@ export class View {
     attribute(row.element, "data-sending", String(transfer.kind === "upload"));
     text(row.digest, short(transfer.digest ?? transfer.key));
     attribute(row.digest, "title", transfer.digest ?? transfer.key);
-    text(row.source, `${WAYS[transfer.kind] ?? transfer.kind} ${transfer.source ?? ""}`);
+    const streams = transfer.streams > 1 ? ` · ${count(transfer.streams, "stream")}` : "";
+    text(row.source, `${WAYS[transfer.kind] ?? transfer.kind} ${transfer.source ?? ""}${streams}`);
     attribute(row.source, "title", transfer.source ?? "");
     const begun = transfer.bytes_done > 0 || transfer.state === "running";
     text(row.speed, transfer.state === "running" ? rate(transfer.rate || 0) : begun ? transfer.state : bytes(transfer.bytes_total));
@@ -174,7 +187,45 @@ export class View {
     chips(row, transfer);
     const names = (transfer.jobs ?? []).map((id) => this.model.jobs.get(id)).filter(Boolean).map(title);
     attribute(row.shared, "title", names.join("\n"));
-    text(row.why, transfer.why ?? "");
+    text(row.why, waiting(transfer.why ?? "", transfer.until, now()));
+  }
+
+  #madeEnded(row, id) {
+    row.rows = new Rows(row.layers, "layer-row", (...args) => this.#layer(...args, row.states));
+    row.tries = new Rows(row.attempts, "attempt-row", attempt);
+    row.details.id = `details-${id}`;
+    row.fold.setAttribute("aria-controls", row.details.id);
+    row.fold.addEventListener("click", async () => {
+      if (this.#details.delete(id)) {
+        this.again();
+        return;
+      }
+      this.#details.set(id, null);
+      this.again();
+      const found = await this.look(id).catch((error) => ({ error: error.message }));
+      if (this.#details.has(id)) this.#details.set(id, found);
+      this.again();
+    });
+  }
+
+  #endedJob(row, job) {
+    const opened = this.#details.has(job.id);
+    const details = this.#details.get(job.id);
+    if (row.job === job && row.opened === opened && row.found === details) return;
+    Object.assign(row, { job, opened, found: details });
+    endedJob(row, job);
+    attribute(row.element, "data-open", String(opened));
+    attribute(row.element, "data-sending", String(isSending(job)));
+    attribute(row.fold, "aria-expanded", String(opened));
+    attribute(row.fold, "aria-label", `Layers and attempts of ${title(job)}`);
+    hide(row.details, !opened);
+    row.states = isSending(job) ? SENT : STATES;
+    row.rows.set(details?.layers ?? [], (layer) => layer.index);
+    row.tries.set(details?.attempts ?? [], (one, position) => position);
+    hide(row.layers, !details?.layers?.length);
+    hide(row.attempts, !details?.attempts?.length);
+    const tried = details?.attempts?.length ? count(details.attempts.length, "attempt") : "Nothing was asked of a registry.";
+    text(row.tried, details ? details.error ?? tried : "one moment");
   }
 }
 
@@ -254,6 +305,22 @@ function endedJob(row, job) {
   hide(row.reason, !job.error);
   text(row.code, job.error?.code ?? "");
   text(row.message, job.error?.message ?? "");
+}
+
+/** One attempt behind a job. */
+function attempt(row, one) {
+  attribute(row.element, "data-state", one.code ? "failed" : "done");
+  text(row.time, instant(one.finished));
+  attribute(row.time, "title", one.finished);
+  text(row.number, `try ${one.attempt}`);
+  text(row.digest, short(one.digest));
+  attribute(row.digest, "title", one.digest ?? "");
+  text(row.source, `${one.kind} · ${one.source}`);
+  const took = duration(between(one.started, one.finished));
+  // Documents are small, and come whole or not at all.
+  text(row.size, one.kind === "document" ? took : `${bytes(one.bytes_done)} in ${took}`);
+  text(row.code, one.code ?? "done");
+  text(row.message, one.error ?? "");
 }
 
 function image(row, one) {

@@ -1,0 +1,305 @@
+"""
+The status page in Chromium, with a real daemon and a real registry: what a
+person clicks, types and reads.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred, gatherResults
+
+from tests.integration.browser import ENTER, TAB, Browser
+from tests.integration.test_daemon import DaemonCase, reactor
+from xferd.testing.faults import Flip, Stall, too_many_requests, unavailable
+from xferd.testing.images import SampleImage, sample_image
+
+WHY = ".job .layer .why"
+
+
+class PageCase(DaemonCase):
+    """
+    A daemon, a registry, and a browser with the page.
+    """
+
+    timeout = 120
+
+    async def setUp(self) -> None:  # type: ignore[override]
+        """
+        Open the page.
+        """
+        await super().setUp()
+        self.browser = browser = Browser(reactor, str(self.place / "browser"))
+        await browser.start()
+        self.addCleanup(lambda: Deferred.fromCoroutine(browser.quit()))
+        await browser.open(self.daemon.page)
+        await browser.reads("#link", "^live$")
+
+    def stall(self, image: SampleImage, *layers: int) -> None:
+        """
+        Let some layers stop after their first bytes.
+        """
+        for layer in layers:
+            self.registry.faults.plant(Stall(1000), str(image.layers[layer].blob.digest))
+
+    async def assert_quiet(self) -> None:
+        """
+        The browser has no word against the page: its policy holds.
+        """
+        self.assertEqual(await self.browser.complaints(), [])
+
+
+class PullTests(PageCase):
+    """
+    Somebody pulls an image.
+    """
+
+    async def test_keyboard(self) -> None:
+        """
+        Who types a reference and presses Enter sees the layers come, each with
+        its size, then the job among those that ended and the image in the
+        store.
+        """
+        image, reference = self.add(3)
+        self.stall(image, 0)
+        await self.browser.click("#reference")
+        await self.browser.type(reference + ENTER)
+        await self.browser.reads(".job h3", f"^{reference}$")
+        await self.browser.reads(".job .layer:nth-child(2)", "^2 [0-9a-f]{12} 201 kB")
+        self.assertEqual(len(await self.browser.read(".job .layer")), 3)
+        self.assertEqual(await self.browser.run("return document.querySelector('#reference').value"), "")
+        await self.browser.reads(".job .layer:nth-child(1) .size", "^1.00 / 201 kB$")
+        self.registry.resume()
+        await self.browser.reads("#ended-jobs .name", f"^{reference}$")
+        await self.browser.reads("#images .name", f"^{reference}$")
+        await self.browser.gone(".job")
+        await self.assert_quiet()
+
+    async def test_refused(self) -> None:
+        """
+        What the daemon does not take is told in its words, beside the field,
+        which keeps focus and text; the next try makes the words go.
+        """
+        _, reference = self.add(1)
+        await self.browser.click("#reference")
+        await self.browser.type("Not An Image" + TAB + "linux" + ENTER)
+        await self.browser.reads("#pull-error", "^'Not An Image' is not an image reference")
+        focus = "return [document.activeElement.id, document.activeElement.getAttribute('aria-invalid')]"
+        self.assertEqual(await self.browser.run(focus), ["reference", "true"])
+        await self.browser.run("document.querySelector('#reference').value = ''")
+        await self.browser.type(reference + ENTER)
+        await self.browser.reads("#pull-error", "'linux'")
+        await self.browser.run("document.querySelector('#platform').value = ''")
+        await self.browser.type(ENTER)
+        await self.browser.reads("#ended-jobs .name", f"^{reference}$")
+        await self.browser.gone("#pull-error")
+
+    async def test_cancel(self) -> None:
+        """
+        A click asks whether it is meant, and the second one cancels the job.
+        """
+        image, reference = self.add(1)
+        self.stall(image, 0)
+        job_id = await self.api.pull(reference)
+        await self.browser.reads(".job h3", f"^{reference}$")
+        await self.browser.click(".job .cancel")
+        await self.browser.reads(".job .cancel", "^Really")
+        await self.browser.click(".job .cancel")
+        await self.browser.reads("#ended-jobs .facts", "^cancelled")
+        self.assertEqual((await self.api("GET", f"jobs/{job_id}"))["state"], "cancelled")
+
+
+class WhyTests(PageCase):
+    """
+    Why a layer waits.
+    """
+
+    async def test_slot(self) -> None:
+        """
+        For a slot, and at which place; who moves up reads so.
+        """
+        await self.api("PATCH", "limits", {"downloads": 1})
+        image, reference = self.add(4)
+        self.stall(image, 0, 1)
+        await self.api.pull(reference)
+        for layer, place in ((2, "1st"), (3, "2nd"), (4, "3rd")):
+            await self.browser.reads(
+                f".job .layer:nth-child({layer}) .why", f"^waiting for a download slot, {place} in line$"
+            )
+        await self.browser.reads("#download-queued", "^3 waiting$")
+        self.registry.resume()
+        await self.browser.reads(
+            ".job .layer:nth-child(4) .why", "^waiting for a download slot, 2nd in line$"
+        )
+
+    async def test_parent(self) -> None:
+        """
+        For the layer below, though all its own bytes are here and unpacked.
+        """
+        image, reference = self.add(2)
+        self.stall(image, 0)
+        await self.api.pull(reference)
+        await self.browser.reads(".job .layer:nth-child(2) .why", "^waiting for the parent layer$")
+        states = await self.browser.run(
+            "return [...document.querySelectorAll('.layer')].map(l => l.dataset.state)"
+        )
+        self.assertEqual(states, ["downloading", "registering"])
+
+    async def test_back_off(self) -> None:
+        """
+        For the next try, with the reason and the seconds that are left, which
+        count down.
+        """
+        image, reference = self.add(1)
+        blob = str(image.layers[0].blob.digest)
+        self.registry.faults.plant(unavailable(503, "20"), blob, times=None)
+        await self.api.pull(reference)
+        read = await self.browser.reads(WHY, r"^trying again in (19|20) s: .*503")
+        self.assertIn(self.registry.host, read)
+        await self.browser.reads(WHY, r"^trying again in 1[78] s: ")
+
+    async def test_rate_limit(self) -> None:
+        """
+        For a registry that asked to be left alone, also where another transfer
+        was told so; a wait of minutes is told with its end.
+        """
+        image, reference = self.add(1)
+        self.registry.faults.plant(too_many_requests("300"), str(image.layers[0].blob.digest))
+        await self.api.pull(reference)
+        await self.browser.reads(WHY, r"^trying again in (300|29.) s, until \d+:\d+.*429")
+        other = sample_image(1, seed=5)
+        self.registry.add(other, "team/other", "1")
+        await self.api.pull(f"{self.registry.host}/team/other:1")
+        host = self.registry.host.replace(".", r"\.")
+        await self.browser.reads(WHY, rf"^{host} asked to wait (300|29.) s, until \d+:\d+")
+
+    async def test_bandwidth(self) -> None:
+        """
+        What moves is told to be slowed by the limit.
+        """
+        _, reference = self.add(1, compression="tar")
+        await self.api("PATCH", "limits", {"download_rate": 20_000})
+        await self.api.pull(reference)
+        await self.browser.reads(WHY, "kB/s · slowed by the download limit$")
+
+
+class LimitTests(PageCase):
+    """
+    Somebody changes limits.
+    """
+
+    async def test_change(self) -> None:
+        """
+        The form shows the limits that are in force, sets what was changed, and
+        the page shows it.
+        """
+        await self.browser.reads("#download-slots", "^0 of 3$")
+        await self.api("PATCH", "limits", {"uploads": 7})
+        await self.browser.click("#limits-open")
+        await self.browser.reads("#limits", "Downloads at once")
+        value = "return document.querySelector('#limits [name=uploads]').value"
+        self.assertEqual(await self.browser.run(value), "7")
+        await self.browser.run("document.querySelector('#limits [name=downloads]').select()")
+        await self.browser.type("0" + ENTER)
+        await self.browser.reads("#limits-error", "^'downloads' must be a whole number from 1 to")
+        await self.browser.run("document.querySelector('#limits [name=downloads]').select()")
+        await self.browser.type("4" + TAB * 4)
+        await self.browser.run("document.activeElement.select()")
+        await self.browser.type("2.5" + ENTER)
+        await self.browser.gone("#limits")
+        await self.browser.reads("#download-slots", "^0 of 4$")
+        await self.browser.reads("#limit-in", r"^at most 2\.50 MB/s$")
+        limits = await self.api("GET", "limits")
+        self.assertEqual((limits["downloads"], limits["download_rate"], limits["uploads"]), (4, 2_500_000, 7))
+
+
+class EndedTests(PageCase):
+    """
+    Somebody looks into a job that has ended.
+    """
+
+    async def test_failed(self) -> None:
+        """
+        A failed job opens, and shows its layers and every attempt behind it:
+        when, from where, how often, how many bytes, and what went wrong.
+        """
+        image, reference = self.add(2)
+        blob = image.layers[1].blob.digest
+        self.registry.faults.plant(Flip(), str(blob), times=None)
+        await self.state(await self.api.pull(reference), "failed")
+        await self.browser.reads("#ended-jobs .reason", "^DIGEST_MISMATCH ")
+        self.assertEqual(await self.browser.read(".attempt"), [])
+        await self.browser.click("#ended-jobs .fold")
+        await self.browser.reads("#ended-jobs .layer:nth-child(2)", f"^2 {blob.hex[:12]}")
+        for number in (1, 2):
+            read = await self.browser.reads(
+                ".attempt", rf"^\d+:\d+:\d+.* try {number} {blob.hex[:12]} download .*DIGEST_MISMATCH "
+            )
+            self.assertIn(f"{self.registry.host}/team/app", read)
+            self.assertRegex(read, r" B in [0-9.]+ s ")
+        await self.browser.reads(".tried", "^[0-9]+ attempts$")
+        await self.browser.reads(".attempt", "document .* done$")
+        await self.browser.click("#ended-jobs .fold")
+        await self.browser.gone(".attempt")
+        await self.assert_quiet()
+
+
+class LoadTests(PageCase):
+    """
+    A busy daemon.
+    """
+
+    timeout = 240
+
+    async def test_smooth(self) -> None:
+        """
+        With 200 jobs and 1000 transfers the page keeps answering: its frames
+        come, and most of a second is left.
+        """
+        await self.browser.devtools("Performance.enable", {})
+        await self.api("PATCH", "limits", {"downloads": 50, "download_rate": 200_000})
+        pulls = []
+        for number in range(200):
+            self.registry.add(
+                sample_image(5, 100_000, seed=number, compression="tar"), f"team/n{number}", "1"
+            )
+            pulls.append(self.api.pull(f"{self.registry.host}/team/n{number}:1"))
+        await gatherResults([Deferred.fromCoroutine(pull) for pull in pulls])
+        await self.browser.reads("#jobs-count", "^200$")
+        await self.until(self.all_there)
+        spent, frames = await self.measure(4.0)
+        self.assertLess(spent, 0.5)
+        self.assertGreater(frames, 15)
+
+    async def all_there(self) -> bool:
+        """
+        Whether all downloads are asked for.
+        """
+        counted = await self.browser.run("return document.querySelector('#transfers-count').textContent")
+        return int(counted or 0) >= 900
+
+    async def measure(self, seconds: float) -> tuple[float, float]:
+        """
+        Look at the page for a while.
+
+        @return: the part of the time that it was at work, and its frames a
+            second.
+        """
+        await self.browser.run(
+            "window.frames_ = 0; const f = () => { window.frames_++; requestAnimationFrame(f); }; f();"
+        )
+        before = await self.metrics()
+        wait: Deferred[None] = Deferred()
+        reactor.callLater(seconds, wait.callback, None)
+        await wait
+        after = await self.metrics()
+        frames = await self.browser.run("return window.frames_")
+        passed = after["Timestamp"] - before["Timestamp"]
+        return (after["TaskDuration"] - before["TaskDuration"]) / passed, frames / passed
+
+    async def metrics(self) -> dict[str, Any]:
+        """
+        What Chromium counts of the page, in seconds.
+        """
+        found = await self.browser.devtools("Performance.getMetrics", {})
+        return {metric["name"]: metric["value"] for metric in found["metrics"]}
