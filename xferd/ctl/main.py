@@ -378,6 +378,26 @@ def _run_limits(args: Namespace, session: Session) -> None:
     limits(changes, session)
 
 
+def _completion(parser: ArgumentParser) -> None:
+    """
+    The arguments of C{completion}.
+    """
+    parser.add_argument("shell", metavar="SHELL", choices=("bash", "zsh", "fish"), help="bash, zsh or fish")
+    parser.usage = f"{parser.prog} [options] SHELL"
+    parser.epilog = "For bash: source <(xferctl completion bash)"
+    # Behind "--" stand the words that the shell's script asks about.
+    parser.set_defaults(args=[])
+
+
+def _run_completion(args: Namespace, session: Session) -> None:
+    """
+    Do what C{xferctl completion} was told.
+    """
+    from xferd.ctl.completion import completion  # noqa: PLC0415 - others need not wait for what it imports
+
+    completion(args, session, {name: _parser(name).format_help for name in COMMANDS})
+
+
 def _demo(parser: ArgumentParser) -> None:
     """
     The arguments of C{demo}.
@@ -417,6 +437,7 @@ COMMANDS: Mapping[str, Command] = {
     "logout": Command("forget the credentials for a registry", _registry, _run_logout),
     "watch": Command("see all that the daemon does, as it happens", _json, watch),
     "limits": Command("show or set how much happens at once, and how fast", _limits, _run_limits),
+    "completion": Command("print what a shell needs to complete words", _completion, _run_completion),
     "demo": Command("see three clients pull one image, on this machine alone", _demo, _run_demo),
 }
 
@@ -446,14 +467,11 @@ def parse(argv: Sequence[str]) -> Namespace:
     args = top.parse_args(argv)
     if args.command is None:
         top.error("which command? " + ", ".join(COMMANDS))
-    command = COMMANDS.get(args.command)
-    if command is None:
+    if args.command not in COMMANDS:
         near = get_close_matches(args.command, COMMANDS, 1, 0.5)
         hint = f"did you mean '{near[0]}'?" if near else "there are " + ", ".join(COMMANDS)
         top.error(f"there is no command {args.command!r}: {hint}")
-    parser = _Parser(prog=f"xferctl {args.command}", description=command.summary, allow_abbrev=False)
-    _common(parser)
-    command.arguments(parser)
+    parser = _parser(args.command)
     rest, after = args.rest, None
     if parser.get_default("args") is not None and "--" in rest:
         # argparse would take options among them for ours.
@@ -464,6 +482,17 @@ def parse(argv: Sequence[str]) -> Namespace:
     if after is not None:
         parsed.args = after
     return parsed
+
+
+def _parser(name: str) -> ArgumentParser:
+    """
+    What reads the arguments of one command.
+    """
+    command = COMMANDS[name]
+    parser = _Parser(prog=f"xferctl {name}", description=command.summary, allow_abbrev=False)
+    _common(parser)
+    command.arguments(parser)
+    return parser
 
 
 def _common(parser: ArgumentParser) -> None:
