@@ -9,9 +9,9 @@ from pathlib import Path
 from OpenSSL.SSL import Connection
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.registry.certificates import Authority
 from xferd.errors import ConfigError
 from xferd.registry.hosts import HostConfig, Hosts
+from xferd.testing.certificates import Authority
 
 
 class URLTests(SynchronousTestCase):

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from zope.interface.verify import verifyObject
 
-from tests.registry.certificates import Authority
 from tests.registry.pushing import ANN, DATA, DIGEST, KIB, SMALL, Pushing
 from xferd.credentials import Credentials, Secret
 from xferd.errors import (
@@ -18,6 +17,7 @@ from xferd.errors import (
 from xferd.interfaces import IBlobTarget, Pushed, UploadSession
 from xferd.names import Digest, Repository
 from xferd.testing.answers import BEFORE_HEADERS, Answer, problem
+from xferd.testing.certificates import Authority
 from xferd.testing.faults import (
     Drop,
     Fault,
@@ -142,7 +142,7 @@ class PushTests(Pushing):
         """
         All this works over TLS.
         """
-        certificate = Authority().server("127.0.0.1")
+        certificate = Authority().options("127.0.0.1")
         self.registry = await self.serve(tls=certificate)
         self.assertEqual(await self.push(), Pushed("uploaded"))
         self.there()

@@ -16,7 +16,6 @@ from twisted.internet.ssl import CertificateOptions
 from twisted.trial.unittest import TestCase
 from zope.interface import implementer
 
-from tests.registry.certificates import Authority
 from tests.registry.wire import Listener, Peer
 from xferd.errors import (
     BlobUnknown,
@@ -35,6 +34,7 @@ from xferd.registry.agent import Untrusted
 from xferd.registry.client import Registries
 from xferd.registry.hosts import HostConfig
 from xferd.registry.timeouts import Timeouts
+from xferd.testing.certificates import Authority
 
 _BLOB = b"0123456789abcdef" * 65536
 _DIGEST = Digest.of(b"any")
@@ -130,7 +130,7 @@ class WireTests(WireCase):
         """
         A host's own CA is trusted, and its connection used again.
         """
-        server = self._listen(_whole, self.authority.server("127.0.0.1"))
+        server = self._listen(_whole, self.authority.options("127.0.0.1"))
         self._client(HostConfig(ca_file=str(self.ca)))
         for _ in range(3):
             self.assertEqual(await self._read(), _BLOB)
@@ -145,9 +145,9 @@ class WireTests(WireCase):
         Another CA, or another host's certificate, is refused for good.
         """
         for options, config, why in (
-            (Authority().server("127.0.0.1"), HostConfig(ca_file=str(self.ca)), "trusted authority"),
-            (self.authority.server("127.0.0.1"), HostConfig(), "trusted authority"),
-            (self.authority.server("other.example"), HostConfig(ca_file=str(self.ca)), "another host"),
+            (Authority().options("127.0.0.1"), HostConfig(ca_file=str(self.ca)), "trusted authority"),
+            (self.authority.options("127.0.0.1"), HostConfig(), "trusted authority"),
+            (self.authority.options("other.example"), HostConfig(ca_file=str(self.ca)), "another host"),
         ):
             server = self._listen(_whole, options)
             self._client(config)
@@ -163,7 +163,7 @@ class WireTests(WireCase):
         nobody says anything.
         """
         for config in (HostConfig(skip_verify=True), None):
-            self._listen(_whole, Authority().server("other.example"))
+            self._listen(_whole, Authority().options("other.example"))
             self._client(config)
             self.assertEqual(await self._read(), _BLOB)
 
@@ -218,7 +218,7 @@ class WireTests(WireCase):
         def answer(peer: Peer, _: str) -> None:
             peer.send(_OK % len(_BLOB) + _BLOB[:1000])
 
-        for tls in (None, self.authority.server("127.0.0.1")):
+        for tls in (None, self.authority.options("127.0.0.1")):
             server = self._listen(answer, tls)
             self._client(HostConfig(plain_http=tls is None, skip_verify=True), _SHORT)
             body = await self._open()
@@ -324,7 +324,7 @@ class WireTests(WireCase):
         Cancelling while the answer is awaited closes the connection, by TCP
         and by TLS.
         """
-        for tls in (None, self.authority.server("127.0.0.1")):
+        for tls in (None, self.authority.options("127.0.0.1")):
             asked: Deferred[None] = Deferred()
             server = self._listen(lambda _, __, asked=asked: asked.callback(None), tls)  # type: ignore[misc]
             self._client(HostConfig(plain_http=tls is None, skip_verify=True))
@@ -351,7 +351,7 @@ class WireTests(WireCase):
         Cancelling in mid-body closes the connection at once, though the peer
         has more to send, by TCP and by TLS; so does abandoning it unread.
         """
-        for tls in (None, self.authority.server("127.0.0.1")):
+        for tls in (None, self.authority.options("127.0.0.1")):
             server = self._listen(lambda peer, _: peer.send(_OK % (64 * len(_BLOB)) + _BLOB), tls)
             self._client(HostConfig(plain_http=tls is None, skip_verify=True))
             first: Deferred[None] = Deferred()
@@ -398,7 +398,7 @@ class WireTests(WireCase):
         Closing ends idle connections and those in use, soon, though the peer
         does not agree.
         """
-        for tls in (None, self.authority.server("127.0.0.1")):
+        for tls in (None, self.authority.options("127.0.0.1")):
             server = self._listen(_whole, tls)
             self._client(HostConfig(plain_http=tls is None, skip_verify=True))
             both = DeferredList([Deferred.fromCoroutine(self._read()) for _ in range(2)])
@@ -478,7 +478,7 @@ class EarlyTests(WireCase):
         A refusal that comes in parts is read to its end, and its connection
         ends then.
         """
-        for tls in (None, self.authority.server("127.0.0.1")):
+        for tls in (None, self.authority.options("127.0.0.1")):
 
             def refuse(peer: Peer) -> None:
                 peer.send(
