@@ -3,6 +3,7 @@ Tests for L{xferd.oci}.
 """
 
 import json
+from base64 import b64encode
 from typing import Any
 
 from hypothesis import given
@@ -12,7 +13,6 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from xferd.errors import (
     BadDocument,
-    BadPlatform,
     DigestMismatch,
     NoSuchPlatform,
     UnsupportedImage,
@@ -79,53 +79,6 @@ def index(*platforms: str | None, nested: bool = False) -> Index:
     return parsed
 
 
-class PlatformTests(SynchronousTestCase):
-    """
-    Platforms, as containerd spells and matches them.
-    """
-
-    def test_spellings(self) -> None:
-        """
-        Other spellings of one platform are one platform.
-        """
-        for written, normal in {
-            "linux/aarch64": "linux/arm64",
-            "linux/arm64/v8": "linux/arm64",
-            "linux/x86_64": "linux/amd64",
-            "LINUX/AMD64": "linux/amd64",
-            "linux/amd64/v1": "linux/amd64",
-            "linux/arm": "linux/arm/v7",
-            "linux/arm/6": "linux/arm/v6",
-            "linux/armhf": "linux/arm/v7",
-            "linux/amd64/v3": "linux/amd64/v3",
-            "linux/s390x": "linux/s390x",
-        }.items():
-            self.assertEqual(str(Platform.parse(written)), normal)
-
-    def test_refused(self) -> None:
-        """
-        What is no platform is refused.
-        """
-        for wrong in ("", "linux", "linux/", "/amd64", "a/b/c/d", "linux/am d64", "linux/../x"):
-            self.assertRaises(BadPlatform, Platform.parse, wrong)
-
-    def test_local(self) -> None:
-        """
-        This machine's platform is one of Linux.
-        """
-        self.assertEqual(Platform.local().os, "linux")
-
-    def test_accepts(self) -> None:
-        """
-        A newer variant runs what was made for older ones, the best first.
-        """
-        accepted = [str(p) for p in Platform.parse("linux/arm/v7").accepts()]
-        self.assertEqual(accepted, ["linux/arm/v7", "linux/arm/v6", "linux/arm/v5"])
-        accepted = [str(p) for p in Platform.parse("linux/amd64/v3").accepts()]
-        self.assertEqual(accepted, ["linux/amd64/v3", "linux/amd64/v2", "linux/amd64"])
-        self.assertEqual(Platform.parse("linux/arm64").accepts(), (Platform("linux", "arm64"),))
-
-
 class DescriptorTests(SynchronousTestCase):
     """
     Descriptors.
@@ -163,6 +116,45 @@ class DescriptorTests(SynchronousTestCase):
         for wrong in refused:
             error = self.assertRaises(BadDocument, Descriptor.from_json, wrong, "layers[3]")
             self.assertIn("layers[3]", str(error))
+
+    def test_data(self) -> None:
+        """
+        Bytes that a descriptor brings must be those that it describes.
+        """
+        good = b64encode(b"x").decode()
+        for algorithm in ("sha256", "sha512"):
+            value = {**descriptor(), "data": good, "digest": str(Digest.of(b"x", algorithm))}
+            self.assertEqual(Descriptor.from_json(value, "it").data, b"x")
+        value = {**descriptor(data=b""), "data": ""}
+        self.assertEqual(Descriptor.from_json(value, "it").data, b"")
+        self.assertIsNone(Descriptor.from_json({**value, "data": None}, "it").data)
+        refused: tuple[object, ...] = ("!", 1, good[:-1], b64encode(b"y").decode(), b64encode(b"xy").decode())
+        for wrong in refused:
+            value = {**descriptor(), "data": wrong}
+            error = self.assertRaises(BadDocument, Descriptor.from_json, value, "layers[3]")
+            self.assertIn("layers[3]: its data is not", str(error))
+
+    def test_capitals(self) -> None:
+        """
+        A name in other capitals, which Go takes for the same, is refused.
+        """
+        value = descriptor(Digest=str(Digest.of(b"y")))
+        error = self.assertRaises(BadDocument, Descriptor.from_json, value, "config")
+        self.assertIn("config can be read in two ways", str(error))
+
+    def test_attestation(self) -> None:
+        """
+        What buildkit puts beside images is told from them.
+        """
+        cases: tuple[tuple[dict[str, Any], bool], ...] = (
+            ({"platform": {"os": "unknown", "architecture": "unknown"}}, True),
+            ({"annotations": {"vnd.docker.reference.type": "attestation-manifest"}}, True),
+            ({"platform": {"os": "linux", "architecture": "unknown"}}, False),
+            ({}, False),
+        )
+        for more, told in cases:
+            read = Descriptor.from_json(descriptor(OCI_MANIFEST, **more), "it")
+            self.assertIs(read.is_attestation, told)
 
     def test_odd_annotations(self) -> None:
         """
@@ -253,6 +245,9 @@ class DocumentTests(SynchronousTestCase):
             (image(mediaType=DOCKER_MANIFEST), OCI_MANIFEST, "calls itself"),
             (image(mediaType=OCI_INDEX), OCI_INDEX, "manifests is not a list"),
             (image(manifests=[]), OCI_MANIFEST, "as an image and as an index"),
+            (image(Manifests=[]), OCI_MANIFEST, "in two ways: it has 'Manifests'"),
+            (image(LAYERS=[]), OCI_MANIFEST, "in two ways"),
+            ({"schemaVersion": 2, "manifests": [], "config": {}}, OCI_INDEX, "as an image and as an index"),
             (image(layers={}), OCI_MANIFEST, "layers is not a list"),
             (image(layers=[descriptor()] * (MAX_LAYERS + 1)), OCI_MANIFEST, "at most"),
             (image(config=None), OCI_MANIFEST, "config is not a descriptor"),
@@ -269,13 +264,18 @@ class DocumentTests(SynchronousTestCase):
 
     def test_not_json(self) -> None:
         """
-        What is no I-JSON is refused: bad UTF-8, a name twice, too deep, too large.
+        What is no I-JSON is refused: bad UTF-8, a name twice, wherever it
+        stands, half a character, no number, too deep, too large.
         """
         for data in (
             b"",
             b"{",
             b"\xff{}",
             b'{"a": 1, "a": 2}',
+            b'{"a": [{"b": 1, "\\u0062": 2}]}',
+            b'{"a": "\\ud800"}',
+            b'{"a": NaN}',
+            b'{"a": ' + b"9" * 5000 + b"}",
             b"[" * 100_000,
             b" " * (MAX_DOCUMENT + 1),
         ):
@@ -353,7 +353,15 @@ class RunnableTests(SynchronousTestCase):
         An artifact cannot, and the message says what it is.
         """
         error = self.assertRaises(UnsupportedImage, self.check, config=descriptor("application/x.helm"))
-        self.assertIn("application/x.helm", str(error))
+        self.assertIn("an artifact of type application/x.helm, not a container image", str(error))
+        error = self.assertRaises(
+            UnsupportedImage,
+            self.check,
+            config=descriptor("application/vnd.oci.empty.v1+json"),
+            artifactType="application/x.poem\x1b[2J" + "x" * 200,
+        )
+        self.assertIn("of type application/x.poem?[2Jxx", str(error))
+        self.assertLess(len(str(error)), 300)
 
     def test_layer_type(self) -> None:
         """
@@ -428,7 +436,8 @@ class ChooseTests(SynchronousTestCase):
         """
         The best variant that the platform runs, wherever it stands.
         """
-        found = index("linux/arm/v5", "linux/arm/v6", "linux/arm64/v8")
+        found = index("linux/arm/v5", "linux/arm/v6", "linux/arm64/v8", "linux/386")
+        self.assertEqual(self.taken(found, "linux/amd64"), 3)
         self.assertEqual(self.taken(found, "linux/arm/v7"), 1)
         self.assertEqual(self.taken(found, "linux/arm/v5"), 0)
         self.assertEqual(self.taken(found, "linux/arm64"), 2)
@@ -458,3 +467,27 @@ class ChooseTests(SynchronousTestCase):
         self.assertEqual(self.taken(index(None, nested=True), "linux/amd64"), 0)
         self.assertEqual(self.taken(index(None), "linux/amd64"), 0)
         self.assertRaises(NoSuchPlatform, choose, index(), Platform.parse("linux/amd64"))
+        self.assertRaises(NoSuchPlatform, choose, index(None, None), Platform.parse("linux/amd64"))
+
+    def test_never(self) -> None:
+        """
+        What is about an image, or of an unknown kind, is never taken.
+        """
+        for entry in (
+            descriptor(OCI_MANIFEST, annotations={"vnd.docker.reference.type": "attestation-manifest"}),
+            descriptor("application/x.bundle"),
+            descriptor("application/x.bundle", platform={"os": "linux", "architecture": "amd64"}),
+            descriptor(OCI_MANIFEST, platform={"os": "unknown", "architecture": "unknown"}),
+        ):
+            found = parse_document(document({"schemaVersion": 2, "manifests": [entry]}, OCI_INDEX))
+            assert isinstance(found, Index)
+            for wanted in ("linux/amd64", "unknown/unknown"):
+                self.assertRaises(NoSuchPlatform, choose, found, Platform.parse(wanted))
+
+    def test_many_offered(self) -> None:
+        """
+        A list that is too long says how much of it is left out.
+        """
+        found = index(*(f"linux/x{n}" for n in range(25)))
+        error = self.assertRaises(NoSuchPlatform, choose, found, Platform.parse("linux/amd64"))
+        self.assertTrue(str(error).endswith("and 5 more"), str(error))

@@ -10,20 +10,20 @@ hostile until it went through here (OCI image-spec v1.1; limits of our own).
 from __future__ import annotations
 
 import json
-import platform as machine
-from typing import Any, Final
+from base64 import b64decode
+from typing import Any, Final, NoReturn
 
 from attrs import field, frozen
 
 from xferd.errors import (
     BadDigest,
     BadDocument,
-    BadPlatform,
     DigestMismatch,
     NoSuchPlatform,
     UnsupportedImage,
 )
 from xferd.names import Digest
+from xferd.platforms import Platform as Platform  # noqa: PLC0414 - it is part of what is here
 
 OCI_MANIFEST: Final = "application/vnd.oci.image.manifest.v1+json"
 OCI_INDEX: Final = "application/vnd.oci.image.index.v1+json"
@@ -66,84 +66,14 @@ MAX_LAYERS: Final = 1000
 MAX_INDEX_ENTRIES: Final = 5000
 MAX_INDEX_DEPTH: Final = 4
 
+ATTESTATION: Final = "vnd.docker.reference.type"
+"""
+The annotation by which buildkit tells what is about an image from what is one:
+provenance and SBOMs, which stand among the manifests of an index.
+"""
 
-@frozen
-class Platform:
-    """
-    What an image runs on.
-
-    @ivar os: C{linux}.
-    @ivar architecture: as Go names it, C{amd64}, C{arm64}, C{arm}.
-    @ivar variant: C{v7}, or the empty string.
-    """
-
-    os: str
-    architecture: str
-    variant: str = ""
-
-    @classmethod
-    def parse(cls, text: str) -> Platform:
-        """
-        Read C{os/architecture[/variant]}, with the usual other spellings
-        (C{linux/aarch64} is C{linux/arm64}).
-
-        @raise BadPlatform: C{text} is none.
-        """
-        parts = text.lower().split("/")
-        if len(parts) not in (2, 3) or not all(
-            p and p.replace(".", "").replace("_", "").isalnum() for p in parts
-        ):
-            raise BadPlatform(text)
-        return cls.normal(*parts)
-
-    @classmethod
-    def normal(cls, os: str, architecture: str, variant: str = "") -> Platform:
-        """
-        The one spelling of a platform, as containerd normalises it: arm64 is
-        v8 and arm is v7 where no variant is named; amd64 v1 is plain.
-        """
-        architecture, variant = _ARCHITECTURES.get(architecture, (architecture, variant))
-        if architecture == "arm" and variant in ("", "7"):
-            variant = "v7"
-        elif architecture == "arm" and variant in ("5", "6", "8"):
-            variant = f"v{variant}"
-        elif (architecture, variant) in (("arm64", "v8"), ("arm64", "8"), ("amd64", "v1")):
-            variant = ""
-        return cls(os, architecture, variant)
-
-    @classmethod
-    def local(cls) -> Platform:
-        """
-        The platform of this machine.
-        """
-        return cls.normal("linux", machine.machine().lower())
-
-    def accepts(self) -> tuple[Platform, ...]:
-        """
-        The platforms whose images run here, the best first: a v7 arm runs
-        what was made for v6 and v5, an amd64 v3 what was made for v2 and v1.
-        """
-        if self.architecture not in ("arm", "amd64") or not self.variant[1:].isdigit():
-            return (self,)
-        lowest = 5 if self.architecture == "arm" else 1
-        steps = range(int(self.variant[1:]), lowest - 1, -1)
-        return tuple(Platform.normal(self.os, self.architecture, f"v{n}") for n in steps)
-
-    def __str__(self) -> str:
-        return "/".join(p for p in (self.os, self.architecture, self.variant) if p)
-
-
-_ARCHITECTURES = {
-    "x86_64": ("amd64", ""),
-    "x86-64": ("amd64", ""),
-    "aarch64": ("arm64", ""),
-    "armhf": ("arm", "v7"),
-    "armv7l": ("arm", "v7"),
-    "armv6l": ("arm", "v6"),
-    "armel": ("arm", "v6"),
-    "i386": ("386", ""),
-    "i686": ("386", ""),
-}
+_DECIDING: Final = frozenset({"schemaVersion", "mediaType", "manifests", "config", "layers", "fsLayers"})
+_DESCRIBING: Final = frozenset({"mediaType", "digest", "size", "data", "platform", "annotations"})
 
 
 @frozen
@@ -158,6 +88,7 @@ class Descriptor:
     @ivar annotations: free text by key.
     @ivar artifact_type: what kind of artifact a manifest is, in a list of
         referrers, or the empty string.
+    @ivar data: the bytes themselves, where the document has them in it.
     """
 
     media_type: str
@@ -166,6 +97,22 @@ class Descriptor:
     platform: Platform | None = None
     annotations: dict[str, str] = field(factory=dict, eq=False)
     artifact_type: str = field(default="", eq=False)
+    data: bytes | None = field(default=None, eq=False, repr=False)
+
+    @property
+    def is_known(self) -> bool:
+        """
+        Whether it is of a manifest or an index that xferd can read.
+        """
+        return self.media_type in MANIFESTS or self.media_type in INDEXES
+
+    @property
+    def is_attestation(self) -> bool:
+        """
+        Whether it is of something about an image, which nobody runs.
+        """
+        unknown = self.platform is not None and self.platform.os == self.platform.architecture == "unknown"
+        return unknown or ATTESTATION in self.annotations
 
     @classmethod
     def from_json(cls, value: object, where: str) -> Descriptor:
@@ -177,6 +124,7 @@ class Descriptor:
         """
         if not isinstance(value, dict):
             raise BadDocument(f"{where} is not a descriptor")
+        _check_names(value, _DESCRIBING, where)
         media_type = value.get("mediaType")
         if not isinstance(media_type, str) or not media_type:
             raise BadDocument(f"{where} has no mediaType")
@@ -195,11 +143,12 @@ class Descriptor:
             _platform(value.get("platform")),
             _annotations(value),
             artifact_type if isinstance(artifact_type, str) else "",
+            _embedded(value.get("data"), digest, size, where),
         )
 
     def to_json(self) -> dict[str, Any]:
         """
-        The descriptor as a document holds it.
+        The descriptor as a document holds it, without C{data}.
         """
         value: dict[str, Any] = {
             "mediaType": self.media_type,
@@ -275,11 +224,13 @@ class Manifest:
     @ivar config: the image's config.
     @ivar layers: its layers, the bottom one first.
     @ivar media_type: what the manifest itself is.
+    @ivar artifact_type: what kind of artifact it is, if it says so.
     """
 
     config: Descriptor
     layers: tuple[Descriptor, ...]
     media_type: str = OCI_MANIFEST
+    artifact_type: str = ""
 
     def check_runnable(self) -> None:
         """
@@ -289,14 +240,16 @@ class Manifest:
             that xferd does not know.
         """
         if self.config.media_type not in CONFIGS:
+            kind = _shown(self.artifact_type or self.config.media_type)
             raise UnsupportedImage(
-                f"this is an artifact of type {self.config.media_type}, not a container image; "
-                "it can be copied, not unpacked"
+                f"this is an artifact of type {kind}, not a container image; "
+                "'xferctl copy' can copy it, and nothing can unpack it"
             )
         for position, layer in enumerate(self.layers):
             if layer.media_type not in LAYERS:
                 raise UnsupportedImage(
-                    f"layer {position} is of type {layer.media_type}, which xferd cannot unpack"
+                    f"layer {position} is of type {_shown(layer.media_type)}, which xferd cannot unpack; "
+                    "'xferctl copy' can copy the image"
                 )
 
 
@@ -318,13 +271,15 @@ def parse_document(document: Document) -> Index | Manifest:
     Read a manifest or an index.
 
     A document that could be taken for both is refused (CVE-2021-41190), as is
-    one whose C{mediaType} is not its Content-Type.
+    one whose C{mediaType} is not its Content-Type, and one whose names others
+    may read otherwise: Go takes C{"Layers"} for C{"layers"}.
 
     @raise UnsupportedImage: it is a Docker schema 1 manifest, or a type that
         xferd does not know.
     @raise BadDocument: it breaks the specification.
     """
     value = _parse_object(document.data, f"manifest {document.digest}")
+    _check_names(value, _DECIDING, f"manifest {document.digest}")
     if document.media_type in DOCKER_SCHEMA1 or value.get("schemaVersion") == 1:
         raise UnsupportedImage(
             "the registry has this image only as a Docker schema 1 manifest, which nothing made "
@@ -341,7 +296,9 @@ def parse_document(document: Document) -> Index | Manifest:
         # document's own word is then all there is.
         media_type = named if isinstance(named, str) else media_type
     if named is not None and named != media_type:
-        raise BadDocument(f"manifest {document.digest} came as {media_type} and calls itself {named!r}")
+        raise BadDocument(
+            f"manifest {document.digest} came as {_shown(media_type)} and calls itself {_shown(str(named))}"
+        )
     has_index, has_manifest = (
         "manifests" in value,
         "layers" in value or "config" in value or "fsLayers" in value,
@@ -354,12 +311,16 @@ def parse_document(document: Document) -> Index | Manifest:
         return Index(listed, media_type)
     if media_type in MANIFESTS:
         layers = _list(value, "layers", MAX_LAYERS)
+        kind = value.get("artifactType")
         return Manifest(
             Descriptor.from_json(value.get("config"), "config"),
             tuple(Descriptor.from_json(e, f"layers[{i}]") for i, e in enumerate(layers)),
             media_type,
+            kind if isinstance(kind, str) else "",
         )
-    raise UnsupportedImage(f"manifest {document.digest} is of type {media_type!r}, which xferd does not know")
+    raise UnsupportedImage(
+        f"manifest {document.digest} is of type {_shown(media_type)!r}, which xferd does not know"
+    )
 
 
 def document_type(data: bytes) -> str:
@@ -403,32 +364,70 @@ def parse_config(data: bytes, manifest: Manifest) -> ImageConfig:
     return ImageConfig(diff_ids, _platform(value))
 
 
+def platform_of(data: bytes, digest: Digest) -> Platform | None:
+    """
+    The platform that an image's config names, if it names one.
+
+    @raise BadDocument: it is no JSON object.
+    """
+    return _platform(_parse_object(data, f"config {digest}"))
+
+
+def candidates(index: Index, wanted: Platform) -> list[Descriptor]:
+    """
+    The entries of an index that may be, or may hold, an image for a platform,
+    the likeliest first: the best variant, of equals the first (OCI image-spec,
+    "Image Index"), and last those that do not say what they are for.
+
+    What is not of a kind that xferd can read is no candidate, and neither is
+    an attestation.
+    """
+    entries = [e for e in index.manifests if e.is_known and not e.is_attestation]
+    named = [e for platform in wanted.accepts() for e in entries if e.platform == platform]
+    return [*named, *(e for e in entries if e.platform is None)]
+
+
 def choose(index: Index, wanted: Platform) -> Descriptor:
     """
-    The entry of an index for a platform: the best variant, and of equals the
-    first (OCI image-spec, "Image Index").
+    The entry of an index for a platform, as far as the index tells.
 
     @raise NoSuchPlatform: there is none; the message lists what there is.
     """
-    for platform in wanted.accepts():
-        for entry in index.manifests:
-            if entry.platform == platform and entry.media_type in MANIFESTS | INDEXES:
-                return entry
-    # A nested index carries its platforms inside.
-    for entry in index.manifests:
-        if entry.platform is None and entry.media_type in INDEXES:
-            return entry
-    if len(index.manifests) == 1 and index.manifests[0].platform is None:
-        return index.manifests[0]
-    offered = sorted({str(e.platform) for e in index.manifests if e.platform and e.platform.os != "unknown"})
-    listing = ", ".join(offered[:20]) or "none"
-    raise NoSuchPlatform(f"the image is not offered for {wanted}; it is offered for: {listing}")
+    found = candidates(index, wanted)
+    sure = [e for e in found if e.platform is not None or e.media_type in INDEXES or len(found) == 1]
+    if not sure:
+        raise no_such_platform("the image", wanted, offered(index))
+    return sure[0]
+
+
+def offered(index: Index) -> set[Platform]:
+    """
+    The platforms that an index names, attestations left out.
+    """
+    return {e.platform for e in index.manifests if e.platform is not None and not e.is_attestation}
+
+
+def no_such_platform(name: str, wanted: Platform, there: set[Platform]) -> NoSuchPlatform:
+    """
+    The error for an image that is offered for other platforms only.
+
+    @param there: those.
+    """
+    listed = sorted(_shown(str(platform)) for platform in there)
+    more = f" and {len(listed) - 20} more" if len(listed) > 20 else ""
+    return NoSuchPlatform(
+        f"{name} is not offered for {wanted}; it is offered for: {', '.join(listed[:20]) or 'none'}{more}"
+    )
 
 
 def _parse_object(data: bytes, where: str) -> dict[str, Any]:
     """
-    Parse I-JSON (RFC 7493): UTF-8, no name twice, an object at the top.
+    Parse I-JSON (RFC 7493): UTF-8, no name twice, no numbers that are none,
+    no halves of characters, and, as a document needs it, an object at the top.
     """
+
+    def refuse(word: str) -> NoReturn:
+        raise BadDocument(f"{where} is not JSON: {word} is not a number")
 
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         value = dict(pairs)
@@ -439,12 +438,25 @@ def _parse_object(data: bytes, where: str) -> dict[str, Any]:
     if len(data) > MAX_DOCUMENT:
         raise BadDocument(f"{where} is larger than {MAX_DOCUMENT} bytes")
     try:
-        value = json.loads(data.decode("utf-8"), object_pairs_hook=once)
+        value = json.loads(data.decode("utf-8"), object_pairs_hook=once, parse_constant=refuse)
+        if b"\\u" in data:
+            # Surrogates without their other halves cannot be written anywhere.
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
     except (ValueError, RecursionError) as e:
         raise BadDocument(f"{where} is not JSON: {e}") from e
     if not isinstance(value, dict):
         raise BadDocument(f"{where} is not a JSON object")
     return value
+
+
+def _check_names(value: dict[str, Any], deciding: frozenset[str], where: str) -> None:
+    """
+    Refuse a name that differs from a deciding one in its capitals only.
+    """
+    folded = {name.lower() for name in deciding}
+    for name in value:
+        if name not in deciding and name.lower() in folded:
+            raise BadDocument(f"{where} can be read in two ways: it has {_shown(name)!r}")
 
 
 def _list(value: dict[str, Any], key: str, most: int) -> list[object]:
@@ -481,3 +493,31 @@ def _annotations(value: dict[str, Any]) -> dict[str, str]:
     if not isinstance(found, dict):
         return {}
     return {k: v for k, v in found.items() if isinstance(v, str)}
+
+
+def _embedded(value: object, digest: Digest, size: int, where: str) -> bytes | None:
+    """
+    The C{data} of a descriptor (OCI image-spec, "Descriptors"): base64 of
+    bytes that must be what the descriptor says.
+
+    @raise BadDocument: they are not.
+    """
+    if value is None:
+        return None
+    try:
+        data = b64decode(value, validate=True) if isinstance(value, str) else None
+    except ValueError:
+        data = None
+    if data is None:
+        raise BadDocument(f"{where}: its data is not base64")
+    if len(data) != size or Digest.of(data, digest.algorithm) != digest:
+        raise BadDocument(f"{where}: its data is not {digest} of {size} bytes")
+    return data
+
+
+def _shown(text: str) -> str:
+    """
+    Foreign text, fit for a message: printable, and not too long.
+    """
+    line = "".join(c if c.isprintable() else "?" for c in text)
+    return line if len(line) <= 100 else f"{line[:97]}..."
