@@ -915,7 +915,12 @@ class IUnpacker(Interface):
     workers: int = Attribute("How many layers unpack at a time, at least 1.  May be set at any time.")
     busy: int = Attribute("How many do now.")
 
-    def unpack(staged: str, compression: str, notify: Callable[[UnpackProgress], None]) -> IUnpacking:
+    def unpack(
+        staged: str,
+        compression: str,
+        notify: Callable[[UnpackProgress], None],
+        algorithm: str = "sha256",
+    ) -> IUnpacking:
         """
         Begin to unpack a layer.
 
@@ -925,6 +930,7 @@ class IUnpacker(Interface):
         @param compression: C{tar}, C{gzip} or C{zstd}: what the media type
             says.  What the bytes say wins.
         @param notify: called with newer progress, at most ten times a second.
+        @param algorithm: the algorithm of the diff ID.
         """
 
     def start() -> None:

@@ -9,8 +9,8 @@ import json
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from xferd.errors import BadDocument
-from xferd.jobs.cargo import Cargo, load
+from xferd.errors import BadDocument, ManifestUnknown
+from xferd.jobs.cargo import Allowance, Cargo, load
 from xferd.names import Digest
 from xferd.oci import OCI_INDEX, OCI_MANIFEST, Descriptor, Document, Platform
 from xferd.testing.images import image_of, index_of, sample_image, sample_layer
@@ -31,7 +31,10 @@ class LoadTests(SynchronousTestCase):
         """
         Give one that is known.
         """
-        return self.known[descriptor.digest]
+        try:
+            return self.known[descriptor.digest]
+        except KeyError:
+            raise ManifestUnknown("there is none") from None
 
     def load(self, *documents: Document) -> Cargo:
         """
@@ -99,3 +102,59 @@ class LoadTests(SynchronousTestCase):
         self.known.update({d.digest: d for d in documents})
         loading = Deferred.fromCoroutine(load(documents[-1], self.fetch))
         self.assertIn("deep", str(self.failureResultOf(loading, BadDocument).value))
+
+    def index(self, *entries: Descriptor) -> Document:
+        """
+        An index.
+        """
+        listed = [entry.to_json() for entry in entries]
+        data = json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": listed})
+        return Document.verified(OCI_INDEX, data.encode())
+
+    def test_unknown_manifest(self) -> None:
+        """
+        What an index names of a kind that nobody knows is taken along as it is.
+        """
+        image = sample_image(1)
+        odd = Document.verified("application/x.odd+json", b"[what, ever]")
+        index = self.index(image.manifest.descriptor, odd.descriptor)
+        cargo = self.load(image.manifest, odd, index)
+        self.assertEqual(cargo.documents, (image.manifest, odd, index))
+        self.assertEqual([b.digest for b in cargo.blobs], [b.digest for b in image.blobs])
+
+    def test_unknown_blob(self) -> None:
+        """
+        What the registry does not have as a manifest is a blob.
+        """
+        blob = Descriptor("application/x.bundle", Digest.of(b"bundle"), 6)
+        index = self.index(blob, blob)
+        cargo = self.load(index)
+        self.assertEqual((cargo.documents, cargo.blobs), ((index,), (blob,)))
+
+    def test_missing(self) -> None:
+        """
+        A manifest of a known kind that is not there is missed.
+        """
+        loading = Deferred.fromCoroutine(load(self.index(sample_image(1).manifest.descriptor), self.fetch))
+        self.failureResultOf(loading, ManifestUnknown)
+
+    def test_too_much(self) -> None:
+        """
+        There may be so many documents, of so many bytes, and so many blobs,
+        whether one document names them or several of one job.
+        """
+        image = sample_image(2)
+        index = self.index(image.manifest.descriptor)
+        self.known[image.digest] = image.manifest
+        size = len(image.manifest.data) + len(index.data)
+        for allowance, why in (
+            (Allowance(documents=1), "manifests"),
+            (Allowance(size=size - 1), "bytes"),
+            (Allowance(blobs=2), "blobs"),
+        ):
+            loading = Deferred.fromCoroutine(load(index, self.fetch, allowance))
+            self.assertIn(why, str(self.failureResultOf(loading, BadDocument).value))
+        allowance = Allowance(documents=2, size=size, blobs=3)
+        self.successResultOf(Deferred.fromCoroutine(load(index, self.fetch, allowance)))
+        again = Deferred.fromCoroutine(load(index, self.fetch, allowance))
+        self.failureResultOf(again, BadDocument)

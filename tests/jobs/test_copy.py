@@ -5,12 +5,14 @@ Tests for L{xferd.jobs.copy}.
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from tests.jobs.case import HOST, OTHER, JobsCase
 from xferd.errors import BadReference, ConnectionFailed
 from xferd.names import Digest, Repository
-from xferd.oci import OCI_MANIFEST, Document, Platform
+from xferd.oci import OCI_INDEX, OCI_MANIFEST, Document, Platform
 from xferd.testing.images import image_of, index_of, sample_image, sample_layer
+from xferd.testing.layers import Blob
 
 
 class CopyTests(JobsCase):
@@ -220,6 +222,75 @@ class CopyTests(JobsCase):
         self.settle()
         self.assertEqual(self.job(job_id)["result"]["digest"], str(arm.digest))
         self.assertEqual(self.gets(amd.layers[0].blob.digest), 0)
+
+    def test_unknown_kinds(self) -> None:
+        """
+        An index with things in it that nobody knows, attestations and
+        indexes is copied byte for byte.
+        """
+        image = sample_image(1)
+        inner = index_of({image.platform: image})
+        odd = Document.verified("application/x.odd+json", b'{"what": "ever"}')
+        bundle = b"a bundle"
+        entries = [
+            inner.document.descriptor.to_json(),
+            odd.descriptor.to_json(),
+            {"mediaType": "application/x.bundle", "digest": str(Digest.of(bundle)), "size": len(bundle)},
+        ]
+        data = json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries}).encode()
+        index = Document.verified(OCI_INDEX, data)
+        self.registry.add(inner, "app", None)
+        self.registry.add_document(odd, "app", "odd")
+        self.registry.put_blob("app", Digest.of(bundle), bundle)
+        self.registry.add_document(index, "app", "latest")
+        job_id = self.copy()
+        self.settle()
+        self.assert_done(job_id)
+        self.assertEqual(self.other.document_of("app", "latest"), index)
+        self.assertEqual(self.other.document_of("app", str(odd.digest)), odd)
+        self.assertEqual(self.other.blob(Repository(OTHER, "app"), Digest.of(bundle)), bundle)
+        self.assert_idle()
+
+    def test_artifacts(self) -> None:
+        """
+        Artifacts are copied whatever their types: with an empty config that
+        the manifest brings along, a Helm chart, files as ORAS has them.
+        """
+        empty = {**Blob.of("application/vnd.oci.empty.v1+json", b"{}").descriptor.to_json(), "data": "e30="}
+        for config, layer, kind in (
+            (empty, "text/x-poem", "application/x.poem"),
+            (b"{}", "application/vnd.cncf.helm.chart.content.v1.tar+gzip", ""),
+            (b"[]", "application/vnd.oci.image.layer.v1.tar", ""),
+        ):
+            written: dict[str, Any] = {"schemaVersion": 2, "mediaType": OCI_MANIFEST}
+            written |= {"artifactType": kind} if kind else {}
+            if isinstance(config, bytes):
+                blob = Blob.of("application/vnd.cncf.helm.config.v1+json", config)
+                self.registry.put_blob("app", blob.digest, config)
+                config = blob.descriptor.to_json()
+            chart = Blob.of(layer, layer.encode())
+            self.registry.put_blob("app", chart.digest, chart.read())
+            data = json.dumps({**written, "config": config, "layers": [chart.descriptor.to_json()]}).encode()
+            artifact = Document.verified(OCI_MANIFEST, data)
+            self.registry.add_document(artifact, "app", "latest")
+            job_id = self.copy()
+            self.settle()
+            self.assert_done(job_id)
+            self.assertEqual(self.other.document_of("app", "latest"), artifact)
+            self.assertEqual(self.other.blob(Repository(OTHER, "app"), chart.digest), chart.read())
+        # The source was never asked for what came with a manifest.
+        self.assertEqual(self.gets(Digest.of(b"{}")), 0)
+        self.assert_idle()
+
+    def test_sha512(self) -> None:
+        """
+        What is known by sha512 is put by its digest, and only then by its tag.
+        """
+        image = self.add(image_of([sample_layer().by("sha512")], algorithm="sha512"))
+        job_id = self.copy(f"app@{image.digest}", f"{OTHER}/app:1")
+        self.settle()
+        self.assert_done(job_id)
+        self.assertEqual(self.put(), [str(image.digest), "1"])
 
     def test_same_registry(self) -> None:
         """

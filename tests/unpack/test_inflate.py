@@ -8,7 +8,7 @@ import bz2
 import gzip
 import lzma
 import os
-from hashlib import sha256
+from hashlib import sha256, sha512
 
 import zstandard
 from attrs import evolve
@@ -52,6 +52,15 @@ class BlocksTests(SynchronousTestCase):
         self.assertEqual(blocks.diff_id, f"sha256:{sha256(whole).hexdigest()}")
         self.assertEqual(blocks.consumed, len(blob))
         return whole
+
+    def test_sha512(self) -> None:
+        """
+        The diff ID is of the algorithm that was asked for.
+        """
+        blocks = Blocks(Bytes(gzipped(b"tar"), 7), "gzip", LIMITS, "sha512")
+        self.addCleanup(blocks.close)
+        self.assertEqual(b"".join(bytes(block) for block in blocks), b"tar")
+        self.assertEqual(blocks.diff_id, f"sha512:{sha512(b'tar').hexdigest()}")
 
     def fails(self, blob: bytes, compression: str = "gzip", limits: UnpackLimits = LIMITS) -> str:
         """

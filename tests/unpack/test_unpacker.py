@@ -178,7 +178,11 @@ class UnpackingTests(UnpackerCase):
         self.assertEqual(
             self.process.take(),
             [
-                (0, "begin", {"staged": "/staged", "compression": "gzip", "limits": limits}),
+                (
+                    0,
+                    "begin",
+                    {"staged": "/staged", "compression": "gzip", "algorithm": "sha256", "limits": limits},
+                ),
                 (0, "grown", {"path": "/blob", "size": 100, "sealed": True}),
             ],
         )

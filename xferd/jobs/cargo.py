@@ -7,14 +7,52 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from attrs import frozen
+from attrs import define, field, frozen
 
-from xferd.errors import BadDocument
+from xferd.errors import BadDocument, ManifestUnknown, NotFound
 from xferd.names import Digest
 from xferd.oci import MAX_INDEX_DEPTH, Descriptor, Document, Index, parse_document
 
 MAX_DOCUMENTS = 10_000
 """How many manifests one copy may be made of."""
+
+MAX_DOCUMENT_BYTES = 128 * 1024 * 1024
+"""How many bytes they may have together: they are all in memory."""
+
+MAX_BLOBS = 50_000
+"""How many blobs they may name together."""
+
+
+@define
+class Allowance:
+    """
+    What one job may still look at, of all that it moves together.
+
+    @ivar documents: manifests and indexes.
+    @ivar size: their bytes.
+    @ivar blobs: configs, layers and the like.
+    """
+
+    documents: int = MAX_DOCUMENTS
+    size: int = MAX_DOCUMENT_BYTES
+    blobs: int = MAX_BLOBS
+
+    def spend(self, name: object, *, documents: int = 0, size: int = 0, blobs: int = 0) -> None:
+        """
+        Use some of it up.
+
+        @param name: what names so much.
+        @raise BadDocument: there is not so much left.
+        """
+        self.documents -= documents
+        self.size -= size
+        self.blobs -= blobs
+        if self.documents < 0:
+            raise BadDocument(f"{name} names more than {MAX_DOCUMENTS} manifests")
+        if self.size < 0:
+            raise BadDocument(f"the manifests that {name} names have more than {MAX_DOCUMENT_BYTES} bytes")
+        if self.blobs < 0:
+            raise BadDocument(f"{name} names more than {MAX_BLOBS} blobs")
 
 
 @frozen
@@ -38,32 +76,74 @@ class Cargo:
         return self.documents[-1]
 
 
-async def load(root: Document, fetch: Callable[[Descriptor], Awaitable[Document]]) -> Cargo:
+async def load(
+    root: Document,
+    fetch: Callable[[Descriptor], Awaitable[Document]],
+    allowance: Allowance | None = None,
+) -> Cargo:
     """
     Find all that a document names.
 
     @param fetch: gets a document that an index names.
-    @raise BadDocument: a document breaks its specification, or the indexes go
-        too deep.
-    @raise UnsupportedImage: a document is of a kind that is not known.
+    @param allowance: how much that may be.
+    @raise BadDocument: a document breaks its specification, or names too much,
+        or the indexes go too deep.
+    @raise UnsupportedImage: the document is of a kind that is not known, so
+        that nobody can tell what belongs to it.
     """
-    documents: dict[Digest, Document] = {}
-    blobs: dict[Digest, Descriptor] = {}
+    loading = _Loading(root.digest, fetch, Allowance() if allowance is None else allowance)
+    await loading.visit(root, 0)
+    return Cargo(tuple(loading.documents.values()), tuple(loading.blobs.values()))
 
-    async def visit(document: Document, depth: int) -> None:
+
+@define
+class _Loading:
+    """
+    What was found so far.
+    """
+
+    root: Digest
+    fetch: Callable[[Descriptor], Awaitable[Document]]
+    allowance: Allowance
+    documents: dict[Digest, Document] = field(factory=dict)
+    blobs: dict[Digest, Descriptor] = field(factory=dict)
+
+    async def visit(self, document: Document, depth: int) -> None:
+        """
+        Take a document along, after all that it names.
+        """
         if depth > MAX_INDEX_DEPTH:
-            raise BadDocument(f"{root.digest} is an index of indexes, more than {MAX_INDEX_DEPTH} deep")
+            raise BadDocument(f"{self.root} is an index of indexes, more than {MAX_INDEX_DEPTH} deep")
+        self.allowance.spend(self.root, documents=1, size=len(document.data))
         parsed = parse_document(document)
         if isinstance(parsed, Index):
             for entry in parsed.manifests:
-                if entry.digest not in documents:
-                    await visit(await fetch(entry), depth + 1)
+                if entry.digest in self.documents or entry.digest in self.blobs:
+                    continue
+                if entry.is_known:
+                    await self.visit(await self.fetch(entry), depth + 1)
+                else:
+                    await self._take(entry)
         else:
             for blob in (parsed.config, *parsed.layers):
-                blobs.setdefault(blob.digest, blob)
-        documents[document.digest] = Document(parsed.media_type, document.data, document.digest)
-        if len(documents) > MAX_DOCUMENTS:
-            raise BadDocument(f"{root.digest} names more than {MAX_DOCUMENTS} manifests")
+                self._add(blob)
+        self.documents[document.digest] = Document(parsed.media_type, document.data, document.digest)
 
-    await visit(root, 0)
-    return Cargo(tuple(documents.values()), tuple(blobs.values()))
+    async def _take(self, entry: Descriptor) -> None:
+        """
+        Take along what is of no known kind, as it is (OCI image-spec, "Image
+        Index": it must not be an error).  Only its registry can tell whether
+        it has it as a manifest or as a blob.
+        """
+        try:
+            document = await self.fetch(entry)
+        except (ManifestUnknown, NotFound):
+            self._add(entry)
+        else:
+            self.allowance.spend(self.root, documents=1, size=len(document.data))
+            self.documents[entry.digest] = Document(entry.media_type, document.data, entry.digest)
+
+    def _add(self, blob: Descriptor) -> None:
+        if blob.digest not in self.blobs:
+            self.allowance.spend(self.root, blobs=1)
+            self.blobs[blob.digest] = blob

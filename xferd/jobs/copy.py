@@ -15,7 +15,7 @@ from twisted.internet.defer import gatherResults
 
 from xferd.errors import ManifestUnknown
 from xferd.interfaces import IJournal, IProgressSink, IRegistries
-from xferd.jobs.cargo import Cargo, load
+from xferd.jobs.cargo import Allowance, Cargo, load
 from xferd.jobs.content import BlobContent
 from xferd.jobs.delivery import Delivery
 from xferd.jobs.documents import Documents
@@ -63,6 +63,7 @@ class Copy:
         self._documents = documents
         self._layers = layers
         self._delivery = delivery
+        self._allowance = Allowance()
 
     async def run(self) -> dict[str, str]:
         """
@@ -79,7 +80,7 @@ class Copy:
             platform = Platform.parse(self._job.platform)
             resolved = await self._documents.resolve(self._source, platform, turn)
             root = await self._fetch(resolved.descriptor)
-        cargo = await load(root, self._fetch)
+        cargo = await self._load(root)
         if repository.host == self._target.repository.host:
             # The target can mount every blob from here.
             noted = [self._journal.record_holder(repository, blob.digest) for blob in cargo.blobs]
@@ -106,11 +107,11 @@ class Copy:
                 if descriptor.digest not in seen:
                     seen.add(descriptor.digest)
                     waiting.append(descriptor.digest)
-                    found.append((None, await load(await self._fetch(descriptor), self._fetch)))
+                    found.append((None, await self._load(await self._fetch(descriptor))))
             for tag, document in await self._signatures(subject):
                 if document.digest not in seen:
                     seen.add(document.digest)
-                    found.append((tag, await load(document, self._fetch)))
+                    found.append((tag, await self._load(document)))
         return found
 
     async def _signatures(self, subject: Digest) -> Iterable[tuple[str, Document]]:
@@ -126,6 +127,12 @@ class Copy:
                 continue
             found.append((tag, document))
         return found
+
+    async def _load(self, document: Document) -> Cargo:
+        """
+        Find all that a document names.
+        """
+        return await load(document, self._fetch, self._allowance)
 
     async def _fetch(self, descriptor: Descriptor) -> Document:
         """

@@ -118,6 +118,9 @@ class Delivery:
                 if document.digest != root.digest:
                     await self._put(place, str(document.digest), document)
             names = [t for t in (target.tag, *tags) if t is not None] or [str(root.digest)]
+            if root.digest.algorithm != "sha256":
+                # A registry that gets it by a tag alone knows it by sha256.
+                names = [str(root.digest), *names]
             for name in dict.fromkeys(names):
                 await self._put(place, name, root)
         finally:

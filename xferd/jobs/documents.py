@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.jobs.test_pull -*-
+# -*- test-case-name: tests.jobs.test_documents -*-
 """
 Manifests, indexes and configs: fetched once for all who ask at one time, and
 kept in the store.
@@ -6,46 +6,21 @@ kept in the store.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Hashable
 from typing import TypeVar, cast
 
-from attrs import frozen
 from zope.interface import implementer
 
 from xferd.errors import BadDocument, SizeMismatch
 from xferd.interfaces import IProgressSink, IRegistries, IRegistry, ISource, IStore
+from xferd.jobs.platforms import Resolved, Search
 from xferd.names import Digest, Reference, Repository
-from xferd.oci import (
-    MAX_INDEX_DEPTH,
-    Descriptor,
-    Document,
-    Manifest,
-    Platform,
-    choose,
-    document_type,
-    parse_document,
-)
+from xferd.oci import INDEXES, MANIFESTS, MAX_DOCUMENT, Descriptor, Document, document_type
+from xferd.platforms import Platform
 from xferd.transfer.slots import Turn
 from xferd.transfer.transfer import Transfer, TransferManager, Watcher
 
 T = TypeVar("T")
-
-
-@frozen
-class Resolved:
-    """
-    What a reference stands for, on one platform.
-
-    @ivar digest: what the name itself stands for: an index, or the manifest.
-    @ivar descriptor: the manifest's descriptor.
-    @ivar manifest: the manifest.
-    @ivar chosen: whether an index was asked, so that the platform is right.
-    """
-
-    digest: Digest
-    descriptor: Descriptor
-    manifest: Manifest
-    chosen: bool
 
 
 @implementer(ISource)
@@ -78,27 +53,6 @@ class Place:
         return str(self.repository)
 
 
-async def resolve(
-    name: str, root: Document, platform: Platform, fetch: Callable[[Descriptor], Awaitable[Document]]
-) -> Resolved:
-    """
-    Find the manifest that a document stands for on a platform.
-
-    @param name: what to call it.
-    @param fetch: gets a document that an index names.
-    @raise NoSuchPlatform: there is none for this platform.
-    @raise BadImage: a document breaks its specification.
-    """
-    document = root
-    for depth in range(MAX_INDEX_DEPTH + 1):
-        parsed = parse_document(document)
-        if isinstance(parsed, Manifest):
-            descriptor = Descriptor(parsed.media_type, document.digest, len(document.data))
-            return Resolved(root.digest, descriptor, parsed, chosen=depth > 0)
-        document = await fetch(choose(parsed, platform))
-    raise BadDocument(f"{name} is an index of indexes, more than {MAX_INDEX_DEPTH} deep")
-
-
 class Documents:
     """
     Fetches documents for one client, together with all others who want the
@@ -122,7 +76,7 @@ class Documents:
             that is not unpacked.
         """
         document = await self.document(reference.repository, reference.wanted, turn, sink)
-        return await self.pick(reference.repository, document, platform, turn, sink)
+        return await self.pick(reference.repository, document, platform, turn, sink, str(reference))
 
     async def pick(
         self,
@@ -131,18 +85,24 @@ class Documents:
         platform: Platform,
         turn: Turn,
         sink: IProgressSink | None = None,
+        name: str = "",
     ) -> Resolved:
         """
         Find the manifest of a platform in an index; a manifest is its own.
 
+        @param name: what to call it in errors; its digest, by default.
         @raise NoSuchPlatform: the index offers others.
         @raise BadImage: a document breaks its specification, or is of a kind
             that is not unpacked.
         """
-        name = f"{document.digest} of {repository}"
-        return await resolve(
-            name, document, platform, lambda entry: self.described(repository, entry, turn, sink)
-        )
+
+        async def fetch(entry: Descriptor) -> Document:
+            return await self.described(repository, entry, turn, sink)
+
+        async def config(entry: Descriptor) -> bytes:
+            return await self.config(repository, entry, turn, sink)
+
+        return await Search(name or f"{repository}@{document.digest}", platform, fetch, config).run(document)
 
     async def pinned(self, repository: Repository, digest: Digest, turn: Turn) -> Document:
         """
@@ -177,10 +137,14 @@ class Documents:
         self, repository: Repository, descriptor: Descriptor, turn: Turn, sink: IProgressSink | None = None
     ) -> bytes:
         """
-        Fetch a small blob, or read it where the store has it.
+        Fetch a small blob, or read it where the store or its descriptor has
+        it.
 
         @raise SourceError: the registry does not give it.
         """
+        if descriptor.data is not None:
+            await self._store.blobs.put(descriptor.digest, descriptor.data)
+            return descriptor.data
 
         async def work(transfer: Transfer) -> bytes:
             if self._store.blobs.has(descriptor.digest):
@@ -212,14 +176,30 @@ class Documents:
     ) -> Document:
         """
         Fetch a document that another one names, or read it where the store
-        has it.
+        has it, or the other one.
 
+        @raise BadDocument: it is too large, or of another type than the other
+            one says.
         @raise SizeMismatch: it is larger or smaller than its descriptor says.
         """
-        if self._store.blobs.has(entry.digest):
+        if entry.size > MAX_DOCUMENT:
+            raise BadDocument(
+                f"manifest {entry.digest} has {entry.size} bytes, by its index; "
+                f"a document has at most {MAX_DOCUMENT}"
+            )
+        if entry.data is not None:
+            data = entry.data
+            await self._store.blobs.put(entry.digest, data)
+        elif self._store.blobs.has(entry.digest):
             data = await self._store.blobs.read(entry.digest)
         else:
-            data = (await self.document(repository, str(entry.digest), turn, sink)).data
+            document = await self.document(repository, str(entry.digest), turn, sink)
+            came_as = document.media_type
+            if came_as in MANIFESTS | INDEXES and came_as != entry.media_type and entry.is_known:
+                raise BadDocument(
+                    f"manifest {entry.digest} came as {came_as}, and its index says {entry.media_type}"
+                )
+            data = document.data
         if len(data) != entry.size:
             raise SizeMismatch(
                 f"manifest {entry.digest} has {len(data)} bytes, its index says {entry.size}",

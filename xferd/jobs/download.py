@@ -154,20 +154,32 @@ class DownloadManager:
             ("blob", blob.digest), work, digest=blob.digest, source=source, turn=turn, sink=sink
         )
 
-    def unpack(self, blob: Descriptor, turn: Turn, sink: IProgressSink | None = None) -> Watcher[Digest]:
+    def unpack(
+        self,
+        blob: Descriptor,
+        turn: Turn,
+        sink: IProgressSink | None = None,
+        algorithm: str = "",
+    ) -> Watcher[Digest]:
         """
         Make a layer's tree, from the bytes that are there and those that come.
 
         Somebody has to L{fetch} the blob meanwhile, if it is not there.
 
+        @param algorithm: the algorithm of the diff ID; the blob's own, as is
+            usual, where the config is not known yet.
         @return: a watcher whose result is the tree's diff ID.  It fails with
             L{BadLayer}, L{WorkerLost} or a L{StoreError}.
         """
 
-        async def work(transfer: Transfer) -> Digest:
-            return await self._unpack(transfer, blob)
+        algorithm = algorithm or blob.digest.algorithm
 
-        return self._unpackings.request(("tree", blob.digest), work, digest=blob.digest, turn=turn, sink=sink)
+        async def work(transfer: Transfer) -> Digest:
+            return await self._unpack(transfer, blob, algorithm)
+
+        return self._unpackings.request(
+            ("tree", blob.digest, algorithm), work, digest=blob.digest, turn=turn, sink=sink
+        )
 
     def register(self, stack: Stack, turn: Turn, sink: IProgressSink | None = None) -> Watcher[Layer]:
         """
@@ -216,6 +228,9 @@ class DownloadManager:
         partial = await self._store.blobs.partial(blob.digest, blob.size)
         try:
             partial.follow(feed)
+            if blob.data is not None:
+                await _embedded(transfer, partial, blob.data)
+                return
             transfer.report(bytes_done=held(partial))
             if given is not None:
                 try:
@@ -287,7 +302,7 @@ class DownloadManager:
 
     # ------------------------------------------------------------- unpacking
 
-    async def _unpack(self, transfer: Transfer, blob: Descriptor) -> Digest:
+    async def _unpack(self, transfer: Transfer, blob: Descriptor, algorithm: str) -> Digest:
         """
         The work of an unpacking: as many tries as the bytes need to be right.
         """
@@ -295,11 +310,11 @@ class DownloadManager:
         lost = False
         while True:
             known = self._store.trees.known(blob.digest)
-            if known is not None:
+            if known is not None and known.algorithm == algorithm:
                 transfer.report(bytes_done=blob.size)
                 return known
             try:
-                unpacked = await self._try(transfer, blob)
+                unpacked = await self._try(transfer, blob, algorithm)
             except BadLayer as e:
                 raise BadLayer(f"layer {blob.digest}: {e}") from e
             except WorkerLost:
@@ -311,7 +326,7 @@ class DownloadManager:
                     transfer.report(bytes_done=blob.size)
                     return unpacked.diff_id
 
-    async def _try(self, transfer: Transfer, blob: Descriptor) -> Unpacked | None:
+    async def _try(self, transfer: Transfer, blob: Descriptor, algorithm: str) -> Unpacked | None:
         """
         Unpack a blob once, into a tree of the store.
 
@@ -324,7 +339,7 @@ class DownloadManager:
         feed = self._feed(blob.digest)
         staged: str | None = await self._store.trees.stage()
         try:
-            unpacking = self._unpacker.unpack(cast("str", staged), LAYERS[blob.media_type], notify)
+            unpacking = self._unpacker.unpack(cast("str", staged), LAYERS[blob.media_type], notify, algorithm)
             reader = _Reader(unpacking)
             if self._store.blobs.has(blob.digest):
                 reader.sealed(self._store.blobs.path(blob.digest), blob.size)
@@ -353,7 +368,7 @@ class DownloadManager:
             return registered
         wanted = stack.diff_id
         if not self._store.trees.has(wanted):
-            tree = self.unpack(stack.blob, turn)
+            tree = self.unpack(stack.blob, turn, algorithm=wanted.algorithm)
             try:
                 with transfer.wait("waiting for its bytes to be unpacked"):
                     found = await tree.result()
@@ -374,6 +389,17 @@ class DownloadManager:
                 parent.release()
         parent_id = None if below is None else below.chain_id
         return await self._store.layers.register(parent_id, wanted, stack.blob)
+
+
+async def _embedded(transfer: Transfer, partial: IPartial, data: bytes) -> None:
+    """
+    Make a blob of the bytes that its descriptor brings.
+    """
+    if held(partial):
+        partial.restart()
+    partial.write(data)
+    transfer.report(bytes_done=partial.offset)
+    await partial.commit()
 
 
 @implementer(IFollower)

@@ -16,10 +16,10 @@ from zope.interface import implementer
 from xferd.archive.contents import Found, choose_images
 from xferd.errors import BadArchive, BlobUnknown
 from xferd.interfaces import IBlobBody, IBlobSource, Image, IProgressSink, IStore
-from xferd.jobs.documents import Resolved, resolve
 from xferd.jobs.download import DownloadManager
 from xferd.jobs.intake import Intake
 from xferd.jobs.job import Job
+from xferd.jobs.platforms import Resolved, Search
 from xferd.jobs.pull import Pull
 from xferd.jobs.rows import Row
 from xferd.jobs.unload import Unloading
@@ -135,7 +135,8 @@ class _Documents:
         entries = self._found.entries
         entry = entries[0] if len(entries) == 1 else choose(Index(entries), platform)
         root = await self._document(entry)
-        return await resolve(str(reference), await self._original(root) or root, platform, self._document)
+        search = Search(str(reference), platform, self._document, lambda entry: self._read(entry, "config"))
+        return await search.run(await self._original(root) or root)
 
     async def config(
         self,

@@ -13,9 +13,9 @@ from twisted.python.failure import Failure
 
 from xferd.errors import NoSuchPlatform
 from xferd.interfaces import IBlobSource, Image, IProgressSink, IStore
-from xferd.jobs.documents import Resolved
 from xferd.jobs.download import DownloadManager, Stack
 from xferd.jobs.job import Job, rfc3339
+from xferd.jobs.platforms import Resolved
 from xferd.jobs.rows import LayerRow, Row
 from xferd.jobs.sinks import RowSink
 from xferd.names import Digest, Reference, Repository
@@ -113,19 +113,22 @@ class Pull:
         stacks = await unless(fetches, Deferred.fromCoroutine(self._stack(resolved, platform)))
         return self._image(resolved, stacks, now())
 
-    def _begin(self, row: LayerRow) -> None:
+    def _begin(self, row: LayerRow, algorithm: str = "") -> None:
         """
         Ask for a layer's bytes and its tree, unless the tree is there or its
         blob was asked for already, further down.
+
+        @param algorithm: the algorithm of its diff ID, where that is known.
         """
         digest = row.blob.digest
-        if self._store.trees.known(digest) is not None:
+        known = self._store.trees.known(digest)
+        if known is not None and algorithm in ("", known.algorithm):
             return
         if digest not in self._fetches:
             turn, sink = self._job.turn(row.index), self._sink(row)
             self._fetches[digest] = (
                 self._layers.fetch(row.blob, self._source, turn, sink),
-                self._layers.unpack(row.blob, turn, sink),
+                self._layers.unpack(row.blob, turn, sink, algorithm),
             )
         fetch, tree = self._fetches[digest]
         row.fetch, row.tree = fetch.transfer, tree.transfer
@@ -134,14 +137,16 @@ class Pull:
         """
         Wait for the config, then for all layers in their order.
         """
+        asked = set(self._fetches)
         stacks = await self._configured(resolved, platform)
+        late = [w.result() for d, pair in self._fetches.items() if d not in asked for w in pair]
         for row, stack in zip(self._rows, stacks, strict=True):
             watcher = self._layers.register(stack, self._job.turn(row.index), self._sink(row))
             self._registrations.append(watcher)
             row.registration = watcher.transfer
         self._changed(None)
         try:
-            await gatherResults([w.result() for w in self._registrations], consumeErrors=True)
+            await unless(late, gatherResults([w.result() for w in self._registrations], consumeErrors=True))
         except FirstError as e:
             e.subFailure.raiseException()
         return stacks
@@ -167,6 +172,9 @@ class Pull:
                 for watcher in self._fetches.pop(row.blob.digest, ()):
                     watcher.release()
                 row.fetch = row.tree = None
+            elif row.fetch is None and not self._store.trees.has(stack.diff_id):
+                # The tree that is there is known by another algorithm.
+                self._begin(row, stack.diff_id.algorithm)
         return stacks
 
     def _image(self, resolved: Resolved, stacks: list[Stack], now: float) -> Image:

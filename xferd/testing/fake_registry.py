@@ -439,10 +439,16 @@ class FakeRegistry:
         path = repository.path
         self.note("put", path, wanted)
         await self.gate.enter("put_manifest", wanted)
-        parsed = parse_document(document)
+        # As ghcr.io does, it takes what it cannot read.
+        parsed = parse_document(document) if document.descriptor.is_known else None
+        missing: list[Digest] = []
         if isinstance(parsed, Index):
-            missing = [e.digest for e in parsed.manifests if (path, str(e.digest)) not in self._documents]
-        else:
+            missing = [
+                e.digest
+                for e in parsed.manifests
+                if (path, str(e.digest)) not in self._documents and not self.has_blob(path, e.digest)
+            ]
+        elif parsed is not None:
             missing = [e.digest for e in (parsed.config, *parsed.layers) if not self.has_blob(path, e.digest)]
         if missing:
             raise BlobUnknown(f"{self.host} has no {missing[0]} in {path}", host=self.host, status=400)

@@ -49,7 +49,7 @@ def inflate(data: bytes) -> bytes:
     return data
 
 
-def measure(packed: bytes) -> Unpacked:
+def measure(packed: bytes, algorithm: str = "sha256") -> Unpacked:
     """
     The facts of a layer.
 
@@ -75,7 +75,7 @@ def measure(packed: bytes) -> Unpacked:
             str(path).encode("utf-8", "surrogateescape") for path in needed - listed - {PurePosixPath(".")}
         )
     )
-    return Unpacked(Digest.of(tar), len(tar), size, entries, implied)
+    return Unpacked(Digest.of(tar, algorithm), len(tar), size, entries, implied)
 
 
 @implementer(IUnpacking)
@@ -85,6 +85,7 @@ class FakeUnpacking:
 
     @ivar staged: the directory that it would fill.
     @ivar compression: what the media type said.
+    @ivar algorithm: the algorithm of the diff ID.
     @ivar path: the blob's file, as it was named last.
     @ivar state: C{following}, C{sealed} or C{ended}.
     """
@@ -95,9 +96,11 @@ class FakeUnpacking:
         staged: str,
         compression: str,
         notify: Callable[[UnpackProgress], None],
+        algorithm: str,
     ) -> None:
         self.staged = staged
         self.compression = compression
+        self.algorithm = algorithm
         self.path = ""
         self.state = "following"
         self.progress = UnpackProgress()
@@ -144,7 +147,7 @@ class FakeUnpacking:
         if self._outcome.called:
             return
         try:
-            unpacked = measure(packed)
+            unpacked = measure(packed, self.algorithm)
         except BadLayer as e:
             self.fail(e)
             return
@@ -196,12 +199,16 @@ class FakeUnpacker:
         self._read = read or (lambda path: Path(path).read_bytes())
 
     def unpack(
-        self, staged: str, compression: str, notify: Callable[[UnpackProgress], None]
+        self,
+        staged: str,
+        compression: str,
+        notify: Callable[[UnpackProgress], None],
+        algorithm: str = "sha256",
     ) -> FakeUnpacking:
         """
         Begin to follow.
         """
-        unpacking = FakeUnpacking(self, staged, compression, notify)
+        unpacking = FakeUnpacking(self, staged, compression, notify, algorithm)
         self.unpackings.append(unpacking)
         return unpacking
 

@@ -152,6 +152,7 @@ def image_of(
     docker: bool = False,
     platform: Platform = AMD64,
     config: Mapping[str, Any] | None = None,
+    algorithm: str = "sha256",
 ) -> SampleImage:
     """
     Put layers together to an image.
@@ -160,6 +161,8 @@ def image_of(
     @param docker: Docker's media types instead of OCI's, for manifest and
         config; the layers keep theirs.
     @param config: what the config says besides platform and layers.
+    @param algorithm: of the digests of config and manifest; the layers have
+        theirs: see L{SampleLayer.by}.
     """
     stack = tuple(layers)
     written = Blob.of(
@@ -175,6 +178,7 @@ def image_of(
                 "history": [{"created_by": f"layer {n}"} for n in range(len(stack))],
             }
         ),
+        algorithm,
     )
     media_type = DOCKER_MANIFEST if docker else OCI_MANIFEST
     manifest = encode(
@@ -185,7 +189,8 @@ def image_of(
             "layers": [layer.blob.descriptor.to_json() for layer in stack],
         }
     )
-    return SampleImage(Document.verified(media_type, manifest), written, stack, platform)
+    digest = Digest.of(manifest, algorithm)
+    return SampleImage(Document.verified(media_type, manifest, digest), written, stack, platform)
 
 
 def sample_layer(

@@ -20,6 +20,7 @@ from zstandard import ZstdCompressor
 
 from xferd.names import Digest
 from xferd.oci import Descriptor
+from xferd.testing.fake_unpacker import inflate
 
 OCI_LAYER: Final = {
     "tar": "application/vnd.oci.image.layer.v1.tar",
@@ -49,11 +50,13 @@ class Blob:
     content: bytes | Path = field(repr=False)
 
     @classmethod
-    def of(cls, media_type: str, data: bytes) -> Blob:
+    def of(cls, media_type: str, data: bytes, algorithm: str = "sha256") -> Blob:
         """
         Make a blob of some bytes.
+
+        @param algorithm: the digest's.
         """
-        return cls(Descriptor(media_type, Digest.of(data), len(data)), data)
+        return cls(Descriptor(media_type, Digest.of(data, algorithm), len(data)), data)
 
     @property
     def digest(self) -> Digest:
@@ -88,6 +91,17 @@ class SampleLayer:
     blob: Blob
     diff_id: Digest
     tar_size: int
+
+    def by(self, algorithm: str, diff_id: str = "") -> SampleLayer:
+        """
+        The same layer, in memory, by other digests.
+
+        @param algorithm: that of the blob's digest.
+        @param diff_id: that of the diff ID, if it is another one.
+        """
+        data = self.blob.read()
+        blob = Blob.of(self.blob.descriptor.media_type, data, algorithm)
+        return SampleLayer(blob, Digest.of(inflate(data), diff_id or algorithm), self.tar_size)
 
 
 class _Compressor(Protocol):

@@ -353,13 +353,17 @@ class Registry(Server):
             raise problem(400, "DIGEST_INVALID", f"the manifest is not {digest}")
         try:
             document = Document.verified(request.getHeader("Content-Type") or "", data, digest)
-            parsed = parse_document(document)
+            # As ghcr.io does, it takes what it cannot read.
+            unknown = document.media_type and not document.descriptor.is_known
+            parsed = None if unknown else parse_document(document)
         except XferdError as e:
             raise problem(400, "MANIFEST_INVALID", str(e)) from e
         stock = self.storage.stock(name)
+        missing: list[Digest] = []
         if isinstance(parsed, Index):
-            missing = [e.digest for e in parsed.manifests if e.digest not in stock.documents]
-        else:
+            there = {*stock.documents, *stock.blobs}
+            missing = [e.digest for e in parsed.manifests if e.digest not in there]
+        elif parsed is not None:
             missing = [e.digest for e in (parsed.config, *parsed.layers) if e.digest not in stock.blobs]
         if missing:
             raise problem(400, "MANIFEST_BLOB_UNKNOWN", "push first what it names", detail=str(missing[0]))

@@ -19,7 +19,7 @@ Imports no Twisted: this runs in the worker.
 from __future__ import annotations
 
 from gzip import BadGzipFile
-from hashlib import sha256
+from hashlib import sha256, sha512
 from queue import SimpleQueue
 from threading import Thread
 from typing import Any, Final, Protocol
@@ -157,10 +157,14 @@ class Blocks:
     @ivar consumed: bytes of the blob that were read so far.
     """
 
-    def __init__(self, source: Readable, compression: str, limits: Limits) -> None:
+    def __init__(self, source: Readable, compression: str, limits: Limits, algorithm: str = "sha256") -> None:
+        """
+        @param algorithm: the algorithm of the tar's digest.
+        """
         self._source, self._compression, self._limits = source, compression, limits
         self._sniffed: _Sniffed | None = None
-        self._hash = sha256()
+        self._algorithm = algorithm
+        self._hash = sha512() if algorithm == "sha512" else sha256()
         self.size = 0
         self._lent: memoryview | None = None
         self._free: SimpleQueue[memoryview | None] = SimpleQueue()
@@ -184,7 +188,7 @@ class Blocks:
         """
         The digest of the tar, once iteration has ended.
         """
-        return f"sha256:{self._hash.hexdigest()}"
+        return f"{self._algorithm}:{self._hash.hexdigest()}"
 
     def __iter__(self) -> Blocks:
         return self

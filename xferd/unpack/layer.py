@@ -14,7 +14,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Callable, Iterator
-from hashlib import sha256
+from hashlib import sha256, sha512
 from time import monotonic
 from typing import Any, Final
 
@@ -104,14 +104,21 @@ class Growing:
 
 
 def unpack(
-    source: Growing, root: int, compression: str, limits: PlainLimits, privileged: bool, say: Say
+    source: Growing,
+    root: int,
+    compression: str,
+    algorithm: str,
+    limits: PlainLimits,
+    privileged: bool,
+    say: Say,
 ) -> None:
     """
     Unpack one layer, and say what became of it.
 
     @param root: a descriptor of the empty directory that becomes the tree.
+    @param algorithm: the algorithm of the diff ID.
     """
-    blocks = Blocks(source, compression, limits)
+    blocks = Blocks(source, compression, limits, algorithm)
     try:
         entries = 0
         last = monotonic()
@@ -177,7 +184,8 @@ def run(
             os.fchown(root, 0, 0)
         os.fchmod(root, 0o755)
         confine(root, privileged)
-        unpack(source, root, task["compression"], PlainLimits(**task["limits"]), privileged, say)
+        limits = PlainLimits(**task["limits"])
+        unpack(source, root, task["compression"], task["algorithm"], limits, privileged, say)
     except Abandoned:
         pass
     except XferdError as e:
@@ -196,6 +204,7 @@ def warm_up() -> None:
     Load what is loaded with the first use, while something can be.
     """
     sha256(b"").hexdigest()
+    sha512(b"").hexdigest()
     wire.decode(wire.encode("warm", up=["\xff"]))
     "\udcff".encode("utf-8", "backslashreplace")
     b"\xff".decode("utf-8", "backslashreplace")

@@ -181,13 +181,24 @@ class Unpacker:
         if self._process is None:
             self._spawn()
 
-    def unpack(self, staged: str, compression: str, notify: Callable[[UnpackProgress], None]) -> IUnpacking:
+    def unpack(
+        self,
+        staged: str,
+        compression: str,
+        notify: Callable[[UnpackProgress], None],
+        algorithm: str = "sha256",
+    ) -> IUnpacking:
         """
         See L{IUnpacker.unpack}.
         """
         number = self._asked
         self._asked += 1
-        task = {"staged": staged, "compression": compression, "limits": self._limits}
+        task = {
+            "staged": staged,
+            "compression": compression,
+            "algorithm": algorithm,
+            "limits": self._limits,
+        }
         layer = self._layers[number] = Unpacking(number, task, notify, self._say, self._schedule)
         if self._stopping:
             layer.abandon()

@@ -5,7 +5,8 @@ layer's number, a verb and a JSON object.
 
 From the reactor:
 
-  - C{begin}: C{staged}, C{compression}, C{limits}.  Take on a layer.
+  - C{begin}: C{staged}, C{compression}, C{algorithm}, C{limits}.  Take on a
+    layer.
   - C{grown}: C{path}, C{size}, C{sealed}.  The first C{size} bytes of the blob
     may be read, and if it is sealed, there are no more.
   - C{cancel}: end the layer's process, at once.
