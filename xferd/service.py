@@ -24,7 +24,7 @@ from xferd.hangup import Hangup
 from xferd.interfaces import IReactor
 from xferd.jobs.job import rfc3339
 from xferd.jobs.manager import Jobs
-from xferd.names import is_loopback
+from xferd.names import Repository, is_loopback
 from xferd.notify import ServiceManager
 from xferd.registry.certs_dirs import CertsDirs
 from xferd.registry.client import Registries
@@ -149,6 +149,7 @@ class Daemon(Service):
             proxies=Proxies(config.proxy),
             keychain=keychain,
             timeouts=config.timeouts,
+            warned=self._warned,
         )
         self.jobs = Jobs(
             self.store,
@@ -230,6 +231,12 @@ class Daemon(Service):
         self.listening.startService()
         self.unpacker.start()
         self._starting = Deferred.fromCoroutine(self._start())
+
+    def _warned(self, repository: Repository, text: str) -> None:
+        """
+        Hand on what a registry warns of.
+        """
+        self.jobs.warned(repository, text)
 
     async def _start(self) -> None:
         """

@@ -25,7 +25,11 @@ IMAGE = {
     "layers": [{"digest": DIGEST, "size": 1500, "media_type": "a/layer"}],
 }
 
-FAILED = job("failed", error={"code": "DENIED", "message": "no \x1b[31maccess"})
+FAILED = job(
+    "failed",
+    error={"code": "DENIED", "message": "no \x1b[31maccess"},
+    warnings=["hub.example: gone soon", "hub.example: read this"],
+)
 
 
 class CommandTests(DaemonTestCase):
@@ -117,6 +121,7 @@ class CommandTests(DaemonTestCase):
         self.fake.on("GET", "/jobs/j1", Answer({**FAILED, "layers": layers}))
         outcome = run(["job", "j1", "--host", self.fake.url])
         self.assertIn("error:      no \\x1b[31maccess (DENIED)\n", outcome.out)
+        self.assertIn("warning:    hub.example: gone soon\nwarning:    hub.example: read this", outcome.out)
         self.assertNotIn("finished:", outcome.out)
         self.assertTrue(outcome.out.endswith("t1        no\\naccess\n"))
         self.assertEqual(self.objects("job", "j1"), [{**FAILED, "layers": layers}])

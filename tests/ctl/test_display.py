@@ -54,6 +54,24 @@ class DisplayTests(SynchronousTestCase):
         sent = [json.loads(line) for line in one_pull() if line.strip()]
         self.assertEqual([json.loads(line) for line in out.getvalue().splitlines()], sent)
 
+    def test_warnings(self) -> None:
+        """
+        Plain lines show each warning once, when it comes, and harmlessly.
+        """
+        out = StringIO()
+        first = {"warnings": ["hub.example: gone \x1b[1msoon"]}
+        both = {"warnings": [*first["warnings"], "hub.example: read this"]}
+        lines = [
+            json.dumps({"kind": "job", "data": job("running", **more), "final": False}).encode()
+            for more in (first, first, both)
+        ]
+        play(PlainLines(out), lines)
+        self.assertEqual(
+            out.getvalue().splitlines()[:2],
+            ["warning: hub.example: gone \\x1b[1msoon", "warning: hub.example: read this"],
+        )
+        self.assertEqual(out.getvalue().count("warning"), 2)
+
     def test_plain(self) -> None:
         """
         Plain lines tell each change of state once, that a layer is shared, and

@@ -54,6 +54,17 @@ class PullTests(DaemonTestCase):
         asked = {"kind": "pull", "reference": "alpine", "platform": "linux/arm64", "priority": 3}
         self.assertEqual(self.fake.requests[0], ("POST", "/api/v1/jobs", asked))
 
+    def test_warnings(self) -> None:
+        """
+        What registries warn of is said, whether all goes well or not.
+        """
+        for state, status in (("done", 0), ("failed", 1)):
+            ended = job(state, warnings=["hub.example: gone soon"])
+            self.fake.takes(event("job", ended, final=True))
+            outcome = self.pull()
+            self.assertEqual(outcome.status, status)
+            self.assertIn("warning: hub.example: gone soon\n", outcome.out)
+
     def test_quiet(self) -> None:
         """
         Quietly, the digest is all.

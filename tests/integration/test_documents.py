@@ -12,6 +12,7 @@ from typing import Any
 
 from tests.integration.test_daemon import DaemonCase, reactor
 from xferd.oci import OCI_MANIFEST, Document
+from xferd.testing.faults import SetHeader
 from xferd.testing.images import encode, image_of, sample_image, sample_layer
 from xferd.testing.registry import Registry
 
@@ -61,6 +62,19 @@ class DocumentsTests(DaemonCase):
         stock = other.storage.repositories["team/app"]
         self.assertEqual(stock.documents[image.digest].data, image.manifest.data)
         self.assertLessEqual({blob.digest for blob in image.blobs}, stock.blobs)
+
+    async def test_warnings(self) -> None:
+        """
+        What a registry warns of is told to whom it concerns, once.
+        """
+        _, reference = self.add(1)
+        for _ in range(2):
+            self.registry.faults.plant(SetHeader("Warning", '299 - "gone soon"'), "/manifests/")
+            self.registry.faults.plant(SetHeader("Warning", '299 - "gone soon"'), "/blobs/")
+            said = await self.daemon.ctl("pull", reference)
+            self.assertEqual(said.count(f"warning: {self.registry.host}: gone soon\n"), 1)
+            self.registry.faults.clear()
+        self.assertEqual(self.daemon.output.count("warns: gone soon"), 1)
 
     async def test_data(self) -> None:
         """

@@ -9,11 +9,12 @@ from typing import Any
 from twisted.internet.defer import CancelledError, Deferred
 from zope.interface.verify import verifyObject
 
-from tests.jobs.case import HOST, JobsCase
+from tests.jobs.case import HOST, OTHER, JobsCase
 from xferd.errors import BadPlatform, BadReference, ConnectionFailed, Interrupted, NotFound, StoreError
 from xferd.interfaces import Event, IEventStream, IJobs
 from xferd.jobs.job import BUG
 from xferd.jobs.manager import REMEMBERED
+from xferd.names import Repository
 from xferd.testing.images import sample_image
 
 
@@ -99,6 +100,43 @@ class ListTests(JobsCase):
         self.registry.gate.release("manifest")
         done = self.pulled()
         self.assertEqual(self.jobs.cancel(done["id"])["state"], "done")
+
+    def test_warnings(self) -> None:
+        """
+        A job tells what the registries of its repositories warned of while it
+        ran, each thing once, and remembers it.
+        """
+        self.add(sample_image(1))
+        self.registry.gate.hold("manifest")
+        pull, copy = self.pull(), self.copy(target=f"{OTHER}/else")
+        self.settle()
+        source, target = Repository(HOST, "app"), Repository(OTHER, "else")
+        for repository, text in (
+            (source, "gone soon"),
+            (source, "gone soon"),
+            (target, "read-only on Friday"),
+        ):
+            self.jobs.warned(repository, text)
+        self.jobs.warned(Repository(HOST, "another"), "not yours")
+        self.assertEqual(self.job(pull)["warnings"], [f"{HOST}: gone soon"])
+        self.registry.gate.release("manifest")
+        self.settle()
+        self.jobs.warned(source, "too late")
+        self.assertEqual(self.job(pull)["warnings"], [f"{HOST}: gone soon"])
+        self.assertEqual(self.job(copy)["warnings"], [f"{HOST}: gone soon", f"{OTHER}: read-only on Friday"])
+
+    def test_many_warnings(self) -> None:
+        """
+        A registry that warns of everything is not quoted for ever.
+        """
+        self.add(sample_image(1))
+        self.registry.gate.hold("manifest")
+        job_id = self.pull()
+        for number in range(100):
+            self.jobs.warned(Repository(HOST, "app"), str(number))
+        self.assertEqual(len(self.job(job_id)["warnings"]), 20)
+        self.registry.gate.release("manifest")
+        self.settle()
 
     def test_cancelled_rows(self) -> None:
         """

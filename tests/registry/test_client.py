@@ -132,6 +132,25 @@ class ManifestTests(ClientCase):
         self.assertIn(OCI_MANIFEST, accept)
         self.assertIn("manifest.list.v2+json", accept)
 
+    def test_warnings(self) -> None:
+        """
+        What the registry warns of is told each time, with the repository that
+        it was asked about.
+        """
+        told: list[tuple[Repository, str]] = []
+
+        def warned(repository: Repository, text: str) -> None:
+            told.append((repository, text))
+
+        def warn(request: Request) -> None:
+            request.setHeader("Warning", '299 - "gone soon"')
+
+        self.server.fault = warn
+        registries = Registries(self.clock, agent=self.agent, warned=warned)
+        for _ in range(2):
+            self.successResultOf(registries.registry(HOST).manifest(REPOSITORY, "1"))
+        self.assertEqual(told, [(REPOSITORY, "gone soon")] * 2)
+
     def test_other_algorithm(self) -> None:
         """
         The registry may vouch for the bytes by another algorithm than was

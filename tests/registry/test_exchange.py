@@ -264,8 +264,18 @@ class ExchangeTests(SynchronousTestCase):
         getting = self._get()
         self._redirect("https://cdn.example/")
         self.agent.respond(200, {"Warning": '299 - "foreign"'})
-        self.successResultOf(getting)
+        self.assertEqual(self.successResultOf(getting).warnings, ())
         self.assertEqual(seen, ["soon [1m gone", "other"])
+
+    def test_warnings_of_an_answer(self) -> None:
+        """
+        Each answer has the warnings of all that led to it, logged before or not.
+        """
+        for _ in range(2):
+            getting = self._get()
+            self.agent.respond(307, {"Location": "https://hub.example/v2/b", "Warning": '299 - "moved"'}, b"")
+            self.agent.respond(200, {"Warning": '299 - "old"'})
+            self.assertEqual(self.successResultOf(getting).warnings, ("moved", "old"))
 
     def test_late_answer(self) -> None:
         """

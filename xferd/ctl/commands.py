@@ -110,6 +110,7 @@ def job(args: Namespace, session: Session) -> None:
         ("progress", portion(view.done, view.total) if view.total else ""),
         (_PAST.get(view.kind, "gave"), view.pinned if view.state == "done" else ""),
         ("error", view.error),
+        *(("warning", text) for text in view.warnings),
     ]
     if not session.printer.facts(found, facts):
         return

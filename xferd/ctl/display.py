@@ -59,6 +59,11 @@ class Display:
         @param rows: those that the event says something of.
         """
 
+    def warn(self, view: JobView) -> None:
+        """
+        Show what registries warn of, if that was not shown yet.
+        """
+
     def finish(self, view: JobView) -> None:
         """
         Say what the job gave.
@@ -95,6 +100,19 @@ class PlainEnd(Display):
     What people are told at the end.
     """
 
+    def __init__(self, stdout: TextIO) -> None:
+        super().__init__(stdout)
+        self._warned: set[str] = set()
+
+    def warn(self, view: JobView) -> None:
+        """
+        Print each warning once.
+        """
+        for text in view.warnings:
+            if text not in self._warned:
+                self._warned.add(text)
+                print(f"warning: {text}", file=self.stdout, flush=True)
+
     def finish(self, view: JobView) -> None:
         """
         Print the sum, and the reference on the last line.
@@ -121,6 +139,7 @@ class PlainLines(PlainEnd):
         if view.archive is not None and view.total and view.done * 10 // view.total > self._tenths:
             self._tenths = view.done * 10 // view.total
             print(f"archive: {portion(view.done, view.total)} sent", file=self.stdout, flush=True)
+        self.warn(view)
         for row in rows:
             old_state, old_attempt, old_shared = self._said.get(row.index, ("", 1, False))
             shared = old_shared or bool(row.sharing)

@@ -122,6 +122,7 @@ def follow(daemon: Daemon, job: dict[str, object], display: Display) -> JobView:
     with display:
         for event in daemon.events(str(job.get("id"))):
             display.show(view, event, view.take(event))
+    display.warn(view)
     if view.state == "failed":
         raise JobFailed(view.error or f"job {clean(job.get('id'))} failed")
     if view.state == "cancelled":

@@ -295,6 +295,14 @@ class JobView:
         return f"{message} ({code})" if code else message
 
     @property
+    def warnings(self) -> list[str]:
+        """
+        What registries warned of, each once.
+        """
+        listed = self.job.get("warnings")
+        return [clean(text) for text in listed] if isinstance(listed, list) else []
+
+    @property
     def pinned(self) -> str:
         """
         What was pulled or brought to the target, as a reference that will

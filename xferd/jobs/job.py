@@ -14,10 +14,14 @@ from attrs import define, field
 from xferd.errors import XferdError
 from xferd.jobs.intake import Intake
 from xferd.jobs.rows import Row
+from xferd.names import Repository
 from xferd.transfer.slots import Turn
 
 ENDED = frozenset({"done", "failed", "cancelled"})
 """The states in which a job stays."""
+
+MAX_WARNINGS = 20
+"""How many warnings of registries one job keeps."""
 
 BUG = "xferd itself failed here; its log says more"
 """What clients are told of an error that is not one of ours."""
@@ -71,6 +75,8 @@ class Job:
     @ivar client: who asks.
     @ivar priority: higher goes first.
     @ivar intake: how an archive's bytes come, of an import.
+    @ivar repositories: those that it is about.
+    @ivar warnings: what their registries warned of, each once: C{HOST: TEXT}.
     @ivar rows: the layers, bottom first, or the blobs, once they are known.
     @ivar transfers: the ids of the transfers that it waited for over the
         network, in their order; the first L{MAX_TRANSFERS}.
@@ -93,6 +99,8 @@ class Job:
     result: dict[str, str] | None = None
     rows: Sequence[Row] = field(factory=tuple)
     transfers: dict[str, None] = field(factory=dict)
+    repositories: frozenset[Repository] = frozenset()
+    warnings: list[str] = field(factory=list)
 
     def waits_for(self, transfer_id: str) -> None:
         """
@@ -100,6 +108,19 @@ class Job:
         """
         if len(self.transfers) < MAX_TRANSFERS:
             self.transfers[transfer_id] = None
+
+    def warned(self, repository: Repository, text: str) -> bool:
+        """
+        A registry warns of something.
+
+        @return: whether that is the job's business, and new to it.
+        """
+        warning = f"{repository.host}: {text}"
+        news = repository in self.repositories and warning not in self.warnings
+        if not news or len(self.warnings) >= MAX_WARNINGS:
+            return False
+        self.warnings.append(warning)
+        return True
 
     def turn(self, layer: int = 0) -> Turn:
         """
@@ -153,4 +174,5 @@ class Job:
             else {"received": self.intake.offset, "size": self.intake.size},
             "error": self.error,
             "result": self.result,
+            "warnings": list(self.warnings),
         }

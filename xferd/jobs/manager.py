@@ -36,7 +36,7 @@ from xferd.jobs.pull import Pull
 from xferd.jobs.push import ALL, Push
 from xferd.jobs.upkeep import Upkeep
 from xferd.jobs.upload import UploadManager
-from xferd.names import Reference, parse_tag
+from xferd.names import Reference, Repository, parse_tag
 from xferd.oci import Platform
 from xferd.transfer.bandwidth import Bandwidth
 from xferd.transfer.retry import RetryPolicy
@@ -466,6 +466,15 @@ class Jobs:
             "bytes_delivered": self._delivered + arriving,
         }
 
+    def warned(self, repository: Repository, text: str) -> None:
+        """
+        A registry warns of something, asked about a repository: for those to
+        read who move something there.
+        """
+        for running in self._running.values():
+            if running.job.warned(repository, text):
+                self._news.changed(running.job, None)
+
     # ------------------------------------------------------------- one job
 
     def _job(
@@ -496,6 +505,7 @@ class Jobs:
             client=client,
             priority=priority,
             created=self._clock.seconds(),
+            repositories=frozenset(r.repository for r in (wanted, target) if r is not None),
         )
 
     def _add(self, job: Job, run: Callable[[], Awaitable[dict[str, str]]]) -> Mapping[str, Any]:

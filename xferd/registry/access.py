@@ -47,10 +47,18 @@ def push_scope(repository: Repository) -> str:
     return f"repository:{repository.path}:pull,push"
 
 
+def _nobody_told(repository: Repository, text: str) -> None:
+    """
+    Leave it at the log.
+    """
+
+
 @frozen
 class Shared:
     """
     What the requests to all registries use.
+
+    @ivar warned: told what a registry warns of, and whom it was asked about.
     """
 
     clock: IReactorTime
@@ -60,6 +68,7 @@ class Shared:
     chunk_sizes: ChunkSizes
     abilities: dict[str, Abilities] = field(factory=dict)
     locks: WeakValueDictionary[Hashable, DeferredLock] = field(factory=WeakValueDictionary)
+    warned: Callable[[Repository, str], None] = _nobody_told
 
 
 class Access:
@@ -88,6 +97,7 @@ class Access:
         self.clock = shared.clock
         self.timeouts = shared.timeouts
         self._exchange = shared.exchange
+        self._warned = shared.warned
         self._hosts = shared.hosts
         self._authenticator = Authenticator(
             host,
@@ -142,6 +152,8 @@ class Access:
         except (ConnectionFailed, NotHTTP):
             self._hosts.forget(self.host)
             raise
+        for text in answer.warnings:
+            self._warned(repository, text)
         if answer.response.code == 400 and answer.is_own:
             # What Go's servers say to plain HTTP where TLS is spoken by now.
             self._hosts.forget(self.host)

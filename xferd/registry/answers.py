@@ -96,13 +96,13 @@ def header_values(headers: Headers, name: str) -> list[str]:
     ]
 
 
-def clean(text: str) -> str:
+def clean(text: str, most: int = MAX_EXCERPT) -> str:
     """
     Foreign text, fit for a message: one line, no control characters, no
-    queries of URLs, at most L{MAX_EXCERPT} characters.
+    queries of URLs, at most so many characters.
     """
     line = _URL_QUERY.sub(r"\1?...", _CONTROL.sub(" ", text).strip())
-    return line if len(line) <= MAX_EXCERPT else f"{line[: MAX_EXCERPT - 3]}..."
+    return line if len(line) <= most else f"{line[: most - 3]}..."
 
 
 def retry_after(headers: Headers, now: float) -> float | None:

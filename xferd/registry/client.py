@@ -6,7 +6,7 @@ Registries as the rest of xferd sees them: documents, and sources of blobs.
 from __future__ import annotations
 
 import os
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, TypeVar, cast
 from weakref import WeakValueDictionary
 
@@ -57,6 +57,7 @@ class Registries:
         timeouts: Timeouts | None = None,
         chunk_sizes: ChunkSizes | None = None,
         agent: IAgent | None = None,
+        warned: Callable[[Repository, str], None] | None = None,
     ) -> None:
         """
         @param reactor: also connects (TCP and names), unless there is an
@@ -67,6 +68,8 @@ class Registries:
         @param proxies: through which proxies servers are reached.
         @param chunk_sizes: in which parts large blobs are sent.
         @param agent: makes the requests instead of our own connections.
+        @param warned: told what registries warn of, and of which repository,
+            each time they do.
         @raise ConfigError: a CA file cannot be used.
         """
         timeouts = timeouts if timeouts is not None else Timeouts()
@@ -85,6 +88,8 @@ class Registries:
             agent = self._connections.agent()
         exchange = Exchange(IdentityAgent(agent), reactor, timeouts)
         self._shared = Shared(reactor, exchange, known, timeouts, chunk_sizes or ChunkSizes())
+        if warned is not None:
+            self._shared = evolve(self._shared, warned=warned)
         self._keychain = keychain if keychain is not None else Nobody()
         self._healths: dict[str, Health] = {}
         self._registries: dict[str, tuple[tuple[Endpoint, ...], Registry]] = {}

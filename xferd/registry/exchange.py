@@ -19,8 +19,9 @@ from twisted.web.iweb import IAgent, IBodyProducer, IResponse
 
 from xferd.credentials import Secret
 from xferd.errors import RegistryError, TimedOut
-from xferd.registry.answers import Shown, clean, connection_error, header, header_values
+from xferd.registry.answers import Shown, connection_error, header, header_values
 from xferd.registry.body import discard, read_excerpt
+from xferd.registry.cautions import parse_warnings
 from xferd.registry.locations import Origin, resolve
 from xferd.registry.producer import ContentBody
 from xferd.registry.timeouts import Timeouts, within
@@ -56,6 +57,7 @@ class Answer:
     @ivar where: the host that gave it.
     @ivar url: what it is the answer to, which may be signed.
     @ivar authorization: the proof that was sent there.
+    @ivar warnings: what the origin that was asked first warned of on the way.
     """
 
     response: IResponse
@@ -63,6 +65,7 @@ class Answer:
     where: str
     url: str = field(repr=False)
     authorization: Authorization | None = None
+    warnings: tuple[str, ...] = ()
 
 
 class Exchange:
@@ -131,6 +134,7 @@ class Exchange:
             raise RegistryError(f"{host} names an URL that cannot be asked: {e}", host=host) from None
         redirects = _REDIRECTS | {303} if method in _READING else _REDIRECTS
         is_own = True
+        warnings: tuple[str, ...] = ()
         for _ in range(MAX_REDIRECTS + 1):
             origin = Origin.of(url)
             is_own = is_own and origin == first
@@ -139,9 +143,10 @@ class Exchange:
                 sent.setRawHeaders("Authorization", [authorization.secret.reveal()])
             response = await self.request(method, url, sent, host=host, body=None if body is None else body())
             if is_own:
-                self._show_warnings(response.headers, host)
+                warnings += self._show_warnings(response.headers, host)
             if response.code not in redirects:
-                return Answer(response, is_own, origin.host, url, authorization if is_own else None)
+                proof = authorization if is_own else None
+                return Answer(response, is_own, origin.host, url, proof, warnings)
             location = header(response.headers, "Location")
             await read_excerpt(response, host=host, clock=self._clock, timeouts=self._timeouts)
             try:
@@ -186,17 +191,16 @@ class Exchange:
                 raise
             raise error from e
 
-    def _show_warnings(self, headers: Headers, host: str) -> None:
+    def _show_warnings(self, headers: Headers, host: str) -> tuple[str, ...]:
         """
-        Log each warning once (OCI distribution-spec, "Warnings").
+        Read what a registry warns of, and log each warning once.
         """
-        for value in header_values(headers, "Warning")[:20]:
-            if not value.startswith('299 - "'):
-                continue
-            warning = clean(value.removeprefix('299 - "').removesuffix('"'))
+        warnings = parse_warnings(header_values(headers, "Warning"))
+        for warning in warnings:
             if (host, warning) not in self._warned and len(self._warned) < MAX_WARNINGS:
                 self._warned.add((host, warning))
                 self._log.warn("{host} warns: {text}", host=host, text=warning)
+        return warnings
 
 
 def _without_port(host: str, where: str) -> str:

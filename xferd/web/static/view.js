@@ -302,9 +302,10 @@ function endedJob(row, job) {
     : [job.state, took && `after ${took}`];
   text(row.facts, [job.kind === "pull" ? "" : job.kind, job.platform, ...facts, job.client].filter(Boolean).join(" · "));
   text(row.time, moment(job.finished ?? job.created));
-  hide(row.reason, !job.error);
-  text(row.code, job.error?.code ?? "");
-  text(row.message, job.error?.message ?? "");
+  const warnings = (job.warnings ?? []).join("; ");
+  hide(row.reason, !job.error && !warnings);
+  text(row.code, job.error?.code ?? (warnings && "warning"));
+  text(row.message, job.error?.message ?? warnings);
 }
 
 /** One attempt behind a job. */
