@@ -74,6 +74,13 @@ class CommandTests(DaemonTestCase):
         self.assertEqual(lines[-2:], [["LAYER", "SIZE", "TYPE"], [DIGEST, "1.5", "kB", "a/layer"]])
         self.assertEqual(self.objects("inspect", "alpine"), [IMAGE])
 
+    def test_inspect_for_a_platform(self) -> None:
+        """
+        The daemon is told for what platform the image has to be.
+        """
+        self.fake.on("GET", "/images/alpine?platform=linux/arm%2Bx", Answer(IMAGE))
+        self.assertEqual(self.objects("inspect", "alpine", "--platform", "linux/arm+x"), [IMAGE])
+
     def test_jobs(self) -> None:
         """
         Jobs that run are listed with their progress; of all, those that

@@ -18,7 +18,7 @@ from tempfile import mkdtemp
 from typing import TYPE_CHECKING, Any
 from unittest import SkipTest
 
-from tests.ctl.daemon import DIGEST, Answer, DaemonTestCase
+from tests.ctl.daemon import DIGEST, Answer, DaemonTestCase, refusal
 from tests.ctl.run import COMMAND, Outcome, Terminal, environment, run
 from xferd.ctl import overlay, unpack
 from xferd.ctl.bars import CopyBar
@@ -122,6 +122,17 @@ class UnpackTests(UnpackCase):
         self.assertEqual(sorted(os.listdir(self.target / "etc")), ["file0", "file1", "passwd"])
         self.assertEqual(stat.S_IMODE(self.target.stat().st_mode), 0o751)
         self.assertEqual(sorted(os.listdir(self.place)), ["store", "target"])
+
+    def test_platform(self) -> None:
+        """
+        An image for another platform than the one that is asked for is left
+        alone.
+        """
+        refused = refusal(422, "PLATFORM_UNKNOWN", "for another")
+        self.fake.on("GET", "/images/alpine?platform=linux/arm64", refused)
+        for command in ("unpack", "bundle"):
+            said = self.refused(command, "--platform", "linux/arm64")
+            self.assertEqual(said, "xferctl: for another (PLATFORM_UNKNOWN)\n")
 
     def test_quiet(self) -> None:
         """

@@ -12,11 +12,12 @@ from attrs import evolve
 from twisted.internet.defer import Deferred
 
 from tests.jobs.case import HOST, JobsCase
-from xferd.errors import StoreError
+from xferd.errors import NoSuchPlatform, StoreError
 from xferd.interfaces import Image
 from xferd.jobs.news import image_json
 from xferd.jobs.shown import image_in_full
 from xferd.names import Digest, Reference
+from xferd.platforms import Platform
 from xferd.testing.images import image_of, sample_image
 
 
@@ -33,11 +34,12 @@ class ShownTests(JobsCase):
         assert found is not None
         return found
 
-    def shown(self, image: Image) -> Deferred[dict[str, Any]]:
+    def shown(self, image: Image, wanted: str | None = None) -> Deferred[dict[str, Any]]:
         """
         Ask for all of it.
         """
-        asked = Deferred.fromCoroutine(image_in_full(self.store, image))
+        platform = None if wanted is None else Platform.parse(wanted)
+        asked = Deferred.fromCoroutine(image_in_full(self.store, image, platform))
         self.settle()
         return asked
 
@@ -58,6 +60,16 @@ class ShownTests(JobsCase):
             assert layer is not None
             paths.append(layer.path)
         self.assertEqual(shown["trees"], paths)
+
+    def test_platform(self) -> None:
+        """
+        An image that has to be for a platform is, or is not shown.
+        """
+        self.add(sample_image(1))
+        self.pulled()
+        self.successResultOf(self.shown(self.image(), "linux/amd64/v3"))
+        error = self.failureResultOf(self.shown(self.image(), "linux/arm64"), NoSuchPlatform).value
+        self.assertIn("for linux/amd64, not for linux/arm64", str(error))
 
     def test_no_layers(self) -> None:
         """

@@ -338,6 +338,29 @@ class StoreTests(SynchronousTestCase):
         self.assertEqual(self.world.ask("POST", "/api/v1/gc", b"{}", {"Content-Type": None}).status, 415)
         self.assertEqual(self.world.jobs.upkeep.collected, [False, True])
 
+    def test_image_for_a_platform(self) -> None:
+        """
+        Who asks for an image for a platform is not given another's.
+        """
+        made = image()
+        self.world.store.images.named[made.reference] = made
+        for query, status, code in [
+            ("platform=linux/amd64", 200, None),
+            ("platform=linux/x86_64", 200, None),
+            ("platform=linux/arm64", 422, "PLATFORM_UNKNOWN"),
+            ("platform=linux", 400, "PLATFORM_INVALID"),
+            ("platform=%ff", 400, "PLATFORM_INVALID"),
+            ("arch=amd64", 400, "BAD_INPUT"),
+        ]:
+            answer = self.world.ask("GET", f"/api/v1/images/alpine?{query}")
+            error = answer.json().get("error", {})
+            self.assertEqual((answer.status, error.get("code")), (status, code), query)
+        self.assertIn(
+            "the store has alpine:latest for linux/amd64, not for linux/arm64; "
+            "'xferctl pull --platform linux/arm64' gets it",
+            self.world.ask("GET", "/api/v1/images/alpine?platform=linux/arm64").json()["error"]["message"],
+        )
+
     def test_image_unknown(self) -> None:
         """
         An image that is not there is not found; a name that is none is bad.

@@ -404,11 +404,14 @@ class Daemon:
         connection, response = self._ask("GET", path, None, "application/x-tar, application/json", _DOWNLOAD)
         return Download(connection, response, str(self._addresses[0]))
 
-    def image(self, reference: str) -> dict[str, Any]:
+    def image(self, reference: str, platform: str | None = None) -> dict[str, Any]:
         """
         An image of the store.
+
+        @param platform: what it must be for, if that matters.
         """
-        return self._object("GET", f"/images/{quote(reference, safe='/:@')}")
+        query = "" if platform is None else f"?platform={quote(platform, safe='/')}"
+        return self._object("GET", f"/images/{quote(reference, safe='/:@')}{query}")
 
     def tag(self, reference: str, name: str) -> dict[str, Any]:
         """

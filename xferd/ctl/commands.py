@@ -45,7 +45,7 @@ def inspect(args: Namespace, session: Session) -> None:
     """
     Show one image of the store.
     """
-    image = session.daemon.image(args.reference)
+    image = session.daemon.image(args.reference, args.platform)
     facts = [
         ("reference", clean(image.get("reference"))),
         ("digest", clean(image.get("digest"))),

@@ -196,6 +196,7 @@ def _image(parser: ArgumentParser) -> None:
     The arguments of C{inspect}.
     """
     parser.add_argument("reference", metavar="REF", help="the image's name")
+    _wanted(parser)
     _json(parser)
 
 
@@ -224,12 +225,22 @@ def _collect(parser: ArgumentParser) -> None:
     _json(parser)
 
 
+def _wanted(parser: ArgumentParser) -> None:
+    """
+    The argument of all commands that use what was pulled.
+    """
+    parser.add_argument(
+        "--platform", metavar="OS/ARCH[/VARIANT]", help="fail if the store has it for another platform"
+    )
+
+
 def _copied(parser: ArgumentParser) -> None:
     """
     The arguments of C{unpack}, which C{bundle} has too.
     """
     parser.add_argument("reference", metavar="REF", help="the image's name; it must be in the store")
     parser.add_argument("directory", metavar="DIR", help="where to make it: not there yet, or empty")
+    _wanted(parser)
     parser.add_argument("--mount", action="store_true", help="mount the layers instead of copying (root)")
     output = parser.add_mutually_exclusive_group()
     output.add_argument("--json", action="store_true", help="print progress and result as lines of JSON")

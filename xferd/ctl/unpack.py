@@ -112,7 +112,7 @@ def unpack(args: Namespace, session: Session) -> None:
     @raise CannotUnpack: there is nothing at DIR that was not there before.
     """
     place = _free(args.directory)
-    stack = Stack.of(session.daemon.image(args.reference))
+    stack = Stack.of(session.daemon.image(args.reference, args.platform))
     display = choose_display("unpack", args, session)
     if args.mount:
         _mount_at(stack, place, session.interrupts, read_only=args.read_only)
@@ -132,7 +132,7 @@ def bundle(args: Namespace, session: Session) -> None:
     @raise CannotUnpack: there is nothing at DIR that was not there before.
     """
     place = _free(args.directory)
-    stack = Stack.of(session.daemon.image(args.reference))
+    stack = Stack.of(session.daemon.image(args.reference, args.platform))
     execution = Execution.of(stack.config, args.args)
     display = choose_display("bundle", args, session)
     notes = list(execution.notes)

@@ -8,15 +8,16 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from xferd.errors import StoreError
+from xferd.errors import NoSuchPlatform, StoreError
 from xferd.jobs.news import image_json
 from xferd.oci import CONFIGS, Manifest, parse_config
 
 if TYPE_CHECKING:
     from xferd.interfaces import Image, IStore
+    from xferd.platforms import Platform
 
 
-async def image_in_full(store: IStore, image: Image) -> dict[str, Any]:
+async def image_in_full(store: IStore, image: Image, wanted: Platform | None = None) -> dict[str, Any]:
     """
     An image with its config, and where its layers are.
 
@@ -26,7 +27,9 @@ async def image_in_full(store: IStore, image: Image) -> dict[str, Any]:
     daemon's machine, bottom first.  Platform and config are L{None} where the
     image is an artifact, which has no such config.
 
+    @param wanted: what it must be for, if that matters.
     @raise StoreError: the config or a layer is missing or damaged.
+    @raise NoSuchPlatform: it is for another platform.
     """
     shown = {**image_json(image), "platform": None, "config": None}
     shown |= {
@@ -36,6 +39,11 @@ async def image_in_full(store: IStore, image: Image) -> dict[str, Any]:
     if image.config.media_type in CONFIGS:
         data = await store.blobs.read(image.config.digest)
         platform = parse_config(data, Manifest(image.config, image.layers)).platform
+        if wanted is not None and platform not in (None, *wanted.accepts()):
+            raise NoSuchPlatform(
+                f"the store has {image.reference.familiar()} for {platform}, not for {wanted}; "
+                f"'xferctl pull --platform {wanted}' gets it"
+            )
         shown |= {"platform": None if platform is None else str(platform), "config": json.loads(data)}
     return shown
 

@@ -31,8 +31,9 @@ from xferd.registry.body import discard, read_whole
 from xferd.registry.exchange import Answer
 from xferd.registry.producer import BytesBody
 
-# Schema 1 is asked for, last of all, in order to be refused by its name.
-_ACCEPT: Final = ", ".join((*ACCEPT, *(f"{t};q=0.1" for t in sorted(DOCKER_SCHEMA1))))
+# Schema 1 is asked for in order to be refused by its name, and all the rest, as
+# containerd does, in order to be copied.
+_ACCEPT: Final = ", ".join((*ACCEPT, *(f"{t};q=0.1" for t in sorted(DOCKER_SCHEMA1)), "*/*;q=0.05"))
 
 _TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}")
 

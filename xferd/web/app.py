@@ -21,7 +21,7 @@ from xferd.jobs.news import image_json
 from xferd.jobs.shown import image_in_full
 from xferd.names import Reference
 from xferd.web.answers import answer, answer_error, answer_refusal, answer_unknown
-from xferd.web.asked import client_name, fingerprint_of, header, limit_changes
+from xferd.web.asked import client_name, fingerprint_of, header, limit_changes, platform_asked
 from xferd.web.brought import brought, login_asked
 from xferd.web.content_asked import MAX_PIECE, form_asked, is_piece, piece_asked, size_asked
 from xferd.web.feed import JSON_LINES, SERVER_SENT, EventFeed, FeedTimes
@@ -329,11 +329,12 @@ class Web:
         """
         Show one image of the store, with its config and where its layers are.
         """
+        platform = platform_asked(request)
         reference = Reference.parse(name)
         image = self._store.images.get(reference)
         if image is None:
             raise NotFound(f"the store has no image {reference.familiar()}")
-        return answer(request, await image_in_full(self._store, image))
+        return answer(request, await image_in_full(self._store, image, platform))
 
     @app.route(f"{API}/images/<path:name>/tags", methods=["POST"])
     async def tag_image(self, request: Request, name: str) -> bytes:

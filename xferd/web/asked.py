@@ -17,6 +17,7 @@ from twisted.internet.address import IPv4Address, IPv6Address
 from werkzeug.exceptions import UnsupportedMediaType
 
 from xferd.errors import BadInput
+from xferd.platforms import Platform
 
 if TYPE_CHECKING:
     from twisted.web.http import Request as HTTPRequest
@@ -89,6 +90,20 @@ def quoted(value: object) -> str:
     """
     text = json.dumps(value)
     return text if len(text) <= 40 else text[:40] + "…"
+
+
+def platform_asked(request: Request) -> Platform | None:
+    """
+    Read the query of a request for an image: the platform that it must be for.
+
+    @raise BadInput: there is something else in the query.
+    @raise BadPlatform: it is none.
+    """
+    asked = {name.decode("utf-8", "replace"): values[-1] for name, values in (request.args or {}).items()}
+    platform = asked.pop("platform", None)
+    if asked:
+        raise BadInput(f"an image is not asked for by {quoted(next(iter(asked)))}; by 'platform' it can be")
+    return None if platform is None else Platform.parse(platform.decode("utf-8", "replace"))
 
 
 def client_name(request: Request) -> str:
