@@ -68,6 +68,14 @@ class ConfigTests(SynchronousTestCase):
         self.assertIn("is no setting", self.refused('usual_auth_files = ["/f"]'))
         self.assertEqual(self.read('auth_file = "/f"').auth_files, ("/f",))
 
+    def test_sharing(self) -> None:
+        """
+        Clients share, or are kept apart; there is nothing else.
+        """
+        self.assertEqual(Config.default({}, 0).sharing, "shared")
+        self.assertEqual(self.read('sharing = "isolated"').sharing, "isolated")
+        self.assertIn("sharing must be 'shared' or 'isolated', not 'some'", self.refused('sharing = "some"'))
+
     def test_file(self) -> None:
         """
         Each key of a file replaces one default; the rest stays.

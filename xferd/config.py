@@ -21,6 +21,7 @@ from attrs.validators import ge
 from xferd.docker_config import auth_files
 from xferd.errors import ConfigError
 from xferd.interfaces import UnpackLimits
+from xferd.jobs.realm import ISOLATED, SHARED
 from xferd.paths import default_data_dir, default_socket
 from xferd.registry.hosts import HostConfig
 from xferd.registry.proxies import ProxySettings
@@ -89,6 +90,8 @@ class Config:
         registries; the empty string is where docker and podman have theirs.
     @ivar certs_dirs: directories like containerd's and docker's C{certs.d},
         with mirrors and certificates of registries.
+    @ivar sharing: C{shared}: who knows a digest shares what is on its way or
+        there already; C{isolated}: a client's own registry has to let it.
     @ivar grace: seconds that a shutdown may take.
     @ivar limits: how much happens at once.
     @ivar retry: when and how often a failed transfer is tried again.
@@ -107,6 +110,7 @@ class Config:
     hosts_allowed: tuple[str, ...] = ()
     auth_file: str = ""
     certs_dirs: tuple[str, ...] = CERTS_DIRS
+    sharing: str = field(default=SHARED)
     grace: float = field(default=10.0, validator=ge(0.0))
     limits: Limits = field(factory=Limits)
     retry: RetryPolicy = field(factory=RetryPolicy)
@@ -116,6 +120,11 @@ class Config:
     collect: Collect = field(factory=Collect)
     hosts: dict[str, HostConfig] = field(factory=dict)
     usual_auth_files: tuple[str, ...] = field(default=(), metadata={"setting": False})
+
+    @sharing.validator
+    def _check_sharing(self, _: Attribute[str], value: str) -> None:
+        if value not in (SHARED, ISOLATED):
+            raise ValueError(f"sharing must be {SHARED!r} or {ISOLATED!r}, not {value!r}")
 
     @classmethod
     def default(cls, environ: dict[str, str], uid: int) -> Config:

@@ -140,6 +140,16 @@ class IBlobSource(ISource):
         @raise TimedOut: connect, TLS or headers took too long.
         """
 
+    def confirm(digest: Digest) -> Deferred[None]:
+        """
+        Ask the registry itself, no mirror, whether the client may have a
+        blob, without fetching it.
+
+        @raise Denied: the credentials do not do.
+        @raise BlobUnknown: the repository has no such blob.
+        @raise SourceError: as for C{open}.
+        """
+
     def distrust(digest: Digest) -> None:
         """
         What came for C{digest} was not it: from now on it is to come from

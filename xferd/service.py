@@ -24,6 +24,7 @@ from xferd.hangup import Hangup
 from xferd.interfaces import IReactor
 from xferd.jobs.job import rfc3339
 from xferd.jobs.manager import Jobs
+from xferd.jobs.realm import ISOLATED
 from xferd.names import Repository, is_loopback
 from xferd.notify import ServiceManager
 from xferd.registry.certs_dirs import CertsDirs
@@ -150,6 +151,7 @@ class Daemon(Service):
             keychain=keychain,
             timeouts=config.timeouts,
             warned=self._warned,
+            mirrors=config.sharing != ISOLATED,
         )
         self.jobs = Jobs(
             self.store,
@@ -163,6 +165,7 @@ class Daemon(Service):
             upload_rate=config.limits.upload_rate,
             ranges=RangePolicy(most=config.limits.ranges),
             retry=config.retry,
+            sharing=config.sharing,
         )
         self.web = Web(
             jobs=self.jobs,

@@ -30,6 +30,7 @@ class JobsCase(SynchronousTestCase):
     """
 
     downloads = 3
+    sharing = "shared"
 
     def setUp(self) -> None:
         """
@@ -57,6 +58,7 @@ class JobsCase(SynchronousTestCase):
             self.unpacker,
             clock=self.clock,
             downloads=self.downloads,
+            sharing=self.sharing,
             retry=RetryPolicy(attempts=3, jitter=0.0),
         )
         self.addCleanup(self.stop, jobs)

@@ -4,10 +4,10 @@ Tests for L{xferd.registry.blobs}, over a registry in memory.
 
 from __future__ import annotations
 
-from twisted.internet.defer import CancelledError
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.web.server import NOT_DONE_YET, Request
 
-from tests.registry.cases import ME, ClientCase
+from tests.registry.cases import ME, REPOSITORY, ClientCase
 from tests.registry.fakes import failure_of, refuse, send_range
 from xferd.errors import (
     BlobUnknown,
@@ -148,6 +148,48 @@ class BlobTests(ClientCase):
         failure_of(self, self.open_blob(), BlobUnknown)
         self._answer(204)
         failure_of(self, self.open_blob(), RegistryError)
+
+    def _confirm(self) -> Deferred[None]:
+        return self.registry.blobs(REPOSITORY).confirm(self.digest)
+
+    def test_confirmed(self) -> None:
+        """
+        Whether the client may have a blob is told without a byte of it.
+        """
+        self.successResultOf(self._confirm())
+        self.assertEqual([method for method, _, _ in self.server.log], ["HEAD"])
+
+    def test_not_confirmed(self) -> None:
+        """
+        A refusal is told as that of the blob would be.
+        """
+        for status, kind in ((404, BlobUnknown), (403, Denied), (429, TooManyRequests)):
+            self._answer(status)
+            failure_of(self, self._confirm(), kind)
+
+    def test_no_head(self) -> None:
+        """
+        A registry that knows no HEAD is asked for the blob, which is left.
+        """
+
+        def fault(request: Request) -> bytes | None:
+            if request.method == b"HEAD":
+                request.setResponseCode(405)
+                return b""
+            return None
+
+        self.server.fault = fault
+        self.successResultOf(self._confirm())
+        self.assertEqual([method for method, _, _ in self.server.log], ["HEAD", "GET"])
+
+    def test_confirming_cancelled(self) -> None:
+        """
+        The question can be called off.
+        """
+        self.server.fault = lambda _: NOT_DONE_YET
+        asking = self._confirm()
+        asking.cancel()
+        self.failureResultOf(asking, CancelledError)
 
     def test_abandoned(self) -> None:
         """

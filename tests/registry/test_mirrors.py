@@ -277,6 +277,27 @@ class OrderTests(MirrorCase):
         self.successResultOf(self.manifest())
         self.assertEqual(self.network.take(), ["one.test", "two.test", "two.test"])
 
+    def test_confirmed_by_itself(self) -> None:
+        """
+        Whether a client may have a blob is for the registry to say, not for a
+        mirror.
+        """
+        self.successResultOf(self.blobs().confirm(self.digest))
+        self.assertEqual(self.network.take(), [HOST])
+
+    def test_no_mirrors(self) -> None:
+        """
+        Where mirrors are not to be used, the registry alone is asked for
+        everything.
+        """
+        registries = Registries(
+            self.clock, certs_dirs=CertsDirs([str(self.certs)]), mirrors=False, agent=self.network
+        )
+        registry = registries.registry(HOST)
+        self.successResultOf(registry.manifest(REPOSITORY, "1"))
+        self.successResultOf(registry.blobs(REPOSITORY).open(self.digest, 0)).abandon()
+        self.assertEqual(self.network.take(), [HOST, HOST])
+
     def test_client(self) -> None:
         """
         What a client brought is for the registry itself; mirrors are asked

@@ -14,6 +14,7 @@ from zope.interface import implementer
 from xferd.errors import BadDocument, SizeMismatch
 from xferd.interfaces import IProgressSink, IRegistries, IRegistry, ISource, IStore
 from xferd.jobs.platforms import Resolved, Search
+from xferd.jobs.realm import ISOLATED, SHARED
 from xferd.names import Digest, Reference, Repository
 from xferd.oci import INDEXES, MANIFESTS, MAX_DOCUMENT, Descriptor, Document, document_type
 from xferd.platforms import Platform
@@ -59,7 +60,14 @@ class Documents:
     same.
     """
 
-    def __init__(self, store: IStore, registries: IRegistries, transfers: TransferManager) -> None:
+    def __init__(
+        self, store: IStore, registries: IRegistries, transfers: TransferManager, sharing: str = SHARED
+    ) -> None:
+        """
+        @param sharing: C{shared} or C{isolated}: then every document is asked
+            for, whether the store has it or not.
+        """
+        self._isolated = sharing == ISOLATED
         self._store = store
         self._registries = registries
         self._transfers = transfers
@@ -110,7 +118,7 @@ class Documents:
 
         @raise ManifestUnknown: neither has it.
         """
-        if not self._store.blobs.has(digest):
+        if self._isolated or not self._store.blobs.has(digest):
             return await self.document(repository, str(digest), turn)
         # What it is, it says itself, or it is an index by its content.
         data = await self._store.blobs.read(digest)
@@ -146,8 +154,10 @@ class Documents:
             await self._store.blobs.put(descriptor.digest, descriptor.data)
             return descriptor.data
 
+        place = self._place(repository)
+
         async def work(transfer: Transfer) -> bytes:
-            if self._store.blobs.has(descriptor.digest):
+            if not self._isolated and self._store.blobs.has(descriptor.digest):
                 return await self._store.blobs.read(descriptor.digest)
 
             async def attempt(source: ISource) -> bytes:
@@ -160,10 +170,10 @@ class Documents:
 
         data = await _settle(
             self._transfers.request(
-                ("config", descriptor.digest),
+                ("config", descriptor.digest, place) if self._isolated else ("config", descriptor.digest),
                 work,
                 digest=descriptor.digest,
-                source=self._place(repository),
+                source=place,
                 turn=turn,
                 sink=sink,
             )
@@ -190,7 +200,7 @@ class Documents:
         if entry.data is not None:
             data = entry.data
             await self._store.blobs.put(entry.digest, data)
-        elif self._store.blobs.has(entry.digest):
+        elif not self._isolated and self._store.blobs.has(entry.digest):
             data = await self._store.blobs.read(entry.digest)
         else:
             document = await self.document(repository, str(entry.digest), turn, sink)

@@ -17,12 +17,12 @@ two that it waits for as well, so that it can outlive the job that began it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from typing import cast
 from weakref import WeakValueDictionary
 
 from attrs import evolve, field, frozen
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, DeferredLock
 from twisted.logger import Logger
 from zope.interface import implementer
 
@@ -49,6 +49,7 @@ from xferd.interfaces import (
 )
 from xferd.jobs.content import BlobContent
 from xferd.jobs.feed import Feed
+from xferd.jobs.realm import ISOLATED, SHARED, Realm
 from xferd.jobs.streams import Streams, held
 from xferd.names import Digest, chain_id
 from xferd.oci import LAYERS, Descriptor
@@ -70,18 +71,24 @@ class Stack:
     @ivar key: the key of its registration.  The blobs are a part of it: two
         images may have one layer in two compressions, and then each waits
         for its own bytes.
+    @ivar realm: who shares it, if not everybody.
     """
 
     blob: Descriptor
     diff_id: Digest
     below: Stack | None = field(repr=False)
     chain_id: Digest
-    key: tuple[str, Digest, Digest]
+    key: tuple[Hashable, ...]
+    realm: Realm | None = None
 
     @classmethod
-    def of(cls, blobs: Iterable[Descriptor], diff_ids: Iterable[Digest]) -> list[Stack]:
+    def of(
+        cls, blobs: Iterable[Descriptor], diff_ids: Iterable[Digest], realm: Realm | None = None
+    ) -> list[Stack]:
         """
         The stacks of an image, the bottom one first.
+
+        @param realm: who shares them, if not everybody.
         """
         stacks: list[Stack] = []
         layers: Digest | None = None
@@ -91,7 +98,8 @@ class Stack:
             layers, bytes_ = chain_id([diff_id], layers), chain_id([blob.digest], bytes_)
             assert layers is not None
             assert bytes_ is not None
-            below = cls(blob, diff_id, below, layers, ("layer", layers, bytes_))
+            key = ("layer", layers, bytes_) if realm is None else ("layer", layers, bytes_, realm)
+            below = cls(blob, diff_id, below, layers, key, realm)
             stacks.append(below)
         return stacks
 
@@ -113,10 +121,14 @@ class DownloadManager:
         registrations: TransferManager,
         bandwidth: Bandwidth,
         ranges: RangePolicy,
+        sharing: str = SHARED,
     ) -> None:
         """
         @param ranges: when a blob is fetched by several streams.
+        @param sharing: C{shared} or C{isolated}.
         """
+        self._sharing = sharing
+        self._locks: WeakValueDictionary[Digest, DeferredLock] = WeakValueDictionary()
         self._store = store
         self._unpacker = unpacker
         self._downloads = downloads
@@ -125,8 +137,21 @@ class DownloadManager:
         self._bandwidth = bandwidth
         self._ranges = ranges
         self._lessons = Lessons()
-        self._feeds: WeakValueDictionary[Digest, Feed] = WeakValueDictionary()
+        self._feeds: WeakValueDictionary[tuple[Digest, Realm | None], Feed] = WeakValueDictionary()
         self.fetched: Counter[str] = Counter()
+
+    @property
+    def isolated(self) -> bool:
+        """
+        Whether clients are kept apart.
+        """
+        return self._sharing == ISOLATED
+
+    def realm(self, source: ISource) -> Realm | None:
+        """
+        Those with whom what comes from a source is shared, if not everybody.
+        """
+        return Realm.of(source) if self.isolated else None
 
     def fetch(
         self,
@@ -140,6 +165,10 @@ class DownloadManager:
         """
         Bring a blob into the store.
 
+        Isolated, this is also how a client proves that it may have the blob:
+        where that is there already, the client's registry is asked whether it
+        would give it.
+
         @param given: C{source} again, if its bytes are at hand and need no
             slot.  It is tried first, and once.
         @return: a watcher whose result fires when the blob is there.  It
@@ -147,11 +176,16 @@ class DownloadManager:
             L{StoreError}.
         """
 
+        realm = self.realm(source)
+
         async def work(transfer: Transfer) -> None:
-            await self._fetch(transfer, blob, given)
+            if realm is None:
+                await self._fetch(transfer, blob, self._feed(blob.digest), given)
+            else:
+                await self._fetch_alone(transfer, blob, realm, given)
 
         return self._downloads.request(
-            ("blob", blob.digest), work, digest=blob.digest, source=source, turn=turn, sink=sink
+            _key("blob", blob.digest, realm), work, digest=blob.digest, source=source, turn=turn, sink=sink
         )
 
     def unpack(
@@ -160,6 +194,7 @@ class DownloadManager:
         turn: Turn,
         sink: IProgressSink | None = None,
         algorithm: str = "",
+        realm: Realm | None = None,
     ) -> Watcher[Digest]:
         """
         Make a layer's tree, from the bytes that are there and those that come.
@@ -168,6 +203,7 @@ class DownloadManager:
 
         @param algorithm: the algorithm of the diff ID; the blob's own, as is
             usual, where the config is not known yet.
+        @param realm: who shares it, if not everybody.
         @return: a watcher whose result is the tree's diff ID.  It fails with
             L{BadLayer}, L{WorkerLost} or a L{StoreError}.
         """
@@ -175,10 +211,10 @@ class DownloadManager:
         algorithm = algorithm or blob.digest.algorithm
 
         async def work(transfer: Transfer) -> Digest:
-            return await self._unpack(transfer, blob, algorithm)
+            return await self._unpack(transfer, blob, algorithm, realm)
 
         return self._unpackings.request(
-            ("tree", blob.digest, algorithm), work, digest=blob.digest, turn=turn, sink=sink
+            _key("tree", blob.digest, algorithm, realm), work, digest=blob.digest, turn=turn, sink=sink
         )
 
     def register(self, stack: Stack, turn: Turn, sink: IProgressSink | None = None) -> Watcher[Layer]:
@@ -198,35 +234,86 @@ class DownloadManager:
         return self._registrations.request(stack.key, work, digest=stack.chain_id, turn=turn, sink=sink)
 
     def content(
-        self, blob: Descriptor, source: IBlobSource, turn: Turn, sink: IProgressSink | None = None
+        self,
+        blob: Descriptor,
+        source: IBlobSource,
+        turn: Turn,
+        sink: IProgressSink | None = None,
+        *,
+        named: bool = False,
     ) -> BlobContent:
         """
         Open a blob to be sent elsewhere: where it is not in the store, it is
         fetched once the first byte is asked for.
 
         @param sink: where the progress of the download goes.
+        @param named: whether an image of the store has it, which everybody has
+            who may use the daemon.
         """
-        if self._store.blobs.has(blob.digest):
+        realm = self.realm(source)
+        if (named or realm is None) and self._store.blobs.has(blob.digest):
             feed = Feed()
             feed.sealed(self._store.blobs.path(blob.digest), blob.size)
             return BlobContent(blob, feed, lambda: None)
-        return BlobContent(blob, self._feed(blob.digest), lambda: self.fetch(blob, source, turn, sink))
+        feed = self._feed(blob.digest, realm)
+        return BlobContent(blob, feed, lambda: self.fetch(blob, source, turn, sink))
 
     # ------------------------------------------------------------- downloads
 
-    async def _fetch(self, transfer: Transfer, blob: Descriptor, given: IBlobSource | None) -> None:
+    async def _fetch_alone(
+        self, transfer: Transfer, blob: Descriptor, realm: Realm, given: IBlobSource | None
+    ) -> None:
+        """
+        The work of a download that only one realm shares.
+
+        One at a time writes a blob's file; the next one finds it there, or
+        goes on with what is there of it.
+        """
+        lock = self._locks.setdefault(blob.digest, DeferredLock())
+        if lock.locked:
+            transfer.report(bytes_done=0, bytes_total=blob.size)
+            with transfer.wait("waiting for a download of the same blob by somebody else"):
+                await lock.acquire()
+        else:
+            await lock.acquire()
+        try:
+            # Who has it in a manifest has it.
+            feed = self._feed(blob.digest, realm)
+            await self._fetch(transfer, blob, feed, given, confirm=blob.data is None)
+        finally:
+            lock.release()
+
+    async def _fetch(
+        self,
+        transfer: Transfer,
+        blob: Descriptor,
+        feed: Feed,
+        given: IBlobSource | None,
+        *,
+        confirm: bool = False,
+    ) -> None:
         """
         The work of a download: any number of attempts on one partial file.
+
+        @param confirm: whether a source has to say that the blob may be had,
+            before a byte is used that did not come from it.
         """
         transfer.report(bytes_done=0, bytes_total=blob.size)
-        feed = self._feed(blob.digest)
+
+        async def ask(source: ISource) -> None:
+            await cast("IBlobSource", source).confirm(blob.digest)
+
         if self._store.blobs.has(blob.digest):
+            if confirm:
+                await transfer.attempts(ask)
             # Whoever asked may not have known, and waits for its bytes.
             feed.sealed(self._store.blobs.path(blob.digest), blob.size)
             transfer.report(bytes_done=blob.size)
             return
         partial = await self._store.blobs.partial(blob.digest, blob.size)
         try:
+            if confirm and held(partial):
+                await transfer.attempts(ask)
             partial.follow(feed)
             if blob.data is not None:
                 await _embedded(transfer, partial, blob.data)
@@ -291,18 +378,20 @@ class DownloadManager:
         )
         await streams.run()
 
-    def _feed(self, digest: Digest) -> Feed:
+    def _feed(self, digest: Digest, realm: Realm | None = None) -> Feed:
         """
         The feed of a blob, which lives as long as anybody holds it.
         """
-        feed = self._feeds.get(digest)
+        feed = self._feeds.get((digest, realm))
         if feed is None:
-            feed = self._feeds[digest] = Feed()
+            feed = self._feeds[digest, realm] = Feed()
         return feed
 
     # ------------------------------------------------------------- unpacking
 
-    async def _unpack(self, transfer: Transfer, blob: Descriptor, algorithm: str) -> Digest:
+    async def _unpack(
+        self, transfer: Transfer, blob: Descriptor, algorithm: str, realm: Realm | None
+    ) -> Digest:
         """
         The work of an unpacking: as many tries as the bytes need to be right.
         """
@@ -314,7 +403,7 @@ class DownloadManager:
                 transfer.report(bytes_done=blob.size)
                 return known
             try:
-                unpacked = await self._try(transfer, blob, algorithm)
+                unpacked = await self._try(transfer, blob, algorithm, realm)
             except BadLayer as e:
                 raise BadLayer(f"layer {blob.digest}: {e}") from e
             except WorkerLost:
@@ -326,7 +415,9 @@ class DownloadManager:
                     transfer.report(bytes_done=blob.size)
                     return unpacked.diff_id
 
-    async def _try(self, transfer: Transfer, blob: Descriptor, algorithm: str) -> Unpacked | None:
+    async def _try(
+        self, transfer: Transfer, blob: Descriptor, algorithm: str, realm: Realm | None
+    ) -> Unpacked | None:
         """
         Unpack a blob once, into a tree of the store.
 
@@ -336,7 +427,7 @@ class DownloadManager:
         def notify(progress: UnpackProgress) -> None:
             transfer.report(bytes_done=progress.consumed)
 
-        feed = self._feed(blob.digest)
+        feed = self._feed(blob.digest, realm)
         staged: str | None = await self._store.trees.stage()
         try:
             unpacking = self._unpacker.unpack(cast("str", staged), LAYERS[blob.media_type], notify, algorithm)
@@ -368,7 +459,7 @@ class DownloadManager:
             return registered
         wanted = stack.diff_id
         if not self._store.trees.has(wanted):
-            tree = self.unpack(stack.blob, turn, algorithm=wanted.algorithm)
+            tree = self.unpack(stack.blob, turn, algorithm=wanted.algorithm, realm=stack.realm)
             try:
                 with transfer.wait("waiting for its bytes to be unpacked"):
                     found = await tree.result()
@@ -389,6 +480,13 @@ class DownloadManager:
                 parent.release()
         parent_id = None if below is None else below.chain_id
         return await self._store.layers.register(parent_id, wanted, stack.blob)
+
+
+def _key(*parts: Hashable) -> tuple[Hashable, ...]:
+    """
+    A key, without what everybody has.
+    """
+    return tuple(part for part in parts if part is not None)
 
 
 async def _embedded(transfer: Transfer, partial: IPartial, data: bytes) -> None:

@@ -105,7 +105,7 @@ async def _open(
             )
     return Archive(
         plan(reference, manifest, document, form, original),
-        lambda blob: layers.content(blob, source, turn),
+        lambda blob: layers.content(blob, source, turn, named=True),
         close,
     )
 

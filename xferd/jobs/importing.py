@@ -6,10 +6,10 @@ as a pull does it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 
 from attrs import evolve
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
@@ -80,7 +80,9 @@ class Import:
         )
         pulls: list[Pull] = []
         try:
-            chosen = choose_images((await unloading.run()).images(), self._wanted)
+            contents = await unloading.run()
+            came = frozenset(kept.digest for kept in contents.files.values())
+            chosen = choose_images(contents.images(), self._wanted)
             self._job.reference = ", ".join(str(name) for _, names in chosen for name in names)
             self._changed(None)
             images: list[Image] = []
@@ -91,8 +93,8 @@ class Import:
                     self._job,
                     names[0],
                     store=self._store,
-                    source=_NoMore(label),
-                    documents=_Documents(self._store, found),
+                    source=_NoMore(label, came),
+                    documents=_Documents(self._store, found, came if self._layers.isolated else None),
                     layers=self._layers,
                     changed=self._changed,
                 )
@@ -115,8 +117,12 @@ class _Documents:
     The documents of one image in an archive, by now in the store.
     """
 
-    def __init__(self, store: IStore, found: Found) -> None:
+    def __init__(self, store: IStore, found: Found, came: Container[Digest] | None) -> None:
+        """
+        @param came: what was in the archive, if nothing else is to be read.
+        """
         self._blobs = store.blobs
+        self._came = came
         self._found = found
 
     async def resolve(
@@ -156,7 +162,9 @@ class _Documents:
         return Document.verified(entry.media_type, await self._read(entry, "manifest"), entry.digest)
 
     async def _read(self, entry: Descriptor, what: str) -> bytes:
-        if not self._blobs.has(entry.digest):
+        made = self._found.made is not None and self._found.made.digest == entry.digest
+        own = self._came is None or made or entry.digest in self._came
+        if not own or not self._blobs.has(entry.digest):
             raise BadArchive(f"the archive lacks the {what} {entry.digest}, which it names")
         data = await self._blobs.read(entry.digest)
         if len(data) != entry.size:
@@ -187,14 +195,26 @@ class _NoMore:
 
     host = ""
 
-    def __init__(self, label: str) -> None:
+    def __init__(self, label: str, came: Container[Digest]) -> None:
+        """
+        @param came: what was in the archive.
+        """
         self.label = label
+        self._came = came
         self.identity = object()
 
     def open(self, digest: Digest, offset: int, end: int | None = None) -> Deferred[IBlobBody]:  # noqa: ARG002
         """
         Say so.
         """
+        return fail(BlobUnknown(f"the archive lacks the layer {digest}, which it names"))
+
+    def confirm(self, digest: Digest) -> Deferred[None]:
+        """
+        See L{IBlobSource.confirm}.
+        """
+        if digest in self._came:
+            return succeed(None)
         return fail(BlobUnknown(f"the archive lacks the layer {digest}, which it names"))
 
     def distrust(self, digest: Digest) -> None:

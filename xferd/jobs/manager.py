@@ -34,6 +34,7 @@ from xferd.jobs.limits import LiveLimits
 from xferd.jobs.news import News
 from xferd.jobs.pull import Pull
 from xferd.jobs.push import ALL, Push
+from xferd.jobs.realm import SHARED
 from xferd.jobs.upkeep import Upkeep
 from xferd.jobs.upload import UploadManager
 from xferd.names import Reference, Repository, parse_tag
@@ -94,7 +95,12 @@ class Jobs:
         upload_rate: int = 0,
         ranges: RangePolicy | None = None,
         retry: RetryPolicy | None = None,
+        sharing: str = SHARED,
     ) -> None:
+        """
+        @param sharing: C{shared} or C{isolated}.
+        """
+        self._sharing = sharing
         self._store = store
         self._registries = registries
         self._unpacker = unpacker
@@ -143,6 +149,7 @@ class Jobs:
             registrations=self._managers["registration"],
             bandwidth=rates["download"],
             ranges=RangePolicy() if ranges is None else ranges,
+            sharing=sharing,
         )
         self._uploads = UploadManager(store.journal, self._managers["upload"], rates["upload"])
         self._running: dict[str, _Running] = {}
@@ -580,7 +587,7 @@ class Jobs:
         """
         Documents for a client.
         """
-        return Documents(self._store, registries, self._managers["document"])
+        return Documents(self._store, registries, self._managers["document"], self._sharing)
 
     def _delivery(self, job: Job, registries: IRegistries) -> Delivery:
         """

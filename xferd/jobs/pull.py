@@ -71,6 +71,7 @@ class Pull:
         self._source = source
         self._documents = documents
         self._layers = layers
+        self._realm = layers.realm(self._source)
         self._changed = changed
         self._rows: list[LayerRow] = []
         self._fetches: dict[Digest, tuple[Watcher[Any], ...]] = {}
@@ -111,6 +112,10 @@ class Pull:
         self._changed(None)
         fetches = [w.result() for pair in self._fetches.values() for w in pair]
         stacks = await unless(fetches, Deferred.fromCoroutine(self._stack(resolved, platform)))
+        if self._realm is not None:
+            # Trees may have been there already; the right to them was not.
+            for fetch, _ in tuple(self._fetches.values()):
+                await fetch.result()
         return self._image(resolved, stacks, now())
 
     def _begin(self, row: LayerRow, algorithm: str = "") -> None:
@@ -122,13 +127,13 @@ class Pull:
         """
         digest = row.blob.digest
         known = self._store.trees.known(digest)
-        if known is not None and algorithm in ("", known.algorithm):
+        if self._realm is None and known is not None and algorithm in ("", known.algorithm):
             return
         if digest not in self._fetches:
             turn, sink = self._job.turn(row.index), self._sink(row)
             self._fetches[digest] = (
                 self._layers.fetch(row.blob, self._source, turn, sink),
-                self._layers.unpack(row.blob, turn, sink, algorithm),
+                self._layers.unpack(row.blob, turn, sink, algorithm, self._realm),
             )
         fetch, tree = self._fetches[digest]
         row.fetch, row.tree = fetch.transfer, tree.transfer
@@ -164,9 +169,11 @@ class Pull:
             raise NoSuchPlatform(
                 f"{self._reference} is an image for {config.platform} only, not for {platform}"
             )
-        stacks = Stack.of([row.blob for row in self._rows], config.diff_ids)
+        stacks = Stack.of([row.blob for row in self._rows], config.diff_ids, self._realm)
         for row, stack in zip(self._rows, stacks, strict=True):
             row.diff_id = stack.diff_id
+            if self._realm is not None:
+                continue
             if row.fetch is not None and self._store.trees.has(stack.diff_id):
                 # The tree came by another blob: nothing of this one is needed.
                 for watcher in self._fetches.pop(row.blob.digest, ()):

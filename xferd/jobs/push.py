@@ -140,4 +140,4 @@ class Push:
         """
         Open a blob.
         """
-        return self._layers.content(blob, source, self._job.turn(), sink)
+        return self._layers.content(blob, source, self._job.turn(), sink, named=True)

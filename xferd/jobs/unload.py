@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IReactorTime
@@ -29,6 +29,9 @@ from xferd.names import Digest
 from xferd.oci import MAX_DOCUMENT, Descriptor
 from xferd.transfer.slots import Turn
 from xferd.transfer.transfer import Watcher
+
+if TYPE_CHECKING:
+    from hashlib import _Hash
 
 STEP: Final = 256 * 1024
 """Bytes after which others have their turn."""
@@ -82,6 +85,7 @@ class Unloading:
         self._head = b""
         self._arrival: Arrival | None = None
         self._digest: Digest | None = None
+        self._hash: _Hash | None = None
         self._unnamed: IUnnamed | None = None
         self._document: bytearray | None = None
 
@@ -163,6 +167,9 @@ class Unloading:
         from elsewhere, this waits for that.
         """
         self._digest = digest
+        # Kept apart, who brings a blob shows with its bytes that it has it,
+        # whether the store has it or not.
+        self._hash = digest.hasher() if self._layers.isolated else None
         known = self._store.blobs.size(digest)
         if known is not None:
             if known != size:
@@ -195,6 +202,8 @@ class Unloading:
             return
         if len(self._head) < _HEAD:
             self._head += bytes(data[: _HEAD - len(self._head)])
+        if self._hash is not None:
+            self._hash.update(data)
         if self._arrival is not None:
             self._arrival.write(data)
         elif self._unnamed is not None:
@@ -210,6 +219,9 @@ class Unloading:
         if member is None:
             return
         digest, self._digest = self._digest, None
+        hasher, self._hash = self._hash, None
+        if hasher is not None and digest is not None and hasher.hexdigest() != digest.hex:
+            raise BadArchive(f"the archive is damaged: what it has for {digest} is something else")
         if self._arrival is not None:
             arrival, self._arrival = self._arrival, None
             arrival.finish()

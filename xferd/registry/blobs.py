@@ -14,7 +14,7 @@ from zope.interface import implementer
 from xferd.errors import BlobUnknown, RegistryError, SizeMismatch
 from xferd.interfaces import IBlobBody, IBlobSource
 from xferd.names import Digest, Repository
-from xferd.registry.access import Access
+from xferd.registry.access import Access, pull_scope
 from xferd.registry.answers import Subject, header, header_values
 from xferd.registry.body import BlobBody, discard, length_of
 from xferd.registry.ranges import check_rest, parse_unsatisfied, range_from
@@ -41,6 +41,12 @@ class RepositoryBlobs:
         See L{IBlobSource.open}.
         """
         return Deferred.fromCoroutine(self._open(digest, offset, end))
+
+    def confirm(self, digest: Digest) -> Deferred[None]:
+        """
+        See L{IBlobSource.confirm}.
+        """
+        return Deferred.fromCoroutine(self._confirm(digest))
 
     def distrust(self, digest: Digest) -> None:
         """
@@ -84,6 +90,23 @@ class RepositoryBlobs:
                 f"{what.name} {has}; there is nothing from byte {offset} on", host=self.host, status=416
             )
         raise await self._access.refuse(answer, what)
+
+    async def _confirm(self, digest: Digest) -> None:
+        """
+        Look for the blob.  Where a HEAD leads to nothing, as with URLs that
+        are signed for GET alone, the blob is asked for and left.
+        """
+        access, repository = self._access, self._repository
+        what = Subject(self.host, f"{self.label}@{digest}", BlobUnknown)
+        answer = await access.ask(b"HEAD", repository, f"blobs/{digest}", what, scope=pull_scope(repository))
+        status = answer.response.code
+        if status in (405, 501) or (status != 200 and not answer.is_own):
+            await access.excerpt(answer.response)
+            (await self._open(digest, 0, None)).abandon()
+        elif status != 200:
+            raise await access.refuse(answer, what)
+        else:
+            await access.excerpt(answer.response)
 
     def _body(
         self, response: IResponse, start: int, total: int | None, length: int | None = None

@@ -58,6 +58,7 @@ class Registries:
         chunk_sizes: ChunkSizes | None = None,
         agent: IAgent | None = None,
         warned: Callable[[Repository, str], None] | None = None,
+        mirrors: bool = True,
     ) -> None:
         """
         @param reactor: also connects (TCP and names), unless there is an
@@ -70,6 +71,8 @@ class Registries:
         @param agent: makes the requests instead of our own connections.
         @param warned: told what registries warn of, and of which repository,
             each time they do.
+        @param mirrors: whether mirrors are asked.  They do not know who the
+            client is, and so cannot tell what it may have.
         @raise ConfigError: a CA file cannot be used.
         """
         timeouts = timeouts if timeouts is not None else Timeouts()
@@ -88,6 +91,7 @@ class Registries:
             agent = self._connections.agent()
         exchange = Exchange(IdentityAgent(agent), reactor, timeouts)
         self._shared = Shared(reactor, exchange, known, timeouts, chunk_sizes or ChunkSizes())
+        self._mirrors = mirrors
         if warned is not None:
             self._shared = evolve(self._shared, warned=warned)
         self._keychain = keychain if keychain is not None else Nobody()
@@ -131,7 +135,9 @@ class Registries:
         The servers that stand for a registry.
         """
         found = None if self._shared.hosts.configures(host) else self._certs_dirs.find(host)
-        return (Endpoint(host),) if found is None else found
+        if found is None:
+            return (Endpoint(host),)
+        return found if self._mirrors else found[-1:]
 
     def _make(self, host: str, endpoints: tuple[Endpoint, ...], keychain: IKeychain) -> Registry:
         """

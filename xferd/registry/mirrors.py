@@ -255,6 +255,7 @@ class MirroredBlobs:
     def __init__(self, ways: Ways, repository: Repository) -> None:
         own = RepositoryBlobs(ways.own.access, repository)
         self._ways = ways
+        self._own = own
         self._repository = repository
         self._distrusted: set[Digest] = set()
         self.host = repository.host
@@ -269,6 +270,12 @@ class MirroredBlobs:
         See L{IBlobSource.open}.
         """
         return Deferred.fromCoroutine(self._open(digest, offset, end))
+
+    def confirm(self, digest: Digest) -> Deferred[None]:
+        """
+        See L{IBlobSource.confirm}.
+        """
+        return self._own.confirm(digest)
 
     def distrust(self, digest: Digest) -> None:
         """

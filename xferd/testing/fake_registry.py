@@ -3,7 +3,7 @@
 Registries in memory, behind the Interfaces, for tests of what stands on them.
 
 Answers come in the next turn of the clock.  What a test wants to go otherwise
-it tells the registry's L{Gate} (C{manifest}, C{document}, C{open}, C{push},
+it tells the registry's L{Gate} (C{manifest}, C{document}, C{open}, C{confirm}, C{push},
 C{abort}, C{put_manifest}, C{referrers} and C{check} can be held and made to fail) or,
 for bytes on their way, the registry itself and its C{uploads}.
 """
@@ -36,7 +36,7 @@ class Request:
     """
     One request that reached a fake registry.
 
-    @ivar kind: C{manifest}, C{document}, C{blob}, C{push}, C{put},
+    @ivar kind: C{manifest}, C{document}, C{blob}, C{confirm}, C{push}, C{put},
         C{referrers} or C{check}.
     @ivar repository: the repository's path.
     @ivar wanted: a tag or a digest; of a check, who is to be let in.
@@ -195,6 +195,12 @@ class FakeSource:
         Ask for a blob.
         """
         return Deferred.fromCoroutine(self._registry.open(self._repository, digest, offset, end))
+
+    def confirm(self, digest: Digest) -> Deferred[None]:
+        """
+        Say whether it is there.
+        """
+        return Deferred.fromCoroutine(self._registry.confirm(self._repository, digest))
 
     def distrust(self, digest: Digest) -> None:
         """
@@ -416,6 +422,14 @@ class FakeRegistry:
             body.stall()
         self.bodies.append(body)
         return body
+
+    async def confirm(self, repository: Repository, digest: Digest) -> None:
+        """
+        What L{FakeSource.confirm} does.
+        """
+        self.note("confirm", repository.path, digest)
+        await self.gate.enter("confirm", digest)
+        self._blob(repository, digest)
 
     async def _manifest(self, repository: Repository, wanted: str) -> Document:
         self.requests.append(Request("manifest", repository.path, wanted))

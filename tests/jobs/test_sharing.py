@@ -1,0 +1,372 @@
+"""
+Tests for L{xferd.jobs.realm}: what clients share, with several sources and
+each with rights of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tests.jobs.case import HOST, OTHER, JobsCase
+from xferd.credentials import Credentials, Secret
+from xferd.errors import BlobUnknown, ConnectionFailed, Denied
+from xferd.jobs.realm import Realm
+from xferd.names import Repository
+from xferd.testing.fake_registry import FakeRegistry
+from xferd.testing.images import index_of, sample_image
+
+ANN, BOB = (Credentials(name, Secret("hunter2")) for name in ("ann", "bob"))
+
+
+class SourcesTests(JobsCase):
+    """
+    Two clients who bring a registry each.
+    """
+
+    def setUp(self) -> None:
+        """
+        Put one image into both, and let the bytes of its layer wait.
+        """
+        super().setUp()
+        self.image = self.add(sample_image(1, 100_000))
+        self.other.add(self.image, "app")
+        self.blob = self.image.layers[0].blob.digest
+        self.registry.stall(self.blob)
+
+    def both(self) -> tuple[str, str]:
+        """
+        Begin to pull from the one, then from the other.
+        """
+        first = self.pull()
+        self.settle()
+        second = str(self.jobs.pull(f"{OTHER}/app", None, "ci", 0)["id"])
+        self.settle()
+        return first, second
+
+    def test_mid_blob(self) -> None:
+        """
+        A source that breaks off is left in the middle of the blob, and the
+        next one sends the rest.
+        """
+        jobs = self.both()
+        self.registry.feed(self.blob, 40_000)
+        self.registry.gate.fail("open", Denied("no more", host=HOST, status=401), self.blob, times=9)
+        self.registry.fail(self.blob)
+        self.settle()
+        for job_id in jobs:
+            self.assert_done(job_id)
+        (body,) = self.other.bodies
+        size = self.image.layers[0].blob.descriptor.size
+        self.assertEqual((body.start, body.sent), (40_000, size - 40_000))
+        self.assertEqual(self.jobs.status()["hosts"][OTHER]["bytes"], size - 40_000)
+        self.assert_idle()
+
+    def test_wrong_bytes(self) -> None:
+        """
+        Of a source that sent wrong bytes nothing is kept: the next one sends
+        all, before the first one is asked again.
+        """
+        data = self.image.layers[0].blob.read()
+        self.registry.corrupt(self.blob, data[:-1] + b"?", times=9)
+        jobs = self.both()
+        self.registry.finish(self.blob)
+        self.settle()
+        for job_id in jobs:
+            self.assert_done(job_id)
+        (body,) = self.other.bodies
+        self.assertEqual((body.start, body.sent), (0, len(data)))
+        self.assertEqual(self.gets(self.blob), 1)
+
+    def test_own_errors(self) -> None:
+        """
+        Where no source does it, each client gets the error of its own.
+        """
+        first, second = self.both()
+        self.other.gate.fail("open", BlobUnknown("not here", host=OTHER, status=404), self.blob, times=9)
+        self.registry.gate.fail("open", Denied("no more", host=HOST, status=401), self.blob, times=9)
+        self.registry.fail(self.blob, Denied("not yours", host=HOST, status=403))
+        self.wait(5)
+        self.assertEqual(self.assert_failed(first, "DENIED"), "not yours")
+        self.assertEqual(self.assert_failed(second, "BLOB_UNKNOWN"), "not here")
+        self.assert_idle()
+
+    def test_source_leaves(self) -> None:
+        """
+        With its client, a source leaves: what it was asked for is finished,
+        and nothing more is asked of it.
+        """
+        first, second = self.both()
+        self.jobs.cancel(first)
+        self.settle()
+        self.registry.feed(self.blob, 40_000)
+        self.registry.fail(self.blob)
+        self.settle()
+        self.assert_done(second)
+        self.assertEqual((self.gets(self.blob), self.other.count("blob", self.blob)), (1, 1))
+        self.assert_idle()
+
+
+class RightsCase(JobsCase):
+    """
+    Clients who have different rights.
+    """
+
+    def setUp(self) -> None:
+        """
+        Let Ann have an image of which Bob knows all but the layer's bytes.
+        """
+        super().setUp()
+        self.image = sample_image(1, 100_000)
+        self.blob = self.image.layers[0].blob.digest
+        self.hers, self.his = self.of("ann"), self.of("bob")
+        self.hers.add(self.image, "app")
+        self.his.add(self.image, "app")
+
+    def of(self, user: str) -> FakeRegistry:
+        """
+        The registry as somebody sees it.
+        """
+        return self.registries.registry(HOST, user)
+
+    def begin(self, who: Credentials, name: str = "app") -> str:
+        """
+        Begin to pull.
+        """
+        job_id = str(self.jobs.pull(f"{HOST}/{name}", None, "ci", 0, {HOST: who})["id"])
+        self.settle()
+        return job_id
+
+    def deny(self, times: int = 9) -> None:
+        """
+        Let Bob have no byte of the layer, so many times.
+        """
+        error = Denied("not yours", host=HOST, status=401)
+        for point in ("confirm", "open"):
+            self.his.gate.fail(point, error, self.blob, times=times)
+
+    def row(self, job_id: str) -> Mapping[str, Any]:
+        """
+        The layer of a job.
+        """
+        (row,) = self.job(job_id)["layers"]
+        return dict(row)
+
+
+class SharedTests(RightsCase):
+    """
+    Clients who share what they know the digest of, as is usual.
+    """
+
+    def test_shared(self) -> None:
+        """
+        Who knows the digest gets a running transfer, and what is there.
+        """
+        self.deny()
+        self.hers.stall(self.blob)
+        ann, bob = self.begin(ANN), self.begin(BOB)
+        self.hers.finish(self.blob)
+        self.settle()
+        for job_id in (ann, bob, self.begin(BOB)):
+            self.assert_done(job_id)
+        self.assertEqual(self.his.count("blob", self.blob) + self.his.count("confirm", self.blob), 0)
+        self.assert_idle()
+
+
+class IsolatedTests(RightsCase):
+    """
+    Clients who get what their own registry would give to them, and no more.
+    """
+
+    sharing = "isolated"
+
+    def test_running_transfer(self) -> None:
+        """
+        Who has no right does not get a running transfer: not its bytes, and
+        not what was made of them.
+        """
+        self.deny()
+        self.hers.stall(self.blob)
+        ann, bob = self.begin(ANN), self.begin(BOB)
+        self.hers.feed(self.blob, 50_000)
+        self.settle()
+        self.assertEqual((self.row(ann)["bytes_done"], self.row(bob)["bytes_done"]), (50_000, 0))
+        self.assertIn("by somebody else", self.row(bob)["why"])
+        self.hers.finish(self.blob)
+        self.settle()
+        self.assert_done(ann)
+        self.assertEqual(self.assert_failed(bob, "DENIED"), "not yours")
+        self.assertEqual(self.his.count("blob", self.blob), 0)
+        self.assert_idle()
+
+    def test_local_blob(self) -> None:
+        """
+        Who has no right does not get what is there, neither the blob nor the
+        tree; who has it is not sent it again.
+        """
+        self.assert_done(self.begin(ANN))
+        self.deny(times=1)
+        bob = self.begin(BOB)
+        self.assertEqual(self.assert_failed(bob, "DENIED"), "not yours")
+        self.assert_done(self.begin(BOB))
+        self.assertEqual(self.his.count("blob", self.blob), 0)
+        self.assertEqual(self.hers.count("blob", self.blob), 1)
+        self.assert_idle()
+
+    def test_unknown_blob(self) -> None:
+        """
+        That a digest is known does not help where the registry has no such
+        blob in the client's repository.
+        """
+        self.assert_done(self.begin(ANN))
+        self.his.remove_blob("app", self.blob)
+        self.assert_failed(self.begin(BOB), "BLOB_UNKNOWN")
+
+    def test_same_identity(self) -> None:
+        """
+        Two clients who are the same to one repository share as ever.
+        """
+        self.hers.stall(self.blob)
+        jobs = [self.begin(ANN), self.begin(ANN)]
+        self.assertEqual(self.transfer("download", self.blob)["watchers"], 2)
+        self.hers.finish(self.blob)
+        self.settle()
+        for job_id in jobs:
+            self.assert_done(job_id)
+        self.assertEqual(self.hers.count("blob", self.blob), 1)
+        self.assertEqual(self.hers.count("confirm", self.blob), 0)
+        self.assertEqual(len(self.unpacker.unpackings), 1)
+        self.assert_idle()
+
+    def test_other_repository(self) -> None:
+        """
+        The right to one repository is none to another one.
+        """
+        self.hers.add(self.image, "else")
+        self.assert_done(self.begin(ANN))
+        self.hers.remove_blob("else", self.blob)
+        self.assert_failed(self.begin(ANN, "else"), "BLOB_UNKNOWN")
+
+    def test_takes_over(self) -> None:
+        """
+        Where the first one's download fails, the next one goes on where it
+        ended, once it has shown its right, and with its own source.
+        """
+        self.hers.stall(self.blob)
+        ann, bob = self.begin(ANN), self.begin(BOB)
+        self.hers.feed(self.blob, 50_000)
+        self.hers.gate.fail("open", ConnectionFailed("gone", host=HOST), self.blob, times=9)
+        self.hers.fail(self.blob, Denied("no more", host=HOST, status=401))
+        self.settle()
+        self.assert_failed(ann, "DENIED")
+        self.assert_done(bob)
+        (body,) = self.his.bodies
+        self.assertEqual(body.start, 50_000)
+        kinds = [r.kind for r in self.his.requests if r.wanted == str(self.blob)]
+        self.assertEqual(kinds, ["confirm", "blob"])
+        self.assert_idle()
+
+    def test_left_bytes(self) -> None:
+        """
+        What another one's download has left is not gone on with by who has no
+        right.
+        """
+        self.hers.stall(self.blob)
+        ann = self.begin(ANN)
+        self.hers.feed(self.blob, 50_000)
+        self.jobs.cancel(ann)
+        self.settle()
+        self.deny()
+        self.assert_failed(self.begin(BOB), "DENIED")
+        self.assertEqual(self.his.count("blob", self.blob), 0)
+        self.assertEqual(len(self.unpacker.unpackings), 2)
+        self.assertEqual(self.unpacker.unpackings[1].progress.consumed, 0)
+        self.assert_idle()
+
+    def test_cancelled_while_waiting(self) -> None:
+        """
+        Who waits for another one's download can leave.
+        """
+        self.hers.stall(self.blob)
+        ann, bob = self.begin(ANN), self.begin(BOB)
+        self.jobs.cancel(bob)
+        self.settle()
+        self.assertEqual(self.job(bob)["state"], "cancelled")
+        self.hers.finish(self.blob)
+        self.settle()
+        self.assert_done(ann)
+        self.assert_idle()
+
+    def test_documents(self) -> None:
+        """
+        Each client asks for documents itself, also for those that are there.
+        """
+        index = index_of({self.image.platform: self.image})
+        for registry in (self.hers, self.his):
+            registry.add(index, "app")
+        self.assert_done(self.begin(ANN))
+        config = self.image.config.digest
+        self.his.gate.fail("document", Denied("not yours", host=HOST, status=401), config)
+        self.assert_failed(self.begin(BOB), "DENIED")
+        self.his.gate.fail("manifest", Denied("not yours", host=HOST, status=401), str(self.image.digest))
+        self.assert_failed(self.begin(BOB), "DENIED")
+        self.assert_done(self.begin(BOB))
+
+    def test_copy(self) -> None:
+        """
+        Who has no right cannot have it copied out, neither from what is on
+        its way nor from what is there.
+        """
+        self.deny(times=2)
+        self.hers.stall(self.blob)
+        ann = self.begin(ANN)
+        copy = self.copy(credentials={HOST: BOB})
+        self.settle()
+        self.hers.feed(self.blob, 50_000)
+        self.settle()
+        self.hers.finish(self.blob)
+        self.settle()
+        self.assert_done(ann)
+        self.assert_failed(copy, "DENIED")
+        self.assertFalse(self.other.has_blob("app", self.blob))
+        again = self.copy(credentials={HOST: BOB})
+        self.settle()
+        self.assert_failed(again, "DENIED")
+        allowed = self.copy(credentials={HOST: BOB})
+        self.settle()
+        self.assert_done(allowed)
+        self.assertEqual(self.his.count("blob", self.blob), 0)
+        self.assert_idle()
+
+    def test_push(self) -> None:
+        """
+        An image of the store is everybody's who may use the daemon.
+        """
+        self.assert_done(self.begin(ANN))
+        asked = len(self.hers.requests)
+        push = self.push()
+        self.settle()
+        self.assert_done(push)
+        self.assertEqual(len(self.hers.requests), asked)
+
+    def test_shown(self) -> None:
+        """
+        Keys are shown with the repository, and nothing of who it is.
+        """
+        self.hers.stall(self.blob)
+        self.begin(ANN)
+        keys = {str(t["key"]) for t in self.jobs.transfers()}
+        self.assertIn(f"blob {self.blob} {HOST}/app", keys)
+        self.assertNotIn("ann", repr(keys))
+        self.hers.finish(self.blob)
+        self.settle()
+
+    def test_realms(self) -> None:
+        """
+        Realms are equal where sources would behave alike, and tell nothing.
+        """
+        blobs = [r.blobs(Repository(HOST, "app")) for r in (self.hers, self.hers, self.his)]
+        one, same, other = map(Realm.of, blobs)
+        self.assertEqual((one, hash(one)), (same, hash(same)))
+        self.assertNotEqual(one, other)
+        self.assertNotIn("ann", f"{one!r} {one}")
