@@ -565,3 +565,72 @@ class LeavingTests(ImportCase):
         self.settle()
         self.assert_done(job_id)
         self.assert_idle()
+
+
+class IsolatedTests(ImportCase):
+    """
+    Imports where clients are kept apart.
+    """
+
+    sharing = "isolated"
+
+    def setUp(self) -> None:
+        """
+        Have an image in the store, which somebody else pulled.
+        """
+        super().setUp()
+        self.sample = self.add(sample_image(2))
+        self.pulled()
+        self.files = layout({"mine:1": self.sample})
+
+    def test_brought(self) -> None:
+        """
+        Who brings all bytes of an image has it.
+        """
+        self.imported(tar(self.files))
+        self.assertEqual(self.image("mine:1").manifest.digest, self.sample.digest)
+        self.imported(tar(docker_save({"mine:2": image_of([sample_layer(compression="tar")])})))
+
+    def test_not_brought(self) -> None:
+        """
+        What an archive only names is not taken from the store.
+        """
+        for missing in (self.sample.digest, self.sample.config.digest, self.sample.layers[0].blob.digest):
+            files = {name: data for name, data in self.files.items() if name != path(missing)}
+            job_id = self.send(tar(files))
+            job = self.job(job_id)
+            self.assertEqual(job["state"], "failed")
+            self.assertIn("the archive lacks", job["error"]["message"])
+        self.assert_idle()
+
+    def test_pretended(self) -> None:
+        """
+        Other bytes of the right number do not pass for what is in the store.
+        """
+        name = path(self.sample.layers[0].blob.digest)
+        job_id = self.send(tar({**self.files, name: bytes(len(self.files[name]))}))
+        self.assertIn("is something else", self.assert_failed(job_id, "ARCHIVE_INVALID"))
+        self.assert_idle()
+
+    def test_on_its_way(self) -> None:
+        """
+        A blob that somebody else fetches is waited for, and not had for less
+        than its bytes.
+        """
+        other = self.add(sample_image(1, seed="other"), "other")
+        blob = other.layers[0].blob.digest
+        self.registry.stall(blob)
+        pull = self.pull("other")
+        self.settle()
+        data = tar(layout({"mine:1": other}))
+        job_id = self.begin(None, None, len(data))
+        sending = self.jobs.intake(job_id).put(0, data)
+        self.settle()
+        self.registry.finish(blob)
+        self.settle()
+        self.successResultOf(sending)
+        self.jobs.intake(job_id).finish(len(data))
+        self.settle()
+        for ended in (pull, job_id):
+            self.assert_done(ended)
+        self.assert_idle()

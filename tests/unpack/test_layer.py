@@ -69,7 +69,7 @@ class LayerCase(SynchronousTestCase):
         The body of C{begin}.
         """
         limits = asdict(evolve(LIMITS, **changes))
-        return {"staged": self.staged, "compression": "gzip", "limits": limits}
+        return {"staged": self.staged, "compression": "gzip", "algorithm": "sha256", "limits": limits}
 
 
 class GrowingTests(LayerCase):
