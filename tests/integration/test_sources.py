@@ -128,6 +128,7 @@ class IsolatedTests(SourcesCase):
         Clients who are the same to one repository share a transfer.
         """
         jobs = [await self.pull(self.registry) for _ in range(3)]
+        await self.download("bytes_done", PART)
         await self.download("watchers", 3)
         self.registry.resume()
         for job_id in jobs:
