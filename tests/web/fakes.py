@@ -62,6 +62,7 @@ JOB: Mapping[str, Any] = {
     "archive": None,
     "error": None,
     "result": None,
+    "warnings": [],
 }
 
 FREED = Freed(blobs=3, trees=2, layers=2, partials=1, bytes=900)
