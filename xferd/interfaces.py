@@ -1280,7 +1280,7 @@ class IJobs(Interface):
     def limits() -> Mapping[str, int]:
         """
         How much happens at once and how fast: C{downloads,
-        downloads_per_host, uploads, workers, download_rate, upload_rate},
+        downloads_per_host, ranges, uploads, workers, download_rate, upload_rate},
         the last two in bytes a second; 0 is no limit.
         """
 

@@ -203,7 +203,7 @@ class LimitTests(PageCase):
         await self.browser.type("0" + ENTER)
         await self.browser.reads("#limits-error", "^'downloads' must be a whole number from 1 to")
         await self.browser.run("document.querySelector('#limits [name=downloads]').select()")
-        await self.browser.type("4" + TAB * 4)
+        await self.browser.type("4" + TAB * 5)
         await self.browser.run("document.activeElement.select()")
         await self.browser.type("2.5" + ENTER)
         await self.browser.gone("#limits")

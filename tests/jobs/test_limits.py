@@ -4,7 +4,10 @@ Tests for L{xferd.jobs.limits}, and for limits that change under jobs at work.
 
 from __future__ import annotations
 
+from attrs import fields
+
 from tests.jobs.case import HOST, JobsCase
+from xferd.config import Limits
 from xferd.errors import BadInput, ConnectionFailed
 from xferd.jobs.limits import LIMITS
 from xferd.testing.images import sample_image
@@ -24,6 +27,7 @@ class LimitTests(JobsCase):
         expected = {
             "downloads": 1,
             "downloads_per_host": 0,
+            "ranges": 4,
             "uploads": 5,
             "workers": 2,
             "download_rate": 0,
@@ -31,6 +35,13 @@ class LimitTests(JobsCase):
         }
         self.assertEqual(self.jobs.limits(), expected)
         self.assertEqual(list(LIMITS), list(expected))
+
+    def test_settings(self) -> None:
+        """
+        Whatever limit the configuration has can be set while jobs run: it is
+        read again on C{SIGHUP}.
+        """
+        self.assertEqual({setting.name for setting in fields(Limits)}, set(LIMITS))
 
     def test_change(self) -> None:
         """

@@ -380,6 +380,7 @@ class FakeJobs:
             "uploads": 5,
             "workers": 2,
             "download_rate": 0,
+            "ranges": 4,
             "upload_rate": 0,
         }
 

@@ -141,6 +141,17 @@ class DownloadManager:
         self.fetched: Counter[str] = Counter()
 
     @property
+    def ranges(self) -> int:
+        """
+        By how many streams one blob may be fetched; from the next attempt on.
+        """
+        return self._ranges.most
+
+    @ranges.setter
+    def ranges(self, most: int) -> None:
+        self._ranges = evolve(self._ranges, most=most)
+
+    @property
     def isolated(self) -> bool:
         """
         Whether clients are kept apart.

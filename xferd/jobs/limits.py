@@ -13,6 +13,7 @@ from attrs import frozen
 
 from xferd.errors import BadInput
 from xferd.interfaces import IUnpacker
+from xferd.jobs.download import DownloadManager
 from xferd.transfer.bandwidth import Bandwidth
 from xferd.transfer.slots import Slots
 
@@ -29,13 +30,15 @@ class Bounds(NamedTuple):
 LIMITS: Final[Mapping[str, Bounds]] = {
     "downloads": Bounds(1, 10_000),
     "downloads_per_host": Bounds(0, 10_000),
+    "ranges": Bounds(1, 10_000),
     "uploads": Bounds(1, 10_000),
     "workers": Bounds(1, 1_000),
     "download_rate": Bounds(0, 10**15),
     "upload_rate": Bounds(0, 10**15),
 }
 """
-The limits: blobs at once, processes, and bytes a second; 0 is no limit.
+The limits: blobs at once, streams of one blob, processes, and bytes a second;
+0 is no limit.
 """
 
 
@@ -58,6 +61,7 @@ class LiveLimits:
         self,
         *,
         downloads: Slots,
+        layers: DownloadManager,
         uploads: Slots,
         download: Bandwidth,
         upload: Bandwidth,
@@ -69,6 +73,7 @@ class LiveLimits:
         self._limits: Mapping[str, _Limit] = {
             "downloads": of(downloads, "limit"),
             "downloads_per_host": of(downloads, "per_host"),
+            "ranges": of(layers, "ranges"),
             "uploads": of(uploads, "limit"),
             "workers": of(unpacker, "workers"),
             "download_rate": of(download, "rate"),

@@ -111,13 +111,6 @@ class Jobs:
             "upload": Slots(uploads, clock, noun="upload slot"),
         }
         rates = {"download": Bandwidth(download_rate, clock), "upload": Bandwidth(upload_rate, clock)}
-        self._limits = LiveLimits(
-            downloads=self._slots["download"],
-            uploads=self._slots["upload"],
-            download=rates["download"],
-            upload=rates["upload"],
-            unpacker=unpacker,
-        )
 
         def slowed(kind: str) -> str:
             return f"slowed by the {kind} limit" if kind in rates and rates[kind].binding else ""
@@ -150,6 +143,14 @@ class Jobs:
             bandwidth=rates["download"],
             ranges=RangePolicy() if ranges is None else ranges,
             sharing=sharing,
+        )
+        self._limits = LiveLimits(
+            downloads=self._slots["download"],
+            layers=self._layers,
+            uploads=self._slots["upload"],
+            download=rates["download"],
+            upload=rates["upload"],
+            unpacker=unpacker,
         )
         self._uploads = UploadManager(store.journal, self._managers["upload"], rates["upload"])
         self._running: dict[str, _Running] = {}
