@@ -45,11 +45,11 @@ class FeedTests(SynchronousTestCase):
 
     def test_producer(self) -> None:
         """
-        A feed is a push producer, for the transport to pause.
+        A feed has a push producer, for the transport to pause.
         """
         self.follow()
         (feed,) = self.world.web._feeds
-        self.assertTrue(verifyObject(IPushProducer, feed))
+        self.assertTrue(verifyObject(IPushProducer, feed._flow))
         self.assertIsInstance(feed, EventFeed)
 
     def test_server_sent_events(self) -> None:

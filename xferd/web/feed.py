@@ -6,15 +6,14 @@ Events as they happen, over one HTTP response that ends when they do.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final
 
 from attrs import frozen
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IPushProducer, ITCPTransport
 from twisted.logger import Logger
-from zope.interface import implementer
 
 from xferd.web.answers import dump
+from xferd.web.flow import Flow
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -82,7 +81,6 @@ JSON_LINES = FeedForm(b"application/x-ndjson", b"", b"\n", _as_line)
 """JSON lines; an empty line is a heartbeat."""
 
 
-@implementer(IPushProducer)
 class EventFeed:
     """
     The body of one response that tells of events.
@@ -109,16 +107,12 @@ class EventFeed:
         """
         @param over: called once, when the feed holds nothing any more.
         """
-        self._request = request
+        self._flow = Flow(request, clock, stall=times.stall, noun="event")
         self._stream = stream
         self._form = form
         self._clock = clock
         self._times = times
         self._over = over
-        self._gone = False
-        self._paused = False
-        self._resumed: Deferred[None] | None = None
-        self._stall: IDelayedCall | None = None
         self._beat: IDelayedCall | None = None
 
     def run(self) -> Deferred[None]:
@@ -134,27 +128,23 @@ class EventFeed:
         """
         See L{run}.
         """
-        self._request.registerProducer(self, True)
-        self._write(self._form.opening)
+        self._flow.begin()
+        self._flow.write(self._form.opening)
         self._beat = self._clock.callLater(self._times.heartbeat, self._heartbeat)
         broken = False
         try:
             await self._follow()
         except CancelledError:
-            self._gone = True
+            self._flow.gone = True
             raise
         except Exception:
-            # The status line has gone out: a cut connection is the only way
-            # left to say that something is missing.
             self._log.failure("while telling of events")
             broken = True
         finally:
             self._stream.close()
-            for call in (self._beat, self._stall):
-                if call is not None and call.active():
-                    call.cancel()
-            if not self._gone:
-                self._request.unregisterProducer()
+            if self._beat.active():
+                self._beat.cancel()
+            self._flow.end()
             self._over(self)
         if broken:
             self.abort()
@@ -166,14 +156,14 @@ class EventFeed:
         Bring batch after batch from the stream to the client.
         """
         while True:
-            await self._writable()
+            await self._flow.writable()
             before = self._stream.position
             events = await self._stream.get()
             if not events:
                 return
             for piece in _pieces(self._encoded(events, before)):
-                await self._writable()
-                self._write(piece)
+                await self._flow.writable()
+                self._flow.write(piece)
 
     def _encoded(self, events: list[Event], before: str) -> Iterator[bytes]:
         """
@@ -197,74 +187,15 @@ class EventFeed:
         """
         Cut the connection.
         """
-        cast(ITCPTransport, self._request.transport).abortConnection()
-
-    def pauseProducing(self) -> None:
-        """
-        The client does not keep up.
-        """
-        self._paused = True
-        if self._stall is None:
-            self._stall = self._clock.callLater(self._times.stall, self._stalled)
-
-    def resumeProducing(self) -> None:
-        """
-        The client can take more.
-        """
-        self._paused = False
-        if self._stall is not None:
-            self._stall.cancel()
-            self._stall = None
-        if self._resumed is not None:
-            resumed, self._resumed = self._resumed, None
-            resumed.callback(None)
-
-    def stopProducing(self) -> None:
-        """
-        The client has gone; the cancellation of L{run} follows.
-        """
-        self._gone = True
-
-    async def _writable(self) -> None:
-        """
-        Wait until the transport can take more.
-        """
-        if self._paused:
-            self._resumed = Deferred(self._forget)
-            await self._resumed
-
-    def _forget(self, _: Deferred[None]) -> None:
-        """
-        Nobody waits for the transport any more.
-        """
-        self._resumed = None
-
-    def _write(self, data: bytes) -> None:
-        """
-        Write to a client that is still there.
-        """
-        if not self._gone:
-            self._request.write(data)
+        self._flow.abort()
 
     def _heartbeat(self) -> None:
         """
         Give a sign of life, unless unread ones are waiting already.
         """
         self._beat = self._clock.callLater(self._times.heartbeat, self._heartbeat)
-        if not self._paused:
-            self._write(self._form.heartbeat)
-
-    def _stalled(self) -> None:
-        """
-        Drop a client that reads nothing.
-        """
-        self._stall = None
-        self._log.warn(
-            "dropped {peer}, who read no event for {seconds} s",
-            peer=self._request.getClientAddress(),
-            seconds=self._times.stall,
-        )
-        self.abort()
+        if not self._flow.paused:
+            self._flow.write(self._form.heartbeat)
 
 
 def _pieces(encoded: Iterable[bytes]) -> Iterator[bytes]:
