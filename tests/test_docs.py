@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any, ClassVar, get_args, get_type_hints
 
 from attrs import asdict, fields, has
+from docutils.core import publish_doctree
+from docutils.utils import Reporter
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -101,6 +103,21 @@ def flat(tables: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
 
 
 SETTINGS = dict(settings(Config, ROOTS))
+
+
+class MarkupTests(SynchronousTestCase):
+    """
+    The pages that are read without Sphinx.
+    """
+
+    def test_valid(self) -> None:
+        """
+        They are reStructuredText without a warning: a package index renders the README only then.
+        """
+        for name in ("README.rst", "CHANGELOG.rst"):
+            # A warning is raised as an error, which names the line.
+            strict = {"halt_level": Reporter.WARNING_LEVEL, "report_level": Reporter.SEVERE_LEVEL}
+            publish_doctree((ROOT / name).read_text(), source_path=name, settings_overrides=strict)
 
 
 class SettingsTests(SynchronousTestCase):
