@@ -57,6 +57,27 @@ class TreeTests(SynchronousTestCase):
             self.assertRegex(code, r"\A[A-Z_]+\Z")
 
 
+class MessageTests(SynchronousTestCase):
+    """
+    Messages that quote what came from outside.
+    """
+
+    def test_surrogates(self) -> None:
+        """
+        A lone surrogate is replaced, whatever class quotes it: each message
+        can be written as UTF-8.
+        """
+        text = "half \ud800 and \udc80 of it"
+        for error in (
+            XferdError(text),
+            BadLayer(text),
+            ConnectionFailed(text),
+            TimedOut(text, phase="silence"),
+        ):
+            self.assertEqual(str(error), "half \ufffd and \ufffd of it")
+            str(error).encode("utf-8")
+
+
 class RetryableTests(SynchronousTestCase):
     """
     Whether trying again can help.

@@ -45,13 +45,19 @@ sentence that names the thing and, where there is one, the remedy.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
-from typing import ClassVar
+from typing import ClassVar, Final
+
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 
 class XferdError(Exception):
     """
     The root of all that xferd raises on purpose.
+
+    A message may quote a registry, a tar or a file name.  Lone surrogates in
+    it are replaced by U+FFFD, so that every message can be written as UTF-8.
 
     @cvar code: a stable word for programs, C{[A-Z_]+}.
     @cvar retryable: whether the same call may succeed when it is made again.
@@ -59,6 +65,9 @@ class XferdError(Exception):
 
     code: ClassVar[str] = "INTERNAL"
     retryable: ClassVar[bool] = False
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*(_SURROGATE.sub("\ufffd", a) if isinstance(a, str) else a for a in args))
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:

@@ -106,6 +106,7 @@ class WordsTests(SynchronousTestCase):
         No control characters, no terminal escapes, no direction marks, no
         queries of URLs, and not too much.
         """
+        self.assertEqual(clean("half \ud800 of it"), "half   of it")
         self.assertEqual(clean(" a\r\nb\x1b[31mc\u202ed "), "a b [31mc d")
         self.assertEqual(
             clean("see https://cdn.example/blob?X-Amz-Signature=abc&b=c, or not"),

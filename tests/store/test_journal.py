@@ -132,6 +132,47 @@ class JournalTests(JournalConformance, StoreTestCase):
         self.successResultOf(self.store.journal.record_job(job(1)))
         self.assertEqual(self.query("SELECT count(*) FROM attempt"), [(0,)])
 
+    def test_bad_record_among_others(self) -> None:
+        """
+        A record that SQLite cannot hold fails alone: the others of its
+        transaction are written.
+        """
+        attempt = {"transfer": "t", "kind": "download", "attempt": 1}
+        self.pools.database.held = True
+        first = self.store.journal.record_job(job(0))
+        bad = [
+            self.store.journal.record_attempt({**attempt, "error": "half \ud800 of a character"}),
+            self.store.journal.record_attempt({**attempt, "bytes_done": 1 << 63}),
+            self.store.journal.record_attempt({**attempt, "kind": None}),
+        ]
+        others = [self.store.journal.record_job(job(number)) for number in range(1, 9)]
+        self.pools.database.release()
+        for each in (first, *others):
+            self.successResultOf(each)
+        for each in bad:
+            self.assertIn("cannot write to", str(self.failureResultOf(each, StoreError).value))
+        self.assertEqual(len(self.successResultOf(self.reopen().journal.jobs(99))), 9)
+
+    def test_full_for_one(self) -> None:
+        """
+        A record for which there is no room fails alone, though it ends the
+        transaction of the others.
+        """
+        database = self.store.journal._database
+        assert database is not None
+        pages = database.execute("PRAGMA page_count").fetchone()[0]
+        database.execute(f"PRAGMA max_page_count = {pages + 4}")
+        self.pools.database.held = True
+        first = self.store.journal.record_job(job(0))
+        before = self.store.journal.record_job(job(1))
+        large = self.store.journal.record_job({**job(2), "more": "x" * 100_000})
+        after = self.store.journal.record_job(job(3))
+        self.pools.database.release()
+        for each in (first, before, after):
+            self.successResultOf(each)
+        self.failureResultOf(large, DiskFull)
+        self.assertEqual(self.successResultOf(self.store.journal.jobs(9)), [job(3), job(1), job(0)])
+
     def test_forgotten(self) -> None:
         """
         Old jobs and attempts are forgotten at a start.

@@ -120,11 +120,14 @@ class BodyTests(SynchronousTestCase):
 
     def test_no_json(self) -> None:
         """
-        Bytes that are no JSON, and JSON that is bottomless, are refused.
+        Bytes that are no JSON, JSON that is bottomless, and JSON that cannot
+        be written as UTF-8, are refused.
         """
-        for body in (b"", b"{", b"\xff\xfe", b"[" * 16000, b'{"kind": "pull"} x'):
+        half = b'{"kind": "pull", "reference": "alpine", "platform": "\\ud800"}'
+        for body in (b"", b"{", b"\xff\xfe", b"[" * 16000, b'{"kind": "pull"} x', half):
             answer = self.world.ask("POST", "/api/v1/jobs", body)
             self.assertEqual((answer.status, answer.json()["error"]["code"]), (400, "BAD_INPUT"), body[:20])
+            self.assertEqual(answer.json()["error"]["message"], "the body is not JSON", body[:20])
 
     def test_null(self) -> None:
         """

@@ -50,7 +50,7 @@ from xferd.errors import (
 MAX_EXCERPT = 200
 """The most characters of a registry's own words in one of our messages."""
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]+")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]+")
 _URL_QUERY = re.compile(r"(https?://[^\s\"'?]*)\?[^\s\"']*")
 _EPOCH = 1_000_000_000
 _DAY = 86400.0
@@ -98,8 +98,8 @@ def header_values(headers: Headers, name: str) -> list[str]:
 
 def clean(text: str, most: int = MAX_EXCERPT) -> str:
     """
-    Foreign text, fit for a message: one line, no control characters, no
-    queries of URLs, at most so many characters.
+    Foreign text, fit for a message: one line, no control characters or lone
+    surrogates, no queries of URLs, at most so many characters.
     """
     line = _URL_QUERY.sub(r"\1?...", _CONTROL.sub(" ", text).strip())
     return line if len(line) <= most else f"{line[: most - 3]}..."

@@ -4,7 +4,7 @@ The journal: what is remembered over a restart besides the content, in SQLite.
 
 The database has one thread, and one connection that only this thread uses.
 Records that come while a transaction is on its way to the disk share the next
-one.
+one.  A record that cannot be written fails alone.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from attrs import define
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
@@ -130,7 +131,17 @@ _FORGET_ATTEMPTS = "DELETE FROM attempt WHERE id <= (SELECT max(id) FROM attempt
 _FORGET_HOLDERS = "DELETE FROM holder WHERE number <= (SELECT max(number) FROM holder) - ?"
 
 
-_Statement = tuple[str, Mapping[str, Any]]
+@define(eq=False)
+class _Record:
+    """
+    One statement that waits to be written.
+
+    @ivar error: why it was not, once its transaction is over.
+    """
+
+    statement: str
+    values: Mapping[str, Any]
+    error: Exception | None = None
 
 
 @implementer(IJournal)
@@ -148,7 +159,7 @@ class Journal:
         self._path = path
         self._threads = threads
         self._database: sqlite3.Connection | None = None
-        self._writes: Rounds[_Statement] = Rounds(lambda batch: threads.run(self._write, batch))
+        self._writes: Rounds[_Record] = Rounds(lambda batch: threads.run(self._write, batch))
 
     def open(self) -> None:
         """
@@ -199,13 +210,13 @@ class Journal:
         """
         # Encoded now: the caller may go on to change it.
         values = {name: record[name] for name in ("id", "created", "state")}
-        return self._writes.add((_RECORD_JOB, {**values, "record": json.dumps(dict(record))}))
+        return self._add(_RECORD_JOB, {**values, "record": json.dumps(dict(record))})
 
     def record_attempt(self, record: Mapping[str, Any]) -> Deferred[None]:
         """
         See L{IJournal.record_attempt}.  Cancelling waits for the disk.
         """
-        return self._writes.add((_RECORD_ATTEMPT, {name: record.get(name) for name in _ATTEMPT}))
+        return self._add(_RECORD_ATTEMPT, {name: record.get(name) for name in _ATTEMPT})
 
     def attempts(self, transfers: Sequence[str], limit: int) -> Deferred[list[dict[str, Any]]]:
         """
@@ -233,9 +244,9 @@ class Journal:
         """
         values = _names(repository, digest)
         if session is None:
-            return self._writes.add((_FORGET_UPLOAD, values))
+            return self._add(_FORGET_UPLOAD, values)
         known = {"location": session.location, "confirmed": session.offset}
-        return self._writes.add((_RECORD_UPLOAD, {**values, **known}))
+        return self._add(_RECORD_UPLOAD, {**values, **known})
 
     def uploads(self) -> Deferred[dict[tuple[Repository, Digest], UploadSession]]:
         """
@@ -247,7 +258,7 @@ class Journal:
         """
         See L{IJournal.record_holder}.  Cancelling waits for the disk.
         """
-        return self._writes.add((_RECORD_HOLDER, _names(repository, digest)))
+        return self._add(_RECORD_HOLDER, _names(repository, digest))
 
     def holders(self, host: str, digest: Digest) -> Deferred[list[Repository]]:
         """
@@ -276,29 +287,61 @@ class Journal:
         with self._trouble("read") as database:
             return list(database.execute(query, values))
 
-    def _write(self, batch: Sequence[_Statement]) -> None:
-        with self._trouble("write to") as database:
-            database.execute("BEGIN")
-            try:
-                for statement, values in batch:
-                    database.execute(statement, values)
-                database.execute("COMMIT")
-            except BaseException:
-                if database.in_transaction:
-                    database.execute("ROLLBACK")
-                raise
+    def _add(self, statement: str, values: Mapping[str, Any]) -> Deferred[None]:
+        record = _Record(statement, values)
+
+        def written(_: None) -> None:
+            if record.error is not None:
+                raise record.error
+
+        return self._writes.add(record).addCallback(written)
+
+    def _write(self, batch: Sequence[_Record]) -> None:
+        """
+        Write some records in one transaction.  One that the database refuses
+        is left out; if the transaction itself fails, each gets its own.
+        """
+        try:
+            with self._trouble("write to") as database:
+                self._commit(database, batch)
+        except StoreError as e:
+            if len(batch) == 1:
+                batch[0].error = e
+                return
+            for record in batch:
+                self._write([record])
+
+    def _commit(self, database: sqlite3.Connection, batch: Sequence[_Record]) -> None:
+        database.execute("BEGIN")
+        try:
+            for record in batch:
+                record.error = None
+                try:
+                    with self._trouble("write to"):
+                        database.execute(record.statement, record.values)
+                except StoreError as e:
+                    # SQLite has undone the statement, or everything.
+                    if not database.in_transaction:
+                        raise
+                    record.error = e
+            database.execute("COMMIT")
+        except BaseException:
+            if database.in_transaction:
+                database.execute("ROLLBACK")
+            raise
 
     @contextmanager
     def _trouble(self, doing: str) -> Iterator[sqlite3.Connection]:
         """
-        Raise L{StoreError} in place of SQLite's errors.
+        Raise L{StoreError} in place of SQLite's errors, and of those for
+        values that SQLite cannot hold.
         """
         try:
             yield self._database  # type: ignore[misc]
-        except sqlite3.DatabaseError as e:
+        except (sqlite3.Error, UnicodeError, OverflowError) as e:
             self._raise(e, doing)
 
-    def _raise(self, error: sqlite3.DatabaseError, doing: str) -> None:
+    def _raise(self, error: Exception, doing: str) -> None:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if code == sqlite3.SQLITE_FULL:
             raise DiskFull(

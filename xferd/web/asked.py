@@ -50,6 +50,8 @@ def json_object(request: Request) -> dict[str, Any]:
     assert request.content is not None
     try:
         value = json.loads(request.content.read())
+        # A surrogate without its other half cannot be written as UTF-8.
+        json.dumps(value, ensure_ascii=False).encode("utf-8")
     except (ValueError, RecursionError) as e:
         raise BadInput("the body is not JSON") from e
     if not isinstance(value, dict):
