@@ -8,7 +8,7 @@ import json
 from typing import Any
 
 from tests.jobs.case import HOST, OTHER, JobsCase
-from xferd.errors import BadReference, ConnectionFailed
+from xferd.errors import BadReference, ConnectionFailed, DiskFull
 from xferd.names import Digest, Repository
 from xferd.oci import OCI_INDEX, OCI_MANIFEST, Document, Platform
 from xferd.testing.images import image_of, index_of, sample_image, sample_layer
@@ -301,6 +301,56 @@ class CopyTests(JobsCase):
         self.settle()
         self.assertEqual(self.states(job_id), ["mounted"] * 3)
         self.assertEqual([self.gets(layer.blob.digest) for layer in image.layers], [0, 0])
+
+    def test_same_registry_without_a_disk(self) -> None:
+        """
+        What the journal knows of blobs elsewhere is a hint: a copy within one
+        registry mounts every blob where nothing can be written or read there.
+        """
+        self.add(sample_image(2))
+        full = DiskFull("no space is left")
+        for call in ("journal.holder", "journal.holders"):
+            self.store.gate.fail(call, full, times=99)
+        job_id = self.copy(target=f"{HOST}/other/place")
+        self.settle()
+        self.assert_done(job_id)
+        self.assertEqual(self.states(job_id), ["mounted"] * 3)
+        self.flushLoggedErrors(DiskFull)
+
+    def test_cancelled(self) -> None:
+        """
+        A copy that is cancelled is cancelled, wherever it waits: for the
+        journal, for the source, or for the target.
+        """
+        image = self.add(sample_image(2))
+        blob = image.layers[0].blob.digest
+        self.registry.uploads.mounts = False
+        for gate, what in (
+            (self.store.gate, "journal.holders"),
+            (self.registry.gate, "open"),
+            (self.registry.gate, "push"),
+        ):
+            gate.hold(what)
+            job_id = self.copy(target=f"{HOST}/other/place")
+            self.settle()
+            self.jobs.cancel(job_id)
+            gate.release(what)
+            self.settle()
+            self.assertEqual(self.job(job_id)["state"], "cancelled", what)
+            self.assertFalse(self.registry.has_blob("other/place", blob))
+        self.assert_idle()
+
+    def test_slow_journal(self) -> None:
+        """
+        Nothing waits until it is noted where blobs are.
+        """
+        self.add(sample_image(2))
+        self.store.gate.hold("journal.holder")
+        job_id = self.copy(target=f"{HOST}/other/place")
+        self.settle()
+        self.assertEqual(self.states(job_id), ["mounted"] * 3)
+        self.assert_done(job_id)
+        self.store.gate.release("journal.holder")
 
     def artifact(self, subject: Document, text: bytes = b"signed") -> Document:
         """

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 
 from tests.jobs.case import HOST, JobsCase, every
-from xferd.errors import BadLayer, ConnectionFailed, Denied, DiskFull, TooManyRequests, WorkerLost
+from xferd.errors import BadLayer, ConnectionFailed, Denied, DiskFull, StoreError, TooManyRequests, WorkerLost
 from xferd.names import Digest, Reference
 from xferd.oci import OCI_MANIFEST, Document, Platform
 from xferd.testing.images import SampleImage, image_of, index_of, sample_image, sample_layer
@@ -351,6 +351,39 @@ class SlotsTests(JobsCase):
         every(self.assert_done, jobs)
         asked = [r.wanted for r in self.registry.requests if r.kind == "blob"]
         self.assertEqual(asked, [str(blob_of(i, n)) for i in (one, two) for n in (0, 1)])
+
+    def test_cancelled_while_naming(self) -> None:
+        """
+        Once the name is being written, the job is not cancelled any more: it
+        is done, and its image has the name.
+        """
+        self.add(sample_image(1))
+        self.store.gate.hold("images.put")
+        job_id = self.pull()
+        self.settle()
+        self.assertEqual(self.jobs.cancel(job_id)["state"], "running")
+        self.settle()
+        self.store.gate.release("images.put")
+        self.settle()
+        self.assert_done(job_id)
+        self.assertTrue(self.has_image())
+        self.assert_idle()
+
+    def test_cancelled_while_naming_fails(self) -> None:
+        """
+        Cancelled while the name is written, and the disk refuses: the job is
+        cancelled, and nothing is named.
+        """
+        self.add(sample_image(1))
+        self.store.gate.hold("images.put")
+        self.store.gate.fail("images.put", StoreError("the disk is read-only"))
+        job_id = self.pull()
+        self.settle()
+        self.jobs.cancel(job_id)
+        self.store.gate.release("images.put")
+        self.settle()
+        self.assertEqual(self.job(job_id)["state"], "cancelled")
+        self.assertFalse(self.has_image())
 
     def test_queued_is_cancelled(self) -> None:
         """

@@ -260,6 +260,19 @@ class PushTests(JobsCase):
         self.assertEqual(self.sent(self.blob(zstd)), 1)
         self.assert_idle()
 
+    def test_hints_fail(self) -> None:
+        """
+        Where the journal cannot be read or written, blobs are sent all the
+        same.
+        """
+        self.pulled_image(sample_image(1))
+        for call in ("journal.holder", "journal.holders"):
+            self.store.gate.fail(call, StoreError("the disk is read-only"), times=9)
+        job_id = self.push()
+        self.settle()
+        self.assert_done(job_id)
+        self.flushLoggedErrors(StoreError)
+
     def test_tags(self) -> None:
         """
         Every tag gets the same manifest, once each; the blobs go once.

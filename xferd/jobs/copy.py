@@ -11,10 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from twisted.internet.defer import gatherResults
-
 from xferd.errors import ManifestUnknown
-from xferd.interfaces import IJournal, IProgressSink, IRegistries
+from xferd.interfaces import IProgressSink, IRegistries
 from xferd.jobs.cargo import Allowance, Cargo, load
 from xferd.jobs.content import BlobContent
 from xferd.jobs.delivery import Delivery
@@ -43,7 +41,6 @@ class Copy:
         target: Reference,
         *,
         referrers: bool,
-        journal: IJournal,
         registries: IRegistries,
         documents: Documents,
         layers: DownloadManager,
@@ -59,7 +56,6 @@ class Copy:
         self._referrers = referrers
         self._registry = registries.registry(source.repository.host)
         self._blobs = self._registry.blobs(source.repository)
-        self._journal = journal
         self._documents = documents
         self._layers = layers
         self._delivery = delivery
@@ -81,15 +77,11 @@ class Copy:
             resolved = await self._documents.resolve(self._source, platform, turn)
             root = await self._fetch(resolved.descriptor)
         cargo = await self._load(root)
-        if repository.host == self._target.repository.host:
-            # The target can mount every blob from here.
-            noted = [self._journal.record_holder(repository, blob.digest) for blob in cargo.blobs]
-            await gatherResults(noted, consumeErrors=True)
-        await self._delivery.deliver([cargo], self._target, self._content)
+        await self._delivery.deliver([cargo], self._target, self._content, origin=repository)
         if self._referrers:
             for name, referring in await self._referring(cargo):
                 target = Reference(self._target.repository, name)
-                await self._delivery.deliver([referring], target, self._content)
+                await self._delivery.deliver([referring], target, self._content, origin=repository)
         return {"digest": str(root.digest)}
 
     async def _referring(self, cargo: Cargo) -> list[tuple[str | None, Cargo]]:

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
-from twisted.internet.defer import FirstError, gatherResults
 from zope.interface import implementer
 
 from xferd.interfaces import IProgressSink, IRegistries, ISource
@@ -20,8 +19,9 @@ from xferd.jobs.documents import Place
 from xferd.jobs.job import Job
 from xferd.jobs.rows import BlobRow, Row
 from xferd.jobs.sinks import RowSink
+from xferd.jobs.together import together
 from xferd.jobs.upload import UploadManager
-from xferd.names import Reference
+from xferd.names import Reference, Repository
 from xferd.oci import Descriptor, Document
 from xferd.transfer.slots import Turn
 from xferd.transfer.transfer import Transfer, TransferManager, Watcher
@@ -75,6 +75,8 @@ class Delivery:
         target: Reference,
         content: Callable[[Descriptor, IProgressSink], BlobContent],
         tags: Iterable[str] = (),
+        *,
+        origin: Repository | None = None,
     ) -> None:
         """
         Bring documents into the target's repository; the last cargo's own
@@ -83,6 +85,8 @@ class Delivery:
         @param content: opens a blob, and says where the progress of its
             download goes, if it needs one.
         @param tags: more tags for the same document.
+        @param origin: a repository that has all blobs: within one registry
+            they can be mounted from there.
         @raise XferdError: the first thing that went wrong.  Blobs that are
             there stay; no tag was changed.
         """
@@ -104,14 +108,12 @@ class Delivery:
                     partial(content, row.blob, _FetchSink(self._changed, row)),
                     self._job.turn(row.index),
                     RowSink(self._changed, row),
+                    origin=origin,
                 )
                 row.upload = watcher.transfer
                 watchers.append(watcher)
             self._changed(None)
-            try:
-                await gatherResults([w.result() for w in watchers], consumeErrors=True)
-            except FirstError as e:
-                e.subFailure.raiseException()
+            await together(watcher.result() for watcher in watchers)
             documents = {d.digest: d for cargo in cargoes for d in cargo.documents}
             root = cargoes[-1].root
             for document in documents.values():

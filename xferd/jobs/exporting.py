@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
-from twisted.internet.defer import Deferred, FirstError, gatherResults
+from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from xferd.archive.build import Plan, plan
@@ -16,6 +16,7 @@ from xferd.errors import NotFound, SourceError, StoreError
 from xferd.interfaces import IArchive, IContent, IRegistries, IStore
 from xferd.jobs.content import BlobContent
 from xferd.jobs.download import DownloadManager
+from xferd.jobs.together import together
 from xferd.names import Reference
 from xferd.oci import DOCKER_MANIFEST, OCI_MANIFEST, Descriptor, Document, Manifest, parse_document
 from xferd.store.rendition import render
@@ -84,15 +85,12 @@ async def _open(
     blobs = {blob.digest: blob for blob in (manifest.config, *manifest.layers)}.values()
     watchers = [layers.fetch(blob, source, turn) for blob in blobs if not store.blobs.has(blob.digest)]
     try:
-        await gatherResults([watcher.result() for watcher in watchers], consumeErrors=True)
-    except FirstError as e:
-        cause = e.subFailure.value
-        if not isinstance(cause, SourceError):
-            e.subFailure.raiseException()
+        await together(watcher.result() for watcher in watchers)
+    except SourceError as e:
         raise StoreError(
             f"a layer of {reference.familiar()} is not in the store, as another image had brought what "
-            f"is in it, and cannot be fetched: {cause}"
-        ) from cause
+            f"is in it, and cannot be fetched: {e}"
+        ) from e
     finally:
         for watcher in watchers:
             watcher.release()

@@ -22,6 +22,7 @@ from xferd.jobs.job import Job
 from xferd.jobs.platforms import Resolved, Search
 from xferd.jobs.pull import Pull
 from xferd.jobs.rows import Row
+from xferd.jobs.together import to_its_end
 from xferd.jobs.unload import Unloading
 from xferd.names import Digest, Reference, Repository
 from xferd.oci import DOCKER_MANIFEST, Descriptor, Document, Index, Manifest, Platform, choose, parse_document
@@ -101,15 +102,22 @@ class Import:
                 pulls.append(pull)
                 image = await pull.bring(self._clock.seconds)
                 images += [evolve(image, reference=name) for name in names]
-            for image in images:
-                await self._store.images.put(image)
-                self._named(image)
+            # From here on the job is done, or the disk refuses.
+            await to_its_end(Deferred.fromCoroutine(self._name(images)))
         finally:
             for pull in pulls:
                 pull.let_go()
             unloading.let_go()
         first = images[0]
         return {"digest": str(first.manifest.digest), "image_id": str(first.config.digest)}
+
+    async def _name(self, images: list[Image]) -> None:
+        """
+        Give each image its name.
+        """
+        for image in images:
+            await self._store.images.put(image)
+            self._named(image)
 
 
 class _Documents:

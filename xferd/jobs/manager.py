@@ -64,6 +64,7 @@ class _Running:
     A job at work.
 
     @ivar end_use: to be called when it needs nothing of the store any more.
+    @ivar cancelled: whether its client has cancelled it.
     """
 
     job: Job
@@ -71,6 +72,7 @@ class _Running:
     work: Deferred[None] | None = None
     end_use: Callable[[], None] = lambda: None
     reason: XferdError | None = None
+    cancelled: bool = False
 
 
 @implementer(IJobs)
@@ -286,7 +288,6 @@ class Jobs:
             wanted,
             goal,
             referrers=referrers,
-            journal=self._store.journal,
             registries=registries,
             documents=self._documents(registries),
             layers=self._layers,
@@ -385,6 +386,7 @@ class Jobs:
         """
         running = self._running.get(job_id)
         if running is not None:
+            running.cancelled = True
             if running.work is None:
                 self._end(running, "cancelled")
             else:
@@ -547,15 +549,18 @@ class Jobs:
         try:
             job.result = await running.run()
         except CancelledError:
-            if running.reason is None:
+            if running.reason is None or running.cancelled:
                 self._end(running, "cancelled")
             else:
                 self._end(running, "failed", error=running.reason)
-        except XferdError as e:
-            self._end(running, "failed", error=e)
         except Exception as e:
-            self._log.failure("{kind} of {reference} broke", kind=job.kind, reference=job.reference)
-            self._end(running, "failed", error=e)
+            if not isinstance(e, XferdError):
+                self._log.failure("{kind} of {reference} broke", kind=job.kind, reference=job.reference)
+            if running.cancelled:
+                # Whatever the interruption looked like where it arrived.
+                self._end(running, "cancelled")
+            else:
+                self._end(running, "failed", error=e)
         else:
             self._end(running, "done")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol, TypeVar
 
-from twisted.internet.defer import CancelledError, Deferred, FirstError, gatherResults
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
 from xferd.errors import NoSuchPlatform
@@ -18,6 +18,7 @@ from xferd.jobs.job import Job, rfc3339
 from xferd.jobs.platforms import Resolved
 from xferd.jobs.rows import LayerRow, Row
 from xferd.jobs.sinks import RowSink
+from xferd.jobs.together import to_its_end, together
 from xferd.names import Digest, Reference, Repository
 from xferd.oci import Descriptor, Platform, parse_config
 from xferd.transfer.slots import Turn
@@ -79,13 +80,15 @@ class Pull:
 
     async def run(self, now: Callable[[], float]) -> Image:
         """
-        Pull the image and give it its name.
+        Pull the image and give it its name.  Once the name is being written,
+        it is too late to cancel.
 
         @param now: tells the time, in seconds since the epoch.
         """
         try:
             image = await self.bring(now)
-            await self._store.images.put(image)
+            # From here on the job is done, or the disk refuses.
+            await to_its_end(self._store.images.put(image))
             return image
         finally:
             self.let_go()
@@ -150,10 +153,8 @@ class Pull:
             self._registrations.append(watcher)
             row.registration = watcher.transfer
         self._changed(None)
-        try:
-            await unless(late, gatherResults([w.result() for w in self._registrations], consumeErrors=True))
-        except FirstError as e:
-            e.subFailure.raiseException()
+        registered = together(w.result() for w in self._registrations)
+        await unless(late, Deferred.fromCoroutine(registered))
         return stacks
 
     async def _configured(self, resolved: Resolved, platform: Platform) -> list[Stack]:

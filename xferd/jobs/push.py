@@ -9,8 +9,6 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
-from twisted.internet.defer import gatherResults
-
 from xferd.errors import NoSuchPlatform, NotFound
 from xferd.interfaces import IBlobSource, Image, IProgressSink, IRegistries, IStore
 from xferd.jobs.cargo import Cargo, load
@@ -78,11 +76,13 @@ class Push:
                 f"there is no image {self._reference} in the store; 'xferctl images' lists those that are"
             )
         if self._job.platform is None:
-            cargo = await load(await self._stored(image.manifest), self._stored)
+            cargo, origin = await load(await self._stored(image.manifest), self._stored), None
         else:
-            cargo = await self._offered(image, self._job.platform)
+            cargo, origin = await self._offered(image, self._job.platform), image.source
         source = self._registries.registry(image.source.host).blobs(image.source)
-        await self._delivery.deliver([cargo], self._target, partial(self._content, source), self._tags)
+        await self._delivery.deliver(
+            [cargo], self._target, partial(self._content, source), self._tags, origin=origin
+        )
         result = {"digest": str(cargo.root.digest)}
         if cargo.root.digest == image.manifest.digest:
             result["image_id"] = str(image.config.digest)
@@ -114,12 +114,7 @@ class Push:
             if not picked.chosen:
                 await self._check(image, wanted)
             root = await fetch(picked.descriptor)
-        cargo = await load(root, fetch)
-        if origin.host == self._target.repository.host:
-            # The target can mount every blob from there.
-            noted = [self._store.journal.record_holder(origin, blob.digest) for blob in cargo.blobs]
-            await gatherResults(noted, consumeErrors=True)
-        return cargo
+        return await load(root, fetch)
 
     async def _check(self, image: Image, wanted: Platform) -> None:
         """

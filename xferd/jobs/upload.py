@@ -15,7 +15,7 @@ from typing import cast
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 
-from xferd.errors import Truncated
+from xferd.errors import StoreError, Truncated
 from xferd.interfaces import IBlobTarget, IJournal, IProgressSink, ISource, Pushed, UploadSession
 from xferd.jobs.content import BlobContent
 from xferd.jobs.pacing import PacedContent
@@ -68,18 +68,21 @@ class UploadManager:
         content: Callable[[], BlobContent],
         turn: Turn,
         sink: IProgressSink | None = None,
+        *,
+        origin: Repository | None = None,
     ) -> Watcher[Pushed]:
         """
         Bring a blob into a repository.
 
         @param content: opens the blob's bytes; called once for each upload.
+        @param origin: a repository that has the blob.
         @return: a watcher whose result says how the blob came to be there.  It
             fails with a L{SourceError} of the watcher's own target, or with
             what the content failed with.
         """
 
         async def work(transfer: Transfer) -> Pushed:
-            return await self._upload(transfer, repository, target, blob, content)
+            return await self._upload(transfer, repository, target, blob, content, origin)
 
         return self._uploads.request(
             ("upload", repository, blob.digest),
@@ -97,13 +100,13 @@ class UploadManager:
         target: IBlobTarget,
         blob: Descriptor,
         content: Callable[[], BlobContent],
+        origin: Repository | None,
     ) -> Pushed:
         """
         The work of an upload: any number of attempts on one session.
         """
         transfer.report(bytes_done=0, bytes_total=blob.size)
-        known = await self._journal.holders(repository.host, blob.digest)
-        candidates = sorted((r for r in known if r != repository), key=lambda r: -_kinship(r, repository))
+        candidates = await self._candidates(repository, blob.digest, origin)
         bytes_ = content()
         paced = PacedContent(bytes_, self._bandwidth)
 
@@ -136,6 +139,25 @@ class UploadManager:
         transfer.report(bytes_done=blob.size)
         self._spawn(self._journal.record_holder(repository, blob.digest), "while noting who has a blob")
         return pushed
+
+    async def _candidates(
+        self, repository: Repository, digest: Digest, origin: Repository | None
+    ) -> list[Repository]:
+        """
+        The repositories to mount a blob from, the best first.
+
+        These are hints: without them the blob is sent.
+        """
+        try:
+            known = await self._journal.holders(repository.host, digest)
+        except StoreError as e:
+            self._log.warn("which repositories have {digest} is not known: {why}", digest=digest, why=str(e))
+            known = []
+        known = [r for r in known if r not in (repository, origin)]
+        known.sort(key=lambda r: -_kinship(r, repository))
+        if origin is not None and origin.host == repository.host and origin != repository:
+            known.insert(0, origin)
+        return known
 
     def _report(self, transfer: Transfer, target: IBlobTarget, size: int) -> None:
         """
