@@ -104,7 +104,9 @@ def queue(setting: Setting) -> Outcome:
 
     def once(*_: object) -> float:
         clock = Clock()
-        manager = TransferManager(clock, slots=Slots(1, clock), retry=RetryPolicy(), kind="download")
+        manager = TransferManager(
+            clock, wall_clock=clock.seconds, slots=Slots(1, clock), retry=RetryPolicy(), kind="download"
+        )
         ran = count()
 
         async def work(transfer: Transfer) -> int:

@@ -6,10 +6,12 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from io import StringIO
 from pathlib import Path
 
 from twisted.application.service import IService, IServiceMaker
+from twisted.internet import reactor
 from twisted.plugin import IPlugin, getPlugins
 from twisted.python.usage import UsageError
 from twisted.trial.unittest import SynchronousTestCase
@@ -98,6 +100,12 @@ class PluginTests(SynchronousTestCase):
     C{twistd} knows xferd.
     """
 
+    def setUp(self) -> None:
+        """
+        What making the service does to the reactor ends with the test.
+        """
+        self.patch(reactor, "seconds", reactor.seconds)
+
     def test_plugin(self) -> None:
         """
         The plugin is there, under its name, and leads here.
@@ -109,12 +117,14 @@ class PluginTests(SynchronousTestCase):
 
     def test_make_service(self) -> None:
         """
-        Making the service opens and starts nothing.
+        Making the service opens and starts nothing; the reactor's timers go
+        by monotonic time from then on.
         """
         data = self.mktemp()
         options = Options()
         options.parseOptions(["-d", data, "-s", "", "-l", "tcp:0:interface=127.0.0.1"])
         service = makeService(options)
+        self.assertIs(reactor.seconds, time.monotonic)
         verifyObject(IService, service)
         self.assertIsInstance(service, Daemon)
         self.assertFalse(Path(data).exists())

@@ -50,6 +50,14 @@ class IReactor(
     """
 
 
+WallClock = Callable[[], float]
+"""
+Reports the seconds since the epoch.  It makes stamps that people and other
+programs read; it may jump at any time, so durations are measured with
+L{IReactorTime}.
+"""
+
+
 # ------------------------------------------------------------ transfer <-> jobs
 
 

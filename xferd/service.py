@@ -21,7 +21,7 @@ from xferd import __version__
 from xferd.config import Config
 from xferd.errors import ConfigError, XferdError
 from xferd.hangup import Hangup
-from xferd.interfaces import IReactor
+from xferd.interfaces import IReactor, WallClock
 from xferd.jobs.job import rfc3339
 from xferd.jobs.manager import Jobs
 from xferd.jobs.realm import ISOLATED
@@ -112,11 +112,15 @@ class Daemon(Service):
         reactor: IReactor,
         reread: Callable[[], Config] | None = None,
         manager: ServiceManager | None = None,
+        *,
+        wall_clock: WallClock,
     ) -> None:
         """
         @param reread: gives the settings as they are when C{SIGHUP} comes, or
             raises L{ConfigError}; without it they stay.
         @param manager: told when the daemon is ready and when it stops.
+        @param wall_clock: makes stamps; durations are measured with the
+            reactor's time.
         """
         self._config = config
         self._reread = reread
@@ -134,7 +138,9 @@ class Daemon(Service):
                     f"{listener.description} can be reached from other machines: set token_file, "
                     "or listen on interface=127.0.0.1"
                 )
-        self.store = Store(config.data_dir, reactor, partial_age=config.collect.partials)
+        self.store = Store(
+            config.data_dir, reactor, wall_clock=wall_clock, partial_age=config.collect.partials
+        )
         self.unpacker = Unpacker(
             cast("IUnpackReactor", reactor), workers=config.workers, limits=config.unpack
         )
@@ -145,6 +151,7 @@ class Daemon(Service):
         certs_dirs.check()
         self.registries = Registries(
             reactor,
+            wall_clock=wall_clock,
             hosts=config.hosts,
             certs_dirs=certs_dirs,
             proxies=Proxies(config.proxy),
@@ -158,6 +165,7 @@ class Daemon(Service):
             self.registries,
             self.unpacker,
             clock=reactor,
+            wall_clock=wall_clock,
             downloads=config.limits.downloads,
             downloads_per_host=config.limits.downloads_per_host,
             uploads=config.limits.uploads,
@@ -173,7 +181,7 @@ class Daemon(Service):
             registries=self.registries,
             clock=reactor,
             version=__version__,
-            started=rfc3339(reactor.seconds()),
+            started=rfc3339(wall_clock()),
             token=token,
             hosts=frozenset(config.hosts_allowed),
         )

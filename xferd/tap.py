@@ -6,6 +6,7 @@ C{twistd xferd}: options in, service out.
 from __future__ import annotations
 
 import os
+import time
 from typing import ClassVar
 
 from attrs import evolve
@@ -16,6 +17,7 @@ from twisted.python.usage import UsageError
 from xferd import __version__
 from xferd.config import Config
 from xferd.errors import ConfigError, XferdError
+from xferd.monotonic import use_monotonic_time
 from xferd.notify import ServiceManager
 from xferd.service import Daemon, parse_endpoint
 
@@ -118,12 +120,14 @@ def makeService(options: Options) -> IService:
     # Not before twistd has installed the reactor that its options name.
     from twisted.internet import reactor  # noqa: PLC0415
 
+    use_monotonic_time(reactor)  # type: ignore[arg-type]
     try:
         return Daemon(
             options.config,
             reactor,  # type: ignore[arg-type]
             options.read,
             ServiceManager(os.environ),
+            wall_clock=time.time,
         )
     except XferdError as e:
         raise SystemExit(f"xferd: {e}") from e

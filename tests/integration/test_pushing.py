@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from pathlib import Path
 from typing import cast
 
@@ -50,6 +51,7 @@ class PushingTests(TestCase):
         config = HostConfig(ca_file=os.path.join(self.server.certificates, "ca.crt")) if tls else None
         client = Registries(
             reactor,
+            wall_clock=time.time,
             hosts={self.server.host: config} if config is not None else {},
             keychain=FakeKeychain(lambda: Credentials(USER, Secret(PASSWORD)) if htpasswd else None),
             chunk_sizes=_SIZES,

@@ -6,6 +6,7 @@ of them.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import mkdtemp
@@ -52,11 +53,11 @@ class StreamsTests(TestCase):
         self.registry = Registry(reactor, rate=RATE)
         await self.registry.listen(reactor)
         self.addCleanup(self.registry.stop)
-        self.store = Store(mkdtemp(prefix="xferd-", dir=self.directory()), reactor)
+        self.store = Store(mkdtemp(prefix="xferd-", dir=self.directory()), reactor, wall_clock=time.time)
         self.store.open()
         self.addCleanup(self.store.stop)
         await self.store.start()
-        self.registries = Registries(reactor)
+        self.registries = Registries(reactor, wall_clock=time.time)
         self.addCleanup(self.registries.close)
         image = image_of([LayerBuilder("tar").file("data", os.urandom(24 * MEBI)).finish()])
         self.registry.add(image, "team/app", "1")

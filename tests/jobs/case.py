@@ -15,7 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from xferd.jobs.manager import Jobs
 from xferd.names import Digest, Reference
-from xferd.testing.fakes import FakeRegistries, FakeRegistry, FakeStore, FakeUnpacker
+from xferd.testing.fakes import FakeRegistries, FakeRegistry, FakeStore, FakeUnpacker, FakeWallClock
 from xferd.testing.images import SampleImage
 from xferd.transfer.retry import RetryPolicy
 
@@ -37,6 +37,7 @@ class JobsCase(SynchronousTestCase):
         Start the jobs.
         """
         self.clock = Clock()
+        self.wall_clock = FakeWallClock(self.clock)
         path = self.mktemp()
         os.makedirs(path)
         self.store = FakeStore(self.clock, path)
@@ -57,6 +58,7 @@ class JobsCase(SynchronousTestCase):
             self.registries,
             self.unpacker,
             clock=self.clock,
+            wall_clock=self.wall_clock,
             downloads=self.downloads,
             sharing=self.sharing,
             retry=RetryPolicy(attempts=3, jitter=0.0),

@@ -37,7 +37,9 @@ class BlobContentTests(SynchronousTestCase):
         self.path = self.mktemp()
         self.feed = Feed()
         self.clock = Clock()
-        self.downloads = TransferManager(self.clock, slots=None, retry=RetryPolicy(), kind="download")
+        self.downloads = TransferManager(
+            self.clock, wall_clock=self.clock.seconds, slots=None, retry=RetryPolicy(), kind="download"
+        )
         self.works: list[Deferred[None]] = []
         self.content = BlobContent(BLOB, self.feed, self.fetch)
         self.addCleanup(self.content.close)

@@ -10,11 +10,20 @@ from twisted.internet.defer import CancelledError, Deferred
 from zope.interface.verify import verifyObject
 
 from tests.jobs.case import HOST, OTHER, JobsCase
-from xferd.errors import BadPlatform, BadReference, ConnectionFailed, Interrupted, NotFound, StoreError
+from xferd.errors import (
+    BadPlatform,
+    BadReference,
+    ConnectionFailed,
+    Interrupted,
+    NotFound,
+    StoreError,
+    TooManyRequests,
+)
 from xferd.interfaces import Event, IEventStream, IJobs
 from xferd.jobs.job import BUG
 from xferd.jobs.manager import REMEMBERED
 from xferd.names import Repository
+from xferd.testing.fake_wall_clock import BEGIN
 from xferd.testing.images import sample_image
 
 
@@ -39,9 +48,33 @@ class ListTests(JobsCase):
         job = self.pulled(client="ci-7", platform="linux/x86_64")
         self.assertEqual(job["reference"], f"{HOST}/app:latest")
         self.assertEqual((job["kind"], job["client"], job["platform"]), ("pull", "ci-7", "linux/amd64"))
-        self.assertEqual(job["created"], "1970-01-01T00:00:05.000Z")
+        self.assertEqual(job["created"], "2026-01-02T03:04:10.000Z")
         self.assertEqual(job["started"], job["finished"])
         self.assertEqual([row["diff_id"] for row in job["layers"]], [str(d) for d in image.diff_ids])
+
+    def test_clock_set(self) -> None:
+        """
+        Stamps are those of the wall clock, wherever it is set to meanwhile.
+        What waits for a host goes on when the time has passed, and says when
+        that will be by the clock that people see.
+        """
+        image = self.add(sample_image(1))
+        blob = image.layers[0].blob.digest
+        self.registry.gate.fail("open", TooManyRequests("slow", host=HOST, retry_after=60.0), blob)
+        job_id = self.pull()
+        self.settle()
+        self.wall_clock.set(BEGIN - 3600)
+        (waiting,) = [t for t in self.jobs.transfers() if t["kind"] == "download"]
+        self.assertEqual(waiting["until"], "2026-01-02T02:05:05.000Z")
+        self.wait(60.25)
+        self.assert_done(job_id)
+        job = self.job(job_id)
+        self.assertEqual(job["created"], "2026-01-02T03:04:05.000Z")
+        self.assertTrue("2026-01-02T02:05:05" <= job["finished"] < "2026-01-02T02:05:07", job["finished"])
+        asked = self.jobs.attempts(job_id)
+        self.settle()
+        downloads = [a for a in self.successResultOf(asked) if a["kind"] == "download"]
+        self.assertEqual([a["started"][11:17] for a in downloads], ["03:04:", "02:05:"])
 
     def test_refused(self) -> None:
         """
@@ -211,7 +244,7 @@ class AttemptTests(JobsCase):
         self.assertEqual({a["code"] for a in downloads}, {"CONNECTION_FAILED"})
         self.assertEqual({a["error"] for a in downloads}, {"cut"})
         self.assertEqual({a["source"] for a in downloads}, {f"{HOST}/app"})
-        self.assertEqual([a["started"][-10:] for a in downloads], ["00:00.000Z", "00:01.000Z", "00:03.000Z"])
+        self.assertEqual([a["started"][-10:] for a in downloads], ["04:05.000Z", "04:06.000Z", "04:08.000Z"])
         self.assertEqual(set(self.job(job_id)["transfers"]), {a["transfer"] for a in found})
         self.assertNotIn("transfers", self.jobs.all()[0])
 

@@ -501,6 +501,7 @@ class JobTests(JobsCase):
             self.registries,
             self.unpacker,
             clock=self.clock,
+            wall_clock=self.wall_clock,
             downloads=3,
             ranges=POLICY,
             retry=RetryPolicy(attempts=3, jitter=0.0),

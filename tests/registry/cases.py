@@ -16,7 +16,7 @@ from xferd.names import Digest, Repository
 from xferd.oci import OCI_CONFIG, Descriptor
 from xferd.registry.client import Registries, Registry
 from xferd.registry.timeouts import Timeouts
-from xferd.testing.fakes import FakeKeychain
+from xferd.testing.fakes import FakeKeychain, FakeWallClock
 
 HOST = "hub.example"
 REPOSITORY = Repository(HOST, "team/a")
@@ -33,6 +33,7 @@ class ClientCase(SynchronousTestCase):
         Make them.
         """
         self.clock = Clock()
+        self.wall_clock = FakeWallClock(self.clock)
         self.server = MemoryRegistry()
         self.sample = Sample.of(b"0123456789" * 100)
         self.server.hold(self.sample)
@@ -41,6 +42,7 @@ class ClientCase(SynchronousTestCase):
         self.agent = RequestTraversalAgent(self.server)
         self.registries = Registries(
             self.clock,
+            wall_clock=self.wall_clock,
             hosts={},
             keychain=FakeKeychain(lambda: self.credentials),
             timeouts=Timeouts(),

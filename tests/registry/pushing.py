@@ -92,6 +92,7 @@ class Pushing(TestCase):
         """
         client = Registries(
             self.reactor,
+            wall_clock=self.reactor.seconds,
             keychain=FakeKeychain(lambda: self.credentials),
             timeouts=timeouts or Timeouts(),
             chunk_sizes=SIZES,

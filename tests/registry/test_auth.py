@@ -30,7 +30,7 @@ from xferd.registry.auth import MAX_TOKEN_ANSWER, Authenticator
 from xferd.registry.challenge import Challenge
 from xferd.registry.exchange import Authorization, Exchange
 from xferd.registry.timeouts import Timeouts
-from xferd.testing.fakes import FakeKeychain
+from xferd.testing.fakes import FakeKeychain, FakeWallClock
 
 _WHAT = Subject("hub.example", "hub.example/a:1", ManifestUnknown)
 _SCOPE = "repository:a:pull"
@@ -54,6 +54,7 @@ class _AuthCase(SynchronousTestCase):
         """
         self.clock = Clock()
         self.clock.advance(1000)
+        self.wall_clock = FakeWallClock(self.clock)
         self.agent = ScriptedAgent()
         self.url = "https://hub.example"
 
@@ -66,6 +67,7 @@ class _AuthCase(SynchronousTestCase):
             self.keychain,
             exchange=Exchange(self.agent, self.clock, timeouts),
             clock=self.clock,
+            wall_clock=self.wall_clock,
             timeouts=timeouts,
         )
 

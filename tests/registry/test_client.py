@@ -104,9 +104,11 @@ class RegistriesTests(ClientCase):
 
     def test_defaults(self) -> None:
         """
-        Everything but the reactor has a default.
+        Everything but the clocks has a default.
         """
-        self.assertEqual(Registries(self.clock, agent=self.agent).registry(HOST).host, HOST)
+        self.assertEqual(
+            Registries(self.clock, wall_clock=self.wall_clock, agent=self.agent).registry(HOST).host, HOST
+        )
 
 
 class ManifestTests(ClientCase):
@@ -146,7 +148,7 @@ class ManifestTests(ClientCase):
             request.setHeader("Warning", '299 - "gone soon"')
 
         self.server.fault = warn
-        registries = Registries(self.clock, agent=self.agent, warned=warned)
+        registries = Registries(self.clock, wall_clock=self.wall_clock, agent=self.agent, warned=warned)
         for _ in range(2):
             self.successResultOf(registries.registry(HOST).manifest(REPOSITORY, "1"))
         self.assertEqual(told, [(REPOSITORY, "gone soon")] * 2)
@@ -451,7 +453,7 @@ class LoopbackTests(SynchronousTestCase):
         """
         self.clock = Clock()
         self.agent = ScriptedAgent()
-        self.registries = Registries(self.clock, agent=self.agent)
+        self.registries = Registries(self.clock, wall_clock=self.clock.seconds, agent=self.agent)
         self.repository = Repository("localhost:5000", "a")
 
     def _open(self) -> Deferred[IBlobBody]:
@@ -521,7 +523,10 @@ class LoopbackTests(SynchronousTestCase):
         What the operator says is not questioned.
         """
         self.registries = Registries(
-            self.clock, agent=self.agent, hosts={"localhost:5000": HostConfig(plain_http=True)}
+            self.clock,
+            wall_clock=self.clock.seconds,
+            agent=self.agent,
+            hosts={"localhost:5000": HostConfig(plain_http=True)},
         )
         opening = self._open()
         self.agent.respond(200)

@@ -131,6 +131,7 @@ class MirrorCase(SynchronousTestCase):
         self.credentials: dict[str, Credentials] = {}
         self.registries = Registries(
             self.clock,
+            wall_clock=self.clock.seconds,
             certs_dirs=CertsDirs([str(self.certs)]),
             keychain=ByHost(self.credentials),
             agent=self.network,
@@ -205,7 +206,12 @@ class OrderTests(MirrorCase):
         A mirror gets C{ns}, the registry itself does not.
         """
         agent = ScriptedAgent()
-        registries = Registries(self.clock, certs_dirs=CertsDirs([str(self.certs)]), agent=agent)
+        registries = Registries(
+            self.clock,
+            wall_clock=self.clock.seconds,
+            certs_dirs=CertsDirs([str(self.certs)]),
+            agent=agent,
+        )
         asking = registries.registry(HOST).manifest(REPOSITORY, "1")
         for url in (
             f"https://one.test/v2/team/a/manifests/1?ns={HOST}",
@@ -291,7 +297,11 @@ class OrderTests(MirrorCase):
         everything.
         """
         registries = Registries(
-            self.clock, certs_dirs=CertsDirs([str(self.certs)]), mirrors=False, agent=self.network
+            self.clock,
+            wall_clock=self.clock.seconds,
+            certs_dirs=CertsDirs([str(self.certs)]),
+            mirrors=False,
+            agent=self.network,
         )
         registry = registries.registry(HOST)
         self.successResultOf(registry.manifest(REPOSITORY, "1"))
@@ -328,7 +338,12 @@ class OrderTests(MirrorCase):
             '[host."https://two.test"]\ndial_timeout = "1s"'
         )
         agent = ScriptedAgent()
-        registries = Registries(self.clock, certs_dirs=CertsDirs([str(self.certs)]), agent=agent)
+        registries = Registries(
+            self.clock,
+            wall_clock=self.clock.seconds,
+            certs_dirs=CertsDirs([str(self.certs)]),
+            agent=agent,
+        )
         asking = registries.registry(HOST).manifest(REPOSITORY, "1")
         self.assertEqual(agent.last.headers.getRawHeaders("x-a"), ["1", "2"])
         self.assertEqual(len(agent.last.headers.getRawHeaders("accept", [])), 1)
@@ -400,7 +415,12 @@ class TroubleTests(MirrorCase):
         needed.
         """
         agent = ScriptedAgent()
-        registries = Registries(self.clock, certs_dirs=CertsDirs([str(self.certs)]), agent=agent)
+        registries = Registries(
+            self.clock,
+            wall_clock=self.clock.seconds,
+            certs_dirs=CertsDirs([str(self.certs)]),
+            agent=agent,
+        )
         source = registries.registry(HOST).blobs(REPOSITORY)
         opening = source.open(self.digest, 0)
         self.assertIn("one.test", agent.last.url)

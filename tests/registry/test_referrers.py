@@ -76,7 +76,9 @@ class ManifestCase(SynchronousTestCase):
         self.server = Registry(self.clock)
         self.server.storage.put_blob(_HERE.path, Blob.of(OCI_CONFIG, _CONFIG))
         self.agent = RequestTraversalAgent(self.server.resource())
-        self.registry = Registries(self.clock, agent=self.agent).registry(_HERE.host)
+        self.registry = Registries(self.clock, wall_clock=self.clock.seconds, agent=self.agent).registry(
+            _HERE.host
+        )
 
     def wait(self, work: Deferred[T]) -> T:
         """

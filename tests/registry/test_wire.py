@@ -5,6 +5,7 @@ behaved peer show.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -88,6 +89,7 @@ class WireCase(TestCase):
         """
         self.client = Registries(
             self.reactor,
+            wall_clock=time.time,
             hosts={self.host: config} if config is not None else {},
             timeouts=timeouts or Timeouts(),
         )

@@ -21,6 +21,7 @@ from xferd.interfaces import IFollower, Image, IPartial, IReactor, IStore, Unpac
 from xferd.names import Digest, Reference, chain_id
 from xferd.oci import DOCKER_CONFIG, DOCKER_MANIFEST, OCI_CONFIG, OCI_MANIFEST, Descriptor
 from xferd.store.store import Store
+from xferd.testing.fakes import FakeWallClock
 
 LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar"
 DOCKER_LAYER_TYPE = "application/vnd.docker.image.rootfs.diff.tar"
@@ -289,6 +290,7 @@ class StoreTestCase(SynchronousTestCase):
         Open a new store.
         """
         self.reactor = Reactor()
+        self.wall_clock = FakeWallClock(self.reactor, 500.0)
         self.pools = Pools()
         self.path = self.mktemp()
         self.store = self.open()
@@ -297,7 +299,8 @@ class StoreTestCase(SynchronousTestCase):
         """
         Make a store, to be opened.
         """
-        return Store(self.path, cast(IReactor, self.reactor), pools=self.pools)
+        reactor = cast(IReactor, self.reactor)
+        return Store(self.path, reactor, wall_clock=self.wall_clock, pools=self.pools)
 
     def open(self) -> Store:
         """

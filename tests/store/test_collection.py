@@ -220,7 +220,7 @@ class CollectionTests(CollectionConformance, StoreTestCase):
         somebody has just begun to.
         """
         self.partial(b"0123456789")
-        self.reactor.advance(1000 + PARTIAL_AGE)
+        self.reactor.advance(500 + PARTIAL_AGE)
         self.assertEqual(self.collect(), Freed())
         self.reactor.advance(1)
         end = self.store.collection.use()
@@ -229,6 +229,17 @@ class CollectionTests(CollectionConformance, StoreTestCase):
         end()
         partial = self.successResultOf(self.store.blobs.partial(Digest.of(b"another one"), 11))
         self.assertEqual((partial.offset, self.collect()), (5, Freed()))
+
+    def test_partials_age_by_the_wall_clock(self) -> None:
+        """
+        A partial blob has the age that its file's time and the time of day
+        make, also after the clock was set.
+        """
+        self.partial(b"0123456789")
+        self.wall_clock.set(900)
+        self.assertEqual(self.collect(), Freed())
+        self.wall_clock.set(1001 + PARTIAL_AGE)
+        self.assertEqual(self.collect(), Freed(partials=1, bytes=5))
 
     def test_partial_with_gaps(self) -> None:
         """
@@ -241,7 +252,7 @@ class CollectionTests(CollectionConformance, StoreTestCase):
         place = os.path.join(self.path, "ingest")
         self.assertEqual(len(os.listdir(place)), 2)
         os.utime(os.path.join(place, f"sha256-{Digest.of(data).hex}"), (1000, 1000))
-        self.reactor.advance(1001 + PARTIAL_AGE)
+        self.reactor.advance(501 + PARTIAL_AGE)
         self.assertEqual(self.collect().partials, 1)
         self.assertEqual(os.listdir(place), [])
 

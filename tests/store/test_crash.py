@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 import traceback
 from collections.abc import Callable
 from threading import Event
@@ -53,7 +54,7 @@ def life(path: str, say: Any, *, tidy: bool = False) -> None:
     @param say: called with what is done.
     @param tidy: whether it removes them one after the other in the end.
     """
-    store = Store(path, cast(IReactor, Reactor()), pools=Pools())
+    store = Store(path, cast(IReactor, Reactor()), wall_clock=time.time, pools=Pools())
     store.open()
 
     async def live() -> None:
@@ -132,7 +133,7 @@ def parts(path: str, say: Any) -> None:
 
     @param say: called with what is done.
     """
-    store = Store(path, cast(IReactor, Reactor()), pools=Pools())
+    store = Store(path, cast(IReactor, Reactor()), wall_clock=time.time, pools=Pools())
     store.open()
 
     async def live() -> None:
@@ -393,13 +394,14 @@ class LeftBehindTests(StoreTestCase):
 PROGRAM = """
 import os
 import sys
+import time
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from tests.store.support import pull, sample
 from xferd.store.store import Store
 
 async def live(path, first):
-    store = Store(path, reactor)
+    store = Store(path, reactor, wall_clock=time.time)
     store.open()
     await store.start()
     await pull(store, sample("shared", b"shared"))
@@ -455,7 +457,7 @@ class KilledProcessTests(SynchronousTestCase):
         said: list[str] = []
         for first, after in ((0, 1), (100, 4), (200, 9)):
             said.extend(self.run_and_kill(path, first, after))
-            store = Store(path, cast(IReactor, Reactor()), pools=Pools())
+            store = Store(path, cast(IReactor, Reactor()), wall_clock=time.time, pools=Pools())
             store.open()
             self.successResultOf(store.start())
             self.addCleanup(store.stop)

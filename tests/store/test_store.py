@@ -7,6 +7,7 @@ from __future__ import annotations
 import fcntl
 import os
 import stat
+import time
 from typing import cast
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -175,7 +176,7 @@ class StoreTests(StoreConformance, StoreTestCase):
             os.utime(file.name, (1000, 2000))
         os.utime(os.path.join(self.path, "ingest", f"sha256-{old.hex}"), (1000, 1000))
         os.mkdir(os.path.join(self.path, "ingest", "directory"))
-        self.reactor.advance(PARTIAL_AGE + 1500)
+        self.reactor.advance(PARTIAL_AGE + 1000)
         self.reopen()
         self.assertEqual(os.listdir(os.path.join(self.path, "staging")), [])
         self.assertEqual(os.listdir(os.path.join(self.path, "ingest")), [f"sha256-{fresh.hex}"])
@@ -284,7 +285,7 @@ class RealStoreTests(TestCase):
         from twisted.internet import reactor  # noqa: PLC0415
 
         path = self.mktemp()
-        first = Store(path, cast(IReactor, reactor))
+        first = Store(path, cast(IReactor, reactor), wall_clock=time.time)
         first.open()
         await first.start()
         wanted = [sample(f"image{n}", b"%d" % n, b"top %d" % n) for n in range(8)]
@@ -292,7 +293,7 @@ class RealStoreTests(TestCase):
         for each in pulls:
             await each
         await first.stop()
-        second = Store(path, cast(IReactor, reactor))
+        second = Store(path, cast(IReactor, reactor), wall_clock=time.time)
         second.open()
         await second.start()
         try:

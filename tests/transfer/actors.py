@@ -15,6 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from xferd.interfaces import IProgressSink, ISource
+from xferd.testing.fakes import FakeWallClock
 from xferd.transfer.retry import RetryPolicy
 from xferd.transfer.slots import Slots
 from xferd.transfer.transfer import Transfer, TransferManager, Watcher
@@ -194,6 +195,7 @@ class EngineTests(SynchronousTestCase):
         """
         return TransferManager(
             self.clock,
+            wall_clock=FakeWallClock(self.clock),
             slots=slots,
             retry=self.policy,
             kind=kind,

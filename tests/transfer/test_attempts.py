@@ -18,6 +18,7 @@ from xferd.errors import (
     TooManyRequests,
 )
 from xferd.interfaces import ISource
+from xferd.testing.fake_wall_clock import BEGIN
 from xferd.transfer.progress import Mailbox
 from xferd.transfer.retry import RetryPolicy
 from xferd.transfer.slots import Slots
@@ -414,7 +415,7 @@ class AttemptsTests(EngineTests):
 
     def test_records(self) -> None:
         """
-        Each attempt is told of when it has ended.
+        Each attempt is told of when it has ended, with stamps of the wall clock.
         """
         attempt = Attempt(ConnectionFailed("cut"))
         watcher = self.request("a", attempt.work(), ONE)
@@ -434,14 +435,21 @@ class AttemptsTests(EngineTests):
                 facts
                 | {
                     "attempt": 1,
-                    "started": 0,
-                    "finished": 0,
+                    "started": BEGIN,
+                    "finished": BEGIN,
                     "bytes_done": 0,
                     "code": "CONNECTION_FAILED",
                     "error": "cut",
                 },
                 facts
-                | {"attempt": 2, "started": 1, "finished": 3, "bytes_done": 5, "code": None, "error": None},
+                | {
+                    "attempt": 2,
+                    "started": BEGIN + 1,
+                    "finished": BEGIN + 3,
+                    "bytes_done": 5,
+                    "code": None,
+                    "error": None,
+                },
             ],
         )
 

@@ -32,7 +32,14 @@ class UseTests(EngineTests):
         """
         super().setUp()
         self.using = 0
-        self.manager = TransferManager(self.clock, slots=None, retry=self.policy, kind="test", use=self.use)
+        self.manager = TransferManager(
+            self.clock,
+            wall_clock=self.clock.seconds,
+            slots=None,
+            retry=self.policy,
+            kind="test",
+            use=self.use,
+        )
 
     def use(self) -> Callable[[], None]:
         """

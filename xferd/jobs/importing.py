@@ -15,7 +15,7 @@ from zope.interface import implementer
 
 from xferd.archive.contents import Found, choose_images
 from xferd.errors import BadArchive, BlobUnknown
-from xferd.interfaces import IBlobBody, IBlobSource, Image, IProgressSink, IStore
+from xferd.interfaces import IBlobBody, IBlobSource, Image, IProgressSink, IStore, WallClock
 from xferd.jobs.download import DownloadManager
 from xferd.jobs.intake import Intake
 from xferd.jobs.job import Job
@@ -44,6 +44,7 @@ class Import:
         store: IStore,
         layers: DownloadManager,
         clock: IReactorTime,
+        wall_clock: WallClock,
         changed: Callable[[Row | None], None],
         named: Callable[[Image], None],
     ) -> None:
@@ -57,6 +58,7 @@ class Import:
         self._store = store
         self._layers = layers
         self._clock = clock
+        self._wall_clock = wall_clock
         self._changed = changed
         self._named = named
 
@@ -100,7 +102,7 @@ class Import:
                     changed=self._changed,
                 )
                 pulls.append(pull)
-                image = await pull.bring(self._clock.seconds)
+                image = await pull.bring(self._wall_clock)
                 images += [evolve(image, reference=name) for name in names]
             # From here on the job is done, or the disk refuses.
             await to_its_end(Deferred.fromCoroutine(self._name(images)))

@@ -21,7 +21,17 @@ from zope.interface import implementer
 
 from xferd.credentials import Credentials
 from xferd.errors import BadInput, BadReference, Interrupted, NotFound, XferdError
-from xferd.interfaces import Figures, IArchive, IEventStream, IIntake, IJobs, IRegistries, IStore, IUnpacker
+from xferd.interfaces import (
+    Figures,
+    IArchive,
+    IEventStream,
+    IIntake,
+    IJobs,
+    IRegistries,
+    IStore,
+    IUnpacker,
+    WallClock,
+)
 from xferd.jobs.copy import Copy
 from xferd.jobs.delivery import Delivery
 from xferd.jobs.documents import Documents
@@ -63,12 +73,14 @@ class _Running:
     """
     A job at work.
 
+    @ivar since: the clock's time at which it was added.
     @ivar end_use: to be called when it needs nothing of the store any more.
     @ivar cancelled: whether its client has cancelled it.
     """
 
     job: Job
     run: Callable[[], Awaitable[dict[str, str]]]
+    since: float
     work: Deferred[None] | None = None
     end_use: Callable[[], None] = lambda: None
     reason: XferdError | None = None
@@ -90,6 +102,7 @@ class Jobs:
         unpacker: IUnpacker,
         *,
         clock: IReactorTime,
+        wall_clock: WallClock,
         downloads: int = 3,
         downloads_per_host: int = 0,
         uploads: int = 5,
@@ -100,6 +113,8 @@ class Jobs:
         sharing: str = SHARED,
     ) -> None:
         """
+        @param clock: measures durations.
+        @param wall_clock: makes the stamps of jobs, transfers and images.
         @param sharing: C{shared} or C{isolated}.
         """
         self._sharing = sharing
@@ -107,6 +122,7 @@ class Jobs:
         self._registries = registries
         self._unpacker = unpacker
         self._clock = clock
+        self._wall_clock = wall_clock
         retry = RetryPolicy() if retry is None else retry
         self._slots = {
             "download": Slots(downloads, clock, per_host=downloads_per_host, noun="download slot"),
@@ -120,6 +136,7 @@ class Jobs:
         def transfers(kind: str, slots: Slots | None = None) -> TransferManager:
             return TransferManager(
                 clock,
+                wall_clock=wall_clock,
                 slots=slots,
                 retry=retry,
                 kind=kind,
@@ -162,7 +179,12 @@ class Jobs:
         self._numbers = count(1)
         self._started = False
         self._stopping = False
-        self.upkeep = Upkeep(store, self._news, clock, lambda: self._started and not self._stopping)
+        self.upkeep = Upkeep(
+            store,
+            self._news,
+            lambda: self._started and not self._stopping,
+            wall_clock=wall_clock,
+        )
         self._delivered = 0
         self._ends: Counter[tuple[str, str]] = Counter()
         self._writing: set[Deferred[None]] = set()
@@ -178,7 +200,7 @@ class Jobs:
             error = describe(
                 Interrupted("the daemon ended before the image was there; pull it again to go on")
             )
-            finished = rfc3339(self._clock.seconds())
+            finished = rfc3339(self._wall_clock())
             await self._store.journal.record_job(
                 {**record, "state": "failed", "error": error, "finished": finished}
             )
@@ -311,6 +333,7 @@ class Jobs:
             store=self._store,
             layers=self._layers,
             clock=self._clock,
+            wall_clock=self._wall_clock,
             changed=partial(self._news.changed, job),
             named=self._news.named,
         )
@@ -514,7 +537,7 @@ class Jobs:
             platform=platform,
             client=client,
             priority=priority,
-            created=self._clock.seconds(),
+            created=self._wall_clock(),
             repositories=frozenset(r.repository for r in (wanted, target) if r is not None),
         )
 
@@ -524,7 +547,7 @@ class Jobs:
 
         @param run: does it, and gives its result.
         """
-        running = self._running[job.id] = _Running(job, run)
+        running = self._running[job.id] = _Running(job, run, self._clock.seconds())
         self._by_number[job.number] = job
         if self._started:
             self._begin(running)
@@ -537,7 +560,7 @@ class Jobs:
         Set a job to work.
         """
         job = running.job
-        job.state, job.started = "running", self._clock.seconds()
+        job.state, job.started = "running", self._wall_clock()
         running.end_use = self._store.collection.use()
         running.work = Deferred.fromCoroutine(self._work(running))
 
@@ -577,7 +600,7 @@ class Jobs:
             layers=self._layers,
             changed=partial(self._news.changed, job),
         )
-        image = await pull.run(self._clock.seconds)
+        image = await pull.run(self._wall_clock)
         self._news.named(image)
         for blob in {layer.digest for layer in image.layers}:
             self._spawn(self._store.journal.record_holder(wanted.repository, blob), "who has a blob")
@@ -613,7 +636,7 @@ class Jobs:
         """
         job = running.job
         self._ends[job.kind, state] += 1
-        job.state, job.finished = state, self._clock.seconds()
+        job.state, job.finished = state, self._wall_clock()
         if job.intake is not None:
             job.intake.close(_past(job.id, state))
         if state == "done" and job.kind in DELIVERING:
@@ -637,7 +660,7 @@ class Jobs:
             state=state,
             why="" if error is None else str(error),
             bytes=job.size,
-            seconds=job.finished - job.created,
+            seconds=self._clock.seconds() - running.since,
         )
         self._record(record)
 

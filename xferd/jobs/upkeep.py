@@ -10,11 +10,10 @@ from collections.abc import Callable
 
 from attrs import evolve
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
 from xferd.errors import BadReference, Interrupted, NotFound
-from xferd.interfaces import Freed, Image, IStore, IUpkeep
+from xferd.interfaces import Freed, Image, IStore, IUpkeep, WallClock
 from xferd.jobs.job import rfc3339
 from xferd.jobs.news import News
 from xferd.names import Reference
@@ -26,14 +25,17 @@ class Upkeep:
     The keeper of the store's names.
     """
 
-    def __init__(self, store: IStore, news: News, clock: IReactorTime, ready: Callable[[], bool]) -> None:
+    def __init__(
+        self, store: IStore, news: News, ready: Callable[[], bool], *, wall_clock: WallClock
+    ) -> None:
         """
         @param news: told of what changes.
         @param ready: tells whether the store is there to be changed.
+        @param wall_clock: makes the stamps of new names.
         """
         self._store = store
         self._news = news
-        self._clock = clock
+        self._wall_clock = wall_clock
         self._ready = ready
 
     def tag(self, reference: str, name: str) -> Deferred[Image]:
@@ -54,7 +56,7 @@ class Upkeep:
         if image is None:
             raise _no_image(wanted)
         origin = None if image.source == new.repository else image.source
-        tagged = evolve(image, reference=new, origin=origin, created=rfc3339(self._clock.seconds()))
+        tagged = evolve(image, reference=new, origin=origin, created=rfc3339(self._wall_clock()))
         await self._store.images.put(tagged)
         self._news.named(tagged)
         return tagged

@@ -17,7 +17,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.web.iweb import IBodyProducer, IResponse
 
 from xferd.errors import ConnectionFailed, ManifestUnknown, RegistryError, SourceError
-from xferd.interfaces import IKeychain
+from xferd.interfaces import IKeychain, WallClock
 from xferd.names import Repository
 from xferd.registry.abilities import Abilities, ChunkSizes
 from xferd.registry.answers import NotHTTP, Shown, Subject, header_values, refusal
@@ -62,6 +62,7 @@ class Shared:
     """
 
     clock: IReactorTime
+    wall_clock: WallClock
     exchange: Exchange
     hosts: Hosts
     timeouts: Timeouts
@@ -95,6 +96,7 @@ class Access:
         self.chunk_sizes = shared.chunk_sizes
         self.locks = shared.locks
         self.clock = shared.clock
+        self._wall_clock = shared.wall_clock
         self.timeouts = shared.timeouts
         self._exchange = shared.exchange
         self._warned = shared.warned
@@ -105,6 +107,7 @@ class Access:
             keychain,
             exchange=shared.exchange,
             clock=shared.clock,
+            wall_clock=shared.wall_clock,
             timeouts=shared.timeouts,
         )
 
@@ -299,4 +302,4 @@ class Access:
             self._keychain.forget(self.host)
         proof = answer.authorization
         shown = Shown() if proof is None else proof.shown
-        return refusal(what, response.code, response.headers, body, self.clock.seconds(), shown)
+        return refusal(what, response.code, response.headers, body, self._wall_clock(), shown)

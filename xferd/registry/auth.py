@@ -23,7 +23,7 @@ from twisted.web.iweb import IResponse
 
 from xferd.credentials import Credentials, Secret
 from xferd.errors import Denied, RegistryError, RegistryUnavailable, TimedOut, TooManyRequests, XferdError
-from xferd.interfaces import IKeychain
+from xferd.interfaces import IKeychain, WallClock
 from xferd.registry.answers import Shown, Subject, denied, registry_words, retry_after
 from xferd.registry.body import read_excerpt, read_whole
 from xferd.registry.challenge import Challenge
@@ -73,6 +73,7 @@ class Authenticator:
         *,
         exchange: Exchange,
         clock: IReactorTime,
+        wall_clock: WallClock,
         timeouts: Timeouts,
     ) -> None:
         """
@@ -80,12 +81,15 @@ class Authenticator:
         @param url: gives the registry's URL, against which a realm is checked.
         @param keychain: knows who the client is, once the registry wants to
             know.
+        @param clock: tokens age by it.
+        @param wall_clock: dates in headers are compared with it.
         """
         self._host = host
         self._url = url
         self._keychain = keychain
         self._exchange = exchange
         self._clock = clock
+        self._wall_clock = wall_clock
         self._timeouts = timeouts
         self._challenge: Challenge | None = None
         self._asked_scopes: dict[str, frozenset[str]] = {}
@@ -359,7 +363,7 @@ class Authenticator:
         body = await read_excerpt(response, host=self._host, clock=self._clock, timeouts=self._timeouts)
         status, words = response.code, registry_words(body)
         said = f"{status}: {words.text}" if words.text else f"{status}"
-        wait = retry_after(response.headers, self._clock.seconds())
+        wait = retry_after(response.headers, self._wall_clock())
         name = f"the token server {where} of {self._host}"
         if status == 429:
             return TooManyRequests(

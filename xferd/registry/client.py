@@ -18,7 +18,7 @@ from zope.interface import implementer
 
 from xferd.credentials import Credentials
 from xferd.errors import TimedOut
-from xferd.interfaces import IBlobSource, IKeychain, IRegistries, IRegistry
+from xferd.interfaces import IBlobSource, IKeychain, IRegistries, IRegistry, WallClock
 from xferd.names import Digest, Repository
 from xferd.oci import Descriptor, Document
 from xferd.registry.abilities import ChunkSizes
@@ -50,6 +50,7 @@ class Registries:
         self,
         reactor: IReactorTime,
         *,
+        wall_clock: WallClock,
         hosts: Mapping[str, HostConfig] | None = None,
         keychain: IKeychain | None = None,
         certs_dirs: CertsDirs | None = None,
@@ -63,6 +64,7 @@ class Registries:
         """
         @param reactor: also connects (TCP and names), unless there is an
             C{agent}.
+        @param wall_clock: dates in headers are compared with it.
         @param hosts: what the operator says about single registries, by host.
         @param keychain: has the daemon's user's credentials.
         @param certs_dirs: where more is said of hosts, and of mirrors.
@@ -90,7 +92,7 @@ class Registries:
             )
             agent = self._connections.agent()
         exchange = Exchange(IdentityAgent(agent), reactor, timeouts)
-        self._shared = Shared(reactor, exchange, known, timeouts, chunk_sizes or ChunkSizes())
+        self._shared = Shared(reactor, wall_clock, exchange, known, timeouts, chunk_sizes or ChunkSizes())
         self._mirrors = mirrors
         if warned is not None:
             self._shared = evolve(self._shared, warned=warned)

@@ -25,7 +25,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from xferd.errors import StoreError
-from xferd.interfaces import Freed, ICollection
+from xferd.interfaces import Freed, ICollection, WallClock
 from xferd.names import Digest
 from xferd.store.blobs import Blobs
 from xferd.store.images import Images
@@ -63,9 +63,11 @@ class Collection:
         layers: Layers,
         images: Images,
         clock: IReactorTime,
+        wall_clock: WallClock,
         partial_age: float,
     ) -> None:
         """
+        @param wall_clock: the ages of files are measured by it.
         @param partial_age: seconds for which a partial blob is kept that
             nobody goes on with.
         """
@@ -78,6 +80,7 @@ class Collection:
         self._layers = layers
         self._images = images
         self._clock = clock
+        self._wall_clock = wall_clock
         self._partial_age = partial_age
         self._lock = DeferredLock()
         self._open = False
@@ -201,7 +204,7 @@ class Collection:
         @return: the bytes of each.
         """
         freed: list[int] = []
-        oldest = self._clock.seconds() - self._partial_age
+        oldest = self._wall_clock() - self._partial_age
         async for (digest, size, written), _ in self._paced(found.partials):
             if digest in self._uses or self._blobs.is_arriving(digest):
                 continue

@@ -18,7 +18,7 @@ from twisted.python.threadpool import ThreadPool
 from zope.interface import implementer
 
 from xferd.errors import StoreError, StoreLocked
-from xferd.interfaces import IReactor, IStore
+from xferd.interfaces import IReactor, IStore, WallClock
 from xferd.store.blobs import Blobs
 from xferd.store.collection import Collection
 from xferd.store.disk import make_directory, remove, sync_directory, sync_file_system, trying_to, write_file
@@ -66,17 +66,19 @@ class Store:
         path: str,
         reactor: IReactor,
         *,
+        wall_clock: WallClock,
         threads: int = 4,
         pools: Pools = ThreadPool,
         partial_age: float = PARTIAL_AGE,
     ) -> None:
         """
+        @param wall_clock: the ages of files are measured by it.
         @param threads: how many threads wait for the disk.
         @param partial_age: seconds for which a partial blob is kept that
             nobody goes on with.
         """
         self.path = os.path.abspath(path)
-        self._clock = reactor
+        self._wall_clock = wall_clock
         self._paths = paths = Paths(self.path)
         closed = f"the store {self.path} is not open"
         self._threads = Threads(reactor, pools(0, threads, "xferd.store"), closed)
@@ -98,6 +100,7 @@ class Store:
             layers=self.layers,
             images=self.images,
             clock=reactor,
+            wall_clock=wall_clock,
             partial_age=partial_age,
         )
         self.journal = Journal(paths.database, self._database_thread)
@@ -182,7 +185,7 @@ class Store:
         self._started = True
         old, self._old = self._old, []
         self._trash.remove(old)
-        await self._threads.run(_settle, self._paths, self._clock.seconds() - self._partial_age)
+        await self._threads.run(_settle, self._paths, self._wall_clock() - self._partial_age)
         await self.trees.load()
         await self.layers.load()
         await self.images.load()

@@ -17,6 +17,7 @@ from xferd.testing.fake_store import (
 )
 from xferd.testing.fake_target import FakeContent, FakeTarget, FakeUpload, FakeUploads
 from xferd.testing.fake_unpacker import FakeUnpacker, FakeUnpacking
+from xferd.testing.fake_wall_clock import FakeWallClock
 from xferd.testing.gate import Gate
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "FakeUnpacking",
     "FakeUpload",
     "FakeUploads",
+    "FakeWallClock",
     "Gate",
     "Request",
 ]

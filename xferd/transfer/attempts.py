@@ -46,7 +46,7 @@ class Attempting(Protocol):
         What L{Attempts.why} says of the queue is something else now.
         """
 
-    def attempt_ends(self, source: ISource, started: float, error: Exception | None) -> bool:
+    def attempt_ends(self, source: ISource, error: Exception | None) -> bool:
         """
         An attempt ended, well or with C{error}.
 
@@ -222,16 +222,15 @@ class Attempts:
         """
         self.number += 1
         source = self.source = origin.source
-        started = self._clock.seconds()
         self._owner.attempt_begins()
         self._owner.enter("running")
         try:
             result = await attempt(source)
         except CancelledError as error:
-            self._owner.attempt_ends(source, started, error)
+            self._owner.attempt_ends(source, error)
             raise
         except Exception as error:
-            progress = self._owner.attempt_ends(source, started, error)
+            progress = self._owner.attempt_ends(source, error)
             now = self._clock.seconds()
             if not self.sources.failed(origin, error, now, policy(), self._random, progress):
                 raise
@@ -248,7 +247,7 @@ class Attempts:
                 error=error,
             )
             raise _Again from error
-        self._owner.attempt_ends(source, started, None)
+        self._owner.attempt_ends(source, None)
         return result
 
     # -------------------------------------------------- slots, sleep and wake

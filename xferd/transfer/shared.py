@@ -45,7 +45,7 @@ class Transfer:
       - C{cancelled}: nobody wants it; its work has ended or is about to.
 
     @ivar id: unique, over restarts too.
-    @ivar created: the clock's time when it was first asked for.
+    @ivar created: the wall clock's time when it was first asked for.
     @ivar key: what the work is; equal keys are equal work.
     @ivar digest: what it is about, for people.
     @ivar state: see above.
@@ -76,7 +76,7 @@ class Transfer:
         self._watchers: dict[Watcher[Any], None] = {}
         self._attempts = Attempts(self, manager.clock, manager.slots, manager.eventual, manager.random)
         self.id = uuid4().hex[:12]
-        self.created = manager.clock.seconds()
+        self.created = manager.wall_clock()
         self.key = key
         self.kind = manager.kind
         self.digest = digest
@@ -91,6 +91,7 @@ class Transfer:
         self._moved = False
         self._placed = False
         self._furthest: int | None = None
+        self._attempt_started = self.created
 
     # ------------------------------------------------- for the work function
 
@@ -181,10 +182,11 @@ class Transfer:
         """
         The transfer as it is now, for people and programs.
 
-        C{until} is the clock's time at which the wait of C{why} is over, or
-        L{None}: seconds in the words were right when they were told.
+        C{until} is the wall clock's time at which the wait of C{why} is over,
+        or L{None}: seconds in the words were right when they were told.
         """
         now = self._clock.seconds()
+        until = self._attempts.until(self.state)
         source = self._attempts.source or next(iter(self.sources), None)
         return {
             "id": self.id,
@@ -200,7 +202,7 @@ class Transfer:
             "streams": self.extra.get("streams", 0) if self.state == "running" else 0,
             "source": "" if source is None else source.label,
             "why": self.why(),
-            "until": self._attempts.until(self.state),
+            "until": None if until is None else self._manager.wall_clock() + until - now,
         }
 
     def why(self) -> str:
@@ -274,6 +276,7 @@ class Transfer:
         An attempt begins; the next report says where.
         """
         self._placed = False
+        self._attempt_started = self._manager.wall_clock()
         self._tell_soon()
 
     def moved_up(self) -> None:
@@ -282,7 +285,7 @@ class Transfer:
         """
         self._tell_soon()
 
-    def attempt_ends(self, source: ISource, started: float, error: Exception | None) -> bool:
+    def attempt_ends(self, source: ISource, error: Exception | None) -> bool:
         """
         Pass on the facts of an attempt.
         """
@@ -293,8 +296,8 @@ class Transfer:
                 "digest": str(self.digest),
                 "source": source.label,
                 "attempt": self._attempts.number,
-                "started": started,
-                "finished": self._clock.seconds(),
+                "started": self._attempt_started,
+                "finished": self._manager.wall_clock(),
                 "bytes_done": self.bytes_done,
                 "code": None if error is None else _code(error),
                 "error": None if error is None else _text(error),

@@ -16,7 +16,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from xferd.errors import Interrupted
-from xferd.interfaces import IProgressSink, ISource
+from xferd.interfaces import IProgressSink, ISource, WallClock
 from xferd.transfer.eventual import Background, Eventual
 from xferd.transfer.progress import Pulse
 from xferd.transfer.retry import RetryPolicy
@@ -44,6 +44,7 @@ class TransferManager:
         self,
         clock: IReactorTime,
         *,
+        wall_clock: WallClock,
         slots: Slots | None,
         retry: RetryPolicy,
         kind: str,
@@ -54,12 +55,13 @@ class TransferManager:
         random: Random | None = None,
     ) -> None:
         """
+        @param wall_clock: makes the stamps of transfers and attempts.
         @param slots: what the transfers wait for; L{None} for no limit.
         @param kind: what to call these transfers: C{download}.
         @param on_attempt: told of every attempt, when it has ended: C{transfer,
             kind, digest, source, attempt, started, finished, bytes_done, code,
             error}; the last two are L{None} where it went well, and the times
-            are the clock's.
+            are the wall clock's.
         @param on_watch: told of everyone who begins to watch: in whose turn, and
             the transfer's id.
         @param slowed: says what slows the transfers that run, if anything does.
@@ -68,6 +70,7 @@ class TransferManager:
         @param random: where jitter comes from.
         """
         self.clock = clock
+        self.wall_clock = wall_clock
         self.slots = Slots(maxsize, clock) if slots is None else slots
         self.retry = retry
         self.kind = kind
