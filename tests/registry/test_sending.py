@@ -77,6 +77,15 @@ class BreakTests(Pushing):
         self.there()
         self.assertEqual(self.methods().count("POST"), 1)
 
+    async def test_little_progress(self) -> None:
+        """
+        A target that confirms 1,000 bytes for each connection gets no more
+        connections than one that confirms none.
+        """
+        self.plant(CutBody(1000), "PATCH", None)
+        await self.fails(ConnectionFailed)
+        self.assertLessEqual(self.methods().count("PATCH"), 3)
+
     async def test_next_attempt(self) -> None:
         """
         Another attempt, perhaps of another process, goes on with the session

@@ -20,9 +20,9 @@ from xferd.errors import (
 from xferd.interfaces import ISource
 from xferd.testing.fake_wall_clock import BEGIN
 from xferd.transfer.progress import Mailbox
-from xferd.transfer.retry import RetryPolicy
+from xferd.transfer.retry import REAL_PROGRESS, RetryPolicy
 from xferd.transfer.slots import Slots
-from xferd.transfer.transfer import Transfer
+from xferd.transfer.transfer import Transfer, Watcher
 from xferd.transfer.turns import Turn
 
 ONE, TWO = Source("one.example"), Source("two.example")
@@ -356,33 +356,66 @@ class AttemptsTests(EngineTests):
         self.turn()
         self.assertEqual(attempt.sources, [ONE, TWO])
 
-    def test_progress_resets(self) -> None:
+    def breaking(self, step: int, total: int | None = None, attempts: int = 3) -> Watcher[None]:
         """
-        A line that breaks again and again, but moves bytes each time, is
-        tried for ever; once it moves none, for its attempts only.
+        Request a transfer that moves C{step} bytes with each attempt, up to
+        C{total}, and then fails; there is a second between two attempts.
         """
-        self.manager.retry = RetryPolicy(attempts=2, jitter=0)
-        position = 0
-        moving = True
+        self.manager.retry = RetryPolicy(attempts=attempts, jitter=0, cap=1)
+        self.step, position = step, 0
 
         async def work(transfer: Transfer) -> None:
             async def attempt(source: ISource) -> None:
                 nonlocal position
+                transfer.report(bytes_done=position, bytes_total=total)
+                position = position + self.step if total is None else min(total, position + self.step)
                 transfer.report(bytes_done=position)
-                if moving:
-                    position += 100
-                    transfer.report(bytes_done=position)
                 raise ConnectionFailed("cut")
 
             await transfer.attempts(attempt)
 
-        watcher = self.request("a", work, ONE)
+        return self.request("a", work, ONE)
+
+    def test_progress_resets(self) -> None:
+        """
+        A line that breaks again and again, but moves 64 KiB each time, is
+        tried for ever; once it moves none, for its attempts only.
+        """
+        watcher = self.breaking(REAL_PROGRESS, attempts=2)
         self.clock.pump([1] * 20)
         self.assertEqual(watcher.transfer.snapshot()["attempt"], 21)
-        moving = False
+        self.step = 0
         self.clock.pump([1, 2])
         self.failureResultOf(watcher.result(), ConnectionFailed)
         self.assertEqual(watcher.transfer.snapshot()["attempt"], 22)
+
+    def test_little_progress(self) -> None:
+        """
+        A source that sends one byte for each connection has its attempts only.
+        """
+        watcher = self.breaking(1, 1_000_000)
+        self.clock.pump([1] * 20)
+        self.failureResultOf(watcher.result(), ConnectionFailed)
+        self.assertEqual(watcher.transfer.snapshot()["attempt"], 3)
+
+    def test_progress_of_several_attempts(self) -> None:
+        """
+        What several attempts moved together counts as progress.
+        """
+        watcher = self.breaking(REAL_PROGRESS // 2)
+        self.clock.pump([1] * 20)
+        self.assertEqual(watcher.transfer.snapshot()["attempt"], 21)
+
+    def test_the_rest_is_progress(self) -> None:
+        """
+        The rest of a blob is progress, however little it is: what was sent
+        last may have been wrong.
+        """
+        watcher = self.breaking(1_000, 2_000)
+        self.clock.pump([1] * 20)
+        self.failureResultOf(watcher.result(), ConnectionFailed)
+        # The second attempt brought the rest, and was counted as the first.
+        self.assertEqual(watcher.transfer.snapshot()["attempt"], 4)
 
     def test_same_bytes_again_are_no_progress(self) -> None:
         """

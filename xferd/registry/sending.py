@@ -37,7 +37,10 @@ from xferd.registry.uploads import (
 )
 
 MAX_SETBACKS: Final = 2
-"""How many setbacks without a byte of progress one attempt takes."""
+"""How many setbacks without L{REAL_PROGRESS} one attempt takes."""
+
+REAL_PROGRESS: Final = 64 * 1024
+"""How many further bytes a registry must confirm, or all that are missing."""
 
 MAX_SESSIONS: Final = 3
 """How many sessions one attempt begins."""
@@ -82,6 +85,7 @@ class Sending:
         self._sessions = 0
         self._setbacks = 0
         self._confirmed = 0
+        self._reset_at = 0
         self._clean = True
         self._broken = False
 
@@ -128,7 +132,7 @@ class Sending:
         if self._sessions:
             self._remember(None)
         self._sessions += 1
-        self._confirmed = 0
+        self._confirmed = self._reset_at = 0
         self._clean = True
         return await self._begin()
 
@@ -138,8 +142,10 @@ class Sending:
         """
         self._remember(session.state)
         self._report(session.offset)
-        if session.offset > self._confirmed:
-            self._confirmed = session.offset
+        self._confirmed = max(self._confirmed, session.offset)
+        moved, missing = self._confirmed - self._reset_at, self._content.size - self._reset_at
+        if moved and moved >= min(REAL_PROGRESS, missing):
+            self._reset_at = self._confirmed
             self._setbacks = 0
 
     async def _step(self, session: Session) -> bool:

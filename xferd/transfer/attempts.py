@@ -50,7 +50,7 @@ class Attempting(Protocol):
         """
         An attempt ended, well or with C{error}.
 
-        @return: whether it moved bytes.
+        @return: whether enough bytes moved to reset the count of attempts.
         """
 
     def tries_again(self, error: Exception) -> None:

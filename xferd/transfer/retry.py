@@ -6,9 +6,16 @@ How often to try again, and after how long: data, not code.
 from __future__ import annotations
 
 from random import Random
+from typing import Final
 
 from attrs import field, frozen
 from attrs.validators import and_, ge, instance_of, le
+
+REAL_PROGRESS: Final = 64 * 1024
+"""
+How many new bytes, of one attempt or several, reset the count of attempts; or
+all that is missing, where that is less.
+"""
 
 _MAX_DOUBLINGS = 60
 """More would overflow a float long after any cap has been reached."""
@@ -25,8 +32,8 @@ class RetryPolicy:
         does not ask for more.
     @ivar jitter: the part of each delay, 0 to 1, that is left to chance, so
         that many transfers do not come back in step.
-    @ivar reset_on_progress: whether an attempt that moved bytes gives the
-        source all its attempts back.  A large blob over a bad line needs it.
+    @ivar reset_on_progress: whether L{REAL_PROGRESS} gives the source all its
+        attempts back.  A large blob over a bad line needs it.
     @ivar patience: the most seconds that a source's own Retry-After is waited
         for.  One that asks for more has failed.
     """

@@ -19,6 +19,7 @@ from xferd.interfaces import IProgressSink, ISource
 from xferd.transfer.attempts import Attempts
 from xferd.transfer.eventual import Eventual
 from xferd.transfer.progress import Rate
+from xferd.transfer.retry import REAL_PROGRESS
 from xferd.transfer.slots import Turn
 
 if TYPE_CHECKING:
@@ -305,6 +306,9 @@ class Transfer:
         )
         before = self._furthest
         if before is None or self.bytes_done <= before:
+            return False
+        missing = REAL_PROGRESS if self.bytes_total is None else self.bytes_total - before
+        if self.bytes_done - before < min(REAL_PROGRESS, missing):
             return False
         self._furthest = self.bytes_done
         return True

@@ -144,7 +144,7 @@ class Sources:
         """
         An attempt failed.
 
-        @param progress: whether it moved bytes all the same.
+        @param progress: whether it resets the count of attempts all the same.
         @return: whether any further attempt, with this source or another, can
             mend it.  If not, C{error} is everybody's.
         """
