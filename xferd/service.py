@@ -19,6 +19,7 @@ from twisted.logger import Logger
 
 from xferd import __version__
 from xferd.config import Config
+from xferd.descriptors import own_limit, raise_limit
 from xferd.errors import ConfigError, XferdError
 from xferd.hangup import Hangup
 from xferd.interfaces import IReactor, WallClock
@@ -35,6 +36,7 @@ from xferd.registry.proxies import Proxies
 from xferd.store.store import Store
 from xferd.transfer.eventual import Background
 from xferd.transfer.widening import RangePolicy
+from xferd.unix_socket import SocketInUse, UnixSocket
 from xferd.unpack.unpacker import IUnpackReactor, Unpacker
 from xferd.web.app import Web
 
@@ -62,10 +64,12 @@ class Listener:
 
     @ivar description: the endpoint string.
     @ivar local: whether only this machine's own users can reach it.
+    @ivar socket: the path of the unix socket to make, or the empty string.
     """
 
     description: str
     local: bool
+    socket: str = ""
 
 
 def parse_endpoint(description: str) -> Listener:
@@ -77,10 +81,13 @@ def parse_endpoint(description: str) -> Listener:
     kind, colon, rest = description.partition(":")
     if not colon or not kind or not rest:
         raise ConfigError(f"{description!r} is no endpoint: say for example tcp:9337:interface=127.0.0.1")
+    arguments = _arguments(rest)
     if kind == "unix":
-        return Listener(description, local=True)
-    # A colon inside an argument, as in an IPv6 address, is written "\:".
-    arguments = rest.replace("\\:", "\0").split(":")
+        # Twisted's own lock goes by process IDs; ours (UnixSocket) is held by the kernel.
+        kept = [a for a in arguments if not a.startswith("lockfile=")]
+        paths = [a.removeprefix("address=") for a in kept if "=" not in a or a.startswith("address=")]
+        without = ":".join(["unix", *map(quoteStringArgument, kept), "lockfile=0"])
+        return Listener(without, local=True, socket=paths[0] if paths else "")
     if kind == "systemd":
         family = next((a.removeprefix("domain=") for a in arguments if a.startswith("domain=")), arguments[0])
         if family not in ("UNIX", "INET", "INET6"):
@@ -90,10 +97,23 @@ def parse_endpoint(description: str) -> Listener:
         # Who may connect to a unix socket is what its unit says; of another
         # socket nobody here knows who can reach it.
         return Listener(description, local=family == "UNIX")
-    interfaces = [
-        a.removeprefix("interface=").replace("\0", ":") for a in arguments if a.startswith("interface=")
-    ]
+    interfaces = [a.removeprefix("interface=") for a in arguments if a.startswith("interface=")]
     return Listener(description, local=bool(interfaces) and is_loopback(interfaces[-1]))
+
+
+def _arguments(text: str) -> list[str]:
+    """
+    The arguments of an endpoint string: a colon separates them, and a backslash
+    takes the next character as it is.
+    """
+    found = [""]
+    characters = iter(text)
+    for character in characters:
+        if character == ":":
+            found.append("")
+        else:
+            found[-1] += next(characters, "") if character == "\\" else character
+    return found
 
 
 class Daemon(Service):
@@ -131,7 +151,8 @@ class Daemon(Service):
         listeners = [parse_endpoint(d) for d in config.listen]
         if config.socket:
             path = quoteStringArgument(config.socket)
-            listeners.append(Listener(f"unix:{path}:mode=600:backlog={BACKLOG}", local=True))
+            listeners.append(parse_endpoint(f"unix:address={path}:mode=600:backlog={BACKLOG}"))
+        self._sockets = [UnixSocket(listener.socket) for listener in listeners if listener.socket]
         for listener in listeners:
             if not listener.local and token is None:
                 raise ConfigError(
@@ -141,10 +162,17 @@ class Daemon(Service):
         self.store = Store(
             config.data_dir, reactor, wall_clock=wall_clock, partial_age=config.collect.partials
         )
+        # Programs that the daemon runs get the limit that it was started with.
+        descriptors = own_limit()
         self.unpacker = Unpacker(
-            cast("IUnpackReactor", reactor), workers=config.workers, limits=config.unpack
+            cast("IUnpackReactor", reactor),
+            workers=config.workers,
+            limits=config.unpack,
+            descriptors=descriptors,
         )
-        helpers = CredentialHelpers(cast("IHelperReactor", reactor), limit=config.timeouts.helper)
+        helpers = CredentialHelpers(
+            cast("IHelperReactor", reactor), limit=config.timeouts.helper, descriptors=descriptors
+        )
         keychain = DockerKeychain(config.auth_files, helpers)
         keychain.load()
         certs_dirs = CertsDirs(config.certs_dirs)
@@ -210,24 +238,43 @@ class Daemon(Service):
 
         @raise StartFailed: one of them cannot be had.
         """
+        raise_limit()
         try:
             self.store.open()
             if self._config.socket:
                 _make_socket_dir(self._config.socket)
+            for each in self._sockets:
+                self._claim(each)
             self.listening.privilegedStartService()
         except XferdError as e:
             raise StartFailed(f"xferd: {e}") from e
         except CannotListenError as e:
             why = getattr(e.socketError, "strerror", e.socketError)
             if isinstance(e.port, bytes):
-                where, option = os.fsdecode(e.port), "--socket"
-            else:
-                where, option = f"{e.interface or '*'}:{e.port}", "--listen"
-            raise StartFailed(
-                f"xferd: cannot listen on {where}: {why}; {option} chooses another place"
-            ) from e
+                raise self._cannot_listen(os.fsdecode(e.port), str(why)) from e
+            raise self._cannot_listen(f"{e.interface or '*'}:{e.port}", str(why)) from e
         except OSError as e:
-            raise StartFailed(f"xferd: cannot listen on {self._config.socket}: {e.strerror}") from e
+            raise self._cannot_listen(self._config.socket, str(e.strerror)) from e
+
+    def _claim(self, path: UnixSocket) -> None:
+        """
+        Claim the path of a unix socket.
+
+        @raise StartFailed: it is in use.
+        """
+        try:
+            path.claim()
+        except SocketInUse as e:
+            raise self._cannot_listen(path.path, str(e)) from e
+        except OSError as e:
+            raise self._cannot_listen(path.path, str(e.strerror)) from e
+
+    def _cannot_listen(self, where: str, why: str) -> StartFailed:
+        """
+        Why the daemon does not start, and the option that chooses another place.
+        """
+        option = "--socket" if where == self._config.socket else "--listen"
+        return StartFailed(f"xferd: cannot listen on {where}: {why}; {option} chooses another place")
 
     def startService(self) -> None:
         """
@@ -322,6 +369,8 @@ class Daemon(Service):
         for name, limit, stop in steps:
             if not await self._bounded(stop(), limit, name):
                 self._log.warn("{step} did not stop within {limit} s", step=name, limit=limit)
+        for each in self._sockets:
+            each.release()
 
     async def _bounded(self, stopping: Awaitable[object], limit: float, name: str) -> bool:
         """

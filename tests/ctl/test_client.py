@@ -275,7 +275,7 @@ class RequestTests(ConversationMixin, DaemonTestCase):
         for part in (
             "unix:/nonexistent/x.sock (no such file",
             "http://127.0.0.1:1 (connection refused)",
-            "twistd -n xferd",
+            "twistd -n --pidfile= xferd",
         ):
             self.assertIn(part, str(error))
 

@@ -114,7 +114,7 @@ class FailureTests(DaemonTestCase):
         """
         outcome = run(["images", "--host", "unix:/nonexistent/socket"])
         self.assertEqual(outcome.status, 1)
-        self.assertRegex(outcome.err, r"\Axferctl: no daemon listens at .*'twistd -n xferd'.*\n\Z")
+        self.assertRegex(outcome.err, r"\Axferctl: no daemon listens at .*'twistd -n --pidfile= xferd'.*\n\Z")
 
     def test_refused(self) -> None:
         """

@@ -403,7 +403,8 @@ class StartTests(TestCase):
         said: str = (output + errors).decode()
         self.assertEqual(code, 1, said)
         self.assertNotIn("Traceback", said)
-        return said.splitlines()[-1]
+        # Without the time, and where it comes from.
+        return said.splitlines()[-1].split("#error] ")[-1]
 
     async def test_port_in_use(self) -> None:
         """
@@ -423,9 +424,13 @@ class StartTests(TestCase):
         first = Xferd(reactor, str(self.place / "first"))
         await first.start()
         self.addCleanup(lambda: Deferred.fromCoroutine(first.stop()))
-        said = await self.said(f"--socket={first.socket}")
-        self.assertIn(f"cannot listen on {first.socket}: ", said)
-        self.assertIn("--socket chooses another place", said)
+        for option in ("--socket", "--listen"):
+            said = await self.said(f"{option}={'unix:' if option == '--listen' else ''}{first.socket}")
+            self.assertEqual(
+                said,
+                f"xferd: cannot listen on {first.socket}: another xferd (process {first.pid}) listens there; "
+                f"{option} chooses another place",
+            )
 
     async def test_second_daemon(self) -> None:
         """
@@ -434,7 +439,11 @@ class StartTests(TestCase):
         first = Xferd(reactor, str(self.place / "first"))
         await first.start()
         self.addCleanup(lambda: Deferred.fromCoroutine(first.stop()))
-        self.assertIn(first.data, await self.said(f"--data-dir={first.data}"))
+        self.assertEqual(
+            await self.said(f"--data-dir={first.data}"),
+            f"xferd: another xferd (process {first.pid}) uses {first.data}; "
+            "stop it, or choose another data directory",
+        )
 
     async def test_directory(self) -> None:
         """

@@ -651,7 +651,7 @@ class Daemon:
                 return connection
         raise NoDaemon(
             f"no daemon listens at {' or '.join(failures)}; "
-            "start one with 'twistd -n xferd', or say with --host where it is"
+            "start one with 'twistd -n --pidfile= xferd', or say with --host where it is"
         )
 
     def _refusal(self, status: int, answer: bytes) -> ClientError:

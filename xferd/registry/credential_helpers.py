@@ -24,6 +24,7 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 
 from xferd.credentials import Credentials
+from xferd.descriptors import limited
 from xferd.docker_config import NOT_FOUND, is_unicode, server_of
 from xferd.errors import CredentialsUnavailable
 from xferd.registry.answers import clean
@@ -136,13 +137,21 @@ class CredentialHelpers:
     """
 
     def __init__(
-        self, reactor: IHelperReactor, *, limit: float, environ: Mapping[str, str] | None = None
+        self,
+        reactor: IHelperReactor,
+        *,
+        limit: float,
+        environ: Mapping[str, str] | None = None,
+        descriptors: int | None = None,
     ) -> None:
         """
         @param limit: seconds that a helper may take.
         @param environ: the helpers' environment; by default our own.
+        @param descriptors: the helpers' soft limit of open files; by default
+            our own.
         """
         self._reactor = reactor
+        self._descriptors = descriptors
         self._limit = limit
         self._environ = environ
         self._known: dict[tuple[str, str], tuple[float, Credentials | None]] = {}
@@ -247,7 +256,11 @@ class CredentialHelpers:
         to see; all else is on its stdin.
         """
         run = _Run(stdin)
-        self._reactor.spawnProcess(run, path, [program, "get"], env=self._environ)
+        argv = [program, "get"]
+        if self._descriptors is not None:
+            argv = limited(self._descriptors, [path, "get"])
+            path = argv[0]
+        self._reactor.spawnProcess(run, path, argv, env=self._environ)
         timer = self._reactor.callLater(self._limit, run.give_up, _Late())
 
         def ended(result: Said | Failure) -> Said | Failure:

@@ -5,7 +5,6 @@ The data directory as a whole: made, locked, swept, and let go of.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from collections.abc import Mapping
@@ -19,6 +18,7 @@ from zope.interface import implementer
 
 from xferd.errors import StoreError, StoreLocked
 from xferd.interfaces import IReactor, IStore, WallClock
+from xferd.locks import FileLock, Held
 from xferd.store.blobs import Blobs
 from xferd.store.collection import Collection
 from xferd.store.disk import make_directory, remove, sync_directory, sync_file_system, trying_to, write_file
@@ -104,7 +104,8 @@ class Store:
             partial_age=partial_age,
         )
         self.journal = Journal(paths.database, self._database_thread)
-        self._lock: int | None = None
+        self._lock = FileLock(paths.lock)
+        self._opened = False
         self._old: list[str] = []
         self._started = False
         # Who stops it a second time waits for the first, and finds no more to do.
@@ -122,16 +123,21 @@ class Store:
         @raise StoreError: it cannot be written to, is of another version, or
             something in it is damaged.
         """
-        assert self._lock is None, "a store is opened once"
+        assert not self._opened, "a store is opened once"
         paths = self._paths
         with trying_to(f"use {self.path} as the data directory"):
             if not os.path.lexists(os.path.dirname(self.path)):
                 os.makedirs(os.path.dirname(self.path))
             make_directory(self.path, 0o700)
-            self._lock = os.open(paths.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                self._lock.acquire()
+            except Held as e:
+                raise StoreLocked(
+                    f"another xferd{e.holder} uses {self.path}; stop it, or choose another data directory"
+                ) from e
+        self._opened = True
         try:
             with trying_to(f"use {self.path} as the data directory"):
-                self._take_lock()
                 self._check_version()
                 for directory in (paths.ingest, paths.trees, paths.layers, paths.staging):
                     make_directory(directory, 0o700)
@@ -178,7 +184,7 @@ class Store:
         return {**files, "trees": self.trees.total()}
 
     async def _start(self) -> None:
-        if self._lock is None:
+        if not self._opened:
             raise StoreError(f"the store {self.path} is not open")
         self._threads.start()
         self._database_thread.start()
@@ -203,19 +209,6 @@ class Store:
         await self._threads.stop()
         await self._database_thread.stop()
         self._release()
-
-    def _take_lock(self) -> None:
-        assert self._lock is not None
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as e:
-            holder = os.pread(self._lock, 20, 0).decode("ascii", "replace").strip()
-            process = f" (process {holder})" if holder else ""
-            raise StoreLocked(
-                f"another xferd{process} uses {self.path}; stop it, or choose another data directory"
-            ) from e
-        os.ftruncate(self._lock, 0)
-        os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
 
     def _check_version(self) -> None:
         """
@@ -250,9 +243,8 @@ class Store:
 
     def _release(self) -> None:
         self.journal.release()
-        lock, self._lock = self._lock, None
-        if lock is not None:
-            os.close(lock)
+        self._opened = False
+        self._lock.release()
 
 
 def _settle(paths: Paths, oldest: float) -> None:

@@ -31,6 +31,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 import xferd
+from xferd.descriptors import limited
 from xferd.errors import WorkerLost
 from xferd.interfaces import IUnpacker, IUnpacking, UnpackLimits, UnpackProgress
 from xferd.unpack import wire
@@ -140,10 +141,20 @@ class Unpacker:
 
     _log = Logger()
 
-    def __init__(self, reactor: IUnpackReactor, *, workers: int, limits: UnpackLimits) -> None:
+    def __init__(
+        self,
+        reactor: IUnpackReactor,
+        *,
+        workers: int,
+        limits: UnpackLimits,
+        descriptors: int | None = None,
+    ) -> None:
         """
         @param workers: how many layers may compute at a time.
+        @param descriptors: the processes' soft limit of open files; by default
+            our own.
         """
+        self._descriptors = descriptors
         self._reactor, self._workers = reactor, workers
         self._limits = asdict(limits)
         self._layers: dict[int, Unpacking] = {}
@@ -236,10 +247,13 @@ class Unpacker:
         """
         process = self._process = _WorkerProcess(self._heard, self._lost)
         root = os.path.dirname(os.path.dirname(os.path.abspath(xferd.__file__)))
+        argv = [sys.executable, "-I", "-X", "utf8", "-c", _START, root]
+        if self._descriptors is not None:
+            argv = limited(self._descriptors, argv)
         self._reactor.spawnProcess(
             process,
-            sys.executable,
-            [sys.executable, "-I", "-X", "utf8", "-c", _START, root],
+            argv[0],
+            argv,
             env={},
             path="/",
             childFDs={0: "w", 1: "r", 2: "r"},

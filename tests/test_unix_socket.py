@@ -1,0 +1,116 @@
+"""
+Tests for L{xferd.unix_socket}.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+from pathlib import Path
+from tempfile import mkdtemp
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from xferd.unix_socket import SocketInUse, UnixSocket
+
+
+class UnixSocketTests(SynchronousTestCase):
+    """
+    L{UnixSocket}.
+    """
+
+    def setUp(self) -> None:
+        """
+        Have a path that is short enough for a socket.
+        """
+        place = mkdtemp(prefix="xferd-")
+        self.addCleanup(shutil.rmtree, place)
+        self.path = os.path.join(place, "s")
+        self.socket = UnixSocket(self.path)
+        self.addCleanup(self.socket.release)
+
+    def bind(self, kind: socket.SocketKind = socket.SOCK_STREAM) -> socket.socket:
+        """
+        Bind a socket to the path.
+        """
+        bound = socket.socket(socket.AF_UNIX, kind)
+        self.addCleanup(bound.close)
+        bound.bind(self.path)
+        return bound
+
+    def refused(self) -> str:
+        """
+        Why it cannot be claimed.
+        """
+        return str(self.assertRaises(SocketInUse, self.socket.claim))
+
+    def test_free(self) -> None:
+        """
+        A path where nothing is can be claimed, and again once it was released.
+        """
+        for _ in range(2):
+            self.socket.claim()
+            self.assertFalse(os.path.lexists(self.path))
+            self.socket.release()
+        self.socket.release()
+
+    def test_stale(self) -> None:
+        """
+        A socket on which no process listens is removed, whatever Twisted's lock says.
+        """
+        self.bind().close()
+        os.symlink("1", f"{self.path}.lock")
+        self.socket.claim()
+        self.assertFalse(os.path.lexists(self.path))
+
+    def test_claimed(self) -> None:
+        """
+        A path that another one has claimed stays as it is; the process is named.
+        """
+        other = UnixSocket(self.path)
+        other.claim()
+        self.addCleanup(other.release)
+        self.bind().listen()
+        self.assertEqual(self.refused(), f"another xferd (process {os.getpid()}) listens there")
+        self.assertTrue(os.path.exists(self.path))
+
+    def test_other_program(self) -> None:
+        """
+        A socket that answers is left alone, also where its program is busy; so is one of another kind.
+        """
+        listener = self.bind()
+        listener.listen(0)
+        for _ in range(3):
+            self.assertEqual(self.refused(), "another program listens there")
+            caller = socket.socket(socket.AF_UNIX)
+            self.addCleanup(caller.close)
+            caller.setblocking(False)
+            caller.connect_ex(self.path)
+        os.unlink(self.path)
+        self.bind(socket.SOCK_DGRAM)
+        self.assertEqual(self.refused(), "a socket of another kind has that name")
+        self.assertTrue(os.path.exists(self.path))
+
+    def test_no_socket(self) -> None:
+        """
+        What is no socket is not removed.
+        """
+        Path(self.path).write_text("mine")
+        self.assertEqual(self.refused(), "something that is no socket has that name")
+        self.assertEqual(Path(self.path).read_text(), "mine")
+
+    def test_refusal_releases(self) -> None:
+        """
+        After a refusal the path can be claimed once the reason is gone.
+        """
+        Path(self.path).write_text("mine")
+        self.refused()
+        os.unlink(self.path)
+        self.socket.claim()
+
+    def test_no_directory(self) -> None:
+        """
+        A path in no directory raises what the system says.
+        """
+        self.assertRaises(OSError, UnixSocket(os.path.join(self.path, "s")).claim)

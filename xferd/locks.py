@@ -1,0 +1,101 @@
+# -*- test-case-name: tests.test_locks -*-
+"""
+Locks on files, held by the kernel.
+
+C{flock} ends with the process that holds it, however that ends; what a lock
+file contains, such as a process ID, decides nothing.  Process IDs are used
+again, belong to zombies, and are the same in every container.
+
+Blocking, and without Twisted.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import stat
+
+
+class Held(Exception):
+    """
+    Another process holds the lock.
+
+    @ivar holder: that process in words, C{" (process 12)"}, with its host
+        where that is not ours, or the empty string where it has not written
+        who it is.
+    """
+
+    def __init__(self, path: str, holder: str) -> None:
+        super().__init__(f"{path} is locked{holder}")
+        self.holder = holder
+
+
+class FileLock:
+    """
+    An exclusive lock on a file, which is made if it is missing and stays when
+    the lock is released: a file that is removed can be locked twice.
+
+    States: free; acquired; free again.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._file: int | None = None
+
+    def acquire(self) -> None:
+        """
+        Acquire the lock, without waiting, and write our process ID and
+        host into the file, for whoever is refused.
+
+        @raise Held: another process holds it.
+        @raise OSError: the file cannot be made, or the file system has no
+            locks.
+        """
+        assert self._file is None, "a lock is acquired once"
+        self._remove_link()
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        file = os.open(self.path, flags, 0o600)
+        try:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as e:
+                raise Held(self.path, _holder(file)) from e
+            # The holder is told for people's sake: a full disk is no reason to refuse.
+            try:
+                os.ftruncate(file, 0)
+                os.pwrite(file, f"{os.getpid()} {os.uname().nodename}\n".encode(), 0)
+            except OSError:
+                pass
+        except BaseException:
+            os.close(file)
+            raise
+        self._file = file
+
+    def release(self) -> None:
+        """
+        Release the lock.  Idempotent.
+        """
+        file, self._file = self._file, None
+        if file is not None:
+            os.close(file)
+
+    def _remove_link(self) -> None:
+        """
+        Remove a link of this name: Twisted's locks are links to a process ID.
+        """
+        try:
+            if stat.S_ISLNK(os.lstat(self.path).st_mode):
+                os.unlink(self.path)
+        except FileNotFoundError:
+            pass
+
+
+def _holder(file: int) -> str:
+    """
+    The process that wrote itself into a lock file.
+    """
+    process, _, host = os.pread(file, 300, 0).decode("ascii", "replace").strip().partition(" ")
+    if not process.isdecimal():
+        return ""
+    elsewhere = f" on {host}" if host.isprintable() and host not in ("", os.uname().nodename) else ""
+    return f" (process {process}{elsewhere})"
