@@ -787,6 +787,24 @@ class ICollection(Interface):
         """
 
 
+@frozen
+class IdempotencyKey:
+    """
+    A key that a client sent with a request for a job.
+
+    @ivar client: the client's name: each has its own keys.
+    @ivar fingerprint: stands for the body of the request.
+    @ivar job_id: the job that the request began.
+    @ivar created: when, in seconds since the epoch.
+    """
+
+    client: str
+    key: str
+    fingerprint: bytes
+    job_id: str
+    created: float
+
+
 class IJournal(Interface):
     """
     What is remembered over a restart, besides the content.
@@ -813,9 +831,27 @@ class IJournal(Interface):
         @param limit: how many attempts at most.
         """
 
-    def jobs(limit: int) -> Deferred[list[dict[str, Any]]]:
+    def job(job_id: str) -> Deferred[dict[str, Any] | None]:
         """
-        The newest jobs, the newest first.
+        What is remembered of a job, or L{None}.
+        """
+
+    def jobs(limit: int, before: tuple[str, str] | None = None) -> Deferred[list[dict[str, Any]]]:
+        """
+        The newest jobs, the newest first, by C{created} and C{id}.
+
+        @param before: only jobs that are older than this C{created} and C{id}.
+        """
+
+    def record_key(kept: IdempotencyKey) -> Deferred[None]:
+        """
+        Remember an idempotency key, in place of an older one of that name.
+        """
+
+    def keys(since: float) -> Deferred[list[IdempotencyKey]]:
+        """
+        The idempotency keys that were created after C{since}, in seconds
+        since the epoch, in the order in which they were recorded.
         """
 
     def interrupted() -> Deferred[list[dict[str, Any]]]:
@@ -1244,7 +1280,25 @@ class IJobs(Interface):
         diff_id, size, state, bytes_done, unpacked, transfer, why}; and with
         C{"transfers"}: the ids of those that it waited for over the network.
 
+        @raise NotFound: it neither runs nor is one of those that ended last.
+        """
+
+    def find(job_id: str) -> Deferred[Mapping[str, Any]]:
+        """
+        One job, as C{get} has it, also where only the journal has it.
+
         @raise NotFound: there is no such job.
+        @raise Interrupted: the daemon is starting.
+        @raise StoreError: the journal cannot be read.
+        """
+
+    def recorded(limit: int, before: tuple[str, str] | None = None) -> Deferred[Sequence[Mapping[str, Any]]]:
+        """
+        Jobs in the journal, the newest first, without layers.
+
+        @param limit: how many at most.
+        @param before: only jobs that are older than this C{created} and C{id}.
+        @raise StoreError: the journal cannot be read.
         """
 
     def attempts(job_id: str) -> Deferred[list[dict[str, Any]]]:
@@ -1261,7 +1315,8 @@ class IJobs(Interface):
 
     def all() -> Sequence[Mapping[str, Any]]:
         """
-        Every job that is remembered, the newest first, without layers.
+        The jobs that have not ended and the 200 that ended last, the newest
+        first, without layers.
         """
 
     def cancel(job_id: str) -> Mapping[str, Any]:
@@ -1308,7 +1363,17 @@ class IJobs(Interface):
 
         @param since: where an earlier stream was, by its C{position}: then
             only what has changed since then is told, if that is known still.
+        @raise NotFound: it neither runs nor is one of those that ended last.
+        """
+
+    def follow(job_id: str, since: str | None = None) -> Deferred[IEventStream]:
+        """
+        Follow one job, as C{events} does, also where only the journal has it:
+        then the stream begins anew, reports its end and ends.
+
         @raise NotFound: there is no such job.
+        @raise Interrupted: the daemon is starting.
+        @raise StoreError: the journal cannot be read.
         """
 
     def status() -> Mapping[str, Any]:

@@ -303,6 +303,7 @@ class Daemon(Service):
         try:
             await self.store.start()
             await self.jobs.start()
+            await self.web.start()
         except CancelledError:
             return
         except XferdError as e:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Event, Thread
 from typing import Any
@@ -172,6 +172,7 @@ class Answer:
         lines: Sequence[bytes | Callable[[], None]] | None = None,
         whole: bool = True,
         missing: int = 0,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         """
         @param value: the body as JSON.
@@ -179,12 +180,14 @@ class Answer:
         @param lines: a stream's pieces; callables are called in between.
         @param whole: whether a stream ends as it should.
         @param missing: how many bytes of the body are promised and not sent.
+        @param headers: what else stands before the body.
         """
         self.status = status
         self.body = json.dumps(value).encode() if body is None else body
         self.lines = lines
         self.whole = whole
         self.missing = missing
+        self.headers = headers or {}
 
 
 def refusal(status: int, code: str, message: str, **detail: object) -> Answer:
@@ -226,6 +229,8 @@ class _Handler(BaseHTTPRequestHandler):
         answer = answers.pop(0) if len(answers) > 1 else answers[0]
         self.send_response(answer.status)
         if answer.lines is None:
+            for name, value in answer.headers.items():
+                self.send_header(name, value)
             self.send_header("content-length", str(len(answer.body) + answer.missing))
             self.end_headers()
             self.wfile.write(answer.body)

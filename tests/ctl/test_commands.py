@@ -83,12 +83,14 @@ class CommandTests(DaemonTestCase):
 
     def test_jobs(self) -> None:
         """
-        Jobs that run are listed with their progress; of all, those that
-        failed with their codes.
+        Jobs that run are listed with their progress; of all, page by page,
+        those that failed with their codes.
         """
-        self.fake.on(
-            "GET", "/jobs", Answer([job(bytes_done=5_000_000), FAILED, job("queued", bytes_total=None)])
-        )
+        jobs = [job(bytes_done=5_000_000), FAILED, job("queued", bytes_total=None)]
+        self.fake.on("GET", "/jobs", Answer(jobs))
+        link = {"Link": '</api/v1/jobs?limit=500&after=1%7Ea>; rel="next"'}
+        self.fake.on("GET", "/jobs?limit=500", Answer(jobs[:2], headers=link))
+        self.fake.on("GET", "/jobs?limit=500&after=1%7Ea", Answer(jobs[2:]))
         lines = self.lines("jobs")
         self.assertEqual([line[2] for line in lines], ["STATE", "running", "queued"])
         self.assertEqual(lines[1][4:10], ["5.0", "MB", "of", "30.0", "MB", "me@here"])

@@ -20,8 +20,8 @@ from xferd.errors import (
     TooManyRequests,
 )
 from xferd.interfaces import Event, IEventStream, IJobs
+from xferd.jobs.ended import REMEMBERED
 from xferd.jobs.job import BUG
-from xferd.jobs.manager import REMEMBERED
 from xferd.names import Repository
 from xferd.testing.fake_wall_clock import BEGIN
 from xferd.testing.images import sample_image
@@ -269,7 +269,9 @@ class AttemptTests(JobsCase):
         """
         There are none of a job that nobody knows.
         """
-        self.failureResultOf(self.jobs.attempts("nope"), NotFound)
+        asking = self.jobs.attempts("nope")
+        self.settle()
+        self.failureResultOf(asking, NotFound)
 
     def test_bug(self) -> None:
         """

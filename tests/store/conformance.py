@@ -20,6 +20,7 @@ from xferd.interfaces import (
     Freed,
     IBlobs,
     ICollection,
+    IdempotencyKey,
     IImages,
     IJournal,
     ILayers,
@@ -749,6 +750,50 @@ class JournalConformance(Conformance):
         for number in (2, 1, 3):
             self.result(self.store.journal.record_job(job(number)))
         self.assertEqual(self.result(self.store.journal.jobs(2)), [job(3), job(2)])
+
+    def test_one_job(self) -> None:
+        """
+        A job is found by its id, as it was recorded last.
+        """
+        self.assertIsNone(self.result(self.store.journal.job("job-1")))
+        self.result(self.store.journal.record_job(job(1)))
+        self.result(self.store.journal.record_job(job(1, "done")))
+        self.assertEqual(self.result(self.store.journal.job("job-1")), job(1, "done"))
+        self.assertIsNone(self.result(self.store.journal.job("job-2")))
+
+    def test_older_jobs(self) -> None:
+        """
+        Jobs come page by page: those that are older than one, of which the id
+        decides where they were created together.
+        """
+        jobs = [{**job(number), "created": job(number // 2)["created"]} for number in range(7)]
+        for each in jobs:
+            self.result(self.store.journal.record_job(each))
+        found = []
+        before = None
+        while page := self.result(self.store.journal.jobs(2, before)):
+            found += page
+            before = (page[-1]["created"], page[-1]["id"])
+        self.assertEqual(found, jobs[::-1])
+
+    def test_keys(self) -> None:
+        """
+        Idempotency keys are remembered for each client, in their order; one
+        that is recorded again replaces the first.
+        """
+        journal = self.store.journal
+        keys = [
+            IdempotencyKey("ci", "a", b"\x00\xff", "job-1", 10.0),
+            IdempotencyKey("me", "a", b"1", "job-2", 20.5),
+            IdempotencyKey("ci", "b", b"2", "job-3", 30.0),
+        ]
+        for key in keys:
+            self.result(journal.record_key(key))
+        self.assertEqual(self.result(journal.keys(0.0)), keys)
+        self.assertEqual(self.result(journal.keys(10.0)), keys[1:])
+        again = IdempotencyKey("ci", "a", b"3", "job-4", 40.0)
+        self.result(journal.record_key(again))
+        self.assertEqual(self.result(journal.keys(0.0)), [*keys[1:], again])
 
     def test_replace(self) -> None:
         """

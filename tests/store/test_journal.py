@@ -4,6 +4,7 @@ Tests for L{xferd.store.journal}.
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 from typing import Any
@@ -13,6 +14,8 @@ from twisted.internet.defer import CancelledError, Deferred
 from tests.store.conformance import JournalConformance, job
 from tests.store.support import StoreTestCase
 from xferd.errors import DiskFull, StoreError
+from xferd.interfaces import IdempotencyKey
+from xferd.names import Digest, Repository
 from xferd.store import journal
 
 
@@ -173,19 +176,66 @@ class JournalTests(JournalConformance, StoreTestCase):
         self.failureResultOf(large, DiskFull)
         self.assertEqual(self.successResultOf(self.store.journal.jobs(9)), [job(3), job(1), job(0)])
 
-    def test_forgotten(self) -> None:
+    def test_pruned(self) -> None:
         """
-        Old jobs and attempts are forgotten at a start.
+        The oldest records go while the daemon runs, but for jobs that have not
+        ended.
         """
-        self.patch(journal, "KEPT_JOBS", 2)
-        self.patch(journal, "KEPT_ATTEMPTS", 1)
+        for table in ("JOBS", "ATTEMPTS", "HOLDERS", "KEYS"):
+            self.patch(journal, f"KEPT_{table}", 2)
         attempt = {"transfer": "t", "kind": "download", "attempt": 1}
-        for number in range(4):
+        app = Repository("r.example", "app")
+        running = job(0)
+        self.successResultOf(self.store.journal.record_job(running))
+        for number in range(1, 30):
             self.successResultOf(self.store.journal.record_job(job(number, "done")))
             self.successResultOf(self.store.journal.record_attempt({**attempt, "bytes_done": number}))
-        self.reopen()
-        self.assertEqual(self.successResultOf(self.store.journal.jobs(9)), [job(3, "done"), job(2, "done")])
-        self.assertEqual(self.query("SELECT bytes_done FROM attempt"), [(3,)])
+            self.successResultOf(self.store.journal.record_holder(app, Digest.of(b"%d" % number)))
+            key = IdempotencyKey("ci", f"k{number}", b"", "job", 1.0)
+            self.successResultOf(self.store.journal.record_key(key))
+        self.assertEqual(
+            self.successResultOf(self.store.journal.jobs(9)), [job(29, "done"), job(28, "done"), running]
+        )
+        self.assertEqual(self.query("SELECT bytes_done FROM attempt"), [(28,), (29,)])
+        self.assertEqual(self.query("SELECT count(*) FROM holder"), [(2,)])
+        self.assertEqual(self.query("SELECT key FROM idempotency_key"), [("k28",), ("k29",)])
+
+    def test_pruned_in_steps(self) -> None:
+        """
+        Where there are many records too many, each transaction removes some.
+        """
+        attempt = {"transfer": "t", "kind": "download", "attempt": 1}
+        self.pools.database.held = True
+        waiting = [self.store.journal.record_attempt(attempt) for _ in range(200)]
+        self.pools.database.release()
+        for each in waiting:
+            self.successResultOf(each)
+        self.patch(journal, "KEPT_ATTEMPTS", 1)
+        left = [200]
+        while left[-1] > 1:
+            self.successResultOf(self.store.journal.record_attempt(attempt))
+            left += [self.query("SELECT count(*) FROM attempt")[0][0]]
+            self.assertLess(left[-2] - left[-1], 20)
+        self.assertGreater(len(left), 5)
+
+    def test_older_version(self) -> None:
+        """
+        What a database of an earlier version has of jobs is kept.
+        """
+        self.close(self.store)
+        os.unlink(self.file)
+        database = sqlite3.connect(self.file)
+        for script in journal._MIGRATIONS[:3]:
+            database.executescript(script)
+        for number in (2, 1):
+            values = (f"job-{number}", number, job(number)["created"], "running", json.dumps(job(number)))
+            database.execute("INSERT INTO job VALUES (?, ?, ?, ?, 0, ?)", values)
+        database.execute("PRAGMA user_version = 3")
+        database.commit()
+        database.close()
+        self.store = self.open()
+        self.assertEqual(self.successResultOf(self.store.journal.jobs(9)), [job(2), job(1)])
+        self.assertEqual(self.successResultOf(self.store.journal.interrupted()), [job(1), job(2)])
 
     def refused(self) -> str:
         """

@@ -24,7 +24,7 @@ from zope.interface import implementer
 
 from tests.web.conformance import conforms
 from xferd.credentials import Credentials
-from xferd.errors import NotFound, StoreError, WrongOffset
+from xferd.errors import NotFound, StoreError, WrongOffset, XferdError
 from xferd.interfaces import (
     Event,
     Figures,
@@ -41,7 +41,9 @@ from xferd.interfaces import (
 )
 from xferd.names import Digest, Reference
 from xferd.oci import OCI_CONFIG, OCI_MANIFEST, Descriptor
+from xferd.testing.fake_journal import FakeJournal
 from xferd.testing.fakes import FakeRegistries
+from xferd.testing.gate import Gate
 from xferd.web.app import Web
 
 JOB: Mapping[str, Any] = {
@@ -343,6 +345,8 @@ class FakeJobs:
     """
     Jobs that a test gives.
 
+    @ivar older: the jobs that only the journal has.
+    @ivar reads: what C{recorded} was called with.
     @ivar pulled: what C{pull} was called with.
     @ivar pushed: what C{push} was called with.
     @ivar copied: what C{copy} was called with.
@@ -359,6 +363,8 @@ class FakeJobs:
     def __init__(self) -> None:
         self.upkeep = FakeUpkeep()
         self.known: dict[str, dict[str, Any]] = {}
+        self.older: dict[str, dict[str, Any]] = {}
+        self.reads: list[tuple[str, str] | None] = []
         self.pulled: list[tuple[str, str | None, str, int]] = []
         self.pushed: list[tuple[str, str | None, tuple[str, ...], str | None, str, int]] = []
         self.copied: list[tuple[str, str, str | None, bool, str, int]] = []
@@ -495,6 +501,27 @@ class FakeJobs:
         self._check(job_id)
         return {**self.known[job_id], "layers": [], "transfers": ["t1"]}
 
+    def find(self, job_id: str) -> Deferred[Mapping[str, Any]]:
+        """
+        Show a job, also one that only the journal has.
+        """
+        if job_id in self.older:
+            return succeed({**self.older[job_id], "layers": [], "transfers": []})
+        try:
+            return succeed(self.get(job_id))
+        except XferdError:
+            return fail()
+
+    def recorded(
+        self, limit: int, before: tuple[str, str] | None = None
+    ) -> Deferred[Sequence[Mapping[str, Any]]]:
+        """
+        Show the jobs of the journal.
+        """
+        jobs = sorted({**self.known, **self.older}.values(), key=_age, reverse=True)
+        self.reads.append(before)
+        return succeed([job for job in jobs if before is None or _age(job) < before][:limit])
+
     def attempts(self, job_id: str) -> Deferred[list[dict[str, Any]]]:
         """
         Show the attempts that the test made.
@@ -560,6 +587,19 @@ class FakeJobs:
         self.streams.append((job_id, stream))
         return stream
 
+    def follow(self, job_id: str, since: str | None = None) -> Deferred[IEventStream]:
+        """
+        Make a stream that the test feeds, also of a job in the journal.
+        """
+        if job_id in self.older:
+            stream = FakeStream([Event("job", self.older[job_id], True)])
+            stream.close()
+            return succeed(stream)
+        try:
+            return succeed(self.events(job_id, since))
+        except XferdError:
+            return fail()
+
     def status(self) -> Mapping[str, Any]:
         """
         Say something.
@@ -575,6 +615,10 @@ class FakeJobs:
             "bytes_delivered": 2,
             **self.more,
         }
+
+
+def _age(job: Mapping[str, Any]) -> tuple[str, str]:
+    return job["created"], job["id"]
 
 
 @implementer(IImages)
@@ -646,11 +690,11 @@ class FakeStore:
     blobs: Any = FakeBlobs()
     trees: Any = None
     layers: Any = FakeLayers()
-    journal: Any = None
     collection: Any = None
 
-    def __init__(self, path: str = "/") -> None:
+    def __init__(self, journal: FakeJournal, path: str = "/") -> None:
         self.path = path
+        self.journal = journal
         self.images = FakeImages()
         self.closed = False
 
@@ -774,10 +818,25 @@ class World:
     PEER = IPv4Address("TCP", "127.0.0.1", 40000)
     SOCKET = UNIXAddress(b"/run/xferd.sock")
 
-    def __init__(self, *, trusted: bool = True, token: str | None = None, hosts: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        *,
+        trusted: bool = True,
+        token: str | None = None,
+        hosts: Sequence[str] = (),
+        journal: FakeJournal | None = None,
+    ) -> None:
+        """
+        @param journal: what an earlier daemon has left.
+        """
         self.jobs = FakeJobs()
-        self.store = FakeStore()
         self.clock = Clock()
+        gate = Gate(self.clock)
+        if journal is None:
+            journal = FakeJournal(gate)
+        else:
+            journal._gate = gate
+        self.store = FakeStore(journal)
         self.registries = FakeRegistries(self.clock)
         self.web = Web(
             jobs=self.jobs,
@@ -789,6 +848,8 @@ class World:
             token=token,
             hosts=frozenset(hosts),
         )
+        self.web.start()  # type: ignore[unused-awaitable]
+        self.clock.advance(0)
         self.site = self.web.site(trusted=trusted)
         self.connections: list[Connection] = []
 
@@ -831,6 +892,8 @@ class World:
         fields |= headers or {}
         connection = self.connect(unix=unix)
         connection.send(method, path, {k: v for k, v in fields.items() if v is not None}, body or b"")
+        # The journal answers in a turn of its own.
+        self.clock.advance(0)
         answer = connection.answer()
         if documented:
             conforms(method, path, answer.status, dict(answer.headers), answer.body)

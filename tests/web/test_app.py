@@ -214,6 +214,23 @@ class JobTests(SynchronousTestCase):
         answer = self.world.ask("DELETE", "/api/v1/jobs/j9")
         self.assertEqual((answer.status, answer.json()["state"]), (200, "cancelled"))
 
+    def test_in_the_journal(self) -> None:
+        """
+        A job that only the journal has is shown, and stays as it is; its
+        stream of events ends at once; an import takes nothing more.
+        """
+        self.world.jobs.older["j9"] = job(id="j9", kind="import", state="failed")
+        for method in ("GET", "DELETE"):
+            answer = self.world.ask(method, "/api/v1/jobs/j9")
+            self.assertEqual((answer.status, answer.json()["state"]), (200, "failed"))
+        events = self.world.ask("GET", "/api/v1/jobs/j9/events", headers={"Accept": "application/x-ndjson"})
+        self.assertEqual(json.loads(events.body)["data"]["id"], "j9")
+        piece = {"Content-Type": "application/octet-stream", "Content-Range": "0-0"}
+        for method, body, headers in (("PATCH", b"x", piece), ("PUT", b'{"size": 1}', {})):
+            answer = self.world.ask(method, "/api/v1/jobs/j9/content", body, headers)
+            self.assertEqual(answer.status, 400)
+            self.assertIn("the import j9 has ended (failed)", answer.json()["error"]["message"])
+
     def test_unknown(self) -> None:
         """
         A job that is not there is not found, whatever is asked of it.

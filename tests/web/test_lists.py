@@ -7,9 +7,13 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from twisted.internet.defer import succeed
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.web.fakes import TRANSFER, Answer, World, image, job
+from xferd.web import job_pages
+
+JOB_A = {"id": "a", "created": "2026-01-02T03:04:01.000Z"}
 
 
 class ListCase(SynchronousTestCase):
@@ -129,6 +133,54 @@ class JobListTests(ListCase):
         self.add("new", 50)
         del self.world.jobs.known["j2"]
         self.assertEqual([j["id"] for j in self.world.ask("GET", path).json()], ["j1", "j0"])
+
+    def test_pages_into_the_journal(self) -> None:
+        """
+        Pages go on where the memory ends; without C{limit} they do not.
+        """
+        self.patch(job_pages, "CHUNK", 3)
+        for n in range(20):
+            self.add(f"j{n:02}", n // 3, state="running" if n == 1 else "done")
+            if n < 10 and n != 1:
+                self.world.jobs.older[f"j{n:02}"] = self.world.jobs.known.pop(f"j{n:02}")
+        newest = [f"j{n:02}" for n in range(19, -1, -1)]
+        self.assertEqual(self.found(), [*newest[:10], "j01"])
+        for limit in (1, 4, 19, 20):
+            pages = self.pages(f"?limit={limit}")
+            self.assertEqual([each for page in pages for each in page], newest, limit)
+            self.assertEqual({len(page) for page in pages[:-1]} | {limit}, {limit})
+        self.assertEqual(self.pages("?limit=8&state=running"), [["j01"]])
+        self.assertEqual(self.pages("?limit=8&state=done")[-1], ["j03", "j02", "j00"])
+
+    def test_memory_wins(self) -> None:
+        """
+        What is in memory is newer than what the journal has of it, and may be
+        what the journal does not have yet.
+        """
+        self.add("a", 1)
+        self.add("b", 2)
+        self.world.jobs.recorded = lambda *_: succeed([job(**JOB_A)])  # type: ignore[method-assign]
+        self.world.jobs.known["a"]["state"] = "done"
+        found = self.ask("?limit=5").json()
+        self.assertEqual([(j["id"], j["state"]) for j in found], [("b", "running"), ("a", "done")])
+
+    def test_bounded_reads(self) -> None:
+        """
+        A page reads of the journal what it needs, in chunks.
+        """
+        self.patch(job_pages, "CHUNK", 5)
+        for n in range(50):
+            self.add(f"j{n:02}", n)
+        self.assertEqual(len(self.found("?limit=6")), 6)
+        self.assertEqual(len(self.world.jobs.reads), 2)
+
+    def test_odd_marks(self) -> None:
+        """
+        A mark that no page gave leads somewhere in the list.
+        """
+        self.add("a", 1)
+        for after, found in (("", []), ("~", ["a"]), ("9", ["a"]), ("2026-01-02T03:04:01.000Z~b", ["a"])):
+            self.assertEqual(self.found(f"?after={after}"), found, after)
 
 
 class TransferListTests(ListCase):

@@ -7,10 +7,14 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from attrs import evolve
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.web.fakes import Answer, World
-from xferd.web.replays import MAX_AGE, MAX_KEYS
+from xferd.errors import DiskFull, StoreError
+from xferd.web import replays
+from xferd.web.replays import MAX_AGE, Replays
 
 
 class ReplayTests(SynchronousTestCase):
@@ -90,9 +94,142 @@ class ReplayTests(SynchronousTestCase):
         """
         So many keys are remembered, and the oldest is dropped for the newest.
         """
-        replays = self.world.web._replays
-        for n in range(MAX_KEYS + 1):
-            replays.made("ci", f"k{n}", b"", f"j{n}")
-        self.assertEqual(len(replays._made), MAX_KEYS)
-        self.assertIsNone(replays.find("ci", "k0", b""))
-        self.assertEqual(replays.find("ci", "k1", b""), "j1")
+        self.patch(replays, "MAX_KEYS", 2)
+        for key in "abc":
+            self.assertEqual(self.post(key).status, 202)
+        for key, status in (("c", 200), ("b", 200), ("a", 202)):
+            self.assertEqual(self.post(key).status, status)
+
+    def restart(self) -> None:
+        """
+        Go on with the next daemon, which has the journal only.
+        """
+        journal, older = self.world.store.journal, self.world.jobs.known
+        self.world = World(journal=journal)
+        self.world.jobs.older |= older
+
+    def test_restart(self) -> None:
+        """
+        The same request gets the same job from the next daemon, by which time
+        it is in the journal only.
+        """
+        self.post()
+        self.restart()
+        again = self.post()
+        self.assertEqual((again.status, again.json()["id"]), (200, "j1"))
+        self.assertEqual(self.post(priority=1).status, 422)
+        self.assertEqual(self.world.jobs.pulled, [])
+
+    def test_restart_too_late(self) -> None:
+        """
+        A key that is too old is new to the next daemon, too.
+        """
+        self.post()
+        self.world.store.journal.recorded_keys = [
+            evolve(kept, created=kept.created - MAX_AGE) for kept in self.world.store.journal.recorded_keys
+        ]
+        self.restart()
+        self.assertEqual(self.post().status, 202)
+
+    def test_clock_set_back(self) -> None:
+        """
+        A key from the future grows old from now on.
+        """
+        self.post()
+        self.world.store.journal.recorded_keys = [
+            evolve(kept, created=kept.created + 10 * MAX_AGE)
+            for kept in self.world.store.journal.recorded_keys
+        ]
+        self.restart()
+        self.assertEqual(self.post().status, 200)
+        self.world.clock.advance(MAX_AGE)
+        self.assertEqual(self.post().status, 202)
+
+    def test_forgotten_job(self) -> None:
+        """
+        Where the journal has dropped the job, its key is new.
+        """
+        self.post()
+        del self.world.jobs.known["j1"]
+        self.assertEqual(self.post().status, 202)
+        self.assertEqual(len(self.world.jobs.pulled), 2)
+        self.assertEqual(self.post().status, 200)
+
+    def test_on_the_disk(self) -> None:
+        """
+        A job that was begun with a key is answered when the journal has the
+        key; a second request, meanwhile, gets the same job.
+        """
+        gate = self.world.store.journal._gate
+        gate.hold("journal.key")
+        first, second = self.world.connect(), self.world.connect()
+        for connection in (first, second):
+            body = b'{"kind": "pull", "reference": "alpine"}'
+            headers = {
+                "Host": "localhost:9337",
+                "Content-Type": "application/json",
+                "Content-Length": str(len(body)),
+                "Idempotency-Key": "k",
+            }
+            connection.send("POST", "/api/v1/jobs", headers, body)
+        self.world.clock.advance(0)
+        self.assertEqual(first.received(), b"")
+        self.assertEqual(second.answer().status, 200)
+        gate.release("journal.key")
+        self.world.clock.advance(0)
+        self.assertEqual(first.answer().status, 202)
+        self.assertEqual(len(self.world.jobs.pulled), 1)
+
+    def test_client_leaves(self) -> None:
+        """
+        A client that leaves before the answer finds its job later.
+        """
+        gate = self.world.store.journal._gate
+        gate.hold("journal.key")
+        connection = self.world.connect()
+        body = b'{"kind": "pull", "reference": "alpine"}'
+        headers = {"Host": "localhost", "Content-Type": "application/json", "Content-Length": str(len(body))}
+        connection.send("POST", "/api/v1/jobs", {**headers, "Idempotency-Key": "k"}, body)
+        connection.lose()
+        gate.release("journal.key")
+        self.world.clock.advance(0)
+        self.assertEqual(self.post(client="127.0.0.1").json()["id"], "j1")
+
+    def test_disk_full(self) -> None:
+        """
+        A key that cannot be written works as long as the daemon runs.
+        """
+        self.world.store.journal._gate.fail("journal.key", DiskFull("no space is left"))
+        self.assertEqual(self.post().status, 202)
+        self.assertEqual(self.post().status, 200)
+
+    def test_starting(self) -> None:
+        """
+        Requests with a key wait until the journal can be read; one that is
+        broken off begins nothing.
+        """
+        jobs, journal = self.world.jobs, self.world.store.journal
+        waiting = Replays(jobs, journal, self.world.clock)
+        begins = [
+            Deferred.fromCoroutine(waiting.begin("ci", "k", b"1", lambda: jobs.pull("alpine", None, "ci", 0)))
+            for _ in range(3)
+        ]
+        begins[0].cancel()
+        self.failureResultOf(begins[0], CancelledError)
+        starting = Deferred.fromCoroutine(waiting.start())
+        self.assertNoResult(begins[1])
+        self.world.clock.advance(0)
+        self.successResultOf(starting)
+        self.world.clock.advance(0)
+        self.assertEqual([self.successResultOf(each)[1] for each in begins[1:]], [True, False])
+        self.assertEqual(len(jobs.pulled), 1)
+
+    def test_journal_unreadable(self) -> None:
+        """
+        A journal that cannot be read fails the start.
+        """
+        journal = self.world.store.journal
+        journal._gate.fail("journal.keys", StoreError("damaged"))
+        starting = Deferred.fromCoroutine(Replays(self.world.jobs, journal, self.world.clock).start())
+        self.world.clock.advance(0)
+        self.failureResultOf(starting, StoreError)

@@ -49,6 +49,9 @@ _BUSY = 0.5
 
 _PIECE = 1024 * 1024
 
+_PAGE = 500
+"""How many jobs are asked for at a time."""
+
 _PAUSES = (0.2, 0.5, 1.0, 2.0, 4.0, 4.0)
 """Seconds to wait before each try to reach a daemon that was there a moment ago."""
 
@@ -440,9 +443,21 @@ class Daemon:
 
     def jobs(self) -> list[dict[str, Any]]:
         """
-        Every job that the daemon remembers, the newest first.
+        The jobs that have not ended and those that ended last, the newest
+        first.
         """
         return self._list("/jobs")
+
+    def all_jobs(self) -> list[dict[str, Any]]:
+        """
+        Every job that the daemon's journal has, the newest first.
+        """
+        found: list[dict[str, Any]] = []
+        path: str | None = f"/jobs?limit={_PAGE}"
+        while path is not None:
+            items, path = self._page(path)
+            found += items
+        return found
 
     def transfers(self) -> list[dict[str, Any]]:
         """
@@ -569,10 +584,19 @@ class Daemon:
         """
         Make a request whose answer is a list of objects.
         """
-        value = self._value("GET", path, None)
-        if isinstance(value, list) and all(isinstance(item, dict) for item in value):
-            return value
-        raise self._stranger()
+        return self._page(path)[0]
+
+    def _page(self, path: str) -> tuple[list[dict[str, Any]], str | None]:
+        """
+        Make a request whose answer is a list of objects, or a page of one.
+
+        @return: the objects, and where the next page is, if there is one.
+        """
+        value, response = self._answer("GET", path, None)
+        if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+            raise self._stranger()
+        link = re.fullmatch(r'<[^>?]*(\?[^>]*)>; rel="next"', response.getheader("Link") or "")
+        return value, None if link is None else path.partition("?")[0] + link[1]
 
     def _object(self, method: str, path: str, body: object = None) -> dict[str, Any]:
         """
@@ -589,9 +613,19 @@ class Daemon:
         """
         Make a request whose answer is JSON.
         """
+        return self._answer(method, path, body, headers)[0]
+
+    def _answer(
+        self, method: str, path: str, body: object, headers: Mapping[str, str] | None = None
+    ) -> tuple[object, HTTPResponse]:
+        """
+        Make a request whose answer is JSON.
+
+        @return: its value, and the response that it came with.
+        """
         connection, response = self._ask(method, path, body, "application/json", _ANSWER_TIMEOUT, headers)
         try:
-            return _json(response.read(_MAX_ANSWER))
+            return _json(response.read(_MAX_ANSWER)), response
         except (OSError, HTTPException) as e:
             raise NoDaemon(f"the daemon at {self._addresses[0]} broke off its answer: {_reason(e)}") from e
         finally:

@@ -69,7 +69,10 @@ def jobs(args: Namespace, session: Session) -> None:
     """
     List jobs: those that have not ended, or all.
     """
-    found = [job for job in session.daemon.jobs() if args.all or job.get("state") not in ENDED]
+    if args.all:
+        found = session.daemon.all_jobs()
+    else:
+        found = [job for job in session.daemon.jobs() if job.get("state") not in ENDED]
     rows = []
     for job in found:
         view = JobView(job)

@@ -13,7 +13,7 @@ from secrets import token_hex
 from typing import Any
 
 from attrs import define
-from twisted.internet.defer import CancelledError, Deferred, DeferredList, fail
+from twisted.internet.defer import CancelledError, Deferred, DeferredList, fail, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -36,6 +36,7 @@ from xferd.jobs.copy import Copy
 from xferd.jobs.delivery import Delivery
 from xferd.jobs.documents import Documents
 from xferd.jobs.download import DownloadManager
+from xferd.jobs.ended import EndedJobs, whole
 from xferd.jobs.exporting import open_archive
 from xferd.jobs.importing import Import
 from xferd.jobs.intake import Intake
@@ -54,9 +55,6 @@ from xferd.transfer.retry import RetryPolicy
 from xferd.transfer.slots import Slots, Turn
 from xferd.transfer.transfer import TransferManager
 from xferd.transfer.widening import RangePolicy
-
-REMEMBERED = 200
-"""How many ended jobs are listed."""
 
 DELIVERING = frozenset({"pull", "copy"})
 """The kinds of jobs by which clients get what registries have."""
@@ -174,8 +172,8 @@ class Jobs:
         self._uploads = UploadManager(store.journal, self._managers["upload"], rates["upload"])
         self._running: dict[str, _Running] = {}
         self._by_number: dict[int, Job] = {}
-        self._ended: dict[str, dict[str, Any]] = {}
         self._news = News(clock)
+        self._ended = EndedJobs(store.journal, self._news.forget)
         self._numbers = count(1)
         self._started = False
         self._stopping = False
@@ -205,8 +203,7 @@ class Jobs:
                 {**record, "state": "failed", "error": error, "finished": finished}
             )
         await self._uploads.start()
-        for record in reversed(await self._store.journal.jobs(REMEMBERED)):
-            self._ended[record["id"]] = dict(record)
+        await self._ended.load()
         self._started = True
         for running in tuple(self._running.values()):
             self._begin(running)
@@ -383,23 +380,44 @@ class Jobs:
         running = self._running.get(job_id)
         if running is not None:
             return running.job.with_layers()
-        return {"layers": [], "transfers": [], **self._known(job_id)}
+        return whole(self._ended.get(job_id))
+
+    def find(self, job_id: str) -> Deferred[Mapping[str, Any]]:
+        """
+        One job, with its layers, also where only the journal has it.
+        """
+        if job_id in self._running:
+            return succeed(self.get(job_id))
+        if not self._started:
+            return fail(Interrupted("the daemon is just starting; ask again in a moment"))
+        return self._ended.find(job_id).addCallback(whole)
+
+    def recorded(
+        self, limit: int, before: tuple[str, str] | None = None
+    ) -> Deferred[Sequence[Mapping[str, Any]]]:
+        """
+        Jobs in the journal, the newest first.
+        """
+        if not self._started:
+            return succeed([])
+        found = self._store.journal.jobs(limit, before)
+        return found.addCallback(lambda records: [in_short(record) for record in records])
 
     def attempts(self, job_id: str) -> Deferred[list[dict[str, Any]]]:
         """
         The attempts behind a job.
         """
-        try:
-            transfers = self.get(job_id)["transfers"]
-        except NotFound:
-            return fail()
-        return self._store.journal.attempts(transfers, MOST_ATTEMPTS)
+
+        def read(job: Mapping[str, Any]) -> Deferred[list[dict[str, Any]]]:
+            return self._store.journal.attempts(job["transfers"], MOST_ATTEMPTS)
+
+        return self.find(job_id).addCallback(read)
 
     def all(self) -> Sequence[Mapping[str, Any]]:
         """
         Every job that is remembered, the newest first.
         """
-        ended = [in_short(record) for record in self._ended.values()]
+        ended = [in_short(record) for record in self._ended.recent()]
         jobs = [*ended, *(running.job.to_json() for running in self._running.values())]
         return sorted(jobs, key=lambda job: job["created"], reverse=True)
 
@@ -471,11 +489,24 @@ class Jobs:
         """
         if job_id is None:
             jobs = [running.job for running in self._running.values()]
-            return self._news.follow_all(jobs, self._ended.values(), self._store.images.all(), since)
+            return self._news.follow_all(jobs, self._ended.recent(), self._store.images.all(), since)
         found = self._running.get(job_id)
         if found is None:
-            return self._news.read_only(self._known(job_id), since)
+            return self._news.read_only(self._ended.get(job_id), since)
         return self._news.follow(found.job, since)
+
+    def follow(self, job_id: str, since: str | None = None) -> Deferred[IEventStream]:
+        """
+        Follow one job, also where only the journal has it.
+        """
+
+        def open_stream(record: Mapping[str, Any]) -> IEventStream:
+            try:
+                return self.events(job_id, since)
+            except NotFound:
+                return self._news.read_only(record)
+
+        return self.find(job_id).addCallback(open_stream)
 
     def status(self) -> Mapping[str, Any]:
         """
@@ -646,11 +677,7 @@ class Jobs:
         running.end_use()
         del self._running[job.id]
         del self._by_number[job.number]
-        self._ended[job.id] = record
-        while len(self._ended) > REMEMBERED:
-            oldest = next(iter(self._ended))
-            del self._ended[oldest]
-            self._news.forget(oldest)
+        self._spawn(self._ended.add(record), "a job")
         self._news.ended(job, record)
         self._log.info(
             "{kind} of {reference} for {client}: {state} {why}",
@@ -662,20 +689,6 @@ class Jobs:
             bytes=job.size,
             seconds=self._clock.seconds() - running.since,
         )
-        self._record(record)
-
-    def _known(self, job_id: str) -> dict[str, Any]:
-        """
-        What is remembered of a job that has ended.
-
-        @raise NotFound: nothing is.
-        """
-        try:
-            return self._ended[job_id]
-        except KeyError:
-            raise NotFound(
-                f"there is no job {job_id!r}; 'xferctl jobs' lists those that are remembered"
-            ) from None
 
     # ------------------------------------------------------------- the journal
 

@@ -4,7 +4,8 @@ The journal: what is remembered over a restart besides the content, in SQLite.
 
 The database has one thread, and one connection that only this thread uses.
 Records that come while a transaction is on its way to the disk share the next
-one.  A record that cannot be written fails alone.
+one.  A record that cannot be written fails alone.  Each transaction also
+removes some of the oldest rows, where a table has too many.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from xferd.errors import DiskFull, StoreError
-from xferd.interfaces import IJournal, UploadSession
+from xferd.interfaces import IdempotencyKey, IJournal, UploadSession
 from xferd.names import Digest, Repository
 from xferd.store.threads import Rounds, Threads
 
@@ -72,13 +73,37 @@ _MIGRATIONS = (
     """
     CREATE INDEX attempt_by_transfer ON attempt (transfer);
     """,
+    """
+    CREATE TABLE numbered_job (
+        number INTEGER PRIMARY KEY,
+        id TEXT NOT NULL UNIQUE,
+        created TEXT NOT NULL,
+        state TEXT NOT NULL,
+        run INTEGER NOT NULL,
+        record TEXT NOT NULL
+    );
+    INSERT INTO numbered_job (id, created, state, run, record)
+    SELECT id, created, state, run, record FROM job ORDER BY created, number;
+    DROP TABLE job;
+    ALTER TABLE numbered_job RENAME TO job;
+    CREATE INDEX job_by_age ON job (created, id);
+    CREATE INDEX job_unfinished ON job (run) WHERE state IN ('queued', 'running');
+    CREATE TABLE idempotency_key (
+        number INTEGER PRIMARY KEY,
+        client TEXT NOT NULL,
+        key TEXT NOT NULL,
+        fingerprint BLOB NOT NULL,
+        job TEXT NOT NULL,
+        created REAL NOT NULL,
+        UNIQUE (client, key)
+    );
+    """,
 )
 """What makes a database of version n one of version n + 1."""
 
 _RECORD_JOB = """
-    INSERT INTO job (id, number, created, state, run, record)
-    VALUES (:id, (SELECT coalesce(max(number), 0) + 1 FROM job), :created, :state,
-            (SELECT run FROM daemon), :record)
+    INSERT INTO job (id, created, state, run, record)
+    VALUES (:id, :created, :state, (SELECT run FROM daemon), :record)
     ON CONFLICT (id) DO UPDATE SET state = excluded.state, run = excluded.run, record = excluded.record
 """
 _RECORD_ATTEMPT = """
@@ -101,11 +126,22 @@ _ATTEMPTS = f"""
     SELECT {", ".join(_ATTEMPT)} FROM attempt WHERE transfer IN (SELECT value FROM json_each(?))
     ORDER BY id DESC LIMIT ?
 """  # noqa: S608
-_NEWEST = "SELECT record FROM job ORDER BY created DESC, number DESC LIMIT ?"
+_JOB = "SELECT record FROM job WHERE id = ?"
+_NEWEST = "SELECT record FROM job ORDER BY created DESC, id DESC LIMIT ?"
+_NEWEST_BEFORE = """
+    SELECT record FROM job WHERE (created, id) < (?, ?) ORDER BY created DESC, id DESC LIMIT ?
+"""
 _INTERRUPTED = """
     SELECT record FROM job
     WHERE state IN ('queued', 'running') AND run < (SELECT run FROM daemon)
-    ORDER BY created, number
+    ORDER BY created, id
+"""
+_RECORD_KEY = """
+    INSERT OR REPLACE INTO idempotency_key (client, key, fingerprint, job, created)
+    VALUES (:client, :key, :fingerprint, :job, :created)
+"""
+_KEYS = """
+    SELECT client, key, fingerprint, job, created FROM idempotency_key WHERE created > ? ORDER BY number
 """
 
 _RECORD_UPLOAD = """
@@ -121,14 +157,34 @@ _HOLDERS = "SELECT path FROM holder WHERE host = ? AND digest = ? ORDER BY numbe
 KEPT_JOBS = 10_000
 KEPT_ATTEMPTS = 100_000
 KEPT_HOLDERS = 100_000
+KEPT_KEYS = 10_000
 MOST_HOLDERS = 10
 """How many repositories are named for one blob."""
-_FORGET_JOBS = """
-    DELETE FROM job
-    WHERE id IN (SELECT id FROM job ORDER BY created DESC, number DESC LIMIT -1 OFFSET ?)
+
+_PRUNE_STEP = 8
 """
-_FORGET_ATTEMPTS = "DELETE FROM attempt WHERE id <= (SELECT max(id) FROM attempt) - ?"
-_FORGET_HOLDERS = "DELETE FROM holder WHERE number <= (SELECT max(number) FROM holder) - ?"
+How many rows of each table a transaction removes at least, where there are too
+many, besides two for each that it may have added.
+"""
+
+
+def _prune(table: str, number: str, condition: str = "") -> str:
+    """
+    A statement that removes the oldest rows above a count, some at a time.
+    """
+    return f"""
+        DELETE FROM {table} WHERE {number} IN (
+            SELECT {number} FROM {table}
+            WHERE {number} <= (SELECT max({number}) FROM {table}) - ? {condition}
+            ORDER BY {number} LIMIT ?
+        )
+    """  # noqa: S608
+
+
+_PRUNE_JOBS = _prune("job", "number", "AND state NOT IN ('queued', 'running')")
+_PRUNE_ATTEMPTS = _prune("attempt", "id")
+_PRUNE_HOLDERS = _prune("holder", "number")
+_PRUNE_KEYS = _prune("idempotency_key", "number")
 
 
 @define(eq=False)
@@ -181,12 +237,7 @@ class Journal:
                 raise StoreError(f"{self._path} was made by a newer xferd; use that one")
             for number, script in enumerate(_MIGRATIONS[version:], version + 1):
                 database.executescript(f"BEGIN; {script} PRAGMA user_version = {number}; COMMIT;")
-            database.execute("BEGIN")
             database.execute("UPDATE daemon SET run = run + 1")
-            database.execute(_FORGET_JOBS, (KEPT_JOBS,))
-            database.execute(_FORGET_ATTEMPTS, (KEPT_ATTEMPTS,))
-            database.execute(_FORGET_HOLDERS, (KEPT_HOLDERS,))
-            database.execute("COMMIT")
 
     def release(self) -> None:
         """
@@ -224,11 +275,41 @@ class Journal:
         """
         return self._threads.run(self._attempts, json.dumps(list(transfers)), limit)
 
-    def jobs(self, limit: int) -> Deferred[list[dict[str, Any]]]:
+    def job(self, job_id: str) -> Deferred[dict[str, Any] | None]:
+        """
+        See L{IJournal.job}.
+        """
+        found: Deferred[list[dict[str, Any]]] = self._threads.run(self._records, _JOB, (job_id,))
+        return found.addCallback(lambda records: records[0] if records else None)
+
+    def jobs(self, limit: int, before: tuple[str, str] | None = None) -> Deferred[list[dict[str, Any]]]:
         """
         See L{IJournal.jobs}.
         """
-        return self._threads.run(self._records, _NEWEST, (limit,))
+        if before is None:
+            return self._threads.run(self._records, _NEWEST, (limit,))
+        return self._threads.run(self._records, _NEWEST_BEFORE, (*before, limit))
+
+    def record_key(self, kept: IdempotencyKey) -> Deferred[None]:
+        """
+        See L{IJournal.record_key}.  Cancelling waits for the disk.
+        """
+        return self._add(
+            _RECORD_KEY,
+            {
+                "client": kept.client,
+                "key": kept.key,
+                "fingerprint": kept.fingerprint,
+                "job": kept.job_id,
+                "created": kept.created,
+            },
+        )
+
+    def keys(self, since: float) -> Deferred[list[IdempotencyKey]]:
+        """
+        See L{IJournal.keys}.
+        """
+        return self._threads.run(self._keys, since)
 
     def interrupted(self) -> Deferred[list[dict[str, Any]]]:
         """
@@ -265,6 +346,9 @@ class Journal:
         See L{IJournal.holders}.
         """
         return self._threads.run(self._holders, host, digest)
+
+    def _keys(self, since: float) -> list[IdempotencyKey]:
+        return [IdempotencyKey(*row) for row in self._read(_KEYS, (since,))]
 
     def _attempts(self, transfers: str, limit: int) -> list[dict[str, Any]]:
         newest = self._read(_ATTEMPTS, (transfers, limit))
@@ -324,6 +408,11 @@ class Journal:
                     if not database.in_transaction:
                         raise
                     record.error = e
+            most = _PRUNE_STEP + 2 * len(batch)
+            database.execute(_PRUNE_JOBS, (KEPT_JOBS, most))
+            database.execute(_PRUNE_ATTEMPTS, (KEPT_ATTEMPTS, most))
+            database.execute(_PRUNE_HOLDERS, (KEPT_HOLDERS, most))
+            database.execute(_PRUNE_KEYS, (KEPT_KEYS, most))
             database.execute("COMMIT")
         except BaseException:
             if database.in_transaction:

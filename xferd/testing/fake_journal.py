@@ -11,7 +11,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
-from xferd.interfaces import IJournal, UploadSession
+from xferd.interfaces import IdempotencyKey, IJournal, UploadSession
 from xferd.names import Digest, Repository
 from xferd.testing.gate import Gate
 
@@ -24,6 +24,7 @@ class FakeJournal:
     @ivar recorded: each job as it was recorded last, the oldest first.
     @ivar history: every record of a job, in order.
     @ivar recorded_attempts: every attempt, in order.
+    @ivar recorded_keys: the idempotency keys, in order.
     @ivar sessions: the unfinished uploads.
     @ivar held: which repository has which blob, the newest first.
     """
@@ -34,6 +35,7 @@ class FakeJournal:
         self.recorded_attempts: list[dict[str, Any]] = []
         self.sessions: dict[tuple[Repository, Digest], UploadSession] = {}
         self.held: list[tuple[Repository, Digest]] = []
+        self.recorded_keys: list[IdempotencyKey] = []
         self._left: list[dict[str, Any]] = []
         self._gate = gate
 
@@ -65,12 +67,35 @@ class FakeJournal:
         found = [dict(a) for a in self.recorded_attempts if a.get("transfer") in set(transfers)][-limit:]
         return self._gate.enter("journal.attempts").addCallback(lambda _: found)
 
-    def jobs(self, limit: int) -> Deferred[list[dict[str, Any]]]:
+    def job(self, job_id: str) -> Deferred[dict[str, Any] | None]:
+        """
+        One job.
+        """
+        found = self.recorded.get(job_id)
+        return self._gate.enter("journal.read_job", job_id).addCallback(lambda _: found and dict(found))
+
+    def jobs(self, limit: int, before: tuple[str, str] | None = None) -> Deferred[list[dict[str, Any]]]:
         """
         The newest jobs.
         """
-        newest = list(reversed(self.recorded.values()))[:limit]
-        return self._gate.enter("journal.jobs").addCallback(lambda _: newest)
+        newest = sorted(self.recorded.values(), key=_age, reverse=True)
+        found = [dict(r) for r in newest if before is None or _age(r) < before][:limit]
+        return self._gate.enter("journal.jobs").addCallback(lambda _: found)
+
+    def record_key(self, kept: IdempotencyKey) -> Deferred[None]:
+        """
+        Remember a key.
+        """
+        self.recorded_keys = [k for k in self.recorded_keys if (k.client, k.key) != (kept.client, kept.key)]
+        self.recorded_keys.append(kept)
+        return self._gate.enter("journal.key", kept.key)
+
+    def keys(self, since: float) -> Deferred[list[IdempotencyKey]]:
+        """
+        The keys.
+        """
+        found = [kept for kept in self.recorded_keys if kept.created > since]
+        return self._gate.enter("journal.keys").addCallback(lambda _: found)
 
     def interrupted(self) -> Deferred[list[dict[str, Any]]]:
         """
@@ -110,3 +135,7 @@ class FakeJournal:
         """
         found = [r for r, d in self.held if r.host == host and d == digest]
         return self._gate.enter("journal.holders", digest).addCallback(lambda _: found)
+
+
+def _age(record: Mapping[str, Any]) -> tuple[str, str]:
+    return record.get("created", ""), record["id"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Set
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from attrs import asdict
@@ -16,7 +17,8 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 from werkzeug.exceptions import HTTPException, ServiceUnavailable
 
-from xferd.errors import NotFound, StoreError, XferdError
+from xferd.errors import BadInput, NotFound, StoreError, XferdError
+from xferd.jobs.job import ENDED
 from xferd.jobs.news import image_json
 from xferd.jobs.shown import image_in_full
 from xferd.names import Reference
@@ -27,7 +29,8 @@ from xferd.web.content_asked import MAX_PIECE, form_asked, is_piece, piece_asked
 from xferd.web.feed import JSON_LINES, SERVER_SENT, EventFeed, FeedTimes
 from xferd.web.guard import Guard
 from xferd.web.job_asked import dry_run_asked, job_asked, new_name
-from xferd.web.lists import IMAGES, JOBS, TRANSFERS
+from xferd.web.job_pages import page_of_jobs
+from xferd.web.lists import IMAGES, TRANSFERS
 from xferd.web.metrics import MEDIA_TYPE, Metrics, Scene
 from xferd.web.openapi import document
 from xferd.web.outgoing import OutgoingArchive
@@ -41,7 +44,7 @@ if TYPE_CHECKING:
     from twisted.web.http import Request as HTTPRequest
     from twisted.web.server import Request, Site
 
-    from xferd.interfaces import IJobs, IRegistries, IStore
+    from xferd.interfaces import IEventStream, IIntake, IJobs, IRegistries, IStore
 
 MAX_FEEDS: Final = 512
 """How many clients may follow events at a time."""
@@ -56,8 +59,8 @@ class Web:
     """
     The HTTP API and the status page of one daemon.
 
-    Life cycle: made; C{site} gives a factory for each listener; C{stop} ends
-    the open event streams and refuses new ones.
+    Life cycle: made; C{site} gives a factory for each listener; C{start}ed, when
+    the store is open; C{stop} ends the open event streams and refuses new ones.
     """
 
     app = Klein()
@@ -96,7 +99,7 @@ class Web:
         self._times = FeedTimes() if times is None else times
         self._files = StaticFiles()
         self._metrics = Metrics()
-        self._replays = Replays(clock)
+        self._replays = Replays(jobs, store.journal, clock)
         self._feeds: set[EventFeed] = set()
         self._stopping = False
         self._stops: list[Deferred[None]] = []
@@ -117,6 +120,15 @@ class Web:
             return MAX_PIECE if is_piece(request) and guard.admits(request) else MAX_BODY
 
         return WebSite(guard, self._clock, largest)
+
+    def start(self) -> Deferred[None]:
+        """
+        Read from the journal what earlier daemons have answered.  The store
+        is open.
+
+        @raise StoreError: the journal cannot be read.
+        """
+        return Deferred.fromCoroutine(self._replays.start())
 
     def stop(self) -> Deferred[None]:
         """
@@ -160,33 +172,33 @@ class Web:
     # --------------------------------------------------------------- jobs
 
     @app.route(f"{API}/jobs", methods=["POST"])
-    def create_job(self, request: Request) -> bytes:
+    async def create_job(self, request: Request) -> bytes:
         """
         Begin a job.
         """
         asked, client, credentials = job_asked(request), client_name(request), brought(request)
         key = header(request, b"idempotency-key")
-        fingerprint = fingerprint_of(request)
-        job_id = None if key is None else self._replays.find(client, key, fingerprint)
-        job = asked.begin(self._jobs, client, credentials) if job_id is None else self._jobs.get(job_id)
-        if key is not None and job_id is None:
-            self._replays.made(client, key, fingerprint, job["id"])
+        begin = partial(asked.begin, self._jobs, client, credentials)
+        if key is None:
+            job, new = begin(), True
+        else:
+            job, new = await self._replays.begin(client, key, fingerprint_of(request), begin)
         request.setHeader(b"location", f"{API}/jobs/{job['id']}".encode("ascii"))
-        return answer(request, job, 202 if job_id is None else 200)
+        return answer(request, job, 202 if new else 200)
 
     @app.route(f"{API}/jobs", methods=["GET"])
-    def list_jobs(self, request: Request) -> bytes:
+    async def list_jobs(self, request: Request) -> bytes:
         """
         List jobs, the newest first.
         """
-        return answer(request, JOBS.page(request, self._jobs.all()))
+        return answer(request, await page_of_jobs(request, self._jobs))
 
     @app.route(f"{API}/jobs/<job_id>", methods=["GET"])
-    def show_job(self, request: Request, job_id: str) -> bytes:
+    async def show_job(self, request: Request, job_id: str) -> bytes:
         """
         Show one job with its layers.
         """
-        return answer(request, self._jobs.get(job_id))
+        return answer(request, await self._jobs.find(job_id))
 
     @app.route(f"{API}/jobs/<job_id>/attempts", methods=["GET"])
     async def show_attempts(self, request: Request, job_id: str) -> bytes:
@@ -196,11 +208,12 @@ class Web:
         return answer(request, await self._jobs.attempts(job_id))
 
     @app.route(f"{API}/jobs/<job_id>", methods=["DELETE"])
-    def cancel_job(self, request: Request, job_id: str) -> bytes:
+    async def cancel_job(self, request: Request, job_id: str) -> bytes:
         """
         Cancel a job.
         """
-        return answer(request, self._jobs.cancel(job_id))
+        job = await self._jobs.find(job_id)
+        return answer(request, job if job["state"] in ENDED else self._jobs.cancel(job_id))
 
     # ------------------------------------------------------------- logins
 
@@ -222,17 +235,32 @@ class Web:
         Take the next piece of an import's archive; answered when it was read.
         """
         offset, data = piece_asked(request)
-        offset = await self._jobs.intake(job_id).put(offset, data)
+        intake = await self._intake(job_id)
+        offset = await intake.put(offset, data)
         return answer(request, {"offset": offset}, 202)
 
     @app.route(f"{API}/jobs/<job_id>/content", methods=["PUT"])
-    def end_content(self, request: Request, job_id: str) -> bytes:
+    async def end_content(self, request: Request, job_id: str) -> bytes:
         """
         Hear that an import's archive is whole.
         """
         size = size_asked(request)
-        self._jobs.intake(job_id).finish(size)
+        intake = await self._intake(job_id)
+        intake.finish(size)
         return answer(request, {"offset": size})
+
+    async def _intake(self, job_id: str) -> IIntake:
+        """
+        Where the pieces of an archive go.
+
+        @raise NotFound: there is no such job.
+        @raise BadInput: it is no import, or has ended.
+        """
+        try:
+            return self._jobs.intake(job_id)
+        except NotFound:
+            job = await self._jobs.find(job_id)
+            raise BadInput(f"the {job['kind']} {job_id} has ended ({job['state']})") from None
 
     @app.route(f"{API}/archives/<path:name>", methods=["GET"])
     async def send_archive(self, request: Request, name: str) -> bytes | None:
@@ -256,22 +284,25 @@ class Web:
     # ------------------------------------------------------------- events
 
     @app.route(f"{API}/jobs/<job_id>/events", methods=["GET"])
-    def follow_job(self, request: Request, job_id: str) -> bytes | Deferred[None]:
+    async def follow_job(self, request: Request, job_id: str) -> bytes | None:
         """
         Follow one job until it ends.
         """
-        return self._follow(request, job_id)
+        self._check_feeds()
+        stream = await self._jobs.follow(job_id, header(request, b"last-event-id"))
+        return await self._feed(request, stream)
 
     @app.route(f"{API}/events", methods=["GET"])
-    def follow_all(self, request: Request) -> bytes | Deferred[None]:
+    async def follow_all(self, request: Request) -> bytes | None:
         """
         Follow everything.
         """
-        return self._follow(request, None)
+        self._check_feeds()
+        return await self._feed(request, self._jobs.events(None, header(request, b"last-event-id")))
 
-    def _follow(self, request: Request, job_id: str | None) -> bytes | Deferred[None]:
+    def _check_feeds(self) -> None:
         """
-        Answer with a feed of events.
+        Make sure that one more client may follow events.
 
         @raise ServiceUnavailable: the daemon stops, or has feeds enough.
         """
@@ -279,7 +310,11 @@ class Web:
             raise ServiceUnavailable("xferd is stopping")
         if len(self._feeds) >= MAX_FEEDS:
             raise ServiceUnavailable(f"{MAX_FEEDS} clients follow events already")
-        stream = self._jobs.events(job_id, header(request, b"last-event-id"))
+
+    async def _feed(self, request: Request, stream: IEventStream) -> bytes | None:
+        """
+        Answer with a feed of events.
+        """
         form = JSON_LINES if "application/x-ndjson" in (header(request, b"accept") or "") else SERVER_SENT
         request.setHeader(b"content-type", form.media_type)
         request.setHeader(b"cache-control", b"no-store")
@@ -289,7 +324,10 @@ class Web:
             return b""
         feed = EventFeed(request, stream, form, clock=self._clock, times=self._times, over=self._feed_over)
         self._feeds.add(feed)
-        return feed.run()
+        if self._stopping:
+            feed.end()
+        await feed.run()
+        return None
 
     # ------------------------------------------------------------- limits
 

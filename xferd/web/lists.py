@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import urlencode
 
@@ -70,10 +71,17 @@ class ListOf:
 
     def page(self, request: Request, items: Iterable[T]) -> Sequence[T]:
         """
-        The items that a query asks for.  Where there are more, a C{Link}
-        header says where (RFC 8288).
+        The items that a query asks for.
 
         @raise BadInput: a name or a value in the query is unknown.
+        """
+        return self.read(request).page(request, items)
+
+    def read(self, request: Request) -> Query:
+        """
+        Read a query.
+
+        @raise BadInput: a name or a value in it is unknown.
         """
         asked = {
             name.decode("utf-8", "replace"): values[-1].decode("utf-8", "replace")
@@ -84,6 +92,7 @@ class ListOf:
         if re.fullmatch(r"[0-9]{1,5}", limit) is None or not 1 <= int(limit) <= MAX_LISTED:
             raise BadInput(f"'limit' must be a number from 1 to {MAX_LISTED}, not {quoted(limit)}")
         after = asked.pop("after", None)
+        tests: list[Callable[[Any], bool]] = []
         for name, value in asked.items():
             if name not in self.filters:
                 known = ", ".join(repr(known) for known in (*self.filters, "limit"))
@@ -93,21 +102,71 @@ class ListOf:
             if len(value) > MAX_VALUE:
                 raise BadInput(f"{name!r} is too long: {MAX_VALUE} characters are the most")
             read, test = self.filters[name]
-            wanted = read(name, value)
-            items = [item for item in items if test(item, wanted)]
-        found = sorted(items, key=self.mark, reverse=self.descending)
-        if after is not None:
-            found = [
-                item
-                for item in found
-                if (self.mark(item) < after if self.descending else self.mark(item) > after)
-            ]
-        page = found[: int(limit)]
+            tests.append(partial(_passes, test, read(name, value)))
+        return Query(self, given, int(limit), after, tests)
+
+
+@frozen
+class Query:
+    """
+    What is asked of a list.
+
+    @ivar given: the query's names and values.
+    @ivar limit: how many items one page has at most.
+    @ivar after: the mark behind which the page begins, if it is not the first.
+    @ivar tests: what all items of the page pass.
+    """
+
+    list_of: ListOf
+    given: Mapping[str, str]
+    limit: int
+    after: str | None
+    tests: Sequence[Callable[[Any], bool]]
+
+    @property
+    def paged(self) -> bool:
+        """
+        Whether it asks for pages.
+        """
+        return "limit" in self.given or self.after is not None
+
+    def page(self, request: Request, items: Iterable[T]) -> Sequence[T]:
+        """
+        The page, out of all items.
+        """
+        return self.first(request, self.matching(items))
+
+    def matching(self, items: Iterable[T]) -> list[T]:
+        """
+        The items of this page and of all that follow, in their order.
+        """
+        mark, after = self.list_of.mark, self.after
+        found = sorted(
+            (item for item in items if all(test(item) for test in self.tests)),
+            key=mark,
+            reverse=self.list_of.descending,
+        )
+        if after is None:
+            return found
+        if self.list_of.descending:
+            return [item for item in found if mark(item) < after]
+        return [item for item in found if mark(item) > after]
+
+    def first(self, request: Request, found: Sequence[T]) -> Sequence[T]:
+        """
+        The page, out of its items and some that follow.  Where there are
+        some, a C{Link} header leads to the next page (RFC 8288).
+        """
+        page = found[: self.limit]
         if len(page) < len(found):
-            query = urlencode({**given, "after": self.mark(page[-1])})
+            query = urlencode({**self.given, "after": self.list_of.mark(page[-1])})
             path = request.path.decode("ascii", "replace")
             request.setHeader(b"link", f'<{path}?{query}>; rel="next"'.encode("ascii"))
         return page
+
+
+def _passes(test: Test[T], wanted: object, item: T) -> bool:
+    return test(item, wanted)
 
 
 def _one_of(*known: str) -> _Read:

@@ -3,20 +3,29 @@
 C{Idempotency-Key}: a request that is made again begins nothing new.
 
 A client that lost the answer cannot know whether its job was begun.  It makes
-the same request with the same key and gets the same job.
+the same request with the same key and gets the same job, also from a daemon
+that was restarted meanwhile.
 """
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Final
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
 
-from attrs import frozen
+from attrs import evolve
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
 
-from xferd.errors import BadInput, KeyReused
+from xferd.errors import BadInput, KeyReused, NotFound, StoreError
+from xferd.interfaces import IdempotencyKey
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from twisted.internet.interfaces import IReactorTime
+
+    from xferd.interfaces import IJobs, IJournal
 
 MAX_KEYS: Final = 10_000
 """How many keys are remembered, of all clients together."""
@@ -27,62 +36,85 @@ MAX_AGE: Final = 24 * 3600.0
 _KEY = re.compile(r"[\x21-\x7e]{1,128}")
 
 
-@frozen
-class _Made:
-    """
-    A request that was made.
-    """
-
-    body: bytes
-    job_id: str
-    when: float
-
-
 class Replays:
     """
     The keys of the requests that were made, and the jobs that they began.
 
-    They are in memory: a daemon that starts anew has ended the jobs, too.
+    Life cycle: made; C{start}ed, when the journal can be read.  Requests with
+    a key wait for that.
     """
 
-    def __init__(self, clock: IReactorTime) -> None:
+    _log = Logger()
+
+    def __init__(self, jobs: IJobs, journal: IJournal, clock: IReactorTime) -> None:
+        self._jobs = jobs
+        self._journal = journal
         self._clock = clock
-        self._made: dict[tuple[str, str], _Made] = {}
+        self._made: dict[tuple[str, str], IdempotencyKey] = {}
+        self._started = False
+        self._waiting: list[Deferred[None]] = []
 
-    def find(self, client: str, key: str, body: bytes) -> str | None:
+    async def start(self) -> None:
         """
-        The job that the same request began before, if it did.
+        Read the keys that earlier daemons remembered.
 
-        @param client: whose key it is.
-        @param body: a fingerprint of what is asked for.
+        @raise StoreError: the journal cannot be read.
+        """
+        now = self._clock.seconds()
+        for kept in await self._journal.keys(now - MAX_AGE):
+            # The clock may have been set back since.
+            self._made[kept.client, kept.key] = evolve(kept, created=min(kept.created, now))
+        self._started = True
+        waiting, self._waiting = self._waiting, []
+        for waiter in waiting:
+            waiter.callback(None)
+
+    async def begin(
+        self, client: str, key: str, fingerprint: bytes, begin: Callable[[], Mapping[str, Any]]
+    ) -> tuple[Mapping[str, Any], bool]:
+        """
+        Begin a job, unless the same request began one before.
+
+        @param client: the client, whose key it is.
+        @param fingerprint: stands for what is asked for.
+        @param begin: begins the job.
+        @return: the job, and whether it is new.  The journal has the key of a
+            new job then, unless its disk refuses.
         @raise BadInput: it is no key.
-        @raise KeyReused: the key was used for another request.
+        @raise KeyReused: the key came with another request before.
         """
         if _KEY.fullmatch(key) is None:
             raise BadInput("Idempotency-Key must be 1 to 128 visible ASCII characters")
-        self._forget()
-        made = self._made.get((client, key))
-        if made is None:
-            return None
-        if made.body != body:
-            raise KeyReused("this Idempotency-Key was used for another request; use a new one for each")
-        return made.job_id
-
-    def made(self, client: str, key: str, body: bytes, job_id: str) -> None:
-        """
-        Remember what a request began.
-        """
-        self._made[client, key] = _Made(body, job_id, self._clock.seconds())
+        if not self._started:
+            # Needs no canceller: a waiter that was cancelled ignores the call.
+            waiter: Deferred[None] = Deferred()
+            self._waiting.append(waiter)
+            await waiter
+        while (made := self._find(client, key)) is not None:
+            if made.fingerprint != fingerprint:
+                raise KeyReused("this Idempotency-Key was used for another request; use a new one for each")
+            try:
+                return await self._jobs.find(made.job_id), False
+            except NotFound:
+                # So many jobs came since that the journal has dropped it.
+                if self._made.get((client, key)) is made:
+                    del self._made[client, key]
+        job = begin()
+        kept = IdempotencyKey(client, key, fingerprint, job["id"], self._clock.seconds())
+        self._made[client, key] = kept
         if len(self._made) > MAX_KEYS:
             del self._made[next(iter(self._made))]
+        try:
+            await self._journal.record_key(kept)
+        except StoreError as e:
+            self._log.error("an Idempotency-Key will not outlast a restart: {error}", error=e)
+        return job, True
 
-    def _forget(self) -> None:
-        """
-        Drop what is too old.
-        """
+    def _find(self, client: str, key: str) -> IdempotencyKey | None:
         oldest = self._clock.seconds() - MAX_AGE
         while self._made:
             first = next(iter(self._made))
-            if self._made[first].when > oldest:
+            if self._made[first].created > oldest:
                 break
             del self._made[first]
+        return self._made.get((client, key))
