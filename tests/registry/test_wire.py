@@ -272,7 +272,9 @@ class WireTests(WireCase):
         for _ in range(3):
             await self._fails(self._open(), BlobUnknown)
         self.assertEqual(len(server.peers), 1)
-        server.answer = lambda peer, _: peer.send(b"HTTP/1.1 416 No\r\nContent-Length: 0\r\n\r\n")
+        server.answer = lambda peer, _: peer.send(
+            b"HTTP/1.1 416 No\r\nContent-Range: bytes */5\r\nContent-Length: 0\r\n\r\n"
+        )
         await self._fails(self._open(5), SizeMismatch)
         self.assertEqual(len(server.peers), 1)
 
