@@ -352,6 +352,25 @@ class SlotsTests(JobsCase):
         asked = [r.wanted for r in self.registry.requests if r.kind == "blob"]
         self.assertEqual(asked, [str(blob_of(i, n)) for i in (one, two) for n in (0, 1)])
 
+    def test_no_length(self) -> None:
+        """
+        Where an answer does not say how long it is and is cut off, the pull
+        goes on from there: the manifest names the size.
+        """
+        image = self.add(sample_image(1, size=100_000))
+        blob = blob_of(image, 0)
+        self.registry.stall(blob)
+        job_id = self.pull()
+        self.settle()
+        self.registry.feed(blob, 30_000)
+        self.registry.cut(blob)
+        self.registry.finish(blob)
+        self.wait(3)
+        self.assert_done(job_id)
+        offsets = [r.offset for r in self.registry.requests if r.wanted == str(blob)]
+        self.assertEqual(offsets, [0, 30_000])
+        self.assert_idle()
+
     def test_cancelled_while_naming(self) -> None:
         """
         Once the name is being written, the job is not cancelled any more: it

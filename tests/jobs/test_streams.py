@@ -456,14 +456,15 @@ class WrongTests(StreamsCase):
 
     def test_ends_early(self) -> None:
         """
-        An answer that ends early, with nothing behind it, is for the size to
-        judge; one with a part behind it is cut off.
+        An answer that ends early was cut off, whether it had a length or not,
+        and whether there is a part behind it or not: the size is known.
         """
         body = self.registry.bodies[0]
-        body._rest = body._rest[:100]
-        body.finish()
+        body.feed(100)
+        body.cut()
         self.settle()
-        self.successResultOf(self.running)
+        self.failureResultOf(self.running, Truncated)
+        self.assertEqual(self.partial.offset, 100)
         self.partial.write_at(200, DATA[200:300])
         self.running = self.run_streams()
         body = self.registry.open_bodies()[0]

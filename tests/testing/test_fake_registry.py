@@ -260,6 +260,17 @@ class FakeRegistryTests(SynchronousTestCase):
         """
         self.assertRaises(AssertionError, self.registry.feed, self.blob.digest, 1)
 
+    def test_cut(self) -> None:
+        """
+        A body that is cut ends with what was handed over, and no error.
+        """
+        self.registry.stall(self.blob.digest)
+        pieces, delivered = self.deliver(self.open())
+        self.registry.feed(self.blob.digest, 5)
+        self.registry.cut(self.blob.digest)
+        self.successResultOf(delivered)
+        self.assertEqual(5, len(b"".join(pieces)))
+
     def test_broken(self) -> None:
         """
         A connection that breaks fails the body, after what came before.

@@ -309,12 +309,13 @@ class Streams:
 
         await body.deliver(sink)
         if stream.position < min(bound, self._end_of(stream)):
-            if len(self._streams) > 1 or partial.spans:
+            if self._size < maxsize:
+                # An answer without a length does not show that it was cut.
                 raise Truncated(
                     f"{self._source.label} ended {partial.digest} after {stream.position} bytes",
                     host=self._source.host,
                 )
-            # What there is has the wrong size, and is thrown away for that.
+            # Nobody knows how many bytes there should be.
             self._ended_early = True
 
     def _see_start(self, stream: _Stream, body: IBlobBody) -> int:

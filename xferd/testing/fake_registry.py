@@ -135,6 +135,14 @@ class FakeBody:
         self._failure = error
         self._flow()
 
+    def cut(self) -> None:
+        """
+        End with what was handed over, as an answer without a length does when
+        its connection breaks.
+        """
+        self._rest = self._rest[:0]
+        self._flow()
+
     def _cancelled(self, _: Deferred[None]) -> None:
         self.ended = True
         if self._hold is not None:
@@ -336,6 +344,13 @@ class FakeRegistry:
         """
         for body in self._reading(digest):
             body.fail(error or ConnectionFailed(f"the connection to {self.host} broke", host=self.host))
+
+    def cut(self, digest: Digest) -> None:
+        """
+        End the answers in which a blob comes, without an error.
+        """
+        for body in self._reading(digest):
+            body.cut()
 
     def corrupt(self, digest: Digest, data: bytes, times: int = 1) -> None:
         """
