@@ -315,11 +315,11 @@ class RefusedTests(DaemonCase):
         A layer that leads out of its tree, is cut short, or is a bomb, is
         refused in one sentence, and nothing of it is left.
         """
-        escaping = LayerBuilder().file("../../escaped", b"x").finish()
+        escaping = LayerBuilder().hardlink("escaped", "../../../x").finish()
         tar = LayerBuilder("tar").file("file", b"x" * 100_000).finish().blob.read()
         bomb = gzip.compress(bytes(200_000_000))
         for name, layer, why in (
-            ("escaping", escaping, ".."),
+            ("escaping", escaping, "no file of this layer"),
             ("cut", pack(tar[:50_000]), "ends"),
             ("bomb", pack(b"bomb", "tar"), ""),
         ):

@@ -7,7 +7,9 @@ from __future__ import annotations
 import errno
 import json
 import os
+import stat
 from typing import Any
+from unittest import SkipTest
 
 from twisted.internet.defer import CancelledError, Deferred
 
@@ -239,6 +241,40 @@ class ImpliedTests(StoreTestCase):
             self.store.layers.register(middle.chain_id, Digest.of(b"third"), layer_descriptor(b"third"))
         )
         self.assertEqual(self.mode(top), 0o711)
+
+    def test_only_whiteouts(self) -> None:
+        """
+        A directory that holds nothing but whiteouts appears where the layer
+        below has it, and nowhere else; the tree itself keeps it for others.
+        """
+        staged = self.successResultOf(self.store.trees.stage())
+        inner = os.path.join(staged, "a", "b")
+        os.makedirs(inner)
+        try:
+            os.mknod(os.path.join(inner, "gone"), stat.S_IFCHR, os.makedev(0, 0))
+        except PermissionError:
+            raise SkipTest("devices take the rights of root") from None
+        digest = Digest.of(b"whiteouts")
+        unpacked = Unpacked(digest, 1, 0, 1, (b"a", b"a/b"))
+        self.successResultOf(self.store.trees.commit(staged, unpacked, digest))
+
+        def register(parent: Layer | None) -> Layer:
+            below = None if parent is None else parent.chain_id
+            return self.successResultOf(
+                self.store.layers.register(below, digest, layer_descriptor(b"whiteouts"))
+            )
+
+        bottom, one = register(None), register(self.base(b"one", 0o711))
+        self.assertEqual(os.listdir(bottom.path), [])
+        self.assertEqual((os.listdir(one.path), self.mode(one)), (["a"], 0o711))
+        self.assertEqual(os.listdir(os.path.join(one.path, "a")), [])
+        whole = register(self.top(None))
+        self.assertEqual(os.listdir(os.path.join(whole.path, "a", "b")), ["gone"])
+        self.reopen()
+        for layer in (bottom, one, whole):
+            self.assertEqual(self.store.layers.get(layer.chain_id), layer)
+        self.assertEqual(os.listdir(bottom.path), [])
+        self.assertEqual(register(self.base(b"two", 0o711)).path, one.path)
 
     def stop_at(self, module: Any, name: str) -> Any:
         """

@@ -18,10 +18,12 @@ from xferd.store.disk import remove
 from xferd.store.mending import (
     Attributes,
     Wanted,
+    empty,
     find,
     key,
     link_tree,
     mend,
+    prune,
     read,
     wanted_from_json,
     wanted_to_json,
@@ -191,6 +193,69 @@ class FindTests(TreesCase):
             self.addCleanup(remove, tree, Event())
         path = b"/".join([name] * 25)
         self.assertEqual(self.modes(trees[0], [path], trees[1]), [0o711])
+
+
+class EmptyTests(TreesCase):
+    """
+    Directories that hold nothing but whiteouts.
+    """
+
+    def whiteout(self, tree: str, path: str) -> None:
+        """
+        Make a whiteout of the form that needs no rights.
+        """
+        full = os.path.join(tree, path)
+        os.close(os.open(full, os.O_CREAT))
+        self.set_xattr(full, "user.overlay.whiteout", b"y")
+
+    def test_empty(self) -> None:
+        """
+        They are found where nothing is below, those in others first, and
+        removed without a trace in the times of the others.
+        """
+        tree = self.tree("tree", a=0o755, b=0o700, b_c=0o711, b_c_d=0o755, e=0o755)
+        self.whiteout(tree, "b/c/d/x")
+        self.whiteout(tree, "b/c/y")
+        self.set_xattr(os.path.join(tree, "e"), "user.overlay.opaque", b"y")
+        os.utime(os.path.join(tree, "b"), ns=(0, 3 * SECOND))
+        implied = [b".", b"a", b"b/c", b"b/c/d", b"e"]
+        found = empty(tree, find(tree, implied, []))
+        self.assertEqual(found, [b"b/c/d", b"b/c", b"e"])
+        prune(tree, found)
+        self.assertEqual(sorted(os.listdir(tree)), ["a", "b"])
+        self.assertEqual(os.listdir(os.path.join(tree, "b")), [])
+        self.assertEqual(os.stat(os.path.join(tree, "b")).st_mtime_ns, 3 * SECOND)
+
+    def test_kept(self) -> None:
+        """
+        Those that something is below stay, and those with a file, a link, a
+        device or a listed directory.
+        """
+        near = self.tree("near", a=0o711)
+        tree = self.tree("tree", a_b=0o755, f=0o755, l=0o755, i_listed=0o755)
+        for path in ("a/b/x", "f/x", "l/x", "i/x"):
+            self.whiteout(tree, path)
+        os.close(os.open(os.path.join(tree, "f/file"), os.O_CREAT))
+        os.symlink("x", os.path.join(tree, "l/link"))
+        implied = [b"a", b"a/b", b"f", b"l", b"i"]
+        self.assertEqual(empty(tree, find(tree, implied, [near])), [b"a/b"])
+
+    def test_disk_fails(self) -> None:
+        """
+        A disk that cannot be read is an error, and keeps no descriptor open.
+        """
+        tree = self.tree("tree", a=0o755)
+        self.whiteout(tree, "a/x")
+
+        def refuse(*args: object, **kwargs: object) -> bytes:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        descriptors = os.listdir("/proc/self/fd")
+        self.patch(os, "getxattr", refuse)
+        self.assertRaises(OSError, empty, tree, {b"a": None})
+        self.patch(os, "rmdir", refuse)
+        self.assertRaises(OSError, prune, tree, [b"a"])
+        self.assertEqual(os.listdir("/proc/self/fd"), descriptors)
 
 
 class AttributesTests(TreesCase):

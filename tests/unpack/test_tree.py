@@ -10,6 +10,7 @@ import os
 import shutil
 import stat
 import tempfile
+from itertools import permutations
 from typing import Any
 from unittest import SkipTest
 
@@ -18,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.unpack.stack import fitted_trees, root_file_system
 from tests.unpack.tars import (
     END,
     IS_ROOT,
@@ -167,6 +169,25 @@ class EntryTests(TreeCase):
         wanted = {b"abs", b"dot", b"a", b"a/b", b"caf\xe9", b"caf\xe9/\xff\x01\n", b"trailing"}
         self.assertEqual(found, wanted | {b".hidden", b"..fine", b" "})
 
+    def test_slash_behind_a_file(self) -> None:
+        """
+        A slash or a dot behind the name of a file does not move what follows:
+        it stands where its own name says.
+        """
+        for name in (b"d/f/", b"d/f/.", b"d/f//", b"d/f/./", b"d/./f/"):
+            for first in (
+                file(name, b"1"),
+                symlink(name, b"x"),
+                header(name, b"6"),
+                file(b"d/g", b"2") + hard_link(name, b"d/g"),
+            ):
+                for second in (b"d/f/e", b"d/f/./e"):
+                    if first[156:157] != b"2":
+                        self.assertIn("leads over 'd/f'", self.refused(folder(b"d"), first, file(second)))
+                self.empty()
+                self.make(folder(b"d"), first, file(b"d/e", b"3"), file(b"e", b"4"))
+                self.assertEqual([self.text("d/e"), self.text("e")], ["3", "4"])
+
     def test_implied(self) -> None:
         """
         Directories that the tar does not list are made, 0755, and told; one
@@ -237,8 +258,25 @@ class EntryTests(TreeCase):
     @given(
         st.lists(
             st.tuples(
-                st.sampled_from([b"a", b"b", b"a/c", b"a/c/d", b"b/e", b"l/x", b"l", b"m/y"]),
-                st.sampled_from(["file", "folder", "link", "up", "hard", "whiteout", "opaque"]),
+                st.sampled_from(
+                    [
+                        b"a",
+                        b"b",
+                        b"a/c",
+                        b"a/c/d",
+                        b"b/e",
+                        b"l/x",
+                        b"l",
+                        b"m/y",
+                        b"a/",
+                        b"a/c/.",
+                        b"../a/e",
+                        b"l/../b",
+                        b".wh..wh.plnk/1.2",
+                        b"b/../../../secret",
+                    ]
+                ),
+                st.sampled_from(["file", "folder", "link", "up", "hard", "plnk", "whiteout", "opaque"]),
             ),
             max_size=12,
         )
@@ -259,7 +297,8 @@ class EntryTests(TreeCase):
                     "folder": folder(name),
                     "link": symlink(name, b"/a"),
                     "up": symlink(name, b"../../../secret"),
-                    "hard": hard_link(name, b"a"),
+                    "hard": hard_link(name, b"../a/"),
+                    "plnk": hard_link(name, b".wh..wh.plnk/1.2"),
                     "whiteout": file(above + b"/.wh." + last),
                     "opaque": file(name + b"/.wh..wh..opq"),
                 }[kind]
@@ -393,14 +432,48 @@ class EscapeTests(TreeCase):
 
     def test_dotdot(self) -> None:
         """
-        C{..} is refused wherever it stands, be it harmless or not
-        (CVE-2007-4559).
+        C{..} takes away the component before it and means nothing in the
+        root, in names and in the targets of hard links (CVE-2007-4559).
         """
-        for name in (b"../secret", b"a/../../secret", b"/../secret", b"a/..", b"..", b"./.."):
-            self.assertIn("'..'", self.refused(file(name)))
-            self.assertIn("'..'", self.refused(folder(name)))
-            self.assertIn("'..'", self.refused(symlink(name, b"x")))
-            self.assertIn("'..'", self.refused(hard_link(b"l", name)))
+        up = b"../" * 20 + os.fsencode(self.outside)[1:]
+        self.make(
+            file(b"../secret", b"1"),
+            file(b"a/../../b/c", b"2"),
+            file(b"/../d", b"3"),
+            file(b"./x/y/.././../e", b"4"),
+            file(up + b"/secret", b"5"),
+            file(b"f/g", b"6"),
+            file(b"f/../h", b"7"),
+            file(b"f/i", b"8"),
+            hard_link(b"j", b"../../f/../d"),
+            folder(b"k/.."),
+            folder(b"k/../l", mtime=3),
+        )
+        below = self.outside[1:]
+        wanted = ["b", "b/c", "d", "e", "f", "f/g", "f/i", "h", "j", "l", "secret", f"{below}/secret"]
+        self.assertEqual([name for name in self.names() if name in wanted], sorted(wanted))
+        self.assertEqual(len(self.names()), len(wanted) + 1 + below.count("/"))
+        texts = [self.text(n) for n in ("secret", "b/c", "d", "e", f"{below}/secret", "h", "f/i", "j")]
+        self.assertEqual(texts, list("12345783"))
+        for name in (b"..", b"a/..", b"./../.."):
+            self.assertIn("tree's root", self.refused(file(name)))
+            self.assertIn("no file of this layer", self.refused(hard_link(b"l", name)))
+        self.assertIn("no file of this layer", self.refused(hard_link(b"l", up + b"/secret")))
+
+    def test_dotdot_and_links(self) -> None:
+        """
+        C{..} behind a link takes the link's own name away, and does not go up
+        from where the link leads.
+        """
+        self.make(
+            folder(b"a/b"),
+            symlink(b"l", b"a/b"),
+            file(b"l/../f", b"x"),
+            symlink(b"m", b"/../../.."),
+            file(b"m/../g"),
+            file(b"m/h"),
+        )
+        self.assertEqual(self.names(), ["a", "a/b", "f", "g", "h", "l", "m"])
 
     def test_absolute(self) -> None:
         """
@@ -636,20 +709,43 @@ class WhiteoutTests(TreeCase):
         for name in (b".wh.", b"d/.wh.", b".wh..", b".wh...", b"d/.wh..."):
             self.assertIn("whiteout of nothing", self.refused(file(name)))
         self.assertIn("below a whiteout", self.refused(file(b".wh.d/f")))
-        self.assertIn("'..'", self.refused(file(b"../.wh.secret")))
+        self.empty()
+        self.make(file(b"../.wh.secret"), file(b"a/../.wh.b"))
+        self.assertEqual(self.names(), ["b", "secret"])
 
     def test_aufs(self) -> None:
         """
         What AUFS kept for itself is passed over.
         """
-        self.make(
+        size, implied = self.make(
             file(b".wh..wh.aufs"),
             folder(b".wh..wh.plnk"),
             file(b".wh..wh.plnk/1.2", b"x"),
             file(b"d/.wh..wh.orph/x"),
             file(b"f"),
         )
-        self.assertEqual(self.names(), ["f"])
+        self.assertEqual((self.names(), size, implied), (["f"], 0, (b".",)))
+
+    def test_aufs_links(self) -> None:
+        """
+        Files that AUFS kept for hard links can be linked to, whatever else is
+        in their directory, and only their other names remain.
+        """
+        size, implied = self.make(
+            folder(b".wh..wh.plnk"),
+            symlink(b".wh..wh.plnk/1.0", b"/"),
+            file(b".wh..wh.plnk/1.1", b"content", mode=0o755, mtime=5),
+            file(b"./.wh..wh.plnk/1.2", b"x"),
+            hard_link(b"bin/a", b".wh..wh.plnk/1.1"),
+            hard_link(b"bin/b", b"/.wh..wh.plnk/1.1"),
+            file(b"f"),
+        )
+        self.assertEqual(self.names(), ["bin", "bin/a", "bin/b", "f"])
+        self.assertEqual((size, sorted(implied)), (7, [b".", b"bin"]))
+        info = os.stat(self.at("bin/b"))
+        self.assertEqual((self.text("bin/a"), info.st_nlink, info.st_mtime), ("content", 2, 5))
+        self.refused(symlink(b".wh..wh.plnk/1.0", b"/"), hard_link(b"a", b".wh..wh.plnk/1.0"))
+        self.refused(file(b"d/.wh..wh.plnk/1.1"), hard_link(b"a", b"d/.wh..wh.plnk/1.1"))
 
     def test_removed_directory(self) -> None:
         """
@@ -676,8 +772,133 @@ class WhiteoutTests(TreeCase):
         self.assertEqual((self.text("d/f"), self.marks("d/f")), ("mine", {}))
         # In an opaque directory such a whiteout would be an empty file.
         self.empty()
-        self.make(file(b"e/.wh.x"), file(b".wh.e"))
-        self.assertEqual((self.names(), self.marks("e")), (["e"], {self.opaque: b"y"}))
+        self.make(file(b"e/.wh.x"), file(b"e/f"), file(b".wh.e"))
+        self.assertEqual((self.names(), self.marks("e")), (["e", "e/f"], {self.opaque: b"y"}))
+
+    def test_removed_with_its_content(self) -> None:
+        """
+        A whiteout of a directory beside whiteouts of what was in it removes
+        the directory, in every order and at every depth.
+        """
+        parts = [file(b".wh.d"), file(b"d/.wh.x"), file(b"d/e/.wh.y"), file(b"d/e/.wh..wh..opq")]
+        for order in permutations(parts):
+            self.empty()
+            _, implied = self.make(*order)
+            self.assertEqual((self.names(), self.is_whiteout("d"), implied), (["d"], True, (b".",)))
+        deeper = [file(b"a/b/.wh.d")] + [file(b"a/b/d" + b"/e" * n + b"/.wh.x") for n in range(4)]
+        for order in map(tuple, (deeper, deeper[::-1])):
+            self.empty()
+            _, implied = self.make(*order)
+            self.assertEqual((self.names(), self.is_whiteout("a/b/d")), (["a", "a/b", "a/b/d"], True))
+            self.assertEqual(sorted(implied), [b".", b"a", b"a/b"])
+
+    def test_below_a_file(self) -> None:
+        """
+        A whiteout does not replace this layer's file, nor a link of it, and a
+        directory in which nothing shows is not made.
+        """
+        for own in (file(b"d", b"x"), symlink(b"d", b"nowhere"), header(b"d", b"6")):
+            for parts in ((file(b"d/.wh.x"), own), (file(b"d/e/.wh..wh..opq"), own)):
+                self.empty()
+                self.make(*parts)
+                self.assertEqual(self.names(), ["d"])
+        self.empty()
+        self.make(file(b"d", b"x"), file(b"d/.wh.x"), file(b"d/e/.wh..wh..opq"), file(b"d/e/.wh.f"))
+        self.assertEqual(self.names(), ["d"])
+        self.empty()
+        self.make(file(b"o/.wh..wh..opq"), file(b"o/e/.wh.x"), file(b"o/e/.wh..wh..opq"))
+        self.assertEqual((self.names(), self.marks("o")), (["o"], {self.opaque: b"y"}))
+
+    def test_replaced_file(self) -> None:
+        """
+        A directory over this layer's own file shows nothing of what is below,
+        which the file had replaced.
+        """
+        for first in (file(b"d"), symlink(b"d", b"x")):
+            self.empty()
+            self.make(first, folder(b"d"), file(b"d/f"))
+            self.assertEqual((self.names(), self.marks("d")), (["d", "d/f"], {self.opaque: b"y"}))
+
+
+class StackTests(SynchronousTestCase):
+    """
+    What layers come to, one on top of the other.
+    """
+
+    LOWER = (
+        folder(b"d", mode=0o711),
+        file(b"d/x", b"x"),
+        file(b"d/e/y", b"y"),
+        file(b"f", b"f"),
+        symlink(b"l", b"d"),
+        file(b"z/z"),
+    )
+
+    def stack(self, *layers: tuple[bytes, ...]) -> dict[str, Any]:
+        """
+        The names in the root file system, with their modes.
+        """
+        place = os.path.realpath(tempfile.mkdtemp(prefix="xferd-stack-"))
+        self.addCleanup(shutil.rmtree, place)
+        root = root_file_system(place, [b"".join(parts) + END for parts in layers])
+        return {name: found[1] for name, found in listing(root).items()}
+
+    def test_whiteouts(self) -> None:
+        """
+        A whiteout removes, brings back nothing, makes no directory and
+        replaces no file or link, alone and in every order with others.
+        """
+        all_names = {"d", "d/x", "d/e", "d/e/y", "f", "l", "z", "z/z"}
+        for hidden, gone in (
+            ((b"d/.wh.x",), {"d/x"}),
+            ((b".wh.d",), {"d", "d/x", "d/e", "d/e/y"}),
+            ((b".wh.d", b"d/.wh.x"), {"d", "d/x", "d/e", "d/e/y"}),
+            ((b".wh.d", b"d/.wh.x", b"d/e/.wh.y", b"d/.wh.e"), {"d", "d/x", "d/e", "d/e/y"}),
+            ((b"d/.wh.e", b"d/e/.wh.y", b"d/e/.wh..wh..opq"), {"d/e", "d/e/y"}),
+            ((b"d/.wh..wh..opq", b"d/e/.wh.y"), {"d/x", "d/e", "d/e/y"}),
+            ((b"f/.wh.x",), set()),
+            ((b"f/.wh..wh..opq",), set()),
+            ((b"f/g/h/.wh.x", b"f/.wh.g"), set()),
+            ((b"l/.wh.q",), set()),
+            ((b"n/.wh.x",), set()),
+            ((b"n/o/p/.wh.x", b"n/o/.wh.p", b"n/.wh..wh..opq"), set()),
+            ((b"d/n/.wh.x", b"d/.wh.x"), {"d/x"}),
+            ((b"d/e/y/.wh.x",), set()),
+            ((b".wh.z", b"z/.wh.z"), {"z", "z/z"}),
+        ):
+            for order in map(tuple, permutations(hidden) if len(hidden) < 4 else (hidden, hidden[::-1])):
+                upper = tuple(map(file, order))
+                found = self.stack(self.LOWER, upper)
+                self.assertEqual((order, set(found)), (order, all_names - gone))
+                if "d" in found:
+                    self.assertEqual(found["d"], 0o711)
+                # Once more on top, there is less to remove.
+                self.assertEqual(set(self.stack(self.LOWER, upper, upper)), all_names - gone)
+
+    def test_own_entries(self) -> None:
+        """
+        What the layer has itself stays beside what it removes.
+        """
+        own = (file(b"d/new"), file(b".wh.d"), file(b"d/.wh.x"), file(b"d/n/.wh.y"))
+        for order in permutations(own):
+            self.assertEqual(set(self.stack(self.LOWER, order)), {"d", "d/new", "f", "l", "z", "z/z"})
+
+    def test_bottom(self) -> None:
+        """
+        In the lowest layer whiteouts are nothing.
+        """
+        self.assertEqual(self.stack((file(b"d/.wh.x"), file(b"e/.wh..wh..opq"), file(b".wh.f"))), {})
+
+    def test_times(self) -> None:
+        """
+        A listed directory keeps its time when one that only whiteouts name is
+        left out of it.
+        """
+        place = os.path.realpath(tempfile.mkdtemp(prefix="xferd-stack-"))
+        self.addCleanup(shutil.rmtree, place)
+        [tree] = fitted_trees(place, [folder(b"d", mtime=7) + file(b"d/n/.wh.x") + END])
+        self.assertEqual((os.listdir(tree), os.listdir(tree + "/d")), (["d"], []))
+        self.assertEqual(os.stat(tree + "/d").st_mtime, 7)
 
 
 class RootTests(TreeCase):

@@ -7,6 +7,10 @@ in the topmost layer that holds it.  Where a tar only implies a directory,
 there is nothing to show but a default, although the image means what lies
 below.  So the attributes are copied from below when the layer is registered.
 
+A directory that holds nothing but whiteouts is implied, too: overlayfs needs
+it to remove something from below.  Where nothing is below, the whiteouts
+remove nothing, and the directory must not appear.
+
 Blocking, for threads.  Every path is walked by descriptors: it may be longer
 than the system takes, and nothing in a tree may lead out of it.
 """
@@ -17,7 +21,7 @@ import json
 import os
 import stat
 from base64 import b64decode, b64encode
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from errno import ENODATA, ENOTSUP
 from hashlib import sha256
 from typing import Any
@@ -28,6 +32,7 @@ from xferd.store.disk import DIRECTORY
 
 _OVERLAY = ("trusted.overlay.", "user.overlay.")
 _OPAQUE = ("trusted.overlay.opaque", "user.overlay.opaque")
+_WHITEOUT = ("trusted.overlay.whiteout", "user.overlay.whiteout")
 
 
 @frozen
@@ -140,14 +145,15 @@ def read(tree: str, paths: Iterable[bytes]) -> dict[bytes, Attributes | None]:
     return found
 
 
-def mend(tree: str, wanted: Wanted, default: Wanted) -> None:
+def mend(tree: str, wanted: Wanted, default: Wanted, omitted: Iterable[bytes] = ()) -> None:
     """
     Give implied directories their attributes.
 
     @param default: what to give those that have nothing below.
+    @param omitted: those that the tree does not have.
     """
     # The deepest first: a mode may shut an unprivileged daemon out.
-    for path in sorted(wanted, key=_depth, reverse=True):
+    for path in sorted(wanted.keys() - set(omitted), key=_depth, reverse=True):
         attributes = wanted[path] or default[path]
         assert attributes is not None
         fd = _walk(tree, path)
@@ -155,6 +161,49 @@ def mend(tree: str, wanted: Wanted, default: Wanted) -> None:
             attributes.apply(fd)
         finally:
             os.close(fd)
+
+
+def empty(tree: str, wanted: Wanted) -> list[bytes]:
+    """
+    The implied directories that must not appear: they hold nothing but
+    whiteouts, and nothing is below.
+
+    @return: their paths, each behind those in it.
+    """
+    found: dict[bytes, None] = {}
+    for path in sorted((p for p, a in wanted.items() if a is None), key=_depth, reverse=True):
+        if _components(path):
+            fd = _walk(tree, path)
+            try:
+                if _is_empty(fd, path, found):
+                    found[path] = None
+            finally:
+                os.close(fd)
+    return list(found)
+
+
+def prune(tree: str, paths: Iterable[bytes]) -> None:
+    """
+    Remove directories from a tree, which hold nothing but whiteouts and each
+    other.
+
+    @param paths: as L{empty} returned them.
+    """
+    for path in paths:
+        above, _, name = path.rpartition(b"/")
+        parent = _walk(tree, above)
+        try:
+            status = os.fstat(parent)
+            fd = os.open(name, DIRECTORY, dir_fd=parent)
+            try:
+                for whiteout in os.listdir(fd):
+                    os.unlink(whiteout, dir_fd=fd)
+            finally:
+                os.close(fd)
+            os.rmdir(name, dir_fd=parent)
+            os.utime(parent, ns=(status.st_atime_ns, status.st_mtime_ns))
+        finally:
+            os.close(parent)
 
 
 def link_tree(source: str, target: str) -> None:
@@ -193,6 +242,36 @@ def _link(source: int, target: int) -> None:
         if name.startswith(_OVERLAY):
             os.setxattr(target, name, os.getxattr(source, name))
     Attributes.of(source).apply(target)
+
+
+def _is_empty(fd: int, path: bytes, known: Container[bytes]) -> bool:
+    """
+    Whether a directory removes what is below and holds nothing else: it has
+    whiteouts, or is opaque, or has directories that are known to be so.
+    """
+    removes = _opaque(fd)
+    with os.scandir(fd) as listing:
+        for entry in listing:
+            if entry.is_dir(follow_symlinks=False):
+                if b"%b/%b" % (path, os.fsencode(entry.name)) not in known:
+                    return False
+            elif not _is_whiteout(fd, entry):
+                return False
+            removes = True
+    return removes
+
+
+def _is_whiteout(fd: int, entry: os.DirEntry[str]) -> bool:
+    """
+    Whether a file of a tree stands for overlayfs's removal of what is below.
+    """
+    status = entry.stat(follow_symlinks=False)
+    if stat.S_ISCHR(status.st_mode):
+        return status.st_rdev == 0
+    if not stat.S_ISREG(status.st_mode) or status.st_size:
+        return False
+    path = f"/proc/self/fd/{fd}/{entry.name}"
+    return any(_xattr(path, name) is not None for name in _WHITEOUT)
 
 
 def _hidden(tree: str, path: bytes) -> bool:
@@ -266,14 +345,19 @@ def _opaque(fd: int) -> bool:
     """
     Whether a directory hides what lower layers have in it.
     """
-    for name in _OPAQUE:
-        try:
-            if os.getxattr(fd, name) == b"y":
-                return True
-        except OSError as e:
-            if e.errno not in (ENODATA, ENOTSUP):
-                raise
-    return False
+    return any(_xattr(fd, name) == b"y" for name in _OPAQUE)
+
+
+def _xattr(target: int | str, name: str) -> bytes | None:
+    """
+    An extended attribute, or None if the file does not have it.
+    """
+    try:
+        return os.getxattr(target, name)
+    except OSError as e:
+        if e.errno not in (ENODATA, ENOTSUP):
+            raise
+    return None
 
 
 def _copied(fd: int) -> list[str]:

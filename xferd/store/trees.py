@@ -34,7 +34,18 @@ from xferd.store.disk import (
     trying_to,
     write_file,
 )
-from xferd.store.mending import Wanted, find, key, link_tree, mend, read, wanted_from_json, wanted_to_json
+from xferd.store.mending import (
+    Wanted,
+    empty,
+    find,
+    key,
+    link_tree,
+    mend,
+    prune,
+    read,
+    wanted_from_json,
+    wanted_to_json,
+)
 from xferd.store.paths import Paths, parse_tree_name, tree_name
 from xferd.store.threads import Rounds, Threads, patient
 from xferd.store.trash import Trash
@@ -318,29 +329,36 @@ def _fit(paths: Paths, tree: Tree, below: Sequence[str]) -> tuple[Tree, str]:
     path = os.path.join(paths.tree(name), "fs")
     with trying_to(f"give the tree of {diff_id} the attributes of what lies below"):
         wanted = find(path, tree.unpacked.implied, below)
-        if tree.claimed is None:
-            tree = evolve(tree, claimed=wanted, default=read(path, wanted))
+        # Another chain may need what this one must not have, so that never leaves the tree itself.
+        omitted = empty(path, wanted)
+        default = read(path, wanted) if tree.claimed is None else tree.default
+        if tree.claimed is None and not omitted:
+            tree = evolve(tree, claimed=wanted, default=default)
             _rewrite(paths, tree)
-        if tree.claimed == wanted:
+        if tree.claimed == wanted and not omitted:
             if any(wanted.values()):
                 mend(path, wanted, tree.default)
                 sync_file_system(path)
             return tree, name
         name = tree_name(diff_id, key(wanted))
         if not os.path.isdir(paths.tree(name)):
-            _link_fitting(paths, path, evolve(tree, claimed=wanted), paths.tree(name))
+            fitting = evolve(tree, claimed=wanted, default=default)
+            _link_fitting(paths, path, fitting, omitted, paths.tree(name))
         return tree, name
 
 
-def _link_fitting(paths: Paths, source: str, tree: Tree, target: str) -> None:
+def _link_fitting(paths: Paths, source: str, tree: Tree, omitted: Sequence[bytes], target: str) -> None:
     """
     Make a tree of hard links with the attributes that C{tree} claims.
+
+    @param omitted: the directories to leave out, each behind those in it.
     """
     assert tree.claimed is not None
     staged = _stage(paths.staging)
     try:
         link_tree(source, staged)
-        mend(staged, tree.claimed, tree.default)
+        prune(staged, omitted)
+        mend(staged, tree.claimed, tree.default, omitted)
         _describe(staged, tree)
         sync_file_system(staged)
         move(os.path.dirname(staged), target)

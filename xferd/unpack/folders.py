@@ -50,12 +50,13 @@ class Folder:
 
     @ivar entry: the entry that lists it, or L{None} if it is only implied.
     @ivar opaque: whether it hides what the layers below have in it.
-    @ivar whiteouts: the names in it that this layer removes.
+    @ivar replaces: whether it hides the directory of the layers below itself,
+        with its attributes.
     """
 
     entry: Entry | None = None
     opaque: bool = False
-    whiteouts: set[bytes] | None = None
+    replaces: bool = False
 
 
 class Folders:
@@ -67,6 +68,8 @@ class Folders:
     slashes at the ends; the root is the empty path.
 
     @ivar known: every directory of the tree, by its real path.
+    @ivar whiteouts: the names that this layer removes, by the real path of
+        their directory, which need not exist.
     """
 
     def __init__(self, root: int, limits: Limits) -> None:
@@ -75,6 +78,7 @@ class Folders:
         """
         self._root, self._limits = root, limits
         self.known: dict[bytes, Folder] = {b"": Folder()}
+        self.whiteouts: dict[bytes, set[bytes]] = {}
         self._aliases: dict[bytes, bytes] = {}
         self._open: OrderedDict[bytes, int] = OrderedDict()
         self._memory = 0
@@ -111,20 +115,43 @@ class Folders:
         @param path: a relative path, without C{.} and C{..}.
         @param make: whether to make what is missing; it is implied then.
         @return: the real path, or None where something is missing.
-        @raise BadLayer: it leads over a file, or over too many links.
+        @raise BadLayer: it leads over too many links, or over a file where a
+            directory is to be made.
         """
         if path in self.known:
             return path
         real = self._aliases.get(path)
         if real is None:
-            real = self._walk(path, make)
-            if real is not None and real != path and len(self._aliases) < _MOST_OPEN:
+            try:
+                real = self._walk(path, make)
+            except NotADirectoryError:
+                return None
+            if real not in self.known:
+                return None
+            if real != path and len(self._aliases) < _MOST_OPEN:
                 self._aliases[path] = real
         return real
 
-    def _walk(self, path: bytes, make: bool) -> bytes | None:
+    def locate(self, path: bytes) -> bytes | None:
+        """
+        The real path that a directory of a layer has, or would have.
+
+        @param path: as for L{resolve}.
+        @return: the real path, or None where it leads over a file.
+        @raise BadLayer: it leads over too many links.
+        """
+        if path in self.known:
+            return path
+        try:
+            return self._walk(path, make=False)
+        except NotADirectoryError:
+            return None
+
+    def _walk(self, path: bytes, make: bool) -> bytes:
         """
         Go down one component at a time, resolving links within the root.
+
+        @raise NotADirectoryError: it leads over a file, and C{make} is false.
         """
         todo = path.split(b"/")[::-1]
         real, links = b"", 0
@@ -134,22 +161,21 @@ class Folders:
                 real = real.rpartition(b"/")[0]
                 continue
             below = b"%b/%b" % (real, name) if real else name
-            if below in self.known:
+            if below in self.known or real not in self.known:
+                # What is in a missing directory is missing, too.
                 real = below
                 continue
             here = self.descriptor(real)
             try:
                 mode = os.lstat(name, dir_fd=here).st_mode
             except FileNotFoundError:
-                if not make:
-                    return None
-                self._implied += 1
-                if self._implied > self._limits.entries:
-                    raise BadLayer(f"the tar implies more than {self._limits.entries} directories") from None
-                self.make(real, name)
+                if make:
+                    self.imply(real, name)
                 real = below
                 continue
             if not stat.S_ISLNK(mode):
+                if not make:
+                    raise NotADirectoryError
                 raise BadLayer(f"{show(path)} leads over {show(below)}, which is not a directory")
             links += 1
             if links > _MOST_LINKS:
@@ -159,6 +185,18 @@ class Folders:
                 real = b""
             todo += [part for part in reversed(target.split(b"/")) if part not in (b"", b".")]
         return real
+
+    def imply(self, above: bytes, name: bytes) -> Folder:
+        """
+        Make a directory that no entry lists.
+
+        @raise FileExistsError: something is in its place.
+        @raise BadLayer: it is too deep, or there are too many.
+        """
+        self._implied += 1
+        if self._implied > self._limits.entries:
+            raise BadLayer(f"the tar implies more than {self._limits.entries} directories")
+        return self.make(above, name)
 
     def make(self, above: bytes, name: bytes) -> Folder:
         """
@@ -204,17 +242,21 @@ class Folders:
         self._memory -= len(real) + _EACH
         return size
 
-    def note(self, folder: Folder, name: bytes) -> None:
+    def note(self, real: bytes, name: bytes) -> None:
         """
         Remember a whiteout.
 
+        @param real: the real path of its directory, which need not exist.
         @raise BadLayer: there are too many.
         """
-        if folder.whiteouts is None:
-            folder.whiteouts = set()
-        if name not in folder.whiteouts:
+        names = self.whiteouts.get(real)
+        if names is None:
+            if real not in self.known:
+                self._take(real)
+            names = self.whiteouts[real] = set()
+        if name not in names:
             self._take(name)
-            folder.whiteouts.add(name)
+            names.add(name)
 
     def _take(self, name: bytes) -> None:
         """

@@ -11,6 +11,9 @@ The rules are those of OCI's image-spec, "Applying Changesets":
     own, in whatever order they stand.  Where this layer has an C{x} of its
     own, that hides the old one if it is a file, and is made opaque if it is
     a directory.  C{.wh..wh..opq} makes its directory opaque.
+  - A whiteout makes nothing visible: it replaces no file, and a directory that
+    only whiteouts name is made here for overlayfs alone.  If the layers below
+    do not have that directory, registration leaves it out.
   - Whiteouts are written when all else is there: as a character device 0/0,
     or, where the kernel does not let us make one (Linux before 5.8), in
     overlayfs's other form, an empty file with the xattr C{overlay.whiteout} in a
@@ -38,7 +41,13 @@ from xferd.unpack.tar import Entry
 _WHITEOUT: Final = b".wh."
 _OPAQUE: Final = b".wh..wh..opq"
 _META: Final = b".wh..wh."
-"""What AUFS kept for itself, and old images still have."""
+"""The prefix of AUFS's own files, which old images still contain."""
+
+_LINKED: Final = b".wh..wh.plnk"
+"""
+The directory in the root where AUFS kept the first names of hard links.  Its
+files exist here until the end, so that other entries can link to them.
+"""
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _LAYERS_FAULT = frozenset(
@@ -104,6 +113,8 @@ class Tree:
             below, the root as C{.}.
         """
         try:
+            if _LINKED in self._folders.known:
+                self.size -= self._folders.remove(b"", _LINKED)
             return self._finish()
         except OSError as e:
             raise _explained(e, b"the directories") from e
@@ -120,23 +131,28 @@ class Tree:
         if above != self._parent or not name or name[0] == 0x2E:
             # The fast way is for the next file in the same directory, with a name of no special meaning.
             parts = _components(entry.path, self._limits)
-            if _is_meta(parts):
-                return
             if not parts:
                 self._root(entry)
                 return
-            name = parts.pop()
-            self._parent = None
-            real = self._folders.resolve(b"/".join(parts), make=True)
-            assert real is not None
-            if name.startswith(_WHITEOUT):
-                self._whiteout(real, name, entry)
+            if _is_meta(parts) and not (
+                parts[0] == _LINKED and len(parts) == 2 and entry.kind == tar.REGULAR
+            ):
                 return
+            last = parts.pop()
+            folder = b"/".join(parts)
+            self._parent = None
+            if last.startswith(_WHITEOUT):
+                self._whiteout(folder, last, entry)
+                return
+            real = self._folders.resolve(folder, make=True)
+            assert real is not None
             self._real, self._here = real, self._folders.descriptor(real)
             if entry.kind == tar.DIRECTORY:
-                self._directory(name, entry)
+                self._directory(last, entry)
                 return
-            self._parent = above
+            # Behind a name such as "a/" or "a/.", C{above} is not the directory that was resolved.
+            self._parent = above if last == name else None
+            name = last
         elif entry.kind == tar.DIRECTORY:
             self._parent = None
             self._directory(name, entry)
@@ -177,6 +193,8 @@ class Tree:
             except FileExistsError:
                 self._replace(name)
                 folder = self._folders.make(self._real, name)
+                # It replaces this layer's file, and so also what the file replaced.
+                folder.opaque = True
         folder.entry = entry
 
     def _regular(self, name: bytes, entry: Entry, read: Read) -> None:
@@ -243,37 +261,46 @@ class Tree:
 
     # -------------------------------------------------------------- whiteouts
 
-    def _whiteout(self, real: bytes, name: bytes, entry: Entry) -> None:
+    def _whiteout(self, above: bytes, name: bytes, entry: Entry) -> None:
         """
         Note what the layer removes.
+
+        @param above: the directory of the whiteout, as the layer names it.
         """
-        folder = self._folders.known[real]
-        if name == _OPAQUE:
-            folder.opaque = True
-            return
         hidden = name[len(_WHITEOUT) :]
         if hidden in (b"", b".", b".."):
             raise BadLayer(f"{show(entry.path)} is a whiteout of nothing")
-        self._folders.note(folder, hidden)
+        real = self._folders.locate(above)
+        if real is not None:
+            self._folders.note(real, _OPAQUE if name == _OPAQUE else hidden)
 
     def _finish(self) -> tuple[bytes, ...]:
         """
         See L{finish}.
         """
-        known = self._folders.known
+        known, whiteouts = self._folders.known, self._folders.whiteouts
+        for real, names in whiteouts.items():
+            if real not in known:
+                continue
+            known[real].opaque = known[real].opaque or _OPAQUE in names
+            for name in names:
+                below = known.get(b"%b/%b" % (real, name) if real else name)
+                if below is not None:
+                    below.opaque = below.replaces = True
+        for real in sorted(whiteouts):
+            self._make_hidden(real)
+        for real, names in whiteouts.items():
+            if (
+                real in known and not known[real].opaque
+            ):  # else nothing below shows, and there is nothing to hide
+                for name in names:
+                    self._hide(real, name)
         severed = set()
         for real, folder in known.items():
             if folder.opaque:
                 severed.add(real + b"/" if real else b"")
-            for name in folder.whiteouts or ():
-                below = b"%b/%b" % (real, name) if real else name
-                if below in known:
-                    known[below].opaque = True
-                    severed |= {below, below + b"/"}
-        for real, folder in known.items():
-            if not folder.opaque:  # else nothing below shows, and there is nothing to hide
-                for name in folder.whiteouts or ():
-                    self._hide(real, name)
+            if folder.replaces:
+                severed.add(real)
         for real in sorted(known):
             descriptor = self._folders.descriptor(real)
             folder = known[real]
@@ -289,6 +316,27 @@ class Tree:
             for real, folder in known.items()
             if folder.entry is None and not _is_severed(real, severed)
         )
+
+    def _make_hidden(self, real: bytes) -> None:
+        """
+        Make the directory of some whiteouts, for overlayfs alone.
+
+        It is not made where this layer has something else in its place, or
+        hides all that is below: then the whiteouts hide nothing.
+        """
+        known, whiteouts = self._folders.known, self._folders.whiteouts
+        above = b""
+        for name in real.split(b"/"):
+            below = b"%b/%b" % (above, name) if above else name
+            if below not in known:
+                if known[above].opaque or name in whiteouts.get(above, ()):
+                    return
+                try:
+                    folder = self._folders.imply(above, name)
+                except FileExistsError:
+                    return
+                folder.opaque = _OPAQUE in whiteouts.get(below, ())
+            above = below
 
     def _hide(self, real: bytes, name: bytes) -> None:
         """
@@ -322,11 +370,19 @@ def _components(path: bytes, limits: Limits) -> list[bytes]:
     """
     The components of a path, seen from the tree's root.
 
-    @raise BadLayer: it has C{..}, or too many components.
+    C{..} takes away the component before it, whatever that is, and means
+    nothing in the root, as Go's C{path.Clean} has it.  None is left.
+
+    @raise BadLayer: it has too many components.
     """
     parts = [part for part in path.split(b"/") if part and part != b"."]
     if b".." in parts:
-        raise BadLayer(f"{show(path)} has '..' in it, which could lead out of the tree")
+        named, parts = parts, []
+        for part in named:
+            if part != b"..":
+                parts.append(part)
+            elif parts:
+                parts.pop()
     if len(path) > LONGEST:
         raise BadLayer(f"{show(path)} is longer than {LONGEST} bytes")
     if len(parts) > limits.depth:

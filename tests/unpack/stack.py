@@ -1,0 +1,48 @@
+"""
+Layers on top of one another, from their tars to the root file system, with
+what the store does in between.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from tests.unpack.tars import IS_ROOT, make
+from xferd.store.mending import empty, find, link_tree, mend, prune, read
+from xferd.unpack.flatten import flatten
+
+
+def fitted_trees(place: str, tars: Sequence[bytes], privileged: bool = IS_ROOT) -> list[str]:
+    """
+    Unpack tars and fit each tree on those below, as registration does.
+
+    @param place: an empty directory.
+    @return: the trees, bottom first.
+    """
+    trees: list[str] = []
+    for number, tar in enumerate(tars):
+        raw, tree = os.path.join(place, f"raw{number}", "fs"), os.path.join(place, f"fitted{number}", "fs")
+        _, implied = make(raw, tar, privileged=privileged)
+        wanted = find(raw, implied, trees[::-1])
+        omitted = empty(raw, wanted)
+        os.makedirs(tree)
+        link_tree(raw, tree)
+        prune(tree, omitted)
+        mend(tree, wanted, read(raw, wanted), omitted)
+        trees.append(tree)
+    return trees
+
+
+def root_file_system(place: str, tars: Sequence[bytes], privileged: bool = IS_ROOT) -> str:
+    """
+    Make the root file system of some layers.
+
+    @param place: an empty directory.
+    @return: the root file system, in a directory below it.
+    """
+    trees = fitted_trees(place, tars, privileged)
+    target = os.path.join(place, "root")
+    os.mkdir(target)
+    flatten(trees, target, lambda _: None, privileged=privileged)
+    return target
