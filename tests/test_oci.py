@@ -23,7 +23,9 @@ from xferd.oci import (
     DOCKER_LIST,
     DOCKER_MANIFEST,
     MAX_DOCUMENT,
+    MAX_INDEX_ENTRIES,
     MAX_LAYERS,
+    MAX_VALUES,
     OCI_CONFIG,
     OCI_INDEX,
     OCI_MANIFEST,
@@ -262,6 +264,23 @@ class DocumentTests(SynchronousTestCase):
         error = self.assertRaises(UnsupportedImage, parse_document, document(image(), "text/html"))
         self.assertIn("text/html", str(error))
 
+    def test_largest_index(self) -> None:
+        """
+        An index of as many entries as there may be, with platforms and
+        annotations, does not hold too many values.
+        """
+        entry = {
+            "mediaType": OCI_MANIFEST,
+            "digest": str(Digest.of(b"")),
+            "size": 0,
+            "platform": {"os": "linux", "architecture": "arm", "variant": "v7"},
+            "annotations": {f"a{n}": "b" for n in range(5)},
+        }
+        listed = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [entry] * MAX_INDEX_ENTRIES}
+        found = parse_document(Document.verified(OCI_INDEX, json.dumps(listed).encode()))
+        assert isinstance(found, Index)
+        self.assertEqual(len(found.manifests), MAX_INDEX_ENTRIES)
+
     def test_not_json(self) -> None:
         """
         What is no I-JSON is refused: bad UTF-8, a name twice, wherever it
@@ -278,6 +297,7 @@ class DocumentTests(SynchronousTestCase):
             b'{"a": ' + b"9" * 5000 + b"}",
             b"[" * 100_000,
             b" " * (MAX_DOCUMENT + 1),
+            b'{"schemaVersion":2,"manifests":[' + b"{}," * MAX_VALUES + b"{}]}",
         ):
             made = Document(OCI_MANIFEST, data, Digest.of(data))
             self.assertRaises(BadDocument, parse_document, made)

@@ -62,6 +62,12 @@ LAYERS: Final = {
 MAX_DOCUMENT: Final = 4 * 1024 * 1024
 """The largest manifest or config, in bytes (distribution-spec: at least 4 MiB)."""
 
+MAX_VALUES: Final = 100_000
+"""
+The most values that a document may hold, counted by its brackets and commas.
+What Python makes of C{{},} is twenty times as large as its text.
+"""
+
 MAX_LAYERS: Final = 1000
 MAX_INDEX_ENTRIES: Final = 5000
 MAX_INDEX_DEPTH: Final = 4
@@ -437,6 +443,8 @@ def _parse_object(data: bytes, where: str) -> dict[str, Any]:
 
     if len(data) > MAX_DOCUMENT:
         raise BadDocument(f"{where} is larger than {MAX_DOCUMENT} bytes")
+    if sum(map(data.count, (b",", b"[", b"{"))) > MAX_VALUES:
+        raise BadDocument(f"{where} holds more than {MAX_VALUES} values")
     try:
         value = json.loads(data.decode("utf-8"), object_pairs_hook=once, parse_constant=refuse)
         if b"\\u" in data:
