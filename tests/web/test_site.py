@@ -8,7 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.web.fakes import Connection, World
 from xferd.web.guard import HEADERS
-from xferd.web.site import LINGER, MAX_BODY
+from xferd.web.site import ARRIVAL, LINGER, MAX_BODY
 
 FIELDS = {"Host": "localhost", "Content-Type": "application/json"}
 
@@ -103,6 +103,35 @@ class BodyTests(SynchronousTestCase):
         """
         self.world.clock.advance(61)
         self.assertTrue(self.connection.transport.disconnecting)
+
+    def test_slow(self) -> None:
+        """
+        A request that arrives byte by byte is cut off in the end, its head or
+        its body.
+        """
+        for begin in (lambda: None, lambda: self.send(b"{", **{"Content-Length": "100"})):
+            self.connection = self.world.connect()
+            begin()
+            for _ in range(int(ARRIVAL) // 50):
+                self.assertFalse(self.connection.transport.disconnecting)
+                self.connection.protocol.dataReceived(b"x")
+                self.world.clock.advance(50)
+            self.world.clock.advance(1)
+            self.assertTrue(self.connection.transport.disconnecting)
+            self.connection.lose()
+            self.assertEqual(self.world.clock.getDelayedCalls(), [])
+
+    def test_slow_between(self) -> None:
+        """
+        Each request of a connection has that time for itself, and none of it
+        passes between them.
+        """
+        body = b'{"kind":"pull","reference":"a"}'
+        for _ in range(20):
+            self.send(body, **{"Content-Length": str(len(body))})
+            self.assertEqual(self.connection.answer().status, 202)
+            self.world.clock.advance(50)
+        self.assertFalse(self.connection.transport.disconnecting)
 
     def test_form_is_not_parsed(self) -> None:
         """

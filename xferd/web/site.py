@@ -1,6 +1,7 @@
 # -*- test-case-name: tests.web.test_site -*-
 """
-The HTTP server under the routes: twisted.web's, with a bound on bodies.
+The HTTP server under the routes: twisted.web's, with a bound on bodies and on
+the time that a request takes to arrive.
 """
 
 from __future__ import annotations
@@ -8,7 +9,9 @@ from __future__ import annotations
 from io import BytesIO
 from typing import TYPE_CHECKING, Final, cast
 
+from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
+from twisted.web.http import HTTPChannel
 from twisted.web.http import Request as HTTPRequest
 from twisted.web.http_headers import Headers
 from twisted.web.server import Request, Site
@@ -20,7 +23,8 @@ from xferd.web.guard import HEADERS
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from twisted.internet.interfaces import IReactorTime
+    from twisted.internet.interfaces import IDelayedCall, IReactorTime
+    from twisted.python.failure import Failure
     from twisted.web.resource import IResource
 
 MAX_BODY: Final = 16 * 1024
@@ -31,6 +35,52 @@ LINGER: Final = 1024 * 1024
 How many bytes of a refused body are dropped before the connection is cut.  A
 client that is cut off in the middle of sending may never read the answer.
 """
+
+
+ARRIVAL: Final = 300.0
+"""
+Seconds from the first byte of a request to its last.  The idle timeout alone
+would let a client send one byte a minute.
+"""
+
+
+class BoundedChannel(HTTPChannel):
+    """
+    A connection, closed when a request takes too long to arrive.
+    """
+
+    _arrival: IDelayedCall | None = None
+
+    def dataReceived(self, data: bytes) -> None:
+        """
+        Start the clock with the first byte of a request.
+        """
+        if self._arrival is None and not self._handlingRequest:
+            self._arrival = self.callLater(ARRIVAL, self._late)
+        super().dataReceived(data)
+
+    def allContentReceived(self) -> None:
+        """
+        Stop the clock: the request is whole.
+        """
+        self._stop_clock()
+        super().allContentReceived()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """
+        Stop the clock.
+        """
+        self._stop_clock()
+        super().connectionLost(reason)
+
+    def _late(self) -> None:
+        self._arrival = None
+        self.timeoutConnection()
+
+    def _stop_clock(self) -> None:
+        if self._arrival is not None:
+            self._arrival.cancel()
+            self._arrival = None
 
 
 class BoundedRequest(Request):
@@ -106,6 +156,7 @@ class WebSite(Site):
     The factory of HTTP connections.
     """
 
+    protocol = BoundedChannel  # type: ignore[assignment]
     requestFactory = BoundedRequest
     _log = Logger()
 
