@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from xferd.registry.challenge import MAX_HEADER, Challenge, parse_challenges
+from xferd.registry.challenge import MAX_CHALLENGES, MAX_HEADER, Challenge, parse_challenges
 
 _TOKENS = st.text("abcdefghijklmnopqrstuvwxyz0123456789-_", min_size=1, max_size=12)
 _VALUES = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), max_size=30)
@@ -98,6 +98,14 @@ class ParseChallengesTests(SynchronousTestCase):
         """
         found = parse_challenges(["Basic, " + " " * MAX_HEADER + "Bearer"])
         self.assertEqual(found, (Challenge("basic"),))
+
+    def test_many(self) -> None:
+        """
+        No more than so many challenges are looked at, in one header or in
+        several.
+        """
+        for headers in (["a " * 8000], ["Basic"] * 200):
+            self.assertEqual(len(parse_challenges(headers)), MAX_CHALLENGES)
 
     @given(_CHALLENGES)
     @settings(max_examples=60, deadline=None)

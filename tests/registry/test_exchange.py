@@ -191,6 +191,19 @@ class ExchangeTests(SynchronousTestCase):
         failure_of(self, getting, RegistryError)
         self.assertEqual(len(self.agent.asked), MAX_REDIRECTS + 1)
 
+    def test_too_slow(self) -> None:
+        """
+        Redirects that each come late are given up before they are too many.
+        """
+        self.exchange = Exchange(self.agent, self.clock, Timeouts(connect=1, tls=1, headers=10))
+        getting = self._get()
+        for n in range(6):
+            self.assertNoResult(getting)
+            self.clock.advance(11)
+            self._redirect(f"/{n}")
+        error = failure_of(self, getting, TimedOut)
+        self.assertIn("still redirects after 60 s", str(error))
+
     def test_body_of_redirect(self) -> None:
         """
         A redirect's small body is read, a large one dropped: neither is left

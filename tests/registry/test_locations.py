@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from xferd.registry.locations import resolve, with_argument
+from xferd.registry.locations import MAX_LOCATION, resolve, with_argument
 
 _HERE = "https://hub.example/v2/a/blobs/uploads/"
 
@@ -42,6 +42,7 @@ class LocationTests(SynchronousTestCase):
             "http://127.0.0.1/",
             "https://[x",
             "http://a:b/",
+            "/" + "a" * MAX_LOCATION,
         ):
             error = self.assertRaises(ValueError, resolve, _HERE, location)
             self.assertNotIn("secret", str(error))

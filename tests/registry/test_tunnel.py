@@ -137,6 +137,7 @@ class TunnelTests(SynchronousTestCase):
             ("p.test", b"HTTP/1.1 502 Bad\r\n\r\n", True, "cannot reach r.test:443 (502 Bad)"),
             ("p.test", b"SSH-2.0\r\n\r\n", True, "not HTTP"),
             ("p.test", b"x" * (MAX_HEAD + 1), True, "without an end"),
+            ("p.test", b"HTTP/1.1 100 Wait\r\n\r\n" * 5000, True, "more than 10 interim (1xx) responses"),
         ):
             self.inner = _Endpoint()
             connecting = self.connect(url)

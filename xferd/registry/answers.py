@@ -30,7 +30,7 @@ from twisted.internet.error import (
 from twisted.internet.error import ConnectionRefusedError as ConnectRefused
 from twisted.internet.error import TimeoutError as ConnectTimeout
 from twisted.python.failure import Failure
-from twisted.web.http import PotentialDataLoss
+from twisted.web.http import PotentialDataLoss, _MalformedChunkedDataError
 from twisted.web.http_headers import Headers
 
 from xferd.errors import (
@@ -101,7 +101,8 @@ def clean(text: str, most: int = MAX_EXCERPT) -> str:
     Foreign text, fit for a message: one line, no control characters or lone
     surrogates, no queries of URLs, at most so many characters.
     """
-    line = _URL_QUERY.sub(r"\1?...", _CONTROL.sub(" ", text).strip())
+    # Cut first: the search for queries takes the square of the length.
+    line = _URL_QUERY.sub(r"\1?...", _CONTROL.sub(" ", text.strip()[: 4 * most]).strip())
     return line if len(line) <= most else f"{line[: most - 3]}..."
 
 
@@ -325,6 +326,12 @@ def body_error(error: BaseException | None, host: str, received: int, expected: 
         if isinstance(each, XferdError):
             return each
     of = f" of {expected}" if expected is not None else ""
+    if any(isinstance(e, _MalformedChunkedDataError) for e in found):
+        return ConnectionFailed(
+            f"{host} sent a body whose chunked encoding is broken, or has an extension or a trailer that is "
+            f"too long, after {received}{of} bytes",
+            host=host,
+        )
     if any(isinstance(e, ConnectionLost | TLSError) for e in found):
         return ConnectionFailed(f"the connection to {host} broke after {received}{of} bytes", host=host)
     if any(isinstance(e, ConnectionDone | PotentialDataLoss) for e in found):

@@ -25,6 +25,9 @@ _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 MAX_HEADER = 16 * 1024
 """Characters of a header that are looked at; a longer one is cut."""
 
+MAX_CHALLENGES = 16
+"""Challenges of one answer that are looked at; the others do not count."""
+
 
 @frozen
 class Challenge:
@@ -49,13 +52,15 @@ def parse_challenges(headers: Iterable[str]) -> tuple[Challenge, ...]:
     """
     found: list[Challenge] = []
     for header in headers:
-        found.extend(_parse_header(header[:MAX_HEADER]))
+        found.extend(_parse_header(header[:MAX_HEADER], MAX_CHALLENGES - len(found)))
+        if len(found) == MAX_CHALLENGES:
+            break
     return tuple(found)
 
 
-def _parse_header(text: str) -> list[Challenge]:
+def _parse_header(text: str, most: int) -> list[Challenge]:
     """
-    Read one header's challenges.
+    Read one header's challenges, at most so many.
     """
     found: list[Challenge] = []
     parameters: dict[str, str] = {}
@@ -70,7 +75,7 @@ def _parse_header(text: str) -> list[Challenge]:
             at = _skip(text, parameter.end())
             continue
         scheme = _SCHEME.match(text, at)
-        if scheme is None:
+        if scheme is None or len(found) == most:
             break
         parameters = {}
         found.append(Challenge(scheme.group(1).lower(), parameters))

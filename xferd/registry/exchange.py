@@ -27,6 +27,10 @@ from xferd.registry.producer import ContentBody
 from xferd.registry.timeouts import Timeouts, within
 
 MAX_REDIRECTS = 10
+
+REDIRECT_SECONDS = 60.0
+"""Seconds from the first request after which no further redirect is followed."""
+
 MAX_WARNINGS = 1000
 
 _REDIRECTS = frozenset({301, 302, 307, 308})
@@ -135,6 +139,7 @@ class Exchange:
         redirects = _REDIRECTS | {303} if method in _READING else _REDIRECTS
         is_own = True
         warnings: tuple[str, ...] = ()
+        began = self._clock.seconds()
         for _ in range(MAX_REDIRECTS + 1):
             origin = Origin.of(url)
             is_own = is_own and origin == first
@@ -147,6 +152,11 @@ class Exchange:
             if response.code not in redirects:
                 proof = authorization if is_own else None
                 return Answer(response, is_own, origin.host, url, proof, warnings)
+            if self._clock.seconds() - began > REDIRECT_SECONDS:
+                discard(response)
+                raise TimedOut(
+                    f"{host} still redirects after {REDIRECT_SECONDS:g} s", phase="headers", host=host
+                )
             location = header(response.headers, "Location")
             await read_excerpt(response, host=host, clock=self._clock, timeouts=self._timeouts)
             try:

@@ -20,6 +20,9 @@ from xferd.registry.hosts import bracketed
 PRINTABLE = "".join(chr(c) for c in range(0x21, 0x7F))
 """What an URL may hold and L{quote} is to leave alone."""
 
+MAX_LOCATION = 16 * 1024
+"""Characters of a C{Location} at most."""
+
 _PORTS = {"http": 80, "https": 443}
 
 
@@ -86,6 +89,8 @@ def resolve(url: str, location: str) -> str:
     """
     if not location:
         raise ValueError("it is empty")
+    if len(location) > MAX_LOCATION:
+        raise ValueError(f"it has more than {MAX_LOCATION} characters")
     try:
         target = urljoin(url, quote(location, safe=PRINTABLE))
     except ValueError:

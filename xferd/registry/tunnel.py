@@ -24,6 +24,7 @@ from zope.interface import implementer
 from xferd._version import __version__
 from xferd.errors import ConnectionFailed, SourceError
 from xferd.registry.answers import clean, connection_error
+from xferd.registry.heads import MAX_INTERIM
 from xferd.registry.proxies import Proxy
 
 MAX_HEAD: Final = 16 * 1024
@@ -71,6 +72,7 @@ class _Tunnel(Protocol):
         self._target = target
         self._factory = factory
         self._head = b""
+        self._received = self._interim = 0
         self._inner: IProtocol | None = None
         self.opened: Deferred[IProtocol] = Deferred(lambda _: self.abort())
 
@@ -97,12 +99,21 @@ class _Tunnel(Protocol):
             return
         if self.opened.called:
             return
+        self._received += len(data)
         self._head += data
-        head, end, rest = self._head.partition(b"\r\n\r\n")
-        if not end:
-            if len(self._head) > MAX_HEAD:
-                self._refuse(ConnectionFailed(f"the proxy {self._proxy.name} answered without an end"))
-            return
+        while not self.opened.called:
+            head, end, rest = self._head.partition(b"\r\n\r\n")
+            if not end:
+                if self._received > MAX_HEAD:
+                    self._refuse(ConnectionFailed(f"the proxy {self._proxy.name} answered without an end"))
+                return
+            self._head = rest
+            self._answered(head)
+
+    def _answered(self, head: bytes) -> None:
+        """
+        Read the head of a response, which may be an interim one.
+        """
         version, _, status = head.split(b"\r\n")[0].decode("ascii", "replace").partition(" ")
         code, _, words = status.partition(" ")
         if not version.startswith("HTTP/1.") or not (code.isdigit() and len(code) == 3):
@@ -110,10 +121,15 @@ class _Tunnel(Protocol):
                 ConnectionFailed(f"the proxy {self._proxy.name} answered something that is not HTTP")
             )
         elif code[0] == "1":
-            self._head = b""
-            self.dataReceived(rest)
+            self._interim += 1
+            if self._interim > MAX_INTERIM:
+                self._refuse(
+                    ConnectionFailed(
+                        f"the proxy {self._proxy.name} sent more than {MAX_INTERIM} interim (1xx) responses"
+                    )
+                )
         elif code[0] == "2":
-            self._open(rest)
+            self._open(self._head)
         else:
             self._refuse(proxy_refusal(self._proxy, int(code), words, self._target))
 
