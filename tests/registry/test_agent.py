@@ -245,7 +245,7 @@ class LimitedEndpointTests(SynchronousTestCase):
         """
         declining = Factory()
         declining.buildProtocol = lambda addr: None  # type: ignore[method-assign]
-        factory = _ConnectionFactory(declining, False, self.live)
+        factory = _ConnectionFactory(declining, False, self.live, "h:1")
         self.assertIsNone(factory.buildProtocol(None))
 
     def test_handshake_fails(self) -> None:
@@ -272,6 +272,6 @@ class LimitedEndpointTests(SynchronousTestCase):
         """
         What has no transport yet has nothing to end.
         """
-        connection = _Connection(self.reader, False, self.live)
+        connection = _Connection(self.reader, False, self.live, "h:1")
         connection.abort()
         self.assertEqual(self.live, Live())

@@ -17,7 +17,7 @@ from twisted.internet.ssl import CertificateOptions
 from twisted.trial.unittest import TestCase
 from zope.interface import implementer
 
-from tests.registry.wire import Listener, Peer
+from tests.registry.wire import Listener, Peer, endless
 from xferd.errors import (
     BlobUnknown,
     ConnectionFailed,
@@ -246,6 +246,78 @@ class WireTests(WireCase):
         self._client(HostConfig(plain_http=True))
         error = await self._fails(self._open(), RegistryError)
         self.assertIn("not HTTP", str(error))
+
+    async def test_endless_head(self) -> None:
+        """
+        A head without an end, of lines, of one line or of interim responses,
+        ends the connection with one error, by TCP and by TLS.
+        """
+        heads = (
+            (b"HTTP/1.1 200 OK\r\n", b"X-A: 0123456789\r\n" * 1000, "more than 256 lines"),
+            (b"HTTP/1.1 200 OK\r\nX-A: ", b"0" * 10_000, "a line of more than 16384 bytes"),
+            (b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 1000, "more than 10 interim"),
+        )
+        for tls in (None, self.authority.options("127.0.0.1")):
+            for first, more, why in heads:
+                server = self._listen(endless(first, more), tls)
+                self._client(HostConfig(plain_http=tls is None, skip_verify=True))
+                error = await self._fails(self._open(), RegistryError)
+                self.assertIn(why, str(error))
+                self.assertIn(self.host, str(error))
+                await server.all_closed()
+                self._no_connection_left()
+                self.assertEqual(len(server.heads), 1)
+
+    async def test_endless_second_head(self) -> None:
+        """
+        The limit counts for each response of a connection that is used again.
+        """
+        head = b"HTTP/1.1 200 OK\r\n" + b"X-A: b\r\n" * 200 + b"Content-Length: 1\r\n\r\nx"
+        server = self._listen(lambda peer, _: peer.send(head))
+        self._client(HostConfig(plain_http=True))
+        for _ in range(3):
+            self.assertEqual(await self._read(), b"x")
+        self.assertEqual(len(server.peers), 1)
+        server.answer = endless(b"HTTP/1.1 200 OK\r\n", b"X-A: 0123456789\r\n" * 1000)
+        await self._fails(self._open(), RegistryError)
+        await server.all_closed()
+
+    async def test_endless_framing(self) -> None:
+        """
+        A chunk extension and a trailer without an end end the connection.
+        """
+        head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+        for tls in (None, self.authority.options("127.0.0.1")):
+            for first, more in ((b"1;a=", b"b" * 10_000), (b"0\r\n", b"X-A: b\r\n" * 1000)):
+                server = self._listen(endless(head + first, more), tls)
+                self._client(HostConfig(plain_http=tls is None, skip_verify=True))
+                error = await self._fails(Deferred.fromCoroutine(self._read()), ConnectionFailed)
+                self.assertIn("chunked encoding", str(error))
+                await server.all_closed()
+                self._no_connection_left()
+
+    async def test_never_agrees_to_close(self) -> None:
+        """
+        A TLS server that neither answers a close nor closes holds no
+        connection: it is ended when the next one is made.
+        """
+
+        def answer(peer: Peer, _: str) -> None:
+            # Deaf to what comes, a close among it.
+            cast(IPushProducer, peer.transport).pauseProducing()
+            peer.send(b"HTTP/1.1 404 No\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+
+        server = self._listen(answer, self.authority.options("127.0.0.1"))
+        self._client(HostConfig(skip_verify=True))
+        for _ in range(4):
+            await self._fails(self._open(), BlobUnknown)
+        connections = self.client._connections
+        assert connections is not None
+        self.assertEqual(len(connections), 1)
+        await self.client.close()
+        for peer in server.peers:
+            peer.reset()
+        await server.all_closed()
 
     async def test_refused(self) -> None:
         """

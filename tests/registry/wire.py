@@ -10,10 +10,11 @@ from socket import SO_LINGER, SOL_SOCKET
 from typing import cast
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import ITCPTransport
+from twisted.internet.interfaces import IConsumer, IPullProducer, ITCPTransport
 from twisted.internet.protocol import Protocol, ServerFactory
 from twisted.internet.tcp import Server
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 
 class Peer(Protocol):
@@ -115,3 +116,37 @@ class Listener(ServerFactory):
         self._waiting.append(closed)
         self.tell()
         return closed
+
+
+def endless(first: bytes, more: bytes) -> Callable[[Peer, str], None]:
+    """
+    Answer without an end, as fast as the client reads.
+    """
+
+    def answer(peer: Peer, _: str) -> None:
+        peer.send(first)
+        cast(IConsumer, peer.transport).registerProducer(_Endless(peer, more), False)
+
+    return answer
+
+
+@implementer(IPullProducer)
+class _Endless:
+    """
+    Writes the same again and again.
+    """
+
+    def __init__(self, peer: Peer, more: bytes) -> None:
+        self._peer = peer
+        self._more = more
+
+    def resumeProducing(self) -> None:
+        """
+        Write it once more.
+        """
+        self._peer.send(self._more)
+
+    def stopProducing(self) -> None:
+        """
+        The connection is gone.
+        """

@@ -1,7 +1,8 @@
 # -*- test-case-name: tests.registry.test_agent -*-
 """
 What stands around the agents and protocols of L{twisted.web}: bytes are asked
-for as they are, and connects and TLS handshakes have limits.
+for as they are, and connects, TLS handshakes and heads of responses have
+limits.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from zope.interface import implementer
 
 from xferd._version import __version__
 from xferd.errors import ConnectionFailed, TimedOut
+from xferd.registry.heads import HeadLimit, HeadTooLong
 from xferd.registry.timeouts import Timeouts, within
 
 EARLY = 256 * 1024
@@ -86,6 +88,14 @@ class Live(set["_Connection"]):
 
     closed = False
 
+    def drop_closing(self) -> None:
+        """
+        End the connections that are closed on this side.  Over TLS they would
+        wait for the peer without a limit.
+        """
+        for connection in [each for each in self if each.is_closing]:
+            connection.abort()
+
 
 @implementer(IHandshakeListener)
 class _Connection(Protocol):
@@ -101,14 +111,24 @@ class _Connection(Protocol):
     on to send, so that the peer, who has stopped to read, breaks the
     connection, and the refusal is lost.
 
+    It counts the heads of responses, which L{twisted.web} keeps without a
+    bound, and ends the connection where one is too long.
+
     @ivar ready: fires with the inner protocol.
     """
 
-    def __init__(self, inner: IProtocol, tls: bool, live: Live) -> None:
+    def __init__(self, inner: IProtocol, tls: bool, live: Live, name: str) -> None:
+        """
+        @param name: the server, for errors.
+        """
         self._inner = inner
         self._tls = tls
         self._live = live
+        self._name = name
         self._is_ready = False
+        self._parser: object = None
+        self._head = HeadLimit(name)
+        self._refused: HeadTooLong | None = None
         self._early = 0
         self.ready: Deferred[IProtocol] = Deferred(lambda _: self.abort())
 
@@ -116,6 +136,7 @@ class _Connection(Protocol):
         """
         There is a transport.
         """
+        self._live.drop_closing()
         self._live.add(self)
         if self._live.closed:
             # It was asked for before the end, or by the pool, which tries a
@@ -135,8 +156,27 @@ class _Connection(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         """
-        Pass it on.
+        Pass it on, within the limits on heads.
         """
+        if self._refused is not None:
+            return
+        if self.is_closing:
+            # Over TLS a close waits for the peer, which may go on to send.
+            self.abort()
+            return
+        # twisted.web makes a parser for each response, and says by nothing
+        # else that the next one begins.
+        parser = getattr(self._inner, "_parser", None)
+        if parser is not self._parser:
+            self._parser = parser
+            self._head = HeadLimit(self._name)
+        if not self._head.over:
+            try:
+                self._head.feed(data)
+            except HeadTooLong as e:
+                self._refused = e
+                self.abort()
+                return
         self._inner.dataReceived(data)
         state = getattr(self._inner, "state", "")
         if state == "TRANSMITTING":
@@ -156,10 +196,20 @@ class _Connection(Protocol):
         The transport is gone.
         """
         self._live.discard(self)
+        if self._refused is not None:
+            reason = Failure(self._refused)
         if self._is_ready:
             self._inner.connectionLost(reason)
         elif not self.ready.called:
             self.ready.errback(reason)
+
+    @property
+    def is_closing(self) -> bool:
+        """
+        Whether the connection is closed on this side, and the peer has not
+        agreed yet.
+        """
+        return bool(getattr(self.transport, "disconnecting", False))
 
     def abort(self) -> None:
         """
@@ -176,17 +226,18 @@ class _ConnectionFactory(Factory):
 
     noisy = False
 
-    def __init__(self, inner: IProtocolFactory, tls: bool, live: Live) -> None:
+    def __init__(self, inner: IProtocolFactory, tls: bool, live: Live, name: str) -> None:
         self._inner = inner
         self._tls = tls
         self._live = live
+        self._name = name
 
     def buildProtocol(self, addr: IAddress | None) -> _Connection | None:
         """
         Build one.
         """
         protocol = self._inner.buildProtocol(cast(IAddress, addr))
-        return None if protocol is None else _Connection(protocol, self._tls, self._live)
+        return None if protocol is None else _Connection(protocol, self._tls, self._live, self._name)
 
 
 @implementer(IStreamClientEndpoint)
@@ -231,7 +282,7 @@ class LimitedEndpoint:
         return Deferred.fromCoroutine(self._connect(protocolFactory))
 
     async def _connect(self, factory: IProtocolFactory) -> IProtocol:
-        attempt = self._endpoint.connect(_ConnectionFactory(factory, self._tls, self._live))
+        attempt = self._endpoint.connect(_ConnectionFactory(factory, self._tls, self._live, self._name))
         connection = cast(
             _Connection,
             await within(
