@@ -38,6 +38,22 @@ class SecretTests(SynchronousTestCase):
         self.assertTrue(Secret("a"))
         self.assertFalse(Secret(""))
 
+    def test_fingerprint(self) -> None:
+        """
+        A fingerprint tells credentials apart, whichever part differs, and has
+        nothing of them in it.
+        """
+        ann = Credentials("ann", Secret("hunter2"))
+        self.assertEqual(ann.fingerprint, Credentials("ann", Secret("hunter2"), origin="a file").fingerprint)
+        others = [
+            Credentials("bob", Secret("hunter2")),
+            Credentials("ann", Secret("hunter3")),
+            Credentials("ann", identity_token=Secret("hunter2")),
+            Credentials("ann", registry_token=Secret("hunter2")),
+        ]
+        self.assertEqual(len({ann.fingerprint, *(c.fingerprint for c in others)}), 5)
+        self.assertNotIn("hunter2", ann.fingerprint)
+
 
 class CredentialsTests(SynchronousTestCase):
     """

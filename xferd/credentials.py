@@ -7,7 +7,9 @@ Pure values, which cross from room to room.
 
 from __future__ import annotations
 
-from hmac import compare_digest
+from functools import cache
+from hmac import compare_digest, digest
+from secrets import token_bytes
 from typing import Any
 
 from attrs import field, frozen
@@ -92,3 +94,20 @@ class Credentials:
         Whether they say anything at all.
         """
         return bool(self.username or self.identity_token or self.registry_token)
+
+    @property
+    def fingerprint(self) -> str:
+        """
+        A text that is equal for equal credentials in this process, and from
+        which they cannot be found.
+        """
+        texts = [
+            self.username,
+            *(s.reveal() for s in (self.password, self.identity_token, self.registry_token)),
+        ]
+        return digest(_fingerprint_key(), repr(texts).encode(), "sha256").hex()[:32]
+
+
+@cache
+def _fingerprint_key() -> bytes:
+    return token_bytes(32)

@@ -71,6 +71,10 @@ class ISource(Interface):
     identity: Hashable = Attribute(
         "Equal for sources that would behave alike: host, repository, credentials."
     )
+    account: Hashable = Attribute(
+        "Whose credentials are used at the host, by which pauses are counted: equal for equal credentials, "
+        "and no secret; None for those that the daemon has for the host, or for anonymous access."
+    )
 
 
 class IProgressSink(Interface):
@@ -262,6 +266,7 @@ class IKeychain(Interface):
     identity: Hashable = Attribute(
         "Equal for keychains that would give the same.  Tokens and transfers' sources are told apart by it."
     )
+    account: Hashable = Attribute("The same without secrets, see L{ISource.account}; may be kept for long.")
     where: str = Attribute("Where credentials are looked for, as errors name it; may be empty.")
 
     def lookup(host: str, path: str) -> Deferred[Credentials | None]:

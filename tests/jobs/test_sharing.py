@@ -10,7 +10,7 @@ from typing import Any
 
 from tests.jobs.case import HOST, OTHER, JobsCase
 from xferd.credentials import Credentials, Secret
-from xferd.errors import BlobUnknown, ConnectionFailed, Denied
+from xferd.errors import BlobUnknown, ConnectionFailed, Denied, TooManyRequests
 from xferd.jobs.realm import Realm
 from xferd.names import Repository
 from xferd.testing.fake_registry import FakeRegistry
@@ -170,6 +170,60 @@ class SharedTests(RightsCase):
         for job_id in (ann, bob, self.begin(BOB)):
             self.assert_done(job_id)
         self.assertEqual(self.his.count("blob", self.blob) + self.his.count("confirm", self.blob), 0)
+        self.assert_idle()
+
+
+class RateLimitTests(RightsCase):
+    """
+    One client's rate limit is no other client's.
+    """
+
+    def limit(self, point: str, seconds: float, times: int = 9) -> None:
+        """
+        Let Ann's registry refuse what it is asked for.
+        """
+        error = TooManyRequests("slow down", host=HOST, status=429, retry_after=seconds)
+        self.hers.gate.fail(point, error, times=times)
+
+    def test_before_the_others_came(self) -> None:
+        """
+        While Ann waits, Bob pulls another image of the same registry.
+        """
+        other = sample_image(1, 50_000)
+        self.his.add(other, "tools")
+        self.limit("manifest", 60, 1)
+        ann, bob = self.begin(ANN), self.begin(BOB, "tools")
+        self.assert_done(bob)
+        self.assertEqual(self.job(ann)["state"], "running")
+        self.wait(61)
+        self.assert_done(ann)
+        self.assert_idle()
+
+    def test_impatience(self) -> None:
+        """
+        Where the registry asks Ann for an hour, her pull fails and nobody
+        waits.
+        """
+        self.limit("manifest", 3600)
+        ann, bob = self.begin(ANN), self.begin(BOB)
+        self.assert_failed(ann, "TOOMANYREQUESTS")
+        self.assert_done(bob)
+        self.assert_idle()
+
+    def test_shared_transfer(self) -> None:
+        """
+        In a transfer that both watch, Bob's credentials are tried at once.
+        """
+        self.hers.stall(self.blob)
+        ann, bob = self.begin(ANN), self.begin(BOB)
+        self.hers.feed(self.blob, 40_000)
+        self.limit("open", 300)
+        self.hers.fail(self.blob, TooManyRequests("slow down", host=HOST, status=429, retry_after=300))
+        self.settle()
+        for job_id in (ann, bob):
+            self.assert_done(job_id)
+        (body,) = self.his.bodies
+        self.assertEqual(body.start, 40_000)
         self.assert_idle()
 
 

@@ -93,6 +93,7 @@ class ByHost:
 
     where = ""
     identity: Hashable = None
+    account: Hashable = None
 
     def __init__(self, credentials: Mapping[str, Credentials]) -> None:
         self._credentials = credentials

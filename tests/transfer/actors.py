@@ -33,6 +33,7 @@ class Source:
 
     host: str = "one.example"
     user: str = "anonymous"
+    repository: str = ""
 
     @property
     def label(self) -> str:
@@ -44,9 +45,16 @@ class Source:
     @property
     def identity(self) -> Hashable:
         """
-        Host and user.
+        Host, user and repository.
         """
-        return self.host, self.user
+        return self.host, self.user, self.repository
+
+    @property
+    def account(self) -> Hashable:
+        """
+        The user.
+        """
+        return self.user
 
 
 @implementer(IProgressSink)

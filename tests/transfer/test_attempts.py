@@ -26,6 +26,7 @@ from xferd.transfer.transfer import Transfer, Watcher
 from xferd.transfer.turns import Turn
 
 ONE, TWO = Source("one.example"), Source("two.example")
+ALICE = Source("one.example", "alice")
 
 
 class AttemptsTests(EngineTests):
@@ -286,13 +287,63 @@ class AttemptsTests(EngineTests):
 
     def test_retry_after_out_of_proportion(self) -> None:
         """
-        A source that wants to be left alone for a day has failed; its host is
-        left alone for as long as we have patience.
+        A source that wants to be left alone for a day has failed; nothing is
+        paused for it.
         """
-        attempt = Attempt(TooManyRequests("tomorrow", retry_after=86_400))
+        attempt, other = Attempt(TooManyRequests("tomorrow", retry_after=86_400)), Attempt()
         watcher = self.request("a", attempt.work(), ONE)
         self.failureResultOf(watcher.result(), TooManyRequests)
-        self.assertEqual(self.slots.paused("one.example"), self.policy.patience)
+        self.assertEqual(self.slots.paused("one.example", "anonymous"), 0)
+        self.request("b", other.work(), ONE)
+        self.assertEqual(other.sources, [ONE])
+
+    def test_rate_limit_of_an_account(self) -> None:
+        """
+        One client's rate limit pauses no other client of the host, and no
+        host.
+        """
+        bob = Source("one.example", "bob")
+        hers, his, also_hers = Attempt(TooManyRequests("slow down", retry_after=30)), Attempt(), Attempt()
+        self.request("a", hers.work(), ALICE)
+        queued = self.request("b", also_hers.work(), ALICE)
+        self.assertEqual(queued.transfer.why(), "one.example asked to wait 30 s")
+        self.request("c", his.work(), bob)
+        self.assertEqual((also_hers.sources, his.sources), ([], [bob]))
+        his.ends[0].callback(None)
+        self.clock.advance(30)
+        self.turn()
+        self.assertEqual(len(hers.sources) + len(also_hers.sources), 2)
+
+    def test_rate_limit_in_a_shared_transfer(self) -> None:
+        """
+        A transfer goes on at once with the credentials of another watcher,
+        whether it met the limit itself or waits because another one did.
+        """
+        bob = Source("one.example", "bob")
+        attempt, queued = Attempt(), Attempt()
+        first = self.request("a", attempt.work(), ALICE)
+        self.request("a", attempt.work(), bob)
+        second = self.request("b", queued.work(), ALICE)
+        self.request("b", queued.work(), bob)
+        attempt.ends[0].errback(TooManyRequests("slow down", retry_after=30))
+        self.turn()
+        self.assertEqual(attempt.sources, [ALICE, bob])
+        attempt.ends[1].callback("blob")
+        self.turn()
+        self.assertEqual(self.successResultOf(first.result()), "blob")
+        self.assertEqual(queued.sources, [bob])
+        queued.ends[0].callback("another")
+        self.turn()
+        self.assertEqual(self.successResultOf(second.result()), "another")
+
+    def test_outage_pauses_the_host(self) -> None:
+        """
+        A 503 with C{Retry-After} pauses the host for every account.
+        """
+        first, second = Attempt(RegistryUnavailable("down", status=503, retry_after=30)), Attempt()
+        self.request("a", first.work(), ALICE)
+        watcher = self.request("b", second.work(), Source("one.example", "bob"))
+        self.assertEqual(watcher.transfer.why(), "one.example asked to wait 30 s")
 
     def test_pause_moves_the_others(self) -> None:
         """
@@ -307,7 +358,7 @@ class AttemptsTests(EngineTests):
         watcher = self.request("b", second.work(), ONE)
         self.request("b", second.work(), TWO)
         self.assertEqual(watcher.transfer.why(), "one.example has its 1 slot in use")
-        first.ends[0].errback(RegistryUnavailable("down", retry_after=60))
+        first.ends[0].errback(RegistryUnavailable("down", status=503, retry_after=60))
         self.turn()
         busy.ends[0].callback(None)
         self.turn()
@@ -322,7 +373,7 @@ class AttemptsTests(EngineTests):
         self.request("a", first.work(), ONE)
         self.request("a", first.work(), Source("one.example", "alice"))
         self.request("b", second.work(), ONE)
-        second.ends[0].errback(TooManyRequests("slow down", retry_after=5))
+        second.ends[0].errback(RegistryUnavailable("down", status=503, retry_after=5))
         first.ends[0].errback(Denied("no"))
         self.assertEqual(len(first.sources), 1)
         self.assertEqual(self.slots.in_use, 0)

@@ -14,11 +14,13 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from xferd.transfer.pauses import Party, Pauses
 from xferd.transfer.slots import Slots, Ticket
 from xferd.transfer.turns import Turn
 
 HOST = "one.example"
 OTHER = "two.example"
+ALICE = Party(HOST, "alice")
 
 
 def turn(client: str = "client", job: int = 0, layer: int = 0, priority: int = 0) -> Turn:
@@ -43,11 +45,11 @@ class SlotsTests(SynchronousTestCase):
         self.holder = self.slots.ticket([turn("holder")], HOST, self.fail)
         self.assertTrue(self.holder.held)
 
-    def queue(self, name: str, *turns: Turn, host: str = HOST) -> Ticket:
+    def queue(self, name: str, *turns: Turn, host: str = HOST, account: str = "") -> Ticket:
         """
         Queue somebody.
         """
-        return self.slots.ticket(turns, host, lambda: self.started.append(name))
+        return self.slots.ticket(turns, host, lambda: self.started.append(name), account=account)
 
     def drain(self, *tickets: Ticket) -> list[str]:
         """
@@ -286,6 +288,75 @@ class PauseTests(SlotsTests):
         self.assertEqual(self.started, [])
         self.clock.advance(0.1)
         self.assertEqual(self.started, ["paused"])
+
+    def test_account(self) -> None:
+        """
+        Where one account is paused, others at the host go on; the pause
+        counts for those who wait and those who come, and ends by itself.
+        """
+        waiting = self.queue("alice waits", turn(), account="alice")
+        self.slots.pause(ALICE, 12)
+        self.holder.release()
+        coming = self.queue("alice comes", turn(), account="alice")
+        bob = self.queue("bob", turn(), account="bob")
+        self.clock.advance(0)
+        self.assertTrue(bob.held)
+        self.assertEqual(self.slots.why(waiting), "one.example asked to wait 12 s")
+        self.assertEqual(self.slots.until(coming), 12)
+        self.assertTrue(self.slots.closed(HOST, "alice"))
+        self.assertFalse(self.slots.closed(HOST, "bob"))
+        bob.release()
+        self.slots.limit = 2
+        self.clock.advance(11)
+        self.assertEqual(self.started, [])
+        self.clock.advance(1)
+        self.assertEqual(self.started, ["alice waits", "alice comes"])
+        self.drain(waiting, coming, bob)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_account_changes(self) -> None:
+        """
+        A waiter that turns to another account does not wait for the first
+        one's pause; a holder keeps its slot only if it may start.
+        """
+        self.slots.limit = 3
+        self.slots.pause(ALICE, 12)
+        ticket = self.queue("alice", turn(), account="alice")
+        self.assertTrue(ticket.waiting)
+        self.assertTrue(ticket.move(HOST, "bob"))
+        self.clock.advance(0)
+        self.assertEqual(self.started, ["alice"])
+        self.assertFalse(ticket.move(HOST, "alice"))
+        self.assertEqual((ticket.account, self.slots.in_use), ("bob", 2))
+        self.assertIsNone(self.slots.spare(HOST, self.fail, "alice"))
+        self.assertIsNotNone(self.slots.spare(HOST, self.fail, "bob"))
+
+    def test_account_paused_for_longer(self) -> None:
+        """
+        A pause that is made longer while somebody waits for its end holds
+        until the later end.
+        """
+        self.holder.release()
+        self.slots.pause(ALICE, 5)
+        ticket = self.queue("alice", turn(), account="alice")
+        self.clock.advance(4)
+        self.slots.pause(ALICE, 5)
+        self.clock.advance(1)
+        self.clock.advance(3.5)
+        self.assertEqual(self.started, [])
+        self.clock.advance(0.5)
+        self.assertTrue(ticket.held)
+
+    def test_shared_pauses(self) -> None:
+        """
+        Slots of several kinds may share their pauses.
+        """
+        pauses = Pauses(self.clock)
+        one, two = (Slots(1, self.clock, pauses=pauses) for _ in range(2))
+        one.ticket([turn()], HOST, self.fail, account="alice")
+        waiting = one.ticket([turn()], HOST, lambda: None, account="alice")
+        two.pause(ALICE, 5)
+        self.assertEqual(one.why(waiting), "one.example asked to wait 5 s")
 
     def test_two_pauses(self) -> None:
         """
@@ -841,6 +912,7 @@ class Waiter:
     number: int
     turns: list[Turn]
     host: str
+    account: str
     ticket: Ticket = field(init=False)
 
 
@@ -857,14 +929,15 @@ class Model:
     waiting: list[Waiter] = field(factory=list)
     held: list[Waiter] = field(factory=list)
     rotation: list[str] = field(factory=list)
-    resumes: dict[str, float] = field(factory=dict)
+    resumes: dict[str | Party, float] = field(factory=dict)
 
-    def is_open(self, host: str) -> bool:
+    def is_open(self, host: str, account: str) -> bool:
         """
-        Whether a host may start something.
+        Whether an account may start something at a host.
         """
         full = self.per_host and sum(w.host == host for w in self.held) >= self.per_host
-        return not full and self.resumes.get(host, 0) <= self.clock.seconds()
+        ends = (self.resumes.get(whom, 0) for whom in (host, Party(host, account)))
+        return not full and max(ends) <= self.clock.seconds()
 
     def next(self) -> tuple[Waiter, str] | None:
         """
@@ -875,7 +948,7 @@ class Model:
         places = [
             ((-t.priority, self.rotation.index(t.client), t.job, t.layer, w.number), w, t.client)
             for w in self.waiting
-            if self.is_open(w.host)
+            if self.is_open(w.host, w.account)
             for t in w.turns
         ]
         return min(places, key=lambda p: p[0])[1:] if places else None
@@ -890,20 +963,21 @@ class Model:
 
 
 hosts = st.sampled_from([HOST, OTHER, "three.example"])
+accounts = st.sampled_from(["alice", "bob"])
 turns = st.builds(Turn, st.sampled_from("abc"), st.integers(0, 1), st.integers(0, 3), st.integers(0, 2))
 picks = st.integers(0, 1000)
 steps = st.lists(
     st.one_of(
-        st.tuples(st.just("ask"), st.lists(turns, min_size=1, max_size=3), hosts),
-        st.tuples(st.just("ask"), st.lists(turns, min_size=1, max_size=3), hosts),
+        st.tuples(st.just("ask"), st.lists(turns, min_size=1, max_size=3), hosts, accounts),
+        st.tuples(st.just("ask"), st.lists(turns, min_size=1, max_size=3), hosts, accounts),
         st.tuples(st.just("release"), picks),
         st.tuples(st.just("cancel"), picks),
         st.tuples(st.just("add"), picks, turns),
         st.tuples(st.just("discard"), picks),
-        st.tuples(st.just("move"), picks, hosts),
+        st.tuples(st.just("move"), picks, hosts, accounts),
         st.tuples(st.just("limit"), st.integers(1, 4)),
         st.tuples(st.just("per_host"), st.integers(0, 2)),
-        st.tuples(st.just("pause"), hosts, st.integers(1, 9)),
+        st.tuples(st.just("pause"), st.one_of(hosts, st.builds(Party, hosts, accounts)), st.integers(1, 9)),
         st.tuples(st.just("pass"), st.integers(1, 9)),
     ),
     max_size=60,
@@ -988,15 +1062,16 @@ class WalkTests(SynchronousTestCase):
         for waiter in self.everybody:
             self.assertEqual(bool(self.slots.why(waiter.ticket)), waiter in self.model.waiting)
 
-    def step_ask(self, turns: list[Turn], host: str) -> None:
+    def step_ask(self, turns: list[Turn], host: str, account: str) -> None:
         """
         Somebody wants a slot.
         """
-        waiter = Waiter(self.number, list(turns), host)
+        waiter = Waiter(self.number, list(turns), host, account)
         self.number += 1
         before = self.model.next()
-        free = before is None and len(self.model.held) < self.model.limit and self.model.is_open(host)
-        waiter.ticket = self.slots.ticket(turns, host, self.started(waiter))
+        free = before is None and len(self.model.held) < self.model.limit
+        free = free and self.model.is_open(host, account)
+        waiter.ticket = self.slots.ticket(turns, host, self.started(waiter), account=account)
         self.everybody.append(waiter)
         self.assertEqual(waiter.ticket.held, free)
         (self.model.held if free else self.model.waiting).append(waiter)
@@ -1041,14 +1116,15 @@ class WalkTests(SynchronousTestCase):
             waiter.ticket.discard(turn)
             self.model.tidy()
 
-    def step_move(self, pick: int, host: str) -> None:
+    def step_move(self, pick: int, host: str, account: str) -> None:
         """
-        Somebody turns to another host.
+        Somebody turns to another host, or account.
         """
         if self.everybody:
             waiter = self.everybody[pick % len(self.everybody)]
-            if waiter.ticket.move(host) and waiter in [*self.model.held, *self.model.waiting]:
-                waiter.host = host
+            moved = waiter.ticket.move(host, account)
+            if moved and waiter in [*self.model.held, *self.model.waiting]:
+                waiter.host, waiter.account = host, account
 
     def step_limit(self, limit: int) -> None:
         """
@@ -1062,13 +1138,13 @@ class WalkTests(SynchronousTestCase):
         """
         self.slots.per_host = self.model.per_host = per_host
 
-    def step_pause(self, host: str, seconds: int) -> None:
+    def step_pause(self, whom: str | Party, seconds: int) -> None:
         """
-        A host is paused.
+        A host or an account there is paused.
         """
-        self.slots.pause(host, seconds)
+        self.slots.pause(whom, seconds)
         until = self.clock.seconds() + seconds
-        self.model.resumes[host] = max(until, self.model.resumes.get(host, 0))
+        self.model.resumes[whom] = max(until, self.model.resumes.get(whom, 0))
 
     def step_pass(self, seconds: int) -> None:
         """

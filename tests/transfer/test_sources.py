@@ -17,12 +17,16 @@ from xferd.errors import (
     Denied,
     DigestMismatch,
     RegistryError,
+    RegistryUnavailable,
+    TimedOut,
     TooManyRequests,
+    Truncated,
     WorkerLost,
 )
 from xferd.interfaces import ISource
+from xferd.transfer.pauses import Party
 from xferd.transfer.retry import RetryPolicy
-from xferd.transfer.sources import Sources, asked_for
+from xferd.transfer.sources import Sources, asked_for, pause_for
 
 ONE, TWO, THREE = Source("one.example"), Source("two.example"), Source("three.example")
 
@@ -47,7 +51,7 @@ class SourcesTests(SynchronousTestCase):
         """
         The source to turn to.
         """
-        origin = self.sources.best(self.now, self.shut.__contains__)
+        origin = self.sources.best(self.now, lambda source: source.host in self.shut)
         if origin is None:
             return None
         assert isinstance(origin.source, Source)
@@ -57,7 +61,7 @@ class SourcesTests(SynchronousTestCase):
         """
         Have the best source fail.
         """
-        origin = self.sources.best(self.now, self.shut.__contains__)
+        origin = self.sources.best(self.now, lambda source: source.host in self.shut)
         assert origin is not None
         return self.sources.failed(origin, error, self.now, self.policy, Random(0), progress)
 
@@ -122,15 +126,65 @@ class SourcesTests(SynchronousTestCase):
 
     def test_outage_of_a_host(self) -> None:
         """
-        The trouble is the host's: other credentials do not make it well, but
-        who comes new is tried.
+        A host without connections, or that asks for time, is in trouble
+        whatever the credentials; but who comes new is tried.
         """
         self.sources.add(Source("one.example", "alice"))
-        self.fail_best(ConnectionFailed("no route"))
-        self.assertIsNone(self.best())
+        for error in (
+            ConnectionFailed("no route"),
+            TimedOut("no route", phase="connect"),
+            RegistryUnavailable("down", status=503, retry_after=1),
+        ):
+            self.fail_best(error)
+            self.assertIsNone(self.best())
+            self.now += 4
         bob = Source("one.example", "bob")
         self.sources.add(bob)
         self.assertEqual(self.best(), bob)
+
+    def test_trouble_of_an_account(self) -> None:
+        """
+        All other trouble belongs to the credentials: others are tried at once
+        at the same host, and their attempts are not counted.
+        """
+        alice = Source("one.example", "alice")
+        for error in (
+            TooManyRequests("slow down", retry_after=90),
+            RegistryUnavailable("down", status=500, retry_after=90),
+            TimedOut("silence", phase="silence"),
+            Truncated("cut"),
+        ):
+            self.setUp()
+            self.sources.add(alice)
+            self.assertEqual(self.best(), ONE)
+            self.assertTrue(self.fail_best(error))
+            self.assertEqual(self.best(), alice)
+
+    def test_account_in_many_repositories(self) -> None:
+        """
+        One account's other repositories at the host wait as well.
+        """
+        self.sources.add(Source("one.example", repository="other"))
+        self.fail_best(TooManyRequests("slow down", retry_after=90))
+        self.assertIsNone(self.best())
+
+    def test_impatience(self) -> None:
+        """
+        Who is asked to wait for longer than it has patience has failed; others
+        at the host, and the host itself, are not concerned.
+        """
+        alice = Source("one.example", "alice")
+        self.sources.add(alice)
+        for error in (
+            TooManyRequests("", retry_after=3600),
+            RegistryUnavailable("", status=503, retry_after=3600),
+        ):
+            pause = pause_for(error, ONE, self.policy)
+            self.assertEqual((pause.whom, pause.seconds), (Party("one.example", "anonymous"), 0))
+        self.fail_best(TooManyRequests("tomorrow", retry_after=3600))
+        self.assertEqual(self.best(), alice)
+        self.sources.drop(alice)
+        self.assertTrue(self.sources.exhausted)
 
     def test_progress(self) -> None:
         """

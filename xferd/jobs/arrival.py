@@ -29,6 +29,7 @@ class Arrival:
     """
 
     start = 0
+    account: Hashable = None
 
     def __init__(self, digest: Digest, size: int, label: str) -> None:
         self.host = ""

@@ -42,6 +42,7 @@ class Place:
         self.host = source.host
         self.label = source.label
         self.identity: Hashable = source.identity
+        self.account = source.account
 
     def __eq__(self, other: object) -> bool:
         return self.identity == other.identity if isinstance(other, Place) else NotImplemented

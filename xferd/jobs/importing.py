@@ -6,7 +6,7 @@ as a pull does it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Hashable
 
 from attrs import evolve
 from twisted.internet.defer import Deferred, fail, succeed
@@ -204,6 +204,7 @@ class _NoMore:
     """
 
     host = ""
+    account: Hashable = None
 
     def __init__(self, label: str, came: Container[Digest]) -> None:
         """

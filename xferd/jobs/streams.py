@@ -208,7 +208,11 @@ class Streams:
         Try one more stream, if there is a part for it and a slot.
         """
         start = self._next_start()
-        ticket = None if start is None else self._slots.spare(self._source.host, lambda: self._wanted(ticket))
+        ticket = (
+            None
+            if start is None
+            else self._slots.spare(self._source.host, lambda: self._wanted(ticket), self._source.account)
+        )
         if start is None or ticket is None:
             return
         self._borrowed.append(ticket)

@@ -78,6 +78,7 @@ class Access:
 
     @ivar host: the registry's host as people write it.
     @ivar identity: equal for clients that are the same to the registry.
+    @ivar account: the same without secrets.
     @ivar abilities: what the registry can do, whoever asks.
     @ivar locks: held while something of a registry is read and written back.
     """
@@ -90,6 +91,7 @@ class Access:
         """
         self.host = host
         self.identity = keychain.identity
+        self.account = keychain.account
         self._keychain = keychain
         self._endpoint = Endpoint(host) if endpoint is None else endpoint
         self.abilities = shared.abilities.setdefault(host, Abilities())

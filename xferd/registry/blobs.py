@@ -41,6 +41,7 @@ class RepositoryBlobs:
         self.host = access.host
         self.label = str(repository)
         self.identity: Hashable = (access.host, repository.path, access.identity)
+        self.account = access.account
 
     def __repr__(self) -> str:
         return f"<blobs of {self.label}>"

@@ -32,6 +32,7 @@ class Nobody:
     """
 
     identity: Hashable = None
+    account: Hashable = None
     where: str = ""
 
     def lookup(self, host: str, path: str) -> Deferred[Credentials | None]:  # noqa: ARG002
@@ -56,6 +57,7 @@ class ClientKeychain:
 
     def __init__(self, credentials: Credentials) -> None:
         self.identity: Hashable = credentials
+        self.account: Hashable = credentials.fingerprint
         self._credentials = credentials
 
     def lookup(self, host: str, path: str) -> Deferred[Credentials | None]:  # noqa: ARG002
@@ -131,6 +133,7 @@ class DockerKeychain:
         @param paths: the files, the first one to be asked first.
         """
         self.identity: Hashable = None
+        self.account: Hashable = None
         self.where = " or ".join(paths)
         self._files = [_File(path) for path in paths]
         self._helpers = helpers

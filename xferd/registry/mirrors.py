@@ -261,6 +261,7 @@ class MirroredBlobs:
         self.host = repository.host
         self.label = own.label
         self.identity: Hashable = own.identity
+        self.account = own.account
 
     def __repr__(self) -> str:
         return f"<blobs of {self.label}>"

@@ -53,6 +53,7 @@ class RepositoryTarget:
         self.host = access.host
         self.label = str(repository)
         self.identity: Hashable = (access.host, repository.path, access.identity)
+        self.account = access.account
 
     def __repr__(self) -> str:
         return f"<target {self.label}>"

@@ -34,7 +34,7 @@ class FakeKeychain:
         """
         @param credentials: gives them, anew each time.
         """
-        self.identity = identity
+        self.identity = self.account = identity
         self.where = where
         self.asked: list[tuple[str, str]] = []
         self.forgotten: list[str] = []

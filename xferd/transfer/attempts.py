@@ -21,7 +21,7 @@ from xferd.interfaces import ISource
 from xferd.transfer.eventual import Eventual
 from xferd.transfer.retry import RetryPolicy
 from xferd.transfer.slots import Slots, Ticket, Turn
-from xferd.transfer.sources import Origin, Sources, asked_for
+from xferd.transfer.sources import Origin, Sources, pause_for
 
 T = TypeVar("T")
 
@@ -58,9 +58,9 @@ class Attempting(Protocol):
         After an attempt that failed with C{error} there will be another.
         """
 
-    def host_paused(self) -> None:
+    def paused(self) -> None:
         """
-        A host was paused, for all.
+        A host, or an account there, was paused for all transfers.
         """
 
 
@@ -182,7 +182,7 @@ class Attempts:
                         raise self.exhaustion
                     self._owner.enter("backing-off")
                     await self._sleep(self.sources.next_try() - now)
-                elif not self._has_slot(origin.source.host):
+                elif not self._has_slot(origin.source):
                     self._owner.enter("queued")
                     await self._sleep()
                 else:
@@ -201,10 +201,9 @@ class Attempts:
         """
         Hold a slot, without attempts.
         """
-        sources = self.sources.all()
-        host = sources[0].host if sources else ""
+        source = next(iter(self.sources.all()), None)
         try:
-            while not self._has_slot(host):
+            while not self._has_slot(source):
                 self._owner.enter("queued")
                 await self._sleep()
             self._owner.enter("running")
@@ -236,10 +235,10 @@ class Attempts:
                 raise
             self._newest = error
             self._owner.tries_again(error)
-            wanted = min(asked_for(error), policy().patience)
-            if wanted:
-                self._slots.pause(source.host, wanted)
-                self._owner.host_paused()
+            pause = pause_for(error, source, policy())
+            if pause.seconds:
+                self._slots.pause(pause.whom, pause.seconds)
+                self._owner.paused()
             self._log.warn(
                 "attempt {number} failed: {source}: {error}",
                 number=self.number,
@@ -252,27 +251,28 @@ class Attempts:
 
     # -------------------------------------------------- slots, sleep and wake
 
-    def _has_slot(self, host: str) -> bool:
+    def _has_slot(self, source: ISource | None) -> bool:
         """
-        See to it that we hold a slot for C{host}, or wait for one.
+        See to it that we hold a slot for a source, or wait for one.
         """
         if self._given_up:
             raise CancelledError
-        if self._ticket is not None and not self._ticket.move(host):
+        host, account = ("", None) if source is None else (source.host, source.account)
+        if self._ticket is not None and not self._ticket.move(host, account):
             self._give_back()
         if self._ticket is None:
-            self._ticket = self._slots.ticket(self.turns, host, self._wake, self._owner.moved_up)
+            self._ticket = self._slots.ticket(self.turns, host, self._wake, self._owner.moved_up, account)
         return self._ticket.held
 
-    def _obstacle(self, host: str) -> float:
+    def _obstacle(self, source: ISource) -> float:
         """
-        How much keeps us from beginning at C{host}, free slots or not.
+        How much keeps us from beginning with a source, free slots or not.
         """
-        paused = self._slots.paused(host)
+        paused = self._slots.paused(source.host, source.account)
         if paused:
             return 1 + paused
-        ours = self._ticket is not None and self._ticket.held and self._ticket.host == host
-        return 0.0 if ours or not self._slots.closed(host) else 1.0
+        ours = self._ticket is not None and self._ticket.held and self._ticket.host == source.host
+        return 0.0 if ours or not self._slots.closed(source.host) else 1.0
 
     def _give_back(self) -> None:
         ticket, self._ticket = self._ticket, None

@@ -319,9 +319,9 @@ class Transfer:
         """
         self._manager.retries[_code(error)] += 1
 
-    def host_paused(self) -> None:
+    def paused(self) -> None:
         """
-        Have all transfers with a source elsewhere look for it.
+        Have all transfers with another source look for it.
         """
         self._manager.look_again()
 

@@ -6,7 +6,8 @@ Slots: the right to move bytes, handed out fairly.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
+from heapq import heappop, heappush
 from itertools import count, islice
 from math import ceil
 from typing import Final, Self
@@ -16,13 +17,11 @@ from twisted.internet.defer import Deferred, DeferredSemaphore
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
+from xferd.transfer.pauses import ROUNDING, Party, Pauses
 from xferd.transfer.turns import Queue, Turn
 from xferd.transfer.waits import Waits
 
 __all__ = ["ROUNDING", "Slots", "Ticket", "Turn"]
-
-ROUNDING: Final = 1e-3
-"""Seconds by which a timer may be early: sums of floats do not meet exactly."""
 
 _PLACES: Final = 100
 """How far the queue is looked through to tell a waiter its place."""
@@ -44,11 +43,9 @@ class _Host:
     What is known of a host.
 
     @ivar running: the slots that it has in use.
-    @ivar resumes: the time before which nothing starts for it.
     """
 
     running: int = 0
-    resumes: float = 0.0
 
 
 class Ticket:
@@ -61,6 +58,9 @@ class Ticket:
     @ivar waiting: whether it waits.
     @ivar held: whether it holds a slot.
     @ivar host: for which host the slot is.
+    @ivar account: for whose credentials there, as in
+        L{ISource <xferd.interfaces.ISource>}.
+    @ivar place: where it stands in the queue, while it waits.
     @ivar number: counted up from the oldest ticket.
     @ivar turns: those on whose behalf it waits.
     @ivar since: the clock's time when it came.
@@ -75,11 +75,14 @@ class Ticket:
         host: str,
         granted: Callable[[], object],
         moved: Callable[[], object] = lambda: None,
+        account: Hashable = None,
     ) -> None:
         self._slots = slots
         self.number = number
         self.turns = Counter(turns)
         self.host = host
+        self.account = account
+        self.place: str | Party = host
         self.granted = granted
         self.moved = moved
         self.told: Standing | None = None
@@ -107,14 +110,21 @@ class Ticket:
             if self.waiting:
                 self._slots.leave(self, turn)
 
-    def move(self, host: str) -> bool:
+    @property
+    def party(self) -> Party:
         """
-        Wait for, or hold, the slot for another host.
+        Its account at its host.
+        """
+        return Party(self.host, self.account)
+
+    def move(self, host: str, account: Hashable = None) -> bool:
+        """
+        Wait for, or hold, the slot for another host or account.
 
         @return: whether that was possible.  A slot that is held cannot be
-            used for a host for which nothing may start now.
+            used where nothing may start now.
         """
-        return self._slots.move(self, host)
+        return self._slots.move(self, host, account)
 
     def release(self) -> None:
         """
@@ -129,7 +139,8 @@ class Slots(DeferredSemaphore):
 
     Differences from L{DeferredSemaphore}: waiters are woken from a clean
     reactor turn, in the order of their L{Turn}s; a host may have a limit of
-    its own and may be paused; a L{Ticket} can be given back only once.
+    its own; a host, or one account there, may be paused; a L{Ticket} can be
+    given back only once.
 
     Used without tickets, by C{acquire}, C{release}, C{run} or C{async with},
     it is a semaphore like any other.  C{waiting} stays empty: the queue is
@@ -142,11 +153,20 @@ class Slots(DeferredSemaphore):
 
     _log = Logger()
 
-    def __init__(self, limit: int, clock: IReactorTime, *, per_host: int = 0, noun: str = "slot") -> None:
+    def __init__(
+        self,
+        limit: int,
+        clock: IReactorTime,
+        *,
+        per_host: int = 0,
+        noun: str = "slot",
+        pauses: Pauses | None = None,
+    ) -> None:
         """
         @param limit: how many slots there are; at least 1.
         @param per_host: how many of them one host may have; 0 for all.
         @param noun: what to call one: C{download slot}.
+        @param pauses: the pauses, where other slots share them.
         """
         self._limit = limit
         self._spares: list[Ticket] = []
@@ -157,6 +177,11 @@ class Slots(DeferredSemaphore):
         self._any = f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
         self._numbers = count()
         self._hosts: dict[str, _Host] = {}
+        self._pauses = Pauses(clock) if pauses is None else pauses
+        self._pauses.observe(self._see_pause)
+        self._waiters: dict[Party, dict[Ticket, None]] = {}
+        self._resumes: list[tuple[float, int, Party]] = []
+        self._resuming: set[Party] = set()
         self._queue: Queue[Ticket] = Queue()
         self._queued = 0
         self._borrowed: deque[Ticket] = deque()
@@ -198,15 +223,13 @@ class Slots(DeferredSemaphore):
         self._per_host = per_host
         self._wake_soon()
 
-    def pause(self, host: str, seconds: float) -> None:
+    def pause(self, whom: str | Party, seconds: float) -> None:
         """
-        Start nothing for C{host} until some seconds have passed.  What runs
-        already goes on.  A pause is never shortened by another.
+        Start nothing at a host, or for one party there, until some seconds
+        have passed.  What runs already goes on.  A pause is never shortened by
+        another.
         """
-        facts = self._facts(host)
-        facts.resumes = max(facts.resumes, self._clock.seconds() + seconds)
-        self._tell_soon()
-        self._wake_later()
+        self._pauses.pause(whom, seconds)
 
     # -------------------------------------------------------- introspection
 
@@ -224,19 +247,19 @@ class Slots(DeferredSemaphore):
         """
         return self._queued
 
-    def closed(self, host: str) -> bool:
+    def closed(self, host: str, account: Hashable = None) -> bool:
         """
-        Whether nothing may start for C{host} now, free slots or not.
+        Whether nothing may start for C{account} at C{host} now, free slots or
+        not.
         """
-        return not self._is_open(host)
+        return not self._is_open(host) or bool(self.paused(host, account))
 
-    def paused(self, host: str) -> float:
+    def paused(self, host: str, account: Hashable = None) -> float:
         """
-        For how many seconds yet nothing may start for C{host}, whatever else.
+        For how many seconds yet nothing may start for C{account} at C{host},
+        whatever else.
         """
-        facts = self._hosts.get(host)
-        left = 0.0 if facts is None or not host else facts.resumes - self._clock.seconds()
-        return left if left > ROUNDING else 0.0
+        return max(self._pauses.left(host), self._pauses.left(Party(host, account))) if host else 0.0
 
     def why(self, ticket: Ticket) -> str:
         """
@@ -247,7 +270,7 @@ class Slots(DeferredSemaphore):
         obstacle, number = self._standing(ticket)
         match obstacle:
             case "pause":
-                return f"{ticket.host} asked to wait {ceil(self.paused(ticket.host))} s"
+                return f"{ticket.host} asked to wait {ceil(self.paused(ticket.host, ticket.account))} s"
             case "cap":
                 return f"{ticket.host} has its {number} {self._noun}{'s' * (number != 1)} in use"
             case _ if number > _PLACES:
@@ -258,7 +281,7 @@ class Slots(DeferredSemaphore):
         """
         The clock's time before which a ticket gets no slot, if one is known.
         """
-        paused = self.paused(ticket.host) if ticket.waiting else 0.0
+        paused = self.paused(ticket.host, ticket.account) if ticket.waiting else 0.0
         return self._clock.seconds() + paused if paused else None
 
     # -------------------------------------------------------------- tickets
@@ -269,6 +292,7 @@ class Slots(DeferredSemaphore):
         host: str,
         granted: Callable[[], object],
         moved: Callable[[], object] = lambda: None,
+        account: Hashable = None,
     ) -> Ticket:
         """
         Ask for a slot.
@@ -280,15 +304,18 @@ class Slots(DeferredSemaphore):
             not called if the ticket is held already when it is returned.
         @param moved: called, at most once a second, when L{why} says something
             else of one of the first in the queue.
+        @param account: for whose credentials at the host.
         @return: the ticket, which the caller must L{Ticket.release}.
         """
-        ticket = Ticket(self, next(self._numbers), turns, host, granted, moved)
+        ticket = Ticket(self, next(self._numbers), turns, host, granted, moved, account)
         # Nobody overtakes those who are about to be woken.
-        if self.tokens > 0 and self._is_open(host) and self._queue.first(self._is_open) is None:
+        closed = self.closed(host, account)
+        if self.tokens > 0 and not closed and self._queue.first(self._is_open) is None:
             self._take(ticket)
         else:
             ticket.waiting = True
             self._queued += 1
+            ticket.place = self._enlist(ticket)
             for turn in ticket.turns:
                 self.enter(ticket, turn)
             self._wake_later()
@@ -296,7 +323,7 @@ class Slots(DeferredSemaphore):
                 self._wake_soon()
         return ticket
 
-    def spare(self, host: str, wanted: Callable[[], object]) -> Ticket | None:
+    def spare(self, host: str, wanted: Callable[[], object], account: Hashable = None) -> Ticket | None:
         """
         Borrow a slot that nobody waits for, to do better what is done already.
 
@@ -304,11 +331,13 @@ class Slots(DeferredSemaphore):
         @param wanted: called from a clean turn when somebody could begin with
             this slot, or when there are to be fewer: the borrower is to
             L{Ticket.release} it then, without delay.
+        @param account: for whose credentials there.
         @return: the ticket, held, or L{None} if no slot can be spared now.
         """
-        if self.tokens <= 0 or not self._is_open(host) or self._queue.first(self._is_open) is not None:
+        closed = self.closed(host, account)
+        if self.tokens <= 0 or closed or self._queue.first(self._is_open) is not None:
             return None
-        ticket = Ticket(self, next(self._numbers), (), host, wanted)
+        ticket = Ticket(self, next(self._numbers), (), host, wanted, account=account)
         self._take(ticket)
         self._spares.append(ticket)
         return ticket
@@ -350,14 +379,14 @@ class Slots(DeferredSemaphore):
         """
         Queue a ticket under one of its turns.
         """
-        self._queue.enter(ticket.host, turn, ticket.number, ticket)
+        self._queue.enter(ticket.place, turn, ticket.number, ticket)
         self._tell_soon()
 
     def leave(self, ticket: Ticket, turn: Turn) -> None:
         """
         Queue a ticket under one of its turns no longer.
         """
-        self._queue.leave(ticket.host, turn, ticket.number, ticket)
+        self._queue.leave(ticket.place, turn, ticket.number, ticket)
         self._tell_soon()
 
     def end(self, ticket: Ticket) -> None:
@@ -378,34 +407,65 @@ class Slots(DeferredSemaphore):
             self._forget(ticket.host)
             self._wake_soon()
 
-    def move(self, ticket: Ticket, host: str) -> bool:
+    def move(self, ticket: Ticket, host: str, account: Hashable) -> bool:
         """
-        Let a ticket change its host.
+        Let a ticket change its host or its account.
         """
         old = ticket.host
-        if host == old:
-            return not (ticket.held and self.paused(host))
-        if ticket.waiting:
-            for turn in ticket.turns:
-                # In this order, or a client that has no other ticket would
-                # lose its place in the rotation.
-                self._queue.enter(host, turn, ticket.number, ticket)
-                self._queue.leave(old, turn, ticket.number, ticket)
-            self._tell_soon()
-        elif self.closed(host):
+        if ticket.held and (self.paused(host, account) if host == old else self.closed(host, account)):
             return False
+        if (host, account) == (old, ticket.account):
+            return True
+        if ticket.waiting:
+            self._unlist(ticket)
+            ticket.host, ticket.account = host, account
+            self._shift(ticket, self._enlist(ticket))
+            self._tell_soon()
         elif ticket.held:
             self._facts(old).running -= 1
             self._facts(host).running += 1
-        ticket.host = host
+        ticket.host, ticket.account = host, account
         self._forget(old)
         self._wake_soon()
         self._wake_later()
         return True
 
+    def _enlist(self, ticket: Ticket) -> str | Party:
+        """
+        Note who waits for which party.
+
+        @return: where the ticket has to stand in the queue: aside, while its
+            party is paused.
+        """
+        party = ticket.party
+        self._waiters.setdefault(party, {})[ticket] = None
+        if not ticket.host or not self._pauses.left(party):
+            return ticket.host
+        self._resume_later(party)
+        return party
+
+    def _shift(self, ticket: Ticket, place: str | Party) -> None:
+        """
+        Let a ticket that waits stand elsewhere in the queue.
+        """
+        old, ticket.place = ticket.place, place
+        if old != place:
+            for turn in ticket.turns:
+                # In this order, or a client that has no other ticket would
+                # lose its place in the rotation.
+                self._queue.enter(place, turn, ticket.number, ticket)
+                self._queue.leave(old, turn, ticket.number, ticket)
+
+    def _unlist(self, ticket: Ticket) -> None:
+        waiters = self._waiters[ticket.party]
+        del waiters[ticket]
+        if not waiters:
+            del self._waiters[ticket.party]
+
     def _part(self, ticket: Ticket) -> None:
         ticket.waiting = False
         self._queued -= 1
+        self._unlist(ticket)
         for turn in ticket.turns:
             self.leave(ticket, turn)
         if not self._queued and self._telling is not None:
@@ -425,7 +485,7 @@ class Slots(DeferredSemaphore):
         What a ticket waits for: the end of a C{pause} or, where a number
         says more, a slot of its host's C{cap} or its C{place} in the queue.
         """
-        if self.paused(ticket.host):
+        if self.paused(ticket.host, ticket.account):
             return "pause", 0
         if self.closed(ticket.host):
             return "cap", self._per_host
@@ -463,14 +523,50 @@ class Slots(DeferredSemaphore):
 
     def _is_open(self, host: str) -> bool:
         facts = self._hosts.get(host)
-        if facts is None or not host:
+        if not host:
             return True
-        return not (self._per_host and facts.running >= self._per_host) and not self.paused(host)
+        full = self._per_host and facts is not None and facts.running >= self._per_host
+        return not full and not self._pauses.left(host)
 
     def _forget(self, host: str) -> None:
         facts = self._hosts.get(host)
-        if facts is not None and not facts.running and not self.paused(host):
+        if facts is not None and not facts.running:
             del self._hosts[host]
+
+    # ------------------------------------------------------------ the pauses
+
+    def _see_pause(self, whom: str | Party) -> None:
+        """
+        A host or a party is paused, perhaps by what shares the pauses.
+        """
+        if isinstance(whom, Party) and whom.host and whom in self._waiters:
+            self._resume_later(whom)
+            for ticket in self._waiters[whom]:
+                self._shift(ticket, whom)
+        self._tell_soon()
+        self._wake_later()
+
+    def _resume_later(self, party: Party) -> None:
+        """
+        Look at a party again when its pause ends.
+        """
+        if party not in self._resuming:
+            self._resuming.add(party)
+            heappush(self._resumes, (self.now() + self._pauses.left(party), next(self._numbers), party))
+
+    def _resume(self) -> None:
+        """
+        Let those wait for a slot again whose pause has ended.
+        """
+        while self._resumes and self._resumes[0][0] <= self.now() + ROUNDING:
+            _, _, party = heappop(self._resumes)
+            self._resuming.discard(party)
+            if party in self._waiters:
+                if self._pauses.left(party):
+                    self._resume_later(party)
+                else:
+                    for ticket in self._waiters[party]:
+                        self._shift(ticket, party.host)
 
     # ------------------------------------------------------------ waking up
 
@@ -482,7 +578,11 @@ class Slots(DeferredSemaphore):
         """
         Wake those who wait for a pause to end, when it ends.
         """
-        pauses = [self.paused(host) for host in self._queue.hosts]
+        if not self._queued:
+            return
+        pauses = [self._pauses.left(host) for host in self._queue.hosts]
+        if self._resumes:
+            pauses.append(max(self._resumes[0][0] - self.now(), ROUNDING))
         first = min(filter(None, pauses), default=None)
         if first is not None:
             self._wake_in(first)
@@ -496,6 +596,7 @@ class Slots(DeferredSemaphore):
 
     def _wake(self) -> None:
         self._waking = None
+        self._resume()
         # Not one more than are free now: a slot that comes back at once waits
         # for a turn of its own, so that short holders do not hold the reactor.
         for _ in range(self.tokens):

@@ -10,12 +10,21 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from random import Random
 
-from attrs import define, field
+from attrs import define, field, frozen
 
-from xferd.errors import ContentMismatch, SourceError, XferdError, causes, is_retryable
+from xferd.errors import (
+    ConnectionFailed,
+    ContentMismatch,
+    RegistryUnavailable,
+    SourceError,
+    TimedOut,
+    XferdError,
+    causes,
+    is_retryable,
+)
 from xferd.interfaces import ISource
+from xferd.transfer.pauses import ROUNDING, Party
 from xferd.transfer.retry import RetryPolicy
-from xferd.transfer.slots import ROUNDING
 
 
 @define(eq=False)
@@ -26,7 +35,8 @@ class Origin:
     @ivar source: the source that the first watcher brought.
     @ivar order: when it came, counted.
     @ivar watchers: how many watchers brought one like it.
-    @ivar failures: attempts that failed in a row, here or at the same host.
+    @ivar failures: attempts that failed in a row, here or where the trouble
+        was the same.
     @ivar not_before: the time at which it may be tried again.
     @ivar error: the newest failure.
     @ivar marked: whether it gave bytes that were not what their name says.
@@ -41,6 +51,13 @@ class Origin:
     error: Exception | None = None
     marked: bool = False
     dead: bool = False
+
+    @property
+    def party(self) -> Party:
+        """
+        Whose account it uses, and where.
+        """
+        return Party(self.source.host, self.source.account)
 
 
 @define(eq=False)
@@ -108,19 +125,19 @@ class Sources:
         """
         return min(origin.not_before for origin in self._origins.values() if not origin.dead)
 
-    def best(self, now: float, obstacle: Callable[[str], float]) -> Origin | None:
+    def best(self, now: float, obstacle: Callable[[ISource], float]) -> Origin | None:
         """
         The source to turn to: none that gave wrong bytes while there is
-        another, one whose host is free, the one that failed least, the one
+        another, one that may start now, the one that failed least, the one
         that came first.
 
-        @param obstacle: 0 if something may start at a host now, and the more,
-            the longer that will be so.
+        @param obstacle: 0 if a source may start now, and the more, the longer
+            it may not.
         @return: L{None} if none may be tried now.
         """
         return min(
             (o for o in self._origins.values() if not o.dead and o.not_before <= now + ROUNDING),
-            key=lambda o: (o.marked, obstacle(o.source.host), o.failures, o.order),
+            key=lambda o: (o.marked, obstacle(o.source), o.failures, o.order),
             default=None,
         )
 
@@ -158,17 +175,21 @@ class Sources:
             else:
                 origin.dead = True
             return True
+        pause = pause_for(error, origin.source, policy)
         wanted = asked_for(error)
-        # The trouble is the host's: its other sources have it, too.
-        for other in {origin, *self._origins.values()}:
-            if other.source.host == origin.source.host and not other.dead:
+        concerned = [
+            other
+            for other in {origin, *self._origins.values()}
+            if pause.whom in (other.party, other.source.host)
+        ]
+        for other in concerned:
+            if not other.dead:
                 other.failures = 1 if progress and policy.reset_on_progress else other.failures + 1
                 other.error = error
                 other.dead = other.failures >= policy.attempts or wanted > policy.patience
         delay = max(policy.delay(origin.failures, random), wanted)
-        for other in {origin, *self._origins.values()}:
-            if other.source.host == origin.source.host:
-                other.not_before = max(other.not_before, now + delay)
+        for other in concerned:
+            other.not_before = max(other.not_before, now + delay)
         return True
 
     def _mismatched(self, origin: Origin) -> None:
@@ -181,6 +202,40 @@ class Sources:
             origin.dead = True
             for other in self._origins.values():
                 other.dead = other.dead or other.marked
+
+
+@frozen
+class Pause:
+    """
+    What a failure means for others than the transfer.
+
+    @ivar whom: the host, or the party, that is in trouble.
+    @ivar seconds: for how long nothing more is to start there; 0 for no time.
+    """
+
+    whom: str | Party
+    seconds: float
+
+
+def pause_for(error: Exception, source: ISource, policy: RetryPolicy) -> Pause:
+    """
+    Whom an attempt's failure concerns, and who has to pause for it.
+
+    A host is in trouble as a whole if it cannot be connected to, or says so
+    by a 503 with C{Retry-After}; all else belongs to the account.  A pause
+    that is longer than anybody has patience for is nobody's.
+    """
+    wanted = asked_for(error)
+    if wanted > policy.patience:
+        return Pause(Party(source.host, source.account), 0.0)
+    whole = any(_is_of_host(e) for e in causes(error))
+    return Pause(source.host if whole else Party(source.host, source.account), wanted)
+
+
+def _is_of_host(error: BaseException) -> bool:
+    if isinstance(error, RegistryUnavailable):
+        return error.status == 503 and bool(error.retry_after)
+    return isinstance(error, ConnectionFailed) or (isinstance(error, TimedOut) and error.phase == "connect")
 
 
 def asked_for(error: BaseException) -> float:

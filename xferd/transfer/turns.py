@@ -13,6 +13,8 @@ from typing import Any, Generic, TypeVar
 
 from attrs import define, field, frozen
 
+from xferd.transfer.pauses import Party
+
 W = TypeVar("W")
 
 
@@ -85,28 +87,33 @@ class Queue(Generic[W]):
     """
     Who waits for which host, in the order of their turns.
 
+    The waiters of a party that is paused stand aside: they keep their places,
+    and L{first} does not look at them.
+
     With n waiting for h hosts, each step costs some h + log n.
     """
 
     def __init__(self) -> None:
         self._lanes: dict[str, _Lane] = {}
+        self._aside: dict[Party, _Lane] = {}
         self._clients: dict[str, _Client] = {}
         self._rounds = count()
 
     @property
     def hosts(self) -> list[str]:
         """
-        The hosts for which somebody waits.
+        The hosts for which somebody waits who does not stand aside.
         """
         return list(self._lanes)
 
-    def enter(self, host: str, turn: Turn, number: int, waiter: W) -> None:
+    def enter(self, place: str | Party, turn: Turn, number: int, waiter: W) -> None:
         """
         Queue C{waiter} under one of its turns.
 
+        @param place: the host, or the party with which it stands aside.
         @param number: its own, counted up as waiters come.
         """
-        lane = self._lanes.setdefault(host, _Lane())
+        lane = self._table(place).setdefault(place, _Lane())
         cell = lane.cells.get((turn.priority, turn.client))
         if cell is None:
             client = self._clients.get(turn.client)
@@ -118,11 +125,11 @@ class Queue(Generic[W]):
             insort(lane.rotation, (-cell.priority, client.round, cell))
         insort(cell.entries, (turn.job, turn.layer, number, waiter))
 
-    def leave(self, host: str, turn: Turn, number: int, waiter: W) -> None:
+    def leave(self, place: str | Party, turn: Turn, number: int, waiter: W) -> None:
         """
         Take out what was entered.
         """
-        lane = self._lanes[host]
+        lane = self._table(place)[place]
         cell = lane.cells[turn.priority, turn.client]
         del cell.entries[bisect_left(cell.entries, (turn.job, turn.layer, number, waiter))]
         if cell.entries:
@@ -134,7 +141,7 @@ class Queue(Generic[W]):
         if not client.cells:
             del self._clients[client.name]
         if not lane.cells:
-            del self._lanes[host]
+            del self._table(place)[place]
 
     def first(self, is_open: Callable[[str], bool]) -> tuple[W, str] | None:
         """
@@ -152,6 +159,9 @@ class Queue(Generic[W]):
                 best = head
                 found = waiter, cell.client.name
         return found
+
+    def _table(self, place: str | Party) -> dict[Any, _Lane]:
+        return self._lanes if isinstance(place, str) else self._aside
 
     def served(self, name: str) -> None:
         """

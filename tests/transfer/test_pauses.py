@@ -1,0 +1,63 @@
+"""
+Tests for L{xferd.transfer.pauses}.
+"""
+
+from __future__ import annotations
+
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from xferd.transfer.pauses import Party, Pauses
+
+HOST = "one.example"
+ALICE, BOB = Party(HOST, "alice"), Party(HOST, "bob")
+
+
+class PausesTests(SynchronousTestCase):
+    """
+    Who is paused, and for how long.
+    """
+
+    def setUp(self) -> None:
+        """
+        Begin at time 0.
+        """
+        self.clock = Clock()
+        self.pauses = Pauses(self.clock)
+
+    def test_separate(self) -> None:
+        """
+        A host and its parties have pauses of their own.
+        """
+        self.pauses.pause(ALICE, 5)
+        self.pauses.pause(HOST, 2)
+        self.assertEqual([self.pauses.left(whom) for whom in (ALICE, BOB, HOST)], [5, 0, 2])
+        self.clock.advance(2)
+        self.assertEqual([self.pauses.left(whom) for whom in (ALICE, BOB, HOST)], [3, 0, 0])
+
+    def test_never_shortened(self) -> None:
+        """
+        The longest pause counts.
+        """
+        for seconds in (5, 9, 1):
+            self.pauses.pause(ALICE, seconds)
+        self.assertEqual(self.pauses.left(ALICE), 9)
+
+    def test_observed(self) -> None:
+        """
+        Observers learn of each pause.
+        """
+        seen: list[object] = []
+        self.pauses.observe(seen.append)
+        self.pauses.pause(ALICE, 5)
+        self.pauses.pause(HOST, 5)
+        self.assertEqual(seen, [ALICE, HOST])
+
+    def test_bounded(self) -> None:
+        """
+        Pauses that are over are forgotten, though nobody asks for them again.
+        """
+        for n in range(10_000):
+            self.pauses.pause(Party(HOST, n), 1)
+            self.clock.advance(0.1)
+        self.assertLess(len(self.pauses), 200)

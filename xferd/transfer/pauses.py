@@ -1,0 +1,78 @@
+# -*- test-case-name: tests.transfer.test_pauses -*-
+"""
+Pauses: until when nothing may start at a host, for one account or for all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from typing import Final
+
+from attrs import frozen
+from twisted.internet.interfaces import IReactorTime
+
+ROUNDING: Final = 1e-3
+"""Seconds by which a timer may be early: sums of floats do not meet exactly."""
+
+_SWEEP: Final = 64
+"""How many pauses are kept before those that are over are looked for."""
+
+
+@frozen
+class Party:
+    """
+    One account at one host.  A registry's rate limit belongs to it.
+
+    @ivar host: the registry's host.
+    @ivar account: whose credentials are used, as in
+        L{ISource <xferd.interfaces.ISource>}.
+    """
+
+    host: str
+    account: Hashable = None
+
+
+class Pauses:
+    """
+    The pauses of hosts and of parties.  A pause is never shortened by another.
+    """
+
+    def __init__(self, clock: IReactorTime) -> None:
+        self._clock = clock
+        self._observers: list[Callable[[str | Party], object]] = []
+        self._ends: dict[str | Party, float] = {}
+        self._sweep_at = _SWEEP
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    def observe(self, observer: Callable[[str | Party], object]) -> None:
+        """
+        Call C{observer} with each host or party when it is paused.
+        """
+        self._observers.append(observer)
+
+    def pause(self, whom: str | Party, seconds: float) -> None:
+        """
+        Pause a host, for all accounts, or one party.
+        """
+        now = self._clock.seconds()
+        self._ends[whom] = max(self._ends.get(whom, 0.0), now + seconds)
+        if len(self._ends) > self._sweep_at:
+            self._ends = {key: end for key, end in self._ends.items() if end > now}
+            self._sweep_at = 2 * len(self._ends) + _SWEEP
+        for observer in self._observers:
+            observer(whom)
+
+    def left(self, whom: str | Party) -> float:
+        """
+        How many seconds are left of the pause of a host, or of a party alone.
+        """
+        end = self._ends.get(whom)
+        if end is None:
+            return 0.0
+        left = end - self._clock.seconds()
+        if left > ROUNDING:
+            return left
+        del self._ends[whom]
+        return 0.0
