@@ -390,9 +390,13 @@ class StoreError(XferdError):
 class DiskFull(StoreError):
     """
     No space is left.
+
+    @ivar need: the bytes that must be free before another attempt is of use,
+        as far as that is known.
     """
 
     code = "DISK_FULL"
+    need = 0
 
 
 class StoreLocked(StoreError):

@@ -31,6 +31,7 @@ from zope.interface import Attribute, Interface
 
 if TYPE_CHECKING:
     from xferd.credentials import Credentials
+    from xferd.errors import DiskFull
     from xferd.names import Digest, Reference, Repository
     from xferd.oci import Descriptor, Document
 
@@ -810,6 +811,47 @@ class IdempotencyKey:
     created: float
 
 
+class IRoom(Interface):
+    """
+    The room on the store's disk.
+
+    Where a disk has none, what needs some waits: for ten minutes at most, and
+    without a slot.
+    """
+
+    why: str = Attribute("That the disk is full, in a sentence; empty if it is not.")
+    paused: bool = Attribute("Whether work waits for room, so that nothing further should begin.")
+    given_up: bool = Attribute("Whether the disk has been full for too long to wait any more.")
+
+    def free() -> int:
+        """
+        The bytes that are free.
+
+        @raise OSError: the disk does not say.
+        """
+
+    def ran_out() -> None:
+        """
+        Report that the disk is full.
+        """
+
+    def wait(error: DiskFull, since: float | None = None) -> Deferred[None]:
+        """
+        Report that the disk is full, and wait for room: for C{error.need}
+        bytes, or a few if that is 0.
+
+        @param since: the clock's time of the first such failure of the same
+            work; now by default.
+        @return: fires when there is room; fails with C{error} ten minutes
+            after C{since}.  Cancelling ends the wait.
+        """
+
+    def follow(changed: Callable[[], object]) -> None:
+        """
+        Call C{changed} whenever C{paused} or C{given_up} changes.
+        """
+
+
 class IJournal(Interface):
     """
     What is remembered over a restart, besides the content.
@@ -902,6 +944,7 @@ class IStore(Interface):
     images: IImages = Attribute("The images.")
     journal: IJournal = Attribute("The journal.")
     collection: ICollection = Attribute("The collection of what is of no use.")
+    room: IRoom = Attribute("The room on the disk.")
 
     def usage() -> Deferred[Mapping[str, int]]:
         """

@@ -24,6 +24,8 @@ from xferd.store.store import Store
 from xferd.testing.fakes import FakeWallClock
 
 LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar"
+RESERVE = 64 * 1024
+"""Bytes of the reserve of a store in tests."""
 DOCKER_LAYER_TYPE = "application/vnd.docker.image.rootfs.diff.tar"
 
 
@@ -299,8 +301,13 @@ class StoreTestCase(SynchronousTestCase):
         """
         Make a store, to be opened.
         """
-        reactor = cast(IReactor, self.reactor)
-        return Store(self.path, reactor, wall_clock=self.wall_clock, pools=self.pools)
+        return Store(
+            self.path,
+            cast(IReactor, self.reactor),
+            wall_clock=self.wall_clock,
+            pools=self.pools,
+            reserve=RESERVE,
+        )
 
     def open(self) -> Store:
         """

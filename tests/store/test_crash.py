@@ -21,6 +21,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.store.conformance import job
 from tests.store.support import (
+    RESERVE,
     Pools,
     Reactor,
     Sample,
@@ -54,7 +55,7 @@ def life(path: str, say: Any, *, tidy: bool = False) -> None:
     @param say: called with what is done.
     @param tidy: whether it removes them one after the other in the end.
     """
-    store = Store(path, cast(IReactor, Reactor()), wall_clock=time.time, pools=Pools())
+    store = Store(path, cast(IReactor, Reactor()), wall_clock=time.time, pools=Pools(), reserve=RESERVE)
     store.open()
 
     async def live() -> None:
@@ -133,7 +134,7 @@ def parts(path: str, say: Any) -> None:
 
     @param say: called with what is done.
     """
-    store = Store(path, cast(IReactor, Reactor()), wall_clock=time.time, pools=Pools())
+    store = Store(path, cast(IReactor, Reactor()), wall_clock=time.time, pools=Pools(), reserve=RESERVE)
     store.open()
 
     async def live() -> None:
@@ -457,7 +458,9 @@ class KilledProcessTests(SynchronousTestCase):
         said: list[str] = []
         for first, after in ((0, 1), (100, 4), (200, 9)):
             said.extend(self.run_and_kill(path, first, after))
-            store = Store(path, cast(IReactor, Reactor()), wall_clock=time.time, pools=Pools())
+            store = Store(
+                path, cast(IReactor, Reactor()), wall_clock=time.time, pools=Pools(), reserve=RESERVE
+            )
             store.open()
             self.successResultOf(store.start())
             self.addCleanup(store.stop)

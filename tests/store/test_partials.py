@@ -809,7 +809,7 @@ class FullDiskTests(StoreTestCase):
         self.failureResultOf(self.store.blobs.put(Digest.of(data), data), DiskFull)
         self.assertFalse(self.store.blobs.has(Digest.of(data)))
         self.failureResultOf(
-            self.store.journal.record_job({"id": "1", "created": "", "state": "", "more": "x" * 50000}),
+            self.store.journal.record_job({"id": "1", "created": "", "state": "", "more": "x" * 500_000}),
             DiskFull,
         )
         self.assertEqual(self.successResultOf(self.store.journal.jobs(1)), [])

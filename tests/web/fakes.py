@@ -41,6 +41,7 @@ from xferd.interfaces import (
 )
 from xferd.names import Digest, Reference
 from xferd.oci import OCI_CONFIG, OCI_MANIFEST, Descriptor
+from xferd.store.room import Room
 from xferd.testing.fake_journal import FakeJournal
 from xferd.testing.fakes import FakeRegistries
 from xferd.testing.gate import Gate
@@ -695,6 +696,7 @@ class FakeStore:
     def __init__(self, journal: FakeJournal, path: str = "/") -> None:
         self.path = path
         self.journal = journal
+        self.room = Room(path, Clock(), free=lambda: 1 << 40)
         self.images = FakeImages()
         self.closed = False
 

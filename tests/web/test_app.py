@@ -415,7 +415,7 @@ class StoreTests(SynchronousTestCase):
         """
         self.world.store.path = "/does/not/exist"
         status = self.world.ask("GET", "/api/v1/status").json()
-        self.assertEqual(status["disk"], {"path": "/does/not/exist", "free": None, "total": None})
+        self.assertEqual(status["disk"], {"path": "/does/not/exist", "free": None, "total": None, "why": ""})
 
 
 class RoutingTests(SynchronousTestCase):

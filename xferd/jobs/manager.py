@@ -20,7 +20,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from xferd.credentials import Credentials
-from xferd.errors import BadInput, BadReference, Interrupted, NotFound, XferdError
+from xferd.errors import BadInput, BadReference, Interrupted, NotFound, StoreError, XferdError
 from xferd.interfaces import (
     Figures,
     IArchive,
@@ -199,9 +199,12 @@ class Jobs:
                 Interrupted("the daemon ended before the image was there; pull it again to go on")
             )
             finished = rfc3339(self._wall_clock())
-            await self._store.journal.record_job(
-                {**record, "state": "failed", "error": error, "finished": finished}
-            )
+            ended = {**record, "state": "failed", "error": error, "finished": finished}
+            try:
+                await self._store.journal.record_job(ended)
+            except StoreError as e:
+                # The next start tries again.
+                self._log.error("cannot record the end of job {id}: {error}", id=record["id"], error=e)
         await self._uploads.start()
         await self._ended.load()
         self._started = True

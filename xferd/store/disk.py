@@ -48,6 +48,17 @@ def trying_to(doing: str) -> Iterator[None]:
         raise refusal(e, doing) from e
 
 
+def free_bytes(path: str) -> int:
+    """
+    The bytes that are free on the disk of C{path}; none where it can take no
+    more files.
+    """
+    disk = os.statvfs(path)
+    if disk.f_files and not disk.f_favail:
+        return 0
+    return disk.f_bavail * disk.f_frsize
+
+
 def sync_directory(path: str) -> None:
     """
     Bring a directory's entries to the disk: a rename is not there before.

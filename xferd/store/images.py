@@ -30,6 +30,7 @@ from xferd.store.disk import trying_to, write_file
 from xferd.store.layers import Layers
 from xferd.store.paths import Paths
 from xferd.store.rendition import render
+from xferd.store.reserve import Reserve
 from xferd.store.threads import Rounds, Threads
 from xferd.store.uses import Uses
 
@@ -53,8 +54,21 @@ class Images:
 
     _log = Logger()
 
-    def __init__(self, paths: Paths, threads: Threads, blobs: Blobs, layers: Layers, uses: Uses) -> None:
+    def __init__(
+        self,
+        paths: Paths,
+        threads: Threads,
+        *,
+        blobs: Blobs,
+        layers: Layers,
+        uses: Uses,
+        reserve: Reserve,
+    ) -> None:
+        """
+        @param reserve: what a change of names uses when the disk is full.
+        """
         self._paths = paths
+        self._reserve = reserve
         self._uses = uses
         self._threads = threads
         self._blobs = blobs
@@ -138,7 +152,9 @@ class Images:
         changed = dict(batch)
         images = {k: v for k, v in {**self._images, **changed}.items() if v is not None}
         removed = {str(reference) for reference, image in changed.items() if image is None}
-        self._renditions = await self._threads.run(_write, self._paths, list(images.values()), removed)
+        self._renditions = await self._threads.run(
+            self._reserve.spend, _write, self._paths, list(images.values()), removed
+        )
         self._images = images
         self._lost -= {str(reference) for reference in changed}
 

@@ -11,6 +11,7 @@ removes some of the oldest rows, where a table has too many.
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ from zope.interface import implementer
 from xferd.errors import DiskFull, StoreError
 from xferd.interfaces import IdempotencyKey, IJournal, UploadSession
 from xferd.names import Digest, Repository
+from xferd.store.reserve import Reserve
 from xferd.store.threads import Rounds, Threads
 
 _MIGRATIONS = (
@@ -187,6 +189,12 @@ _PRUNE_HOLDERS = _prune("holder", "number")
 _PRUNE_KEYS = _prune("idempotency_key", "number")
 
 
+_AT_THE_END = (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)
+"""What SQLite says, too, where it cannot make or extend a file beside the database."""
+_LITTLE = 256 * 1024
+"""Fewer free bytes than SQLite may need for these."""
+
+
 @define(eq=False)
 class _Record:
     """
@@ -208,12 +216,14 @@ class Journal:
     Life cycle: made, C{open}ed, C{close}d.
     """
 
-    def __init__(self, path: str, threads: Threads) -> None:
+    def __init__(self, path: str, threads: Threads, reserve: Reserve) -> None:
         """
         @param threads: one thread.
+        @param reserve: what a transaction uses when the disk is full.
         """
         self._path = path
         self._threads = threads
+        self._reserve = reserve
         self._database: sqlite3.Connection | None = None
         self._writes: Rounds[_Record] = Rounds(lambda batch: threads.run(self._write, batch))
 
@@ -225,6 +235,10 @@ class Journal:
         @raise StoreError: it is damaged, of a newer xferd, or the disk
             refuses.
         """
+        self._reserve.spend(self._open)
+
+    def _open(self) -> None:
+        self.release()
         with self._trouble("open"):
             database = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
             self._database = database
@@ -386,8 +400,7 @@ class Journal:
         is left out; if the transaction itself fails, each gets its own.
         """
         try:
-            with self._trouble("write to") as database:
-                self._commit(database, batch)
+            self._reserve.spend(self._commit, batch)
         except StoreError as e:
             if len(batch) == 1:
                 batch[0].error = e
@@ -395,29 +408,30 @@ class Journal:
             for record in batch:
                 self._write([record])
 
-    def _commit(self, database: sqlite3.Connection, batch: Sequence[_Record]) -> None:
-        database.execute("BEGIN")
-        try:
-            for record in batch:
-                record.error = None
-                try:
-                    with self._trouble("write to"):
-                        database.execute(record.statement, record.values)
-                except StoreError as e:
-                    # SQLite has undone the statement, or everything.
-                    if not database.in_transaction:
-                        raise
-                    record.error = e
-            most = _PRUNE_STEP + 2 * len(batch)
-            database.execute(_PRUNE_JOBS, (KEPT_JOBS, most))
-            database.execute(_PRUNE_ATTEMPTS, (KEPT_ATTEMPTS, most))
-            database.execute(_PRUNE_HOLDERS, (KEPT_HOLDERS, most))
-            database.execute(_PRUNE_KEYS, (KEPT_KEYS, most))
-            database.execute("COMMIT")
-        except BaseException:
-            if database.in_transaction:
-                database.execute("ROLLBACK")
-            raise
+    def _commit(self, batch: Sequence[_Record]) -> None:
+        with self._trouble("write to") as database:
+            database.execute("BEGIN")
+            try:
+                for record in batch:
+                    record.error = None
+                    try:
+                        with self._trouble("write to"):
+                            database.execute(record.statement, record.values)
+                    except StoreError as e:
+                        # SQLite has undone the statement, or everything.
+                        if isinstance(e, DiskFull) or not database.in_transaction:
+                            raise
+                        record.error = e
+                most = _PRUNE_STEP + 2 * len(batch)
+                database.execute(_PRUNE_JOBS, (KEPT_JOBS, most))
+                database.execute(_PRUNE_ATTEMPTS, (KEPT_ATTEMPTS, most))
+                database.execute(_PRUNE_HOLDERS, (KEPT_HOLDERS, most))
+                database.execute(_PRUNE_KEYS, (KEPT_KEYS, most))
+                database.execute("COMMIT")
+            except BaseException:
+                if database.in_transaction:
+                    database.execute("ROLLBACK")
+                raise
 
     @contextmanager
     def _trouble(self, doing: str) -> Iterator[sqlite3.Connection]:
@@ -432,7 +446,7 @@ class Journal:
 
     def _raise(self, error: Exception, doing: str) -> None:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        if code == sqlite3.SQLITE_FULL:
+        if code == sqlite3.SQLITE_FULL or (code in _AT_THE_END and _has_no_room(self._path)):
             raise DiskFull(
                 f"cannot {doing} {self._path}: no space is left; free some on that disk and try again"
             ) from error
@@ -441,6 +455,14 @@ class Journal:
                 f"{self._path} is damaged; move it away to start with an empty journal: images stay"
             ) from error
         raise StoreError(f"cannot {doing} {self._path}: {error}") from error
+
+
+def _has_no_room(path: str) -> bool:
+    """
+    Whether the disk of a file is as good as full.
+    """
+    disk = os.statvfs(os.path.dirname(path))
+    return disk.f_bavail * disk.f_frsize < _LITTLE
 
 
 def _names(repository: Repository, digest: Digest) -> dict[str, str]:

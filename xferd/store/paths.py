@@ -41,6 +41,7 @@ class Paths:
         xferd.db            the journal
         version             of this arrangement
         lock                held by the daemon that uses the directory
+        reserve             disk space to release when the disk is full
 
     @ivar root: the data directory.
     """
@@ -123,6 +124,13 @@ class Paths:
         The file that the daemon holds a lock on.
         """
         return join(self.root, "lock")
+
+    @property
+    def reserve(self) -> str:
+        """
+        The file whose space is released when the disk is full.
+        """
+        return join(self.root, "reserve")
 
     def blob(self, digest: Digest) -> str:
         """

@@ -21,11 +21,21 @@ from xferd.interfaces import IReactor, IStore, WallClock
 from xferd.locks import FileLock, Held
 from xferd.store.blobs import Blobs
 from xferd.store.collection import Collection
-from xferd.store.disk import make_directory, remove, sync_directory, sync_file_system, trying_to, write_file
+from xferd.store.disk import (
+    free_bytes,
+    make_directory,
+    remove,
+    sync_directory,
+    sync_file_system,
+    trying_to,
+    write_file,
+)
 from xferd.store.images import Images, read_index, write_index
 from xferd.store.journal import Journal
 from xferd.store.layers import Layers
 from xferd.store.paths import NOTE, Paths, parse_partial_name
+from xferd.store.reserve import RESERVE, Reserve
+from xferd.store.room import Room
 from xferd.store.threads import Pool, Rounds, Threads, patient
 from xferd.store.trash import Trash
 from xferd.store.trees import Trees
@@ -70,10 +80,12 @@ class Store:
         threads: int = 4,
         pools: Pools = ThreadPool,
         partial_age: float = PARTIAL_AGE,
+        reserve: int = RESERVE,
     ) -> None:
         """
         @param wall_clock: the ages of files are measured by it.
         @param threads: how many threads wait for the disk.
+        @param reserve: bytes that are kept for small writes on a full disk.
         @param partial_age: seconds for which a partial blob is kept that
             nobody goes on with.
         """
@@ -83,13 +95,21 @@ class Store:
         closed = f"the store {self.path} is not open"
         self._threads = Threads(reactor, pools(0, threads, "xferd.store"), closed)
         self._database_thread = Threads(reactor, pools(0, 1, "xferd.journal"), closed)
-        self._trash = Trash(paths, self._threads)
+        self._reserve = Reserve(paths.reserve, reserve)
+        self._trash = Trash(paths, self._threads, self._reserve)
         self._partial_age = partial_age
         uses = Uses()
         self.blobs = Blobs(paths, self._threads, self._trash, uses, reactor)
         self.trees = Trees(paths, self._threads, self._trash, uses)
         self.layers = Layers(paths, self._threads, self.trees, uses)
-        self.images = Images(paths, self._threads, self.blobs, self.layers, uses)
+        self.images = Images(
+            paths,
+            self._threads,
+            blobs=self.blobs,
+            layers=self.layers,
+            uses=uses,
+            reserve=self._reserve,
+        )
         self.collection = Collection(
             paths,
             threads=self._threads,
@@ -103,7 +123,13 @@ class Store:
             wall_clock=wall_clock,
             partial_age=partial_age,
         )
-        self.journal = Journal(paths.database, self._database_thread)
+        self.room = Room(
+            self.path,
+            reactor,
+            free=lambda: free_bytes(self.path),
+            before=lambda: self._threads.run(self._reserve.fill),
+        )
+        self.journal = Journal(paths.database, self._database_thread, self._reserve)
         self._lock = FileLock(paths.lock)
         self._opened = False
         self._old: list[str] = []
@@ -124,7 +150,6 @@ class Store:
             something in it is damaged.
         """
         assert not self._opened, "a store is opened once"
-        paths = self._paths
         with trying_to(f"use {self.path} as the data directory"):
             if not os.path.lexists(os.path.dirname(self.path)):
                 os.makedirs(os.path.dirname(self.path))
@@ -138,18 +163,8 @@ class Store:
         self._opened = True
         try:
             with trying_to(f"use {self.path} as the data directory"):
-                self._check_version()
-                for directory in (paths.ingest, paths.trees, paths.layers, paths.staging):
-                    make_directory(directory, 0o700)
-                make_directory(paths.content, 0o755)
-                make_directory(paths.blobs, 0o755)
-                self._old = [os.path.join(paths.staging, name) for name in os.listdir(paths.staging)]
-                if not os.path.exists(paths.oci_layout):
-                    layout = json.dumps({"imageLayoutVersion": "1.0.0"}).encode()
-                    write_file(paths.oci_layout, layout, paths.staging)
-            index = read_index(paths)
-            if not os.path.exists(paths.index):
-                write_index(paths, index)
+                self._reserve.spend(self._prepare)
+            self._reserve.spend(self._check_index)
             self.journal.open()
         except BaseException:
             self._release()
@@ -195,6 +210,7 @@ class Store:
         await self.trees.load()
         await self.layers.load()
         await self.images.load()
+        await self._threads.run(self._reserve.fill)
         self.collection.start()
         self._log.info(
             "store {path} is ready: {images} images", path=self.path, images=len(self.images.all())
@@ -202,6 +218,7 @@ class Store:
 
     async def _stop(self) -> None:
         await self.collection.stop()
+        await self.room.stop()
         self.blobs.close()
         self._trash.stop()
         if self._started:
@@ -209,6 +226,29 @@ class Store:
         await self._threads.stop()
         await self._database_thread.stop()
         self._release()
+
+    def _prepare(self) -> None:
+        """
+        Make what the data directory lacks.
+        """
+        paths = self._paths
+        self._check_version()
+        for directory in (paths.ingest, paths.trees, paths.layers, paths.staging):
+            make_directory(directory, 0o700)
+        make_directory(paths.content, 0o755)
+        make_directory(paths.blobs, 0o755)
+        self._old = [os.path.join(paths.staging, name) for name in os.listdir(paths.staging)]
+        if not os.path.exists(paths.oci_layout):
+            layout = json.dumps({"imageLayoutVersion": "1.0.0"}).encode()
+            write_file(paths.oci_layout, layout, paths.staging)
+
+    def _check_index(self) -> None:
+        """
+        Read C{index.json}; make one if there is none.
+        """
+        index = read_index(self._paths)
+        if not os.path.exists(self._paths.index):
+            write_index(self._paths, index)
 
     def _check_version(self) -> None:
         """

@@ -20,6 +20,7 @@ from twisted.python.failure import Failure
 
 from xferd.store.disk import remove, trying_to
 from xferd.store.paths import Paths
+from xferd.store.reserve import Reserve
 from xferd.store.threads import Threads
 
 
@@ -31,8 +32,9 @@ class Trash:
 
     _log = Logger()
 
-    def __init__(self, paths: Paths, threads: Threads) -> None:
+    def __init__(self, paths: Paths, threads: Threads, reserve: Reserve) -> None:
         self._paths = paths
+        self._reserve = reserve
         self._threads = threads
         self._numbers = count()
         self._stop = Event()
@@ -49,7 +51,8 @@ class Trash:
         """
         target = os.path.join(self._paths.staging, f"gone-{os.getpid()}-{next(self._numbers)}")
         with trying_to(f"move {path} away"):
-            os.rename(path, target)
+            # C{staging/} may need room for one more entry.
+            self._reserve.spend(os.rename, path, target)
         self.remove([target], fd)
 
     def remove(self, paths: Iterable[str], fd: int | None = None) -> None:

@@ -37,6 +37,7 @@ from xferd.interfaces import (
 )
 from xferd.names import Digest, Reference, chain_id
 from xferd.oci import MAX_DOCUMENT, Descriptor
+from xferd.store.room import Room
 from xferd.testing.fake_collection import FakeCollection, FakeUses
 from xferd.testing.fake_journal import FakeJournal
 from xferd.testing.gate import Gate, settle
@@ -586,6 +587,7 @@ class FakeStore:
     partial files are written there as well, for who reads files.
 
     @ivar gate: where its calls pass.
+    @ivar free: the bytes that are free on its disk.
     """
 
     def __init__(self, clock: IReactorTime, path: str = "/memory") -> None:
@@ -598,6 +600,8 @@ class FakeStore:
         self.images = FakeImages(self.blobs, self.layers, self.gate, uses)
         self.collection = FakeCollection(self, uses)
         self.journal = FakeJournal(self.gate)
+        self.free = 1 << 50
+        self.room = Room(path, clock, free=lambda: self.free)
 
     def usage(self) -> Deferred[Mapping[str, int]]:
         """

@@ -429,9 +429,10 @@ class Web:
             disk = os.statvfs(self._store.path)
         except OSError as e:
             self._log.warn("cannot tell the free space of {path}: {error}", path=self._store.path, error=e)
-            return {"path": self._store.path, "free": None, "total": None}
+            return {"path": self._store.path, "free": None, "total": None, "why": ""}
         return {
             "path": self._store.path,
+            "why": self._store.room.why,
             "free": disk.f_bavail * disk.f_frsize,
             "total": disk.f_blocks * disk.f_frsize,
         }

@@ -303,7 +303,12 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
             "version": TEXT,
             "started": TIME,
             "disk": _object(
-                {"path": TEXT, "free": _nullable("integer"), "total": _nullable("integer")},
+                {
+                    "path": TEXT,
+                    "free": _nullable("integer"),
+                    "total": _nullable("integer"),
+                    "why": {**TEXT, "description": "That it is full; empty if it is not."},
+                },
                 description="The store's disk, in bytes.",
             ),
             "images": COUNT,

@@ -3,7 +3,7 @@
  */
 
 import { bytes, count, rate } from "./format.js";
-import { attribute, fill, text } from "./rows.js";
+import { attribute, fill, hide, text } from "./rows.js";
 
 const byId = (id) => document.getElementById(id);
 /** Seconds of history in the little chart. */
@@ -104,6 +104,8 @@ function showJobs(jobs) {
 }
 
 function showDisk(disk) {
+  text(byId("disk-full"), disk?.why ?? "");
+  hide(byId("disk-full"), !disk?.why);
   if (!disk?.total) {
     text(byId("free"), "unknown");
     return;

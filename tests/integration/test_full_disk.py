@@ -1,0 +1,69 @@
+"""
+The daemon on a disk that is full: a small file system in memory.
+"""
+
+from __future__ import annotations
+
+from tests.integration.programs import Xferd
+from tests.integration.test_daemon import DaemonCase
+from tests.store.full import SmallDisk
+from xferd.testing.images import sample_image
+
+MIB = 1024 * 1024
+
+
+class FullDiskCase(DaemonCase):
+    """
+    A daemon whose data is on a disk of 60 MiB.
+    """
+
+    timeout = 120
+
+    async def start(self, *options: str) -> Xferd:
+        """
+        Start a daemon there.
+        """
+        if not hasattr(self, "disk"):
+            self.disk = SmallDisk(str(self.place / "x"), 60 * MIB)
+            self.addCleanup(self.disk.unmount)
+        return await super().start(*options)
+
+
+class FullDiskTests(FullDiskCase):
+    """
+    What works without a free byte.
+    """
+
+    async def test_without_a_byte(self) -> None:
+        """
+        Images are tagged, removed and collected; the daemon starts, says on
+        the page that the disk is full, and has all that was done.
+        """
+        names = []
+        for name in ("one", "two"):
+            self.registry.add(sample_image(2, 300_000, seed=name), name, "1")
+            names.append(f"{self.registry.host}/{name}:1")
+            await self.daemon.ctl("pull", names[-1])
+        self.assertEqual((await self.api("GET", "status"))["disk"]["why"], "")
+        self.disk.fill()
+        await self.daemon.ctl("tag", names[0], "mine:1")
+        self.assertEqual(self.disk.free, 0)
+        for signal in ("TERM", "KILL"):
+            await self.daemon.stop(signal)
+            self.disk.fill()
+            await self.start()
+            self.assertIn("is full", (await self.api("GET", "status"))["disk"]["why"])
+        found = [image["reference"] for image in await self.api("GET", "images")]
+        self.assertEqual(sorted(found), sorted([*names, "docker.io/library/mine:1"]))
+        self.assertIn("nothing", await self.daemon.ctl("gc"))
+        self.disk.fill()
+        (shown,) = await self.daemon.show("rm", names[1])
+        self.assertEqual((shown["freed"]["trees"], shown["freed"]["layers"]), (2, 2))
+        await self.daemon.ctl("rm", "mine:1")
+        (shown,) = await self.daemon.show("rm", names[0])
+        self.assertEqual(shown["freed"]["trees"], 2)
+        await self.daemon.stop("KILL")
+        self.disk.drain()
+        await self.start()
+        self.assertEqual(await self.api("GET", "images"), [])
+        self.assertEqual((await self.api("GET", "status"))["disk"]["why"], "")
