@@ -184,17 +184,96 @@ class HeaderTests(SynchronousTestCase):
 
     def test_prefix(self) -> None:
         """
-        POSIX's prefix is put in front, star's shorter one too, and what GNU
-        has in its place is not.
+        POSIX's prefix is put in front, whatever the version, and star's
+        shorter one too; what GNU and older tars have in its place is not,
+        unless it cannot be what GNU has there.
         """
-        posix = header(b"name", prefix=b"some/dir")
-        star = header(b"name", prefix=b"d" * 131 + b"00000000001 00000000002 " + bytes(8) + b"tar\0")
-        gnu = header(b"name", prefix=b"00000000001\0", magic=b"ustar  \0")
-        v7 = header(b"name", prefix=b"some/dir", magic=b"")
-        found = [e.path for e, _ in read(posix + star[:500] + star[500:] + gnu + v7 + END)]
-        self.assertEqual(found[0], b"some/dir/name")
-        self.assertEqual(found[2:], [b"name", b"name"])
-        self.assertEqual(found[1], b"d" * 131 + b"/name")
+        octal, binary = b"00000000001\0", b"\x80" + bytes(10) + b"\1"
+        star = b"d" * 131 + b"00000000001 00000000002 " + bytes(8) + b"tar\0"
+        sparse = b"\0".ljust(41, b"\0") + b"00000000001\x0000000000002\0"
+        posix, gnu = b"ustar\0", b"ustar  \0"
+        directory = b"home/support/.openoffice.org/3/user"
+        for magic, prefix, path in (
+            (posix + b"00", b"some/dir", b"some/dir/name"),
+            (posix + b"00", b"p" * 155, b"p" * 155 + b"/name"),
+            (posix, b"some/dir", b"some/dir/name"),
+            (posix + b"  ", b"some/dir", b"some/dir/name"),
+            (posix + b"\xff1", b"caf\xe9\0rest", b"caf\xe9/name"),
+            (posix + b"00", star, b"d" * 131 + b"/name"),
+            (posix + b"\0\0", star, b"d" * 131 + b"/name"),
+            (posix + b"00", star[:163] + b"tar ", b"d" * 131 + b"00000000001 00000000002 /name"),
+            (posix + b"00", b"dir".ljust(131, b"\0") + star[131:], b"dir/name"),
+            (posix + b"00", b"dir".ljust(131, b"\0") + star[131:163], b"dir/name"),
+            (posix + b"00", b"\0dir", b"name"),
+            (gnu, octal, b"name"),
+            (gnu, octal + octal, b"name"),
+            (gnu, binary + binary, b"name"),
+            (gnu, b"\xff" * 24, b"name"),
+            (gnu, b" 1234567 \0 \0", b"name"),
+            (gnu, sparse, b"name"),
+            (gnu, directory, directory + b"/name"),
+            (gnu, b"12345678/1", b"12345678/1/name"),
+            (gnu, b"1234567012345", b"name"),
+            (gnu, b"12345678901234567890123x", b"12345678901234567890123x/name"),
+            (gnu, b"8", b"8/name"),
+            (gnu, octal + b"x", b"00000000001/name"),
+            (gnu, b"\0" * 12 + b"x", b"name"),
+            (gnu, b"caf\xe9/caf\xe9/x", b"name"),
+            (gnu, b"\x80\1" + b"x" * 10, b"name"),
+            (b"ustar 00", b"some/dir", b"name"),
+            (b"ustar\x20\x20 ", b"some/dir", b"name"),
+            (b"ustar", b"some/dir", b"some/dir/name"),
+            (b"ustar00\0", b"some/dir", b"name"),
+            (b"USTAR\x0000", b"some/dir", b"name"),
+            (b"tar\0", b"some/dir", b"name"),
+            (b"", b"some/dir", b"name"),
+        ):
+            [(entry, _)] = read(header(b"name", magic=magic, prefix=prefix) + END)
+            self.assertEqual((magic, prefix, entry.path), (magic, prefix, path))
+
+    def test_which_name(self) -> None:
+        """
+        GNU's long names stand above PAX's, and these above the header's,
+        wherever they stand.
+        """
+        long = header(b"L", b"L", 5) + padded(b"long\0") + header(b"K", b"K", 7) + padded(b"target\0")
+        records = pax({b"path": b"pax", b"linkpath": b"other"})
+        link = header(b"name", b"2", link=b"x", prefix=b"prefix")
+        for parts, path, target in (
+            (long + records + link, b"long", b"target"),
+            (records + long + link, b"long", b"target"),
+            (records + link, b"pax", b"other"),
+            (pax({b"path": b""}) + link, b"prefix/name", b"x"),
+        ):
+            [(entry, _)] = read(parts + END)
+            self.assertEqual((entry.path, entry.link), (path, target))
+
+    def test_slash(self) -> None:
+        """
+        Of a name without a type, a slash at its end makes a directory; of
+        several names, the one that counts.
+        """
+        long = header(b"L", b"L", 6) + padded(b"long/\0")
+        for parts, kind in (
+            (header(b"name/", b"\0"), tar.DIRECTORY),
+            (pax({b"path": b"name"}) + header(b"name/", b"\0"), tar.REGULAR),
+            (pax({b"path": b"other/"}) + header(b"name", b"\0"), tar.DIRECTORY),
+            (long + header(b"name", b"\0"), tar.DIRECTORY),
+            (header(b"name/"), tar.REGULAR),
+            (pax({b"path": b"other/"}) + header(b"name"), tar.REGULAR),
+        ):
+            self.assertEqual([e.kind for e, _ in read(parts + END)], [kind])
+
+    def test_old_devices(self) -> None:
+        """
+        A device in a tar that has no place for its number is refused.
+        """
+        for magic in (b"", b"ustar 00"):
+            for kind in (b"3", b"4"):
+                whole = header(b"n", kind, device=(1, 3), magic=magic)
+                self.assertIn("device numbers", str(self.assertRaises(BadLayer, read, whole)))
+        [(entry, _)] = read(header(b"n", b"3", device=(1, 3), magic=b"ustar  \0"))
+        self.assertEqual(entry.device, (1, 3))
 
     def test_numbers(self) -> None:
         """
@@ -239,6 +318,15 @@ class HeaderTests(SynchronousTestCase):
         for text, sign in ((b"9" * 18, 1), (b"-" + b"9" * 18, -1)):
             [(entry, _)] = read(pax({b"mtime": text}) + file(b"a") + END)
             self.assertEqual(entry.mtime, sign * (1 << 46) * 10**9)
+        for seconds in (-(1 << 63), -(1 << 63) + 1, (1 << 63) - 1):
+            field = bytearray((seconds % (1 << 96)).to_bytes(12, "big"))
+            field[0] |= 0x80
+            [(entry, _)] = read(file(b"a", mtime=bytes(field)) + END)
+            self.assertEqual(entry.mtime, (1 if seconds > 0 else -1) * (1 << 46) * 10**9)
+        for seconds in (-(1 << 63) - 1, 1 << 63):
+            field = bytearray((seconds % (1 << 96)).to_bytes(12, "big"))
+            field[0] |= 0x80
+            self.assertRaises(BadLayer, read, file(b"a", mtime=bytes(field)) + END)
 
     def test_checksum(self) -> None:
         """
@@ -288,12 +376,30 @@ class HeaderTests(SynchronousTestCase):
             one[:100],
             one[:512],
             one[:700],
-            one[: 512 + 600],
+            one[: 512 + 599],
             pax({b"path": b"b"}),
             pax({b"path": b"b"}) + END,
             pax({b"path": b"b"})[:700],
         ):
             self.assertRaises(BadLayer, read, whole)
+
+    def test_without_padding(self) -> None:
+        """
+        A tar may end where its last file does, or anywhere in the padding
+        behind, whether the data is read or not; not before, nor in a header.
+        """
+        whole = folder(b"d") + file(b"d/f", b"x" * 700)
+        for missing in (0, 1, 323, 324):
+            for size in (512, 1024, 4096):
+                cut = whole[: len(whole) - missing]
+                self.assertEqual(
+                    [(e.path, len(data)) for e, data in read(cut, size=size)][1:], [(b"d/f", 700)]
+                )
+                reader = TarReader(blocks(cut, size), LIMITS)
+                self.assertEqual([e.path for e in reader], [b"d", b"d/f"])
+        for missing in (325, 600, 1024 + 1):
+            self.assertRaises(BadLayer, read, whole[:-missing])
+        self.assertRaises(BadLayer, read, (pax({b"path": b"b"}) + file(b"a"))[: 512 + 20])
 
     def test_unread_data(self) -> None:
         """
@@ -388,30 +494,38 @@ class PaxTests(SynchronousTestCase):
                 b"SCHILY.xattr.user.empty": b"",
                 b"LIBARCHIVE.xattr.user.a%3Db": b"aGVsbG8=",
                 b"LIBARCHIVE.xattr.user.empty": b"aGVsbG8=",
+                b"LIBARCHIVE.xattr.user.short": b"aGVsbG8",
+                b"LIBARCHIVE.xattr.user.shorter": b"aGVsbA",
+                b"LIBARCHIVE.xattr.user.wrong": b"x",
             }
         )
         self.assertEqual(
             entry.xattrs,
-            {b"security.capability": b"\x01\0\0\x02=\n", b"user.empty": b"", b"user.a=b": b"hello"},
+            {b"security.capability": b"\x01\0\0\x02=\n", b"user.empty": b"", b"user.a=b": b"hello"}
+            | {b"user.short": b"hello", b"user.shorter": b"hell"},
         )
+
+    def test_nul(self) -> None:
+        """
+        A NUL may stand in what is no text of the header.
+        """
+        entry = self.one({b"RHT.security.selinux": b"a:b\0", b"SCHILY.acl.access": b"\0", b"comment": b"\0"})
+        self.assertEqual((entry.path, entry.xattrs), (b"plain", None))
+        for key in (b"path", b"linkpath", b"uname", b"gname", b"GNU.sparse.name"):
+            records = {b"GNU.sparse.map": b"0,0", b"GNU.sparse.size": b"0", key: b"a\0b"}
+            self.assertIn("NUL", str(self.assertRaises(BadLayer, self.one, records)))
 
     def test_global(self) -> None:
         """
-        A global header gives attributes to all that follow, and an entry's
-        own stands above it; one at the very end is no entry.
+        A global header changes nothing of what follows; one at the very end
+        is no entry.
         """
-        whole = (
-            pax({b"mtime": b"5", b"comment": b"c0ffee"}, b"g")
-            + file(b"a")
-            + pax({b"mtime": b"6"})
-            + file(b"b")
-            + pax({b"uid": b"9"}, b"g")
-            + file(b"c")
-            + pax({b"comment": b"x"}, b"g")
-        )
+        records = {b"mtime": b"5", b"uid": b"9", b"gid": b"9", b"comment": b"c0ffee"}
+        records |= {b"SCHILY.xattr.user.x": b"1", b"LIBARCHIVE.xattr.user.y": b"eA"}
+        whole = pax(records, b"g") + file(b"a") + pax({b"mtime": b"6"}) + file(b"b") + pax(records, b"g")
         for end in (b"", END):
-            found = [(e.path, e.mtime, e.uid) for e, _ in read(whole + end)]
-            self.assertEqual(found, [(b"a", 5 * 10**9, 0), (b"b", 6 * 10**9, 0), (b"c", 5 * 10**9, 9)])
+            found = [(e.path, e.mtime, e.uid, e.gid, e.xattrs) for e, _ in read(whole + end)]
+            self.assertEqual(found, [(b"a", 0, 0, 0, None), (b"b", 6 * 10**9, 0, 0, None)])
 
     def test_global_names(self) -> None:
         """
@@ -457,7 +571,6 @@ class PaxTests(SynchronousTestCase):
             record(b"SCHILY.xattr.", b"x"),
             record(b"SCHILY.xattr.a\0b", b"x"),
             record(b"LIBARCHIVE.xattr.a%00b", b"eA=="),
-            record(b"LIBARCHIVE.xattr.a", b"x"),
         ):
             whole = header(b"pax", b"x", len(data)) + padded(data) + file(b"a") + END
             self.assertRaises(BadLayer, read, whole)
@@ -553,6 +666,15 @@ class SparseTests(SynchronousTestCase):
         }
         self.check(pax(records) + file(b"sp", leading + b"x" * 200), parts, 200_000_000, b"x" * 200)
 
+    def test_not_sparse(self) -> None:
+        """
+        Without a map or a version there is no sparse file, and its name and
+        sizes count for nothing.
+        """
+        records = {b"GNU.sparse.name": b"other", b"GNU.sparse.size": b"9", b"GNU.sparse.map": b""}
+        [(entry, data)] = read(pax(records) + file(b"f", b"abc") + END)
+        self.assertEqual((entry.path, entry.size, entry.sparse, data), (b"f", 3, None, b"abc"))
+
     def test_bad_maps(self) -> None:
         """
         Maps that overlap, lead behind the end, do not fit the data, have no
@@ -582,6 +704,9 @@ class SparseTests(SynchronousTestCase):
             pax({**one, b"GNU.sparse.realsize": b"9" * 19}) + file(b"sp", padded(b"0\n")),
             self.old([(0, 5)], 5, 5, b"\xff" * 504 + b"\1" + bytes(7)),
             self.old([(0, 5)], 4, 5) + padded(b"abcde"),
+            pax({b"GNU.sparse.major": b"0", b"GNU.sparse.minor": b"7"}) + mapped(b"10,3,500,2")[1024:],
+            pax({b"GNU.sparse.minor": b"0", b"GNU.sparse.map": b"0,5", b"GNU.sparse.size": b"5"}) + data,
+            resum(self.old([(0, 5)], 5, 5).replace(b"ustar  \0", b"ustar\x0000")) + padded(b"abcde"),
         ):
             self.assertRaises(BadLayer, read, whole + END)
 

@@ -24,6 +24,8 @@ _LIBARCHIVE: Final = b"LIBARCHIVE.xattr."
 
 _DECIMAL = re.compile(rb"(-?)([0-9]{1,19})(?:\.([0-9]*))?")
 _NOT_GLOBAL = frozenset({b"path", b"linkpath", b"size"})
+_TEXTS = frozenset({b"path", b"linkpath", b"uname", b"gname", b"GNU.sparse.name"})
+"""The records that have no NUL in them; the others may have any bytes."""
 
 
 def parse(data: bytes) -> Records:
@@ -44,7 +46,7 @@ def parse(data: bytes) -> Records:
         key, equals, value = data[space + 1 : stop - 1].partition(b"=")
         if stop > end or stop <= space or data[stop - 1] != 0x0A or not equals or not key:
             raise BadLayer("a PAX header has a record that is not of its length")
-        if b"\0" in key or (b"\0" in value and b"xattr." not in key):
+        if b"\0" in key or (b"\0" in value and key in _TEXTS):
             raise BadLayer(f"a PAX header has a NUL in its record {show(key)}")
         if key in (b"GNU.sparse.offset", b"GNU.sparse.numbytes"):
             # Format 0.0 repeats these for each part; 0.1 has them in one list.
@@ -59,16 +61,17 @@ def parse(data: bytes) -> Records:
     return records
 
 
-def parse_global(data: bytes) -> Records:
+def check_global(data: bytes) -> None:
     """
-    Read a global header, which may not touch names and sizes: Go's tools
-    ignore it and others do not, so that they would see different files.
+    Check a global header, whose attributes count for nothing: Go's tools
+    ignore it.  Others do not, and with names and sizes of it they would see
+    different files.
+
+    @raise BadLayer: it sets a name or a size, or breaks the grammar.
     """
-    records = parse(data)
-    for key in records:
+    for key in parse(data):
         if key in _NOT_GLOBAL or key.startswith(b"GNU.sparse."):
             raise BadLayer(f"a global PAX header sets {show(key)} for all entries; tools differ on that")
-    return records
 
 
 def number(records: Records, key: bytes, default: int) -> int:
@@ -101,6 +104,9 @@ def time(records: Records, key: bytes, default: int) -> int:
 def xattrs(records: Records) -> dict[bytes, bytes] | None:
     """
     The extended attributes, star's before libarchive's.
+
+    libarchive writes each in both forms, its own in base64 without padding.
+    What is no base64 is left out: no other tool reads that form.
     """
     found: dict[bytes, bytes] = {}
     for key, value in records.items():
@@ -108,10 +114,11 @@ def xattrs(records: Records) -> dict[bytes, bytes] | None:
             found[key[len(_SCHILY) :]] = value
         elif key.startswith(_LIBARCHIVE):
             name = unquote_to_bytes(key[len(_LIBARCHIVE) :])
-            try:
-                found.setdefault(name, a2b_base64(value))
-            except Base64Error as e:
-                raise BadLayer(f"a PAX header has an xattr {show(name)} that is not base64") from e
+            if _SCHILY + name not in records:
+                try:
+                    found[name] = a2b_base64(value + b"==")
+                except Base64Error:
+                    continue
     if any(not name or b"\0" in name for name in found):
         raise BadLayer("a PAX header has an xattr without a name")
     return found or None

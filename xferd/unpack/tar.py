@@ -10,13 +10,20 @@ podman and umoci are made of it; where that is unsafe, it refuses:
 
   - PAX's C{size} wins over the header's (CVE-2025-62518).
   - Links, devices, FIFOs and directories have no data, whatever size they name.
-  - A global header may give attributes, but neither names nor sizes.
+  - GNU's long names win over PAX's C{path} and C{linkpath}.
+  - Bytes 345 to 500 are a prefix to the name where the magic is POSIX's, of
+    whatever version; 131 of them where star's mark is at the end.  With GNU's
+    magic they are times and a sparse map, unless the times are no numbers:
+    Go's own writer put a prefix there before 2017.  Any other magic is that of
+    tars older than all of these, which have no prefix.
+  - A global header changes nothing; one that names or sizes files is refused.
 
 Pure, and imports no Twisted: this runs in the worker.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from struct import Struct
 from typing import Final
@@ -45,8 +52,10 @@ _EXTENSIONS = frozenset({b"x", b"g", b"L", b"K"})
 
 # name mode uid gid size mtime checksum type link magic+version (uname gname) major minor prefix
 _HEADER = Struct("100s8s8s8s12s12s8sc100s8s64x8s8s155s12x")
-_POSIX = b"ustar\x0000"
+_POSIX = b"ustar\0"
+_GNU = b"ustar  \0"
 _STAR = b"tar\0"
+_OCTAL = re.compile(rb"[0-7]*")
 _ZEROS = bytes(BLOCK)
 _NOTHING = memoryview(b"")
 
@@ -109,7 +118,6 @@ class TarReader:
         self._at = 0
         self._left = 0  # of the present entry's data
         self._padding = 0  # behind it
-        self._globals: pax.Records = {}
         self.entries = 0
 
     def __iter__(self) -> Iterator[Entry]:
@@ -184,16 +192,25 @@ class TarReader:
     def _skip(self) -> None:
         """
         Pass over what was not read of the present entry, and its padding.
+        The stream may end where the last padding should be: Go takes that,
+        and there are layers without it.
         """
-        left = self._left + self._padding
+        left, padding = self._left, self._padding
         self._left = self._padding = 0
         while left:
-            room = len(self._buffer) - self._at
-            if room >= left:
-                self._at += left
-                return
-            left -= room
-            self._refill("in the middle of an entry")
+            count = min(left, len(self._buffer) - self._at)
+            self._at += count
+            left -= count
+            if left:
+                self._refill("in the middle of an entry")
+        while padding:
+            count = min(padding, len(self._buffer) - self._at)
+            self._at += count
+            padding -= count
+            if padding:
+                self._buffer, self._at = next(self._blocks, _NOTHING), 0
+                if not self._buffer:
+                    return
 
     def _collect(self, size: int) -> bytes:
         """
@@ -240,7 +257,7 @@ class TarReader:
             if kind == b"g":
                 if extended != size:
                     raise BadLayer("a global PAX header stands between an entry and its own header")
-                self._globals |= pax.parse_global(data)
+                pax.check_global(data)
                 return None
             if kind == b"x":
                 records = pax.parse(data)
@@ -264,10 +281,8 @@ class TarReader:
         """
         The entry that a header describes, with what stood in front of it.
         """
-        path = name or _text(fields[0])
-        if not name and fields[9] == _POSIX and fields[12][0]:
-            prefix = fields[12][:131] if header[508:] == _STAR else fields[12]
-            path = _text(prefix) + b"/" + path
+        records = records or {}
+        path = name or records.get(b"path") or _path(header, fields)
         flag = fields[7]
         kind = _KINDS.get(flag)
         if kind is None:
@@ -284,11 +299,13 @@ class TarReader:
             _number(fields[5], "time", signed=True) * 10**9,
         )
         if kind in _LINKS:
-            entry.link = link or _text(fields[8])
+            entry.link = link or records.get(b"linkpath") or _text(fields[8])
         elif kind in _DEVICES:
+            if not fields[9].startswith(_POSIX) and fields[9] != _GNU:
+                raise BadLayer(f"{show(path)} is a device in a tar of a format that has no device numbers")
             entry.device = _number(fields[10], "device"), _number(fields[11], "device")
-        if records or self._globals:
-            self._amend(entry, self._globals | (records or {}))
+        if records:
+            _amend(entry, records)
         if entry.uid >= _NOBODY or entry.gid >= _NOBODY:
             raise BadLayer(f"{show(entry.path)} belongs to {entry.uid}:{entry.gid}, which no file can")
         if b"\0" in entry.path or b"\0" in entry.link:
@@ -298,24 +315,11 @@ class TarReader:
         if kind == REGULAR:
             if flag == b"S":
                 self._old_sparse(entry, header)
-            elif records and (b"GNU.sparse.map" in records or b"GNU.sparse.major" in records):
+            elif records:
                 self._pax_sparse(entry, records)
             if entry.size > self._limits.size:
                 raise BadLayer(f"{show(entry.path)} is larger than {self._limits.size} bytes")
         return entry
-
-    def _amend(self, entry: Entry, records: pax.Records) -> None:
-        """
-        Put what the PAX records say in place of what the header says.
-        """
-        entry.path = records.get(b"GNU.sparse.name") or records.get(b"path") or entry.path
-        if entry.kind in _LINKS:
-            entry.link = records.get(b"linkpath") or entry.link
-        entry.size = pax.number(records, b"size", entry.size)
-        entry.uid = pax.number(records, b"uid", entry.uid)
-        entry.gid = pax.number(records, b"gid", entry.gid)
-        entry.mtime = pax.time(records, b"mtime", entry.mtime)
-        entry.xattrs = pax.xattrs(records)
 
     # ----------------------------------------------------------------- sparse
 
@@ -323,13 +327,15 @@ class TarReader:
         """
         GNU's type S: four parts in the header, then blocks of 21 each.
         """
+        if bytes(header[257:265]) != _GNU:
+            raise BadLayer(f"{show(entry.path)} is sparse in a format that is not GNU's")
         parts = bytes(header[386:482])
         more, real = header[482], bytes(header[483:495])
         numbers: list[int] = []
         room = self._limits.header
         while True:
             for at in range(0, len(parts) - 23, 24):
-                if not parts[at] and not parts[at + 12]:
+                if not parts[at]:
                     break
                 numbers.append(_number(parts[at : at + 12], "sparse map"))
                 numbers.append(_number(parts[at + 12 : at + 24], "sparse map"))
@@ -345,18 +351,22 @@ class TarReader:
 
     def _pax_sparse(self, entry: Entry, records: pax.Records) -> None:
         """
-        GNU's PAX formats: 0.0 and 0.1 have the map in the header, 1.0 has it
-        in front of the data.
+        GNU's PAX formats, if it is sparse: 0.0 and 0.1 have the map in the
+        header, 1.0 has it in front of the data.
         """
-        version = records.get(b"GNU.sparse.major", b"0"), records.get(b"GNU.sparse.minor", b"")
-        if version[0] == b"0":
-            numbers = pax.sparse_numbers(records.get(b"GNU.sparse.map", b""))
+        version = records.get(b"GNU.sparse.major", b""), records.get(b"GNU.sparse.minor", b"")
+        text = records.get(b"GNU.sparse.map", b"")
+        if version == (b"", b"") and not text:
+            return
+        entry.path = records.get(b"GNU.sparse.name") or entry.path
+        if version in ((b"", b""), (b"0", b"0"), (b"0", b"1")):
+            numbers = pax.sparse_numbers(text)
         elif version == (b"1", b"0"):
             numbers = self._leading_map(entry)
         else:
             raise BadLayer(f"{show(entry.path)} is sparse in an unknown format")
-        size = pax.number(records, b"GNU.sparse.size", entry.size)
-        entry.size = pax.number(records, b"GNU.sparse.realsize", size)
+        size = pax.number(records, b"GNU.sparse.realsize", entry.size)
+        entry.size = pax.number(records, b"GNU.sparse.size", size)
         self._map(entry, numbers)
 
     def _leading_map(self, entry: Entry) -> list[int]:
@@ -394,6 +404,54 @@ class TarReader:
         entry.sparse = [part for part in parts if part[1]]
 
 
+def _amend(entry: Entry, records: pax.Records) -> None:
+    """
+    Put what the PAX records say in place of what the header says.
+    """
+    entry.size = pax.number(records, b"size", entry.size)
+    entry.uid = pax.number(records, b"uid", entry.uid)
+    entry.gid = pax.number(records, b"gid", entry.gid)
+    entry.mtime = pax.time(records, b"mtime", entry.mtime)
+    entry.xattrs = pax.xattrs(records)
+
+
+def _path(header: memoryview, fields: _Fields) -> bytes:
+    """
+    The name in a header, with its prefix if it has one.
+    """
+    name, magic, prefix = _text(fields[0]), fields[9], fields[12]
+    if not prefix[0]:
+        return name
+    if magic.startswith(_POSIX):
+        prefix = _text(prefix[:131] if header[508:] == _STAR else prefix)
+    elif magic == _GNU and not (_is_number(prefix[:12]) and _is_number(prefix[12:24])):
+        prefix = _text(prefix)
+        if not prefix.isascii():
+            return name
+    else:
+        return name
+    return b"%b/%b" % (prefix, name)
+
+
+def _is_number(field: bytes) -> bool:
+    """
+    Whether GNU's writer may have put a number, or nothing, into a field.
+    """
+    if field[0] & 0x80:
+        value = _base256(field)
+        return -(1 << 63) <= value < 1 << 63
+    return not field[0] or _OCTAL.fullmatch(field.strip(b" \0").partition(b"\0")[0]) is not None
+
+
+def _base256(field: bytes) -> int:
+    """
+    GNU's form of large numbers: two's complement in all the bits but the
+    first, which says so.
+    """
+    value = int.from_bytes(field, "big") & ((1 << (8 * len(field) - 1)) - 1)
+    return value - (1 << (8 * len(field) - 1)) if field[0] & 0x40 else value
+
+
 def _text(field: bytes) -> bytes:
     """
     A name out of a header: up to the first NUL.
@@ -408,11 +466,8 @@ def _number(field: bytes, what: str, signed: bool = False) -> int:
     @raise BadLayer: it is neither, or negative where that makes no sense.
     """
     if field[0] & 0x80:
-        # Two's complement in all the bits but the first, which says so.
-        value = int.from_bytes(field, "big") & ((1 << (8 * len(field) - 1)) - 1)
-        if field[0] & 0x40:
-            value -= 1 << (8 * len(field) - 1)
-        if value.bit_length() > 63 or (value < 0 and not signed):
+        value = _base256(field)
+        if not (-(1 << 63) if signed else 0) <= value < 1 << 63:
             raise BadLayer(f"a header has {value} for its {what}")
         return value
     text = field.strip(b" \0")
