@@ -975,7 +975,7 @@ class UnpackLimits:
     size: int = 128 * 1024**3
     header: int = 1024 * 1024
     depth: int = 256
-    ratio: int = 400
+    ratio: int = 1100
 
 
 @frozen

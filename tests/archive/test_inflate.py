@@ -110,3 +110,12 @@ class InflaterTests(SynchronousTestCase):
         bomb = zstandard.ZstdCompressor().compress(bytes(200 * 1024 * 1024))
         error = self.assertRaises(BadArchive, inflate, bomb)
         self.assertIn("times its size", str(error))
+
+    def test_zeros(self) -> None:
+        """
+        The most that gzip can make of zeros is taken.
+        """
+        inflater = Inflater()
+        for piece in inflater.feed(gzip.compress(bytes(100_000_000), 9)):
+            del piece
+        self.assertEqual((list(inflater.finish()), inflater.produced), ([], 100_000_000))

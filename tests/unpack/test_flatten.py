@@ -134,9 +134,15 @@ class MergeTests(FlattenCase):
 
     def test_nothing(self) -> None:
         """
-        Without layers there is an empty root.
+        Without layers there is an empty root, of the mode and owner that a
+        root has.
         """
         self.assertEqual(self.shown(), set())
+        (self.place / "empty").mkdir(mode=0o700)
+        flatten([], str(self.place / "empty"), self.news.append, privileged=is_privileged())
+        found = os.stat(self.place / "empty")
+        self.assertEqual((stat.S_IMODE(found.st_mode), found.st_mtime), (0o755, 0))
+        self.assertEqual((found.st_uid, found.st_gid), (os.geteuid(), os.getegid()))
 
     def test_top_wins(self) -> None:
         """

@@ -164,14 +164,24 @@ class BlocksTests(SynchronousTestCase):
         Above 64 MiB, a blob that inflates beyond the ratio is a bomb, and is
         stopped there.
         """
-        bomb = gzip.compress(bytes(100 << 20))
-        blocks = Blocks(Bytes(bomb), "gzip", LIMITS)
+        bomb = zstd(bytes(100 << 20))
+        blocks = Blocks(Bytes(bomb), "zstd", LIMITS)
         self.addCleanup(blocks.close)
         error = self.assertRaises(BadLayer, list, blocks)
-        self.assertIn("400 times", str(error))
+        self.assertIn("1100 times", str(error))
         self.assertLessEqual(blocks.size, (64 << 20) + BUFFER_SIZE)
-        self.assertIn("400 times", self.fails(zstd(bytes(100 << 20))))
-        self.assertEqual(len(self.inflate(gzipped(bytes(60 << 20)))), 60 << 20)
+        few = evolve(LIMITS, ratio=400)
+        self.assertIn("400 times", self.fails(gzip.compress(bytes(100 << 20)), limits=few))
+        self.assertEqual(len(self.inflate(zstd(bytes(60 << 20)))), 60 << 20)
+
+    def test_zeros(self) -> None:
+        """
+        The most that gzip can make of zeros is no bomb.
+        """
+        size = 100_000_000
+        packed = gzip.compress(bytes(size), 9)
+        self.assertGreater(size / len(packed), 1000)
+        self.assertEqual(len(self.inflate(packed)), size)
 
     def test_window(self) -> None:
         """

@@ -174,7 +174,7 @@ class UnpackingTests(UnpackerCase):
         layer = self.unpack()
         self.assertEqual(self.process.take(), [])
         layer.sealed("/blob", 100)
-        limits = {"entries": 2_000_000, "size": 128 << 30, "header": 1 << 20, "depth": 256, "ratio": 400}
+        limits = {"entries": 2_000_000, "size": 128 << 30, "header": 1 << 20, "depth": 256, "ratio": 1100}
         self.assertEqual(
             self.process.take(),
             [

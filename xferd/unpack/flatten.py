@@ -150,6 +150,8 @@ class _Copy:
         # From below, so that nothing changes a directory's times any more.
         for folder in reversed(merged.folders):
             self._guarded(self._finish, folder, folder.path)
+        if not merged.folders:
+            self._guarded(self._finish_empty, Folder(b"", 0, []), b"")
         self._notify(self._progress)
         return self._progress
 
@@ -185,6 +187,14 @@ class _Copy:
         source = self._source.at(folder.tree, folder.path)
         entry = _entry(folder.path, source, os.fstat(source), kept=self._kept[folder.tree])
         self._attributes.folder(self._target.at(0, folder.path), entry)
+
+    def _finish_empty(self, root: Folder) -> None:
+        """
+        Give the root its attributes where no layer does: those that a layer
+        without an entry for the root gives it.
+        """
+        entry = Entry(root.path, tar.DIRECTORY, 0o755, 0, 0, 0, 0)
+        self._attributes.folder(self._target.at(0, root.path), entry)
 
     def _advance(self, size: int) -> None:
         """
