@@ -12,7 +12,7 @@ docstring says otherwise.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence, Set
 from typing import TYPE_CHECKING, Any
 
 from attrs import field, frozen
@@ -780,13 +780,18 @@ class ICollection(Interface):
         @return: to be called at the end.  Idempotent.
         """
 
-    def collect(dry_run: bool) -> Deferred[Freed]:
+    def collect(
+        dry_run: bool, partials: bool = False, abandoned: Set[Digest] = frozenset()
+    ) -> Deferred[Freed]:
         """
         Free the layers, trees and blobs that no image needs, no entry that
         other tools made in C{index.json} leads to, nothing has mounted and no
         use relies on, and partial blobs that nobody has gone on with for long.
 
         @param dry_run: free nothing.
+        @param partials: also free the partial blobs that no transfer uses.
+        @param abandoned: of these blobs, free what has arrived, too, unless a
+            transfer uses it.
         @return: fires with what was freed, or would be.  It is out of the way
             by then, though the removal may go on behind it.
         @raise StoreError: the disk refuses.
@@ -899,6 +904,11 @@ class IJournal(Interface):
         """
         The idempotency keys that were created after C{since}, in seconds
         since the epoch, in the order in which they were recorded.
+        """
+
+    def unfinished(reference: str) -> Deferred[list[dict[str, Any]]]:
+        """
+        The jobs of an image, by its full name, that did not get done.
         """
 
     def interrupted() -> Deferred[list[dict[str, Any]]]:
@@ -1112,7 +1122,9 @@ class IUpkeep(Interface):
 
     def remove(reference: str) -> Deferred[Freed]:
         """
-        Take an image's name away, and free what nothing needs any more.
+        Take an image's name away, and free what nothing needs any more, and
+        what unfinished jobs have fetched for this name.  Where the name is
+        none, and there is something of the latter, only that is freed.
 
         @raise BadReference: C{reference} is none.
         @raise NotFound: the store has no such image.
@@ -1120,10 +1132,11 @@ class IUpkeep(Interface):
         @raise StoreError: the disk refuses.
         """
 
-    def collect(dry_run: bool) -> Deferred[Freed]:
+    def collect(dry_run: bool, partials: bool = False) -> Deferred[Freed]:
         """
         Free what nothing needs, or only say what that would be.
 
+        @param partials: also free the partial blobs that no transfer uses.
         @raise Interrupted: the daemon is starting or stopping.
         @raise StoreError: the disk refuses.
         """

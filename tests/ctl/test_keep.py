@@ -96,6 +96,8 @@ class CollectTests(DaemonTestCase):
         outcome = run(["gc", "--dry-run", "--host", self.fake.url])
         self.assertIn("would free: 41.2 MB", outcome.out)
         self.assertEqual([r[2] for r in self.fake.requests], [{"dry_run": False}, {"dry_run": True}])
+        run(["gc", "--partials", "--host", self.fake.url])
+        self.assertEqual(self.fake.requests[-1][2], {"dry_run": False, "partials": True})
         outcome = run(["gc", "--json", "--host", self.fake.url])
         self.assertEqual(json.loads(outcome.out), {"dry_run": False, "freed": FREED})
 

@@ -175,6 +175,86 @@ class RemovalTests(JobsCase):
         self.assertEqual(self.collect(), Freed(blobs=1, bytes=5))
         self.assertEqual(self.store.blobs.contents, {})
 
+    def interrupted(self, name: str, moved: int = 10_000) -> Digest:
+        """
+        Begin a pull, and have it cancelled; gives the blob that was on its way.
+        """
+        blob = self.add(sample_image(1, size=50_000, seed=name), name).layers[0].blob.digest
+        self.registry.stall(blob)
+        job_id = self.pull(name)
+        self.settle()
+        self.registry.feed(blob, moved)
+        self.settle()
+        self.jobs.cancel(job_id)
+        self.settle()
+        return blob
+
+    def test_partials(self) -> None:
+        """
+        What interrupted jobs have fetched goes when it is asked for.
+        """
+        blob = self.interrupted("app")
+        self.collect()
+        self.assertIn(blob, self.store.blobs.partials)
+        collecting = self.jobs.upkeep.collect(False, partials=True)
+        self.settle()
+        self.assertEqual(self.successResultOf(collecting), Freed(partials=1, bytes=10_000))
+
+    def test_remove_interrupted(self) -> None:
+        """
+        With an image goes what interrupted jobs have fetched for its name, and
+        nothing of others; that much goes without an image, too.
+        """
+        self.pulled_and_moved()
+        newer, other = self.interrupted("app"), self.interrupted("other")
+        self.assertEqual(self.remove("app").partials, 1)
+        self.assertEqual(self.store.blobs.partials.keys() - {newer}, {other})
+        self.assertEqual(self.remove("other"), Freed(partials=1, bytes=10_000))
+        removing = self.jobs.upkeep.remove(f"{HOST}/other")
+        self.settle()
+        self.failureResultOf(removing, NotFound)
+
+    def pulled_and_moved(self) -> None:
+        """
+        Pull an image whose tag then moves.
+        """
+        self.add(sample_image(1, seed="older"))
+        self.pulled()
+
+    def test_remove_after_a_kill(self) -> None:
+        """
+        So it is with what a daemon was fetching when it was killed.
+        """
+        blob = self.add(sample_image(1, size=50_000)).layers[0].blob.digest
+        self.registry.stall(blob)
+        self.pull()
+        self.settle()
+        (record,) = self.store.journal.recorded.values()
+        self.assertEqual([layer["digest"] for layer in record["layers"]], [str(blob)])
+
+    def test_remove_without_the_journal(self) -> None:
+        """
+        A journal that cannot be read keeps no image from being removed.
+        """
+        self.pulled_and_moved()
+        self.store.gate.fail("journal.unfinished", StoreError("damaged"))
+        self.assertEqual(self.remove("app").trees, 1)
+
+    def test_remove_spares_what_runs(self) -> None:
+        """
+        A removal takes nothing from a pull of the same name.
+        """
+        blob = self.interrupted("app")
+        self.registry.stall(blob)
+        job_id = self.pull("app")
+        self.settle()
+        removing = self.jobs.upkeep.remove(f"{HOST}/app")
+        self.settle()
+        self.failureResultOf(removing, NotFound)
+        self.jobs.cancel(job_id)
+        self.settle()
+        self.assertEqual(len(self.store.blobs.partials[blob]), 10_000)
+
     def test_not_ready(self) -> None:
         """
         Before the store was read, everything would look as if nobody named it.

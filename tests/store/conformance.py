@@ -666,6 +666,37 @@ class CollectionConformance(Conformance):
         self.do(pull(self.store, one))
         self.assert_whole(one)
 
+    def test_partials(self) -> None:
+        """
+        A partial blob that is new goes when it is asked for, by its digest or
+        with all others, but not one that is open, or that a use asked about.
+        """
+        blobs = [b"zero", b"one", b"two", b"three"]
+        digests = [Digest.of(blob) for blob in blobs]
+        partials = []
+        for blob, digest in zip(blobs, digests, strict=True):
+            partial: IPartial = self.result(self.store.blobs.partial(digest, len(blob)))
+            partial.write(blob[:2])
+            partials.append(partial)
+        for partial in partials[1:]:
+            partial.close()
+        self.assertEqual(self.collect(), Freed())
+        collection = self.store.collection
+        abandoned = frozenset((digests[0], digests[1]))
+        self.assertEqual(
+            self.result(collection.collect(False, abandoned=abandoned)), Freed(partials=1, bytes=2)
+        )
+        end = collection.use()
+        self.assertFalse(self.store.blobs.has(digests[2]))
+        self.assertEqual(self.result(collection.collect(True, partials=True)), Freed(partials=1, bytes=2))
+        self.assertEqual(self.result(collection.collect(False, partials=True)), Freed(partials=1, bytes=2))
+        end()
+        self.assertEqual(self.result(collection.collect(False, partials=True)), Freed(partials=1, bytes=2))
+        again: IPartial = self.result(self.store.blobs.partial(digests[3], len(blobs[3])))
+        self.assertEqual((again.offset, partials[0].offset), (0, 2))
+        again.close()
+        partials[0].close()
+
     def test_another_name(self) -> None:
         """
         An image stays while one of its names does.

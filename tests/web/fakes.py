@@ -240,7 +240,7 @@ class FakeUpkeep:
     def __init__(self) -> None:
         self.tagged: list[tuple[str, str]] = []
         self.removed: list[str] = []
-        self.collected: list[bool] = []
+        self.collected: list[tuple[bool, bool]] = []
         self.refuses: Exception | None = None
 
     def tag(self, reference: str, name: str) -> Deferred[Image]:
@@ -261,13 +261,13 @@ class FakeUpkeep:
         self.removed.append(reference)
         return succeed(FREED)
 
-    def collect(self, dry_run: bool) -> Deferred[Freed]:
+    def collect(self, dry_run: bool, partials: bool = False) -> Deferred[Freed]:
         """
         Remember a collection.
         """
         if self.refuses is not None:
             return fail(self.refuses)
-        self.collected.append(dry_run)
+        self.collected.append((dry_run, partials))
         return succeed(FREED)
 
 

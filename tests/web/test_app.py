@@ -353,7 +353,8 @@ class StoreTests(SynchronousTestCase):
         for body in (b"", b"[]", b'{"dry_run": 1}', b'{"dry": true}'):
             self.assertEqual(self.world.ask("POST", "/api/v1/gc", body).status, 400, body)
         self.assertEqual(self.world.ask("POST", "/api/v1/gc", b"{}", {"Content-Type": None}).status, 415)
-        self.assertEqual(self.world.jobs.upkeep.collected, [False, True])
+        self.world.ask("POST", "/api/v1/gc", b'{"partials": true}')
+        self.assertEqual(self.world.jobs.upkeep.collected, [(False, False), (True, False), (False, True)])
 
     def test_image_for_a_platform(self) -> None:
         """

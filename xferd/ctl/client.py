@@ -433,13 +433,16 @@ class Daemon:
         """
         return self._object("DELETE", f"/images/{quote(reference, safe='/:@')}")
 
-    def collect(self, dry_run: bool) -> dict[str, Any]:
+    def collect(self, dry_run: bool, partials: bool) -> dict[str, Any]:
         """
         Free what nothing needs.
 
+        @param partials: also the partial blobs that no transfer uses.
         @return: what was freed, or would be.
         """
-        return self._object("POST", "/gc", {"dry_run": dry_run})
+        asked = {"dry_run": dry_run}
+        # A daemon that is older does not know the word.
+        return self._object("POST", "/gc", {**asked, "partials": True} if partials else asked)
 
     def jobs(self) -> list[dict[str, Any]]:
         """

@@ -53,7 +53,7 @@ def collect(args: Namespace, session: Session) -> None:
     """
     Free what nothing needs.
     """
-    answer = session.daemon.collect(args.dry_run)
+    answer = session.daemon.collect(args.dry_run, args.partials)
     session.printer.facts(answer, [("would free" if args.dry_run else "freed", _freed(answer))])
 
 

@@ -222,6 +222,9 @@ def _collect(parser: ArgumentParser) -> None:
     The arguments of C{gc}.
     """
     parser.add_argument("--dry-run", action="store_true", help="only say what would be freed")
+    parser.add_argument(
+        "--partials", action="store_true", help="also free partial blobs that no transfer uses"
+    )
     _json(parser)
 
 

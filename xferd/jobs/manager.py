@@ -46,6 +46,7 @@ from xferd.jobs.news import News
 from xferd.jobs.pull import Pull
 from xferd.jobs.push import ALL, Push
 from xferd.jobs.realm import SHARED
+from xferd.jobs.rows import Row
 from xferd.jobs.upkeep import Upkeep
 from xferd.jobs.upload import UploadManager
 from xferd.names import Reference, Repository, parse_tag
@@ -334,7 +335,7 @@ class Jobs:
             layers=self._layers,
             clock=self._clock,
             wall_clock=self._wall_clock,
-            changed=partial(self._news.changed, job),
+            changed=self._changed(job),
             named=self._news.named,
         )
         return self._add(job, importing.run)
@@ -632,13 +633,30 @@ class Jobs:
             source=registries.registry(wanted.repository.host).blobs(wanted.repository),
             documents=self._documents(registries),
             layers=self._layers,
-            changed=partial(self._news.changed, job),
+            changed=self._changed(job),
         )
         image = await pull.run(self._wall_clock)
         self._news.named(image)
         for blob in {layer.digest for layer in image.layers}:
             self._spawn(self._store.journal.record_holder(wanted.repository, blob), "who has a blob")
         return {"digest": str(image.manifest.digest), "image_id": str(image.config.digest)}
+
+    def _changed(self, job: Job) -> Callable[[Row | None], None]:
+        """
+        What a job calls when one of its rows has changed, or more than that.
+        Which blobs it wants is recorded once it is known: a daemon that is
+        killed leaves parts of them, which go with the image.
+        """
+        recorded = False
+
+        def changed(row: Row | None) -> None:
+            nonlocal recorded
+            self._news.changed(job, row)
+            if row is None and job.rows and not recorded:
+                recorded = True
+                self._record(job.with_layers())
+
+        return changed
 
     def _seen_by(self, credentials: Mapping[str, Credentials] | None) -> IRegistries:
         """
@@ -661,7 +679,7 @@ class Jobs:
             registries=registries,
             uploads=self._uploads,
             manifests=self._managers["document"],
-            changed=partial(self._news.changed, job),
+            changed=self._changed(job),
         )
 
     def _end(self, running: _Running, state: str, error: Exception | None = None) -> None:

@@ -6,17 +6,18 @@ and room.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Set
 
 from attrs import evolve
 from twisted.internet.defer import Deferred
+from twisted.logger import Logger
 from zope.interface import implementer
 
-from xferd.errors import BadReference, Interrupted, NotFound
+from xferd.errors import BadReference, Interrupted, NotFound, StoreError
 from xferd.interfaces import Freed, Image, IStore, IUpkeep, WallClock
 from xferd.jobs.job import rfc3339
 from xferd.jobs.news import News
-from xferd.names import Reference
+from xferd.names import Digest, Reference
 
 
 @implementer(IUpkeep)
@@ -24,6 +25,8 @@ class Upkeep:
     """
     The keeper of the store's names.
     """
+
+    _log = Logger()
 
     def __init__(
         self, store: IStore, news: News, ready: Callable[[], bool], *, wall_clock: WallClock
@@ -67,11 +70,11 @@ class Upkeep:
         """
         return Deferred.fromCoroutine(self._remove(reference))
 
-    def collect(self, dry_run: bool) -> Deferred[Freed]:
+    def collect(self, dry_run: bool, partials: bool = False) -> Deferred[Freed]:
         """
         See L{IUpkeep.collect}.
         """
-        return Deferred.fromCoroutine(self._collect(dry_run))
+        return Deferred.fromCoroutine(self._collect(dry_run, partials))
 
     async def _remove(self, reference: str) -> Freed:
         """
@@ -79,19 +82,40 @@ class Upkeep:
         """
         wanted = Reference.parse(reference)
         self._check()
+        begun = await self._begun(wanted)
+        missing: NotFound | None = None
         try:
             await self._store.images.remove(wanted)
         except NotFound as e:
-            raise _no_image(wanted) from e
-        self._news.removed(wanted)
-        return await self._store.collection.collect(dry_run=False)
+            missing = e
+            if not begun:
+                raise _no_image(wanted) from e
+        else:
+            self._news.removed(wanted)
+        freed = await self._store.collection.collect(dry_run=False, abandoned=begun)
+        if missing is not None and not freed.partials:
+            raise _no_image(wanted) from missing
+        return freed
 
-    async def _collect(self, dry_run: bool) -> Freed:
+    async def _begun(self, reference: Reference) -> Set[Digest]:
+        """
+        The blobs that unfinished jobs wanted for a name.
+        """
+        try:
+            records = await self._store.journal.unfinished(str(reference))
+        except StoreError as e:
+            self._log.warn("cannot look for unfinished jobs of {name}: {error}", name=reference, error=e)
+            return frozenset()
+        return frozenset(
+            Digest.parse(layer["digest"]) for record in records for layer in record.get("layers", ())
+        )
+
+    async def _collect(self, dry_run: bool, partials: bool) -> Freed:
         """
         Free what nothing needs.
         """
         self._check()
-        return await self._store.collection.collect(dry_run)
+        return await self._store.collection.collect(dry_run, partials)
 
     def _check(self) -> None:
         """

@@ -54,6 +54,8 @@ class Blobs:
         """
         See L{IBlobs.size}.
         """
+        # Who does not find it may go on with what is there of it.
+        self._uses.touch(digest)
         # One stat of a cached entry takes microseconds, and is never out of
         # date when an operator has removed a blob.
         try:
@@ -62,7 +64,6 @@ class Blobs:
             return None
         if not stat.S_ISREG(found.st_mode):
             return None
-        self._uses.touch(digest)
         return found.st_size
 
     def path(self, digest: Digest) -> str:

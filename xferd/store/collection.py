@@ -106,20 +106,22 @@ class Collection:
         """
         return self._uses.begin()
 
-    def collect(self, dry_run: bool = False) -> Deferred[Freed]:
+    def collect(
+        self, dry_run: bool = False, partials: bool = False, abandoned: Set[Digest] = frozenset()
+    ) -> Deferred[Freed]:
         """
         See L{ICollection.collect}.  Cancelling ends it at its next step.
         """
-        return Deferred.fromCoroutine(self._collect(dry_run))
+        return Deferred.fromCoroutine(self._collect(dry_run, partials, abandoned))
 
-    async def _collect(self, dry_run: bool) -> Freed:
+    async def _collect(self, dry_run: bool, all_partials: bool, abandoned: Set[Digest]) -> Freed:
         async with self._lock:
             self._check()
             found = await self._threads.run(survey, self._paths)
             layers = await self._free_layers(found, dry_run)
             trees = await self._free_trees(found, layers, dry_run)
             blobs = await self._free_blobs(found, dry_run)
-            partials = await self._free_partials(found, dry_run)
+            partials = await self._free_partials(found, all_partials, abandoned, dry_run)
         freed = Freed(
             blobs=len(blobs),
             trees=len(trees),
@@ -197,10 +199,14 @@ class Collection:
                     self._blobs.forget(digest)
         return freed
 
-    async def _free_partials(self, found: Survey, dry_run: bool) -> Sequence[int]:
+    async def _free_partials(
+        self, found: Survey, everything: bool, abandoned: Set[Digest], dry_run: bool
+    ) -> Sequence[int]:
         """
         Free what arrived of blobs that nobody goes on with.
 
+        @param everything: all of them, however new.
+        @param abandoned: these at least.
         @return: the bytes of each.
         """
         freed: list[int] = []
@@ -208,7 +214,7 @@ class Collection:
         async for (digest, size, written), _ in self._paced(found.partials):
             if digest in self._uses or self._blobs.is_arriving(digest):
                 continue
-            if written < oldest:
+            if everything or digest in abandoned or written < oldest:
                 freed.append(size)
                 if not dry_run:
                     self._blobs.forget_partial(digest)

@@ -133,6 +133,7 @@ _NEWEST = "SELECT record FROM job ORDER BY created DESC, id DESC LIMIT ?"
 _NEWEST_BEFORE = """
     SELECT record FROM job WHERE (created, id) < (?, ?) ORDER BY created DESC, id DESC LIMIT ?
 """
+_UNFINISHED = "SELECT record FROM job WHERE state != 'done' AND instr(record, ?) ORDER BY number"
 _INTERRUPTED = """
     SELECT record FROM job
     WHERE state IN ('queued', 'running') AND run < (SELECT run FROM daemon)
@@ -324,6 +325,14 @@ class Journal:
         See L{IJournal.keys}.
         """
         return self._threads.run(self._keys, since)
+
+    def unfinished(self, reference: str) -> Deferred[list[dict[str, Any]]]:
+        """
+        See L{IJournal.unfinished}.
+        """
+        # As json.dumps writes it.
+        member = json.dumps({"reference": reference})[1:-1]
+        return self._threads.run(self._records, _UNFINISHED, (member,))
 
     def interrupted(self) -> Deferred[list[dict[str, Any]]]:
         """

@@ -5,7 +5,7 @@ The collection of what a store in memory has no use for.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred
@@ -68,14 +68,15 @@ class FakeCollection:
         """
         return self._uses.begin()
 
-    def collect(self, dry_run: bool) -> Deferred[Freed]:
+    def collect(
+        self, dry_run: bool, partials: bool = False, abandoned: Set[Digest] = frozenset()
+    ) -> Deferred[Freed]:
         """
-        Free what is of no use, all at once; partial blobs, however old, stay
-        out of it.
+        Free what is of no use, all at once; no partial blob is old.
         """
-        return Deferred.fromCoroutine(self._collect(dry_run))
+        return Deferred.fromCoroutine(self._collect(dry_run, partials, abandoned))
 
-    async def _collect(self, dry_run: bool) -> Freed:
+    async def _collect(self, dry_run: bool, all_partials: bool, abandoned: Set[Digest]) -> Freed:
         store = self._store
         await store.gate.enter("collection.collect")
         wanted = {digest for image in store.images.all() for digest in image.parts} | self.kept
@@ -90,11 +91,15 @@ class FakeCollection:
         trees = {d for d in store.trees.unpacked if d not in diff_ids and d not in self._uses}
         blobs = {d for d in store.blobs.contents if d not in wanted and d not in self._uses}
         blobs -= store.blobs.opened.keys()
+        partials = store.blobs.partials.keys() - store.blobs.opened.keys()
+        partials = {d for d in partials if (all_partials or d in abandoned) and d not in self._uses}
         freed = Freed(
             blobs=len(blobs),
             trees=len(trees),
             layers=len(layers),
+            partials=len(partials),
             bytes=sum(len(store.blobs.contents[d]) for d in blobs)
+            + sum(len(store.blobs.partials[d]) for d in partials)
             + sum(store.trees.unpacked[d].size for d in trees),
         )
         if not dry_run:
@@ -104,4 +109,6 @@ class FakeCollection:
                 del store.trees.unpacked[digest]
             for digest in blobs:
                 del store.blobs.contents[digest]
+            for digest in partials:
+                del store.blobs.partials[digest]
         return freed

@@ -97,6 +97,14 @@ class FakeJournal:
         found = [kept for kept in self.recorded_keys if kept.created > since]
         return self._gate.enter("journal.keys").addCallback(lambda _: found)
 
+    def unfinished(self, reference: str) -> Deferred[list[dict[str, Any]]]:
+        """
+        The jobs of an image that did not get done.
+        """
+        found = [dict(r) for r in self.recorded.values() if r["state"] != "done"]
+        found = [r for r in found if r["reference"] == reference]
+        return self._gate.enter("journal.unfinished").addCallback(lambda _: found)
+
     def interrupted(self) -> Deferred[list[dict[str, Any]]]:
         """
         The jobs that the daemon before left unfinished.

@@ -28,7 +28,7 @@ from xferd.web.brought import brought, login_asked
 from xferd.web.content_asked import MAX_PIECE, form_asked, is_piece, piece_asked, size_asked
 from xferd.web.feed import JSON_LINES, SERVER_SENT, EventFeed, FeedTimes
 from xferd.web.guard import Guard
-from xferd.web.job_asked import dry_run_asked, job_asked, new_name
+from xferd.web.job_asked import collection_asked, job_asked, new_name
 from xferd.web.job_pages import page_of_jobs
 from xferd.web.lists import IMAGES, TRANSFERS
 from xferd.web.metrics import MEDIA_TYPE, Metrics, Scene
@@ -395,8 +395,8 @@ class Web:
         """
         Free what nothing in the store needs, or tell what that would be.
         """
-        dry_run = dry_run_asked(request)
-        freed = await self._jobs.upkeep.collect(dry_run)
+        dry_run, partials = collection_asked(request)
+        freed = await self._jobs.upkeep.collect(dry_run, partials)
         return answer(request, {"dry_run": dry_run, "freed": asdict(freed)})
 
     # ------------------------------------------------------------- the daemon

@@ -165,18 +165,20 @@ def new_name(request: Request) -> str:
     return reference
 
 
-def dry_run_asked(request: Request) -> bool:
+def collection_asked(request: Request) -> tuple[bool, bool]:
     """
-    Read the body of a request for a collection: whether it is to free nothing.
+    Read the body of a request for a collection.
 
+    @return: C{dry_run} and C{partials}, as for L{IUpkeep.collect
+        <xferd.interfaces.IUpkeep.collect>}.
     @raise UnsupportedMediaType: it is not JSON by its own word.
     @raise BadInput: it is not what it should be.
     """
     fields = json_object(request)
-    dry_run = _flag("dry_run", fields.pop("dry_run", None))
+    dry_run, partials = (_flag(name, fields.pop(name, None)) for name in ("dry_run", "partials"))
     for name in fields:
-        raise BadInput(f"a collection has no field {quoted(name)}; it has dry_run")
-    return dry_run
+        raise BadInput(f"a collection has no field {quoted(name)}; it has dry_run and partials")
+    return dry_run, partials
 
 
 def _reference(name: str, value: object) -> str:

@@ -292,7 +292,13 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
     "CollectionAsked": {
         "type": "object",
         "additionalProperties": False,
-        "properties": {"dry_run": {"type": ["boolean", "null"], "description": "Free nothing."}},
+        "properties": {
+            "dry_run": {"type": ["boolean", "null"], "description": "Free nothing."},
+            "partials": {
+                "type": ["boolean", "null"],
+                "description": "Also free the partial blobs that no transfer uses.",
+            },
+        },
     },
     "Collected": _object({"dry_run": FLAG, "freed": ref("Freed")}),
     "Freed": _object({field.name: COUNT for field in fields(Freed)}),
