@@ -7,11 +7,12 @@ from __future__ import annotations
 import io
 import json
 import tarfile
+from itertools import pairwise
 
 from twisted.internet.defer import Deferred
 from zope.interface.verify import verifyObject
 
-from tests.jobs.case import HOST, JobsCase
+from tests.jobs.case import HOST, OTHER, JobsCase
 from xferd.archive.contents import DOCKER, INDEX, NAME, RENDITION_OF
 from xferd.errors import BadReference, Denied, NotFound, StoreError
 from xferd.interfaces import IArchive
@@ -140,6 +141,27 @@ class ExportTests(JobsCase):
         before = self.gets(digest)
         self.exported("zstd")
         self.assertEqual(self.gets(digest), before + 1)
+
+    def test_second_name(self) -> None:
+        """
+        Under another name, that is fetched from where the image came, too.
+        """
+        digest = self.zstd()
+        names = [f"{HOST}/zstd", f"{OTHER}/b", "c/d:1"]
+        for name, second in pairwise(names):
+            tagging = self.jobs.upkeep.tag(name, second)
+            self.settle()
+            self.successResultOf(tagging)
+        for second in names[1:]:
+            self.store.blobs.contents.pop(digest, None)
+            self.store.blobs.partials.clear()
+            before = self.gets(digest)
+            opening = self.jobs.export(second, "oci", "ci")
+            self.settle()
+            self.successResultOf(opening).close()
+            self.assertEqual(self.gets(digest), before + 1)
+        self.assertEqual(self.other.gate.calls, [])
+        self.assert_idle()
 
     def test_blob_is_nowhere(self) -> None:
         """

@@ -276,6 +276,7 @@ class StoreTests(SynchronousTestCase):
                 "digest": str(made.manifest.digest),
                 "image_id": str(made.config.digest),
                 "resolved": str(made.resolved),
+                "source": "docker.io/library/alpine",
                 "size": 9800,
                 "created": "2026-01-02T03:04:05Z",
                 "layers": [

@@ -50,6 +50,7 @@ def inspect(args: Namespace, session: Session) -> None:
         ("reference", clean(image.get("reference"))),
         ("digest", clean(image.get("digest"))),
         ("resolved", clean(image.get("resolved"))),
+        ("source", clean(image.get("source"))),
         ("image ID", clean(image.get("image_id"))),
         ("platform", clean(image.get("platform"))),
         ("size", size(count(image, "size"))),

@@ -223,6 +223,7 @@ def image_json(image: Image) -> dict[str, Any]:
         "digest": str(image.manifest.digest),
         "image_id": str(image.config.digest),
         "resolved": str(image.resolved),
+        "source": str(image.source),
         "size": image.size,
         "created": image.created,
         "layers": [

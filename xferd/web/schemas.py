@@ -118,6 +118,7 @@ _IMAGE: Final[Mapping[str, Schema]] = {
     "digest": DIGEST,
     "image_id": DIGEST,
     "resolved": {**DIGEST, "description": "What the name stood for: an index's digest, or the manifest's."},
+    "source": {**TEXT, "description": "The repository that is asked for what the store lacks of it."},
     "size": COUNT,
     "created": TIME,
     "layers": array(_object({"digest": DIGEST, "size": COUNT, "media_type": TEXT})),
