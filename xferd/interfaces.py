@@ -1001,6 +1001,13 @@ class UnpackProgress:
     entries: int = 0
 
 
+class Displaced(Exception):
+    """
+    The process that unpacked a layer whose bytes had ceased to arrive made
+    room for another layer: unpack it again once bytes arrive.
+    """
+
+
 class IUnpacking(IFollower):
     """
     The unpacking of one layer, which follows the blob's growing file.
@@ -1013,8 +1020,8 @@ class IUnpacking(IFollower):
     """
 
     result: Deferred[Unpacked] = Attribute(
-        "Fires with Unpacked; fails with BadLayer, StoreError, DiskFull, WorkerLost or CancelledError. "
-        "It may fail before the blob is sealed: then the bytes may be wrong, not the layer."
+        "Fires with Unpacked; fails with BadLayer, StoreError, DiskFull, WorkerLost, Displaced or "
+        "CancelledError. It may fail before the blob is sealed: then the bytes may be wrong, not the layer."
     )
     progress: UnpackProgress = Attribute("The newest progress.")
 
@@ -1026,12 +1033,14 @@ class IUnpacker(Interface):
 
     workers: int = Attribute("How many layers unpack at a time, at least 1.  May be set at any time.")
     busy: int = Attribute("How many do now.")
+    least: int = Attribute("Bytes of a growing blob with which its unpacking begins.")
 
     def unpack(
         staged: str,
         compression: str,
         notify: Callable[[UnpackProgress], None],
         algorithm: str = "sha256",
+        moving: Callable[[], bool] = lambda: True,
     ) -> IUnpacking:
         """
         Begin to unpack a layer.
@@ -1043,6 +1052,9 @@ class IUnpacker(Interface):
             says.  What the bytes say wins.
         @param notify: called with newer progress, at most ten times a second.
         @param algorithm: the algorithm of the diff ID.
+        @param moving: reports whether bytes of the blob are arriving.  While
+            they are not, a process that has read all there is may be ended to
+            make room for another.
         """
 
     def start() -> None:

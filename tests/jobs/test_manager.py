@@ -404,11 +404,13 @@ class LifeTests(JobsCase):
         """
         What does not end within the grace time is left behind.
         """
-        self.add(sample_image(1))
+        blob = self.add(sample_image(1)).layers[0].blob.digest
         self.begin()
         self.store.gate.hold("trees.discard")
-        self.registry.gate.hold("open")
+        self.registry.stall(blob)
         self.pull()
+        self.settle()
+        self.registry.feed(blob, 10)
         self.settle()
         stopping = self.stopped(grace=3.0)
         self.assertNoResult(stopping)

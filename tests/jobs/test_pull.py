@@ -133,7 +133,7 @@ class PullTests(JobsCase):
         self.registry.stall(blob_of(zstd, 0))
         job = self.pulled("zstd")
         self.assertEqual(job["layers"][0]["state"], "exists")
-        self.assertEqual(len(self.unpacker.unpackings), 2)
+        self.assertEqual(len(self.unpacker.unpackings), 1)
         self.assert_idle()
 
     def test_blob_without_tree(self) -> None:

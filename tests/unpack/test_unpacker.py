@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import tempfile
+from collections.abc import Callable
 from hashlib import sha256
 from typing import Any, cast
 
@@ -18,7 +19,7 @@ from twisted.internet import reactor as real_reactor
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ProcessDone, ProcessExitedAlready, ProcessTerminated
 from twisted.internet.interfaces import IProcessProtocol
-from twisted.internet.task import Clock
+from twisted.internet.task import Clock, deferLater
 from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
@@ -28,13 +29,29 @@ from zstandard import ZstdCompressor
 
 from tests.unpack.tars import END, LIMITS, file, folder, gzipped, listing, pax
 from xferd.errors import BadLayer, DiskFull, StoreError, WorkerLost, XferdError
-from xferd.interfaces import IUnpacker, IUnpacking, Unpacked, UnpackProgress
+from xferd.interfaces import Displaced, IUnpacker, IUnpacking, Unpacked, UnpackProgress
 from xferd.names import Digest
 from xferd.unpack import wire
 from xferd.unpack.unpacker import GRACE, IUnpackReactor, Unpacker
 from xferd.unpack.unpacking import MOUTHFUL, TURN, Unpacking
 
 DIFF_ID = Digest.of(b"tar")
+
+
+def children(pid: int) -> list[int]:
+    """
+    The children of a process.
+    """
+    with open(f"/proc/{pid}/task/{pid}/children") as file:
+        return [int(child) for child in file.read().split()]
+
+
+def is_hungry(layer: IUnpacking) -> bool:
+    """
+    Whether a layer's process has read all it may.
+    """
+    assert isinstance(layer, Unpacking)
+    return layer.begun and layer.hungry
 
 
 class FakeProcess:
@@ -127,11 +144,11 @@ class UnpackerCase(SynchronousTestCase):
         [self.process] = self.reactor.processes
         self.seen: list[UnpackProgress] = []
 
-    def unpack(self, size: int | None = None) -> Unpacking:
+    def unpack(self, size: int | None = None, moving: Callable[[], bool] = lambda: True) -> Unpacking:
         """
         Ask for a layer, of so many bytes that are sealed.
         """
-        layer = self.unpacker.unpack("/staged", "gzip", self.seen.append)
+        layer = self.unpacker.unpack("/staged", "gzip", self.seen.append, moving=moving)
         assert isinstance(layer, Unpacking)
         if size is not None:
             layer.sealed("/blob", size)
@@ -406,6 +423,190 @@ class TurnTests(UnpackerCase):
         self.failureResultOf(first.result, CancelledError)
 
 
+class RoomTests(UnpackerCase):
+    """
+    How many processes there are.
+    """
+
+    def setUp(self) -> None:
+        """
+        No layer's bytes arrive yet.
+        """
+        super().setUp()
+        self.moving: set[int] = set()
+
+    def partial(self, size: int = MOUTHFUL) -> Unpacking:
+        """
+        A layer of which so many bytes are here.
+        """
+        number = self.unpacker._asked
+        layer = self.unpack(moving=lambda: number in self.moving)
+        layer.grown("/partial", size)
+        return layer
+
+    def commands(self, verb: str) -> list[int]:
+        """
+        The layers with which this was done, since the last time.
+        """
+        return [number for number, done, _ in self.process.take() if done == verb]
+
+    def test_nothing_moves(self) -> None:
+        """
+        Layers whose bytes do not arrive have no process, however many bytes
+        are here; one of which all are here has one.
+        """
+        for _ in range(60):
+            self.partial()
+        self.assertEqual(self.process.take(), [])
+        self.unpack(5)
+        self.assertEqual(self.commands("begin"), [60])
+
+    def test_bound(self) -> None:
+        """
+        There are at most as many processes as workers and layers whose bytes
+        arrive: where there would be more, the idle one that has read least is
+        ended first.  Its layer is to be begun anew.
+        """
+        layers = []
+        for number in range(4):
+            self.moving = {number}
+            layers.append(self.partial())
+            self.process.says(number, "progress", consumed=MOUTHFUL - number, entries=1)
+            self.process.says(number, "hungry", consumed=MOUTHFUL - number)
+        commands = self.process.take()
+        self.assertEqual([n for n, verb, _ in commands if verb == "begin"], [0, 1, 2])
+        self.assertEqual([n for n, verb, _ in commands if verb == "cancel"], [2])
+        layers[3].grown("/partial", 2 * MOUTHFUL)
+        self.assertEqual(self.process.take(), [])
+        self.process.says(2, "ended", status=-9)
+        self.failureResultOf(layers[2].result, Displaced)
+        self.assertEqual(self.commands("begin"), [3])
+
+    def test_whole_ones_stay(self) -> None:
+        """
+        A process that has something to do is not ended for another.
+        """
+        self.moving = {0, 1, 2}
+        layers = [self.partial() for _ in range(3)]
+        for number, layer in enumerate(layers[:2]):
+            layer.sealed("/blob", MOUTHFUL)
+            self.process.says(number, "hungry", consumed=MOUTHFUL)
+        self.assertEqual(self.commands("begin"), [0, 1])
+        self.moving = set()
+        layers[2].sealed("/blob", MOUTHFUL)
+        self.assertEqual(self.process.take(), [])
+        self.result(0)
+        self.process.says(0, "ended", status=0)
+        self.assertEqual(self.commands("begin"), [2])
+
+    def test_displaced_when_done(self) -> None:
+        """
+        A process that has its result before it is ended keeps it.
+        """
+        self.moving = {0}
+        layer = self.partial()
+        layer.make_room()
+        self.result(0)
+        self.process.says(0, "ended", status=-9)
+        self.assertEqual(self.successResultOf(layer.result).entries, 2)
+
+
+class SilenceTests(UnpackerCase):
+    """
+    Processes that stand still.
+    """
+
+    def wait(self, seconds: int) -> None:
+        """
+        Let seconds pass, one by one.
+        """
+        self.reactor.pump([1.0] * seconds)
+
+    def test_silent(self) -> None:
+        """
+        A process that has something to read and reports nothing for a minute
+        is killed, and lost.
+        """
+        layer = self.unpack(5)
+        self.wait(30)
+        self.process.says(0, "progress", consumed=1, entries=1)
+        self.process.take()
+        self.wait(60)
+        self.assertEqual(self.process.take(), [])
+        self.wait(1)
+        self.assertEqual(self.process.take(), [(0, "cancel", {})])
+        self.assertNoResult(layer.result)
+        self.process.says(0, "ended", status=-9)
+        error = self.failureResultOf(layer.result, WorkerLost).value
+        self.assertIn("made no progress for 60 s", str(error))
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+
+    def test_hungry(self) -> None:
+        """
+        One that waits for bytes may wait for ever.
+        """
+        layer = self.unpack()
+        layer.grown("/partial", MOUTHFUL)
+        self.process.says(0, "hungry", consumed=MOUTHFUL)
+        self.process.take()
+        self.wait(1000)
+        self.assertEqual(self.process.take(), [])
+        layer.sealed("/blob", MOUTHFUL)
+        self.wait(60)
+        self.assertEqual([verb for _, verb, _ in self.process.take()], ["grown"])
+
+    def test_daemon_stands_still(self) -> None:
+        """
+        Nobody is silent while the daemon itself stands still.
+        """
+        self.unpack(5)
+        self.process.take()
+        self.reactor.advance(3600)
+        self.wait(10)
+        self.assertEqual(self.process.take(), [])
+
+    def test_worker_does_not_answer(self) -> None:
+        """
+        A worker that does not see to the end of a cancelled layer is killed.
+        Other layers are lost with it, and new ones get another worker.
+        """
+        cancelled, other = self.unpack(5), self.unpack(5)
+        cancelled.result.cancel()
+        self.wait(5)
+        self.assertEqual(self.process.signals, [])
+        self.wait(1)
+        self.assertEqual(self.process.signals, ["KILL"])
+        late = self.unpack(5)
+        self.assertEqual(len(self.reactor.processes), 1)
+        self.process.ends(ProcessTerminated(signal=9))
+        self.failureResultOf(cancelled.result, CancelledError)
+        self.failureResultOf(other.result, WorkerLost)
+        [_, self.process] = self.reactor.processes
+        self.result(2)
+        self.process.says(2, "ended", status=0)
+        self.assertEqual(self.successResultOf(late.result).entries, 2)
+        self.wait(100)
+        self.assertEqual(self.process.signals, [])
+
+    def test_worker_cannot_be_killed(self) -> None:
+        """
+        A worker that even SIGKILL does not end is given up within ten seconds
+        and a tick, and what it still says counts for nothing.
+        """
+        layer = self.unpack(5)
+        layer.result.cancel()
+        self.wait(11)
+        self.failureResultOf(layer.result, CancelledError)
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+        after = self.unpack(5)
+        [stuck, self.process] = self.reactor.processes
+        stuck.says(0, "ended", status=-9)
+        stuck.ends()
+        self.result(1)
+        self.process.says(1, "ended", status=0)
+        self.assertEqual(self.successResultOf(after.result).entries, 2)
+
+
 class ProcessTests(UnpackerCase):
     """
     The worker process itself.
@@ -668,6 +869,48 @@ class RealTests(TestCase):
         except CancelledError:
             shutil.rmtree(staged)
         self.assertFalse(os.path.exists(staged))
+
+    async def stop_and_see(self, pids: Callable[[int], list[int]]) -> None:
+        """
+        Stop processes while a layer is unpacked: the layer is lost, within
+        some seconds, and the next one is not.
+
+        @param pids: gives those to stop, by the worker's.
+        """
+        self.unpacker._stall = 2
+        self.write()
+        _, layer = self.unpack()
+        layer.grown(self.path, len(self.blob) - 10)
+        process = self.unpacker._process
+        assert process is not None
+        worker = process.transport.pid
+        assert worker is not None
+        while not pids(worker) or not is_hungry(layer):
+            await deferLater(real_reactor, 0.05)
+        for pid in pids(worker):
+            os.kill(pid, signal.SIGSTOP)
+        layer.sealed(self.path, len(self.blob))
+        try:
+            await layer.result
+        except WorkerLost as e:
+            self.assertIn("made no progress for 2 s", str(e))
+        else:
+            self.fail("it passed")
+        _, after = self.unpack()
+        after.sealed(self.path, len(self.blob))
+        self.assertEqual((await after.result).entries, 201)
+
+    def test_stopped_layer(self) -> Deferred[None]:
+        """
+        A layer's process that is stopped is lost.
+        """
+        return Deferred.fromCoroutine(self.stop_and_see(children))
+
+    def test_stopped_worker(self) -> Deferred[None]:
+        """
+        A worker that is stopped is killed.
+        """
+        return Deferred.fromCoroutine(self.stop_and_see(lambda worker: [worker]))
 
     async def test_worker_killed(self) -> None:
         """

@@ -18,7 +18,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Hashable, Iterable
-from typing import cast
+from contextlib import nullcontext
+from typing import Final, cast
 from weakref import WeakValueDictionary
 
 from attrs import evolve, field, frozen
@@ -35,6 +36,7 @@ from xferd.errors import (
     XferdError,
 )
 from xferd.interfaces import (
+    Displaced,
     IBlobSource,
     IFollower,
     IPartial,
@@ -57,6 +59,12 @@ from xferd.transfer.bandwidth import Bandwidth
 from xferd.transfer.slots import Turn
 from xferd.transfer.transfer import Transfer, TransferManager, Watcher
 from xferd.transfer.widening import Lessons, RangePolicy
+
+QUEUED_LAYERS: Final = 2
+"""
+Whole blobs, for each unpacking worker, that are unpacked or about to be: the
+next one is at hand when a worker is free.
+"""
 
 
 @frozen(eq=False)
@@ -150,6 +158,18 @@ class DownloadManager:
     @ranges.setter
     def ranges(self, most: int) -> None:
         self._ranges = evolve(self._ranges, most=most)
+
+    @property
+    def workers(self) -> int:
+        """
+        How many layers unpack at a time; changes at once.
+        """
+        return self._unpacker.workers
+
+    @workers.setter
+    def workers(self, workers: int) -> None:
+        self._unpackings.slots.limit = workers * QUEUED_LAYERS
+        self._unpacker.workers = workers
 
     @property
     def isolated(self) -> bool:
@@ -332,7 +352,8 @@ class DownloadManager:
             transfer.report(bytes_done=held(partial))
             if given is not None:
                 try:
-                    await self._attempt(transfer, partial, given)
+                    with feed.arriving():
+                        await self._attempt(transfer, partial, given)
                     return
                 except SourceError:
                     if len(transfer.sources) == 1:
@@ -340,7 +361,8 @@ class DownloadManager:
                     # Others have joined meanwhile, with sources of their own.
 
             async def attempt(source: ISource) -> None:
-                await self._attempt(transfer, partial, cast("IBlobSource", source))
+                with feed.arriving():
+                    await self._attempt(transfer, partial, cast("IBlobSource", source))
 
             await transfer.attempts(attempt)
         finally:
@@ -407,14 +429,18 @@ class DownloadManager:
         The work of an unpacking: as many tries as the bytes need to be right.
         """
         transfer.report(bytes_done=0, bytes_total=blob.size)
+        feed = self._feed(blob.digest, realm)
         lost = False
         while True:
             known = self._store.trees.known(blob.digest)
             if known is not None and known.algorithm == algorithm:
                 transfer.report(bytes_done=blob.size)
                 return known
+            if not self._store.blobs.has(blob.digest):
+                with transfer.wait("waiting for its download"):
+                    await feed.ready(self._unpacker.least)
             try:
-                unpacked = await self._try(transfer, blob, algorithm, realm)
+                unpacked = await self._try(transfer, blob, algorithm, feed, last=lost)
             except BadLayer as e:
                 raise BadLayer(f"layer {blob.digest}: {e}") from e
             except WorkerLost:
@@ -427,37 +453,54 @@ class DownloadManager:
                     return unpacked.diff_id
 
     async def _try(
-        self, transfer: Transfer, blob: Descriptor, algorithm: str, realm: Realm | None
+        self, transfer: Transfer, blob: Descriptor, algorithm: str, feed: Feed, *, last: bool
     ) -> Unpacked | None:
         """
         Unpack a blob once, into a tree of the store.
 
-        @return: the tree's facts, or L{None} if the bytes were void.
+        A blob that is whole waits for a worker, and has no staging directory
+        before.  One that grows is unpacked as its bytes arrive.
+
+        @param last: whether there is no other try.
+        @return: the tree's facts, or L{None} if it has to be begun anew: the
+            bytes were void, or ceased to arrive.
         """
-
-        def notify(progress: UnpackProgress) -> None:
-            transfer.report(bytes_done=progress.consumed)
-
-        feed = self._feed(blob.digest, realm)
-        staged: str | None = await self._store.trees.stage()
+        whole = self._store.blobs.has(blob.digest)
+        staged: str | None = None
         try:
-            unpacking = self._unpacker.unpack(cast("str", staged), LAYERS[blob.media_type], notify, algorithm)
-            reader = _Reader(unpacking)
-            if self._store.blobs.has(blob.digest):
-                reader.sealed(self._store.blobs.path(blob.digest), blob.size)
-            else:
-                feed.follow(reader)
-            try:
-                unpacked = await reader.unpacked()
-            finally:
-                feed.unfollow(reader)
+            async with transfer.slot() if whole else nullcontext():
+                staged = await self._store.trees.stage()
+                unpacked = await self._read(transfer, blob, staged, algorithm, feed, last=last)
             if unpacked is not None:
-                await self._store.trees.commit(cast("str", staged), unpacked, blob.digest)
+                await self._store.trees.commit(staged, unpacked, blob.digest)
                 staged = None
             return unpacked
         finally:
             if staged is not None:
                 await self._store.trees.discard(staged)
+
+    async def _read(
+        self, transfer: Transfer, blob: Descriptor, staged: str, algorithm: str, feed: Feed, *, last: bool
+    ) -> Unpacked | None:
+        """
+        Have a process unpack a blob into a staging directory.
+        """
+
+        def notify(progress: UnpackProgress) -> None:
+            transfer.report(bytes_done=progress.consumed)
+
+        unpacking = self._unpacker.unpack(
+            staged, LAYERS[blob.media_type], notify, algorithm, lambda: feed.moving
+        )
+        reader = _Reader(unpacking, last=last)
+        if self._store.blobs.has(blob.digest):
+            reader.sealed(self._store.blobs.path(blob.digest), blob.size)
+        else:
+            feed.follow(reader)
+        try:
+            return await reader.unpacked()
+        finally:
+            feed.unfollow(reader)
 
     # ---------------------------------------------------------- registration
 
@@ -519,8 +562,12 @@ class _Reader:
 
     _log = Logger()
 
-    def __init__(self, unpacking: IUnpacking) -> None:
+    def __init__(self, unpacking: IUnpacking, *, last: bool) -> None:
+        """
+        @param last: whether there is no other try.
+        """
         self._unpacking = unpacking
+        self._last = last
         self._sealed = False
         self._void = False
         self._waiting: Deferred[None] | None = None
@@ -557,7 +604,8 @@ class _Reader:
         What goes wrong before the blob is verified may be the fault of the
         bytes: then their digest decides whose error it is.
 
-        @return: the layer's facts, or L{None} if its bytes were void.
+        @return: the layer's facts, or L{None} if its bytes were void or ceased
+            to arrive.
         """
         try:
             return await self._unpacking.result
@@ -565,8 +613,12 @@ class _Reader:
             if self._void:
                 return None
             raise
+        except Displaced:
+            return None
         except XferdError as e:
             self._log.debug("an unpacking failed: {why}", why=str(e))
+            if isinstance(e, WorkerLost) and not self._last and not self._void:
+                raise  # the next try reads what is here already
             if not self._sealed and not self._void:
                 self._waiting = Deferred(lambda _: setattr(self, "_waiting", None))
                 await self._waiting

@@ -5,6 +5,10 @@ From the partial file to the unpacker: what is known of a blob's bytes.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from xferd.interfaces import IFollower
@@ -25,6 +29,52 @@ class Feed:
         self._path: str | None = None
         self._size = 0
         self._sealed = False
+        self._arrivals = 0
+        self._waiting: list[tuple[int, Deferred[None]]] = []
+
+    @property
+    def moving(self) -> bool:
+        """
+        Whether bytes of the blob are arriving.
+        """
+        return self._arrivals > 0
+
+    @contextmanager
+    def arriving(self) -> Iterator[None]:
+        """
+        Bytes of the blob arrive in here.
+        """
+        self._arrivals += 1
+        try:
+            self._look()
+            yield
+        finally:
+            self._arrivals -= 1
+
+    def ready(self, least: int) -> Deferred[None]:
+        """
+        Wait until unpacking is of use.
+
+        @param least: with how many bytes to begin while more arrive.
+        @return: fires when the blob is whole, or has so many bytes and gets
+            more.  Cancelling ends the wait.
+        """
+        waiting: Deferred[None] = Deferred(self._forget)
+        self._waiting.append((least, waiting))
+        self._look()
+        return waiting
+
+    def _look(self) -> None:
+        """
+        Wake those who can begin.
+        """
+        for least, waiting in tuple(self._waiting):
+            if self._sealed or (self.moving and self._path is not None and self._size >= least):
+                self._waiting.remove((least, waiting))
+                waiting.callback(None)
+
+    def _forget(self, waiting: Deferred[None]) -> None:
+        self._waiting = [item for item in self._waiting if item[1] is not waiting]
 
     def follow(self, follower: IFollower) -> None:
         """
@@ -52,6 +102,7 @@ class Feed:
         self._path, self._size, self._sealed = path, size, False
         for follower in tuple(self._followers):
             follower.grown(path, size)
+        self._look()
 
     def restarted(self) -> None:
         """
@@ -70,3 +121,4 @@ class Feed:
         self._path, self._size, self._sealed = path, size, True
         for follower in tuple(self._followers):
             follower.sealed(path, size)
+        self._look()

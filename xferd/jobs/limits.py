@@ -12,7 +12,6 @@ from typing import Final, NamedTuple
 from attrs import frozen
 
 from xferd.errors import BadInput
-from xferd.interfaces import IUnpacker
 from xferd.jobs.download import DownloadManager
 from xferd.transfer.bandwidth import Bandwidth
 from xferd.transfer.slots import Slots
@@ -65,7 +64,6 @@ class LiveLimits:
         uploads: Slots,
         download: Bandwidth,
         upload: Bandwidth,
-        unpacker: IUnpacker,
     ) -> None:
         def of(thing: object, name: str) -> _Limit:
             return _Limit(lambda: int(getattr(thing, name)), lambda value: setattr(thing, name, value))
@@ -75,7 +73,7 @@ class LiveLimits:
             "downloads_per_host": of(downloads, "per_host"),
             "ranges": of(layers, "ranges"),
             "uploads": of(uploads, "limit"),
-            "workers": of(unpacker, "workers"),
+            "workers": of(layers, "workers"),
             "download_rate": of(download, "rate"),
             "upload_rate": of(upload, "rate"),
         }

@@ -35,7 +35,7 @@ from xferd.interfaces import (
 from xferd.jobs.copy import Copy
 from xferd.jobs.delivery import Delivery
 from xferd.jobs.documents import Documents
-from xferd.jobs.download import DownloadManager
+from xferd.jobs.download import QUEUED_LAYERS, DownloadManager
 from xferd.jobs.ended import EndedJobs, whole
 from xferd.jobs.exporting import open_archive
 from xferd.jobs.importing import Import
@@ -132,7 +132,7 @@ class Jobs:
         def slowed(kind: str) -> str:
             return f"slowed by the {kind} limit" if kind in rates and rates[kind].binding else ""
 
-        def transfers(kind: str, slots: Slots | None = None) -> TransferManager:
+        def transfers(kind: str, slots: Slots | None = None, *, attempts: bool = True) -> TransferManager:
             return TransferManager(
                 clock,
                 wall_clock=wall_clock,
@@ -140,7 +140,7 @@ class Jobs:
                 retry=retry,
                 kind=kind,
                 on_attempt=self._attempted,
-                on_watch=None if slots is None else self._watched,
+                on_watch=self._watched if attempts else None,
                 slowed=partial(slowed, kind),
                 use=store.collection.use,
             )
@@ -149,8 +149,12 @@ class Jobs:
             "document": transfers("document", Slots(DOCUMENTS_AT_ONCE, clock)),
             "download": transfers("download", self._slots["download"]),
             "upload": transfers("upload", self._slots["upload"]),
-            "unpacking": transfers("unpacking"),
-            "registration": transfers("registration"),
+            "unpacking": transfers(
+                "unpacking",
+                Slots(unpacker.workers * QUEUED_LAYERS, clock, noun="unpacking worker"),
+                attempts=False,
+            ),
+            "registration": transfers("registration", attempts=False),
         }
         self._layers = DownloadManager(
             store,
@@ -168,7 +172,6 @@ class Jobs:
             uploads=self._slots["upload"],
             download=rates["download"],
             upload=rates["upload"],
-            unpacker=unpacker,
         )
         self._uploads = UploadManager(store.journal, self._managers["upload"], rates["upload"])
         self._running: dict[str, _Running] = {}

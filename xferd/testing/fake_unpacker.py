@@ -183,6 +183,7 @@ class FakeUnpacker:
     @ivar unpackings: what was asked for, the oldest first.
     @ivar running: whether C{start} was called, and C{stop} was not.
     @ivar workers: what somebody set; it changes nothing.
+    @ivar least: bytes with which the unpacking of a growing blob begins.
     """
 
     def __init__(self, clock: IReactorTime, read: Callable[[str], bytes] | None = None) -> None:
@@ -196,6 +197,7 @@ class FakeUnpacker:
         self.unpackings: list[FakeUnpacking] = []
         self.running = False
         self.workers = 2
+        self.least = 1
         self._read = read or (lambda path: Path(path).read_bytes())
 
     def unpack(
@@ -204,6 +206,7 @@ class FakeUnpacker:
         compression: str,
         notify: Callable[[UnpackProgress], None],
         algorithm: str = "sha256",
+        moving: Callable[[], bool] = lambda: True,  # noqa: ARG002 - it has room for all
     ) -> FakeUnpacking:
         """
         Begin to follow.

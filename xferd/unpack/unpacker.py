@@ -10,6 +10,14 @@ were asked for first before the others, in turns of some 32 MiB.  A layer
 whose bytes stall is hungry and holds back nobody: it has no processor, only
 a process that sleeps.
 
+A layer's process begins when its bytes arrive, or when they are all here and it
+has a turn.  There are at most C{workers} processes more than layers whose bytes
+arrive: one that waits for bytes while none arrive makes room for another layer.
+
+No process is waited for without end.  One that has something to read and
+reports nothing for a minute is killed; where that does not end it, the worker
+is killed, and given up if that does not end it either.
+
 A layer is fed a MiB or more at a time, but for its end: waking a process for
 each segment from the network would cost more than it brings.
 """
@@ -35,10 +43,16 @@ from xferd.descriptors import limited
 from xferd.errors import WorkerLost
 from xferd.interfaces import IUnpacker, IUnpacking, UnpackLimits, UnpackProgress
 from xferd.unpack import wire
-from xferd.unpack.unpacking import Unpacking
+from xferd.unpack.unpacking import MOUTHFUL, Unpacking
 
 GRACE: Final = 5.0
 """Seconds that processes have to end after SIGTERM, and after SIGKILL."""
+
+STALL: Final = 60.0
+"""Seconds after which a process that has bytes and reports nothing is killed."""
+
+TICK: Final = 1.0
+"""Seconds between two looks at the processes."""
 
 _START: Final = (
     "import sys; root = sys.argv[1]; root in sys.path or sys.path.insert(0, root); "
@@ -65,11 +79,13 @@ class _WorkerProcess(ProcessProtocol):
     transport: IProcessTransport
 
     def __init__(
-        self, heard: Callable[[int, str, dict[str, Any]], None], lost: Callable[[str], None]
+        self,
+        heard: Callable[[int, str, dict[str, Any]], None],
+        lost: Callable[[_WorkerProcess, str], None],
     ) -> None:
         """
         @param heard: called with each message.
-        @param lost: called with the reason, when it has ended.
+        @param lost: called with this process and the reason, when it has ended.
         """
         self._heard, self._lost = heard, lost
         self._lines, self._complaints = wire.Lines(), wire.Lines()
@@ -115,7 +131,7 @@ class _WorkerProcess(ProcessProtocol):
         """
         See L{ProcessProtocol.processEnded}.
         """
-        self._lost(reason.getErrorMessage())
+        self._lost(self, reason.getErrorMessage())
 
     def _line(self, line: bytes) -> None:
         """
@@ -148,21 +164,27 @@ class Unpacker:
         workers: int,
         limits: UnpackLimits,
         descriptors: int | None = None,
+        stall: float = STALL,
     ) -> None:
         """
         @param workers: how many layers may compute at a time.
         @param descriptors: the processes' soft limit of open files; by default
             our own.
+        @param stall: seconds for which a process that has bytes may report
+            nothing.
         """
         self._descriptors = descriptors
         self._reactor, self._workers = reactor, workers
         self._limits = asdict(limits)
+        self._stall = stall
         self._layers: dict[int, Unpacking] = {}
         self._asked = 0
         self._process: _WorkerProcess | None = None
         self._stopped: list[Deferred[None]] = []
         self._timers: list[IDelayedCall] = []
         self._stopping = False
+        self._ticking: IDelayedCall | None = None
+        self._dying = 0.0
 
     @property
     def workers(self) -> int:
@@ -176,6 +198,13 @@ class Unpacker:
     def workers(self, workers: int) -> None:
         self._workers = workers
         self._schedule()
+
+    @property
+    def least(self) -> int:
+        """
+        See L{IUnpacker.least}.
+        """
+        return MOUTHFUL
 
     @property
     def busy(self) -> int:
@@ -198,6 +227,7 @@ class Unpacker:
         compression: str,
         notify: Callable[[UnpackProgress], None],
         algorithm: str = "sha256",
+        moving: Callable[[], bool] = lambda: True,
     ) -> IUnpacking:
         """
         See L{IUnpacker.unpack}.
@@ -210,7 +240,7 @@ class Unpacker:
             "algorithm": algorithm,
             "limits": self._limits,
         }
-        layer = self._layers[number] = Unpacking(number, task, notify, self._say, self._schedule)
+        layer = self._layers[number] = Unpacking(number, task, notify, moving, self._say, self._schedule)
         if self._stopping:
             layer.abandon()
         return layer
@@ -274,16 +304,19 @@ class Unpacker:
         if layer is not None:
             layer.heard(verb, body)
 
-    def _lost(self, reason: str) -> None:
+    def _lost(self, process: _WorkerProcess, reason: str) -> None:
         """
         The worker has ended, and all layers' processes with it.
         """
-        self._process = None
+        if process is not self._process:
+            return  # it was given up
+        self._process, self._dying = None, 0.0
         if not self._stopping:
             self._log.error("the unpacking worker ended on its own: {reason}", reason=reason)
         for layer in [layer for layer in self._layers.values() if layer.begun]:
             layer.ended(WorkerLost(f"the unpacking worker ended: {reason}"))
         self._finish_stop()
+        self._schedule()
 
     def _give_up(self) -> None:
         """
@@ -308,15 +341,62 @@ class Unpacker:
         """
         Hand out turns, to the layers that were asked for first.
         """
-        running = 0
-        ready = []
-        for number, layer in list(self._layers.items()):
-            if layer.is_over:
-                del self._layers[number]
-            elif layer.is_running:
-                running += 1
-            elif layer.is_ready():
-                ready.append(layer)
-        if not self._stopping:
-            for layer in ready[: max(0, self._workers - running)]:
-                layer.feed()
+        self._layers = {number: layer for number, layer in self._layers.items() if not layer.is_over}
+        if not self._stopping and self._dying == 0:
+            free = self._workers - self.busy
+            for layer in [layer for layer in self._layers.values() if layer.is_ready()]:
+                if free <= 0:
+                    break
+                if layer.begun or self._has_room():
+                    layer.feed()
+                    free -= 1
+        if not any(layer.begun for layer in self._layers.values()):
+            if self._ticking is not None:
+                self._ticking.cancel()
+                self._ticking = None
+        elif self._ticking is None:
+            self._ticking = self._reactor.callLater(TICK, self._tick)
+
+    def _has_room(self) -> bool:
+        """
+        Whether another process may begin.  If not, an idle one is ended: the
+        one that has read least.
+        """
+        layers = self._layers.values()
+        room = self._workers + sum(layer.is_wanted and layer.moving() for layer in layers)
+        processes = [layer for layer in layers if layer.begun]
+        if len(processes) < room:
+            return True
+        if sum(not layer.killed for layer in processes) >= room:
+            idle = [layer for layer in processes if layer.is_idle]
+            if idle:
+                min(idle, key=lambda layer: layer.progress.consumed).make_room()
+        return False
+
+    def _tick(self) -> None:
+        """
+        Kill what has something to do and does not do it.
+
+        Time is counted in ticks: while the daemon itself stands still, nobody
+        is silent.
+        """
+        self._ticking = None
+        process = self._process
+        if self._dying and process is not None:
+            self._dying += TICK
+            if self._dying > GRACE:
+                self._log.error("the unpacking worker does not end; going on without it")
+                self._lost(process, "it did not answer and could not be killed")
+                return
+        for layer in list(self._layers.values()):
+            if not (layer.is_running or layer.killed) or layer.is_over:
+                continue
+            layer.silence += TICK
+            if layer.killed and layer.silence > GRACE and process is not None and not self._dying:
+                self._log.error("the unpacking worker does not answer; it is killed")
+                self._dying = TICK
+                process.signal("KILL")
+            elif not layer.killed and layer.silence > self._stall:
+                self._log.warn("a layer in {staged} makes no progress", staged=layer.staged)
+                layer.give_up(self._stall)
+        self._schedule()

@@ -13,7 +13,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from zope.interface import implementer
 
 from xferd.errors import BadLayer, DiskFull, StoreError, WorkerLost, XferdError
-from xferd.interfaces import IUnpacking, Unpacked, UnpackProgress
+from xferd.interfaces import Displaced, IUnpacking, Unpacked, UnpackProgress
 from xferd.names import Digest
 from xferd.unpack import wire
 
@@ -32,8 +32,13 @@ class Unpacking:
     One layer, from the first byte told of until its process is gone.
 
     States: waiting (no process yet); hungry (its process has read all that it
-    was told of); running; ending (it was abandoned, or has said its last
-    word); ended.
+    was told of); running; ending (its process is being killed, or has said its
+    last word); ended.
+
+    @ivar moving: reports whether more bytes of the blob are arriving.
+    @ivar silence: seconds since its process reported something, or since it
+        had to; counted by the unpacker.
+    @ivar killed: whether its process is being killed.
     """
 
     def __init__(
@@ -41,6 +46,7 @@ class Unpacking:
         number: int,
         task: dict[str, Any],
         notify: Callable[[UnpackProgress], None],
+        moving: Callable[[], bool],
         say: Callable[[bytes], None],
         schedule: Callable[[], None],
     ) -> None:
@@ -51,6 +57,9 @@ class Unpacking:
         @param schedule: called when it has news, is hungry or is gone.
         """
         self.number = number
+        self.moving = moving
+        self.silence = 0.0
+        self.killed = False
         self.progress = UnpackProgress()
         self.begun = False
         self.hungry = True
@@ -58,7 +67,8 @@ class Unpacking:
         self._path: str | None = None
         self._size = self._told = 0
         self._sealed = self._told_seal = False
-        self._abandoned = False
+        self._abandoned = self._yielded = False
+        self._stall = ""
         self._implied: list[bytes] = []
         self._outcome: Unpacked | XferdError | None = None
         self._ended = False
@@ -97,6 +107,13 @@ class Unpacking:
     # ------------------------------------------------------ for the unpacker
 
     @property
+    def staged(self) -> str:
+        """
+        The directory that becomes the tree.
+        """
+        return str(self._task["staged"])
+
+    @property
     def is_over(self) -> bool:
         """
         Whether nothing more will be heard of it.
@@ -110,14 +127,31 @@ class Unpacking:
         """
         return self.begun and not self.hungry and not self._ended
 
+    @property
+    def is_wanted(self) -> bool:
+        """
+        Whether it goes on: its process, if it has one, is not being killed.
+        """
+        return not self.killed and not self._ended
+
+    @property
+    def is_idle(self) -> bool:
+        """
+        Whether its process waits for bytes of which none arrive.
+        """
+        waits = self.begun and self.hungry and self.is_wanted and not self._sealed
+        return waits and self._outcome is None and not self.moving()
+
     def is_ready(self) -> bool:
         """
         Whether a turn would be of use.
         """
-        if not self.hungry or self._abandoned or self._outcome is not None or self._path is None:
+        if not self.hungry or not self.is_wanted or self._outcome is not None or self._path is None:
             return False
         if self._sealed:
             return not self._told_seal
+        if not self.begun and not self.moving():
+            return False
         return self._size - self._told >= MOUTHFUL
 
     def feed(self) -> None:
@@ -128,6 +162,7 @@ class Unpacking:
             self.begun = True
             self._say(wire.address(self.number, wire.encode("begin", **self._task)))
         self.hungry = False
+        self.silence = 0.0
         self._told = min(self._size, self._told + TURN)
         self._told_seal = self._sealed and self._told == self._size
         told = wire.encode("grown", path=self._path, size=self._told, sealed=self._told_seal)
@@ -137,6 +172,7 @@ class Unpacking:
         """
         Take a word of the process.
         """
+        self.silence = 0.0
         if verb == "ended":
             self.ended(WorkerLost(_death(body["status"])))
         elif verb == "hungry":
@@ -168,7 +204,7 @@ class Unpacking:
         """
         self._ended = True
         if self._outcome is None:
-            self._outcome = why
+            self._outcome = WorkerLost(self._stall) if self._stall else why
         self._wake()
         self._schedule()
 
@@ -180,9 +216,29 @@ class Unpacking:
             return
         self._abandoned = True
         if self.begun:
-            self._say(wire.address(self.number, wire.encode("cancel")))
+            self._kill()
         else:
             self.ended(WorkerLost("no process has begun"))
+
+    def make_room(self) -> None:
+        """
+        End the process, because others can use its place.
+        """
+        self._yielded = True
+        self._kill()
+
+    def give_up(self, seconds: float) -> None:
+        """
+        End the process, because it made no progress for so long.
+        """
+        self._stall = f"the process that unpacked the layer made no progress for {seconds:g} s"
+        self._kill()
+
+    def _kill(self) -> None:
+        if not self.killed:
+            self.killed = True
+            self.silence = 0.0
+            self._say(wire.address(self.number, wire.encode("cancel")))
 
     # ------------------------------------------------------ its life
 
@@ -202,6 +258,9 @@ class Unpacking:
             raise CancelledError
         if isinstance(self._outcome, Unpacked):
             return self._outcome
+        if self._yielded:
+            # Its own error, if it had one, comes again.
+            raise Displaced("the process that unpacked the layer made room for another layer")
         assert self._outcome is not None
         raise self._outcome
 
