@@ -253,6 +253,292 @@ class LimitTests(SlotsTests):
         self.assertFalse(self.slots.closed(""))
 
 
+class ShareTests(SlotsTests):
+    """
+    No host keeps another one waiting.
+    """
+
+    def hold(self, host: str, many: int) -> list[Ticket]:
+        """
+        Ask for slots in the name of one client of a host.
+        """
+        return [self.queue(f"{host} {n}", turn(host, n), host=host) for n in range(many)]
+
+    def held(self, tickets: list[Ticket]) -> int:
+        """
+        How many of them hold a slot.
+        """
+        return sum(ticket.held for ticket in tickets)
+
+    def test_alone(self) -> None:
+        """
+        A lone host has all slots.
+        """
+        for limit in range(1, 9):
+            self.slots = Slots(limit, self.clock)
+            self.assertEqual(self.held(self.hold(HOST, 9)), limit)
+
+    def test_share(self) -> None:
+        """
+        While another host waits, a host gets all slots but one, and half of
+        four and more.
+        """
+        for limit, share in ((2, 1), (3, 2), (4, 2), (5, 3), (8, 4), (9, 5)):
+            self.slots = Slots(limit, self.clock)
+            block = self.hold("blocking", limit)
+            first, second = self.hold(HOST, 20), self.hold(OTHER, 20)
+            for ticket in block:
+                ticket.release()
+            for _ in range(3):
+                self.clock.advance(0)
+            most, least = sorted((self.held(first), self.held(second)), reverse=True)
+            self.assertEqual((most, least), (share, limit - share))
+
+    def test_share_of_a_priority(self) -> None:
+        """
+        No priority makes a share larger.
+        """
+        self.slots = Slots(4, self.clock)
+        block = self.hold("blocking", 4)
+        high = [self.queue("high", turn("high", n, priority=5)) for n in range(9)]
+        low = self.hold(OTHER, 9)
+        for ticket in block:
+            ticket.release()
+        self.clock.advance(0)
+        self.assertEqual((self.held(high), self.held(low)), (2, 2))
+
+    def test_who_cannot_start_keeps_nobody_out(self) -> None:
+        """
+        A host that is paused, or has all that it may have, does not count as
+        one that waits.
+        """
+        self.slots = Slots(4, self.clock, per_host=3)
+        self.slots.pause(OTHER, 60)
+        waiting, first = self.hold(OTHER, 2), self.hold(HOST, 9)
+        self.assertEqual((self.held(waiting), self.held(first)), (0, 3))
+
+    def test_further_slot(self) -> None:
+        """
+        Where others hold all slots, a host that has none gets a further one,
+        which is one in all and goes when a slot is free.
+        """
+        self.slots = Slots(3, self.clock)
+        first = self.hold(HOST, 12)
+        second, third = self.hold(OTHER, 3), self.hold("three.example", 3)
+        self.clock.advance(0)
+        self.assertEqual([self.held(t) for t in (first, second, third)], [3, 1, 0])
+        self.assertEqual((self.slots.in_use, self.slots.tokens), (4, -1))
+        self.assertEqual(self.slots.why(second[0]), "in a further slot, as others hold all 3")
+        first[0].release()
+        self.clock.advance(0)
+        self.assertEqual([self.held(t) for t in (first, second, third)], [2, 1, 1])
+        self.assertEqual(self.slots.why(second[0]), "")
+        self.assertEqual(self.slots.in_use, 4)
+        second[0].release()
+        self.clock.advance(0)
+        self.assertEqual([self.held(t) for t in (first, second, third)], [2, 1, 1])
+
+    def test_further_slot_is_given_back(self) -> None:
+        """
+        When its holder is done, the further slot is there for the next one.
+        """
+        self.slots = Slots(1, self.clock)
+        first, second = self.hold(HOST, 2), self.hold(OTHER, 2)
+        self.clock.advance(0)
+        second[0].release()
+        self.clock.advance(0)
+        self.assertEqual((self.held(first), [t.held for t in second]), (1, [False, True]))
+
+    def test_further_slot_moves_to_no_full_host(self) -> None:
+        """
+        A slot that was lent to a host is of no use for one that has others.
+        """
+        self.hold(HOST, 2)
+        (second,) = self.hold(OTHER, 1)
+        self.clock.advance(0)
+        self.assertFalse(second.move(HOST))
+        self.assertTrue(second.move("three.example"))
+
+    def test_three_mute_hosts(self) -> None:
+        """
+        Three hosts that hold a slot each keep no fourth one out; of those
+        where an attempt came to nothing, none gets the further slot.
+        """
+        self.slots = Slots(3, self.clock)
+        for n in range(3):
+            self.hold(f"mute{n}.example", 1)
+        (mute,) = self.hold("mute.example", 1)
+        self.slots.doubt("mute.example")
+        self.clock.advance(0)
+        self.assertFalse(mute.held)
+        (healthy,) = self.hold(OTHER, 1)
+        self.clock.advance(0)
+        self.assertEqual((mute.held, healthy.held), (False, True))
+        healthy.release()
+        self.slots.trust("mute.example")
+        self.clock.advance(0)
+        self.assertTrue(mute.held)
+
+    def test_doubts_end(self) -> None:
+        """
+        A host is not doubted for ever, and doubts take no room.
+        """
+        self.slots.doubt(OTHER)
+        (ticket,) = self.hold(OTHER, 1)
+        self.clock.pump([5] * 121)
+        self.assertTrue(ticket.held)
+        for n in range(10_000):
+            self.slots.doubt(str(n))
+            self.clock.advance(10)
+        self.assertLess(len(self.slots._doubts), 200)
+
+    def test_spare_before_further(self) -> None:
+        """
+        A slot that was borrowed is wanted back before one is lent.
+        """
+        wanted: list[Ticket] = []
+        self.slots.limit = 2
+        spare = self.slots.spare(HOST, lambda: wanted.append(spare))  # type: ignore[arg-type]
+        assert spare is not None
+        (other,) = self.hold(OTHER, 1)
+        self.clock.advance(0)
+        self.assertEqual((wanted, other.held), ([spare], False))
+        spare.release()
+        self.clock.advance(0)
+        self.assertEqual((other.held, self.slots.in_use), (True, 2))
+
+
+class TrickleTests(SynchronousTestCase):
+    """
+    Those who hardly move keep nobody out.
+    """
+
+    def setUp(self) -> None:
+        """
+        Have three slots, and what holds them.
+        """
+        self.clock = Clock()
+        self.slots = Slots(3, self.clock)
+        self.rates: dict[Ticket, int] = {}
+        self.moved: dict[Ticket, int] = {}
+
+    def ask(self, name: str, rate: int = 0, host: str = HOST) -> Ticket:
+        """
+        Ask for a slot, to move so many bytes a second.
+        """
+        held: list[Ticket] = []
+        ticket = self.slots.ticket(
+            [turn(name)], host, lambda: None, position=lambda: self.moved[held[0]] if held else 0
+        )
+        held.append(ticket)
+        self.rates[ticket], self.moved[ticket] = rate, 0
+        return ticket
+
+    def run_for(self, seconds: int) -> None:
+        """
+        Let those who hold a slot move.
+        """
+        for _ in range(seconds):
+            self.clock.advance(1)
+            for ticket in self.rates:
+                if ticket.held:
+                    self.moved[ticket] += self.rates[ticket]
+                    ticket.sample()
+
+    def test_trickles(self) -> None:
+        """
+        After 30 s, one further slot in all is lent, at the same host, too.
+        """
+        slow = [self.ask("slow", 2_000) for _ in range(3)]
+        waiting = [self.ask("other", 1_000_000) for _ in range(3)]
+        self.run_for(29)
+        self.assertFalse(any(t.held for t in waiting))
+        self.assertEqual(self.slots.why(slow[0]), "")
+        self.run_for(6)
+        self.assertEqual([t.held for t in waiting], [True, False, False])
+        self.assertIn("under a tenth of its fair share", self.slots.why(slow[0]))
+        waiting[0].release()
+        self.run_for(1)
+        self.assertEqual([t.held for t in waiting], [False, True, False])
+        self.assertEqual(self.slots.in_use, 4)
+
+    def test_before_they_came(self) -> None:
+        """
+        Who was slow before somebody came keeps him out for no time.
+        """
+        for _ in range(3):
+            self.ask("slow", 2_000)
+        self.run_for(60)
+        other = self.ask("other")
+        self.clock.advance(0)
+        self.assertTrue(other.held)
+
+    def test_their_own(self) -> None:
+        """
+        The further slot is not for more of the same job.
+        """
+        for _ in range(3):
+            self.ask("slow", 2_000)
+        more = self.ask("slow", 2_000)
+        self.run_for(60)
+        self.assertFalse(more.held)
+        other = self.ask("other", 1_000_000, OTHER)
+        self.run_for(1)
+        self.assertEqual((more.held, other.held), (False, True))
+
+    def test_other_host_first(self) -> None:
+        """
+        A host that moves its bytes gets it before one that does not.
+        """
+        for _ in range(2):
+            self.ask("slow", 2_000)
+        self.ask("fast", 5_000_000, OTHER)
+        same, other = self.ask("a", 1), self.ask("b", 1, OTHER)
+        self.run_for(36)
+        self.assertEqual((same.held, other.held), (False, True))
+
+    def test_fair(self) -> None:
+        """
+        Who moves a tenth of its share is not slow, nor who is held back by
+        our own limit, nor who moved well until just now.
+        """
+        for rates, most in (((1_000_000, 1_000_000, 120_000), 0), ((300, 350, 350), 1_000)):
+            self.slots = Slots(3, self.clock, most=lambda most=most: most)  # type: ignore[misc]
+            self.rates.clear()
+            for rate in rates:
+                self.ask("holder", rate)
+            other = self.ask("other")
+            self.run_for(90)
+            self.assertFalse(other.held)
+            for ticket in self.rates:
+                self.rates[ticket] = 0
+            self.run_for(20)
+            self.assertFalse(other.held)
+
+    def test_from_scratch(self) -> None:
+        """
+        What begins again from 0 is not slow for that.
+        """
+        tickets = [self.ask("holder", 2_000_000) for _ in range(3)]
+        other = self.ask("other")
+        for _ in range(6):
+            self.run_for(7)
+            for ticket in tickets:
+                self.moved[ticket] = 0
+        self.assertFalse(other.held)
+
+    def test_memory(self) -> None:
+        """
+        A slow one that has ended is not remembered.
+        """
+        slow = [self.ask("slow", 1) for _ in range(3)]
+        self.ask("other")
+        self.run_for(40)
+        for ticket in slow:
+            ticket.release()
+        self.assertEqual(self.slots._slow, frozenset())
+
+
 class PauseTests(SlotsTests):
     """
     A host asked to be left alone.
@@ -928,6 +1214,8 @@ class Model:
     per_host: int = 0
     waiting: list[Waiter] = field(factory=list)
     held: list[Waiter] = field(factory=list)
+    spares: list[Waiter] = field(factory=list)
+    lent: Waiter | None = None
     rotation: list[str] = field(factory=list)
     resumes: dict[str | Party, float] = field(factory=dict)
 
@@ -935,28 +1223,69 @@ class Model:
         """
         Whether an account may start something at a host.
         """
-        full = self.per_host and sum(w.host == host for w in self.held) >= self.per_host
+        full = self.per_host and self.running(host) >= self.per_host
         ends = (self.resumes.get(whom, 0) for whom in (host, Party(host, account)))
         return not full and max(ends) <= self.clock.seconds()
+
+    @property
+    def free(self) -> int:
+        """
+        How many slots are free; negative where there are to be fewer.
+        """
+        return self.limit - len(self.held) - len(self.spares)
+
+    def running(self, host: str) -> int:
+        """
+        How many slots a host has.
+        """
+        return sum(w.host == host for w in [*self.held, *self.spares])
 
     def next(self) -> tuple[Waiter, str] | None:
         """
         Who starts now, and in whose turn.
         """
-        if len(self.held) >= self.limit:
+        share = (self.limit + 1) // 2 if self.limit > 3 else max(1, self.limit - 1)
+        lends = self.free <= 0
+        if lends and (self.lent is not None or self.spares):
             return None
         places = [
-            ((-t.priority, self.rotation.index(t.client), t.job, t.layer, w.number), w, t.client)
+            (
+                (
+                    self.running(w.host) >= share,
+                    -t.priority,
+                    self.rotation.index(t.client),
+                    t.job,
+                    t.layer,
+                    w.number,
+                ),
+                w,
+                t.client,
+            )
             for w in self.waiting
-            if self.is_open(w.host, w.account)
+            if self.is_open(w.host, w.account) and not (lends and self.running(w.host))
             for t in w.turns
         ]
         return min(places, key=lambda p: p[0])[1:] if places else None
 
+    def wants(self, spare: Waiter) -> bool:
+        """
+        Whether a borrowed slot is of more use to somebody else.
+        """
+        if self.free < 0 or (self.per_host and self.running(spare.host) > self.per_host):
+            return True
+        self.spares.remove(spare)
+        try:
+            return self.next() is not None
+        finally:
+            self.spares.append(spare)
+
     def tidy(self) -> None:
         """
         Who waits no longer loses its place in the rotation; who is new is last.
+        What was lent is a slot like any other once there are enough.
         """
+        if self.free >= 0 or self.lent not in self.held:
+            self.lent = None
         clients = [t.client for w in self.waiting for t in w.turns]
         self.rotation = [c for c in self.rotation if c in clients]
         self.rotation += dict.fromkeys(c for c in clients if c not in self.rotation)
@@ -975,7 +1304,8 @@ steps = st.lists(
         st.tuples(st.just("add"), picks, turns),
         st.tuples(st.just("discard"), picks),
         st.tuples(st.just("move"), picks, hosts, accounts),
-        st.tuples(st.just("limit"), st.integers(1, 4)),
+        st.tuples(st.just("spare"), hosts, accounts),
+        st.tuples(st.just("limit"), st.integers(1, 6)),
         st.tuples(st.just("per_host"), st.integers(0, 2)),
         st.tuples(st.just("pause"), st.one_of(hosts, st.builds(Party, hosts, accounts)), st.integers(1, 9)),
         st.tuples(st.just("pass"), st.integers(1, 9)),
@@ -994,8 +1324,8 @@ class WalkTests(SynchronousTestCase):
     def test_walk(self, limit: int, walk: list[tuple[Any, ...]]) -> None:
         """
         After any steps, those have started whom the model would have
-        started, in its order; the limit was never exceeded by a start; and
-        when all is given back, every slot is there.
+        started, in its order; the limit was never exceeded by a start, but for
+        the further slot; and when all is given back, every slot is there.
         """
         self.clock = Clock()
         self.slots = Slots(limit, self.clock)
@@ -1009,7 +1339,10 @@ class WalkTests(SynchronousTestCase):
         self.model.resumes.clear()
         self.clock.advance(100)
         self.settle()
-        while self.model.held:
+        while self.model.held or self.model.spares:
+            for spare in self.model.spares:
+                spare.ticket.release()
+            self.model.spares.clear()
             self.step_release(0)
             self.settle()
             self.agree()
@@ -1035,6 +1368,9 @@ class WalkTests(SynchronousTestCase):
         """
         Let the model start somebody.
         """
+        if self.model.free <= 0:
+            self.assertIsNone(self.model.lent)
+            self.model.lent = waiter
         self.model.waiting.remove(waiter)
         self.model.held.append(waiter)
         self.model.rotation.remove(client)
@@ -1043,9 +1379,10 @@ class WalkTests(SynchronousTestCase):
 
     def settle(self) -> None:
         """
-        Let the clean turn come.
+        Let the clean turns come: one for each slot that is borrowed.
         """
-        self.clock.advance(0)
+        for _ in range(8):
+            self.clock.advance(0)
 
     def agree(self) -> None:
         """
@@ -1056,11 +1393,13 @@ class WalkTests(SynchronousTestCase):
         self.assertEqual(
             {w.number for w in self.everybody if w.ticket.held}, {w.number for w in self.model.held}
         )
-        self.assertEqual(self.slots.in_use, len(self.model.held))
+        self.assertEqual(self.slots.in_use, len(self.model.held) + len(self.model.spares))
         self.assertEqual(self.slots.queued, len(self.model.waiting))
-        self.assertEqual(self.slots.tokens, self.slots.limit - len(self.model.held))
+        self.assertEqual(self.slots.tokens, self.model.free)
+        self.assertFalse(any(self.model.wants(spare) for spare in list(self.model.spares)))
         for waiter in self.everybody:
-            self.assertEqual(bool(self.slots.why(waiter.ticket)), waiter in self.model.waiting)
+            special = waiter in self.model.waiting or waiter is self.model.lent
+            self.assertEqual(bool(self.slots.why(waiter.ticket)), special)
 
     def step_ask(self, turns: list[Turn], host: str, account: str) -> None:
         """
@@ -1069,7 +1408,7 @@ class WalkTests(SynchronousTestCase):
         waiter = Waiter(self.number, list(turns), host, account)
         self.number += 1
         before = self.model.next()
-        free = before is None and len(self.model.held) < self.model.limit
+        free = before is None and self.model.free > 0
         free = free and self.model.is_open(host, account)
         waiter.ticket = self.slots.ticket(turns, host, self.started(waiter), account=account)
         self.everybody.append(waiter)
@@ -1125,6 +1464,25 @@ class WalkTests(SynchronousTestCase):
             moved = waiter.ticket.move(host, account)
             if moved and waiter in [*self.model.held, *self.model.waiting]:
                 waiter.host, waiter.account = host, account
+
+    def step_spare(self, host: str, account: str) -> None:
+        """
+        Somebody borrows a slot, until it is wanted.
+        """
+
+        def wanted() -> None:
+            self.model.tidy()
+            self.assertTrue(self.model.wants(spare))
+            self.model.spares.remove(spare)
+            spare.ticket.release()
+
+        free = self.model.next() is None and self.model.free > 0 and self.model.is_open(host, account)
+        ticket = self.slots.spare(host, wanted, account)
+        self.assertEqual(ticket is not None, free)
+        if ticket is not None:
+            spare = Waiter(0, [], host, account)
+            spare.ticket = ticket
+            self.model.spares.append(spare)
 
     def step_limit(self, limit: int) -> None:
         """

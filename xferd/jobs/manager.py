@@ -123,11 +123,17 @@ class Jobs:
         self._clock = clock
         self._wall_clock = wall_clock
         retry = RetryPolicy() if retry is None else retry
-        self._slots = {
-            "download": Slots(downloads, clock, per_host=downloads_per_host, noun="download slot"),
-            "upload": Slots(uploads, clock, noun="upload slot"),
-        }
         rates = {"download": Bandwidth(download_rate, clock), "upload": Bandwidth(upload_rate, clock)}
+        self._slots = {
+            "download": Slots(
+                downloads,
+                clock,
+                per_host=downloads_per_host,
+                noun="download slot",
+                most=lambda: rates["download"].rate,
+            ),
+            "upload": Slots(uploads, clock, noun="upload slot", most=lambda: rates["upload"].rate),
+        }
 
         def slowed(kind: str) -> str:
             return f"slowed by the {kind} limit" if kind in rates and rates[kind].binding else ""

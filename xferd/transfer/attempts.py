@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from math import ceil
 from random import Random
-from typing import Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -25,11 +25,18 @@ from xferd.transfer.sources import Origin, Sources, pause_for
 
 T = TypeVar("T")
 
+FRUITLESS: Final = 5.0
+"""Seconds of a slot that an attempt without a byte must have cost to count against its host."""
+
 
 class Attempting(Protocol):
     """
     On whose behalf attempts are made.
+
+    @ivar bytes_done: how many bytes are there.
     """
+
+    bytes_done: int
 
     def enter(self, state: str) -> None:
         """
@@ -132,6 +139,13 @@ class Attempts:
         if self._ticket is not None and self._ticket.waiting:
             self._ticket.release()
 
+    def sample(self) -> None:
+        """
+        The owner has moved bytes: note how far it is.
+        """
+        if self._ticket is not None:
+            self._ticket.sample()
+
     def look_again(self) -> None:
         """
         Something changed that may make another source the best one.
@@ -143,7 +157,7 @@ class Attempts:
         """
         What keeps the attempts from going on, for a person.
         """
-        if state == "queued":
+        if state in ("queued", "running"):
             return "" if self._ticket is None else self._slots.why(self._ticket)
         if state == "backing-off" and not self.sources.exhausted:
             seconds = ceil(self.sources.next_try() - self._clock.seconds())
@@ -221,6 +235,7 @@ class Attempts:
         """
         self.number += 1
         source = self.source = origin.source
+        started, before = self._clock.seconds(), self._owner.bytes_done
         self._owner.attempt_begins()
         self._owner.enter("running")
         try:
@@ -231,6 +246,10 @@ class Attempts:
         except Exception as error:
             progress = self._owner.attempt_ends(source, error)
             now = self._clock.seconds()
+            if self._owner.bytes_done > before:
+                self._slots.trust(source.host)
+            elif now - started >= FRUITLESS:
+                self._slots.doubt(source.host)
             if not self.sources.failed(origin, error, now, policy(), self._random, progress):
                 raise
             self._newest = error
@@ -247,21 +266,28 @@ class Attempts:
             )
             raise _Again from error
         self._owner.attempt_ends(source, None)
+        self._slots.trust(source.host)
         return result
 
     # -------------------------------------------------- slots, sleep and wake
 
     def _has_slot(self, source: ISource | None) -> bool:
         """
-        See to it that we hold a slot for a source, or wait for one.
+        See to it that we hold a slot for a source, or wait for one.  What
+        needs no network needs no slot.
         """
         if self._given_up:
             raise CancelledError
+        if source is not None and not source.host:
+            self._give_back()
+            return True
         host, account = ("", None) if source is None else (source.host, source.account)
         if self._ticket is not None and not self._ticket.move(host, account):
             self._give_back()
         if self._ticket is None:
-            self._ticket = self._slots.ticket(self.turns, host, self._wake, self._owner.moved_up, account)
+            self._ticket = self._slots.ticket(
+                self.turns, host, self._wake, self._owner.moved_up, account, lambda: self._owner.bytes_done
+            )
         return self._ticket.held
 
     def _obstacle(self, source: ISource) -> float:

@@ -219,7 +219,7 @@ class Transfer:
             case "cancelled":
                 return "" if self._working is None else "waiting for its work to end"
             case "running":
-                return self._manager.slowed()
+                return self._manager.slowed() or self._attempts.why("running")
             case state:
                 return self._attempts.why(state)
 
@@ -362,6 +362,7 @@ class Transfer:
         """
         self._moved = False
         self._rate.sample(self._clock.seconds(), self.bytes_done)
+        self._attempts.sample()
         self._tell_all()
         return len(self._watchers)
 

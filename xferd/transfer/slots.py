@@ -12,11 +12,11 @@ from itertools import count, islice
 from math import ceil
 from typing import Final, Self
 
-from attrs import define
 from twisted.internet.defer import Deferred, DeferredSemaphore
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
+from xferd.transfer.pace import TENTH, Pace, fair_share
 from xferd.transfer.pauses import ROUNDING, Party, Pauses
 from xferd.transfer.turns import Queue, Turn
 from xferd.transfer.waits import Waits
@@ -29,23 +29,18 @@ _PLACES: Final = 100
 _NEWS: Final = 1.0
 """Seconds from one telling of those who wait, that they wait for something else now, to the next."""
 
+_LOOK: Final = 5.0
+"""Seconds between two looks at how those who hold slots move, while all are held."""
+
+_DOUBT: Final = 600.0
+"""Seconds for which a host where an attempt came to nothing gets no further slot."""
+
 _PLAIN: Final = Turn("", 0, 0, 0)
 """The turn of those who use L{Slots} as any other semaphore."""
 
 
 Standing = tuple[str, int]
 """What a ticket waits for, and a number."""
-
-
-@define(eq=False)
-class _Host:
-    """
-    What is known of a host.
-
-    @ivar running: the slots that it has in use.
-    """
-
-    running: int = 0
 
 
 class Ticket:
@@ -65,6 +60,9 @@ class Ticket:
     @ivar turns: those on whose behalf it waits.
     @ivar since: the clock's time when it came.
     @ivar told: what it waited for when L{moved} was called last.
+    @ivar position: how many bytes there are, of what it is for; L{None} where
+        nobody counts them.
+    @ivar pace: how these moved since it was held.
     """
 
     def __init__(
@@ -76,6 +74,7 @@ class Ticket:
         granted: Callable[[], object],
         moved: Callable[[], object] = lambda: None,
         account: Hashable = None,
+        position: Callable[[], int] | None = None,
     ) -> None:
         self._slots = slots
         self.number = number
@@ -89,6 +88,8 @@ class Ticket:
         self.waiting = False
         self.held = False
         self.since = slots.now()
+        self.position = position
+        self.pace: Pace | None = None
 
     def add(self, turn: Turn) -> None:
         """
@@ -126,6 +127,13 @@ class Ticket:
         """
         return self._slots.move(self, host, account)
 
+    def sample(self) -> None:
+        """
+        Look at how far it is.
+        """
+        if self.pace is not None and self.position is not None:
+            self.pace.sample(self._slots.now(), self.position())
+
     def release(self) -> None:
         """
         Give the slot back, or the place in the queue.  Idempotent.
@@ -141,6 +149,12 @@ class Slots(DeferredSemaphore):
     reactor turn, in the order of their L{Turn}s; a host may have a limit of
     its own; a host, or one account there, may be paused; a L{Ticket} can be
     given back only once.
+
+    While a host waits, another one gets no more than its share: all slots but
+    one, or half of four and more.  What runs is not taken back.  Where all
+    slots are held, one further slot in all is lent: at once to a host that
+    holds none, unless the last attempt there came to nothing; and to all
+    others where some of those that hold slots hardly move.
 
     Used without tickets, by C{acquire}, C{release}, C{run} or C{async with},
     it is a semaphore like any other.  C{waiting} stays empty: the queue is
@@ -161,12 +175,15 @@ class Slots(DeferredSemaphore):
         per_host: int = 0,
         noun: str = "slot",
         pauses: Pauses | None = None,
+        most: Callable[[], float] = lambda: 0.0,
     ) -> None:
         """
         @param limit: how many slots there are; at least 1.
         @param per_host: how many of them one host may have; 0 for all.
         @param noun: what to call one: C{download slot}.
         @param pauses: the pauses, where other slots share them.
+        @param most: gives the bytes a second that all together may move; 0
+            for any.
         """
         self._limit = limit
         self._spares: list[Ticket] = []
@@ -176,7 +193,13 @@ class Slots(DeferredSemaphore):
         self._noun = noun
         self._any = f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
         self._numbers = count()
-        self._hosts: dict[str, _Host] = {}
+        self._most = most
+        self._running: Counter[str] = Counter()
+        self._holders: dict[Ticket, None] = {}
+        self._lent: Ticket | None = None
+        self._doubts: dict[str, float] = {}
+        self._slow: frozenset[Ticket] = frozenset()
+        self._looked = float("-inf")
         self._pauses = Pauses(clock) if pauses is None else pauses
         self._pauses.observe(self._see_pause)
         self._waiters: dict[Party, dict[Ticket, None]] = {}
@@ -204,7 +227,7 @@ class Slots(DeferredSemaphore):
     def limit(self, limit: int) -> None:
         if limit < 1:
             raise ValueError(f"there must be at least one slot, not {limit}")
-        self.tokens += limit - self._limit
+        self._gain(limit - self._limit)
         if limit > self._limit or self._spares:
             self._wake_soon()
         self._limit = limit
@@ -263,10 +286,11 @@ class Slots(DeferredSemaphore):
 
     def why(self, ticket: Ticket) -> str:
         """
-        What a ticket waits for, for a person; empty if it does not wait.
+        What a ticket waits for, or what is special about the slot that it
+        holds, for a person; empty if nothing.
         """
         if not ticket.waiting:
-            return ""
+            return self._why_held(ticket)
         obstacle, number = self._standing(ticket)
         match obstacle:
             case "pause":
@@ -276,6 +300,13 @@ class Slots(DeferredSemaphore):
             case _ if number > _PLACES:
                 return f"waiting for {self._any}, behind {_PLACES} others or more"
         return f"waiting for {self._any}, {_ordinal(number)} in line"
+
+    def _why_held(self, ticket: Ticket) -> str:
+        if ticket is self._lent:
+            return f"in a further slot, as others hold all {self._limit}"
+        if ticket in self._slow and self._queued:
+            return "under a tenth of its fair share for 30 s; it keeps no others waiting"
+        return ""
 
     def until(self, ticket: Ticket) -> float | None:
         """
@@ -293,6 +324,7 @@ class Slots(DeferredSemaphore):
         granted: Callable[[], object],
         moved: Callable[[], object] = lambda: None,
         account: Hashable = None,
+        position: Callable[[], int] | None = None,
     ) -> Ticket:
         """
         Ask for a slot.
@@ -305,12 +337,13 @@ class Slots(DeferredSemaphore):
         @param moved: called, at most once a second, when L{why} says something
             else of one of the first in the queue.
         @param account: for whose credentials at the host.
+        @param position: gives how many bytes there are, where they are counted.
         @return: the ticket, which the caller must L{Ticket.release}.
         """
-        ticket = Ticket(self, next(self._numbers), turns, host, granted, moved, account)
+        ticket = Ticket(self, next(self._numbers), turns, host, granted, moved, account, position)
         # Nobody overtakes those who are about to be woken.
         closed = self.closed(host, account)
-        if self.tokens > 0 and not closed and self._queue.first(self._is_open) is None:
+        if self.tokens > 0 and not closed and self._queue.first(self._rank) is None:
             self._take(ticket)
         else:
             ticket.waiting = True
@@ -319,7 +352,7 @@ class Slots(DeferredSemaphore):
             for turn in ticket.turns:
                 self.enter(ticket, turn)
             self._wake_later()
-            if self._spares:
+            if self._spares or self._may_lend:
                 self._wake_soon()
         return ticket
 
@@ -335,7 +368,7 @@ class Slots(DeferredSemaphore):
         @return: the ticket, held, or L{None} if no slot can be spared now.
         """
         closed = self.closed(host, account)
-        if self.tokens <= 0 or closed or self._queue.first(self._is_open) is not None:
+        if self.tokens <= 0 or closed or self._queue.first(self._rank) is not None:
             return None
         ticket = Ticket(self, next(self._numbers), (), host, wanted, account=account)
         self._take(ticket)
@@ -402,9 +435,13 @@ class Slots(DeferredSemaphore):
             ticket.held = False
             if ticket in self._spares:
                 self._spares.remove(ticket)
-            self.tokens += 1
-            self._facts(ticket.host).running -= 1
-            self._forget(ticket.host)
+            del self._holders[ticket]
+            self._left(ticket.host)
+            if ticket is self._lent:
+                self._lent = None
+            if ticket in self._slow:
+                self._slow -= {ticket}
+            self._gain(1)
             self._wake_soon()
 
     def move(self, ticket: Ticket, host: str, account: Hashable) -> bool:
@@ -414,6 +451,8 @@ class Slots(DeferredSemaphore):
         old = ticket.host
         if ticket.held and (self.paused(host, account) if host == old else self.closed(host, account)):
             return False
+        if ticket is self._lent and host != old and self._kept_out(host) is None:
+            return False
         if (host, account) == (old, ticket.account):
             return True
         if ticket.waiting:
@@ -422,10 +461,9 @@ class Slots(DeferredSemaphore):
             self._shift(ticket, self._enlist(ticket))
             self._tell_soon()
         elif ticket.held:
-            self._facts(old).running -= 1
-            self._facts(host).running += 1
+            self._left(old)
+            self._running[host] += 1
         ticket.host, ticket.account = host, account
-        self._forget(old)
         self._wake_soon()
         self._wake_later()
         return True
@@ -476,7 +514,10 @@ class Slots(DeferredSemaphore):
         ticket.held = True
         self.waits.add(self.now() - ticket.since)
         self.tokens -= 1
-        self._facts(ticket.host).running += 1
+        self._holders[ticket] = None
+        self._running[ticket.host] += 1
+        if ticket.position is not None:
+            ticket.pace = Pace(self.now(), ticket.position())
 
     # ---------------------------------------------------- what they wait for
 
@@ -518,20 +559,104 @@ class Slots(DeferredSemaphore):
 
     # ------------------------------------------------------------ the hosts
 
-    def _facts(self, host: str) -> _Host:
-        return self._hosts.setdefault(host, _Host())
-
     def _is_open(self, host: str) -> bool:
-        facts = self._hosts.get(host)
         if not host:
             return True
-        full = self._per_host and facts is not None and facts.running >= self._per_host
+        full = self._per_host and self._running[host] >= self._per_host
         return not full and not self._pauses.left(host)
 
-    def _forget(self, host: str) -> None:
-        facts = self._hosts.get(host)
-        if facts is not None and not facts.running:
-            del self._hosts[host]
+    def _left(self, host: str) -> None:
+        self._running[host] -= 1
+        if not self._running[host]:
+            del self._running[host]
+
+    def _rank(self, host: str) -> int | None:
+        """
+        A host that has its share comes after all that have not.
+        """
+        if not self._is_open(host):
+            return None
+        return 1 if host and self._running[host] >= self._share else 0
+
+    @property
+    def _share(self) -> int:
+        """
+        How many slots one host gets while another waits.
+        """
+        return (self._limit + 1) // 2 if self._limit >= 4 else max(1, self._limit - 1)
+
+    # ------------------------------------------------------ the further slot
+
+    def doubt(self, host: str) -> None:
+        """
+        An attempt at a host took its time and came to nothing.
+        """
+        now = self.now()
+        if len(self._doubts) > _PLACES:
+            self._doubts = {h: until for h, until in self._doubts.items() if until > now}
+        self._doubts[host] = now + _DOUBT
+
+    def trust(self, host: str) -> None:
+        """
+        A host gave something.
+        """
+        self._doubts.pop(host, None)
+
+    @property
+    def _may_lend(self) -> bool:
+        # A slot that was borrowed is given back before one is lent.
+        return self.tokens <= 0 and self._lent is None and not self._spares
+
+    def _kept_out(self, host: str) -> int | None:
+        """
+        The rank of those hosts that hold nothing.
+        """
+        return 0 if host and not self._running[host] and self._is_trusted(host) else None
+
+    def _is_trusted(self, host: str) -> bool:
+        return self._is_open(host) and self._doubts.get(host, 0.0) <= self.now()
+
+    def _borrower(self) -> tuple[Ticket, str] | None:
+        """
+        Who gets the further slot, and in which client's turn.
+
+        Those whose own transfers are slow would only fill it, too.
+        """
+        found = self._queue.first(self._kept_out)
+        if found is not None:
+            return found
+        self._look()
+        if not self._slow:
+            return None
+        hosts = {ticket.host for ticket in self._slow}
+        found = self._queue.first(lambda host: 0 if host not in hosts and self._is_trusted(host) else None)
+        if found is not None:
+            return found
+        jobs = {(turn.client, turn.job) for ticket in self._slow for turn in ticket.turns}
+        for ticket in self._first():
+            if ticket.place == ticket.host and self._is_trusted(ticket.host):
+                for turn in ticket.turns:
+                    if (turn.client, turn.job) not in jobs:
+                        return ticket, turn.client
+        return None
+
+    def _look(self) -> None:
+        """
+        See who hardly moves, at most once a second.
+        """
+        now = self.now()
+        if now < self._looked + _NEWS:
+            return
+        self._looked = now
+        paced = [
+            (t, t.pace, t.position()) for t in self._holders if t.pace is not None and t.position is not None
+        ]
+        rates = {ticket: pace.rate(now, position) for ticket, pace, position in paced}
+        least = TENTH * fair_share(rates.values(), self._limit, self._most())
+        slow = frozenset(t for t, pace, _ in paced if pace.lasts(now) and rates[t] < least)
+        changed, self._slow = slow ^ self._slow, slow
+        for ticket in changed:
+            ticket.moved()
 
     # ------------------------------------------------------------ the pauses
 
@@ -583,6 +708,8 @@ class Slots(DeferredSemaphore):
         pauses = [self._pauses.left(host) for host in self._queue.hosts]
         if self._resumes:
             pauses.append(max(self._resumes[0][0] - self.now(), ROUNDING))
+        if self._may_lend:
+            pauses.append(_LOOK)
         first = min(filter(None, pauses), default=None)
         if first is not None:
             self._wake_in(first)
@@ -600,22 +727,36 @@ class Slots(DeferredSemaphore):
         # Not one more than are free now: a slot that comes back at once waits
         # for a turn of its own, so that short holders do not hold the reactor.
         for _ in range(self.tokens):
-            following = self._queue.first(self._is_open)
+            following = self._queue.first(self._rank)
             if following is None or self.tokens <= 0:
                 break
-            ticket, client = following
-            self._queue.served(client)
-            self._part(ticket)
-            self._take(ticket)
-            try:
-                ticket.granted()
-            except Exception:
-                self._log.failure("while granting a slot for {host}", host=ticket.host)
-        for host in list(self._hosts):
-            self._forget(host)
+            self._grant(*following)
+        if self._queued and self._may_lend:
+            following = self._borrower()
+            if following is not None:
+                self._lent = following[0]
+                self._grant(*following)
         self._want_back()
         self._tell_soon()
         self._wake_later()
+
+    def _grant(self, ticket: Ticket, client: str) -> None:
+        self._queue.served(client)
+        self._part(ticket)
+        self._take(ticket)
+        try:
+            ticket.granted()
+        except Exception:
+            self._log.failure("while granting a slot for {host}", host=ticket.host)
+
+    def _gain(self, slots: int) -> None:
+        """
+        There are more free slots, or fewer.  One that is free stands in for
+        the one that was lent.
+        """
+        self.tokens += slots
+        if self.tokens >= 0:
+            self._lent = None
 
     def _want_back(self) -> None:
         """
@@ -634,14 +775,13 @@ class Slots(DeferredSemaphore):
         Whether there are to be fewer slots in use, or somebody could begin if
         there was one fewer.
         """
-        facts = self._facts(spare.host)
-        if self.tokens < 0 or (self._per_host and facts.running > self._per_host):
+        if self.tokens < 0 or (self._per_host and self._running[spare.host] > self._per_host):
             return True
-        facts.running -= 1
+        self._running[spare.host] -= 1
         try:
-            return self._queue.first(self._is_open) is not None
+            return self._queue.first(self._rank) is not None
         finally:
-            facts.running += 1
+            self._running[spare.host] += 1
 
 
 def _ordinal(n: int) -> str:

@@ -143,9 +143,12 @@ class Queue(Generic[W]):
         if not lane.cells:
             del self._table(place)[place]
 
-    def first(self, is_open: Callable[[str], bool]) -> tuple[W, str] | None:
+    def first(self, rank: Callable[[str], int | None]) -> tuple[W, str] | None:
         """
-        Who is next of those whose host is open, and in which client's turn.
+        Who is next, and in which client's turn.
+
+        @param rank: of a host: those of the lowest one go first; L{None} for
+            a host for which nothing may start.
         """
         # Hosts are few, and rounds belong to the clients, not to the lanes:
         # one look at the head of each lane is enough.
@@ -154,8 +157,9 @@ class Queue(Generic[W]):
         for host, lane in self._lanes.items():
             priority, turn, cell = lane.rotation[0]
             job, layer, number, waiter = cell.entries[0]
-            head = (priority, turn, job, layer, number)
-            if (best is None or head < best) and is_open(host):
+            above = rank(host)
+            head = (above or 0, priority, turn, job, layer, number)
+            if above is not None and (best is None or head < best):
                 best = head
                 found = waiter, cell.client.name
         return found

@@ -1,0 +1,100 @@
+"""
+Tests for what clients of healthy registries notice of others: as little as
+can be.
+"""
+
+from __future__ import annotations
+
+from tests.jobs.case import OTHER, JobsCase
+from xferd.testing.images import sample_image
+
+MUTE = "mute.example"
+
+
+class MuteTests(JobsCase):
+    """
+    A registry that takes requests and answers none.
+    """
+
+    def test_documents(self) -> None:
+        """
+        Pulls from a registry that answers nothing take all slots for
+        documents, and a pull of an image that is here takes no longer for it.
+        """
+        image = self.add(sample_image(2))
+        self.pulled()
+        mute = self.registries.registry(MUTE)
+        mute.gate.hold("manifest")
+        stuck = [str(self.jobs.pull(f"{MUTE}/app{n}", None, "ci", 0)["id"]) for n in range(12)]
+        self.settle()
+        self.assertEqual(mute.gate.waiting("manifest"), 8)
+        self.assertEqual(self.pulled()["result"]["digest"], str(image.digest))
+        for job_id in stuck:
+            self.jobs.cancel(job_id)
+        self.assert_idle()
+
+    def test_layers(self) -> None:
+        """
+        The same for the layers' slots, which three such registries hold.
+        """
+        self.add(sample_image(2))
+        stuck = []
+        for n in range(3):
+            mute, image = self.registries.registry(f"{n}.{MUTE}"), sample_image(1, seed=f"mute {n}")
+            mute.add(image, "app")
+            mute.gate.hold("open")
+            stuck.append(str(self.jobs.pull(f"{n}.{MUTE}/app", None, "ci", 0)["id"]))
+        self.settle()
+        self.assertEqual(self.jobs.status()["slots"]["download"]["in_use"], 3)
+        self.pulled()
+        for job_id in stuck:
+            self.jobs.cancel(job_id)
+        self.assert_idle()
+
+    def test_said(self) -> None:
+        """
+        The transfer in a further slot says so.
+        """
+        for n in range(3):
+            image = sample_image(1, seed=n)
+            self.registries.registry(MUTE).add(image, f"app{n}")
+            self.registries.registry(MUTE).gate.hold("open")
+            self.jobs.pull(f"{MUTE}/app{n}", None, "ci", 0)
+        image = self.add(sample_image(1, seed="healthy"))
+        self.settle()
+        self.registry.stall(image.layers[0].blob.digest)
+        self.pull()
+        self.settle()
+        (transfer,) = [
+            t
+            for t in self.jobs.transfers()
+            if t["kind"] == "download" and t["digest"] == str(image.layers[0].blob.digest)
+        ]
+        self.assertEqual(transfer["why"], "in a further slot, as others hold all 3")
+
+
+class SharesTests(JobsCase):
+    """
+    Two registries that both have much to give.
+    """
+
+    def test_half(self) -> None:
+        """
+        Of three slots one host gets two while another one waits.
+        """
+        for registry, seed in ((self.registry, 1), (self.other, 2)):
+            image = sample_image(9, seed=seed)
+            registry.add(image, "app")
+            for layer in image.layers:
+                registry.stall(layer.blob.digest)
+        self.pull()
+        self.settle()
+        self.jobs.pull(f"{OTHER}/app", None, "ci", 0)
+        self.settle()
+        # A lone host had them all; the other one got a further one.
+        self.assertEqual((len(self.registry.open_bodies()), len(self.other.open_bodies())), (3, 1))
+        for registry in (self.registry, self.other):
+            for body in registry.open_bodies()[:2]:
+                registry.finish(body.digest)
+        self.settle()
+        self.assertEqual((len(self.registry.open_bodies()), len(self.other.open_bodies())), (2, 1))

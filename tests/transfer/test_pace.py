@@ -1,0 +1,53 @@
+"""
+Tests for L{xferd.transfer.pace}.
+"""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from xferd.transfer.pace import ASSUMED, Pace, fair_share
+
+
+class PaceTests(SynchronousTestCase):
+    """
+    How fast something moves.
+    """
+
+    def test_window(self) -> None:
+        """
+        The last 30 s count, however long it has run and how often it was
+        looked at.
+        """
+        pace = Pace(0, 0)
+        for now in range(1, 1_001):
+            pace.sample(now / 10, 100 * now)
+        self.assertApproximates(pace.rate(100, 100_000), 1_000, 1)
+        self.assertApproximates(pace.rate(115, 100_000), 500, 60)
+        self.assertLess(pace.rate(140, 100_000), 50)
+
+    def test_few_samples(self) -> None:
+        """
+        It remembers only a few samples.
+        """
+        pace = Pace(0, 0)
+        for now in range(100_000):
+            pace.sample(now / 100, now)
+        self.assertLess(len(pace._samples), 15)
+
+    def test_lasts(self) -> None:
+        """
+        There is nothing to judge by before 30 s have passed.
+        """
+        pace = Pace(5, 0)
+        self.assertFalse(pace.lasts(34))
+        self.assertTrue(pace.lasts(35))
+        self.assertEqual(pace.rate(5, 0), 0)
+
+    def test_fair_share(self) -> None:
+        """
+        A share is that of what moves, or might; our own limit is its bound.
+        """
+        self.assertEqual(fair_share([1, 1, 1], 4, 0), ASSUMED / 4)
+        self.assertEqual(fair_share([10e6, 20e6], 3, 0), 10e6)
+        self.assertEqual(fair_share([10e6, 20e6], 3, 300), 100)
