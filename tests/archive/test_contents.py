@@ -51,6 +51,8 @@ def docker(*images: Any, contents: Contents | None = None) -> Contents:
     contents.files["config.json"] = Kept(Digest.of(b"config"), 6, b"{")
     contents.files["a/layer.tar"] = Kept(Digest.of(b"layer"), 5, b"laye")
     contents.files["c.tar.gz"] = Kept(Digest.of(b"gz"), 2, b"\x1f\x8b\x08\x00")
+    contents.files["d.tar.zst"] = Kept(Digest.of(b"zst"), 3, b"\x28\xb5\x2f\xfd")
+    contents.files["e.tar.zst"] = Kept(Digest.of(b"skip"), 4, b"\x5f\x2a\x4d\x18")
     contents.links["b/layer.tar"] = "a/layer.tar"
     return contents
 
@@ -156,21 +158,20 @@ class DockerTests(SynchronousTestCase):
         A manifest is made of the files that are named, through links, with
         the packing that their bytes have.
         """
-        (found,) = docker(image("alpine:3", Layers=["a/layer.tar", "b/layer.tar", "c.tar.gz"])).images()
+        (found,) = docker(
+            image("alpine:3", Layers=["a/layer.tar", "b/layer.tar", "c.tar.gz", "d.tar.zst", "e.tar.zst"])
+        ).images()
         self.assertEqual(names([found]), [["alpine:3"]])
         assert found.made is not None
         manifest = parse_document(found.made)
         assert isinstance(manifest, Manifest)
         manifest.check_runnable()
         self.assertEqual(manifest.config.digest, Digest.of(b"config"))
-        plain, packed = (
-            "application/vnd.oci.image.layer.v1.tar",
-            "application/vnd.oci.image.layer.v1.tar+gzip",
-        )
-        self.assertEqual([layer.media_type for layer in manifest.layers], [plain, plain, packed])
-        self.assertEqual(
-            [layer.digest for layer in manifest.layers], [Digest.of(d) for d in (b"layer", b"layer", b"gz")]
-        )
+        plain = "application/vnd.oci.image.layer.v1.tar"
+        types = [plain, plain, f"{plain}+gzip", f"{plain}+zstd", f"{plain}+zstd"]
+        self.assertEqual([layer.media_type for layer in manifest.layers], types)
+        contents = (b"layer", b"layer", b"gz", b"zst", b"skip")
+        self.assertEqual([layer.digest for layer in manifest.layers], [Digest.of(c) for c in contents])
         self.assertEqual(found.entries, (found.made.descriptor,))
 
     def test_nothing_named(self) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import lzma
+import struct
 from collections.abc import Callable, Mapping
 
 import zstandard
@@ -64,6 +65,22 @@ class InflaterTests(SynchronousTestCase):
             if name != "tar":
                 packed = pack(TAR[:300_000]) + pack(TAR[300_000:]) + bytes(1000)
                 self.assertEqual(inflate(packed, 4099), TAR, name)
+
+    def test_skippable_frames(self) -> None:
+        """
+        zstd's skippable frames are skipped in front, in between and behind, in
+        whatever steps they come; their magic is zstd's even at the very start.
+        """
+        packed = PACK["zstd"](TAR[:300_000]), PACK["zstd"](TAR[300_000:])
+        for size in (0, 4, 5000, 200_000):
+            skips = [
+                bytes([0x50 + n]) + b"\x2a\x4d\x18" + struct.pack("<I", size) + b"\1" * size
+                for n in (0, 7, 15)
+            ]
+            whole = skips[0] + packed[0] + skips[1] + skips[2] + packed[1] + skips[2]
+            for step in (1, 4099) if size < 100 else (7777, 10**9):
+                self.assertEqual(inflate(whole, step), TAR)
+        self.assertRaises(BadArchive, inflate, b"\x50\x2a\x4d\x18\x04\0\0\0ski")
 
     @given(st.binary(max_size=200), st.integers(1, 50))
     def test_small(self, data: bytes, step: int) -> None:

@@ -23,6 +23,7 @@ from typing import Any, Final
 
 from attrs import evolve, field, frozen
 
+from xferd.archive.inflate import packing_of
 from xferd.archive.split import clean_name
 from xferd.errors import BadArchive, BadDigest, BadDocument, BadInput, BadReference, XferdError
 from xferd.names import Digest, Reference
@@ -59,7 +60,7 @@ _MAX_LINKS: Final = 8
 _LISTED: Final = 20
 
 _LAYER: Final = "application/vnd.oci.image.layer.v1.tar"
-_PACKED: Final = {b"\x1f\x8b": f"{_LAYER}+gzip", b"\x28\xb5\x2f\xfd": f"{_LAYER}+zstd"}
+_PACKED: Final = {"gzip": f"{_LAYER}+gzip", "zstd": f"{_LAYER}+zstd"}
 
 
 @frozen
@@ -160,8 +161,7 @@ class Contents:
             "mediaType": OCI_MANIFEST,
             "config": Descriptor(OCI_CONFIG, kept.digest, kept.size).to_json(),
             "layers": [
-                Descriptor(_PACKED.get(k.head[:2], _PACKED.get(k.head, _LAYER)), k.digest, k.size).to_json()
-                for k in stack
+                Descriptor(_PACKED.get(packing_of(k.head), _LAYER), k.digest, k.size).to_json() for k in stack
             ],
         }
         data = json.dumps(manifest, separators=(",", ":"), sort_keys=True).encode()

@@ -3,8 +3,9 @@
 From the bytes of a file to the bytes of the tar in it, pushed piece by piece.
 
 The first bytes say how the file is packed: gzip, zstd, xz, bzip2, or not at
-all.  Several members are one stream, as C{cat a.gz b.gz} makes it; zeros
-behind the last one are padding.
+all.  zstd may begin with a skippable frame (RFC 8878, 3.1.2).  Several members
+are one stream, as C{cat a.gz b.gz} makes it; zeros behind the last one are
+padding.
 
 What comes out is handed on in pieces that are small whatever went in, so that
 who inflates in the reactor may let others have their turn in between.
@@ -104,12 +105,30 @@ class _Zstd:
         return piece
 
 
-_PACKINGS: Final[Mapping[bytes, tuple[str, Callable[[], _Decompressor]]]] = {
-    b"\x1f\x8b": ("gzip", lambda: IgzipDecompressor(flag=DECOMP_GZIP)),
-    b"\x28\xb5\x2f\xfd": ("zstd", _Zstd),
-    b"\xfd7zXZ\x00": ("xz", lambda: LZMADecompressor(FORMAT_XZ, memlimit=MAX_WINDOW)),
-    b"BZh": ("bzip2", BZ2Decompressor),
+_MAGICS: Final[Mapping[bytes, str]] = {
+    b"\x1f\x8b": "gzip",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"\xfd7zXZ\x00": "xz",
+    b"BZh": "bzip2",
 }
+_DECOMPRESSORS: Final[Mapping[str, Callable[[], _Decompressor]]] = {
+    "gzip": lambda: IgzipDecompressor(flag=DECOMP_GZIP),
+    "zstd": _Zstd,
+    "xz": lambda: LZMADecompressor(FORMAT_XZ, memlimit=MAX_WINDOW),
+    "bzip2": BZ2Decompressor,
+}
+
+
+def packing_of(head: bytes) -> str:
+    """
+    How a file is packed: C{gzip}, C{zstd}, C{xz}, C{bzip2}, or not, which is
+    the empty string.
+
+    @param head: its first six bytes, or all if it has fewer.
+    """
+    if head[1:4] == b"\x2a\x4d\x18" and head[0] >> 4 == 5:
+        return "zstd"
+    return next((name for magic, name in _MAGICS.items() if head.startswith(magic)), "")
 
 
 class Inflater:
@@ -163,10 +182,8 @@ class Inflater:
         Choose by magic; gives the bytes that were looked at.
         """
         head, self._head = self._head or b"", None
-        for magic, (self._packing, self._make) in _PACKINGS.items():
-            if head.startswith(magic):
-                return head
-        self._make = None
+        self._packing = packing_of(head)
+        self._make = _DECOMPRESSORS.get(self._packing)
         return head
 
     def _inflate(self, data: bytes) -> Iterator[memoryview]:

@@ -99,7 +99,8 @@ class Splitter:
 
         @raise BadArchive: it breaks off.
         """
-        if self._left or self._padding:
+        if self._left:
+            # Padding may be missing, as in layers: the file is whole.
             raise BadArchive(f"the archive breaks off in {self._within}")
         if self._head:
             raise BadArchive("the archive breaks off in a header, or is no tar")
@@ -178,23 +179,23 @@ class Splitter:
             self._left, self._padding = entry.size, -entry.size % BLOCK
             return Member(name, entry.size)
         if entry.kind == HARD_LINK:
-            return Member(name, 0, clean_name(entry.link))
+            return Member(name, 0, clean_name(entry.link, below_root=True))
         if entry.kind == SYMLINK:
-            if entry.link.startswith(b"/"):
-                raise BadArchive(f"the link {show(entry.path)} leads out of the archive")
-            folder = name.rpartition("/")[0]
-            return Member(name, 0, clean_name(folder.encode() + b"/" + entry.link, at_root=True))
+            folder = b"" if entry.link.startswith(b"/") else name.rpartition("/")[0].encode()
+            return Member(name, 0, clean_name(folder + b"/" + entry.link, below_root=True))
         if entry.kind != DIRECTORY:
             raise BadArchive(f"{show(entry.path)} is a device or a pipe; an archive of images has none")
         return None
 
 
-def clean_name(path: bytes, *, at_root: bool = False) -> str:
+def clean_name(path: bytes, *, below_root: bool = False) -> str:
     """
-    A name without what does not matter in it: C{./a//b} is C{a/b}.
+    A name without what does not matter in it: C{/a//./x/../b} is C{a/b}.
 
-    @param at_root: C{..} may stand in it as long as it stays within, as in
-        the target of a link; it begins with a slash that means nothing.
+    Names are looked up among each other, and never in a file system.
+
+    @param below_root: whether C{..} means nothing in the root, as in the
+        target of a link; a name that leads out by it is refused.
     @raise BadArchive: it leads out of the archive, or is no name.
     """
     if len(path) > MAX_NAME:
@@ -204,11 +205,11 @@ def clean_name(path: bytes, *, at_root: bool = False) -> str:
     except UnicodeDecodeError as e:
         raise BadArchive(f"{show(path)} is no name in UTF-8") from e
     parts: list[str] = []
-    for part in text.removeprefix("/" if at_root else "").split("/"):
-        if part == ".." and at_root and parts:
-            parts.pop()
-        elif part == ".." or "\0" in part or (text.startswith("/") and not at_root):
+    for part in text.split("/"):
+        if "\0" in part or (part == ".." and not parts and not below_root):
             raise BadArchive(f"the name {show(path)} leads out of the archive")
+        if part == "..":
+            del parts[-1:]
         elif part not in ("", "."):
             parts.append(part)
     if len(parts) > MAX_DEPTH:

@@ -150,9 +150,9 @@ class Unloading:
             return
         if name in DOCUMENTS and member.size > MAX_DOCUMENT:
             raise BadArchive(f"the archive's {name} is larger than {MAX_DOCUMENT} bytes")
-        blob = _BLOB.fullmatch(name)
-        if blob is not None:
-            await self._begin_blob(_digest(blob[1], blob[2], name), member.size)
+        digest = _digest(name)
+        if digest is not None:
+            await self._begin_blob(digest, member.size)
         elif _NOISE.fullmatch(name):
             return
         elif member.size <= MAX_DOCUMENT:
@@ -239,8 +239,12 @@ class Unloading:
         self._contents.files[member.name] = Kept(digest, member.size, self._head)
 
 
-def _digest(algorithm: str, encoded: str, name: str) -> Digest:
+def _digest(name: str) -> Digest | None:
+    """
+    The digest that a file has for a name, if it has one.
+    """
+    blob = _BLOB.fullmatch(name)
     try:
-        return Digest(algorithm, encoded)
-    except BadDigest as e:
-        raise BadArchive(f"the archive has a file {name!r}, which no digest can be: {e}") from e
+        return None if blob is None else Digest(blob[1], blob[2])
+    except BadDigest:
+        return None
