@@ -575,6 +575,52 @@ class PauseTests(SlotsTests):
         self.clock.advance(0.1)
         self.assertEqual(self.started, ["paused"])
 
+    def test_hold(self) -> None:
+        """
+        While all slots are held back, nothing starts anywhere, and each waiter
+        says why; then all go on.
+        """
+        early = self.queue("early", turn())
+        self.slots.hold = "the disk is full"
+        self.holder.release()
+        late, nowhere = (
+            self.queue("late", turn(job=1), host=OTHER),
+            self.queue("nowhere", turn(job=2), host=""),
+        )
+        self.clock.advance(5)
+        self.assertEqual(self.started, [])
+        for ticket in (early, late, nowhere):
+            self.assertEqual(self.slots.why(ticket), "the disk is full")
+        self.assertIsNone(self.slots.spare(HOST, self.fail))
+        self.slots.hold = ""
+        self.assertEqual(self.slots.why(early), "waiting for a slot, 1st in line")
+        self.clock.advance(0)
+        self.assertTrue(early.held)
+        self.drain(early, late, nowhere)
+        self.assertEqual(self.slots.queued, 0)
+
+    def test_hold_is_told(self) -> None:
+        """
+        Those who wait hear that they wait for something else now.
+        """
+        told: list[str] = []
+        ticket = self.slots.ticket([turn()], HOST, self.fail, lambda: told.append(self.slots.why(ticket)))
+        self.clock.advance(1)
+        self.slots.hold = "the disk is full"
+        self.clock.advance(1)
+        self.assertEqual(told[-1], "the disk is full")
+        ticket.release()
+
+    def test_hold_and_what_runs(self) -> None:
+        """
+        What holds a slot keeps it, but cannot take it to another host.
+        """
+        self.slots.hold = "the disk is full"
+        self.clock.advance(1)
+        self.assertTrue(self.holder.held)
+        self.assertTrue(self.holder.move(HOST))
+        self.assertFalse(self.holder.move(OTHER))
+
     def test_account(self) -> None:
         """
         Where one account is paused, others at the host go on; the pause

@@ -186,6 +186,7 @@ class Slots(DeferredSemaphore):
             for any.
         """
         self._limit = limit
+        self._hold = ""
         self._spares: list[Ticket] = []
         super().__init__(limit)
         self._clock = clock
@@ -246,6 +247,21 @@ class Slots(DeferredSemaphore):
         self._per_host = per_host
         self._wake_soon()
 
+    @property
+    def hold(self) -> str:
+        """
+        Why nothing may start at any host, in words for people; empty if it
+        may.  What runs already goes on.
+        """
+        return self._hold
+
+    @hold.setter
+    def hold(self, why: str) -> None:
+        if why != self._hold:
+            self._hold = why
+            self._tell_soon()
+            self._wake_soon()
+
     def pause(self, whom: str | Party, seconds: float) -> None:
         """
         Start nothing at a host, or for one party there, until some seconds
@@ -293,6 +309,8 @@ class Slots(DeferredSemaphore):
             return self._why_held(ticket)
         obstacle, number = self._standing(ticket)
         match obstacle:
+            case "hold":
+                return self._hold
             case "pause":
                 return f"{ticket.host} asked to wait {ceil(self.paused(ticket.host, ticket.account))} s"
             case "cap":
@@ -523,9 +541,11 @@ class Slots(DeferredSemaphore):
 
     def _standing(self, ticket: Ticket) -> Standing:
         """
-        What a ticket waits for: the end of a C{pause} or, where a number
+        What a ticket waits for: the end of a C{hold} or a C{pause} or, where a number
         says more, a slot of its host's C{cap} or its C{place} in the queue.
         """
+        if self._hold:
+            return "hold", 0
         if self.paused(ticket.host, ticket.account):
             return "pause", 0
         if self.closed(ticket.host):
@@ -560,8 +580,8 @@ class Slots(DeferredSemaphore):
     # ------------------------------------------------------------ the hosts
 
     def _is_open(self, host: str) -> bool:
-        if not host:
-            return True
+        if not host or self._hold:
+            return not self._hold
         full = self._per_host and self._running[host] >= self._per_host
         return not full and not self._pauses.left(host)
 
