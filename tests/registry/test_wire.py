@@ -31,7 +31,8 @@ from xferd.errors import (
 )
 from xferd.interfaces import IBlobBody, IContent, IReactor
 from xferd.names import Digest, Repository
-from xferd.registry.agent import Untrusted
+from xferd.oci import OCI_MANIFEST, Document
+from xferd.registry.agent import StaleConnection, Untrusted
 from xferd.registry.client import Registries
 from xferd.registry.hosts import HostConfig
 from xferd.registry.timeouts import Timeouts
@@ -509,6 +510,71 @@ class _Zeros:
         """
         self.read_bytes += most
         return succeed(bytes(min(most, self.size - offset)))
+
+
+class ClosingTests(WireCase):
+    """
+    A registry that closes each connection after one response, and does not
+    say so.
+    """
+
+    def _serve(self, again: Callable[[Peer], None]) -> Listener:
+        """
+        Take pushes.
+
+        @param again: what becomes of a connection at its second request.
+        """
+        used: set[Peer] = set()
+
+        def answer(peer: Peer, path: str) -> None:
+            if peer in used:
+                again(peer)
+                return
+            used.add(peer)
+            method = server.heads[-1].partition(" ")[0]
+            if method == "POST":
+                peer.send(b"HTTP/1.1 202 Accepted\r\nLocation: /v2/a/u/1\r\nContent-Length: 0\r\n\r\n")
+            elif method == "PUT":
+                peer.send(b"HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n")
+            elif path == "/v2/":
+                peer.send(_OK % 0)
+            else:
+                peer.send(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+
+        server = self._listen(answer)
+        return server
+
+    async def test_push(self) -> None:
+        """
+        A push succeeds, whether the connections are closed in peace or reset:
+        what is sent is sent again on a new one.
+        """
+        for again in (Peer.close, Peer.reset):
+            server = self._serve(again)
+            self._client(HostConfig(plain_http=True))
+            registry = self.client.registry(self.host)
+            repository = Repository(self.host, "a")
+            for _ in range(3):
+                pushed = await registry.target(repository).push(
+                    _DIGEST, _Zeros(10), [], None, lambda _: None, lambda _: None
+                )
+                self.assertEqual(pushed.how, "uploaded")
+            await registry.put_manifest(repository, "1", Document(OCI_MANIFEST, b"{}", Digest.of(b"{}")))
+            await self.client.close()
+            await server.all_closed()
+
+    async def test_new_connection_fails(self) -> None:
+        """
+        A connection that breaks before its first response is not tried again
+        at once.
+        """
+        server = self._listen(lambda peer, _: peer.reset())
+        self._client(HostConfig(plain_http=True))
+        target = self.client.registry(self.host).target(Repository(self.host, "a"))
+        pushing = target.push(_DIGEST, _Zeros(10), [], None, lambda _: None, lambda _: None)
+        error = await self._fails(pushing, ConnectionFailed)
+        self.assertNotIsInstance(error, StaleConnection)
+        self.assertEqual(len(server.peers), 1)
 
 
 class EarlyTests(WireCase):

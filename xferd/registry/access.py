@@ -172,13 +172,18 @@ class Access:
         headers: Mapping[str, str],
         scope: str,
         body: Callable[[], IBodyProducer],
+        fresh: bool = False,
     ) -> Answer:
         """
         Make one request with a body that is better not sent twice: a 401 is
         for the caller, who tells it to L{refused}.
+
+        @param fresh: whether to use no connection that was used before.
         """
         authorization = await self._authorization(url, scope, what)
-        return await self._exchange.ask(method, url, headers, authorization, host=self.host, body=body)
+        return await self._exchange.ask(
+            method, url, headers, authorization, host=self.host, body=body, fresh=fresh
+        )
 
     async def refused(self, answer: Answer, body: bytes, scope: str, what: Subject) -> None:
         """
@@ -253,7 +258,9 @@ class Access:
                 raise
             # An idle connection may have died.  The Agent tries reading again
             # by itself, and nothing else; all that goes through here may be.
-            answer = await exchange.ask(method, url, headers, authorization, host=self.host, body=body)
+            answer = await exchange.ask(
+                method, url, headers, authorization, host=self.host, body=body, fresh=True
+            )
         if answer.response.code != 401 or not answer.is_own or not await self.is_own(url):
             return answer
         await self.refused(answer, await self.excerpt(answer.response), scope, what)

@@ -50,6 +50,14 @@ class Untrusted(ConnectionFailed):
     retryable = False
 
 
+class StaleConnection(ConnectionFailed):
+    """
+    A connection that was kept open after a response ended before the next
+    one: the server had closed it, or was about to.  On a new connection the
+    request may succeed at once.
+    """
+
+
 @implementer(IAgent)
 class IdentityAgent:
     """
@@ -198,10 +206,22 @@ class _Connection(Protocol):
         self._live.discard(self)
         if self._refused is not None:
             reason = Failure(self._refused)
+        elif self._is_stale():
+            reason = Failure(
+                StaleConnection(f"no answer from {self._name}: it closed a connection that was kept open")
+            )
         if self._is_ready:
             self._inner.connectionLost(reason)
         elif not self.ready.called:
             self.ready.errback(reason)
+
+    def _is_stale(self) -> bool:
+        """
+        Whether a response has come by this connection, and not a byte of the
+        one that is waited for.
+        """
+        parser = getattr(self._inner, "_parser", None)
+        return self._parser is not None and parser is not None and parser is not self._parser
 
     @property
     def is_closing(self) -> bool:

@@ -24,6 +24,7 @@ from twisted.web.iweb import IResponse
 from xferd.credentials import Credentials, Secret
 from xferd.errors import Denied, RegistryError, RegistryUnavailable, TimedOut, TooManyRequests, XferdError
 from xferd.interfaces import IKeychain, WallClock
+from xferd.registry.agent import StaleConnection
 from xferd.registry.answers import Shown, Subject, denied, registry_words, retry_after
 from xferd.registry.body import read_excerpt, read_whole
 from xferd.registry.challenge import Challenge
@@ -333,9 +334,15 @@ class Authenticator:
         headers = Headers(
             {"Content-Type": ["application/x-www-form-urlencoded"], "Accept": ["application/json"]}
         )
-        response = await self._exchange.request(
-            b"POST", realm, headers, host=self._host, body=BytesBody(form.encode("ascii"))
-        )
+        body = form.encode("ascii")
+        try:
+            response = await self._exchange.request(
+                b"POST", realm, headers, host=self._host, body=BytesBody(body)
+            )
+        except StaleConnection:
+            response = await self._exchange.request(
+                b"POST", realm, headers, host=self._host, body=BytesBody(body), fresh=True
+            )
         return response, Origin.of(realm).host
 
     def _checked(self, realm: str) -> str:

@@ -90,8 +90,7 @@ class Registries:
                 proxies=proxies,
                 remedy=self._remedy,
             )
-            agent = self._connections.agent()
-        exchange = Exchange(IdentityAgent(agent), reactor, timeouts)
+        exchange = self._exchange(Manner(), timeouts, reactor)
         self._shared = Shared(reactor, wall_clock, exchange, known, timeouts, chunk_sizes or ChunkSizes())
         self._mirrors = mirrors
         if warned is not None:
@@ -159,17 +158,35 @@ class Registries:
             timeouts = shared.timeouts
             if manner.connect is not None:
                 timeouts = evolve(timeouts, connect=manner.connect)
-            agent = self._agent if self._connections is None else self._connections.agent(manner)
-            exchange = Exchange(
-                IdentityAgent(cast(IAgent, agent)),
-                shared.clock,
-                timeouts,
-                own=endpoint.url or f"https://{api_host(endpoint.name)}",
-                own_headers=endpoint.headers,
-            )
+            own = endpoint.url or f"https://{api_host(endpoint.name)}"
+            exchange = self._exchange(manner, timeouts, shared.clock, own, endpoint.headers)
             shared = evolve(shared, exchange=exchange, timeouts=timeouts)
         health = self._healths.setdefault(endpoint.url or endpoint.name, Health())
         return Way(endpoint, Access(endpoint.name, keychain, shared, endpoint), health)
+
+    def _exchange(
+        self,
+        manner: Manner,
+        timeouts: Timeouts,
+        clock: IReactorTime,
+        own: str = "",
+        own_headers: tuple[tuple[str, str], ...] = (),
+    ) -> Exchange:
+        """
+        What makes requests in one manner.
+        """
+        agent, fresh = self._agent, None
+        if self._connections is not None:
+            agent = self._connections.agent(manner)
+            fresh = IdentityAgent(self._connections.agent(manner, reuse=False))
+        return Exchange(
+            IdentityAgent(cast(IAgent, agent)),
+            clock,
+            timeouts,
+            own=own,
+            own_headers=own_headers,
+            fresh=fresh,
+        )
 
     def _remedy(self, name: str) -> str:
         """

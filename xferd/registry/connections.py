@@ -79,23 +79,24 @@ class Connections:
         self._proxies = Proxies(ProxySettings()) if proxies is None else proxies
         self._remedy = remedy
         self._live = Live()
-        self._lines: WeakValueDictionary[Manner, _Line] = WeakValueDictionary()
+        self._lines: WeakValueDictionary[tuple[Manner, bool], _Line] = WeakValueDictionary()
         # They outlive their lines while there are idle connections.
         self._pools: WeakSet[HTTPConnectionPool] = WeakSet()
 
     def __len__(self) -> int:
         return len(self._live)
 
-    def agent(self, manner: Manner | None = None) -> IAgent:
+    def agent(self, manner: Manner | None = None, *, reuse: bool = True) -> IAgent:
         """
         An agent that makes requests in one manner.
 
         @param manner: L{None} for the usual one.
+        @param reuse: whether a connection serves several requests.
         """
         manner = Manner() if manner is None else manner
-        line = self._lines.get(manner)
+        line = self._lines.get((manner, reuse))
         if line is None:
-            line = self._lines[manner] = _Line(self, manner)
+            line = self._lines[manner, reuse] = _Line(self, manner, reuse)
         return line
 
     def close(self) -> Deferred[None]:
@@ -146,11 +147,11 @@ class Connections:
         """
         return self._limited(manner, f"the proxy {proxy.name}", self._to_proxy(manner, proxy), False)
 
-    def pool(self) -> HTTPConnectionPool:
+    def pool(self, reuse: bool) -> HTTPConnectionPool:
         """
-        A pool of idle connections.
+        A pool of idle connections, or one that keeps none.
         """
-        pool = HTTPConnectionPool(self._reactor, persistent=True)
+        pool = HTTPConnectionPool(self._reactor, persistent=reuse)
         pool.maxPersistentPerHost = IDLE_PER_HOST
         pool.cachedConnectionTimeout = IDLE_SECONDS
         self._pools.add(pool)
@@ -200,10 +201,10 @@ class _Line:
     @ivar pool: those that are idle.
     """
 
-    def __init__(self, connections: Connections, manner: Manner) -> None:
+    def __init__(self, connections: Connections, manner: Manner, reuse: bool) -> None:
         self._connections = connections
         self._manner = manner
-        self.pool = connections.pool()
+        self.pool = connections.pool(reuse)
         self._plain: dict[Proxy, IAgent] = {}
 
     def request(

@@ -87,14 +87,19 @@ class Exchange:
         *,
         own: str = "",
         own_headers: tuple[tuple[str, str], ...] = (),
+        fresh: IAgent | None = None,
     ) -> None:
         """
+        @param agent: makes the requests.
+        @param fresh: makes them on new connections only; C{agent}, if there is
+            no other.
         @param own: the URL of a server that wants more headers.
         @param own_headers: these.  They may be secret, and go nowhere else.
         """
         self._own = Origin.of(own) if own_headers else None
         self._own_headers = own_headers
         self._agent = agent
+        self._fresh = agent if fresh is None else fresh
         self._clock = clock
         self._timeouts = timeouts
         self._warned: set[tuple[str, str]] = set()
@@ -116,6 +121,7 @@ class Exchange:
         *,
         host: str,
         body: Callable[[], IBodyProducer] | None = None,
+        fresh: bool = False,
     ) -> Answer:
         """
         Ask an URL, wherever it leads.
@@ -128,6 +134,7 @@ class Exchange:
             only; once a redirect has left that, it is not sent again.
         @param host: the registry's host, as errors name it.
         @param body: makes the body, anew for each place.
+        @param fresh: whether to use no connection that was used before.
         @raise RegistryError: redirects that lead nowhere.
         @raise ConnectionFailed: no answer.
         @raise TimedOut: no answer in time.
@@ -146,7 +153,9 @@ class Exchange:
             sent = Headers({name: [value] for name, value in headers.items()})
             if is_own and authorization is not None:
                 sent.setRawHeaders("Authorization", [authorization.secret.reveal()])
-            response = await self.request(method, url, sent, host=host, body=None if body is None else body())
+            response = await self.request(
+                method, url, sent, host=host, body=None if body is None else body(), fresh=fresh
+            )
             if is_own:
                 warnings += self._show_warnings(response.headers, host)
             if response.code not in redirects:
@@ -166,13 +175,21 @@ class Exchange:
         raise RegistryError(f"{host} redirects more than {MAX_REDIRECTS} times", host=host)
 
     async def request(
-        self, method: bytes, url: str, headers: Headers, *, host: str, body: IBodyProducer | None = None
+        self,
+        method: bytes,
+        url: str,
+        headers: Headers,
+        *,
+        host: str,
+        body: IBodyProducer | None = None,
+        fresh: bool = False,
     ) -> IResponse:
         """
         Make one request.
 
         @param body: what to send; one that watches itself has limits of its
             own.
+        @param fresh: whether to use no connection that was used before.
         @return: its answer; the body is the caller's.
         @raise ConnectionFailed: no answer.
         @raise TimedOut: no answer in time.
@@ -189,7 +206,8 @@ class Exchange:
                 if name.lower() not in _RESERVED and name.lower().encode() not in set_already:
                     headers.addRawHeader(name, value)
         try:
-            waiting = self._agent.request(method, url.encode("ascii"), headers, body)
+            agent = self._fresh if fresh else self._agent
+            waiting = agent.request(method, url.encode("ascii"), headers, body)
             if isinstance(body, ContentBody):
                 return await body.guard(waiting)
             return await within(self._clock, seconds, waiting, lambda: late, discard)

@@ -113,7 +113,7 @@ class Sending:
                 session = await self._around(setback, session)
             except (ConnectionFailed, Truncated) as e:
                 # Whether a pooled connection had died is known only now; once,
-                # it is worth another.
+                # it is worth another, which is new.
                 self._count(e, e)
                 self._chunk = max(self._chunk // 4, self._sizes.smallest)
                 self._broken = True
@@ -186,7 +186,9 @@ class Sending:
         Make the blob, with the bytes that are missing.
         """
         try:
-            await session.put(self._digest, self._content, self._content.size, self._report)
+            await session.put(
+                self._digest, self._content, self._content.size, self._report, alone=self._broken
+            )
         except (ConnectionFailed, Truncated, TimedOut, SessionGone, Missing) as e:
             # Perhaps it was made and the answer was lost, now or before.
             if not await self._exists():

@@ -148,15 +148,13 @@ class Session:
         """
         Send a chunk, from C{offset} on.
 
-        @param alone: whether to use the connection for nothing after it.
+        @param alone: whether to use a connection of its own.
         @raise Setback: it was not taken, or not known to be.
         @raise ContentFailed: the bytes cannot be had.
         """
         stop = self.offset + length
         headers = {"Content-Type": _OCTETS, "Content-Range": chunk_range(self.offset, length)}
-        if alone:
-            headers["Connection"] = "close"
-        answer = await self._send(b"PATCH", self.location, headers, content, stop, report)
+        answer = await self._send(b"PATCH", self.location, headers, content, stop, report, alone)
         status, body = answer.response.code, await self._access.excerpt(answer.response)
         if status in (200, 201, 202, 204):
             # 0-0 is what a registry says that never says anything else.
@@ -174,11 +172,20 @@ class Session:
         error = self._access.refusal(answer, self._what, body)
         raise ChunksRefused(error) if status in (400, 405, 501) else error
 
-    async def put(self, digest: Digest, content: IContent, stop: int, report: Callable[[int], None]) -> None:
+    async def put(
+        self,
+        digest: Digest,
+        content: IContent,
+        stop: int,
+        report: Callable[[int], None],
+        *,
+        alone: bool = False,
+    ) -> None:
         """
         Send the bytes from C{offset} to C{stop}, which may be none, and make
         the blob of all.
 
+        @param alone: whether to use a connection of its own.
         @raise Setback: there is no blob, as far as is known.
         @raise ContentFailed: the bytes cannot be had.
         @raise DigestMismatch: the registry made another blob.
@@ -186,7 +193,7 @@ class Session:
         length = stop - self.offset
         headers = {"Content-Type": _OCTETS}
         url = with_argument(self.location, "digest", str(digest))
-        answer = await self._send(b"PUT", url, headers, content, stop, report)
+        answer = await self._send(b"PUT", url, headers, content, stop, report, alone)
         status, body = answer.response.code, await self._access.excerpt(answer.response)
         if status in (200, 201, 204):
             check_digest(self._what, header(answer.response.headers, "Docker-Content-Digest"), digest)
@@ -223,6 +230,7 @@ class Session:
         content: IContent,
         stop: int,
         report: Callable[[int], None],
+        alone: bool,
     ) -> Answer:
         """
         Send a part of the blob, once.
@@ -240,7 +248,7 @@ class Session:
                 timeouts=access.timeouts,
             )
 
-        return await access.send(method, url, self._what, headers, self._scope, body)
+        return await access.send(method, url, self._what, headers, self._scope, body, alone)
 
     async def _raise_setback(self, answer: Answer, body: bytes, words: RegistryWords, length: int) -> None:
         """
