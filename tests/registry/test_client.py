@@ -39,7 +39,7 @@ from xferd.errors import (
 )
 from xferd.interfaces import IBlobBody, IBlobSource, IRegistries, IRegistry
 from xferd.names import Digest, Repository
-from xferd.oci import MAX_DOCUMENT, OCI_MANIFEST
+from xferd.oci import ACCEPT, MAX_DOCUMENT, OCI_MANIFEST
 from xferd.registry.client import Registries
 from xferd.registry.hosts import HostConfig
 
@@ -130,9 +130,11 @@ class ManifestTests(ClientCase):
             self.assertEqual(document.digest, Digest.of(self.sample.manifest))
         _, path, headers = self.server.log[0]
         self.assertEqual(path, "/v2/team/a/manifests/1")
-        (accept,) = headers.getRawHeaders("Accept", [])
-        self.assertIn(OCI_MANIFEST, accept)
-        self.assertIn("manifest.list.v2+json", accept)
+        # All types on the first line, and one line for each.
+        first, *lines = headers.getRawHeaders("Accept", [])
+        self.assertEqual(first, ", ".join(lines))
+        for media_type in ACCEPT:
+            self.assertIn(media_type, lines)
 
     def test_warnings(self) -> None:
         """

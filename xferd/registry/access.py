@@ -6,7 +6,7 @@ it wants to see.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable
 from typing import Final
 from urllib.parse import urljoin
 from weakref import WeakValueDictionary
@@ -25,12 +25,12 @@ from xferd.registry.auth import Authenticator
 from xferd.registry.body import read_excerpt
 from xferd.registry.certs_dirs import Endpoint
 from xferd.registry.challenge import parse_challenges
-from xferd.registry.exchange import Answer, Authorization, Exchange
+from xferd.registry.exchange import Answer, Authorization, Exchange, Fields
 from xferd.registry.hosts import Hosts
 from xferd.registry.locations import Origin, with_argument
 from xferd.registry.timeouts import Timeouts
 
-_NO_HEADERS: Final[Mapping[str, str]] = {}
+_NO_HEADERS: Final[Fields] = {}
 
 
 def pull_scope(repository: Repository) -> str:
@@ -116,9 +116,7 @@ class Access:
     def __repr__(self) -> str:
         return f"<access to {self.host}>"
 
-    async def get(
-        self, repository: Repository, path: str, headers: Mapping[str, str], what: Subject
-    ) -> Answer:
+    async def get(self, repository: Repository, path: str, headers: Fields, what: Subject) -> Answer:
         """
         GET something of a repository.
 
@@ -134,7 +132,7 @@ class Access:
         repository: Repository,
         path: str,
         what: Subject,
-        headers: Mapping[str, str] = _NO_HEADERS,
+        headers: Fields = _NO_HEADERS,
         scope: str = "",
         body: Callable[[], IBodyProducer] | None = None,
     ) -> Answer:
@@ -169,7 +167,7 @@ class Access:
         method: bytes,
         url: str,
         what: Subject,
-        headers: Mapping[str, str],
+        headers: Fields,
         scope: str,
         body: Callable[[], IBodyProducer],
         fresh: bool = False,
@@ -241,7 +239,7 @@ class Access:
         self,
         method: bytes,
         url: str,
-        headers: Mapping[str, str],
+        headers: Fields,
         scope: str,
         what: Subject,
         body: Callable[[], IBodyProducer] | None,

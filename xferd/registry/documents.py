@@ -33,7 +33,12 @@ from xferd.registry.producer import BytesBody
 
 # Schema 1 is asked for in order to be refused by its name, and all the rest, as
 # containerd does, in order to be copied.
-_ACCEPT: Final = ", ".join((*ACCEPT, *(f"{t};q=0.1" for t in sorted(DOCKER_SCHEMA1)), "*/*;q=0.05"))
+_ACCEPTED: Final = (*ACCEPT, *(f"{t};q=0.1" for t in sorted(DOCKER_SCHEMA1)), "*/*;q=0.05")
+
+# One line with all types for registries that read the first line only, as
+# containerd sends it, and one for each type for those that compare whole lines
+# (old Harbor and Distribution), as docker and podman send it.
+_ACCEPT: Final = (", ".join(_ACCEPTED), *_ACCEPTED)
 
 _TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}")
 

@@ -7,7 +7,8 @@ whatever L{twisted.web} raises ends here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias
 from urllib.parse import SplitResult, urlsplit
 
 from attrs import field, frozen
@@ -36,6 +37,9 @@ MAX_WARNINGS = 1000
 _REDIRECTS = frozenset({301, 302, 307, 308})
 _RESERVED = frozenset({"host", "connection", "content-length", "transfer-encoding", "range"})
 _READING = frozenset({b"GET", b"HEAD"})
+
+Fields: TypeAlias = "Mapping[str, str | Sequence[str]]"
+"""The header fields of a request, by name: a value, or one for each line."""
 
 
 @frozen
@@ -105,7 +109,7 @@ class Exchange:
         self._warned: set[tuple[str, str]] = set()
 
     async def get(
-        self, url: str, headers: Mapping[str, str], authorization: Authorization | None, *, host: str
+        self, url: str, headers: Fields, authorization: Authorization | None, *, host: str
     ) -> Answer:
         """
         GET an URL; see L{ask}.
@@ -116,7 +120,7 @@ class Exchange:
         self,
         method: bytes,
         url: str,
-        headers: Mapping[str, str],
+        headers: Fields,
         authorization: Authorization | None,
         *,
         host: str,
@@ -150,7 +154,7 @@ class Exchange:
         for _ in range(MAX_REDIRECTS + 1):
             origin = Origin.of(url)
             is_own = is_own and origin == first
-            sent = Headers({name: [value] for name, value in headers.items()})
+            sent = Headers({n: [v] if isinstance(v, str) else v for n, v in headers.items()})
             if is_own and authorization is not None:
                 sent.setRawHeaders("Authorization", [authorization.secret.reveal()])
             response = await self.request(
