@@ -232,7 +232,9 @@ class OrderTests(MirrorCase):
             self.clock.advance(LONGEST_REST * 2)
             self.fault("one.test", lambda r, s=status: refuse(r, s, "NO", "no"))  # type: ignore[misc]
             self.successResultOf(self.manifest())
-            self.assertEqual(self.network.take(), ["one.test", "two.test"], status)
+            # A 401 that does not say what is wanted makes xferd ask the root, once.
+            asked = ["one.test", "two.test"] if status != 401 else ["one.test", "one.test", "two.test"]
+            self.assertEqual(self.network.take(), asked, status)
 
     def test_last_error(self) -> None:
         """
@@ -347,7 +349,7 @@ class OrderTests(MirrorCase):
         )
         asking = registries.registry(HOST).manifest(REPOSITORY, "1")
         self.assertEqual(agent.last.headers.getRawHeaders("x-a"), ["1", "2"])
-        self.assertEqual(len(agent.last.headers.getRawHeaders("accept", [])), 1)
+        self.assertNotIn("no", agent.last.headers.getRawHeaders("accept", []))
         self.assertIsNone(agent.last.header("host"))
         agent.respond(307, {"Location": "https://elsewhere.test/x"})
         self.assertIsNone(agent.last.header("x-a"))

@@ -24,7 +24,7 @@ from xferd.registry.answers import NotHTTP, Shown, Subject, header_values, refus
 from xferd.registry.auth import Authenticator
 from xferd.registry.body import read_excerpt
 from xferd.registry.certs_dirs import Endpoint
-from xferd.registry.challenge import parse_challenges
+from xferd.registry.challenge import Challenge, parse_challenges
 from xferd.registry.exchange import Answer, Authorization, Exchange, Fields
 from xferd.registry.hosts import Hosts
 from xferd.registry.locations import Origin, with_argument
@@ -101,6 +101,7 @@ class Access:
         self._wall_clock = shared.wall_clock
         self.timeouts = shared.timeouts
         self._exchange = shared.exchange
+        self._root_is_open = False
         self._warned = shared.warned
         self._hosts = shared.hosts
         self._authenticator = Authenticator(
@@ -194,9 +195,24 @@ class Access:
         """
         headers = answer.response.headers
         challenges = parse_challenges(header_values(headers, "WWW-Authenticate"))
-        if not challenges:
+        if challenges:
+            await self._authenticator.challenged(challenges, scope, answer.authorization, what)
+            return
+        sent = answer.authorization
+        if await self._authenticator.renew(scope, sent):
+            return
+        if sent is not None or self._root_is_open or not await self._challenged_at_root(scope, what):
             raise self.refusal(answer, what, body)
-        await self._authenticator.challenged(challenges, scope, answer.authorization, what)
+
+    async def expired(self, answer: Answer, scope: str) -> bool:
+        """
+        Whether a 400 may mean that the token has expired, as some gateways
+        say it.  The token is dropped then.
+        """
+        proof = answer.authorization
+        if answer.response.code != 400 or proof is None:
+            return False
+        return await self._authenticator.renew(scope, proof, certain=False)
 
     async def check(self) -> None:
         """
@@ -259,11 +275,48 @@ class Access:
             answer = await exchange.ask(
                 method, url, headers, authorization, host=self.host, body=body, fresh=True
             )
-        if answer.response.code != 401 or not answer.is_own or not await self.is_own(url):
+        if not answer.is_own or not await self.is_own(url):
             return answer
-        await self.refused(answer, await self.excerpt(answer.response), scope, what)
+        if answer.response.code == 401:
+            await self.refused(answer, await self.excerpt(answer.response), scope, what)
+        elif await self.expired(answer, scope) or await self._hides(answer, scope, what):
+            await self.excerpt(answer.response)
+        else:
+            return answer
         authorization = await self._authorization(url, scope, what)
         return await exchange.ask(method, url, headers, authorization, host=self.host, body=body)
+
+    async def _hides(self, answer: Answer, scope: str, what: Subject) -> bool:
+        """
+        Whether a registry that answers 403 or 404 to anonymous requests asks
+        for credentials at its root only (GitHub Packages and GHES do), and
+        there are some.
+        """
+        if answer.response.code not in (403, 404) or answer.authorization is not None:
+            return False
+        if self._root_is_open or not await self._authenticator.has_credentials(scope):
+            return False
+        return await self._challenged_at_root(scope, what)
+
+    async def _challenged_at_root(self, scope: str, what: Subject) -> bool:
+        """
+        Ask the root of the API what proof the registry wants, as docker does
+        before any other request.
+
+        @return: whether it wants any.
+        @raise Denied: it does, and there is nothing that could be brought.
+        """
+        url = f"{await self.url()}{self._endpoint.path}/"
+        answer = await self._exchange.get(url, _NO_HEADERS, None, host=self.host)
+        await self.excerpt(answer.response)
+        challenges: tuple[Challenge, ...] = ()
+        if answer.is_own and answer.response.code == 401:
+            challenges = parse_challenges(header_values(answer.response.headers, "WWW-Authenticate"))
+        if not challenges:
+            self._root_is_open = True
+            return False
+        await self._authenticator.challenged(challenges, scope, None, what)
+        return True
 
     async def _authorization(self, url: str, scope: str, what: Subject) -> Authorization | None:
         """

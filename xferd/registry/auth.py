@@ -22,7 +22,15 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import IResponse
 
 from xferd.credentials import Credentials, Secret
-from xferd.errors import Denied, RegistryError, RegistryUnavailable, TimedOut, TooManyRequests, XferdError
+from xferd.errors import (
+    CredentialsUnavailable,
+    Denied,
+    RegistryError,
+    RegistryUnavailable,
+    TimedOut,
+    TooManyRequests,
+    XferdError,
+)
 from xferd.interfaces import IKeychain, WallClock
 from xferd.registry.agent import StaleConnection
 from xferd.registry.answers import Shown, Subject, denied, registry_words, retry_after
@@ -44,6 +52,9 @@ Artifactory by 401, the others by 405 (containerd's resolver knows them, too).
 """
 
 _CLIENTS_FAULT: Final = frozenset({400, 401, 403, 404, 405})
+
+_YOUNG: Final = 5.0
+"""Seconds in which no token expires: a 400 to a younger one has another cause."""
 
 MAX_TOKEN_ANSWER: Final = 256 * 1024
 """Bytes of a token server's answer at most."""
@@ -157,6 +168,45 @@ class Authenticator:
             refused = sent is not None and held is not None and sent.secret == _header(held.secret)
             if refused:
                 del self._tokens[key]
+
+    async def renew(self, scope: str, sent: Authorization | None, *, certain: bool = True) -> bool:
+        """
+        The registry has refused a proof and does not say what it wants: drop
+        what was sent.
+
+        @param certain: whether it is certain that the proof is the reason.
+        @return: whether there may be another proof than the one that was sent.
+        @raise CredentialsUnavailable: a helper does not give the credentials.
+        """
+        if self._challenge is None:
+            return False
+        if sent is None:
+            # Another request has learned meanwhile what is wanted.
+            return True
+        if self._challenge.scheme == "basic":
+            self._keychain.forget(self._host)
+            proof = self._basic(await self._credentials(scope))
+            return proof is not None and proof.secret != sent.secret
+        for key, token in list(self._tokens.items()):
+            if _header(token.secret) == sent.secret:
+                if not certain and self._clock.seconds() < token.made + _YOUNG:
+                    return False
+                del self._tokens[key]
+                return True
+        # Another request has dropped it; a client's own token is the only one.
+        credentials = await self._credentials(scope)
+        return credentials is None or not credentials.registry_token
+
+    async def has_credentials(self, scope: str) -> bool:
+        """
+        Whether there are credentials that the registry has not asked for.
+        """
+        if self._challenge is not None:
+            return False
+        try:
+            return await self._credentials(scope) is not None
+        except CredentialsUnavailable:
+            return False
 
     def _choose(self, challenges: Sequence[Challenge]) -> Challenge:
         """

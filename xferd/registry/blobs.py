@@ -131,9 +131,10 @@ class RepositoryBlobs:
         word.
         """
         answer = await self._access.get(self._repository, f"blobs/{digest}", headers, what)
-        if not answer.is_own and answer.response.code in (401, 403):
-            # The signed URL was too old, or its host's clock is wrong: the
-            # registry makes a new one.
+        if not answer.is_own and answer.response.code in (400, 401, 403):
+            # The signed URL was too old (S3 answers 400 where the token in it
+            # has expired), or its host's clock is wrong: the registry makes a
+            # new one.
             await self._access.excerpt(answer.response)
             answer = await self._access.get(self._repository, f"blobs/{digest}", headers, what)
         return answer

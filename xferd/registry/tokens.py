@@ -25,10 +25,12 @@ class Token:
 
     @ivar secret: what to send.
     @ivar expires: the clock's seconds from which on it is not to be used.
+    @ivar made: the clock's seconds when it was asked for.
     """
 
     secret: Secret
     expires: float
+    made: float
 
 
 def parse_token(data: bytes, began: float) -> Token | None:
@@ -53,4 +55,4 @@ def parse_token(data: bytes, began: float) -> Token | None:
     if not isinstance(life, int | float) or isinstance(life, bool) or not 0 < life < 1e9:
         life = DEFAULT_LIFE
     # Not used in its last moments, lest it dies on its way.
-    return Token(Secret(text), began + life - min(_MARGIN, life / 10))
+    return Token(Secret(text), began + life - min(_MARGIN, life / 10), began)

@@ -277,6 +277,8 @@ class Session:
             raise OutOfStep(error)
         if _GONE.intersection(words.codes):
             raise self._gone(error)
+        if await self._is_own(answer) and await self._access.expired(answer, self._scope):
+            raise OutOfStep(error)
         if status == 404:
             raise Missing(error)
 

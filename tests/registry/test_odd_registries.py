@@ -1,0 +1,231 @@
+"""
+Tests for registries that do things in their own way: each is one that somebody
+has met.
+"""
+
+from __future__ import annotations
+
+import json
+
+from twisted.internet.defer import Deferred
+from twisted.web.server import Request
+
+from tests.registry.cases import ME, REPOSITORY, ClientCase
+from tests.registry.fakes import failure_of, refuse
+from xferd.credentials import Credentials, Secret
+from xferd.errors import Denied, ManifestUnknown, RegistryError
+from xferd.oci import Document
+
+
+class AuthCase(ClientCase):
+    """
+    A registry that asks for proof in its own way.
+
+    @ivar tokens: how many tokens were given.
+    """
+
+    tokens = 0
+
+    def manifest(self, wanted: str = "1") -> Deferred[Document]:
+        """
+        Ask for a manifest.
+        """
+        return self.registry.manifest(REPOSITORY, wanted)
+
+    def basic(self, request: Request) -> bool:
+        """
+        Whether a request brings user and password.
+        """
+        self.server.user, self.server.password = ME.username, ME.password.reveal()
+        proof = self.server.basic()
+        self.server.user = ""
+        return request.getHeader("Authorization") == proof
+
+    def challenge(self, request: Request) -> bytes:
+        """
+        Ask for a token, or give one.
+        """
+        if request.path == b"/token":
+            self.tokens += 1
+            return json.dumps({"token": f"t{self.tokens}", "expires_in": 300}).encode()
+        request.setHeader("WWW-Authenticate", 'Bearer realm="https://hub.example/token"')
+        return refuse(request, 401, "UNAUTHORIZED", "no")
+
+
+class RootTests(AuthCase):
+    """
+    Registries that ask for credentials at the root of their API only.
+    """
+
+    def test_hidden(self) -> None:
+        """
+        Where anonymous requests get 403 or 404, credentials are brought once
+        the root has asked for them; the root is asked once.
+        """
+        self.credentials = ME
+        for status in (404, 403):
+
+            def fault(request: Request, status: int = status) -> bytes | None:
+                if self.basic(request):
+                    return None
+                if request.path == b"/v2/":
+                    request.setHeader("WWW-Authenticate", 'Basic realm="Packages"')
+                    return refuse(request, 401, "UNAUTHORIZED", "no")
+                return refuse(request, status, "DENIED", "no")
+
+            self.server.fault = fault
+            self.server.log.clear()
+            for _ in range(2):
+                self.successResultOf(self.manifest())
+            self.successResultOf(self.open_blob()).abandon()
+            self.assertEqual(self.server.paths().count("/v2/"), 1)
+            self.setUp()
+            self.credentials = ME
+
+    def test_token(self) -> None:
+        """
+        What the root asks for may be a token.
+        """
+        self.credentials = ME
+
+        def fault(request: Request) -> bytes | None:
+            if request.path in (b"/v2/", b"/token"):
+                return self.challenge(request)
+            if request.getHeader("Authorization") == "Bearer t1":
+                return None
+            return refuse(request, 404, "NAME_UNKNOWN", "no")
+
+        self.server.fault = fault
+        self.successResultOf(self.manifest())
+
+    def test_open(self) -> None:
+        """
+        A root that asks for nothing is not asked again, and neither is any
+        root without credentials to bring.
+        """
+        for credentials, count in ((ME, 1), (None, 0)):
+            self.setUp()
+            self.credentials = credentials
+            for _ in range(3):
+                failure_of(self, self.manifest("2"), ManifestUnknown)
+            self.assertEqual(self.server.paths().count("/v2/"), count)
+
+    def test_bare(self) -> None:
+        """
+        A 401 that does not say what is wanted makes xferd ask the root, also
+        without credentials: there may be anonymous tokens.
+        """
+
+        def fault(request: Request) -> bytes | None:
+            if request.path in (b"/v2/", b"/token"):
+                return self.challenge(request)
+            return None if request.getHeader("Authorization") else refuse(request, 401, "NO", "no")
+
+        self.server.fault = fault
+        self.successResultOf(self.manifest())
+        self.assertEqual(self.server.log[-1][2].getRawHeaders("Authorization"), ["Bearer t1"])
+
+    def test_bare_everywhere(self) -> None:
+        """
+        If the root does not say it either, the request is denied.
+        """
+        self.server.fault = lambda request: refuse(request, 401, "NO", "no")
+        for _ in range(2):
+            failure_of(self, self.manifest(), Denied)
+        self.assertEqual(self.server.paths().count("/v2/"), 1)
+
+
+class ExpiryTests(AuthCase):
+    """
+    Registries that call an expired token something else.
+    """
+
+    status = 401
+    valid = "Bearer t1"
+
+    def serve(self, request: Request) -> bytes | None:
+        """
+        Take one token only.
+        """
+        sent = request.getHeader("Authorization")
+        if request.path == b"/token" or sent is None:
+            return self.challenge(request)
+        return None if sent == self.valid else refuse(request, self.status, "EXPIRED", "no")
+
+    def test_one_new_token(self) -> None:
+        """
+        After a bare 401, or a 400, one new token is tried.
+        """
+        for status in (401, 400):
+            self.setUp()
+            self.status, self.valid, self.tokens = status, "Bearer t1", 0
+            self.server.fault = self.serve
+            self.successResultOf(self.manifest())
+            self.clock.advance(60)
+            self.valid = "Bearer t2"
+            self.successResultOf(self.manifest())
+            self.assertEqual(self.tokens, 2)
+            self.clock.advance(60)
+            self.valid = "Bearer other"
+            failure_of(self, self.manifest(), Denied if status == 401 else RegistryError)
+            self.assertEqual(self.tokens, 3)
+
+    def test_other_400(self) -> None:
+        """
+        A 400 to a token that was just made has another cause.
+        """
+        self.server.fault = self.serve
+        self.successResultOf(self.manifest())
+        self.status, self.valid = 400, "Bearer t2"
+        failure_of(self, self.manifest(), RegistryError)
+        self.assertEqual(self.tokens, 1)
+
+    def test_new_password(self) -> None:
+        """
+        A helper's password that has expired is asked for anew, and tried if it
+        is another one.
+        """
+        self.credentials = ME
+
+        def fault(request: Request) -> bytes | None:
+            if not request.getHeader("Authorization"):
+                request.setHeader("WWW-Authenticate", "Basic")
+                return refuse(request, 401, "NO", "no")
+            if self.basic(request):
+                return None
+            # What the helper says from now on.
+            self.credentials = ME
+            return refuse(request, 400, "EXPIRED", "your authorization token has expired")
+
+        self.server.fault = fault
+        self.successResultOf(self.manifest())
+        self.credentials = Credentials(ME.username, Secret("old"))
+        self.successResultOf(self.manifest())
+
+
+class StorageTests(ClientCase):
+    """
+    Storage behind a registry.
+    """
+
+    def test_expired_url(self) -> None:
+        """
+        A signed URL that has expired is asked for anew once, whether the
+        storage calls that 400, 401 or 403.
+        """
+        for status in (400, 401, 403):
+            self.setUp()
+            made: list[str] = []
+
+            def fault(request: Request, status: int = status, made: list[str] = made) -> bytes | None:
+                if request.path.startswith(b"/storage/"):
+                    return b"blob" if request.path == b"/storage/2" else refuse(request, status, "NO", "no")
+                if b"/blobs/" in request.path:
+                    made.append("")
+                    request.setResponseCode(307)
+                    request.setHeader("Location", f"https://storage.example/storage/{len(made)}")
+                    return b""
+                return None
+
+            self.server.fault = fault
+            self.assertEqual(self.read_body(self.successResultOf(self.open_blob())), b"blob")
