@@ -302,18 +302,56 @@ class ReferrersTests(ManifestCase):
 
     def test_errors(self) -> None:
         """
-        What is neither a list nor a 404 is an error, not an empty list.
+        What is neither a list nor says that there is none is an error, not an
+        empty list.
         """
         for fault, kind in (
             (self.answer(401), Denied),
             (self.answer(503), RegistryUnavailable),
-            (self.answer(400), RegistryError),
-            (Instead(Answer(200, {"Content-Type": OCI_MANIFEST}, _SUBJECT.data)), RegistryError),
-            (Instead(Answer(200, {"Content-Type": "text/html"}, b"{}")), XferdError),
+            (self.answer(403), Denied),
+            (self.answer(500), RegistryUnavailable),
+            (Instead(Answer(200, {"Content-Type": OCI_INDEX}, _SUBJECT.data)), BadDocument),
             (Instead(Answer(200, {"Content-Type": OCI_INDEX}, b"<html>")), BadDocument),
         ):
             self.plant(fault, "/referrers/", "GET")
             self.assertRaises(kind, self.find)
+
+    def test_no_api(self) -> None:
+        """
+        Registries without such lists say so by other statuses than 404, too,
+        or by a page of something else: then the tag counts.
+        """
+        self.server.lists_referrers = False
+        self.put(about())
+        html = b"<html>hello</html>"
+        for fault in (
+            *(self.answer(status) for status in (400, 404, 405, 406, 501)),
+            Instead(Answer(200, {"Content-Type": "text/html; charset=utf-8"}, html)),
+            Instead(Answer(200, {}, b"")),
+            Instead(Answer(200, {"Content-Type": "application/json"}, b'{"errors": []}')),
+            Instead(Answer(200, {"Content-Type": OCI_MANIFEST}, _SUBJECT.data)),
+        ):
+            self.plant(fault, "/referrers/", "GET")
+            self.assertEqual([d.digest for d in self.find()], [about().digest])
+
+    def test_list_without_type(self) -> None:
+        """
+        A list that comes as plain JSON is one.
+        """
+        listed = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [about().descriptor.to_json()]}
+        self.plant(Instead(as_json(listed, {"Content-Type": "application/json"})), "/referrers/", "GET")
+        self.assertEqual([d.digest for d in self.find()], [about().digest])
+
+    def test_later_page(self) -> None:
+        """
+        What follows a first page and is no list is an error.
+        """
+        value = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": []}
+        headers = {"Content-Type": OCI_INDEX, "Link": "<?n=1>; rel=next"}
+        for fault in (self.answer(400), Instead(Answer(200, {"Content-Type": "text/html"}, b"<html>"))):
+            self.plant(Instead(as_json(value, headers)), "/referrers/", "GET")
+            self.plant(fault, "/referrers/", "GET")
+            self.assertRaises(XferdError, self.find)
 
     def test_bad_subject(self) -> None:
         """

@@ -16,6 +16,7 @@ from twisted.internet.defer import DeferredLock
 from xferd.errors import BadDocument, ManifestUnknown, RegistryError, UnsupportedImage
 from xferd.names import Digest, Repository
 from xferd.oci import (
+    INDEXES,
     MAX_DOCUMENT,
     MAX_INDEX_ENTRIES,
     OCI_INDEX,
@@ -35,6 +36,13 @@ MAX_PAGES: Final = 100
 
 _TRIES: Final = 3
 """How often an index that others write too is written."""
+
+_NO_API: Final = frozenset({400, 404, 405, 406, 501})
+"""
+How registries say that they keep no list: by 404 (OCI distribution-spec,
+"Unavailable Referrers API"), Quay by 400, Artifactory by 406, others by 405 and
+501.
+"""
 
 _NEXT = re.compile(r'<([^<>]*)>[^,<>]*;\s*rel="?next"?', re.IGNORECASE)
 
@@ -100,13 +108,20 @@ class Referrers:
         place = f"referrers/{digest}"
         for page in range(MAX_PAGES):
             answer = await self._access.get(repository, place, {"Accept": OCI_INDEX}, what)
-            if page == 0 and answer.response.code == 404:
+            if page == 0 and answer.response.code in _NO_API:
                 await self._access.excerpt(answer.response)
                 return await self._tagged(repository, digest)
             if answer.response.code != 200:
                 raise await self._access.refuse(answer, what)
             links = header_values(answer.response.headers, "Link")
-            for entry in (await self._read(answer, what)).manifests:
+            try:
+                listed = await self._read(answer, what)
+            except (BadDocument, _NoIndex):
+                if page > 0 or _is_index(answer):
+                    raise
+                # A page of HTML, or what a proxy answers to unknown paths.
+                return await self._tagged(repository, digest)
+            for entry in listed.manifests:
                 found.setdefault(entry.digest, entry)
             if len(found) > MAX_INDEX_ENTRIES:
                 raise self._refused(what, f"it lists more than {MAX_INDEX_ENTRIES}")
@@ -182,9 +197,9 @@ class Referrers:
         try:
             found = parse_document(Document.verified(media_type, data))
         except UnsupportedImage as e:
-            raise self._refused(what, f"it is no index: {e}") from e
+            raise self._no_index(what, f": {e}") from e
         if not isinstance(found, Index):
-            raise self._refused(what, "it is no index")
+            raise self._no_index(what)
         return found
 
     async def _follow(self, answer: Answer, link: str, what: Subject) -> str:
@@ -199,10 +214,27 @@ class Referrers:
             raise self._refused(what, "its next page is on another host, or the same again")
         return url
 
+    def _no_index(self, what: Subject, why: str = "") -> _NoIndex:
+        return _NoIndex(str(self._refused(what, f"it is no index{why}")), host=what.host)
+
     def _refused(self, what: Subject, why: str) -> RegistryError:
         return RegistryError(
             f"{what.host} gives a list for {what.name} that is refused: {why}", host=what.host
         )
+
+
+class _NoIndex(RegistryError):
+    """
+    A list of referrers that is something else.
+    """
+
+
+def _is_index(answer: Answer) -> bool:
+    """
+    Whether a response is an index by its own word.
+    """
+    media_type = header(answer.response.headers, "Content-Type").partition(";")[0].strip().lower()
+    return media_type in INDEXES
 
 
 def _parsed(document: Document) -> dict[str, Any]:
