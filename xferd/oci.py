@@ -59,6 +59,9 @@ LAYERS: Final = {
 }
 """Layer media types and how each is compressed: C{tar} is not."""
 
+FOREIGN: Final = frozenset(t for t in LAYERS if ".foreign." in t or ".nondistributable." in t)
+"""Types of layers whose licence may forbid to put them into other registries."""
+
 MAX_DOCUMENT: Final = 4 * 1024 * 1024
 """The largest manifest or config, in bytes (distribution-spec: at least 4 MiB)."""
 
@@ -95,6 +98,7 @@ class Descriptor:
     @ivar artifact_type: what kind of artifact a manifest is, in a list of
         referrers, or the empty string.
     @ivar data: the bytes themselves, where the document has them in it.
+    @ivar urls: where else the blob can be had.
     """
 
     media_type: str
@@ -104,6 +108,15 @@ class Descriptor:
     annotations: dict[str, str] = field(factory=dict, eq=False)
     artifact_type: str = field(default="", eq=False)
     data: bytes | None = field(default=None, eq=False, repr=False)
+    urls: tuple[str, ...] = field(default=(), eq=False)
+
+    @property
+    def is_foreign(self) -> bool:
+        """
+        Whether it is of a layer that stays at its URLs when its image is
+        copied: Windows' base layers are not in registries.
+        """
+        return self.media_type in FOREIGN and bool(self.urls)
 
     @property
     def is_known(self) -> bool:
@@ -150,6 +163,7 @@ class Descriptor:
             _annotations(value),
             artifact_type if isinstance(artifact_type, str) else "",
             _embedded(value.get("data"), digest, size, where),
+            _urls(value.get("urls")),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -501,6 +515,13 @@ def _annotations(value: dict[str, Any]) -> dict[str, str]:
     if not isinstance(found, dict):
         return {}
     return {k: v for k, v in found.items() if isinstance(v, str)}
+
+
+def _urls(value: object) -> tuple[str, ...]:
+    """
+    The URLs of a descriptor; what is no text is dropped.
+    """
+    return tuple(url for url in value if isinstance(url, str)) if isinstance(value, list) else ()
 
 
 def _embedded(value: object, digest: Digest, size: int, where: str) -> bytes | None:

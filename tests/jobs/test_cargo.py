@@ -82,6 +82,30 @@ class LoadTests(SynchronousTestCase):
         cargo = self.load(Document.verified(OCI_MANIFEST, data))
         self.assertEqual(cargo.blobs, (config, layer))
 
+    def test_foreign_layers(self) -> None:
+        """
+        A layer of a foreign type that has URLs stays there; one without URLs
+        is moved, and so is one of an ordinary type.
+        """
+        config = Descriptor("application/vnd.oci.image.config.v1+json", Digest.of(b"{}"), 2)
+        oci = "application/vnd.oci.image.layer."
+        docker = "application/vnd.docker.image.rootfs."
+        layers: list[tuple[Descriptor, bool, dict[str, object]]] = []
+        for media_type, urls, stays in (
+            (f"{docker}foreign.diff.tar.gzip", ["https://a.example/1"], True),
+            (f"{oci}nondistributable.v1.tar+gzip", ["https://a.example/2"], True),
+            (f"{docker}foreign.diff.tar.gzip", [], False),
+            (f"{oci}nondistributable.v1.tar+zstd", None, False),
+            (f"{oci}v1.tar+gzip", ["https://a.example/3"], False),
+        ):
+            layer = Descriptor(media_type, Digest.of(str(len(layers)).encode()), 1)
+            layers.append((layer, stays, layer.to_json() | {"urls": urls}))
+        value = {"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": config.to_json()}
+        data = json.dumps(value | {"layers": [written for _, _, written in layers]}).encode()
+        cargo = self.load(Document.verified(OCI_MANIFEST, data))
+        self.assertEqual(cargo.blobs, (config, *(layer for layer, stays, _ in layers if not stays)))
+        self.assertEqual(cargo.root.data, data)
+
     def test_plain_type(self) -> None:
         """
         A document that came under a plain type is put under its own.

@@ -63,6 +63,7 @@ class Cargo:
     @ivar documents: the manifests and indexes, each after those that it names;
         the document itself is the last.
     @ivar blobs: configs and layers, each once, in the order of the manifests.
+        Layers that stay at their URLs are not among them.
     """
 
     documents: tuple[Document, ...]
@@ -126,7 +127,8 @@ class _Loading:
                     await self._take(entry)
         else:
             for blob in (parsed.config, *parsed.layers):
-                self._add(blob)
+                if not blob.is_foreign:
+                    self._add(blob)
         self.documents[document.digest] = Document(parsed.media_type, document.data, document.digest)
 
     async def _take(self, entry: Descriptor) -> None:
