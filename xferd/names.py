@@ -30,6 +30,7 @@ _PATH = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
 _TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}")
 _LABEL = r"(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])"
 _HOST = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[a-fA-F0-9:.]+\])(?::[0-9]{{1,5}})?")
+_PORT = re.compile(r":([0-9]+)\Z")
 
 _TAG_RULE = "a tag is up to 128 letters, digits, '_', '.' and '-', and starts with neither '.' nor '-'"
 
@@ -166,6 +167,11 @@ class Reference:
         host, path = _split_host(name)
         if _HOST.fullmatch(host) is None:
             raise BadReference(text, "what stands before the first '/' is not a registry's host name")
+        if host.startswith("[") and not _is_address(host[1 : host.index("]")]):
+            raise BadReference(text, "what stands in brackets is not an IPv6 address")
+        port = _PORT.search(host)
+        if port is not None and not 0 < int(port[1]) < 1 << 16:
+            raise BadReference(text, "the port of its registry is not between 1 and 65535")
         if _PATH.fullmatch(path) is None:
             raise BadReference(
                 text,
@@ -238,6 +244,16 @@ def _split_host(name: str) -> tuple[str, str]:
         return DOCKER_HUB, rest if "/" in rest else f"library/{rest}"
     # Lower case would make a plain name a path of Docker Hub's.
     return first if plain else first.lower(), rest
+
+
+def _is_address(text: str) -> bool:
+    """
+    Whether this is an IPv6 address.
+    """
+    try:
+        return ip_address(text).version == 6
+    except ValueError:
+        return False
 
 
 def is_loopback(host: str) -> bool:
