@@ -497,14 +497,23 @@ class LoopbackTests(SynchronousTestCase):
 
     def test_redirected(self) -> None:
         """
-        One that sends us from plain HTTP to TLS is spoken to by TLS.
+        One that redirects elsewhere speaks plain HTTP; one that redirects to
+        its own port by TLS is spoken to by TLS.
         """
-        opening = self._open()
-        self.agent.respond(301, {"Location": "https://localhost:5443/v2/"})
-        self.agent.respond(200)
-        self.agent.respond(200)
-        self.successResultOf(opening)
-        self.assertEqual(self._urls()[-1], "https://localhost:5000/v2/a")
+        for location, scheme in (
+            ("http://127.0.0.1:5001/v2/", "http"),
+            ("https://localhost:5443/v2/", "http"),
+            ("https://registry.example/v2/", "http"),
+            ("ftp://x", "http"),
+            ("/elsewhere/", "http"),
+            ("https://localhost:5000/v2/", "https"),
+        ):
+            self.setUp()
+            opening = self._open()
+            self.agent.respond(307, {"Location": location})
+            self.agent.respond(200)
+            self.successResultOf(opening)
+            self.assertEqual(self._urls(), ["http://localhost:5000/v2/", f"{scheme}://localhost:5000/v2/a"])
 
     def test_forgotten(self) -> None:
         """

@@ -11,23 +11,24 @@ from typing import Final
 from urllib.parse import urljoin
 from weakref import WeakValueDictionary
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 from twisted.internet.defer import DeferredLock
 from twisted.internet.interfaces import IReactorTime
+from twisted.web.http_headers import Headers
 from twisted.web.iweb import IBodyProducer, IResponse
 
 from xferd.errors import ConnectionFailed, ManifestUnknown, RegistryError, SourceError
 from xferd.interfaces import IKeychain, WallClock
 from xferd.names import Repository
 from xferd.registry.abilities import Abilities, ChunkSizes
-from xferd.registry.answers import NotHTTP, Shown, Subject, header_values, refusal
+from xferd.registry.answers import NotHTTP, Shown, Subject, header, header_values, refusal
 from xferd.registry.auth import Authenticator
 from xferd.registry.body import read_excerpt
 from xferd.registry.certs_dirs import Endpoint
 from xferd.registry.challenge import Challenge, parse_challenges
 from xferd.registry.exchange import Answer, Authorization, Exchange, Fields
 from xferd.registry.hosts import Hosts
-from xferd.registry.locations import Origin, with_argument
+from xferd.registry.locations import Origin, resolve, with_argument
 from xferd.registry.timeouts import Timeouts
 
 _NO_HEADERS: Final[Fields] = {}
@@ -242,14 +243,24 @@ class Access:
 
         Docker tries TLS first.  A server that waits for the end of a line, as
         Twisted's does, then lets the handshake run into its limit; to plain
-        HTTP, every TLS server answers at once.
+        HTTP, every TLS server answers at once.  A redirect is not followed:
+        where it leads says nothing of this host, unless it leads to the same
+        port by TLS, as nginx can do for plain requests.
         """
+        url = f"http://{self.host}/v2/"
         try:
-            answer = await self._exchange.get(f"http://{self.host}/v2/", {}, None, host=self.host)
+            response = await self._exchange.request(b"GET", url, Headers(), host=self.host)
         except (ConnectionFailed, NotHTTP):
             return False
-        await self.excerpt(answer.response)
-        return answer.is_own and answer.response.code != 400
+        await self.excerpt(response)
+        status: int = response.code
+        if 300 <= status < 400:
+            try:
+                target = Origin.of(resolve(url, header(response.headers, "Location")))
+            except ValueError:
+                return True
+            return target != evolve(Origin.of(url), scheme="https")
+        return status != 400
 
     async def _ask_with_proof(
         self,
