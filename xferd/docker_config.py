@@ -268,3 +268,24 @@ def unpack_auth(auth: str) -> tuple[str, str] | None:
     except ValueError:
         return None
     return (username, password.strip("\x00")) if colon else None
+
+
+def parse_helper_answer(data: bytes, origin: str) -> Credentials | None:
+    """
+    Read what a credential helper has found.
+
+    @param origin: what to call the helper.
+    @return: L{None} if it is something else.
+    """
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(value, dict):
+        return None
+    username, secret = value.get("Username"), value.get("Secret")
+    if not isinstance(username, str) or not isinstance(secret, str):
+        return None
+    if not is_unicode(username + secret):
+        return None
+    return Credentials.of(username, secret, origin=origin)

@@ -47,6 +47,8 @@ class CandidateTests(DaemonTestCase):
         """
         self.assertEqual(self.ask("push", "alpine", "--p"), ["--platform", "--priority"])
         self.assertEqual(self.ask("bundle", "--re"), ["--read-only"])
+        for command in ("pull", "push", "copy", "export"):
+            self.assertEqual(self.ask(command, "--no"), ["--no-credentials"])
         self.assertEqual(self.ask("images", "--platf"), [])
 
     def test_every_option(self) -> None:

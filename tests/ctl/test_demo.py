@@ -102,7 +102,7 @@ class DemoTests(SynchronousTestCase):
         out = StringIO() if stdout is None else stdout
         printer = Printer(out, datetime.now(UTC), as_json=False)
         daemon = Daemon([], client="nobody")
-        session = Session(daemon, printer, out, {**os.environ, "TERM": "xterm"}, Interrupts())
+        session = Session(daemon, printer, out, out, {**os.environ, "TERM": "xterm"}, Interrupts())
         demo(Namespace(once=once), session, parts)
         return out.getvalue() if isinstance(out, StringIO) else ""
 

@@ -40,6 +40,17 @@ class LoginTests(DaemonTestCase):
         self.assertNotIn("hunter2", outcome.out + outcome.err)
         return outcome
 
+    def test_not_encrypted(self) -> None:
+        """
+        No password crosses a network in clear.
+        """
+        self.environ["XFERD_HOST"] = self.fake.url.replace("127.0.0.1", "0.0.0.0")
+        outcome = self.login("h.example", "-u", "me", "--password-stdin")
+        self.assertEqual((outcome.status, outcome.out), (1, ""))
+        self.assertIn("is not encrypted; use https, or --no-check", outcome.err)
+        self.assertEqual(self.fake.requests, [])
+        self.assertEqual(self.login("h.example", "-u", "me", "--password-stdin", "--no-check").status, 0)
+
     def test_login(self) -> None:
         """
         The daemon tries what was piped in, in a header; then it is kept.

@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import sys
-from base64 import urlsafe_b64encode
+from base64 import b64encode, urlsafe_b64encode
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any, cast
@@ -29,6 +29,8 @@ from xferd.testing.registry import Registry
 from xferd.testing.tokens import TokenServer
 
 reactor = cast(IReactor, installed)
+
+WRONG = "not-the-password"
 
 HELPER = f"""#!{sys.executable}
 import json, os, sys, time
@@ -103,11 +105,11 @@ class CredentialsTests(TestCase):
         )
         return errors.decode(), code
 
-    async def denied(self, reference: str) -> str:
+    async def denied(self, reference: str, *options: str) -> str:
         """
         Pull something that is not given; why.
         """
-        _, errors, code = await self.daemon.try_ctl("pull", reference)
+        _, errors, code = await self.daemon.try_ctl("pull", reference, *options)
         self.assertEqual(code, 1)
         return errors.splitlines()[-1]
 
@@ -116,10 +118,71 @@ class CredentialsTests(TestCase):
         No secret is in the daemon's log, its data or its API.
         """
         jobs = await self.daemon.ctl("jobs", "--all", "--json")
+        running = self.kept()
         await self.daemon.stop()
-        database = b"".join(path.read_bytes() for path in Path(self.daemon.data).glob("xferd.db*"))
-        for text in (jobs.encode(), database, self.daemon.output.encode()):
-            self.assertNotIn(PASSWORD.encode(), text)
+        secrets = [
+            secret
+            for password in (PASSWORD, WRONG)
+            for secret in (password.encode(), b64encode(f"{USER}:{password}".encode()))
+        ]
+        for text in (jobs.encode(), self.daemon.output.encode(), *running, *self.kept()):
+            for secret in secrets:
+                self.assertNotIn(secret, text)
+
+    def kept(self) -> list[bytes]:
+        """
+        All that the daemon has in files: its data, with the journal, and what is beside its socket.
+        """
+        return [path.read_bytes() for path in (self.place / "x").rglob("*") if path.is_file()]
+
+    def own(self, **auths: Any) -> Path:
+        """
+        Give the user who runs xferctl a file that the daemon does not read.
+        """
+        file = self.place / "own/config.json"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(json.dumps({"auths": auths}))
+        self.patch(os, "environ", {**os.environ, "DOCKER_CONFIG": str(file.parent)})
+        return file
+
+    async def test_own(self) -> None:
+        """
+        xferctl brings the credentials of the user who runs it, for pull, copy, push and export; the
+        daemon keeps none of them, and has its own for those who bring none.
+        """
+        reference = await self.private()
+        host = reference.partition("/")[0]
+        self.own(**{host: {"username": USER, "password": PASSWORD}})
+        await self.daemon.ctl("pull", reference)
+        await self.daemon.ctl("copy", reference, f"{host}/team/copy:1")
+        await self.daemon.ctl("push", reference, f"{host}/other/push:1")
+        await self.daemon.ctl("tag", reference, "mine:1")
+        await self.daemon.ctl("export", "mine:1", str(self.place / "mine.tar"))
+        self.assertIn("without credentials", await self.denied(reference, "--no-credentials"))
+        file = self.own(**{host: {"username": USER, "password": WRONG}})
+        error = await self.denied(reference)
+        self.assertIn(
+            f"{host} does not accept a login with the credentials of {USER} from {file} (401", error
+        )
+        self.assertIn(f"'xferctl login {host}' renews them", error)
+        self.own()
+        self.file.write_text(json.dumps({"auths": {host: {"username": USER, "password": PASSWORD}}}))
+        await self.daemon.ctl("pull", reference)
+        await self.told_nobody()
+
+    async def test_own_helper_is_broken(self) -> None:
+        """
+        A public image comes all the same, with a warning.
+        """
+        registry = Registry(reactor)
+        await registry.listen(reactor)
+        self.addCleanup(registry.stop)
+        registry.add(sample_image(1, 1000), "app", "1")
+        file = self.own()
+        file.write_text('{"credsStore": "desktop"}')
+        output, errors, code = await self.daemon.try_ctl("pull", "--quiet", f"{registry.host}/app:1")
+        self.assertEqual((code, output.count("\n")), (0, 1), errors)
+        self.assertIn(f"docker-credential-desktop, which {file} names, is not in PATH", errors)
 
     async def test_login(self) -> None:
         """

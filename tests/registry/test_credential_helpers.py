@@ -17,13 +17,13 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from tests.registry.fakes import failure_of
 from tests.registry.processes import FakeProcess, FakeProcesses
 from xferd.credentials import Credentials, Secret
+from xferd.docker_config import parse_helper_answer
 from xferd.errors import CredentialsUnavailable
 from xferd.registry.credential_helpers import (
     LIFE,
     MAX_OUTPUT,
     CredentialHelpers,
     IHelperReactor,
-    parse_answer,
 )
 
 _ANSWER = b'{"ServerURL": "hub.example", "Username": "me", "Secret": "hunter2"}\n'
@@ -225,13 +225,13 @@ class HelperTests(SynchronousTestCase):
             b'{"Username": 1, "Secret": ""}',
             b'{"Username": "\\ud800", "Secret": ""}',
         ):
-            self.assertIsNone(parse_answer(data, ""))
+            self.assertIsNone(parse_helper_answer(data, ""))
 
     def test_token(self) -> None:
         """
         The user C{<token>} has an identity token.
         """
-        found = parse_answer(b'{"Username": "<token>", "Secret": "t"}', "")
+        found = parse_helper_answer(b'{"Username": "<token>", "Secret": "t"}', "")
         self.assertEqual(found, Credentials("", identity_token=Secret("t")))
 
     def test_absent(self) -> None:

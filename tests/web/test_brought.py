@@ -87,6 +87,19 @@ class HeaderTests(SynchronousTestCase):
         (credentials,) = self.bring(X_Registry_Auth=value).values()
         self.assertEqual(credentials.origin, "the X-Registry-Auth header")
 
+    def test_origin(self) -> None:
+        """
+        Who brings them may say where from, for errors, which then advise to log in there; it says
+        nothing of whose they are.
+        """
+        entry = {"username": "me", "password": "hunter2", "origin": "/home/me/.docker/config.json"}
+        for origin in ("a\nb", "x" * 301, 5):
+            header = encoded({"quay.io": {**entry, "origin": origin}})
+            self.assertIn("'origin' must be", self.refuse(X_Registry_Config=header))
+        found = self.bring(X_Registry_Config=encoded({"quay.io": entry}))
+        self.assertEqual(found, {"quay.io": ME})
+        self.assertEqual((found["quay.io"].origin, found["quay.io"].remedy), (entry["origin"], ""))
+
     def test_named(self) -> None:
         """
         Credentials that name a registry are for that one.

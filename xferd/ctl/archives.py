@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from xferd.ctl.client import ClientError, Refused
 from xferd.ctl.interrupts import Interrupted
 from xferd.ctl.layout import write_layout
-from xferd.ctl.move import JobFailed, abandon, choose_display, follow
+from xferd.ctl.move import JobFailed, abandon, choose_display, credentials, follow
 from xferd.ctl.saving import choose_saving
 from xferd.ctl.sending import Sender, open_source
 
@@ -90,6 +90,14 @@ def export(args: Namespace, session: Session) -> None:
         raise ClientError(f"cannot write {path!r}: {e.strerror or e}") from e
 
 
+def _archive(args: Namespace, session: Session, form: str) -> Download:
+    """
+    Open the archive.
+    """
+    headers = credentials(args, session, (), stored=True)
+    return session.daemon.archive(args.reference, form, headers)
+
+
 def _to_stdout(args: Namespace, session: Session) -> None:
     """
     Write the archive where a pipe is.
@@ -97,7 +105,7 @@ def _to_stdout(args: Namespace, session: Session) -> None:
     if session.stdout.isatty():
         raise ClientError("an archive is nothing for a terminal; name a file, or pipe it somewhere")
     output = session.stdout.buffer
-    with session.daemon.archive(args.reference, args.format or "docker") as download:
+    with _archive(args, session, args.format or "docker") as download:
         for piece in download:
             output.write(piece)
         output.flush()
@@ -109,7 +117,7 @@ def _to_file(args: Namespace, session: Session, saving: Saving) -> None:
     """
     path = args.path
     temporary = None
-    with session.daemon.archive(args.reference, args.format or "docker") as download:
+    with _archive(args, session, args.format or "docker") as download:
         try:
             # A signal must not come between the file and our knowing of it.
             with session.interrupts.held():
@@ -140,7 +148,7 @@ def _to_directory(args: Namespace, session: Session, saving: Saving, path: str) 
     if os.path.lexists(path) and (not os.path.isdir(path) or os.listdir(path)):
         raise ClientError(f"{path!r} is not empty; name a directory that is, or one that is not there")
     temporary = None
-    with session.daemon.archive(args.reference, "oci") as download:
+    with _archive(args, session, "oci") as download:
         try:
             with session.interrupts.held():
                 temporary = mkdtemp(prefix=f".{os.path.basename(path)}.", suffix=".part", dir=_folder(path))

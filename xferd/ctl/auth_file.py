@@ -19,6 +19,7 @@ from xferd.docker_config import (
     NOT_FOUND,
     DockerConfig,
     parse_docker_config,
+    parse_helper_answer,
     parse_object,
     registry_of,
     server_of,
@@ -27,6 +28,8 @@ from xferd.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from xferd.credentials import Credentials
 
 HELPER_LIMIT: Final = 60.0
 """Seconds that a credential helper may take; it may ask its user something."""
@@ -53,6 +56,30 @@ class AuthFile:
         @raise ConfigError: it cannot be used.
         """
         return parse_docker_config(self._data(), self.path)
+
+    def find(self, host: str, path: str) -> Credentials | None:
+        """
+        The credentials for a repository, as the daemon looks for its own:
+        those of the narrowest namespace, those that the host's helper has,
+        those of the host.
+
+        @param path: the repository's, on the host.
+        @raise ConfigError: the file cannot be used, or the helper fails.
+        """
+        config = self.read()
+        found = config.below(host, path)
+        helper = config.helper(host)
+        if found is None and helper:
+            program = f"docker-credential-{helper}"
+            answer = self._run(helper, "get", server_of(host))
+            if answer is not None:
+                found = parse_helper_answer(answer, f"{program} ({self.path})")
+                if found is None:
+                    raise ConfigError(
+                        f"{program}, which {self.path} names, answered something else than Username and "
+                        "Secret in JSON"
+                    )
+        return config.auths.get(host) if found is None else found
 
     def store(self, host: str, username: str, password: str) -> str:
         """
@@ -132,11 +159,12 @@ class AuthFile:
         except OSError as e:
             raise ConfigError(f"{self.path} cannot be written: {e.strerror}") from e
 
-    def _run(self, helper: str, action: str, text: str) -> None:
+    def _run(self, helper: str, action: str, text: str) -> bytes | None:
         """
         Have a helper do something.  All but the action is on its stdin, so
         that no list of processes has it.
 
+        @return: what it wrote, or L{None} where it has no such credentials.
         @raise ConfigError: it does not.
         """
         program = f"docker-credential-{helper}"
@@ -162,6 +190,10 @@ class AuthFile:
         if ended.returncode != 0:
             # They complain on stdout, by the protocol, or on stderr.
             said = clean((ended.stdout.strip() or ended.stderr.strip()).decode("utf-8", "replace")[:200])
-            if action == "erase" and NOT_FOUND in said:
-                return
+            if action != "store" and NOT_FOUND in said.lower():
+                return None
+            if said.startswith("{"):
+                # No complaint, but what may contain a secret.
+                said = ""
             raise ConfigError(f"{name} ended with {ended.returncode}: {said or 'it says nothing'}")
+        return ended.stdout

@@ -313,15 +313,26 @@ class Daemon:
         if token is not None:
             self._headers["Authorization"] = f"Bearer {token}"
 
-    def start(self, kind: str, reference: str | None, **more: object) -> dict[str, Any]:
+    def address(self) -> Address:
+        """
+        Where the daemon listens: where all further requests go.
+        """
+        if len(self._addresses) > 1:
+            self._connect(_ANSWER_TIMEOUT).close()
+        return self._addresses[0]
+
+    def start(
+        self, kind: str, reference: str | None, headers: Mapping[str, str] | None = None, **more: object
+    ) -> dict[str, Any]:
         """
         Ask for a job.
 
         @param kind: C{pull}, C{push}, C{copy} or C{import}.
+        @param headers: credentials of the user's own, for this job alone.
         @param more: what else there is to say of it, as the API has it.
         @return: the job.
         """
-        return self._object("POST", "/jobs", {"kind": kind, "reference": reference, **more})
+        return self._object("POST", "/jobs", {"kind": kind, "reference": reference, **more}, headers)
 
     def try_login(self, host: str, auth: Mapping[str, str]) -> None:
         """
@@ -397,14 +408,17 @@ class Daemon:
                     raise
                 self._pause(_BUSY)
 
-    def archive(self, reference: str, form: str) -> Download:
+    def archive(self, reference: str, form: str, headers: Mapping[str, str] | None = None) -> Download:
         """
         Open an image of the store as an archive.
 
         @param form: C{docker} or C{oci}.
+        @param headers: credentials of the user's own, for layers that the
+            store lacks.
         """
         path = f"/archives/{quote(reference, safe='/:@')}?format={form}"
-        connection, response = self._ask("GET", path, None, "application/x-tar, application/json", _DOWNLOAD)
+        accept = "application/x-tar, application/json"
+        connection, response = self._ask("GET", path, None, accept, _DOWNLOAD, headers)
         return Download(connection, response, str(self._addresses[0]))
 
     def image(self, reference: str, platform: str | None = None) -> dict[str, Any]:
@@ -601,11 +615,13 @@ class Daemon:
         link = re.fullmatch(r'<[^>?]*(\?[^>]*)>; rel="next"', response.getheader("Link") or "")
         return value, None if link is None else path.partition("?")[0] + link[1]
 
-    def _object(self, method: str, path: str, body: object = None) -> dict[str, Any]:
+    def _object(
+        self, method: str, path: str, body: object = None, headers: Mapping[str, str] | None = None
+    ) -> dict[str, Any]:
         """
         Make a request whose answer is an object.
         """
-        value = self._value(method, path, body)
+        value = self._value(method, path, body, headers)
         if isinstance(value, dict):
             return value
         raise self._stranger()

@@ -120,9 +120,21 @@ def _moving(parser: ArgumentParser, past: str) -> None:
     """
     parser.add_argument("--priority", type=int, default=0, metavar="N", help="higher goes first; default: 0")
     parser.add_argument("--detach", action="store_true", help="print the job's ID and leave it running")
+    _credentials(parser)
     output = parser.add_mutually_exclusive_group()
     output.add_argument("--json", action="store_true", help="print every event as one line of JSON")
     output.add_argument("--quiet", "-q", action="store_true", help=f"print only what was {past}, by digest")
+
+
+def _credentials(parser: ArgumentParser) -> None:
+    """
+    The argument of all commands for which the daemon may ask a registry.
+    """
+    parser.add_argument(
+        "--no-credentials",
+        action="store_true",
+        help="send none of your own for the registries, which leaves those that the daemon has",
+    )
 
 
 def _import(parser: ArgumentParser) -> None:
@@ -161,6 +173,7 @@ def _export(parser: ArgumentParser) -> None:
         help="docker, which docker, podman and skopeo load, or an OCI layout alone; default: docker, "
         "and oci for a directory",
     )
+    _credentials(parser)
     output = parser.add_mutually_exclusive_group()
     output.add_argument("--json", action="store_true", help="print progress and result as lines of JSON")
     output.add_argument("--quiet", "-q", action="store_true", help="print only the path")
@@ -549,7 +562,7 @@ def main(
 
     try:
         args = parse(argv)
-        session = _session(args, stdout, environ, Interrupts() if interrupts is None else interrupts)
+        session = _session(args, stdout, stderr, environ, Interrupts() if interrupts is None else interrupts)
         COMMANDS[args.command].run(args, session)
         stdout.flush()
     except WrongUse as e:
@@ -567,7 +580,9 @@ def main(
     return DONE
 
 
-def _session(args: Namespace, stdout: TextIO, environ: Mapping[str, str], interrupts: Interrupts) -> Session:
+def _session(
+    args: Namespace, stdout: TextIO, stderr: TextIO, environ: Mapping[str, str], interrupts: Interrupts
+) -> Session:
     """
     Make ready what a command needs.
 
@@ -581,7 +596,7 @@ def _session(args: Namespace, stdout: TextIO, environ: Mapping[str, str], interr
         token=_token(getattr(args, "token_file", None) or environ.get("XFERD_TOKEN_FILE")),
     )
     printer = Printer(stdout, datetime.now(UTC), as_json=getattr(args, "json", False))
-    return Session(daemon, printer, stdout, environ, interrupts)
+    return Session(daemon, printer, stdout, stderr, environ, interrupts)
 
 
 def _token(path: str | None) -> str | None:

@@ -16,7 +16,7 @@ from xferd.ctl.view import JobView
 
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from xferd.ctl.client import Daemon
     from xferd.ctl.session import Session
@@ -48,30 +48,54 @@ def pull(args: Namespace, session: Session) -> None:
     """
     Do what C{xferctl pull} was told.
     """
-    _move(args, session, platform=args.platform)
+    _move(args, session, (args.reference,), platform=args.platform)
 
 
 def push(args: Namespace, session: Session) -> None:
     """
     Do what C{xferctl push} was told.
     """
-    _move(args, session, target=args.target, tags=args.tag, platform=args.platform)
+    names = (args.target or args.reference,)
+    _move(args, session, names, stored=True, target=args.target, tags=args.tag, platform=args.platform)
 
 
 def copy(args: Namespace, session: Session) -> None:
     """
     Do what C{xferctl copy} was told.
     """
-    _move(args, session, target=args.target, platform=args.platform, referrers=args.referrers)
+    # Where both are on one host, the target's credentials are brought: its rights are the rarer ones.
+    names = (args.target, args.reference)
+    _move(args, session, names, target=args.target, platform=args.platform, referrers=args.referrers)
 
 
-def _move(args: Namespace, session: Session, **more: object) -> None:
+def credentials(
+    args: Namespace, session: Session, names: Sequence[str], *, stored: bool = False
+) -> Mapping[str, str]:
+    """
+    The user's own credentials for what a command needs, as headers of its request.
+
+    @param names: references in the registries that it needs.
+    @param stored: whether it also needs the registry that an image of the
+        store, C{args.reference}, came from.
+    """
+    if args.no_credentials:
+        return {}
+    from xferd.ctl.own_credentials import own_credentials  # noqa: PLC0415 - others need not wait for it
+
+    return own_credentials(session, names, args.reference if stored else None)
+
+
+def _move(
+    args: Namespace, session: Session, names: Sequence[str], *, stored: bool = False, **more: object
+) -> None:
     """
     Begin the job that the arguments ask for, and follow it.
 
     If the user leaves before the job has ended, or the output breaks, it is
     cancelled.
 
+    @param names: see L{credentials}.
+    @param stored: see L{credentials}.
     @param more: what only this kind of job is told.
     @raise JobFailed: the job failed, or somebody cancelled it.
     @raise Interrupted: the user wants no more; the text says what became of
@@ -81,9 +105,10 @@ def _move(args: Namespace, session: Session, **more: object) -> None:
     display = choose_display(args, stdout, session.environ)
     job: dict[str, object] | None = None
     try:
+        headers = credentials(args, session, names, stored=stored)
         # Between question and answer there is a job whose name we do not know.
         with session.interrupts.held():
-            job = daemon.start(args.command, args.reference, priority=args.priority, **more)
+            job = daemon.start(args.command, args.reference, headers, priority=args.priority, **more)
         if args.detach:
             print(json_line(job) if args.json else clean(job.get("id")), file=stdout)
             return

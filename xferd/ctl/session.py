@@ -85,6 +85,7 @@ class Session(NamedTuple):
     @ivar daemon: whom to ask; not asked anything yet.
     @ivar printer: prints tables and facts.
     @ivar stdout: for what is neither.
+    @ivar stderr: for warnings.
     @ivar environ: the environment.
     @ivar interrupts: the signals.
     """
@@ -92,5 +93,12 @@ class Session(NamedTuple):
     daemon: Daemon
     printer: Printer
     stdout: TextIO
+    stderr: TextIO
     environ: Mapping[str, str]
     interrupts: Interrupts
+
+    def warn(self, text: str) -> None:
+        """
+        Warn of something that does not end the command.
+        """
+        print(f"xferctl: warning: {text}", file=self.stderr, flush=True)

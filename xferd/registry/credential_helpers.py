@@ -10,7 +10,6 @@ and ends with another status than 0 (docker-credential-helpers, README,
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Mapping
@@ -25,7 +24,7 @@ from twisted.python.failure import Failure
 
 from xferd.credentials import Credentials
 from xferd.descriptors import limited
-from xferd.docker_config import NOT_FOUND, is_unicode, server_of
+from xferd.docker_config import NOT_FOUND, parse_helper_answer, server_of
 from xferd.errors import CredentialsUnavailable
 from xferd.registry.answers import clean
 from xferd.registry.flight import Flight
@@ -244,7 +243,7 @@ class CredentialHelpers:
             else:
                 raise fails(f"ended with {said.status}: {complaint or 'it says nothing'}")
         else:
-            found = parse_answer(said.stdout, f"{program} ({file})")
+            found = parse_helper_answer(said.stdout, f"{program} ({file})")
             if found is None:
                 raise fails("answered something else than Username and Secret in JSON")
         self._known[name, server] = (self._reactor.seconds() + LIFE, found)
@@ -269,24 +268,3 @@ class CredentialHelpers:
             return result
 
         return run.said.addBoth(ended)
-
-
-def parse_answer(data: bytes, origin: str) -> Credentials | None:
-    """
-    Read what a helper has found.
-
-    @param origin: what to call the helper.
-    @return: L{None} if it is something else.
-    """
-    try:
-        value = json.loads(data)
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(value, dict):
-        return None
-    username, secret = value.get("Username"), value.get("Secret")
-    if not isinstance(username, str) or not isinstance(secret, str):
-        return None
-    if not is_unicode(username + secret):
-        return None
-    return Credentials.of(username, secret, origin=origin)

@@ -28,7 +28,10 @@ if TYPE_CHECKING:
 AUTH: Final = "X-Registry-Auth"
 CONFIG: Final = "X-Registry-Config"
 
-_TEXTS: Final = ("username", "password", "identitytoken", "registrytoken", "serveraddress", "auth")
+_TEXTS: Final = ("username", "password", "identitytoken", "registrytoken", "serveraddress", "auth", "origin")
+
+MAX_ORIGIN: Final = 300
+"""Characters that say where a client has its credentials from."""
 
 
 @frozen
@@ -158,13 +161,17 @@ def _read(name: str, entry: object) -> tuple[Credentials | None, str]:
     token = texts["registrytoken"]
     if not token.isascii() or not (token == "" or token.isprintable()):
         raise BadInput(f"{name}: 'registrytoken' must be ASCII")
+    origin = texts["origin"]
+    if len(origin) > MAX_ORIGIN or not origin.isprintable():
+        raise BadInput(f"{name}: 'origin' must be at most {MAX_ORIGIN} printable characters")
     found = Credentials.of(username, password, texts["identitytoken"])
     credentials = Credentials(
         found.username,
         found.password,
         found.identity_token,
         Secret(token),
-        origin=f"the {name} header",
-        remedy=f"send others in {name}",
+        # Who names a file can log in again there.
+        origin=origin or f"the {name} header",
+        remedy="" if origin else f"send others in {name}",
     )
     return (credentials if credentials else None), texts["serveraddress"]
