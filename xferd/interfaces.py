@@ -636,6 +636,11 @@ class ITrees(Interface):
         @raise StoreError: the disk refuses; the staged tree is removed.
         """
 
+    def weigh(staged: str) -> Deferred[int]:
+        """
+        The bytes that a staged tree occupies.
+        """
+
     def discard(staged: str) -> Deferred[None]:
         """
         Remove a staged tree.  Fires when it is out of the way, though the
@@ -827,12 +832,18 @@ class IRoom(Interface):
     why: str = Attribute("That the disk is full, in a sentence; empty if it is not.")
     paused: bool = Attribute("Whether work waits for room, so that nothing further should begin.")
     given_up: bool = Attribute("Whether the disk has been full for too long to wait any more.")
+    patience: float = Attribute("Seconds for which work waits on a full disk.")
 
     def free() -> int:
         """
         The bytes that are free.
 
         @raise OSError: the disk does not say.
+        """
+
+    def now() -> float:
+        """
+        The time by which this waits.
         """
 
     def ran_out() -> None:
@@ -845,8 +856,8 @@ class IRoom(Interface):
         Report that the disk is full, and wait for room: for C{error.need}
         bytes, or a few if that is 0.
 
-        @param since: the clock's time of the first such failure of the same
-            work; now by default.
+        @param since: the time of the first such failure of the same work; now
+            by default.
         @return: fires when there is room; fails with C{error} ten minutes
             after C{since}.  Cancelling ends the wait.
         """

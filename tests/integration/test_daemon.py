@@ -13,7 +13,6 @@ from io import BytesIO
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any, cast
-from unittest import SkipTest
 
 from attrs import evolve
 from twisted.internet import reactor as installed
@@ -28,7 +27,6 @@ from twisted.web.iweb import IAgentEndpointFactory
 from zope.interface import implementer
 from zstandard import ZstdCompressor
 
-from tests.integration.peers import run
 from tests.integration.programs import TWISTD, Xferd, environment
 from xferd.interfaces import IReactor
 from xferd.testing.faults import Flip, Stall
@@ -329,30 +327,6 @@ class RefusedTests(DaemonCase):
             said = await self.refused(f"{self.registry.host}/{name}", "LAYER_INVALID")
             self.assertIn(why, said)
         self.assertFalse(list(self.place.rglob("escaped")))
-
-    async def test_full_disk(self) -> None:
-        """
-        A full disk is told as such; what was there stays, and once there is
-        room the pull goes on.
-        """
-        _, reference = self.add(1)
-        if os.geteuid() != 0:
-            raise SkipTest("mounting a small file system needs root")
-        await self.daemon.stop()
-        small = self.place / "small"
-        small.mkdir()
-        await run(reactor, ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(small)])
-        self.addCleanup(lambda: Deferred.fromCoroutine(run(reactor, ["umount", "--lazy", str(small)])))
-        self.daemon = Xferd(reactor, str(self.place / "x"), "--data-dir", str(small / "data"))
-        self.daemon.data = str(small / "data")
-        await self.daemon.start()
-        self.api = API(self.daemon)
-        self.addCleanup(lambda: Deferred.fromCoroutine(self.daemon.stop()))
-        filler = small / "filler"
-        filler.write_bytes(bytes(600_000))
-        await self.refused(reference, "DISK_FULL")
-        filler.unlink()
-        await self.daemon.ctl("pull", reference)
 
     async def test_platform(self) -> None:
         """

@@ -4,6 +4,8 @@ The daemon on a disk that is full: a small file system in memory.
 
 from __future__ import annotations
 
+from typing import Any
+
 from tests.integration.programs import Xferd
 from tests.integration.test_daemon import DaemonCase
 from tests.store.full import SmallDisk
@@ -67,3 +69,30 @@ class FullDiskTests(FullDiskCase):
         await self.start()
         self.assertEqual(await self.api("GET", "images"), [])
         self.assertEqual((await self.api("GET", "status"))["disk"]["why"], "")
+
+    async def test_pause(self) -> None:
+        """
+        Pulls that find the disk full on their way wait, with the reason, and
+        complete when there is room, with each byte fetched once; documents
+        and trees are among what does not fit.
+        """
+        image = sample_image(4, 5_000_000, compression="gzip")
+        self.registry.add(image, "app", "1")
+        self.disk.fill(leaving=12 * MIB)
+        job_id = await self.api.pull(f"{self.registry.host}/app:1")
+
+        async def waits() -> Any:
+            job = await self.api("GET", f"jobs/{job_id}")
+            return any("is full" in layer["why"] for layer in job["layers"]) and job
+
+        job = await self.until(waits)
+        self.assertEqual(job["state"], "running")
+        shown = await self.daemon.ctl("transfers")
+        self.assertIn("is full", shown)
+        self.assertIn("go on when there is room", (await self.api("GET", "status"))["disk"]["why"])
+        self.disk.drain()
+        job = await self.state(job_id, "done", "failed")
+        self.assertEqual((job["state"], job["error"]), ("done", None))
+        self.assertEqual((await self.api("GET", "status"))["disk"]["why"], "")
+        fetched = (await self.api("GET", "status"))["bytes_fetched"]
+        self.assertLess(fetched, 1.05 * image.size)

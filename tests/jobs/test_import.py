@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred
 from tests.jobs.archives import docker_save, layout, path, tar
 from tests.jobs.case import HOST, JobsCase
 from xferd.archive.contents import FULL_NAME, INDEX, LAYOUT, NAME, RENDITION_OF
-from xferd.errors import BadInput, BadReference, Denied, DiskFull, NotFound
+from xferd.errors import BadInput, BadReference, Denied, NotFound
 from xferd.interfaces import Image
 from xferd.jobs.intake import SILENCE
 from xferd.names import Digest, Reference
@@ -428,16 +428,6 @@ class RefusedTests(ImportCase):
         files = layout({"a:1": good, "b:1": bad})
         del files[path(bad.config.digest)]
         self.refused(tar(files))
-
-    def test_disk_full(self) -> None:
-        """
-        A full disk is told as such.
-        """
-        image = sample_image(1)
-        self.store.gate.fail("partial.write", DiskFull("no space"), key=image.layers[0].blob.digest)
-        self.refused(tar(layout({"a:1": image})), "DISK_FULL")
-        self.store.gate.fail("unnamed.commit", DiskFull("no space"))
-        self.refused(tar(docker_save({"a:1": sample_image(1, 5_000_000, compression="tar")})), "DISK_FULL")
 
     def test_asked_wrongly(self) -> None:
         """

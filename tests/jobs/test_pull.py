@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 
 from tests.jobs.case import HOST, JobsCase, every
-from xferd.errors import BadLayer, ConnectionFailed, Denied, DiskFull, StoreError, TooManyRequests, WorkerLost
+from xferd.errors import BadLayer, ConnectionFailed, Denied, StoreError, TooManyRequests, WorkerLost
 from xferd.names import Digest, Reference
 from xferd.oci import OCI_MANIFEST, Document, Platform
 from xferd.testing.images import SampleImage, image_of, index_of, sample_image, sample_layer
@@ -628,17 +628,6 @@ class TroubleTests(JobsCase):
         self.settle()
         self.assertEqual(self.assert_failed(job_id, "DENIED"), "no pull access")
         self.assertEqual(self.gets(blob_of(image, 1)), 1)
-        self.assert_idle()
-
-    def test_disk_full(self) -> None:
-        """
-        A full disk fails the pull, and what is there stays.
-        """
-        image = self.add(sample_image(1))
-        self.store.gate.fail("partial.write", DiskFull("no space is left"), key=blob_of(image, 0))
-        job_id = self.pull()
-        self.wait(3)
-        self.assert_failed(job_id, "DISK_FULL")
         self.assert_idle()
 
     def test_first_cause(self) -> None:

@@ -60,6 +60,12 @@ class SmallDisk:
         """
         os.truncate(self.place("ballast"), keeping)
 
+    def used(self, name: str) -> int:
+        """
+        The bytes of a file on it.
+        """
+        return os.path.getsize(self.place(name))
+
     def unmount(self) -> None:
         """
         Be rid of it, whoever has files open.

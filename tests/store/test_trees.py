@@ -181,6 +181,16 @@ class TreesTests(TreesConformance, StoreTestCase):
         self.failureResultOf(committing, CancelledError)
         self.assertTrue(self.store.trees.has(DIGEST))
 
+    def test_weigh(self) -> None:
+        """
+        A staged tree has the bytes of its files.
+        """
+        staged = self.successResultOf(self.store.trees.stage())
+        with open(os.path.join(staged, "file"), "wb") as file:
+            file.write(bytes(8192))
+        self.assertEqual(self.successResultOf(self.store.trees.weigh(staged)), 8192)
+        self.successResultOf(self.store.trees.discard(staged))
+
     def test_discard(self) -> None:
         """
         A discarded tree is out of the way before it is removed.

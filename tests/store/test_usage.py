@@ -10,7 +10,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from xferd.store.paths import Paths
-from xferd.store.usage import files_of
+from xferd.store.usage import files_of, size_below
 
 
 class UsageTests(SynchronousTestCase):
@@ -40,3 +40,15 @@ class UsageTests(SynchronousTestCase):
             file.truncate(10**9)
         usage = files_of(paths)
         self.assertEqual(usage, {"blobs": 8192 + 4096, "arriving": 4096})
+
+    def test_below(self) -> None:
+        """
+        All files below a directory count, however deep; links are not
+        followed.
+        """
+        top = self.mktemp()
+        os.makedirs(f"{top}/a/b")
+        Path(f"{top}/a/b/one").write_bytes(b"x" * 8192)
+        Path(f"{top}/two").write_bytes(b"x" * 4096)
+        os.symlink("/etc", f"{top}/a/etc")
+        self.assertEqual(size_below(top), 8192 + 4096)

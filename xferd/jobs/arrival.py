@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from xferd.errors import BlobUnknown, SourceError
+from xferd.errors import BlobUnknown, DiskFull, SourceError
 from xferd.interfaces import IBlobBody, IBlobSource
 from xferd.names import Digest
 
@@ -105,11 +105,15 @@ class Arrival:
     def write(self, data: memoryview) -> None:
         """
         Some of the bytes.
+
+        @raise DiskFull: no space is left; the same bytes may be written again.
         """
         if self._sink is not None:
             try:
                 held = self._sink(bytes(data))
                 assert held is None
+            except DiskFull:
+                raise
             except Exception:
                 self._end(Failure())
 

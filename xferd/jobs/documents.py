@@ -13,6 +13,7 @@ from zope.interface import implementer
 
 from xferd.errors import BadDocument, SizeMismatch
 from xferd.interfaces import IProgressSink, IRegistries, IRegistry, ISource, IStore
+from xferd.jobs.full_disk import outlast
 from xferd.jobs.platforms import Resolved, Search
 from xferd.jobs.realm import ISOLATED, SHARED
 from xferd.names import Digest, Reference, Repository
@@ -152,7 +153,7 @@ class Documents:
         @raise SourceError: the registry does not give it.
         """
         if descriptor.data is not None:
-            await self._store.blobs.put(descriptor.digest, descriptor.data)
+            await self._put(descriptor.digest, descriptor.data)
             return descriptor.data
 
         place = self._place(repository)
@@ -166,7 +167,7 @@ class Documents:
                 return await place.registry.document(place.repository, descriptor)
 
             data: bytes = await transfer.attempts(attempt)
-            await self._store.blobs.put(descriptor.digest, data)
+            await self._put(descriptor.digest, data, transfer)
             return data
 
         data = await _settle(
@@ -200,7 +201,7 @@ class Documents:
             )
         if entry.data is not None:
             data = entry.data
-            await self._store.blobs.put(entry.digest, data)
+            await self._put(entry.digest, data)
         elif not self._isolated and self._store.blobs.has(entry.digest):
             data = await self._store.blobs.read(entry.digest)
         else:
@@ -231,7 +232,7 @@ class Documents:
                 return await place.registry.manifest(repository, wanted)
 
             document: Document = await transfer.attempts(attempt)
-            await self._store.blobs.put(document.digest, document.data)
+            await self._put(document.digest, document.data, transfer)
             return document
 
         return self._transfers.request(
@@ -242,6 +243,16 @@ class Documents:
             turn=turn,
             sink=sink,
         )
+
+    async def _put(self, digest: Digest, data: bytes, transfer: Transfer | None = None) -> None:
+        """
+        Keep a document.
+        """
+        room, put = self._store.room, self._store.blobs.put
+        if transfer is None:
+            await outlast(room, lambda: put(digest, data))
+        else:
+            await outlast(room, lambda: put(digest, data), transfer.wait)
 
     def _place(self, repository: Repository) -> Place:
         """

@@ -31,6 +31,7 @@ from xferd.errors import (
     BadLayer,
     ContentMismatch,
     DiffIDMismatch,
+    DiskFull,
     SourceError,
     WorkerLost,
     XferdError,
@@ -51,6 +52,7 @@ from xferd.interfaces import (
 )
 from xferd.jobs.content import BlobContent
 from xferd.jobs.feed import Feed
+from xferd.jobs.full_disk import Persistence, outlast
 from xferd.jobs.realm import ISOLATED, SHARED, Realm
 from xferd.jobs.streams import Streams, held
 from xferd.names import Digest, chain_id
@@ -341,13 +343,17 @@ class DownloadManager:
             feed.sealed(self._store.blobs.path(blob.digest), blob.size)
             transfer.report(bytes_done=blob.size)
             return
-        partial = await self._store.blobs.partial(blob.digest, blob.size)
+        room = self._store.room
+        partial = await outlast(
+            room, lambda: self._store.blobs.partial(blob.digest, blob.size), transfer.wait
+        )
         try:
             if confirm and held(partial):
                 await transfer.attempts(ask)
             partial.follow(feed)
             if blob.data is not None:
-                await _embedded(transfer, partial, blob.data)
+                data = blob.data
+                await outlast(room, lambda: _embedded(transfer, partial, data), transfer.wait)
                 return
             transfer.report(bytes_done=held(partial))
             if given is not None:
@@ -364,7 +370,14 @@ class DownloadManager:
                 with feed.arriving():
                     await self._attempt(transfer, partial, cast("IBlobSource", source))
 
-            await transfer.attempts(attempt)
+            persistence = Persistence(room, transfer)
+            while True:
+                try:
+                    await transfer.attempts(attempt)
+                except DiskFull as e:
+                    persistence.check(e)
+                else:
+                    return
         finally:
             partial.unfollow(feed)
             partial.close()
@@ -431,6 +444,8 @@ class DownloadManager:
         transfer.report(bytes_done=0, bytes_total=blob.size)
         feed = self._feed(blob.digest, realm)
         lost = False
+        since: float | None = None
+        room = self._store.room
         while True:
             known = self._store.trees.known(blob.digest)
             if known is not None and known.algorithm == algorithm:
@@ -447,6 +462,11 @@ class DownloadManager:
                 if lost:
                     raise
                 lost = True
+            except DiskFull as e:
+                since = room.now() if since is None else since
+                waiting = room.wait(e, since)
+                with transfer.wait(room.why or "waiting for room on the disk"):
+                    await waiting
             else:
                 if unpacked is not None:
                     transfer.report(bytes_done=blob.size)
@@ -475,6 +495,11 @@ class DownloadManager:
                 await self._store.trees.commit(staged, unpacked, blob.digest)
                 staged = None
             return unpacked
+        except DiskFull as e:
+            if staged is not None:
+                # As much is free again when it is removed, and was not enough.
+                e.need = await self._store.trees.weigh(staged) * 11 // 10
+            raise
         finally:
             if staged is not None:
                 await self._store.trees.discard(staged)
@@ -533,7 +558,11 @@ class DownloadManager:
             finally:
                 parent.release()
         parent_id = None if below is None else below.chain_id
-        return await self._store.layers.register(parent_id, wanted, stack.blob)
+        return await outlast(
+            self._store.room,
+            lambda: self._store.layers.register(parent_id, wanted, stack.blob),
+            transfer.wait,
+        )
 
 
 def _key(*parts: Hashable) -> tuple[Hashable, ...]:
@@ -619,6 +648,8 @@ class _Reader:
             self._log.debug("an unpacking failed: {why}", why=str(e))
             if isinstance(e, WorkerLost) and not self._last and not self._void:
                 raise  # the next try reads what is here already
+            if isinstance(e, DiskFull):
+                raise  # no bytes are at fault, and what was written is in the way
             if not self._sealed and not self._void:
                 self._waiting = Deferred(lambda _: setattr(self, "_waiting", None))
                 await self._waiting

@@ -7,6 +7,7 @@ as a pull does it.
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Hashable
+from functools import partial
 
 from attrs import evolve
 from twisted.internet.defer import Deferred, fail, succeed
@@ -17,6 +18,7 @@ from xferd.archive.contents import Found, choose_images
 from xferd.errors import BadArchive, BlobUnknown
 from xferd.interfaces import IBlobBody, IBlobSource, Image, IProgressSink, IStore, WallClock
 from xferd.jobs.download import DownloadManager
+from xferd.jobs.full_disk import outlast
 from xferd.jobs.intake import Intake
 from xferd.jobs.job import Job
 from xferd.jobs.platforms import Resolved, Search
@@ -91,7 +93,10 @@ class Import:
             images: list[Image] = []
             for found, names in chosen:
                 if found.made is not None:
-                    await self._store.blobs.put(found.made.digest, found.made.data)
+                    await outlast(
+                        self._store.room,
+                        partial(self._store.blobs.put, found.made.digest, found.made.data),
+                    )
                 pull = Pull(
                     self._job,
                     names[0],

@@ -180,6 +180,7 @@ class Jobs:
             upload=rates["upload"],
         )
         self._uploads = UploadManager(store.journal, self._managers["upload"], rates["upload"])
+        store.room.follow(self._see_room)
         self._running: dict[str, _Running] = {}
         self._by_number: dict[int, Job] = {}
         self._news = News(clock)
@@ -551,6 +552,13 @@ class Jobs:
         for running in self._running.values():
             if running.job.warned(repository, text):
                 self._news.changed(running.job, None)
+
+    def _see_room(self) -> None:
+        """
+        While the disk is full, no download begins.
+        """
+        room = self._store.room
+        self._slots["download"].hold = room.why if room.paused else ""
 
     # ------------------------------------------------------------- one job
 

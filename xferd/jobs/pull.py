@@ -14,6 +14,7 @@ from twisted.python.failure import Failure
 from xferd.errors import NoSuchPlatform
 from xferd.interfaces import IBlobSource, Image, IProgressSink, IStore
 from xferd.jobs.download import DownloadManager, Stack
+from xferd.jobs.full_disk import outlast
 from xferd.jobs.job import Job, rfc3339
 from xferd.jobs.platforms import Resolved
 from xferd.jobs.rows import LayerRow, Row
@@ -88,7 +89,7 @@ class Pull:
         try:
             image = await self.bring(now)
             # From here on the job is done, or the disk refuses.
-            await to_its_end(self._store.images.put(image))
+            await outlast(self._store.room, lambda: to_its_end(self._store.images.put(image)))
             return image
         finally:
             self.let_go()

@@ -290,16 +290,16 @@ class Streams:
         def sink(data: bytes) -> Deferred[None] | None:
             nonlocal passed_over
             size = len(data)
-            if passed_over:
-                skipped = min(passed_over, size)
-                passed_over -= skipped
-                data = data[skipped:]
+            skipped = min(passed_over, size)
+            data = data[skipped:]
             end = min(bound, self._end_of(stream))
             # Where it was asked to end, the answer has to end by itself.
             complete = stream.position + len(data) >= end != bound
             if complete:
                 data = data[: end - stream.position]
             partial.write_at(stream.position, data)
+            # Not before: what could not be written may be handed over again.
+            passed_over -= skipped
             stream.position += len(data)
             self._moved += size
             if not stream.brought and stream is self._trial:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from twisted.internet.defer import CancelledError
@@ -24,6 +25,7 @@ from xferd.errors import BadArchive, BadDigest, ContentMismatch, Truncated
 from xferd.interfaces import IStore, IUnnamed
 from xferd.jobs.arrival import Arrival
 from xferd.jobs.download import DownloadManager
+from xferd.jobs.full_disk import outlast
 from xferd.jobs.intake import Intake
 from xferd.names import Digest
 from xferd.oci import MAX_DOCUMENT, Descriptor
@@ -132,7 +134,7 @@ class Unloading:
                 await self._end()
                 await self._begin(item)
             else:
-                self._write(item)
+                await outlast(self._store.room, partial(self._written, item))
             if self._failure is not None:
                 self._failure.raiseException()
         self._worked += len(data)
@@ -158,7 +160,7 @@ class Unloading:
         elif member.size <= MAX_DOCUMENT:
             self._document = bytearray()
         else:
-            self._unnamed = await self._store.blobs.unnamed()
+            self._unnamed = await outlast(self._store.room, self._store.blobs.unnamed)
         self._member, self._head = member, b""
 
     async def _begin_blob(self, digest: Digest, size: int) -> None:
@@ -194,22 +196,26 @@ class Unloading:
         # Not from within the download that has just taken it.
         await deferLater(self._clock, 0)
 
+    async def _written(self, data: memoryview) -> None:
+        self._write(data)
+
     def _write(self, data: memoryview) -> None:
         """
         Some bytes of a file.
         """
         if self._member is None:
             return
-        if len(self._head) < _HEAD:
-            self._head += bytes(data[: _HEAD - len(self._head)])
-        if self._hash is not None:
-            self._hash.update(data)
+        # First, as on a full disk it is tried again.
         if self._arrival is not None:
             self._arrival.write(data)
         elif self._unnamed is not None:
             self._unnamed.write(data)
         elif self._document is not None:
             self._document += data
+        if len(self._head) < _HEAD:
+            self._head += bytes(data[: _HEAD - len(self._head)])
+        if self._hash is not None:
+            self._hash.update(data)
 
     async def _end(self) -> None:
         """
@@ -226,7 +232,7 @@ class Unloading:
             arrival, self._arrival = self._arrival, None
             arrival.finish()
         elif self._unnamed is not None:
-            digest = await self._unnamed.commit()
+            digest = await outlast(self._store.room, self._unnamed.commit)
             self._unnamed = None
         elif self._document is not None:
             data, self._document = bytes(self._document), None
@@ -234,7 +240,7 @@ class Unloading:
                 self._contents.documents[member.name] = data
                 return
             digest = Digest.of(data)
-            await self._store.blobs.put(digest, data)
+            await outlast(self._store.room, partial(self._store.blobs.put, digest, data))
         assert digest is not None
         self._contents.files[member.name] = Kept(digest, member.size, self._head)
 

@@ -59,6 +59,14 @@ def free_bytes(path: str) -> int:
     return disk.f_bavail * disk.f_frsize
 
 
+def total_bytes(path: str) -> int:
+    """
+    The bytes of the disk of C{path}.
+    """
+    disk = os.statvfs(path)
+    return disk.f_blocks * disk.f_frsize
+
+
 def sync_directory(path: str) -> None:
     """
     Bring a directory's entries to the disk: a rename is not there before.

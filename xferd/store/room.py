@@ -24,8 +24,17 @@ PATIENCE: Final = 600.0
 LEAST: Final = 4 * 1024 * 1024
 """A disk with fewer free bytes is full."""
 
+SHARE: Final = 16
+"""This fraction of a disk is enough, where that is less."""
+
 _LOOK: Final = 1.0
 """Seconds from one look at the disk to the next, while something waits for it."""
+
+_SELDOM: Final = 30.0
+"""
+The most that these become, where work fails again and again although the disk
+has room by its own account.
+"""
 
 _GRANTED: Final = 10.0
 """Seconds for which room that a waiter needs counts as taken although it is still free."""
@@ -58,6 +67,7 @@ class Room:
     """
 
     _log = Logger()
+    patience = PATIENCE
 
     def __init__(
         self,
@@ -66,18 +76,23 @@ class Room:
         *,
         free: Callable[[], int],
         before: Callable[[], Deferred[None]] = lambda: succeed(None),
+        least: Callable[[], int] = lambda: LEAST,
     ) -> None:
         """
         @param path: what is on the disk, for people.
         @param free: returns the bytes that are free.
         @param before: called before each look at the disk.
+        @param least: returns the bytes below which it is full.
         """
         self._path = path
         self._clock = clock
         self._free = free
         self._before = before
+        self._least = least
         self._since: float | None = None
         self._reported = False
+        self._interval = _LOOK
+        self._reopened: float | None = None
         self._waiting: list[_Waiter] = []
         self._granted: list[tuple[float, int]] = []
         self._followers: list[Callable[[], object]] = []
@@ -91,6 +106,12 @@ class Room:
         """
         return self._free()
 
+    def now(self) -> float:
+        """
+        See L{IRoom.now}.
+        """
+        return self._clock.seconds()
+
     @property
     def why(self) -> str:
         """
@@ -100,7 +121,7 @@ class Room:
         if self.paused:
             return f"{full}; transfers go on when there is room"
         try:
-            enough = self._since is None and self._free() >= LEAST
+            enough = self._since is None and self._free() >= self._least()
         except OSError:
             return ""
         return "" if enough else full
@@ -131,7 +152,10 @@ class Room:
         """
         if self._since is None and not self._stopped:
             self._log.warn("the disk of {path} is full: what needs room waits", path=self._path)
-            self._since = self._clock.seconds()
+            now = self._clock.seconds()
+            soon = self._reopened is not None and now < self._reopened + 2 * self._interval
+            self._interval = min(2 * self._interval, _SELDOM) if soon else _LOOK
+            self._since = now
             self._reported = False
             self._tell()
         self._look_later()
@@ -169,7 +193,7 @@ class Room:
 
     def _look_later(self) -> None:
         if self._timer is None and self._looking is None and not self._stopped:
-            self._timer = self._clock.callLater(_LOOK, self._look)
+            self._timer = self._clock.callLater(self._interval, self._look)
 
     def _look(self) -> None:
         self._timer = None
@@ -183,31 +207,31 @@ class Room:
         """
         looking, self._looking = self._looking, None
         try:
-            free = self._free()
+            free, least = self._free(), self._least()
         except OSError as e:
             self._log.warn("cannot look at the disk of {path}: {error}", path=self._path, error=e)
-            free = 0
+            free, least = 0, LEAST
         now = self._clock.seconds()
-        if self._since is not None and free >= LEAST:
+        if self._since is not None and free >= least:
             self._log.info("the disk of {path} has room again", path=self._path)
-            self._since = None
+            self._since, self._reopened = None, now
             self._tell()
         elif self.given_up and not self._reported:
             self._reported = True
             self._tell()
-        self._grant(free, now)
+        self._grant(free, least, now)
         if self._since is not None or self._waiting:
             self._look_later()
         if looking is not None:
             looking.callback(None)
 
-    def _grant(self, free: int, now: float) -> None:
+    def _grant(self, free: int, least: int, now: float) -> None:
         self._granted = [(when, need) for when, need in self._granted if when > now - _GRANTED]
         for waiter in list(self._waiting):
             if now >= waiter.until:
                 self._waiting.remove(waiter)
                 waiter.result.errback(waiter.error)
-            elif free - sum(need for _, need in self._granted) >= max(waiter.need, LEAST):
+            elif free - sum(need for _, need in self._granted) >= max(waiter.need, least):
                 self._waiting.remove(waiter)
                 self._granted.append((now, waiter.need))
                 waiter.result.callback(None)

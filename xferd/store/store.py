@@ -27,6 +27,7 @@ from xferd.store.disk import (
     remove,
     sync_directory,
     sync_file_system,
+    total_bytes,
     trying_to,
     write_file,
 )
@@ -35,7 +36,7 @@ from xferd.store.journal import Journal
 from xferd.store.layers import Layers
 from xferd.store.paths import NOTE, Paths, parse_partial_name
 from xferd.store.reserve import RESERVE, Reserve
-from xferd.store.room import Room
+from xferd.store.room import LEAST, SHARE, Room
 from xferd.store.threads import Pool, Rounds, Threads, patient
 from xferd.store.trash import Trash
 from xferd.store.trees import Trees
@@ -128,6 +129,7 @@ class Store:
             reactor,
             free=lambda: free_bytes(self.path),
             before=lambda: self._threads.run(self._reserve.fill),
+            least=lambda: min(LEAST, total_bytes(self.path) // SHARE),
         )
         self.journal = Journal(paths.database, self._database_thread, self._reserve)
         self._lock = FileLock(paths.lock)

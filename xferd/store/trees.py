@@ -49,6 +49,7 @@ from xferd.store.mending import (
 from xferd.store.paths import Paths, parse_tree_name, tree_name
 from xferd.store.threads import Rounds, Threads, patient
 from xferd.store.trash import Trash
+from xferd.store.usage import size_below
 from xferd.store.uses import Uses
 
 _ROOT_MODE = 0o755
@@ -177,6 +178,12 @@ class Trees:
         See L{ITrees.commit}.  Cancelling waits for the disk.
         """
         return patient(Deferred.fromCoroutine(self._commit(staged, unpacked, blob)))
+
+    def weigh(self, staged: str) -> Deferred[int]:
+        """
+        See L{ITrees.weigh}.
+        """
+        return self._threads.run(size_below, staged)
 
     def discard(self, staged: str) -> Deferred[None]:
         """

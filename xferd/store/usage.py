@@ -19,6 +19,17 @@ def files_of(paths: Paths) -> dict[str, int]:
     return {"blobs": blobs, "arriving": sum(_size(file) for file in _entries(paths.ingest))}
 
 
+def size_below(directory: str) -> int:
+    """
+    The bytes that a directory takes with all that is in it.  Blocking.
+    """
+    return sum(
+        os.stat(name, dir_fd=fd, follow_symlinks=False).st_blocks * 512
+        for _, _, names, fd in os.fwalk(directory)
+        for name in names
+    )
+
+
 def _entries(directory: str) -> list[os.DirEntry[str]]:
     """
     What is in a directory; nothing, where it has gone or is none.

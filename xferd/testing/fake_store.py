@@ -21,7 +21,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
-from xferd.errors import DigestMismatch, NotFound, SizeMismatch, StoreError
+from xferd.errors import DigestMismatch, DiskFull, NotFound, SizeMismatch, StoreError
 from xferd.interfaces import (
     IBlobs,
     IFollower,
@@ -89,6 +89,7 @@ class FakePartial:
             raise SizeMismatch(f"{self.digest} has more than {self.size} bytes")
         if self._behind and len(self._data) + len(data) > min(self._behind):
             raise StoreError(f"bytes of {self.digest} came twice")
+        self._blobs.spend(len(data))
         while data:
             self._data += data
             self._blobs.mirror(self._path, data, append=True)
@@ -111,6 +112,7 @@ class FakePartial:
             start < offset + len(data) and stop > offset for start, stop in ((0, self.offset), *self.spans)
         ):
             raise StoreError(f"bytes of {self.digest} came twice")
+        self._blobs.spend(len(data))
         self._behind[offset] = data
 
     def trim(self) -> None:
@@ -209,6 +211,7 @@ class FakeUnnamed:
         """
         self._must_be_open()
         self._blobs.gate.check("unnamed.write")
+        self._blobs.spend(len(data))
         self._data += data
 
     def commit(self) -> Deferred[Digest]:
@@ -221,7 +224,9 @@ class FakeUnnamed:
         """
         Throw the bytes away.
         """
-        self._blobs.unnamed_open.discard(self)
+        if self in self._blobs.unnamed_open:
+            self._blobs.unnamed_open.discard(self)
+            self._blobs.free += len(self._data)
 
     async def _commit(self) -> Digest:
         self._must_be_open()
@@ -249,6 +254,7 @@ class FakeBlobs:
     @ivar behind: what they have behind a gap, by its offset.
     @ivar opened: the partial files that are open now.
     @ivar unnamed_open: the blobs without a name that are open now.
+    @ivar free: the bytes that are free on the disk.
     """
 
     def __init__(self, path: str, gate: Gate, uses: FakeUses) -> None:
@@ -261,15 +267,24 @@ class FakeBlobs:
         self.unnamed_open: set[FakeUnnamed] = set()
         self._root = path
         self._ingested: dict[str, bytearray] = {}
+        self.free = 1 << 50
+
+    def spend(self, size: int) -> None:
+        """
+        Use some of the disk; called by what writes.
+
+        @raise DiskFull: there is too little.
+        """
+        if size > self.free:
+            raise DiskFull("no space is left")
+        self.free -= size
 
     def has(self, digest: Digest) -> bool:
         """
         Whether the blob is here.
         """
-        if digest not in self.contents:
-            return False
         self._uses.touch(digest)
-        return True
+        return digest in self.contents
 
     def size(self, digest: Digest) -> int | None:
         """
@@ -381,6 +396,7 @@ class FakeBlobs:
         await self.gate.enter("blobs.put", digest)
         if Digest.of(data, digest.algorithm) != digest:
             raise DigestMismatch(f"the bytes are not {digest}")
+        self.spend(len(data))
         self.contents[digest] = data
         self.mirror(self.path(digest), data)
 
@@ -447,6 +463,12 @@ class FakeTrees:
         """
         self._uses.touch(unpacked.diff_id)
         return Deferred.fromCoroutine(self._commit(staged, unpacked, blob))
+
+    def weigh(self, staged: str) -> Deferred[int]:  # noqa: ARG002 - nothing is in it
+        """
+        The bytes of a staged tree.
+        """
+        return succeed(0)
 
     def discard(self, staged: str) -> Deferred[None]:
         """
@@ -587,7 +609,6 @@ class FakeStore:
     partial files are written there as well, for who reads files.
 
     @ivar gate: where its calls pass.
-    @ivar free: the bytes that are free on its disk.
     """
 
     def __init__(self, clock: IReactorTime, path: str = "/memory") -> None:
@@ -600,8 +621,7 @@ class FakeStore:
         self.images = FakeImages(self.blobs, self.layers, self.gate, uses)
         self.collection = FakeCollection(self, uses)
         self.journal = FakeJournal(self.gate)
-        self.free = 1 << 50
-        self.room = Room(path, clock, free=lambda: self.free)
+        self.room = Room(path, clock, free=lambda: self.blobs.free)
 
     def usage(self) -> Deferred[Mapping[str, int]]:
         """
