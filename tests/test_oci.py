@@ -36,7 +36,6 @@ from xferd.oci import (
     Platform,
     choose,
     document_type,
-    parse_config,
     parse_document,
 )
 
@@ -157,6 +156,22 @@ class DescriptorTests(SynchronousTestCase):
         for more, told in cases:
             read = Descriptor.from_json(descriptor(OCI_MANIFEST, **more), "it")
             self.assertIs(read.is_attestation, told)
+
+    def test_no_platform(self) -> None:
+        """
+        A platform that is empty in part is none.
+        """
+        for platform in (
+            {},
+            {"os": "", "architecture": ""},
+            {"os": "linux", "architecture": ""},
+            {"os": "", "architecture": "amd64"},
+        ):
+            self.assertIs(Descriptor.from_json(descriptor(platform=platform), "x").platform, None)
+        found = Descriptor.from_json(
+            descriptor(platform={"os": "linux", "architecture": "arm64", "variant": None}), "x"
+        )
+        self.assertEqual(found.platform, Platform("linux", "arm64"))
 
     def test_odd_annotations(self) -> None:
         """
@@ -383,6 +398,22 @@ class RunnableTests(SynchronousTestCase):
         self.assertIn("of type application/x.poem?[2Jxx", str(error))
         self.assertLess(len(str(error)), 300)
 
+    def test_misnamed_config(self) -> None:
+        """
+        What docker 1.10 and some registries called configs is an image if its
+        layers are those of one, and it does not call itself an artifact.
+        """
+        for kind in ("application/octet-stream", "application/json", "text/html"):
+            config = descriptor(kind)
+            self.check(config=config)
+            self.check(config=config, layers=[])
+            for changes in (
+                {"artifactType": "application/x.poem"},
+                {"layers": [descriptor(), descriptor("application/x.squashfs")]},
+            ):
+                error = self.assertRaises(UnsupportedImage, self.check, config=config, **changes)
+                self.assertIn("an artifact of type", str(error))
+
     def test_layer_type(self) -> None:
         """
         A layer of an unknown type cannot, and the message says which.
@@ -391,47 +422,6 @@ class RunnableTests(SynchronousTestCase):
             UnsupportedImage, self.check, layers=[descriptor(), descriptor("application/x.squashfs")]
         )
         self.assertIn("layer 1 is of type application/x.squashfs", str(error))
-
-
-class ConfigTests(SynchronousTestCase):
-    """
-    Image configs.
-    """
-
-    def read(self, value: object) -> Any:
-        """
-        Read a config against a manifest of one layer.
-        """
-        manifest = parse_document(document(image()))
-        assert isinstance(manifest, Manifest)
-        return parse_config(json.dumps(value).encode(), manifest)
-
-    def test_config(self) -> None:
-        """
-        It names the diff IDs and the platform.
-        """
-        diff_id = Digest.of(b"tar")
-        config = self.read(
-            {"os": "linux", "architecture": "arm64", "rootfs": {"type": "layers", "diff_ids": [str(diff_id)]}}
-        )
-        self.assertEqual(config.diff_ids, (diff_id,))
-        self.assertEqual(config.platform, Platform("linux", "arm64"))
-
-    def test_refused(self) -> None:
-        """
-        What breaks the specification, or its manifest's word, is refused.
-        """
-        good = str(Digest.of(b"tar"))
-        for rootfs, why in (
-            (None, "no rootfs"),
-            ({"type": "other", "diff_ids": [good]}, "no rootfs"),
-            ({"type": "layers", "diff_ids": good}, "not a list"),
-            ({"type": "layers", "diff_ids": ["x"]}, "not a digest"),
-            ({"type": "layers", "diff_ids": [good, good]}, "names 2 layers, its manifest 1"),
-            ({"type": "layers", "diff_ids": None}, "names 0 layers, its manifest 1"),
-        ):
-            error = self.assertRaises(BadDocument, self.read, {"rootfs": rootfs})
-            self.assertIn(why, str(error))
 
 
 class ChooseTests(SynchronousTestCase):

@@ -41,6 +41,12 @@ DOCKER_SCHEMA1: Final = frozenset(
 MANIFESTS: Final = frozenset({OCI_MANIFEST, DOCKER_MANIFEST})
 INDEXES: Final = frozenset({OCI_INDEX, DOCKER_LIST})
 CONFIGS: Final = frozenset({OCI_CONFIG, DOCKER_CONFIG})
+MISNAMED_CONFIGS: Final = frozenset({"application/octet-stream", "application/json", "text/html"})
+"""
+The types that docker 1.10 and some registries give to image configs
+(U{https://github.com/distribution/distribution/issues/1621}).
+"""
+
 ACCEPT: Final = (OCI_INDEX, OCI_MANIFEST, DOCKER_LIST, DOCKER_MANIFEST)
 """What xferd understands, in the order it likes them: the Accept header."""
 
@@ -159,7 +165,7 @@ class Descriptor:
             media_type,
             digest,
             size,
-            _platform(value.get("platform")),
+            platform_from_json(value.get("platform")),
             _annotations(value),
             artifact_type if isinstance(artifact_type, str) else "",
             _embedded(value.get("data"), digest, size, where),
@@ -252,6 +258,16 @@ class Manifest:
     media_type: str = OCI_MANIFEST
     artifact_type: str = ""
 
+    @property
+    def is_image(self) -> bool:
+        """
+        Whether this is of a container image, by the type of its config; if
+        that is a type of anything, by the types of its layers.
+        """
+        if self.config.media_type in MISNAMED_CONFIGS:
+            return not self.artifact_type and all(layer.media_type in LAYERS for layer in self.layers)
+        return self.config.media_type in CONFIGS
+
     def check_runnable(self) -> None:
         """
         Make sure that this is an image whose layers can be unpacked.
@@ -259,7 +275,7 @@ class Manifest:
         @raise UnsupportedImage: it is an artifact, or a layer is of a type
             that xferd does not know.
         """
-        if self.config.media_type not in CONFIGS:
+        if not self.is_image:
             kind = _shown(self.artifact_type or self.config.media_type)
             raise UnsupportedImage(
                 f"this is an artifact of type {kind}, not a container image; "
@@ -271,19 +287,6 @@ class Manifest:
                     f"layer {position} is of type {_shown(layer.media_type)}, which xferd cannot unpack; "
                     "'xferctl copy' can copy the image"
                 )
-
-
-@frozen
-class ImageConfig:
-    """
-    What an image's config says of its layers and its platform.
-
-    @ivar diff_ids: the digests of the uncompressed layers, bottom first.
-    @ivar platform: what the image runs on, or L{None} if it does not say.
-    """
-
-    diff_ids: tuple[Digest, ...]
-    platform: Platform | None
 
 
 def parse_document(document: Document) -> Index | Manifest:
@@ -358,41 +361,6 @@ def document_type(data: bytes) -> str:
     return OCI_INDEX if "manifests" in value else OCI_MANIFEST
 
 
-def parse_config(data: bytes, manifest: Manifest) -> ImageConfig:
-    """
-    Read an image's config and hold it against its manifest.
-
-    @raise BadDocument: it breaks the specification, or names another number
-        of layers than the manifest.
-    """
-    where = f"config {manifest.config.digest}"
-    value = _parse_object(data, where)
-    rootfs = value.get("rootfs")
-    if not isinstance(rootfs, dict) or rootfs.get("type") != "layers":
-        raise BadDocument(f"{where} has no rootfs of type 'layers'")
-    listed = rootfs.get("diff_ids")
-    if listed is None:
-        listed = []
-    if not isinstance(listed, list):
-        raise BadDocument(f"{where}: rootfs.diff_ids is not a list")
-    try:
-        diff_ids = tuple(Digest.parse(str(d)) for d in listed)
-    except BadDigest as e:
-        raise BadDocument(f"{where}: rootfs.diff_ids: {e}") from e
-    if len(diff_ids) != len(manifest.layers):
-        raise BadDocument(f"{where} names {len(diff_ids)} layers, its manifest {len(manifest.layers)}")
-    return ImageConfig(diff_ids, _platform(value))
-
-
-def platform_of(data: bytes, digest: Digest) -> Platform | None:
-    """
-    The platform that an image's config names, if it names one.
-
-    @raise BadDocument: it is no JSON object.
-    """
-    return _platform(_parse_object(data, f"config {digest}"))
-
-
 def candidates(index: Index, wanted: Platform) -> list[Descriptor]:
     """
     The entries of an index that may be, or may hold, an image for a platform,
@@ -440,6 +408,19 @@ def no_such_platform(name: str, wanted: Platform, there: set[Platform]) -> NoSuc
     )
 
 
+def check_extent(data: bytes, where: str) -> None:
+    """
+    Make sure that a document may be parsed.
+
+    @param where: what to call it in an error.
+    @raise BadDocument: it is too large, or holds too much.
+    """
+    if len(data) > MAX_DOCUMENT:
+        raise BadDocument(f"{where} is larger than {MAX_DOCUMENT} bytes")
+    if sum(map(data.count, (b",", b"[", b"{"))) > MAX_VALUES:
+        raise BadDocument(f"{where} holds more than {MAX_VALUES} values")
+
+
 def _parse_object(data: bytes, where: str) -> dict[str, Any]:
     """
     Parse I-JSON (RFC 7493): UTF-8, no name twice, no numbers that are none,
@@ -455,10 +436,7 @@ def _parse_object(data: bytes, where: str) -> dict[str, Any]:
             raise BadDocument(f"{where} has the same name twice in one object")
         return value
 
-    if len(data) > MAX_DOCUMENT:
-        raise BadDocument(f"{where} is larger than {MAX_DOCUMENT} bytes")
-    if sum(map(data.count, (b",", b"[", b"{"))) > MAX_VALUES:
-        raise BadDocument(f"{where} holds more than {MAX_VALUES} values")
+    check_extent(data, where)
     try:
         value = json.loads(data.decode("utf-8"), object_pairs_hook=once, parse_constant=refuse)
         if b"\\u" in data:
@@ -495,16 +473,17 @@ def _list(value: dict[str, Any], key: str, most: int) -> list[object]:
     return entries
 
 
-def _platform(value: object) -> Platform | None:
+def platform_from_json(value: object) -> Platform | None:
     """
-    The platform that an index entry or a config names, if it names one.
+    The platform that an index entry or a config names, if it names one: both
+    C{os} and C{architecture}, which are not empty.
     """
     if not isinstance(value, dict):
         return None
-    os, architecture, variant = value.get("os"), value.get("architecture"), value.get("variant", "")
-    if not isinstance(os, str) or not isinstance(architecture, str) or not isinstance(variant, str):
+    os, architecture, variant = value.get("os"), value.get("architecture"), value.get("variant") or ""
+    if not (isinstance(os, str) and isinstance(architecture, str) and isinstance(variant, str)):
         return None
-    return Platform.normal(os, architecture, variant)
+    return Platform.normal(os, architecture, variant) if os and architecture else None
 
 
 def _annotations(value: dict[str, Any]) -> dict[str, str]:

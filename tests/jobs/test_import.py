@@ -292,6 +292,20 @@ class FormTests(ImportCase):
         job_id = self.send(data, platform="linux/s390x")
         self.assertIn("linux/riscv64", self.assert_failed(job_id, "PLATFORM_UNKNOWN"))
 
+    def test_listed_platform(self) -> None:
+        """
+        The platform that C{index.json} names for an image counts, not what
+        its config names.
+        """
+        image = sample_image(1)
+        files = layout({"a:1": image})
+        index = json.loads(files[INDEX])
+        index["manifests"][0]["platform"] = {"os": "linux", "architecture": "riscv64"}
+        data = tar({**files, INDEX: json.dumps(index).encode()})
+        self.imported(data, platform="linux/riscv64")
+        self.assertEqual(self.image("a:1").manifest.platform, Platform("linux", "riscv64"))
+        self.assert_failed(self.send(data, platform="linux/amd64"), "PLATFORM_UNKNOWN")
+
     def test_other_platforms_absent(self) -> None:
         """
         What is not wanted of an index need not be there.

@@ -12,9 +12,9 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from xferd.errors import BadDocument, NoSuchPlatform
-from xferd.jobs.platforms import MAX_LOOKS, Resolved, Search
+from xferd.jobs.platforms import MAX_LOOKS, Resolved, Search, check_platform
 from xferd.names import Digest
-from xferd.oci import MAX_INDEX_DEPTH, OCI_INDEX, OCI_MANIFEST, Descriptor, Document
+from xferd.oci import MAX_INDEX_DEPTH, OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, Descriptor, Document
 from xferd.platforms import Platform
 from xferd.testing.images import SampleImage, image_of, sample_image
 
@@ -136,6 +136,51 @@ class SearchTests(SynchronousTestCase):
             self.refused(root, S390X),
             "team/app:1 is not offered for linux/s390x; it is offered for: linux/amd64, linux/arm64",
         )
+
+    def test_listed_platform(self) -> None:
+        """
+        The platform that the nearest index names is with what is found; where
+        none does, nothing is.
+        """
+        amd, arm = self.image(), self.image(ARM64)
+        inner = self.index(arm.manifest.descriptor)
+        for root, wanted, platform in (
+            (self.index(*self.named(amd, arm)), ARM64, ARM64),
+            (self.index(*self.named(amd)), Platform("linux", "amd64", "v3"), AMD64),
+            (self.index(evolve(inner.descriptor, platform=ARM64)), ARM64, ARM64),
+            (self.index(amd.manifest.descriptor), AMD64, None),
+            (amd.manifest, AMD64, None),
+        ):
+            resolved = self.successResultOf(self.search(root, wanted))
+            self.assertEqual(resolved.descriptor.platform, platform)
+
+    def test_misnamed_config(self) -> None:
+        """
+        An artifact whose config is of a type of anything is no image, and one
+        that is an image is.
+        """
+        amd, arm = self.image(), self.image(ARM64)
+        found = []
+        for image, layer in ((amd, b"application/x.squashfs"), (arm, b"")):
+            data = image.manifest.data.replace(OCI_CONFIG.encode(), b"application/octet-stream")
+            if layer:
+                data = data.replace(image.layers[0].blob.descriptor.media_type.encode(), layer)
+            found.append(Document.verified(OCI_MANIFEST, data))
+        self.documents |= {document.digest: document for document in found}
+        root = self.index(*(document.descriptor for document in found))
+        self.assertEqual(self.found(root, ARM64), found[1].digest)
+        self.assertIn("linux/arm64", self.refused(root, AMD64))
+
+    def test_check(self) -> None:
+        """
+        The index's word counts above the config's, and what neither names is
+        taken.
+        """
+        for listed, configured in ((AMD64, ARM64), (None, AMD64), (AMD64, None), (None, None)):
+            check_platform("app", Platform("linux", "amd64", "v2"), listed, configured)
+        for listed, configured in ((ARM64, AMD64), (None, ARM64), (ARM64, None)):
+            error = self.assertRaises(NoSuchPlatform, check_platform, "app", AMD64, listed, configured)
+            self.assertIn("app is an image for linux/arm64 only, not for linux/amd64", str(error))
 
     def test_nameless(self) -> None:
         """

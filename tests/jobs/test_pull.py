@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import json
 
+from attrs import evolve
+
 from tests.jobs.case import HOST, JobsCase, every
 from xferd.errors import BadLayer, ConnectionFailed, Denied, StoreError, TooManyRequests, WorkerLost
 from xferd.names import Digest, Reference
-from xferd.oci import OCI_MANIFEST, Document, Platform
+from xferd.oci import OCI_CONFIG, OCI_MANIFEST, Document, Platform
 from xferd.testing.images import SampleImage, image_of, index_of, sample_image, sample_layer
-from xferd.testing.layers import pack
+from xferd.testing.layers import Blob, pack
 
 
 def blob_of(image: SampleImage, index: int) -> Digest:
@@ -163,6 +165,52 @@ class PullTests(JobsCase):
         assert named is not None
         self.assertEqual(named.resolved, index.digest)
         self.assertNotIn(amd.digest, self.store.blobs.contents)
+
+    def test_other_platform_in_config(self) -> None:
+        """
+        The platform that an index names counts, also where the config names
+        another, or an empty one; the store remembers it.
+        """
+        wanted = Platform("linux", "arm64")
+        for name, platform in (("other", Platform("linux", "amd64")), ("empty", Platform("", ""))):
+            image = sample_image(1, seed=name, platform=platform)
+            self.registry.add(index_of({wanted: image}), name)
+            self.pulled(name, platform="linux/arm64")
+            named = self.store.images.get(Reference.parse(f"{HOST}/{name}"))
+            assert named is not None
+            self.assertEqual((named.manifest.digest, named.manifest.platform), (image.digest, wanted))
+
+    def test_no_platform_in_config(self) -> None:
+        """
+        An image that does not say what it is for is taken for any platform.
+        """
+        self.add(sample_image(1, platform=Platform("", "")))
+        self.pulled(platform="linux/s390x")
+
+    def test_misnamed_config(self) -> None:
+        """
+        An image whose manifest calls its config something else is pulled.
+        """
+        for number, kind in enumerate(("application/octet-stream", "application/json", "text/html")):
+            image = sample_image(1, seed=kind)
+            data = image.manifest.data.replace(OCI_CONFIG.encode(), kind.encode())
+            changed = evolve(image, manifest=Document.verified(OCI_MANIFEST, data))
+            self.add(changed, f"app{number}")
+            self.assertEqual(self.pulled(f"app{number}")["result"]["digest"], str(changed.digest))
+
+    def test_odd_config(self) -> None:
+        """
+        Labels that are no good JSON do not matter.
+        """
+        for number, label in enumerate((b"\\ud83d", b"caf\xe9", b'x","label":"y')):
+            image = sample_image(1, seed=number)
+            config = image.config.read().replace(b'"created"', b'"label": "' + label + b'", "created"')
+            blob = Blob.of(OCI_CONFIG, config)
+            data = image.manifest.data.replace(str(image.config.digest).encode(), str(blob.digest).encode())
+            data = data.replace(b'"size": %d' % image.config.descriptor.size, b'"size": %d' % len(config), 1)
+            changed = evolve(image, manifest=Document.verified(OCI_MANIFEST, data), config=blob)
+            self.add(changed, f"app{number}")
+            self.pulled(f"app{number}")
 
     def test_by_digest(self) -> None:
         """

@@ -18,7 +18,7 @@ from xferd.jobs.news import image_json
 from xferd.jobs.shown import image_in_full
 from xferd.names import Digest, Reference
 from xferd.platforms import Platform
-from xferd.testing.images import image_of, sample_image
+from xferd.testing.images import image_of, index_of, sample_image
 
 
 class ShownTests(JobsCase):
@@ -70,6 +70,25 @@ class ShownTests(JobsCase):
         self.successResultOf(self.shown(self.image(), "linux/amd64/v3"))
         error = self.failureResultOf(self.shown(self.image(), "linux/arm64"), NoSuchPlatform).value
         self.assertIn("for linux/amd64, not for linux/arm64", str(error))
+
+    def test_listed_platform(self) -> None:
+        """
+        What an index names counts, not what the config names.
+        """
+        self.registry.add(index_of({Platform("linux", "arm64"): sample_image(1)}), "app")
+        self.pulled(platform="linux/arm64")
+        shown = self.successResultOf(self.shown(self.image(), "linux/arm64"))
+        self.assertEqual((shown["platform"], shown["config"]["architecture"]), ("linux/arm64", "amd64"))
+        self.failureResultOf(self.shown(self.image(), "linux/amd64"), NoSuchPlatform)
+
+    def test_odd_config(self) -> None:
+        """
+        A config is shown in texts that can be written.
+        """
+        self.add(image_of([], config={"Labels": {"a": "\ud83d"}}))
+        self.pulled()
+        shown = self.successResultOf(self.shown(self.image()))
+        self.assertEqual(shown["config"]["config"]["Labels"], {"a": "\ufffd"})
 
     def test_no_layers(self) -> None:
         """

@@ -80,6 +80,15 @@ class RenderTests(SynchronousTestCase):
         self.assertEqual(json.loads(render(manifest([layer])))["layers"], [layer])
         self.assertEqual(json.loads(render(manifest(None)))["layers"], [])
 
+    def test_misnamed_config(self) -> None:
+        """
+        A config that Docker's manifest calls something else is called OCI's
+        config, or other tools would not read it.
+        """
+        for kind in ("application/octet-stream", "application/json", "text/html"):
+            data = manifest([]).replace(DOCKER_CONFIG.encode(), kind.encode())
+            self.assertEqual(parsed(OCI_MANIFEST, render(data)).config.media_type, OCI_CONFIG)
+
     def test_always_the_same(self) -> None:
         """
         The same manifest gives the same bytes.

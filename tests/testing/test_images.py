@@ -11,8 +11,9 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.testing.test_layers import members
+from xferd.image_config import parse_config
 from xferd.names import Digest, chain_id
-from xferd.oci import Index, Manifest, Platform, choose, parse_config, parse_document
+from xferd.oci import Index, Manifest, Platform, choose, parse_document
 from xferd.testing.images import (
     AMD64,
     from_directories,

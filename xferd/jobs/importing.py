@@ -157,7 +157,10 @@ class _Documents:
         entry = entries[0] if len(entries) == 1 else choose(Index(entries), platform)
         root = await self._document(entry)
         search = Search(str(reference), platform, self._document, lambda entry: self._read(entry, "config"))
-        return await search.run(await self._original(root) or root)
+        resolved = await search.run(await self._original(root) or root)
+        if resolved.chosen or entry.platform is None:
+            return resolved
+        return evolve(resolved, descriptor=evolve(resolved.descriptor, platform=entry.platform))
 
     async def config(
         self,

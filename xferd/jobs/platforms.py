@@ -10,10 +10,10 @@ from typing import Final
 
 from attrs import define, field, frozen
 
-from xferd.errors import BadDocument
+from xferd.errors import BadDocument, NoSuchPlatform
+from xferd.image_config import platform_of
 from xferd.names import Digest
 from xferd.oci import (
-    CONFIGS,
     INDEXES,
     MAX_INDEX_DEPTH,
     Descriptor,
@@ -23,7 +23,6 @@ from xferd.oci import (
     no_such_platform,
     offered,
     parse_document,
-    platform_of,
 )
 from xferd.platforms import Platform
 
@@ -40,7 +39,8 @@ class Resolved:
     What a reference stands for, on one platform.
 
     @ivar digest: what the name itself stands for: an index, or the manifest.
-    @ivar descriptor: the manifest's descriptor.
+    @ivar descriptor: the manifest's descriptor, with the platform that an
+        index names for it.
     @ivar manifest: the manifest.
     @ivar chosen: whether an index was asked, so that the platform is right.
     """
@@ -85,17 +85,22 @@ class Search:
         found = await self._look(root, 0)
         if found is None:
             raise no_such_platform(self.name, self.wanted, self._there)
-        document, manifest, depth = found
-        descriptor = Descriptor(manifest.media_type, document.digest, len(document.data))
+        document, manifest, depth, platform = found
+        descriptor = Descriptor(manifest.media_type, document.digest, len(document.data), platform)
         return Resolved(root.digest, descriptor, manifest, chosen=depth > 0)
 
-    async def _look(self, document: Document, depth: int) -> tuple[Document, Manifest, int] | None:
+    async def _look(
+        self, document: Document, depth: int, platform: Platform | None = None
+    ) -> tuple[Document, Manifest, int, Platform | None] | None:
         """
-        Look into a document, for the manifest and how deep it is.
+        Look into a document, for the manifest, how deep it is, and the
+        platform that an index names for it.
+
+        @param platform: what the index above names for the document.
         """
         parsed = parse_document(document)
         if isinstance(parsed, Manifest):
-            return document, parsed, depth
+            return document, parsed, depth, platform
         if depth > MAX_INDEX_DEPTH - 1:
             raise BadDocument(f"{self.name} is an index of indexes, more than {MAX_INDEX_DEPTH} deep")
         self._there |= offered(parsed)
@@ -107,7 +112,7 @@ class Search:
                     f"{self.name} has more than {MAX_LOOKS} entries that do not say what they are for; "
                     "name the one you want by its digest"
                 )
-            found = await self._look(await self.fetch(entry), depth + 1)
+            found = await self._look(await self.fetch(entry), depth + 1, entry.platform or platform)
             if found is None:
                 continue
             told = entry.platform is not None or entry.media_type in INDEXES
@@ -119,9 +124,25 @@ class Search:
         """
         Whether an image is for the platform, by its config.
         """
-        if manifest.config.media_type not in CONFIGS:
+        if not manifest.is_image:
             return False
         platform = platform_of(await self.config(manifest.config), manifest.config.digest)
         if platform is not None:
             self._there.add(platform)
         return platform in self.wanted.accepts()
+
+
+def check_platform(name: str, wanted: Platform, listed: Platform | None, configured: Platform | None) -> None:
+    """
+    Make sure that an image is for a platform.  What an index says counts, as
+    for docker and containerd: configs of images that were built on another
+    machine are often wrong.
+
+    @param name: what to call the image in an error.
+    @param listed: the platform that an index names for it, if one does.
+    @param configured: the platform that its config names, if it does.
+    @raise NoSuchPlatform: it is for another.
+    """
+    offered = listed or configured
+    if offered not in (None, *wanted.accepts()):
+        raise NoSuchPlatform(f"{name} is an image for {offered} only, not for {wanted}")

@@ -11,17 +11,17 @@ from typing import Any, Protocol, TypeVar
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
-from xferd.errors import NoSuchPlatform
+from xferd.image_config import parse_config
 from xferd.interfaces import IBlobSource, Image, IProgressSink, IStore
 from xferd.jobs.download import DownloadManager, Stack
 from xferd.jobs.full_disk import outlast
 from xferd.jobs.job import Job, rfc3339
-from xferd.jobs.platforms import Resolved
+from xferd.jobs.platforms import Resolved, check_platform
 from xferd.jobs.rows import LayerRow, Row
 from xferd.jobs.sinks import RowSink
 from xferd.jobs.together import to_its_end, together
 from xferd.names import Digest, Reference, Repository
-from xferd.oci import Descriptor, Platform, parse_config
+from xferd.oci import Descriptor, Platform
 from xferd.transfer.slots import Turn
 from xferd.transfer.transfer import Watcher
 
@@ -167,10 +167,8 @@ class Pull:
             self._reference.repository, manifest.config, self._job.turn(), self._sink(None)
         )
         config = parse_config(data, manifest)
-        if self._job.platform is not None and config.platform not in (None, *platform.accepts()):
-            raise NoSuchPlatform(
-                f"{self._reference} is an image for {config.platform} only, not for {platform}"
-            )
+        if self._job.platform is not None:
+            check_platform(str(self._reference), platform, resolved.descriptor.platform, config.platform)
         stacks = Stack.of([row.blob for row in self._rows], config.diff_ids, self._realm)
         for row, stack in zip(self._rows, stacks, strict=True):
             row.diff_id = stack.diff_id

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
-from xferd.errors import NoSuchPlatform, NotFound
+from xferd.errors import NotFound
+from xferd.image_config import parse_config
 from xferd.interfaces import IBlobSource, Image, IProgressSink, IRegistries, IStore
 from xferd.jobs.cargo import Cargo, load
 from xferd.jobs.content import BlobContent
@@ -17,8 +18,9 @@ from xferd.jobs.delivery import Delivery
 from xferd.jobs.documents import Documents
 from xferd.jobs.download import DownloadManager
 from xferd.jobs.job import Job
+from xferd.jobs.platforms import check_platform
 from xferd.names import Reference
-from xferd.oci import CONFIGS, Descriptor, Document, Manifest, Platform, parse_config
+from xferd.oci import Descriptor, Document, Manifest, Platform
 
 ALL: Final = "all"
 """In place of a platform: every one, with the index that names them."""
@@ -120,16 +122,13 @@ class Push:
         """
         Make sure that an image that no index offered is for a platform.
 
-        @raise NoSuchPlatform: its config names another.
+        @raise NoSuchPlatform: it is for another.
         """
-        if image.config.media_type not in CONFIGS:
-            return
-        data = await self._store.blobs.read(image.config.digest)
-        config = parse_config(data, Manifest(image.config, image.layers))
-        if config.platform not in (None, *wanted.accepts()):
-            raise NoSuchPlatform(
-                f"{self._reference} is an image for {config.platform} only, not for {wanted}"
-            )
+        manifest = Manifest(image.config, image.layers)
+        if manifest.is_image:
+            data = await self._store.blobs.read(image.config.digest)
+            config = parse_config(data, manifest)
+            check_platform(str(self._reference), wanted, image.manifest.platform, config.platform)
 
     def _content(self, source: IBlobSource, blob: Descriptor, sink: IProgressSink) -> BlobContent:
         """

@@ -5,12 +5,12 @@ All that the API tells of one image, where a list tells what there is.
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 from xferd.errors import NoSuchPlatform, StoreError
+from xferd.image_config import parse_config, read_config
 from xferd.jobs.news import image_json
-from xferd.oci import CONFIGS, Manifest, parse_config
+from xferd.oci import Manifest
 
 if TYPE_CHECKING:
     from xferd.interfaces import Image, IStore
@@ -36,15 +36,18 @@ async def image_in_full(store: IStore, image: Image, wanted: Platform | None = N
         "chain_id": None if image.chain_id is None else str(image.chain_id),
         "trees": _trees(store, image),
     }
-    if image.config.media_type in CONFIGS:
+    manifest = Manifest(image.config, image.layers)
+    if manifest.is_image:
         data = await store.blobs.read(image.config.digest)
-        platform = parse_config(data, Manifest(image.config, image.layers)).platform
+        # As for check_platform: what an index says counts.
+        platform = image.manifest.platform or parse_config(data, manifest).platform
         if wanted is not None and platform not in (None, *wanted.accepts()):
             raise NoSuchPlatform(
                 f"the store has {image.reference.familiar()} for {platform}, not for {wanted}; "
                 f"'xferctl pull --platform {wanted}' gets it"
             )
-        shown |= {"platform": None if platform is None else str(platform), "config": json.loads(data)}
+        shown |= {"platform": None if platform is None else str(platform)}
+        shown["config"] = read_config(data, f"config {image.config.digest}")
     return shown
 
 

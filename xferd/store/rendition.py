@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 from typing import Any, Final
 
-from xferd.oci import DOCKER_CONFIG, DOCKER_MANIFEST, OCI_CONFIG, OCI_MANIFEST
+from xferd.oci import DOCKER_CONFIG, DOCKER_MANIFEST, MISNAMED_CONFIGS, OCI_CONFIG, OCI_MANIFEST
 
 _LAYER: Final = "application/vnd.oci.image.layer.v1.tar"
 _FOREIGN: Final = "application/vnd.oci.image.layer.nondistributable.v1.tar"
@@ -42,6 +42,8 @@ def render(manifest: bytes) -> bytes:
     value: dict[str, Any] = json.loads(manifest)
     value["mediaType"] = OCI_MANIFEST
     value["config"] = _renamed(value["config"])
+    if value["config"]["mediaType"] in MISNAMED_CONFIGS:
+        value["config"]["mediaType"] = OCI_CONFIG
     value["layers"] = [_renamed(layer) for layer in value["layers"] or ()]
     return json.dumps(value, separators=(",", ":"), sort_keys=True).encode()
 
