@@ -107,9 +107,17 @@ class ParseTests(SynchronousTestCase):
 
     def test_auth(self) -> None:
         """
-        User and password in base64; the password may have colons, and old
-        docker padded it with zeros.
+        User and password in base64, wrapped or not; the password may have
+        colons, and old docker padded it with zeros.
         """
+        wrapped = auth("u:" + "p" * 100)
+        for written in (
+            wrapped + "\n",
+            wrapped[:76] + "\n" + wrapped[76:],
+            wrapped[:76] + "\r\n" + wrapped[76:],
+        ):
+            self.assertEqual(unpack_auth(written), ("u", "p" * 100))
+        self.assertIsNone(unpack_auth(wrapped[:76] + " " + wrapped[76:]))
         found = parsed(config(**{"R.example:5000": {"auth": auth("u:p:q\0\0")}}))
         self.assertEqual(found.auths, {"r.example:5000": Credentials("u", Secret("p:q"))})
         self.assertEqual(found.auths["r.example:5000"].origin, "/f")
@@ -190,6 +198,22 @@ class ParseTests(SynchronousTestCase):
             (b"[" * 100_000, "/f is nested too deeply"),
             (b"[]", "/f, line 1: this must be a JSON object"),
             (b'{\n"auths":\n["secret"]}', "/f, line 2: auths must be an object"),
+            (b'{"credsStore": "/bin/secret"}', "/f, line 1: credsStore must be the name of a helper"),
+            (b'{"credHelpers": {"h": ["secret"]}}', "/f, line 1: credHelpers.h must be the name of a helper"),
+            (b" " * (MAX_CONFIG + 1), "/f is larger"),
+        ):
+            error = self.assertRaises(ConfigError, parsed, data)
+            self.assertIn(place, str(error))
+            self.assertNotIn("secret", str(error))
+            self.assertNotIn("\n", str(error))
+            self.assertIsNone(error.__cause__)
+
+    def test_broken_entry(self) -> None:
+        """
+        An entry that cannot be used is named as such, and the others are
+        read; no value is quoted.
+        """
+        for data, place in (
             (b'{"auths": {\n"h": "secret"}}', "/f, line 2: auths.h must be an object"),
             (
                 b'{"auths": {"a.b": {},\n "c.d": {\n"auth": "secret!"}}}',
@@ -203,15 +227,23 @@ class ParseTests(SynchronousTestCase):
             (config(h={"username": 1, "password": "secret"}), "auths.h.username must be a text"),
             (config(h={"username": "u", "password": "\ud800secret"}), "auths.h.password must be a text"),
             (config(**{"\u00e9\n": {"username": 1}}), '/f: auths."\\u00e9\\n".username must be a text'),
-            (b'{"credsStore": "/bin/secret"}', "/f, line 1: credsStore must be the name of a helper"),
-            (b'{"credHelpers": {"h": ["secret"]}}', "/f, line 1: credHelpers.h must be the name of a helper"),
-            (b" " * (MAX_CONFIG + 1), "/f is larger"),
         ):
-            error = self.assertRaises(ConfigError, parsed, data)
-            self.assertIn(place, str(error))
-            self.assertNotIn("secret", str(error))
-            self.assertNotIn("\n", str(error))
-            self.assertIsNone(error.__cause__)
+            found = parsed(data)
+            (problem,) = found.broken.values()
+            self.assertIn(place, problem)
+            self.assertNotIn("secret", problem)
+            self.assertNotIn("\n", problem)
+        found = parsed(config(**{"a.b/team": {"auth": "!"}, "a.b": {"auth": auth("u:p")}}))
+        self.assertIsNotNone(found.auths.get("a.b"))
+        self.assertIn("a.b/team", found.problem("a.b", "team/app"))
+        self.assertEqual((found.problem("a.b", "other"), found.problem("c.d", "")), ("", ""))
+
+    def test_null_entry(self) -> None:
+        """
+        An entry that is null is an empty one.
+        """
+        found = parsed(config(**{"a.b": None, "c.d": {"auth": auth("u:p")}}))
+        self.assertEqual((list(found.auths), dict(found.broken)), (["c.d"], {}))
 
     @given(st.binary(max_size=60) | st.text(max_size=60).map(str.encode))
     def test_anything(self, data: bytes) -> None:

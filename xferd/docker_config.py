@@ -15,7 +15,7 @@ from base64 import b64decode
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from attrs import frozen
+from attrs import field, frozen
 
 from xferd.credentials import Credentials
 from xferd.errors import BadInput, BadReference, ConfigError
@@ -105,12 +105,15 @@ class DockerConfig:
     @ivar helpers: the helpers of single hosts; the empty string is the file
         itself.
     @ivar store: the helper of all other hosts, or the empty string.
+    @ivar broken: what is wrong with entries of C{auths} that cannot be used,
+        by host or C{host/namespace}, in one line that quotes no value.
     """
 
     path: str
     auths: Mapping[str, Credentials]
     helpers: Mapping[str, str]
     store: str
+    broken: Mapping[str, str] = field(factory=dict)
 
     def helper(self, host: str) -> str:
         """
@@ -124,17 +127,32 @@ class DockerConfig:
         The credentials of the narrowest namespace that a repository is in, if
         there are any; those of the whole host do not count.
         """
-        parts = path.split("/") if path else []
-        for count in range(len(parts), 0, -1):
-            found = self.auths.get("/".join([host, *parts[:count]]))
-            if found is not None:
-                return found
-        return None
+        return next((self.auths[key] for key in _namespaces(host, path) if key in self.auths), None)
+
+    def problem(self, host: str, path: str) -> str:
+        """
+        What is wrong with the entry of a repository's host or of a namespace
+        that it is in, or the empty string.
+        """
+        keys = (*_namespaces(host, path), host)
+        return next((self.broken[key] for key in keys if key in self.broken), "")
+
+
+def _namespaces(host: str, path: str) -> Iterator[str]:
+    """
+    The namespaces that a repository is in, the narrowest first.
+    """
+    parts = path.split("/") if path else []
+    for count in range(len(parts), 0, -1):
+        yield "/".join([host, *parts[:count]])
 
 
 def parse_docker_config(data: bytes, path: str) -> DockerConfig:
     """
     Read a C{config.json}.
+
+    An entry of C{auths} that cannot be used is one registry's: the others
+    are read all the same.
 
     @param path: what to call the file in an error, and in the credentials'
         C{origin}.
@@ -143,15 +161,20 @@ def parse_docker_config(data: bytes, path: str) -> DockerConfig:
     """
     source = _Source(data, path)
     auths: dict[str, Credentials] = {}
+    broken: dict[str, str] = {}
     for key, entry in source.table("auths"):
-        credentials = _read_entry(source, key, entry)
+        try:
+            credentials = _read_entry(source, key, entry)
+        except ConfigError as e:
+            broken.setdefault(registry_of(key), str(e))
+            continue
         if credentials:
             auths.setdefault(registry_of(key), credentials)
     helpers: dict[str, str] = {}
     for key, name in source.table("credHelpers"):
         helpers.setdefault(registry_of(key), _helper_name(source, name, "credHelpers", key))
     store = _helper_name(source, source.value.get("credsStore"), "credsStore")
-    return DockerConfig(path, auths, helpers, store)
+    return DockerConfig(path, auths, helpers, store, broken)
 
 
 def parse_object(data: bytes, path: str) -> dict[str, Any]:
@@ -226,8 +249,11 @@ def _helper_name(source: _Source, value: object, *keys: str) -> str:
 
 def _read_entry(source: _Source, key: str, entry: object) -> Credentials | None:
     """
-    Read one entry; an empty one says that a credential helper knows.
+    Read one entry; an empty one, or null, says that a credential helper
+    knows.
     """
+    if entry is None:
+        return None
     if not isinstance(entry, dict):
         raise source.wrong("an object", "auths", key)
 
@@ -259,10 +285,13 @@ def is_unicode(text: str) -> bool:
 
 def unpack_auth(auth: str) -> tuple[str, str] | None:
     """
-    Read C{user:password} in base64; old docker padded the password with zeros.
+    Read C{user:password} in base64, which may be wrapped; old docker padded
+    the password with zeros.
 
     @return: L{None} if it is something else.
     """
+    # Go's decoder passes over line breaks, and so do docker and podman.
+    auth = auth.replace("\r", "").replace("\n", "")
     try:
         username, colon, password = b64decode(auth, validate=True).decode("utf-8").partition(":")
     except ValueError:

@@ -265,7 +265,7 @@ class CredentialsTests(TestCase):
         self.assertFalse([line for line in ours if PASSWORD.encode() in line])
         self.file.write_text('{"credsStore": "nowhere"}')
         error = await self.denied(reference)
-        self.assertIn(f"docker-credential-nowhere, which {self.file} names, is not in PATH", error)
+        self.assertIn(f"{self.file}, whose helper docker-credential-nowhere is not in PATH", error)
         await self.told_nobody()
 
     async def test_identity_token(self) -> None:
@@ -307,9 +307,9 @@ class StartTests(TestCase):
         place = Path(mkdtemp(prefix="xferd-"))
         self.addCleanup(shutil.rmtree, place)
         file = place / "auth.json"
-        file.write_text('{\n\t"auths": {\n\t\t"h.example": {"auth": "no"}\n\t}\n}')
+        file.write_text('{\n\t"auths": {},\n\t"credsStore": "/bin/no"\n}')
         daemon = Xferd(reactor, str(place / "x"), "--auth-file", str(file))
         starting: Deferred[Any] = Deferred.fromCoroutine(daemon.start())
         error = str(await self.assertFailure(starting, PeerFailed))
-        self.assertIn(f'{file}, line 3: auths."h.example".auth must be user:password in base64', error)
+        self.assertIn(f"{file}, line 3: credsStore must be the name of a helper", error)
         self.assertNotIn("Traceback", error)

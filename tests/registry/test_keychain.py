@@ -156,6 +156,44 @@ class DockerKeychainTests(SynchronousTestCase):
         self.reactor.started[-1].end(1)
         self.assertIn(str(self.path), str(failure_of(self, asking, CredentialsUnavailable)))
 
+    def test_helper_missing(self) -> None:
+        """
+        A helper of all hosts that is not installed counts as one that has
+        none: it is warned of once, and named to those who are denied.  One
+        that is named for this host is an error.
+        """
+        self.write(
+            b'{"credsStore": "none", "credHelpers": {"other": "none"}, "auths": {"h": {"auth": "%s"}}}'
+            % auth("u:p").encode()
+        )
+        with capturedLogs() as events:
+            self.assertEqual(self.lookup(), ME)
+            self.assertIsNone(self.lookup("third"))
+        (warning,) = (e for e in events if e.get("log_level") is LogLevel.warn)
+        self.assertEqual((warning["helper"], warning["path"]), ("none", str(self.path)))
+        self.assertIn(f"{self.path}, whose helper docker-credential-none is not in PATH", self.keychain.where)
+        failure_of(self, self.keychain.lookup("other", ""), CredentialsUnavailable)
+        self.write(b'{"credsStore": "fake"}')
+        asking = self.keychain.lookup("h", "")
+        self.reactor.started[-1].write(b"credentials not found in native keychain")
+        self.reactor.started[-1].end(1)
+        self.assertIsNone(self.successResultOf(asking))
+        self.assertEqual(self.keychain.where, f"{self.path} or {self.second}")
+
+    def test_broken_entry(self) -> None:
+        """
+        A broken entry is its own registry's trouble, and is warned of when the
+        file is read.
+        """
+        self.write(config(h={"auth": auth("u:p")}, other={"auth": "secret!"}))
+        with capturedLogs() as events:
+            self.assertEqual([self.lookup(), self.lookup()], [ME, ME])
+            error = failure_of(self, self.keychain.lookup("other", "a"), CredentialsUnavailable)
+        (warning,) = (e for e in events if e.get("log_level") is LogLevel.warn)
+        for text in (str(error), warning["reason"]):
+            self.assertIn("auths.other.auth must be user:password in base64", text)
+            self.assertNotIn("secret", text)
+
     def test_cancelled(self) -> None:
         """
         Who gives up waiting for a helper ends it.

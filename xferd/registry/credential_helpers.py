@@ -39,6 +39,12 @@ MAX_OUTPUT: Final = 64 * 1024
 """Bytes that a helper may write."""
 
 
+class HelperMissing(CredentialsUnavailable):
+    """
+    The program is not there.
+    """
+
+
 class IHelperReactor(IReactorTime, IReactorProcess):
     """
     What running a program needs of a reactor.
@@ -166,6 +172,7 @@ class CredentialHelpers:
         @param host: the registry as people write it.
         @param file: the file that names the helper, for errors.
         @return: fires with L{None} if it has none.
+        @raise HelperMissing: it is not there.
         @raise CredentialsUnavailable: it does not work.
         """
         return Deferred.fromCoroutine(self._get(name, host, file))
@@ -212,13 +219,13 @@ class CredentialHelpers:
             program, path=(os.environ if self._environ is None else self._environ).get("PATH")
         )
 
-        def fails(why: str) -> CredentialsUnavailable:
-            return CredentialsUnavailable(
-                f"no credentials for {host}: {program}, which {file} names, {why}", host=host
-            )
+        def fails(
+            why: str, kind: type[CredentialsUnavailable] = CredentialsUnavailable
+        ) -> CredentialsUnavailable:
+            return kind(f"no credentials for {host}: {program}, which {file} names, {why}", host=host)
 
         if path is None:
-            raise fails(f"is not in PATH; install it, or take its name out of {file}")
+            raise fails(f"is not in PATH; install it, or take its name out of {file}", HelperMissing)
         try:
             said = await self._run(path, program, server.encode())
         except CancelledError:

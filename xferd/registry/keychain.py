@@ -17,9 +17,9 @@ from zope.interface import implementer
 
 from xferd.credentials import Credentials
 from xferd.docker_config import MAX_CONFIG, DockerConfig, parse_docker_config, server_of
-from xferd.errors import ConfigError
+from xferd.errors import ConfigError, CredentialsUnavailable
 from xferd.interfaces import IKeychain
-from xferd.registry.credential_helpers import CredentialHelpers
+from xferd.registry.credential_helpers import CredentialHelpers, HelperMissing
 
 _EMPTY_FILE: Final = b"{}"
 
@@ -76,12 +76,16 @@ class _File:
     """
     One C{config.json}, which may change or come into being while the daemon
     runs.
+
+    @ivar missing: the helper of all hosts that the file names and that was not
+        there when it was needed, or the empty string.
     """
 
     _log = Logger()
 
     def __init__(self, path: str) -> None:
         self.path = path
+        self.missing = ""
         self._stamp: tuple[int, ...] | None = None
         self._config = parse_docker_config(_EMPTY_FILE, path)
 
@@ -105,7 +109,31 @@ class _File:
         except OSError as e:
             raise ConfigError(f"{self.path} cannot be read: {e.strerror}") from e
         self._config = parse_docker_config(data, self.path)
+        for problem in self._config.broken.values():
+            self._log.warn("an entry of credentials is not used: {reason}", reason=problem)
         return self._config
+
+    def lacks(self, helper: str) -> None:
+        """
+        Note that the helper of all hosts is not there, which is warned of
+        once.
+        """
+        if self.missing != helper:
+            self.missing = helper
+            self._log.warn(
+                "docker-credential-{helper}, which {path} names, is not in PATH: "
+                "registries are asked without credentials",
+                helper=helper,
+                path=self.path,
+            )
+
+    def __str__(self) -> str:
+        if self.missing:
+            return (
+                f"{self.path}, whose helper docker-credential-{self.missing} is not in PATH "
+                "(install it, or remove its name there),"
+            )
+        return self.path
 
     def current(self) -> DockerConfig:
         """
@@ -134,9 +162,15 @@ class DockerKeychain:
         """
         self.identity: Hashable = None
         self.account: Hashable = None
-        self.where = " or ".join(paths)
         self._files = [_File(path) for path in paths]
         self._helpers = helpers
+
+    @property
+    def where(self) -> str:
+        """
+        See L{IKeychain.where}.
+        """
+        return " or ".join(map(str, self._files))
 
     def load(self) -> None:
         """
@@ -168,11 +202,34 @@ class DockerKeychain:
             found = config.below(host, path)
             if found is not None:
                 return found
-            helper = config.helper(host)
-            if helper:
-                found = await self._helpers.get(helper, host, config.path)
+            found = await self._ask_helper(file, config, host)
             if found is None:
                 found = config.auths.get(host)
             if found is not None:
                 return found
+            problem = config.problem(host, path)
+            if problem:
+                raise CredentialsUnavailable(f"no credentials for {host}: {problem}", host=host)
         return None
+
+    async def _ask_helper(self, file: _File, config: DockerConfig, host: str) -> Credentials | None:
+        """
+        Ask the helper that a file names for a host.
+
+        A C{credsStore} that is not installed, which people copy from other
+        machines, stands in the way of no image that needs no credentials; a
+        helper that is named for this host does.
+        """
+        helper = config.helper(host)
+        if not helper:
+            return None
+        try:
+            found = await self._helpers.get(helper, host, config.path)
+        except HelperMissing:
+            if host in config.helpers:
+                raise
+            file.lacks(helper)
+            return None
+        if helper == config.store:
+            file.missing = ""
+        return found
