@@ -19,6 +19,7 @@ from xferd.errors import (
 )
 from xferd.interfaces import ISource
 from xferd.testing.fake_wall_clock import BEGIN
+from xferd.transfer.attempts import Postponed
 from xferd.transfer.progress import Mailbox
 from xferd.transfer.retry import REAL_PROGRESS, RetryPolicy
 from xferd.transfer.slots import Slots
@@ -111,6 +112,73 @@ class AttemptsTests(EngineTests):
         attempt.ends[1].callback("blob")
         self.turn()
         self.assertEqual(self.successResultOf(watcher.result()), "blob")
+
+    def test_postponed(self) -> None:
+        """
+        An attempt that is postponed gives its slot back, says why, and counts
+        for nothing.
+        """
+        ready: Deferred[None] = Deferred()
+        attempt, other = Attempt(Postponed("waiting for rain", ready), "blob"), Attempt()
+        watcher = self.request("a", attempt.work(), ONE)
+        snapshot = watcher.transfer.snapshot()
+        self.assertEqual((snapshot["state"], snapshot["why"]), ("waiting", "waiting for rain"))
+        self.assertEqual((snapshot["attempt"], self.records), (0, []))
+        self.request("b", other.work(), ONE)
+        self.assertEqual(len(other.ends), 1)
+        ready.callback(None)
+        self.turn()
+        self.assertEqual(watcher.transfer.state, "queued")
+        other.ends[0].callback(None)
+        self.turn()
+        self.assertEqual(self.successResultOf(watcher.result()), "blob")
+        self.assertEqual(watcher.transfer.snapshot()["attempt"], 1)
+
+    def test_postponed_with_another_source(self) -> None:
+        """
+        Meanwhile another source is turned to, also one that comes later.
+        """
+        for late in (False, True):
+            ready: Deferred[None] = Deferred()
+            attempt = Attempt(Postponed("waiting for rain", ready), "blob")
+            first = self.request("a", attempt.work(), ONE)
+            if late:
+                self.clock.advance(5)
+            second = self.request("a", attempt.work(), TWO)
+            self.assertEqual(self.successResultOf(second.result()), "blob")
+            self.assertEqual(attempt.sources, [ONE, TWO])
+            first.release()
+            second.release()
+            self.assert_idle()
+
+    def test_postponed_and_cancelled(self) -> None:
+        """
+        Who leaves meanwhile ends the wait.
+        """
+        cancelled: list[object] = []
+        ready: Deferred[None] = Deferred(cancelled.append)
+        watcher = self.request("a", Attempt(Postponed("waiting for rain", ready)).work(), ONE)
+        watcher.release()
+        self.assert_idle()
+        self.assertEqual(cancelled, [ready])
+
+    def test_another_source(self) -> None:
+        """
+        A work function learns whether another source could go on now: none
+        that failed just now, waits, or is paused.
+        """
+        attempt = Attempt()
+        transfer = self.request("a", attempt.work(), ONE).transfer
+        self.assertFalse(transfer.has_another(ONE))
+        self.request("a", attempt.work(), TWO)
+        self.assertTrue(transfer.has_another(ONE))
+        self.slots.pause("two.example", 5)
+        self.assertFalse(transfer.has_another(ONE))
+        self.clock.advance(5)
+        self.assertTrue(transfer.has_another(ONE))
+        attempt.ends[0].errback(ConnectionFailed("cut"))
+        self.turn()
+        self.assertFalse(transfer.has_another(TWO))
 
     def test_each_its_own_error(self) -> None:
         """

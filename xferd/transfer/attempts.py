@@ -7,17 +7,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager
 from math import ceil
 from random import Random
 from typing import Final, Protocol, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from xferd.errors import SourceError
 from xferd.interfaces import ISource
+from xferd.transfer.descriptors import PAUSE, WHY, few_left, is_shortage
 from xferd.transfer.eventual import Eventual
 from xferd.transfer.retry import RetryPolicy
 from xferd.transfer.slots import Slots, Ticket, Turn
@@ -27,6 +29,22 @@ T = TypeVar("T")
 
 FRUITLESS: Final = 5.0
 """Seconds of a slot that an attempt without a byte must have cost to count against its host."""
+
+
+class Postponed(Exception):
+    """
+    An attempt cannot go on now, for a reason that is not its source's: it
+    counts for nothing, and its slot is given back.
+
+    @ivar why: what is waited for, for a person.
+    @ivar ready: fires, well or not, when it may be tried again; cancelled when
+        nobody wants that any more.
+    """
+
+    def __init__(self, why: str, ready: Deferred[None]) -> None:
+        super().__init__(why)
+        self.why = why
+        self.ready = ready
 
 
 class Attempting(Protocol):
@@ -70,6 +88,11 @@ class Attempting(Protocol):
         A host, or an account there, was paused for all transfers.
         """
 
+    def wait(self, why: str) -> AbstractContextManager[None]:
+        """
+        Be C{waiting} meanwhile.
+        """
+
 
 class Attempts:
     """
@@ -105,6 +128,7 @@ class Attempts:
         self._nap: Deferred[None] | None = None
         self._given_up = False
         self._newest: Exception | None = None
+        self._awaited: set[Deferred[None]] = set()
 
     # ------------------------------------------------------------ who waits
 
@@ -159,8 +183,9 @@ class Attempts:
         """
         if state in ("queued", "running"):
             return "" if self._ticket is None else self._slots.why(self._ticket)
-        if state == "backing-off" and not self.sources.exhausted:
-            seconds = ceil(self.sources.next_try() - self._clock.seconds())
+        next_try = self.sources.next_try()
+        if state == "backing-off" and next_try is not None:
+            seconds = ceil(next_try - self._clock.seconds())
             return f"trying again in {max(seconds, 1)} s: {self._newest}"
         return ""
 
@@ -170,9 +195,14 @@ class Attempts:
         """
         if state == "queued" and self._ticket is not None:
             return self._slots.until(self._ticket)
-        if state == "backing-off" and not self.sources.exhausted:
-            return self.sources.next_try()
-        return None
+        return self.sources.next_try() if state == "backing-off" else None
+
+    def others(self, source: ISource) -> bool:
+        """
+        Whether there is another source that an attempt could begin with now.
+        """
+        others = self.sources.others(source, self._clock.seconds())
+        return any(not self._slots.paused(other.host, other.account) for other in others)
 
     # ------------------------------------------------------------- the loop
 
@@ -194,8 +224,13 @@ class Attempts:
                     if self.sources.exhausted:
                         self.exhaustion = self._newest or SourceError("there is no source to take it from")
                         raise self.exhaustion
-                    self._owner.enter("backing-off")
-                    await self._sleep(self.sources.next_try() - now)
+                    next_try = self.sources.next_try()
+                    if next_try is None:
+                        with self._owner.wait(self.sources.held):
+                            await self._sleep()
+                    else:
+                        self._owner.enter("backing-off")
+                        await self._sleep(next_try - now)
                 elif not self._has_slot(origin.source):
                     self._owner.enter("queued")
                     await self._sleep()
@@ -209,6 +244,8 @@ class Attempts:
             raise CancelledError
         finally:
             self._give_back()
+            for ready in list(self._awaited):
+                ready.cancel()
 
     @asynccontextmanager
     async def slot(self) -> AsyncIterator[None]:
@@ -233,6 +270,9 @@ class Attempts:
 
         @raise _Again: it failed, and there is something left to try.
         """
+        if few_left():
+            self._hold(origin, self._short())
+            raise _Again
         self.number += 1
         source = self.source = origin.source
         started, before = self._clock.seconds(), self._owner.bytes_done
@@ -244,6 +284,10 @@ class Attempts:
             self._owner.attempt_ends(source, error)
             raise
         except Exception as error:
+            if isinstance(error, Postponed) or is_shortage(error):
+                self.number -= 1
+                self._hold(origin, error if isinstance(error, Postponed) else self._short())
+                raise _Again from error
             progress = self._owner.attempt_ends(source, error)
             now = self._clock.seconds()
             if self._owner.bytes_done > before:
@@ -268,6 +312,27 @@ class Attempts:
         self._owner.attempt_ends(source, None)
         self._slots.trust(source.host)
         return result
+
+    def _short(self) -> Postponed:
+        """
+        There is no file descriptor left.
+        """
+        return Postponed(WHY, deferLater(self._clock, PAUSE))
+
+    def _hold(self, origin: Origin, postponed: Postponed) -> None:
+        """
+        Do not turn to a source until it may be tried again.
+        """
+        ready = postponed.ready
+        self._awaited.add(ready)
+        origin.held = postponed.why
+
+        def go_on(_: object) -> None:
+            self._awaited.discard(ready)
+            origin.held = ""
+            self.look_again()
+
+        _ = ready.addBoth(go_on)
 
     # -------------------------------------------------- slots, sleep and wake
 

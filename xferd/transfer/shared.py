@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 from uuid import uuid4
 
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from xferd.errors import XferdError, causes
 from xferd.interfaces import IProgressSink, ISource
 from xferd.transfer.attempts import Attempts
+from xferd.transfer.descriptors import PAUSE, WHY, is_shortage
 from xferd.transfer.eventual import Eventual
 from xferd.transfer.progress import Rate
 from xferd.transfer.retry import REAL_PROGRESS
@@ -113,6 +115,9 @@ class Transfer:
           - What is the source's own fault goes on with the next source.
           - Wrong bytes mark the source; another one is tried at once or,
             failing that, this one once more.
+          - What is L{Postponed <xferd.transfer.attempts.Postponed>}, or could
+            not be opened for want of a file descriptor, is no failure: it is
+            waited for without a slot, unless another source can go on.
           - Everything else fails at once.
 
         A transfer has one slot at a time, so this and L{slot} are not for
@@ -121,6 +126,12 @@ class Transfer:
         @raise Exception: what the last attempt failed with.
         """
         return await self._attempts.run(attempt, lambda: self._manager.retry)
+
+    def has_another(self, source: ISource) -> bool:
+        """
+        Whether an attempt with another source could begin now.
+        """
+        return self._attempts.others(source)
 
     def slot(self) -> AbstractAsyncContextManager[None]:
         """
@@ -367,7 +378,21 @@ class Transfer:
         return len(self._watchers)
 
     async def _perform(self) -> Any:
-        return await self._work(self)
+        """
+        Do the work; again, where a file or a process could not be opened for
+        want of a descriptor.
+        """
+        while True:
+            try:
+                return await self._work(self)
+            except Exception as e:
+                if not is_shortage(e):
+                    raise
+                self._log.warn(
+                    "{kind} of {digest} waits: {why}", kind=self.kind, digest=self.digest, why=str(e)
+                )
+            with self.wait(WHY):
+                await deferLater(self._clock, PAUSE)
 
     def _cancel_work(self) -> None:
         if self._working is not None:

@@ -41,6 +41,8 @@ class Origin:
     @ivar error: the newest failure.
     @ivar marked: whether it gave bytes that were not what their name says.
     @ivar dead: whether it is not tried any more.
+    @ivar held: what it waits for, for a person, while it cannot go on for
+        reasons that are not its own; empty otherwise.
     """
 
     source: ISource
@@ -51,6 +53,7 @@ class Origin:
     error: Exception | None = None
     marked: bool = False
     dead: bool = False
+    held: str = ""
 
     @property
     def party(self) -> Party:
@@ -119,11 +122,29 @@ class Sources:
         """
         return all(origin.dead for origin in self._origins.values())
 
-    def next_try(self) -> float:
+    def next_try(self) -> float | None:
         """
-        The time at which the first of the sources that are left may be tried.
+        The time at which the first of the sources that are left may be tried,
+        or L{None} if it is not known, as they are held.
         """
-        return min(origin.not_before for origin in self._origins.values() if not origin.dead)
+        return min((o.not_before for o in self._origins.values() if not (o.dead or o.held)), default=None)
+
+    @property
+    def held(self) -> str:
+        """
+        What the first source that is held waits for; empty if none is.
+        """
+        return next((o.held for o in self._origins.values() if o.held and not o.dead), "")
+
+    def others(self, source: ISource, now: float) -> list[ISource]:
+        """
+        The sources that may be tried now in place of C{source}.
+        """
+        return [
+            o.source
+            for o in self._origins.values()
+            if o.source.identity != source.identity and _may_try(o, now) and not o.marked
+        ]
 
     def best(self, now: float, obstacle: Callable[[ISource], float]) -> Origin | None:
         """
@@ -136,7 +157,7 @@ class Sources:
         @return: L{None} if none may be tried now.
         """
         return min(
-            (o for o in self._origins.values() if not o.dead and o.not_before <= now + ROUNDING),
+            (o for o in self._origins.values() if _may_try(o, now)),
             key=lambda o: (o.marked, obstacle(o.source), o.failures, o.order),
             default=None,
         )
@@ -202,6 +223,10 @@ class Sources:
             origin.dead = True
             for other in self._origins.values():
                 other.dead = other.dead or other.marked
+
+
+def _may_try(origin: Origin, now: float) -> bool:
+    return not (origin.dead or origin.held) and origin.not_before <= now + ROUNDING
 
 
 @frozen

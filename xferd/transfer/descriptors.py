@@ -1,0 +1,53 @@
+# -*- test-case-name: tests.transfer.test_descriptors -*-
+"""
+File descriptors: whether enough are free to begin something, and whether an
+error means that there was none.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import Final
+
+from xferd.errors import causes
+
+RESERVE: Final = 8
+"""Descriptors that must be free for an attempt to begin: its file, its
+connection, one to a token server, and what resolving a name opens."""
+
+PAUSE: Final = 1.0
+"""Seconds until it is tried again."""
+
+WHY: Final = "waiting for file descriptors: all are in use"
+"""What a transfer waits for meanwhile, for a person."""
+
+_SHORTAGE: Final = frozenset({errno.EMFILE, errno.ENFILE})
+
+
+def few_left(needed: int = RESERVE) -> bool:
+    """
+    Whether the process can open fewer than C{needed} descriptors.
+    """
+    opened: list[int] = []
+    try:
+        while len(opened) < needed:
+            opened.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+    except OSError as e:
+        return e.errno in _SHORTAGE
+    finally:
+        for fd in opened:
+            os.close(fd)
+    return False
+
+
+def is_shortage(error: BaseException) -> bool:
+    """
+    Whether an error, or one of its causes, is that a file, a socket or a
+    process could not be opened for want of a descriptor.
+    """
+    # Twisted's ConnectError keeps the number in an attribute of its own.
+    return any(
+        getattr(e, "errno", None) in _SHORTAGE or getattr(e, "osError", None) in _SHORTAGE
+        for e in causes(error)
+    )
