@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from secrets import token_hex
-from typing import Final
-
-from xferd.transfer.transfer import Transfer
+from typing import Any, Final
 
 MAX_TRANSFERS: Final = 500
 """How many transfers that have ended are remembered for who comes back."""
@@ -37,7 +35,7 @@ class History:
         self._number = 0
         self._oldest = 0
         self._changes: dict[Hashable, int] = {}
-        self._transfers: deque[tuple[int, Transfer]] = deque()
+        self._transfers: deque[tuple[int, Mapping[str, Any]]] = deque()
         self._removed: dict[str, int] = {}
 
     def now(self) -> str:
@@ -79,9 +77,12 @@ class History:
         """
         self._changes.pop(subject, None)
 
-    def ended(self, transfer: Transfer) -> None:
+    def ended(self, transfer: Mapping[str, Any]) -> None:
         """
-        A job has let go of a transfer.
+        A job has released a transfer.
+
+        @param transfer: the transfer as the API shows it.  The transfer itself
+            would keep its sources, and the credentials that clients brought.
         """
         self._number += 1
         self._transfers.append((self._number, transfer))
@@ -89,9 +90,9 @@ class History:
             number, _ = self._transfers.popleft()
             self._oldest = max(self._oldest, number)
 
-    def transfers(self, since: int) -> list[Transfer]:
+    def transfers(self, since: int) -> list[Mapping[str, Any]]:
         """
-        The transfers that jobs have let go of after C{since}.
+        The transfers that jobs have released after C{since}, as they were then.
         """
         return [transfer for number, transfer in self._transfers if number > since]
 

@@ -72,8 +72,8 @@ class News:
         history = self._history
         since = history.read(position)
         stream = self._open(self._of_all, since, position)
-        for transfer in () if since is None else history.transfers(since):
-            self._tell_transfer(stream, transfer)
+        for shown in () if since is None else history.transfers(since):
+            stream.put(("transfer", shown["id"]), partial(Event, "transfer", shown))
         for name in () if since is None else history.names_removed(since):
             _tell_removed(stream, name)
         for record in records:
@@ -127,7 +127,7 @@ class News:
             users.pop(job.id, None)
             if not users:
                 self._users.pop(transfer.id, None)
-            self._history.ended(transfer)
+            self._history.ended(self.transfer_json(transfer))
         self._history.changed(("job", job.id))
         for stream in [*self._of_all, *self._of_one.pop(job.id, ())]:
             for transfer in transfers.values():

@@ -1,0 +1,111 @@
+"""
+What the daemon keeps in memory of a job that has ended.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any, cast
+from weakref import ref
+
+from attrs import evolve
+from twisted.internet import reactor as installed
+from twisted.internet.task import deferLater
+from twisted.trial.unittest import TestCase
+
+from xferd.config import Config
+from xferd.credentials import Credentials, Secret
+from xferd.interfaces import IReactor
+from xferd.service import Daemon
+from xferd.testing.images import sample_image
+from xferd.testing.registry import Registry
+from xferd.testing.tokens import TokenServer
+
+reactor = cast(IReactor, installed)
+
+PATIENCE = 15.0
+"""Seconds after which what a test waits for will not come any more."""
+
+
+class CredentialsTests(TestCase):
+    """
+    Credentials that clients brought.
+    """
+
+    timeout = 60
+    sharing = "shared"
+
+    async def setUp(self) -> None:  # type: ignore[override]
+        """
+        Start a registry that lets in one user, and a daemon in this process.
+        """
+        tokens = TokenServer(reactor, users={"me": "hunter2"}, anonymous=False)
+        await tokens.listen(reactor)
+        self.addCleanup(tokens.stop)
+        self.registry = Registry(reactor, guard=tokens)
+        await self.registry.listen(reactor)
+        self.addCleanup(self.registry.stop)
+        self.registry.add(sample_image(2, 1000), "team/app", "1")
+        place = mkdtemp(prefix="xferd-")
+        self.addCleanup(shutil.rmtree, place)
+        config = evolve(
+            Config.default({"HOME": place}, os.geteuid()),
+            data_dir=str(Path(place, "data")),
+            socket="",
+            sharing=self.sharing,
+            listen=("tcp:0:interface=127.0.0.1",),
+        )
+        self.daemon = Daemon(config, reactor, wall_clock=time.time)
+        self.daemon.privilegedStartService()
+        self.daemon.startService()
+        self.addCleanup(self.daemon.stopService)
+
+    async def ended(self, job: Mapping[str, Any]) -> Mapping[str, Any]:
+        """
+        A job, once it has ended.
+        """
+        deadline = reactor.seconds() + PATIENCE
+        while True:
+            found = self.daemon.jobs.get(job["id"])
+            if found["state"] not in ("queued", "running"):
+                return found
+            self.assertLess(reactor.seconds(), deadline)
+            await deferLater(reactor, 0.02)
+
+    async def test_forgotten(self) -> None:
+        """
+        No job, transfer or registry holds them once the job has ended, well or not.
+        """
+        reference = f"{self.registry.host}/team/app:1"
+        copy = f"{self.registry.host}/team/other:1"
+        for password, state in (("hunter2", "done"), ("wrong", "failed")):
+            credentials = Credentials("me", Secret(password))
+            held = ref(credentials)
+            brought = {self.registry.host: credentials}
+            jobs = [
+                self.daemon.jobs.pull(reference, None, "ci", 0, brought),
+                self.daemon.jobs.copy(reference, copy, None, False, "ci", 0, brought),
+            ]
+            del credentials, brought
+            for job in jobs:
+                self.assertEqual((await self.ended(job))["state"], state)
+            deadline = reactor.seconds() + PATIENCE
+            while held() is not None and reactor.seconds() < deadline:
+                await deferLater(reactor, 0.05)
+                gc.collect()
+
+            self.assertIsNone(held(), [type(r) for r in gc.get_referrers(held())])
+
+
+class IsolatedTests(CredentialsTests):
+    """
+    The same where clients are kept apart.
+    """
+
+    sharing = "isolated"
