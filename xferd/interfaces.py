@@ -556,7 +556,10 @@ class IBlobs(Interface):
         Open the blob's partial file, with the bytes of an earlier try, hashed
         again, if there are some.
 
-        @raise StoreError: it is open already, or the disk refuses.
+        It has one owner at a time: where the one before has not closed it yet,
+        because it waits for the disk, this waits for a minute at most.
+
+        @raise StoreError: it is still open, or the disk refuses.
         """
 
     def unnamed() -> Deferred[IUnnamed]:

@@ -10,7 +10,7 @@ from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from attrs import evolve
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
@@ -209,11 +209,16 @@ class BlobsConformance(Conformance):
     def test_two_at_once(self) -> None:
         """
         A blob is written by one at a time; the next may begin when the first
-        has let go.
+        has let go.  Who waits can leave.
         """
         partial = self.partial()
-        self.failure(self.store.blobs.partial(DIGEST, None), StoreError)
+        second, third = self.store.blobs.partial(DIGEST, None), self.store.blobs.partial(DIGEST, None)
+        self.assertNoResult(second)
+        second.cancel()
+        self.failure(second, CancelledError)
+        self.assertNoResult(third)
         partial.close()
+        self.result(third).close()
         self.partial().close()
 
     def test_resume(self) -> None:

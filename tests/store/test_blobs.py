@@ -51,6 +51,30 @@ class BlobsTests(BlobsConformance, StoreTestCase):
         self.failureResultOf(self.store.blobs.read(DIGEST), StoreError)
         self.failureResultOf(self.store.blobs.put(DIGEST, DATA), StoreError)
 
+    def test_owner_does_not_end(self) -> None:
+        """
+        Who waits for a partial file that another one does not close is
+        refused after a minute; nothing is written by two.
+        """
+        first = self.successResultOf(self.store.blobs.partial(DIGEST, None))
+        first.write(DATA)
+        self.pools.disk.held = True
+        committing = first.commit()
+        committing.cancel()
+        second = self.store.blobs.partial(DIGEST, None)
+        self.reactor.advance(59)
+        self.assertNoResult(second)
+        self.reactor.advance(1)
+        reason = self.failureResultOf(second, StoreError)
+        self.assertIn("the disk has not finished within 60 s", str(reason.value))
+        third = self.store.blobs.partial(DIGEST, None)
+        self.pools.disk.step()
+        self.failureResultOf(committing, CancelledError)
+        self.pools.disk.release()
+        self.successResultOf(third).close()
+        self.assertTrue(self.store.blobs.has(DIGEST))
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+
     def test_cancel(self) -> None:
         """
         Cancelling waits for the disk.

@@ -173,15 +173,6 @@ class PartialTests(StoreTestCase):
         again.write(DATA[5:])
         self.done(again.commit())
 
-    def test_opened_twice(self) -> None:
-        """
-        A partial file has one owner.
-        """
-        self.partial()
-        again = self.store.blobs.partial(DIGEST, None)
-        self.clock.advance(0)
-        self.failureResultOf(again, StoreError)
-
     def test_too_much(self) -> None:
         """
         More bytes than there should be are not written.

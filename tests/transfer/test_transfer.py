@@ -96,6 +96,32 @@ class UseTests(EngineTests):
         self.turn()
         self.assertEqual(self.using, 0)
 
+    def test_predecessor_does_not_end(self) -> None:
+        """
+        Work that does not end within ten seconds of its cancellation is left
+        behind: its successor begins, and what it uses stays in use until it
+        has ended.
+        """
+        old, new = Steered(stubborn=True), Steered()
+        first = self.request("a", old)
+        first.release()
+        self.clock.pump([1.0] * 4)
+        second = self.request("a", new)
+        self.clock.pump([1.0] * 5)
+        self.assertEqual(new.calls, [])
+        self.clock.advance(1)
+        self.turn()
+        self.assertEqual((new.calls, second.transfer.state), ([second.transfer], "running"))
+        self.assertEqual(self.manager.transfers(), [second.transfer, first.transfer])
+        new.ends[0].callback(5)
+        self.turn()
+        second.release()
+        self.assertEqual(self.using, 1)
+        old.ends[1].callback(None)
+        self.turn()
+        self.assertEqual((self.using, self.manager.transfers()), (0, []))
+        self.assertEqual(len(new.calls), 1)
+
 
 class SingleFlightTests(EngineTests):
     """
@@ -362,6 +388,24 @@ class ReleaseTests(EngineTests):
         old.ends[1].callback(None)
         self.turn()
         self.assertEqual((new.calls, second.transfer.state), ([second.transfer], "running"))
+
+    def test_left_behind_is_not_waited_for(self) -> None:
+        """
+        What comes later begins at once, and its end is its own.
+        """
+        old, new = Steered(stubborn=True), Steered()
+        self.request("a", old).release()
+        self.turn()
+        self.clock.advance(10)
+        second = self.request("a", new)
+        self.turn()
+        self.assertEqual(new.calls, [second.transfer])
+        old.ends[1].callback(None)
+        self.turn()
+        self.assertEqual(self.manager.transfers(), [second.transfer])
+        second.release()
+        self.turn()
+        self.assert_idle()
 
     def test_successor_abandoned(self) -> None:
         """

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import stat
 from threading import Event
+from typing import Final
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -29,6 +30,9 @@ from xferd.store.trash import Trash
 from xferd.store.unnamed import Unnamed, open_unnamed
 from xferd.store.uses import Uses
 
+PATIENCE: Final = 60.0
+"""Seconds for which a new owner of a partial file waits for the one before."""
+
 
 @implementer(IBlobs)
 class Blobs:
@@ -43,6 +47,7 @@ class Blobs:
         self._trash = trash
         self._clock = clock
         self._arriving: dict[Digest, Partial | None] = {}
+        self._waiting: dict[Digest, list[Deferred[None]]] = {}
 
     def has(self, digest: Digest) -> bool:
         """
@@ -91,9 +96,7 @@ class Blobs:
         See L{IBlobs.partial}.
         """
         self._uses.touch(digest)
-        stop = Event()
-        opening = Deferred.fromCoroutine(self._open(digest, size, stop))
-        return patient(opening, stop=stop.set, undo=lambda partial: partial.close())
+        return Deferred.fromCoroutine(self._partial(digest, size))
 
     def unnamed(self) -> Deferred[IUnnamed]:
         """
@@ -137,16 +140,54 @@ class Blobs:
         opened: tuple[int, str] = await self._threads.run(open_unnamed, self._paths)
         return Unnamed(opened, paths=self._paths, threads=self._threads, trash=self._trash, uses=self._uses)
 
+    async def _partial(self, digest: Digest, size: int | None) -> IPartial:
+        deadline = self._clock.seconds() + PATIENCE
+        while digest in self._arriving:
+            # Its owner was cancelled and has not ended: it waits for the disk.
+            left = deadline - self._clock.seconds()
+            if left <= 0:
+                raise StoreError(
+                    f"blob {digest} is still being written by an earlier transfer: the disk has not "
+                    f"finished within {PATIENCE:.0f} s"
+                )
+            await self._wait_for_owner(digest, left)
+        stop = Event()
+        opening = Deferred.fromCoroutine(self._open(digest, size, stop))
+        return await patient(opening, stop=stop.set, undo=lambda partial: partial.close())
+
+    async def _wait_for_owner(self, digest: Digest, seconds: float) -> None:
+        """
+        Wait until a partial file's owner closes it, or for some seconds.
+        """
+        # Cancelling it needs no canceller: it is taken out below.
+        waiting: Deferred[None] = Deferred()
+        waiters = self._waiting.setdefault(digest, [])
+        waiters.append(waiting)
+        timer = self._clock.callLater(seconds, waiting.callback, None)
+        try:
+            await waiting
+        finally:
+            waiters.remove(waiting)
+            if timer.active():
+                timer.cancel()
+
+    def _closed(self, digest: Digest) -> None:
+        """
+        A partial file has no owner any more.
+        """
+        del self._arriving[digest]
+        for waiting in tuple(self._waiting.pop(digest, ())):
+            if not waiting.called:
+                waiting.callback(None)
+
     async def _open(self, digest: Digest, size: int | None, stop: Event) -> IPartial:
-        if digest in self._arriving:
-            raise StoreError(f"blob {digest} is being written already")
         self._arriving[digest] = None
         try:
             opened: Opened = await self._threads.run(
                 open_partial, self._paths.partial(digest), self._paths.note(digest), digest, size, stop
             )
         except BaseException:
-            del self._arriving[digest]
+            self._closed(digest)
             raise
         partial = Partial(
             digest,
@@ -156,7 +197,7 @@ class Blobs:
             threads=self._threads,
             trash=self._trash,
             clock=self._clock,
-            released=self._arriving.__delitem__,
+            released=self._closed,
         )
         self._arriving[digest] = partial
         return partial

@@ -264,6 +264,7 @@ class FakeBlobs:
         self.partials: dict[Digest, bytes] = {}
         self.behind: dict[Digest, dict[int, bytes]] = {}
         self.opened: dict[Digest, FakePartial] = {}
+        self._waiting: list[Deferred[None]] = []
         self.unnamed_open: set[FakeUnnamed] = set()
         self._root = path
         self._ingested: dict[str, bytearray] = {}
@@ -369,6 +370,7 @@ class FakeBlobs:
         Make verified bytes a blob; called by a partial.
         """
         del self.opened[digest]
+        self._wake()
         self.contents[digest] = data
         self.mirror(self.path(digest), data)
         return self.path(digest)
@@ -378,6 +380,7 @@ class FakeBlobs:
         Keep unfinished bytes for the next try; called by a partial.
         """
         del self.opened[digest]
+        self._wake()
         self.partials[digest] = data
         self.behind[digest] = dict(behind)
 
@@ -400,10 +403,23 @@ class FakeBlobs:
         self.contents[digest] = data
         self.mirror(self.path(digest), data)
 
+    def _wake(self) -> None:
+        """
+        Let those look again who wait for a partial file.
+        """
+        for waiting in tuple(self._waiting):
+            waiting.callback(None)
+
     async def _partial(self, digest: Digest, size: int | None) -> IPartial:
         await self.gate.enter("blobs.partial", digest)
-        if digest in self.opened:
-            raise StoreError(f"the partial file of {digest} is open already")
+        while digest in self.opened:
+            # Cancelling it needs no canceller: it is taken out below.
+            waiting: Deferred[None] = Deferred()
+            self._waiting.append(waiting)
+            try:
+                await waiting
+            finally:
+                self._waiting.remove(waiting)
         data = bytearray(self.partials.pop(digest, b""))
         self.opened[digest] = FakePartial(self, digest, size, data, self.behind.pop(digest, {}))
         return self.opened[digest]

@@ -170,6 +170,12 @@ class Attempts:
         if self._ticket is not None:
             self._ticket.sample()
 
+    def release(self) -> None:
+        """
+        Hold no slot, and no place in the queue.  Idempotent.
+        """
+        self._give_back()
+
     def look_again(self) -> None:
         """
         Something changed that may make another source the best one.

@@ -363,7 +363,14 @@ class Transfer:
         self._attempts.give_up()
         self._finish("cancelled", error)
         if self._working is not None:
+            self._manager.dies(self)
             self._manager.eventual.call(self._cancel_work)
+
+    def let_go_of_slot(self) -> None:
+        """
+        Hold no slot any more, though the cancelled work has not ended.
+        """
+        self._attempts.release()
 
     def pulse(self) -> int:
         """

@@ -9,10 +9,10 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Hashable, Mapping
 from random import Random
 from sys import maxsize
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from xferd.errors import Interrupted
@@ -27,10 +27,19 @@ __all__ = ["Transfer", "TransferManager", "Watcher"]
 
 T = TypeVar("T")
 
+PATIENCE: Final = 10.0
+"""Seconds for which a successor waits for cancelled work that does not end."""
+
 
 class TransferManager:
     """
     The transfers of one kind: at most one is running for each key.
+
+    Cancelled work that does not end within L{PATIENCE} seconds is left behind:
+    its slot is free, and its successor begins.  The work itself has to see to
+    it that two of its kind do not harm each other; a partial file has one
+    writer (L{IBlobs.partial<xferd.interfaces.IBlobs.partial>}), and every try
+    of an unpacking has a staging directory of its own.
 
     @ivar retry: the policy that L{Transfer.attempts} follows; may be replaced
         at any time.
@@ -87,6 +96,8 @@ class TransferManager:
         self._stopping = False
         self._current: dict[Hashable, Transfer] = {}
         self._at_work: dict[Hashable, Transfer] = {}
+        self._dying: dict[Transfer, IDelayedCall] = {}
+        self._left_behind: set[Transfer] = set()
 
     def request(
         self,
@@ -102,7 +113,8 @@ class TransferManager:
         Watch the transfer of this key, which begins now if there is none.
 
         A transfer that failed or was cancelled is not joined.  A new one
-        begins its work when the work of the old one has really ended.
+        begins its work when the work of the old one has really ended, or
+        L{PATIENCE} seconds after it was cancelled.
 
         @param work: what is to be done; called once, from a clean turn, and
             not at all if there is a transfer.
@@ -134,7 +146,7 @@ class TransferManager:
         The transfers that may be joined, and those that are being cancelled.
         """
         dying = [t for t in self._at_work.values() if self._current.get(t.key) is not t]
-        return [*self._current.values(), *dying]
+        return [*self._current.values(), *dying, *self._left_behind]
 
     def stop(self) -> Deferred[None]:
         """
@@ -166,9 +178,42 @@ class TransferManager:
             del self._current[transfer.key]
         self._end_use(transfer)
 
+    def dies(self, transfer: Transfer) -> None:
+        """
+        A transfer's work is being cancelled.
+        """
+        self._dying[transfer] = self.clock.callLater(PATIENCE, self._leave_behind, transfer)
+
     def ended(self, transfer: Transfer) -> None:
         """
         A transfer's work has ended.  Its successor may begin.
+        """
+        timer = self._dying.pop(transfer, None)
+        if timer is not None:
+            timer.cancel()
+        if transfer in self._left_behind:
+            self._left_behind.discard(transfer)
+            self._end_use(transfer)
+        else:
+            self._make_way(transfer)
+
+    def _leave_behind(self, transfer: Transfer) -> None:
+        """
+        Go on without cancelled work that does not end.
+        """
+        del self._dying[transfer]
+        self._log.error(
+            "the cancelled {kind} of {digest} does not end; going on without it",
+            kind=self.kind,
+            digest=transfer.digest,
+        )
+        self._left_behind.add(transfer)
+        transfer.let_go_of_slot()
+        self._make_way(transfer)
+
+    def _make_way(self, transfer: Transfer) -> None:
+        """
+        Let the successor of a transfer begin.
         """
         del self._at_work[transfer.key]
         self._end_use(transfer)
@@ -204,7 +249,8 @@ class TransferManager:
         """
         End a transfer's use of what it works with, once it is quite over.
         """
-        if transfer not in (self._current.get(transfer.key), self._at_work.get(transfer.key)):
+        in_use = (self._current.get(transfer.key), self._at_work.get(transfer.key), *self._left_behind)
+        if transfer not in in_use:
             end = self._uses.pop(transfer, None)
             if end is not None:
                 end()
