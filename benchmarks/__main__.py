@@ -13,7 +13,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from benchmarks import capped, pulls, pushes, shared
+from benchmarks import capped, pulls, pushes, shared, store
 from benchmarks.figures import Outcome
 from benchmarks.images import KINDS, Image, put
 from benchmarks.peers import PEERS, Peer
@@ -33,6 +33,8 @@ BENCHMARKS: Mapping[str, str] = {
     "capped": "pull one large blob from a registry that caps each stream",
     "stop": "stop the daemon in the middle of a pull",
     "queue": "queue ten thousand transfers",
+    "names": "name an image, beside a thousand names and ten thousand",
+    "records": "write into the journal, beside a thousand records and a million",
     "pause": "find the reactor's longest pause during a pull",
 }
 """What each is for."""
@@ -159,7 +161,12 @@ def _run(args: Namespace, setting: Setting) -> Iterator[Outcome]:
     @raise Failed: an image cannot be had.
     """
     images = []
-    alone: Mapping[str, Callable[[Setting], Outcome]] = {"queue": shared.queue, "capped": capped.pull}
+    alone: Mapping[str, Callable[[Setting], Outcome]] = {
+        "queue": shared.queue,
+        "names": store.names,
+        "records": store.records,
+        "capped": capped.pull,
+    }
     if not set(args.names) <= set(alone):
         for name in args.image:
             _tell(f"image {name}")

@@ -199,7 +199,9 @@ class ParseTests(SynchronousTestCase):
         """
         args = parse([])
         moves = ["pull", "again", "push", "there", "copy"]
-        self.assertEqual(args.names, [*moves, "clients", "link", "capped", "stop", "queue", "pause"])
+        self.assertEqual(
+            args.names, [*moves, "clients", "link", "capped", "stop", "queue", "names", "records", "pause"]
+        )
         self.assertEqual(args.image, ["golang-like", "wordpress-like"])
         self.assertEqual(args.peers, ["xferd", "docker", "podman", "containerd", "skopeo"])
         self.assertEqual((args.runs, args.json), (5, False))

@@ -25,7 +25,7 @@ from xferd.archive.contents import (
 from xferd.errors import BadArchive, BadDocument, BadInput
 from xferd.names import Digest, Reference
 from xferd.oci import OCI_MANIFEST, Descriptor, Manifest, parse_document
-from xferd.store import images as store_images
+from xferd.store import index_file
 
 ONE, TWO = (Descriptor(OCI_MANIFEST, Digest.of(data), 3) for data in (b"one", b"two"))
 
@@ -127,7 +127,7 @@ class LayoutTests(SynchronousTestCase):
         self.assertEqual((found.entries, found.original), ((TWO,), ONE.digest))
         self.assertEqual(
             (NAME, DOCKER_NAME, RENDITION_OF),
-            (store_images._NAME, store_images._DOCKER_NAME, store_images._RENDITION_OF),
+            (index_file.NAME, index_file.DOCKER_NAME, index_file.RENDITION_OF),
         )
 
     def test_not_a_layout(self) -> None:

@@ -19,7 +19,7 @@ from tests.store.support import Sample, StoreTestCase, docker_sample, pull, samp
 from xferd.errors import StoreError
 from xferd.names import Digest, Reference, Repository
 from xferd.oci import OCI_INDEX, OCI_MANIFEST, Document, Manifest, Platform, parse_document
-from xferd.store import images
+from xferd.store import images, index_file
 
 NAME = "org.opencontainers.image.ref.name"
 
@@ -186,7 +186,7 @@ class ImagesTests(ImagesConformance, StoreTestCase):
         def write(path: str, data: bytes, staging: str) -> None:
             written.append(len(json.loads(data)["manifests"]))
 
-        self.patch(images, "write_file", write)
+        self.patch(index_file, "write_file", write)
         self.pools.disk.held = True
         fresh = [evolve(image, reference=Reference.parse(f"fresh{n}")) for n, image in enumerate(wanted)]
         waiting = [self.store.images.put(image) for image in fresh]

@@ -12,7 +12,7 @@ stay as they are.
 
 from __future__ import annotations
 
-import json
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
@@ -21,29 +21,30 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from xferd.errors import BadDigest, NotFound, StoreError, XferdError
+from xferd.errors import NotFound, StoreError, XferdError
 from xferd.interfaces import IImages, Image
 from xferd.names import Digest, Reference, Repository
-from xferd.oci import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, Descriptor, Document, Manifest, parse_document
-from xferd.store.blobs import Blobs, read_document, write_document
-from xferd.store.disk import trying_to, write_file
+from xferd.oci import Descriptor, Document, Manifest, parse_document
+from xferd.store.blobs import Blobs, read_document
+from xferd.store.index_file import (
+    CHAIN_ID,
+    CREATED,
+    DOCKER_NAME,
+    NAME,
+    ORIGIN,
+    RESOLVED,
+    IndexFile,
+    name_of,
+    notes_of,
+    read_index,
+)
 from xferd.store.layers import Layers
 from xferd.store.paths import Paths
-from xferd.store.rendition import render
 from xferd.store.reserve import Reserve
 from xferd.store.threads import Rounds, Threads
 from xferd.store.uses import Uses
 
-_NAME = "org.opencontainers.image.ref.name"
-_RESOLVED = "dev.xferd.resolved"
-_CREATED = "dev.xferd.created"
-_CHAIN_ID = "dev.xferd.chain-id"
-_ORIGIN = "dev.xferd.origin"
-_DOCKER_NAME = "dev.xferd.name"
-"""The name of an image on the entry of its Docker manifest."""
-_RENDITION_OF = "dev.xferd.rendition-of"
-"""The digest of that manifest, on the entry beside it."""
-_OURS = (_NAME, _RESOLVED, _CREATED, _CHAIN_ID, _ORIGIN, _DOCKER_NAME)
+_OURS = (NAME, RESOLVED, CREATED, CHAIN_ID, ORIGIN, DOCKER_NAME)
 
 
 @implementer(IImages)
@@ -73,9 +74,12 @@ class Images:
         self._threads = threads
         self._blobs = blobs
         self._layers = layers
+        self._index = IndexFile(paths)
         self._images: dict[Reference, Image] = {}
+        # The same in the order of their names.
+        self._names: list[str] = []
+        self._sorted: list[Image] = []
         self._lost: set[str] = set()
-        self._renditions: Mapping[Digest, Digest] = {}
         self._writes: Rounds[tuple[Reference, Image | None]] = Rounds(
             lambda batch: Deferred.fromCoroutine(self._write(batch))
         )
@@ -85,7 +89,7 @@ class Images:
         Learn what is on disk.  An image of which a part is gone is not listed;
         its entry stays for the operator to see, until the name is given anew.
         """
-        images, lost, self._renditions = await self._threads.run(_load, self._paths)
+        images, lost = await self._threads.run(_load, self._paths)
         for image in images:
             try:
                 self._check(image)
@@ -93,7 +97,10 @@ class Images:
                 lost.append((str(image.reference), str(e)))
             else:
                 self._images[image.reference] = image
+        self._sorted = sorted(self._images.values(), key=lambda image: str(image.reference))
+        self._names = [str(image.reference) for image in self._sorted]
         self._lost = {name for name, _ in lost}
+        await self._threads.run(self._index.read, self._images)
         for name, why in lost:
             self._log.error("{name} is no longer a whole image: {why}; pull it again", name=name, why=why)
 
@@ -101,7 +108,7 @@ class Images:
         """
         See L{IImages.all}.
         """
-        return sorted(self._images.values(), key=lambda image: str(image.reference))
+        return list(self._sorted)
 
     def get(self, reference: Reference) -> Image | None:
         """
@@ -136,7 +143,7 @@ class Images:
         chain IDs of top layers.
         """
         found = {digest for image in self._images.values() for digest in image.parts}
-        found.update(self._renditions.values())
+        found.update(self._index.renditions().values())
         return found
 
     async def _put(self, image: Image) -> None:
@@ -149,14 +156,22 @@ class Images:
         await self._writes.add((reference, None))
 
     async def _write(self, batch: Sequence[tuple[Reference, Image | None]]) -> None:
-        changed = dict(batch)
-        images = {k: v for k, v in {**self._images, **changed}.items() if v is not None}
-        removed = {str(reference) for reference, image in changed.items() if image is None}
-        self._renditions = await self._threads.run(
-            self._reserve.spend, _write, self._paths, list(images.values()), removed
-        )
-        self._images = images
-        self._lost -= {str(reference) for reference in changed}
+        changes = dict(batch)
+        await self._threads.run(self._reserve.spend, self._index.write, changes, self._images)
+        for reference, image in changes.items():
+            self._set(reference, image)
+
+    def _set(self, reference: Reference, image: Image | None) -> None:
+        name = str(reference)
+        at = bisect_left(self._names, name)
+        there = self._names[at : at + 1] == [name]
+        if image is None:
+            del self._names[at : at + there], self._sorted[at : at + there]
+            self._images.pop(reference, None)
+        else:
+            self._names[at : at + there], self._sorted[at : at + there] = [name], [image]
+            self._images[reference] = image
+        self._lost.discard(name)
 
     def _check(self, image: Image) -> None:
         """
@@ -198,154 +213,32 @@ class _Entry:
         """
         manifest = Descriptor.from_json(value, "the entry of the index")
         notes = manifest.annotations
-        chain_id, origin = notes.get(_CHAIN_ID), notes.get(_ORIGIN)
+        chain_id, origin = notes.get(CHAIN_ID), notes.get(ORIGIN)
         return cls(
-            Reference.parse(notes.get(_DOCKER_NAME, notes.get(_NAME, ""))),
+            Reference.parse(notes.get(DOCKER_NAME, notes.get(NAME, ""))),
             evolve(manifest, annotations={k: v for k, v in notes.items() if k not in _OURS}),
-            Digest.parse(notes[_RESOLVED]),
+            Digest.parse(notes[RESOLVED]),
             None if chain_id is None else Digest.parse(chain_id),
-            notes.get(_CREATED, ""),
+            notes.get(CREATED, ""),
             None if origin is None else Reference.parse(origin).repository,
         )
 
 
-def read_index(paths: Paths) -> dict[str, Any]:
-    """
-    Read C{index.json}; an empty one if there is none.  Blocking.
-
-    @raise StoreError: it is damaged.  As it is only ever replaced whole, that
-        is for the operator to look into.
-    """
-    try:
-        with open(paths.index, "rb") as file:
-            value = json.loads(file.read())
-        entries = value["manifests"]
-        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-            raise TypeError("manifests is no list of descriptors")
-    except FileNotFoundError:
-        return {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": []}
-    except (ValueError, KeyError, TypeError) as e:
-        raise StoreError(
-            f"{paths.index} is damaged ({e}); restore it, or remove it to start without "
-            "names: images that are pulled again find their layers here"
-        ) from e
-    except OSError as e:
-        raise StoreError(f"cannot read {paths.index}: {e.strerror}") from e
-    assert isinstance(value, dict)
-    return value
-
-
-def write_index(paths: Paths, index: Mapping[str, Any]) -> None:
-    """
-    Write C{index.json}.  Blocking.
-
-    @raise StoreError: the disk refuses.
-    """
-    with trying_to(f"write {paths.index}"):
-        write_file(paths.index, json.dumps(index, indent=2).encode(), paths.staging)
-
-
-def _write(paths: Paths, images: Sequence[Image], removed: Set[str]) -> Mapping[Digest, Digest]:
-    """
-    Write all images of ours, and keep what others wrote in the meantime.
-
-    @param removed: names that are ours no longer.
-    @return: the renditions of Docker's manifests.
-    """
-    index = read_index(paths)
-    names = {str(image.reference) for image in images}
-    entries = [
-        entry
-        for entry in index["manifests"]
-        if _name(entry) not in names and not (_is_ours(entry) and _name(entry) in removed)
-    ]
-    known = {_annotations(entry).get(_RENDITION_OF): entry for entry in index["manifests"]}
-    for image in images:
-        entries.append(_entry(image))
-        if image.manifest.media_type == DOCKER_MANIFEST:
-            rendition = known.get(str(image.manifest.digest)) or _render(paths, image.manifest)
-            entries.append(_noted(rendition, {_NAME: str(image.reference)}))
-    write_index(paths, {**index, "manifests": entries})
-    return _renditions(entries)
-
-
-def _renditions(entries: Sequence[Mapping[str, Any]]) -> Mapping[Digest, Digest]:
-    """
-    The renditions that an index names, by the digests of Docker's manifests.
-    """
-    found = {}
-    for entry in entries:
-        try:
-            found[Digest.parse(str(_annotations(entry).get(_RENDITION_OF)))] = Digest.parse(
-                str(entry["digest"])
-            )
-        except (BadDigest, KeyError):
-            continue
-    return found
-
-
-def _is_ours(entry: Mapping[str, Any]) -> bool:
-    return not {_RESOLVED, _RENDITION_OF}.isdisjoint(_annotations(entry))
-
-
-def _render(paths: Paths, manifest: Descriptor) -> dict[str, Any]:
-    """
-    Put a Docker manifest into the store a second time, in OCI's words.
-
-    @return: the entry, which has no name yet.
-    """
-    data = render(read_document(paths, manifest.digest))
-    digest = Digest.of(data, manifest.digest.algorithm)
-    write_document(paths, digest, data)
-    entry = evolve(manifest, media_type=OCI_MANIFEST, digest=digest, size=len(data)).to_json()
-    return _noted(entry, {_RENDITION_OF: str(manifest.digest)})
-
-
-def _noted(entry: Mapping[str, Any], notes: Mapping[str, str]) -> dict[str, Any]:
-    return {**entry, "annotations": {**_annotations(entry), **notes}}
-
-
-def _entry(image: Image) -> dict[str, Any]:
-    notes = {
-        **image.manifest.annotations,
-        _DOCKER_NAME if image.manifest.media_type == DOCKER_MANIFEST else _NAME: str(image.reference),
-        _RESOLVED: str(image.resolved),
-        _CREATED: image.created,
-    }
-    if image.chain_id is not None:
-        notes[_CHAIN_ID] = str(image.chain_id)
-    if image.origin is not None:
-        notes[_ORIGIN] = str(image.origin)
-    return evolve(image.manifest, annotations=notes).to_json()
-
-
-def _annotations(entry: Mapping[str, Any]) -> Mapping[str, Any]:
-    found = entry.get("annotations")
-    return found if isinstance(found, dict) else {}
-
-
-def _name(entry: Mapping[str, Any]) -> object:
-    notes = _annotations(entry)
-    return notes.get(_DOCKER_NAME, notes.get(_NAME))
-
-
-def _load(paths: Paths) -> tuple[list[Image], list[tuple[str, str]], Mapping[Digest, Digest]]:
+def _load(paths: Paths) -> tuple[list[Image], list[tuple[str, str]]]:
     """
     Read the images of ours.
 
-    @return: those that can be read, names with what is wrong with others, and
-        the renditions of Docker's manifests.
+    @return: those that can be read, and names with what is wrong with others.
     """
     images = []
     lost = []
-    entries = read_index(paths)["manifests"]
-    for value in entries:
-        if _RESOLVED in _annotations(value):
+    for value in read_index(paths)["manifests"]:
+        if RESOLVED in notes_of(value):
             try:
                 images.append(_image(paths, _Entry.from_json(value)))
             except XferdError as e:
-                lost.append((str(_name(value)), str(e)))
-    return images, lost, _renditions(entries)
+                lost.append((str(name_of(value)), str(e)))
+    return images, lost
 
 
 def _image(paths: Paths, entry: _Entry) -> Image:

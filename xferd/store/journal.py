@@ -135,7 +135,7 @@ _NEWEST_BEFORE = """
 """
 _UNFINISHED = "SELECT record FROM job WHERE state != 'done' AND instr(record, ?) ORDER BY number"
 _INTERRUPTED = """
-    SELECT record FROM job
+    SELECT record FROM job INDEXED BY job_unfinished
     WHERE state IN ('queued', 'running') AND run < (SELECT run FROM daemon)
     ORDER BY created, id
 """

@@ -31,7 +31,8 @@ from xferd.store.disk import (
     trying_to,
     write_file,
 )
-from xferd.store.images import Images, read_index, write_index
+from xferd.store.images import Images
+from xferd.store.index_file import read_index, write_index
 from xferd.store.journal import Journal
 from xferd.store.layers import Layers
 from xferd.store.paths import NOTE, Paths, parse_partial_name

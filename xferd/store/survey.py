@@ -20,7 +20,7 @@ from xferd.errors import BadDigest, StoreError
 from xferd.names import Digest
 from xferd.oci import INDEXES, MANIFESTS, MAX_DOCUMENT
 from xferd.store.disk import trying_to
-from xferd.store.images import read_index
+from xferd.store.index_file import read_index
 from xferd.store.paths import Paths, parse_partial_name, parse_tree_name
 
 _MOUNTED_TREE: Final = re.compile(r"/trees/(sha(?:256|512)/[0-9a-f]{64,128}(?:\.[0-9a-f]{16})?)/fs")

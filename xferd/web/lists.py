@@ -10,6 +10,7 @@ out because something else came or went between two pages.
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -62,12 +63,14 @@ class ListOf:
         items then stay.
     @ivar mark: the place of an item, as text that sorts as the list does.
     @ivar descending: whether the largest mark comes first.
+    @ivar in_order: whether the items come in that order already.
     """
 
     name: str
     filters: Mapping[str, tuple[_Read, Test[Any]]]
     mark: Callable[[Any], str]
     descending: bool = False
+    in_order: bool = False
 
     def page(self, request: Request, items: Iterable[T]) -> Sequence[T]:
         """
@@ -141,16 +144,14 @@ class Query:
         The items of this page and of all that follow, in their order.
         """
         mark, after = self.list_of.mark, self.after
-        found = sorted(
-            (item for item in items if all(test(item) for test in self.tests)),
-            key=mark,
-            reverse=self.list_of.descending,
-        )
+        found = [item for item in items if all(test(item) for test in self.tests)]
+        if not self.list_of.in_order:
+            found.sort(key=mark, reverse=self.list_of.descending)
         if after is None:
             return found
         if self.list_of.descending:
             return [item for item in found if mark(item) < after]
-        return [item for item in found if mark(item) > after]
+        return found[bisect_right(found, after, key=mark) :]
 
     def first(self, request: Request, found: Sequence[T]) -> Sequence[T]:
         """
@@ -243,5 +244,7 @@ TRANSFERS: Final = ListOf(
 )
 """Transfers, the oldest first."""
 
-IMAGES: Final = ListOf("images", {"name": (_image_name, _is_named)}, lambda image: str(image.reference))
+IMAGES: Final = ListOf(
+    "images", {"name": (_image_name, _is_named)}, lambda image: str(image.reference), in_order=True
+)
 """Images, by name."""
