@@ -26,11 +26,12 @@ OTHER = "other.example"
 class JobsCase(SynchronousTestCase):
     """
     A daemon's jobs, from its start, with one registry that has what a test
-    adds to it.
+    adds to it.  However few bytes a blob has, it is no small one.
     """
 
     downloads = 3
     sharing = "shared"
+    small_blob = 0
 
     def setUp(self) -> None:
         """
@@ -61,6 +62,7 @@ class JobsCase(SynchronousTestCase):
             wall_clock=self.wall_clock,
             downloads=self.downloads,
             sharing=self.sharing,
+            small_blob=self.small_blob,
             retry=RetryPolicy(attempts=3, jitter=0.0),
         )
         self.addCleanup(self.stop, jobs)

@@ -5,7 +5,7 @@ can be.
 
 from __future__ import annotations
 
-from tests.jobs.case import OTHER, JobsCase
+from tests.jobs.case import HOST, OTHER, JobsCase
 from xferd.testing.images import sample_image
 
 MUTE = "mute.example"
@@ -71,6 +71,66 @@ class MuteTests(JobsCase):
             if t["kind"] == "download" and t["digest"] == str(image.layers[0].blob.digest)
         ]
         self.assertEqual(transfer["why"], "in a further slot, as others hold all 3")
+
+
+class SmallTests(JobsCase):
+    """
+    Small blobs, which have slots of their own.
+    """
+
+    small_blob = 50_000
+
+    def stuck(self, how_many: int, size: int) -> None:
+        """
+        Begin pulls of layers that do not come.
+        """
+        for n in range(how_many):
+            image = sample_image(1, size, seed=f"stuck {n}")
+            self.registry.add(image, f"stuck{n}")
+            self.registry.stall(image.layers[0].blob.digest)
+            self.pull(f"stuck{n}")
+        self.settle()
+
+    def test_never_behind_large_ones(self) -> None:
+        """
+        Large layers hold all slots, of the same registry and client, and a
+        small one comes at once.
+        """
+        self.stuck(4, 100_000)
+        self.assertEqual(self.jobs.status()["slots"]["download"], {"limit": 3, "in_use": 3, "queued": 1})
+        self.add(sample_image(2, 10_000))
+        self.pulled()
+
+    def test_four(self) -> None:
+        """
+        They have four slots, and those that are free; then they wait, and say
+        for what.
+        """
+        self.stuck(9, 10_000)
+        slots = self.jobs.status()["slots"]
+        self.assertEqual((slots["small_download"]["in_use"], slots["download"]["in_use"]), (4, 3))
+        waiting = [
+            t["why"] for t in self.jobs.transfers() if t["kind"] == "download" and t["state"] == "queued"
+        ]
+        self.assertIn("waiting for a small download slot, 1st in line", waiting)
+
+    def test_uploads(self) -> None:
+        """
+        So it is with uploads.
+        """
+        self.add(sample_image(1, 100_000))
+        self.pulled()
+        self.registry.gate.hold("push")
+        for n in range(7):
+            self.jobs.push(f"{HOST}/app", f"{HOST}/to{n}", [], None, "ci", 0)
+        self.settle()
+        slots = self.jobs.status()["slots"]
+        # Of seven layers and seven configs, one config came before the slots were taken.
+        self.assertEqual((slots["upload"]["in_use"], slots["upload"]["queued"]), (5, 3))
+        self.assertEqual((slots["small_upload"]["in_use"], slots["small_upload"]["queued"]), (4, 2))
+        self.registry.gate.release("push")
+        self.settle()
+        self.assert_idle()
 
 
 class SharesTests(JobsCase):

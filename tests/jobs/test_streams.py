@@ -506,6 +506,7 @@ class JobTests(JobsCase):
             downloads=3,
             ranges=POLICY,
             retry=RetryPolicy(attempts=3, jitter=0.0),
+            small_blob=self.small_blob,
         )
         self.addCleanup(self.stop, jobs)
         return jobs

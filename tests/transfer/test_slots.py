@@ -22,6 +22,8 @@ HOST = "one.example"
 OTHER = "two.example"
 ALICE = Party(HOST, "alice")
 
+picks = st.integers(0, 1000)
+
 
 def turn(client: str = "client", job: int = 0, layer: int = 0, priority: int = 0) -> Turn:
     """
@@ -537,6 +539,133 @@ class TrickleTests(SynchronousTestCase):
         for ticket in slow:
             ticket.release()
         self.assertEqual(self.slots._slow, frozenset())
+
+
+class BeyondTests(SynchronousTestCase):
+    """
+    Slots for some only, who use those of all as well while nobody waits there.
+    """
+
+    def setUp(self) -> None:
+        """
+        Have two slots for all and one for some.
+        """
+        self.clock = Clock()
+        self.pauses = Pauses(self.clock)
+        self.large = Slots(2, self.clock, pauses=self.pauses)
+        self.small = Slots(1, self.clock, pauses=self.pauses, beyond=self.large, noun="small slot")
+
+    def ask(self, slots: Slots, host: str = HOST) -> Ticket:
+        """
+        Ask for a slot.
+        """
+        return slots.ticket([turn()], host, lambda: None)
+
+    def test_own(self) -> None:
+        """
+        They do not wait for those who have all other slots.
+        """
+        large = [self.ask(self.large) for _ in range(3)]
+        small = [self.ask(self.small) for _ in range(2)]
+        self.clock.advance(0)
+        self.assertEqual([t.held for t in large], [True, True, False])
+        self.assertEqual([t.held for t in small], [True, False])
+        self.assertEqual(self.small.why(small[1]), "waiting for a small slot, 1st in line")
+        small[0].release()
+        self.clock.advance(0)
+        self.assertTrue(small[1].held)
+
+    def test_others_as_well(self) -> None:
+        """
+        They use what is free, at once and later, and give it back where it
+        came from; but who waits there goes first.
+        """
+        small = [self.ask(self.small) for _ in range(5)]
+        self.assertEqual([t.held for t in small], [True, True, True, False, False])
+        self.assertEqual((self.small.in_use, self.large.in_use), (1, 2))
+        large = self.ask(self.large)
+        small[1].release()
+        self.clock.advance(0)
+        self.assertEqual((large.held, small[3].held), (True, False))
+        small[2].release()
+        self.clock.advance(0)
+        self.clock.advance(0)
+        self.assertTrue(small[3].held)
+        for ticket in (large, *small):
+            ticket.release()
+        self.clock.advance(0)
+        self.assertEqual((self.small.tokens, self.large.tokens), (1, 2))
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_last_waiter_leaves(self) -> None:
+        """
+        A slot that came back for one who stops waiting goes to one who waits
+        elsewhere.
+        """
+        holders = [self.ask(self.large) for _ in range(2)]
+        small = [self.ask(self.small) for _ in range(2)]
+        waiting = self.ask(self.large)
+        self.clock.advance(0)
+        holders[0].release()
+        waiting.release()
+        self.clock.advance(0)
+        self.clock.advance(0)
+        self.assertTrue(small[1].held)
+
+    def test_spare(self) -> None:
+        """
+        A slot is not borrowed while some wait for one, and wanted back when
+        they do.
+        """
+        wanted: list[str] = []
+        self.assertIsNotNone(self.large.spare(HOST, lambda: wanted.append("first")))
+        self.assertIsNotNone(self.large.spare(HOST, lambda: wanted.append("second")))
+        small = [self.ask(self.small) for _ in range(2)]
+        self.clock.advance(0)
+        self.assertEqual([t.held for t in small], [True, False])
+        self.assertIn("second", wanted)
+        self.large.limit = 3
+        self.assertIsNone(self.large.spare(HOST, self.fail))
+
+    def test_per_host(self) -> None:
+        """
+        The limit of a host changes for both.
+        """
+        self.large.per_host = 1
+        small = [self.ask(self.small) for _ in range(3)]
+        self.assertEqual(self.small.per_host, 1)
+        self.assertEqual([t.held for t in small], [True, False, False])
+
+    @settings(max_examples=100, deadline=None)
+    @given(st.lists(st.tuples(st.sampled_from("slrrmp"), picks, st.sampled_from([HOST, OTHER])), max_size=60))
+    def test_walk(self, walk: list[tuple[str, int, str]]) -> None:
+        """
+        Whatever happens, no slot is lost, and nobody waits while there is
+        one free.
+        """
+        self.setUp()
+        tickets: list[Ticket] = []
+        for step, pick, host in walk:
+            if step in "sl":
+                tickets.append(self.ask(self.small if step == "s" else self.large, host))
+            elif step == "p":
+                self.pauses.pause(host, pick % 3)
+                self.clock.advance(1)
+            elif tickets and step == "r":
+                tickets.pop(pick % len(tickets)).release()
+            elif tickets:
+                tickets[pick % len(tickets)].move(host)
+            for _ in range(4):
+                self.clock.advance(0)
+            self.assertEqual(sum(t.held for t in tickets), self.small.in_use + self.large.in_use)
+            self.assertEqual(sum(t.waiting for t in tickets), self.small.queued + self.large.queued)
+            if self.large.tokens > 0:
+                self.assertFalse(any(t.waiting and not self.pauses.left(t.host) for t in tickets))
+        for ticket in tickets:
+            ticket.release()
+        self.clock.advance(0)
+        self.assertEqual((self.small.tokens, self.large.tokens), (1, 2))
+        self.assertEqual(self.clock.getDelayedCalls(), [])
 
 
 class PauseTests(SlotsTests):
@@ -1340,7 +1469,6 @@ class Model:
 hosts = st.sampled_from([HOST, OTHER, "three.example"])
 accounts = st.sampled_from(["alice", "bob"])
 turns = st.builds(Turn, st.sampled_from("abc"), st.integers(0, 1), st.integers(0, 3), st.integers(0, 2))
-picks = st.integers(0, 1000)
 steps = st.lists(
     st.one_of(
         st.tuples(st.just("ask"), st.lists(turns, min_size=1, max_size=3), hosts, accounts),

@@ -218,7 +218,13 @@ class DownloadManager:
                 await self._fetch_alone(transfer, blob, realm, given)
 
         return self._downloads.request(
-            _key("blob", blob.digest, realm), work, digest=blob.digest, source=source, turn=turn, sink=sink
+            _key("blob", blob.digest, realm),
+            work,
+            digest=blob.digest,
+            size=blob.size,
+            source=source,
+            turn=turn,
+            sink=sink,
         )
 
     def unpack(

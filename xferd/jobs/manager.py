@@ -52,6 +52,7 @@ from xferd.jobs.upload import UploadManager
 from xferd.names import Reference, Repository, parse_tag
 from xferd.oci import Platform
 from xferd.transfer.bandwidth import Bandwidth
+from xferd.transfer.pauses import Pauses
 from xferd.transfer.retry import RetryPolicy
 from xferd.transfer.slots import Slots, Turn
 from xferd.transfer.transfer import TransferManager
@@ -65,6 +66,12 @@ MOST_ATTEMPTS = 1000
 
 DOCUMENTS_AT_ONCE = 8
 """How many manifests and configs are asked for at the same time."""
+
+SMALL_BLOB = 1024 * 1024
+"""Blobs of fewer bytes do not wait behind larger ones."""
+
+SMALL_AT_ONCE = 4
+"""How many slots there are for them alone, in each direction."""
 
 
 @define(eq=False)
@@ -110,11 +117,14 @@ class Jobs:
         ranges: RangePolicy | None = None,
         retry: RetryPolicy | None = None,
         sharing: str = SHARED,
+        small_blob: int = SMALL_BLOB,
     ) -> None:
         """
         @param clock: measures durations.
         @param wall_clock: makes the stamps of jobs, transfers and images.
         @param sharing: C{shared} or C{isolated}.
+        @param small_blob: how many bytes a blob must have to wait for the
+            slots that C{downloads} and C{uploads} are.
         """
         self._sharing = sharing
         self._store = store
@@ -124,16 +134,18 @@ class Jobs:
         self._wall_clock = wall_clock
         retry = RetryPolicy() if retry is None else retry
         rates = {"download": Bandwidth(download_rate, clock), "upload": Bandwidth(upload_rate, clock)}
-        self._slots = {
-            "download": Slots(
-                downloads,
-                clock,
-                per_host=downloads_per_host,
-                noun="download slot",
-                most=lambda: rates["download"].rate,
-            ),
-            "upload": Slots(uploads, clock, noun="upload slot", most=lambda: rates["upload"].rate),
-        }
+        self._slots: dict[str, Slots] = {}
+
+        def add_slots(kind: str, limit: int, per_host: int) -> None:
+            pauses, rate = Pauses(clock), rates[kind]
+            slots = partial(
+                Slots, clock=clock, per_host=per_host, pauses=pauses, most=lambda: float(rate.rate)
+            )
+            large = self._slots[kind] = slots(limit, noun=f"{kind} slot")
+            self._slots[f"small_{kind}"] = slots(SMALL_AT_ONCE, noun=f"small {kind} slot", beyond=large)
+
+        add_slots("download", downloads, downloads_per_host)
+        add_slots("upload", uploads, 0)
 
         def slowed(kind: str) -> str:
             return f"slowed by the {kind} limit" if kind in rates and rates[kind].binding else ""
@@ -143,6 +155,8 @@ class Jobs:
                 clock,
                 wall_clock=wall_clock,
                 slots=slots,
+                small=self._slots.get(f"small_{kind}"),
+                small_size=small_blob,
                 retry=retry,
                 kind=kind,
                 on_attempt=self._attempted,

@@ -88,6 +88,7 @@ class UploadManager:
             ("upload", repository, blob.digest),
             work,
             digest=blob.digest,
+            size=blob.size,
             source=target,
             turn=turn,
             sink=sink,

@@ -22,7 +22,7 @@ from xferd.transfer.descriptors import PAUSE, WHY, is_shortage
 from xferd.transfer.eventual import Eventual
 from xferd.transfer.progress import Rate
 from xferd.transfer.retry import REAL_PROGRESS
-from xferd.transfer.slots import Turn
+from xferd.transfer.slots import Slots, Turn
 
 if TYPE_CHECKING:
     from xferd.transfer.transfer import TransferManager
@@ -67,17 +67,19 @@ class Transfer:
         key: Hashable,
         work: Callable[[Transfer], Awaitable[Any]],
         digest: object,
-        why: str = "",
+        why: str,
+        slots: Slots,
     ) -> None:
         """
         @param why: what it waits for before it may begin, if anything.
+        @param slots: what its attempts wait for.
         """
         self._manager = manager
         self._clock = manager.clock
         self._work = work
         self._working: Deferred[Any] | None = None
         self._watchers: dict[Watcher[Any], None] = {}
-        self._attempts = Attempts(self, manager.clock, manager.slots, manager.eventual, manager.random)
+        self._attempts = Attempts(self, manager.clock, slots, manager.eventual, manager.random)
         self.id = uuid4().hex[:12]
         self.created = manager.wall_clock()
         self.key = key

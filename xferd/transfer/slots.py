@@ -127,6 +127,12 @@ class Ticket:
         """
         return self._slots.move(self, host, account)
 
+    def belong(self, slots: Slots) -> None:
+        """
+        Be a ticket of other slots from now on.
+        """
+        self._slots = slots
+
     def sample(self) -> None:
         """
         Look at how far it is.
@@ -176,6 +182,7 @@ class Slots(DeferredSemaphore):
         noun: str = "slot",
         pauses: Pauses | None = None,
         most: Callable[[], float] = lambda: 0.0,
+        beyond: Slots | None = None,
     ) -> None:
         """
         @param limit: how many slots there are; at least 1.
@@ -184,6 +191,8 @@ class Slots(DeferredSemaphore):
         @param pauses: the pauses, where other slots share them.
         @param most: gives the bytes a second that all together may move; 0
             for any.
+        @param beyond: other slots, which are used as well while nobody waits
+            for them.
         """
         self._limit = limit
         self._hold = ""
@@ -195,6 +204,10 @@ class Slots(DeferredSemaphore):
         self._any = f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
         self._numbers = count()
         self._most = most
+        self._beyond = beyond
+        self._guests: list[Slots] = []
+        if beyond is not None:
+            beyond.admit(self)
         self._running: Counter[str] = Counter()
         self._holders: dict[Ticket, None] = {}
         self._lent: Ticket | None = None
@@ -236,7 +249,8 @@ class Slots(DeferredSemaphore):
     @property
     def per_host(self) -> int:
         """
-        How many slots one host may have; 0 for all.  Changes as L{limit} does.
+        How many slots one host may have; 0 for all.  Changes as L{limit} does,
+        also of those slots for which these are the ones beyond.
         """
         return self._per_host
 
@@ -246,6 +260,8 @@ class Slots(DeferredSemaphore):
             raise ValueError(f"a host cannot have {per_host} slots")
         self._per_host = per_host
         self._wake_soon()
+        for guest in self._guests:
+            guest.per_host = per_host
 
     @property
     def hold(self) -> str:
@@ -363,6 +379,8 @@ class Slots(DeferredSemaphore):
         closed = self.closed(host, account)
         if self.tokens > 0 and not closed and self._queue.first(self._rank) is None:
             self._take(ticket)
+        elif self._beyond is not None and not closed and self._beyond.has_room(host):
+            self._beyond.take_over(ticket)
         else:
             ticket.waiting = True
             self._queued += 1
@@ -372,6 +390,8 @@ class Slots(DeferredSemaphore):
             self._wake_later()
             if self._spares or self._may_lend:
                 self._wake_soon()
+            if self._beyond is not None:
+                self._beyond.wake()
         return ticket
 
     def spare(self, host: str, wanted: Callable[[], object], account: Hashable = None) -> Ticket | None:
@@ -385,8 +405,7 @@ class Slots(DeferredSemaphore):
         @param account: for whose credentials there.
         @return: the ticket, held, or L{None} if no slot can be spared now.
         """
-        closed = self.closed(host, account)
-        if self.tokens <= 0 or closed or self._queue.first(self._rank) is not None:
+        if self.closed(host, account) or not self.has_room(host) or self._guests_wait:
             return None
         ticket = Ticket(self, next(self._numbers), (), host, wanted, account=account)
         self._take(ticket)
@@ -418,6 +437,48 @@ class Slots(DeferredSemaphore):
         assert self._borrowed, "more slots were given back than were acquired"
         self._borrowed.popleft().release()
 
+    # ---------------------------------- for other slots, which these are beyond
+
+    def admit(self, guest: Slots) -> None:
+        """
+        Let those who wait for C{guest} use these.
+        """
+        self._guests.append(guest)
+
+    def has_room(self, host: str) -> bool:
+        """
+        Whether there is a slot for a host, for which nobody waits.
+        """
+        return self.tokens > 0 and self._is_open(host) and self._queue.first(self._rank) is None
+
+    @property
+    def _guests_wait(self) -> bool:
+        return any(guest.queued for guest in self._guests)
+
+    def take_over(self, ticket: Ticket) -> None:
+        """
+        Let a ticket of other slots hold one of these.
+        """
+        ticket.belong(self)
+        self._take(ticket)
+
+    def rest(self) -> None:
+        """
+        Wake nobody where nobody waits.
+        """
+        if not (self._queued or self._spares or self._guests_wait):
+            if self._waking is not None:
+                self._waking.cancel()
+                self._waking = None
+            if self._beyond is not None:
+                self._beyond.rest()
+
+    def wake(self) -> None:
+        """
+        See who can start, or whose borrowed slot is wanted, soon.
+        """
+        self._wake_soon()
+
     # ---------------------------------------------------------- for Ticket
 
     def now(self) -> float:
@@ -446,9 +507,7 @@ class Slots(DeferredSemaphore):
         """
         if ticket.waiting:
             self._part(ticket)
-            if not self._queued and not self._spares and self._waking is not None:
-                self._waking.cancel()
-                self._waking = None
+            self.rest()
         elif ticket.held:
             ticket.held = False
             if ticket in self._spares:
@@ -716,7 +775,7 @@ class Slots(DeferredSemaphore):
     # ------------------------------------------------------------ waking up
 
     def _wake_soon(self) -> None:
-        if self._queued or self._spares:
+        if self._queued or self._spares or self._guests_wait:
             self._wake_in(0)
 
     def _wake_later(self) -> None:
@@ -751,19 +810,37 @@ class Slots(DeferredSemaphore):
             if following is None or self.tokens <= 0:
                 break
             self._grant(*following)
+        self._go_beyond()
         if self._queued and self._may_lend:
             following = self._borrower()
             if following is not None:
                 self._lent = following[0]
                 self._grant(*following)
         self._want_back()
+        for guest in self._guests:
+            if self.tokens > 0:
+                guest.wake()
         self._tell_soon()
         self._wake_later()
+        self.rest()
 
-    def _grant(self, ticket: Ticket, client: str) -> None:
+    def _go_beyond(self) -> None:
+        """
+        Let those who wait use other slots for which nobody waits.
+        """
+        beyond = self._beyond
+        if beyond is None:
+            return
+        for _ in range(beyond.tokens):
+            following = self._queue.first(lambda host: self._rank(host) if beyond.has_room(host) else None)
+            if following is None:
+                break
+            self._grant(*following, beyond)
+
+    def _grant(self, ticket: Ticket, client: str, slots: Slots | None = None) -> None:
         self._queue.served(client)
         self._part(ticket)
-        self._take(ticket)
+        (slots or self).take_over(ticket)
         try:
             ticket.granted()
         except Exception:
@@ -796,6 +873,8 @@ class Slots(DeferredSemaphore):
         there was one fewer.
         """
         if self.tokens < 0 or (self._per_host and self._running[spare.host] > self._per_host):
+            return True
+        if self._guests_wait:
             return True
         self._running[spare.host] -= 1
         try:

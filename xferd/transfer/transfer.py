@@ -55,6 +55,8 @@ class TransferManager:
         *,
         wall_clock: WallClock,
         slots: Slots | None,
+        small: Slots | None = None,
+        small_size: int = 0,
         retry: RetryPolicy,
         kind: str,
         on_attempt: Callable[[Mapping[str, Any]], None] | None = None,
@@ -66,6 +68,8 @@ class TransferManager:
         """
         @param wall_clock: makes the stamps of transfers and attempts.
         @param slots: what the transfers wait for; L{None} for no limit.
+        @param small: what those of less than C{small_size} bytes wait for
+            instead.
         @param kind: what to call these transfers: C{download}.
         @param on_attempt: told of every attempt, when it has ended: C{transfer,
             kind, digest, source, attempt, started, finished, bytes_done, code,
@@ -81,6 +85,8 @@ class TransferManager:
         self.clock = clock
         self.wall_clock = wall_clock
         self.slots = Slots(maxsize, clock) if slots is None else slots
+        self._small = self.slots if small is None else small
+        self._small_size = small_size
         self.retry = retry
         self.kind = kind
         self.random = Random() if random is None else random  # noqa: S311
@@ -105,6 +111,7 @@ class TransferManager:
         work: Callable[[Transfer], Awaitable[T]],
         *,
         digest: object,
+        size: int | None = None,
         source: ISource | None = None,
         turn: Turn,
         sink: IProgressSink | None = None,
@@ -119,6 +126,7 @@ class TransferManager:
         @param work: what is to be done; called once, from a clean turn, and
             not at all if there is a transfer.
         @param digest: what it is about, for people.
+        @param size: how many bytes it moves, where that is known.
         @param source: a place to take bytes from.
         @param turn: in whose turn it waits for a slot.
         @param sink: where its progress goes; gets the present state at once.
@@ -131,8 +139,14 @@ class TransferManager:
         if transfer is not None:
             return self._watch(transfer, source, turn, sink)
         dying = key in self._at_work
+        small = size is not None and size < self._small_size
         transfer = Transfer(
-            self, key, work, digest, "waiting for its predecessor's work to end" if dying else ""
+            self,
+            key,
+            work,
+            digest,
+            "waiting for its predecessor's work to end" if dying else "",
+            self._small if small else self.slots,
         )
         self._current[key] = transfer
         if self._use is not None:
