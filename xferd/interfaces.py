@@ -529,6 +529,11 @@ class IBlobs(Interface):
         The blob's size in bytes, or None if it is not here.
         """
 
+    def held(digest: Digest) -> int:
+        """
+        The bytes of a partial blob that are on the disk.
+        """
+
     def path(digest: Digest) -> str:
         """
         Where the blob's file is, or would be.
@@ -805,6 +810,11 @@ class ICollection(Interface):
         @raise StoreError: the disk refuses.
         """
 
+    def removed() -> Deferred[None]:
+        """
+        Wait until what was freed is off the disk.
+        """
+
 
 @frozen
 class IdempotencyKey:
@@ -862,7 +872,8 @@ class IRoom(Interface):
         @param since: the time of the first such failure of the same work; now
             by default.
         @return: fires when there is room; fails with C{error} ten minutes
-            after C{since}.  Cancelling ends the wait.
+            after C{since}, and at once if the disk has been full for as long.
+            Cancelling ends the wait.
         """
 
     def follow(changed: Callable[[], object]) -> None:

@@ -78,7 +78,8 @@ class FullDiskTests(FullDiskCase):
         """
         image = sample_image(4, 5_000_000, compression="gzip")
         self.registry.add(image, "app", "1")
-        self.disk.fill(leaving=12 * MIB)
+        # The packed layers fit, and only half of what they unpack to.
+        self.disk.fill(leaving=30 * MIB)
         job_id = await self.api.pull(f"{self.registry.host}/app:1")
 
         async def waits() -> Any:
@@ -96,3 +97,19 @@ class FullDiskTests(FullDiskCase):
         self.assertEqual((await self.api("GET", "status"))["disk"]["why"], "")
         fetched = (await self.api("GET", "status"))["bytes_fetched"]
         self.assertLess(fetched, 1.05 * image.size)
+
+    async def test_too_large(self) -> None:
+        """
+        A pull that does not fit is refused, nothing of it is fetched, and the
+        store takes others.
+        """
+        names = []
+        for name, size in (("large", 23_000_000), ("small", 500_000)):
+            self.registry.add(sample_image(2, size, seed=name), name, "1")
+            names.append(f"{self.registry.host}/{name}:1")
+        _, errors, code = await self.daemon.try_ctl("pull", names[0])
+        self.assertEqual(code, 1)
+        self.assertIn("large:1 needs 46", errors)
+        self.assertIn("(DISK_FULL)", errors)
+        self.assertEqual((await self.api("GET", "status"))["bytes_fetched"], 0)
+        await self.daemon.ctl("pull", names[1])

@@ -93,11 +93,16 @@ class FullDiskTests(JobsCase):
         """
         return {t["why"] for t in self.jobs.transfers() if t["state"] == state}
 
-    def fill_at(self, size: int) -> None:
+    def pull_until(self, size: int) -> str:
         """
-        Let the disk be full after so many more bytes, besides documents.
+        Begin to pull, and let the disk be full after so many bytes of layers.
         """
+        self.registry.gate.hold("open")
+        job_id = self.pull()
+        self.settle()
         self.store.blobs.free = size
+        self.registry.gate.release("open")
+        return job_id
 
     def test_pause(self) -> None:
         """
@@ -106,8 +111,7 @@ class FullDiskTests(JobsCase):
         registry for nothing meanwhile.
         """
         image = self.add(sample_image(5, size=100_000))
-        self.fill_at(150_000)
-        job_id = self.pull()
+        job_id = self.pull_until(150_000)
         self.wait(2)
         queued = [t for t in self.jobs.transfers() if t["kind"] == "download" and t["state"] != "done"]
         self.assertGreater(len(queued), 2)
@@ -137,8 +141,7 @@ class FullDiskTests(JobsCase):
         room, jobs go on with what was fetched.
         """
         image = self.add(sample_image(5, size=100_000))
-        self.fill_at(150_000)
-        job_id = self.pull()
+        job_id = self.pull_until(150_000)
         self.clock.pump([1] * int(PATIENCE - 5))
         self.assertEqual(self.job(job_id)["state"], "running")
         self.clock.pump([1] * 10)
@@ -160,8 +163,7 @@ class FullDiskTests(JobsCase):
         A job that waits for room is cancelled at once.
         """
         self.add(sample_image(2, size=100_000))
-        self.fill_at(50_000)
-        job_id = self.pull()
+        job_id = self.pull_until(50_000)
         self.wait(2)
         self.jobs.cancel(job_id)
         self.settle()

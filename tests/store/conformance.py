@@ -685,6 +685,8 @@ class CollectionConformance(Conformance):
             partials.append(partial)
         for partial in partials[1:]:
             partial.close()
+        self.assertEqual([self.store.blobs.held(digest) for digest in digests], [2, 2, 2, 2])
+        self.assertEqual(self.store.blobs.held(Digest.of(b"absent")), 0)
         self.assertEqual(self.collect(), Freed())
         collection = self.store.collection
         abandoned = frozenset((digests[0], digests[1]))
@@ -697,6 +699,7 @@ class CollectionConformance(Conformance):
         self.assertEqual(self.result(collection.collect(False, partials=True)), Freed(partials=1, bytes=2))
         end()
         self.assertEqual(self.result(collection.collect(False, partials=True)), Freed(partials=1, bytes=2))
+        self.result(collection.removed())
         again: IPartial = self.result(self.store.blobs.partial(digests[3], len(blobs[3])))
         self.assertEqual((again.offset, partials[0].offset), (0, 2))
         again.close()

@@ -108,6 +108,7 @@ class RoomTests(SynchronousTestCase):
         self.clock.advance(1)
         self.successResultOf(little)
         self.assertFalse(self.room.paused)
+        self.assertIn("is full; transfers go on", self.room.why)
         self.assertNoResult(first)
         self.free = 4 * LEAST
         self.clock.advance(1)
@@ -131,6 +132,7 @@ class RoomTests(SynchronousTestCase):
         self.assertIs(self.failureResultOf(waiting, DiskFull).value, error)
         self.assertEqual(self.told, [(True, False), (False, True)])
         self.assertEqual(self.room.why, "the disk of /data is full")
+        self.failureResultOf(self.room.wait(full()), DiskFull)
         self.free = LEAST
         self.clock.advance(1)
         self.assertEqual(self.told[2:], [(False, False)])

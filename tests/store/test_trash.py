@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import os
 
+from twisted.internet.defer import CancelledError
+
 from tests.store.support import StoreTestCase
 from xferd.errors import StoreError
 from xferd.store import trash
@@ -51,6 +53,31 @@ class TrashTests(StoreTestCase):
         self.assertEqual((len(self.staged()), len(self.pools.disk.waiting)), (1, 1))
         self.pools.disk.step()
         self.assertEqual(self.staged(), [])
+
+    def test_emptied(self) -> None:
+        """
+        Who waits for all to be removed waits for that, and may give up.
+        """
+        self.successResultOf(self.trash.emptied())
+        self.trash.throw(self.litter("a"))
+        waiting, leaving = self.trash.emptied(), self.trash.emptied()
+        leaving.cancel()
+        self.failureResultOf(leaving, CancelledError)
+        self.trash.throw(self.litter("b"))
+        self.pools.disk.step()
+        self.assertNoResult(waiting)
+        self.pools.disk.step()
+        self.successResultOf(waiting)
+
+    def test_emptied_by_a_stop(self) -> None:
+        """
+        What is left to the next start is waited for no longer.
+        """
+        self.trash.throw(self.litter("a"))
+        waiting = self.trash.emptied()
+        self.trash.stop()
+        self.pools.disk.step()
+        self.successResultOf(waiting)
 
     def test_descriptor(self) -> None:
         """

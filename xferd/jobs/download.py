@@ -17,7 +17,7 @@ two that it waits for as well, so that it can outlive the job that began it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Iterable
+from collections.abc import Awaitable, Callable, Hashable, Iterable
 from contextlib import nullcontext
 from typing import Final, cast
 from weakref import WeakValueDictionary
@@ -54,6 +54,7 @@ from xferd.jobs.content import BlobContent
 from xferd.jobs.feed import Feed
 from xferd.jobs.full_disk import Persistence, outlast
 from xferd.jobs.realm import ISOLATED, SHARED, Realm
+from xferd.jobs.reservations import Reservations
 from xferd.jobs.streams import Streams, held
 from xferd.names import Digest, chain_id
 from xferd.oci import LAYERS, Descriptor
@@ -119,6 +120,7 @@ class DownloadManager:
     Fetches, unpacks and registers layers for all jobs together.
 
     @ivar fetched: the bytes that came over the network, by registry host.
+    @ivar reservations: the bytes that are still to come.
     """
 
     def __init__(
@@ -149,6 +151,7 @@ class DownloadManager:
         self._lessons = Lessons()
         self._feeds: WeakValueDictionary[tuple[Digest, Realm | None], Feed] = WeakValueDictionary()
         self.fetched: Counter[str] = Counter()
+        self.reservations = Reservations(store)
 
     @property
     def ranges(self) -> int:
@@ -349,12 +352,35 @@ class DownloadManager:
             feed.sealed(self._store.blobs.path(blob.digest), blob.size)
             transfer.report(bytes_done=blob.size)
             return
+        # A pull has reserved all of its blobs; the bytes of an archive come at once.
+        if given is None:
+            end = await self.reservations.reserve([blob], f"blob {blob.digest}")
+        else:
+            end = self.reservations.hold([blob])
+        try:
+            await self._fill(transfer, blob, feed, given, ask if confirm else None)
+        finally:
+            end()
+
+    async def _fill(
+        self,
+        transfer: Transfer,
+        blob: Descriptor,
+        feed: Feed,
+        given: IBlobSource | None,
+        ask: Callable[[ISource], Awaitable[None]] | None,
+    ) -> None:
+        """
+        Make any number of attempts on one partial file.
+
+        @param ask: asks a source whether the blob may be had, if it has to be.
+        """
         room = self._store.room
         partial = await outlast(
             room, lambda: self._store.blobs.partial(blob.digest, blob.size), transfer.wait
         )
         try:
-            if confirm and held(partial):
+            if ask is not None and held(partial):
                 await transfer.attempts(ask)
             partial.follow(feed)
             if blob.data is not None:
@@ -471,7 +497,7 @@ class DownloadManager:
             except DiskFull as e:
                 since = room.now() if since is None else since
                 waiting = room.wait(e, since)
-                with transfer.wait(room.why or "waiting for room on the disk"):
+                with transfer.wait(room.why):
                     await waiting
             else:
                 if unpacked is not None:

@@ -36,7 +36,7 @@ async def outlast(
         except DiskFull as e:
             since = room.now() if since is None else since
             waiting = room.wait(e, since)
-            with wait(room.why or "waiting for room on the disk"):
+            with wait(room.why):
                 await waiting
 
 

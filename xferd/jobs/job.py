@@ -76,7 +76,8 @@ class Job:
     @ivar priority: higher goes first.
     @ivar intake: how an archive's bytes come, of an import.
     @ivar repositories: those that it is about.
-    @ivar warnings: what their registries warned of, each once: C{HOST: TEXT}.
+    @ivar warnings: what their registries warned of, each once: C{HOST: TEXT};
+        and what xferd itself does.
     @ivar rows: the layers, bottom first, or the blobs, once they are known.
     @ivar transfers: the ids of the transfers that it waited for over the
         network, in their order; the first L{MAX_TRANSFERS}.
@@ -115,9 +116,15 @@ class Job:
 
         @return: whether that is the job's business, and new to it.
         """
-        warning = f"{repository.host}: {text}"
-        news = repository in self.repositories and warning not in self.warnings
-        if not news or len(self.warnings) >= MAX_WARNINGS:
+        return repository in self.repositories and self.warn(f"{repository.host}: {text}")
+
+    def warn(self, warning: str) -> bool:
+        """
+        Add a warning.
+
+        @return: whether it is a new one.
+        """
+        if warning in self.warnings or len(self.warnings) >= MAX_WARNINGS:
             return False
         self.warnings.append(warning)
         return True

@@ -78,6 +78,7 @@ class Pull:
         self._rows: list[LayerRow] = []
         self._fetches: dict[Digest, tuple[Watcher[Any], ...]] = {}
         self._registrations: list[Watcher[Any]] = []
+        self._reservations: list[Callable[[], None]] = []
 
     async def run(self, now: Callable[[], float]) -> Image:
         """
@@ -111,6 +112,7 @@ class Pull:
         others = len(self._job.rows)
         self._rows = [LayerRow(n, blob) for n, blob in enumerate(resolved.manifest.layers, others)]
         self._job.rows = [*self._job.rows, *self._rows]
+        await self._reserve()
         for row in self._rows:
             self._begin(row)
         self._changed(None)
@@ -121,6 +123,22 @@ class Pull:
             for fetch, _ in tuple(self._fetches.values()):
                 await fetch.result()
         return self._image(resolved, stacks, now())
+
+    async def _reserve(self) -> None:
+        """
+        Reserve room for what has to be fetched.
+
+        @raise DiskFull: it does not fit.
+        """
+        trees, reservations = self._store.trees, self._layers.reservations
+        blobs = [
+            row.blob for row in self._rows if self._realm is not None or trees.known(row.blob.digest) is None
+        ]
+        end = await reservations.reserve(blobs, self._reference.familiar())
+        self._reservations.append(end)
+        warning = reservations.unpacked(blob for blob in blobs if trees.known(blob.digest) is None)
+        if warning and self._job.warn(warning):
+            self._changed(None)
 
     def _begin(self, row: LayerRow, algorithm: str = "") -> None:
         """
@@ -219,6 +237,8 @@ class Pull:
             watcher.release()
         self._registrations.clear()
         self._fetches.clear()
+        while self._reservations:
+            self._reservations.pop()()
 
 
 async def unless(hazards: Iterable[Deferred[Any]], wanted: Deferred[T]) -> T:

@@ -71,6 +71,16 @@ class Blobs:
             return None
         return found.st_size
 
+    def held(self, digest: Digest) -> int:
+        """
+        See L{IBlobs.held}.
+        """
+        try:
+            found = os.lstat(self._paths.partial(digest))
+        except OSError:
+            return 0
+        return min(found.st_size, found.st_blocks * 512)
+
     def path(self, digest: Digest) -> str:
         """
         See L{IBlobs.path}.

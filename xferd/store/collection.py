@@ -114,6 +114,12 @@ class Collection:
         """
         return Deferred.fromCoroutine(self._collect(dry_run, partials, abandoned))
 
+    def removed(self) -> Deferred[None]:
+        """
+        See L{ICollection.removed}.
+        """
+        return self._trash.emptied()
+
     async def _collect(self, dry_run: bool, all_partials: bool, abandoned: Set[Digest]) -> Freed:
         async with self._lock:
             self._check()

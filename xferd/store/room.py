@@ -118,7 +118,7 @@ class Room:
         See L{IRoom.why}.
         """
         full = f"the disk of {self._path} is full"
-        if self.paused:
+        if self.paused or self._waiting:
             return f"{full}; transfers go on when there is room"
         try:
             enough = self._since is None and self._free() >= self._least()
@@ -167,7 +167,7 @@ class Room:
         self.ran_out()
         now = self._clock.seconds()
         until = now + PATIENCE if since is None else since + PATIENCE
-        if self._stopped or until <= now:
+        if self._stopped or self.given_up or until <= now:
             return fail(error)
         result: Deferred[None] = Deferred(lambda _: self._waiting.remove(waiter))
         waiter = _Waiter(error.need, until, error, result)

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from itertools import count
 from threading import Event
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -40,6 +40,7 @@ class Trash:
         self._stop = Event()
         self._waiting: deque[tuple[str, int | None]] = deque()
         self._busy = False
+        self._emptying: list[Deferred[None]] = []
 
     def throw(self, path: str, fd: int | None = None) -> None:
         """
@@ -63,6 +64,17 @@ class Trash:
         if not self._busy:
             self._next()
 
+    def emptied(self) -> Deferred[None]:
+        """
+        Wait until all is removed that was thrown away by now, or left to the
+        next start.  Cancelling ends the wait.
+        """
+        if not self._busy:
+            return succeed(None)
+        waiter: Deferred[None] = Deferred(self._emptying.remove)
+        self._emptying.append(waiter)
+        return waiter
+
     def stop(self) -> None:
         """
         Leave the rest to the next start.
@@ -75,7 +87,11 @@ class Trash:
             if fd is not None:
                 os.close(fd)
         self._busy = bool(self._waiting)
-        if self._busy:
+        if not self._busy:
+            emptying, self._emptying = self._emptying, []
+            for waiter in emptying:
+                waiter.callback(None)
+        else:
             path, fd = self._waiting.popleft()
             done: Deferred[None] = self._threads.run(_remove, path, fd, self._stop)
             _ = done.addErrback(self._failed, path).addCallback(lambda _: self._next())

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Set
 from typing import TYPE_CHECKING
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
 from xferd.interfaces import Freed, ICollection
@@ -76,6 +76,12 @@ class FakeCollection:
         """
         return Deferred.fromCoroutine(self._collect(dry_run, partials, abandoned))
 
+    def removed(self) -> Deferred[None]:
+        """
+        All is removed at once.
+        """
+        return succeed(None)
+
     async def _collect(self, dry_run: bool, all_partials: bool, abandoned: Set[Digest]) -> Freed:
         store = self._store
         await store.gate.enter("collection.collect")
@@ -103,6 +109,7 @@ class FakeCollection:
             + sum(store.trees.unpacked[d].size for d in trees),
         )
         if not dry_run:
+            store.blobs.free += freed.bytes
             for chain_id in layers:
                 del store.layers.registered[chain_id]
             for digest in trees:

@@ -287,6 +287,15 @@ class FakeBlobs:
         self._uses.touch(digest)
         return digest in self.contents
 
+    def held(self, digest: Digest) -> int:
+        """
+        The bytes of a partial blob.
+        """
+        partial = self.opened.get(digest)
+        if partial is not None:
+            return partial.offset + sum(stop - start for start, stop in partial.spans)
+        return len(self.partials.get(digest, b"")) + sum(map(len, self.behind.get(digest, {}).values()))
+
     def size(self, digest: Digest) -> int | None:
         """
         The blob's bytes, or None.

@@ -110,7 +110,7 @@ _JOB: Final[Mapping[str, Schema]] = {
     "archive": _or_null(_object({"received": COUNT, "size": _nullable("integer", minimum=0)})),
     "error": _or_null(_SHORT_ERROR),
     "result": _or_null({**_object({"digest": DIGEST}), "additionalProperties": TEXT}),
-    "warnings": array({**TEXT, "description": "What a registry warned of: HOST: TEXT."}),
+    "warnings": array({**TEXT, "description": "What xferd warns of, or a registry: HOST: TEXT."}),
 }
 
 _IMAGE: Final[Mapping[str, Schema]] = {

@@ -1,0 +1,173 @@
+# -*- test-case-name: tests.jobs.test_reservations -*-
+"""
+Reservations: the bytes that jobs have still to write.
+
+A manifest names the size of each blob, so it is known before the first byte
+whether an image fits on the disk beside what other jobs fetch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final
+
+from attrs import define
+from twisted.internet.defer import DeferredLock
+
+from xferd.errors import DiskFull
+from xferd.interfaces import IStore
+from xferd.names import Digest
+from xferd.oci import LAYERS, Descriptor
+
+EXPANSION: Final[Mapping[str, float]] = {"tar": 1.0, "gzip": 2.5, "zstd": 3.0}
+"""How many bytes a packed byte of a layer usually becomes, by compression."""
+
+
+@define
+class _Reservation:
+    """
+    What is reserved for one blob.
+
+    @ivar size: the bytes of the blob.
+    @ivar holders: how many reservations name it.
+    """
+
+    size: int
+    holders: int = 0
+
+
+class Reservations:
+    """
+    What the jobs of one store have reserved.  A blob counts once, with the
+    bytes of it that are not here yet.
+    """
+
+    def __init__(self, store: IStore) -> None:
+        self._store = store
+        self._blobs: dict[Digest, _Reservation] = {}
+        self._lock = DeferredLock()
+
+    @property
+    def total(self) -> int:
+        """
+        The bytes that are reserved.
+        """
+        return sum(self._missing(digest, held.size) for digest, held in self._blobs.items())
+
+    def hold(self, blobs: Iterable[Descriptor]) -> Callable[[], None]:
+        """
+        Reserve room for blobs, whether there is any or not.
+
+        @return: to be called when the room is not needed any more.
+            Idempotent.
+        """
+        held = {blob.digest: blob for blob in blobs}
+        for blob in held.values():
+            self._blobs.setdefault(blob.digest, _Reservation(blob.size)).holders += 1
+
+        def end() -> None:
+            for digest in held:
+                self._blobs[digest].holders -= 1
+                if not self._blobs[digest].holders:
+                    del self._blobs[digest]
+            held.clear()
+
+        return end
+
+    async def reserve(self, blobs: Iterable[Descriptor], name: str) -> Callable[[], None]:
+        """
+        Reserve room for blobs, if there is as much beside what is reserved
+        already.  Where there is not, what nothing needs is freed first, if
+        that is enough.
+
+        @param name: what needs them, as the error says it.
+        @return: as for L{hold}.
+        @raise DiskFull: they do not fit.
+        """
+        wanted = {blob.digest: blob for blob in blobs}
+        if self._lacking(wanted) > 0:
+            async with self._lock:
+                await self._make_room(wanted, name)
+        return self.hold(wanted.values())
+
+    def unpacked(self, blobs: Iterable[Descriptor]) -> str:
+        """
+        A warning, where layers, whose blobs are reserved, will hardly fit once
+        they are unpacked: how large they become is an estimate.  Empty where
+        they should.
+        """
+        trees = sum(
+            int(size * EXPANSION[LAYERS[media_type]])
+            for media_type, size in {blob.digest: (blob.media_type, blob.size) for blob in blobs}.values()
+            if media_type in LAYERS
+        )
+        try:
+            lacking = trees + self.total - self._store.room.free()
+        except OSError:
+            return ""
+        if not trees or lacking <= 0:
+            return ""
+        return (
+            f"the layers take about {in_words(trees)} unpacked, and the disk of {self._store.path} "
+            f"probably lacks {in_words(lacking)} for that"
+        )
+
+    async def _make_room(self, wanted: Mapping[Digest, Descriptor], name: str) -> None:
+        """
+        Free what nothing needs, if there is room then.
+
+        @raise DiskFull: there is not.
+        """
+        collection = self._store.collection
+        await collection.removed()
+        for partials in (False, True):
+            lacking = self._lacking(wanted)
+            if lacking <= 0:
+                return
+            freed = await collection.collect(True, partials=partials)
+            if freed.bytes >= lacking:
+                await collection.collect(False, partials=partials)
+                await collection.removed()
+        if self._lacking(wanted) <= 0:
+            return
+        free, reserved = self._store.room.free(), self.total
+        beside = f", of which {in_words(reserved)} are reserved for other jobs" if reserved else ""
+        raise DiskFull(
+            f"{name} needs {in_words(self._needed(wanted))}, and the disk of {self._store.path} has "
+            f"{in_words(free)} free{beside}; remove images with 'xferctl rm', or make room on the disk"
+        )
+
+    def _lacking(self, wanted: Mapping[Digest, Descriptor]) -> int:
+        """
+        How many bytes more than there are these blobs need; none if it is not
+        known how many there are.
+        """
+        needed = self._needed(wanted)
+        try:
+            return needed + self.total - self._store.room.free() if needed else 0
+        except OSError:
+            return 0
+
+    def _needed(self, wanted: Mapping[Digest, Descriptor]) -> int:
+        """
+        The bytes of some blobs that are neither here nor reserved.
+        """
+        return sum(
+            self._missing(digest, blob.size) for digest, blob in wanted.items() if digest not in self._blobs
+        )
+
+    def _missing(self, digest: Digest, size: int) -> int:
+        blobs = self._store.blobs
+        return 0 if blobs.has(digest) else max(size - blobs.held(digest), 0)
+
+
+def in_words(size: int) -> str:
+    """
+    A number of bytes for people: 1.5 GB.
+    """
+    number = float(size)
+    for unit in ("B", "kB", "MB", "GB"):
+        if number < 1000:
+            return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
+        number /= 1000
+    return f"{number:.1f} TB"
