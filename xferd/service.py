@@ -175,7 +175,7 @@ class Daemon(Service):
         )
         keychain = DockerKeychain(config.auth_files, helpers)
         keychain.load()
-        certs_dirs = CertsDirs(config.certs_dirs)
+        certs_dirs = CertsDirs(config.certs_dirs, reactor.seconds)
         certs_dirs.check()
         self.registries = Registries(
             reactor,

@@ -172,4 +172,4 @@ class Pushing(TestCase):
         """
         What the client has learned of the registry.
         """
-        return self.client._shared.abilities[self.registry.host]
+        return self.client._shared.abilities.get_or_make(self.registry.host, Abilities)

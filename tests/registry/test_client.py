@@ -5,6 +5,7 @@ Tests for L{xferd.registry.client}, over a registry in memory.
 from __future__ import annotations
 
 import json
+from collections.abc import Sized
 from weakref import ref
 
 from attrs import evolve
@@ -14,6 +15,7 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web._newclient import ParseError, ResponseFailed
+from twisted.web.http_headers import Headers
 from twisted.web.server import NOT_DONE_YET, Request
 from zope.interface.verify import verifyObject
 
@@ -37,6 +39,7 @@ from xferd.errors import (
     TooManyRequests,
     UnsupportedImage,
 )
+from xferd.expiring import KEEP, MOST
 from xferd.interfaces import IBlobBody, IBlobSource, IRegistries, IRegistry
 from xferd.names import Digest, Repository
 from xferd.oci import ACCEPT, MAX_DOCUMENT, OCI_MANIFEST
@@ -442,6 +445,78 @@ class AuthenticationTests(ClientCase):
         valid.clear()
         failure_of(self, self.open_blob(), Denied)
         self.assertEqual(self.tokens, 3)
+
+
+class MemoryTests(ClientCase):
+    """
+    What is known of registries does not grow with their number.
+    """
+
+    def sizes(self) -> set[int]:
+        """
+        How much the tables hold.
+        """
+        registries = self.registries
+        hosts = registries._shared.hosts
+        tables: tuple[Sized, ...] = (
+            registries._registries,
+            registries._healths,
+            registries._shared.abilities,
+            registries._shared.exchange._warned,
+            registries._certs_dirs._known,
+            hosts._learned,
+            hosts._options,
+        )
+        return {len(table) for table in tables}
+
+    def test_many(self) -> None:
+        """
+        Of many registries, those that were used last are known.
+        """
+        exchange, hosts = self.registries._shared.exchange, self.registries._shared.hosts
+        for n in range(MOST + 50):
+            self.registries.registry(f"r{n}.example")
+            hosts.learn(f"localhost:{n}", True)
+            hosts.tls_options("localhost", n)
+            exchange._show_warnings(Headers({"Warning": [f'299 - "gone soon {n}"']}), "r.example")
+        self.assertEqual(self.sizes(), {MOST})
+
+    def test_expired(self) -> None:
+        """
+        Those that nobody used for an hour are dropped, and no other.
+        """
+        often, seldom = (self.registries.registry(host) for host in ("often.example", "seldom.example"))
+        abilities = often._ways.own.access.abilities
+        for _ in range(3):
+            self.clock.advance(KEEP / 2)
+            self.assertIs(self.registries.registry("often.example"), often)
+        self.assertIs(self.registries._shared.abilities.get("often.example"), abilities)
+        self.assertEqual(len(self.registries._registries), 1)
+        self.assertEqual(len(self.registries._shared.abilities), 1)
+        self.assertIsNot(self.registries.registry("seldom.example"), seldom)
+
+    def test_tokens(self) -> None:
+        """
+        Tokens that are not used are dropped, though they are valid for long.
+        """
+
+        def challenge(request: Request) -> bytes | None:
+            if request.path == b"/token":
+                return json.dumps({"token": "t", "expires_in": 10**8}).encode()
+            if request.getHeader("Authorization"):
+                return None
+            request.setHeader("WWW-Authenticate", 'Bearer realm="https://hub.example/token"')
+            return refuse(request, 401, "UNAUTHORIZED", "no")
+
+        self.server.fault = challenge
+        registry = self.registry
+        for n in range(5):
+            self.successResultOf(registry.manifest(Repository(HOST, f"a{n}"), "1"))
+        authenticator = registry._ways.own.access._authenticator
+        self.assertEqual(len(authenticator._tokens), 5)
+        self.clock.advance(KEEP + 1)
+        self.successResultOf(registry.manifest(Repository(HOST, "b"), "1"))
+        self.assertEqual((len(authenticator._tokens), len(authenticator._asked_scopes)), (1, 0))
 
 
 class LoopbackTests(SynchronousTestCase):

@@ -8,12 +8,14 @@ from typing import cast
 
 from twisted.internet import reactor as installed
 from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
+from twisted.internet.endpoints import TCP4ClientEndpoint, clientFromString, connectProtocol
 from twisted.internet.interfaces import IListeningPort, ITransport
 from twisted.internet.protocol import Protocol, ServerFactory, connectionDone
 from twisted.internet.ssl import CertificateOptions
+from twisted.internet.task import Clock
+from twisted.internet.testing import MemoryReactorClock
 from twisted.python.failure import Failure
-from twisted.trial.unittest import TestCase
+from twisted.trial.unittest import SynchronousTestCase, TestCase
 from twisted.web.iweb import IAgent
 
 from tests.registry.wire import Listener, Peer
@@ -22,7 +24,7 @@ from xferd.interfaces import IReactor
 from xferd.registry.agent import Untrusted
 from xferd.registry.answers import connection_error
 from xferd.registry.body import read_whole
-from xferd.registry.connections import Connections, Manner
+from xferd.registry.connections import Connections, Manner, _Pool
 from xferd.registry.hosts import Hosts
 from xferd.registry.proxies import Proxies, Proxy, ProxySettings
 from xferd.registry.timeouts import Timeouts
@@ -30,6 +32,23 @@ from xferd.registry.trust import Trust
 from xferd.testing.certificates import Authority
 
 reactor = cast(IReactor, installed)
+
+
+class PoolTests(SynchronousTestCase):
+    """
+    A pool does not grow with the number of servers.
+    """
+
+    def test_forgotten(self) -> None:
+        """
+        Servers without an idle connection are forgotten.
+        """
+        pool = _Pool(Clock())
+        kept = ("http", "kept.example", 80)
+        pool._connections = {("http", f"r{n}.example", 80): [] for n in range(100)} | {kept: [object()]}
+        endpoint = clientFromString(MemoryReactorClock(), "tcp:127.0.0.1:80")
+        _ = pool.getConnection(("http", "new.example", 80), endpoint)
+        self.assertEqual(list(pool._connections), [kept])
 
 
 class Relay(Protocol):

@@ -16,6 +16,23 @@ MB = 1_000_000
 POLICY = RangePolicy()
 
 
+class LessonsTests(SynchronousTestCase):
+    """
+    L{Lessons} are of hosts that were used lately.
+    """
+
+    def test_forgotten(self) -> None:
+        """
+        What was learned of a host is forgotten in time, whichever host is
+        asked about.
+        """
+        lessons = Lessons()
+        for n in range(100):
+            lessons.avoid(f"r{n}.example", n)
+        self.assertTrue(lessons.may_try("other.example", 98))
+        self.assertEqual(list(lessons._until), ["r99.example"])
+
+
 class WideningTests(SynchronousTestCase):
     """
     A transfer of a gigabyte, looked at each second.

@@ -18,6 +18,7 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import IBodyProducer, IResponse
 
 from xferd.errors import ConnectionFailed, ManifestUnknown, RegistryError, SourceError
+from xferd.expiring import ExpiringDict
 from xferd.interfaces import IKeychain, WallClock
 from xferd.names import Repository
 from xferd.registry.abilities import Abilities, ChunkSizes
@@ -68,7 +69,7 @@ class Shared:
     hosts: Hosts
     timeouts: Timeouts
     chunk_sizes: ChunkSizes
-    abilities: dict[str, Abilities] = field(factory=dict)
+    abilities: ExpiringDict[str, Abilities]
     locks: WeakValueDictionary[Hashable, DeferredLock] = field(factory=WeakValueDictionary)
     warned: Callable[[Repository, str], None] = _nobody_told
 
@@ -95,7 +96,7 @@ class Access:
         self.account = keychain.account
         self._keychain = keychain
         self._endpoint = Endpoint(host) if endpoint is None else endpoint
-        self.abilities = shared.abilities.setdefault(host, Abilities())
+        self.abilities = shared.abilities.get_or_make(host, Abilities)
         self.chunk_sizes = shared.chunk_sizes
         self.locks = shared.locks
         self.clock = shared.clock

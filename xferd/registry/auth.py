@@ -31,6 +31,7 @@ from xferd.errors import (
     TooManyRequests,
     XferdError,
 )
+from xferd.expiring import ExpiringDict
 from xferd.interfaces import IKeychain, WallClock
 from xferd.registry.agent import StaleConnection
 from xferd.registry.answers import Shown, Subject, denied, registry_words, retry_after
@@ -104,8 +105,8 @@ class Authenticator:
         self._wall_clock = wall_clock
         self._timeouts = timeouts
         self._challenge: Challenge | None = None
-        self._asked_scopes: dict[str, frozenset[str]] = {}
-        self._tokens: dict[_Key, Token] = {}
+        self._asked_scopes: ExpiringDict[str, frozenset[str]] = ExpiringDict(clock.seconds)
+        self._tokens: ExpiringDict[_Key, Token] = ExpiringDict(clock.seconds)
         self._fetches: dict[_Key, Flight[Token]] = {}
 
     async def authorization(self, scope: str, subject: Subject) -> Authorization | None:
@@ -167,7 +168,7 @@ class Authenticator:
             # Another request may have brought a new one meanwhile.
             refused = sent is not None and held is not None and sent.secret == _header(held.secret)
             if refused:
-                del self._tokens[key]
+                self._tokens.pop(key)
 
     async def renew(self, scope: str, sent: Authorization | None, *, certain: bool = True) -> bool:
         """
@@ -187,11 +188,11 @@ class Authenticator:
             self._keychain.forget(self._host)
             proof = self._basic(await self._credentials(scope))
             return proof is not None and proof.secret != sent.secret
-        for key, token in list(self._tokens.items()):
+        for key, token in self._tokens.items():
             if _header(token.secret) == sent.secret:
                 if not certain and self._clock.seconds() < token.made + _YOUNG:
                     return False
-                del self._tokens[key]
+                self._tokens.pop(key)
                 return True
         # Another request has dropped it; a client's own token is the only one.
         credentials = await self._credentials(scope)
@@ -281,7 +282,9 @@ class Authenticator:
             return token
         fetch = self._fetches.get(key)
         if fetch is None:
-            self._tokens = {k: t for k, t in self._tokens.items() if now < t.expires}
+            for old, expired in self._tokens.items():
+                if expired.expires <= now:
+                    self._tokens.pop(old)
             fetch = self._fetches[key] = Flight()
             waiting = fetch.wait()
             work = within(

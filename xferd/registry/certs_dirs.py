@@ -9,13 +9,14 @@ They are looked at again each time; what has changed counts from then on.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from urllib.parse import urlsplit
 
 from attrs import define, field, frozen
 from twisted.logger import Logger
 
 from xferd.errors import ConfigError
+from xferd.expiring import ExpiringDict
 from xferd.names import DOCKER_HUB, HUB_NAMES
 from xferd.registry.connections import Manner
 from xferd.registry.hosts import api_host
@@ -81,12 +82,14 @@ class CertsDirs:
 
     _log = Logger()
 
-    def __init__(self, directories: Sequence[str]) -> None:
+    def __init__(self, directories: Sequence[str], clock: Callable[[], float] = lambda: 0.0) -> None:
         """
         @param directories: paths; those that are not there say nothing.
+        @param clock: gives seconds that never go back, by which what was read
+            for a host expires.
         """
         self._directories = tuple(directories)
-        self._known: dict[str, _Known] = {}
+        self._known: ExpiringDict[str, _Known] = ExpiringDict(clock)
 
     def check(self) -> None:
         """
@@ -121,7 +124,7 @@ class CertsDirs:
 
         @raise ConfigError: it is wrong, and was never right.
         """
-        known = self._known.setdefault(host, _Known())
+        known = self._known.get_or_make(host, _Known)
         stamp = tuple(_stamp(path) for path in known.files)
         if known.stamp is None or stamp != known.stamp:
             self._look(known, host)

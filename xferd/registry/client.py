@@ -18,6 +18,7 @@ from zope.interface import implementer
 
 from xferd.credentials import Credentials
 from xferd.errors import TimedOut
+from xferd.expiring import ExpiringDict
 from xferd.interfaces import IBlobSource, IKeychain, IRegistries, IRegistry, WallClock
 from xferd.names import Digest, Repository
 from xferd.oci import Descriptor, Document
@@ -78,7 +79,7 @@ class Registries:
         @raise ConfigError: a CA file cannot be used.
         """
         timeouts = timeouts if timeouts is not None else Timeouts()
-        known = Hosts(hosts if hosts is not None else {})
+        known = Hosts(hosts if hosts is not None else {}, reactor.seconds)
         self._certs_dirs = CertsDirs(()) if certs_dirs is None else certs_dirs
         self._connections: Connections | None = None
         self._agent = agent
@@ -91,13 +92,22 @@ class Registries:
                 remedy=self._remedy,
             )
         exchange = self._exchange(Manner(), timeouts, reactor)
-        self._shared = Shared(reactor, wall_clock, exchange, known, timeouts, chunk_sizes or ChunkSizes())
+        self._shared = Shared(
+            reactor,
+            wall_clock,
+            exchange,
+            known,
+            timeouts,
+            chunk_sizes or ChunkSizes(),
+            ExpiringDict(reactor.seconds),
+        )
         self._mirrors = mirrors
         if warned is not None:
             self._shared = evolve(self._shared, warned=warned)
         self._keychain = keychain if keychain is not None else Nobody()
-        self._healths: dict[str, Health] = {}
-        self._registries: dict[str, tuple[tuple[Endpoint, ...], Registry]] = {}
+        self._healths: ExpiringDict[str, Health] = ExpiringDict(reactor.seconds)
+        self._registries: ExpiringDict[str, tuple[tuple[Endpoint, ...], Registry]]
+        self._registries = ExpiringDict(reactor.seconds)
         # As long as a client's job has them, so that no token outlives it.
         self._clients: WeakValueDictionary[tuple[str, Credentials, tuple[Endpoint, ...]], Registry] = (
             WeakValueDictionary()
@@ -108,10 +118,11 @@ class Registries:
         See L{IRegistries.registry}.
         """
         endpoints = self._endpoints(host)
-        known, registry = self._registries.get(host, (None, None))
+        known, registry = self._registries.get(host) or (None, None)
         if registry is None or known != endpoints:
             registry = self._make(host, endpoints, self._keychain)
             self._registries[host] = (endpoints, registry)
+        self._use(endpoints)
         return registry
 
     def seen_by(self, credentials: Mapping[str, Credentials]) -> RegistriesOfClient:
@@ -129,7 +140,16 @@ class Registries:
         if registry is None:
             registry = self._make(host, endpoints, ClientKeychain(credentials))
             self._clients[host, credentials, endpoints] = registry
+        self._use(endpoints)
         return registry
+
+    def _use(self, endpoints: tuple[Endpoint, ...]) -> None:
+        """
+        Keep what is known of some servers, as it is used.
+        """
+        for endpoint in endpoints:
+            self._healths.get(_server(endpoint))
+            self._shared.abilities.get(endpoint.name)
 
     def _endpoints(self, host: str) -> tuple[Endpoint, ...]:
         """
@@ -161,7 +181,7 @@ class Registries:
             own = endpoint.url or f"https://{api_host(endpoint.name)}"
             exchange = self._exchange(manner, timeouts, shared.clock, own, endpoint.headers)
             shared = evolve(shared, exchange=exchange, timeouts=timeouts)
-        health = self._healths.setdefault(endpoint.url or endpoint.name, Health())
+        health = self._healths.get_or_make(_server(endpoint), Health)
         return Way(endpoint, Access(endpoint.name, keychain, shared, endpoint), health)
 
     def _exchange(
@@ -212,6 +232,13 @@ class Registries:
         See L{IRegistries.close}.
         """
         return succeed(None) if self._connections is None else self._connections.close()
+
+
+def _server(endpoint: Endpoint) -> str:
+    """
+    What a server is known by.
+    """
+    return endpoint.url or endpoint.name
 
 
 @implementer(IRegistries)

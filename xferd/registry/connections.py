@@ -6,7 +6,8 @@ is made by: whom to trust, how long to wait, through which proxy.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
+from typing import Any
 from weakref import WeakSet, WeakValueDictionary
 
 from attrs import evolve, frozen
@@ -29,6 +30,9 @@ from xferd.registry.tunnel import ProxyEndpoint, TunnelEndpoint, proxy_refusal
 IDLE_PER_HOST = 8
 """Idle connections that are kept for one host.  Those in use are limited by
 the slots of transfers."""
+
+_SWEEP = 64
+"""Servers that a pool knows before it looks for those that it can forget."""
 
 IDLE_SECONDS = 30
 """How long an idle connection is kept: shorter than load balancers do."""
@@ -151,7 +155,7 @@ class Connections:
         """
         A pool of idle connections, or one that keeps none.
         """
-        pool = HTTPConnectionPool(self._reactor, persistent=reuse)
+        pool = _Pool(self._reactor, persistent=reuse)
         pool.maxPersistentPerHost = IDLE_PER_HOST
         pool.cachedConnectionTimeout = IDLE_SECONDS
         self._pools.add(pool)
@@ -191,6 +195,27 @@ class Connections:
 
     def _limits(self, manner: Manner) -> Timeouts:
         return self._timeouts if manner.connect is None else evolve(self._timeouts, connect=manner.connect)
+
+
+class _Pool(HTTPConnectionPool):
+    """
+    A pool that forgets the servers to which it has no connection; its base
+    keeps an empty list for each server that there ever was.
+    """
+
+    _sweep_at = _SWEEP
+
+    def getConnection(self, key: Hashable, endpoint: IStreamClientEndpoint) -> Deferred[Any]:
+        """
+        See L{HTTPConnectionPool.getConnection}.
+        """
+        known = self._connections
+        if len(known) >= self._sweep_at:
+            for unused in [server for server, idle in known.items() if not idle]:
+                del known[unused]
+            self._sweep_at = 2 * len(known) + _SWEEP
+        connecting: Deferred[Any] = super().getConnection(key, endpoint)
+        return connecting
 
 
 @implementer(IAgent, IAgentEndpointFactory)

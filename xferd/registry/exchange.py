@@ -20,6 +20,7 @@ from twisted.web.iweb import IAgent, IBodyProducer, IResponse
 
 from xferd.credentials import Secret
 from xferd.errors import RegistryError, TimedOut
+from xferd.expiring import ExpiringDict
 from xferd.registry.answers import Shown, connection_error, header, header_values
 from xferd.registry.body import discard, read_excerpt
 from xferd.registry.cautions import parse_warnings
@@ -32,7 +33,6 @@ MAX_REDIRECTS = 10
 REDIRECT_SECONDS = 60.0
 """Seconds from the first request after which no further redirect is followed."""
 
-MAX_WARNINGS = 1000
 
 _REDIRECTS = frozenset({301, 302, 307, 308})
 _RESERVED = frozenset({"host", "connection", "content-length", "transfer-encoding", "range"})
@@ -106,7 +106,7 @@ class Exchange:
         self._fresh = agent if fresh is None else fresh
         self._clock = clock
         self._timeouts = timeouts
-        self._warned: set[tuple[str, str]] = set()
+        self._warned: ExpiringDict[tuple[str, str], bool] = ExpiringDict(clock.seconds)
 
     async def get(
         self, url: str, headers: Fields, authorization: Authorization | None, *, host: str
@@ -225,12 +225,12 @@ class Exchange:
 
     def _show_warnings(self, headers: Headers, host: str) -> tuple[str, ...]:
         """
-        Read what a registry warns of, and log each warning once.
+        Read what a registry warns of, and log each warning when it is new.
         """
         warnings = parse_warnings(header_values(headers, "Warning"))
         for warning in warnings:
-            if (host, warning) not in self._warned and len(self._warned) < MAX_WARNINGS:
-                self._warned.add((host, warning))
+            if (host, warning) not in self._warned:
+                self._warned[host, warning] = True
                 self._log.warn("{host} warns: {text}", host=host, text=warning)
         return warnings
 

@@ -6,7 +6,7 @@ address, and whom to trust there.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from urllib.parse import urlsplit
 
 from attrs import frozen
@@ -21,6 +21,7 @@ from twisted.internet.ssl import (
 from twisted.web.client import BrowserLikePolicyForHTTPS, HostnameCachingHTTPSPolicy
 
 from xferd.errors import ConfigError
+from xferd.expiring import ExpiringDict
 from xferd.names import DOCKER_HUB, HUB_NAMES, is_loopback
 from xferd.registry.trust import Unverified
 
@@ -51,14 +52,19 @@ class Hosts:
     with any certificate; whoever asks first finds out, and it is remembered.
     """
 
-    def __init__(self, configured: Mapping[str, HostConfig]) -> None:
+    def __init__(
+        self, configured: Mapping[str, HostConfig], clock: Callable[[], float] = lambda: 0.0
+    ) -> None:
         """
         @param configured: by host as people write it, C{docker.io},
             C{registry.example:5000}.
+        @param clock: gives seconds that never go back, by which what was found
+            out expires.
         @raise ConfigError: a CA file cannot be used.
         """
         self._configured = {_usual(host): config for host, config in configured.items()}
-        self._learned: dict[str, bool] = {}
+        self._clock = clock
+        self._learned: ExpiringDict[str, bool] = ExpiringDict(clock)
         self._default = HostnameCachingHTTPSPolicy(BrowserLikePolicyForHTTPS(), 50)
         self._policies = {
             _netloc(host): BrowserLikePolicyForHTTPS(_trust_root(host, config.ca_file))
@@ -66,7 +72,7 @@ class Hosts:
             if config.ca_file and not config.skip_verify
         }
         self._by_netloc = {_netloc(host): config for host, config in self._configured.items()}
-        self._options: dict[tuple[str, int], IOpenSSLClientConnectionCreator] = {}
+        self._options: ExpiringDict[tuple[str, int], IOpenSSLClientConnectionCreator] = ExpiringDict(clock)
 
     def configures(self, host: str) -> bool:
         """
@@ -81,7 +87,7 @@ class Hosts:
 
         @raise ConfigError: a CA file cannot be used; then nothing changes.
         """
-        fresh = Hosts(configured)
+        fresh = Hosts(configured, self._clock)
         fresh._learned = self._learned
         vars(self).update(vars(fresh))
 
@@ -111,7 +117,7 @@ class Hosts:
         """
         A host does not answer as it did before: find out anew next time.
         """
-        self._learned.pop(host, None)
+        self._learned.pop(host)
 
     def tls_options(self, name: str, port: int) -> IOpenSSLClientConnectionCreator:
         """

@@ -60,8 +60,7 @@ class Lessons:
         Whether a further stream may be tried: one at a time, or each would
         take the other's bytes for its own.
         """
-        if self._until.get(host, now) <= now:
-            self._until.pop(host, None)
+        self._until = {h: until for h, until in self._until.items() if until > now}
         return host not in self._until and host not in self._trying
 
     def begin(self, host: str) -> None:
