@@ -4,12 +4,17 @@ Tests for L{xferd.jobs.upkeep}.
 
 from __future__ import annotations
 
-from twisted.internet.defer import Deferred
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred
 from zope.interface.verify import verifyObject
 
 from tests.jobs.case import HOST, OTHER, JobsCase
+from tests.store.support import StoreTestCase, pull, sample
 from xferd.errors import BadReference, Interrupted, NotFound, StoreError
 from xferd.interfaces import Freed, Image, IUpkeep
+from xferd.jobs.news import News
+from xferd.jobs.upkeep import Upkeep
 from xferd.names import Digest, Reference, Repository
 from xferd.oci import Platform
 from xferd.testing.images import image_of, index_of, sample_image, sample_layer
@@ -376,3 +381,100 @@ class RestlessTests(JobsCase):
             {*self.store.blobs.contents} & {b.digest for b in images[Platform("a", "b")].blobs}, set()
         )
         self.assert_idle()
+
+
+class LeavingTests(StoreTestCase):
+    """
+    Clients that leave while the disk works for them.
+    """
+
+    def setUp(self) -> None:
+        """
+        Have an image, and somebody who follows everything.
+        """
+        super().setUp()
+        self.run_now(pull(self.store, sample("app", b"one")))
+        news = News(self.reactor)
+        self.upkeep = Upkeep(self.store, news, lambda: True, wall_clock=lambda: 0.0)
+        self.stream = news.follow_all([], [], [])
+
+    def leave(self, asking: Deferred[Any], steps: int) -> None:
+        """
+        Leave when the disk has done some steps; then the disk goes on.
+        """
+        for _ in range(steps):
+            self.pools.disk.step()
+        asking.cancel()
+        _ = asking.addErrback(lambda reason: reason.trap(CancelledError))
+        self.pools.disk.release()
+
+    def told(self) -> list[tuple[str, bool]]:
+        """
+        The names that the follower hears of, and whether they were removed.
+        """
+        getting = self.stream.get()
+        self.reactor.advance(1)
+        if not getting.called:
+            getting.cancel()
+            self.failureResultOf(getting, CancelledError)
+            return []
+        events = self.successResultOf(getting)
+        return [(e.data["reference"].rpartition("/")[2], "removed" in e.data) for e in events]
+
+    def names(self) -> list[str]:
+        """
+        The names in the store.
+        """
+        return [image.reference.familiar() for image in self.store.images.all()]
+
+    def test_remove(self) -> None:
+        """
+        A removal that has begun is reported to the others, and what only the
+        image needed is freed.
+        """
+        self.pools.disk.held = True
+        self.leave(self.upkeep.remove("app"), 0)
+        self.assertEqual(self.names(), [])
+        self.assertEqual(self.told(), [("app:latest", True)])
+        self.assertFalse(self.store.blobs.has(Digest.of(b"one")))
+
+    def test_remove_late(self) -> None:
+        """
+        So it is where the client leaves while the rest is being freed.
+        """
+        self.pools.disk.held = True
+        self.leave(self.upkeep.remove("app"), 1)
+        self.assertEqual(self.told(), [("app:latest", True)])
+        self.assertFalse(self.store.blobs.has(Digest.of(b"one")))
+
+    def test_remove_early(self) -> None:
+        """
+        A removal that has not begun does not begin.
+        """
+        self.pools.database.held = True
+        asking = self.upkeep.remove("app")
+        asking.cancel()
+        self.pools.database.release()
+        self.failureResultOf(asking, CancelledError)
+        self.assertEqual((self.names(), self.told()), (["app:latest"], []))
+
+    def test_tag(self) -> None:
+        """
+        A name that is being given is reported to the others.
+        """
+        self.pools.disk.held = True
+        self.leave(self.upkeep.tag("app", "other"), 0)
+        self.assertEqual(self.names(), ["app:latest", "other:latest"])
+        self.assertEqual(self.told(), [("other:latest", False)])
+
+    def test_collect(self) -> None:
+        """
+        What is being freed is freed; what is only looked at is not looked at
+        any further.
+        """
+        self.successResultOf(self.store.images.remove(Reference.parse("app")))
+        for dry_run in (True, False):
+            self.pools.disk.held = True
+            asking = self.upkeep.collect(dry_run)
+            self.leave(asking, 0)
+            self.assertEqual(self.store.blobs.has(Digest.of(b"one")), dry_run)

@@ -17,6 +17,7 @@ from xferd.errors import BadReference, Interrupted, NotFound, StoreError
 from xferd.interfaces import Freed, Image, IStore, IUpkeep, WallClock
 from xferd.jobs.job import rfc3339
 from xferd.jobs.news import News
+from xferd.jobs.together import to_its_end
 from xferd.names import Digest, Reference
 
 
@@ -24,6 +25,9 @@ from xferd.names import Digest, Reference
 class Upkeep:
     """
     The keeper of the store's names.
+
+    A client that leaves cancels its request.  What has begun in the store by
+    then goes on to its end, and is reported to the others.
     """
 
     _log = Logger()
@@ -60,7 +64,7 @@ class Upkeep:
             raise _no_image(wanted)
         origin = None if image.source == new.repository else image.source
         tagged = evolve(image, reference=new, origin=origin, created=rfc3339(self._wall_clock()))
-        await self._store.images.put(tagged)
+        await to_its_end(self._store.images.put(tagged))
         self._news.named(tagged)
         return tagged
 
@@ -85,14 +89,14 @@ class Upkeep:
         begun = await self._begun(wanted)
         missing: NotFound | None = None
         try:
-            await self._store.images.remove(wanted)
+            await to_its_end(self._store.images.remove(wanted))
         except NotFound as e:
             missing = e
             if not begun:
                 raise _no_image(wanted) from e
         else:
             self._news.removed(wanted)
-        freed = await self._store.collection.collect(dry_run=False, abandoned=begun)
+        freed = await to_its_end(self._store.collection.collect(dry_run=False, abandoned=begun))
         if missing is not None and not freed.partials:
             raise _no_image(wanted) from missing
         return freed
@@ -115,7 +119,8 @@ class Upkeep:
         Free what nothing needs.
         """
         self._check()
-        return await self._store.collection.collect(dry_run, partials)
+        collecting = self._store.collection.collect(dry_run, partials)
+        return await (collecting if dry_run else to_its_end(collecting))
 
     def _check(self) -> None:
         """
