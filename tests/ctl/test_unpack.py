@@ -383,6 +383,18 @@ class MountTests(UnpackCase):
                 self.assertRaises(OSError, (self.target / "x").touch)
             self.assertEqual(sorted(os.listdir(self.place)), ["store", "target"])
 
+    def test_opaque_root(self) -> None:
+        """
+        A layer that removes all that is below shows nothing of it, though the
+        kernel does not look at the roots of layers.
+        """
+        os.setxattr(self.trees[1], "trusted.overlay.opaque", b"y")
+        for read_only in ((), ("--read-only",)):
+            self.assertEqual(self.ctl("unpack", "--mount", *read_only).status, 0)
+            with self.unmounting(self.target):
+                self.assertEqual(os.listdir(self.target), os.listdir(self.trees[1]))
+            shutil.rmtree(self.place / "target.overlay", ignore_errors=True)
+
     def test_bundle(self) -> None:
         """
         A bundle has its layers mounted inside, and its name only when all is

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from xferd.ctl.client import ClientError
 from xferd.unpack.flatten import copy_folder, is_kept
+from xferd.unpack.merged import overlay_xattr
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -66,7 +67,7 @@ def mount(trees: Sequence[str], target: str, changes: str | None, chain_id: obje
     @raise CannotMount: the kernel does not.
     @raise OSError: C{changes} cannot be written to.
     """
-    layers = list(trees[::-1])
+    layers = _visible(trees)[::-1]
     if changes is not None:
         for name in ("upper", "work"):
             os.mkdir(os.path.join(changes, name), 0o700)
@@ -97,6 +98,23 @@ def mount(trees: Sequence[str], target: str, changes: str | None, chain_id: obje
             f"the kernel does not mount the layers at {target}: {os.strerror(code)}; "
             "its log (dmesg) may say more, and without --mount they are copied"
         )
+
+
+def _visible(trees: Sequence[str]) -> list[str]:
+    """
+    The trees of which something shows: the kernel does not look whether a
+    root is opaque.
+
+    @param trees: bottom first.
+    """
+    for number in range(len(trees) - 1, 0, -1):
+        root = os.open(trees[number], os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            if overlay_xattr(root, "opaque") == b"y":
+                return list(trees[number:])
+        finally:
+            os.close(root)
+    return list(trees)
 
 
 def unmount(target: str) -> None:
