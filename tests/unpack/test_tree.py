@@ -808,6 +808,9 @@ class WhiteoutTests(TreeCase):
         self.empty()
         self.make(file(b"o/.wh..wh..opq"), file(b"o/e/.wh.x"), file(b"o/e/.wh..wh..opq"))
         self.assertEqual((self.names(), self.marks("o")), (["o"], {self.opaque: b"y"}))
+        self.empty()
+        self.make(file(b".wh..wh..opq"), folder(b"d"), file(b"d/e/.wh.f"), file(b"d/e/g/.wh..wh..opq"))
+        self.assertEqual((self.names(), self.marks("d")), (["d"], {}))
 
     def test_replaced_file(self) -> None:
         """

@@ -325,11 +325,12 @@ class Tree:
         hides all that is below: then the whiteouts hide nothing.
         """
         known, whiteouts = self._folders.known, self._folders.whiteouts
-        above = b""
+        above, opaque = b"", False
         for name in real.split(b"/"):
             below = b"%b/%b" % (above, name) if above else name
+            opaque = opaque or known[above].opaque
             if below not in known:
-                if known[above].opaque or name in whiteouts.get(above, ()):
+                if opaque or name in whiteouts.get(above, ()):
                     return
                 try:
                     folder = self._folders.imply(above, name)
