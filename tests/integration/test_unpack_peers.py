@@ -7,18 +7,32 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
-import json
 import os
 import shutil
 import subprocess
 import tarfile
 import tempfile
-from typing import Any
 
 from twisted.internet import reactor
 from twisted.trial.unittest import TestCase
 
-from tests.unpack.tars import END, IS_ROOT, LIMITS, file, header, listing, pax
+from tests.integration.umoci import shape, umoci_unpack
+from tests.unpack.stack import fitted_trees, root_file_system
+from tests.unpack.tars import (
+    END,
+    IS_ROOT,
+    LIMITS,
+    file,
+    folder,
+    hard_link,
+    header,
+    listing,
+    padded,
+    pax,
+    symlink,
+)
+from xferd.ctl.overlay import CannotMount, mount, unmount
+from xferd.errors import BadLayer
 from xferd.interfaces import Unpacked
 from xferd.unpack.unpacker import Unpacker
 
@@ -45,6 +59,121 @@ FOLDERS = {
 }
 
 CAPABILITY = b"\x01\0\0\x02\0\x20\0\0" + bytes(12)
+
+
+LOWER = (
+    folder(b"d", mode=0o711),
+    file(b"d/x", b"x"),
+    file(b"d/e/y", b"y"),
+    file(b"f", b"f"),
+    symlink(b"l", b"f"),
+)
+"""A layer with something to remove and to replace."""
+
+_GNU = b"ustar  \0"
+_TIMES = b"00000000001\x0000000000002\0"
+_STAR = b"star".ljust(131, b"\0") + b"00000000001 00000000002 " + bytes(8)
+_LEAST = b"\xff\xff\xff\xff\x80" + bytes(7)
+
+
+def long_name(kind: bytes, name: bytes) -> bytes:
+    """
+    A header of GNU's for a long name.
+    """
+    return header(b"././@LongLink", kind, len(name) + 1, magic=_GNU) + padded(name + b"\0")
+
+
+ONE_LAYER = {
+    "a slash behind a file": file(b"a/b/", b"1") + file(b"a/c", b"2") + file(b"d", b"3"),
+    "a dot behind a file": file(b"a/b/.", b"1") + file(b"a/c", b"2"),
+    "a slash behind a link": symlink(b"a/b/", b"c") + file(b"a/c", b"2"),
+    "a slash behind a hard link": file(b"a/c", b"2") + hard_link(b"a/b/", b"a/c/") + file(b"a/d"),
+    "a slash behind a FIFO": header(b"a/b/", b"6") + file(b"a/c", b"2"),
+    "no type": header(b"a/", b"\0") + header(b"b", b"\0", 1) + padded(b"x"),
+    "no type, and a name in PAX": pax({b"path": b"a"}) + header(b"b/", b"\0", 1) + padded(b"x"),
+    "no type, and a directory in PAX": pax({b"path": b"a/"}) + header(b"b", b"\0") + file(b"a/c"),
+    "a prefix": file(b"name", b"x", prefix=b"some/dir"),
+    "a prefix of any version": b"".join(
+        file(b"name%d" % n, prefix=b"some/dir", magic=b"ustar\0" + version)
+        for n, version in enumerate((b"", b"  ", b"01", b"\xff\xff"))
+    ),
+    "star's prefix": file(b"name", prefix=_STAR + b"tar\0"),
+    "star's prefix, full": file(b"n", prefix=b"s" * 131 + _STAR[131:] + b"tar\0"),
+    "star's fields without its mark": file(b"name", prefix=_STAR),
+    "a long prefix": file(b"n", prefix=b"p" * 155),
+    "GNU's times": file(b"name", magic=_GNU, prefix=_TIMES),
+    "GNU's times in base 256": file(b"name", magic=_GNU, prefix=(b"\x80" + bytes(11)) * 2),
+    "GNU's magic with a prefix": file(
+        b"com.sun.star",
+        b"data",
+        uid=b"\x80" + bytes(3) + b"\x7d\x2b\x75\0",
+        magic=_GNU,
+        prefix=b"home/support/3",
+    ),
+    "GNU's magic with digits for a prefix": b"".join(
+        file(b"name", magic=_GNU, prefix=prefix)
+        for prefix in (b"8", b"7", b"1234567012345", b"123456789012/3", _TIMES + b"x", b"00000000001\0x")
+    ),
+    "GNU's magic with a prefix that is not ASCII": file(b"name", magic=_GNU, prefix=b"x\xc3\xa9"),
+    "other magic": b"".join(
+        file(b"name%d" % n, prefix=b"some/dir", magic=magic)
+        for n, magic in enumerate((b"", b"ustar 00", b"USTAR\x0000", b"ustar00\0", b"tar\0"))
+    ),
+    "GNU's names above PAX's": pax({b"path": b"pax", b"linkpath": b"x"})
+    + long_name(b"L", b"long")
+    + long_name(b"K", b"target")
+    + symlink(b"header", b"y"),
+    "PAX's names above the header's": pax({b"path": b"pax/a"}) + file(b"header", prefix=b"prefix"),
+    "sparse, by PAX": pax(
+        {
+            b"GNU.sparse.map": b"3,2",
+            b"GNU.sparse.numblocks": b"1",
+            b"GNU.sparse.size": b"9",
+            b"GNU.sparse.name": b"s",
+        }
+    )
+    + file(b"header", b"ab"),
+    "not sparse, by PAX": pax({b"GNU.sparse.name": b"other", b"GNU.sparse.size": b"9"}) + file(b"f", b"abc"),
+    "libarchive's xattrs": pax(
+        {
+            b"LIBARCHIVE.xattr.user.note": b"AQIAANaKEPkf5W8",
+            b"SCHILY.xattr.user.note": b"\1\2\0\0\xd6\x8a\x10\xf9",
+        }
+    )
+    + file(b"file", b"hi"),
+    "NUL in a record": pax({b"RHT.security.selinux": b"unconfined_u\0", b"mtime": b"3"}) + file(b"file"),
+    "dots": file(b"./../a/b", b"1")
+    + file(b"c/../d/e", b"2")
+    + file(b"/../../f", b"3")
+    + hard_link(b"g", b"../c/../f"),
+    "dots behind a link": folder(b"a/b") + symlink(b"l", b"a/b") + file(b"l/../f") + file(b"l/g"),
+    "the least time": file(b"file", mtime=_LEAST),
+    "no end": file(b"a", b"x"),
+    "no padding": (folder(b"a") + file(b"a/b", b"x" * 700))[:-324],
+    "a part of the padding": (folder(b"a") + file(b"a/b", b"x" * 700))[:-100],
+    "whiteouts alone": file(b".wh.a") + file(b"b/.wh.c") + file(b"d/.wh..wh..opq"),
+    "a directory over a file": file(b"a", b"x") + folder(b"a") + file(b"a/b"),
+    "a file over a directory": file(b"a/b", b"x") + file(b"a", b"y"),
+}
+"""Layers that umoci takes, without their end, by what is odd about them."""
+
+UPPER = {
+    "a whiteout": (b"d/.wh.x",),
+    "a directory and what was in it": (b".wh.d", b"d/.wh.x"),
+    "a directory, deeply": (b".wh.d", b"d/.wh.e", b"d/e/.wh.y"),
+    "an inner directory": (b"d/.wh.e", b"d/e/.wh.y"),
+    "opaque, and what was in it": (b"d/.wh..wh..opq", b"d/.wh.x"),
+    "opaque, and removed": (b".wh.d", b"d/.wh..wh..opq", b"d/.wh.x"),
+    "below a file": (b"f/.wh.x",),
+    "opaque below a file": (b"f/.wh..wh..opq", b"f/g/.wh.h"),
+    "below a link to a file": (b"l/.wh.x",),
+    "below nothing": (b"n/.wh.x", b"n/o/p/.wh.q"),
+    "opaque below nothing": (b"n/.wh..wh..opq", b"n/o/.wh.p"),
+    "beside something": (b"d/n/.wh.x", b"d/.wh.x", b"d/new"),
+    "beside a new directory": (b".wh.d", b"d/.wh.x", b"d/n/new"),
+    "everything": (b".wh..wh..opq", b"d/.wh.x"),
+}
+"""The files of a layer on top of L{LOWER}."""
 
 
 def require(*tools: str) -> str | None:
@@ -222,14 +351,10 @@ class PeerTests(TestCase):
         """
         umoci makes the same of it.
         """
-        image = os.path.join(self.folder, "image")
-        self.image(image)
-        theirs = os.path.join(self.folder, "bundle")
-        subprocess.run(
-            ["umoci", "unpack", "--image", f"{image}:test", theirs], check=True, capture_output=True
-        )
+        theirs, said = umoci_unpack(os.path.join(self.folder, "theirs"), [self.tar])
+        assert theirs is not None, said
         ours, _ = await self.unpack(self.path)
-        self.equal(ours, os.path.join(theirs, "rootfs"))
+        self.equal(ours, theirs)
 
     async def test_overlayfs(self) -> None:
         """
@@ -273,38 +398,95 @@ class PeerTests(TestCase):
             f.write(b"".join(parts) + END)
         return await self.unpack(path)
 
-    def image(self, path: str) -> None:
+    def compare(self, name: str, *tars: bytes) -> None:
         """
-        Make an OCI image layout of the one layer.
+        Unpack layers here and with umoci, and compare.
         """
-        blobs = os.path.join(path, "blobs/sha256")
-        os.makedirs(blobs)
+        place = tempfile.mkdtemp(dir=self.folder)
+        theirs, said = umoci_unpack(os.path.join(place, "theirs"), tars)
+        assert theirs is not None, (name, said)
+        ours = os.path.join(place, "ours")
+        os.mkdir(ours)
+        mine, other = shape(root_file_system(ours, tars)), shape(theirs)
+        if name == "the least time":  # which umoci's system call wraps around
+            mine, other = ({n: (*e[:3], *e[4:]) for n, e in tree.items()} for tree in (mine, other))
+        self.assertEqual((name, mine), (name, other))
 
-        def put(data: bytes, media_type: str) -> dict[str, Any]:
-            name = hashlib.sha256(data).hexdigest()
-            with open(os.path.join(blobs, name), "wb") as f:
-                f.write(data)
-            return {"mediaType": media_type, "digest": f"sha256:{name}", "size": len(data)}
+    def test_odd_headers(self) -> None:
+        """
+        umoci makes the same of layers whose headers are odd.
+        """
+        for name, entries in ONE_LAYER.items():
+            self.compare(name, entries + (b"" if name.startswith(("no ", "a part")) else END))
 
-        oci = "application/vnd.oci.image"
-        diff_id = f"sha256:{hashlib.sha256(self.tar).hexdigest()}"
-        config = {
-            "architecture": "amd64",
-            "os": "linux",
-            "config": {},
-            "rootfs": {"type": "layers", "diff_ids": [diff_id]},
-        }
-        manifest = {
-            "schemaVersion": 2,
-            "mediaType": f"{oci}.manifest.v1+json",
-            "config": put(json.dumps(config).encode(), f"{oci}.config.v1+json"),
-            "layers": [put(self.blob, f"{oci}.layer.v1.tar+gzip")],
-        }
-        entry = put(json.dumps(manifest).encode(), f"{oci}.manifest.v1+json")
-        entry["annotations"] = {"org.opencontainers.image.ref.name": "test"}
-        for name, document in (
-            ("index.json", {"schemaVersion": 2, "manifests": [entry]}),
-            ("oci-layout", {"imageLayoutVersion": "1.0.0"}),
-        ):
-            with open(os.path.join(path, name), "w") as f:
-                json.dump(document, f)
+    def test_whiteouts(self) -> None:
+        """
+        umoci, and Linux, see the same where a layer removes something of the
+        one below, in each order.
+        """
+        lower = b"".join(LOWER) + END
+        for name, files in UPPER.items():
+            for order in (files, files[::-1]):
+                upper = b"".join(map(file, order)) + END
+                # What umoci makes of attributes goes by the order.
+                if name != "beside a new directory":
+                    self.compare(name, lower, upper)
+                    self.compare(name, lower, upper, upper)
+                self.mounted(name, lower, upper)
+
+    def mounted(self, name: str, *tars: bytes) -> None:
+        """
+        Compare the names in a mounted stack with those in the copied one.
+        """
+        place = tempfile.mkdtemp(dir=self.folder)
+        copied = sorted(listing(root_file_system(place, tars)))
+        target = os.path.join(place, "mounted")
+        os.mkdir(target)
+        trees = [os.path.join(place, f"fitted{number}", "fs") for number in range(len(tars))]
+        try:
+            mount(trees, target, None)
+        except CannotMount as e:
+            self.skipTest(str(e))
+        try:
+            self.assertEqual((name, sorted(listing(target))), (name, copied))
+        finally:
+            unmount(target)
+
+    def test_aufs(self) -> None:
+        """
+        Hard links to what AUFS kept apart are what umoci makes of them; of
+        AUFS's own files umoci leaves some, and we none.
+        """
+        entries = (
+            folder(b".wh..wh.aufs"),
+            folder(b".wh..wh.plnk"),
+            file(b".wh..wh.plnk/241.1301", b"content", mode=0o755),
+            folder(b"bin"),
+            hard_link(b"bin/a", b".wh..wh.plnk/241.1301"),
+            hard_link(b"bin/b", b".wh..wh.plnk/241.1301"),
+        )
+        tar = b"".join(entries) + END
+        theirs, said = umoci_unpack(os.path.join(self.folder, "theirs"), [tar])
+        assert theirs is not None, said
+        mine, other = shape(root_file_system(tempfile.mkdtemp(dir=self.folder), [tar])), shape(theirs)
+        self.assertEqual(sorted(mine), [b"bin", b"bin/a", b"bin/b"])
+        for name, facts in mine.items():
+            self.assertEqual(facts[:4] + facts[5:], other[name][:4] + other[name][5:])
+        self.assertEqual(mine[b"bin/a"][4], 2)
+
+    def test_both_refuse(self) -> None:
+        """
+        What would be seen in two ways, neither takes.
+        """
+        for name, entries in {
+            "a NUL in a name": pax({b"path": b"a\0b"}) + file(b"f"),
+            "a file for a root": file(b"a/.."),
+            "a time that does not fit": file(b"f", mtime=b"\xff\xff\xff\xff\x7f" + b"\xff" * 7),
+            "a byte too few": (folder(b"a") + file(b"a/b", b"x" * 700))[:-325],
+            "sparse without GNU's magic": header(b"s", b"S"),
+            "a lone block of zeros": bytes(512) + file(b"f"),
+        }.items():
+            place = tempfile.mkdtemp(dir=self.folder)
+            theirs, _ = umoci_unpack(os.path.join(place, "theirs"), [entries])
+            self.assertEqual((name, theirs), (name, None))
+            self.assertRaises(BadLayer, fitted_trees, place, [entries])
