@@ -404,6 +404,47 @@ class AttemptsTests(EngineTests):
         self.turn()
         self.assertEqual(self.successResultOf(second.result()), "another")
 
+    def test_recalled(self) -> None:
+        """
+        An attempt in a further slot that brings nothing is broken off for
+        another host; it counts for nothing, and is made again in a slot of
+        its own.
+        """
+        holder, mute, healthy = Attempt(), Attempt(), Attempt("blob")
+        self.request("a", holder.work(), ONE)
+        stuck = self.request("b", mute.work(), TWO)
+        self.clock.advance(10)
+        self.assertEqual(mute.sources, [TWO])
+        watcher = self.request("c", healthy.work(), Source("three.example"))
+        self.turn()
+        self.turn()
+        self.assertEqual(self.successResultOf(watcher.result()), "blob")
+        self.assertEqual((stuck.transfer.state, stuck.transfer.snapshot()["attempt"]), ("queued", 0))
+        holder.ends[0].callback(None)
+        self.turn()
+        self.assertEqual(mute.sources, [TWO, TWO])
+        mute.ends[1].callback("late")
+        self.turn()
+        self.assertEqual(self.successResultOf(stuck.result()), "late")
+        self.assertEqual(self.slots.in_use, 0)
+
+    def test_recalled_and_cancelled(self) -> None:
+        """
+        A transfer that nobody wants any more ends, recalled or not.
+        """
+        holder, mute = Attempt(), Attempt()
+        self.request("a", holder.work(), ONE)
+        stuck = self.request("b", mute.work(), TWO)
+        self.clock.advance(10)
+        waiting = self.request("c", Attempt().work(), Source("three.example"))
+        stuck.release()
+        self.turn()
+        self.turn()
+        waiting.release()
+        holder.ends[0].callback(None)
+        self.turn()
+        self.assertEqual((self.slots.in_use, self.slots.queued), (0, 0))
+
     def test_outage_pauses_the_host(self) -> None:
         """
         A 503 with C{Retry-After} pauses the host for every account.

@@ -383,16 +383,113 @@ class ShareTests(SlotsTests):
 
     def test_doubts_end(self) -> None:
         """
-        A host is not doubted for ever, and doubts take no room.
+        A host is doubted for a minute; then others go first; and doubts take
+        no room.
         """
         self.slots.doubt(OTHER)
         (ticket,) = self.hold(OTHER, 1)
-        self.clock.pump([5] * 121)
+        self.clock.pump([5] * 11)
+        self.assertFalse(ticket.held)
+        self.clock.advance(4.5)
+        (clean,) = self.hold("three.example", 1)
+        self.clock.advance(0.5)
+        self.assertEqual((ticket.held, clean.held), (False, True))
+        clean.release()
+        self.clock.advance(5)
         self.assertTrue(ticket.held)
         for n in range(10_000):
             self.slots.doubt(str(n))
             self.clock.advance(10)
         self.assertLess(len(self.slots._doubts), 200)
+
+    def lend(self, host: str) -> tuple[Ticket, list[int]]:
+        """
+        Lend a slot, and count how often it is recalled.
+        """
+        recalled: list[int] = []
+        ticket = self.slots.ticket(
+            [turn(host)], host, lambda: None, position=lambda: self.bytes, recalled=lambda: recalled.append(1)
+        )
+        self.clock.advance(0)
+        self.assertTrue(ticket.held)
+        return ticket, recalled
+
+    def test_recalled(self) -> None:
+        """
+        A further slot in which nothing moves is wanted back when another host
+        comes, and its host gets none for a while.
+        """
+        self.bytes = 0
+        lent, recalled = self.lend("mute.example")
+        self.clock.advance(4)
+        healthy = self.hold(OTHER, 1)
+        self.clock.advance(0)
+        self.assertEqual(recalled, [])
+        self.clock.advance(5)
+        self.assertEqual(recalled, [1])
+        lent.release()
+        self.clock.advance(0)
+        again = self.hold("mute.example", 1)
+        self.assertTrue(healthy[0].held)
+        healthy[0].release()
+        self.clock.pump([5] * 11)
+        self.assertFalse(again[0].held)
+        self.clock.advance(5)
+        self.assertTrue(again[0].held)
+
+    def test_recalled_at_once(self) -> None:
+        """
+        Where nothing has moved for long, the slot is wanted back at once; but
+        not for the same host, nor for one that is doubted itself.
+        """
+        self.bytes = 0
+        _, recalled = self.lend("mute.example")
+        self.clock.advance(100)
+        self.hold("mute.example", 1)
+        self.slots.doubt("also.mute.example")
+        self.hold("also.mute.example", 1)
+        self.clock.pump([5] * 20)
+        self.assertEqual(recalled, [])
+        self.hold(OTHER, 1)
+        self.clock.advance(0)
+        self.assertEqual(recalled, [1])
+
+    def test_not_recalled(self) -> None:
+        """
+        A further slot in which bytes move is not taken back.
+        """
+        self.bytes = 0
+        _, recalled = self.lend("slow.example")
+        self.hold(OTHER, 1)
+        for _ in range(200):
+            self.bytes += 100_000
+            self.clock.advance(0.5)
+        self.assertEqual(recalled, [])
+
+    def test_not_recalled_for_our_limit(self) -> None:
+        """
+        What waits for our own limit on the rate is not idle.
+        """
+        self.slots = Slots(1, self.clock, most=lambda: 10_000)
+        self.hold(HOST, 1)
+        self.bytes = 0
+        _, recalled = self.lend("slow.example")
+        self.hold(OTHER, 1)
+        for _ in range(10):
+            self.clock.advance(10)
+            self.bytes += 64 * 1024
+        self.assertEqual(recalled, [])
+
+    def test_recall_fails(self) -> None:
+        """
+        A holder that breaks when its slot is wanted back is logged.
+        """
+        self.slots.ticket([turn()], "mute.example", lambda: None, position=lambda: 0, recalled=lambda: 1 / 0)
+        self.clock.advance(0)
+        self.clock.advance(9)
+        self.hold(OTHER, 1)
+        self.clock.advance(0)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
     def test_spare_before_further(self) -> None:
         """

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractContextManager, asynccontextmanager
 from math import ceil
 from random import Random
-from typing import Final, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -127,6 +127,8 @@ class Attempts:
         self._ticket: Ticket | None = None
         self._nap: Deferred[None] | None = None
         self._given_up = False
+        self._working: Deferred[Any] | None = None
+        self._recalled = False
         self._newest: Exception | None = None
         self._awaited: set[Deferred[None]] = set()
 
@@ -284,9 +286,19 @@ class Attempts:
         started, before = self._clock.seconds(), self._owner.bytes_done
         self._owner.attempt_begins()
         self._owner.enter("running")
+
+        async def work() -> T:
+            return await attempt(source)
+
+        self._recalled = False
+        self._working = Deferred.fromCoroutine(work())
         try:
-            result = await attempt(source)
+            result: T = await self._working
         except CancelledError as error:
+            if self._recalled and not self._given_up:
+                self.number -= 1
+                self._give_back()
+                raise _Again from error
             self._owner.attempt_ends(source, error)
             raise
         except Exception as error:
@@ -357,7 +369,13 @@ class Attempts:
             self._give_back()
         if self._ticket is None:
             self._ticket = self._slots.ticket(
-                self.turns, host, self._wake, self._owner.moved_up, account, lambda: self._owner.bytes_done
+                self.turns,
+                host,
+                self._wake,
+                self._owner.moved_up,
+                account,
+                lambda: self._owner.bytes_done,
+                self._recall,
             )
         return self._ticket.held
 
@@ -370,6 +388,15 @@ class Attempts:
             return 1 + paused
         ours = self._ticket is not None and self._ticket.held and self._ticket.host == source.host
         return 0.0 if ours or not self._slots.closed(source.host) else 1.0
+
+    def _recall(self) -> None:
+        """
+        Somebody else needs the slot that was lent: break off the attempt, and
+        queue for another.
+        """
+        if not self._recalled and self._working is not None:
+            self._recalled = True
+            self._working.cancel()
 
     def _give_back(self) -> None:
         ticket, self._ticket = self._ticket, None

@@ -33,6 +33,7 @@ class Pace:
     def __init__(self, now: float, position: int) -> None:
         self._position = position
         self._moved = 0
+        self._last = now
         self._samples = deque([(now, 0)])
 
     def sample(self, now: float, position: int) -> None:
@@ -40,7 +41,9 @@ class Pace:
         Note that C{position} bytes are there.
         """
         # What is moved once more, from an earlier position on, counts again.
-        self._moved += max(0, position - self._position)
+        if position > self._position:
+            self._moved += position - self._position
+            self._last = now
         self._position = position
         if now - self._samples[-1][0] >= _STEP:
             self._samples.append((now, self._moved))
@@ -54,6 +57,13 @@ class Pace:
         self.sample(now, position)
         then, before = self._samples[0]
         return (self._moved - before) / (now - then) if now > then else 0.0
+
+    def idle(self, now: float, position: int) -> float:
+        """
+        For how many seconds nothing has moved.
+        """
+        self.sample(now, position)
+        return now - self._last
 
     def lasts(self, now: float) -> bool:
         """

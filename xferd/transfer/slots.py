@@ -32,8 +32,14 @@ _NEWS: Final = 1.0
 _LOOK: Final = 5.0
 """Seconds between two looks at how those who hold slots move, while all are held."""
 
-_DOUBT: Final = 600.0
+_IDLE: Final = 5.0
+"""Seconds without a byte after which a slot that was lent is wanted back."""
+
+_DOUBT: Final = 60.0
 """Seconds for which a host where an attempt came to nothing gets no further slot."""
+
+_MEMORY: Final = 600.0
+"""Seconds for which other hosts go before it then."""
 
 _PLAIN: Final = Turn("", 0, 0, 0)
 """The turn of those who use L{Slots} as any other semaphore."""
@@ -62,6 +68,7 @@ class Ticket:
     @ivar told: what it waited for when L{moved} was called last.
     @ivar position: how many bytes there are, of what it is for; L{None} where
         nobody counts them.
+    @ivar recalled: called when a slot that was lent is wanted back.
     @ivar pace: how these moved since it was held.
     """
 
@@ -75,6 +82,7 @@ class Ticket:
         moved: Callable[[], object] = lambda: None,
         account: Hashable = None,
         position: Callable[[], int] | None = None,
+        recalled: Callable[[], object] | None = None,
     ) -> None:
         self._slots = slots
         self.number = number
@@ -89,6 +97,7 @@ class Ticket:
         self.held = False
         self.since = slots.now()
         self.position = position
+        self.recalled = recalled
         self.pace: Pace | None = None
 
     def add(self, turn: Turn) -> None:
@@ -160,7 +169,8 @@ class Slots(DeferredSemaphore):
     one, or half of four and more.  What runs is not taken back.  Where all
     slots are held, one further slot in all is lent: at once to a host that
     holds none, unless the last attempt there came to nothing; and to all
-    others where some of those that hold slots hardly move.
+    others where some of those that hold slots hardly move.  Such a slot is
+    wanted back if nothing moves in it while another host holds none.
 
     Used without tickets, by C{acquire}, C{release}, C{run} or C{async with},
     it is a semaphore like any other.  C{waiting} stays empty: the queue is
@@ -359,6 +369,7 @@ class Slots(DeferredSemaphore):
         moved: Callable[[], object] = lambda: None,
         account: Hashable = None,
         position: Callable[[], int] | None = None,
+        recalled: Callable[[], object] | None = None,
     ) -> Ticket:
         """
         Ask for a slot.
@@ -372,9 +383,12 @@ class Slots(DeferredSemaphore):
             else of one of the first in the queue.
         @param account: for whose credentials at the host.
         @param position: gives how many bytes there are, where they are counted.
+        @param recalled: called from a clean turn if the slot was lent, nothing
+            moves in it, and another host waits for one: the holder is to
+            release it, and may ask for another.
         @return: the ticket, which the caller must L{Ticket.release}.
         """
-        ticket = Ticket(self, next(self._numbers), turns, host, granted, moved, account, position)
+        ticket = Ticket(self, next(self._numbers), turns, host, granted, moved, account, position, recalled)
         # Nobody overtakes those who are about to be woken.
         closed = self.closed(host, account)
         if self.tokens > 0 and not closed and self._queue.first(self._rank) is None:
@@ -388,7 +402,7 @@ class Slots(DeferredSemaphore):
             for turn in ticket.turns:
                 self.enter(ticket, turn)
             self._wake_later()
-            if self._spares or self._may_lend:
+            if self._spares or self._may_lend or self._lent is not None:
                 self._wake_soon()
             if self._beyond is not None:
                 self._beyond.wake()
@@ -672,8 +686,8 @@ class Slots(DeferredSemaphore):
         """
         now = self.now()
         if len(self._doubts) > _PLACES:
-            self._doubts = {h: until for h, until in self._doubts.items() if until > now}
-        self._doubts[host] = now + _DOUBT
+            self._doubts = {h: since for h, since in self._doubts.items() if since > now - _MEMORY}
+        self._doubts[host] = now
 
     def trust(self, host: str) -> None:
         """
@@ -690,10 +704,33 @@ class Slots(DeferredSemaphore):
         """
         The rank of those hosts that hold nothing.
         """
-        return 0 if host and not self._running[host] and self._is_trusted(host) else None
+        if not host or self._running[host] or not self._is_trusted(host):
+            return None
+        return 0 if self.now() - self._doubts.get(host, float("-inf")) >= _MEMORY else 1
 
     def _is_trusted(self, host: str) -> bool:
-        return self._is_open(host) and self._doubts.get(host, 0.0) <= self.now()
+        return self._is_open(host) and self.now() - self._doubts.get(host, float("-inf")) >= _DOUBT
+
+    def _recall(self) -> None:
+        """
+        Ask for the further slot back where it does no good and another host
+        holds none.
+        """
+        lent, now = self._lent, self.now()
+        if lent is None or lent.recalled is None or lent.pace is None or lent.position is None:
+            return
+        if self._queue.first(lambda host: 0 if self._kept_out(host) == 0 else None) is None:
+            return
+        # With a limit on the rate, nobody is idle for its own reasons.
+        idle = not self._most() and lent.pace.idle(now, lent.position()) >= _IDLE - ROUNDING
+        if not idle:
+            self._look()
+        if idle or lent in self._slow:
+            self.doubt(lent.host)
+            try:
+                lent.recalled()
+            except Exception:
+                self._log.failure("while recalling a slot of {host}", host=lent.host)
 
     def _borrower(self) -> tuple[Ticket, str] | None:
         """
@@ -787,7 +824,7 @@ class Slots(DeferredSemaphore):
         pauses = [self._pauses.left(host) for host in self._queue.hosts]
         if self._resumes:
             pauses.append(max(self._resumes[0][0] - self.now(), ROUNDING))
-        if self._may_lend:
+        if self._may_lend or self._lent is not None:
             pauses.append(_LOOK)
         first = min(filter(None, pauses), default=None)
         if first is not None:
@@ -817,6 +854,7 @@ class Slots(DeferredSemaphore):
                 self._lent = following[0]
                 self._grant(*following)
         self._want_back()
+        self._recall()
         for guest in self._guests:
             if self.tokens > 0:
                 guest.wake()
