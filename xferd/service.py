@@ -208,6 +208,7 @@ class Daemon(Service):
             store=self.store,
             registries=self.registries,
             clock=reactor,
+            wall_clock=wall_clock,
             version=__version__,
             started=rfc3339(wall_clock()),
             token=token,

@@ -43,7 +43,7 @@ from xferd.names import Digest, Reference
 from xferd.oci import OCI_CONFIG, OCI_MANIFEST, Descriptor
 from xferd.store.room import Room
 from xferd.testing.fake_journal import FakeJournal
-from xferd.testing.fakes import FakeRegistries
+from xferd.testing.fakes import FakeRegistries, FakeWallClock
 from xferd.testing.gate import Gate
 from xferd.web.app import Web
 
@@ -833,6 +833,7 @@ class World:
         """
         self.jobs = FakeJobs()
         self.clock = Clock()
+        self.wall_clock = FakeWallClock(self.clock)
         gate = Gate(self.clock)
         if journal is None:
             journal = FakeJournal(gate)
@@ -845,6 +846,7 @@ class World:
             store=self.store,
             registries=self.registries,
             clock=self.clock,
+            wall_clock=self.wall_clock,
             version="1.2.3",
             started="2026-01-02T00:00:00Z",
             token=token,

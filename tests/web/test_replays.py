@@ -145,6 +145,16 @@ class ReplayTests(SynchronousTestCase):
         self.world.clock.advance(MAX_AGE)
         self.assertEqual(self.post().status, 202)
 
+    def test_two_clocks(self) -> None:
+        """
+        A key has the stamp of the wall clock; setting that changes no age.
+        """
+        self.post()
+        (kept,) = self.world.store.journal.recorded_keys
+        self.assertEqual(kept.created, self.world.wall_clock())
+        self.world.wall_clock.set(self.world.wall_clock() + 2 * MAX_AGE)
+        self.assertEqual(self.post().status, 200)
+
     def test_forgotten_job(self) -> None:
         """
         Where the journal has dropped the job, its key is new.
@@ -209,7 +219,7 @@ class ReplayTests(SynchronousTestCase):
         broken off begins nothing.
         """
         jobs, journal = self.world.jobs, self.world.store.journal
-        waiting = Replays(jobs, journal, self.world.clock)
+        waiting = Replays(jobs, journal, self.world.clock, wall_clock=self.world.wall_clock)
         begins = [
             Deferred.fromCoroutine(waiting.begin("ci", "k", b"1", lambda: jobs.pull("alpine", None, "ci", 0)))
             for _ in range(3)
@@ -230,6 +240,7 @@ class ReplayTests(SynchronousTestCase):
         """
         journal = self.world.store.journal
         journal._gate.fail("journal.keys", StoreError("damaged"))
-        starting = Deferred.fromCoroutine(Replays(self.world.jobs, journal, self.world.clock).start())
+        replays = Replays(self.world.jobs, journal, self.world.clock, wall_clock=self.world.wall_clock)
+        starting = Deferred.fromCoroutine(replays.start())
         self.world.clock.advance(0)
         self.failureResultOf(starting, StoreError)

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from twisted.web.http import Request as HTTPRequest
     from twisted.web.server import Request, Site
 
-    from xferd.interfaces import IEventStream, IIntake, IJobs, IRegistries, IStore
+    from xferd.interfaces import IEventStream, IIntake, IJobs, IRegistries, IStore, WallClock
 
 MAX_FEEDS: Final = 512
 """How many clients may follow events at a time."""
@@ -75,6 +75,7 @@ class Web:
         store: IStore,
         registries: IRegistries,
         clock: IReactorTime,
+        wall_clock: WallClock,
         version: str,
         started: str,
         token: str | None,
@@ -82,6 +83,7 @@ class Web:
         times: FeedTimes | None = None,
     ) -> None:
         """
+        @param wall_clock: makes the stamps of what outlasts the daemon.
         @param started: when the daemon started, RFC 3339 in UTC.
         @param token: what clients of listeners that are not trusted show.
         @param hosts: names that the daemon goes by, besides those of
@@ -99,7 +101,7 @@ class Web:
         self._times = FeedTimes() if times is None else times
         self._files = StaticFiles()
         self._metrics = Metrics()
-        self._replays = Replays(jobs, store.journal, clock)
+        self._replays = Replays(jobs, store.journal, clock, wall_clock=wall_clock)
         self._feeds: set[EventFeed] = set()
         self._stopping = False
         self._stops: list[Deferred[None]] = []

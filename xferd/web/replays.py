@@ -13,7 +13,6 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from attrs import evolve
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 
     from twisted.internet.interfaces import IReactorTime
 
-    from xferd.interfaces import IJobs, IJournal
+    from xferd.interfaces import IJobs, IJournal, WallClock
 
 MAX_KEYS: Final = 10_000
 """How many keys are remembered, of all clients together."""
@@ -46,11 +45,17 @@ class Replays:
 
     _log = Logger()
 
-    def __init__(self, jobs: IJobs, journal: IJournal, clock: IReactorTime) -> None:
+    def __init__(self, jobs: IJobs, journal: IJournal, clock: IReactorTime, *, wall_clock: WallClock) -> None:
+        """
+        @param wall_clock: makes the stamps of keys; their ages in memory are
+            measured with C{clock}.
+        """
         self._jobs = jobs
         self._journal = journal
         self._clock = clock
-        self._made: dict[tuple[str, str], IdempotencyKey] = {}
+        self._wall_clock = wall_clock
+        # Each with the time until which it is remembered.
+        self._made: dict[tuple[str, str], tuple[IdempotencyKey, float]] = {}
         self._started = False
         self._waiting: list[Deferred[None]] = []
 
@@ -60,10 +65,10 @@ class Replays:
 
         @raise StoreError: the journal cannot be read.
         """
-        now = self._clock.seconds()
+        now = self._wall_clock()
         for kept in await self._journal.keys(now - MAX_AGE):
             # The clock may have been set back since.
-            self._made[kept.client, kept.key] = evolve(kept, created=min(kept.created, now))
+            self._remember(kept, max(now - kept.created, 0.0))
         self._started = True
         waiting, self._waiting = self._waiting, []
         for waiter in waiting:
@@ -97,24 +102,28 @@ class Replays:
                 return await self._jobs.find(made.job_id), False
             except NotFound:
                 # So many jobs came since that the journal has dropped it.
-                if self._made.get((client, key)) is made:
+                if self._find(client, key) is made:
                     del self._made[client, key]
         job = begin()
-        kept = IdempotencyKey(client, key, fingerprint, job["id"], self._clock.seconds())
-        self._made[client, key] = kept
-        if len(self._made) > MAX_KEYS:
-            del self._made[next(iter(self._made))]
+        kept = IdempotencyKey(client, key, fingerprint, job["id"], self._wall_clock())
+        self._remember(kept, 0.0)
         try:
             await self._journal.record_key(kept)
         except StoreError as e:
             self._log.error("an Idempotency-Key will not outlast a restart: {error}", error=e)
         return job, True
 
+    def _remember(self, kept: IdempotencyKey, age: float) -> None:
+        self._made[kept.client, kept.key] = kept, self._clock.seconds() + MAX_AGE - age
+        if len(self._made) > MAX_KEYS:
+            del self._made[next(iter(self._made))]
+
     def _find(self, client: str, key: str) -> IdempotencyKey | None:
-        oldest = self._clock.seconds() - MAX_AGE
+        now = self._clock.seconds()
         while self._made:
-            first = next(iter(self._made))
-            if self._made[first].created > oldest:
+            oldest = next(iter(self._made))
+            if self._made[oldest][1] > now:
                 break
-            del self._made[first]
-        return self._made.get((client, key))
+            del self._made[oldest]
+        found = self._made.get((client, key))
+        return None if found is None or found[1] <= now else found[0]
