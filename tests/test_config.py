@@ -13,6 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from xferd.config import DEFAULT_LISTEN, Config
 from xferd.errors import ConfigError
+from xferd.jobs.limits import LIMITS
 from xferd.registry.hosts import HostConfig
 from xferd.registry.proxies import ProxySettings
 
@@ -166,11 +167,35 @@ class ConfigTests(SynchronousTestCase):
         ):
             self.assertIn(why, self.refused(text), text)
 
+    def test_bounds_of_limits(self) -> None:
+        """
+        A limit may be what it can be set to while the daemon runs, and nothing
+        else; 0 workers are one for each core.
+        """
+        for name, bounds in LIMITS.items():
+            for value in bounds:
+                limits = self.read(f"[limits]\n{name} = {value}").limits
+                self.assertEqual(getattr(limits, name), value)
+            for value in (bounds.least - 1, bounds.most + 1):
+                if (name, value) != ("workers", 0):
+                    why = self.refused(f"[limits]\n{name} = {value}")
+                    expected = f"must be a whole number from {bounds.least} to {bounds.most}, not {value}"
+                    self.assertIn(f"limits: {name!r} {expected}", why)
+        self.assertEqual(self.read("[limits]\nworkers = 0").limits.workers, 0)
+
+    def test_endless(self) -> None:
+        """
+        No time is endless, or none at all.
+        """
+        for value in ("inf", "-inf", "nan", "1e300", "10_000_000_000"):
+            self.assertIn("grace must be a number of at most 1000000000", self.refused(f"grace = {value}"))
+
     def test_not_toml(self) -> None:
         """
         What is no TOML is refused as such.
         """
-        self.assertIn("is not TOML", self.refused("data_dir ="))
+        for text in ("data_dir =", "listen = " + "[" * 5000):
+            self.assertIn("is not TOML", self.refused(text))
 
     def test_no_file(self) -> None:
         """

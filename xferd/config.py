@@ -13,14 +13,15 @@ import tomllib
 from difflib import get_close_matches
 from pathlib import Path
 from types import UnionType
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Final, TypeVar, get_args, get_origin, get_type_hints
 
 from attrs import Attribute, evolve, field, fields, frozen, has
 from attrs.validators import ge
 
 from xferd.docker_config import auth_files
-from xferd.errors import ConfigError
+from xferd.errors import BadInput, ConfigError
 from xferd.interfaces import UnpackLimits
+from xferd.jobs.limits import check_limit
 from xferd.jobs.realm import ISOLATED, SHARED
 from xferd.paths import default_data_dir, default_socket
 from xferd.registry.hosts import HostConfig
@@ -32,6 +33,22 @@ T = TypeVar("T")
 
 CERTS_DIRS = ("/etc/containerd/certs.d", "/etc/docker/certs.d")
 DEFAULT_LISTEN = ("tcp:9337:interface=127.0.0.1",)
+
+
+MOST: Final = 1e9
+"""The largest number of seconds, or whatever else is no whole number."""
+
+
+def _within_bounds(_: object, attribute: Attribute[int], value: int) -> None:
+    """
+    Refuse a limit that could not be set while the daemon runs.
+    """
+    if attribute.name == "workers" and value == 0:
+        return
+    try:
+        check_limit(attribute.name, value)
+    except BadInput as e:
+        raise ValueError(f"{e}, not {value}") from e
 
 
 @frozen
@@ -52,13 +69,13 @@ class Limits:
     @ivar upload_rate: the same for those that go out.
     """
 
-    downloads: int = field(default=3, validator=ge(1))
-    downloads_per_host: int = field(default=0, validator=ge(0))
-    ranges: int = field(default=4, validator=ge(1))
-    uploads: int = field(default=5, validator=ge(1))
-    workers: int = field(default=0, validator=ge(0))
-    download_rate: int = field(default=0, validator=ge(0))
-    upload_rate: int = field(default=0, validator=ge(0))
+    downloads: int = field(default=3, validator=_within_bounds)
+    downloads_per_host: int = field(default=0, validator=_within_bounds)
+    ranges: int = field(default=4, validator=_within_bounds)
+    uploads: int = field(default=5, validator=_within_bounds)
+    workers: int = field(default=0, validator=_within_bounds)
+    download_rate: int = field(default=0, validator=_within_bounds)
+    upload_rate: int = field(default=0, validator=_within_bounds)
 
 
 @frozen
@@ -149,7 +166,7 @@ class Config:
             table = tomllib.loads(Path(path).read_text())
         except OSError as e:
             raise ConfigError(f"cannot read the configuration file {path}: {e.strerror}") from e
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as e:
             raise ConfigError(f"{path} is not TOML: {e}") from e
         return _overlay(self, table, path, "")
 
@@ -237,5 +254,8 @@ def _value(kind: Any, value: Any, present: Any, path: str, key: str) -> Any:
     if kind is int and isinstance(value, int) and not isinstance(value, bool):
         return value
     if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
+        # Infinity is no time that a timer can have.
+        if abs(value) <= MOST:
+            return float(value)
+        raise wrong(f"a number of at most {MOST:.0f}")
     raise wrong({bool: "true or false", str: "a string", int: "a whole number", float: "a number"}[kind])

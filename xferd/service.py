@@ -323,16 +323,17 @@ class Daemon(Service):
         """
         Read the settings again, and let those count from now on that can:
         limits and hosts.  What runs goes on.  With a file that is wrong all
-        stays as it is.
+        stays as it is, and one sentence in the log says why.
         """
         if self._reread is None:
             return
         try:
             config = self._reread()
             self.registries.reload(config.hosts)
-        except ConfigError as e:
+        except XferdError as e:
             self._log.error("the settings stay as they were: {why}", why=str(e))
             return
+        # They are within their bounds: the configuration has the same table.
         self.jobs.change_limits({**asdict(config.limits), "workers": config.workers})
         late = [
             f.name

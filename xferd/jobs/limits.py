@@ -37,8 +37,23 @@ LIMITS: Final[Mapping[str, Bounds]] = {
 }
 """
 The limits: blobs at once, streams of one blob, processes, and bytes a second;
-0 is no limit.
+0 is no limit.  The configuration, C{PATCH /api/v1/limits} and C{SIGHUP} go by
+this table.
 """
+
+
+def check_limit(name: str, value: object) -> None:
+    """
+    Make sure that a limit may be set to a value.
+
+    @raise BadInput: there is no such limit, or it cannot be that.
+    """
+    bounds = LIMITS.get(name)
+    if bounds is None:
+        raise BadInput(f"there is no limit {name[:40]!r}; there are {', '.join(LIMITS)}")
+    # A boolean is an int, too.
+    if type(value) is not int or not bounds.least <= value <= bounds.most:
+        raise BadInput(f"{name!r} must be a whole number from {bounds.least} to {bounds.most}")
 
 
 @frozen
@@ -92,12 +107,7 @@ class LiveLimits:
         @raise BadInput: there is no such limit, or it cannot be that.
         """
         for name, value in changes.items():
-            bounds = LIMITS.get(name)
-            if bounds is None:
-                raise BadInput(f"there is no limit {name[:40]!r}; there are {', '.join(LIMITS)}")
-            # A boolean is an int, too.
-            if type(value) is not int or not bounds.least <= value <= bounds.most:
-                raise BadInput(f"{name!r} must be a whole number from {bounds.least} to {bounds.most}")
+            check_limit(name, value)
         for name, value in changes.items():
             self._limits[name].set(value)
         return self.present()
