@@ -8,6 +8,7 @@ import json
 import os
 import shlex
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any, cast
@@ -20,9 +21,10 @@ from twisted.trial.unittest import TestCase
 from tests.integration.peers import require, run
 from tests.integration.programs import XFERCTL, Dockerd, Xferd, environment
 from tests.integration.trees import differences, listing
+from tests.jobs.archives import Files, docker_save, tar
 from xferd.interfaces import IReactor
 from xferd.names import Digest
-from xferd.testing.images import SampleImage, sample_image, write_layout
+from xferd.testing.images import SampleImage, image_of, sample_image, sample_layer, write_layout
 
 reactor = cast(IReactor, installed)
 
@@ -218,6 +220,75 @@ class SkopeoTests(ArchiveCase):
         self.assertEqual((status, len(errors.splitlines())), (1, 1), errors)
         self.assertIn("is not in the store", errors)
         self.assertFalse(any("out.tar" in name for name in os.listdir(self.place)))
+
+
+def odd_archives() -> dict[str, tuple[bytes, SampleImage]]:
+    """
+    Archives with odd names, links and packings, all of the name C{odd:1}.
+
+    @return: what each is, and the image in it.
+    """
+    found: dict[str, tuple[bytes, SampleImage]] = {}
+
+    def saved(seed: str, rename: Callable[[str], str] = str) -> tuple[Files, SampleImage]:
+        image = sample_image(2, seed=seed, compression="tar")
+        files = docker_save({"odd:1": image})
+        [listed] = json.loads(files.pop("manifest.json"))
+        listed["Layers"] = [rename(name) for name in listed["Layers"]]
+        renamed = {rename(name) if name.endswith("layer.tar") else name: data for name, data in files.items()}
+        return {**renamed, "manifest.json": json.dumps([listed]).encode()}, image
+
+    for what, rename in (
+        ("absolute", "/{}".format),
+        ("with dots", "./x/../{}".format),
+        ("with doubled slashes", ".//{}".format),
+    ):
+        files, image = saved(what, rename)
+        found[f"names {what}"] = tar(files), image
+    for target in ("../{}/layer.tar", "../../{}/layer.tar", "/{}/layer.tar"):
+        layer = sample_layer(compression="tar", seed=target)
+        image = image_of([layer, sample_layer(compression="tar"), layer])
+        files = docker_save({"odd:1": image})
+        first, last = (f"{image.digest.hex[:8]}{number}" for number in (0, 2))
+        del files[f"{last}/layer.tar"]
+        found[f"a link to {target}"] = tar(files, links=[(f"{last}/layer.tar", target.format(first))]), image
+    image = sample_image(2, seed="rules_oci")
+    folder = f"blobs/{image.config.digest.algorithm}"
+    names = [f"{folder}/{layer.blob.digest.hex}.tar.gz" for layer in image.layers]
+    config = f"{folder}/{image.config.digest.hex}"
+    listed = [{"Config": config, "RepoTags": ["odd:1"], "Layers": names}]
+    files = {"manifest.json": json.dumps(listed).encode(), config: image.config.read()}
+    files |= {name: layer.blob.read() for name, layer in zip(names, image.layers, strict=True)}
+    found["rules_oci's"] = tar(files), image
+    files, image = saved("no padding")
+    found["no padding"] = tar(files).rstrip(b"\0"), image
+    return found
+
+
+class OddTests(ArchiveCase):
+    """
+    Archives that are odd, and that skopeo and podman take.
+    """
+
+    async def test_odd_archives(self) -> None:
+        """
+        The image has the config and the files that skopeo and podman see.
+        """
+        storage = [f"--root={self.place}/root", f"--runroot={self.place}/run", "--storage-driver=vfs"]
+        podman = ["podman", *storage, "--cgroup-manager=cgroupfs", "--events-backend=none"]
+        archive = self.path("odd.tar")
+        for what, (data, image) in odd_archives().items():
+            Path(archive).write_bytes(data)
+            raw = await run(reactor, [*SKOPEO, "inspect", "--config", "--raw", f"docker-archive:{archive}"])
+            self.assertEqual((what, Digest.of(raw.encode())), (what, image.config.digest))
+            await run(reactor, [*podman, "load", "--quiet", "--input", archive])
+            (loaded,) = json.loads(await run(reactor, [*podman, "images", "--format", "json"]))
+            self.assertEqual((what, loaded["Id"]), (what, image.config.digest.hex))
+            await run(reactor, [*podman, "rmi", "--force", loaded["Id"]])
+            await self.daemon.ctl("import", archive)
+            ours = await self.image("docker.io/library/odd:1")
+            self.assertEqual((what, ours["image_id"]), (what, str(image.config.digest)))
+            self.assertEqual(len(await self.trees("odd:1")), len(image.layers))
 
 
 class EngineTests(ArchiveCase):
