@@ -18,8 +18,20 @@ from xferd.ctl.main import main
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(xferd.__file__)))
 
-COMMAND = (sys.executable, "-c", "import sys; from xferd.ctl.main import console; sys.exit(console())")
-"""What the installed C{xferctl} does."""
+_SCRIPT = """
+import signal, sys
+for number in (signal.SIGTERM, signal.SIGHUP):
+    signal.signal(number, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from xferd.ctl.main import console
+sys.exit(console())
+"""
+
+COMMAND = (sys.executable, "-c", _SCRIPT)
+"""
+What the installed C{xferctl} does, with the signals that a shell in the
+foreground would give it: the tests may run where some are ignored.
+"""
 
 
 class Outcome(NamedTuple):

@@ -22,10 +22,12 @@ class InterruptsTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         """
-        Put the signals back in the end.
+        Have the signals as a program in the foreground has them, and put them
+        back in the end.
         """
         for number in SIGNALS:
             self.addCleanup(signal.signal, number, signal.getsignal(number))
+            signal.signal(number, signal.SIG_DFL)
         self.interrupts = Interrupts()
 
     def test_at_once(self) -> None:
@@ -40,9 +42,11 @@ class InterruptsTests(SynchronousTestCase):
         """
         A signal that the caller has ignored stays ignored.
         """
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
         self.interrupts.install()
-        self.assertIs(signal.getsignal(signal.SIGHUP), signal.SIG_IGN)
+        for number in SIGNALS:
+            self.assertIs(signal.getsignal(number), signal.SIG_IGN)
 
     def test_held(self) -> None:
         """
