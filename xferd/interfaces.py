@@ -696,6 +696,8 @@ class Image:
     @ivar created: when the name was given, RFC 3339 in UTC.
     @ivar origin: the repository that the image was pulled from, where that is
         not its name's.
+    @ivar pinned: whether the name stays when the store needs room.  The name
+        keeps this when it is given to another image.
     """
 
     reference: Reference
@@ -707,6 +709,7 @@ class Image:
     size: int
     created: str
     origin: Repository | None = None
+    pinned: bool = False
 
     @property
     def source(self) -> Repository:
@@ -749,6 +752,15 @@ class IImages(Interface):
 
         @raise StoreError: the manifest, the config or a layer is not here, or
             the disk refuses.
+        """
+
+    def pin(reference: Reference, pinned: bool) -> Deferred[Image]:
+        """
+        Pin a name, or unpin it.  When this fires, it is on disk.
+
+        @return: the image as it is then.
+        @raise NotFound: there is no such image.
+        @raise StoreError: the disk refuses.
         """
 
     def remove(reference: Reference) -> Deferred[None]:
@@ -1153,6 +1165,18 @@ class IUpkeep(Interface):
         @raise BadReference: one of them is no reference, or C{name} has a
             digest.
         @raise NotFound: the store has no image C{reference}.
+        @raise Interrupted: the daemon is starting or stopping.
+        @raise StoreError: the disk refuses.
+        """
+
+    def pin(reference: str, pinned: bool) -> Deferred[Image]:
+        """
+        Pin an image, which then stays when the store needs room, or unpin it.
+        When this fires, it is on disk.
+
+        @return: the image as it is then.
+        @raise BadReference: C{reference} is none.
+        @raise NotFound: the store has no such image.
         @raise Interrupted: the daemon is starting or stopping.
         @raise StoreError: the disk refuses.
         """

@@ -81,6 +81,31 @@ class RemoveTests(DaemonTestCase):
         self.assertEqual(run(["rm", "--host", self.fake.url]).status, 2)
 
 
+class PinTests(DaemonTestCase):
+    """
+    Tests for C{xferctl pin} and C{unpin}.
+    """
+
+    def test_pin(self) -> None:
+        """
+        Each image is told; one that is not there does not keep the others
+        from it.
+        """
+        for name in ("a", "c"):
+            answer = Answer({"reference": f"docker.io/library/{name}:latest"})
+            self.fake.on("POST", f"/images/{name}/pin", answer)
+        self.fake.on("POST", "/images/b/pin", refusal(404, "NOT_FOUND", "the store has no image b"))
+        outcome = run(["pin", "a", "b", "c", "--host", self.fake.url])
+        self.assertEqual(outcome.status, 1)
+        self.assertEqual(
+            outcome.out, "pinned:     docker.io/library/a:latest\npinned:     docker.io/library/c:latest\n"
+        )
+        self.assertEqual(outcome.err, "xferctl: the store has no image b (NOT_FOUND)\n")
+        outcome = run(["unpin", "a", "--host", self.fake.url])
+        self.assertEqual(outcome.out, "unpinned:   docker.io/library/a:latest\n")
+        self.assertEqual([r[2]["pinned"] for r in self.fake.requests], [True, True, True, False])
+
+
 class CollectTests(DaemonTestCase):
     """
     Tests for C{xferctl gc}.

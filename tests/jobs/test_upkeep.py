@@ -107,6 +107,52 @@ class TagTests(JobsCase):
         self.assertEqual(self.gets(image.layers[0].blob.digest), 2)
 
 
+class PinTests(JobsCase):
+    """
+    Images that are to stay.
+    """
+
+    def pin(self, name: str, pinned: bool = True) -> Deferred[Image]:
+        """
+        Pin an image, or unpin it.
+        """
+        pinning = self.jobs.upkeep.pin(name, pinned)
+        self.settle()
+        return pinning
+
+    def test_pin(self) -> None:
+        """
+        Followers hear of it, also when the name is given anew.
+        """
+        self.add(sample_image(1))
+        self.pulled()
+        stream = self.jobs.events(None)
+        self.settle()
+        self.successResultOf(stream.get())
+        for pinned in (True, False, True):
+            self.assertEqual(self.successResultOf(self.pin(f"{HOST}/app", pinned)).pinned, pinned)
+            self.wait(1)
+            (event,) = self.successResultOf(stream.get())
+            self.assertEqual((event.kind, event.data["pinned"]), ("image", pinned))
+        self.add(sample_image(1, seed="newer"))
+        self.pulled()
+        self.wait(1)
+        named = [event for event in self.successResultOf(stream.get()) if event.kind == "image"]
+        self.assertEqual([event.data["pinned"] for event in named], [True])
+        tagging = self.jobs.upkeep.tag(f"{HOST}/app", "mine:1")
+        self.settle()
+        self.assertFalse(self.successResultOf(tagging).pinned)
+
+    def test_refused(self) -> None:
+        """
+        An image that is not here cannot be pinned, nor can any before the
+        store is known.
+        """
+        self.failureResultOf(self.pin("no/such"), NotFound)
+        self.failureResultOf(self.pin("A B"), BadReference)
+        self.failureResultOf(self.make_jobs().upkeep.pin("a", True), Interrupted)
+
+
 class RemovalTests(JobsCase):
     """
     Names that are taken away, and what goes with them.

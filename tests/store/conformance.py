@@ -575,6 +575,28 @@ class ImagesConformance(Conformance):
         self.assertIn(str(wanted.image.layers[0].digest), str(reason.value))
         self.assertEqual(list(self.store.images.all()), [])
 
+    def test_pin(self) -> None:
+        """
+        A name is pinned and unpinned; one that is pinned stays so when it is
+        given to another image, until it is removed.
+        """
+        one, two = sample("alpine", b"one"), sample("alpine", b"two")
+        images = self.store.images
+        for wanted in (one, two):
+            self.do(self.prepare(wanted))
+        self.failure(images.pin(one.image.reference, True), NotFound)
+        self.result(images.put(one.image))
+        pinned = evolve(one.image, pinned=True)
+        self.assertEqual(self.result(images.pin(one.image.reference, True)), pinned)
+        self.assertEqual(list(images.all()), [pinned])
+        self.result(images.put(two.image))
+        self.assertEqual(list(images.all()), [evolve(two.image, pinned=True)])
+        self.assertEqual(self.result(images.pin(one.image.reference, False)), two.image)
+        self.result(images.pin(one.image.reference, True))
+        self.result(images.remove(one.image.reference))
+        self.result(images.put(one.image))
+        self.assertEqual(list(images.all()), [one.image])
+
     def test_no_config(self) -> None:
         """
         A config that is not here is named.

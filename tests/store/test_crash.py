@@ -16,6 +16,7 @@ from collections.abc import Callable
 from threading import Event
 from typing import Any, NoReturn, cast
 
+from attrs import evolve
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -81,6 +82,8 @@ def life(path: str, say: Any, *, tidy: bool = False) -> None:
                 say(f"layer {parent}")
             await store.images.put(wanted.image)
             say(f"image {wanted.image.reference}")
+        await store.images.pin(OTHER.image.reference, True)
+        say(f"pinned {OTHER.image.reference}")
         for wanted in (WANTED, OTHER) if tidy else ():
             say(f"removing {wanted.image.reference}")
             await store.images.remove(wanted.image.reference)
@@ -233,7 +236,7 @@ class KilledAnywhereTests(StoreTestCase):
                 continue
             if what == "removed":
                 self.assertNotIn(name, images)
-            elif what == "image" and name in removing:
+            elif what in ("image", "pinned") and name in removing:
                 continue
             elif what == "blob":
                 self.successResultOf(store.blobs.read(Digest.parse(name)))
@@ -246,6 +249,8 @@ class KilledAnywhereTests(StoreTestCase):
                 self.assertEqual(sorted(os.listdir(layer.path)), ["content", "etc"])
             elif what == "image":
                 self.assertIn(name, images)
+            elif what == "pinned":
+                self.assertEqual([i.pinned for i in store.images.all() if str(i.reference) == name], [True])
             else:
                 self.assertEqual(self.successResultOf(store.journal.interrupted()), [job(1)])
 
@@ -265,7 +270,7 @@ class KilledAnywhereTests(StoreTestCase):
         """
         Everything is done, as if nobody had been killed.
         """
-        self.assertEqual(list(store.images.all()), [WANTED.image, OTHER.image])
+        self.assertEqual(list(store.images.all()), [WANTED.image, evolve(OTHER.image, pinned=True)])
         for wanted, mode in ((WANTED, 0o700), (OTHER, 0o750)):
             assert wanted.image.chain_id is not None
             layer = store.layers.get(wanted.image.chain_id)

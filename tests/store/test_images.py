@@ -16,7 +16,7 @@ from twisted.python.failure import Failure
 
 from tests.store.conformance import ImagesConformance
 from tests.store.support import Sample, StoreTestCase, docker_sample, pull, sample
-from xferd.errors import StoreError
+from xferd.errors import NotFound, StoreError
 from xferd.names import Digest, Reference, Repository
 from xferd.oci import OCI_INDEX, OCI_MANIFEST, Document, Manifest, Platform, parse_document
 from xferd.store import images, index_file
@@ -65,6 +65,41 @@ class ImagesTests(ImagesConformance, StoreTestCase):
         self.assertEqual(self.index(), {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": []})
         with open(os.path.join(self.path, "content", "oci-layout"), "rb") as file:
             self.assertEqual(json.load(file), {"imageLayoutVersion": "1.0.0"})
+
+    def test_pins_over_a_restart(self) -> None:
+        """
+        A pin is there for the next daemon, of an image of Docker's, too, and
+        unpinning it leaves nothing.
+        """
+        for wanted in (sample("one", b"one"), docker_sample("two", b"two")):
+            self.run_now(pull(self.store, wanted))
+            before = self.index()
+            self.successResultOf(self.store.images.pin(wanted.image.reference, True))
+            self.store = self.reopen()
+            image = self.store.images.get(wanted.image.reference)
+            self.assertEqual(image, evolve(wanted.image, pinned=True))
+            self.successResultOf(self.store.images.pin(wanted.image.reference, False))
+            self.assertEqual(self.index(), before)
+
+    def test_pin_and_put_together(self) -> None:
+        """
+        Of what is asked for while the disk is busy, each has its effect, in
+        its order.
+        """
+        one, two = sample("alpine", b"one"), sample("alpine", b"two")
+        for wanted in (one, two):
+            self.run_now(pull(self.store, wanted))
+        self.pools.disk.held = True
+        images, name = self.store.images, one.image.reference
+        changes = [images.put(one.image), images.pin(name, True), images.put(two.image)]
+        gone = sample("gone", b"gone").image.reference
+        changes += [images.pin(name, False), images.pin(name, True)]
+        missing = images.pin(gone, True)
+        self.pools.disk.release()
+        for change in changes:
+            self.successResultOf(change)
+        self.failureResultOf(missing, NotFound)
+        self.assertEqual(list(images.all()), [evolve(two.image, pinned=True)])
 
     def test_over_a_restart(self) -> None:
         """

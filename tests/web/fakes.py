@@ -10,7 +10,7 @@ from email.message import Message
 from email.parser import BytesParser
 from typing import Any
 
-from attrs import frozen
+from attrs import evolve, frozen
 from twisted.internet.address import IPv4Address, UNIXAddress
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.error import ConnectionLost
@@ -232,6 +232,7 @@ class FakeUpkeep:
     Upkeep that does nothing.
 
     @ivar tagged: what C{tag} was called with.
+    @ivar pinned: what C{pin} was called with.
     @ivar removed: what C{remove} was called with.
     @ivar collected: what C{collect} was called with.
     @ivar refuses: what every call fails with.
@@ -239,6 +240,7 @@ class FakeUpkeep:
 
     def __init__(self) -> None:
         self.tagged: list[tuple[str, str]] = []
+        self.pinned: list[tuple[str, bool]] = []
         self.removed: list[str] = []
         self.collected: list[tuple[bool, bool]] = []
         self.refuses: Exception | None = None
@@ -251,6 +253,15 @@ class FakeUpkeep:
             return fail(self.refuses)
         self.tagged.append((reference, name))
         return succeed(image(name))
+
+    def pin(self, reference: str, pinned: bool) -> Deferred[Image]:
+        """
+        Remember a pin.
+        """
+        if self.refuses is not None:
+            return fail(self.refuses)
+        self.pinned.append((reference, pinned))
+        return succeed(evolve(image(reference), pinned=pinned))
 
     def remove(self, reference: str) -> Deferred[Freed]:
         """
@@ -649,6 +660,12 @@ class FakeImages:
         """
         self.named[image.reference] = image
         return succeed(None)
+
+    def pin(self, reference: Reference, pinned: bool) -> Deferred[Image]:
+        """
+        Not by the web room itself.
+        """
+        raise NotImplementedError
 
     def remove(self, reference: Reference) -> Deferred[None]:
         """

@@ -279,6 +279,7 @@ class StoreTests(SynchronousTestCase):
                 "source": "docker.io/library/alpine",
                 "size": 9800,
                 "created": "2026-01-02T03:04:05Z",
+                "pinned": False,
                 "layers": [
                     {
                         "digest": str(made.layers[0].digest),
@@ -343,6 +344,19 @@ class StoreTests(SynchronousTestCase):
         self.assertEqual(self.world.jobs.upkeep.removed, ["alpine"])
         self.world.jobs.upkeep.refuses = NotFound("there is no alpine")
         self.assertEqual(self.world.ask("DELETE", "/api/v1/images/alpine").status, 404)
+
+    def test_pin(self) -> None:
+        """
+        An image is pinned and unpinned, also one that is called so.
+        """
+        for name in ("alpine", "ghcr.io/team/pin"):
+            for pinned in (True, False):
+                body = json.dumps({"pinned": pinned}).encode()
+                answer = self.world.ask("POST", f"/api/v1/images/{name}/pin", body)
+                self.assertEqual((answer.status, answer.json()["pinned"]), (200, pinned))
+                self.assertEqual(self.world.jobs.upkeep.pinned[-1], (name, pinned))
+        for wrong in (b"", b"[]", b"{}", b'{"pinned": 1}', b'{"pinned": true, "more": 1}'):
+            self.assertEqual(self.world.ask("POST", "/api/v1/images/a/pin", wrong).status, 400, wrong)
 
     def test_collect(self) -> None:
         """

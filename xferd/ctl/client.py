@@ -439,6 +439,14 @@ class Daemon:
         path = f"/images/{quote(reference, safe='/:@')}/tags"
         return self._object("POST", path, {"reference": name})
 
+    def pin(self, reference: str, pinned: bool) -> dict[str, Any]:
+        """
+        Pin an image, or unpin it.
+
+        @return: the image.
+        """
+        return self._object("POST", f"/images/{quote(reference, safe='/:@')}/pin", {"pinned": pinned})
+
     def remove(self, reference: str) -> dict[str, Any]:
         """
         Take an image's name away.

@@ -34,10 +34,11 @@ def images(_: Namespace, session: Session) -> None:
             str(len(image.get("layers") or ())),
             size(count(image, "size")),
             session.printer.ago(image.get("created")),
+            "pinned" if image.get("pinned") is True else "",
         )
         for image in found
     ]
-    heads = ("REFERENCE", "DIGEST", "IMAGE ID", "LAYERS", "SIZE", "PULLED")
+    heads = ("REFERENCE", "DIGEST", "IMAGE ID", "LAYERS", "SIZE", "PULLED", "")
     session.printer.rows(found, heads, rows, ("LAYERS", "SIZE"))
 
 
@@ -55,6 +56,7 @@ def inspect(args: Namespace, session: Session) -> None:
         ("platform", clean(image.get("platform"))),
         ("size", size(count(image, "size"))),
         ("pulled", session.printer.ago(image.get("created"))),
+        ("pinned", "yes" if image.get("pinned") is True else ""),
     ]
     if session.printer.facts(image, facts):
         print(file=session.stdout)

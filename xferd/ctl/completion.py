@@ -59,6 +59,9 @@ complete -c xferctl -a '(xferctl completion fish -- (commandline -opc)[2..] (com
 _OF_IMAGES = frozenset({"push", "inspect", "tag", "export", "unpack", "bundle"})
 """Commands whose first argument is an image of the store."""
 
+_OF_ALL_IMAGES = frozenset({"rm", "pin", "unpin"})
+"""Commands whose arguments all are."""
+
 _WITH_VALUE = frozenset({"--host", "--token-file"})
 """The options before the command that take a value."""
 
@@ -126,7 +129,7 @@ def _arguments(command: str, given: Sequence[str], daemon: Daemon) -> list[str]:
     What the next argument of a command may be; nothing where no daemon tells.
     """
     try:
-        if command == "rm" or (command in _OF_IMAGES and not given):
+        if command in _OF_ALL_IMAGES or (command in _OF_IMAGES and not given):
             return [_familiar(str(image.get("reference"))) for image in daemon.images()]
         if command in ("job", "cancel") and not given:
             return [str(job.get("id")) for job in daemon.jobs()]

@@ -13,6 +13,7 @@ from xferd.ctl.view import count
 
 if TYPE_CHECKING:
     from argparse import Namespace
+    from collections.abc import Callable, Sequence
     from typing import Any
 
     from xferd.ctl.session import Session
@@ -28,23 +29,52 @@ def tag(args: Namespace, session: Session) -> None:
     )
 
 
+def pin(args: Namespace, session: Session) -> None:
+    """
+    Let images stay when the store needs room.
+    """
+    _each(args.references, lambda reference: _pin(session, reference, True))
+
+
+def unpin(args: Namespace, session: Session) -> None:
+    """
+    Let images go when the store needs room.
+    """
+    _each(args.references, lambda reference: _pin(session, reference, False))
+
+
+def _pin(session: Session, reference: str, pinned: bool) -> None:
+    image = session.daemon.pin(reference, pinned)
+    word = "pinned" if pinned else "unpinned"
+    session.printer.facts(image, [(word, clean(image.get("reference")))])
+
+
 def remove(args: Namespace, session: Session) -> None:
     """
     Take the names of images away, and free what nothing needs any more.
+    """
 
-    One that cannot be removed does not keep the others from it.
+    def remove_one(reference: str) -> None:
+        answer = session.daemon.remove(reference)
+        facts = [("removed", clean(answer.get("reference"))), ("freed", _freed(answer))]
+        session.printer.facts(answer, facts)
+
+    _each(args.references, remove_one)
+
+
+def _each(references: Sequence[str], change: Callable[[str], None]) -> None:
+    """
+    Change some images.  One that cannot be changed does not keep the others
+    from it.
 
     @raise Refused: there was such a one; the first of them.
     """
     refusal: Refused | None = None
-    for reference in args.references:
+    for reference in references:
         try:
-            answer = session.daemon.remove(reference)
+            change(reference)
         except Refused as e:
             refusal = refusal or e
-            continue
-        facts = [("removed", clean(answer.get("reference"))), ("freed", _freed(answer))]
-        session.printer.facts(answer, facts)
     if refusal is not None:
         raise refusal
 

@@ -222,9 +222,9 @@ def _tag(parser: ArgumentParser) -> None:
     _json(parser)
 
 
-def _remove(parser: ArgumentParser) -> None:
+def _references(parser: ArgumentParser) -> None:
     """
-    The arguments of C{rm}.
+    The arguments of C{rm}, C{pin} and C{unpin}.
     """
     parser.add_argument("references", metavar="REF", nargs="+", help="an image's name")
     _json(parser)
@@ -450,7 +450,9 @@ COMMANDS: Mapping[str, Command] = {
     "images": Command("list the images of the store", _json, commands.images),
     "inspect": Command("show one image of the store", _image, commands.inspect),
     "tag": Command("give an image of the store another name", _tag, keep.tag),
-    "rm": Command("remove images, and free what no other needs", _remove, keep.remove),
+    "rm": Command("remove images, and free what no other needs", _references, keep.remove),
+    "pin": Command("let images stay when the store needs room", _references, keep.pin),
+    "unpin": Command("let images go when the store needs room", _references, keep.unpin),
     "gc": Command("free what nothing in the store names or uses", _collect, keep.collect),
     "unpack": Command("make an image's root file system out of the store", _unpack, _run_unpack),
     "bundle": Command("make a bundle of an image, for runc and its like", _bundle, _run_bundle),

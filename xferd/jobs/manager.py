@@ -27,6 +27,7 @@ from xferd.interfaces import (
     IEventStream,
     IIntake,
     IJobs,
+    Image,
     IRegistries,
     IStore,
     IUnpacker,
@@ -360,7 +361,7 @@ class Jobs:
             clock=self._clock,
             wall_clock=self._wall_clock,
             changed=self._changed(job),
-            named=self._news.named,
+            named=self._named,
         )
         return self._add(job, importing.run)
 
@@ -667,7 +668,7 @@ class Jobs:
             changed=self._changed(job),
         )
         image = await pull.run(self._wall_clock)
-        self._news.named(image)
+        self._named(image)
         for blob in {layer.digest for layer in image.layers}:
             self._spawn(self._store.journal.record_holder(wanted.repository, blob), "who has a blob")
         return {"digest": str(image.manifest.digest), "image_id": str(image.config.digest)}
@@ -688,6 +689,12 @@ class Jobs:
                 self._record(job.with_layers())
 
         return changed
+
+    def _named(self, image: Image) -> None:
+        """
+        Report that an image has its name, as the store has it.
+        """
+        self._news.named(self._store.images.get(image.reference) or image)
 
     def _seen_by(self, credentials: Mapping[str, Credentials] | None) -> IRegistries:
         """

@@ -226,6 +226,7 @@ def image_json(image: Image) -> dict[str, Any]:
         "source": str(image.source),
         "size": image.size,
         "created": image.created,
+        "pinned": image.pinned,
         "layers": [
             {"digest": str(d.digest), "size": d.size, "media_type": d.media_type} for d in image.layers
         ],

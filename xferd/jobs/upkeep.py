@@ -63,10 +63,30 @@ class Upkeep:
         if image is None:
             raise _no_image(wanted)
         origin = None if image.source == new.repository else image.source
-        tagged = evolve(image, reference=new, origin=origin, created=rfc3339(self._wall_clock()))
+        tagged = evolve(
+            image, reference=new, origin=origin, created=rfc3339(self._wall_clock()), pinned=False
+        )
         await to_its_end(self._store.images.put(tagged))
+        # The name may be pinned.
+        tagged = self._store.images.get(new) or tagged
         self._news.named(tagged)
         return tagged
+
+    def pin(self, reference: str, pinned: bool) -> Deferred[Image]:
+        """
+        See L{IUpkeep.pin}.
+        """
+        return Deferred.fromCoroutine(self._pin(reference, pinned))
+
+    async def _pin(self, reference: str, pinned: bool) -> Image:
+        wanted = Reference.parse(reference)
+        self._check()
+        try:
+            image = await to_its_end(self._store.images.pin(wanted, pinned))
+        except NotFound as e:
+            raise _no_image(wanted) from e
+        self._news.named(image)
+        return image
 
     def remove(self, reference: str) -> Deferred[Freed]:
         """

@@ -8,6 +8,9 @@ is in annotations beside it.  An image that came with a manifest of Docker's
 has two entries: the manifest as it came, and under the name the same in OCI's
 words, which is all that other tools look at.  Entries that other tools made
 stay as they are.
+
+A pin is one of these annotations, and not in the journal: it belongs to the
+name, is written with it, and survives a journal that is lost.
 """
 
 from __future__ import annotations
@@ -32,6 +35,7 @@ from xferd.store.index_file import (
     DOCKER_NAME,
     NAME,
     ORIGIN,
+    PINNED,
     RESOLVED,
     IndexFile,
     name_of,
@@ -44,7 +48,7 @@ from xferd.store.reserve import Reserve
 from xferd.store.threads import Rounds, Threads
 from xferd.store.uses import Uses
 
-_OURS = (NAME, RESOLVED, CREATED, CHAIN_ID, ORIGIN, DOCKER_NAME)
+_OURS = (NAME, RESOLVED, CREATED, CHAIN_ID, ORIGIN, PINNED, DOCKER_NAME)
 
 
 @implementer(IImages)
@@ -80,7 +84,7 @@ class Images:
         self._names: list[str] = []
         self._sorted: list[Image] = []
         self._lost: set[str] = set()
-        self._writes: Rounds[tuple[Reference, Image | None]] = Rounds(
+        self._writes: Rounds[tuple[Reference, Image | bool | None]] = Rounds(
             lambda batch: Deferred.fromCoroutine(self._write(batch))
         )
 
@@ -125,6 +129,12 @@ class Images:
         """
         return Deferred.fromCoroutine(self._put(image))
 
+    def pin(self, reference: Reference, pinned: bool) -> Deferred[Image]:
+        """
+        See L{IImages.pin}.  Cancelling waits for the disk.
+        """
+        return Deferred.fromCoroutine(self._pin(reference, pinned))
+
     def remove(self, reference: Reference) -> Deferred[None]:
         """
         See L{IImages.remove}.  Cancelling waits for the disk.
@@ -150,13 +160,37 @@ class Images:
         self._check(image)
         await self._writes.add((image.reference, image))
 
+    async def _pin(self, reference: Reference, pinned: bool) -> Image:
+        await self._writes.add((reference, pinned))
+        image = self._images.get(reference)
+        if image is None:
+            raise NotFound(f"there is no image {reference.familiar()} in the store")
+        return image
+
     async def _remove(self, reference: Reference) -> None:
         if reference not in self._images and str(reference) not in self._lost:
             raise NotFound(f"there is no image {reference.familiar()} in the store")
         await self._writes.add((reference, None))
 
-    async def _write(self, batch: Sequence[tuple[Reference, Image | None]]) -> None:
-        changes = dict(batch)
+    async def _write(self, batch: Sequence[tuple[Reference, Image | bool | None]]) -> None:
+        """
+        @param batch: the images by their new names; L{None} takes a name away,
+            and a boolean pins or unpins it.
+        """
+        changes: dict[Reference, Image | None] = {}
+        for reference, wanted in batch:
+            present = changes.get(reference, self._images.get(reference))
+            if isinstance(wanted, bool):
+                if present is not None:
+                    changes[reference] = evolve(present, pinned=wanted)
+            elif wanted is None:
+                changes[reference] = None
+            else:
+                # A name stays pinned, whatever it is given to.
+                pinned = wanted.pinned or (present is not None and present.pinned)
+                changes[reference] = evolve(wanted, pinned=pinned)
+        if not changes:
+            return
         await self._threads.run(self._reserve.spend, self._index.write, changes, self._images)
         for reference, image in changes.items():
             self._set(reference, image)
@@ -203,6 +237,7 @@ class _Entry:
     chain_id: Digest | None
     created: str
     origin: Repository | None
+    pinned: bool
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> _Entry:
@@ -221,6 +256,7 @@ class _Entry:
             None if chain_id is None else Digest.parse(chain_id),
             notes.get(CREATED, ""),
             None if origin is None else Reference.parse(origin).repository,
+            notes.get(PINNED) == "true",
         )
 
 
@@ -262,4 +298,5 @@ def _image(paths: Paths, entry: _Entry) -> Image:
         + sum({d.digest: d.size for d in (manifest.config, *manifest.layers)}.values()),
         created=entry.created,
         origin=entry.origin,
+        pinned=entry.pinned,
     )

@@ -30,6 +30,7 @@ RESOLVED: Final = "dev.xferd.resolved"
 CREATED: Final = "dev.xferd.created"
 CHAIN_ID: Final = "dev.xferd.chain-id"
 ORIGIN: Final = "dev.xferd.origin"
+PINNED: Final = "dev.xferd.pinned"
 DOCKER_NAME: Final = "dev.xferd.name"
 """The name of an image on the entry of its Docker manifest."""
 RENDITION_OF: Final = "dev.xferd.rendition-of"
@@ -301,6 +302,8 @@ def _entry(image: Image) -> dict[str, Any]:
         notes[CHAIN_ID] = str(image.chain_id)
     if image.origin is not None:
         notes[ORIGIN] = str(image.origin)
+    if image.pinned:
+        notes[PINNED] = "true"
     return evolve(image.manifest, annotations=notes).to_json()
 
 

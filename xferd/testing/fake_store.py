@@ -7,7 +7,7 @@ turn of the clock.  The store's L{Gate} can hold it or make it fail; its names
 are C{blobs.read}, C{blobs.put}, C{blobs.partial}, C{partial.write},
 C{partial.commit} (keys: the digest), C{unnamed.write}, C{unnamed.commit},
 C{trees.stage}, C{trees.commit} (key: the diff ID), C{trees.discard},
-C{layers.register} (key: the diff ID), C{images.put} and C{images.remove} (key:
+C{layers.register} (key: the diff ID), C{images.put}, C{images.pin} and C{images.remove} (key:
 the reference), C{collection.collect}, C{journal.job}, C{journal.attempt},
 C{journal.jobs} and C{journal.interrupted}.
 """
@@ -17,6 +17,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 
+from attrs import evolve
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
@@ -609,6 +610,19 @@ class FakeImages:
         """
         return Deferred.fromCoroutine(self._remove(reference))
 
+    def pin(self, reference: Reference, pinned: bool) -> Deferred[Image]:
+        """
+        Pin a name, or unpin it.
+        """
+        return Deferred.fromCoroutine(self._pin(reference, pinned))
+
+    async def _pin(self, reference: Reference, pinned: bool) -> Image:
+        await self._gate.enter("images.pin", reference)
+        if reference not in self._named:
+            raise NotFound(f"there is no image {reference}")
+        self._named[reference] = evolve(self._named[reference], pinned=pinned)
+        return self._named[reference]
+
     async def _remove(self, reference: Reference) -> None:
         await self._gate.enter("images.remove", reference)
         if reference not in self._named:
@@ -624,7 +638,9 @@ class FakeImages:
             raise StoreError(f"{image.reference} has {len(image.layers)} layers and chain {image.chain_id}")
         if image.chain_id is not None and self._layers.get(image.chain_id) is None:
             raise StoreError(f"{image.reference} needs layer {image.chain_id}, which is not registered")
-        self._named[image.reference] = image
+        present = self._named.get(image.reference)
+        pinned = image.pinned or (present is not None and present.pinned)
+        self._named[image.reference] = evolve(image, pinned=pinned)
 
 
 @implementer(IStore)

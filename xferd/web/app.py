@@ -28,7 +28,7 @@ from xferd.web.brought import brought, login_asked
 from xferd.web.content_asked import MAX_PIECE, form_asked, is_piece, piece_asked, size_asked
 from xferd.web.feed import JSON_LINES, SERVER_SENT, EventFeed, FeedTimes
 from xferd.web.guard import Guard
-from xferd.web.job_asked import collection_asked, job_asked, new_name
+from xferd.web.job_asked import collection_asked, job_asked, new_name, pin_asked
 from xferd.web.job_pages import page_of_jobs
 from xferd.web.lists import IMAGES, TRANSFERS
 from xferd.web.metrics import MEDIA_TYPE, Metrics, Scene
@@ -383,6 +383,14 @@ class Web:
         """
         image = await self._jobs.upkeep.tag(name, new_name(request))
         return answer(request, image_json(image), 201)
+
+    @app.route(f"{API}/images/<path:name>/pin", methods=["POST"])
+    async def pin_image(self, request: Request, name: str) -> bytes:
+        """
+        Pin an image of the store, or unpin it.
+        """
+        image = await self._jobs.upkeep.pin(name, pin_asked(request))
+        return answer(request, image_json(image))
 
     @app.route(f"{API}/images/<path:name>", methods=["DELETE"])
     async def remove_image(self, request: Request, name: str) -> bytes:

@@ -165,6 +165,22 @@ def new_name(request: Request) -> str:
     return reference
 
 
+def pin_asked(request: Request) -> bool:
+    """
+    Read the body of a request to pin an image, or to unpin it.
+
+    @raise UnsupportedMediaType: it is not JSON by its own word.
+    @raise BadInput: it is not what it should be.
+    """
+    fields = json_object(request)
+    pinned = fields.pop("pinned", None)
+    for name in fields:
+        raise BadInput(f"a pin has no field {quoted(name)}; it has pinned")
+    if not isinstance(pinned, bool):
+        raise BadInput("'pinned' must be true or false")
+    return pinned
+
+
 def collection_asked(request: Request) -> tuple[bool, bool]:
     """
     Read the body of a request for a collection.

@@ -342,6 +342,16 @@ PATHS: Final[Mapping[str, Mapping[str, Any]]] = {
             ref("TagAsked"),
         )
     },
+    "/api/v1/images/{name}/pin": {
+        "post": _operation(
+            "pin_image",
+            "Pin an image, which then stays when the store needs room, or unpin it.",
+            {200: _answer("The image.", ref("Image"))},
+            (404, 503, 507),
+            [_NAME],
+            ref("PinAsked"),
+        )
+    },
     "/api/v1/gc": {
         "post": _operation(
             "collect",

@@ -121,6 +121,7 @@ _IMAGE: Final[Mapping[str, Schema]] = {
     "source": {**TEXT, "description": "The repository that is asked for what the store lacks of it."},
     "size": COUNT,
     "created": TIME,
+    "pinned": {**FLAG, "description": "Whether it stays when the store needs room."},
     "layers": array(_object({"digest": DIGEST, "size": COUNT, "media_type": TEXT})),
 }
 
@@ -289,6 +290,7 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
         **_object({"reference": {**REFERENCE, "description": "The image's other name; it has no digest."}}),
         "additionalProperties": False,
     },
+    "PinAsked": {**_object({"pinned": FLAG}), "additionalProperties": False},
     "Removed": _object({"reference": TEXT, "freed": ref("Freed")}),
     "CollectionAsked": {
         "type": "object",

@@ -332,4 +332,5 @@ function image(row, one) {
   attribute(row.digest, "title", `image ID ${one.image_id}`);
   text(row["layers-n"], count(one.layers?.length ?? 0, "layer"));
   text(row.time, moment(one.created));
+  hide(row.pinned, !one.pinned);
 }
