@@ -12,8 +12,11 @@ from twisted.web.server import Request
 
 from tests.registry.cases import ME, REPOSITORY, ClientCase
 from tests.registry.fakes import failure_of, refuse
+from tests.registry.pushing import Bytes
 from xferd.credentials import Credentials, Secret
 from xferd.errors import Denied, ManifestUnknown, RegistryError
+from xferd.interfaces import Pushed
+from xferd.names import Digest
 from xferd.oci import Document
 
 
@@ -201,6 +204,59 @@ class ExpiryTests(AuthCase):
         self.successResultOf(self.manifest())
         self.credentials = Credentials(ME.username, Secret("old"))
         self.successResultOf(self.manifest())
+
+
+class UploadTests(AuthCase):
+    """
+    Upload sessions at such registries.
+    """
+
+    def test_expired(self) -> None:
+        """
+        A session whose token has expired, by a 401 without a challenge or by a
+        400, goes on with another one.
+        """
+        for status in (401, 400):
+            self.setUp()
+            self.tokens = 0
+            self.assertEqual(self.successResultOf(self._push(status)), Pushed("uploaded"))
+            self.assertEqual(self.tokens, 2)
+
+    def test_refused_for_ever(self) -> None:
+        """
+        A 400 that a new token does not mend is the error.
+        """
+        failure_of(self, self._push(400, "Bearer t3"), RegistryError)
+        self.assertEqual(self.tokens, 2)
+
+    def _push(self, status: int, valid: str = "Bearer t2") -> Deferred[Pushed]:
+        """
+        Push a blob to a registry that takes its bytes with one token only.
+        """
+
+        def fault(request: Request) -> bytes | None:
+            sent = request.getHeader("Authorization")
+            if request.path == b"/token" or sent is None:
+                return self.challenge(request)
+            if request.method == b"HEAD":
+                request.setResponseCode(404)
+                return b""
+            if request.method == b"PUT" and sent != valid:
+                return refuse(request, status, "EXPIRED", "no")
+            if request.method == b"POST":
+                # No token expires at once.
+                self.clock.advance(10)
+            request.setResponseCode({b"POST": 202, b"PUT": 201}.get(request.method, 204))
+            request.setHeader("Location", "/v2/team/a/blobs/uploads/1")
+            request.setHeader("Range", "0-0")
+            return b""
+
+        self.server.fault = fault
+        target = self.registry.target(REPOSITORY)
+        pushing = target.push(Digest.of(b"small"), Bytes(b"small"), [], None, lambda _: None, lambda _: None)
+        for _ in range(100):
+            self.agent.flush()
+        return pushing
 
 
 class StorageTests(ClientCase):
