@@ -13,7 +13,7 @@ from typing import cast
 from twisted.internet.interfaces import IListeningPort
 
 from tests.integration.test_daemon import DaemonCase, reactor
-from tests.registry.wire import Listener, Peer, endless
+from tests.registry.wire import Listener, Peer, endless, trickle
 from xferd.names import Digest
 from xferd.oci import MAX_DOCUMENT, OCI_INDEX, OCI_MANIFEST
 
@@ -36,17 +36,19 @@ def _whole(media_type: str, data: bytes, status: bytes = _OK, head: bytes = b"")
     return status + head + fields.encode() + data
 
 
-class HostileTests(DaemonCase):
+class HostileCase(DaemonCase):
     """
     A daemon, and registries on raw sockets.
     """
+
+    settings = "[retry]\nattempts = 2\nbase = 0.1\ncap = 0.2\n"
 
     async def start(self, *options: str):  # type: ignore[no-untyped-def]
         """
         Start a daemon that tries twice.
         """
         settings = self.place / "xferd.toml"
-        settings.write_text("[retry]\nattempts = 2\nbase = 0.1\ncap = 0.2\n")
+        settings.write_text(self.settings)
         return await super().start(f"--config={settings}", *options)
 
     def serve(self, answer: Callable[[Peer, str], None]) -> str:
@@ -83,6 +85,53 @@ class HostileTests(DaemonCase):
         job = await self.state(await self.api.pull(reference), "failed")
         seconds = reactor.seconds() - began
         return str(job["error"]["message"]), self._memory("VmHWM") - before, seconds
+
+    def image(self, blob: Callable[[Peer, str], None]) -> Callable[[Peer, str], None]:
+        """
+        Serve an image of one layer of 9 bytes.
+
+        @param blob: answers when the layer is asked for.
+        """
+        layer = {
+            "mediaType": "application/vnd.oci.image.layer.v1.tar",
+            "digest": str(Digest.of(b"?")),
+            "size": 9,
+        }
+        config = json.dumps(
+            {
+                "architecture": "amd64",
+                "os": "linux",
+                "rootfs": {"type": "layers", "diff_ids": [layer["digest"]]},
+            }
+        ).encode()
+        manifest = json.dumps(
+            {
+                "schemaVersion": 2,
+                "mediaType": OCI_MANIFEST,
+                "config": {
+                    "mediaType": "application/vnd.oci.image.config.v1+json",
+                    "digest": str(Digest.of(config)),
+                    "size": len(config),
+                },
+                "layers": [layer],
+            }
+        ).encode()
+
+        def answer(peer: Peer, path: str) -> None:
+            if "/manifests/" in path:
+                peer.send(_whole(OCI_MANIFEST, manifest))
+            elif path.endswith(str(Digest.of(config))):
+                peer.send(_whole("application/json", config))
+            else:
+                blob(peer, path)
+
+        return answer
+
+
+class EndlessTests(HostileCase):
+    """
+    Registries that send without an end, as fast as they can.
+    """
 
     async def test_endless(self) -> None:
         """
@@ -135,43 +184,54 @@ class HostileTests(DaemonCase):
         """
         A layer that does not end is dropped at its size.
         """
-        layer = {
-            "mediaType": "application/vnd.oci.image.layer.v1.tar",
-            "digest": str(Digest.of(b"?")),
-            "size": 9,
-        }
-        config = json.dumps(
-            {
-                "architecture": "amd64",
-                "os": "linux",
-                "rootfs": {"type": "layers", "diff_ids": [layer["digest"]]},
-            }
-        ).encode()
-        manifest = json.dumps(
-            {
-                "schemaVersion": 2,
-                "mediaType": OCI_MANIFEST,
-                "config": {
-                    "mediaType": "application/vnd.oci.image.config.v1+json",
-                    "digest": str(Digest.of(config)),
-                    "size": len(config),
-                },
-                "layers": [layer],
-            }
-        ).encode()
-
-        def answer(peer: Peer, path: str) -> None:
-            if "/manifests/" in path:
-                peer.send(_whole(OCI_MANIFEST, manifest))
-            elif path.endswith(str(Digest.of(config))):
-                peer.send(_whole("application/json", config))
-            else:
-                endless(_OK + b"Transfer-Encoding: chunked\r\n\r\n", _CHUNK)(peer, path)
-
-        message, memory, seconds = await self.cost(f"{self.serve(answer)}/team/app:1")
+        blob = endless(_OK + b"Transfer-Encoding: chunked\r\n\r\n", _CHUNK)
+        message, memory, seconds = await self.cost(f"{self.serve(self.image(blob))}/team/app:1")
         self.assertIn("9", message)
         self.assertLess(memory, MOST_MEMORY)
         self.assertLess(seconds, MOST_SECONDS)
+
+
+class SlowTests(HostileCase):
+    """
+    Registries that send without an end, a little from time to time.
+    """
+
+    settings = (
+        "[retry]\nattempts = 1\n[timeouts]\nconnect = 0.5\ntls = 0.5\nheaders = 1.0\nsilence = 1.0\n"
+        "token = 1.0\ndocument = 2.0\nexcerpt = 0.5\nwindow = 2.0\n"
+    )
+
+    async def test_slow(self) -> None:
+        """
+        A head, a document, a token and a layer that come byte by byte are given
+        up in the time that the settings name for each.
+        """
+        body = _OK + b"Transfer-Encoding: chunked\r\n\r\n"
+        json_body = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+        def tokens(peer: Peer, path: str) -> None:
+            if path.startswith("/token"):
+                trickle(json_body, b"1\r\n \r\n", 0.2)(peer, path)
+            else:
+                _tokens(peer, path)
+
+        for name, answer, seconds in (
+            ("head", trickle(_OK, b"X", 0.2), 2.0),
+            ("interim", trickle(b"", b"HTTP/1.1 100 Continue\r\n\r\n", 0.25), 2.0),
+            ("document", trickle(body, b"1\r\n{\r\n", 0.2), 2.0),
+            (
+                "refusal",
+                trickle(b"HTTP/1.1 503 No\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n", 0.2),
+                0.5,
+            ),
+            ("token", tokens, 1.0),
+            ("layer", self.image(trickle(body, b"1\r\nx\r\n", 0.7)), 2.0),
+        ):
+            host = self.serve(answer)
+            message, memory, took = await self.cost(f"{host}/team/app:1")
+            self.assertLess(memory, MOST_MEMORY, f"{name}: {message}")
+            # And what this machine takes for the rest.
+            self.assertLess(took, seconds + 2.0, f"{name}: {message}")
 
 
 def _tokens(peer: Peer, path: str) -> None:

@@ -10,7 +10,7 @@ from socket import SO_LINGER, SOL_SOCKET
 from typing import cast
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IConsumer, IPullProducer, ITCPTransport
+from twisted.internet.interfaces import IConsumer, IDelayedCall, IPullProducer, IReactorTime, ITCPTransport
 from twisted.internet.protocol import Protocol, ServerFactory
 from twisted.internet.tcp import Server
 from twisted.python.failure import Failure
@@ -21,11 +21,14 @@ class Peer(Protocol):
     """
     One connection at the server, which reads requests and leaves the answers
     to the test.
+
+    @ivar timer: what is still to come by it, if anything is.
     """
 
     def __init__(self, server: Listener) -> None:
         self._server = server
         self._buffer = b""
+        self.timer: IDelayedCall | None = None
 
     def connectionMade(self) -> None:
         """
@@ -49,6 +52,8 @@ class Peer(Protocol):
         Be counted.
         """
         self._server.open -= 1
+        if self.timer is not None:
+            self.timer.cancel()
         self._server.tell()
 
     def send(self, data: bytes) -> None:
@@ -126,6 +131,26 @@ def endless(first: bytes, more: bytes) -> Callable[[Peer, str], None]:
     def answer(peer: Peer, _: str) -> None:
         peer.send(first)
         cast(IConsumer, peer.transport).registerProducer(_Endless(peer, more), False)
+
+    return answer
+
+
+def trickle(first: bytes, more: bytes, seconds: float) -> Callable[[Peer, str], None]:
+    """
+    Answer without an end, a little from time to time.
+
+    @param seconds: between two pieces.
+    """
+
+    def answer(peer: Peer, _: str) -> None:
+        clock = cast(IReactorTime, cast(Server, peer.transport).reactor)
+
+        def again() -> None:
+            peer.send(more)
+            peer.timer = clock.callLater(seconds, again)
+
+        peer.send(first)
+        again()
 
     return answer
 
