@@ -12,10 +12,11 @@ from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from xferd.archive.build import Plan, plan
-from xferd.errors import NotFound, SourceError, StoreError
+from xferd.errors import Interrupted, NotFound, SourceError, StoreError
 from xferd.interfaces import IArchive, IContent, IRegistries, IStore
 from xferd.jobs.content import BlobContent
 from xferd.jobs.download import DownloadManager
+from xferd.jobs.interruption import stopped
 from xferd.jobs.together import together
 from xferd.names import Reference
 from xferd.oci import DOCKER_MANIFEST, OCI_MANIFEST, Descriptor, Document, Manifest, parse_document
@@ -86,6 +87,8 @@ async def _open(
     watchers = [layers.fetch(blob, source, turn) for blob in blobs if not store.blobs.has(blob.digest)]
     try:
         await together(watcher.result() for watcher in watchers)
+    except Interrupted as e:
+        raise stopped("export") from e
     except SourceError as e:
         raise StoreError(
             f"a layer of {reference.familiar()} is not in the store, as another image had brought what "

@@ -41,6 +41,7 @@ from xferd.jobs.ended import EndedJobs, whole
 from xferd.jobs.exporting import open_archive
 from xferd.jobs.importing import Import
 from xferd.jobs.intake import Intake
+from xferd.jobs.interruption import killed, stopped
 from xferd.jobs.job import BUG, Job, describe, in_short, rfc3339
 from xferd.jobs.limits import LiveLimits
 from xferd.jobs.news import News
@@ -221,9 +222,7 @@ class Jobs:
         Jobs that it left unfinished have failed: their clients are gone.
         """
         for record in await self._store.journal.interrupted():
-            error = describe(
-                Interrupted("the daemon ended before the image was there; pull it again to go on")
-            )
+            error = describe(killed(record["kind"]))
             finished = rfc3339(self._wall_clock())
             ended = {**record, "state": "failed", "error": error, "finished": finished}
             try:
@@ -248,9 +247,7 @@ class Jobs:
         kept = Deferred.fromCoroutine(self._uploads.stop())
         works = []
         for running in tuple(self._running.values()):
-            running.reason = Interrupted(
-                "the daemon stopped before the image was there; pull it again to go on"
-            )
+            running.reason = stopped(running.job.kind)
             if running.work is None:
                 self._end(running, "failed", error=running.reason)
             else:
@@ -650,7 +647,7 @@ class Jobs:
                 # Whatever the interruption looked like where it arrived.
                 self._end(running, "cancelled")
             else:
-                self._end(running, "failed", error=e)
+                self._end(running, "failed", error=running.reason or e)
         else:
             self._end(running, "done")
 
