@@ -23,6 +23,7 @@ from xferd.jobs.intake import Intake
 from xferd.jobs.job import Job
 from xferd.jobs.platforms import Resolved, Search
 from xferd.jobs.pull import Pull
+from xferd.jobs.replaced import other_platform
 from xferd.jobs.rows import Row
 from xferd.jobs.together import to_its_end
 from xferd.jobs.unload import Unloading
@@ -123,7 +124,10 @@ class Import:
         Give each image its name.
         """
         for image in images:
+            warning = await other_platform(self._store, image)
             await self._store.images.put(image)
+            if warning is not None:
+                self._job.warn(warning)
             self._named(image)
 
 

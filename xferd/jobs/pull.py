@@ -17,6 +17,7 @@ from xferd.jobs.download import DownloadManager, Stack
 from xferd.jobs.full_disk import outlast
 from xferd.jobs.job import Job, rfc3339
 from xferd.jobs.platforms import Resolved, check_platform
+from xferd.jobs.replaced import other_platform
 from xferd.jobs.rows import LayerRow, Row
 from xferd.jobs.sinks import RowSink
 from xferd.jobs.together import to_its_end, together
@@ -89,8 +90,11 @@ class Pull:
         """
         try:
             image = await self.bring(now)
+            warning = await other_platform(self._store, image)
             # From here on the job is done, or the disk refuses.
             await outlast(self._store.room, lambda: to_its_end(self._store.images.put(image)))
+            if warning is not None:
+                self._job.warn(warning)
             return image
         finally:
             self.let_go()
