@@ -412,9 +412,9 @@ class IPartial(Interface):
     """
     A blob while it arrives: a file in C{ingest/}, written by one owner.
 
-    Life cycle: open, then C{commit}ted (it is a blob now) or C{close}d (the
-    bytes stay, for later).  A commit that fails for its content empties it
-    and leaves it open.
+    Life cycle: open, at C{rest} in between, then C{commit}ted (it is a blob
+    now) or C{close}d (the bytes stay, for later).  A commit that fails for its
+    content empties it and leaves it open.
     """
 
     digest: Digest = Attribute("What the blob must be.")
@@ -462,6 +462,21 @@ class IPartial(Interface):
         @raise DigestMismatch: the bytes are wrong; they were thrown away.
         @raise SizeMismatch: as above.
         @raise StoreError: the disk refuses.
+        """
+
+    def rest() -> None:
+        """
+        Close the file for now: nothing is written before C{resume}.  What is
+        known of its bytes is kept.  Idempotent; after C{commit} or C{close} it
+        does nothing.
+        """
+
+    def resume() -> None:
+        """
+        Open the file again after a rest.  If it is not as it was, begin with
+        an empty one; followers are told.
+
+        @raise StoreError: the disk refuses; it is still at rest.
         """
 
     def close() -> None:

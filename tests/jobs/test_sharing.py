@@ -19,7 +19,7 @@ from xferd.testing.images import index_of, sample_image
 ANN, BOB = (Credentials(name, Secret("hunter2")) for name in ("ann", "bob"))
 
 
-class SourcesTests(JobsCase):
+class SourcesCase(JobsCase):
     """
     Two clients who bring a registry each.
     """
@@ -43,6 +43,12 @@ class SourcesTests(JobsCase):
         second = str(self.jobs.pull(f"{OTHER}/app", None, "ci", 0)["id"])
         self.settle()
         return first, second
+
+
+class SourcesTests(SourcesCase):
+    """
+    Each source that fails is followed by the next.
+    """
 
     def test_mid_blob(self) -> None:
         """

@@ -235,6 +235,42 @@ class BlobsConformance(Conformance):
         self.result(again.commit())
         self.assertEqual(self.result(self.store.blobs.read(DIGEST)), DATA)
 
+    def test_rest(self) -> None:
+        """
+        At rest nothing is written; after it, the blob is gone on with where it
+        was, with its parts.
+        """
+        partial, follower = self.partial(), Follower()
+        partial.follow(follower)
+        partial.write(DATA[:3])
+        partial.write_at(5, DATA[5:7])
+        partial.rest()
+        partial.rest()
+        self.assertRaises(StoreError, partial.write, DATA[3:])
+        partial.resume()
+        partial.resume()
+        self.assertEqual((partial.offset, [*partial.spans]), (3, [(5, 7)]))
+        partial.write(DATA[3:5])
+        partial.write(DATA[7:])
+        self.result(partial.commit())
+        self.assertNotIn(("restarted",), follower.told)
+        for call in (partial.rest, partial.resume, partial.close):
+            call()
+        self.assertTrue(self.store.blobs.has(DIGEST))
+
+    def test_closed_at_rest(self) -> None:
+        """
+        Closed at rest, its bytes are there for the next who opens it.
+        """
+        partial = self.partial()
+        partial.write(DATA[:7])
+        partial.rest()
+        partial.close()
+        partial.resume()
+        again = self.partial()
+        self.assertEqual(again.offset, 7)
+        again.close()
+
     def test_too_much(self) -> None:
         """
         More bytes than there may be are refused, all of them.

@@ -24,6 +24,7 @@ from xferd.interfaces import IFollower, IPartial
 from xferd.names import Digest
 from xferd.store import partials, spans
 from xferd.store.spans import Note, read_note
+from xferd.testing.descriptors import no_descriptors
 
 MEBI = 1024 * 1024
 
@@ -89,6 +90,49 @@ class PartialTests(StoreTestCase):
         partial = self.partial()
         os.unlink(self.file())
         partial.close()
+
+    def test_no_descriptor_at_rest(self) -> None:
+        """
+        At rest it has no descriptor, and no file if there is nothing in it.
+        """
+        before = len(os.listdir("/proc/self/fd"))
+        partial = self.partial()
+        partial.rest()
+        self.assertFalse(os.path.exists(self.file()))
+        partial.resume()
+        partial.write(DATA[:7])
+        partial.rest()
+        self.assertEqual(len(os.listdir("/proc/self/fd")), before)
+        partial.close()
+        self.assertEqual(os.path.getsize(self.file()), 7)
+
+    def test_cut_off_at_rest(self) -> None:
+        """
+        A file that is shorter than it was, or gone, is begun anew.
+        """
+        for spoil in (lambda: os.truncate(self.file(), 5), lambda: os.unlink(self.file())):
+            partial, follower = self.partial(), Follower()
+            partial.write(DATA[:7])
+            partial.follow(follower)
+            partial.rest()
+            spoil()
+            partial.resume()
+            self.assertEqual((partial.offset, follower.told[-1]), (0, ("restarted",)))
+            partial.restart()
+            partial.close()
+
+    def test_no_descriptor_to_resume(self) -> None:
+        """
+        Without a descriptor it stays at rest, and resumes when there is one.
+        """
+        partial = self.partial()
+        partial.write(DATA[:7])
+        partial.rest()
+        with no_descriptors():
+            self.assertRaises(StoreError, partial.resume)
+        partial.resume()
+        partial.write(DATA[7:])
+        self.successResultOf(partial.commit())
 
     def test_private_until_whole(self) -> None:
         """

@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from xferd.errors import BlobUnknown, DiskFull, SourceError
+from xferd.errors import BlobUnknown, DigestMismatch, DiskFull, SourceError
 from xferd.interfaces import IBlobBody, IBlobSource
 from xferd.names import Digest
 
@@ -22,24 +22,28 @@ class Arrival:
     """
     One blob that passes by, once: a source, and the body that it opens.
 
-    Life cycle: made; C{ready} fires when somebody takes it, or nobody will;
-    then C{write} any number of times; then C{finish}ed or C{fail}ed.
+    A transfer that leaves it for another source may come back: the bytes wait
+    meanwhile, and go on where they were.
 
-    @ivar ready: fires when the bytes may come.
+    Life cycle: made; C{write} any number of times, each when C{ready} has
+    fired; then C{finish}ed or C{fail}ed.
+
+    @ivar ready: fires when the bytes may come: somebody takes them, or nobody
+        will.
     """
-
-    start = 0
-    account: Hashable = None
 
     def __init__(self, digest: Digest, size: int, label: str) -> None:
         self.host = ""
+        self.account: Hashable = None
         self.label = label
         self.total: int | None = size
+        self.start = 0
         self.ready: Deferred[None] = Deferred(lambda _: None)
         self._digest = digest
         self._sink: Callable[[bytes], Deferred[None] | None] | None = None
         self._done: Deferred[None] | None = None
         self._passed: SourceError | None = None
+        self._settled = False
 
     @property
     def identity(self) -> Hashable:
@@ -52,8 +56,8 @@ class Arrival:
 
     def open(
         self,
-        digest: Digest,
-        offset: int,  # noqa: ARG002 - it begins at 0
+        digest: Digest,  # noqa: ARG002 - it has but one
+        offset: int,  # noqa: ARG002 - it begins where it is
         end: int | None = None,  # noqa: ARG002 - and ends where the blob does
     ) -> Deferred[IBlobBody]:
         """
@@ -61,8 +65,6 @@ class Arrival:
         """
         if self._passed is not None:
             return fail(self._passed)
-        # Whatever becomes of it, there is no second time.
-        self._passed = BlobUnknown(f"{self.label} had {digest} once, and has passed it")
         return succeed(self)
 
     def deliver(self, sink: Callable[[bytes], Deferred[None] | None]) -> Deferred[None]:
@@ -72,14 +74,13 @@ class Arrival:
         """
         self._sink = sink
         done = self._done = Deferred(self._left)
-        self.settle()
+        self._go_on()
         return done
 
     def abandon(self) -> None:
         """
-        See L{IBlobBody.abandon}.
+        See L{IBlobBody.abandon}: what has passed by is of no use.
         """
-        self.settle()
 
     def confirm(self, digest: Digest) -> Deferred[None]:  # noqa: ARG002 - it has but one
         """
@@ -90,17 +91,18 @@ class Arrival:
 
     def distrust(self, digest: Digest) -> None:
         """
-        See L{IBlobSource.distrust}: there is no second time anyway.
+        See L{IBlobSource.distrust}: there is no second time.
         """
+        self._passed = DigestMismatch(f"what {self.label} has for {digest} is something else")
 
     # --------------------------------------------------- for who reads it out
 
     def settle(self) -> None:
         """
-        Let the bytes come: whoever wants them is there.
+        Let the bytes come, whether somebody takes them or not.
         """
-        if not self.ready.called:
-            self.ready.callback(None)
+        self._settled = True
+        self._go_on()
 
     def write(self, data: memoryview) -> None:
         """
@@ -116,19 +118,30 @@ class Arrival:
                 raise
             except Exception:
                 self._end(Failure())
+                self._wait()
+        self.start += len(data)
 
     def finish(self) -> None:
         """
         That was all.
         """
+        self._pass_by()
         self._end(None)
 
     def fail(self, error: SourceError) -> None:
         """
         The rest will not come.  Idempotent, and nothing after C{finish}.
         """
-        self._passed = error
+        self._pass_by()
         self._end(Failure(error))
+
+    def _pass_by(self) -> None:
+        if self._passed is None:
+            self._passed = BlobUnknown(f"{self.label} had {self._digest} once, and has passed it")
+
+    def _go_on(self) -> None:
+        if not self.ready.called:
+            self.ready.callback(None)
 
     def _end(self, result: Failure | None) -> None:
         done, self._done, self._sink = self._done, None, None
@@ -136,4 +149,15 @@ class Arrival:
             done.callback(result)
 
     def _left(self, _: Deferred[None]) -> None:
+        """
+        The transfer goes on with another source, or ends.
+        """
         self._done = self._sink = None
+        self._wait()
+
+    def _wait(self) -> None:
+        """
+        Have the bytes wait until somebody takes them, or nobody will.
+        """
+        if not self._settled:
+            self.ready = Deferred(lambda _: None)

@@ -17,22 +17,20 @@ two that it waits for as well, so that it can outlive the job that began it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from contextlib import nullcontext
 from typing import Final, cast
 from weakref import WeakValueDictionary
 
 from attrs import evolve, field, frozen
-from twisted.internet.defer import CancelledError, Deferred, DeferredLock
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from zope.interface import implementer
 
 from xferd.errors import (
     BadLayer,
-    ContentMismatch,
     DiffIDMismatch,
     DiskFull,
-    SourceError,
     WorkerLost,
     XferdError,
 )
@@ -51,7 +49,9 @@ from xferd.interfaces import (
     UnpackProgress,
 )
 from xferd.jobs.content import BlobContent
+from xferd.jobs.desk import Desk
 from xferd.jobs.feed import Feed
+from xferd.jobs.fetching import Fetching
 from xferd.jobs.full_disk import Persistence, outlast
 from xferd.jobs.realm import ISOLATED, SHARED, Realm
 from xferd.jobs.reservations import Reservations
@@ -140,7 +140,7 @@ class DownloadManager:
         @param sharing: C{shared} or C{isolated}.
         """
         self._sharing = sharing
-        self._locks: WeakValueDictionary[Digest, DeferredLock] = WeakValueDictionary()
+        self._desks: WeakValueDictionary[Digest, Desk] = WeakValueDictionary()
         self._store = store
         self._unpacker = unpacker
         self._downloads = downloads
@@ -195,8 +195,6 @@ class DownloadManager:
         source: IBlobSource,
         turn: Turn,
         sink: IProgressSink | None = None,
-        *,
-        given: IBlobSource | None = None,
     ) -> Watcher[None]:
         """
         Bring a blob into the store.
@@ -205,8 +203,6 @@ class DownloadManager:
         where that is there already, the client's registry is asked whether it
         would give it.
 
-        @param given: C{source} again, if its bytes are at hand and need no
-            slot.  It is tried first, and once.
         @return: a watcher whose result fires when the blob is there.  It
             fails with a L{SourceError} of the watcher's own source, or a
             L{StoreError}.
@@ -215,10 +211,7 @@ class DownloadManager:
         realm = self.realm(source)
 
         async def work(transfer: Transfer) -> None:
-            if realm is None:
-                await self._fetch(transfer, blob, self._feed(blob.digest), given)
-            else:
-                await self._fetch_alone(transfer, blob, realm, given)
+            await self._fetch(transfer, blob, realm)
 
         return self._downloads.request(
             _key("blob", blob.digest, realm),
@@ -302,146 +295,82 @@ class DownloadManager:
 
     # ------------------------------------------------------------- downloads
 
-    async def _fetch_alone(
-        self, transfer: Transfer, blob: Descriptor, realm: Realm, given: IBlobSource | None
-    ) -> None:
-        """
-        The work of a download that only one realm shares.
-
-        One at a time writes a blob's file; the next one finds it there, or
-        goes on with what is there of it.
-        """
-        lock = self._locks.setdefault(blob.digest, DeferredLock())
-        if lock.locked:
-            transfer.report(bytes_done=0, bytes_total=blob.size)
-            with transfer.wait("waiting for a download of the same blob by somebody else"):
-                await lock.acquire()
-        else:
-            await lock.acquire()
-        try:
-            # Who has it in a manifest has it.
-            feed = self._feed(blob.digest, realm)
-            await self._fetch(transfer, blob, feed, given, confirm=blob.data is None)
-        finally:
-            lock.release()
-
-    async def _fetch(
-        self,
-        transfer: Transfer,
-        blob: Descriptor,
-        feed: Feed,
-        given: IBlobSource | None,
-        *,
-        confirm: bool = False,
-    ) -> None:
+    async def _fetch(self, transfer: Transfer, blob: Descriptor, realm: Realm | None) -> None:
         """
         The work of a download: any number of attempts on one partial file.
-
-        @param confirm: whether a source has to say that the blob may be had,
-            before a byte is used that did not come from it.
         """
         transfer.report(bytes_done=0, bytes_total=blob.size)
-
-        async def ask(source: ISource) -> None:
-            await cast("IBlobSource", source).confirm(blob.digest)
-
-        if self._store.blobs.has(blob.digest):
-            if confirm:
-                await transfer.attempts(ask)
-            # Whoever asked may not have known, and waits for its bytes.
-            feed.sealed(self._store.blobs.path(blob.digest), blob.size)
-            transfer.report(bytes_done=blob.size)
-            return
-        # A pull has reserved all of its blobs; the bytes of an archive come at once.
-        if given is None:
-            end = await self.reservations.reserve([blob], f"blob {blob.digest}")
-        else:
-            end = self.reservations.hold([blob])
-        try:
-            await self._fill(transfer, blob, feed, given, ask if confirm else None)
-        finally:
-            end()
-
-    async def _fill(
-        self,
-        transfer: Transfer,
-        blob: Descriptor,
-        feed: Feed,
-        given: IBlobSource | None,
-        ask: Callable[[ISource], Awaitable[None]] | None,
-    ) -> None:
-        """
-        Make any number of attempts on one partial file.
-
-        @param ask: asks a source whether the blob may be had, if it has to be.
-        """
-        room = self._store.room
-        partial = await outlast(
-            room, lambda: self._store.blobs.partial(blob.digest, blob.size), transfer.wait
-        )
-        try:
-            if ask is not None and held(partial):
-                await transfer.attempts(ask)
-            partial.follow(feed)
+        blobs, room, feed = self._store.blobs, self._store.room, self._feed(blob.digest, realm)
+        # The manifest embeds the blob, so the client has proved access.
+        confirm = realm is not None and blob.data is None
+        if not blobs.has(blob.digest):
             if blob.data is not None:
-                data = blob.data
-                await outlast(room, lambda: _embedded(transfer, partial, data), transfer.wait)
-                return
-            transfer.report(bytes_done=held(partial))
-            if given is not None:
+                await outlast(room, lambda: blobs.put(blob.digest, blob.data or b""), transfer.wait)
+            else:
+                # A pull has reserved all of its blobs; the bytes of an archive come at once.
+                if all(source.host for source in transfer.sources):
+                    end = await self.reservations.reserve([blob], f"blob {blob.digest}")
+                else:
+                    end = self.reservations.hold([blob])
                 try:
-                    with feed.arriving():
-                        await self._attempt(transfer, partial, given)
-                    return
-                except SourceError:
-                    if len(transfer.sources) == 1:
-                        raise
-                    # Others have joined meanwhile, with sources of their own.
+                    await self._fill(transfer, blob, feed, None if realm is None else self._desk(blob.digest))
+                finally:
+                    end()
+                return
+        elif confirm:
 
-            async def attempt(source: ISource) -> None:
-                with feed.arriving():
-                    await self._attempt(transfer, partial, cast("IBlobSource", source))
+            async def ask(source: ISource) -> None:
+                await cast("IBlobSource", source).confirm(blob.digest)
 
-            persistence = Persistence(room, transfer)
+            await transfer.attempts(ask)
+        # Whoever asked may not have known, and waits for its bytes.
+        feed.sealed(blobs.path(blob.digest), blob.size)
+        transfer.report(bytes_done=blob.size)
+
+    async def _fill(self, transfer: Transfer, blob: Descriptor, feed: Feed, desk: Desk | None) -> None:
+        """
+        Make attempts until the partial file is whole.
+        """
+        fetching = Fetching(
+            transfer,
+            blob,
+            feed,
+            blobs=self._store.blobs,
+            clock=self._downloads.clock,
+            receive=self._receive,
+            desk=desk,
+        )
+        persistence = Persistence(self._store.room, transfer)
+        try:
             while True:
                 try:
-                    await transfer.attempts(attempt)
+                    await transfer.attempts(fetching.attempt)
                 except DiskFull as e:
                     persistence.check(e)
                 else:
                     return
         finally:
-            partial.unfollow(feed)
-            partial.close()
+            fetching.close()
 
-    async def _attempt(self, transfer: Transfer, partial: IPartial, source: IBlobSource) -> None:
-        """
-        Go on with a partial file where it ends, and make it a blob.
-
-        A mismatch leaves the file empty: the next attempt starts from scratch.
-        """
-        try:
-            if partial.size is None or partial.offset < partial.size:
-                await self._receive(transfer, partial, source)
-            await partial.commit()
-        except ContentMismatch:
-            source.distrust(partial.digest)
-            if held(partial):
-                partial.restart()
-            transfer.report(bytes_done=0)
-            raise
-
-    async def _receive(self, transfer: Transfer, partial: IPartial, source: IBlobSource) -> None:
+    async def _receive(
+        self,
+        transfer: Transfer,
+        partial: IPartial,
+        source: IBlobSource,
+        moved: Callable[[int, Deferred[None] | None], None],
+    ) -> None:
         """
         Bring what is missing of a partial file.
         """
 
         def arrived(size: int) -> Deferred[None] | None:
             transfer.report(bytes_done=held(partial))
-            if not source.host:
-                return None  # it did not come over the network
-            self.fetched[source.host] += size
-            return self._bandwidth.take(size)
+            hold = None
+            if source.host:  # else it did not come over the network
+                self.fetched[source.host] += size
+                hold = self._bandwidth.take(size)
+            moved(size, hold)
+            return hold
 
         streams = Streams(
             partial,
@@ -456,12 +385,22 @@ class DownloadManager:
         )
         await streams.run()
 
+    def _desk(self, digest: Digest) -> Desk:
+        """
+        The desk of a blob, which lives as long as a download uses it.
+        """
+        desk = self._desks.get(digest)
+        if desk is None:
+            desk = self._desks[digest] = Desk()
+        return desk
+
     def _feed(self, digest: Digest, realm: Realm | None = None) -> Feed:
         """
         The feed of a blob, which lives as long as anybody holds it.
         """
         feed = self._feeds.get((digest, realm))
-        if feed is None:
+        # A blob may have been removed since.
+        if feed is None or (feed.is_whole and not self._store.blobs.has(digest)):
             feed = self._feeds[digest, realm] = Feed()
         return feed
 
@@ -602,17 +541,6 @@ def _key(*parts: Hashable) -> tuple[Hashable, ...]:
     A key, without what everybody has.
     """
     return tuple(part for part in parts if part is not None)
-
-
-async def _embedded(transfer: Transfer, partial: IPartial, data: bytes) -> None:
-    """
-    Make a blob of the bytes that its descriptor brings.
-    """
-    if held(partial):
-        partial.restart()
-    partial.write(data)
-    transfer.report(bytes_done=partial.offset)
-    await partial.commit()
 
 
 @implementer(IFollower)

@@ -33,6 +33,20 @@ class Feed:
         self._waiting: list[tuple[int, Deferred[None]]] = []
 
     @property
+    def is_whole(self) -> bool:
+        """
+        Whether the blob is there.
+        """
+        return self._sealed
+
+    @property
+    def size(self) -> int:
+        """
+        How many bytes followers were told of; 0 once the blob is whole.
+        """
+        return 0 if self._sealed else self._size
+
+    @property
     def moving(self) -> bool:
         """
         Whether bytes of the blob are arriving.

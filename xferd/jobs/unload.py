@@ -183,7 +183,7 @@ class Unloading:
             return
         arrival = self._arrival = Arrival(digest, size, self._label)
         blob = Descriptor("application/octet-stream", digest, size)
-        watcher = self._layers.fetch(blob, arrival, self._turn, given=arrival)
+        watcher = self._layers.fetch(blob, arrival, self._turn)
         self._watchers[digest] = watcher
 
         def fetched(result: Any) -> None:
@@ -192,11 +192,23 @@ class Unloading:
             arrival.settle()
 
         _ = watcher.result().addBoth(fetched)
-        await arrival.ready
-        # Not from within the download that has just taken it.
-        await deferLater(self._clock, 0)
+        await self._wanted(arrival)
+
+    async def _wanted(self, arrival: Arrival) -> None:
+        """
+        Wait until the blob's download takes its bytes from here, or needs them
+        no more.
+        """
+        while not arrival.ready.called:
+            await arrival.ready
+            # Not from within the download that has just taken it.
+            await deferLater(self._clock, 0)
 
     async def _written(self, data: memoryview) -> None:
+        if self._arrival is not None:
+            await self._wanted(self._arrival)
+            if self._failure is not None:
+                return
         self._write(data)
 
     def _write(self, data: memoryview) -> None:

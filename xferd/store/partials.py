@@ -65,9 +65,9 @@ class Partial:
     """
     A blob's file in C{ingest/}.
 
-    States: I{open}; I{committing}, while a thread has the file; I{committed};
-    I{closed}.  While it is open, a thread may be reading what has come behind
-    the first gap, once that is filled.
+    States: I{open}; I{resting}, without a descriptor; I{committing}, while a
+    thread has the file; I{committed}; I{closed}.  While it is open, a thread
+    may be reading what has come behind the first gap, once that is filled.
     """
 
     _log = Logger()
@@ -177,6 +177,33 @@ class Partial:
         """
         return patient(Deferred.fromCoroutine(self._commit()))
 
+    def rest(self) -> None:
+        """
+        See L{IPartial.rest}.
+        """
+        if self._state != "open":
+            return
+        self._stop_reading()
+        self._leave_file()
+        self._state = "resting"
+
+    def resume(self) -> None:
+        """
+        See L{IPartial.resume}.
+        """
+        if self._state != "resting":
+            return
+        try:
+            self._fd = create(self._path)
+            there = os.fstat(self._fd).st_size
+        except OSError as e:
+            raise refusal(e, f"open {self._path}") from e
+        self._state = "open"
+        if there < max([self.offset, *(stop for _, stop in self._spans.all())]):
+            self._log.warn("{path} was cut off at {size} bytes", path=self._path, size=there)
+            self._empty()
+        self._read_on()
+
     def close(self) -> None:
         """
         See L{IPartial.close}.
@@ -184,17 +211,27 @@ class Partial:
         if self._state == "committing":
             self._close_later = True
         elif self._state == "open":
-            if self._spans:
-                try:
-                    self._note()
-                except OSError as e:
-                    self._log.warn("cannot write {path}: {error}", path=self._note_path, error=e)
+            self._leave_file()
             self._release("closed")
-            if self.offset == 0 and not self._spans:
-                try:
-                    os.unlink(self._path)
-                except OSError as e:
-                    self._log.warn("cannot remove {path}: {error}", path=self._path, error=e)
+        elif self._state == "resting":
+            self._release("closed")
+
+    def _leave_file(self) -> None:
+        """
+        Close the file, which stays if there is something in it.
+        """
+        if self._spans:
+            try:
+                self._note()
+            except OSError as e:
+                self._log.warn("cannot write {path}: {error}", path=self._note_path, error=e)
+        os.close(self._fd)
+        self._fd = -1
+        if self.offset == 0 and not self._spans:
+            try:
+                os.unlink(self._path)
+            except OSError as e:
+                self._log.warn("cannot remove {path}: {error}", path=self._path, error=e)
 
     def follow(self, follower: IFollower) -> None:
         """

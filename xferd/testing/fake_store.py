@@ -140,11 +140,33 @@ class FakePartial:
         """
         return Deferred.fromCoroutine(settle(Deferred.fromCoroutine(self._commit())))
 
+    @property
+    def has_file(self) -> bool:
+        """
+        Whether its file is open.
+        """
+        return self._state == "open"
+
+    def rest(self) -> None:
+        """
+        Close the file for now.
+        """
+        if self._state == "open":
+            self._state = "resting"
+
+    def resume(self) -> None:
+        """
+        Open the file again.
+        """
+        if self._state == "resting":
+            self._blobs.gate.check("partial.resume", self.digest)
+            self._state = "open"
+
     def close(self) -> None:
         """
         Let go; what is here is found by the next who opens it.
         """
-        if self._state == "open":
+        if self._state in ("open", "resting"):
             self._state = "closed"
             self._blobs.let_go(self.digest, bytes(self._data), self._behind)
 
