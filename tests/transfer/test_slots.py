@@ -370,23 +370,22 @@ class ShareTests(SlotsTests):
         for n in range(3):
             self.hold(f"mute{n}.example", 1)
         (mute,) = self.hold("mute.example", 1)
-        self.slots.doubt("mute.example")
+        self.slots.judge("mute.example", good=False)
         self.clock.advance(0)
         self.assertFalse(mute.held)
         (healthy,) = self.hold(OTHER, 1)
         self.clock.advance(0)
         self.assertEqual((mute.held, healthy.held), (False, True))
         healthy.release()
-        self.slots.trust("mute.example")
+        self.slots.judge("mute.example", good=True)
         self.clock.advance(0)
         self.assertTrue(mute.held)
 
     def test_doubts_end(self) -> None:
         """
-        A host is doubted for a minute; then others go first; and doubts take
-        no room.
+        A host is doubted for a minute; then others go first.
         """
-        self.slots.doubt(OTHER)
+        self.slots.judge(OTHER, good=False)
         (ticket,) = self.hold(OTHER, 1)
         self.clock.pump([5] * 11)
         self.assertFalse(ticket.held)
@@ -397,10 +396,15 @@ class ShareTests(SlotsTests):
         clean.release()
         self.clock.advance(5)
         self.assertTrue(ticket.held)
-        for n in range(10_000):
-            self.slots.doubt(str(n))
-            self.clock.advance(10)
-        self.assertLess(len(self.slots._doubts), 200)
+
+    def test_known_before_unknown(self) -> None:
+        """
+        Of those that hold nothing, a host that brought something goes first.
+        """
+        unknown, known = self.hold("unknown.example", 1), self.hold(OTHER, 1)
+        self.slots.judge(OTHER, good=True)
+        self.clock.advance(0)
+        self.assertEqual((self.held(unknown), self.held(known)), (0, 1))
 
     def lend(self, host: str) -> tuple[Ticket, list[int]]:
         """
@@ -446,7 +450,7 @@ class ShareTests(SlotsTests):
         _, recalled = self.lend("mute.example")
         self.clock.advance(100)
         self.hold("mute.example", 1)
-        self.slots.doubt("also.mute.example")
+        self.slots.judge("also.mute.example", good=False)
         self.hold("also.mute.example", 1)
         self.clock.pump([5] * 20)
         self.assertEqual(recalled, [])

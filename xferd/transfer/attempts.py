@@ -309,9 +309,9 @@ class Attempts:
             progress = self._owner.attempt_ends(source, error)
             now = self._clock.seconds()
             if self._owner.bytes_done > before:
-                self._slots.trust(source.host)
+                self._slots.judge(source.host, good=True)
             elif now - started >= FRUITLESS:
-                self._slots.doubt(source.host)
+                self._slots.judge(source.host, good=False)
             if not self.sources.failed(origin, error, now, policy(), self._random, progress):
                 raise
             self._newest = error
@@ -328,7 +328,7 @@ class Attempts:
             )
             raise _Again from error
         self._owner.attempt_ends(source, None)
-        self._slots.trust(source.host)
+        self._slots.judge(source.host, good=True)
         return result
 
     def _short(self) -> Postponed:

@@ -65,11 +65,11 @@ class Pace:
         self.sample(now, position)
         return now - self._last
 
-    def lasts(self, now: float) -> bool:
+    def lasts(self, now: float, seconds: float = WINDOW) -> bool:
         """
-        Whether there is a whole window to judge by.
+        Whether there are so many seconds to judge by.
         """
-        return now - self._samples[0][0] >= WINDOW - ROUNDING
+        return now - self._samples[0][0] >= seconds - ROUNDING
 
 
 def fair_share(rates: Iterable[float], slots: int, most: float) -> float:

@@ -16,8 +16,9 @@ from twisted.internet.defer import Deferred, DeferredSemaphore
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
-from xferd.transfer.pace import TENTH, Pace, fair_share
+from xferd.transfer.pace import TENTH, WINDOW, Pace, fair_share
 from xferd.transfer.pauses import ROUNDING, Party, Pauses
+from xferd.transfer.reputation import Reputation
 from xferd.transfer.turns import Queue, Turn
 from xferd.transfer.waits import Waits
 
@@ -33,13 +34,7 @@ _LOOK: Final = 5.0
 """Seconds between two looks at how those who hold slots move, while all are held."""
 
 _IDLE: Final = 5.0
-"""Seconds without a byte after which a slot that was lent is wanted back."""
-
-_DOUBT: Final = 60.0
-"""Seconds for which a host where an attempt came to nothing gets no further slot."""
-
-_MEMORY: Final = 600.0
-"""Seconds for which other hosts go before it then."""
+"""Seconds in which something must move in a slot that was lent."""
 
 _PLAIN: Final = Turn("", 0, 0, 0)
 """The turn of those who use L{Slots} as any other semaphore."""
@@ -170,7 +165,7 @@ class Slots(DeferredSemaphore):
     slots are held, one further slot in all is lent: at once to a host that
     holds none, unless the last attempt there came to nothing; and to all
     others where some of those that hold slots hardly move.  Such a slot is
-    wanted back if nothing moves in it while another host holds none.
+    wanted back if what has it hardly moves while another host holds none.
 
     Used without tickets, by C{acquire}, C{release}, C{run} or C{async with},
     it is a semaphore like any other.  C{waiting} stays empty: the queue is
@@ -221,8 +216,9 @@ class Slots(DeferredSemaphore):
         self._running: Counter[str] = Counter()
         self._holders: dict[Ticket, None] = {}
         self._lent: Ticket | None = None
-        self._doubts: dict[str, float] = {}
+        self._reputation = Reputation(clock)
         self._slow: frozenset[Ticket] = frozenset()
+        self._least = 0.0
         self._looked = float("-inf")
         self._pauses = Pauses(clock) if pauses is None else pauses
         self._pauses.observe(self._see_pause)
@@ -680,20 +676,12 @@ class Slots(DeferredSemaphore):
 
     # ------------------------------------------------------ the further slot
 
-    def doubt(self, host: str) -> None:
+    def judge(self, host: str, good: bool) -> None:
         """
-        An attempt at a host took its time and came to nothing.
+        Note that an attempt at a host brought something, or took its time and
+        came to nothing.
         """
-        now = self.now()
-        if len(self._doubts) > _PLACES:
-            self._doubts = {h: since for h, since in self._doubts.items() if since > now - _MEMORY}
-        self._doubts[host] = now
-
-    def trust(self, host: str) -> None:
-        """
-        A host gave something.
-        """
-        self._doubts.pop(host, None)
+        self._reputation.record(host, good)
 
     @property
     def _may_lend(self) -> bool:
@@ -704,12 +692,13 @@ class Slots(DeferredSemaphore):
         """
         The rank of those hosts that hold nothing.
         """
-        if not host or self._running[host] or not self._is_trusted(host):
-            return None
-        return 0 if self.now() - self._doubts.get(host, float("-inf")) >= _MEMORY else 1
+        return self._trust(host) if host and not self._running[host] else None
 
-    def _is_trusted(self, host: str) -> bool:
-        return self._is_open(host) and self.now() - self._doubts.get(host, float("-inf")) >= _DOUBT
+    def _trust(self, host: str) -> int | None:
+        """
+        The rank of those hosts that are open and may be of use.
+        """
+        return self._reputation.rank(host) if self._is_open(host) else None
 
     def _recall(self) -> None:
         """
@@ -719,14 +708,13 @@ class Slots(DeferredSemaphore):
         lent, now = self._lent, self.now()
         if lent is None or lent.recalled is None or lent.pace is None or lent.position is None:
             return
-        if self._queue.first(lambda host: 0 if self._kept_out(host) == 0 else None) is None:
+        if self._queue.first(lambda host: 0 if self._kept_out(host) in (0, 1) else None) is None:
             return
+        self._look()
         # With a limit on the rate, nobody is idle for its own reasons.
         idle = not self._most() and lent.pace.idle(now, lent.position()) >= _IDLE - ROUNDING
-        if not idle:
-            self._look()
-        if idle or lent in self._slow:
-            self.doubt(lent.host)
+        if idle or self._is_slow(lent, WINDOW if self._most() else _IDLE):
+            self.judge(lent.host, good=False)
             try:
                 lent.recalled()
             except Exception:
@@ -745,12 +733,12 @@ class Slots(DeferredSemaphore):
         if not self._slow:
             return None
         hosts = {ticket.host for ticket in self._slow}
-        found = self._queue.first(lambda host: 0 if host not in hosts and self._is_trusted(host) else None)
+        found = self._queue.first(lambda host: None if host in hosts else self._trust(host))
         if found is not None:
             return found
         jobs = {(turn.client, turn.job) for ticket in self._slow for turn in ticket.turns}
         for ticket in self._first():
-            if ticket.place == ticket.host and self._is_trusted(ticket.host):
+            if ticket.place == ticket.host and self._trust(ticket.host) is not None:
                 for turn in ticket.turns:
                     if (turn.client, turn.job) not in jobs:
                         return ticket, turn.client
@@ -764,15 +752,21 @@ class Slots(DeferredSemaphore):
         if now < self._looked + _NEWS:
             return
         self._looked = now
-        paced = [
-            (t, t.pace, t.position()) for t in self._holders if t.pace is not None and t.position is not None
-        ]
-        rates = {ticket: pace.rate(now, position) for ticket, pace, position in paced}
-        least = TENTH * fair_share(rates.values(), self._limit, self._most())
-        slow = frozenset(t for t, pace, _ in paced if pace.lasts(now) and rates[t] < least)
+        rates = [t.pace.rate(now, t.position()) for t in self._holders if t.pace and t.position]
+        self._least = TENTH * fair_share(rates, self._limit, self._most())
+        slow = frozenset(ticket for ticket in self._holders if self._is_slow(ticket, WINDOW))
         changed, self._slow = slow ^ self._slow, slow
         for ticket in changed:
             ticket.moved()
+
+    def _is_slow(self, ticket: Ticket, seconds: float) -> bool:
+        """
+        Whether a ticket was held for some seconds and hardly moved.
+        """
+        if ticket.pace is None or ticket.position is None:
+            return False
+        now = self.now()
+        return ticket.pace.lasts(now, seconds) and ticket.pace.rate(now, ticket.position()) < self._least
 
     # ------------------------------------------------------------ the pauses
 
