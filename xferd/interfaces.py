@@ -13,7 +13,7 @@ docstring says otherwise.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence, Set
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from attrs import field, frozen
 from twisted.internet.defer import Deferred
@@ -590,6 +590,14 @@ class IBlobs(Interface):
         """
 
 
+UNPACK_RULES: Final = 1
+"""
+The version of the rules by which a tar becomes a tree.  Raise it whenever the
+same tar gives another tree than before: trees by older rules are made again at
+their next use.  Trees of which no version is recorded have 0.
+"""
+
+
 @frozen
 class Unpacked:
     """
@@ -621,6 +629,8 @@ class Layer:
     @ivar path: the directory that holds the tree, ready to be a lowerdir of
         overlayfs.
     @ivar size: the bytes in the tree's regular files.
+    @ivar outdated: whether the tree was made by older rules than
+        L{UNPACK_RULES}.
     """
 
     chain_id: Digest
@@ -628,6 +638,7 @@ class Layer:
     diff_id: Digest
     path: str
     size: int
+    outdated: bool = False
 
 
 class ITrees(Interface):
@@ -645,6 +656,12 @@ class ITrees(Interface):
         The diff ID of the tree that was unpacked from C{blob}, if it is here.
         """
 
+    def is_outdated(diff_id: Digest) -> bool:
+        """
+        Whether the tree is here, and was made by older rules than
+        L{UNPACK_RULES}.
+        """
+
     def stage() -> Deferred[str]:
         """
         Make an empty directory in C{staging/}, for the caller to fill.
@@ -653,8 +670,9 @@ class ITrees(Interface):
     def commit(staged: str, unpacked: Unpacked, blob: Digest) -> Deferred[None]:
         """
         Bring a staged tree to the disk and make it the tree of its diff ID,
-        remembered as what C{blob} unpacks to.  If there is one already, the
-        staged one is removed instead.
+        remembered as what C{blob} unpacks to.  If there is one already that is
+        not outdated, the staged one is removed instead.  An outdated one stays
+        for the layers that are registered with it, and for mounts.
 
         @raise StoreError: the disk refuses; the staged tree is removed.
         """
@@ -684,7 +702,8 @@ class ILayers(Interface):
     def register(parent: Digest | None, diff_id: Digest, blob: Descriptor) -> Deferred[Layer]:
         """
         Put a tree on top of a parent chain.  Idempotent: what is registered
-        already is returned, and C{blob} remembered for it.
+        already is returned, and C{blob} remembered for it.  A layer that is
+        outdated gets the tree that has been made anew, if there is one.
 
         Directories that the tar only implied get the attributes that they
         have below; where another chain needs them differently, this layer
@@ -1394,6 +1413,21 @@ class IJobs(Interface):
 
         @raise NotFound: there is no such job.
         @raise BadInput: it is no import, or has ended.
+        """
+
+    def renew(
+        reference: str, client: str, credentials: Mapping[str, Credentials] | None = None
+    ) -> Deferred[Sequence[str]]:
+        """
+        Unpack the layers of an image of the store again that older rules have
+        unpacked; for those who are about to use its trees.
+
+        @param credentials: the client's own, as for L{pull}.
+        @return: warnings: the layers for which that failed, which are used as
+            they are.
+        @raise BadReference: C{reference} is none.
+        @raise NotFound: there is no such image.
+        @raise StoreError: a layer is missing, or the disk refuses.
         """
 
     def export(

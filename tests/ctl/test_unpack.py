@@ -277,6 +277,25 @@ class UnpackTests(UnpackCase):
         )
         self.assertEqual(outcome.stdout.splitlines()[-1], os.fsencode(self.target))
 
+    def test_older_trees(self) -> None:
+        """
+        Layers that an older daemon has unpacked are unpacked again before they
+        are used; where that fails, the user is warned.
+        """
+        self.fake.on("POST", "/images/alpine/trees", Answer({"warnings": ["layer 1 is old"]}))
+        outcome = self.ctl("unpack")
+        self.assertEqual((outcome.status, outcome.err), (0, "xferctl: warning: layer 1 is old\n"))
+        self.assertTrue((self.target / "etc/file1").exists())
+        asked = [method for method, path, _ in self.fake.requests if "alpine" in path]
+        self.assertEqual(asked, ["POST", "GET"])
+
+    def test_cannot_renew(self) -> None:
+        """
+        The daemon's word that they cannot be unpacked at all is passed on.
+        """
+        self.fake.on("POST", "/images/alpine/trees", refusal(503, "STORE_ERROR", "the disk is gone"))
+        self.assertIn("the disk is gone", self.refused("unpack"))
+
 
 class BundleTests(UnpackCase):
     """

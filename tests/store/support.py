@@ -17,7 +17,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
-from xferd.interfaces import IFollower, Image, IPartial, IReactor, IStore, Unpacked
+from xferd.interfaces import UNPACK_RULES, IFollower, Image, IPartial, IReactor, IStore, Unpacked
 from xferd.names import Digest, Reference, chain_id
 from xferd.oci import DOCKER_CONFIG, DOCKER_MANIFEST, OCI_CONFIG, OCI_MANIFEST, Descriptor
 from xferd.store.store import Store
@@ -285,7 +285,11 @@ async def pull(store: IStore, wanted: Sample, keep_blobs: bool = True) -> None:
 class StoreTestCase(SynchronousTestCase):
     """
     Tests with a store whose threads are the test's own.
+
+    @cvar rules: the version of the rules that trees are made by.
     """
+
+    rules = UNPACK_RULES
 
     def setUp(self) -> None:
         """
@@ -306,6 +310,7 @@ class StoreTestCase(SynchronousTestCase):
             cast(IReactor, self.reactor),
             wall_clock=self.wall_clock,
             pools=self.pools,
+            unpack_rules=self.rules,
             reserve=RESERVE,
         )
 

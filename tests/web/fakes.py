@@ -384,6 +384,7 @@ class FakeJobs:
         self.more: dict[str, Any] = {}
         self.imported: list[tuple[str | None, str | None, int | None, str, int]] = []
         self.intakes: dict[str, FakeIntake] = {}
+        self.renewed: list[tuple[str, str]] = []
         self.exported: list[tuple[str, str, str]] = []
         self.archive = FakeArchive(b"archive")
         self.refuses: Exception | None = None
@@ -481,6 +482,21 @@ class FakeJobs:
         """
         self._check(job_id)
         return self.intakes[job_id]
+
+    def renew(
+        self,
+        reference: str,
+        client: str,
+        credentials: Mapping[str, Credentials] | None = None,
+    ) -> Deferred[Sequence[str]]:
+        """
+        Remember what was to be unpacked again.
+        """
+        if self.refuses is not None:
+            return fail(self.refuses)
+        self.brought.append(credentials)
+        self.renewed.append((reference, client))
+        return succeed(["one layer is old"])
 
     def export(
         self,

@@ -311,6 +311,18 @@ class StoreTests(SynchronousTestCase):
         self.assertEqual(shown["platform"], "linux/amd64")
         self.assertEqual(shown["trees"], [f"/trees/{made.layers[0].digest.hex}"])
 
+    def test_renew_trees(self) -> None:
+        """
+        Layers that an older daemon has unpacked are unpacked again when asked
+        for, with the credentials that come along.
+        """
+        answer = self.world.ask("POST", "/api/v1/images/team/app:1/trees")
+        self.assertEqual((answer.status, answer.json()), (200, {"warnings": ["one layer is old"]}))
+        self.assertEqual([name for name, _ in self.world.jobs.renewed], ["team/app:1"])
+        self.world.jobs.refuses = NotFound("there is no app")
+        answer = self.world.ask("POST", "/api/v1/images/app/trees")
+        self.assertEqual((answer.status, answer.json()["error"]["code"]), (404, "NOT_FOUND"))
+
     def test_tag(self) -> None:
         """
         An image gets another name, which is shown as any image is.

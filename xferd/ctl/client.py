@@ -430,6 +430,24 @@ class Daemon:
         query = "" if platform is None else f"?platform={quote(platform, safe='/')}"
         return self._object("GET", f"/images/{quote(reference, safe='/:@')}{query}")
 
+    def renew(self, reference: str) -> list[str]:
+        """
+        Have the layers of an image unpacked again that an older daemon has
+        unpacked.  A daemon that is older than this, or has no such image, does
+        nothing.
+
+        @return: warnings.
+        """
+        path = f"/images/{quote(reference, safe='/:@')}/trees"
+        try:
+            value = self._answer("POST", path, None, timeout=_DOWNLOAD)[0]
+        except Refused as e:
+            if e.status in (404, 405):
+                return []
+            raise
+        warnings = value.get("warnings") if isinstance(value, dict) else None
+        return [str(text) for text in warnings] if isinstance(warnings, list) else []
+
     def tag(self, reference: str, name: str) -> dict[str, Any]:
         """
         Give an image of the store another name.
@@ -643,14 +661,20 @@ class Daemon:
         return self._answer(method, path, body, headers)[0]
 
     def _answer(
-        self, method: str, path: str, body: object, headers: Mapping[str, str] | None = None
+        self,
+        method: str,
+        path: str,
+        body: object,
+        headers: Mapping[str, str] | None = None,
+        timeout: float = _ANSWER_TIMEOUT,
     ) -> tuple[object, HTTPResponse]:
         """
         Make a request whose answer is JSON.
 
+        @param timeout: seconds for which the daemon may be silent.
         @return: its value, and the response that it came with.
         """
-        connection, response = self._ask(method, path, body, "application/json", _ANSWER_TIMEOUT, headers)
+        connection, response = self._ask(method, path, body, "application/json", timeout, headers)
         try:
             return _json(response.read(_MAX_ANSWER)), response
         except (OSError, HTTPException) as e:

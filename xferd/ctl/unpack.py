@@ -112,7 +112,7 @@ def unpack(args: Namespace, session: Session) -> None:
     @raise CannotUnpack: there is nothing at DIR that was not there before.
     """
     place = _free(args.directory)
-    stack = Stack.of(session.daemon.image(args.reference, args.platform))
+    stack = _stack(args, session)
     display = choose_display("unpack", args, session)
     if args.mount:
         _mount_at(stack, place, session.interrupts, read_only=args.read_only)
@@ -132,7 +132,7 @@ def bundle(args: Namespace, session: Session) -> None:
     @raise CannotUnpack: there is nothing at DIR that was not there before.
     """
     place = _free(args.directory)
-    stack = Stack.of(session.daemon.image(args.reference, args.platform))
+    stack = _stack(args, session)
     execution = Execution.of(stack.config, args.args)
     display = choose_display("bundle", args, session)
     notes = list(execution.notes)
@@ -308,6 +308,16 @@ def _mount_in(stack: Stack, making: str, root: str, *, read_only: bool) -> None:
         changes = os.path.join(making, "overlay")
         os.mkdir(changes, 0o700)
     mount(stack.trees, root, changes, stack.chain_id)
+
+
+def _stack(args: Namespace, session: Session) -> Stack:
+    """
+    The layers of the image that is asked for, unpacked by the rules of this
+    day if that can be.
+    """
+    for warning in session.daemon.renew(args.reference):
+        session.warn(clean(warning))
+    return Stack.of(session.daemon.image(args.reference, args.platform))
 
 
 def _layers(stack: Stack) -> str:

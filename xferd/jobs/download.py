@@ -419,7 +419,8 @@ class DownloadManager:
         room = self._store.room
         while True:
             known = self._store.trees.known(blob.digest)
-            if known is not None and known.algorithm == algorithm:
+            outdated = known is not None and self._store.trees.is_outdated(known)
+            if known is not None and known.algorithm == algorithm and not outdated:
                 transfer.report(bytes_done=blob.size)
                 return known
             if not self._store.blobs.has(blob.digest):
@@ -504,11 +505,15 @@ class DownloadManager:
         """
         The work of a registration: wait for the tree, wait for the parent.
         """
+        wanted = stack.diff_id
+        here = self._store.trees.has(wanted)
         registered = self._store.layers.get(stack.chain_id)
         if registered is not None:
-            return registered
-        wanted = stack.diff_id
-        if not self._store.trees.has(wanted):
+            # An outdated layer takes on the tree that was made anew.
+            renewed = registered.outdated and here and not self._store.trees.is_outdated(wanted)
+            if not renewed:
+                return registered
+        if not here:
             tree = self.unpack(stack.blob, turn, algorithm=wanted.algorithm, realm=stack.realm)
             try:
                 with transfer.wait("waiting for its bytes to be unpacked"):

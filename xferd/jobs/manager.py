@@ -48,6 +48,7 @@ from xferd.jobs.news import News
 from xferd.jobs.pull import Pull
 from xferd.jobs.push import ALL, Push
 from xferd.jobs.realm import SHARED
+from xferd.jobs.renewal import renew_image
 from xferd.jobs.rows import Row
 from xferd.jobs.upkeep import Upkeep
 from xferd.jobs.upload import UploadManager
@@ -373,6 +374,26 @@ class Jobs:
         if job["kind"] == "import":
             raise BadInput(_past(job_id, job["state"]))
         raise BadInput(f"job {job_id} is a {job['kind']} and takes no archive")
+
+    def renew(
+        self, reference: str, client: str, credentials: Mapping[str, Credentials] | None = None
+    ) -> Deferred[Sequence[str]]:
+        """
+        Unpack layers again that older rules have unpacked.
+        """
+        try:
+            wanted = Reference.parse(reference)
+        except BadReference as e:
+            return fail(e)
+        return Deferred.fromCoroutine(
+            renew_image(
+                wanted,
+                Turn(client, 0, next(self._numbers), 0),
+                store=self._store,
+                registries=self._seen_by(credentials),
+                layers=self._layers,
+            )
+        )
 
     def export(
         self,

@@ -17,6 +17,7 @@ from xferd.jobs.download import DownloadManager, Stack
 from xferd.jobs.full_disk import outlast
 from xferd.jobs.job import Job, rfc3339
 from xferd.jobs.platforms import Resolved, check_platform
+from xferd.jobs.renewal import renew
 from xferd.jobs.replaced import other_platform
 from xferd.jobs.rows import LayerRow, Row
 from xferd.jobs.sinks import RowSink
@@ -24,7 +25,7 @@ from xferd.jobs.together import to_its_end, together
 from xferd.names import Digest, Reference, Repository
 from xferd.oci import Descriptor, Platform
 from xferd.transfer.slots import Turn
-from xferd.transfer.transfer import Watcher
+from xferd.transfer.transfer import Transfer, Watcher
 
 T = TypeVar("T")
 
@@ -170,6 +171,7 @@ class Pull:
         """
         asked = set(self._fetches)
         stacks = await self._configured(resolved, platform)
+        await self._renew(stacks)
         late = [w.result() for d, pair in self._fetches.items() if d not in asked for w in pair]
         for row, stack in zip(self._rows, stacks, strict=True):
             watcher = self._layers.register(stack, self._job.turn(row.index), self._sink(row))
@@ -205,6 +207,36 @@ class Pull:
                 # The tree that is there is known by another algorithm.
                 self._begin(row, stack.diff_id.algorithm)
         return stacks
+
+    async def _renew(self, stacks: list[Stack]) -> None:
+        """
+        Make trees again that older rules have made.  Where clients are kept
+        apart, L{_begin} has seen to it.
+        """
+
+        async def one(row: LayerRow, stack: Stack) -> None:
+            def shown(fetch: Transfer | None, tree: Transfer | None) -> None:
+                row.fetch, row.tree = fetch, tree
+                self._changed(row)
+
+            warning = await renew(
+                stack,
+                self._source,
+                self._job.turn(row.index),
+                self._sink(row),
+                store=self._store,
+                layers=self._layers,
+                shown=shown,
+            )
+            if warning is not None:
+                self._job.warn(warning)
+                self._changed(None)
+
+        if self._realm is None:
+            trees = self._store.trees
+            pairs = zip(self._rows, stacks, strict=True)
+            outdated = [(row, stack) for row, stack in pairs if trees.is_outdated(stack.diff_id)]
+            await together(Deferred.fromCoroutine(one(row, stack)) for row, stack in outdated)
 
     def _image(self, resolved: Resolved, stacks: list[Stack], now: float) -> Image:
         """

@@ -170,26 +170,39 @@ class Collection:
         freed: list[int] = []
         names: Set[str] = frozenset()
         diff_ids: Set[Digest] = frozenset()
+        mounted: Set[Digest] = frozenset()
         async for name, first in self._paced(found.trees):
             if first:
                 records = [r for c, r in self._layers.all().items() if c not in gone]
                 names, diff_ids = {r.tree for r in records}, {r.diff_id for r in records}
+                mounted = self._mounted_ids(found)
             parsed = parse_tree_name(name)
             assert parsed is not None
             diff_id, variant = parsed
             if name in found.mounted or diff_id in self._uses or self._trees.is_busy(diff_id):
                 continue
-            if variant:
-                if name not in names:
-                    freed.append(0)
+            if name == self._trees.name(diff_id):
+                # The tree itself has the facts, and stays while others of its files do.
+                if diff_id not in diff_ids:
+                    freed.append(self._trees.size(diff_id))
                     if not dry_run:
-                        self._trash.throw(self._paths.tree(name))
-            # The tree itself has the facts, and stays while others of its files do.
-            elif diff_id not in diff_ids and self._trees.is_here(diff_id):
-                freed.append(self._trees.size(diff_id))
+                        self._trees.forget(diff_id)
+            elif (
+                (variant or self._trees.is_superseded(name)) and name not in names and diff_id not in mounted
+            ):
+                freed.append(self._trees.size_of_other(name))
                 if not dry_run:
-                    self._trees.forget(diff_id)
+                    self._trees.forget_other(name)
         return freed
+
+    def _mounted_ids(self, found: Survey) -> Set[Digest]:
+        """
+        The diff IDs of the layers in mounts that name a chain, not its trees:
+        an older tree of one of them may be the one that is mounted.
+        """
+        layers = self._layers.all()
+        mounted = self._layers.with_parents(chain for chain in found.chains if chain in layers)
+        return {layers[chain].diff_id for chain in mounted}
 
     async def _free_blobs(self, found: Survey, dry_run: bool) -> Sequence[int]:
         """

@@ -37,6 +37,7 @@ class Record:
     @ivar tree: the name of the tree below C{trees/}.
     @ivar size: the bytes in the tree's regular files.
     @ivar blobs: the blobs that the layer is known by.
+    @ivar rules: the version of the rules that the tree was made by.
     """
 
     chain_id: Digest
@@ -45,6 +46,7 @@ class Record:
     tree: str
     size: int
     blobs: tuple[Descriptor, ...] = field(hash=False)
+    rules: int = 0
 
     def to_json(self) -> bytes:
         """
@@ -58,6 +60,7 @@ class Record:
             "tree": self.tree,
             "size": self.size,
             "blobs": [blob.to_json() for blob in self.blobs],
+            "rules": self.rules,
         }
         return json.dumps(value).encode()
 
@@ -78,6 +81,7 @@ class Record:
                 str(value["tree"]),
                 int(value["size"]),
                 tuple(Descriptor.from_json(blob, "blobs") for blob in value["blobs"]),
+                int(value.get("rules", 0)),
             )
         except (BadDigest, BadDocument, KeyError, TypeError, AttributeError) as e:
             raise ValueError(f"no record of a layer: {e!r}") from e
@@ -181,21 +185,34 @@ class Layers:
         wanted = chain_id([diff_id], parent)
         assert wanted is not None
         self._uses.touch(wanted, *(() if parent is None else (parent,)))
-        if wanted not in self._records:
+        known = self._records.get(wanted)
+        if known is None or self._can_renew(known):
             if parent is not None and parent not in self._records:
                 raise StoreError(f"the layer below {diff_id}, {parent}, is not registered")
             below = [self._layer(record).path for record in self._chain(parent)]
-            tree = await self._trees.fit(diff_id, below)
-            fresh = Record(wanted, parent, diff_id, tree, self._trees.size(diff_id), ())
+            tree, rules = await self._trees.fit(diff_id, below)
+            fresh = Record(wanted, parent, diff_id, tree, self._trees.size(diff_id), (), rules)
         else:
-            fresh = self._records[wanted]
+            fresh = known
         # Somebody else may have registered it meanwhile, with another blob.
         record = self._records.get(wanted, fresh)
-        if wanted not in self._records or blob not in record.blobs:
-            record = evolve(record, blobs=(*record.blobs, blob))
+        if record.rules < fresh.rules:
+            record = evolve(fresh, blobs=record.blobs)
+        if self._records.get(wanted) != record or blob not in record.blobs:
+            blobs = record.blobs if blob in record.blobs else (*record.blobs, blob)
+            record = evolve(record, blobs=blobs)
             await self._threads.run(_write, self._paths, record)
             self._records[wanted] = record
         return self._layer(record)
+
+    def _can_renew(self, record: Record) -> bool:
+        """
+        Whether a layer's tree is outdated, and a newer one is here.
+        """
+        outdated = record.rules < self._trees.rules
+        return (
+            outdated and self._trees.is_here(record.diff_id) and not self._trees.is_outdated(record.diff_id)
+        )
 
     def _chain(self, chain_id: Digest | None) -> Iterator[Record]:
         """
@@ -208,7 +225,8 @@ class Layers:
 
     def _layer(self, record: Record) -> Layer:
         path = os.path.join(self._paths.tree(record.tree), "fs")
-        return Layer(record.chain_id, record.parent, record.diff_id, path, record.size)
+        outdated = record.rules < self._trees.rules
+        return Layer(record.chain_id, record.parent, record.diff_id, path, record.size, outdated)
 
 
 def _write(paths: Paths, record: Record) -> None:

@@ -114,11 +114,14 @@ def wanted_from_json(value: Mapping[str, Any]) -> dict[bytes, Attributes | None]
     return {_path(text): None if a is None else Attributes.from_json(a) for text, a in value.items()}
 
 
-def key(wanted: Wanted) -> str:
+def key(wanted: Wanted, rules: int = 0) -> str:
     """
     16 hexadecimal digits that tell these attributes from others.
+
+    @param rules: the version of the rules that the tree was made by.
     """
-    return sha256(json.dumps(wanted_to_json(wanted), sort_keys=True).encode()).hexdigest()[:16]
+    text = json.dumps(wanted_to_json(wanted), sort_keys=True) + (f" {rules}" if rules else "")
+    return sha256(text.encode()).hexdigest()[:16]
 
 
 def find(tree: str, implied: Iterable[bytes], below: Sequence[str]) -> dict[bytes, Attributes | None]:

@@ -17,7 +17,7 @@ from twisted.python.threadpool import ThreadPool
 from zope.interface import implementer
 
 from xferd.errors import StoreError, StoreLocked
-from xferd.interfaces import IReactor, IStore, WallClock
+from xferd.interfaces import UNPACK_RULES, IReactor, IStore, WallClock
 from xferd.locks import FileLock, Held
 from xferd.store.blobs import Blobs
 from xferd.store.collection import Collection
@@ -83,6 +83,7 @@ class Store:
         pools: Pools = ThreadPool,
         partial_age: float = PARTIAL_AGE,
         reserve: int = RESERVE,
+        unpack_rules: int = UNPACK_RULES,
     ) -> None:
         """
         @param wall_clock: the ages of files are measured by it.
@@ -90,6 +91,7 @@ class Store:
         @param reserve: bytes that are kept for small writes on a full disk.
         @param partial_age: seconds for which a partial blob is kept that
             nobody goes on with.
+        @param unpack_rules: trees by older rules than these are outdated.
         """
         self.path = os.path.abspath(path)
         self._wall_clock = wall_clock
@@ -102,7 +104,7 @@ class Store:
         self._partial_age = partial_age
         uses = Uses()
         self.blobs = Blobs(paths, self._threads, self._trash, uses, reactor)
-        self.trees = Trees(paths, self._threads, self._trash, uses)
+        self.trees = Trees(paths, self._threads, self._trash, uses, unpack_rules)
         self.layers = Layers(paths, self._threads, self.trees, uses)
         self.images = Images(
             paths,

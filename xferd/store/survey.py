@@ -45,6 +45,7 @@ class Survey:
     @ivar reached: every digest that C{index.json} leads to, and the chain IDs
         that are mounted.
     @ivar mounted: the names of trees that are mounted.
+    @ivar chains: the chain IDs that are mounted.
     """
 
     blobs: tuple[tuple[Digest, int], ...]
@@ -52,6 +53,7 @@ class Survey:
     trees: tuple[str, ...]
     reached: frozenset[Digest]
     mounted: frozenset[str]
+    chains: frozenset[Digest]
 
 
 def survey(paths: Paths, processes: str = "/proc") -> Survey:
@@ -67,9 +69,9 @@ def survey(paths: Paths, processes: str = "/proc") -> Survey:
         trees = tuple(name for name, _ in _entries(paths.trees) if parse_tree_name(name) is not None)
         reached = _reach(paths)
     overlays = _overlays(processes)
-    chains = (Digest.parse(name) for name in _MOUNTED_CHAIN.findall(overlays) if _is_digest(name))
+    chains = frozenset(Digest.parse(name) for name in _MOUNTED_CHAIN.findall(overlays) if _is_digest(name))
     mounted = frozenset(_MOUNTED_TREE.findall(overlays))
-    return Survey(blobs, partials, trees, frozenset({*reached, *chains}), mounted)
+    return Survey(blobs, partials, trees, frozenset({*reached, *chains}), mounted, chains)
 
 
 def _blobs(paths: Paths) -> Iterator[tuple[Digest, int]]:

@@ -4,6 +4,10 @@ The unpacked trees, in C{trees/}: one per diff ID, and beside it, where two
 chains need other attributes on directories that the tar only implies, trees
 of the same files by hard links.
 
+A tree that was made by older rules stays for the layers that are registered
+with it, and for mounts, when a new one has been made: the new one has another
+name then.
+
 A tree is visible from the rename on that gives it its name, which comes after
 all of it was brought to the disk.
 """
@@ -24,7 +28,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from xferd.errors import BadDigest, StoreError
-from xferd.interfaces import ITrees, Unpacked
+from xferd.interfaces import UNPACK_RULES, ITrees, Unpacked
 from xferd.names import Digest
 from xferd.store.disk import (
     make_directory,
@@ -65,12 +69,18 @@ class Tree:
     @ivar claimed: the attributes of implied directories that the first chain
         to use this tree needs, or L{None} before there is one.
     @ivar default: the attributes that they had before.
+    @ivar rules: the version of the rules that it was made by.
+    @ivar linked: whether it is made of hard links to the files of another one.
+    @ivar name: what L{tree_name} gave it; it is not in the file.
     """
 
     unpacked: Unpacked
     blobs: tuple[Digest, ...]
     claimed: Wanted | None = field(default=None, hash=False)
     default: Wanted = field(factory=dict, hash=False)
+    rules: int = 0
+    linked: bool = False
+    name: str = ""
 
     def to_json(self) -> bytes:
         """
@@ -87,14 +97,17 @@ class Tree:
             "blobs": [str(blob) for blob in self.blobs],
             "claimed": None if self.claimed is None else wanted_to_json(self.claimed),
             "default": wanted_to_json(self.default),
+            "rules": self.rules,
+            "linked": self.linked,
         }
         return json.dumps(value).encode()
 
     @classmethod
-    def from_json(cls, data: bytes) -> Tree:
+    def from_json(cls, data: bytes, name: str = "") -> Tree:
         """
         Read the file.
 
+        @param name: the name of the tree.
         @raise ValueError: it is damaged.
         """
         try:
@@ -112,6 +125,10 @@ class Tree:
                 tuple(Digest.parse(blob) for blob in value["blobs"]),
                 None if claimed is None else wanted_from_json(claimed),
                 wanted_from_json(value["default"]),
+                int(value.get("rules", 0)),
+                # Before this was written down, those alone had a key.
+                bool(value.get("linked", "." in name)),
+                name,
             )
         except (BadDigest, KeyError, TypeError, AttributeError) as e:
             raise ValueError(f"no facts of a tree: {e!r}") from e
@@ -125,12 +142,19 @@ class Trees:
 
     _log = Logger()
 
-    def __init__(self, paths: Paths, threads: Threads, trash: Trash, uses: Uses) -> None:
+    def __init__(
+        self, paths: Paths, threads: Threads, trash: Trash, uses: Uses, rules: int = UNPACK_RULES
+    ) -> None:
+        """
+        @param rules: the version of the rules that trees are made by now.
+        """
         self._paths = paths
+        self._rules = rules
         self._uses = uses
         self._threads = threads
         self._trash = trash
         self._trees: dict[Digest, Tree] = {}
+        self._old: dict[str, Tree] = {}
         self._known: dict[Digest, Digest] = {}
         self._locks: WeakValueDictionary[Digest, DeferredLock] = WeakValueDictionary()
         # Layers that are ready together are flushed together.
@@ -144,7 +168,8 @@ class Trees:
         for path in broken:
             self._log.warn("{path} is not a whole tree and is removed", path=path)
             self._trash.throw(path)
-        for tree in trees:
+        for tree in sorted(trees, key=lambda tree: tree.rules):
+            self._supersede(tree.unpacked.diff_id)
             self._remember(tree)
 
     def has(self, diff_id: Digest) -> bool:
@@ -163,6 +188,13 @@ class Trees:
             # Who has the tree will not fetch the blob, which somebody may want to push.
             self._uses.touch(diff_id, blob)
         return diff_id
+
+    def is_outdated(self, diff_id: Digest) -> bool:
+        """
+        See L{ITrees.is_outdated}.
+        """
+        tree = self._trees.get(diff_id)
+        return tree is not None and tree.rules < self._rules
 
     def stage(self) -> Deferred[str]:
         """
@@ -195,11 +227,49 @@ class Trees:
             return fail()
         return succeed(None)
 
+    @property
+    def rules(self) -> int:
+        """
+        The version of the rules that trees are made by now.
+        """
+        return self._rules
+
+    def name(self, diff_id: Digest) -> str:
+        """
+        The name of a tree that is here; empty if it is not.
+        """
+        tree = self._trees.get(diff_id)
+        return "" if tree is None else tree.name
+
     def size(self, diff_id: Digest) -> int:
         """
         The bytes in the regular files of a tree that is here.
         """
         return self._trees[diff_id].unpacked.size
+
+    def is_superseded(self, name: str) -> bool:
+        """
+        Whether a newer tree has been made in the place of this one.
+        """
+        return name in self._old
+
+    def forget_other(self, name: str) -> int:
+        """
+        Take a tree out of the way that is superseded, or made of hard links,
+        and that no layer needs.
+
+        @return: its bytes; 0 for one that is made of hard links.
+        """
+        self._trash.throw(self._paths.tree(name))
+        old = self._old.pop(name, None)
+        return 0 if old is None else old.unpacked.size
+
+    def size_of_other(self, name: str) -> int:
+        """
+        What L{forget_other} would return.
+        """
+        old = self._old.get(name)
+        return 0 if old is None else old.unpacked.size
 
     def is_here(self, diff_id: Digest) -> bool:
         """
@@ -218,8 +288,9 @@ class Trees:
         """
         Take a tree out of the way, which no layer needs.
         """
-        self._trash.throw(self._paths.tree(tree_name(diff_id)))
-        for blob in self._trees.pop(diff_id).blobs:
+        tree = self._trees.pop(diff_id)
+        self._trash.throw(self._paths.tree(tree.name))
+        for blob in tree.blobs:
             if self._known.get(blob) == diff_id:
                 del self._known[blob]
 
@@ -227,38 +298,43 @@ class Trees:
         """
         The bytes in the regular files of all trees.
         """
-        return sum(tree.unpacked.size for tree in self._trees.values())
+        return sum(tree.unpacked.size for tree in (*self._trees.values(), *self._old.values()))
 
-    async def fit(self, diff_id: Digest, below: Sequence[str]) -> str:
+    async def fit(self, diff_id: Digest, below: Sequence[str]) -> tuple[str, int]:
         """
         See to it that a tree has on its implied directories what lies below.
 
         @param below: the directories of the trees below, the nearest first.
         @return: the name of the tree, or of the one made of hard links that
-            fits in its stead.
+            fits in its stead; and the version of the rules it was made by.
         @raise StoreError: the tree is not here, or the disk refuses.
         """
         self._uses.touch(diff_id)
         if diff_id not in self._trees:
             raise StoreError(f"the tree of {diff_id} is not here")
-        if not self._trees[diff_id].unpacked.implied:
-            return tree_name(diff_id)
+        tree = self._trees[diff_id]
+        if not tree.unpacked.implied:
+            return tree.name, tree.rules
         async with self._lock(diff_id):
             tree, name = await self._threads.run(_fit, self._paths, self._trees[diff_id], below)
             self._remember(tree)
-        return name
+        return name, tree.rules
 
     async def _commit(self, staged: str, unpacked: Unpacked, blob: Digest) -> None:
-        tree = Tree(unpacked, (blob,))
         diff_id = unpacked.diff_id
+        older = self._trees.get(diff_id)
+        blobs = (blob,) if older is None else tuple(dict.fromkeys((*older.blobs, blob)))
+        tree = Tree(unpacked, blobs, rules=self._rules)
         try:
-            if not self.has(diff_id):
+            if not self.has(diff_id) or self.is_outdated(diff_id):
                 await self._threads.run(_describe, staged, tree)
                 await self._flushes.add(None)
             async with self._lock(diff_id):
                 known = self._trees.get(diff_id)
-                if known is None:
-                    await self._threads.run(_move_in, self._paths, staged, tree)
+                if known is None or self.is_outdated(diff_id):
+                    name = await self._threads.run(_move_in, self._paths, staged, tree)
+                    tree = evolve(tree, name=name)
+                    self._supersede(diff_id)
                 elif blob not in known.blobs:
                     tree = evolve(known, blobs=(*known.blobs, blob))
                     await self._threads.run(_rewrite, self._paths, tree)
@@ -278,6 +354,14 @@ class Trees:
         self._uses.touch(tree.unpacked.diff_id)
         for blob in tree.blobs:
             self._known[blob] = tree.unpacked.diff_id
+
+    def _supersede(self, diff_id: Digest) -> None:
+        """
+        Keep the tree of a diff ID for those alone who have it.
+        """
+        old = self._trees.pop(diff_id, None)
+        if old is not None:
+            self._old[old.name] = old
 
     def _lock(self, diff_id: Digest) -> DeferredLock:
         """
@@ -307,18 +391,28 @@ def _flush(paths: Paths) -> None:
         sync_file_system(paths.staging)
 
 
-def _move_in(paths: Paths, staged: str, tree: Tree) -> None:
+def _move_in(paths: Paths, staged: str, tree: Tree) -> str:
+    """
+    Give a staged tree its name.
+
+    @return: the name; one with the version of the rules where an older tree
+        has the usual one.
+    """
     diff_id = tree.unpacked.diff_id
-    target = paths.tree(tree_name(diff_id))
+    name = tree_name(diff_id)
+    if os.path.lexists(paths.tree(name)):
+        name = tree_name(diff_id, f"{tree.rules:016x}")
+    target = paths.tree(name)
     with trying_to(f"keep the tree of {diff_id}"):
         make_directory(os.path.dirname(target), 0o700)
         move(os.path.dirname(staged), target)
+    return name
 
 
 def _rewrite(paths: Paths, tree: Tree) -> None:
     diff_id = tree.unpacked.diff_id
     with trying_to(f"write the facts of the tree of {diff_id}"):
-        path = os.path.join(paths.tree(tree_name(diff_id)), "tree.json")
+        path = os.path.join(paths.tree(tree.name), "tree.json")
         write_file(path, tree.to_json(), paths.staging)
 
 
@@ -332,7 +426,7 @@ def _fit(paths: Paths, tree: Tree, below: Sequence[str]) -> tuple[Tree, str]:
     layer is registered after this.
     """
     diff_id = tree.unpacked.diff_id
-    name = tree_name(diff_id)
+    name = tree.name
     path = os.path.join(paths.tree(name), "fs")
     with trying_to(f"give the tree of {diff_id} the attributes of what lies below"):
         wanted = find(path, tree.unpacked.implied, below)
@@ -347,9 +441,9 @@ def _fit(paths: Paths, tree: Tree, below: Sequence[str]) -> tuple[Tree, str]:
                 mend(path, wanted, tree.default)
                 sync_file_system(path)
             return tree, name
-        name = tree_name(diff_id, key(wanted))
+        name = tree_name(diff_id, key(wanted, tree.rules))
         if not os.path.isdir(paths.tree(name)):
-            fitting = evolve(tree, claimed=wanted, default=default)
+            fitting = evolve(tree, claimed=wanted, default=default, linked=True)
             _link_fitting(paths, path, fitting, omitted, paths.tree(name))
         return tree, name
 
@@ -387,17 +481,17 @@ def _load(paths: Paths) -> tuple[list[Tree], list[str]]:
             parsed = parse_tree_name(name)
             if parsed is None:
                 continue
-            diff_id, variant = parsed
+            diff_id, _ = parsed
             path = paths.tree(name)
             try:
                 with open(os.path.join(path, "tree.json"), "rb") as file:
-                    tree = Tree.from_json(file.read())
+                    tree = Tree.from_json(file.read(), name)
                 if tree.unpacked.diff_id != diff_id or not os.path.isdir(os.path.join(path, "fs")):
                     raise ValueError("not the tree of this name")
             except (FileNotFoundError, NotADirectoryError, ValueError):
                 broken.append(path)
             else:
-                if not variant:
+                if not tree.linked:
                     trees.append(tree)
     return trees, broken
 

@@ -464,6 +464,7 @@ class FakeTrees:
 
     @ivar unpacked: the facts by diff ID.
     @ivar blobs: what each blob unpacks to.
+    @ivar outdated: the diff IDs of trees that older rules have made.
     @ivar staged: the directories in C{staging/}.
     """
 
@@ -471,6 +472,7 @@ class FakeTrees:
         self._uses = uses
         self.unpacked: dict[Digest, Unpacked] = {}
         self.blobs: dict[Digest, Digest] = {}
+        self.outdated: set[Digest] = set()
         self.staged: set[str] = set()
         self._root = path
         self._gate = gate
@@ -492,6 +494,12 @@ class FakeTrees:
             return None
         self._uses.touch(diff_id, blob)
         return diff_id
+
+    def is_outdated(self, diff_id: Digest) -> bool:
+        """
+        Whether the tree is here, made by older rules.
+        """
+        return diff_id in self.unpacked and diff_id in self.outdated
 
     def path(self, diff_id: Digest) -> str:
         """
@@ -539,6 +547,7 @@ class FakeTrees:
         finally:
             self.staged.discard(staged)
         self.unpacked.setdefault(unpacked.diff_id, unpacked)
+        self.outdated.discard(unpacked.diff_id)
         self.blobs[blob] = unpacked.diff_id
 
     async def _discard(self, staged: str) -> None:
@@ -553,12 +562,14 @@ class FakeLayers:
 
     @ivar registered: the layers by chain ID, in the order of registration.
     @ivar blobs: the blobs that each chain ID's layer is known by.
+    @ivar outdated: the chain IDs of layers whose trees older rules have made.
     """
 
     def __init__(self, trees: FakeTrees, gate: Gate, uses: FakeUses) -> None:
         self._uses = uses
         self.registered: dict[Digest, Layer] = {}
         self.blobs: dict[Digest, set[Digest]] = {}
+        self.outdated: set[Digest] = set()
         self._trees = trees
         self._gate = gate
 
@@ -567,7 +578,8 @@ class FakeLayers:
         The layer, or None.
         """
         self._uses.touch(chain_id)
-        return self.registered.get(chain_id)
+        layer = self.registered.get(chain_id)
+        return None if layer is None else evolve(layer, outdated=chain_id in self.outdated)
 
     def register(self, parent: Digest | None, diff_id: Digest, blob: Descriptor) -> Deferred[Layer]:
         """
@@ -589,6 +601,8 @@ class FakeLayers:
             chain, Layer(chain, parent, diff_id, self._trees.path(diff_id), size)
         )
         self.blobs.setdefault(chain, set()).add(blob.digest)
+        if not self._trees.is_outdated(diff_id):
+            self.outdated.discard(chain)
         return layer
 
 

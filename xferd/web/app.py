@@ -392,6 +392,15 @@ class Web:
         image = await self._jobs.upkeep.pin(name, pin_asked(request))
         return answer(request, image_json(image))
 
+    @app.route(f"{API}/images/<path:name>/trees", methods=["POST"])
+    async def renew_trees(self, request: Request, name: str) -> bytes:
+        """
+        Unpack the layers of an image again that an older xferd has unpacked.
+        """
+        credentials = brought(request).towards(name)
+        warnings = await self._jobs.renew(name, client_name(request), credentials)
+        return answer(request, {"warnings": list(warnings)})
+
     @app.route(f"{API}/images/<path:name>", methods=["DELETE"])
     async def remove_image(self, request: Request, name: str) -> bytes:
         """

@@ -332,6 +332,15 @@ PATHS: Final[Mapping[str, Mapping[str, Any]]] = {
             [_NAME],
         ),
     },
+    "/api/v1/images/{name}/trees": {
+        "post": _operation(
+            "renew_trees",
+            "Unpack the layers of an image again that an older xferd has unpacked.",
+            {200: _answer("The layers are unpacked.", ref("Renewed"))},
+            (404, 503, 507),
+            [_NAME],
+        )
+    },
     "/api/v1/images/{name}/tags": {
         "post": _operation(
             "tag_image",

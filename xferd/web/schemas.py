@@ -286,6 +286,14 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
             "trees": {**array(TEXT), "description": "Where its layers are unpacked, the bottom one first."},
         }
     ),
+    "Renewed": _object(
+        {
+            "warnings": {
+                **array(TEXT),
+                "description": "The layers that could not be unpacked again, and are used as they are.",
+            }
+        }
+    ),
     "TagAsked": {
         **_object({"reference": {**REFERENCE, "description": "The image's other name; it has no digest."}}),
         "additionalProperties": False,
