@@ -25,6 +25,7 @@ from xferd.errors import (
     TimedOut,
     TooManyRequests,
 )
+from xferd.registry.agent import StaleConnection
 from xferd.registry.answers import Shown, Subject
 from xferd.registry.auth import MAX_TOKEN_ANSWER, Authenticator
 from xferd.registry.challenge import Challenge
@@ -189,6 +190,22 @@ class BearerTests(_AuthCase):
         )
         self._give("t3")
         self.assertEqual(self.successResultOf(asking), "Bearer t3")
+
+    def test_stale_connection(self) -> None:
+        """
+        An identity token is posted again where the connection that was kept
+        had been closed, and no more than once.
+        """
+        authenticator = self._challenged(Credentials("", identity_token=Secret("id")))
+        asking = self._ask(authenticator)
+        self.agent.last.answer.errback(StaleConnection("it closed the connection"))
+        self._give("t4")
+        self.assertEqual(self.successResultOf(asking), "Bearer t4")
+        self.assertEqual([each.method for each in self.agent.asked], [b"POST"] * 2)
+        asking = self._ask(authenticator, "other")
+        for _ in range(2):
+            self.agent.last.answer.errback(StaleConnection("it closed the connection"))
+        failure_of(self, asking, StaleConnection)
 
     def test_no_oauth(self) -> None:
         """

@@ -661,6 +661,17 @@ class EarlyTests(WireCase):
         self._serve(refuse)
         await self._refused(ConnectionFailed)
 
+    async def test_endless_head(self) -> None:
+        """
+        A head without an end is refused while the blob is being sent, too.
+        """
+        for first, more, why in (
+            (b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 1000, "more than 10 interim"),
+            (b"HTTP/1.1 403 Forbidden\r\n", b"X-A: b\r\n" * 1000, "more than 256 lines"),
+        ):
+            self._serve(lambda peer, first=first, more=more: endless(first, more)(peer, ""))  # type: ignore[misc]
+            self.assertIn(why, str(await self._refused(RegistryError)))
+
     async def test_takes_nothing(self) -> None:
         """
         A registry that neither reads nor answers is given up.
