@@ -4,11 +4,16 @@ Tests for L{xferd.web.site}: the bound on bodies.
 
 from __future__ import annotations
 
+from twisted.internet.error import ConnectionDone
+from twisted.internet.testing import StringTransport
+from twisted.logger import LogLevel, capturedLogs
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
+from twisted.web.resource import Resource
 
 from tests.web.fakes import Connection, World
 from xferd.web.guard import HEADERS
-from xferd.web.site import ARRIVAL, LINGER, MAX_BODY
+from xferd.web.site import ARRIVAL, LINGER, MAX_BODY, WebSite
 
 FIELDS = {"Host": "localhost", "Content-Type": "application/json"}
 
@@ -132,6 +137,30 @@ class BodyTests(SynchronousTestCase):
             self.assertEqual(self.connection.answer().status, 202)
             self.world.clock.advance(50)
         self.assertFalse(self.connection.transport.disconnecting)
+
+    def test_too_many(self) -> None:
+        """
+        Of too many connections, the last are closed at once, and warned of
+        once; when others have gone, there is room.
+        """
+        site = WebSite(Resource(), self.world.clock, most=lambda: 2)
+        channels = []
+
+        def connect() -> bool:
+            channel = site.buildProtocol(None)
+            if channel is not None:
+                channel.makeConnection(StringTransport())
+                channels.append(channel)
+            return channel is not None
+
+        with capturedLogs() as events:
+            self.assertEqual([connect() for _ in range(4)], [True, True, False, False])
+        self.assertEqual([e["count"] for e in events if e.get("log_level") is LogLevel.warn], [2])
+        channels.pop().connectionLost(Failure(ConnectionDone()))
+        self.assertTrue(connect())
+        for channel in channels:
+            channel.connectionLost(Failure(ConnectionDone()))
+        self.assertEqual(site.open, 0)
 
     def test_form_is_not_parsed(self) -> None:
         """

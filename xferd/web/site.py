@@ -7,7 +7,7 @@ the time that a request takes to arrive.
 from __future__ import annotations
 
 from io import BytesIO
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
@@ -16,6 +16,7 @@ from twisted.web.http import Request as HTTPRequest
 from twisted.web.http_headers import Headers
 from twisted.web.server import Request, Site
 
+from xferd.descriptors import own_limit
 from xferd.web.answers import dump, error_json
 from xferd.web.content_asked import is_piece
 from xferd.web.guard import HEADERS
@@ -23,7 +24,7 @@ from xferd.web.guard import HEADERS
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from twisted.internet.interfaces import IDelayedCall, IReactorTime
+    from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
     from twisted.python.failure import Failure
     from twisted.web.resource import IResource
 
@@ -51,6 +52,13 @@ class BoundedChannel(HTTPChannel):
 
     _arrival: IDelayedCall | None = None
 
+    def connectionMade(self) -> None:
+        """
+        Count the connection.
+        """
+        cast("WebSite", self.factory).open += 1
+        super().connectionMade()
+
     def dataReceived(self, data: bytes) -> None:
         """
         Start the clock with the first byte of a request.
@@ -70,6 +78,7 @@ class BoundedChannel(HTTPChannel):
         """
         Stop the clock.
         """
+        cast("WebSite", self.factory).open -= 1
         self._stop_clock()
         super().connectionLost(reason)
 
@@ -154,25 +163,47 @@ class BoundedRequest(Request):
 class WebSite(Site):
     """
     The factory of HTTP connections.
+
+    @ivar open: the connections that are open.
     """
 
     protocol = BoundedChannel  # type: ignore[assignment]
     requestFactory = BoundedRequest
     _log = Logger()
+    _is_full = False
 
     def __init__(
         self,
         root: IResource,
         clock: IReactorTime,
         largest: Callable[[HTTPRequest], int] = lambda _: MAX_BODY,
+        most: Callable[[], int] = lambda: own_limit() // 2,
     ) -> None:
         """
         @param clock: measures how long a connection may be idle.
         @param largest: how many bytes a request with these headers may have
             for its body.
+        @param most: how many connections may be open at one time; by default
+            half of what the process may have open, so that clients cannot
+            take the descriptors that transfers need.
         """
+        self.open = 0
+        self._most = most
         super().__init__(root, reactor=clock, parsePOSTFormSubmission=False)
         self.largest = largest
+
+    def buildProtocol(self, addr: IAddress | None) -> Any:
+        """
+        Take a connection, or close it at once where there are too many.
+        """
+        most = self._most()
+        if self.open < most:
+            self._is_full = False
+            return super().buildProtocol(addr)
+        if not self._is_full:
+            self._is_full = True
+            self._log.warn("{count} clients are connected: no more are let in", count=most)
+        return None
 
     def log(self, request: HTTPRequest) -> None:
         """
