@@ -811,6 +811,9 @@ class WhiteoutTests(TreeCase):
         self.empty()
         self.make(file(b".wh..wh..opq"), folder(b"d"), file(b"d/e/.wh.f"), file(b"d/e/g/.wh..wh..opq"))
         self.assertEqual((self.names(), self.marks("d")), (["d"], {}))
+        self.empty()
+        self.make(file(b".wh.d"), folder(b"d/e"), file(b"d/e/.wh.f"), file(b"d/.wh.g"))
+        self.assertEqual((self.names(), self.marks("d/e")), (["d", "d/e"], {}))
 
     def test_replaced_file(self) -> None:
         """

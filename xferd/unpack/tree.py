@@ -289,18 +289,17 @@ class Tree:
                     below.opaque = below.replaces = True
         for real in sorted(whiteouts):
             self._make_hidden(real)
-        for real, names in whiteouts.items():
-            if (
-                real in known and not known[real].opaque
-            ):  # else nothing below shows, and there is nothing to hide
-                for name in names:
-                    self._hide(real, name)
         severed = set()
         for real, folder in known.items():
             if folder.opaque:
                 severed.add(real + b"/" if real else b"")
             if folder.replaces:
                 severed.add(real)
+        for real, names in whiteouts.items():
+            # Where nothing below shows there is nothing to hide, and overlayfs would list the name.
+            if real in known and not known[real].opaque and not _is_severed(real, severed):
+                for name in names:
+                    self._hide(real, name)
         for real in sorted(known):
             descriptor = self._folders.descriptor(real)
             folder = known[real]
