@@ -23,6 +23,7 @@ from xferd.config import Config
 from xferd.credentials import Credentials, Secret
 from xferd.interfaces import IReactor
 from xferd.service import Daemon
+from xferd.testing.faults import Stall
 from xferd.testing.images import sample_image
 from xferd.testing.registry import Registry
 from xferd.testing.tokens import TokenServer
@@ -95,12 +96,62 @@ class CredentialsTests(TestCase):
             del credentials, brought
             for job in jobs:
                 self.assertEqual((await self.ended(job))["state"], state)
-            deadline = reactor.seconds() + PATIENCE
-            while held() is not None and reactor.seconds() < deadline:
-                await deferLater(reactor, 0.05)
-                gc.collect()
+            await self.gone(held)
 
-            self.assertIsNone(held(), [type(r) for r in gc.get_referrers(held())])
+    async def gone(self, held: ref[Credentials]) -> None:
+        """
+        Wait until nothing leads to some credentials.
+        """
+        deadline = reactor.seconds() + PATIENCE
+        while held() is not None and reactor.seconds() < deadline:
+            await deferLater(reactor, 0.05)
+            gc.collect()
+        self.assertIsNone(held(), [type(r) for r in gc.get_referrers(held())])
+
+    async def test_of_every_kind(self) -> None:
+        """
+        The same holds of pushes and exports, and of jobs that are cancelled in
+        the middle of a layer, also while a client that follows everything does
+        not read.
+        """
+        host = self.registry.host
+        stream = self.daemon.jobs.events(None)
+        self.addCleanup(stream.close)
+        large = sample_image(1, 3_000_000, seed="large")
+        self.registry.add(large, "team/large", "1")
+        self.registry.faults.plant(Stall(50_000), str(large.layers[0].blob.digest), times=None)
+        credentials = Credentials("me", Secret("hunter2"))
+        held = ref(credentials)
+        brought = {host: credentials}
+        del credentials
+        pull = self.daemon.jobs.pull(f"{host}/team/app:1", None, "ci", 0, brought)
+        self.assertEqual((await self.ended(pull))["state"], "done")
+        push = self.daemon.jobs.push(f"{host}/team/app:1", f"{host}/team/new:1", (), None, "ci", 0, brought)
+        self.assertEqual((await self.ended(push))["state"], "done")
+        archive = await self.daemon.jobs.export(f"{host}/team/app:1", "oci", "ci", brought)
+        archive.close()
+        del archive
+        reference = f"{host}/team/large:1"
+        jobs = [
+            self.daemon.jobs.pull(reference, None, "ci", 0, brought),
+            self.daemon.jobs.copy(reference, f"{host}/team/b:1", None, False, "ci", 0, brought),
+        ]
+        del brought
+        await self.moving(jobs[0])
+        for job in jobs:
+            self.daemon.jobs.cancel(job["id"])
+        for job in jobs:
+            self.assertEqual((await self.ended(job))["state"], "cancelled")
+        await self.gone(held)
+
+    async def moving(self, job: Mapping[str, Any]) -> None:
+        """
+        Wait until some bytes have come for a job.
+        """
+        deadline = reactor.seconds() + PATIENCE
+        while self.daemon.jobs.get(job["id"])["bytes_done"] < 40_000:
+            self.assertLess(reactor.seconds(), deadline)
+            await deferLater(reactor, 0.02)
 
 
 class IsolatedTests(CredentialsTests):

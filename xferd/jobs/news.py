@@ -131,7 +131,7 @@ class News:
         self._history.changed(("job", job.id))
         for stream in [*self._of_all, *self._of_one.pop(job.id, ())]:
             for transfer in transfers.values():
-                self._tell_transfer(stream, transfer)
+                _tell_last(stream, self.transfer_json(transfer))
             _tell_record(stream, record)
             if stream not in self._of_all:
                 stream.end()
@@ -249,6 +249,15 @@ def _tell_record(stream: EventStream, record: Mapping[str, Any]) -> None:
         stream.put(("layer", record["id"], layer["index"]), partial(Event, "layer", layer, True))
     job = in_short(record)
     stream.put(("job", record["id"]), lambda: Event("job", job, True), final=True)
+
+
+def _tell_last(stream: EventStream, transfer: Mapping[str, Any]) -> None:
+    """
+    Tell a stream of a transfer that a job has released.  Nobody knows when the
+    client reads: until then the transfer itself would keep the credentials of
+    the job's client.
+    """
+    stream.put(("transfer", transfer["id"]), partial(Event, "transfer", transfer))
 
 
 def _tell_image(stream: EventStream, image: Image) -> None:
