@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
+from email.utils import formatdate
 from urllib.parse import parse_qs, parse_qsl, urlsplit
 
 from twisted.internet.defer import CancelledError, Deferred, fail
@@ -31,6 +32,7 @@ from xferd.registry.auth import MAX_TOKEN_ANSWER, Authenticator
 from xferd.registry.challenge import Challenge
 from xferd.registry.exchange import Authorization, Exchange
 from xferd.registry.timeouts import Timeouts
+from xferd.testing.fake_wall_clock import BEGIN
 from xferd.testing.fakes import FakeKeychain, FakeWallClock
 
 _WHAT = Subject("hub.example", "hub.example/a:1", ManifestUnknown)
@@ -425,6 +427,36 @@ class BearerTests(_AuthCase):
         silent = self._ask(self._challenged())
         self.agent.respond(403)
         self.assertIn("403", str(failure_of(self, silent, Denied)))
+
+    def test_clock_set(self) -> None:
+        """
+        A token lives as long as it was given for, wherever the time of day is
+        set to meanwhile.
+        """
+        authenticator = self._challenged()
+        asking = self._ask(authenticator)
+        self._give("t1", expires_in=300)
+        self.successResultOf(asking)
+        self.wall_clock.set(BEGIN + 86400)
+        self.assertEqual(self.successResultOf(self._ask(authenticator)), "Bearer t1")
+        self.wall_clock.set(BEGIN - 3600)
+        self.clock.advance(300)
+        asking = self._ask(authenticator)
+        self.assertNoResult(asking)
+        self._give("t2", expires_in=300)
+        self.assertEqual(self.successResultOf(asking), "Bearer t2")
+
+    def test_date(self) -> None:
+        """
+        A token server that names the time at which it may be asked again
+        means the time of day.
+        """
+        asking = self._ask(self._challenged())
+        self.wall_clock.set(BEGIN)
+        self.agent.respond(429, {"Retry-After": formatdate(BEGIN + 40, usegmt=True)})
+        error = failure_of(self, asking, TooManyRequests)
+        assert isinstance(error, TooManyRequests)
+        self.assertEqual(error.retry_after, 40.0)
 
     def test_bad_answers(self) -> None:
         """
