@@ -25,6 +25,8 @@ from xferd.oci import (
     MAX_DOCUMENT,
     MAX_INDEX_ENTRIES,
     MAX_LAYERS,
+    MAX_OBJECTS,
+    MAX_TEXT,
     MAX_VALUES,
     OCI_CONFIG,
     OCI_INDEX,
@@ -296,6 +298,30 @@ class DocumentTests(SynchronousTestCase):
         assert isinstance(found, Index)
         self.assertEqual(len(found.manifests), MAX_INDEX_ENTRIES)
 
+    def test_scripts(self) -> None:
+        """
+        A large document may be in any script, and may have some characters
+        beyond U+FFFF if it is not that large.
+        """
+        for script in ("\u00e9" * 2_000_000, "\u4e2d" * 1_300_000, "\U0001f600" * 1_000_000, "x" * 4_000_000):
+            value = {"schemaVersion": 2, "manifests": [], "annotations": {"a": script}}
+            data = json.dumps(value, ensure_ascii=False).encode()
+            self.assertIsInstance(parse_document(Document.verified(OCI_INDEX, data)), Index)
+
+    def test_surrogates(self) -> None:
+        """
+        A pair of surrogates is a character, half a pair is none, wherever it
+        stands.
+        """
+        for half, good in (("\\ud83d\\ude00", True), ("\\ud83d", False), ("\\uDE00x", False)):
+            for inside in (f'"{half}"', f'["{half}"]', f'{{"{half}": [{{"x": "y"}}]}}', f'{{"x": "{half}"}}'):
+                data = f'{{"schemaVersion": 2, "manifests": [], "annotations": {inside}}}'.encode()
+                document = Document.verified(OCI_INDEX, data)
+                if good:
+                    parse_document(document)
+                else:
+                    self.assertRaises(BadDocument, parse_document, document)
+
     def test_not_json(self) -> None:
         """
         What is no I-JSON is refused: bad UTF-8, a name twice, wherever it
@@ -313,6 +339,8 @@ class DocumentTests(SynchronousTestCase):
             b"[" * 100_000,
             b" " * (MAX_DOCUMENT + 1),
             b'{"schemaVersion":2,"manifests":[' + b"{}," * MAX_VALUES + b"{}]}",
+            b'{"schemaVersion":2,"manifests":[' + b"{}," * MAX_OBJECTS + b"{}]}",
+            b'{"a":"' + b"x" * (MAX_TEXT // 4) + '\U0001f600"}'.encode(),
         ):
             made = Document(OCI_MANIFEST, data, Digest.of(data))
             self.assertRaises(BadDocument, parse_document, made)

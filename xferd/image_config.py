@@ -14,6 +14,7 @@ Pure: bytes in, values or L{BadDocument} out.
 from __future__ import annotations
 
 import json
+import re
 from typing import Any, Final, NoReturn
 
 from attrs import frozen
@@ -22,6 +23,8 @@ from xferd.errors import BadDigest, BadDocument
 from xferd.names import Digest
 from xferd.oci import Manifest, check_extent, platform_from_json
 from xferd.platforms import Platform
+
+_SURROGATES: Final = re.compile(r"[\ud800-\udfff]")
 
 _DECIDING: Final = frozenset({"rootfs", "os", "architecture", "variant"})
 _DECIDING_LAYERS: Final = frozenset({"type", "diff_ids"})
@@ -47,12 +50,15 @@ class _Object(dict[str, Any]):
     @ivar ambiguous: the names that it has twice, with different values.
     """
 
+    # A config may have thousands of objects, and few are ambiguous.
+    __slots__ = ("ambiguous",)
+
     def __init__(self, pairs: list[tuple[str, Any]]) -> None:
         super().__init__()
-        self.ambiguous: set[str] = set()
+        self.ambiguous: frozenset[str] = frozenset()
         for name, value in ((_readable(name), _readable(value)) for name, value in pairs):
             if name in self and self[name] != value:
-                self.ambiguous.add(name)
+                self.ambiguous |= {name}
             self[name] = value
 
 
@@ -138,7 +144,7 @@ def _readable(value: Any) -> Any:
     """
     A text, or a list with texts, without halves of surrogate pairs.
     """
-    if isinstance(value, str) and not value.isascii():
+    if isinstance(value, str) and _SURROGATES.search(value):
         return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     if isinstance(value, list):
         return [_readable(item) for item in value]

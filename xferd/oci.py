@@ -10,6 +10,7 @@ hostile until it went through here (OCI image-spec v1.1; limits of our own).
 from __future__ import annotations
 
 import json
+import re
 from base64 import b64decode
 from typing import Any, Final, NoReturn
 
@@ -77,6 +78,15 @@ The most values that a document may hold, counted by its brackets and commas.
 What Python makes of C{{},} is twenty times as large as its text.
 """
 
+MAX_OBJECTS: Final = 20_000
+"""The most JSON objects that a document may hold, counted by their braces."""
+
+MAX_TEXT: Final = 8 * 1024 * 1024
+"""
+The most bytes that a document may take as a text: one character above U+00FF
+makes Python store two bytes for each, one above U+FFFF four.
+"""
+
 MAX_LAYERS: Final = 1000
 MAX_INDEX_ENTRIES: Final = 5000
 MAX_INDEX_DEPTH: Final = 4
@@ -86,6 +96,11 @@ ATTESTATION: Final = "vnd.docker.reference.type"
 The annotation by which buildkit tells what is about an image from what is one:
 provenance and SBOMs, which stand among the manifests of an index.
 """
+
+_ASTRAL: Final = re.compile(rb"[\xf0-\xf4]")
+_WIDE: Final = re.compile(rb"[\xc4-\xef]")
+_CONTINUATION: Final = bytes(range(0x80, 0xC0))
+_SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 
 _DECIDING: Final = frozenset({"schemaVersion", "mediaType", "manifests", "config", "layers", "fsLayers"})
 _DESCRIBING: Final = frozenset({"mediaType", "digest", "size", "data", "platform", "annotations"})
@@ -419,6 +434,15 @@ def check_extent(data: bytes, where: str) -> None:
         raise BadDocument(f"{where} is larger than {MAX_DOCUMENT} bytes")
     if sum(map(data.count, (b",", b"[", b"{"))) > MAX_VALUES:
         raise BadDocument(f"{where} holds more than {MAX_VALUES} values")
+    if data.count(b"{") > MAX_OBJECTS:
+        raise BadDocument(f"{where} holds more than {MAX_OBJECTS} objects")
+    width = 4 if _ASTRAL.search(data) else 2 if _WIDE.search(data) else 1
+    characters = len(data.translate(None, _CONTINUATION))
+    if characters * width > MAX_TEXT:
+        raise BadDocument(
+            f"{where} has {characters} characters, of which some take {width} bytes: "
+            f"at most {MAX_TEXT // width} may be in such a document"
+        )
 
 
 def _parse_object(data: bytes, where: str) -> dict[str, Any]:
@@ -439,14 +463,31 @@ def _parse_object(data: bytes, where: str) -> dict[str, Any]:
     check_extent(data, where)
     try:
         value = json.loads(data.decode("utf-8"), object_pairs_hook=once, parse_constant=refuse)
-        if b"\\u" in data:
-            # Surrogates without their other halves cannot be written anywhere.
-            json.dumps(value, ensure_ascii=False).encode("utf-8")
+        if _SURROGATE.search(data):
+            # Those without their other halves cannot be written anywhere.
+            _check_texts(value)
     except (ValueError, RecursionError) as e:
         raise BadDocument(f"{where} is not JSON: {e}") from e
     if not isinstance(value, dict):
         raise BadDocument(f"{where} is not a JSON object")
     return value
+
+
+def _check_texts(value: object) -> None:
+    """
+    Make sure that all texts can be encoded.
+
+    @raise ValueError: one cannot.
+    """
+    waiting = [value]
+    while waiting:
+        found = waiting.pop()
+        if isinstance(found, dict):
+            waiting += [*found, *found.values()]
+        elif isinstance(found, list):
+            waiting += found
+        elif isinstance(found, str):
+            found.encode("utf-8")
 
 
 def _check_names(value: dict[str, Any], deciding: frozenset[str], where: str) -> None:

@@ -142,6 +142,7 @@ class EndlessTests(HostileCase):
         _, good = self.add(1)
         await self.daemon.ctl("pull", good)
         bomb = b'{"schemaVersion":2,"manifests":[' + b"{}," * (MAX_DOCUMENT // 3 - 20) + b"{}]}"
+        text = '{"schemaVersion":2,"a":"\U0001f600'.encode() + b"x" * (MAX_DOCUMENT - 100) + b'"}'
         challenge = b'WWW-Authenticate: Bearer realm="http://127.0.0.1:1/' + b"a" * 900 + b'"\r\n'
         for name, answer, expected in (
             ("lines", endless(_OK, b"X-A: 0123456789\r\n" * 4096), "more than 256 lines"),
@@ -168,6 +169,7 @@ class EndlessTests(HostileCase):
             ),
             ("tokens", _tokens, "sent more than a token"),
             ("values", lambda peer, _: peer.send(_whole(OCI_INDEX, bomb)), "values"),
+            ("text", lambda peer, _: peer.send(_whole(OCI_INDEX, text)), "4 bytes"),
             ("indexes", _nested(), "index"),
         ):
             host = self.serve(cast("Callable[[Peer, str], None]", answer))
