@@ -91,6 +91,17 @@ class Collect:
 
 
 @frozen
+class StoreLimits:
+    """
+    How much the store may hold.
+
+    @ivar quota: bytes that it may take; 0 for any number.
+    """
+
+    quota: int = field(default=0, validator=ge(0))
+
+
+@frozen
 class Config:
     """
     All settings of one daemon.
@@ -116,6 +127,7 @@ class Config:
     @ivar unpack: what one layer may ask for.
     @ivar proxy: the proxies through which registries are reached.
     @ivar collect: what is kept although nothing names it.
+    @ivar store: how much the store may hold.
     @ivar hosts: what is special about single registries, by host.
     @ivar usual_auth_files: where docker and podman have theirs; no setting.
     """
@@ -135,6 +147,7 @@ class Config:
     unpack: UnpackLimits = field(factory=UnpackLimits)
     proxy: ProxySettings = field(factory=ProxySettings)
     collect: Collect = field(factory=Collect)
+    store: StoreLimits = field(factory=StoreLimits)
     hosts: dict[str, HostConfig] = field(factory=dict)
     usual_auth_files: tuple[str, ...] = field(default=(), metadata={"setting": False})
 

@@ -856,6 +856,23 @@ class ICollection(Interface):
         @raise StoreError: the disk refuses.
         """
 
+    def evict(
+        excess: int, spare: Set[Reference] = frozenset(), enough: bool = False
+    ) -> Deferred[list[Reference]]:
+        """
+        Take the names of images away, so that so many bytes can be collected,
+        or as many as possible: of the image first that was last used the
+        longest ago.  An image that a job, a mount or a pin holds stays.
+
+        What images share is counted for each of them, so that never more of
+        them go than are necessary, and perhaps too few.
+
+        @param spare: the names of images that stay.
+        @param enough: take none away if that would not be enough.
+        @return: fires with the names.
+        @raise StoreError: the disk refuses.
+        """
+
     def removed() -> Deferred[None]:
         """
         Wait until what was freed is off the disk.

@@ -43,6 +43,9 @@ from xferd.web.app import Web
 STEP_LIMIT = 5.0
 """Seconds that one step of the shutdown may take, besides the jobs' grace."""
 
+LIVE = frozenset({"limits", "store", "hosts"})
+"""The settings that C{SIGHUP} sets anew."""
+
 BACKLOG = 1024
 """Clients that may wait to be let in at the unix socket: a CI job begins many at once."""
 
@@ -202,6 +205,7 @@ class Daemon(Service):
             ranges=RangePolicy(most=config.limits.ranges),
             retry=config.retry,
             sharing=config.sharing,
+            quota=config.store.quota,
         )
         self.web = Web(
             jobs=self.jobs,
@@ -322,7 +326,7 @@ class Daemon(Service):
     def reload(self) -> None:
         """
         Read the settings again, and let those count from now on that can:
-        limits and hosts.  What runs goes on.  With a file that is wrong all
+        limits, the quota and hosts.  What runs goes on.  With a file that is wrong all
         stays as it is, and one sentence in the log says why.
         """
         if self._reread is None:
@@ -335,12 +339,13 @@ class Daemon(Service):
             return
         # They are within their bounds: the configuration has the same table.
         self.jobs.change_limits({**asdict(config.limits), "workers": config.workers})
+        self.jobs.quota = config.store.quota
         late = [
             f.name
             for f in fields(Config)
-            if f.name not in ("limits", "hosts") and getattr(config, f.name) != getattr(self._config, f.name)
+            if f.name not in LIVE and getattr(config, f.name) != getattr(self._config, f.name)
         ]
-        self._log.info("read the settings again: limits and hosts are as the file says")
+        self._log.info("read the settings again: limits, quota and hosts are as the file says")
         if late:
             self._log.warn("to change {names} as well, restart xferd", names=", ".join(late))
 

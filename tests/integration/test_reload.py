@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tests.integration.test_daemon import DaemonCase
 from xferd.testing.faults import Stall
+from xferd.testing.images import sample_image
 
 
 class ReloadTests(DaemonCase):
@@ -75,3 +76,28 @@ class ReloadTests(DaemonCase):
         self.assertEqual(await self.downloads(), 4)
         self.registry.resume()
         await self.state(job, "done")
+
+    async def test_quota(self) -> None:
+        """
+        A quota counts from the signal on: what is over it goes, but not what
+        is pinned; a wrong one is named, and changes nothing.
+        """
+        names = []
+        for name in ("one", "two", "three"):
+            self.registry.add(sample_image(1, 300_000, seed=name), name, "1")
+            names.append(f"{self.registry.host}/{name}:1")
+            await self.daemon.ctl("pull", names[-1])
+        await self.daemon.ctl("pin", names[0])
+        self.configure("[store]\nquota = -1\n")
+        self.daemon.signal("HUP")
+        await self.said("quota")
+        self.assertEqual((await self.api("GET", "status"))["quota"], 0)
+        self.configure("[store]\nquota = 1000000\n")
+        self.daemon.signal("HUP")
+
+        async def over() -> bool:
+            return [image["reference"] for image in await self.api("GET", "images")] == names[:1]
+
+        await self.until(over)
+        self.assertEqual((await self.api("GET", "status"))["quota"], 1_000_000)
+        self.assertIn("pinned", await self.daemon.ctl("images"))

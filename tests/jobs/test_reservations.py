@@ -5,7 +5,7 @@ Tests of L{xferd.jobs.reservations}.
 from __future__ import annotations
 
 from tests.jobs.case import HOST, OTHER, JobsCase
-from xferd.jobs.reservations import in_words
+from xferd.jobs.sizes import in_words
 from xferd.names import Digest
 from xferd.testing.images import SampleImage, image_of, sample_image, sample_layer
 

@@ -763,6 +763,50 @@ class CollectionConformance(Conformance):
         again.close()
         partials[0].close()
 
+    def evict(self, excess: int, *spare: Sample, enough: bool = False) -> list[str]:
+        """
+        Take the names of images away.
+        """
+        spared = frozenset(wanted.image.reference for wanted in spare)
+        gone = self.result(self.store.collection.evict(excess, spared, enough))
+        return [reference.familiar().partition(":")[0] for reference in gone]
+
+    def test_evict(self) -> None:
+        """
+        The image that was used least goes first, and no more of them than
+        necessary; then they can be collected.
+        """
+        one, two, _ = (self.pulled(name, name.encode() * 1000) for name in ("one", "two", "three"))
+        self.store.images.get(one.image.reference)
+        self.assertEqual(self.evict(0), [])
+        self.assertEqual(self.evict(1), ["two"])
+        self.collect()
+        self.assert_gone(two)
+        self.assertEqual(self.evict(10_000_000, one), ["three"])
+        self.assertEqual(self.evict(10_000_000, enough=True), [])
+        self.assertEqual(self.evict(3000, enough=True), ["one"])
+
+    def test_evict_more(self) -> None:
+        """
+        As many go as are needed.
+        """
+        wanted = [self.pulled(str(number), b"x" * 1000 + bytes([number])) for number in range(4)]
+        self.assertEqual(self.evict(wanted[0].image.size + 1001 + 1), ["0", "1"])
+
+    def test_evict_held(self) -> None:
+        """
+        What is pinned, and what somebody uses, stays.
+        """
+        one, two, _ = (self.pulled(name, name.encode()) for name in ("one", "two", "three"))
+        self.result(self.store.images.pin(one.image.reference, True))
+        end = self.store.collection.use()
+        self.store.images.get(two.image.reference)
+        self.assertEqual(self.evict(10_000_000), ["three"])
+        end()
+        self.assertEqual(self.evict(10_000_000), ["two"])
+        self.result(self.store.images.pin(one.image.reference, False))
+        self.assertEqual(self.evict(10_000_000), ["one"])
+
     def test_another_name(self) -> None:
         """
         An image stays while one of its names does.

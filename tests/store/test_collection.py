@@ -280,6 +280,23 @@ class CollectionTests(CollectionConformance, StoreTestCase):
         freed = self.collect()
         self.assertEqual((freed.layers, freed.trees), (2, 3))
 
+    def test_evict_mounted(self) -> None:
+        """
+        An image that is mounted stays, by the tree on top or by its chain.
+        """
+        one, two = self.pulled("one", b"base", b"one"), self.pulled("two", b"base", b"two")
+        chain = two.image.chain_id
+        assert chain is not None
+
+        def mounted_survey(*args: Any) -> Survey:
+            mounted = frozenset({f"sha256/{one.diff_ids[1].hex}"})
+            return evolve(survey(*args), mounted=mounted, chains=frozenset({chain}))
+
+        patch = self.patch(collection, "survey", mounted_survey)
+        self.assertEqual(self.evict(10_000_000), [])
+        patch.restore()
+        self.assertEqual(self.evict(10_000_000), ["one", "two"])
+
     def test_many(self) -> None:
         """
         Many things are collected in many turns; what was begun to be used in

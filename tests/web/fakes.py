@@ -638,6 +638,7 @@ class FakeJobs:
             "jobs": jobs,
             "slots": {},
             "hosts": {},
+            "quota": 0,
             "bytes_fetched": 1,
             "bytes_sent": 3,
             "bytes_delivered": 2,

@@ -133,6 +133,7 @@ class DownloadManager:
         registrations: TransferManager,
         bandwidth: Bandwidth,
         ranges: RangePolicy,
+        reservations: Reservations,
         sharing: str = SHARED,
     ) -> None:
         """
@@ -151,7 +152,7 @@ class DownloadManager:
         self._lessons = Lessons()
         self._feeds: WeakValueDictionary[tuple[Digest, Realm | None], Feed] = WeakValueDictionary()
         self.fetched: Counter[str] = Counter()
-        self.reservations = Reservations(store)
+        self.reservations = reservations
 
     @property
     def ranges(self) -> int:

@@ -47,8 +47,10 @@ from xferd.jobs.limits import LiveLimits
 from xferd.jobs.news import News
 from xferd.jobs.pull import Pull
 from xferd.jobs.push import ALL, Push
+from xferd.jobs.quota import Quota
 from xferd.jobs.realm import SHARED
 from xferd.jobs.renewal import renew_image
+from xferd.jobs.reservations import Reservations
 from xferd.jobs.rows import Row
 from xferd.jobs.upkeep import Upkeep
 from xferd.jobs.upload import UploadManager
@@ -63,6 +65,9 @@ from xferd.transfer.widening import RangePolicy
 
 DELIVERING = frozenset({"pull", "copy"})
 """The kinds of jobs by which clients get what registries have."""
+
+NAMING = frozenset({"pull", "import"})
+"""The kinds of jobs that bring images into the store."""
 
 MOST_ATTEMPTS = 1000
 """How many attempts are told of one job."""
@@ -121,11 +126,13 @@ class Jobs:
         retry: RetryPolicy | None = None,
         sharing: str = SHARED,
         small_blob: int = SMALL_BLOB,
+        quota: int = 0,
     ) -> None:
         """
         @param clock: measures durations.
         @param wall_clock: makes the stamps of jobs, transfers and images.
         @param sharing: C{shared} or C{isolated}.
+        @param quota: the bytes that the store may take; 0 for any number.
         @param small_blob: how many bytes a blob must have to wait for the
             slots that C{downloads} and C{uploads} are.
         """
@@ -179,6 +186,8 @@ class Jobs:
             ),
             "registration": transfers("registration", attempts=False),
         }
+        self._news = News(clock)
+        self._quota = Quota(store, self._news.removed, quota)
         self._layers = DownloadManager(
             store,
             unpacker,
@@ -187,6 +196,7 @@ class Jobs:
             registrations=self._managers["registration"],
             bandwidth=rates["download"],
             ranges=RangePolicy() if ranges is None else ranges,
+            reservations=Reservations(store, self._quota),
             sharing=sharing,
         )
         self._limits = LiveLimits(
@@ -200,7 +210,6 @@ class Jobs:
         store.room.follow(self._see_room)
         self._running: dict[str, _Running] = {}
         self._by_number: dict[int, Job] = {}
-        self._news = News(clock)
         self._ended = EndedJobs(store.journal, self._news.forget)
         self._numbers = count(1)
         self._started = False
@@ -234,6 +243,7 @@ class Jobs:
         await self._uploads.start()
         await self._ended.load()
         self._started = True
+        self._quota.check()
         for running in tuple(self._running.values()):
             self._begin(running)
 
@@ -255,6 +265,7 @@ class Jobs:
                 works.append(running.work)
                 running.work.cancel()
         ends = [manager.stop() for manager in self._managers.values()]
+        ends.append(self._quota.stop())
         waiting = DeferredList([*works, *ends, kept, *self._writing], consumeErrors=True)
         late = self._clock.callLater(grace, waiting.cancel)
         try:
@@ -530,6 +541,20 @@ class Jobs:
             self._log.info("the limits are now {limits}", limits=limits)
         return limits
 
+    @property
+    def quota(self) -> int:
+        """
+        The bytes that the store may take; 0 for any number.  When it is set,
+        what is over it is freed.
+        """
+        return self._quota.limit
+
+    @quota.setter
+    def quota(self, limit: int) -> None:
+        self._quota.limit = limit
+        if self._started and not self._stopping:
+            self._quota.check()
+
     def events(self, job_id: str | None, since: str | None = None) -> IEventStream:
         """
         Follow one job, until it ends, or everything.
@@ -572,6 +597,7 @@ class Jobs:
             "hosts": {
                 host: {"bytes": fetched[host], "sent": sent[host]} for host in sorted({*fetched, *sent})
             },
+            "quota": self._quota.limit,
             "bytes_fetched": fetched.total(),
             "bytes_sent": sent.total(),
             "bytes_delivered": self._delivered + arriving,
@@ -756,6 +782,10 @@ class Jobs:
         del self._by_number[job.number]
         self._spawn(self._ended.add(record), "a job")
         self._news.ended(job, record)
+        if job.kind in NAMING and self._started and not self._stopping:
+            # What has just come is what its client wants.
+            names = job.reference.split(", ") if state == "done" else ()
+            self._quota.check(frozenset(map(Reference.parse, names)))
         self._log.info(
             "{kind} of {reference} for {client}: {state} {why}",
             kind=job.kind,

@@ -16,6 +16,8 @@ from twisted.internet.defer import DeferredLock
 
 from xferd.errors import DiskFull
 from xferd.interfaces import IStore
+from xferd.jobs.quota import Quota
+from xferd.jobs.sizes import in_words
 from xferd.names import Digest
 from xferd.oci import LAYERS, Descriptor
 
@@ -42,8 +44,9 @@ class Reservations:
     bytes of it that are not here yet.
     """
 
-    def __init__(self, store: IStore) -> None:
+    def __init__(self, store: IStore, quota: Quota) -> None:
         self._store = store
+        self._quota = quota
         self._blobs: dict[Digest, _Reservation] = {}
         self._lock = DeferredLock()
 
@@ -82,13 +85,16 @@ class Reservations:
 
         @param name: what needs them, as the error says it.
         @return: as for L{hold}.
-        @raise DiskFull: they do not fit.
+        @raise DiskFull: they do not fit on the disk, or into the quota.
         """
         wanted = {blob.digest: blob for blob in blobs}
-        if self._lacking(wanted) > 0:
-            async with self._lock:
+        if not self._quota.limit and self._lacking(wanted) <= 0:
+            return self.hold(wanted.values())
+        async with self._lock:
+            await self._quota.admit(self._needed(wanted), self.total, name)
+            if self._lacking(wanted) > 0:
                 await self._make_room(wanted, name)
-        return self.hold(wanted.values())
+            return self.hold(wanted.values())
 
     def unpacked(self, blobs: Iterable[Descriptor]) -> str:
         """
@@ -159,15 +165,3 @@ class Reservations:
     def _missing(self, digest: Digest, size: int) -> int:
         blobs = self._store.blobs
         return 0 if blobs.has(digest) else max(size - blobs.held(digest), 0)
-
-
-def in_words(size: int) -> str:
-    """
-    A number of bytes for people: 1.5 GB.
-    """
-    number = float(size)
-    for unit in ("B", "kB", "MB", "GB"):
-        if number < 1000:
-            return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
-        number /= 1000
-    return f"{number:.1f} TB"

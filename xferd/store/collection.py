@@ -25,10 +25,11 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from xferd.errors import StoreError
-from xferd.interfaces import Freed, ICollection, WallClock
-from xferd.names import Digest
+from xferd.interfaces import Freed, ICollection, Image, WallClock
+from xferd.names import Digest, Reference
 from xferd.store.blobs import Blobs
 from xferd.store.images import Images
+from xferd.store.last_uses import LastUses
 from xferd.store.layers import Layers
 from xferd.store.paths import Paths, parse_tree_name
 from xferd.store.survey import Survey, survey
@@ -62,6 +63,7 @@ class Collection:
         trees: Trees,
         layers: Layers,
         images: Images,
+        last_uses: LastUses,
         clock: IReactorTime,
         wall_clock: WallClock,
         partial_age: float,
@@ -79,6 +81,7 @@ class Collection:
         self._trees = trees
         self._layers = layers
         self._images = images
+        self._last_uses = last_uses
         self._clock = clock
         self._wall_clock = wall_clock
         self._partial_age = partial_age
@@ -113,6 +116,43 @@ class Collection:
         See L{ICollection.collect}.  Cancelling ends it at its next step.
         """
         return Deferred.fromCoroutine(self._collect(dry_run, partials, abandoned))
+
+    def evict(
+        self, excess: int, spare: Set[Reference] = frozenset(), enough: bool = False
+    ) -> Deferred[list[Reference]]:
+        """
+        See L{ICollection.evict}.
+        """
+        return Deferred.fromCoroutine(self._evict(excess, spare, enough))
+
+    async def _evict(self, excess: int, spare: Set[Reference], enough: bool) -> list[Reference]:
+        async with self._lock:
+            self._check()
+            found = await self._threads.run(survey, self._paths)
+            await self._images.settled()
+            self._check()
+            gone: list[Reference] = []
+            for image in sorted(self._images.all(), key=self._last_uses.of):
+                if excess <= 0:
+                    break
+                if image.reference not in spare and not self._is_held(image, found):
+                    gone.append(image.reference)
+                    excess -= image.size + self._layers.chain_size(image.chain_id)
+            if enough and excess > 0:
+                return []
+            # Asked for together, they are written in two rounds.
+            for removal in [self._images.remove(reference) for reference in gone]:
+                await removal
+            return gone
+
+    def _is_held(self, image: Image, found: Survey) -> bool:
+        """
+        Whether a job, a mount or a pin holds an image.
+        """
+        if image.pinned or image.manifest.digest in self._uses:
+            return True
+        record = None if image.chain_id is None else self._layers.all().get(image.chain_id)
+        return record is not None and (record.chain_id in found.chains or record.tree in found.mounted)
 
     def removed(self) -> Deferred[None]:
         """

@@ -42,6 +42,7 @@ from xferd.store.index_file import (
     notes_of,
     read_index,
 )
+from xferd.store.last_uses import LastUses
 from xferd.store.layers import Layers
 from xferd.store.paths import Paths
 from xferd.store.reserve import Reserve
@@ -68,10 +69,13 @@ class Images:
         layers: Layers,
         uses: Uses,
         reserve: Reserve,
+        last_uses: LastUses,
     ) -> None:
         """
         @param reserve: what a change of names uses when the disk is full.
+        @param last_uses: told of each image that is asked for or named.
         """
+        self._last_uses = last_uses
         self._paths = paths
         self._reserve = reserve
         self._uses = uses
@@ -121,6 +125,7 @@ class Images:
         image = self._images.get(reference)
         if image is not None:
             self._uses.touch(*image.parts)
+            self._last_uses.note(reference)
         return image
 
     def put(self, image: Image) -> Deferred[None]:
@@ -194,6 +199,11 @@ class Images:
         await self._threads.run(self._reserve.spend, self._index.write, changes, self._images)
         for reference, image in changes.items():
             self._set(reference, image)
+        for reference, wanted in batch:
+            if wanted is None:
+                self._last_uses.forget(reference)
+            elif not isinstance(wanted, bool):
+                self._last_uses.note(reference)
 
     def _set(self, reference: Reference, image: Image | None) -> None:
         name = str(reference)

@@ -100,6 +100,9 @@ _MIGRATIONS = (
         UNIQUE (client, key)
     );
     """,
+    """
+    CREATE TABLE image_use (name TEXT PRIMARY KEY, used REAL NOT NULL) WITHOUT ROWID;
+    """,
 )
 """What makes a database of version n one of version n + 1."""
 
@@ -146,6 +149,10 @@ _RECORD_KEY = """
 _KEYS = """
     SELECT client, key, fingerprint, job, created FROM idempotency_key WHERE created > ? ORDER BY number
 """
+
+_RECORD_USE = "INSERT OR REPLACE INTO image_use (name, used) VALUES (:name, :used)"
+_FORGET_USE = "DELETE FROM image_use WHERE name = :name"
+_USES = "SELECT name, used FROM image_use"
 
 _RECORD_UPLOAD = """
     INSERT OR REPLACE INTO upload (host, path, digest, location, confirmed)
@@ -357,6 +364,21 @@ class Journal:
         See L{IJournal.uploads}.
         """
         return self._threads.run(self._uploads)
+
+    def record_use(self, name: str, when: float | None) -> Deferred[None]:
+        """
+        Remember when an image was last used, in seconds since the epoch;
+        L{None} forgets it.  Cancelling waits for the disk.
+        """
+        if when is None:
+            return self._add(_FORGET_USE, {"name": name})
+        return self._add(_RECORD_USE, {"name": name, "used": when})
+
+    def uses(self) -> Deferred[dict[str, float]]:
+        """
+        When each image was last used, by its name.
+        """
+        return self._threads.run(lambda: dict(self._read(_USES, ())))
 
     def record_holder(self, repository: Repository, digest: Digest) -> Deferred[None]:
         """

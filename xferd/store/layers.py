@@ -132,6 +132,12 @@ class Layers:
         """
         return sum(1 for _ in self._chain(chain_id)) if chain_id in self._records else 0
 
+    def chain_size(self, chain_id: Digest | None) -> int:
+        """
+        The bytes in the trees of a chain; 0 if it is not here.
+        """
+        return sum(record.size for record in self._chain(chain_id)) if chain_id in self._records else 0
+
     def all(self) -> Mapping[Digest, Record]:
         """
         Every layer, by chain ID.

@@ -34,6 +34,7 @@ from xferd.store.disk import (
 from xferd.store.images import Images
 from xferd.store.index_file import read_index, write_index
 from xferd.store.journal import Journal
+from xferd.store.last_uses import LastUses
 from xferd.store.layers import Layers
 from xferd.store.paths import NOTE, Paths, parse_partial_name
 from xferd.store.reserve import RESERVE, Reserve
@@ -106,6 +107,8 @@ class Store:
         self.blobs = Blobs(paths, self._threads, self._trash, uses, reactor)
         self.trees = Trees(paths, self._threads, self._trash, uses, unpack_rules)
         self.layers = Layers(paths, self._threads, self.trees, uses)
+        self.journal = Journal(paths.database, self._database_thread, self._reserve)
+        self._last_uses = LastUses(self.journal, wall_clock)
         self.images = Images(
             paths,
             self._threads,
@@ -113,6 +116,7 @@ class Store:
             layers=self.layers,
             uses=uses,
             reserve=self._reserve,
+            last_uses=self._last_uses,
         )
         self.collection = Collection(
             paths,
@@ -123,6 +127,7 @@ class Store:
             trees=self.trees,
             layers=self.layers,
             images=self.images,
+            last_uses=self._last_uses,
             clock=reactor,
             wall_clock=wall_clock,
             partial_age=partial_age,
@@ -134,7 +139,6 @@ class Store:
             before=lambda: self._threads.run(self._reserve.fill),
             least=lambda: min(LEAST, total_bytes(self.path) // SHARE),
         )
-        self.journal = Journal(paths.database, self._database_thread, self._reserve)
         self._lock = FileLock(paths.lock)
         self._opened = False
         self._old: list[str] = []
@@ -215,6 +219,7 @@ class Store:
         await self.trees.load()
         await self.layers.load()
         await self.images.load()
+        await self._last_uses.load()
         await self._threads.run(self._reserve.fill)
         self.collection.start()
         self._log.info(

@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
 from xferd.interfaces import Freed, ICollection
-from xferd.names import Digest
+from xferd.names import Digest, Reference
 
 if TYPE_CHECKING:
     from xferd.testing.fake_store import FakeStore
@@ -75,6 +75,35 @@ class FakeCollection:
         Free what is of no use, all at once; no partial blob is old.
         """
         return Deferred.fromCoroutine(self._collect(dry_run, partials, abandoned))
+
+    def evict(
+        self, excess: int, spare: Set[Reference] = frozenset(), enough: bool = False
+    ) -> Deferred[list[Reference]]:
+        """
+        Take the names of images away.
+        """
+        return Deferred.fromCoroutine(self._evict(excess, spare, enough))
+
+    async def _evict(self, excess: int, spare: Set[Reference], enough: bool) -> list[Reference]:
+        store = self._store
+        await store.gate.enter("collection.evict")
+        gone: list[Reference] = []
+        for image in sorted(store.images.all(), key=lambda image: store.images.used[image.reference]):
+            held = (
+                image.pinned or image.manifest.digest in self._uses or not self.kept.isdisjoint(image.parts)
+            )
+            if excess > 0 and not held and image.reference not in spare:
+                gone.append(image.reference)
+                excess -= image.size
+                current = image.chain_id
+                while current is not None:
+                    excess -= store.layers.registered[current].size
+                    current = store.layers.registered[current].parent
+        if enough and excess > 0:
+            return []
+        for reference in gone:
+            await store.images.remove(reference)
+        return gone
 
     def removed(self) -> Deferred[None]:
         """

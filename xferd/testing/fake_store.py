@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from itertools import count
 
 from attrs import evolve
 from twisted.internet.defer import Deferred, succeed
@@ -610,11 +611,15 @@ class FakeLayers:
 class FakeImages:
     """
     The named images.
+
+    @ivar used: the order in which they were used last.
     """
 
     def __init__(self, blobs: FakeBlobs, layers: FakeLayers, gate: Gate, uses: FakeUses) -> None:
         self._uses = uses
         self._named: dict[Reference, Image] = {}
+        self.used: dict[Reference, int] = {}
+        self._numbers = count()
         self._blobs = blobs
         self._layers = layers
         self._gate = gate
@@ -632,6 +637,7 @@ class FakeImages:
         image = self._named.get(reference)
         if image is not None:
             self._uses.touch(*image.parts)
+            self.used[reference] = next(self._numbers)
         return image
 
     def put(self, image: Image) -> Deferred[None]:
@@ -677,6 +683,7 @@ class FakeImages:
         present = self._named.get(image.reference)
         pinned = image.pinned or (present is not None and present.pinned)
         self._named[image.reference] = evolve(image, pinned=pinned)
+        self.used[image.reference] = next(self._numbers)
 
 
 @implementer(IStore)

@@ -339,6 +339,7 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
                 "additionalProperties": _object({"bytes": COUNT, "sent": COUNT}),
                 "description": "Bytes that came from and went to each registry.",
             },
+            "quota": {**COUNT, "description": "The bytes that the store may take; 0 for any number."},
             "bytes_fetched": COUNT,
             "bytes_sent": COUNT,
             "bytes_delivered": COUNT,
