@@ -180,6 +180,20 @@ class IContent(Interface):
 
     size: int = Attribute("How many bytes there are, or will be.")
 
+    def ready(offset: int, size: int, least: int = 1) -> Deferred[int]:
+        """
+        Wait until a request that sends bytes from C{offset} on may begin: one
+        that waited for its bytes would keep a connection and a slot.
+
+        @param size: how many bytes the request would have.
+        @param least: how many it must have, if the blob does not end before.
+        @return: fires with how many can be read without waiting: C{size}, or
+            what is left of the blob, or at least C{least} where more come
+            slowly.  Cancelling ends the wait.
+        @raise Exception: as for C{read}; or none will come soon, and the
+            attempt is to end here.
+        """
+
     def read(offset: int, most: int) -> Deferred[bytes]:
         """
         Read from C{offset} on: at least one byte, at most so many, as soon as

@@ -4,6 +4,7 @@ Tests for L{xferd.jobs.content} and L{xferd.jobs.feed}.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -11,12 +12,13 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from xferd.errors import Denied, StoreError, Truncated, XferdError
+from xferd.errors import Denied, StoreError, XferdError
 from xferd.interfaces import IContent, IFollower
-from xferd.jobs.content import BlobContent
+from xferd.jobs.content import PATIENCE, BlobContent, Restarted
 from xferd.jobs.feed import Feed
 from xferd.names import Digest
 from xferd.oci import Descriptor
+from xferd.transfer.attempts import Postponed
 from xferd.transfer.retry import RetryPolicy
 from xferd.transfer.slots import Turn
 from xferd.transfer.transfer import Transfer, TransferManager, Watcher
@@ -41,7 +43,7 @@ class BlobContentTests(SynchronousTestCase):
             self.clock, wall_clock=self.clock.seconds, slots=None, retry=RetryPolicy(), kind="download"
         )
         self.works: list[Deferred[None]] = []
-        self.content = BlobContent(BLOB, self.feed, self.fetch)
+        self.content = BlobContent(BLOB, self.feed, self.fetch, clock=self.clock)
         self.addCleanup(self.content.close)
 
     def fetch(self) -> Watcher[None]:
@@ -120,7 +122,7 @@ class BlobContentTests(SynchronousTestCase):
         """
         Path(self.path).write_bytes(DATA)
         self.feed.sealed(self.path, len(DATA))
-        content = BlobContent(BLOB, self.feed, lambda: None)
+        content = BlobContent(BLOB, self.feed, lambda: None, clock=self.clock)
         self.assertEqual(self.successResultOf(content.read(0, 1000)), DATA)
         content.close()
 
@@ -142,7 +144,7 @@ class BlobContentTests(SynchronousTestCase):
         self.successResultOf(self.grown(10))
         waiting = self.content.read(20, 1)
         self.feed.restarted()
-        self.failureResultOf(waiting, Truncated)
+        self.failureResultOf(waiting, Restarted)
         self.path = self.mktemp()
         again = self.content.read(0, 5)
         self.grow(5)
@@ -162,7 +164,7 @@ class BlobContentTests(SynchronousTestCase):
         """
         self.successResultOf(self.grown(10))
         self.feed.restarted()
-        self.failureResultOf(self.content.read(5, 5), Truncated)
+        self.failureResultOf(self.content.read(5, 5), Restarted)
 
     def test_download_fails(self) -> None:
         """
@@ -195,3 +197,102 @@ class BlobContentTests(SynchronousTestCase):
         reading = self.content.read(0, 10)
         self.feed.grown("/proc/self/mem/x", 5)
         self.assertIsInstance(self.failureResultOf(reading, StoreError).value, XferdError)
+
+    def ready(self, offset: int, size: int, least: int = 1) -> Deferred[int]:
+        """
+        Ask for the bytes of a request.
+        """
+        return self.content.ready(offset, size, least)
+
+    def test_ready(self) -> None:
+        """
+        A request may begin when its bytes are there, up to the blob's end.
+        """
+        waiting = self.ready(0, 50)
+        self.grow(49)
+        self.assertNoResult(waiting)
+        self.grow(50)
+        self.assertEqual(self.successResultOf(waiting), 50)
+        self.assertEqual(self.successResultOf(self.ready(20, 10)), 10)
+        last = self.ready(50, 1000)
+        self.grow(100)
+        self.assertNoResult(last)
+        self.feed.sealed(self.path, 100)
+        self.assertEqual(self.successResultOf(last), 50)
+
+    def test_ready_with_less(self) -> None:
+        """
+        After a second it may begin with what is there, if that is enough.
+        """
+        waiting, enough = self.ready(0, 50), self.ready(0, 50, 20)
+        self.grow(10)
+        self.clock.advance(PATIENCE)
+        self.assertEqual(self.successResultOf(waiting), 10)
+        self.failureResultOf(enough, Postponed)
+
+    def test_not_ready(self) -> None:
+        """
+        Where nothing came for a second, it is postponed until something has.
+        """
+        waiting = self.ready(0, 50)
+        self.clock.advance(PATIENCE)
+        postponed = self.failureResultOf(waiting, Postponed).value
+        assert isinstance(postponed, Postponed)
+        self.assertNoResult(postponed.ready)
+        self.grow(1)
+        self.successResultOf(postponed.ready)
+
+    def test_not_ready_and_failed(self) -> None:
+        """
+        What goes wrong meanwhile is told to who asks next.
+        """
+        waiting = self.ready(0, 50)
+        self.clock.advance(PATIENCE)
+        postponed = self.failureResultOf(waiting, Postponed).value
+        assert isinstance(postponed, Postponed)
+        self.works[0].errback(Denied("no", host="h"))
+        self.clock.advance(0)
+        self.failureResultOf(postponed.ready, Denied)
+        self.failureResultOf(self.ready(0, 50), Denied)
+
+    def test_slowed(self) -> None:
+        """
+        While only our own limit slows its download, it is waited for.
+        """
+        slowed = True
+        content = BlobContent(BLOB, Feed(), self.fetch, clock=self.clock, slowed=lambda: slowed)
+        self.addCleanup(content.close)
+        waiting = content.ready(0, 50)
+        for _ in range(5):
+            self.clock.advance(PATIENCE)
+        self.assertNoResult(waiting)
+        slowed = False
+        self.clock.advance(PATIENCE)
+        self.failureResultOf(waiting, Postponed)
+
+    def test_ready_cancelled(self) -> None:
+        """
+        A wait that is cancelled leaves nothing.
+        """
+        waiting = self.ready(0, 50)
+        waiting.cancel()
+        self.failureResultOf(waiting, CancelledError)
+        self.clock.advance(PATIENCE)
+        self.grow(50)
+
+    def test_rest(self) -> None:
+        """
+        At rest it has no descriptor; it is read on where the blob is by then.
+        """
+        before = len(os.listdir("/proc/self/fd"))
+        self.successResultOf(self.grown(50))
+        self.content.rest()
+        self.assertEqual(len(os.listdir("/proc/self/fd")), before)
+        self.assertEqual(self.successResultOf(self.content.read(10, 5)), DATA[10:15])
+        self.content.rest()
+        os.unlink(self.path)
+        waiting = self.content.read(10, 5)
+        self.path = self.mktemp()
+        Path(self.path).write_bytes(DATA)
+        self.feed.sealed(self.path, 100)
+        self.assertEqual(self.successResultOf(waiting), DATA[10:15])

@@ -8,9 +8,17 @@ import json
 from typing import Any
 
 from tests.jobs.case import HOST, OTHER, JobsCase
-from xferd.errors import BadReference, ConnectionFailed, DiskFull
+from xferd.errors import (
+    BadReference,
+    ConnectionFailed,
+    Denied,
+    DiskFull,
+    RegistryUnavailable,
+    TooManyRequests,
+)
 from xferd.names import Digest, Repository
 from xferd.oci import OCI_INDEX, OCI_MANIFEST, Document, Platform
+from xferd.testing.fake_registry import FakeRegistry
 from xferd.testing.images import image_of, index_of, sample_image, sample_layer
 from xferd.testing.layers import Blob
 
@@ -156,7 +164,8 @@ class CopyTests(JobsCase):
 
     def test_source_breaks(self) -> None:
         """
-        A source that breaks is gone on with, and the upload does not start anew.
+        A source that breaks is gone on with, and so is the upload: no byte is
+        sent twice.
         """
         image = self.add(sample_image(1, size=100_000))
         blob = image.layers[0].blob.digest
@@ -168,7 +177,10 @@ class CopyTests(JobsCase):
         self.registry.finish(blob)
         self.wait(3)
         self.assert_done(job_id)
-        self.assertEqual(sum(a.digest == blob for a in self.other.uploads.attempts), 1)
+        sent = [a.sent for a in self.other.uploads.attempts if a.digest == blob]
+        self.assertEqual(sum(sent), image.layers[0].blob.descriptor.size)
+        attempts = [a for a in self.store.journal.recorded_attempts if a["kind"] == "upload"]
+        self.assertEqual({a["code"] for a in attempts}, {None})
 
     def test_source_is_wrong(self) -> None:
         """
@@ -195,6 +207,59 @@ class CopyTests(JobsCase):
         self.assertEqual(self.assert_failed(job_id, "CONNECTION_FAILED"), "no route")
         self.assertEqual(self.put(), [])
         self.assert_idle()
+
+    def test_source_pauses(self) -> None:
+        """
+        While its source asks to be left alone, a copy holds no upload slot,
+        and the target is not made to pause.
+        """
+        image = self.add(sample_image(8, size=50_000))
+        self.add(sample_image(2, seed="local"), "local")
+        self.pulled("local")
+        wait = TooManyRequests("slow down", host=HOST, status=429, retry_after=40)
+        self.registry.gate.fail("open", wait, times=3)
+        copying = self.copy()
+        self.wait(3)
+        self.assertEqual(self.jobs.status()["slots"]["upload"], {"limit": 5, "in_use": 0, "queued": 0})
+        row = self.transfer("upload", image.layers[0].blob.digest)
+        self.assertEqual((row["state"], row["why"]), ("waiting", "waiting for the bytes of its download"))
+        pushing = self.push("local", f"{OTHER}/local")
+        self.wait(1)
+        self.assert_done(pushing)
+        self.wait(45)
+        self.assert_done(copying)
+        self.assert_idle()
+
+    def test_source_is_queued(self) -> None:
+        """
+        Nor does it hold one while its downloads are queued.
+        """
+        image = self.add(sample_image(8, size=50_000))
+        for layer in image.layers:
+            self.registry.stall(layer.blob.digest)
+        copying = self.copy()
+        self.wait(3)
+        self.assertEqual(self.jobs.status()["slots"]["upload"]["in_use"], 0)
+        for layer in image.layers:
+            self.registry.finish(layer.blob.digest)
+        self.wait(3)
+        self.assert_done(copying)
+        self.assert_idle()
+
+    def test_own_limit(self) -> None:
+        """
+        Where it is our own limit that slows its source, it keeps the slot.
+        """
+        self.add(sample_image(1, size=50_000))
+        self.jobs.change_limits({"download_rate": 2_000})
+        copying = self.copy()
+        self.wait(2)
+        for _ in range(5):
+            self.wait(1)
+            self.assertEqual(self.jobs.status()["slots"]["upload"]["in_use"], 1)
+        self.jobs.change_limits({"download_rate": 0})
+        self.wait(2)
+        self.assert_done(copying)
 
     def test_index(self) -> None:
         """
@@ -405,3 +470,106 @@ class CopyTests(JobsCase):
         job_id = self.copy("nothing")
         self.settle()
         self.assert_failed(job_id, "MANIFEST_UNKNOWN")
+
+
+class TwoSourcesTests(JobsCase):
+    """
+    Two copies of one image to one target, each from a registry of its own.
+    """
+
+    def setUp(self) -> None:
+        """
+        Put the image into both registries.
+        """
+        super().setUp()
+        self.target = self.registries.registry("target.example")
+        self.image = self.add(sample_image(1, size=100_000))
+        self.other.add(self.image, "app")
+        self.blob = self.image.layers[0].blob.digest
+
+    def both(self) -> tuple[str, str]:
+        """
+        Begin to copy from the one, then from the other.
+        """
+        jobs = []
+        for host in (HOST, OTHER):
+            jobs.append(str(self.jobs.copy(f"{host}/app", "target.example/app", None, False, "ci", 0)["id"]))
+            self.settle()
+        return jobs[0], jobs[1]
+
+    def refuse(self, error: Exception, registry: FakeRegistry, times: int = 99) -> None:
+        """
+        Let a registry not give the layer.
+        """
+        registry.gate.fail("open", error, self.blob, times=times)
+
+    def test_one_is_refused(self) -> None:
+        """
+        Where the first one's source refuses, the upload takes its bytes from
+        the second one's, and both copies are done.
+        """
+        self.registry.stall(self.blob)
+        jobs = self.both()
+        self.registry.feed(self.blob, 30_000)
+        self.refuse(Denied("no more", host=HOST, status=403), self.registry)
+        self.refuse(Denied("not yet", host=OTHER, status=403), self.other, 0)
+        self.registry.fail(self.blob, Denied("no more", host=HOST, status=403))
+        self.wait(3)
+        for job_id in jobs:
+            self.assert_done(job_id)
+        self.assertEqual(
+            sum(a.sent for a in self.target.uploads.attempts if a.digest == self.blob), 100_000 + self.extra()
+        )
+
+    def extra(self) -> int:
+        """
+        What the layer has besides.
+        """
+        return self.image.layers[0].blob.descriptor.size - 100_000
+
+    def test_own_errors(self) -> None:
+        """
+        Where both refuse, each copy fails with what its own source said.
+        """
+        self.target.gate.hold("push", self.blob)
+        first, second = self.both()
+        self.refuse(Denied("no more", host=HOST, status=403), self.registry)
+        self.refuse(Denied("not yours", host=OTHER, status=403), self.other)
+        self.target.gate.release("push", self.blob)
+        self.wait(5)
+        self.assertEqual(self.assert_failed(first, "DENIED"), "no more")
+        self.assertEqual(self.assert_failed(second, "DENIED"), "not yours")
+        self.assertEqual(self.target.count("push", self.blob), 2)
+
+    def test_retries(self) -> None:
+        """
+        A source that fails is tried as often as the policy says, and no more;
+        neither it nor its pause is the target's.
+        """
+        error = RegistryUnavailable("down", host=HOST, status=503, retry_after=2)
+        self.refuse(error, self.registry)
+        job_id = str(self.jobs.copy(f"{HOST}/app", "target.example/app", None, False, "ci", 0)["id"])
+        self.wait(60)
+        self.assert_failed(job_id, "REGISTRY_UNAVAILABLE")
+        self.assertEqual(self.gets(self.blob), 3)
+        uploads = [a for a in self.store.journal.recorded_attempts if a["kind"] == "upload"]
+        self.assertEqual(
+            [a["code"] for a in uploads if a["digest"] == str(self.blob)], ["REGISTRY_UNAVAILABLE"]
+        )
+        self.assertEqual(self.target.uploads.attempts[0].digest, self.image.config.digest)
+
+    def test_a_content_leaves(self) -> None:
+        """
+        With its client, a content leaves: its download is not gone on with.
+        """
+        self.registry.stall(self.blob)
+        self.other.stall(self.blob)
+        first, second = self.both()
+        self.registry.feed(self.blob, 30_000)
+        self.jobs.cancel(first)
+        self.wait(3)
+        self.assertEqual(self.registry.open_bodies(), [])
+        self.other.finish(self.blob)
+        self.wait(3)
+        self.assert_done(second)
+        self.assertEqual(self.job(first)["state"], "cancelled")

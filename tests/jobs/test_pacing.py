@@ -25,6 +25,12 @@ class Zeros:
     size = 100_000
     broken: Exception | None = None
 
+    def ready(self, offset: int, size: int, least: int = 1) -> Deferred[int]:
+        """
+        All is there.
+        """
+        return succeed(size) if self.broken is None else fail(self.broken)
+
     def read(self, offset: int, most: int) -> Deferred[bytes]:
         """
         Give all that is asked for.
@@ -95,3 +101,14 @@ class PacedContentTests(SynchronousTestCase):
         self.clock.advance(1)
         self.failureResultOf(second, StoreError)
         self.failureResultOf(self.content.read(1000, 500), StoreError)
+
+    def test_error(self) -> None:
+        """
+        What the content failed with is known, to tell it from what the target
+        failed with.
+        """
+        self.successResultOf(self.content.ready(0, 10))
+        self.assertIsNone(self.content.error)
+        self.zeros.broken = StoreError("gone")
+        self.failureResultOf(self.content.ready(0, 10), StoreError)
+        self.assertIs(self.content.error, self.zeros.broken)

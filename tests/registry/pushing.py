@@ -50,6 +50,12 @@ class Bytes:
         self.read_bytes = 0
         self._data = data
 
+    def ready(self, offset: int, size: int, least: int = 1) -> Deferred[int]:
+        """
+        All is there.
+        """
+        return succeed(min(size, self.size - offset))
+
     def read(self, offset: int, most: int) -> Deferred[bytes]:
         """
         Read.

@@ -5,7 +5,7 @@ sockets: connections that break, and registries that refuse.
 
 from __future__ import annotations
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail, succeed
 from zope.interface import implementer
 
 from tests.registry.pushing import DATA, DIGEST, KIB, SMALL, Bytes, Pushing
@@ -355,6 +355,49 @@ class RefusalTests(Pushing):
             fine = at
             await self.fails_with(self.push(content=Broken(DATA)), StoreError)
         self.assertEqual(self.registry.sessions, 2)
+
+    async def test_arriving(self) -> None:
+        """
+        Content that is still arriving goes in chunks of what is there, each
+        once it is there.
+        """
+        sizes: list[tuple[int, int, int]] = []
+
+        @implementer(IContent)
+        class Arriving(Bytes):
+            def ready(self, offset: int, size: int, least: int = 1) -> Deferred[int]:
+                sizes.append((offset, size, least))
+                return succeed(min(100, size, self.size - offset))
+
+        await self.push(SMALL, content=Arriving(SMALL))
+        self.assertEqual(sizes[0], (0, len(SMALL), 1))
+        self.assertEqual([offset for offset, *_ in sizes], list(range(0, len(SMALL), 100)))
+
+    async def test_not_ready(self) -> None:
+        """
+        Where its bytes will not come soon, the attempt ends, and the session
+        stays as it is.
+        """
+
+        class Later(Exception):
+            pass
+
+        @implementer(IContent)
+        class Paused(Bytes):
+            def ready(self, offset: int, size: int, least: int = 1) -> Deferred[int]:
+                return succeed(100) if offset < fine else fail(Later())
+
+        fine = 0
+        await self.fails_with(self.push(content=Paused(DATA)), Later)
+        # The one that the registry began in place of a mount.
+        self.assertEqual((self.registry.sessions, len(self.remembered)), (1, 1))
+        fine = 200
+        await self.fails_with(self.push(content=Paused(DATA), session=self.remembered[-1]), Later)
+        self.assertEqual(self.registry.sessions, 1)
+        last = self.remembered[-1]
+        assert last is not None
+        self.assertEqual(last.offset, 200)
+        await self.push(session=last)
 
     async def test_ends_early(self) -> None:
         """

@@ -504,6 +504,12 @@ class _Zeros:
         self.size = size
         self.read_bytes = 0
 
+    def ready(self, offset: int, size: int, least: int = 1) -> Deferred[int]:
+        """
+        All is there.
+        """
+        return succeed(min(size, self.size - offset))
+
     def read(self, offset: int, most: int) -> Deferred[bytes]:
         """
         Read zeros.

@@ -19,7 +19,7 @@ from xferd.errors import (
 )
 from xferd.interfaces import ISource
 from xferd.testing.fake_wall_clock import BEGIN
-from xferd.transfer.attempts import Postponed
+from xferd.transfer.attempts import Postponed, Unusable
 from xferd.transfer.progress import Mailbox
 from xferd.transfer.retry import REAL_PROGRESS, RetryPolicy
 from xferd.transfer.slots import Slots
@@ -179,6 +179,31 @@ class AttemptsTests(EngineTests):
         attempt.ends[0].errback(ConnectionFailed("cut"))
         self.turn()
         self.assertFalse(transfer.has_another(TWO))
+
+    def test_unusable(self) -> None:
+        """
+        What a source brought may become unusable: it is not tried again, no
+        other one is concerned, and nobody pauses.
+        """
+        reason = TooManyRequests("slow down", host="three.example", retry_after=40)
+        attempt = Attempt(Unusable(reason), Unusable(Denied("no")))
+        first = self.request("a", Attempt().work(), ONE)
+        first.release()
+        first = self.request("b", attempt.work(), ONE)
+        self.assertEqual(self.slots.paused("one.example"), 0)
+        self.failureResultOf(first.result(), TooManyRequests)
+        first.release()
+        attempt = Attempt()
+        watchers = [self.request("c", attempt.work(), source) for source in (ONE, ALICE)]
+        attempt.ends[0].errback(Unusable(reason))
+        self.assertEqual(attempt.sources, [ONE, ALICE])
+        attempt.ends[1].errback(Unusable(Denied("no")))
+        self.turn()
+        self.failureResultOf(watchers[0].result(), TooManyRequests)
+        self.failureResultOf(watchers[1].result(), Denied)
+        for watcher in watchers:
+            watcher.release()
+        self.assert_idle()
 
     def test_each_its_own_error(self) -> None:
         """

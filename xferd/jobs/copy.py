@@ -77,11 +77,15 @@ class Copy:
             resolved = await self._documents.resolve(self._source, platform, turn)
             root = await self._fetch(resolved.descriptor)
         cargo = await self._load(root)
-        await self._delivery.deliver([cargo], self._target, self._content, origin=repository)
+        await self._delivery.deliver(
+            [cargo], self._target, self._content, source=self._blobs, origin=repository
+        )
         if self._referrers:
             for name, referring in await self._referring(cargo):
                 target = Reference(self._target.repository, name)
-                await self._delivery.deliver([referring], target, self._content, origin=repository)
+                await self._delivery.deliver(
+                    [referring], target, self._content, source=self._blobs, origin=repository
+                )
         return {"digest": str(root.digest)}
 
     async def _referring(self, cargo: Cargo) -> list[tuple[str | None, Cargo]]:

@@ -17,6 +17,7 @@ from xferd.jobs.cargo import Cargo
 from xferd.jobs.content import BlobContent
 from xferd.jobs.documents import Place
 from xferd.jobs.job import Job
+from xferd.jobs.outlet import Outlet
 from xferd.jobs.rows import BlobRow, Row
 from xferd.jobs.sinks import RowSink
 from xferd.jobs.together import together
@@ -76,6 +77,7 @@ class Delivery:
         content: Callable[[Descriptor, IProgressSink], BlobContent],
         tags: Iterable[str] = (),
         *,
+        source: ISource,
         origin: Repository | None = None,
     ) -> None:
         """
@@ -85,6 +87,7 @@ class Delivery:
         @param content: opens a blob, and says where the progress of its
             download goes, if it needs one.
         @param tags: more tags for the same document.
+        @param source: where the blobs come from.
         @param origin: a repository that has all blobs: within one registry
             they can be mounted from there.
         @raise XferdError: the first thing that went wrong.  Blobs that are
@@ -93,7 +96,7 @@ class Delivery:
         cargoes = list(cargoes)
         repository = target.repository
         registry = self._registries.registry(repository.host)
-        source = registry.target(repository)
+        into = registry.target(repository)
         place = Place(registry, repository)
         blobs = {blob.digest: blob for cargo in cargoes for blob in cargo.blobs}
         rows = [BlobRow(n, blob) for n, blob in enumerate(blobs.values(), len(self._job.rows))]
@@ -101,11 +104,11 @@ class Delivery:
         watchers: list[Watcher[Any]] = []
         try:
             for row in rows:
+                fetched = partial(content, row.blob, _FetchSink(self._changed, row))
                 watcher = self._uploads.upload(
                     repository,
-                    source,
+                    Outlet(into, fetched, source),
                     row.blob,
-                    partial(content, row.blob, _FetchSink(self._changed, row)),
                     self._job.turn(row.index),
                     RowSink(self._changed, row),
                     origin=origin,

@@ -290,9 +290,15 @@ class DownloadManager:
         if (named or realm is None) and self._store.blobs.has(blob.digest):
             feed = Feed()
             feed.sealed(self._store.blobs.path(blob.digest), blob.size)
-            return BlobContent(blob, feed, lambda: None)
+            return BlobContent(blob, feed, lambda: None, clock=self._downloads.clock)
         feed = self._feed(blob.digest, realm)
-        return BlobContent(blob, feed, lambda: self.fetch(blob, source, turn, sink))
+        return BlobContent(
+            blob,
+            feed,
+            lambda: self.fetch(blob, source, turn, sink),
+            clock=self._downloads.clock,
+            slowed=lambda: self._bandwidth.binding,
+        )
 
     # ------------------------------------------------------------- downloads
 

@@ -5,7 +5,8 @@ Content that is sent no faster than the bandwidth allows.
 
 from __future__ import annotations
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from xferd.interfaces import IContent
@@ -20,6 +21,8 @@ class PacedContent:
 
     To who sends it this is content that takes its time to arrive, which is
     nobody's fault and counts for no limit on the registry.
+
+    @ivar error: what the content failed with last, if it did.
     """
 
     def __init__(self, content: IContent, bandwidth: Bandwidth) -> None:
@@ -27,14 +30,23 @@ class PacedContent:
         self._content = content
         self._bandwidth = bandwidth
         self._owed: Deferred[None] | None = None
+        self.error: Exception | None = None
+
+    def ready(self, offset: int, size: int, least: int = 1) -> Deferred[int]:
+        """
+        See L{IContent.ready}.
+        """
+        return self._content.ready(offset, size, least).addErrback(self._failed)
 
     def read(self, offset: int, most: int) -> Deferred[bytes]:
         """
         See L{IContent.read}.
         """
         if self._owed is None or self._owed.called:
-            return self._content.read(offset, most).addCallback(self._took)
-        return Deferred.fromCoroutine(self._read(offset, most))
+            reading = self._content.read(offset, most).addCallback(self._took)
+        else:
+            reading = Deferred.fromCoroutine(self._read(offset, most))
+        return reading.addErrback(self._failed)
 
     async def _read(self, offset: int, most: int) -> bytes:
         """
@@ -50,3 +62,8 @@ class PacedContent:
         """
         self._owed = self._bandwidth.take(len(data))
         return data
+
+    def _failed(self, failure: Failure) -> Failure:
+        if isinstance(failure.value, Exception) and failure.check(CancelledError) is None:
+            self.error = failure.value
+        return failure

@@ -83,7 +83,7 @@ class Push:
             cargo, origin = await self._offered(image, self._job.platform), image.source
         source = self._registries.registry(image.source.host).blobs(image.source)
         await self._delivery.deliver(
-            [cargo], self._target, partial(self._content, source), self._tags, origin=origin
+            [cargo], self._target, partial(self._content, source), self._tags, source=source, origin=origin
         )
         result = {"digest": str(cargo.root.digest)}
         if cargo.root.digest == image.manifest.digest:

@@ -9,19 +9,22 @@ for it, and what became of it is on the transfer for everybody to read.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Hashable
 from typing import cast
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.logger import Logger
 
-from xferd.errors import StoreError, Truncated
+from xferd.errors import StoreError, causes
 from xferd.interfaces import IBlobTarget, IJournal, IProgressSink, ISource, Pushed, UploadSession
-from xferd.jobs.content import BlobContent
+from xferd.jobs.content import BlobContent, Restarted
+from xferd.jobs.outlet import Outlet
 from xferd.jobs.pacing import PacedContent
 from xferd.names import Digest, Repository
 from xferd.oci import Descriptor
+from xferd.transfer.attempts import Postponed, Unusable
 from xferd.transfer.bandwidth import Bandwidth
+from xferd.transfer.descriptors import is_shortage
 from xferd.transfer.eventual import Background
 from xferd.transfer.slots import Turn
 from xferd.transfer.transfer import Transfer, TransferManager, Watcher
@@ -63,9 +66,8 @@ class UploadManager:
     def upload(
         self,
         repository: Repository,
-        target: IBlobTarget,
+        outlet: Outlet,
         blob: Descriptor,
-        content: Callable[[], BlobContent],
         turn: Turn,
         sink: IProgressSink | None = None,
         *,
@@ -74,72 +76,104 @@ class UploadManager:
         """
         Bring a blob into a repository.
 
-        @param content: opens the blob's bytes; called once for each upload.
+        @param outlet: the repository as the client sees it, and the blob's
+            bytes, which are opened when they are needed.
         @param origin: a repository that has the blob.
         @return: a watcher whose result says how the blob came to be there.  It
             fails with a L{SourceError} of the watcher's own target, or with
-            what the content failed with.
+            what its own content failed with.
         """
 
         async def work(transfer: Transfer) -> Pushed:
-            return await self._upload(transfer, repository, target, blob, content, origin)
+            return await self._upload(transfer, repository, blob, origin)
 
         return self._uploads.request(
             ("upload", repository, blob.digest),
             work,
             digest=blob.digest,
             size=blob.size,
-            source=target,
+            source=outlet,
             turn=turn,
             sink=sink,
         )
 
     async def _upload(
-        self,
-        transfer: Transfer,
-        repository: Repository,
-        target: IBlobTarget,
-        blob: Descriptor,
-        content: Callable[[], BlobContent],
-        origin: Repository | None,
+        self, transfer: Transfer, repository: Repository, blob: Descriptor, origin: Repository | None
     ) -> Pushed:
         """
         The work of an upload: any number of attempts on one session.
         """
         transfer.report(bytes_done=0, bytes_total=blob.size)
         candidates = await self._candidates(repository, blob.digest, origin)
-        bytes_ = content()
-        paced = PacedContent(bytes_, self._bandwidth)
+        contents: dict[Hashable, BlobContent] = {}
+        target: IBlobTarget | None = None
 
         async def attempt(source: ISource) -> Pushed:
-            target = cast("IBlobTarget", source)
-            session = self._sessions.get((repository, blob.digest))
-            transfer.report(bytes_done=0 if session is None else session.offset)
-            try:
-                return await target.push(
-                    blob.digest,
-                    paced,
-                    candidates,
-                    session,
-                    lambda s: self._remember(repository, blob.digest, s),
-                    lambda n: self._report(transfer, target, n),
-                )
-            except Truncated:
-                # What the session has are the wrong bytes.
-                self._abort(repository, blob.digest, target)
-                raise
+            nonlocal target
+            outlet = cast("Outlet", source)
+            target = outlet.target
+            wanted = {source.identity, *(source.identity for source in transfer.sources)}
+            for identity in contents.keys() - wanted:
+                # With its client, a content leaves.
+                contents.pop(identity).close()
+            content = contents.get(outlet.identity)
+            if content is None:
+                content = contents[outlet.identity] = outlet.content()
+            return await self._attempt(transfer, repository, blob, outlet.target, content, candidates)
 
         try:
             pushed: Pushed = await transfer.attempts(attempt)
         except CancelledError:
-            if not self._stopping:
+            if target is not None and not self._stopping:
                 self._abort(repository, blob.digest, target)
             raise
         finally:
-            bytes_.close()
+            for content in contents.values():
+                content.close()
         transfer.report(bytes_done=blob.size)
         self._spawn(self._journal.record_holder(repository, blob.digest), "while noting who has a blob")
         return pushed
+
+    async def _attempt(
+        self,
+        transfer: Transfer,
+        repository: Repository,
+        blob: Descriptor,
+        target: IBlobTarget,
+        content: BlobContent,
+        candidates: list[Repository],
+    ) -> Pushed:
+        """
+        Make one attempt.
+
+        @raise Postponed: the content has no bytes now.
+        @raise Unusable: it will have none; that is not the target's fault.
+        """
+        session = self._sessions.get((repository, blob.digest))
+        transfer.report(bytes_done=0 if session is None else session.offset)
+        paced = PacedContent(content, self._bandwidth)
+        try:
+            return await target.push(
+                blob.digest,
+                paced,
+                candidates,
+                session,
+                lambda s: self._remember(repository, blob.digest, s),
+                lambda n: self._report(transfer, target, n),
+            )
+        except Exception as e:
+            error = paced.error
+            if error is None or error not in causes(e):
+                raise
+            if isinstance(error, Restarted):
+                # What the session has are the wrong bytes.
+                self._abort(repository, blob.digest, target)
+                raise Postponed(str(error), succeed(None)) from e
+            if isinstance(error, Postponed) or is_shortage(error):
+                raise
+            raise Unusable(error) from error
+        finally:
+            content.rest()
 
     async def _candidates(
         self, repository: Repository, digest: Digest, origin: Repository | None

@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+from twisted.internet.defer import CancelledError
 from twisted.logger import Logger
 
 from xferd.errors import ConnectionFailed, RegistryUnavailable, SourceError, TimedOut, Truncated
@@ -26,6 +27,7 @@ from xferd.interfaces import IContent, UploadSession
 from xferd.names import Digest
 from xferd.registry.abilities import Abilities, ChunkSizes
 from xferd.registry.answers import Subject
+from xferd.registry.producer import ContentFailed
 from xferd.registry.uploads import (
     BodyTooLarge,
     BytesRefused,
@@ -104,6 +106,8 @@ class Sending:
         done = False
         while not done:
             if session is None:
+                # A session that nobody uses is of no use to the registry.
+                await self._ready(0, min(1, self._content.size))
                 session = await self._anew()
             self._note(session)
             try:
@@ -158,19 +162,37 @@ class Sending:
         if offset == size:
             await self._close(session)
             return True
-        small = size <= self._sizes.first and abilities.takes(size)
-        if offset == 0 and (small or not abilities.chunks):
+        if offset == 0 and not abilities.chunks:
+            await self._ready(0, size, size)
             await self._close(session)
             return True
         if not abilities.chunks:
             raise SessionGone(
                 RegistryUnavailable(f"{self._what.host} has a part of {self._what.name} and takes no more")
             )
-        length = min(self._length(), size - offset)
+        small = offset == 0 and size <= self._sizes.first and abilities.takes(size)
+        length = size if small else min(self._length(), size - offset)
+        length = await self._ready(offset, length, max(1, abilities.least))
+        if small and length == size:
+            await self._close(session)
+            return True
         await session.patch(self._content, length, self._report, alone=self._broken)
         if not self._broken:
             self._chunk = min(self._chunk * 2, self._sizes.largest)
         return False
+
+    async def _ready(self, offset: int, size: int, least: int = 1) -> int:
+        """
+        Wait until the bytes of the next request are at hand.
+
+        @raise ContentFailed: they cannot be had, or not now.
+        """
+        try:
+            return await self._content.ready(offset, size, least)
+        except CancelledError:
+            raise
+        except Exception as e:
+            raise ContentFailed(e) from e
 
     def _length(self) -> int:
         """

@@ -42,6 +42,12 @@ class FakeContent:
         self._error: Exception | None = None
         self._waiting: list[Deferred[None]] = []
 
+    def ready(self, offset: int, size: int, least: int = 1) -> Deferred[int]:  # noqa: ARG002
+        """
+        Wait until so many bytes are there.
+        """
+        return Deferred.fromCoroutine(self._ready(offset, size))
+
     def read(self, offset: int, most: int) -> Deferred[bytes]:
         """
         Read what is there, or wait for it.
@@ -70,11 +76,24 @@ class FakeContent:
         """
         return bool(self._waiting)
 
-    async def _read(self, offset: int, most: int) -> bytes:
-        while self._error is None and offset >= self._arrived and offset < self.size:
+    async def _ready(self, offset: int, size: int) -> int:
+        end = min(offset + size, self.size)
+        await self._until(end)
+        if self._error is not None and end > self._arrived:
+            raise self._error
+        return end - offset
+
+    async def _until(self, end: int) -> None:
+        """
+        Wait until the first C{end} bytes have arrived.
+        """
+        while self._error is None and end > self._arrived:
             turn: Deferred[None] = Deferred(self._waiting.remove)
             self._waiting.append(turn)
             await turn
+
+    async def _read(self, offset: int, most: int) -> bytes:
+        await self._until(min(offset + 1, self.size))
         if self._error is not None and offset >= self._arrived:
             raise self._error
         return self._data[offset : min(offset + most, self._arrived)]
@@ -170,6 +189,7 @@ class FakeUpload:
             report(len(session.data))
             while len(session.data) < content.size:
                 most = await self._permit()
+                await content.ready(len(session.data), 1)
                 data = await content.read(len(session.data), most)
                 if not data:
                     raise AssertionError(f"the content ended at {len(session.data)} of {content.size} bytes")

@@ -47,6 +47,19 @@ class Postponed(Exception):
         self.ready = ready
 
 
+class Unusable(Exception):
+    """
+    What a source brought cannot be used any more, for a reason that is neither
+    its host's nor another source's.
+
+    @ivar error: the reason.
+    """
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
 class Attempting(Protocol):
     """
     On whose behalf attempts are made.
@@ -305,6 +318,11 @@ class Attempts:
             if isinstance(error, Postponed) or is_shortage(error):
                 self.number -= 1
                 self._hold(origin, error if isinstance(error, Postponed) else self._short())
+                raise _Again from error
+            if isinstance(error, Unusable):
+                self._owner.attempt_ends(source, error.error)
+                self.sources.lost(origin, error.error)
+                self._newest = error.error
                 raise _Again from error
             progress = self._owner.attempt_ends(source, error)
             now = self._clock.seconds()

@@ -170,6 +170,13 @@ class Sources:
         """
         origin.failures = 0
 
+    def lost(self, origin: Origin, error: Exception) -> None:
+        """
+        A source is not to be tried any more; this concerns no other.
+        """
+        origin.error = error
+        origin.dead = True
+
     def failed(
         self,
         origin: Origin,

@@ -1,0 +1,45 @@
+"""
+Tests for L{xferd.jobs.outlet}.
+"""
+
+from __future__ import annotations
+
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+from xferd.interfaces import ISource
+from xferd.jobs.content import BlobContent
+from xferd.jobs.outlet import Outlet
+from xferd.names import Repository
+from xferd.testing.fakes import FakeRegistry
+
+
+class OutletTests(SynchronousTestCase):
+    """
+    A target with a content.
+    """
+
+    def test_identity(self) -> None:
+        """
+        Two are alike if they go to the same place and come from the same one.
+        """
+        clock = Clock()
+        here, there = FakeRegistry("here.example", clock), FakeRegistry("there.example", clock)
+
+        def outlet(source: FakeRegistry, path: str) -> Outlet:
+            target = there.target(Repository(there.host, "app"))
+            return Outlet(target, self.content, source.blobs(Repository(source.host, path)))
+
+        one = outlet(here, "app")
+        verifyObject(ISource, one)
+        self.assertEqual((one.host, one.label), ("there.example", "there.example/app"))
+        self.assertEqual(one.identity, outlet(here, "app").identity)
+        self.assertNotEqual(one.identity, outlet(here, "other").identity)
+        self.assertNotEqual(one.identity, outlet(there, "app").identity)
+
+    def content(self) -> BlobContent:
+        """
+        Nothing opens it here.
+        """
+        raise AssertionError("it was opened")
