@@ -63,7 +63,7 @@ class API:
 
     def __init__(self, daemon: Xferd) -> None:
         pool = HTTPConnectionPool(reactor, persistent=False)
-        self._agent = Agent.usingEndpointFactory(reactor, _Socket(daemon.socket), pool)
+        self.agent = Agent.usingEndpointFactory(reactor, _Socket(daemon.socket), pool)
 
     async def __call__(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
         """
@@ -72,7 +72,7 @@ class API:
         producer = None
         if body is not None:
             producer = FileBodyProducer(BytesIO(json.dumps(body).encode()))
-        response = await self._agent.request(
+        response = await self.agent.request(
             method.encode(),
             f"http://localhost/api/v1/{path}".encode(),
             Headers({"Content-Type": ["application/json"]}),

@@ -399,12 +399,20 @@ class ShareTests(SlotsTests):
 
     def test_known_before_unknown(self) -> None:
         """
-        Of those that hold nothing, a host that brought something goes first.
+        Of those that hold nothing, a host that brought something goes first,
+        for half a minute.
         """
-        unknown, known = self.hold("unknown.example", 1), self.hold(OTHER, 1)
+        (unknown,), known = self.hold("unknown.example", 1), self.hold(OTHER, 50)
         self.slots.judge(OTHER, good=True)
         self.clock.advance(0)
-        self.assertEqual((self.held(unknown), self.held(known)), (0, 1))
+        for ticket in known[:29]:
+            self.assertEqual((unknown.held, ticket.held), (False, True))
+            self.clock.advance(1)
+            ticket.release()
+            self.clock.advance(0)
+        known[29].release()
+        self.clock.advance(1)
+        self.assertEqual((unknown.held, known[30].held), (True, False))
 
     def lend(self, host: str) -> tuple[Ticket, list[int]]:
         """
@@ -425,11 +433,11 @@ class ShareTests(SlotsTests):
         """
         self.bytes = 0
         lent, recalled = self.lend("mute.example")
-        self.clock.advance(4)
+        self.clock.advance(2)
         healthy = self.hold(OTHER, 1)
         self.clock.advance(0)
         self.assertEqual(recalled, [])
-        self.clock.advance(5)
+        self.clock.advance(1)
         self.assertEqual(recalled, [1])
         lent.release()
         self.clock.advance(0)

@@ -30,11 +30,14 @@ _PLACES: Final = 100
 _NEWS: Final = 1.0
 """Seconds from one telling of those who wait, that they wait for something else now, to the next."""
 
-_LOOK: Final = 5.0
+_LOOK: Final = 1.0
 """Seconds between two looks at how those who hold slots move, while all are held."""
 
-_IDLE: Final = 5.0
+_IDLE: Final = 3.0
 """Seconds in which something must move in a slot that was lent."""
+
+_UNKNOWN: Final = 30.0
+"""Seconds for which hosts that have brought something go before an unknown one."""
 
 _PLAIN: Final = Turn("", 0, 0, 0)
 """The turn of those who use L{Slots} as any other semaphore."""
@@ -217,6 +220,7 @@ class Slots(DeferredSemaphore):
         self._holders: dict[Ticket, None] = {}
         self._lent: Ticket | None = None
         self._reputation = Reputation(clock)
+        self._kept_since: dict[str, float] = {}
         self._slow: frozenset[Ticket] = frozenset()
         self._least = 0.0
         self._looked = float("-inf")
@@ -601,6 +605,7 @@ class Slots(DeferredSemaphore):
         ticket.held = True
         self.waits.add(self.now() - ticket.since)
         self.tokens -= 1
+        self._kept_since.pop(ticket.host, None)
         self._holders[ticket] = None
         self._running[ticket.host] += 1
         if ticket.position is not None:
@@ -692,7 +697,12 @@ class Slots(DeferredSemaphore):
         """
         The rank of those hosts that hold nothing.
         """
-        return self._trust(host) if host and not self._running[host] else None
+        if not host or self._running[host]:
+            return None
+        rank = self._trust(host)
+        if rank == 1 and self.now() - self._kept_since.setdefault(host, self.now()) >= _UNKNOWN:
+            return 0
+        return rank
 
     def _trust(self, host: str) -> int | None:
         """
@@ -726,9 +736,13 @@ class Slots(DeferredSemaphore):
 
         Those whose own transfers are slow would only fill it, too.
         """
+        if len(self._kept_since) > _PLACES:
+            waiting = self._queue.hosts
+            self._kept_since = {h: since for h, since in self._kept_since.items() if h in waiting}
         found = self._queue.first(self._kept_out)
         if found is not None:
             return found
+        self._kept_since.clear()
         self._look()
         if not self._slow:
             return None
