@@ -236,6 +236,17 @@ class CommandLineTests(SynchronousTestCase):
         for name in COMMANDS:
             self.assertIn(f"$ xferctl {name}", text, f"docs/guide.rst does not show 'xferctl {name}'")
 
+    def test_examples(self) -> None:
+        """
+        Who starts the daemon as an example says has no C{twistd.pid}, which goes by a process ID.
+        """
+        texts = [(ROOT / "README.rst").read_text(), *(path.read_text() for path in DOCS.glob("*.*"))]
+        lines = re.findall(r"^(?:#? *ExecStart=.*|    \$ twistd .*)$", "\n".join(texts), re.MULTILINE)
+        examples = [line for line in lines if "twistd" in line]
+        self.assertGreater(len(examples), 3)
+        for line in examples:
+            self.assertIn(" --pidfile= xferd", line)
+
     def test_twistd(self) -> None:
         """
         The options of C{twistd xferd}.

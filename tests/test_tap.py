@@ -12,6 +12,8 @@ from pathlib import Path
 
 from twisted.application.service import IService, IServiceMaker
 from twisted.internet import reactor
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.testing import MemoryReactor
 from twisted.plugin import IPlugin, getPlugins
 from twisted.python.usage import UsageError
 from twisted.trial.unittest import SynchronousTestCase
@@ -19,7 +21,7 @@ from zope.interface.verify import verifyObject
 
 from xferd import __version__
 from xferd.errors import ConfigError
-from xferd.service import Daemon
+from xferd.service import Daemon, parse_endpoint
 from xferd.tap import Options, makeService
 
 
@@ -93,6 +95,41 @@ class OptionsTests(SynchronousTestCase):
         self.patch(sys, "stdout", printed)
         error = self.assertRaises(SystemExit, self.parse, "--version")
         self.assertEqual((error.code, printed.getvalue()), (0, f"xferd {__version__}\n"))
+
+
+class EndpointTests(SynchronousTestCase):
+    """
+    Where the daemon listens.
+    """
+
+    def test_unix(self) -> None:
+        """
+        The path of a unix socket is read as Twisted reads it, and Twisted's own lock is left out.
+        """
+        for description, path in (
+            ("unix:/run/s", "/run/s"),
+            ("unix:/run/s:mode=660:lockfile=1", "/run/s"),
+            ("unix:mode=660:address=/run/s", "/run/s"),
+            ("unix:address=/run/a=b", "/run/a=b"),
+            ("unix:/run/a\\:b\\\\c", "/run/a:b\\c"),
+        ):
+            found = parse_endpoint(description)
+            self.assertEqual((found.socket, found.local), (path, True))
+            endpoint = serverFromString(MemoryReactor(), found.description)
+            self.assertEqual((endpoint._address, endpoint._wantPID), (path, False))
+
+    def test_tcp(self) -> None:
+        """
+        Who can reach a TCP port is told by its interface.
+        """
+        for description, local in (
+            ("tcp:80", False),
+            ("tcp:80:interface=127.0.0.1", True),
+            ("tcp:80:interface=\\:\\:1", True),
+            ("tcp:80:interface=10.0.0.1", False),
+        ):
+            found = parse_endpoint(description)
+            self.assertEqual((found.local, found.socket, found.description), (local, "", description))
 
 
 class PluginTests(SynchronousTestCase):

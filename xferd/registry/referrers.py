@@ -40,8 +40,8 @@ _TRIES: Final = 3
 _NO_API: Final = frozenset({400, 404, 405, 406, 501})
 """
 How registries say that they keep no list: by 404 (OCI distribution-spec,
-"Unavailable Referrers API"), Quay by 400, Artifactory by 406, others by 405 and
-501.
+"Unavailable Referrers API"), Quay by 400, Artifactory by 406, others by 405
+and by 501.
 """
 
 _NEXT = re.compile(r'<([^<>]*)>[^,<>]*;\s*rel="?next"?', re.IGNORECASE)
