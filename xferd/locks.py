@@ -44,8 +44,8 @@ class FileLock:
 
     def acquire(self) -> None:
         """
-        Acquire the lock, without waiting, and write our process ID and
-        host into the file, for whoever is refused.
+        Acquire the lock, without waiting, and write our process ID and host
+        into the file, so that a refused process can name the holder.
 
         @raise Held: another process holds it.
         @raise OSError: the file cannot be made, or the file system has no
@@ -60,7 +60,7 @@ class FileLock:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as e:
                 raise Held(self.path, _holder(file)) from e
-            # The holder is told for people's sake: a full disk is no reason to refuse.
+            # The content is for people; a full disk must not prevent the lock.
             try:
                 os.ftruncate(file, 0)
                 os.pwrite(file, f"{os.getpid()} {os.uname().nodename}\n".encode(), 0)

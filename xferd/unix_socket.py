@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.test_unix_socket -*-
 """
-The path of a unix socket, for one daemon alone.
+Exclusive use of the path of a unix socket.
 
 Twisted's own lock goes by process IDs, so that a daemon that was killed may
 never start again in a container.  Here the kernel holds the lock
@@ -55,7 +55,7 @@ class UnixSocket:
 
     def release(self) -> None:
         """
-        Let another process have the path.  Idempotent.
+        Release the path's lock.  Idempotent.
         """
         self._lock.release()
 

@@ -259,7 +259,9 @@ class BroughtTests(DaemonTestCase):
         """
         self.config(auths={"quay.io": {"auth": AUTH}})
         self.host = self.fake.url.replace("127.0.0.1", "0.0.0.0")
-        warning = f"your credentials for quay.io stay here, as the connection to {self.host} is not encrypted"
+        warning = (
+            f"your credentials for quay.io are not sent, as the connection to {self.host} is not encrypted"
+        )
         self.assertEqual(self.bring("pull", "quay.io/a/b", warning=warning), {})
         self.assertEqual(self.bring("pull", "ghcr.io/a/b"), {})
         self.assertEqual(self.bring("pull", "quay.io/a/b", "--no-credentials"), {})
@@ -307,7 +309,7 @@ class BroughtTests(DaemonTestCase):
         Those that the daemon would not read are warned of.
         """
         self.config(auths={"quay.io": {"username": "me", "password": "x" * MOST}})
-        self.assertEqual(self.bring("pull", "quay.io/a/b", warning="are too long to be sent"), {})
+        self.assertEqual(self.bring("pull", "quay.io/a/b", warning=f"more than {MOST}"), {})
         self.config(auths={"quay.io": {"username": "me", "password": "x" * (MOST * 3 // 4 - 400)}})
         self.assertIn("quay.io", self.bring("pull", "quay.io/a/b"))
 

@@ -133,7 +133,7 @@ def _credentials(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--no-credentials",
         action="store_true",
-        help="send none of your own for the registries, which leaves those that the daemon has",
+        help="do not send your own credentials for registries; the daemon's are used",
     )
 
 

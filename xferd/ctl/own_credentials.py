@@ -4,9 +4,10 @@ The credentials that the user who runs C{xferctl} has for registries, by
 docker's and podman's files and the helpers that they name, brought along with
 one request as docker's client does.
 
-Only those for the registries that the request names are read; mirrors are the
-daemon's own, and get its own.  What cannot be read is warned of and left out,
-as most images need none: the daemon's credentials remain.
+Only those for the registries that the request needs are read.  Mirrors are the
+daemon's configuration and get the daemon's credentials.  A file or a helper
+that fails causes a warning and is left out, as most images need no
+credentials; the daemon's own are the fallback.
 """
 
 from __future__ import annotations
@@ -36,8 +37,8 @@ MOST: Final = 12_000
 
 def own_credentials(session: Session, names: Sequence[str], stored: str | None = None) -> Mapping[str, str]:
     """
-    The header with the user's credentials for some registries; none where
-    there are none.
+    The header with the user's credentials for some registries, or no header
+    where the user has none for them.
 
     @param names: references; of two on one host, the first one counts.
     @param stored: an image of the store whose own registry is needed, too.
@@ -57,14 +58,14 @@ def own_credentials(session: Session, names: Sequence[str], stored: str | None =
     address = session.daemon.address()
     if not may_carry_secrets(address):
         session.warn(
-            f"your credentials for {hosts} stay here, as the connection to {address} is not encrypted: "
-            "use https, or --no-credentials to say so"
+            f"your credentials for {hosts} are not sent, as the connection to {address} is not encrypted: "
+            "use https, or --no-credentials"
         )
         return {}
     value = urlsafe_b64encode(json.dumps(entries).encode()).decode("ascii")
     if len(value) > MOST:
         session.warn(
-            f"your credentials for {hosts} are too long to be sent: {len(value)} of {MOST} characters"
+            f"your credentials for {hosts} are not sent: {len(value)} characters are more than {MOST}"
         )
         return {}
     return {HEADER: value}
@@ -72,7 +73,7 @@ def own_credentials(session: Session, names: Sequence[str], stored: str | None =
 
 def may_carry_secrets(address: Address) -> bool:
     """
-    Whether what is sent there crosses no network, or only by TLS.
+    Whether a connection to the daemon stays on this machine or uses TLS.
     """
     return address.scheme in ("unix", "https") or is_loopback(address.name)
 
@@ -87,7 +88,7 @@ def _files(session: Session) -> list[AuthFile]:
         try:
             config = file.read()
         except ConfigError as e:
-            session.warn(f"your credentials are left out: {e}")
+            session.warn(f"your credentials are not sent: {e}")
             continue
         if config.auths or config.helpers or config.store:
             found.append(file)
@@ -96,13 +97,13 @@ def _files(session: Session) -> list[AuthFile]:
 
 def _repositories(session: Session, names: Sequence[str], stored: str | None) -> Iterable[Repository]:
     """
-    Where the daemon may have to go.
+    The repositories that the daemon may ask.
     """
     for name in names:
         try:
             yield Reference.parse(name).repository
         except BadReference:
-            # The daemon says so, too.
+            # The daemon refuses it.
             return
     if stored is None:
         return
@@ -121,7 +122,7 @@ def _find(session: Session, files: Iterable[AuthFile], repository: Repository) -
         try:
             found = file.find(repository.host, repository.path)
         except ConfigError as e:
-            session.warn(f"your credentials for {repository.host} are left out: {e}")
+            session.warn(f"your credentials for {repository.host} are not sent: {e}")
             continue
         if found is not None:
             return found

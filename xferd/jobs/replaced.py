@@ -1,7 +1,7 @@
 # -*- test-case-name: tests.jobs.test_replaced -*-
 """
-A name that stood for an image for another platform: the store has one for each
-name, and whoever takes the name away from one is told.
+Names that move from one platform to another: the store has one platform for
+each name, and the job that replaces it gets a warning.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 async def other_platform(store: IStore, image: Image) -> str | None:
     """
-    What to warn of before an image gets its name.
+    The warning for an image that is about to get its name.
 
     @return: L{None} unless the name stands for an image for another platform.
     """
