@@ -13,6 +13,7 @@ from tests.jobs.case import HOST, OTHER, JobsCase
 from tests.store.support import StoreTestCase, pull, sample
 from xferd.errors import BadReference, Interrupted, NotFound, StoreError
 from xferd.interfaces import Freed, Image, IUpkeep
+from xferd.jobs.naming import Naming
 from xferd.jobs.news import News
 from xferd.jobs.upkeep import Upkeep
 from xferd.names import Digest, Reference, Repository
@@ -441,7 +442,8 @@ class LeavingTests(StoreTestCase):
         super().setUp()
         self.run_now(pull(self.store, sample("app", b"one")))
         news = News(self.reactor)
-        self.upkeep = Upkeep(self.store, news, lambda: True, wall_clock=lambda: 0.0)
+        naming = Naming(self.store, news.named)
+        self.upkeep = Upkeep(self.store, news, lambda: True, naming=naming, wall_clock=lambda: 0.0)
         self.stream = news.follow_all([], [], [])
 
     def leave(self, asking: Deferred[Any], steps: int) -> None:

@@ -21,6 +21,7 @@ from xferd.jobs.download import DownloadManager
 from xferd.jobs.full_disk import outlast
 from xferd.jobs.intake import Intake
 from xferd.jobs.job import Job
+from xferd.jobs.naming import Naming
 from xferd.jobs.platforms import Resolved, Search
 from xferd.jobs.pull import Pull
 from xferd.jobs.replaced import other_platform
@@ -49,11 +50,10 @@ class Import:
         clock: IReactorTime,
         wall_clock: WallClock,
         changed: Callable[[Row | None], None],
-        named: Callable[[Image], None],
+        naming: Naming,
     ) -> None:
         """
         @param wanted: what to call the image, or which one to take.
-        @param named: told of each image that has its name.
         """
         self._job = job
         self._intake = intake
@@ -63,7 +63,7 @@ class Import:
         self._clock = clock
         self._wall_clock = wall_clock
         self._changed = changed
-        self._named = named
+        self._naming = naming
 
     async def run(self) -> dict[str, str]:
         """
@@ -105,6 +105,7 @@ class Import:
                     source=_NoMore(label, came),
                     documents=_Documents(self._store, found, came if self._layers.isolated else None),
                     layers=self._layers,
+                    naming=self._naming,
                     changed=self._changed,
                 )
                 pulls.append(pull)
@@ -123,12 +124,15 @@ class Import:
         """
         Give each image its name.
         """
-        for image in images:
-            warning = await other_platform(self._store, image)
-            await self._store.images.put(image)
-            if warning is not None:
-                self._job.warn(warning)
-            self._named(image)
+        resolution = self._naming.resolved()
+        try:
+            for image in images:
+                warning = await other_platform(self._store, image)
+                await self._naming.give(image, resolution)
+                if warning is not None:
+                    self._job.warn(warning)
+        finally:
+            self._naming.close(resolution)
 
 
 class _Documents:

@@ -27,7 +27,6 @@ from xferd.interfaces import (
     IEventStream,
     IIntake,
     IJobs,
-    Image,
     IRegistries,
     IStore,
     IUnpacker,
@@ -44,6 +43,7 @@ from xferd.jobs.intake import Intake
 from xferd.jobs.interruption import killed, stopped
 from xferd.jobs.job import BUG, Job, describe, in_short, rfc3339
 from xferd.jobs.limits import LiveLimits
+from xferd.jobs.naming import Naming
 from xferd.jobs.news import News
 from xferd.jobs.pull import Pull
 from xferd.jobs.push import ALL, Push
@@ -214,10 +214,12 @@ class Jobs:
         self._numbers = count(1)
         self._started = False
         self._stopping = False
+        self._naming = Naming(store, self._news.named)
         self.upkeep = Upkeep(
             store,
             self._news,
             lambda: self._started and not self._stopping,
+            naming=self._naming,
             wall_clock=wall_clock,
         )
         self._delivered = 0
@@ -370,7 +372,7 @@ class Jobs:
             clock=self._clock,
             wall_clock=self._wall_clock,
             changed=self._changed(job),
-            named=self._named,
+            naming=self._naming,
         )
         return self._add(job, importing.run)
 
@@ -709,10 +711,10 @@ class Jobs:
             source=registries.registry(wanted.repository.host).blobs(wanted.repository),
             documents=self._documents(registries),
             layers=self._layers,
+            naming=self._naming,
             changed=self._changed(job),
         )
         image = await pull.run(self._wall_clock)
-        self._named(image)
         for blob in {layer.digest for layer in image.layers}:
             self._spawn(self._store.journal.record_holder(wanted.repository, blob), "who has a blob")
         return {"digest": str(image.manifest.digest), "image_id": str(image.config.digest)}
@@ -733,12 +735,6 @@ class Jobs:
                 self._record(job.with_layers())
 
         return changed
-
-    def _named(self, image: Image) -> None:
-        """
-        Report that an image has its name, as the store has it.
-        """
-        self._news.named(self._store.images.get(image.reference) or image)
 
     def _seen_by(self, credentials: Mapping[str, Credentials] | None) -> IRegistries:
         """

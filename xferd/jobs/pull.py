@@ -16,12 +16,13 @@ from xferd.interfaces import IBlobSource, Image, IProgressSink, IStore
 from xferd.jobs.download import DownloadManager, Stack
 from xferd.jobs.full_disk import outlast
 from xferd.jobs.job import Job, rfc3339
+from xferd.jobs.naming import Naming
 from xferd.jobs.platforms import Resolved, check_platform
 from xferd.jobs.renewal import renew
 from xferd.jobs.replaced import other_platform
 from xferd.jobs.rows import LayerRow, Row
 from xferd.jobs.sinks import RowSink
-from xferd.jobs.together import to_its_end, together
+from xferd.jobs.together import together
 from xferd.names import Digest, Reference, Repository
 from xferd.oci import Descriptor, Platform
 from xferd.transfer.slots import Turn
@@ -67,6 +68,7 @@ class Pull:
         source: IBlobSource,
         documents: Documents,
         layers: DownloadManager,
+        naming: Naming,
         changed: Callable[[Row | None], None],
     ) -> None:
         self._job = job
@@ -76,6 +78,8 @@ class Pull:
         self._documents = documents
         self._layers = layers
         self._realm = layers.realm(self._source)
+        self._naming = naming
+        self._resolution = 0
         self._changed = changed
         self._rows: list[LayerRow] = []
         self._fetches: dict[Digest, tuple[Watcher[Any], ...]] = {}
@@ -84,8 +88,9 @@ class Pull:
 
     async def run(self, now: Callable[[], float]) -> Image:
         """
-        Pull the image and give it its name.  Once the name is being written,
-        it is too late to cancel.
+        Pull the image and give it its name, unless that stands for a newer
+        image by then.  Once the name is being written, it is too late to
+        cancel.
 
         @param now: tells the time, in seconds since the epoch.
         """
@@ -93,7 +98,12 @@ class Pull:
             image = await self.bring(now)
             warning = await other_platform(self._store, image)
             # From here on the job is done, or the disk refuses.
-            await outlast(self._store.room, lambda: to_its_end(self._store.images.put(image)))
+            given = await outlast(self._store.room, lambda: self._naming.give(image, self._resolution))
+            if not given:
+                warning = (
+                    f"{image.reference.familiar()} keeps a newer image, which another job has brought; "
+                    f"this job has brought {image.manifest.digest}"
+                )
             if warning is not None:
                 self._job.warn(warning)
             return image
@@ -113,6 +123,7 @@ class Pull:
         resolved = await self._documents.resolve(
             self._reference, platform, self._job.turn(), self._sink(None)
         )
+        self._resolution = self._naming.resolved()
         resolved.manifest.check_runnable()
         others = len(self._job.rows)
         self._rows = [LayerRow(n, blob) for n, blob in enumerate(resolved.manifest.layers, others)]
@@ -266,6 +277,7 @@ class Pull:
         """
         Release every watcher: registrations first, as they watch the rest.
         """
+        self._naming.close(self._resolution)
         for watcher in [
             *reversed(self._registrations),
             *(w for pair in self._fetches.values() for w in pair),

@@ -16,6 +16,7 @@ from zope.interface import implementer
 from xferd.errors import BadReference, Interrupted, NotFound, StoreError
 from xferd.interfaces import Freed, Image, IStore, IUpkeep, WallClock
 from xferd.jobs.job import rfc3339
+from xferd.jobs.naming import Naming
 from xferd.jobs.news import News
 from xferd.jobs.together import to_its_end
 from xferd.names import Digest, Reference
@@ -33,7 +34,13 @@ class Upkeep:
     _log = Logger()
 
     def __init__(
-        self, store: IStore, news: News, ready: Callable[[], bool], *, wall_clock: WallClock
+        self,
+        store: IStore,
+        news: News,
+        ready: Callable[[], bool],
+        *,
+        naming: Naming,
+        wall_clock: WallClock,
     ) -> None:
         """
         @param news: told of what changes.
@@ -42,6 +49,7 @@ class Upkeep:
         """
         self._store = store
         self._news = news
+        self._naming = naming
         self._wall_clock = wall_clock
         self._ready = ready
 
@@ -66,11 +74,13 @@ class Upkeep:
         tagged = evolve(
             image, reference=new, origin=origin, created=rfc3339(self._wall_clock()), pinned=False
         )
-        await to_its_end(self._store.images.put(tagged))
+        resolution = self._naming.resolved()
+        try:
+            await self._naming.give(tagged, resolution)
+        finally:
+            self._naming.close(resolution)
         # The name may be pinned.
-        tagged = self._store.images.get(new) or tagged
-        self._news.named(tagged)
-        return tagged
+        return self._store.images.get(new) or tagged
 
     def pin(self, reference: str, pinned: bool) -> Deferred[Image]:
         """
