@@ -604,7 +604,7 @@ class IBlobs(Interface):
         """
 
 
-UNPACK_RULES: Final = 1
+UNPACK_RULES: Final = 2
 """
 The version of the rules by which a tar becomes a tree.  Raise it whenever the
 same tar gives another tree than before: trees by older rules are made again at
