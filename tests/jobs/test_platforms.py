@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 from attrs import evolve
 from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from xferd.errors import BadDocument, NoSuchPlatform
@@ -33,6 +34,8 @@ class SearchTests(SynchronousTestCase):
         self.documents: dict[Digest, Document] = {}
         self.configs: dict[Digest, bytes] = {}
         self.fetched: list[Digest] = []
+        self.clock = Clock()
+        self.slowness = 0.0
 
     def image(self, platform: Platform = AMD64, seed: str = "") -> SampleImage:
         """
@@ -42,6 +45,21 @@ class SearchTests(SynchronousTestCase):
         self.documents[image.digest] = image.manifest
         self.configs[image.config.digest] = image.config.read()
         return image
+
+    def test_slow(self) -> None:
+        """
+        After ten minutes no more than ten documents are looked into; fewer
+        are, however long they take.
+        """
+        images = [self.image(S390X, str(n)) for n in range(50)]
+        nameless = [evolve(image.manifest.descriptor, platform=None) for image in images]
+        self.slowness = 100
+        failure = self.failureResultOf(self.search(self.index(*nameless)), BadDocument)
+        self.assertIn("more than 600 s", str(failure.value))
+        self.assertEqual(len(self.fetched), 10)
+        wanted = self.image(AMD64)
+        few = [*nameless[:8], evolve(wanted.manifest.descriptor, platform=None)]
+        self.assertEqual(self.found(self.index(*few)), wanted.digest)
 
     def index(self, *entries: Descriptor) -> Document:
         """
@@ -59,13 +77,16 @@ class SearchTests(SynchronousTestCase):
         """
 
         async def fetch(entry: Descriptor) -> Document:
+            self.clock.advance(self.slowness)
             self.fetched.append(entry.digest)
             return self.documents[entry.digest]
 
         async def config(entry: Descriptor) -> bytes:
             return self.configs[entry.digest]
 
-        return Deferred.fromCoroutine(Search("team/app:1", wanted, fetch, config).run(root))
+        return Deferred.fromCoroutine(
+            Search("team/app:1", wanted, fetch, config, self.clock.seconds).run(root)
+        )
 
     def found(self, root: Document, wanted: Platform = AMD64) -> Digest:
         """

@@ -112,7 +112,14 @@ class Documents:
         async def config(entry: Descriptor) -> bytes:
             return await self.config(repository, entry, turn, sink)
 
-        return await Search(name or f"{repository}@{document.digest}", platform, fetch, config).run(document)
+        search = Search(
+            name or f"{repository}@{document.digest}",
+            platform,
+            fetch,
+            config,
+            self._transfers.clock.seconds,
+        )
+        return await search.run(document)
 
     async def pinned(self, repository: Repository, digest: Digest, turn: Turn) -> Document:
         """

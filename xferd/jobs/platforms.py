@@ -32,6 +32,11 @@ How many documents are looked into for one image.  An index that names the
 platforms of its entries costs one; the others have to be tried.
 """
 
+MAX_SECONDS: Final = 600.0
+"""Seconds after which no further document is looked into, if there were some."""
+
+_SOME: Final = 10
+
 
 @frozen
 class Resolved:
@@ -64,12 +69,15 @@ class Search:
     @ivar wanted: the platform.
     @ivar fetch: gets a document that an index names.
     @ivar config: gets the config of a manifest.
+    @ivar clock: gives seconds that never go back.
     """
 
     name: str
     wanted: Platform
     fetch: Callable[[Descriptor], Awaitable[Document]]
     config: Callable[[Descriptor], Awaitable[bytes]]
+    clock: Callable[[], float] = lambda: 0.0
+    _began: float = field(default=0.0, init=False)
     _there: set[Platform] = field(factory=set, init=False)
     _looks: int = field(default=0, init=False)
 
@@ -82,6 +90,7 @@ class Search:
         @raise BadDocument: a document breaks its specification, or the
             indexes go too deep or name too much.
         """
+        self._began = self.clock()
         found = await self._look(root, 0)
         if found is None:
             raise no_such_platform(self.name, self.wanted, self._there)
@@ -107,6 +116,12 @@ class Search:
         alone = sum(not entry.is_attestation for entry in parsed.manifests) == 1
         for entry in candidates(parsed, self.wanted):
             self._looks += 1
+            if self._looks > _SOME and self.clock() - self._began > MAX_SECONDS:
+                raise BadDocument(
+                    f"{self.name} has entries that do not say what they are for, and to look into "
+                    f"{self._looks - 1} of them took more than {MAX_SECONDS:g} s; "
+                    "name the one you want by its digest"
+                )
             if self._looks > MAX_LOOKS:
                 raise BadDocument(
                     f"{self.name} has more than {MAX_LOOKS} entries that do not say what they are for; "
