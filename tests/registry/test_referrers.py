@@ -334,6 +334,19 @@ class ReferrersTests(ManifestCase):
             self.plant(fault, "/referrers/", "GET")
             self.assertEqual([d.digest for d in self.find()], [about().digest])
 
+    def test_large_pages(self) -> None:
+        """
+        Pages have so many bytes together at most.
+        """
+        entry = about().descriptor.to_json() | {"annotations": {"a": "b" * 3_000_000}}
+        value = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [entry]}
+        for n in range(5):
+            headers = {"Content-Type": OCI_INDEX, "Link": f"<?n={n}>; rel=next"}
+            self.plant(Instead(as_json(value, headers)), "/referrers/", "GET")
+        before = len(self.server.log)
+        self.assertIn("bytes", str(self.assertRaises(RegistryError, self.find)))
+        self.assertEqual(len(self.server.log) - before, 3)
+
     def test_list_without_type(self) -> None:
         """
         A list that comes as plain JSON is one.

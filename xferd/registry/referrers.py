@@ -34,6 +34,9 @@ from xferd.registry.locations import resolve
 MAX_PAGES: Final = 100
 """Pages of one list that are read."""
 
+MAX_PAGES_SIZE: Final = 2 * MAX_DOCUMENT
+"""The most bytes that they may have together."""
+
 _TRIES: Final = 3
 """How often an index that others write too is written."""
 
@@ -106,6 +109,7 @@ class Referrers:
         what = Subject(self._access.host, f"the referrers of {repository}@{digest}", ManifestUnknown)
         found: dict[Digest, Descriptor] = {}
         place = f"referrers/{digest}"
+        size = 0
         for page in range(MAX_PAGES):
             answer = await self._access.get(repository, place, {"Accept": OCI_INDEX}, what)
             if page == 0 and answer.response.code in _NO_API:
@@ -115,7 +119,7 @@ class Referrers:
                 raise await self._access.refuse(answer, what)
             links = header_values(answer.response.headers, "Link")
             try:
-                listed = await self._read(answer, what)
+                listed, length = await self._read(answer, what)
             except (BadDocument, _NoIndex):
                 if page > 0 or _is_index(answer):
                     raise
@@ -123,6 +127,9 @@ class Referrers:
                 return await self._tagged(repository, digest)
             for entry in listed.manifests:
                 found.setdefault(entry.digest, entry)
+            size += length
+            if size > MAX_PAGES_SIZE:
+                raise self._refused(what, f"it has more than {MAX_PAGES_SIZE} bytes")
             if len(found) > MAX_INDEX_ENTRIES:
                 raise self._refused(what, f"it lists more than {MAX_INDEX_ENTRIES}")
             following = next_page(links)
@@ -188,9 +195,9 @@ class Referrers:
         entries = enumerate(value["manifests"])
         return tuple(Descriptor.from_json(entry, f"manifests[{i}]") for i, entry in entries)
 
-    async def _read(self, answer: Answer, what: Subject) -> Index:
+    async def _read(self, answer: Answer, what: Subject) -> tuple[Index, int]:
         """
-        Read one page.
+        Read one page, and say how many bytes it has.
         """
         media_type = header(answer.response.headers, "Content-Type")
         data = await self._documents.read(answer, MAX_DOCUMENT, what)
@@ -200,7 +207,7 @@ class Referrers:
             raise self._no_index(what, f": {e}") from e
         if not isinstance(found, Index):
             raise self._no_index(what)
-        return found
+        return found, len(data)
 
     async def _follow(self, answer: Answer, link: str, what: Subject) -> str:
         """
