@@ -198,6 +198,17 @@ class RunTests(LayerCase):
         found = {path.encode("latin-1") for batch in batches for path in batch}
         self.assertEqual(found, {b".", *names})
 
+    def test_progress_at_the_end(self) -> None:
+        """
+        Progress is reported for the directories too, which get their
+        attributes when all entries have been read.
+        """
+        self.patch(layer, "_PROGRESS", 0.0)
+        self.write(b"".join(folder(b"d%d/" % n) for n in range(50)) + END)
+        said = self.run_layer(self.sealed())
+        ends = [verb for verb, body in said if verb == "progress" and body["entries"] == 50]
+        self.assertGreaterEqual(len(ends), 50)
+
     def test_progress(self) -> None:
         """
         Progress is told as the blob is read.

@@ -1128,7 +1128,7 @@ class ErrorTests(TreeCase):
         """
         So it is at the end.
         """
-        self.patch(Tree, "_finish", lambda _: os.mkdir(self.outside))
+        self.patch(Tree, "_finish", lambda *_: os.mkdir(self.outside))
         self.assertIn("the directories", str(self.assertRaises(StoreError, self.make)))
 
     def test_short_writes(self) -> None:

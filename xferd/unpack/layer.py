@@ -123,13 +123,16 @@ def unpack(
         entries = 0
         last = monotonic()
 
-        def reporting() -> Iterator[memoryview]:
+        def report() -> None:
             nonlocal last
+            now = monotonic()
+            if now - last >= _PROGRESS:
+                last = now
+                say(wire.encode("progress", consumed=blocks.consumed, entries=entries))
+
+        def reporting() -> Iterator[memoryview]:
             for block in blocks:
-                now = monotonic()
-                if now - last >= _PROGRESS:
-                    last = now
-                    say(wire.encode("progress", consumed=blocks.consumed, entries=entries))
+                report()
                 yield block
 
         stream = reporting()
@@ -138,7 +141,8 @@ def unpack(
         for entry in reader:
             tree.add(entry, reader.read)
             entries += 1
-        implied = tree.finish()
+        # One who reports nothing for long is taken to have hung.
+        implied = tree.finish(report)
         # What stands behind the tar's end belongs to its digest all the same.
         for _ in stream:
             pass

@@ -104,18 +104,19 @@ class Tree:
         except OSError as e:
             raise _explained(e, entry.path) from e
 
-    def finish(self) -> tuple[bytes, ...]:
+    def finish(self, step: Callable[[], object] = lambda: None) -> tuple[bytes, ...]:
         """
         Write whiteouts and give the directories their attributes, now that
         nothing more is put into them.
 
+        @param step: called for each directory: there may be millions.
         @return: the directories that are implied and show through to those
             below, the root as C{.}.
         """
         try:
             if _LINKED in self._folders.known:
                 self.size -= self._folders.remove(b"", _LINKED)
-            return self._finish()
+            return self._finish(step)
         except OSError as e:
             raise _explained(e, b"the directories") from e
         finally:
@@ -274,7 +275,7 @@ class Tree:
         if real is not None:
             self._folders.note(real, _OPAQUE if name == _OPAQUE else hidden)
 
-    def _finish(self) -> tuple[bytes, ...]:
+    def _finish(self, step: Callable[[], object]) -> tuple[bytes, ...]:
         """
         See L{finish}.
         """
@@ -300,7 +301,9 @@ class Tree:
             if real in known and not known[real].opaque and not _is_severed(real, severed):
                 for name in names:
                     self._hide(real, name)
+            step()
         for real in sorted(known):
+            step()
             descriptor = self._folders.descriptor(real)
             folder = known[real]
             if folder.opaque:
