@@ -647,7 +647,7 @@ class TrickleTests(SynchronousTestCase):
         self.run_for(40)
         for ticket in slow:
             ticket.release()
-        self.assertEqual(self.slots._slow, frozenset())
+        self.assertEqual(self.slots._laggards.slow, frozenset())
 
 
 class BeyondTests(SynchronousTestCase):
@@ -744,6 +744,17 @@ class BeyondTests(SynchronousTestCase):
         small = [self.ask(self.small) for _ in range(3)]
         self.assertEqual(self.small.per_host, 1)
         self.assertEqual([t.held for t in small], [True, False, False])
+
+    def test_hold(self) -> None:
+        """
+        Nothing starts while these are held, with the reason, and then it does.
+        """
+        self.large.hold = "the disk is full"
+        ticket = self.ask(self.small)
+        self.assertEqual(self.small.why(ticket), "the disk is full")
+        self.large.hold = ""
+        self.clock.advance(0)
+        self.assertTrue(ticket.held)
 
     @settings(max_examples=100, deadline=None)
     @given(st.lists(st.tuples(st.sampled_from("slrrmp"), picks, st.sampled_from([HOST, OTHER])), max_size=60))

@@ -49,7 +49,10 @@ class Reputation:
         an attempt came to nothing a while ago, and L{None} where it did so
         lately.
         """
-        since, good = self._last.get(host, (float("-inf"), False))
+        last = self._last.get(host)
+        if last is None:
+            return 1
+        since, good = last
         age = self._clock.seconds() - since
         if age >= MEMORY:
             return 1

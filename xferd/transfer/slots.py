@@ -16,9 +16,10 @@ from twisted.internet.defer import Deferred, DeferredSemaphore
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
-from xferd.transfer.pace import TENTH, WINDOW, Pace, fair_share
+from xferd.transfer.laggards import Laggards
 from xferd.transfer.pauses import ROUNDING, Party, Pauses
 from xferd.transfer.reputation import Reputation
+from xferd.transfer.ticket import Standing, Ticket
 from xferd.transfer.turns import Queue, Turn
 from xferd.transfer.waits import Waits
 
@@ -33,125 +34,11 @@ _NEWS: Final = 1.0
 _LOOK: Final = 1.0
 """Seconds between two looks at how those who hold slots move, while all are held."""
 
-_IDLE: Final = 3.0
-"""Seconds in which something must move in a slot that was lent."""
-
 _UNKNOWN: Final = 30.0
 """Seconds for which hosts that have brought something go before an unknown one."""
 
 _PLAIN: Final = Turn("", 0, 0, 0)
 """The turn of those who use L{Slots} as any other semaphore."""
-
-
-Standing = tuple[str, int]
-"""What a ticket waits for, and a number."""
-
-
-class Ticket:
-    """
-    One who waits for a slot, and then holds it.
-
-    Life cycle: waiting; then held, once there is a free slot; then ended, by
-    L{release}.  A ticket may be ended while it waits.
-
-    @ivar waiting: whether it waits.
-    @ivar held: whether it holds a slot.
-    @ivar host: for which host the slot is.
-    @ivar account: for whose credentials there, as in
-        L{ISource <xferd.interfaces.ISource>}.
-    @ivar place: where it stands in the queue, while it waits.
-    @ivar number: counted up from the oldest ticket.
-    @ivar turns: those on whose behalf it waits.
-    @ivar since: the clock's time when it came.
-    @ivar told: what it waited for when L{moved} was called last.
-    @ivar position: how many bytes there are, of what it is for; L{None} where
-        nobody counts them.
-    @ivar recalled: called when a slot that was lent is wanted back.
-    @ivar pace: how these moved since it was held.
-    """
-
-    def __init__(
-        self,
-        slots: Slots,
-        number: int,
-        turns: Iterable[Turn],
-        host: str,
-        granted: Callable[[], object],
-        moved: Callable[[], object] = lambda: None,
-        account: Hashable = None,
-        position: Callable[[], int] | None = None,
-        recalled: Callable[[], object] | None = None,
-    ) -> None:
-        self._slots = slots
-        self.number = number
-        self.turns = Counter(turns)
-        self.host = host
-        self.account = account
-        self.place: str | Party = host
-        self.granted = granted
-        self.moved = moved
-        self.told: Standing | None = None
-        self.waiting = False
-        self.held = False
-        self.since = slots.now()
-        self.position = position
-        self.recalled = recalled
-        self.pace: Pace | None = None
-
-    def add(self, turn: Turn) -> None:
-        """
-        Wait under another turn, too.  The best one counts.
-        """
-        self.turns[turn] += 1
-        if self.waiting and self.turns[turn] == 1:
-            self._slots.enter(self, turn)
-
-    def discard(self, turn: Turn) -> None:
-        """
-        Wait under C{turn} no longer.  The last turn stays: somebody waits.
-        """
-        if turn not in self.turns or self.turns.total() == 1:
-            return
-        self.turns[turn] -= 1
-        if not self.turns[turn]:
-            del self.turns[turn]
-            if self.waiting:
-                self._slots.leave(self, turn)
-
-    @property
-    def party(self) -> Party:
-        """
-        Its account at its host.
-        """
-        return Party(self.host, self.account)
-
-    def move(self, host: str, account: Hashable = None) -> bool:
-        """
-        Wait for, or hold, the slot for another host or account.
-
-        @return: whether that was possible.  A slot that is held cannot be
-            used where nothing may start now.
-        """
-        return self._slots.move(self, host, account)
-
-    def belong(self, slots: Slots) -> None:
-        """
-        Be a ticket of other slots from now on.
-        """
-        self._slots = slots
-
-    def sample(self) -> None:
-        """
-        Look at how far it is.
-        """
-        if self.pace is not None and self.position is not None:
-            self.pace.sample(self._slots.now(), self.position())
-
-    def release(self) -> None:
-        """
-        Give the slot back, or the place in the queue.  Idempotent.
-        """
-        self._slots.end(self)
 
 
 class Slots(DeferredSemaphore):
@@ -211,19 +98,15 @@ class Slots(DeferredSemaphore):
         self._noun = noun
         self._any = f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
         self._numbers = count()
-        self._most = most
         self._beyond = beyond
         self._guests: list[Slots] = []
         if beyond is not None:
             beyond.admit(self)
         self._running: Counter[str] = Counter()
-        self._holders: dict[Ticket, None] = {}
+        self._laggards = Laggards(clock, most)
         self._lent: Ticket | None = None
         self._reputation = Reputation(clock)
         self._kept_since: dict[str, float] = {}
-        self._slow: frozenset[Ticket] = frozenset()
-        self._least = 0.0
-        self._looked = float("-inf")
         self._pauses = Pauses(clock) if pauses is None else pauses
         self._pauses.observe(self._see_pause)
         self._waiters: dict[Party, dict[Ticket, None]] = {}
@@ -255,6 +138,7 @@ class Slots(DeferredSemaphore):
         if limit > self._limit or self._spares:
             self._wake_soon()
         self._limit = limit
+        self._share = _share_of(limit)
 
     @property
     def per_host(self) -> int:
@@ -277,7 +161,8 @@ class Slots(DeferredSemaphore):
     def hold(self) -> str:
         """
         Why nothing may start at any host, in words for people; empty if it
-        may.  What runs already goes on.
+        may.  What runs already goes on.  It counts for those slots as well for
+        which these are the ones beyond.
         """
         return self._hold
 
@@ -287,6 +172,8 @@ class Slots(DeferredSemaphore):
             self._hold = why
             self._tell_soon()
             self._wake_soon()
+            for guest in self._guests:
+                guest.hold = why
 
     def pause(self, whom: str | Party, seconds: float) -> None:
         """
@@ -348,7 +235,7 @@ class Slots(DeferredSemaphore):
     def _why_held(self, ticket: Ticket) -> str:
         if ticket is self._lent:
             return f"in a further slot, as others hold all {self._limit}"
-        if ticket in self._slow and self._queued:
+        if ticket in self._laggards.slow and self._queued:
             return "under a tenth of its fair share for 30 s; it keeps no others waiting"
         return ""
 
@@ -526,12 +413,10 @@ class Slots(DeferredSemaphore):
             ticket.held = False
             if ticket in self._spares:
                 self._spares.remove(ticket)
-            del self._holders[ticket]
+            self._laggards.remove(ticket)
             self._left(ticket.host)
             if ticket is self._lent:
                 self._lent = None
-            if ticket in self._slow:
-                self._slow -= {ticket}
             self._gain(1)
             self._wake_soon()
 
@@ -606,10 +491,8 @@ class Slots(DeferredSemaphore):
         self.waits.add(self.now() - ticket.since)
         self.tokens -= 1
         self._kept_since.pop(ticket.host, None)
-        self._holders[ticket] = None
         self._running[ticket.host] += 1
-        if ticket.position is not None:
-            ticket.pace = Pace(self.now(), ticket.position())
+        self._laggards.add(ticket)
 
     # ---------------------------------------------------- what they wait for
 
@@ -654,10 +537,10 @@ class Slots(DeferredSemaphore):
     # ------------------------------------------------------------ the hosts
 
     def _is_open(self, host: str) -> bool:
-        if not host or self._hold:
-            return not self._hold
-        full = self._per_host and self._running[host] >= self._per_host
-        return not full and not self._pauses.left(host)
+        if self._hold or (self._per_host and host and self._running.get(host, 0) >= self._per_host):
+            return False
+        # Of all hosts, at each grant: where there is no pause at all, it is quick.
+        return not self._pauses or not host or not self._pauses.left(host)
 
     def _left(self, host: str) -> None:
         self._running[host] -= 1
@@ -670,14 +553,7 @@ class Slots(DeferredSemaphore):
         """
         if not self._is_open(host):
             return None
-        return 1 if host and self._running[host] >= self._share else 0
-
-    @property
-    def _share(self) -> int:
-        """
-        How many slots one host gets while another waits.
-        """
-        return (self._limit + 1) // 2 if self._limit >= 4 else max(1, self._limit - 1)
+        return 1 if host and self._running.get(host, 0) >= self._share else 0
 
     # ------------------------------------------------------ the further slot
 
@@ -697,11 +573,13 @@ class Slots(DeferredSemaphore):
         """
         The rank of those hosts that hold nothing.
         """
-        if not host or self._running[host]:
+        if not host or host in self._running or not self._is_open(host):
             return None
-        rank = self._trust(host)
-        if rank == 1 and self.now() - self._kept_since.setdefault(host, self.now()) >= _UNKNOWN:
-            return 0
+        rank = self._reputation.rank(host)
+        if rank == 1:
+            now = self.now()
+            if now - self._kept_since.setdefault(host, now) >= _UNKNOWN:
+                return 0
         return rank
 
     def _trust(self, host: str) -> int | None:
@@ -715,20 +593,19 @@ class Slots(DeferredSemaphore):
         Ask for the further slot back where it does no good and another host
         holds none.
         """
-        lent, now = self._lent, self.now()
-        if lent is None or lent.recalled is None or lent.pace is None or lent.position is None:
+        lent = self._lent
+        if lent is None or lent.recalled is None:
+            return
+        self._laggards.look(self._limit)
+        if not self._laggards.is_useless(lent):
             return
         if self._queue.first(lambda host: 0 if self._kept_out(host) in (0, 1) else None) is None:
             return
-        self._look()
-        # With a limit on the rate, nobody is idle for its own reasons.
-        idle = not self._most() and lent.pace.idle(now, lent.position()) >= _IDLE - ROUNDING
-        if idle or self._is_slow(lent, WINDOW if self._most() else _IDLE):
-            self.judge(lent.host, good=False)
-            try:
-                lent.recalled()
-            except Exception:
-                self._log.failure("while recalling a slot of {host}", host=lent.host)
+        self.judge(lent.host, good=False)
+        try:
+            lent.recalled()
+        except Exception:
+            self._log.failure("while recalling a slot of {host}", host=lent.host)
 
     def _borrower(self) -> tuple[Ticket, str] | None:
         """
@@ -743,44 +620,20 @@ class Slots(DeferredSemaphore):
         if found is not None:
             return found
         self._kept_since.clear()
-        self._look()
-        if not self._slow:
+        slow = self._laggards.look(self._limit)
+        if not slow:
             return None
-        hosts = {ticket.host for ticket in self._slow}
+        hosts = {ticket.host for ticket in slow}
         found = self._queue.first(lambda host: None if host in hosts else self._trust(host))
         if found is not None:
             return found
-        jobs = {(turn.client, turn.job) for ticket in self._slow for turn in ticket.turns}
+        jobs = {(turn.client, turn.job) for ticket in slow for turn in ticket.turns}
         for ticket in self._first():
             if ticket.place == ticket.host and self._trust(ticket.host) is not None:
                 for turn in ticket.turns:
                     if (turn.client, turn.job) not in jobs:
                         return ticket, turn.client
         return None
-
-    def _look(self) -> None:
-        """
-        See who hardly moves, at most once a second.
-        """
-        now = self.now()
-        if now < self._looked + _NEWS:
-            return
-        self._looked = now
-        rates = [t.pace.rate(now, t.position()) for t in self._holders if t.pace and t.position]
-        self._least = TENTH * fair_share(rates, self._limit, self._most())
-        slow = frozenset(ticket for ticket in self._holders if self._is_slow(ticket, WINDOW))
-        changed, self._slow = slow ^ self._slow, slow
-        for ticket in changed:
-            ticket.moved()
-
-    def _is_slow(self, ticket: Ticket, seconds: float) -> bool:
-        """
-        Whether a ticket was held for some seconds and hardly moved.
-        """
-        if ticket.pace is None or ticket.position is None:
-            return False
-        now = self.now()
-        return ticket.pace.lasts(now, seconds) and ticket.pace.rate(now, ticket.position()) < self._least
 
     # ------------------------------------------------------------ the pauses
 
@@ -829,7 +682,7 @@ class Slots(DeferredSemaphore):
         """
         if not self._queued:
             return
-        pauses = [self._pauses.left(host) for host in self._queue.hosts]
+        pauses = [self._pauses.left(host) for host in self._queue.hosts] if self._pauses else []
         if self._resumes:
             pauses.append(max(self._resumes[0][0] - self.now(), ROUNDING))
         if self._may_lend or self._lent is not None:
@@ -927,6 +780,13 @@ class Slots(DeferredSemaphore):
             return self._queue.first(self._rank) is not None
         finally:
             self._running[spare.host] += 1
+
+
+def _share_of(limit: int) -> int:
+    """
+    How many of some slots one host gets while another waits.
+    """
+    return (limit + 1) // 2 if limit >= 4 else max(1, limit - 1)
 
 
 def _ordinal(n: int) -> str:

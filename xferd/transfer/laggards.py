@@ -1,0 +1,95 @@
+# -*- test-case-name: tests.transfer.test_slots -*-
+"""
+Laggards: those that hold a slot and hardly move.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from twisted.internet.interfaces import IReactorTime
+
+from xferd.transfer.pace import TENTH, WINDOW, Pace, fair_share
+from xferd.transfer.pauses import ROUNDING
+from xferd.transfer.ticket import Ticket
+
+IDLE: Final = 3.0
+"""Seconds in which something must move in a slot that was lent."""
+
+_LOOK: Final = 1.0
+"""Seconds between two looks."""
+
+
+class Laggards:
+    """
+    Those that hold slots, and who of them hardly moves.
+
+    @ivar slow: those that moved less than a tenth of their fair share for half
+        a minute, when somebody looked last.
+    """
+
+    def __init__(self, clock: IReactorTime, most: Callable[[], float]) -> None:
+        """
+        @param most: gives the bytes a second that all together may move; 0
+            for any.
+        """
+        self._clock = clock
+        self._most = most
+        self._holders: dict[Ticket, None] = {}
+        self._least = 0.0
+        self._looked = float("-inf")
+        self.slow: frozenset[Ticket] = frozenset()
+
+    def add(self, ticket: Ticket) -> None:
+        """
+        A ticket is held from now on.
+        """
+        self._holders[ticket] = None
+        if ticket.position is not None:
+            ticket.pace = Pace(self._clock.seconds(), ticket.position())
+
+    def remove(self, ticket: Ticket) -> None:
+        """
+        A ticket is held no longer.
+        """
+        del self._holders[ticket]
+        if ticket in self.slow:
+            self.slow -= {ticket}
+
+    def look(self, limit: int) -> frozenset[Ticket]:
+        """
+        See who is slow, at most once a second, and let those know of whom
+        that has changed.
+
+        @param limit: how many may hold a slot.
+        """
+        now = self._clock.seconds()
+        if now < self._looked + _LOOK:
+            return self.slow
+        self._looked = now
+        rates = [t.pace.rate(now, t.position()) for t in self._holders if t.pace and t.position]
+        self._least = TENTH * fair_share(rates, limit, self._most())
+        slow = frozenset(ticket for ticket in self._holders if self._is_slow(ticket, WINDOW))
+        changed, self.slow = slow ^ self.slow, slow
+        for ticket in changed:
+            ticket.moved()
+        return self.slow
+
+    def is_useless(self, ticket: Ticket) -> bool:
+        """
+        Whether a slot does its holder no good.  With a limit on the rate, it
+        takes longer to see, as nobody waits for its own reasons.
+        """
+        if ticket.pace is None or ticket.position is None:
+            return False
+        if self._most():
+            return self._is_slow(ticket, WINDOW)
+        idle = ticket.pace.idle(self._clock.seconds(), ticket.position())
+        return idle >= IDLE - ROUNDING or self._is_slow(ticket, IDLE)
+
+    def _is_slow(self, ticket: Ticket, seconds: float) -> bool:
+        if ticket.pace is None or ticket.position is None:
+            return False
+        now = self._clock.seconds()
+        return ticket.pace.lasts(now, seconds) and ticket.pace.rate(now, ticket.position()) < self._least
