@@ -211,10 +211,12 @@ class UploadSession:
 
     @ivar location: the session's URL.  It may be signed: not for the log.
     @ivar offset: the bytes that the registry has confirmed.
+    @ivar used: when it was last used, in seconds since the epoch.
     """
 
     location: str = field(repr=False)
     offset: int
+    used: float = field(default=0.0, eq=False)
 
 
 @frozen

@@ -7,6 +7,7 @@ from __future__ import annotations
 from tests.jobs.case import HOST, OTHER, JobsCase, every
 from xferd.errors import BadPlatform, BadReference, BlobUnknown, ConnectionFailed, Denied, StoreError
 from xferd.interfaces import UploadSession
+from xferd.jobs.upload import KEPT
 from xferd.names import Digest, Repository
 from xferd.oci import Document, Platform
 from xferd.testing.images import SampleImage, image_of, index_of, sample_image, sample_layer
@@ -221,6 +222,35 @@ class PushTests(JobsCase):
         self.assert_done(job_id)
         offsets = [r.offset for r in self.other.requests if r.kind == "push" and r.wanted == str(blob)]
         self.assertEqual(offsets, [0, 40_000])
+
+    def test_unused_sessions(self) -> None:
+        """
+        A session that no upload has used for a day is forgotten, also over a
+        restart; one that is in use is kept.
+        """
+        image = self.pulled_image(sample_image(2, size=100_000))
+        for host in (OTHER, "third.example", "fourth.example"):
+            registry = self.registries.registry(host)
+            registry.uploads.stall(self.blob(image))
+            job_id = self.push(target=f"{host}/app")
+            self.settle()
+            registry.uploads.feed(self.blob(image), 10_000)
+            self.settle()
+            registry.uploads.fail(self.blob(image), Denied("no more", host=host))
+            self.settle()
+            self.assert_failed(job_id, "DENIED")
+            self.clock.advance(KEPT / 2)
+        self.assertEqual(len(self.store.journal.sessions), 3)
+        self.push(target="fifth.example/app")
+        self.settle()
+        self.assertEqual(
+            {r.host for r, _ in self.store.journal.sessions}, {"third.example", "fourth.example"}
+        )
+        self.stop(self.jobs)
+        self.clock.advance(KEPT / 2 + 1)
+        self.jobs = self.make_jobs()
+        self.start()
+        self.assertEqual({r.host for r, _ in self.store.journal.sessions}, set())
 
     def test_denied(self) -> None:
         """

@@ -1006,7 +1006,7 @@ class JournalConformance(Conformance):
         journal = self.store.journal
         self.result(journal.record_upload(app, DIGEST, UploadSession("https://r.example/1", 0)))
         self.result(journal.record_upload(other, DIGEST, UploadSession("https://r.example/2", 5)))
-        self.result(journal.record_upload(app, DIGEST, UploadSession("https://r.example/3", 7)))
+        self.result(journal.record_upload(app, DIGEST, UploadSession("https://r.example/3", 7, 1e9)))
         self.assertEqual(
             self.result(journal.uploads()),
             {
@@ -1014,6 +1014,7 @@ class JournalConformance(Conformance):
                 (other, DIGEST): UploadSession("https://r.example/2", 5),
             },
         )
+        self.assertEqual(self.result(journal.uploads())[app, DIGEST].used, 1e9)
         for repository in (app, other, other):
             self.result(journal.record_upload(repository, DIGEST, None))
         self.assertEqual(self.result(journal.uploads()), {})

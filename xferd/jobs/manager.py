@@ -206,7 +206,7 @@ class Jobs:
             download=rates["download"],
             upload=rates["upload"],
         )
-        self._uploads = UploadManager(store.journal, self._managers["upload"], rates["upload"])
+        self._uploads = UploadManager(store.journal, self._managers["upload"], rates["upload"], wall_clock)
         store.room.follow(self._see_room)
         self._running: dict[str, _Running] = {}
         self._by_number: dict[int, Job] = {}

@@ -9,9 +9,10 @@ for it, and what became of it is on the transfer for everybody to read.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable
-from typing import cast
+from collections.abc import Callable, Hashable
+from typing import Final, cast
 
+from attrs import evolve
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.logger import Logger
 
@@ -29,6 +30,12 @@ from xferd.transfer.eventual import Background
 from xferd.transfer.slots import Turn
 from xferd.transfer.transfer import Transfer, TransferManager, Watcher
 
+KEPT: Final = 24 * 3600.0
+"""Seconds for which an upload session that is not used is remembered."""
+
+_LOOK: Final = 600.0
+"""Seconds from one look for such sessions to the next."""
+
 
 class UploadManager:
     """
@@ -39,13 +46,24 @@ class UploadManager:
 
     _log = Logger()
 
-    def __init__(self, journal: IJournal, uploads: TransferManager, bandwidth: Bandwidth) -> None:
+    def __init__(
+        self,
+        journal: IJournal,
+        uploads: TransferManager,
+        bandwidth: Bandwidth,
+        wall_clock: Callable[[], float],
+    ) -> None:
+        """
+        @param wall_clock: the seconds since the epoch.
+        """
         self._journal = journal
+        self._wall_clock = wall_clock
         self._uploads = uploads
         self._bandwidth = bandwidth
         self._sessions: dict[tuple[Repository, Digest], UploadSession] = {}
         self._background = Background()
         self._stopping = False
+        self._drop_at = 0.0
         self.sent: Counter[str] = Counter()
 
     async def start(self) -> None:
@@ -53,6 +71,7 @@ class UploadManager:
         Learn which uploads an earlier daemon did not finish.
         """
         self._sessions = await self._journal.uploads()
+        self._drop_unused()
 
     async def stop(self) -> None:
         """
@@ -83,6 +102,8 @@ class UploadManager:
             fails with a L{SourceError} of the watcher's own target, or with
             what its own content failed with.
         """
+
+        self._drop_unused()
 
         async def work(transfer: Transfer) -> Pushed:
             return await self._upload(transfer, repository, blob, origin)
@@ -208,8 +229,22 @@ class UploadManager:
         if session is None:
             self._sessions.pop((repository, digest), None)
         else:
+            session = evolve(session, used=self._wall_clock())
             self._sessions[repository, digest] = session
         self._spawn(self._journal.record_upload(repository, digest, session), "while noting an upload")
+
+    def _drop_unused(self) -> None:
+        """
+        Forget sessions that no upload has used for a day.  Registries end them
+        by themselves.
+        """
+        now = self._wall_clock()
+        if now < self._drop_at:
+            return
+        self._drop_at = now + _LOOK
+        for (repository, digest), session in list(self._sessions.items()):
+            if session.used < now - KEPT:
+                self._remember(repository, digest, None)
 
     def _abort(self, repository: Repository, digest: Digest, target: IBlobTarget) -> None:
         """
