@@ -4,9 +4,12 @@ Tests of L{xferd.jobs.quota}.
 
 from __future__ import annotations
 
+from twisted.internet.defer import Deferred
+
 from tests.jobs.case import HOST, JobsCase
 from xferd.errors import StoreError
-from xferd.names import Digest
+from xferd.interfaces import Event
+from xferd.names import Digest, Reference
 from xferd.testing.images import SampleImage, image_of, sample_image, sample_layer
 
 SIZE = 100_000
@@ -100,6 +103,30 @@ class QuotaTests(JobsCase):
         self.wait(1)
         self.assertEqual(self.names(), ["three", "two"])
         self.assertLessEqual(self.usage(), self.jobs.quota)
+
+    def test_cancelled(self) -> None:
+        """
+        Where the pull is cancelled in the middle of that, followers hear of
+        all that goes, and nothing is fetched.
+        """
+        self.have("one", "two")
+        self.jobs.quota = self.usage()
+        stream = self.jobs.events(None)
+        self.successResultOf(stream.get())
+        self.store.gate.hold("images.remove", Reference.parse(f"{HOST}/two"))
+        image = self.image("three", 3 * SIZE)
+        job_id = self.pull("three")
+        self.settle()
+        self.jobs.cancel(job_id)
+        self.settle()
+        self.store.gate.release("images.remove", Reference.parse(f"{HOST}/two"))
+        self.settle()
+        self.assertEqual(self.job(job_id)["state"], "cancelled")
+        self.assertEqual((self.names(), self.gets(image.layers[0].blob.digest)), ([], 0))
+        getting: Deferred[list[Event]] = stream.get()
+        self.wait(1)
+        told = [e.data["reference"] for e in self.successResultOf(getting) if "removed" in e.data]
+        self.assertEqual(told, [f"{HOST}/one:latest", f"{HOST}/two:latest"])
 
     def test_pinned(self) -> None:
         """

@@ -8,7 +8,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from xferd.errors import StoreError
-from xferd.jobs.together import to_its_end, together
+from xferd.jobs.together import cancelled_after, to_its_end, together
 
 
 class TogetherTests(SynchronousTestCase):
@@ -93,6 +93,43 @@ class ToItsEndTests(SynchronousTestCase):
         self.assertFalse(self.work.called)
         self.work.callback("done")
         self.assertEqual(self.successResultOf(self.waiting), "done")
+
+
+class CancelledAfterTests(SynchronousTestCase):
+    """
+    A step that is not interrupted, and the last one.
+    """
+
+    def setUp(self) -> None:
+        """
+        Begin a step.
+        """
+        self.work: Deferred[str] = Deferred()
+        self.waiting = Deferred.fromCoroutine(cancelled_after(self.work))
+
+    def test_result(self) -> None:
+        """
+        The result is that of the step, or its failure.
+        """
+        self.work.callback("done")
+        self.assertEqual(self.successResultOf(self.waiting), "done")
+
+    def test_cancelled(self) -> None:
+        """
+        A cancellation takes effect when the step has ended.
+        """
+        self.waiting.cancel()
+        self.assertNoResult(self.waiting)
+        self.work.callback("done")
+        self.failureResultOf(self.waiting, CancelledError)
+
+    def test_cancelled_and_failed(self) -> None:
+        """
+        A step that fails after that fails the wait.
+        """
+        self.waiting.cancel()
+        self.work.errback(StoreError("full"))
+        self.failureResultOf(self.waiting, StoreError)
 
 
 def _fired(value: str) -> Deferred[str]:

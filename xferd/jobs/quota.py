@@ -13,6 +13,7 @@ from twisted.logger import Logger
 from xferd.errors import DiskFull, StoreError
 from xferd.interfaces import IStore
 from xferd.jobs.sizes import in_words
+from xferd.jobs.together import cancelled_after
 from xferd.names import Reference
 from xferd.transfer.eventual import Background
 
@@ -118,16 +119,20 @@ class Quota:
                 await collection.removed()
                 excess = await self._excess(coming)
         while excess > 0:
-            gone = await collection.evict(excess, spare, enough)
-            for reference in gone:
-                self._log.info("removed {name}, for the quota", name=reference)
-                self._removed(reference)
-            if not gone:
+            # A job that is cancelled meanwhile leaves names that are gone: they are reported.
+            if not await cancelled_after(Deferred.fromCoroutine(self._evict(excess, spare, enough))):
                 break
             await collection.collect(False)
             await collection.removed()
             excess = await self._excess(coming)
         return excess
+
+    async def _evict(self, excess: int, spare: Set[Reference], enough: bool) -> list[Reference]:
+        gone = await self._store.collection.evict(excess, spare, enough)
+        for reference in gone:
+            self._log.info("removed {name}, for the quota", name=reference)
+            self._removed(reference)
+        return gone
 
     async def _excess(self, coming: int) -> int:
         usage = await self._store.usage()

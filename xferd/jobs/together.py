@@ -37,8 +37,32 @@ async def to_its_end(work: Deferred[T]) -> T:
     @return: its result; a cancellation meanwhile has no effect.
     @raise Exception: what C{work} failed with.
     """
+    result, _ = await _outcome(work)
+    return result
+
+
+async def cancelled_after(work: Deferred[T]) -> T:
+    """
+    Wait for C{work}, also when cancelled, and be cancelled then: for a step
+    that has to be whole, after which nothing else has to be done.
+
+    @return: its result.
+    @raise CancelledError: this was cancelled; C{work} has ended well.
+    @raise Exception: what C{work} failed with.
+    """
+    result, cancelled = await _outcome(work)
+    if cancelled:
+        raise CancelledError
+    return result
+
+
+async def _outcome(work: Deferred[T]) -> tuple[T, bool]:
+    """
+    @return: the result, and whether the wait was cancelled.
+    """
     outcome: list[T | Failure] = []
     waiter: Deferred[None] | None = None
+    cancelled = False
 
     def over(result: T | Failure) -> None:
         outcome.append(result)
@@ -52,8 +76,8 @@ async def to_its_end(work: Deferred[T]) -> T:
         try:
             await waiter
         except CancelledError:
-            continue
+            cancelled = True
     result = outcome[0]
     if isinstance(result, Failure):
         result.raiseException()
-    return result
+    return result, cancelled
