@@ -135,6 +135,23 @@ class FullDiskTests(JobsCase):
         """
         return FULL.format(path=self.store.path)
 
+    def test_small_blobs(self) -> None:
+        """
+        Small blobs, which have slots of their own, wait likewise.
+        """
+        self.small_blob = 1 << 20
+        self.jobs = self.make_jobs()
+        self.start()
+        image = self.add(sample_image(12, size=20_000))
+        job_id = self.pull_until(50_000)
+        self.wait(2)
+        queued = [t for t in self.jobs.transfers() if t["kind"] == "download" and t["state"] != "done"]
+        self.assertEqual({(t["state"], t["why"]) for t in queued}, {("queued", self.full)})
+        self.assertLess(sum(self.gets(layer.blob.digest) for layer in image.layers), 10)
+        self.store.blobs.free = LEAST
+        self.wait(3)
+        self.assert_done(job_id)
+
     def test_ten_minutes(self) -> None:
         """
         After ten minutes all fail, and a later job at once; when there is

@@ -619,7 +619,8 @@ class Jobs:
         While the disk is full, no download begins.
         """
         room = self._store.room
-        self._slots["download"].hold = room.why if room.paused else ""
+        for kind in ("download", "small_download"):
+            self._slots[kind].hold = room.why if room.paused else ""
 
     # ------------------------------------------------------------- one job
 
