@@ -881,6 +881,19 @@ class StackTests(SynchronousTestCase):
                 # Once more on top, there is less to remove.
                 self.assertEqual(set(self.stack(self.LOWER, upper, upper)), all_names - gone)
 
+    def test_other_form(self) -> None:
+        """
+        So it is with whiteouts that are files with an xattr.
+        """
+
+        def no(*_: object, **__: object) -> None:
+            raise PermissionError(errno.EPERM, "no")
+
+        self.patch(os, "mknod", no)
+        upper = tuple(map(file, (b"d/e/.wh.y", b"d/.wh.x", b"n/o/.wh.p", b"f/.wh.g", b"z/.wh.z", b".wh.z")))
+        for layers in ((upper,), (upper, upper)):
+            self.assertEqual(set(self.stack(self.LOWER, *layers)), {"d", "d/e", "f", "l"})
+
     def test_own_entries(self) -> None:
         """
         What the layer has itself stays beside what it removes.
