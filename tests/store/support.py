@@ -117,6 +117,13 @@ class Pools:
         return self.made[-1]
 
     @property
+    def bulk(self) -> InlinePool:
+        """
+        The pool of a store for what takes long.
+        """
+        return self.made[-3]
+
+    @property
     def disk(self) -> InlinePool:
         """
         The pool of a store that waits for the disk.

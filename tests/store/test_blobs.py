@@ -12,6 +12,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from tests.store.conformance import DATA, DIGEST, BlobsConformance
 from tests.store.support import StoreTestCase
 from xferd.errors import StoreError
+from xferd.names import Digest
 
 
 class BlobsTests(BlobsConformance, StoreTestCase):
@@ -58,7 +59,7 @@ class BlobsTests(BlobsConformance, StoreTestCase):
         """
         first = self.successResultOf(self.store.blobs.partial(DIGEST, None))
         first.write(DATA)
-        self.pools.disk.held = True
+        self.pools.bulk.held = True
         committing = first.commit()
         committing.cancel()
         second = self.store.blobs.partial(DIGEST, None)
@@ -68,12 +69,32 @@ class BlobsTests(BlobsConformance, StoreTestCase):
         reason = self.failureResultOf(second, StoreError)
         self.assertIn("the disk has not finished within 60 s", str(reason.value))
         third = self.store.blobs.partial(DIGEST, None)
-        self.pools.disk.step()
+        self.pools.bulk.step()
         self.failureResultOf(committing, CancelledError)
-        self.pools.disk.release()
+        self.pools.bulk.release()
         self.successResultOf(third).close()
         self.assertTrue(self.store.blobs.has(DIGEST))
         self.assertEqual(self.reactor.getDelayedCalls(), [])
+
+    def test_commits_hold_nobody(self) -> None:
+        """
+        While blobs are brought to the disk, however long that takes, documents
+        are read and written.
+        """
+        self.pools.bulk.held = True
+        partial = self.store.blobs.partial(DIGEST, None)
+        self.assertNoResult(partial)
+        document = b"{}"
+        self.successResultOf(self.store.blobs.put(Digest.of(document), document))
+        self.assertEqual(self.successResultOf(self.store.blobs.read(Digest.of(document))), document)
+        self.pools.bulk.step()
+        opened = self.successResultOf(partial)
+        opened.write(DATA)
+        committing = opened.commit()
+        self.assertNoResult(committing)
+        self.assertEqual(self.successResultOf(self.store.blobs.read(Digest.of(document))), document)
+        self.pools.bulk.release()
+        self.successResultOf(committing)
 
     def test_cancel(self) -> None:
         """

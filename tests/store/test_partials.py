@@ -161,11 +161,11 @@ class PartialTests(StoreTestCase):
         partial = self.partial()
         partial.write(DATA[:7])
         partial.close()
-        self.pools.disk.held = True
+        self.pools.bulk.held = True
         opening = self.store.blobs.partial(DIGEST, None)
         opening.cancel()
         self.assertNoResult(opening)
-        self.pools.disk.release()
+        self.pools.bulk.release()
         self.failureResultOf(opening, CancelledError)
         self.assertEqual(self.partial().offset, 7)
 
@@ -173,11 +173,11 @@ class PartialTests(StoreTestCase):
         """
         A file that was opened for nobody is closed.
         """
-        self.pools.disk.held = True
+        self.pools.bulk.held = True
         opening = self.store.blobs.partial(DIGEST, None)
         opening.cancel()
         # An empty file is opened before anything looks at the cancellation.
-        self.pools.disk.release()
+        self.pools.bulk.release()
         self.failureResultOf(opening, CancelledError)
         self.assertEqual(os.listdir(os.path.join(self.path, "ingest")), [])
         self.partial()
@@ -188,14 +188,14 @@ class PartialTests(StoreTestCase):
         """
         partial = self.partial()
         partial.write(DATA)
-        self.pools.disk.held = True
+        self.pools.bulk.held = True
         committing = partial.commit()
         self.assertRaises(StoreError, partial.restart)
         self.assertRaises(StoreError, partial.write, b"")
         self.failureResultOf(partial.commit(), StoreError)
         partial.close()
         self.assertNoResult(committing)
-        self.pools.disk.release()
+        self.pools.bulk.release()
         self.successResultOf(committing)
         self.assertTrue(self.store.blobs.has(DIGEST))
 
@@ -214,11 +214,11 @@ class PartialTests(StoreTestCase):
         """
         partial = self.partial()
         partial.write(DATA)
-        self.pools.disk.held = True
+        self.pools.bulk.held = True
         committing = partial.commit()
         committing.cancel()
         self.assertNoResult(committing)
-        self.pools.disk.release()
+        self.pools.bulk.release()
         self.failureResultOf(committing, CancelledError)
         self.assertTrue(self.store.blobs.has(DIGEST))
 
@@ -267,13 +267,13 @@ class PartialTests(StoreTestCase):
         for name in ("fsync", "rename", "fchmod"):
             partial = self.partial()
             partial.write(DATA[partial.offset :])
-            self.pools.disk.held = True
+            self.pools.bulk.held = True
             committing = partial.commit()
             partial.close()
             patched = self.refuse(name, errno.EROFS)
-            self.pools.disk.step()
+            self.pools.bulk.step()
             patched.restore()
-            self.pools.disk.release()
+            self.pools.bulk.release()
             self.failureResultOf(committing, StoreError)
             self.assertRaises(StoreError, partial.write, b"")
 
@@ -284,7 +284,7 @@ class PartialTests(StoreTestCase):
         """
         partial = self.partial()
         partial.write(DATA)
-        self.run_now(self.store._threads.stop())
+        self.run_now(self.store._bulk.stop())
         self.failureResultOf(partial.commit(), StoreError)
         self.assertEqual(partial.offset, len(DATA))
         partial.close()
@@ -544,17 +544,17 @@ class PartsTests(StoreTestCase):
         follower = Follower()
         self.partial.follow(follower)
         self.put(5000, 2 * MEBI)
-        self.pools.disk.held = True
+        self.pools.bulk.held = True
         self.put(1000, 5000)
         self.assertEqual((self.partial.offset, self.partial.spans), (5000, ((5000, 2 * MEBI),)))
         self.put(2 * MEBI, len(self.data))
         self.reactor.advance(1)
         self.assertEqual(follower.told[-1][2], 5000)
-        self.pools.disk.step()
+        self.pools.bulk.step()
         self.assertEqual(self.partial.offset, 2 * MEBI)
         self.reactor.advance(1)
         self.assertEqual(follower.told[-1][2], 2 * MEBI)
-        self.pools.disk.release()
+        self.pools.bulk.release()
         self.assertEqual((self.partial.offset, self.partial.spans), (len(self.data), ()))
         self.assert_becomes_blob()
 
@@ -563,13 +563,13 @@ class PartsTests(StoreTestCase):
         A commit waits for what is being hashed, also when it is cancelled.
         """
         self.put(5000, len(self.data))
-        self.pools.disk.held = True
+        self.pools.bulk.held = True
         self.put(1000, 5000)
         committing = self.partial.commit()
         self.assertNoResult(committing)
         committing.cancel()
         self.assertNoResult(committing)
-        self.pools.disk.release()
+        self.pools.bulk.release()
         self.failureResultOf(committing, CancelledError)
         self.assertTrue(self.store.blobs.has(self.digest))
 
@@ -579,12 +579,12 @@ class PartsTests(StoreTestCase):
         was in it is there for the next try, and a commit fails.
         """
         self.put(5000, 2 * MEBI)
-        self.pools.disk.held = True
+        self.pools.bulk.held = True
         self.put(1000, 5000)
         committing = self.partial.commit()
         self.partial.close()
         self.failureResultOf(committing, StoreError)
-        self.pools.disk.release()
+        self.pools.bulk.release()
         self.partial = self.open_partial()
         self.assertEqual((self.partial.offset, self.partial.spans), (2 * MEBI, ()))
         self.put(2 * MEBI, len(self.data))
@@ -596,10 +596,10 @@ class PartsTests(StoreTestCase):
         """
         for throw, left in ((self.partial.trim, 5000), (self.partial.restart, 0)):
             self.put(5000, 2 * MEBI)
-            self.pools.disk.held = True
+            self.pools.bulk.held = True
             self.put(self.partial.offset, 5000)
             throw()
-            self.pools.disk.release()
+            self.pools.bulk.release()
             self.assertEqual((self.partial.offset, self.partial.spans), (left, ()))
             if left:
                 self.partial.restart()

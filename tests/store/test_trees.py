@@ -79,7 +79,7 @@ class TreesTests(TreesConformance, StoreTestCase):
         """
         flushes: list[str] = []
         self.patch(trees, "sync_file_system", flushes.append)
-        self.pools.disk.held = True
+        self.pools.disk.held = self.pools.bulk.held = True
         staging = [self.store.trees.stage() for _ in range(5)]
         while self.pools.disk.waiting:
             self.pools.disk.step()
@@ -87,8 +87,8 @@ class TreesTests(TreesConformance, StoreTestCase):
         for number, staged in enumerate(self.successResultOf(each) for each in staging):
             diff_id = Digest.of(b"%d" % number)
             committing.append(self.store.trees.commit(staged, Unpacked(diff_id, 1, 1, 1), diff_id))
-        while self.pools.disk.waiting:
-            self.pools.disk.step()
+        while self.pools.disk.waiting or self.pools.bulk.waiting:
+            (self.pools.disk if self.pools.disk.waiting else self.pools.bulk).step()
         for each in committing:
             self.successResultOf(each)
         self.assertEqual(len(flushes), 2)

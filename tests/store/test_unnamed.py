@@ -55,12 +55,12 @@ class UnnamedTests(StoreTestCase):
         self.pools.disk.release()
         self.failureResultOf(opening, CancelledError)
         unnamed = self.unnamed()
-        self.pools.disk.held = True
+        self.pools.bulk.held = True
         keeping = unnamed.commit()
         unnamed.close()
         keeping.cancel()
         self.assertNoResult(keeping)
-        self.pools.disk.release()
+        self.pools.bulk.release()
         self.failureResultOf(keeping, CancelledError)
         self.assertEqual(self.staged(), [])
 

@@ -40,7 +40,13 @@ class Blobs:
     The blobs of a data directory.
     """
 
-    def __init__(self, paths: Paths, threads: Threads, trash: Trash, uses: Uses, clock: IReactorTime) -> None:
+    def __init__(
+        self, paths: Paths, threads: Threads, bulk: Threads, trash: Trash, uses: Uses, clock: IReactorTime
+    ) -> None:
+        """
+        @param bulk: for what takes as long as a blob is large.
+        """
+        self._bulk = bulk
         self._paths = paths
         self._uses = uses
         self._threads = threads
@@ -148,7 +154,7 @@ class Blobs:
 
     async def _unnamed(self) -> IUnnamed:
         opened: tuple[int, str] = await self._threads.run(open_unnamed, self._paths)
-        return Unnamed(opened, paths=self._paths, threads=self._threads, trash=self._trash, uses=self._uses)
+        return Unnamed(opened, paths=self._paths, threads=self._bulk, trash=self._trash, uses=self._uses)
 
     async def _partial(self, digest: Digest, size: int | None) -> IPartial:
         deadline = self._clock.seconds() + PATIENCE
@@ -193,7 +199,7 @@ class Blobs:
     async def _open(self, digest: Digest, size: int | None, stop: Event) -> IPartial:
         self._arriving[digest] = None
         try:
-            opened: Opened = await self._threads.run(
+            opened: Opened = await self._bulk.run(
                 open_partial, self._paths.partial(digest), self._paths.note(digest), digest, size, stop
             )
         except BaseException:
@@ -204,7 +210,7 @@ class Blobs:
             size,
             opened,
             paths=self._paths,
-            threads=self._threads,
+            threads=self._bulk,
             trash=self._trash,
             clock=self._clock,
             released=self._closed,

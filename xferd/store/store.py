@@ -88,7 +88,8 @@ class Store:
     ) -> None:
         """
         @param wall_clock: the ages of files are measured by it.
-        @param threads: how many threads wait for the disk.
+        @param threads: how many threads wait for the disk: so many for what
+            takes as long as blobs and trees are large, and so many for the rest.
         @param reserve: bytes that are kept for small writes on a full disk.
         @param partial_age: seconds for which a partial blob is kept that
             nobody goes on with.
@@ -98,14 +99,17 @@ class Store:
         self._wall_clock = wall_clock
         self._paths = paths = Paths(self.path)
         closed = f"the store {self.path} is not open"
+        # What takes long for one, an fsync or the hashing of what is here of a blob, must not keep
+        # others from reading a document.
+        self._bulk = Threads(reactor, pools(0, threads, "xferd.bulk"), closed)
         self._threads = Threads(reactor, pools(0, threads, "xferd.store"), closed)
         self._database_thread = Threads(reactor, pools(0, 1, "xferd.journal"), closed)
         self._reserve = Reserve(paths.reserve, reserve)
         self._trash = Trash(paths, self._threads, self._reserve)
         self._partial_age = partial_age
         uses = Uses()
-        self.blobs = Blobs(paths, self._threads, self._trash, uses, reactor)
-        self.trees = Trees(paths, self._threads, self._trash, uses, unpack_rules)
+        self.blobs = Blobs(paths, self._threads, self._bulk, self._trash, uses, reactor)
+        self.trees = Trees(paths, self._threads, self._bulk, self._trash, uses, unpack_rules)
         self.layers = Layers(paths, self._threads, self.trees, uses)
         self.journal = Journal(paths.database, self._database_thread, self._reserve)
         self._last_uses = LastUses(self.journal, wall_clock)
@@ -210,6 +214,7 @@ class Store:
     async def _start(self) -> None:
         if not self._opened:
             raise StoreError(f"the store {self.path} is not open")
+        self._bulk.start()
         self._threads.start()
         self._database_thread.start()
         self._started = True
@@ -233,6 +238,7 @@ class Store:
         self._trash.stop()
         if self._started:
             await self.journal.close()
+        await self._bulk.stop()
         await self._threads.stop()
         await self._database_thread.stop()
         self._release()

@@ -143,9 +143,16 @@ class Trees:
     _log = Logger()
 
     def __init__(
-        self, paths: Paths, threads: Threads, trash: Trash, uses: Uses, rules: int = UNPACK_RULES
+        self,
+        paths: Paths,
+        threads: Threads,
+        bulk: Threads,
+        trash: Trash,
+        uses: Uses,
+        rules: int = UNPACK_RULES,
     ) -> None:
         """
+        @param bulk: for what takes as long as a tree is large.
         @param rules: the version of the rules that trees are made by now.
         """
         self._paths = paths
@@ -158,7 +165,7 @@ class Trees:
         self._known: dict[Digest, Digest] = {}
         self._locks: WeakValueDictionary[Digest, DeferredLock] = WeakValueDictionary()
         # Layers that are ready together are flushed together.
-        self._flushes: Rounds[None] = Rounds(lambda _: threads.run(_flush, paths))
+        self._flushes: Rounds[None] = Rounds(lambda _: bulk.run(_flush, paths))
 
     async def load(self) -> None:
         """
