@@ -16,7 +16,7 @@ from twisted.web.http_headers import Headers
 from tests.integration.test_daemon import DaemonCase, reactor
 from tests.jobs.archives import layout, tar
 from xferd.testing.faults import Flip, Slow, Stall, too_many_requests
-from xferd.testing.images import sample_image
+from xferd.testing.images import SampleImage, sample_image
 from xferd.testing.registry import Registry
 
 LARGE = 2_000_000
@@ -24,6 +24,16 @@ LARGE = 2_000_000
 
 TRICKLE = 2_000.0
 """Bytes a second of a layer that trickles."""
+
+BESIDE = "beside"
+"""The image that is pulled beside the neighbours."""
+
+
+def image_of(name: str) -> SampleImage:
+    """
+    An image of 20 MB.
+    """
+    return sample_image(4, 5_000_000, seed=name)
 
 
 class NeighboursTests(DaemonCase):
@@ -45,7 +55,7 @@ class NeighboursTests(DaemonCase):
         """
         Pull 20 MB.
         """
-        self.registry.add(sample_image(4, 5_000_000, seed=name), name, "1")
+        self.registry.add(image_of(name), name, "1")
         job = await self.state(await self.ask(f"{self.registry.host}/{name}:1"), "done", "failed")
         self.assertEqual((job["state"], job["error"]), ("done", None))
 
@@ -120,30 +130,34 @@ class NeighboursTests(DaemonCase):
 
     async def stalled(self) -> None:
         """
-        An import that ends in the middle of a blob.
+        Imports that end in the middle of a blob: one of their own, and one
+        that the pull wants as well.
         """
-        archive = tar(layout({"stalled:1": sample_image(1, LARGE, seed="stalled")}))
-        job = {"kind": "import", "reference": "stalled:1", "size": len(archive)}
-        job_id = (await self.send("POST", "jobs", json.dumps(job).encode()))["id"]
-        half = archive[: len(archive) // 2]
-        await self.send(
-            "PATCH",
-            f"jobs/{job_id}/content",
-            half,
-            Content_Type="application/octet-stream",
-            Content_Range=f"0-{len(half) - 1}",
-        )
-        self.stuck.append(job_id)
+        for name, image in (("own", sample_image(1, LARGE, seed="own")), (BESIDE, image_of(BESIDE))):
+            archive = tar(layout({f"{name}:1": image}))
+            job = {"kind": "import", "reference": f"{name}:1", "size": len(archive)}
+            job_id = (await self.send("POST", "jobs", json.dumps(job).encode()))["id"]
+            part = archive[: LARGE // 2]
+            await self.send(
+                "PATCH",
+                f"jobs/{job_id}/content",
+                part,
+                Content_Type="application/octet-stream",
+                Content_Range=f"0-{len(part) - 1}",
+            )
+            self.stuck.append(job_id)
 
     async def wrong(self) -> None:
         """
-        A registry that sends other bytes than those that were asked for.
+        A registry that sends other bytes than those that were asked for, also
+        of what the pull wants.
         """
         registry = await self.serve()
         for n in range(3):
-            image = sample_image(1, LARGE, seed=f"wrong {n}")
+            image = sample_image(1, LARGE, seed=f"wrong {n}") if n else image_of(BESIDE)
             registry.add(image, f"app{n}", "1")
-            registry.faults.plant(Flip(), str(image.layers[0].blob.digest), times=None)
+            for layer in image.layers:
+                registry.faults.plant(Flip(), str(layer.blob.digest), times=None)
             await self.ask(f"{registry.host}/app{n}:1")
 
     async def beside(self, *neighbours: Any) -> None:
@@ -157,7 +171,7 @@ class NeighboursTests(DaemonCase):
             return int((await self.api("GET", "status"))["slots"]["download"]["in_use"]) >= 3
 
         await self.until(held)
-        await self.pull("beside")
+        await self.pull(BESIDE)
         states = [(await self.api("GET", f"jobs/{job_id}"))["state"] for job_id in self.stuck]
         self.assertEqual(set(states), {"running"})
 

@@ -28,6 +28,16 @@ TRICKLE = 2_000
 
 TICK = 0.25
 
+BESIDE = "beside"
+"""The image that is pulled beside the neighbours."""
+
+
+def image_of(name: str) -> SampleImage:
+    """
+    An image of 20 MB.
+    """
+    return sample_image(4, 5_000_000, seed=name)
+
 
 class ScenarioTests(ImportCase):
     """
@@ -72,7 +82,7 @@ class ScenarioTests(ImportCase):
         """
         Pull an image of 20 MB; gives the seconds that it takes.
         """
-        self.serve(self.registry, sample_image(4, 5_000_000, seed=name), name)
+        self.serve(self.registry, image_of(name), name)
         started = self.clock.seconds()
         job_id = self.pull(name, client="healthy")
         self.settle()
@@ -127,22 +137,26 @@ class ScenarioTests(ImportCase):
 
     def stalled(self) -> None:
         """
-        An import that ends in the middle of a blob.
+        Imports that end in the middle of a blob: one of their own, and one
+        that the pull wants as well.
         """
-        archive = tar(layout({"stalled:1": sample_image(1, LARGE, seed="stalled")}))
-        job_id = self.begin("stalled:1", size=len(archive))
-        self.give(job_id, archive[: len(archive) // 2])
-        self.jobs_of_others.append(job_id)
+        for seed in ("stalled", BESIDE):
+            image = sample_image(1, LARGE, seed=seed) if seed != BESIDE else image_of(seed)
+            archive = tar(layout({f"{seed}:1": image}))
+            job_id = self.begin(f"{seed}:1", size=len(archive))
+            self.give(job_id, archive[: LARGE // 2])
+            self.jobs_of_others.append(job_id)
 
     def wrong(self) -> None:
         """
         A registry that sends other bytes than those that were asked for, to
-        one pull after the other.
+        one pull after the other, of which one wants what the pull wants.
         """
         for n in range(6):
-            image = sample_image(1, LARGE, seed=f"wrong {n}")
+            image = sample_image(1, LARGE, seed=f"wrong {n}") if n else image_of(BESIDE)
             self.other.add(image, f"app{n}")
-            self.other.corrupt(image.layers[0].blob.digest, b"?" * LARGE, times=100)
+            for layer in image.layers:
+                self.other.corrupt(layer.blob.digest, b"?" * layer.blob.descriptor.size, times=100)
             self.begin_other(OTHER, f"app{n}", f"wrong {n}")
 
     def beside(self, *neighbours: Callable[[], None], seconds: float = 60) -> None:
@@ -153,7 +167,7 @@ class ScenarioTests(ImportCase):
             neighbour()
         for _ in range(int(seconds / TICK)):
             self.tick()
-        self.assertLessEqual(self.time("beside"), 2 * self.alone)
+        self.assertLessEqual(self.time(BESIDE), 2 * self.alone)
         stuck = [self.job(job_id)["state"] for job_id in self.jobs_of_others]
         self.assertIn("running", stuck)
         for job_id in self.jobs_of_others:
