@@ -1,6 +1,5 @@
 """
-What the daemon tells its clients, over restarts and to those who stay when
-others leave.
+Jobs and events after a restart of the daemon, and after clients have left.
 """
 
 from __future__ import annotations
@@ -33,10 +32,10 @@ class ToldTests(DaemonCase):
 
     def images_told(self, last: str, until: str) -> dict[str, Any]:
         """
-        What a client is told of images that comes back.  Blocking.
+        Follow the events of images after an earlier one.  Blocking.
 
-        @param last: the last event that it has seen.
-        @param until: the name of which it waits to hear.
+        @param last: the ID of that event.
+        @param until: the name whose event is the last to wait for.
         @return: the last word on each name, and the position behind it.
         """
         found: dict[str, Any] = {}
@@ -55,8 +54,7 @@ class ToldTests(DaemonCase):
 
     async def test_client_leaves(self) -> None:
         """
-        Names that are taken away for clients that leave at once are told to
-        those who follow.
+        Each name that is taken away for a client that leaves has its event.
         """
         _, reference = self.add(1)
         await self.state(await self.api.pull(reference), "done")

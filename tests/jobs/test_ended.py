@@ -56,7 +56,7 @@ class EndedTests(JobsCase):
 
     def followed(self, job_id: str, position: str | None = None) -> list[Event]:
         """
-        What a client is sent that follows a job, until the stream ends.
+        The events of a job, until the stream ends.
         """
         following = self.jobs.follow(job_id, position)
         self.settle()
@@ -88,8 +88,8 @@ class EndedTests(JobsCase):
 
     def test_position(self) -> None:
         """
-        A client that comes back with a position is sent the end of the job,
-        too: nobody knows any more what it has seen.
+        A client that comes back with a position gets the end of the job again:
+        the position says nothing of a job that has left the memory.
         """
         self.add(sample_image(1))
         job_id = self.pulled()["id"]
@@ -124,7 +124,7 @@ class EndedTests(JobsCase):
 
     def test_recorded(self) -> None:
         """
-        Its place in the list of all jobs is told, without layers.
+        The journal lists jobs page by page, without layers.
         """
         self.add(sample_image(1))
         first = self.pulled()["id"]
@@ -141,7 +141,7 @@ class EndedTests(JobsCase):
 
     def test_unknown(self) -> None:
         """
-        What no journal can have is not looked for.
+        An ID that no journal can have is not looked up.
         """
         for job_id in ("nope", "x" * 1000, "\ud800", ""):
             for ask in (self.jobs.find, self.jobs.follow, self.jobs.attempts):
@@ -152,7 +152,7 @@ class EndedTests(JobsCase):
 
     def test_starting(self) -> None:
         """
-        A daemon that is starting cannot know, and says so.
+        A daemon that is starting asks for patience: its journal is not open.
         """
         jobs = self.make_jobs()
         for ask in (jobs.find, jobs.follow, jobs.attempts):
@@ -202,7 +202,7 @@ class EndedTests(JobsCase):
 
     def test_cancel(self) -> None:
         """
-        Who stops asking gets nothing.
+        A request that is cancelled gets nothing.
         """
         job_id = self.pull("missing")
         self.crowd_out()

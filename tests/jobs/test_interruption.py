@@ -52,7 +52,7 @@ class InterruptionTests(JobsCase):
 
     def test_stopped(self) -> None:
         """
-        A daemon that stops tells each kind what to do.
+        The error of each kind names its remedy where the daemon stops.
         """
         jobs = self.begun()
         self.stop(self.jobs)
@@ -60,7 +60,7 @@ class InterruptionTests(JobsCase):
 
     def test_killed(self) -> None:
         """
-        So does the next one, where the first was killed.
+        So it is with the next daemon, where the first one was killed.
         """
         jobs = self.begun()
         self.store.journal.restart()
@@ -76,7 +76,7 @@ class InterruptionTests(JobsCase):
 
     def test_export(self) -> None:
         """
-        An archive for which a layer is being fetched is told so, too.
+        So it is with an export that is fetching a layer.
         """
         image = self.add(sample_image(1))
         self.pulled()

@@ -92,13 +92,28 @@ class ReplayTests(SynchronousTestCase):
 
     def test_bound(self) -> None:
         """
-        So many keys are remembered, and the oldest is dropped for the newest.
+        So many keys of a client are remembered, and its oldest is dropped for
+        its newest: never one of another client.
         """
         self.patch(replays, "MAX_KEYS", 2)
+        self.post("mine", client="me")
         for key in "abc":
             self.assertEqual(self.post(key).status, 202)
         for key, status in (("c", 200), ("b", 200), ("a", 202)):
             self.assertEqual(self.post(key).status, status)
+        self.assertEqual(self.post("mine", client="me").status, 200)
+
+    def test_bound_of_all(self) -> None:
+        """
+        So many keys are remembered in all.
+        """
+        self.patch(replays, "MAX_ALL_KEYS", 2)
+        for client in ("x", "y", "z"):
+            self.post(client=client)
+        for client, status in (("z", 200), ("y", 200), ("x", 202)):
+            self.assertEqual(self.post(client=client).status, status)
+        kept = self.world.web._replays
+        self.assertEqual((len(kept._made), sorted(kept._of_client)), (2, ["x", "z"]))
 
     def restart(self) -> None:
         """

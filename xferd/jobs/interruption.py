@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.jobs.test_interruption -*-
 """
-What clients are told of work that the end of the daemon has interrupted.
+The errors of jobs and exports that the end of the daemon has interrupted.
 """
 
 from __future__ import annotations

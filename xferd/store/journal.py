@@ -171,7 +171,7 @@ _HOLDERS = "SELECT path FROM holder WHERE host = ? AND digest = ? ORDER BY numbe
 KEPT_JOBS = 10_000
 KEPT_ATTEMPTS = 100_000
 KEPT_HOLDERS = 100_000
-KEPT_KEYS = 10_000
+KEPT_KEYS = 50_000
 MOST_HOLDERS = 10
 """How many repositories are named for one blob."""
 

@@ -27,7 +27,10 @@ if TYPE_CHECKING:
     from xferd.interfaces import IJobs, IJournal, WallClock
 
 MAX_KEYS: Final = 10_000
-"""How many keys are remembered, of all clients together."""
+"""The keys of one client that are remembered."""
+
+MAX_ALL_KEYS: Final = 50_000
+"""The keys of all clients together."""
 
 MAX_AGE: Final = 24 * 3600.0
 """Seconds for which a key is remembered."""
@@ -56,6 +59,7 @@ class Replays:
         self._wall_clock = wall_clock
         # Each with the time until which it is remembered.
         self._made: dict[tuple[str, str], tuple[IdempotencyKey, float]] = {}
+        self._of_client: dict[str, dict[str, None]] = {}
         self._started = False
         self._waiting: list[Deferred[None]] = []
 
@@ -103,7 +107,7 @@ class Replays:
             except NotFound:
                 # So many jobs came since that the journal has dropped it.
                 if self._find(client, key) is made:
-                    del self._made[client, key]
+                    self._forget(client, key)
         job = begin()
         kept = IdempotencyKey(client, key, fingerprint, job["id"], self._wall_clock())
         self._remember(kept, 0.0)
@@ -114,9 +118,24 @@ class Replays:
         return job, True
 
     def _remember(self, kept: IdempotencyKey, age: float) -> None:
-        self._made[kept.client, kept.key] = kept, self._clock.seconds() + MAX_AGE - age
-        if len(self._made) > MAX_KEYS:
-            del self._made[next(iter(self._made))]
+        client, key = kept.client, kept.key
+        if (client, key) in self._made:
+            # The new one stands behind all others.
+            self._forget(client, key)
+        self._made[client, key] = kept, self._clock.seconds() + MAX_AGE - age
+        own = self._of_client.setdefault(client, {})
+        own[key] = None
+        if len(own) > MAX_KEYS:
+            self._forget(client, next(iter(own)))
+        if len(self._made) > MAX_ALL_KEYS:
+            self._forget(*next(iter(self._made)))
+
+    def _forget(self, client: str, key: str) -> None:
+        del self._made[client, key]
+        own = self._of_client[client]
+        del own[key]
+        if not own:
+            del self._of_client[client]
 
     def _find(self, client: str, key: str) -> IdempotencyKey | None:
         now = self._clock.seconds()
@@ -124,6 +143,6 @@ class Replays:
             oldest = next(iter(self._made))
             if self._made[oldest][1] > now:
                 break
-            del self._made[oldest]
+            self._forget(*oldest)
         found = self._made.get((client, key))
         return None if found is None or found[1] <= now else found[0]
