@@ -6,9 +6,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.internet.defer import Deferred
+
+from tests.integration.browser import Browser
 from tests.integration.programs import Xferd
-from tests.integration.test_daemon import DaemonCase
+from tests.integration.test_daemon import DaemonCase, reactor
 from tests.store.full import SmallDisk
+from xferd.testing.faults import Stall
 from xferd.testing.images import sample_image
 
 MIB = 1024 * 1024
@@ -113,3 +117,63 @@ class FullDiskTests(FullDiskCase):
         self.assertIn("(DISK_FULL)", errors)
         self.assertEqual((await self.api("GET", "status"))["bytes_fetched"], 0)
         await self.daemon.ctl("pull", names[1])
+
+    async def test_copy(self) -> None:
+        """
+        A copy within one registry needs no room.
+        """
+        self.registry.add(sample_image(2, 300_000), "app", "1")
+        host = self.registry.host
+        self.disk.fill()
+        await self.daemon.ctl("copy", f"{host}/app:1", f"{host}/other:1")
+        self.assertEqual((await self.api("GET", "status"))["bytes_fetched"], 0)
+
+    async def test_interrupted(self) -> None:
+        """
+        What a daemon was fetching when it was killed goes with the image's
+        name, although there never was an image, on a full disk, too.
+        """
+        image = sample_image(1, 2_000_000)
+        self.registry.add(image, "app", "1")
+        name = f"{self.registry.host}/app:1"
+        self.registry.faults.plant(Stall(1_000_000), str(image.layers[0].blob.digest))
+        await self.fetched(await self.api.pull(name), 1_000_000)
+        await self.daemon.stop("KILL")
+        self.disk.fill()
+        await self.start()
+        (shown,) = await self.daemon.show("gc")
+        self.assertEqual(shown["freed"]["partials"], 0)
+        (shown,) = await self.daemon.show("rm", name)
+        self.assertEqual(shown["freed"]["partials"], 1)
+        self.assertGreater(shown["freed"]["bytes"], 900_000)
+        _, errors, code = await self.daemon.try_ctl("rm", name)
+        self.assertEqual((code, "the store has no image" in errors), (1, True))
+
+
+class PageTests(FullDiskCase):
+    """
+    What the page shows, in a browser.
+    """
+
+    async def test_page(self) -> None:
+        """
+        The page says that the disk is full, as long as it is, and which images
+        are pinned.
+        """
+        self.registry.add(sample_image(1, 300_000), "app", "1")
+        name = f"{self.registry.host}/app:1"
+        await self.daemon.ctl("pull", name)
+        browser = Browser(reactor, str(self.place / "browser"))
+        await browser.start()
+        self.addCleanup(lambda: Deferred.fromCoroutine(browser.quit()))
+        await browser.open(self.daemon.page)
+        await browser.reads("#link", "^live$")
+        await browser.gone("#images .pinned")
+        await browser.gone("#disk-full")
+        await self.daemon.ctl("pin", name)
+        await browser.reads("#images .pinned", "^pinned$")
+        self.disk.fill()
+        await browser.reads("#disk-full", "is full$")
+        self.disk.drain()
+        await browser.gone("#disk-full")
+        self.assertEqual(await browser.complaints(), [])

@@ -14,7 +14,7 @@ from tests.store.full import SmallDisk
 from tests.store.support import StoreTestCase, docker_sample, pull, sample
 from xferd.errors import DiskFull
 from xferd.interfaces import IReactor
-from xferd.names import Reference
+from xferd.names import Digest, Reference
 from xferd.store.store import Store
 
 MIB = 1024 * 1024
@@ -99,6 +99,19 @@ class FullDiskTests(StoreTestCase):
             self.successResultOf(self.store.images.put(evolve(each.image, reference=name)))
         self.store = self.reopen()
         self.assertEqual(self.names(), ["more0:1", "more1:1", "one:latest", "two:latest"])
+
+    def test_documents(self) -> None:
+        """
+        Small documents are kept, large ones refused.
+        """
+        for size, kept in ((1000, True), (70_000, False)):
+            data = b"x" * size
+            putting = self.store.blobs.put(Digest.of(data), data)
+            if kept:
+                self.successResultOf(putting)
+            else:
+                self.failureResultOf(putting, DiskFull)
+            self.assertEqual(self.store.blobs.has(Digest.of(data)), kept)
 
     def test_journal(self) -> None:
         """

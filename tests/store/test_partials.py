@@ -849,7 +849,7 @@ class FullDiskTests(StoreTestCase):
                     os.write(file.fileno(), bytes(4096))
             except OSError as e:
                 self.assertEqual(e.errno, errno.ENOSPC)
-        data = b"{}" * 5000
+        data = b"{}" * 50_000
         self.failureResultOf(self.store.blobs.put(Digest.of(data), data), DiskFull)
         self.assertFalse(self.store.blobs.has(Digest.of(data)))
         self.failureResultOf(

@@ -25,6 +25,7 @@ from xferd.store.disk import make_directory, sync_directory, trying_to, write_fi
 from xferd.store.opening import Opened, open_partial
 from xferd.store.partials import Partial
 from xferd.store.paths import Paths
+from xferd.store.reserve import Reserve
 from xferd.store.threads import Threads, patient
 from xferd.store.trash import Trash
 from xferd.store.unnamed import Unnamed, open_unnamed
@@ -34,6 +35,13 @@ PATIENCE: Final = 60.0
 """Seconds for which a new owner of a partial file waits for the one before."""
 
 
+_SMALL = 64 * 1024
+"""
+Documents of at most so many bytes may use the reserve: a copy within a registry
+needs no other room.
+"""
+
+
 @implementer(IBlobs)
 class Blobs:
     """
@@ -41,13 +49,23 @@ class Blobs:
     """
 
     def __init__(
-        self, paths: Paths, threads: Threads, bulk: Threads, trash: Trash, uses: Uses, clock: IReactorTime
+        self,
+        paths: Paths,
+        threads: Threads,
+        bulk: Threads,
+        *,
+        trash: Trash,
+        uses: Uses,
+        clock: IReactorTime,
+        reserve: Reserve,
     ) -> None:
         """
         @param bulk: for what takes as long as a blob is large.
+        @param reserve: what small documents use when the disk is full.
         """
         self._bulk = bulk
         self._paths = paths
+        self._reserve = reserve
         self._uses = uses
         self._threads = threads
         self._trash = trash
@@ -105,7 +123,9 @@ class Blobs:
         See L{IBlobs.put}.
         """
         self._uses.touch(digest)
-        return self._threads.run(write_document, self._paths, digest, data)
+        if len(data) > _SMALL:
+            return self._threads.run(write_document, self._paths, digest, data)
+        return self._threads.run(self._reserve.spend, write_document, self._paths, digest, data)
 
     def partial(self, digest: Digest, size: int | None) -> Deferred[IPartial]:
         """

@@ -108,7 +108,15 @@ class Store:
         self._trash = Trash(paths, self._threads, self._reserve)
         self._partial_age = partial_age
         uses = Uses()
-        self.blobs = Blobs(paths, self._threads, self._bulk, self._trash, uses, reactor)
+        self.blobs = Blobs(
+            paths,
+            self._threads,
+            self._bulk,
+            trash=self._trash,
+            uses=uses,
+            clock=reactor,
+            reserve=self._reserve,
+        )
         self.trees = Trees(paths, self._threads, self._bulk, self._trash, uses, unpack_rules)
         self.layers = Layers(paths, self._threads, self.trees, uses)
         self.journal = Journal(paths.database, self._database_thread, self._reserve)
