@@ -47,7 +47,7 @@ class LoginTests(DaemonTestCase):
         self.environ["XFERD_HOST"] = self.fake.url.replace("127.0.0.1", "0.0.0.0")
         outcome = self.login("h.example", "-u", "me", "--password-stdin")
         self.assertEqual((outcome.status, outcome.out), (1, ""))
-        self.assertIn("is not encrypted; use https, or --no-check", outcome.err)
+        self.assertIn("is not encrypted: use https, or use --no-check", outcome.err)
         self.assertEqual(self.fake.requests, [])
         self.assertEqual(self.login("h.example", "-u", "me", "--password-stdin", "--no-check").status, 0)
 

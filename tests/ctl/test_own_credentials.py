@@ -17,8 +17,7 @@ from tests.ctl.daemon import Answer, DaemonTestCase, FakeDaemon, job, one_pull, 
 from tests.ctl.run import COMMAND, Outcome, environment, run
 from tests.ctl.test_commands import IMAGE
 from xferd.ctl import auth_file
-from xferd.ctl.client import Address
-from xferd.ctl.own_credentials import MOST, may_carry_secrets
+from xferd.ctl.own_credentials import MOST
 
 AUTH = b64encode(b"me:hunter2").decode()
 
@@ -265,26 +264,6 @@ class BroughtTests(DaemonTestCase):
         self.assertEqual(self.bring("pull", "quay.io/a/b", warning=warning), {})
         self.assertEqual(self.bring("pull", "ghcr.io/a/b"), {})
         self.assertEqual(self.bring("pull", "quay.io/a/b", "--no-credentials"), {})
-
-    def test_may_carry_secrets(self) -> None:
-        """
-        What carries them is a unix socket, this machine's own address, or TLS.
-        """
-        for url in (
-            "unix:/s",
-            "http://127.0.0.1:1",
-            "http://localhost",
-            "http://[::1]:1",
-            "https://a.example",
-        ):
-            self.assertTrue(may_carry_secrets(Address.parse(url)), url)
-        for url in (
-            "http://a.example",
-            "http://10.0.0.1:1",
-            "http://[2001:db8::1]:1",
-            "http://localhost.a.example",
-        ):
-            self.assertFalse(may_carry_secrets(Address.parse(url)), url)
 
     def test_unix_socket(self) -> None:
         """

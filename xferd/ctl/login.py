@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from xferd.ctl.auth_file import AuthFile
 from xferd.ctl.client import ClientError
-from xferd.ctl.own_credentials import may_carry_secrets
+from xferd.ctl.listener import why_not_trusted
 from xferd.docker_config import auth_files, host_of, is_unicode
 from xferd.errors import XferdError
 
@@ -39,12 +39,9 @@ def login(args: Namespace, session: Session) -> None:
         file.read()
         username, password = ask(args.username, args.password_stdin, sys.stdin, host)
         if not args.no_check:
-            address = session.daemon.address()
-            if not may_carry_secrets(address):
-                raise ClientError(
-                    f"the password is not sent: the connection to {address} is not encrypted; "
-                    "use https, or --no-check"
-                )
+            reason = why_not_trusted(session.daemon.address(), named=session.named)
+            if reason is not None:
+                raise ClientError(f"the password is not sent, as {reason}, or use --no-check")
             session.daemon.try_login(host, {"username": username, "password": password})
         kept = file.store(host, username, password)
     except XferdError as e:

@@ -592,13 +592,14 @@ def _session(
     @raise ClientError: there is no token in the token's file.
     """
     uid = os.geteuid()
+    host = getattr(args, "host", None) or environ.get("XFERD_HOST")
     daemon = Daemon(
-        addresses(getattr(args, "host", None) or environ.get("XFERD_HOST"), environ, uid),
+        addresses(host, environ, uid),
         client=client_name(uid),
         token=_token(getattr(args, "token_file", None) or environ.get("XFERD_TOKEN_FILE")),
     )
     printer = Printer(stdout, datetime.now(UTC), as_json=getattr(args, "json", False))
-    return Session(daemon, printer, stdout, stderr, environ, interrupts)
+    return Session(daemon, printer, stdout, stderr, environ, interrupts, named=bool(host))
 
 
 def _token(path: str | None) -> str | None:

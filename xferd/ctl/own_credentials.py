@@ -18,15 +18,15 @@ from typing import TYPE_CHECKING, Final
 
 from xferd.ctl.auth_file import AuthFile
 from xferd.ctl.client import Refused
+from xferd.ctl.listener import why_not_trusted
 from xferd.docker_config import auth_files
 from xferd.errors import BadReference, ConfigError
-from xferd.names import Reference, Repository, is_loopback
+from xferd.names import Reference, Repository
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from xferd.credentials import Credentials
-    from xferd.ctl.client import Address
     from xferd.ctl.session import Session
 
 HEADER: Final = "X-Registry-Config"
@@ -55,12 +55,9 @@ def own_credentials(session: Session, names: Sequence[str], stored: str | None =
     if not entries:
         return {}
     hosts = " and ".join(sorted(entries))
-    address = session.daemon.address()
-    if not may_carry_secrets(address):
-        session.warn(
-            f"your credentials for {hosts} are not sent, as the connection to {address} is not encrypted: "
-            "use https, or --no-credentials"
-        )
+    reason = why_not_trusted(session.daemon.address(), named=session.named)
+    if reason is not None:
+        session.warn(f"your credentials for {hosts} are not sent, as {reason}, or use --no-credentials")
         return {}
     value = urlsafe_b64encode(json.dumps(entries).encode()).decode("ascii")
     if len(value) > MOST:
@@ -69,13 +66,6 @@ def own_credentials(session: Session, names: Sequence[str], stored: str | None =
         )
         return {}
     return {HEADER: value}
-
-
-def may_carry_secrets(address: Address) -> bool:
-    """
-    Whether a connection to the daemon stays on this machine or uses TLS.
-    """
-    return address.scheme in ("unix", "https") or is_loopback(address.name)
 
 
 def _files(session: Session) -> list[AuthFile]:
