@@ -73,6 +73,71 @@ class MuteTests(JobsCase):
         self.assertEqual(transfer["why"], "in a further slot, as others hold all 3")
 
 
+class RecalledTests(JobsCase):
+    """
+    A transfer whose slot was lent, and is wanted back for another host.
+    """
+
+    downloads = 1
+
+    def test_download(self) -> None:
+        """
+        It goes on later where it was, and counts no failure.
+        """
+        third = self.registries.registry("third.example")
+        for n, registry in enumerate((self.registry, self.other, third)):
+            image = sample_image(1, 100_000, seed=n)
+            registry.add(image, "app")
+            registry.stall(image.layers[0].blob.digest)
+        blob = sample_image(1, 100_000, seed=1).layers[0].blob.digest
+        first = self.pull()
+        self.settle()
+        lent = str(self.jobs.pull(f"{OTHER}/app", None, "ci", 0)["id"])
+        self.settle()
+        self.other.feed(blob, 30_000)
+        self.wait(4)
+        last = str(self.jobs.pull("third.example/app", None, "ci", 0)["id"])
+        self.settle()
+        self.wait(2)
+        self.assertEqual((len(third.open_bodies()), len(self.other.open_bodies())), (1, 0))
+        (row,) = self.job(lent)["layers"]
+        self.assertEqual((row["state"], row["bytes_done"]), ("waiting", 30_000))
+        self.other.finish(blob)
+        self.jobs.cancel(first)
+        self.jobs.cancel(last)
+        self.settle()
+        self.assert_done(lent)
+        self.assertEqual([r.offset for r in self.other.requests if r.kind == "blob"], [0, 30_000])
+
+    def test_upload(self) -> None:
+        """
+        An upload goes on with its session.
+        """
+        image = self.add(sample_image(1, 100_000))
+        self.pulled()
+        blob = image.layers[0].blob.digest
+        third = self.registries.registry("third.example")
+        self.jobs.change_limits({"uploads": 1})
+        jobs = []
+        for registry in (self.registries.registry("first.example"), self.other, third):
+            registry.uploads.stall(blob)
+            jobs.append(str(self.jobs.push(f"{HOST}/app", f"{registry.host}/to", [], None, "ci", 0)["id"]))
+            self.settle()
+            if registry is self.other:
+                registry.uploads.feed(blob, 30_000)
+                self.wait(4)
+        self.wait(2)
+        self.assertEqual((self.other.uploads.running(blob), len(third.uploads.running(blob))), ([], 1))
+        self.other.uploads.finish(blob)
+        self.jobs.cancel(jobs[0])
+        self.jobs.cancel(jobs[2])
+        self.settle()
+        self.assert_done(jobs[1])
+        offsets = [r.offset for r in self.other.requests if r.kind == "push" and r.wanted == str(blob)]
+        self.assertEqual(offsets, [0, 30_000])
+        self.assertEqual(self.other.uploads.aborted, [])
+
+
 class SmallTests(JobsCase):
     """
     Small blobs, which have slots of their own.
