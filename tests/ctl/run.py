@@ -57,7 +57,9 @@ def environment(**more: str) -> dict[str, str]:
     """
     The environment for a process that finds this xferd.
     """
-    return {**os.environ, "PYTHONPATH": ROOT, "COLUMNS": "", "LINES": "", **more}
+    # The tests bring no credentials of the user who runs them, unless they say so.
+    own = {"DOCKER_CONFIG": os.devnull, "REGISTRY_AUTH_FILE": "", "XDG_RUNTIME_DIR": ""}
+    return {**os.environ, "PYTHONPATH": ROOT, "COLUMNS": "", "LINES": "", **own, **more}
 
 
 class Terminal:

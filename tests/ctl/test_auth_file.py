@@ -76,6 +76,13 @@ class AuthFileTests(SynchronousTestCase):
             found.append((action, json.loads(text) if action == "store" else text))
         return found
 
+    def test_absent(self) -> None:
+        """
+        A file that is not there is empty, also where its directory is something else.
+        """
+        for path in (self.path, "/dev/null/config.json"):
+            self.assertEqual(AuthFile(str(path), self.environ).read().auths, {})
+
     def test_new(self) -> None:
         """
         A file that is not there is made, for its user alone, in docker's own

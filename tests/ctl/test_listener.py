@@ -81,7 +81,7 @@ class TrustTests(SynchronousTestCase):
 
     def test_other_user(self) -> None:
         """
-        One where another user listens is trusted only by whoever names it.
+        One where another user listens is trusted only if the user named it.
         """
         if os.geteuid() != 0:
             raise SkipTest("only root can be another user")

@@ -247,7 +247,7 @@ class BroughtTests(DaemonTestCase):
 
     def test_bad_reference(self) -> None:
         """
-        A name that is none is the daemon's to refuse.
+        A reference that is not valid is left to the daemon to refuse.
         """
         self.config(auths={"quay.io": {"auth": AUTH}})
         self.assertEqual(self.bring("pull", "A B"), {})

@@ -32,7 +32,15 @@ def environment() -> dict[str, str]:
     """
     The environment of our own programs: that of the test, and these packages.
     """
-    return {**os.environ, "PYTHONPATH": ROOT, "XFERD_HOST": "", "PYTHONUNBUFFERED": "1"}
+    # The tests bring no credentials of the user who runs them, unless they say so.
+    own = os.environ.get("DOCKER_CONFIG", os.devnull)
+    return {
+        **os.environ,
+        "PYTHONPATH": ROOT,
+        "XFERD_HOST": "",
+        "PYTHONUNBUFFERED": "1",
+        "DOCKER_CONFIG": own,
+    }
 
 
 class Program(ProcessProtocol):

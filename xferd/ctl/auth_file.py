@@ -131,7 +131,7 @@ class AuthFile:
         try:
             with open(self.path, "rb") as file:
                 return file.read(MAX_CONFIG + 1)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return b""
         except OSError as e:
             raise ConfigError(f"{self.path} cannot be read: {e.strerror}") from e
