@@ -28,7 +28,7 @@ from xferd.unpack.merged import Directories, merge
 from xferd.unpack.tar import Entry
 from xferd.unpack.tree import Tree
 
-LIMITS = PlainLimits(10_000, 1 << 30, 1 << 20, 256, 400)
+LIMITS = PlainLimits(10_000, 1 << 30, 1 << 20, 300, 400)
 OVERRIDE = "user.containers.override_stat"
 CAPABILITY = bytes.fromhex("0100000200040000000000000000000000000000")
 
@@ -233,6 +233,23 @@ class CopyTests(FlattenCase):
     """
     What becomes of each kind of file.
     """
+
+    def test_deep_links(self) -> None:
+        """
+        Two names of one file, in directories that are each deeper than the
+        number of descriptors that are kept, stay names of that file.
+        """
+        for depth in (255, 256, 257):
+            first, second = f"a{depth}" + "/d" * (depth - 1), f"b{depth}" + "/d" * (depth - 1)
+            others = (f"b{depth}" + "/d" * n for n in range(depth))
+            self.layer(
+                file(f"{first}/f", b"right"),
+                *(file(f"{other}/f", b"wrong") for other in others),
+                entry(f"{second}/g", tar.HARD_LINK, link=os.fsencode(f"{first}/f")),
+            )
+            target = Path(self.flatten(name=str(depth)))
+            self.assertEqual((target / second / "g").read_bytes(), b"right")
+            self.assertEqual((target / first / "f").stat().st_nlink, 2)
 
     def test_links(self) -> None:
         """

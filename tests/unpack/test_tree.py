@@ -254,6 +254,25 @@ class EntryTests(TreeCase):
         self.assertEqual(len(implied), 1 + (count - 1) + 200)
         self.assertEqual(len(os.listdir("/proc/self/fd")), before)
 
+    def test_deep_hard_links(self) -> None:
+        """
+        A hard link between two directories that are each deeper than the
+        number of descriptors that are kept gets its own target, not a file
+        of that name in a directory whose descriptor has the same number.
+        """
+        self.assertLess(folders._MOST_OPEN, 254)
+        for depth in (folders._MOST_OPEN - 1, folders._MOST_OPEN, folders._MOST_OPEN + 1, 254):
+            self.empty()
+            parts = []
+            for top, data in ((b"a", b"right"), (b"b", b"wrong")):
+                for n in range(depth):
+                    parts.append(pax({b"path": top + b"/d" * n + b"/f"}) + file(b"f", data))
+            ends = {b"path": b"b" + b"/d" * (depth - 1) + b"/l", b"linkpath": b"a" + b"/d" * (depth - 1) + b"/f"}
+            before = len(os.listdir("/proc/self/fd"))
+            self.make(*parts, pax(ends) + hard_link(b"x", b"y"))
+            self.assertEqual(self.text(ends[b"path"].decode()), "right", depth)
+            self.assertEqual(len(os.listdir("/proc/self/fd")), before)
+
     @settings(max_examples=25, deadline=None)
     @given(
         st.lists(

@@ -220,8 +220,7 @@ class _Copy:
             # Layers share inodes in the store, which says nothing about the image.
             first = self._linked.setdefault((tree, status.st_ino), (path, name))
             if first != (path, name):
-                old = self._target.at(0, first[0])
-                os.link(first[1], name, src_dir_fd=old, dst_dir_fd=there, follow_symlinks=False)
+                self._link(first, path, name)
                 return
         if stat.S_ISREG(status.st_mode):
             self._regular(name, here, there, tree)
@@ -232,6 +231,18 @@ class _Copy:
             self._attributes.link(name, there, entry)
         else:
             self._attributes.node(name, there, entry)
+
+    def _link(self, first: tuple[bytes, bytes], path: bytes, name: bytes) -> None:
+        """
+        Give a file that was copied a further name.
+        """
+        # A copy: in deep trees, opening the second directory closes the first.
+        old = os.dup(self._target.at(0, first[0]))
+        try:
+            there = self._target.at(0, path)
+            os.link(first[1], name, src_dir_fd=old, dst_dir_fd=there, follow_symlinks=False)
+        finally:
+            os.close(old)
 
     def _regular(self, name: bytes, here: int, there: int, tree: int) -> None:
         """

@@ -36,7 +36,7 @@ class Directories:
     def __init__(self, roots: Sequence[str], most: int = _MOST_OPEN) -> None:
         """
         @param roots: the trees' paths.
-        @param most: how many descriptors to keep; two at least.
+        @param most: how many descriptors to keep; one at least.
         """
         self._roots = roots
         self._most = most
@@ -44,7 +44,7 @@ class Directories:
 
     def at(self, tree: int, path: bytes) -> int:
         """
-        A descriptor of a directory, valid until the call after the next.
+        A descriptor of a directory, valid until the next call.
 
         @param tree: which tree.
         @param path: relative to its root, which is the empty path; without

@@ -228,10 +228,10 @@ class Tree:
         parts = _components(entry.link, self._limits)
         target = parts.pop() if parts else b""
         above = self._folders.resolve(b"/".join(parts), make=False)
-        # Asked for together, neither descriptor is closed to make room for the other.
-        there = None if above is None else self._folders.descriptor(above)
-        self._here = self._folders.descriptor(self._real)
+        # A copy: in deep trees, opening the second directory closes the first.
+        there = None if above is None else os.dup(self._folders.descriptor(above))
         try:
+            self._here = self._folders.descriptor(self._real)
             if there is None or stat.S_ISDIR(os.lstat(target, dir_fd=there).st_mode):
                 raise FileNotFoundError
             if (above, target) == (self._real, name):
@@ -241,6 +241,9 @@ class Tree:
             raise BadLayer(
                 f"{show(entry.path)} is a hard link to {show(entry.link)}, which is no file of this layer"
             ) from None
+        finally:
+            if there is not None:
+                os.close(there)
 
     def _symlink(self, name: bytes, entry: Entry, _read: Read) -> None:
         """
