@@ -431,8 +431,12 @@ class RunnableTests(SynchronousTestCase):
         What docker 1.10 and some registries called configs is an image if its
         layers are those of one, and it does not call itself an artifact.
         """
-        for kind in ("application/octet-stream", "application/json", "text/html"):
-            config = descriptor(kind)
+        nameless = {name: value for name, value in descriptor().items() if name != "mediaType"}
+        for config in (
+            nameless,
+            {**nameless, "mediaType": None},
+            *map(descriptor, ("", "application/octet-stream", "application/json", "text/html")),
+        ):
             self.check(config=config)
             self.check(config=config, layers=[])
             for changes in (

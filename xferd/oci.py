@@ -42,10 +42,11 @@ DOCKER_SCHEMA1: Final = frozenset(
 MANIFESTS: Final = frozenset({OCI_MANIFEST, DOCKER_MANIFEST})
 INDEXES: Final = frozenset({OCI_INDEX, DOCKER_LIST})
 CONFIGS: Final = frozenset({OCI_CONFIG, DOCKER_CONFIG})
-MISNAMED_CONFIGS: Final = frozenset({"application/octet-stream", "application/json", "text/html"})
+MISNAMED_CONFIGS: Final = frozenset({"", "application/octet-stream", "application/json", "text/html"})
 """
 The types that docker 1.10 and some registries give to image configs
-(U{https://github.com/distribution/distribution/issues/1621}).
+(U{https://github.com/distribution/distribution/issues/1621}); the empty one
+stands for none at all.
 """
 
 ACCEPT: Final = (OCI_INDEX, OCI_MANIFEST, DOCKER_LIST, DOCKER_MANIFEST)
@@ -155,18 +156,21 @@ class Descriptor:
         return unknown or ATTESTATION in self.annotations
 
     @classmethod
-    def from_json(cls, value: object, where: str) -> Descriptor:
+    def from_json(cls, value: object, where: str, *, typed: bool = True) -> Descriptor:
         """
         Read a descriptor out of a parsed document.
 
         @param where: what to call it in an error, C{layers[2]}.
+        @param typed: whether it must have a C{mediaType}.
         @raise BadDocument: it breaks the specification.
         """
         if not isinstance(value, dict):
             raise BadDocument(f"{where} is not a descriptor")
         _check_names(value, _DESCRIBING, where)
         media_type = value.get("mediaType")
-        if not isinstance(media_type, str) or not media_type:
+        if media_type is None and not typed:
+            media_type = ""
+        if not isinstance(media_type, str) or (typed and not media_type):
             raise BadDocument(f"{where} has no mediaType")
         size = value.get("size")
         if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size < 1 << 63:
@@ -351,7 +355,7 @@ def parse_document(document: Document) -> Index | Manifest:
         layers = _list(value, "layers", MAX_LAYERS)
         kind = value.get("artifactType")
         return Manifest(
-            Descriptor.from_json(value.get("config"), "config"),
+            Descriptor.from_json(value.get("config"), "config", typed=False),
             tuple(Descriptor.from_json(e, f"layers[{i}]") for i, e in enumerate(layers)),
             media_type,
             kind if isinstance(kind, str) else "",

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
 
 from xferd.archive.contents import (
@@ -215,6 +216,35 @@ class DockerTests(SynchronousTestCase):
         self.assertRaises(BadArchive, docker(*[image()] * 1001).images)
         self.assertRaises(BadArchive, docker(image(Layers=["a/layer.tar"] * 1001)).images)
 
+    def test_most(self) -> None:
+        """
+        A thousand images, each with as many layers as fit, are taken.
+        """
+        images = [image(f"a{n}:1", Layers=["a/layer.tar"] * 95) for n in range(1000)]
+        (found,) = docker(*images).images()
+        self.assertEqual(len(found.names), 1000)
+
+    def test_too_much(self) -> None:
+        """
+        A list of as many values as a document may hold is read; one of more is
+        refused before it is parsed: in Python, each takes twenty times its text.
+        """
+        for document in (DOCKER, LAYOUT):
+            contents = layout() if document == LAYOUT else docker()
+            for count, message in (
+                (99_997, "is not a list of images"),
+                (100_001, "holds more than 100000 values"),
+            ):
+                contents.documents[document] = b"[" + b"0," * (count - 1) + b"0]"
+                error = self.assertRaises(BadDocument, contents.images)
+                self.assertIn(
+                    message if document == DOCKER or count > 100_000 else "no oci-layout", str(error)
+                )
+            contents.documents[document] = b"[" + b"{}," * 20_000 + b"{}]"
+            self.assertIn(
+                "holds more than 20000 objects", str(self.assertRaises(BadDocument, contents.images))
+            )
+
 
 class BothTests(SynchronousTestCase):
     """
@@ -282,4 +312,24 @@ class ChooseTests(SynchronousTestCase):
         """
         found = layout((ONE, {NAME: "a:1"}), (TWO, {NAME: "2"})).images()
         error = self.assertRaises(BadInput, choose_images, found, Reference.parse("c:3"))
-        self.assertIn("they are: a:1, 2", str(error))
+        self.assertIn("they are: a:1, '2'", str(error))
+
+    def test_quoted_names(self) -> None:
+        """
+        What an archive calls its images cannot write to a terminal or make
+        lines of a log, and cannot fill them.
+        """
+        evil = "\x1b[2J\n\x9b\u202egpj" + "x" * 3000
+        found = layout((ONE, {NAME: evil}), (TWO, {NAME: evil + "y"})).images()
+        message = str(self.assertRaises(BadInput, choose_images, found, Reference.parse("c:3")))
+        self.assertTrue(message.isprintable(), message)
+        self.assertLessEqual(len(message), 500)
+        found = docker(*[image(f"{'n' * 200}{n}:1") for n in range(20)]).images()
+        one, two = (evolve(found[0], entries=(entry,)) for entry in (ONE, TWO))
+        message = str(self.assertRaises(BadInput, choose_images, [one, two], Reference.parse("c:3")))
+        self.assertLessEqual(len(message), 500)
+        self.assertIn(" more", message)
+        missing = docker(image(Config="\x1b[2J" + "x" * 900)).images
+        message = str(self.assertRaises(BadArchive, missing))
+        self.assertTrue(message.isprintable(), message)
+        self.assertLessEqual(len(message), 500)

@@ -13,6 +13,7 @@ from xferd.errors import (
     ConnectionFailed,
     Denied,
     DiskFull,
+    NoSuchPlatform,
     RegistryUnavailable,
     TooManyRequests,
 )
@@ -287,6 +288,21 @@ class CopyTests(JobsCase):
         self.settle()
         self.assertEqual(self.job(job_id)["result"]["digest"], str(arm.digest))
         self.assertEqual(self.gets(amd.layers[0].blob.digest), 0)
+
+    def test_platform_of_one_image(self) -> None:
+        """
+        A name that stands for one image, without an index, is copied for the
+        platform that its config names, and for no other.
+        """
+        arm = sample_image(1, seed="arm", platform=Platform("linux", "arm64"))
+        self.registry.add(arm, "app")
+        job_id = self.copy(platform="linux/amd64")
+        self.settle()
+        self.assertIn("linux/arm64 only", self.assert_failed(job_id, NoSuchPlatform.code))
+        self.assertEqual(self.put(), [])
+        job_id = self.copy(platform="linux/arm64")
+        self.settle()
+        self.assertEqual(self.job(job_id)["result"]["digest"], str(arm.digest))
 
     def test_unknown_kinds(self) -> None:
         """

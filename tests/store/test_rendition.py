@@ -88,6 +88,10 @@ class RenderTests(SynchronousTestCase):
         for kind in ("application/octet-stream", "application/json", "text/html"):
             data = manifest([]).replace(DOCKER_CONFIG.encode(), kind.encode())
             self.assertEqual(parsed(OCI_MANIFEST, render(data)).config.media_type, OCI_CONFIG)
+        nameless = json.loads(manifest([]))
+        del nameless["config"]["mediaType"]
+        rendered = render(json.dumps(nameless).encode())
+        self.assertEqual(parsed(OCI_MANIFEST, rendered).config.media_type, OCI_CONFIG)
 
     def test_always_the_same(self) -> None:
         """

@@ -265,9 +265,12 @@ class EntryTests(TreeCase):
             self.empty()
             parts = []
             for top, data in ((b"a", b"right"), (b"b", b"wrong")):
-                for n in range(depth):
-                    parts.append(pax({b"path": top + b"/d" * n + b"/f"}) + file(b"f", data))
-            ends = {b"path": b"b" + b"/d" * (depth - 1) + b"/l", b"linkpath": b"a" + b"/d" * (depth - 1) + b"/f"}
+                paths = [top + b"/d" * n + b"/f" for n in range(depth)]
+                parts += [pax({b"path": path}) + file(b"f", data) for path in paths]
+            ends = {
+                b"path": b"b" + b"/d" * (depth - 1) + b"/l",
+                b"linkpath": b"a" + b"/d" * (depth - 1) + b"/f",
+            }
             before = len(os.listdir("/proc/self/fd"))
             self.make(*parts, pax(ends) + hard_link(b"x", b"y"))
             self.assertEqual(self.text(ends[b"path"].decode()), "right", depth)

@@ -28,7 +28,6 @@ from xferd.archive.split import clean_name
 from xferd.errors import BadArchive, BadDigest, BadDocument, BadInput, BadReference, XferdError
 from xferd.names import Digest, Reference
 from xferd.oci import (
-    MAX_DOCUMENT,
     MAX_LAYERS,
     OCI_CONFIG,
     OCI_INDEX,
@@ -36,8 +35,10 @@ from xferd.oci import (
     Descriptor,
     Document,
     Index,
+    check_extent,
     parse_document,
 )
+from xferd.unpack.limits import show
 
 LAYOUT: Final = "oci-layout"
 INDEX: Final = "index.json"
@@ -58,6 +59,8 @@ DOCKER_NAME: Final = "dev.xferd.name"
 MAX_IMAGES: Final = 1000
 _MAX_LINKS: Final = 8
 _LISTED: Final = 20
+_SHOWN: Final = 300
+"""Images to name in an error, and the characters of all their names."""
 
 _LAYER: Final = "application/vnd.oci.image.layer.v1.tar"
 _PACKED: Final = {"gzip": f"{_LAYER}+gzip", "zstd": f"{_LAYER}+zstd"}
@@ -182,7 +185,7 @@ class Contents:
             if name not in self.links:
                 break
             name = self.links[name]
-        raise BadArchive(f"the archive names a file {name!r} that is not in it")
+        raise BadArchive(f"the archive names a file {show(name.encode())} that is not in it")
 
 
 def choose_images(
@@ -209,11 +212,16 @@ def choose_images(
         if len(matching) == 1:
             return [(matching[0], (wanted,))]
     names = [name.familiar() for image in found for name in image.names]
-    names += [image.tag for image in found if image.tag is not None]
-    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    names += [show(image.tag.encode("utf-8", "replace")) for image in found if image.tag is not None]
+    listed: list[str] = []
+    for name in names:
+        if len(listed) == _LISTED or sum(map(len, [*listed, name])) > _SHOWN:
+            break
+        listed.append(name)
+    more = f" and {len(names) - len(listed)} more" if len(names) > len(listed) else ""
     raise BadInput(
         f"the archive has {len(found)} images, none of them {wanted.familiar()}; "
-        f"they are: {', '.join(names[:_LISTED]) or 'without names'}{more}"
+        f"they are: {', '.join(listed) or 'without names'}{more}"
     )
 
 
@@ -300,8 +308,7 @@ def _parse(data: bytes, name: str) -> object:
             raise BadDocument(f"the archive's {name} has the same name twice in one object")
         return value
 
-    if len(data) > MAX_DOCUMENT:
-        raise BadDocument(f"the archive's {name} is larger than {MAX_DOCUMENT} bytes")
+    check_extent(data, f"the archive's {name}")
     try:
         value: object = json.loads(data.decode("utf-8"), object_pairs_hook=once)
     except XferdError:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from xferd.errors import ManifestUnknown
+from xferd.image_config import platform_of
 from xferd.interfaces import IProgressSink, IRegistries
 from xferd.jobs.cargo import Allowance, Cargo, load
 from xferd.jobs.content import BlobContent
@@ -19,6 +20,7 @@ from xferd.jobs.delivery import Delivery
 from xferd.jobs.documents import Documents
 from xferd.jobs.download import DownloadManager
 from xferd.jobs.job import Job
+from xferd.jobs.platforms import Resolved, check_platform
 from xferd.names import Digest, Reference
 from xferd.oci import Descriptor, Document, Platform
 
@@ -75,6 +77,7 @@ class Copy:
         else:
             platform = Platform.parse(self._job.platform)
             resolved = await self._documents.resolve(self._source, platform, turn)
+            await self._check(resolved, platform)
             root = await self._fetch(resolved.descriptor)
         cargo = await self._load(root)
         await self._delivery.deliver(
@@ -87,6 +90,18 @@ class Copy:
                     [referring], target, self._content, source=self._blobs, origin=repository
                 )
         return {"digest": str(root.digest)}
+
+    async def _check(self, resolved: Resolved, platform: Platform) -> None:
+        """
+        Make sure that an image is for a platform.  An artifact is for all.
+
+        @raise NoSuchPlatform: it is for another.
+        """
+        listed, configured, config = resolved.descriptor.platform, None, resolved.manifest.config
+        if listed is None and resolved.manifest.is_image:
+            data = await self._documents.config(self._source.repository, config, self._job.turn())
+            configured = platform_of(data, config.digest)
+        check_platform(str(self._source), platform, listed, configured)
 
     async def _referring(self, cargo: Cargo) -> list[tuple[str | None, Cargo]]:
         """

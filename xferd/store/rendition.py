@@ -49,5 +49,5 @@ def render(manifest: bytes) -> bytes:
 
 
 def _renamed(descriptor: dict[str, Any]) -> dict[str, Any]:
-    media_type = descriptor["mediaType"]
+    media_type = descriptor.get("mediaType") or ""
     return {**descriptor, "mediaType": _TYPES.get(media_type, media_type)}
