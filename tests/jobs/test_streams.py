@@ -271,13 +271,25 @@ class WideTests(StreamsCase):
         self.assert_whole()
         self.assertLess(self.arrived, len(DATA) * 1.02)
 
+    def test_nothing_twice(self) -> None:
+        """
+        Only the answer that was there before the others is broken off; those
+        of the others end where they were asked to end.
+        """
+        self.flow(60)
+        self.assert_whole()
+        self.assertGreater(len(self.registry.bodies), 4)
+        self.assertEqual([body for body in self.registry.bodies[1:] if body._rest], [])
+        self.assertLess(self.arrived, len(DATA) * 1.005)
+
     def test_part_breaks(self) -> None:
         """
         A further stream that breaks takes nothing with it: what it leaves is
         another's, and later there are as many as before.
         """
-        self.flow(14)
-        self.registry.open_bodies()[-1].fail(ConnectionFailed("broken", host=HOST))
+        self.flow(14.5)
+        body = next(body for body in reversed(self.registry.open_bodies()) if body.sent)
+        body.fail(ConnectionFailed("broken", host=HOST))
         self.settle()
         self.assertEqual((self.streams, self.slots.in_use), (3, 3))
         self.flow(4)

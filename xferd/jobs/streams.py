@@ -3,9 +3,10 @@
 One blob from one source, by one stream or several.
 
 Each stream asks for the bytes from one offset on and writes them in place, up
-to where what is here, or what another stream brings, begins.  Where another
-has taken half of what it asked for, it breaks off its answer.  Then it turns
-to the next gap, or to half of what another has before it.
+to where what is here, or what another stream brings, begins.  Then it turns
+to the next gap, or to half of what another has before it.  A stream that is
+alone asks for all; where another has taken half of that, it breaks off its
+answer.  One of several asks for a part, and gets it.
 
 The stream in front is the transfer's own, in its slot, and fails as it; the
 further ones borrow slots that nobody waits for, and what one of them leaves
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from sys import maxsize
+from typing import Final
 
 from attrs import define, field
 from twisted.internet.defer import CancelledError, Deferred
@@ -27,6 +29,9 @@ from xferd.interfaces import IBlobBody, IBlobSource, IPartial
 from xferd.transfer.eventual import Background
 from xferd.transfer.slots import Slots, Ticket
 from xferd.transfer.widening import Advice, Lessons, RangePolicy, Widening
+
+_PARTS: Final = 2
+"""How many of the smallest parts one of several streams asks for at once."""
 
 
 def held(partial: IPartial) -> int:
@@ -42,11 +47,13 @@ class _Stream:
     One answer of the source, or the request for it.
 
     @ivar position: where its next byte goes.
+    @ivar bound: where its answer ends.
     @ivar brought: the bytes that have come.
     @ivar work: the Deferred of its coroutine.
     """
 
     position: int
+    bound: int = maxsize
     brought: int = 0
     work: Deferred[None] | None = field(default=None, repr=False)
 
@@ -161,11 +168,23 @@ class Streams:
             if start < span[0] and all(stream.position != start for stream in self._streams):
                 return start
             start = span[1]
-        if not self._streams:
-            return None
-        longest = max(self._streams, key=lambda stream: self._end_of(stream) - stream.position)
-        left = self._end_of(longest) - longest.position
-        return longest.position + left // 2 if left >= 2 * self._policy.part else None
+        starts = [found for stream in self._streams if (found := self._start_behind(stream)) is not None]
+        return max(starts, default=(0, None))[1]
+
+    def _start_behind(self, stream: _Stream) -> tuple[int, int] | None:
+        """
+        Where one more stream could begin in what another one has before it:
+        half-way, but behind a part that was asked for.  To break off an answer
+        wastes what is on its way.
+
+        @return: how many bytes it would have, and its start.
+        """
+        part, end = self._policy.part, self._end_of(stream)
+        start = stream.position + (end - stream.position) // 2
+        asked = min(stream.bound, end)
+        if asked - stream.position <= _PARTS * part:
+            start = max(start, asked)
+        return (end - start, start) if end - start >= part else None
 
     def _front(self) -> _Stream:
         """
@@ -282,9 +301,12 @@ class Streams:
         # From the first byte on, the whole is what every registry can send.
         if stream.position:
             bound = self._end_of(stream)
+            if len(self._streams) > 1:
+                bound = min(bound, stream.position + _PARTS * self._policy.part)
+        stream.bound = bound
         body = await self._source.open(partial.digest, stream.position, bound if bound < self._size else None)
         if body.start < stream.position:
-            bound = self._size
+            bound = stream.bound = self._size
         passed_over = self._see_start(stream, body)
 
         def sink(data: bytes) -> Deferred[None] | None:
