@@ -119,7 +119,8 @@ class WhyTests(PageCase):
         For a slot, and at which place; who moves up reads so.
         """
         await self.api("PATCH", "limits", {"downloads": 1})
-        image, reference = self.add(4)
+        # Smaller layers have slots of their own.
+        image, reference = self.add(4, 1_500_000)
         self.stall(image, 0, 1)
         await self.api.pull(reference)
         for layer, place in ((2, "1st"), (3, "2nd"), (4, "3rd")):
