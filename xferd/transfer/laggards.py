@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.transfer.test_slots -*-
 """
-Laggards: those that hold a slot and hardly move.
+Laggards: transfers that hold a slot and hardly move.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ from xferd.transfer.pauses import ROUNDING
 from xferd.transfer.ticket import Ticket
 
 IDLE: Final = 3.0
-"""Seconds in which something must move in a slot that was lent."""
+"""Seconds after which a lent slot without progress may be recalled."""
 
 _LOOK: Final = 1.0
-"""Seconds between two looks."""
+"""Seconds between two evaluations."""
 
 
 class Laggards:
     """
-    Those that hold slots, and who of them hardly moves.
+    The tickets that hold slots, and which of them hardly move.
 
-    @ivar slow: those that moved less than a tenth of their fair share for half
-        a minute, when somebody looked last.
+    @ivar slow: the tickets that moved less than a tenth of their fair share
+        for half a minute, as of the last L{look}.
     """
 
     def __init__(self, clock: IReactorTime, most: Callable[[], float]) -> None:
         """
-        @param most: gives the bytes a second that all together may move; 0
-            for any.
+        @param most: returns the bandwidth limit for all transfers together,
+            in bytes per second; 0 for none.
         """
         self._clock = clock
         self._most = most
@@ -43,7 +43,7 @@ class Laggards:
 
     def add(self, ticket: Ticket) -> None:
         """
-        A ticket is held from now on.
+        Add a ticket that has got a slot.
         """
         self._holders[ticket] = None
         if ticket.position is not None:
@@ -51,7 +51,7 @@ class Laggards:
 
     def remove(self, ticket: Ticket) -> None:
         """
-        A ticket is held no longer.
+        Remove a ticket that has released its slot.
         """
         del self._holders[ticket]
         if ticket in self.slow:
@@ -59,10 +59,10 @@ class Laggards:
 
     def look(self, limit: int) -> frozenset[Ticket]:
         """
-        See who is slow, at most once a second, and let those know of whom
-        that has changed.
+        Evaluate which tickets are slow, at most once a second, and call
+        C{moved} of each ticket for which the result has changed.
 
-        @param limit: how many may hold a slot.
+        @param limit: the number of slots.
         """
         now = self._clock.seconds()
         if now < self._looked + _LOOK:
@@ -78,8 +78,8 @@ class Laggards:
 
     def is_useless(self, ticket: Ticket) -> bool:
         """
-        Whether a slot does its holder no good.  With a limit on the rate, it
-        takes longer to see, as nobody waits for its own reasons.
+        Whether a ticket makes no use of its slot.  With a bandwidth limit only
+        the whole window shows it, because transfers wait for their turn.
         """
         if ticket.pace is None or ticket.position is None:
             return False

@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.transfer.test_pace -*-
 """
-Pace: which transfers hold a slot and hardly move.
+The pace of a transfer over the last half minute.
 """
 
 from __future__ import annotations
@@ -12,22 +12,22 @@ from typing import Final
 from xferd.transfer.pauses import ROUNDING
 
 WINDOW: Final = 30.0
-"""Seconds over which a pace is taken, and before which nothing is slow."""
+"""Seconds over which a rate is taken."""
 
 ASSUMED: Final = 1024 * 1024
-"""Bytes a second that a line has at least, where nothing says how much it has:
-if all that run are slow together, their sum does not show it."""
+"""Bytes per second that a link is assumed to carry where no limit is set.  When
+all transfers are slow, their sum does not show what the link could carry."""
 
 TENTH: Final = 0.1
-"""The part of its fair share under which a transfer is slow."""
+"""The part of its fair share below which a transfer is slow."""
 
 _STEP: Final = 3.0
-"""Seconds between two samples that are kept."""
+"""Seconds between two samples."""
 
 
 class Pace:
     """
-    How much moved in the last half minute, in a few samples.
+    The bytes that moved in the last half minute, kept as a few samples.
     """
 
     def __init__(self, now: float, position: int) -> None:
@@ -38,9 +38,9 @@ class Pace:
 
     def sample(self, now: float, position: int) -> None:
         """
-        Note that C{position} bytes are there.
+        Record that C{position} bytes have arrived.
         """
-        # What is moved once more, from an earlier position on, counts again.
+        # Bytes that move once more, after a restart at an earlier position, count again.
         if position > self._position:
             self._moved += position - self._position
             self._last = now
@@ -52,7 +52,7 @@ class Pace:
 
     def rate(self, now: float, position: int) -> float:
         """
-        Bytes a second.
+        The rate in bytes per second.
         """
         self.sample(now, position)
         then, before = self._samples[0]
@@ -60,25 +60,25 @@ class Pace:
 
     def idle(self, now: float, position: int) -> float:
         """
-        For how many seconds nothing has moved.
+        The seconds since a byte moved.
         """
         self.sample(now, position)
         return now - self._last
 
     def lasts(self, now: float, seconds: float = WINDOW) -> bool:
         """
-        Whether there are so many seconds to judge by.
+        Whether the samples cover so many seconds.
         """
         return now - self._samples[0][0] >= seconds - ROUNDING
 
 
 def fair_share(rates: Iterable[float], slots: int, most: float) -> float:
     """
-    Bytes a second that a transfer may expect.
+    The rate, in bytes per second, that one transfer may expect.
 
-    @param rates: those of all that run.
-    @param slots: how many may run.
-    @param most: bytes a second of all together, by our own limit; 0 for none.
+    @param rates: the rates of all running transfers.
+    @param slots: the number of slots.
+    @param most: the bandwidth limit for all transfers together; 0 for none.
     """
     capacity = max(sum(rates), float(ASSUMED))
     return (min(capacity, most) if most else capacity) / slots

@@ -1,6 +1,7 @@
 # -*- test-case-name: tests.transfer.test_pauses -*-
 """
-Pauses: until when nothing may start at a host, for one account or for all.
+Pauses: the time before which nothing may start at a host, for one account or
+for all.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ ROUNDING: Final = 1e-3
 """Seconds by which a timer may be early: sums of floats do not meet exactly."""
 
 _SWEEP: Final = 64
-"""How many pauses are kept before those that are over are looked for."""
+"""How many pauses are kept before expired ones are removed."""
 
 
 @frozen
@@ -66,7 +67,8 @@ class Pauses:
 
     def left(self, whom: str | Party) -> float:
         """
-        How many seconds are left of the pause of a host, or of a party alone.
+        The seconds left of the pause of a host, or of a party alone; 0 if
+        there is none.
         """
         end = self._ends.get(whom)
         if end is None:

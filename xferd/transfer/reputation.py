@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.transfer.test_reputation -*-
 """
-Reputation: what the last attempts at each host came to.
+The reputation of hosts: the outcome of the last attempt at each.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from typing import Final
 from twisted.internet.interfaces import IReactorTime
 
 DOUBT: Final = 60.0
-"""Seconds for which a host where an attempt came to nothing is not trusted."""
+"""Seconds for which a host is not trusted after an attempt without a byte."""
 
 MEMORY: Final = 600.0
-"""Seconds for which what is known of a host counts at all."""
+"""Seconds after which the outcome of an attempt is forgotten."""
 
 _SWEEP: Final = 128
-"""How many hosts are known before those that do not count are forgotten."""
+"""How many hosts are recorded before old records are removed."""
 
 
 class Reputation:
@@ -34,8 +34,9 @@ class Reputation:
 
     def record(self, host: str, good: bool) -> None:
         """
-        Note that an attempt at a host brought something, or took its time and
-        came to nothing.
+        Record the outcome of an attempt at a host.
+
+        @param good: whether it transferred anything.
         """
         now = self._clock.seconds()
         self._last[host] = now, good
@@ -45,9 +46,11 @@ class Reputation:
 
     def rank(self, host: str) -> int | None:
         """
-        0 for a host that brought something, 1 where nothing is known, 2 where
-        an attempt came to nothing a while ago, and L{None} where it did so
-        lately.
+        The place of a host among others, lower first.
+
+        @return: 0 if the last attempt transferred something, 1 if no attempt
+            is known, 2 if the last attempt transferred nothing, and L{None} if
+            that was less than L{DOUBT} ago.
         """
         last = self._last.get(host)
         if last is None:

@@ -35,7 +35,7 @@ _LOOK: Final = 1.0
 """Seconds between two looks at how those who hold slots move, while all are held."""
 
 _UNKNOWN: Final = 30.0
-"""Seconds for which hosts that have brought something go before an unknown one."""
+"""Seconds for which hosts with a good reputation go before an unknown host."""
 
 _PLAIN: Final = Turn("", 0, 0, 0)
 """The turn of those who use L{Slots} as any other semaphore."""
@@ -50,12 +50,12 @@ class Slots(DeferredSemaphore):
     its own; a host, or one account there, may be paused; a L{Ticket} can be
     given back only once.
 
-    While a host waits, another one gets no more than its share: all slots but
-    one, or half of four and more.  What runs is not taken back.  Where all
-    slots are held, one further slot in all is lent: at once to a host that
-    holds none, unless the last attempt there came to nothing; and to all
-    others where some of those that hold slots hardly move.  Such a slot is
-    wanted back if what has it hardly moves while another host holds none.
+    While another host waits, grants to one host stop at its share: n - 1 of n
+    slots, or half, rounded up, of four or more.  Running transfers keep their
+    slots.  Where all slots are held, one further slot in all is lent: at once
+    to a host that holds none, unless the last attempt there transferred
+    nothing; and to any other waiter if some holders hardly move.  A lent slot
+    is recalled if its holder hardly moves while another host holds none.
 
     Used without tickets, by C{acquire}, C{release}, C{run} or C{async with},
     it is a semaphore like any other.  C{waiting} stays empty: the queue is
@@ -84,10 +84,10 @@ class Slots(DeferredSemaphore):
         @param per_host: how many of them one host may have; 0 for all.
         @param noun: what to call one: C{download slot}.
         @param pauses: the pauses, where other slots share them.
-        @param most: gives the bytes a second that all together may move; 0
-            for any.
-        @param beyond: other slots, which are used as well while nobody waits
-            for them.
+        @param most: returns the bandwidth limit for all transfers together,
+            in bytes per second; 0 for none.
+        @param beyond: other slots, which tickets of these may use while no
+            ticket of their own waits.
         """
         self._limit = limit
         self._hold = ""
@@ -559,8 +559,9 @@ class Slots(DeferredSemaphore):
 
     def judge(self, host: str, good: bool) -> None:
         """
-        Note that an attempt at a host brought something, or took its time and
-        came to nothing.
+        Record the outcome of an attempt at a host.
+
+        @param good: whether it transferred anything.
         """
         self._reputation.record(host, good)
 
@@ -590,7 +591,7 @@ class Slots(DeferredSemaphore):
 
     def _recall(self) -> None:
         """
-        Ask for the further slot back where it does no good and another host
+        Recall the lent slot if its holder makes no use of it and another host
         holds none.
         """
         lent = self._lent
