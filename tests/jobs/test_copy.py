@@ -385,18 +385,34 @@ class CopyTests(JobsCase):
 
     def test_same_registry_without_a_disk(self) -> None:
         """
-        What the journal knows of blobs elsewhere is a hint: a copy within one
-        registry mounts every blob where nothing can be written or read there.
+        What the journal knows of blobs elsewhere is a hint, and manifests are
+        kept for others: a copy within one registry mounts every blob where
+        nothing can be written.
         """
         self.add(sample_image(2))
         full = DiskFull("no space is left")
-        for call in ("journal.holder", "journal.holders"):
+        for call in ("journal.holder", "journal.holders", "blobs.put"):
             self.store.gate.fail(call, full, times=99)
         job_id = self.copy(target=f"{HOST}/other/place")
         self.settle()
         self.assert_done(job_id)
         self.assertEqual(self.states(job_id), ["mounted"] * 3)
         self.flushLoggedErrors(DiskFull)
+
+    def test_pull_with_a_copy(self) -> None:
+        """
+        A pull that shares the manifest with a copy has it in the store.
+        """
+        self.add(sample_image(1))
+        self.registry.gate.hold("manifest")
+        self.store.gate.fail("blobs.put", DiskFull("no space is left"))
+        jobs = [self.copy(), self.pull()]
+        self.settle()
+        self.registry.gate.release("manifest")
+        self.settle()
+        for job_id in jobs:
+            self.assert_done(job_id)
+        self.assert_idle()
 
     def test_cancelled(self) -> None:
         """

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Hashable
 from typing import TypeVar, cast
 
+from twisted.logger import Logger
 from zope.interface import implementer
 
-from xferd.errors import BadDocument, SizeMismatch
+from xferd.errors import BadDocument, DiskFull, SizeMismatch
 from xferd.interfaces import IProgressSink, IRegistries, IRegistry, ISource, IStore
 from xferd.jobs.full_disk import outlast
 from xferd.jobs.platforms import Resolved, Search
@@ -62,13 +63,24 @@ class Documents:
     same.
     """
 
+    _log = Logger()
+
     def __init__(
-        self, store: IStore, registries: IRegistries, transfers: TransferManager, sharing: str = SHARED
+        self,
+        store: IStore,
+        registries: IRegistries,
+        transfers: TransferManager,
+        sharing: str = SHARED,
+        *,
+        keep: bool = True,
     ) -> None:
         """
         @param sharing: C{shared} or C{isolated}: then every document is asked
             for, whether the store has it or not.
+        @param keep: whether the client needs the documents in the store.  Else
+            a full disk does not matter.
         """
+        self._keep = keep
         self._isolated = sharing == ISOLATED
         self._store = store
         self._registries = registries
@@ -146,8 +158,10 @@ class Documents:
         @raise ManifestUnknown: the registry does not have it.
         """
         document = await _settle(self._manifest(repository, wanted, turn, sink))
-        # Whoever asked relies on it now, also where another one had it fetched.
-        self._store.blobs.has(document.digest)
+        # Whoever asked relies on it now, also where another one had it fetched,
+        # who perhaps did not need it in the store.
+        if not self._store.blobs.has(document.digest):
+            await self._put(document.digest, document.data)
         return document
 
     async def config(
@@ -187,7 +201,8 @@ class Documents:
                 sink=sink,
             )
         )
-        self._store.blobs.has(descriptor.digest)
+        if not self._store.blobs.has(descriptor.digest):
+            await self._put(descriptor.digest, data)
         return data
 
     async def described(
@@ -256,7 +271,12 @@ class Documents:
         Keep a document.
         """
         room, put = self._store.room, self._store.blobs.put
-        if transfer is None:
+        if not self._keep:
+            try:
+                await put(digest, data)
+            except DiskFull as e:
+                self._log.info("{digest} is not kept: {why}", digest=digest, why=str(e))
+        elif transfer is None:
             await outlast(room, lambda: put(digest, data))
         else:
             await outlast(room, lambda: put(digest, data), transfer.wait)

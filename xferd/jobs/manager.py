@@ -348,7 +348,7 @@ class Jobs:
             goal,
             referrers=referrers,
             registries=registries,
-            documents=self._documents(registries),
+            documents=self._documents(registries, keep=False),
             layers=self._layers,
             delivery=self._delivery(job, registries),
         )
@@ -743,11 +743,11 @@ class Jobs:
         """
         return self._registries.seen_by(credentials) if credentials else self._registries
 
-    def _documents(self, registries: IRegistries) -> Documents:
+    def _documents(self, registries: IRegistries, *, keep: bool = True) -> Documents:
         """
         Documents for a client.
         """
-        return Documents(self._store, registries, self._managers["document"], self._sharing)
+        return Documents(self._store, registries, self._managers["document"], self._sharing, keep=keep)
 
     def _delivery(self, job: Job, registries: IRegistries) -> Delivery:
         """
