@@ -453,6 +453,23 @@ class AttemptsTests(EngineTests):
         self.assertEqual(self.successResultOf(stuck.result()), "late")
         self.assertEqual(self.slots.in_use, 0)
 
+    def test_not_recalled_at_the_end(self) -> None:
+        """
+        An attempt that has moved all bytes keeps its slot until they are
+        confirmed.
+        """
+        holder, last, waiting = Attempt(), Attempt(), Attempt()
+        self.request("a", holder.work(), ONE)
+        watcher = self.request("b", last.work(), TWO)
+        watcher.transfer.report(bytes_done=1_000, bytes_total=1_000)
+        self.request("c", waiting.work(), Source("three.example"))
+        self.clock.pump([1] * 20)
+        self.assertEqual(waiting.sources, [])
+        last.ends[0].callback("blob")
+        self.turn()
+        self.assertEqual(self.successResultOf(watcher.result()), "blob")
+        self.assertEqual(len(waiting.sources), 1)
+
     def test_recalled_and_cancelled(self) -> None:
         """
         A transfer that nobody wants any more ends, recalled or not.

@@ -419,8 +419,13 @@ class ShareTests(SlotsTests):
         Lend a slot, and count how often it is recalled.
         """
         recalled: list[int] = []
+
+        def recall() -> bool:
+            recalled.append(1)
+            return True
+
         ticket = self.slots.ticket(
-            [turn(host)], host, lambda: None, position=lambda: self.bytes, recalled=lambda: recalled.append(1)
+            [turn(host)], host, lambda: None, position=lambda: self.bytes, recalled=recall
         )
         self.clock.advance(0)
         self.assertTrue(ticket.held)
@@ -496,7 +501,9 @@ class ShareTests(SlotsTests):
         """
         A holder that breaks when its slot is wanted back is logged.
         """
-        self.slots.ticket([turn()], "mute.example", lambda: None, position=lambda: 0, recalled=lambda: 1 / 0)
+        self.slots.ticket(
+            [turn()], "mute.example", lambda: None, position=lambda: 0, recalled=lambda: bool(1 / 0)
+        )
         self.clock.advance(0)
         self.clock.advance(9)
         self.hold(OTHER, 1)

@@ -65,9 +65,11 @@ class Attempting(Protocol):
     On whose behalf attempts are made.
 
     @ivar bytes_done: how many bytes are there.
+    @ivar bytes_total: how many there will be, or L{None} if that is not known.
     """
 
     bytes_done: int
+    bytes_total: int | None
 
     def enter(self, state: str) -> None:
         """
@@ -407,14 +409,18 @@ class Attempts:
         ours = self._ticket is not None and self._ticket.held and self._ticket.host == source.host
         return 0.0 if ours or not self._slots.closed(source.host) else 1.0
 
-    def _recall(self) -> None:
+    def _recall(self) -> bool:
         """
-        Somebody else needs the slot that was lent: break off the attempt, and
-        queue for another.
+        Another host needs the slot that was lent: break off the attempt and
+        queue for another slot, unless all bytes are there and only have to be
+        confirmed.
         """
-        if not self._recalled and self._working is not None:
-            self._recalled = True
-            self._working.cancel()
+        whole = self._owner.bytes_total is not None and self._owner.bytes_done >= self._owner.bytes_total
+        if whole or self._recalled or self._working is None:
+            return False
+        self._recalled = True
+        self._working.cancel()
+        return True
 
     def _give_back(self) -> None:
         ticket, self._ticket = self._ticket, None

@@ -256,7 +256,7 @@ class Slots(DeferredSemaphore):
         moved: Callable[[], object] = lambda: None,
         account: Hashable = None,
         position: Callable[[], int] | None = None,
-        recalled: Callable[[], object] | None = None,
+        recalled: Callable[[], bool] | None = None,
     ) -> Ticket:
         """
         Ask for a slot.
@@ -270,9 +270,9 @@ class Slots(DeferredSemaphore):
             else of one of the first in the queue.
         @param account: for whose credentials at the host.
         @param position: gives how many bytes there are, where they are counted.
-        @param recalled: called from a clean turn if the slot was lent, nothing
-            moves in it, and another host waits for one: the holder is to
-            release it, and may ask for another.
+        @param recalled: called from a clean turn if the slot was lent, its
+            holder hardly moves, and another host waits for one: the holder is
+            to release it, and may ask for another.  Returns whether it does.
         @return: the ticket, which the caller must L{Ticket.release}.
         """
         ticket = Ticket(self, next(self._numbers), turns, host, granted, moved, account, position, recalled)
@@ -602,9 +602,9 @@ class Slots(DeferredSemaphore):
             return
         if self._queue.first(lambda host: 0 if self._kept_out(host) in (0, 1) else None) is None:
             return
-        self.judge(lent.host, good=False)
         try:
-            lent.recalled()
+            if lent.recalled():
+                self.judge(lent.host, good=False)
         except Exception:
             self._log.failure("while recalling a slot of {host}", host=lent.host)
 

@@ -67,7 +67,8 @@ class Ticket:
     @ivar told: what it waited for when L{moved} was called last.
     @ivar position: how many bytes there are, of what it is for; L{None} where
         nobody counts them.
-    @ivar recalled: called when a slot that was lent is wanted back.
+    @ivar recalled: called when a slot that was lent is wanted back; returns
+        whether it is released.
     @ivar pace: how these moved since it was held.
     """
 
@@ -81,7 +82,7 @@ class Ticket:
         moved: Callable[[], object] = lambda: None,
         account: Hashable = None,
         position: Callable[[], int] | None = None,
-        recalled: Callable[[], object] | None = None,
+        recalled: Callable[[], bool] | None = None,
     ) -> None:
         self._slots = slots
         self.number = number
