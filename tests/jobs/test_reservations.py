@@ -176,6 +176,22 @@ class ReservationTests(JobsCase):
         self.assert_failed(job_id, "DISK_FULL")
         self.assertEqual(len(self.store.blobs.partials), 1)
 
+    def test_counted_once(self) -> None:
+        """
+        Many jobs that do not fit count what may be freed once.
+        """
+        self.add(sample_image(1, size=200_000))
+        self.store.blobs.free = 60_000
+        jobs = [self.pull() for _ in range(20)]
+        self.settle()
+        for job_id in jobs:
+            self.assert_failed(job_id, "DISK_FULL")
+        self.assertEqual(self.store.gate.count("collection.collect"), 2)
+        self.wait(2)
+        self.pull()
+        self.settle()
+        self.assertEqual(self.store.gate.count("collection.collect"), 4)
+
     def test_copy(self) -> None:
         """
         A copy reserves what has to pass through the store, and nothing where

@@ -25,6 +25,10 @@ EXPANSION: Final[Mapping[str, float]] = {"tar": 1.0, "gzip": 2.5, "zstd": 3.0}
 """How many bytes a packed byte of a layer usually becomes, by compression."""
 
 
+_FRESH: Final = 2.0
+"""Seconds for which a count of what may be freed is used again."""
+
+
 @define
 class _Reservation:
     """
@@ -49,6 +53,7 @@ class Reservations:
         self._quota = quota
         self._blobs: dict[Digest, _Reservation] = {}
         self._lock = DeferredLock()
+        self._counted: dict[bool, tuple[float, int]] = {}
 
     @property
     def total(self) -> int:
@@ -130,8 +135,8 @@ class Reservations:
             lacking = self._lacking(wanted)
             if lacking <= 0:
                 return
-            freed = await collection.collect(True, partials=partials)
-            if freed.bytes >= lacking:
+            if await self._count(partials) >= lacking:
+                self._counted.clear()
                 await collection.collect(False, partials=partials)
                 await collection.removed()
         if self._lacking(wanted) <= 0:
@@ -142,6 +147,18 @@ class Reservations:
             f"{name} needs {in_words(self._needed(wanted))}, and the disk of {self._store.path} has "
             f"{in_words(free)} free{beside}; remove images with 'xferctl rm', or make room on the disk"
         )
+
+    async def _count(self, partials: bool) -> int:
+        """
+        The bytes that may be freed.  Many jobs that do not fit share one count,
+        or removals by others would wait for theirs.
+        """
+        now = self._store.room.now()
+        counted = self._counted.get(partials)
+        if counted is None or now >= counted[0] + _FRESH:
+            freed = await self._store.collection.collect(True, partials=partials)
+            counted = self._counted[partials] = now, freed.bytes
+        return counted[1]
 
     def _lacking(self, wanted: Mapping[Digest, Descriptor]) -> int:
         """

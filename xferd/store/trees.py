@@ -159,6 +159,7 @@ class Trees:
         self._rules = rules
         self._uses = uses
         self._threads = threads
+        self._bulk = bulk
         self._trash = trash
         self._trees: dict[Digest, Tree] = {}
         self._old: dict[str, Tree] = {}
@@ -222,7 +223,7 @@ class Trees:
         """
         See L{ITrees.weigh}.
         """
-        return self._threads.run(size_below, staged)
+        return self._bulk.run(size_below, staged)
 
     def discard(self, staged: str) -> Deferred[None]:
         """
