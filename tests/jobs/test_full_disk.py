@@ -228,6 +228,8 @@ class FullDiskTests(JobsCase):
             job_id = self.pull(what)
             self.wait(4)
             self.assert_done(job_id)
+        # A tree whose commit failed is gone, and its size is known.
+        self.assertEqual(self.store.gate.count("trees.weigh"), 0)
 
     def archive(self, compression: str = "gzip") -> tuple[str, bytes]:
         """

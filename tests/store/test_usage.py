@@ -52,3 +52,4 @@ class UsageTests(SynchronousTestCase):
         Path(f"{top}/two").write_bytes(b"x" * 4096)
         os.symlink("/etc", f"{top}/a/etc")
         self.assertEqual(size_below(top), 8192 + 4096)
+        self.assertEqual(size_below(f"{top}/gone"), 0)

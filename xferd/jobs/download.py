@@ -466,6 +466,7 @@ class DownloadManager:
         """
         whole = self._store.blobs.has(blob.digest)
         staged: str | None = None
+        unpacked: Unpacked | None = None
         try:
             async with transfer.slot() if whole else nullcontext():
                 staged = await self._store.trees.stage()
@@ -475,8 +476,10 @@ class DownloadManager:
                 staged = None
             return unpacked
         except DiskFull as e:
-            if staged is not None:
-                # As much is free again when it is removed, and was not enough.
+            # As much is free again when it is removed, and was not enough.
+            if unpacked is not None:
+                e.need = unpacked.size * 11 // 10
+            elif staged is not None:
                 e.need = await self._store.trees.weigh(staged) * 11 // 10
             raise
         finally:

@@ -21,13 +21,18 @@ def files_of(paths: Paths) -> dict[str, int]:
 
 def size_below(directory: str) -> int:
     """
-    The bytes that a directory takes with all that is in it.  Blocking.
+    The bytes that a directory takes with all that is in it; none if it has
+    gone.  Blocking.
     """
-    return sum(
-        os.stat(name, dir_fd=fd, follow_symlinks=False).st_blocks * 512
-        for _, _, names, fd in os.fwalk(directory)
-        for name in names
-    )
+    size = 0
+    try:
+        for _, _, names, fd in os.fwalk(directory):
+            for name in names:
+                size += os.stat(name, dir_fd=fd, follow_symlinks=False).st_blocks * 512
+    except FileNotFoundError:
+        # It is being removed.
+        return size
+    return size
 
 
 def _entries(directory: str) -> list[os.DirEntry[str]]:
