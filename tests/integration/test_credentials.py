@@ -155,6 +155,9 @@ class CredentialsTests(TestCase):
         self.own(**{host: {"username": USER, "password": PASSWORD}})
         await self.daemon.ctl("pull", reference)
         await self.daemon.ctl("copy", reference, f"{host}/team/copy:1")
+        # A job that outlives its client has them still.
+        job_id = await self.daemon.ctl("pull", "--detach", f"{host}/team/copy:1")
+        await self.daemon.ctl("job", "--follow", job_id.strip())
         await self.daemon.ctl("push", reference, f"{host}/other/push:1")
         await self.daemon.ctl("tag", reference, "mine:1")
         await self.daemon.ctl("export", "mine:1", str(self.place / "mine.tar"))
