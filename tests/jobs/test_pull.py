@@ -515,6 +515,25 @@ class TroubleTests(JobsCase):
         self.assertEqual([r.offset for r in self.registry.requests if r.kind == "blob"], [0, 40_000])
         self.assertEqual(len(self.unpacker.unpackings), 1)
 
+    def test_one_byte_for_each_connection(self) -> None:
+        """
+        A registry that sends one byte for each connection gets as many as one
+        that sends none.
+        """
+        image = self.add(sample_image(1, size=100_000))
+        blob = blob_of(image, 0)
+        self.registry.stall(blob)
+        job_id = self.pull()
+        for _ in range(100):
+            self.settle()
+            if self.registry.open_bodies(blob):
+                self.registry.feed(blob, 1)
+                self.registry.fail(blob)
+            self.wait(1)
+        self.assert_failed(job_id, "CONNECTION_FAILED")
+        self.assertEqual(self.gets(blob), 3)
+        self.assert_idle()
+
     def test_range_ignored(self) -> None:
         """
         A registry that ignores Range sends the first bytes again; they are
