@@ -30,6 +30,9 @@ from xferd.transfer.transfer import Transfer
 REST: Final = 30.0
 """Seconds for which a source that stalled is left alone while there are others."""
 
+TURN: Final = 1.0
+"""Seconds in which another download that waits for the file takes its turn."""
+
 _EARLIER: Final = object()
 """Whoever sent the bytes that were found in the file."""
 
@@ -79,6 +82,7 @@ class Fetching:
         self._unproved = desk is not None
         self._partial: IPartial | None = None
         self._senders: set[Hashable] = set()
+        self._begun: set[Hashable] = set()
         self._alone = False
         self.active = False
 
@@ -195,10 +199,10 @@ class Fetching:
 
     def _is_anew(self, source: IBlobSource) -> bool:
         """
-        Whether the bytes of a source come but once, from the beginning: they
-        are not to be spoilt by what an earlier download has left.
+        Whether the bytes of a source come but once, and are all still to come:
+        they are not to be spoilt by what an earlier download has left.
         """
-        return not source.host and _EARLIER in self._senders
+        return not source.host and source.identity not in self._begun and _EARLIER in self._senders
 
     def _discard(self, partial: IPartial) -> None:
         self._senders.clear()
@@ -222,6 +226,7 @@ class Fetching:
         async def receive() -> None:
             await self._receive(self._transfer, partial, source, moved)
 
+        self._begun.add(identity)
         receiving = Deferred.fromCoroutine(receive())
         watch.start(receiving.cancel)
         try:
@@ -234,8 +239,9 @@ class Fetching:
                 source=source.label,
                 digest=self._blob.digest,
             )
+            rest = REST if self._transfer.has_another(source) else TURN
             raise Postponed(
-                f"waiting for {source.label}, which sends nothing", deferLater(self._clock, REST)
+                f"waiting for {source.label}, which sends nothing", deferLater(self._clock, rest)
             ) from None
         finally:
             watch.stop()
