@@ -106,6 +106,7 @@ class ConfigTests(SynchronousTestCase):
             plain_http = true
             [hosts."other.lan"]
             ca_file = "/etc/ca.pem"
+            private_redirects = true
             """
         )
         self.assertEqual(config.data_dir, "/srv/xferd")
@@ -124,7 +125,7 @@ class ConfigTests(SynchronousTestCase):
             config.hosts,
             {
                 "registry.lan:5000": HostConfig(plain_http=True),
-                "other.lan": HostConfig(ca_file="/etc/ca.pem"),
+                "other.lan": HostConfig(ca_file="/etc/ca.pem", private_redirects=True),
             },
         )
 

@@ -7,7 +7,7 @@ from hypothesis.strategies import from_regex, integers, sampled_from, text
 from twisted.trial.unittest import SynchronousTestCase
 
 from xferd.errors import BadDigest, BadReference
-from xferd.names import Digest, Reference, Repository, chain_id, is_loopback
+from xferd.names import Digest, Reference, Repository, chain_id, is_disguised, is_loopback
 
 EMPTY = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
@@ -198,7 +198,7 @@ class ReferenceTests(SynchronousTestCase):
         self.assertNotIn("..", reference.repository.path)
 
     @given(
-        from_regex(r"[a-z0-9]+(\.[a-z0-9]+)+", fullmatch=True),
+        from_regex(r"([a-z0-9]+\.)+[a-z][a-z0-9]*", fullmatch=True),
         integers(1, 65535),
         from_regex(r"[a-z0-9]+([._-][a-z0-9]+){0,3}(/[a-z0-9]+){0,3}", fullmatch=True),
         sampled_from(["latest", "1.0", "_x", "A-b.c"]),
@@ -246,3 +246,42 @@ class LoopbackTests(SynchronousTestCase):
             "",
         ):
             self.assertFalse(is_loopback(host), host)
+
+
+class DisguisedTests(SynchronousTestCase):
+    """
+    L{is_disguised} knows addresses that are not written as such.
+    """
+
+    def test_disguised(self) -> None:
+        """
+        Numbers that resolvers take for addresses are no way to write one.
+        """
+        for host in (
+            "2130706433",
+            "0x7f000001",
+            "0X7F000001",
+            "127.1",
+            "0",
+            "0177.0.0.1",
+            "127.0.0.01",
+            "127.0.0.1.",
+            "0x7f.1",
+            "1.2.3.0x7",
+            "1.2.3.4.5",
+            "256.1.1.1",
+            "0x",
+            "a.1",
+        ):
+            self.assertTrue(is_disguised(host), host)
+        for host in ("127.0.0.1", "::1", "hub.example", "4.example", "1e3", "a0x1", "1-2", ""):
+            self.assertFalse(is_disguised(host), host)
+
+    def test_references(self) -> None:
+        """
+        A registry is not named by such a number.
+        """
+        for host in ("2130706433:5000", "127.1", "127.1:80", "0x7f.1", "0177.0.0.1"):
+            self.assertIn("a number", str(self.assertRaises(BadReference, Reference.parse, f"{host}/a")))
+        for host in ("127.0.0.1", "127.0.0.1:5000", "[::1]", "[::1]:5000", "r1.example:1"):
+            self.assertEqual(Reference.parse(f"{host}/a").repository.host, host)

@@ -30,6 +30,7 @@ _PATH = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
 _TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}")
 _LABEL = r"(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])"
 _HOST = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[a-fA-F0-9:.]+\])(?::[0-9]{{1,5}})?")
+_NUMBER = re.compile(r"[0-9]+|0[xX][0-9a-fA-F]*")
 _PORT = re.compile(r":([0-9]+)\Z")
 
 _TAG_RULE = "a tag is up to 128 letters, digits, '_', '.' and '-', and starts with neither '.' nor '-'"
@@ -169,6 +170,8 @@ class Reference:
             raise BadReference(text, "what stands before the first '/' is not a registry's host name")
         if host.startswith("[") and not _is_address(host[1 : host.index("]")]):
             raise BadReference(text, "what stands in brackets is not an IPv6 address")
+        if is_disguised(_PORT.sub("", host)):
+            raise BadReference(text, "its registry is a number that is not written as an IPv4 address")
         port = _PORT.search(host)
         if port is not None and not 0 < int(port[1]) < 1 << 16:
             raise BadReference(text, "the port of its registry is not between 1 and 65535")
@@ -268,3 +271,18 @@ def is_loopback(host: str) -> bool:
         return ip_address(name).is_loopback
     except ValueError:
         return False
+
+
+def is_disguised(host: str) -> bool:
+    """
+    Whether a host is a number that resolvers take for an IPv4 address, as
+    C{2130706433}, C{0x7f.1} and C{0177.0.0.1} are, and that is not written as
+    four decimal numbers.
+    """
+    if _NUMBER.fullmatch(host.removesuffix(".").rpartition(".")[2]) is None:
+        return False
+    try:
+        ip_address(host)
+    except ValueError:
+        return True
+    return False

@@ -7,12 +7,24 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
-from collections.abc import Callable, Mapping
-from typing import TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from attrs import define, field, frozen
+from twisted.internet.abstract import isIPAddress, isIPv6Address
+from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IProtocol
+from twisted.internet.interfaces import (
+    IAddress,
+    IConnector,
+    IHostnameResolver,
+    IHostResolution,
+    IProtocol,
+    IReactorPluggableNameResolver,
+    IResolutionReceiver,
+)
+from twisted.internet.protocol import Factory
+from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.client import ResponseDone
@@ -322,3 +334,102 @@ def failure_of(test: SynchronousTestCase, deferred: Deferred[T], kind: type[Exce
     error = test.failureResultOf(deferred, kind).value
     assert isinstance(error, kind)
     return error
+
+
+@implementer(IHostResolution)
+@frozen
+class _Resolution:
+    """
+    A resolution that is over.
+    """
+
+    name: str
+
+    def cancel(self) -> None:
+        """
+        Nothing is left to cancel.
+        """
+
+
+class _Elsewhere(WrappingFactory):
+    """
+    A client's factory that is told of another address than the real one.
+    """
+
+    noisy = False
+
+    def __init__(self, factory: Factory, host: str) -> None:
+        super().__init__(factory)
+        self._host = host
+
+    def buildProtocol(self, addr: IAddress | None) -> ProtocolWrapper:
+        """
+        Build a protocol with another address.
+        """
+        kind = IPv6Address if ":" in self._host else IPv4Address
+        protocol: ProtocolWrapper = super().buildProtocol(kind("TCP", self._host, 1))
+        return protocol
+
+
+@implementer(IReactorPluggableNameResolver, IHostnameResolver)
+class NamingReactor:
+    """
+    A reactor that is given the addresses of all names; an address stands for
+    itself.  Connections to any address end at 127.0.0.1, and look as if they
+    did not.
+
+    @ivar names: the addresses of each name.
+    @ivar connected: the addresses that were connected to.
+    """
+
+    def __init__(self, reactor: object, names: Mapping[str, Sequence[str]]) -> None:
+        self._reactor: Any = reactor
+        self.names = dict(names)
+        self.connected: list[str] = []
+        self.nameResolver = self
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reactor, name)
+
+    def installNameResolver(self, resolver: IHostnameResolver) -> IHostnameResolver:
+        """
+        Keep this one.
+        """
+        return resolver
+
+    def connectTCP(
+        self,
+        host: str,
+        port: int,
+        factory: Factory,
+        timeout: float = 30,
+        bindAddress: tuple[str, int] | None = None,
+    ) -> IConnector:
+        """
+        Connect to a port of this machine.
+        """
+        self.connected.append(host)
+        connector: IConnector = self._reactor.connectTCP(
+            "127.0.0.1", port, _Elsewhere(factory, host), timeout, bindAddress
+        )
+        return connector
+
+    def resolveHostName(
+        self,
+        resolutionReceiver: IResolutionReceiver,
+        hostName: str,
+        portNumber: int = 0,
+        addressTypes: Sequence[type[IAddress]] | None = None,
+        transportSemantics: str = "TCP",
+    ) -> IHostResolution:
+        """
+        Give the addresses of a name at once.
+        """
+        resolution = _Resolution(hostName)
+        resolutionReceiver.resolutionBegan(resolution)
+        is_address = isIPAddress(hostName) or isIPv6Address(hostName)
+        for text in self.names.get(hostName, [hostName] if is_address else []):
+            kind = IPv6Address if ":" in text else IPv4Address
+            resolutionReceiver.addressResolved(kind("TCP", text, portNumber))
+        resolutionReceiver.resolutionComplete()
+        return resolution

@@ -245,7 +245,7 @@ class LimitedEndpointTests(SynchronousTestCase):
         """
         declining = Factory()
         declining.buildProtocol = lambda addr: None  # type: ignore[method-assign]
-        factory = _ConnectionFactory(declining, False, self.live, "h:1")
+        factory = _ConnectionFactory(declining, False, self.live, "h:1", True)
         self.assertIsNone(factory.buildProtocol(None))
 
     def test_handshake_fails(self) -> None:

@@ -31,7 +31,9 @@ from xferd.registry.answers import Shown, Subject
 from xferd.registry.auth import MAX_TOKEN_ANSWER, Authenticator
 from xferd.registry.challenge import Challenge
 from xferd.registry.exchange import Authorization, Exchange
+from xferd.registry.locations import Origin
 from xferd.registry.timeouts import Timeouts
+from xferd.registry.zones import Zone
 from xferd.testing.fake_wall_clock import BEGIN
 from xferd.testing.fakes import FakeKeychain, FakeWallClock
 
@@ -60,6 +62,7 @@ class _AuthCase(SynchronousTestCase):
         self.wall_clock = FakeWallClock(self.clock)
         self.agent = ScriptedAgent()
         self.url = "https://hub.example"
+        self.zone = Zone.PUBLIC
 
     def _authenticator(self, credentials: Credentials | None = None) -> Authenticator:
         timeouts = Timeouts(token=7)
@@ -68,10 +71,11 @@ class _AuthCase(SynchronousTestCase):
             "hub.example",
             lambda: self.url,
             self.keychain,
-            exchange=Exchange(self.agent, self.clock, timeouts),
+            exchange=Exchange(lambda *_: self.agent, self.clock, timeouts),
             clock=self.clock,
             wall_clock=self.wall_clock,
             timeouts=timeouts,
+            zone=lambda: self.zone,
         )
 
     def _ask(self, authenticator: Authenticator, scope: str = _SCOPE) -> Deferred[str | None]:
@@ -223,11 +227,11 @@ class BearerTests(_AuthCase):
             self.assertEqual(self.agent.last.header("Authorization"), header)
             self._give("t")
             self.assertEqual(self.successResultOf(asking), "Bearer t")
-        asking = self._ask(self._challenged(who))
+        asking = self._ask(self._challenged(who, realm=f"{self.url}/token"))
         self.agent.respond(401, body=b'{"details": "it has expired"}')
         self.agent.respond(404)
         error = str(failure_of(self, asking, Denied))
-        self.assertIn("with the credentials of me from /c.json (token server auth.example: 401", error)
+        self.assertIn("with the credentials of me from /c.json (token server hub.example: 401", error)
         self.assertIn("it has expired", error)
         self.assertIn("'xferctl login hub.example' renews them", error)
         self.assertEqual(self.keychain.forgotten, ["hub.example"])
@@ -406,7 +410,9 @@ class BearerTests(_AuthCase):
 
     def test_refusals(self) -> None:
         """
-        A token server's refusal is named as one.
+        A token server's refusal is named as one.  What it says is shown only
+        where it is the registry itself: else a registry could have another
+        server asked, and learn what that says.
         """
         for status, kind in (
             (400, Denied),
@@ -416,14 +422,15 @@ class BearerTests(_AuthCase):
             (429, TooManyRequests),
             (500, RegistryUnavailable),
         ):
-            asking = self._ask(self._challenged(_ME))
-            self.agent.respond(status, {"Retry-After": "9"}, b'{"details": "no hunter"}')
-            error = failure_of(self, asking, kind)
-            assert isinstance(error, SourceError)
-            self.assertIs(type(error), kind)
-            self.assertEqual((error.status, error.host), (status, "hub.example"))
-            self.assertIn("auth.example", str(error))
-            self.assertIn("no hunter", str(error))
+            for realm, shown in ((_REALM, False), (f"{self.url}/token", True)):
+                asking = self._ask(self._challenged(_ME, realm=realm))
+                self.agent.respond(status, {"Retry-After": "9"}, b'{"details": "no hunter"}')
+                error = failure_of(self, asking, kind)
+                assert isinstance(error, SourceError)
+                self.assertIs(type(error), kind)
+                self.assertEqual((error.status, error.host), (status, "hub.example"))
+                self.assertIn(f"token server {'hub' if shown else 'auth'}.example", str(error))
+                self.assertEqual("no hunter" in str(error), shown)
         silent = self._ask(self._challenged())
         self.agent.respond(403)
         self.assertIn("403", str(failure_of(self, silent, Denied)))
@@ -469,24 +476,35 @@ class BearerTests(_AuthCase):
 
     def test_realms(self) -> None:
         """
-        A realm without TLS, on our own machine or of another scheme is refused,
-        before anything is sent.
+        A realm without TLS, on our own machine, in a private network or of
+        another scheme is refused, before anything is sent.
         """
-        for realm in ("http://auth.example/", "https://127.0.0.1/", "http://[::1]/", "file:///x", "nothing"):
+        for realm in (
+            "http://auth.example/",
+            "http://hub.example/",
+            "https://127.0.0.1/",
+            "https://2130706433/",
+            "https://[::ffff:127.0.0.1]/",
+            "https://127.1/",
+            "https://10.0.0.1/",
+            "http://[::1]/",
+            "file:///x",
+            "nothing",
+        ):
             asking = self._ask(self._challenged(_ME, realm=realm))
             self.assertIn("refused", str(failure_of(self, asking, RegistryError)))
         self.assertEqual(self.agent.asked, [])
 
     def test_plain_realms(self) -> None:
         """
-        A registry without TLS, or on this machine, may have a token server
+        A registry without TLS, also on this machine, may have a token server
         that is so, too.
         """
         for url, realm in (
             ("http://hub.example", "http://auth.example/"),
-            ("https://localhost:5000", "http://localhost:5001/"),
+            ("http://localhost:5000", "http://localhost:5001/"),
         ):
-            self.url = url
+            self.url, self.zone = url, Origin.of(url).zone or Zone.PUBLIC
             asking = self._ask(self._challenged(_ME, realm=realm))
             self.assertTrue(self.agent.last.url.startswith(realm))
             self._give("t")

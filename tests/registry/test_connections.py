@@ -4,6 +4,7 @@ Tests for L{xferd.registry.connections}, on real sockets.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 from twisted.internet import reactor as installed
@@ -18,17 +19,19 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from twisted.web.iweb import IAgent
 
+from tests.registry.fakes import NamingReactor
 from tests.registry.wire import Listener, Peer
 from xferd.errors import ConnectionFailed
 from xferd.interfaces import IReactor
 from xferd.registry.agent import Untrusted
 from xferd.registry.answers import connection_error
-from xferd.registry.body import read_whole
+from xferd.registry.body import discard, read_whole
 from xferd.registry.connections import Connections, Manner, _Pool
 from xferd.registry.hosts import Hosts
 from xferd.registry.proxies import Proxies, Proxy, ProxySettings
 from xferd.registry.timeouts import Timeouts
 from xferd.registry.trust import Trust
+from xferd.registry.zones import OutOfZone, Zone
 from xferd.testing.certificates import Authority
 
 reactor = cast(IReactor, installed)
@@ -43,7 +46,7 @@ class PoolTests(SynchronousTestCase):
         """
         Servers without an idle connection are forgotten.
         """
-        pool = _Pool(Clock())
+        pool = _Pool(Clock(), True, {})
         kept = ("http", "kept.example", 80)
         pool._connections = {("http", f"r{n}.example", 80): [] for n in range(100)} | {kept: [object()]}
         endpoint = clientFromString(MemoryReactorClock(), "tcp:127.0.0.1:80")
@@ -157,12 +160,16 @@ class ConnectionsTests(TestCase):
     def _answer(self, peer: Peer, path: str) -> None:
         peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
 
-    def make(self, settings: ProxySettings | None = None) -> Connections:
+    def make(
+        self, settings: ProxySettings | None = None, names: Mapping[str, Sequence[str]] | None = None
+    ) -> Connections:
         """
         Make connections, and close them in the end.
+
+        @param names: the addresses of names.
         """
         made = Connections(
-            reactor,
+            reactor if names is None else cast(IReactor, NamingReactor(reactor, names)),
             timeouts=Timeouts(close=1),
             tls_options=Hosts({}).tls_options,
             proxies=None if settings is None else Proxies(settings),
@@ -204,6 +211,45 @@ class ConnectionsTests(TestCase):
         error = await self.assertFailure(Deferred.fromCoroutine(self.get(other, url)), Untrusted)
         self.assertIn(f"if it is right, mend 127.0.0.1:{self.port}", str(error))
         self.assertEqual(await self.get(connections.agent(), url), b"ok")
+
+    async def test_led(self) -> None:
+        """
+        A connection to a server that was not led to, and that is idle, serves
+        no request that another server led to: the address would not be
+        checked.
+        """
+        port = self._listen(self.listener, None)
+        connections = self.make(names={"inner.test": ["127.0.0.1"]})
+        url = f"http://inner.test:{port}/"
+        agents = {zone: connections.agent(led_from=zone) for zone in (None, *Zone)}
+        for _ in range(2):
+            self.assertEqual(await self.get(agents[None], url), b"ok")
+        self.assertEqual(len(self.listener.peers), 1)
+        for zone in (Zone.PUBLIC, Zone.PRIVATE, Zone.LINK_LOCAL):
+            asking = Deferred.fromCoroutine(self.get(agents[zone], url))
+            error = await self.assertFailure(asking, OutOfZone)
+            self.assertEqual(str(error), "it is a loopback address of this machine")
+        self.assertEqual((len(self.listener.peers), len(self.listener.heads)), (1, 2))
+        for _ in range(2):
+            self.assertEqual(await self.get(agents[Zone.LOOPBACK], url), b"ok")
+        self.assertEqual((len(self.listener.peers), len(self.listener.heads)), (2, 4))
+
+    async def test_address_of(self) -> None:
+        """
+        A response is known by the address that it came from, also one over a
+        connection that was idle; behind a proxy by none.
+        """
+        port = self._listen(self.listener, None)
+        connections = self.make(names={"inner.test": ["10.0.0.1"]})
+        for _ in range(2):
+            response = await connections.agent().request(b"GET", f"http://inner.test:{port}/".encode())
+            self.assertEqual(connections.address_of(response), "10.0.0.1")
+            discard(response)
+        connections = self.make(ProxySettings(https=f"http://127.0.0.1:{self._listen(RelayFactory(), None)}"))
+        agent = connections.agent(Manner(Trust("r.test", (self.authority.pem,))), led_from=Zone.PUBLIC)
+        response = await agent.request(b"GET", f"https://r.test:{self.port}/".encode())
+        self.assertIsNone(connections.address_of(response))
+        discard(response)
 
     async def test_tunnel(self) -> None:
         """

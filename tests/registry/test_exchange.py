@@ -17,6 +17,7 @@ from xferd.registry.answers import Shown
 from xferd.registry.exchange import MAX_REDIRECTS, Answer, Authorization, Exchange
 from xferd.registry.locations import Origin
 from xferd.registry.timeouts import Timeouts
+from xferd.registry.zones import OutOfZone, Zone
 
 _PROOF = Authorization(Secret("Bearer secret"), Shown())
 _START = "https://hub.example/v2/a/blobs/x"
@@ -50,14 +51,14 @@ class OriginTests(SynchronousTestCase):
         ):
             self.assertRaises(ValueError, Origin.of, url)
 
-    def test_own_machine(self) -> None:
+    def test_zone(self) -> None:
         """
-        Loopback, link-local and no addresses are this machine's own.
+        An address shows its zone, and so does the name of this machine.
         """
-        for host in ("localhost", "127.0.0.1", "[::1]", "169.254.169.254", "[fe80::1]", "0.0.0.0", "[::]"):
-            self.assertTrue(Origin.of(f"http://{host}/").is_own_machine, host)
-        for host in ("a.example", "10.0.0.1", "192.0.2.1", "[2001:db8::1]"):
-            self.assertFalse(Origin.of(f"http://{host}/").is_own_machine, host)
+        for host in ("localhost", "127.0.0.1", "[::1]", "0.0.0.0", "[::]", "[::ffff:127.0.0.1]"):
+            self.assertIs(Origin.of(f"http://{host}/").zone, Zone.LOOPBACK, host)
+        self.assertIs(Origin.of("http://10.0.0.1/").zone, Zone.PRIVATE)
+        self.assertIsNone(Origin.of("http://a.example/").zone)
 
 
 class ExchangeTests(SynchronousTestCase):
@@ -71,7 +72,7 @@ class ExchangeTests(SynchronousTestCase):
         """
         self.clock = Clock()
         self.agent = ScriptedAgent()
-        self.exchange = Exchange(self.agent, self.clock, Timeouts(connect=1, tls=2, headers=3))
+        self.exchange = Exchange(lambda *_: self.agent, self.clock, Timeouts(connect=1, tls=2, headers=3))
 
     def tearDown(self) -> None:
         """
@@ -139,8 +140,11 @@ class ExchangeTests(SynchronousTestCase):
         """
         Another port or scheme is another origin.
         """
-        for location in ("https://hub.example:8443/", "http://hub.example/"):
-            getting = self._get()
+        for start, location in (
+            (_START, "https://hub.example:8443/"),
+            ("http://hub.example/", "https://hub.example/"),
+        ):
+            getting = self._get(start)
             self._redirect(location)
             self.assertIsNone(self.agent.last.header("Authorization"))
             self.agent.respond(200)
@@ -148,14 +152,21 @@ class ExchangeTests(SynchronousTestCase):
 
     def test_refused_targets(self) -> None:
         """
-        Redirects to other schemes, to nowhere, or from outside to this
-        machine's own addresses are refused without showing the URL.
+        Redirects to other schemes, to plain HTTP, to nowhere, or from outside
+        to this machine's own addresses and private ones, in whatever spelling,
+        are refused without showing the URL.
         """
         for location in (
             "file:///etc/passwd",
             "",
-            "http://127.0.0.1:8500/secret",
-            "http://169.254.169.254/secret",
+            "http://cdn.example/secret",
+            "https://127.0.0.1:8500/secret",
+            "https://169.254.169.254/secret",
+            "https://10.0.0.1/secret",
+            "https://2130706433/secret",
+            "https://127.1/secret",
+            "https://0177.0.0.1/secret",
+            "https://[::ffff:127.0.0.1]/secret",
             "https://user:secret@cdn.example/",
             "https://cdn.example:secret/",
         ):
@@ -173,6 +184,81 @@ class ExchangeTests(SynchronousTestCase):
         self._redirect("http://127.0.0.1:9000/b")
         self.agent.respond(200)
         self.successResultOf(getting)
+
+    def test_led_from(self) -> None:
+        """
+        Requests are made by an agent for the zone of the server that led to
+        them: none for the registry's own, then that of the last response.
+        """
+        chosen: list[Zone | None] = []
+        addresses = ["10.0.0.1", "10.0.0.1", "8.8.8.8", None]
+
+        def choose(fresh: bool, led_from: Zone | None) -> ScriptedAgent:
+            chosen.append(led_from)
+            return self.agent
+
+        self.exchange = Exchange(
+            choose, self.clock, Timeouts(), address_of=lambda _: addresses[len(self.agent.asked) - 1]
+        )
+        getting = self._get()
+        self._redirect("/here")
+        self._redirect("https://cdn.example/")
+        self._redirect("https://hub.example/back")
+        self.agent.respond(200)
+        self.assertIs(self.successResultOf(getting).zone, Zone.PUBLIC)
+        # The agent for the registry's own server serves twice.
+        self.assertEqual(chosen, [None, Zone.PRIVATE, Zone.PUBLIC])
+
+    def test_led_start(self) -> None:
+        """
+        What another server named is not the registry's own, and is not asked
+        where that server must not lead.
+        """
+        for url in ("https://10.0.0.1/", "https://[::1]/", "https://cdn.example/"):
+            getting = Deferred.fromCoroutine(
+                self.exchange.get(url, {}, None, host="hub.example", led_from=Zone.PUBLIC)
+            )
+            if url != "https://cdn.example/":
+                self.assertIn("hub.example leads to", str(failure_of(self, getting, RegistryError)))
+                self.assertEqual(self.agent.asked, [])
+            else:
+                self.agent.respond(200, {"Warning": '299 - "x"'})
+                answer = self.successResultOf(getting)
+                self.assertEqual((answer.is_own, answer.warnings), (False, ()))
+
+    def test_refused_address(self) -> None:
+        """
+        An address that the connection refuses is an error that names the host,
+        and not the address.
+        """
+        getting = self._get()
+        self._redirect("https://cdn.example/")
+        self.agent.last.answer.errback(OutOfZone(Zone.LOOPBACK))
+        error = failure_of(self, getting, RegistryError)
+        self.assertEqual(
+            str(error),
+            "hub.example leads to cdn.example, which is refused: it is a loopback address of this machine",
+        )
+
+    def test_allows_private(self) -> None:
+        """
+        A registry that may lead to private networks may do so itself; whom it
+        leads to may not lead on, from a public address.
+        """
+        self.exchange = Exchange(
+            lambda *_: self.agent, self.clock, Timeouts(), allows_private=lambda host: host == "hub.example"
+        )
+        getting = self._get()
+        self._redirect("https://10.0.0.1/")
+        self._redirect("https://10.0.0.2/")
+        self.agent.respond(200)
+        self.assertIs(self.successResultOf(getting).zone, Zone.PRIVATE)
+        for first, second in (("https://127.0.0.1/", ""), ("https://cdn.example/", "https://10.0.0.1/")):
+            getting = self._get()
+            self._redirect(first)
+            if second:
+                self._redirect(second)
+            self.assertIn("refused", str(failure_of(self, getting, RegistryError)))
 
     def test_bad_start(self) -> None:
         """
@@ -195,7 +281,7 @@ class ExchangeTests(SynchronousTestCase):
         """
         Redirects that each come late are given up before they are too many.
         """
-        self.exchange = Exchange(self.agent, self.clock, Timeouts(connect=1, tls=1, headers=10))
+        self.exchange = Exchange(lambda *_: self.agent, self.clock, Timeouts(connect=1, tls=1, headers=10))
         getting = self._get()
         for n in range(6):
             self.assertNoResult(getting)

@@ -47,6 +47,24 @@ class URLTests(SynchronousTestCase):
             self.assertFalse(hosts.configures("r.example"))
             self.assertEqual(hosts.url("docker.io"), "http://registry-1.docker.io")
 
+    def test_private_redirects(self) -> None:
+        """
+        A host may be let lead to private networks; that alone does not say how
+        it is spoken to, and goes with the configuration that says so.
+        """
+        hosts = Hosts(
+            {name: HostConfig(private_redirects=True) for name in ("index.docker.io", "[::1]:5000")}
+        )
+        for name in ("docker.io", "[::1]:5000"):
+            self.assertTrue(hosts.allows_private(name))
+            self.assertFalse(hosts.configures(name))
+        self.assertFalse(hosts.allows_private("r.example"))
+        self.assertIsNone(hosts.url("[::1]:5000"))
+        hosts.reload({"r.example": HostConfig(private_redirects=True, plain_http=True)})
+        self.assertFalse(hosts.allows_private("docker.io"))
+        self.assertTrue(hosts.allows_private("r.example"))
+        self.assertTrue(hosts.configures("r.example"))
+
     def test_reloaded(self) -> None:
         """
         Another configuration counts from then on, and one that is wrong does

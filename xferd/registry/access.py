@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from typing import Final
-from urllib.parse import urljoin
+from urllib.parse import urljoin, urlsplit
 from weakref import WeakValueDictionary
 
 from attrs import evolve, field, frozen
@@ -22,7 +22,16 @@ from xferd.expiring import ExpiringDict
 from xferd.interfaces import IKeychain, WallClock
 from xferd.names import Repository
 from xferd.registry.abilities import Abilities, ChunkSizes
-from xferd.registry.answers import NotHTTP, Shown, Subject, header, header_values, refusal
+from xferd.registry.answers import (
+    NotHTTP,
+    RegistryWords,
+    Shown,
+    Subject,
+    header,
+    header_values,
+    refusal,
+    registry_words,
+)
 from xferd.registry.auth import Authenticator
 from xferd.registry.body import read_excerpt
 from xferd.registry.certs_dirs import Endpoint
@@ -31,6 +40,7 @@ from xferd.registry.exchange import Answer, Authorization, Exchange, Fields
 from xferd.registry.hosts import Hosts
 from xferd.registry.locations import Origin, resolve, with_argument
 from xferd.registry.timeouts import Timeouts
+from xferd.registry.zones import Zone
 
 _NO_HEADERS: Final[Fields] = {}
 
@@ -104,6 +114,7 @@ class Access:
         self.timeouts = shared.timeouts
         self._exchange = shared.exchange
         self._root_is_open = False
+        self._zone = Zone.named(urlsplit(f"//{host}").hostname or "")
         self._warned = shared.warned
         self._hosts = shared.hosts
         self._authenticator = Authenticator(
@@ -114,7 +125,16 @@ class Access:
             clock=shared.clock,
             wall_clock=shared.wall_clock,
             timeouts=shared.timeouts,
+            zone=lambda: self.zone,
         )
+
+    @property
+    def zone(self) -> Zone:
+        """
+        Where the registry is, by its last response, which decides where it may
+        lead.
+        """
+        return Zone.PUBLIC if self._zone is None else self._zone
 
     def __repr__(self) -> str:
         return f"<access to {self.host}>"
@@ -138,6 +158,7 @@ class Access:
         headers: Fields = _NO_HEADERS,
         scope: str = "",
         body: Callable[[], IBodyProducer] | None = None,
+        led_from: Zone = Zone.PUBLIC,
     ) -> Answer:
         """
         Make a request about a repository, with all the proof that the registry
@@ -146,6 +167,8 @@ class Access:
         @param path: below the repository, C{blobs/sha256:...}, or a whole URL.
         @param scope: what a token must allow.
         @param body: makes a body, anew for each time that it has to be sent.
+        @param led_from: the zone of the server that named the URL, where that
+            is on another host than the registry.
         @return: the answer, whatever its status.
         @raise Denied: no proof can be had.
         """
@@ -154,7 +177,7 @@ class Access:
         if self._endpoint.namespace and url.startswith(base):
             url = with_argument(url, "ns", self._endpoint.namespace)
         try:
-            answer = await self._ask_with_proof(method, url, headers, scope, what, body)
+            answer = await self._ask_with_proof(method, url, headers, scope, what, body, led_from)
         except (ConnectionFailed, NotHTTP):
             self._hosts.forget(self.host)
             raise
@@ -174,17 +197,17 @@ class Access:
         scope: str,
         body: Callable[[], IBodyProducer],
         fresh: bool = False,
+        led_from: Zone = Zone.PUBLIC,
     ) -> Answer:
         """
         Make one request with a body that is better not sent twice: a 401 is
         for the caller, who tells it to L{refused}.
 
         @param fresh: whether to use no connection that was used before.
+        @param led_from: as for L{ask}.
         """
         authorization = await self._authorization(url, scope, what)
-        return await self._exchange.ask(
-            method, url, headers, authorization, host=self.host, body=body, fresh=fresh
-        )
+        return await self._exchange_ask(method, url, headers, authorization, body, led_from, fresh)
 
     async def refused(self, answer: Answer, body: bytes, scope: str, what: Subject) -> None:
         """
@@ -257,7 +280,7 @@ class Access:
         status: int = response.code
         if 300 <= status < 400:
             try:
-                target = Origin.of(resolve(url, header(response.headers, "Location")))
+                target = Origin.of(resolve(url, header(response.headers, "Location"), Zone.LOOPBACK))
             except ValueError:
                 return True
             return target != evolve(Origin.of(url), scheme="https")
@@ -271,22 +294,20 @@ class Access:
         scope: str,
         what: Subject,
         body: Callable[[], IBodyProducer] | None,
+        led_from: Zone = Zone.PUBLIC,
     ) -> Answer:
         """
         Ask; when told to, get the proof that is wanted, once, and ask again.
         """
         authorization = await self._authorization(url, scope, what)
-        exchange = self._exchange
         try:
-            answer = await exchange.ask(method, url, headers, authorization, host=self.host, body=body)
+            answer = await self._exchange_ask(method, url, headers, authorization, body, led_from)
         except ConnectionFailed as e:
             if method in (b"GET", b"HEAD") or not e.retryable:
                 raise
             # An idle connection may have died.  The Agent tries reading again
             # by itself, and nothing else; all that goes through here may be.
-            answer = await exchange.ask(
-                method, url, headers, authorization, host=self.host, body=body, fresh=True
-            )
+            answer = await self._exchange_ask(method, url, headers, authorization, body, led_from, fresh=True)
         if not answer.is_own or not await self.is_own(url):
             return answer
         if answer.response.code == 401:
@@ -296,7 +317,35 @@ class Access:
         else:
             return answer
         authorization = await self._authorization(url, scope, what)
-        return await exchange.ask(method, url, headers, authorization, host=self.host, body=body)
+        return await self._exchange_ask(method, url, headers, authorization, body, led_from)
+
+    async def _exchange_ask(
+        self,
+        method: bytes,
+        url: str,
+        headers: Fields,
+        authorization: Authorization | None,
+        body: Callable[[], IBodyProducer] | None,
+        led_from: Zone,
+        fresh: bool = False,
+    ) -> Answer:
+        """
+        Ask once, and learn from the registry's own response where it is.
+        """
+        own = await self.is_own(url)
+        answer = await self._exchange.ask(
+            method,
+            url,
+            headers,
+            authorization,
+            host=self.host,
+            body=body,
+            fresh=fresh,
+            led_from=None if own else led_from,
+        )
+        if answer.is_own:
+            self._zone = answer.zone
+        return answer
 
     async def _hides(self, answer: Answer, scope: str, what: Subject) -> bool:
         """
@@ -319,7 +368,7 @@ class Access:
         @raise Denied: it does, and there is nothing that could be brought.
         """
         url = f"{await self.url()}{self._endpoint.path}/"
-        answer = await self._exchange.get(url, _NO_HEADERS, None, host=self.host)
+        answer = await self._exchange_ask(b"GET", url, _NO_HEADERS, None, None, self.zone)
         await self.excerpt(answer.response)
         challenges: tuple[Challenge, ...] = ()
         if answer.is_own and answer.response.code == 401:
@@ -353,6 +402,14 @@ class Access:
         """
         return await read_excerpt(response, host=self.host, clock=self.clock, timeouts=self.timeouts)
 
+    def words(self, answer: Answer, body: bytes) -> RegistryWords:
+        """
+        What a refusal says, with the text only where the registry itself says
+        it.
+        """
+        words = registry_words(body)
+        return words if answer.is_own else RegistryWords(words.codes)
+
     async def refuse(self, answer: Answer, what: Subject) -> SourceError:
         """
         The error for an answer that is no success.
@@ -364,6 +421,9 @@ class Access:
         The same, where the answer's body has been read already.
         """
         response = answer.response
+        if not answer.is_own:
+            # Whoever named the place must not learn by us what it says.
+            body = b""
         if not answer.is_own and response.code in (401, 403):
             return RegistryError(
                 f"the storage {answer.where}, where {self.host} keeps {what.name}, answers {response.code}",

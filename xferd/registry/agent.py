@@ -246,8 +246,9 @@ class _ConnectionFactory(Factory):
 
     noisy = False
 
-    def __init__(self, inner: IProtocolFactory, tls: bool, live: Live, name: str) -> None:
+    def __init__(self, inner: IProtocolFactory, tls: bool, live: Live, name: str, direct: bool) -> None:
         self._inner = inner
+        self._direct = direct
         self._tls = tls
         self._live = live
         self._name = name
@@ -256,7 +257,7 @@ class _ConnectionFactory(Factory):
         """
         Build one.
         """
-        protocol = self._inner.buildProtocol(cast(IAddress, addr))
+        protocol = self._inner.buildProtocol(cast(IAddress, addr if self._direct else None))
         return None if protocol is None else _Connection(protocol, self._tls, self._live, self._name)
 
 
@@ -276,13 +277,17 @@ class LimitedEndpoint:
         clock: IReactorTime,
         timeouts: Timeouts,
         remedy: str = "configure its CA for this host",
+        direct: bool = False,
     ) -> None:
         """
+        @param direct: whether the address that is connected to is the
+            server's own, and not that of a proxy.
         @param remedy: what to do where the peer's certificate is right, and
             not trusted.
         """
         self._name = name
         self._remedy = remedy
+        self._direct = direct
         self._endpoint = endpoint
         self._tls = tls
         self._live = live
@@ -302,7 +307,9 @@ class LimitedEndpoint:
         return Deferred.fromCoroutine(self._connect(protocolFactory))
 
     async def _connect(self, factory: IProtocolFactory) -> IProtocol:
-        attempt = self._endpoint.connect(_ConnectionFactory(factory, self._tls, self._live, self._name))
+        attempt = self._endpoint.connect(
+            _ConnectionFactory(factory, self._tls, self._live, self._name, self._direct)
+        )
         connection = cast(
             _Connection,
             await within(

@@ -43,6 +43,7 @@ from xferd.registry.locations import PRINTABLE, Origin, check_target
 from xferd.registry.producer import BytesBody
 from xferd.registry.timeouts import Timeouts, within
 from xferd.registry.tokens import Token, parse_token
+from xferd.registry.zones import Zone
 
 CLIENT_ID: Final = "xferd"
 
@@ -88,6 +89,7 @@ class Authenticator:
         clock: IReactorTime,
         wall_clock: WallClock,
         timeouts: Timeouts,
+        zone: Callable[[], Zone],
     ) -> None:
         """
         @param host: the registry as people write it.
@@ -96,6 +98,8 @@ class Authenticator:
             know.
         @param clock: tokens age by it.
         @param wall_clock: dates in headers are compared with it.
+        @param zone: gives the zone of the registry, which decides where its
+            token server may be.
         """
         self._host = host
         self._url = url
@@ -104,6 +108,7 @@ class Authenticator:
         self._clock = clock
         self._wall_clock = wall_clock
         self._timeouts = timeouts
+        self._zone = zone
         self._challenge: Challenge | None = None
         self._asked_scopes: ExpiringDict[str, frozenset[str]] = ExpiringDict(clock.seconds)
         self._tokens: ExpiringDict[_Key, Token] = ExpiringDict(clock.seconds)
@@ -368,6 +373,7 @@ class Authenticator:
             {"Accept": "application/json"},
             authorization,
             host=self._host,
+            led_from=self._led_from(realm),
         )
         return answer.response, answer.where
 
@@ -387,41 +393,48 @@ class Authenticator:
         headers = Headers(
             {"Content-Type": ["application/x-www-form-urlencoded"], "Accept": ["application/json"]}
         )
-        body = form.encode("ascii")
+        body, led_from = form.encode("ascii"), self._led_from(realm)
         try:
             response = await self._exchange.request(
-                b"POST", realm, headers, host=self._host, body=BytesBody(body)
+                b"POST", realm, headers, host=self._host, body=BytesBody(body), led_from=led_from
             )
         except StaleConnection:
             response = await self._exchange.request(
-                b"POST", realm, headers, host=self._host, body=BytesBody(body), fresh=True
+                b"POST", realm, headers, host=self._host, body=BytesBody(body), fresh=True, led_from=led_from
             )
         return response, Origin.of(realm).host
 
     def _checked(self, realm: str) -> str:
         """
-        A realm that credentials may be sent to: by TLS, unless the registry
-        itself is spoken to without, and not on our own machine, unless the
-        registry is there, too.
+        A realm that credentials may be sent to: where the registry may lead,
+        and by TLS, unless the registry itself is spoken to without.
         """
         realm = quote(realm.partition("#")[0], safe=PRINTABLE)
         try:
-            registry, server = Origin.of(self._url()), Origin.of(realm)
-            check_target(registry, server)
-            if server.scheme != "https" and registry.scheme == "https" and not server.is_own_machine:
-                raise ValueError("it is without TLS")
+            check_target(Origin.of(self._url()), Origin.of(realm), self._zone())
         except ValueError as e:
             raise RegistryError(
                 f"{self._host} names a token server that is refused: {e}", host=self._host
             ) from None
         return realm
 
+    def _led_from(self, realm: str) -> Zone | None:
+        """
+        The zone of the server that named a realm; L{None} where the token
+        server is the registry itself.
+        """
+        return None if self._is_own(realm) else self._zone()
+
+    def _is_own(self, realm: str) -> bool:
+        return Origin.of(realm) == Origin.of(self._url())
+
     async def _refused(self, response: IResponse, where: str, key: _Key, subject: Subject) -> XferdError:
         """
         The error for a token server's refusal.
         """
         body = await read_excerpt(response, host=self._host, clock=self._clock, timeouts=self._timeouts)
-        status, words = response.code, registry_words(body)
+        # Whoever named another server must not learn by us what it says.
+        status, words = response.code, registry_words(body if self._is_own(key.realm) else b"")
         said = f"{status}: {words.text}" if words.text else f"{status}"
         wait = retry_after(response.headers, self._wall_clock())
         name = f"the token server {where} of {self._host}"

@@ -37,6 +37,7 @@ from xferd.registry.proxies import Proxies
 from xferd.registry.referrers import Referrers, referrer, subject_of
 from xferd.registry.targets import RepositoryTarget
 from xferd.registry.timeouts import Timeouts, within
+from xferd.registry.zones import Zone
 
 T = TypeVar("T")
 
@@ -79,7 +80,7 @@ class Registries:
         @raise ConfigError: a CA file cannot be used.
         """
         timeouts = timeouts if timeouts is not None else Timeouts()
-        known = Hosts(hosts if hosts is not None else {}, reactor.seconds)
+        self._hosts = known = Hosts(hosts if hosts is not None else {}, reactor.seconds)
         self._certs_dirs = CertsDirs(()) if certs_dirs is None else certs_dirs
         self._connections: Connections | None = None
         self._agent = agent
@@ -195,17 +196,21 @@ class Registries:
         """
         What makes requests in one manner.
         """
-        agent, fresh = self._agent, None
-        if self._connections is not None:
-            agent = self._connections.agent(manner)
-            fresh = IdentityAgent(self._connections.agent(manner, reuse=False))
+        connections, only = self._connections, self._agent
+
+        def agents(fresh: bool, led_from: Zone | None) -> IAgent:
+            if connections is None:
+                return IdentityAgent(cast(IAgent, only))
+            return IdentityAgent(connections.agent(manner, reuse=not fresh, led_from=led_from))
+
         return Exchange(
-            IdentityAgent(cast(IAgent, agent)),
+            agents,
             clock,
             timeouts,
             own=own,
             own_headers=own_headers,
-            fresh=fresh,
+            address_of=(lambda _: None) if connections is None else connections.address_of,
+            allows_private=self._hosts.allows_private,
         )
 
     def _remedy(self, name: str) -> str:

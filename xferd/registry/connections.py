@@ -6,9 +6,9 @@ is made by: whom to trust, how long to wait, through which proxy.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, MutableMapping
 from typing import Any
-from weakref import WeakSet, WeakValueDictionary
+from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary
 
 from attrs import evolve, frozen
 from twisted.internet.defer import Deferred, DeferredList, succeed
@@ -20,12 +20,14 @@ from twisted.web.iweb import IAgent, IAgentEndpointFactory, IBodyProducer, IResp
 from zope.interface import implementer
 
 from xferd.errors import TimedOut
+from xferd.registry.addresses import AddressedFactory, ZonedEndpoint
 from xferd.registry.agent import LimitedEndpoint, Live
 from xferd.registry.body import discard
 from xferd.registry.proxies import Proxies, Proxy, ProxySettings
 from xferd.registry.timeouts import Timeouts, within
 from xferd.registry.trust import Trust
 from xferd.registry.tunnel import ProxyEndpoint, TunnelEndpoint, proxy_refusal
+from xferd.registry.zones import Zone
 
 IDLE_PER_HOST = 8
 """Idle connections that are kept for one host.  Those in use are limited by
@@ -59,7 +61,9 @@ class Connections:
     All connections.
 
     Those of different manners are kept apart: a request is never made over a
-    connection that was made by another one's certificates or proxy.
+    connection that was made by another one's certificates or proxy.  So are
+    those to servers that another server led to, by its zone: their addresses
+    are checked when the connection is made, and at no other time.
     """
 
     def __init__(
@@ -83,25 +87,38 @@ class Connections:
         self._proxies = Proxies(ProxySettings()) if proxies is None else proxies
         self._remedy = remedy
         self._live = Live()
-        self._lines: WeakValueDictionary[tuple[Manner, bool], _Line] = WeakValueDictionary()
+        self._lines: WeakValueDictionary[tuple[Manner, bool, Zone | None], _Line] = WeakValueDictionary()
         # They outlive their lines while there are idle connections.
         self._pools: WeakSet[HTTPConnectionPool] = WeakSet()
+        self._addresses: WeakKeyDictionary[IResponse, str] = WeakKeyDictionary()
 
     def __len__(self) -> int:
         return len(self._live)
 
-    def agent(self, manner: Manner | None = None, *, reuse: bool = True) -> IAgent:
+    def agent(
+        self, manner: Manner | None = None, *, reuse: bool = True, led_from: Zone | None = None
+    ) -> IAgent:
         """
         An agent that makes requests in one manner.
 
         @param manner: L{None} for the usual one.
         @param reuse: whether a connection serves several requests.
+        @param led_from: the zone of the server that leads to those that are
+            asked; where no proxy is between, they are asked only at addresses
+            where it may lead.  L{None} for servers that no other one named.
         """
         manner = Manner() if manner is None else manner
-        line = self._lines.get((manner, reuse))
+        line = self._lines.get((manner, reuse, led_from))
         if line is None:
-            line = self._lines[manner, reuse] = _Line(self, manner, reuse)
+            line = self._lines[manner, reuse, led_from] = _Line(self, manner, reuse, led_from)
         return line
+
+    def address_of(self, response: IResponse) -> str | None:
+        """
+        The IP address that a response came from, or L{None} where a proxy is
+        between.
+        """
+        return self._addresses.get(response)
 
     def close(self) -> Deferred[None]:
         """
@@ -128,14 +145,14 @@ class Connections:
             return manner.proxy
         return self._proxies.find(uri.scheme.decode("ascii"), _host(uri), uri.port)
 
-    def endpoint(self, manner: Manner, uri: URI) -> IStreamClientEndpoint:
+    def endpoint(self, manner: Manner, uri: URI, led_from: Zone | None) -> IStreamClientEndpoint:
         """
         Connects to the server of an URL, directly or through a tunnel.
         """
         host, tls = _host(uri), uri.scheme == b"https"
         proxy = self.proxy(manner, uri) if tls else None
         if proxy is None:
-            endpoint: IStreamClientEndpoint = self._connect(manner, host, uri.port)
+            endpoint: IStreamClientEndpoint = self._connect(manner, host, uri.port, led_from)
         else:
             endpoint = TunnelEndpoint(self._to_proxy(manner, proxy), proxy, host, uri.port)
         if tls:
@@ -143,7 +160,7 @@ class Connections:
                 self._tls_options(host, uri.port) if manner.trust is None else manner.trust.options(host)
             )
             endpoint = wrapClientTLS(options, endpoint)
-        return self._limited(manner, uri.netloc.decode("ascii"), endpoint, tls)
+        return self._limited(manner, uri.netloc.decode("ascii"), endpoint, tls, direct=proxy is None)
 
     def plain_endpoint(self, manner: Manner, proxy: Proxy) -> IStreamClientEndpoint:
         """
@@ -155,7 +172,7 @@ class Connections:
         """
         A pool of idle connections, or one that keeps none.
         """
-        pool = _Pool(self._reactor, persistent=reuse)
+        pool = _Pool(self._reactor, reuse, self._addresses)
         pool.maxPersistentPerHost = IDLE_PER_HOST
         pool.cachedConnectionTimeout = IDLE_SECONDS
         self._pools.add(pool)
@@ -177,16 +194,22 @@ class Connections:
             endpoint = wrapClientTLS(self._tls_options(proxy.host, proxy.port), endpoint)
         return ProxyEndpoint(endpoint, proxy)
 
-    def _connect(self, manner: Manner, host: str, port: int) -> HostnameEndpoint:
-        return HostnameEndpoint(self._reactor, host, port, timeout=self._limits(manner).connect)
+    def _connect(
+        self, manner: Manner, host: str, port: int, led_from: Zone | None = None
+    ) -> IStreamClientEndpoint:
+        seconds = self._limits(manner).connect
+        if led_from is not None:
+            return ZonedEndpoint(self._reactor, host, port, seconds, led_from)
+        return HostnameEndpoint(self._reactor, host, port, timeout=seconds)
 
     def _limited(
-        self, manner: Manner, name: str, endpoint: IStreamClientEndpoint, tls: bool
+        self, manner: Manner, name: str, endpoint: IStreamClientEndpoint, tls: bool, direct: bool = False
     ) -> LimitedEndpoint:
         return LimitedEndpoint(
             name,
             endpoint,
             tls=tls,
+            direct=direct,
             live=self._live,
             clock=self._reactor,
             timeouts=self._limits(manner),
@@ -205,6 +228,15 @@ class _Pool(HTTPConnectionPool):
 
     _sweep_at = _SWEEP
 
+    def __init__(
+        self, reactor: IReactorTime, persistent: bool, addresses: MutableMapping[IResponse, str]
+    ) -> None:
+        """
+        @param addresses: gets the IP address of each response.
+        """
+        super().__init__(reactor, persistent)
+        self._addresses = addresses
+
     def getConnection(self, key: Hashable, endpoint: IStreamClientEndpoint) -> Deferred[Any]:
         """
         See L{HTTPConnectionPool.getConnection}.
@@ -217,6 +249,15 @@ class _Pool(HTTPConnectionPool):
         connecting: Deferred[Any] = super().getConnection(key, endpoint)
         return connecting
 
+    def _newConnection(self, key: Hashable, endpoint: IStreamClientEndpoint) -> Deferred[Any]:
+        """
+        Make a connection, whose responses are known by their address.
+        """
+        factory = AddressedFactory(
+            lambda protocol: self._putConnection(key, protocol), repr(endpoint), self._addresses
+        )
+        return endpoint.connect(factory)
+
 
 @implementer(IAgent, IAgentEndpointFactory)
 class _Line:
@@ -226,9 +267,10 @@ class _Line:
     @ivar pool: those that are idle.
     """
 
-    def __init__(self, connections: Connections, manner: Manner, reuse: bool) -> None:
+    def __init__(self, connections: Connections, manner: Manner, reuse: bool, led_from: Zone | None) -> None:
         self._connections = connections
         self._manner = manner
+        self._led_from = led_from
         self.pool = connections.pool(reuse)
         self._plain: dict[Proxy, IAgent] = {}
 
@@ -260,7 +302,7 @@ class _Line:
         """
         See L{IAgentEndpointFactory.endpointForURI}.
         """
-        return self._connections.endpoint(self._manner, uri)
+        return self._connections.endpoint(self._manner, uri, self._led_from)
 
     def _through(self, proxy: Proxy) -> IAgent:
         """

@@ -26,7 +26,7 @@ from xferd.errors import (
 from xferd.names import Digest, Repository
 from xferd.oci import ACCEPT, DOCKER_SCHEMA1, MAX_DOCUMENT, Descriptor, Document, parse_document
 from xferd.registry.access import Access, push_scope
-from xferd.registry.answers import Subject, clean, header, registry_words
+from xferd.registry.answers import Subject, clean, header
 from xferd.registry.body import discard, read_whole
 from xferd.registry.exchange import Answer
 from xferd.registry.producer import BytesBody
@@ -132,7 +132,7 @@ class Documents:
         """
         The error for a manifest that was not taken.
         """
-        status, words = answer.response.code, registry_words(body)
+        status, words = answer.response.code, self._access.words(answer, body)
         error = self._access.refusal(answer, what, body)
         said = f"{status}: {words.text}" if words.text else f"{status}"
         if status == 412:

@@ -21,12 +21,13 @@ from twisted.web.iweb import IAgent, IBodyProducer, IResponse
 from xferd.credentials import Secret
 from xferd.errors import RegistryError, TimedOut
 from xferd.expiring import ExpiringDict
-from xferd.registry.answers import Shown, connection_error, header, header_values
+from xferd.registry.answers import Shown, connection_error, header, header_values, roots
 from xferd.registry.body import discard, read_excerpt
 from xferd.registry.cautions import parse_warnings
 from xferd.registry.locations import Origin, resolve
 from xferd.registry.producer import ContentBody
 from xferd.registry.timeouts import Timeouts, within
+from xferd.registry.zones import OutOfZone, Zone
 
 MAX_REDIRECTS = 10
 
@@ -40,6 +41,13 @@ _READING = frozenset({b"GET", b"HEAD"})
 
 Fields: TypeAlias = "Mapping[str, str | Sequence[str]]"
 """The header fields of a request, by name: a value, or one for each line."""
+
+
+ChooseAgent: TypeAlias = "Callable[[bool, Zone | None], IAgent]"
+"""
+Gives the agent for requests on new connections only, or not, to servers that a
+server in some zone led to.
+"""
 
 
 @frozen
@@ -61,11 +69,14 @@ class Answer:
     The answer that redirects led to.
 
     @ivar response: its head; the body is the caller's, to read or to discard.
-    @ivar is_own: whether the origin gave it that was asked first.
+    @ivar is_own: whether the registry's own server gave it, and no server that
+        it led to.
     @ivar where: the host that gave it.
     @ivar url: what it is the answer to, which may be signed.
     @ivar authorization: the proof that was sent there.
-    @ivar warnings: what the origin that was asked first warned of on the way.
+    @ivar warnings: what the registry's own server warned of on the way.
+    @ivar zone: the zone of the server that gave it, which decides where that
+        server may lead.
     """
 
     response: IResponse
@@ -74,6 +85,7 @@ class Answer:
     url: str = field(repr=False)
     authorization: Authorization | None = None
     warnings: tuple[str, ...] = ()
+    zone: Zone = Zone.PUBLIC
 
 
 class Exchange:
@@ -85,36 +97,48 @@ class Exchange:
 
     def __init__(
         self,
-        agent: IAgent,
+        agents: ChooseAgent,
         clock: IReactorTime,
         timeouts: Timeouts,
         *,
         own: str = "",
         own_headers: tuple[tuple[str, str], ...] = (),
-        fresh: IAgent | None = None,
+        address_of: Callable[[IResponse], str | None] = lambda _: None,
+        allows_private: Callable[[str], bool] = lambda _: False,
     ) -> None:
         """
-        @param agent: makes the requests.
-        @param fresh: makes them on new connections only; C{agent}, if there is
-            no other.
+        @param agents: gives what makes the requests.
+        @param address_of: gives the IP address that a response came from, or
+            L{None} where a proxy is between.
+        @param allows_private: whether the registry of a host may lead to
+            private networks, wherever it is.
         @param own: the URL of a server that wants more headers.
         @param own_headers: these.  They may be secret, and go nowhere else.
         """
         self._own = Origin.of(own) if own_headers else None
         self._own_headers = own_headers
-        self._agent = agent
-        self._fresh = agent if fresh is None else fresh
+        self._choose = agents
+        # Their idle connections last as long as they.
+        self._agents: dict[tuple[bool, Zone | None], IAgent] = {}
+        self._address_of = address_of
+        self._allows_private = allows_private
         self._clock = clock
         self._timeouts = timeouts
         self._warned: ExpiringDict[tuple[str, str], bool] = ExpiringDict(clock.seconds)
 
     async def get(
-        self, url: str, headers: Fields, authorization: Authorization | None, *, host: str
+        self,
+        url: str,
+        headers: Fields,
+        authorization: Authorization | None,
+        *,
+        host: str,
+        led_from: Zone | None = None,
     ) -> Answer:
         """
         GET an URL; see L{ask}.
         """
-        return await self.ask(b"GET", url, headers, authorization, host=host)
+        return await self.ask(b"GET", url, headers, authorization, host=host, led_from=led_from)
 
     async def ask(
         self,
@@ -126,9 +150,11 @@ class Exchange:
         host: str,
         body: Callable[[], IBodyProducer] | None = None,
         fresh: bool = False,
+        led_from: Zone | None = None,
     ) -> Answer:
         """
-        Ask an URL, wherever it leads.
+        Ask an URL, wherever it leads, within the zones where each server may
+        lead.
 
         A redirect keeps method and body; what a 303 leads to is for who reads
         only (RFC 9110, section 15.4.4), and so is given to who writes as the
@@ -139,32 +165,42 @@ class Exchange:
         @param host: the registry's host, as errors name it.
         @param body: makes the body, anew for each place.
         @param fresh: whether to use no connection that was used before.
-        @raise RegistryError: redirects that lead nowhere.
+        @param led_from: the zone of the server that named the URL; L{None} if
+            it is the registry's own.
+        @raise RegistryError: redirects that lead nowhere, or where they must
+            not lead.
         @raise ConnectionFailed: no answer.
         @raise TimedOut: no answer in time.
         """
-        try:
-            first = Origin.of(url)
-        except ValueError as e:
-            raise RegistryError(f"{host} names an URL that cannot be asked: {e}", host=host) from None
+        first = self._origin(url, host)
         redirects = _REDIRECTS | {303} if method in _READING else _REDIRECTS
-        is_own = True
+        is_asked = True
         warnings: tuple[str, ...] = ()
         began = self._clock.seconds()
+        led = led_from
         for _ in range(MAX_REDIRECTS + 1):
             origin = Origin.of(url)
-            is_own = is_own and origin == first
+            is_asked = is_asked and origin == first
+            # What another server named is not the registry's, wherever it is.
+            is_own = is_asked and led_from is None
             sent = Headers({n: [v] if isinstance(v, str) else v for n, v in headers.items()})
-            if is_own and authorization is not None:
+            if is_asked and authorization is not None:
                 sent.setRawHeaders("Authorization", [authorization.secret.reveal()])
             response = await self.request(
-                method, url, sent, host=host, body=None if body is None else body(), fresh=fresh
+                method,
+                url,
+                sent,
+                host=host,
+                body=None if body is None else body(),
+                fresh=fresh,
+                led_from=led_from if is_asked else led,
             )
+            led = self.zone(response, url, host if is_own else "")
             if is_own:
                 warnings += self._show_warnings(response.headers, host)
             if response.code not in redirects:
-                proof = authorization if is_own else None
-                return Answer(response, is_own, origin.host, url, proof, warnings)
+                proof = authorization if is_asked else None
+                return Answer(response, is_own, origin.host, url, proof, warnings, led)
             if self._clock.seconds() - began > REDIRECT_SECONDS:
                 discard(response)
                 raise TimedOut(
@@ -173,7 +209,7 @@ class Exchange:
             location = header(response.headers, "Location")
             await read_excerpt(response, host=host, clock=self._clock, timeouts=self._timeouts)
             try:
-                url = resolve(url, location)
+                url = resolve(url, location, led)
             except ValueError as e:
                 raise RegistryError(f"{host} redirects to a place that is refused: {e}", host=host) from None
         raise RegistryError(f"{host} redirects more than {MAX_REDIRECTS} times", host=host)
@@ -187,6 +223,7 @@ class Exchange:
         host: str,
         body: IBodyProducer | None = None,
         fresh: bool = False,
+        led_from: Zone | None = None,
     ) -> IResponse:
         """
         Make one request.
@@ -194,7 +231,10 @@ class Exchange:
         @param body: what to send; one that watches itself has limits of its
             own.
         @param fresh: whether to use no connection that was used before.
+        @param led_from: the zone of the server that named the URL; L{None} if
+            it is the registry's own.
         @return: its answer; the body is the caller's.
+        @raise RegistryError: the URL's server is where it must not be.
         @raise ConnectionFailed: no answer.
         @raise TimedOut: no answer in time.
         """
@@ -203,14 +243,15 @@ class Exchange:
         # The first two have limits of their own; all three begin now.
         seconds = limits.connect + limits.tls + limits.headers
         late = TimedOut(f"{where} gave no answer within {seconds:g} s", phase="headers", host=host)
-        if self._own is not None and Origin.of(url) == self._own:
+        origin = self._origin(url, host)
+        if self._own is not None and origin == self._own:
             headers = headers.copy()
             set_already = {name.lower() for name, _ in headers.getAllRawHeaders()}
             for name, value in self._own_headers:
                 if name.lower() not in _RESERVED and name.lower().encode() not in set_already:
                     headers.addRawHeader(name, value)
         try:
-            agent = self._fresh if fresh else self._agent
+            agent = self._agent(fresh, origin, led_from)
             waiting = agent.request(method, url.encode("ascii"), headers, body)
             if isinstance(body, ContentBody):
                 return await body.guard(waiting)
@@ -218,10 +259,54 @@ class Exchange:
         except CancelledError:
             raise
         except Exception as e:
+            refused = next((each for each in roots(e) if isinstance(each, OutOfZone)), None)
+            if refused is not None:
+                raise RegistryError(
+                    f"{host} leads to {where}, which is refused: {refused}", host=host
+                ) from None
             error = connection_error(e, host, _without_port(host, where))
             if error is None:
                 raise
             raise error from e
+
+    def zone(self, response: IResponse, url: str, host: str = "") -> Zone:
+        """
+        The zone of the server that gave a response, which decides where it may
+        lead.
+
+        @param url: what it is the response to.
+        @param host: the registry, if the server is the registry's own.
+        """
+        address = self._address_of(response)
+        # Of what is behind a proxy, only the name is known.
+        zone = Origin.of(url).zone if address is None else Zone.of(address)
+        if zone is None or zone is Zone.PUBLIC:
+            return Zone.PRIVATE if host and self._allows_private(host) else Zone.PUBLIC
+        return zone
+
+    def _origin(self, url: str, host: str) -> Origin:
+        """
+        The origin of an URL.
+
+        @raise RegistryError: it has none that a request can be made to.
+        """
+        try:
+            return Origin.of(url)
+        except ValueError as e:
+            raise RegistryError(f"{host} names an URL that cannot be asked: {e}", host=host) from None
+
+    def _agent(self, fresh: bool, origin: Origin, led_from: Zone | None) -> IAgent:
+        """
+        What makes a request.
+
+        @raise OutOfZone: the origin must not be asked, by its name alone.
+        """
+        if led_from is not None and origin.zone is not None and not led_from.allows(origin.zone):
+            raise OutOfZone(origin.zone)
+        agent = self._agents.get((fresh, led_from))
+        if agent is None:
+            agent = self._agents[fresh, led_from] = self._choose(fresh, led_from)
+        return agent
 
     def _show_warnings(self, headers: Headers, host: str) -> tuple[str, ...]:
         """

@@ -37,11 +37,14 @@ class HostConfig:
     @ivar ca_file: a file of PEM certificates; the host's certificate must be
         signed by one of these.  Empty: by one that the system trusts.
     @ivar skip_verify: speak TLS with whoever answers.
+    @ivar private_redirects: whether the registry may lead to addresses of
+        private networks although it has a public one itself.
     """
 
     plain_http: bool = False
     ca_file: str = ""
     skip_verify: bool = False
+    private_redirects: bool = False
 
 
 class Hosts:
@@ -62,7 +65,11 @@ class Hosts:
             out expires.
         @raise ConfigError: a CA file cannot be used.
         """
-        self._configured = {_usual(host): config for host, config in configured.items()}
+        usual = {_usual(host): config for host, config in configured.items()}
+        self._private = frozenset(host for host, config in usual.items() if config.private_redirects)
+        # What says nothing else does not decide how a host is spoken to.
+        only = HostConfig(private_redirects=True)
+        self._configured = {host: config for host, config in usual.items() if config != only}
         self._clock = clock
         self._learned: ExpiringDict[str, bool] = ExpiringDict(clock)
         self._default = HostnameCachingHTTPSPolicy(BrowserLikePolicyForHTTPS(), 50)
@@ -76,9 +83,15 @@ class Hosts:
 
     def configures(self, host: str) -> bool:
         """
-        Whether the operator says anything about a host.
+        Whether the operator says anything about how to speak with a host.
         """
         return host in self._configured
+
+    def allows_private(self, host: str) -> bool:
+        """
+        Whether a registry may lead to private networks, wherever it is.
+        """
+        return _usual(host) in self._private
 
     def reload(self, configured: Mapping[str, HostConfig]) -> None:
         """

@@ -9,19 +9,21 @@ may be a password.
 
 from __future__ import annotations
 
-from ipaddress import ip_address
 from urllib.parse import quote, urlencode, urljoin, urlsplit
 
 from attrs import frozen
 
-from xferd.names import is_loopback
-from xferd.registry.hosts import bracketed
+from xferd.names import is_disguised
+from xferd.registry.zones import OutOfZone, Zone
 
 PRINTABLE = "".join(chr(c) for c in range(0x21, 0x7F))
 """What an URL may hold and L{quote} is to leave alone."""
 
 MAX_LOCATION = 16 * 1024
 """Characters of a C{Location} at most."""
+
+MAX_HOST = 255
+"""Characters of a host's name at most (RFC 1035 has 253)."""
 
 _PORTS = {"http": 80, "https": 443}
 
@@ -51,40 +53,44 @@ class Origin:
             raise ValueError("it is not an URL") from None
         if scheme not in _PORTS or not host or "@" in split.netloc:
             raise ValueError("it is not an http or https URL without credentials")
+        if len(host) > MAX_HOST:
+            raise ValueError(f"its host has more than {MAX_HOST} characters")
+        if is_disguised(host):
+            raise ValueError("its host is a number that is not written as an IPv4 address")
         return cls(scheme, host, port or _PORTS[scheme])
 
     @property
-    def is_own_machine(self) -> bool:
+    def zone(self) -> Zone | None:
         """
-        Whether this is literally a place that only this machine or its
-        closest network can reach: loopback, link-local (where clouds keep
-        their secrets) or no address at all.
+        The zone that the host shows by itself, if it does.
         """
-        if is_loopback(bracketed(self.host)):
-            return True
-        try:
-            address = ip_address(self.host)
-        except ValueError:
-            return False
-        return address.is_link_local or address.is_unspecified or address.is_multicast
+        return Zone.named(self.host)
 
 
-def check_target(source: Origin, target: Origin) -> None:
+def check_target(source: Origin, target: Origin, zone: Zone) -> None:
     """
-    Make sure that a server may send us to another place.
+    Check that a server may lead to another, as far as their names show it.
 
-    @raise ValueError: a foreign server sends us to our own machine.
+    @param zone: where the server is.
+    @raise OutOfZone: the target is in a zone where the server must not lead.
+    @raise ValueError: the source is spoken to by TLS, and the target without.
     """
-    if target.is_own_machine and not source.is_own_machine:
-        raise ValueError("it leads from a foreign host to this machine's own")
+    if source == target:
+        return
+    if target.zone is not None and not zone.allows(target.zone):
+        raise OutOfZone(target.zone)
+    if source.scheme == "https" and target.scheme == "http":
+        same = "; a proxy before it may lack 'X-Forwarded-Proto'" if source.host == target.host else ""
+        raise ValueError(f"it is without TLS{same}")
 
 
-def resolve(url: str, location: str) -> str:
+def resolve(url: str, location: str, zone: Zone) -> str:
     """
     The URL that a C{Location} means: absolute or relative, on this host or on
     another, with its query as it is.
 
     @param url: what the answer is to.
+    @param zone: where the server is that gave the answer.
     @raise ValueError: it is not a place to go to.
     """
     if not location:
@@ -96,7 +102,7 @@ def resolve(url: str, location: str) -> str:
     except ValueError:
         raise ValueError("it is not an URL") from None
     target = target.partition("#")[0]
-    check_target(Origin.of(url), Origin.of(target))
+    check_target(Origin.of(url), Origin.of(target), zone)
     return target
 
 

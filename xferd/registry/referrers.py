@@ -214,7 +214,7 @@ class Referrers:
         The URL of the next page.
         """
         try:
-            url = resolve(answer.url, link)
+            url = resolve(answer.url, link, answer.zone)
         except ValueError as e:
             raise self._refused(what, f"its next page is refused: {e}") from None
         if not await self._access.is_own(url) or url == answer.url:

@@ -257,7 +257,7 @@ class RepositoryTarget:
         await self._access.excerpt(answer.response)
         location = located(what, answer, header(answer.response.headers, "Location"))
         learn_least(self._access.abilities, answer)
-        return Session(self._access, self._repository, what, location)
+        return Session(self._access, self._repository, what, location, led_from=answer.zone)
 
     def _arguments(self, digest: Digest) -> dict[str, str]:
         """

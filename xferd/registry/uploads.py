@@ -18,11 +18,12 @@ from xferd.interfaces import IContent, UploadSession
 from xferd.names import Digest, Repository
 from xferd.registry.abilities import Abilities
 from xferd.registry.access import Access, push_scope
-from xferd.registry.answers import RegistryWords, Subject, header, registry_words
+from xferd.registry.answers import RegistryWords, Subject, header
 from xferd.registry.exchange import Answer
 from xferd.registry.locations import resolve, with_argument
 from xferd.registry.producer import ContentBody
 from xferd.registry.ranges import chunk_range, parse_session_range
+from xferd.registry.zones import Zone
 
 _OCTETS: Final = "application/octet-stream"
 _GONE: Final = frozenset({"BLOB_UPLOAD_UNKNOWN", "BLOB_UPLOAD_INVALID"})
@@ -103,8 +104,14 @@ class Session:
         what: Subject,
         location: str,
         offset: int = 0,
+        led_from: Zone | None = None,
     ) -> None:
+        """
+        @param led_from: the zone of the server that named the location; that
+            of the registry by default.
+        """
         self.location = location
+        self._led_from = access.zone if led_from is None else led_from
         self.offset = offset
         self._access = access
         self._repository = repository
@@ -125,7 +132,12 @@ class Session:
         @raise SessionGone: it does not know, or does not say.
         """
         answer = await self._access.ask(
-            b"GET", self._repository, self.location, self._what, scope=self._scope
+            b"GET",
+            self._repository,
+            self.location,
+            self._what,
+            scope=self._scope,
+            led_from=self._led_from,
         )
         status, body = answer.response.code, await self._access.excerpt(answer.response)
         if status in (200, 202, 204):
@@ -167,7 +179,7 @@ class Session:
                 )
             self._go_on(answer, confirmed)
             return
-        words = registry_words(body)
+        words = self._access.words(answer, body)
         await self._raise_setback(answer, body, words, length)
         error = self._access.refusal(answer, self._what, body)
         raise ChunksRefused(error) if status in (400, 405, 501) else error
@@ -198,12 +210,12 @@ class Session:
         if status in (200, 201, 204):
             check_digest(self._what, header(answer.response.headers, "Docker-Content-Digest"), digest)
             return
-        words = registry_words(body)
+        words = self._access.words(answer, body)
         if _WRONG_BYTES.intersection(words.codes):
             raise BytesRefused(
                 DigestMismatch(
                     f"{self._what.host} did not get what {self._what.name} should be "
-                    f"({status}: {words.text})",
+                    f"({status}{f': {words.text}' if words.text else ''})",
                     host=self._what.host,
                     status=status,
                 )
@@ -216,7 +228,12 @@ class Session:
         Give the session up.  What the registry says to it does not matter.
         """
         answer = await self._access.ask(
-            b"DELETE", self._repository, self.location, self._what, scope=self._scope
+            b"DELETE",
+            self._repository,
+            self.location,
+            self._what,
+            scope=self._scope,
+            led_from=self._led_from,
         )
         await self._access.excerpt(answer.response)
 
@@ -248,7 +265,7 @@ class Session:
                 timeouts=access.timeouts,
             )
 
-        return await access.send(method, url, self._what, headers, self._scope, body, alone)
+        return await access.send(method, url, self._what, headers, self._scope, body, alone, self._led_from)
 
     async def _raise_setback(self, answer: Answer, body: bytes, words: RegistryWords, length: int) -> None:
         """
@@ -296,7 +313,9 @@ class Session:
         Note where to go on.
         """
         location = header(answer.response.headers, "Location")
-        self.location = located(self._what, answer, location) if location else self.location
+        if location:
+            self.location = located(self._what, answer, location)
+            self._led_from = answer.zone
         self.offset = confirmed
         learn_least(self._access.abilities, answer)
 
@@ -314,7 +333,7 @@ def located(what: Subject, answer: Answer, location: str) -> str:
     @raise RegistryError: it is not a place to go to.
     """
     try:
-        return resolve(answer.url, location)
+        return resolve(answer.url, location, answer.zone)
     except ValueError as e:
         raise RegistryError(
             f"{what.host} wants {what.name} sent to a place that is refused: {e}",
