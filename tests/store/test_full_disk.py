@@ -136,6 +136,25 @@ class FullDiskTests(StoreTestCase):
         self.store = self.open()
         self.assertEqual(self.names(), ["one:latest", "two:latest"])
 
+    def test_start_without_reserve(self) -> None:
+        """
+        Where the reserve is spent, too, a store starts in the room of what an
+        earlier one left half-done; where there is none, it says why it cannot.
+        """
+        self.close(self.store)
+        os.unlink(self.disk.place("store/reserve"))
+        os.makedirs(self.disk.place("store/staging/tree-1/fs"))
+        with open(self.disk.place("store/staging/tree-1/fs/file"), "wb") as file:
+            file.write(bytes(MIB))
+        self.disk.fill()
+        self.store = self.open()
+        self.assertEqual(self.names(), ["one:latest", "two:latest"])
+        self.close(self.store)
+        os.unlink(self.disk.place("store/reserve"))
+        self.disk.fill()
+        error = self.assertRaises(DiskFull, self.make().open)
+        self.assertIn("no space is left", str(error))
+
     def test_spent(self) -> None:
         """
         Without a reserve, as of a store that was full from the start, a name

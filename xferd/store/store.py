@@ -16,7 +16,7 @@ from twisted.logger import Logger
 from twisted.python.threadpool import ThreadPool
 from zope.interface import implementer
 
-from xferd.errors import StoreError, StoreLocked
+from xferd.errors import DiskFull, StoreError, StoreLocked
 from xferd.interfaces import UNPACK_RULES, IReactor, IStore, WallClock
 from xferd.locks import FileLock, Held
 from xferd.store.blobs import Blobs
@@ -186,7 +186,7 @@ class Store:
             with trying_to(f"use {self.path} as the data directory"):
                 self._reserve.spend(self._prepare)
             self._reserve.spend(self._check_index)
-            self.journal.open()
+            self._open_journal()
         except BaseException:
             self._release()
             raise
@@ -265,6 +265,20 @@ class Store:
         if not os.path.exists(paths.oci_layout):
             layout = json.dumps({"imageLayoutVersion": "1.0.0"}).encode()
             write_file(paths.oci_layout, layout, paths.staging)
+
+    def _open_journal(self) -> None:
+        """
+        Open the journal.  Where the reserve is spent as well, there may be
+        room once what an earlier daemon left half-done is removed.
+        """
+        try:
+            self.journal.open()
+        except DiskFull:
+            old, self._old = self._old, []
+            with trying_to(f"sweep {self._paths.staging}"):
+                for path in old:
+                    remove(path, Event())
+            self.journal.open()
 
     def _check_index(self) -> None:
         """
