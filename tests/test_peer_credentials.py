@@ -9,19 +9,17 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from tempfile import TemporaryDirectory
-from typing import NoReturn
 from unittest import SkipTest
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.other_user import OTHER, child
 from xferd import peer_credentials
 from xferd.peer_credentials import peer_uid, tcp_uid, uid_in_tables
 
 HEAD = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
-
-OTHER = 65534
 
 
 def entry(
@@ -47,42 +45,26 @@ def accepted(address: str, listens: str, uid: int, how: str = "stay") -> Iterato
         connection before it is accepted.
     """
     family = socket.AF_INET6 if ":" in listens else socket.AF_INET
-    with ExitStack() as stack:
-        server = stack.enter_context(
-            socket.create_server((listens, 0), family=family, dualstack_ipv6=listens == "::")
-        )
+    with socket.create_server((listens, 0), family=family, dualstack_ipv6=listens == "::") as server:
         server.settimeout(20)
-        reads, writes = os.pipe()
-        process = os.fork()
-        if process == 0:
-            os.close(writes)
-            _connect(address, server.getsockname()[1], uid, how, reads)
-        stack.callback(os.waitpid, process, 0)
-        os.close(reads)
-        stack.callback(os.close, writes)
-        if how == "leave":
-            os.waitid(os.P_PID, process, os.WEXITED | os.WNOWAIT)
-        yield stack.enter_context(server.accept()[0])
+        port = server.getsockname()[1]
 
+        def connect(until: int) -> None:
+            """
+            Connect, and stay connected for as long as the test wants it.
+            """
+            with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as connection:
+                connection.connect((address, port))
+                connection.send(b"POST / HTTP/1.1\r\n")
+                if how == "stay":
+                    os.read(until, 1)
 
-def _connect(address: str, port: int, uid: int, how: str, until: int) -> NoReturn:
-    """
-    Connect as a user, in a child process.
-
-    @param until: the connection stays open until this pipe is closed.
-    """
-    try:
-        if uid != os.geteuid():
-            os.setgroups([])
-            os.setgid(uid)
-            os.setuid(uid)
-        with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as connection:
-            connection.connect((address, port))
-            connection.send(b"POST / HTTP/1.1\r\n")
-            if how == "stay":
-                os.read(until, 1)
-    finally:
-        os._exit(0)
+        with child(uid, connect) as process:
+            if how == "leave":
+                os.waitid(os.P_PID, process, os.WEXITED | os.WNOWAIT)
+            connection, _ = server.accept()
+            with connection:
+                yield connection
 
 
 class TablesTests(SynchronousTestCase):
@@ -176,8 +158,6 @@ class SocketTests(SynchronousTestCase):
         """
         Look a user's connection up in both ways.
         """
-        if os.geteuid() != 0 and uid != os.geteuid():
-            raise SkipTest("only root can be another user")
         with accepted(address, listens, uid, how) as connection:
             self.assertEqual(peer_uid(connection), expect)
             self.without_sock_diag()

@@ -13,11 +13,14 @@ from base64 import b64encode, urlsafe_b64decode
 from pathlib import Path
 from typing import Any
 
+from twisted.trial.unittest import SynchronousTestCase
+
 from tests.ctl.daemon import Answer, DaemonTestCase, FakeDaemon, job, one_pull, refusal
 from tests.ctl.run import COMMAND, Outcome, environment, run
 from tests.ctl.test_commands import IMAGE
 from xferd.ctl import auth_file
-from xferd.ctl.own_credentials import MOST
+from xferd.ctl.client import Address
+from xferd.ctl.own_credentials import MOST, why_no_secrets
 
 AUTH = b64encode(b"me:hunter2").decode()
 
@@ -332,3 +335,31 @@ class BroughtTests(DaemonTestCase):
             _, errors = process.communicate(timeout=30)
         self.assertEqual((process.returncode, errors), (130, "xferctl: interrupted before the pull began\n"))
         self.assertEqual(self.fake.requests, [])
+
+
+class SecretsTests(SynchronousTestCase):
+    """
+    L{why_no_secrets}.
+    """
+
+    def test_carriers(self) -> None:
+        """
+        Secrets go over a unix socket, over loopback or by TLS, and never over a network in clear.
+        """
+        for url in (
+            "unix:/s",
+            "http://127.0.0.1:1",
+            "http://localhost:1",
+            "http://[::1]:1",
+            "https://a.example",
+        ):
+            self.assertIsNone(why_no_secrets(Address.parse(url)), url)
+        for url in (
+            "http://a.example",
+            "http://10.0.0.1:1",
+            "http://[2001:db8::1]:1",
+            "http://localhost.a.b",
+        ):
+            self.assertEqual(
+                why_no_secrets(Address.parse(url)), f"the connection to {url} is not encrypted: use https"
+            )

@@ -20,6 +20,7 @@ from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnec
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote, urlsplit
 
+from xferd.ctl.listener import check_owner
 from xferd.ctl.text import clean
 from xferd.paths import ROOT_SOCKET, default_socket
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 DEFAULT_URL = "http://127.0.0.1:9337"
-"""Where a daemon listens that was told nothing."""
+"""Where a daemon listens by default, besides its socket."""
 
 ENDED = frozenset({"done", "failed", "cancelled"})
 """The states that a job stays in."""
@@ -107,12 +108,15 @@ class Address(NamedTuple):
     @ivar name: the socket's path, or the host.
     @ivar port: the port, or L{None}.
     @ivar prefix: what stands before C{/api} in every path.
+    @ivar named: whether the user chose it; otherwise what listens there must
+        be this user's or root's.
     """
 
     scheme: str
     name: str
     port: int | None = None
     prefix: str = ""
+    named: bool = True
 
     @classmethod
     def parse(cls, text: str) -> Address:
@@ -139,7 +143,8 @@ class Address(NamedTuple):
         """
         Connect.
 
-        @raise OSError: nobody listens.
+        @raise OSError: nothing listens, or an address that the user did not
+            name is another user's.
         """
         connection: HTTPConnection
         if self.scheme == "unix":
@@ -149,6 +154,12 @@ class Address(NamedTuple):
         else:
             connection = HTTPConnection(self.name, self.port, timeout=timeout)
         connection.connect()
+        if not self.named:
+            try:
+                check_owner(connection.sock)
+            except BaseException:
+                connection.close()
+                raise
         return connection
 
     def __str__(self) -> str:
@@ -263,14 +274,14 @@ def addresses(host: str | None, environ: Mapping[str, str], uid: int) -> list[Ad
 
     @param host: what the user said, or L{None} or C{""}: then it is this
         user's socket if there is one, root's if it may be used, and the
-        default port.
+        default port; what listens there must belong to this user or to root.
     @raise BadHost: what the user said is no address.
     """
     if host:
         return [Address.parse(host)]
     sockets = dict.fromkeys((default_socket(environ, uid), ROOT_SOCKET))
     found = [Address("unix", path) for path in sockets if os.access(path, os.W_OK)]
-    return [*found, Address.parse(DEFAULT_URL)]
+    return [address._replace(named=False) for address in (*found, Address.parse(DEFAULT_URL))]
 
 
 def client_name(uid: int) -> str:

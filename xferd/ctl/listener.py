@@ -1,74 +1,54 @@
 # -*- test-case-name: tests.ctl.test_listener -*-
 """
-Whether secrets may be sent to what listens at an address.
+Whether C{xferctl} may believe what listens at an address.
 
 Any user of a machine can listen at a free port of loopback, such as the one
-where a daemon listens by default.
+where a daemon listens by default.  So where the user named no address, what
+listens must belong to this user or to root.
 """
 
 from __future__ import annotations
 
 import os
+import time
+from select import select
 from typing import TYPE_CHECKING, Final
 
-from xferd.names import is_loopback
+from xferd.peer_credentials import peer_uid
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    import socket
+    from collections.abc import Callable
 
-    from xferd.ctl.client import Address
+ACCEPTING: Final = 10.0
+"""Seconds in which a daemon at a port must accept the connection: before, it has no owner."""
 
-_LISTENING: Final = "0A"
-"""TCP_LISTEN, as C{/proc/net/tcp} has it."""
+_PAUSE: Final = 0.005
+"""Seconds between two lookups of the owner."""
 
 
-def why_not_trusted(address: Address, *, named: bool) -> str | None:
+class Stranger(OSError):
     """
-    Why secrets must not be sent to a daemon, or L{None} if they may.
-
-    @param named: whether the user named the address; otherwise a port of
-        loopback must belong to this user or to root.
+    The process that listens must not be believed; the text says why.
     """
-    if address.scheme in ("unix", "https"):
-        return None
-    if not is_loopback(address.name):
-        return f"the connection to {address} is not encrypted: use https"
-    if named:
-        return None
-    strangers = sorted(owners(address.port or 80, _tables()) - {0, os.geteuid()})
-    if strangers:
-        return (
-            f"the process that listens at {address} belongs to another user ({strangers[0]}): "
-            f"name it with --host if it is your daemon"
+
+
+def check_owner(connection: socket.socket, lookup: Callable[[socket.socket], int | None] = peer_uid) -> None:
+    """
+    Make sure that the other end of a connection is this user's or root's.
+    Nothing has been sent on it, and nothing is.
+
+    @param lookup: finds the user, as L{peer_uid} does.
+    @raise Stranger: it is another user's, or the kernel does not know whose.
+    """
+    until = time.monotonic() + ACCEPTING
+    while (owner := lookup(connection)) is None:
+        # A server of HTTP sends nothing first, so it has hung up.
+        if select([connection], [], [], _PAUSE)[0]:
+            raise Stranger("the process there closes connections at once")
+        if time.monotonic() > until:
+            raise Stranger("which user's process listens there is not known; name it with --host")
+    if owner not in (0, os.geteuid()):
+        raise Stranger(
+            f"the process there belongs to another user, {owner}; name it with --host if it is your daemon"
         )
-    return None
-
-
-def owners(port: int, tables: Iterable[str]) -> set[int]:
-    """
-    The users whose processes listen at a TCP port of this machine.
-
-    @param tables: what C{/proc/net/tcp} and C{/proc/net/tcp6} contain
-        (proc(5)): local address, remote address, state and, four fields on,
-        the user ID.
-    """
-    found = set()
-    for table in tables:
-        for line in table.splitlines()[1:]:
-            fields = line.split()
-            if fields[3] == _LISTENING and int(fields[1].rpartition(":")[2], 16) == port:
-                found.add(int(fields[7]))
-    return found
-
-
-def _tables() -> Iterable[str]:
-    """
-    The kernel's tables of TCP sockets.
-    """
-    for name in ("tcp", "tcp6"):
-        try:
-            with open(f"/proc/net/{name}", encoding="ascii") as file:
-                yield file.read()
-        except OSError:
-            # Without IPv6, or without /proc, there is nothing to be held against the port.
-            continue

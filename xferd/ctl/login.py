@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from xferd.ctl.auth_file import AuthFile
 from xferd.ctl.client import ClientError
-from xferd.ctl.listener import why_not_trusted
+from xferd.ctl.own_credentials import why_no_secrets
 from xferd.docker_config import auth_files, host_of, is_unicode
 from xferd.errors import XferdError
 
@@ -39,7 +39,7 @@ def login(args: Namespace, session: Session) -> None:
         file.read()
         username, password = ask(args.username, args.password_stdin, sys.stdin, host)
         if not args.no_check:
-            reason = why_not_trusted(session.daemon.address(), named=session.named)
+            reason = why_no_secrets(session.daemon.address())
             if reason is not None:
                 raise ClientError(f"the password is not sent, as {reason}, or use --no-check")
             session.daemon.try_login(host, {"username": username, "password": password})

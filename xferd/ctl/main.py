@@ -599,7 +599,7 @@ def _session(
         token=_token(getattr(args, "token_file", None) or environ.get("XFERD_TOKEN_FILE")),
     )
     printer = Printer(stdout, datetime.now(UTC), as_json=getattr(args, "json", False))
-    return Session(daemon, printer, stdout, stderr, environ, interrupts, named=bool(host))
+    return Session(daemon, printer, stdout, stderr, environ, interrupts)
 
 
 def _token(path: str | None) -> str | None:

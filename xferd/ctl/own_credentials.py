@@ -18,15 +18,15 @@ from typing import TYPE_CHECKING, Final
 
 from xferd.ctl.auth_file import AuthFile
 from xferd.ctl.client import Refused
-from xferd.ctl.listener import why_not_trusted
 from xferd.docker_config import auth_files
 from xferd.errors import BadReference, ConfigError
-from xferd.names import Reference, Repository
+from xferd.names import Reference, Repository, is_loopback
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from xferd.credentials import Credentials
+    from xferd.ctl.client import Address
     from xferd.ctl.session import Session
 
 HEADER: Final = "X-Registry-Config"
@@ -55,7 +55,7 @@ def own_credentials(session: Session, names: Sequence[str], stored: str | None =
     if not entries:
         return {}
     hosts = " and ".join(sorted(entries))
-    reason = why_not_trusted(session.daemon.address(), named=session.named)
+    reason = why_no_secrets(session.daemon.address())
     if reason is not None:
         session.warn(f"your credentials for {hosts} are not sent, as {reason}, or use --no-credentials")
         return {}
@@ -66,6 +66,16 @@ def own_credentials(session: Session, names: Sequence[str], stored: str | None =
         )
         return {}
     return {HEADER: value}
+
+
+def why_no_secrets(address: Address) -> str | None:
+    """
+    Why secrets must not be sent to a daemon, or L{None} if they may: all
+    others are encrypted, on this machine, and the user's choice or checked.
+    """
+    if address.scheme in ("unix", "https") or is_loopback(address.name):
+        return None
+    return f"the connection to {address} is not encrypted: use https"
 
 
 def _files(session: Session) -> list[AuthFile]:

@@ -88,7 +88,6 @@ class Session(NamedTuple):
     @ivar stderr: for warnings.
     @ivar environ: the environment.
     @ivar interrupts: the signals.
-    @ivar named: whether the user named the daemon's address.
     """
 
     daemon: Daemon
@@ -97,7 +96,6 @@ class Session(NamedTuple):
     stderr: TextIO
     environ: Mapping[str, str]
     interrupts: Interrupts
-    named: bool = True
 
     def warn(self, text: str) -> None:
         """
