@@ -683,6 +683,19 @@ class IsolatedTests(ImportCase):
         self.assertIn("is something else", self.assert_failed(job_id, "ARCHIVE_INVALID"))
         self.assert_idle()
 
+    def test_other_size(self) -> None:
+        """
+        An archive that guesses at the size of a blob of others does not find
+        it out: the error is the same as for a blob that is not there.
+        """
+        messages = []
+        for digest in (self.sample.layers[0].blob.digest, Digest.of(b"not there")):
+            job_id = self.send(tar({**self.files, path(digest): b"short"}))
+            messages.append(self.assert_failed(job_id, "ARCHIVE_INVALID").replace(str(digest), "it"))
+        self.assertNotIn("which has", messages[0])
+        self.assertEqual(len(set(messages)), 1, messages)
+        self.assert_idle()
+
     def test_on_its_way(self) -> None:
         """
         A blob that somebody else fetches is waited for, and not had for less

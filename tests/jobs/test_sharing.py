@@ -8,13 +8,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from attrs import evolve
+
 from tests.jobs.case import HOST, OTHER, JobsCase
 from xferd.credentials import Credentials, Secret
 from xferd.errors import BlobUnknown, ConnectionFailed, Denied, TooManyRequests
 from xferd.jobs.realm import Realm
-from xferd.names import Repository
+from xferd.names import Reference, Repository
 from xferd.testing.fake_registry import FakeRegistry
-from xferd.testing.images import index_of, sample_image
+from xferd.testing.fake_unpacker import inflate
+from xferd.testing.images import image_of, index_of, sample_image, sample_layer
+from xferd.testing.layers import pack
 
 ANN, BOB = (Credentials(name, Secret("hunter2")) for name in ("ann", "bob"))
 
@@ -407,6 +411,71 @@ class IsolatedTests(RightsCase):
         self.settle()
         self.assert_done(push)
         self.assertEqual(len(self.hers.requests), asked)
+
+    def test_borrowed_diff_id(self) -> None:
+        """
+        An image whose config names the diff ID of another client's layer does
+        not get that layer's tree: its own blob unpacks to something else.
+        """
+        self.assert_done(self.begin(ANN))
+        (hers,) = self.image.layers
+        own = sample_layer(1000, "bob")
+        self.his.add(image_of([evolve(own, diff_id=hers.diff_id)]), "forged")
+        forged = self.begin(BOB, "forged")
+        said = self.assert_failed(forged, "DIFFID_MISMATCH")
+        self.assertIn(f"unpacks to {own.diff_id}", said)
+        self.assertIsNone(self.store.images.get(Reference.parse(f"{HOST}/forged")))
+        self.assert_idle()
+
+    def test_own_diff_id(self) -> None:
+        """
+        A client whose own blob unpacks to a tree that is there uses that tree.
+        """
+        self.assert_done(self.begin(ANN))
+        (hers,) = self.image.layers
+        own = pack(inflate(hers.blob.read()), "tar")
+        self.assertEqual(own.diff_id, hers.diff_id)
+        self.his.add(image_of([own]), "own")
+        self.assert_done(self.begin(BOB, "own"))
+        self.assertEqual(len(self.store.layers.registered), 1)
+        self.assert_idle()
+
+    def test_cancelled_while_unpacking(self) -> None:
+        """
+        A pull can be cancelled while its own blob is unpacked, although the
+        tree that its config names is there.
+        """
+        self.assert_done(self.begin(ANN))
+        (hers,) = self.image.layers
+        own = sample_layer(1000, "bob")
+        self.his.stall(own.blob.digest)
+        self.his.add(image_of([evolve(own, diff_id=hers.diff_id)]), "forged")
+        forged = self.begin(BOB, "forged")
+        self.assertEqual(self.job(forged)["state"], "running")
+        self.jobs.cancel(forged)
+        self.settle()
+        self.assertEqual(self.job(forged)["state"], "cancelled")
+        self.assert_idle()
+
+    def test_push_of_other_platforms(self) -> None:
+        """
+        An index that names another client's blobs for a further platform does
+        not get them pushed: only the image that was pulled is in the store
+        for all.
+        """
+        self.assert_done(self.begin(ANN))
+        own = sample_image(1, 1000, "bob")
+        arm = evolve(self.image.platform, architecture="arm64")
+        stolen = image_of(self.image.layers, platform=arm)
+        self.his.add(index_of({own.platform: own, arm: stolen}), "both")
+        self.his.remove_blob("both", self.blob)
+        self.assert_done(self.begin(BOB, "both"))
+        options: dict[str, Any] = {"credentials": {HOST: BOB}}
+        job = self.jobs.push(f"{HOST}/both", f"{OTHER}/both", (), "all", "ci", 0, **options)
+        self.settle()
+        self.assert_failed(str(job["id"]), "BLOB_UNKNOWN")
+        self.assertFalse(self.other.has_blob("both", self.blob))
+        self.assert_idle()
 
     def test_shown(self) -> None:
         """

@@ -516,6 +516,10 @@ class DownloadManager:
         The work of a registration: wait for the tree, wait for the parent.
         """
         wanted = stack.diff_id
+        if stack.realm is not None:
+            # The config may name the diff ID of another client's layer: the
+            # client's own blob has to unpack to it, whether the tree is here or not.
+            await self._check_diff_id(transfer, stack, turn)
         here = self._store.trees.has(wanted)
         registered = self._store.layers.get(stack.chain_id)
         if registered is not None:
@@ -524,17 +528,7 @@ class DownloadManager:
             if not renewed:
                 return registered
         if not here:
-            tree = self.unpack(stack.blob, turn, algorithm=wanted.algorithm, realm=stack.realm)
-            try:
-                with transfer.wait("waiting for its bytes to be unpacked"):
-                    found = await tree.result()
-            finally:
-                tree.release()
-            if found != wanted:
-                raise DiffIDMismatch(
-                    f"layer {stack.blob.digest} unpacks to {found}, but the image's config says {wanted}; "
-                    "whoever made the image has to make it again"
-                )
+            await self._check_diff_id(transfer, stack, turn)
         below = stack.below
         if below is not None:
             parent = self.register(below, turn)
@@ -549,6 +543,25 @@ class DownloadManager:
             lambda: self._store.layers.register(parent_id, wanted, stack.blob),
             transfer.wait,
         )
+
+    async def _check_diff_id(self, transfer: Transfer, stack: Stack, turn: Turn) -> None:
+        """
+        Wait until a layer's blob is unpacked.
+
+        @raise DiffIDMismatch: it unpacks to something else than its image's
+            config says.
+        """
+        tree = self.unpack(stack.blob, turn, algorithm=stack.diff_id.algorithm, realm=stack.realm)
+        try:
+            with transfer.wait("waiting for its bytes to be unpacked"):
+                found = await tree.result()
+        finally:
+            tree.release()
+        if found != stack.diff_id:
+            raise DiffIDMismatch(
+                f"layer {stack.blob.digest} unpacks to {found}, but the image's config says {stack.diff_id}; "
+                "whoever made the image has to make it again"
+            )
 
 
 def _key(*parts: Hashable) -> tuple[Hashable, ...]:

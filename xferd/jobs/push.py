@@ -83,7 +83,12 @@ class Push:
             cargo, origin = await self._offered(image, self._job.platform), image.source
         source = self._registries.registry(image.source.host).blobs(image.source)
         await self._delivery.deliver(
-            [cargo], self._target, partial(self._content, source), self._tags, source=source, origin=origin
+            [cargo],
+            self._target,
+            partial(self._content, image, source),
+            self._tags,
+            source=source,
+            origin=origin,
         )
         result = {"digest": str(cargo.root.digest)}
         if cargo.root.digest == image.manifest.digest:
@@ -130,8 +135,12 @@ class Push:
             config = parse_config(data, manifest)
             check_platform(str(self._reference), wanted, image.manifest.platform, config.platform)
 
-    def _content(self, source: IBlobSource, blob: Descriptor, sink: IProgressSink) -> BlobContent:
+    def _content(
+        self, image: Image, source: IBlobSource, blob: Descriptor, sink: IProgressSink
+    ) -> BlobContent:
         """
-        Open a blob.
+        Open a blob.  Other platforms of the image name blobs that were not
+        pulled with it, and may be those of another client.
         """
-        return self._layers.content(blob, source, self._job.turn(), sink, named=True)
+        named = blob.digest in {image.config.digest, *(layer.digest for layer in image.layers)}
+        return self._layers.content(blob, source, self._job.turn(), sink, named=named)
