@@ -7,6 +7,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import stat
 import tempfile
 from collections.abc import Callable
 from threading import Event
@@ -15,7 +16,6 @@ from typing import Any
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from xferd.errors import DiskFull, StoreError
-from xferd.store import disk
 from xferd.store.disk import make_directory, move, remove, sync_file_system, trying_to, write_file
 
 
@@ -102,10 +102,14 @@ class WriteTests(SynchronousTestCase):
         A directory that cannot be brought to the disk is an error too.
         """
 
-        def refuse(_path: str) -> None:
-            raise OSError(errno.EIO, "Input/output error")
+        fsync = os.fsync
 
-        self.patch(disk, "sync_directory", refuse)
+        def refuse(fd: int) -> None:
+            if stat.S_ISDIR(os.fstat(fd).st_mode):
+                raise OSError(errno.EIO, "Input/output error")
+            fsync(fd)
+
+        self.patch(os, "fsync", refuse)
         self.assertRaises(OSError, write_file, self.path, b"new", self.directory)
         self.assertEqual(os.listdir(self.directory), ["name"])
 

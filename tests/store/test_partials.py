@@ -134,6 +134,30 @@ class PartialTests(StoreTestCase):
         partial.write(DATA[7:])
         self.successResultOf(partial.commit())
 
+    def test_no_descriptor_to_commit(self) -> None:
+        """
+        A commit for which there is no descriptor has done nothing: the bytes
+        are where they were, and it succeeds later.
+        """
+        self.result_of_another()
+        partial = self.partial()
+        partial.write(DATA)
+        with no_descriptors():
+            self.failureResultOf(partial.commit(), StoreError)
+        self.assertFalse(self.store.blobs.has(DIGEST))
+        partial.rest()
+        partial.resume()
+        self.assertEqual(partial.offset, len(DATA))
+        self.successResultOf(partial.commit())
+
+    def result_of_another(self) -> None:
+        """
+        Have another blob, so that their directory is there.
+        """
+        another = self.partial(size=1, digest=Digest.of(b"?"))
+        another.write(b"?")
+        self.successResultOf(another.commit())
+
     def test_private_until_whole(self) -> None:
         """
         Only a whole blob may be read by others.

@@ -112,8 +112,13 @@ def move(source: str, target: str) -> None:
     """
     Rename a file or a directory, for good when this returns.
     """
-    os.rename(source, target)
-    sync_directory(os.path.dirname(target))
+    # Opened first: without a descriptor nothing is renamed.
+    fd = os.open(os.path.dirname(target), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.rename(source, target)
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def write_file(path: str, data: bytes, staging: str, mode: int = 0o644) -> None:
