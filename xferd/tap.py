@@ -11,12 +11,14 @@ from typing import ClassVar
 
 from attrs import evolve
 from twisted.application.service import IService
+from twisted.logger import globalLogPublisher
 from twisted.python.usage import Options as BaseOptions
 from twisted.python.usage import UsageError
 
 from xferd import __version__
 from xferd.config import Config
 from xferd.errors import ConfigError, XferdError
+from xferd.log_escapes import escape_event
 from xferd.monotonic import use_monotonic_time
 from xferd.notify import ServiceManager
 from xferd.service import Daemon, parse_endpoint
@@ -121,6 +123,9 @@ def makeService(options: Options) -> IService:
     from twisted.internet import reactor  # noqa: PLC0415
 
     use_monotonic_time(reactor)  # type: ignore[arg-type]
+    if options.parent is not None:
+        # Before twistd adds the observers that write the log.
+        globalLogPublisher.addObserver(escape_event)
     try:
         return Daemon(
             options.config,
