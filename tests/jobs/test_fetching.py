@@ -1,5 +1,5 @@
 """
-Tests for L{xferd.jobs.fetching}, L{xferd.jobs.desk} and what they need of
+Tests for L{xferd.jobs.fetching}, L{xferd.jobs.partial_lock} and what they need of
 L{xferd.jobs.arrival}: what a download holds, whom it blames, and when it turns
 to another source.
 """

@@ -1,5 +1,5 @@
 """
-Tests for the unpacking in L{xferd.jobs.download}: when it begins, what it
+Tests for the unpacking in L{xferd.jobs.layers}: when it begins, what it
 waits for, and what it holds.
 """
 

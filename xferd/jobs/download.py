@@ -17,102 +17,30 @@ two that it waits for as well, so that it can outlive the job that began it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable
-from contextlib import nullcontext
-from typing import Final, cast
+from collections.abc import Callable
+from typing import cast
 from weakref import WeakValueDictionary
 
-from attrs import evolve, field, frozen
-from twisted.internet.defer import CancelledError, Deferred
-from twisted.logger import Logger
-from zope.interface import implementer
+from attrs import evolve
+from twisted.internet.defer import Deferred
 
-from xferd.errors import (
-    BadLayer,
-    DiffIDMismatch,
-    DiskFull,
-    WorkerLost,
-    XferdError,
-)
-from xferd.interfaces import (
-    Displaced,
-    IBlobSource,
-    IFollower,
-    IPartial,
-    IProgressSink,
-    ISource,
-    IStore,
-    IUnpacker,
-    IUnpacking,
-    Layer,
-    Unpacked,
-    UnpackProgress,
-)
+from xferd.errors import DiskFull
+from xferd.interfaces import IBlobSource, IPartial, IProgressSink, ISource, IStore, IUnpacker
 from xferd.jobs.content import BlobContent
-from xferd.jobs.desk import Desk
 from xferd.jobs.feed import Feed
 from xferd.jobs.fetching import Fetching
 from xferd.jobs.full_disk import Persistence, outlast
+from xferd.jobs.layers import LayerManager, key
+from xferd.jobs.partial_lock import PartialLock
 from xferd.jobs.realm import ISOLATED, SHARED, Realm
 from xferd.jobs.reservations import Reservations
 from xferd.jobs.streams import Streams, held
-from xferd.names import Digest, chain_id
-from xferd.oci import LAYERS, Descriptor
+from xferd.names import Digest
+from xferd.oci import Descriptor
 from xferd.transfer.bandwidth import Bandwidth
 from xferd.transfer.slots import Turn
 from xferd.transfer.transfer import Transfer, TransferManager, Watcher
 from xferd.transfer.widening import Lessons, RangePolicy
-
-QUEUED_LAYERS: Final = 2
-"""
-Whole blobs, for each unpacking worker, that are unpacked or about to be: the
-next one is at hand when a worker is free.
-"""
-
-
-@frozen(eq=False)
-class Stack:
-    """
-    A layer with all that is below it, as one image has it.
-
-    @ivar blob: the layer's blob.
-    @ivar diff_id: what it unpacks to, by the image's config.
-    @ivar below: the stack that the layer stands on, or L{None} at the bottom.
-    @ivar chain_id: what the layer is registered as.
-    @ivar key: the key of its registration.  The blobs are a part of it: two
-        images may have one layer in two compressions, and then each waits
-        for its own bytes.
-    @ivar realm: who shares it, if not everybody.
-    """
-
-    blob: Descriptor
-    diff_id: Digest
-    below: Stack | None = field(repr=False)
-    chain_id: Digest
-    key: tuple[Hashable, ...]
-    realm: Realm | None = None
-
-    @classmethod
-    def of(
-        cls, blobs: Iterable[Descriptor], diff_ids: Iterable[Digest], realm: Realm | None = None
-    ) -> list[Stack]:
-        """
-        The stacks of an image, the bottom one first.
-
-        @param realm: who shares them, if not everybody.
-        """
-        stacks: list[Stack] = []
-        layers: Digest | None = None
-        bytes_: Digest | None = None
-        below: Stack | None = None
-        for blob, diff_id in zip(blobs, diff_ids, strict=True):
-            layers, bytes_ = chain_id([diff_id], layers), chain_id([blob.digest], bytes_)
-            assert layers is not None
-            assert bytes_ is not None
-            key = ("layer", layers, bytes_) if realm is None else ("layer", layers, bytes_, realm)
-            below = cls(blob, diff_id, below, layers, key, realm)
-            stacks.append(below)
-        return stacks
 
 
 class DownloadManager:
@@ -121,6 +49,8 @@ class DownloadManager:
 
     @ivar fetched: the bytes that came over the network, by registry host.
     @ivar reservations: the bytes that are still to come.
+    @ivar unpack: see L{LayerManager.unpack}.
+    @ivar register: see L{LayerManager.register}.
     """
 
     def __init__(
@@ -141,18 +71,20 @@ class DownloadManager:
         @param sharing: C{shared} or C{isolated}.
         """
         self._sharing = sharing
-        self._desks: WeakValueDictionary[Digest, Desk] = WeakValueDictionary()
+        self._partial_locks: WeakValueDictionary[Digest, PartialLock] = WeakValueDictionary()
         self._store = store
-        self._unpacker = unpacker
         self._downloads = downloads
-        self._unpackings = unpackings
-        self._registrations = registrations
         self._bandwidth = bandwidth
         self._ranges = ranges
         self._lessons = Lessons()
         self._feeds: WeakValueDictionary[tuple[Digest, Realm | None], Feed] = WeakValueDictionary()
         self.fetched: Counter[str] = Counter()
         self.reservations = reservations
+        self._layers = LayerManager(
+            store, unpacker, unpackings=unpackings, registrations=registrations, feed=self._feed
+        )
+        self.unpack = self._layers.unpack
+        self.register = self._layers.register
 
     @property
     def ranges(self) -> int:
@@ -170,12 +102,11 @@ class DownloadManager:
         """
         How many layers unpack at a time; changes at once.
         """
-        return self._unpacker.workers
+        return self._layers.workers
 
     @workers.setter
     def workers(self, workers: int) -> None:
-        self._unpackings.slots.limit = workers * QUEUED_LAYERS
-        self._unpacker.workers = workers
+        self._layers.workers = workers
 
     @property
     def isolated(self) -> bool:
@@ -215,7 +146,7 @@ class DownloadManager:
             await self._fetch(transfer, blob, realm)
 
         return self._downloads.request(
-            _key("blob", blob.digest, realm),
+            key("blob", blob.digest, realm),
             work,
             digest=blob.digest,
             size=blob.size,
@@ -223,51 +154,6 @@ class DownloadManager:
             turn=turn,
             sink=sink,
         )
-
-    def unpack(
-        self,
-        blob: Descriptor,
-        turn: Turn,
-        sink: IProgressSink | None = None,
-        algorithm: str = "",
-        realm: Realm | None = None,
-    ) -> Watcher[Digest]:
-        """
-        Make a layer's tree, from the bytes that are there and those that come.
-
-        Somebody has to L{fetch} the blob meanwhile, if it is not there.
-
-        @param algorithm: the algorithm of the diff ID; the blob's own, as is
-            usual, where the config is not known yet.
-        @param realm: who shares it, if not everybody.
-        @return: a watcher whose result is the tree's diff ID.  It fails with
-            L{BadLayer}, L{WorkerLost} or a L{StoreError}.
-        """
-
-        algorithm = algorithm or blob.digest.algorithm
-
-        async def work(transfer: Transfer) -> Digest:
-            return await self._unpack(transfer, blob, algorithm, realm)
-
-        return self._unpackings.request(
-            _key("tree", blob.digest, algorithm, realm), work, digest=blob.digest, turn=turn, sink=sink
-        )
-
-    def register(self, stack: Stack, turn: Turn, sink: IProgressSink | None = None) -> Watcher[Layer]:
-        """
-        Put a layer on top of the one below.
-
-        Ask for the layers of an image from the bottom up.  Where the tree is
-        not there yet, somebody has to L{fetch} and L{unpack} it meanwhile.
-
-        @return: a watcher whose result is the layer.  It fails with
-            L{DiffIDMismatch}, a L{StoreError}, or as what it waits for.
-        """
-
-        async def work(transfer: Transfer) -> Layer:
-            return await self._register(transfer, stack, turn)
-
-        return self._registrations.request(stack.key, work, digest=stack.chain_id, turn=turn, sink=sink)
 
     def content(
         self,
@@ -320,7 +206,9 @@ class DownloadManager:
                 else:
                     end = self.reservations.hold([blob])
                 try:
-                    await self._fill(transfer, blob, feed, None if realm is None else self._desk(blob.digest))
+                    await self._fill(
+                        transfer, blob, feed, None if realm is None else self._partial_lock(blob.digest)
+                    )
                 finally:
                     end()
                 return
@@ -334,7 +222,7 @@ class DownloadManager:
         feed.sealed(blobs.path(blob.digest), blob.size)
         transfer.report(bytes_done=blob.size)
 
-    async def _fill(self, transfer: Transfer, blob: Descriptor, feed: Feed, desk: Desk | None) -> None:
+    async def _fill(self, transfer: Transfer, blob: Descriptor, feed: Feed, lock: PartialLock | None) -> None:
         """
         Make attempts until the partial file is whole.
         """
@@ -345,7 +233,7 @@ class DownloadManager:
             blobs=self._store.blobs,
             clock=self._downloads.clock,
             receive=self._receive,
-            desk=desk,
+            lock=lock,
         )
         persistence = Persistence(self._store.room, transfer)
         try:
@@ -392,14 +280,14 @@ class DownloadManager:
         )
         await streams.run()
 
-    def _desk(self, digest: Digest) -> Desk:
+    def _partial_lock(self, digest: Digest) -> PartialLock:
         """
-        The desk of a blob, which lives as long as a download uses it.
+        The lock of a blob's partial file, which lives as long as a download uses it.
         """
-        desk = self._desks.get(digest)
-        if desk is None:
-            desk = self._desks[digest] = Desk()
-        return desk
+        lock = self._partial_locks.get(digest)
+        if lock is None:
+            lock = self._partial_locks[digest] = PartialLock()
+        return lock
 
     def _feed(self, digest: Digest, realm: Realm | None = None) -> Feed:
         """
@@ -410,245 +298,3 @@ class DownloadManager:
         if feed is None or (feed.is_whole and not self._store.blobs.has(digest)):
             feed = self._feeds[digest, realm] = Feed()
         return feed
-
-    # ------------------------------------------------------------- unpacking
-
-    async def _unpack(
-        self, transfer: Transfer, blob: Descriptor, algorithm: str, realm: Realm | None
-    ) -> Digest:
-        """
-        The work of an unpacking: as many tries as the bytes need to be right.
-        """
-        transfer.report(bytes_done=0, bytes_total=blob.size)
-        feed = self._feed(blob.digest, realm)
-        lost = False
-        since: float | None = None
-        room = self._store.room
-        while True:
-            known = self._store.trees.known(blob.digest)
-            outdated = known is not None and self._store.trees.is_outdated(known)
-            if known is not None and known.algorithm == algorithm and not outdated:
-                transfer.report(bytes_done=blob.size)
-                return known
-            if not self._store.blobs.has(blob.digest):
-                with transfer.wait("waiting for its download"):
-                    await feed.ready(self._unpacker.least)
-            try:
-                unpacked = await self._try(transfer, blob, algorithm, feed, last=lost)
-            except BadLayer as e:
-                raise BadLayer(f"layer {blob.digest}: {e}") from e
-            except WorkerLost:
-                if lost:
-                    raise
-                lost = True
-            except DiskFull as e:
-                since = room.now() if since is None else since
-                waiting = room.wait(e, since)
-                with transfer.wait(room.why):
-                    await waiting
-            else:
-                if unpacked is not None:
-                    transfer.report(bytes_done=blob.size)
-                    return unpacked.diff_id
-
-    async def _try(
-        self, transfer: Transfer, blob: Descriptor, algorithm: str, feed: Feed, *, last: bool
-    ) -> Unpacked | None:
-        """
-        Unpack a blob once, into a tree of the store.
-
-        A blob that is whole waits for a worker, and has no staging directory
-        before.  One that grows is unpacked as its bytes arrive.
-
-        @param last: whether there is no other try.
-        @return: the tree's facts, or L{None} if it has to be begun anew: the
-            bytes were void, or ceased to arrive.
-        """
-        whole = self._store.blobs.has(blob.digest)
-        staged: str | None = None
-        unpacked: Unpacked | None = None
-        try:
-            async with transfer.slot() if whole else nullcontext():
-                staged = await self._store.trees.stage()
-                unpacked = await self._read(transfer, blob, staged, algorithm, feed, last=last)
-            if unpacked is not None:
-                await self._store.trees.commit(staged, unpacked, blob.digest)
-                staged = None
-            return unpacked
-        except DiskFull as e:
-            # As much is free again when it is removed, and was not enough.
-            if unpacked is not None:
-                e.need = unpacked.size * 11 // 10
-            elif staged is not None:
-                e.need = await self._store.trees.weigh(staged) * 11 // 10
-            raise
-        finally:
-            if staged is not None:
-                await self._store.trees.discard(staged)
-
-    async def _read(
-        self, transfer: Transfer, blob: Descriptor, staged: str, algorithm: str, feed: Feed, *, last: bool
-    ) -> Unpacked | None:
-        """
-        Have a process unpack a blob into a staging directory.
-        """
-
-        def notify(progress: UnpackProgress) -> None:
-            transfer.report(bytes_done=progress.consumed)
-
-        unpacking = self._unpacker.unpack(
-            staged, LAYERS[blob.media_type], notify, algorithm, lambda: feed.moving
-        )
-        reader = _Reader(unpacking, last=last)
-        if self._store.blobs.has(blob.digest):
-            reader.sealed(self._store.blobs.path(blob.digest), blob.size)
-        else:
-            feed.follow(reader)
-        try:
-            return await reader.unpacked()
-        finally:
-            feed.unfollow(reader)
-
-    # ---------------------------------------------------------- registration
-
-    async def _register(self, transfer: Transfer, stack: Stack, turn: Turn) -> Layer:
-        """
-        The work of a registration: wait for the tree, wait for the parent.
-        """
-        wanted = stack.diff_id
-        if stack.realm is not None:
-            # The config may name the diff ID of another client's layer: the
-            # client's own blob has to unpack to it, whether the tree is here or not.
-            await self._check_diff_id(transfer, stack, turn)
-        here = self._store.trees.has(wanted)
-        registered = self._store.layers.get(stack.chain_id)
-        if registered is not None:
-            # An outdated layer takes on the tree that was made anew.
-            renewed = registered.outdated and here and not self._store.trees.is_outdated(wanted)
-            if not renewed:
-                return registered
-        if not here:
-            await self._check_diff_id(transfer, stack, turn)
-        below = stack.below
-        if below is not None:
-            parent = self.register(below, turn)
-            try:
-                with transfer.wait("waiting for the parent layer"):
-                    await parent.result()
-            finally:
-                parent.release()
-        parent_id = None if below is None else below.chain_id
-        return await outlast(
-            self._store.room,
-            lambda: self._store.layers.register(parent_id, wanted, stack.blob),
-            transfer.wait,
-        )
-
-    async def _check_diff_id(self, transfer: Transfer, stack: Stack, turn: Turn) -> None:
-        """
-        Wait until a layer's blob is unpacked.
-
-        @raise DiffIDMismatch: it unpacks to something else than its image's
-            config says.
-        """
-        tree = self.unpack(stack.blob, turn, algorithm=stack.diff_id.algorithm, realm=stack.realm)
-        try:
-            with transfer.wait("waiting for its bytes to be unpacked"):
-                found = await tree.result()
-        finally:
-            tree.release()
-        if found != stack.diff_id:
-            raise DiffIDMismatch(
-                f"layer {stack.blob.digest} unpacks to {found}, but the image's config says {stack.diff_id}; "
-                "whoever made the image has to make it again"
-            )
-
-
-def _key(*parts: Hashable) -> tuple[Hashable, ...]:
-    """
-    A key, without what everybody has.
-    """
-    return tuple(part for part in parts if part is not None)
-
-
-@implementer(IFollower)
-class _Reader:
-    """
-    One unpacking that follows a feed, and what the feed says of its bytes.
-    """
-
-    _log = Logger()
-
-    def __init__(self, unpacking: IUnpacking, *, last: bool) -> None:
-        """
-        @param last: whether there is no other try.
-        """
-        self._unpacking = unpacking
-        self._last = last
-        self._sealed = False
-        self._void = False
-        self._waiting: Deferred[None] | None = None
-
-    def grown(self, path: str, size: int) -> None:
-        """
-        There is more to read.
-        """
-        if not self._void:
-            self._unpacking.grown(path, size)
-
-    def restarted(self) -> None:
-        """
-        What was read is void.
-        """
-        if not self._void:
-            self._void = True
-            self._unpacking.restarted()
-            self._wake()
-
-    def sealed(self, path: str, size: int) -> None:
-        """
-        All is there, and right.
-        """
-        if not self._void:
-            self._sealed = True
-            self._unpacking.sealed(path, size)
-            self._wake()
-
-    async def unpacked(self) -> Unpacked | None:
-        """
-        Wait for the unpacking's end.
-
-        What goes wrong before the blob is verified may be the fault of the
-        bytes: then their digest decides whose error it is.
-
-        @return: the layer's facts, or L{None} if its bytes were void or ceased
-            to arrive.
-        """
-        try:
-            return await self._unpacking.result
-        except CancelledError:
-            if self._void:
-                return None
-            raise
-        except Displaced:
-            return None
-        except XferdError as e:
-            self._log.debug("an unpacking failed: {why}", why=str(e))
-            if isinstance(e, WorkerLost) and not self._last and not self._void:
-                raise  # the next try reads what is here already
-            if isinstance(e, DiskFull):
-                raise  # no bytes are at fault, and what was written is in the way
-            if not self._sealed and not self._void:
-                self._waiting = Deferred(lambda _: setattr(self, "_waiting", None))
-                await self._waiting
-            if self._void:
-                return None
-            raise
-
-    def _wake(self) -> None:
-        """
-        Let go whoever waits for the verdict.
-        """
-        waiting, self._waiting = self._waiting, None
-        if waiting is not None:
-            waiting.callback(None)

@@ -19,8 +19,8 @@ from twisted.logger import Logger
 
 from xferd.errors import ContentMismatch
 from xferd.interfaces import IBlobs, IBlobSource, IPartial, ISource
-from xferd.jobs.desk import Desk
 from xferd.jobs.feed import Feed
+from xferd.jobs.partial_lock import PartialLock
 from xferd.jobs.stalls import StallWatch
 from xferd.jobs.streams import held
 from xferd.oci import Descriptor
@@ -62,13 +62,13 @@ class Fetching:
         blobs: IBlobs,
         clock: IReactorTime,
         receive: Receive,
-        desk: Desk | None = None,
+        lock: PartialLock | None = None,
     ) -> None:
         """
         @param receive: brings what a partial file lacks from one source, and
             calls its last argument for each piece, with its size and what has
             to fire before the next is read.
-        @param desk: where clients are kept apart: who writes the blob's file.
+        @param lock: where clients are kept apart: the lock of the blob's file.
             Then the source has to confirm that the client may have the blob,
             before a byte is used that did not come from it.
         """
@@ -78,8 +78,8 @@ class Fetching:
         self._blobs = blobs
         self._clock = clock
         self._receive = receive
-        self._desk = desk
-        self._unproved = desk is not None
+        self._lock = lock
+        self._unproved = lock is not None
         self._partial: IPartial | None = None
         self._senders: set[Hashable] = set()
         self._begun: set[Hashable] = set()
@@ -94,8 +94,8 @@ class Fetching:
             stalls and there is another one.
         @raise ContentMismatch: the source sent wrong bytes.
         """
-        if self._desk is not None:
-            self._desk.enter(self)
+        if self._lock is not None:
+            self._lock.acquire(self)
         self.active = True
         try:
             with self._feed.arriving():
@@ -104,8 +104,8 @@ class Fetching:
             self.active = False
             if self._partial is not None:
                 self._partial.rest()
-            if self._desk is not None:
-                self._desk.leave()
+            if self._lock is not None:
+                self._lock.release()
 
     def put_away(self) -> None:
         """
@@ -121,8 +121,8 @@ class Fetching:
         Have done with the file.
         """
         self.put_away()
-        if self._desk is not None:
-            self._desk.end(self)
+        if self._lock is not None:
+            self._lock.end(self)
 
     # --------------------------------------------------------- one attempt
 
@@ -130,7 +130,7 @@ class Fetching:
         """
         Bring what is missing, and look whether it is the blob.
         """
-        if self._desk is not None and self._blobs.has(self._blob.digest):
+        if self._lock is not None and self._blobs.has(self._blob.digest):
             # Another download has brought it meanwhile.
             await self._prove(source)
             self._feed.sealed(self._blobs.path(self._blob.digest), self._blob.size)
@@ -183,7 +183,7 @@ class Fetching:
         self._senders = {_EARLIER} if held(partial) else set()
         if source is not None and held(partial):
             await self._prove(source)
-        if self._feed.size > partial.offset or (self._desk is not None and self._feed.size):
+        if self._feed.size > partial.offset or (self._lock is not None and self._feed.size):
             # Another download may have begun the file anew meanwhile.
             self._feed.restarted()
         partial.follow(self._feed)
@@ -250,5 +250,5 @@ class Fetching:
         """
         Whether there is something better to do than to wait for a source.
         """
-        contested = self._desk is not None and self._desk.contested
+        contested = self._lock is not None and self._lock.contested
         return contested or self._transfer.has_another(source)

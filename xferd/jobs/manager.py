@@ -35,13 +35,14 @@ from xferd.interfaces import (
 from xferd.jobs.copy import Copy
 from xferd.jobs.delivery import Delivery
 from xferd.jobs.documents import Documents
-from xferd.jobs.download import QUEUED_LAYERS, DownloadManager
+from xferd.jobs.download import DownloadManager
 from xferd.jobs.ended import EndedJobs, whole
 from xferd.jobs.exporting import open_archive
 from xferd.jobs.importing import Import
 from xferd.jobs.intake import Intake
 from xferd.jobs.interruption import killed, stopped
 from xferd.jobs.job import BUG, Job, describe, in_short, rfc3339
+from xferd.jobs.layers import QUEUED_LAYERS
 from xferd.jobs.limits import LiveLimits
 from xferd.jobs.naming import Naming
 from xferd.jobs.news import News

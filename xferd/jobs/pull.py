@@ -13,9 +13,10 @@ from twisted.python.failure import Failure
 
 from xferd.image_config import parse_config
 from xferd.interfaces import IBlobSource, Image, IProgressSink, IStore
-from xferd.jobs.download import DownloadManager, Stack
+from xferd.jobs.download import DownloadManager
 from xferd.jobs.full_disk import outlast
 from xferd.jobs.job import Job, rfc3339
+from xferd.jobs.layers import Stack
 from xferd.jobs.naming import Naming
 from xferd.jobs.platforms import Resolved, check_platform
 from xferd.jobs.renewal import renew

@@ -14,7 +14,8 @@ from twisted.internet.defer import Deferred
 
 from xferd.errors import NotFound, StoreError, XferdError
 from xferd.interfaces import IBlobSource, Image, IProgressSink, IRegistries, IStore, Layer
-from xferd.jobs.download import DownloadManager, Stack
+from xferd.jobs.download import DownloadManager
+from xferd.jobs.layers import Stack
 from xferd.jobs.together import together
 from xferd.names import Digest, Reference
 from xferd.transfer.slots import Turn

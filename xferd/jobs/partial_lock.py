@@ -1,6 +1,7 @@
 # -*- test-case-name: tests.jobs.test_sharing -*-
 """
-Who writes the partial file of a blob, where clients are kept apart.
+The lock of a partial file, where clients are kept apart: one download at a time
+writes it.
 """
 
 from __future__ import annotations
@@ -27,12 +28,12 @@ class Writer(Protocol):
         """
 
 
-class Desk:
+class PartialLock:
     """
-    One blob's partial file, which one download at a time writes.
+    The lock of one blob's partial file.
 
-    It keeps the file between its attempts, unless another download asks for
-    it then.
+    A download keeps the lock between its attempts, until another download
+    acquires it then.
     """
 
     def __init__(self) -> None:
@@ -46,11 +47,11 @@ class Desk:
         """
         return bool(self._waiting)
 
-    def enter(self, writer: Writer) -> None:
+    def acquire(self, writer: Writer) -> None:
         """
-        Begin to write the file.
+        Acquire the lock for an attempt.
 
-        @raise Postponed: another download is at it.
+        @raise Postponed: another download makes an attempt.
         """
         present = self._writer
         if present is not None and present is not writer:
@@ -61,9 +62,9 @@ class Desk:
             present.put_away()
         self._writer = writer
 
-    def leave(self) -> None:
+    def release(self) -> None:
         """
-        The writer's attempt has ended.
+        The writer's attempt has ended: the downloads that wait may acquire the lock.
         """
         waiting, self._waiting = self._waiting, []
         for ready in waiting:
@@ -71,7 +72,7 @@ class Desk:
 
     def end(self, writer: Writer) -> None:
         """
-        A download will not write the file any more.
+        Forget a download that will not write the file any more.
         """
         if self._writer is writer:
             self._writer = None
