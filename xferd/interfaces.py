@@ -212,11 +212,14 @@ class UploadSession:
     @ivar location: the session's URL.  It may be signed: not for the log.
     @ivar offset: the bytes that the registry has confirmed.
     @ivar used: when it was last used, in seconds since the epoch.
+    @ivar isolated: whether it belongs to one account alone, as clients are
+        kept apart.
     """
 
     location: str = field(repr=False)
     offset: int
     used: float = field(default=0.0, eq=False)
+    isolated: bool = field(default=False, eq=False)
 
 
 @frozen

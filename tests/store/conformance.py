@@ -1006,7 +1006,7 @@ class JournalConformance(Conformance):
         journal = self.store.journal
         self.result(journal.record_upload(app, DIGEST, UploadSession("https://r.example/1", 0)))
         self.result(journal.record_upload(other, DIGEST, UploadSession("https://r.example/2", 5)))
-        self.result(journal.record_upload(app, DIGEST, UploadSession("https://r.example/3", 7, 1e9)))
+        self.result(journal.record_upload(app, DIGEST, UploadSession("https://r.example/3", 7, 1e9, True)))
         self.assertEqual(
             self.result(journal.uploads()),
             {
@@ -1014,7 +1014,9 @@ class JournalConformance(Conformance):
                 (other, DIGEST): UploadSession("https://r.example/2", 5),
             },
         )
-        self.assertEqual(self.result(journal.uploads())[app, DIGEST].used, 1e9)
+        found = self.result(journal.uploads())
+        self.assertEqual((found[app, DIGEST].used, found[app, DIGEST].isolated), (1e9, True))
+        self.assertFalse(found[other, DIGEST].isolated)
         for repository in (app, other, other):
             self.result(journal.record_upload(repository, DIGEST, None))
         self.assertEqual(self.result(journal.uploads()), {})

@@ -207,7 +207,9 @@ class Jobs:
             download=rates["download"],
             upload=rates["upload"],
         )
-        self._uploads = UploadManager(store.journal, self._managers["upload"], rates["upload"], wall_clock)
+        self._uploads = UploadManager(
+            store.journal, self._managers["upload"], rates["upload"], wall_clock, sharing
+        )
         store.room.follow(self._see_room)
         self._running: dict[str, _Running] = {}
         self._by_number: dict[int, Job] = {}

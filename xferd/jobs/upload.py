@@ -3,7 +3,9 @@
 Blobs: from the store, or from another registry, into a repository.
 
 Shared as downloads are: one upload for each repository and blob, whoever asks
-for it, and what became of it is on the transfer for everybody to read.
+for it, and what became of it is on the transfer for everybody to read.  Where
+clients are kept apart, there is one for each repository, blob and account, and
+so is each upload session.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable
 from typing import Final, cast
 
-from attrs import evolve
+from attrs import evolve, field, frozen
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.logger import Logger
 
@@ -21,6 +23,7 @@ from xferd.interfaces import IBlobTarget, IJournal, IProgressSink, ISource, Push
 from xferd.jobs.content import BlobContent, Restarted
 from xferd.jobs.outlet import Outlet
 from xferd.jobs.pacing import PacedContent
+from xferd.jobs.realm import ISOLATED, SHARED, Realm
 from xferd.names import Digest, Repository
 from xferd.oci import Descriptor
 from xferd.transfer.attempts import Postponed, Unusable
@@ -35,6 +38,20 @@ KEPT: Final = 24 * 3600.0
 
 _LOOK: Final = 600.0
 """Seconds from one look for such sessions to the next."""
+
+
+@frozen
+class _Key:
+    """
+    Whose upload session it is.
+
+    @ivar account: whose credentials are used at the repository's host, see
+        L{ISource.account}; L{None} for the daemon's, or where it does not matter.
+    """
+
+    repository: Repository
+    digest: Digest
+    account: Hashable = field(repr=False)
 
 
 class UploadManager:
@@ -52,15 +69,18 @@ class UploadManager:
         uploads: TransferManager,
         bandwidth: Bandwidth,
         wall_clock: Callable[[], float],
+        sharing: str = SHARED,
     ) -> None:
         """
         @param wall_clock: the seconds since the epoch.
+        @param sharing: C{shared} or C{isolated}.
         """
+        self._isolated = sharing == ISOLATED
         self._journal = journal
         self._wall_clock = wall_clock
         self._uploads = uploads
         self._bandwidth = bandwidth
-        self._sessions: dict[tuple[Repository, Digest], UploadSession] = {}
+        self._sessions: dict[_Key, UploadSession] = {}
         self._background = Background()
         self._stopping = False
         self._drop_at = 0.0
@@ -70,7 +90,12 @@ class UploadManager:
         """
         Learn which uploads an earlier daemon did not finish.
         """
-        self._sessions = await self._journal.uploads()
+        for (repository, digest), session in (await self._journal.uploads()).items():
+            key = _Key(repository, digest, None)
+            self._sessions[key] = session
+            if self._isolated and not session.isolated:
+                # It may be any client's.
+                self._remember(key, None)
         self._drop_unused()
 
     async def stop(self) -> None:
@@ -105,11 +130,15 @@ class UploadManager:
 
         self._drop_unused()
 
-        async def work(transfer: Transfer) -> Pushed:
-            return await self._upload(transfer, repository, blob, origin)
+        target = outlet.target
+        key = _Key(repository, blob.digest, target.account if self._isolated else None)
 
+        async def work(transfer: Transfer) -> Pushed:
+            return await self._upload(transfer, key, blob, origin)
+
+        shared = ("upload", repository, blob.digest)
         return self._uploads.request(
-            ("upload", repository, blob.digest),
+            (*shared, Realm.of(target)) if self._isolated else shared,
             work,
             digest=blob.digest,
             size=blob.size,
@@ -119,12 +148,13 @@ class UploadManager:
         )
 
     async def _upload(
-        self, transfer: Transfer, repository: Repository, blob: Descriptor, origin: Repository | None
+        self, transfer: Transfer, key: _Key, blob: Descriptor, origin: Repository | None
     ) -> Pushed:
         """
         The work of an upload: any number of attempts on one session.
         """
         transfer.report(bytes_done=0, bytes_total=blob.size)
+        repository = key.repository
         candidates = await self._candidates(repository, blob.digest, origin)
         contents: dict[Hashable, BlobContent] = {}
         target: IBlobTarget | None = None
@@ -140,13 +170,13 @@ class UploadManager:
             content = contents.get(outlet.identity)
             if content is None:
                 content = contents[outlet.identity] = outlet.content()
-            return await self._attempt(transfer, repository, blob, outlet.target, content, candidates)
+            return await self._attempt(transfer, key, outlet.target, content, candidates)
 
         try:
             pushed: Pushed = await transfer.attempts(attempt)
         except CancelledError:
             if target is not None and not self._stopping:
-                self._abort(repository, blob.digest, target)
+                self._abort(key, target)
             raise
         finally:
             for content in contents.values():
@@ -158,8 +188,7 @@ class UploadManager:
     async def _attempt(
         self,
         transfer: Transfer,
-        repository: Repository,
-        blob: Descriptor,
+        key: _Key,
         target: IBlobTarget,
         content: BlobContent,
         candidates: list[Repository],
@@ -170,16 +199,16 @@ class UploadManager:
         @raise Postponed: the content has no bytes now.
         @raise Unusable: it will have none; that is not the target's fault.
         """
-        session = self._sessions.get((repository, blob.digest))
+        session = self._sessions.get(key)
         transfer.report(bytes_done=0 if session is None else session.offset)
         paced = PacedContent(content, self._bandwidth)
         try:
             return await target.push(
-                blob.digest,
+                key.digest,
                 paced,
                 candidates,
                 session,
-                lambda s: self._remember(repository, blob.digest, s),
+                lambda s: self._remember(key, s),
                 lambda n: self._report(transfer, target, n),
             )
         except Exception as e:
@@ -188,7 +217,7 @@ class UploadManager:
                 raise
             if isinstance(error, Restarted):
                 # What the session has are the wrong bytes.
-                self._abort(repository, blob.digest, target)
+                self._abort(key, target)
                 raise Postponed(str(error), succeed(None)) from e
             if isinstance(error, Postponed) or is_shortage(error):
                 raise
@@ -222,16 +251,21 @@ class UploadManager:
         self.sent[target.host] += max(0, size - transfer.bytes_done)
         transfer.report(bytes_done=size)
 
-    def _remember(self, repository: Repository, digest: Digest, session: UploadSession | None) -> None:
+    def _remember(self, key: _Key, session: UploadSession | None) -> None:
         """
         Note how to go on with an upload.
+
+        The journal has no sessions of isolated clients with credentials of
+        their own: it stores nothing by which these could be known again.
         """
         if session is None:
-            self._sessions.pop((repository, digest), None)
+            self._sessions.pop(key, None)
         else:
-            session = evolve(session, used=self._wall_clock())
-            self._sessions[repository, digest] = session
-        self._spawn(self._journal.record_upload(repository, digest, session), "while noting an upload")
+            session = evolve(session, used=self._wall_clock(), isolated=self._isolated)
+            self._sessions[key] = session
+        if key.account is None:
+            recorded = self._journal.record_upload(key.repository, key.digest, session)
+            self._spawn(recorded, "while noting an upload")
 
     def _drop_unused(self) -> None:
         """
@@ -242,17 +276,17 @@ class UploadManager:
         if now < self._drop_at:
             return
         self._drop_at = now + _LOOK
-        for (repository, digest), session in list(self._sessions.items()):
+        for key, session in list(self._sessions.items()):
             if session.used < now - KEPT:
-                self._remember(repository, digest, None)
+                self._remember(key, None)
 
-    def _abort(self, repository: Repository, digest: Digest, target: IBlobTarget) -> None:
+    def _abort(self, key: _Key, target: IBlobTarget) -> None:
         """
         Have an upload's session deleted: nobody will go on with it.
         """
-        session = self._sessions.get((repository, digest))
+        session = self._sessions.get(key)
         if session is not None:
-            self._remember(repository, digest, None)
+            self._remember(key, None)
             self._spawn(target.abort(session), "while deleting an upload session")
 
     def _spawn(self, work: Deferred[None], activity: str) -> None:

@@ -107,6 +107,9 @@ _MIGRATIONS = (
     ALTER TABLE upload ADD COLUMN used REAL NOT NULL DEFAULT 0;
     UPDATE upload SET used = strftime('%s', 'now');
     """,
+    """
+    ALTER TABLE upload ADD COLUMN isolated INTEGER NOT NULL DEFAULT 0;
+    """,
 )
 """What makes a database of version n one of version n + 1."""
 
@@ -159,11 +162,11 @@ _FORGET_USE = "DELETE FROM image_use WHERE name = :name"
 _USES = "SELECT name, used FROM image_use"
 
 _RECORD_UPLOAD = """
-    INSERT OR REPLACE INTO upload (host, path, digest, location, confirmed, used)
-    VALUES (:host, :path, :digest, :location, :confirmed, :used)
+    INSERT OR REPLACE INTO upload (host, path, digest, location, confirmed, used, isolated)
+    VALUES (:host, :path, :digest, :location, :confirmed, :used, :isolated)
 """
 _FORGET_UPLOAD = "DELETE FROM upload WHERE host = :host AND path = :path AND digest = :digest"
-_UPLOADS = "SELECT host, path, digest, location, confirmed, used FROM upload"
+_UPLOADS = "SELECT host, path, digest, location, confirmed, used, isolated FROM upload"
 # Replaced, so that the number tells which was seen last.
 _RECORD_HOLDER = "INSERT OR REPLACE INTO holder (host, path, digest) VALUES (:host, :path, :digest)"
 _HOLDERS = "SELECT path FROM holder WHERE host = ? AND digest = ? ORDER BY number DESC LIMIT ?"
@@ -360,7 +363,12 @@ class Journal:
         values = _names(repository, digest)
         if session is None:
             return self._add(_FORGET_UPLOAD, values)
-        known = {"location": session.location, "confirmed": session.offset, "used": session.used}
+        known = {
+            "location": session.location,
+            "confirmed": session.offset,
+            "used": session.used,
+            "isolated": session.isolated,
+        }
         return self._add(_RECORD_UPLOAD, {**values, **known})
 
     def uploads(self) -> Deferred[dict[tuple[Repository, Digest], UploadSession]]:
@@ -408,8 +416,10 @@ class Journal:
 
     def _uploads(self) -> dict[tuple[Repository, Digest], UploadSession]:
         return {
-            (Repository(host, path), Digest.parse(digest)): UploadSession(location, confirmed, used)
-            for host, path, digest, location, confirmed, used in self._read(_UPLOADS, ())
+            (Repository(host, path), Digest.parse(digest)): UploadSession(
+                location, confirmed, used, bool(isolated)
+            )
+            for host, path, digest, location, confirmed, used, isolated in self._read(_UPLOADS, ())
         }
 
     def _holders(self, host: str, digest: Digest) -> list[Repository]:

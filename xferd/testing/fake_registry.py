@@ -197,7 +197,7 @@ class FakeSource:
         self.host = registry.host
         self.label = str(repository)
         self.identity: Hashable = (registry.host, repository.path, registry.user)
-        self.account: Hashable = registry.user
+        self.account: Hashable = registry.user or None
 
     def open(self, digest: Digest, offset: int, end: int | None = None) -> Deferred[IBlobBody]:
         """

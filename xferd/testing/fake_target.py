@@ -236,7 +236,7 @@ class FakeTarget:
         self.host = registry.host
         self.label = str(repository)
         self.identity: Hashable = (registry.host, repository.path, registry.user)
-        self.account: Hashable = registry.user
+        self.account: Hashable = registry.user or None
 
     def push(
         self,
