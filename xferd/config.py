@@ -93,12 +93,15 @@ class Collect:
 @frozen
 class StoreLimits:
     """
-    How much the store may hold.
+    How much the store may hold, and where.
 
     @ivar quota: bytes that it may take; 0 for any number.
+    @ivar trust_data_dir: whether the data directory is used whoever can write
+        to it.
     """
 
     quota: int = field(default=0, validator=ge(0))
+    trust_data_dir: bool = False
 
 
 @frozen

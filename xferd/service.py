@@ -163,7 +163,11 @@ class Daemon(Service):
                     "or listen on interface=127.0.0.1"
                 )
         self.store = Store(
-            config.data_dir, reactor, wall_clock=wall_clock, partial_age=config.collect.partials
+            config.data_dir,
+            reactor,
+            wall_clock=wall_clock,
+            partial_age=config.collect.partials,
+            trusted=config.store.trust_data_dir,
         )
         # Programs that the daemon runs get the limit that it was started with.
         descriptors = own_limit()

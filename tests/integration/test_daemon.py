@@ -425,6 +425,26 @@ class StartTests(TestCase):
         """
         self.assertIn("/proc/nothing", await self.said("--data-dir=/proc/nothing"))
 
+    async def test_directory_of_others(self) -> None:
+        """
+        A data directory that other users can write to; one that the settings
+        trust is used, and goes wrong only for what comes after.
+        """
+        data = self.place / "data"
+        data.mkdir()
+        data.chmod(0o777)
+        self.assertEqual(
+            await self.said(),
+            f"xferd: all users can write to the data directory {data}, whose mode is 777: "
+            "chmod o-w it, choose another, or set trust_data_dir = true in [store]",
+        )
+        self.assertEqual(list(data.iterdir()), [])
+        (self.place / "x.toml").write_text("[store]\ntrust_data_dir = true")
+        (self.place / "s").write_text("no socket")
+        said = await self.said(f"--config={self.place}/x.toml")
+        self.assertIn("something that is no socket has that name", said)
+        self.assertTrue((data / "version").exists())
+
     async def test_options(self) -> None:
         """
         Options and settings that are wrong.

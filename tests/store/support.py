@@ -294,9 +294,11 @@ class StoreTestCase(SynchronousTestCase):
     Tests with a store whose threads are the test's own.
 
     @cvar rules: the version of the rules that trees are made by.
+    @cvar trusted: whether the data directory is used whoever can write to it.
     """
 
     rules = UNPACK_RULES
+    trusted = False
 
     def setUp(self) -> None:
         """
@@ -319,6 +321,7 @@ class StoreTestCase(SynchronousTestCase):
             pools=self.pools,
             unpack_rules=self.rules,
             reserve=RESERVE,
+            trusted=self.trusted,
         )
 
     def open(self) -> Store:

@@ -80,7 +80,7 @@ class WriteTests(SynchronousTestCase):
         self.assertEqual(recorder.calls, ["fsync file", "rename", "fsync directory"])
         with open(self.path, "rb") as file:
             self.assertEqual(file.read(), b"data")
-        self.assertEqual(os.stat(self.path).st_mode & 0o777, 0o644)
+        self.assertEqual(os.stat(self.path).st_mode & 0o777, 0o600)
 
     def test_failure_leaves_nothing(self) -> None:
         """

@@ -9,10 +9,12 @@ import os
 import stat
 import time
 from typing import cast
+from unittest import SkipTest
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import TestCase
 
+from tests.other_user import OTHER
 from tests.store.conformance import DATA, DIGEST, StoreConformance
 from tests.store.support import StoreTestCase, pull, sample
 from tests.store.test_disk import become_nobody
@@ -41,26 +43,95 @@ class StoreTests(StoreConformance, StoreTestCase):
 
     def test_modes(self) -> None:
         """
-        Unpacked files are for the daemon alone, whatever the umask; the image
-        layout is for whom the operator lets into the directory.
+        What is in the data directory is for the daemon's user alone, whatever
+        the umask and the directory's own mode: images may be private, and the
+        journal has URLs of uploads.
         """
         self.addCleanup(os.umask, os.umask(0))
-        self.path = self.mktemp()
+        for mode in (None, 0o755):
+            self.path = self.mktemp()
+            if mode is not None:
+                os.mkdir(self.path, mode)
+            self.open()
+            self.assertEqual(self.mode(), mode or 0o700)
+            self.successResultOf(self.store.journal.jobs(1))
+            found = {
+                os.path.relpath(os.path.join(root, name), self.path)
+                for root, folders, files in os.walk(self.path)
+                for name in folders + files
+            }
+            self.assertTrue(found >= {"content/index.json", "trees", "xferd.db", "xferd.db-wal", "lock"})
+            for name in found:
+                folder = os.path.isdir(os.path.join(self.path, name))
+                self.assertEqual(self.mode(name), 0o700 if folder else 0o600, name)
+
+    def test_modes_of_an_older_one(self) -> None:
+        """
+        What an earlier xferd has left readable for others is closed to them at
+        the start; what a link leads to is left alone.
+        """
+        self.close(self.store)
+        names = ("content", "content/index.json", "content/blobs", "xferd.db", "version", "trees")
+        for name in names:
+            path = os.path.join(self.path, name)
+            os.chmod(path, 0o755 if os.path.isdir(path) else 0o644)
+        other = self.mktemp()
+        with open(other, "w"):
+            os.chmod(other, 0o644)
+        os.rename(os.path.join(self.path, "content/oci-layout"), os.path.join(self.path, "content/x"))
+        os.symlink(os.path.abspath(other), os.path.join(self.path, "content/oci-layout"))
         self.open()
-        self.assertEqual(self.mode(), 0o700)
-        for name in ("trees", "staging", "ingest", "layers"):
-            self.assertEqual(self.mode(name), 0o700, name)
-        self.assertEqual((self.mode("content"), self.mode("content", "blobs")), (0o755, 0o755))
-        self.assertEqual(self.mode("content", "index.json"), 0o644)
+        for name in names:
+            folder = os.path.isdir(os.path.join(self.path, name))
+            self.assertEqual(self.mode(name), 0o700 if folder else 0o600, name)
+        self.assertEqual(stat.S_IMODE(os.stat(other).st_mode), 0o644)
+
+    def test_another_users(self) -> None:
+        """
+        A directory that another user has made, who could have planted links
+        in it, is refused before anything is touched, unless it is trusted.
+        """
+        if os.geteuid() != 0:
+            raise SkipTest("only root can use a directory of another user")
+        self.path, victim = self.mktemp(), self.mktemp()
+        os.mkdir(self.path, 0o700)
+        with open(victim, "w") as file:
+            file.write("precious")
+        os.symlink(os.path.abspath(victim), os.path.join(self.path, "lock"))
+        os.chown(self.path, OTHER, OTHER)
+        self.assertIn(f"belongs to user {OTHER}", self.refused())
+        with open(victim) as file:
+            self.assertEqual(file.read(), "precious")
+        self.trusted = True
+        self.open()
+        with open(victim) as file:
+            self.assertEqual(file.read(), "precious")
 
     def test_mode_is_the_operators(self) -> None:
         """
         A directory that is there keeps its mode.
         """
-        self.path = self.mktemp()
-        os.mkdir(self.path, 0o750)
-        self.open()
-        self.assertEqual(self.mode(), 0o750)
+        for mode in (0o750, 0o755, 0o1775):
+            self.path = self.mktemp()
+            os.mkdir(self.path)
+            os.chmod(self.path, mode)
+            self.open()
+            self.assertEqual(stat.S_IMODE(os.stat(self.path).st_mode), mode)
+
+    def test_others_can_write(self) -> None:
+        """
+        A directory that others can write to, or a group without a sticky
+        bit, is refused, unless it is trusted.
+        """
+        for mode, who in ((0o757, "all users"), (0o1777, "all users"), (0o770, "the group")):
+            self.path = self.mktemp()
+            os.mkdir(self.path)
+            os.chmod(self.path, mode)
+            self.assertTrue(self.refused().startswith(who), mode)
+            self.assertEqual(os.listdir(self.path), [])
+            self.trusted = True
+            self.open()
+            self.trusted = False
 
     def test_parents(self) -> None:
         """

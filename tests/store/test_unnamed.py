@@ -41,7 +41,7 @@ class UnnamedTests(StoreTestCase):
         self.assertEqual(self.staged(), [])
         self.successResultOf(self.unnamed().commit())
         self.assertEqual(self.staged(), [])
-        self.assertEqual(os.stat(self.store.blobs.path(DIGEST)).st_mode & 0o777, 0o644)
+        self.assertEqual(os.stat(self.store.blobs.path(DIGEST)).st_mode & 0o777, 0o600)
 
     def test_cancelled(self) -> None:
         """

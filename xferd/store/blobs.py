@@ -273,7 +273,7 @@ def write_document(paths: Paths, digest: Digest, data: bytes) -> None:
         raise DigestMismatch(f"a document arrived that is {found} and should be {digest}")
     path = paths.blob(digest)
     with trying_to(f"write blob {digest}"):
-        make_directory(os.path.dirname(path), 0o755)
+        make_directory(os.path.dirname(path), 0o700)
         if _holds(path, data):
             # Whoever wrote it may not have got to this yet.
             sync_directory(os.path.dirname(path))

@@ -121,9 +121,10 @@ def move(source: str, target: str) -> None:
         os.close(fd)
 
 
-def write_file(path: str, data: bytes, staging: str, mode: int = 0o644) -> None:
+def write_file(path: str, data: bytes, staging: str) -> None:
     """
-    Write a file that is either there whole, and stays, or not at all.
+    Write a file that is either there whole, and stays, or not at all.  Only
+    its owner may read it.
 
     @param staging: a directory of the same file system, where it may lie
         half-written.
@@ -133,7 +134,6 @@ def write_file(path: str, data: bytes, staging: str, mode: int = 0o644) -> None:
         with open(fd, "wb") as file:
             file.write(data)
             file.flush()
-            os.fchmod(fd, mode)
             os.fsync(fd)
         move(temporary, path)
     except OSError:

@@ -14,7 +14,7 @@ import json
 import os
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from attrs import define
@@ -254,6 +254,9 @@ class Journal:
 
     def _open(self) -> None:
         self.release()
+        # Or else SQLite makes it readable for all; where this fails, it says why.
+        with suppress(OSError):
+            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         with self._trouble("open"):
             database = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
             self._database = database

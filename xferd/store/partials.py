@@ -51,12 +51,11 @@ def _publish(fd: int, source: str, target: str) -> None:
     """
     Make a partial file a blob.  Blocking, for a thread.
     """
-    os.fchmod(fd, 0o644)
     try:
         os.fsync(fd)
     except OSError as e:
         raise _Unsynced from e
-    make_directory(os.path.dirname(target), 0o755)
+    make_directory(os.path.dirname(target), 0o700)
     move(source, target)
 
 

@@ -36,6 +36,7 @@ from xferd.store.index_file import read_index, write_index
 from xferd.store.journal import Journal
 from xferd.store.last_uses import LastUses
 from xferd.store.layers import Layers
+from xferd.store.ownership import check_owner, close_to_others
 from xferd.store.paths import NOTE, Paths, parse_partial_name
 from xferd.store.reserve import RESERVE, Reserve
 from xferd.store.room import LEAST, SHARE, Room
@@ -85,6 +86,7 @@ class Store:
         partial_age: float = PARTIAL_AGE,
         reserve: int = RESERVE,
         unpack_rules: int = UNPACK_RULES,
+        trusted: bool = False,
     ) -> None:
         """
         @param wall_clock: the ages of files are measured by it.
@@ -94,8 +96,10 @@ class Store:
         @param partial_age: seconds for which a partial blob is kept that
             nobody goes on with.
         @param unpack_rules: trees by older rules than these are outdated.
+        @param trusted: whether the directory is used whoever can write to it.
         """
         self.path = os.path.abspath(path)
+        self._trusted = trusted
         self._wall_clock = wall_clock
         self._paths = paths = Paths(self.path)
         closed = f"the store {self.path} is not open"
@@ -167,14 +171,16 @@ class Store:
         images may be setuid, and images may be private.
 
         @raise StoreLocked: another daemon has it.
-        @raise StoreError: it cannot be written to, is of another version, or
-            something in it is damaged.
+        @raise StoreError: it cannot be written to, another user can change
+            it, it is of another version, or something in it is damaged.
         """
         assert not self._opened, "a store is opened once"
         with trying_to(f"use {self.path} as the data directory"):
             if not os.path.lexists(os.path.dirname(self.path)):
                 os.makedirs(os.path.dirname(self.path))
             make_directory(self.path, 0o700)
+            if not self._trusted:
+                check_owner(self.path)
             try:
                 self._lock.acquire()
             except Held as e:
@@ -184,6 +190,8 @@ class Store:
         self._opened = True
         try:
             with trying_to(f"use {self.path} as the data directory"):
+                for path in close_to_others(self._paths):
+                    self._log.warn("other users may have rights on {path}: chmod go= it", path=path)
                 self._reserve.spend(self._prepare)
             self._reserve.spend(self._check_index)
             self._open_journal()
@@ -259,8 +267,8 @@ class Store:
         self._check_version()
         for directory in (paths.ingest, paths.trees, paths.layers, paths.staging):
             make_directory(directory, 0o700)
-        make_directory(paths.content, 0o755)
-        make_directory(paths.blobs, 0o755)
+        make_directory(paths.content, 0o700)
+        make_directory(paths.blobs, 0o700)
         self._old = [os.path.join(paths.staging, name) for name in os.listdir(paths.staging)]
         if not os.path.exists(paths.oci_layout):
             layout = json.dumps({"imageLayoutVersion": "1.0.0"}).encode()
@@ -313,7 +321,7 @@ class Store:
                 "choose another, or an empty one"
             )
         # Nothing is made before this is on the disk; if it is empty, nothing was.
-        with open(paths.version, "wb") as file:
+        with open(paths.version, "wb", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
             file.write(VERSION)
             file.flush()
             os.fsync(file.fileno())

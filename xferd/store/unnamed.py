@@ -41,9 +41,8 @@ def _publish(fd: int, source: str, target: str) -> None:
     Make the file a blob.  Blocking, for a thread.
     """
     with trying_to(f"keep {target}"):
-        os.fchmod(fd, 0o644)
         os.fsync(fd)
-        make_directory(os.path.dirname(target), 0o755)
+        make_directory(os.path.dirname(target), 0o700)
         # The same bytes may be there already: then they are replaced by themselves.
         move(source, target)
 
