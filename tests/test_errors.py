@@ -9,7 +9,12 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from xferd import errors
 from xferd.errors import (
+    MAX_MESSAGE,
+    MAX_QUOTED,
+    BadDigest,
     BadLayer,
+    BadPlatform,
+    BadReference,
     ConnectionFailed,
     Denied,
     StoreError,
@@ -19,6 +24,7 @@ from xferd.errors import (
     XferdError,
     causes,
     is_retryable,
+    quoted,
 )
 
 
@@ -61,6 +67,49 @@ class MessageTests(SynchronousTestCase):
     """
     Messages that quote what came from outside.
     """
+
+    def test_long(self) -> None:
+        """
+        A registry has values of megabytes quoted: a message has at most 500
+        characters, and keeps its beginning and its end.
+        """
+        self.assertEqual(str(XferdError("a" * MAX_MESSAGE)), "a" * MAX_MESSAGE)
+        for middle in ("x" * (MAX_MESSAGE + 1), "x" * 4_000_000, "\x1b" * MAX_MESSAGE, "\U0001f4a9\n" * 9999):
+            message = str(ConnectionFailed(f"the thing: {middle}; do this"))
+            self.assertLessEqual(len(message), MAX_MESSAGE)
+            self.assertTrue(message.startswith("the thing: "))
+            self.assertTrue(message.endswith("; do this"))
+            self.assertTrue(message.isprintable())
+
+    def test_escaped(self) -> None:
+        """
+        A registry has control sequences, line ends and marks for the direction
+        of writing quoted: they are escaped.
+        """
+        self.assertEqual(
+            str(BadLayer("a\x1b[31m\nb\u202ec\xa0d \u00e9")), "a\\x1b[31m\\nb\\u202ec\\xa0d \u00e9"
+        )
+
+    def test_quoted(self) -> None:
+        """
+        A value that is quoted is cut, whatever it is and however deep.
+        """
+        values: tuple[object, ...] = (
+            "x" * (MAX_QUOTED - 2),
+            "x" * 4_000_000,
+            ["x" * 4_000_000] * 9,
+            {"x" * 4_000_000: [[[[{}]]]]},
+            10**4000,
+            1.5,
+            None,
+        )
+        for value in values:
+            self.assertLessEqual(len(quoted(value)), MAX_QUOTED)
+        self.assertEqual(quoted("x" * (MAX_QUOTED - 2)), f"'{'x' * (MAX_QUOTED - 2)}'")
+        self.assertEqual(quoted(-1), "-1")
+        for error in (BadReference("x" * 4_000_000, "why"), BadDigest("x" * 999), BadPlatform("x" * 999)):
+            self.assertIn("'xxx", str(error))
+            self.assertNotIn(" ... ", str(error))
 
     def test_surrogates(self) -> None:
         """

@@ -120,6 +120,22 @@ class DescriptorTests(SynchronousTestCase):
             error = self.assertRaises(BadDocument, Descriptor.from_json, wrong, "layers[3]")
             self.assertIn("layers[3]", str(error))
 
+    def test_huge_values(self) -> None:
+        """
+        A registry has a size or a digest of megabytes: the error quotes a part
+        of it.
+        """
+        huge = "9" * 3_900_000
+        for wrong in ({"size": huge}, {"size": [huge]}, {"digest": huge}, {"digest": f"sha256:{huge}"}):
+            error = self.assertRaises(
+                BadDocument, Descriptor.from_json, {**descriptor(), **wrong}, "layers[3]"
+            )
+            self.assertIn("layers[3]", str(error))
+            self.assertLess(len(str(error)), 400)
+        error = self.assertRaises(BadDocument, parse_document, document(image(schemaVersion=huge)))
+        self.assertIn("schemaVersion '999", str(error))
+        self.assertLess(len(str(error)), 400)
+
     def test_data(self) -> None:
         """
         Bytes that a descriptor brings must be those that it describes.

@@ -47,9 +47,49 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from reprlib import Repr
 from typing import ClassVar, Final
 
+MAX_MESSAGE: Final = 500
+"""Characters of a message at most."""
+
+MAX_QUOTED: Final = 150
+"""Characters of a value that a message quotes, at most: enough for a digest."""
+
+_END: Final = 180
+"""Characters at the end of a message, with the remedy, that stay when it is cut."""
+
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
+
+
+def quoted(value: object) -> str:
+    """
+    A value that came from outside, as a message quotes it: on one line, and
+    cut where it is long.
+    """
+    shorter = Repr()
+    shorter.maxstring = shorter.maxlong = shorter.maxother = MAX_QUOTED
+    shorter.maxlevel = 2
+    text = shorter.repr(value)
+    return text if len(text) <= MAX_QUOTED else f"{text[: MAX_QUOTED - 3]}..."
+
+
+def _cut(text: str) -> str:
+    """
+    A message without its middle, if it is too long.
+    """
+    return text if len(text) <= MAX_MESSAGE else f"{text[: MAX_MESSAGE - _END - 5]} ... {text[-_END:]}"
+
+
+def _escaped(text: str) -> str:
+    """
+    A message on one line and without control sequences, of at most
+    L{MAX_MESSAGE} characters.
+    """
+    text = _SURROGATE.sub("\ufffd", _cut(text))
+    if text.isprintable():
+        return text
+    return _cut("".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text))
 
 
 class XferdError(Exception):
@@ -57,7 +97,9 @@ class XferdError(Exception):
     The root of all that xferd raises on purpose.
 
     A message may quote a registry, a tar or a file name.  Lone surrogates in
-    it are replaced by U+FFFD, so that every message can be written as UTF-8.
+    it are replaced by U+FFFD, so that every message can be written as UTF-8;
+    other characters that are not printable are escaped.  A message that is
+    longer than L{MAX_MESSAGE} loses its middle.
 
     @cvar code: a stable word for programs, C{[A-Z_]+}.
     @cvar retryable: whether the same call may succeed when it is made again.
@@ -67,7 +109,7 @@ class XferdError(Exception):
     retryable: ClassVar[bool] = False
 
     def __init__(self, *args: object) -> None:
-        super().__init__(*(_SURROGATE.sub("\ufffd", a) if isinstance(a, str) else a for a in args))
+        super().__init__(*(_escaped(a) if isinstance(a, str) else a for a in args))
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:
@@ -112,8 +154,7 @@ class BadReference(BadInput):
     code = "NAME_INVALID"
 
     def __init__(self, text: str, why: str) -> None:
-        super().__init__(f"{text!r} is not an image reference: {why}")
-        self.text = text
+        super().__init__(f"{quoted(text)} is not an image reference: {why}")
 
 
 class BadDigest(BadInput):
@@ -125,9 +166,8 @@ class BadDigest(BadInput):
 
     def __init__(self, text: str) -> None:
         super().__init__(
-            f"{text!r} is not a digest that xferd can verify: sha256:<64 hex> or sha512:<128 hex>"
+            f"{quoted(text)} is not a digest that xferd can verify: sha256:<64 hex> or sha512:<128 hex>"
         )
-        self.text = text
 
 
 class BadPlatform(BadInput):
@@ -138,8 +178,9 @@ class BadPlatform(BadInput):
     code = "PLATFORM_INVALID"
 
     def __init__(self, text: str) -> None:
-        super().__init__(f"{text!r} is not a platform: os/architecture[/variant], for example linux/arm64/v8")
-        self.text = text
+        super().__init__(
+            f"{quoted(text)} is not a platform: os/architecture[/variant], for example linux/arm64/v8"
+        )
 
 
 class KeyReused(BadInput):

@@ -22,6 +22,7 @@ from xferd.errors import (
     DigestMismatch,
     NoSuchPlatform,
     UnsupportedImage,
+    quoted,
 )
 from xferd.names import Digest
 from xferd.platforms import Platform as Platform  # noqa: PLC0414 - it is part of what is here
@@ -174,7 +175,7 @@ class Descriptor:
             raise BadDocument(f"{where} has no mediaType")
         size = value.get("size")
         if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size < 1 << 63:
-            raise BadDocument(f"{where} has no valid size: {size!r}")
+            raise BadDocument(f"{where} has no valid size: {quoted(size)}")
         try:
             digest = Digest.parse(str(value.get("digest")))
         except BadDigest as e:
@@ -329,7 +330,7 @@ def parse_document(document: Document) -> Index | Manifest:
         )
     if value.get("schemaVersion") != 2:
         raise BadDocument(
-            f"manifest {document.digest} has schemaVersion {value.get('schemaVersion')!r}, not 2"
+            f"manifest {document.digest} has schemaVersion {quoted(value.get('schemaVersion'))}, not 2"
         )
     named = value.get("mediaType")
     media_type = document.media_type

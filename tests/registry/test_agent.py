@@ -155,9 +155,9 @@ class LimitedEndpointTests(SynchronousTestCase):
         connection = self._arrive()
         self.assertIs(self.successResultOf(connecting), self.reader)
         self.assertEqual(self.live, {connection})
-        connection.dataReceived(b"abc")
+        connection.dataReceived(b"abc\n")
         connection.connectionLost(Failure(ConnectionDone()))
-        self.assertEqual(self.reader.data, b"abc")
+        self.assertEqual(self.reader.data, b"abc\n")
         self.assertIsNotNone(self.reader.lost)
         self.assertEqual(self.live, Live())
 

@@ -108,6 +108,17 @@ class HeadLimitTests(SynchronousTestCase):
         error = self.assertRaises(HeadTooLong, _feed, *[b"a" * 1000] * 17)
         self.assertIn("a line of more than 16384 bytes", str(error))
 
+    def test_left_out(self) -> None:
+        """
+        A registry sends interim responses, each of which twisted.web would
+        log: they are left out, and all else stays as it is.
+        """
+        for rest in (b"", b"body\r\n\r\n", _INTERIM):
+            self.assertEqual(HeadLimit("h:1").feed(_INTERIM * MAX_INTERIM + _FINAL + rest), _FINAL + rest)
+        for other in (b"no HTTP\n", b"\r\n", b"HTTP/1.1 2", b"HTTP/1.1 99 \r\na: b"):
+            limit = HeadLimit("h:1")
+            self.assertEqual(limit.feed(other) + limit.feed(b"\n"), other + b"\n")
+
     @given(lists(integers(1, len(_INTERIM + _FINAL) - 1), max_size=6))
     def test_pieces(self, cuts: list[int]) -> None:
         """
@@ -116,4 +127,6 @@ class HeadLimitTests(SynchronousTestCase):
         data = _INTERIM + _FINAL
         edges = [0, *sorted(cuts), len(data)]
         pieces = [data[a:b] for a, b in pairwise(edges)]
-        self.assertTrue(_feed(*pieces).over)
+        limit = HeadLimit("h:1")
+        self.assertEqual(b"".join(limit.feed(piece) for piece in pieces), _FINAL)
+        self.assertTrue(limit.over)

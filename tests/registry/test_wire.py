@@ -14,6 +14,7 @@ from twisted.internet import reactor as default_reactor
 from twisted.internet.defer import CancelledError, Deferred, DeferredList, succeed
 from twisted.internet.interfaces import IListeningPort, IPushProducer
 from twisted.internet.ssl import CertificateOptions
+from twisted.logger import capturedLogs
 from twisted.trial.unittest import TestCase
 from zope.interface import implementer
 
@@ -689,7 +690,7 @@ class EarlyTests(WireCase):
 
     async def test_continues(self) -> None:
         """
-        What is no answer yet is not taken for one.
+        What is no answer yet is not taken for one, and no log grows by it.
         """
 
         def refuse(peer: Peer) -> None:
@@ -697,7 +698,9 @@ class EarlyTests(WireCase):
             self.reactor.callLater(0.02, peer.send, b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
 
         self._serve(refuse)
-        await self._refused(Denied)
+        with capturedLogs() as events:
+            await self._refused(Denied)
+        self.assertFalse([e for e in events if str(e.get("log_namespace")).startswith("twisted.web")])
 
 
 def _nothing(_: Peer) -> None:

@@ -120,7 +120,8 @@ class _Connection(Protocol):
     connection, and the refusal is lost.
 
     It counts the heads of responses, which L{twisted.web} keeps without a
-    bound, and ends the connection where one is too long.
+    bound, and ends the connection where one is too long; interim responses end
+    here.
 
     @ivar ready: fires with the inner protocol.
     """
@@ -178,17 +179,19 @@ class _Connection(Protocol):
         if parser is not self._parser:
             self._parser = parser
             self._head = HeadLimit(self._name)
+        received = len(data)
         if not self._head.over:
             try:
-                self._head.feed(data)
+                data = self._head.feed(data)
             except HeadTooLong as e:
                 self._refused = e
                 self.abort()
                 return
-        self._inner.dataReceived(data)
+        if data:
+            self._inner.dataReceived(data)
         state = getattr(self._inner, "state", "")
         if state == "TRANSMITTING":
-            self._early += len(data)
+            self._early += received
             if self._early > EARLY:
                 self.abort()
             else:

@@ -223,7 +223,7 @@ class Authenticator:
                 return challenge
         if any(c.scheme == "basic" for c in challenges):
             return Challenge("basic")
-        schemes = ", ".join(sorted({c.scheme for c in challenges})) or "nothing that it would accept"
+        schemes = ", ".join(sorted({c.scheme[:40] for c in challenges})[:5]) or "nothing that it would accept"
         raise Denied(
             f"{self._host} wants another kind of proof than xferd knows: {schemes}",
             host=self._host,

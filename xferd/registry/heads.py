@@ -35,7 +35,8 @@ class HeadTooLong(NotHTTP):
 
 class HeadLimit:
     """
-    Counts the head of one response, as its bytes arrive.
+    Counts the head of one response, as its bytes arrive, and leaves out
+    interim responses, each of which L{twisted.web} would log.
 
     States: reading a status line; reading header fields; over, once the head
     of the final response is complete.  What follows is not counted.
@@ -48,15 +49,18 @@ class HeadLimit:
         self._name = name
         self._bytes = self._lines = self._interim = 0
         self._line = b""
-        self._status: bytes | None = None
+        self._has_status = self._is_final = False
         self.over = False
 
-    def feed(self, data: bytes) -> None:
+    def feed(self, data: bytes) -> bytes:
         """
         Count the next bytes of the connection.
 
+        @return: those that are not of interim responses.  A status line is
+            kept until it is complete.
         @raise HeadTooLong: the head is over one of the limits.
         """
+        kept: list[bytes] = []
         start = 0
         while not self.over:
             # Lines end as the parser of twisted.web ends them: by a line feed.
@@ -66,34 +70,40 @@ class HeadLimit:
             self._line += piece
             if len(self._line) > MAX_LINE:
                 raise self._error(f"has a line of more than {MAX_LINE} bytes")
+            if self._is_final:
+                kept.append(piece)
             if end < 0:
-                return
-            line, self._line = self._line[:-1].removesuffix(b"\r"), b""
+                return b"".join(kept)
+            line, self._line = self._line, b""
             start = end + 1
             self._lines += 1
             if self._lines > MAX_HEAD_LINES:
                 raise self._error(f"has more than {MAX_HEAD_LINES} lines")
-            self._take(line)
+            if not self._has_status:
+                self._has_status, self._is_final = True, not _is_interim(line)
+                if self._is_final:
+                    kept.append(line)
+            elif not line[:-1].removesuffix(b"\r"):
+                self._end()
+        kept.append(data[start:])
+        return b"".join(kept)
+
+    def _end(self) -> None:
+        """
+        A head is complete.
+        """
+        if self._is_final:
+            self.over = True
+            return
+        self._has_status = False
+        self._interim += 1
+        if self._interim > MAX_INTERIM:
+            raise self._error(f"follows more than {MAX_INTERIM} interim (1xx) responses")
 
     def _count(self, length: int) -> None:
         self._bytes += length
         if self._bytes > MAX_HEAD_BYTES:
             raise self._error(f"has more than {MAX_HEAD_BYTES} bytes")
-
-    def _take(self, line: bytes) -> None:
-        """
-        Look at a complete line.
-        """
-        if self._status is None:
-            self._status = line
-        elif not line:
-            if not _is_interim(self._status):
-                self.over = True
-                return
-            self._status = None
-            self._interim += 1
-            if self._interim > MAX_INTERIM:
-                raise self._error(f"follows more than {MAX_INTERIM} interim (1xx) responses")
 
     def _error(self, why: str) -> HeadTooLong:
         return HeadTooLong(f"{self._name} sent a response that is refused: its head {why}")
