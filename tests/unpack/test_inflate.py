@@ -187,10 +187,12 @@ class BlocksTests(SynchronousTestCase):
         """
         A zstd frame may not ask for a window above 128 MiB.
         """
-        # RFC 8878, 3.1.1.1.2: exponent 18, so a window of 2 ** 28 bytes.
-        self.assertIn(
-            "cannot be inflated", self.fails(b"\x28\xb5\x2f\xfd\x00" + bytes([18 << 3]) + bytes(20))
-        )
+        # RFC 8878, 3.1.1.1.2: exponent 17, so a window of 2 ** 27 bytes, and mantissa 1, an eighth more.
+        begin, empty = b"\x28\xb5\x2f\xfd\x00", b"\x01\0\0"
+        self.assertEqual(self.inflate(begin + bytes([17 << 3]) + empty), b"")
+        for wide in (17 << 3 | 1, 18 << 3):
+            message = self.fails(begin + bytes([wide]) + empty)
+            self.assertIn("a zstd frame has a window above 134217728 bytes", message)
 
     def test_other_errors(self) -> None:
         """

@@ -10,6 +10,7 @@ import os
 import shutil
 import stat
 import tempfile
+from base64 import b64encode
 from itertools import permutations
 from typing import Any
 from unittest import SkipTest
@@ -636,11 +637,40 @@ class EscapeTests(TreeCase):
         """
         few = evolve(LIMITS, entries=3)
         self.assertIn("implies more than 3", self.refused(file(b"a/b/c/d/f"), limits=few))
-        self.patch(folders, "_MOST_MEMORY", 1000)
+        self.patch(folders, "MOST_MEMORY", 2 * (1 + folders._FOLDER))
         self.make(folder(b"x"), folder(b"y"), file(b"x"), folder(b"z"))
-        self.assertIn("keep in mind", self.refused(folder(b"x"), folder(b"y"), folder(b"z")))
+        self.assertIn("bytes of memory", self.refused(folder(b"x"), folder(b"y"), folder(b"z")))
+        self.patch(folders, "MOST_MEMORY", folders._WHITEOUTS + 2 * (1 + folders._WHITEOUT))
+        self.empty()
         self.make(file(b".wh.x"), file(b".wh.y"), file(b".wh.x"))
-        self.assertIn("keep in mind", self.refused(file(b".wh.x"), file(b".wh.y"), file(b".wh.z")))
+        self.assertIn("bytes of memory", self.refused(file(b".wh.x"), file(b".wh.y"), file(b".wh.z")))
+
+    def test_too_many_xattrs(self) -> None:
+        """
+        The extended attributes of directories are counted, those of the
+        newest entry for each, and no longer when it is gone.
+        """
+        most = 2 * (1 + folders._FOLDER) + folders._XATTRS + folders._XATTR + 8 + 100
+        self.patch(folders, "MOST_MEMORY", most)
+        one, two = (pax({b"SCHILY.xattr.none.one": b"x" * size}) for size in (100, 101))
+        self.make(one + folder(b"x"), folder(b"x"), one + folder(b"y"), file(b"y"), one + folder(b"z"))
+        self.assertIn("bytes of memory", self.refused(folder(b"x"), two + folder(b"y")))
+        self.empty()
+        self.make(folder(b"x"), one + folder(b"y"))
+
+    def test_large_xattr(self) -> None:
+        """
+        An extended attribute may be as large as Linux has them, and no larger.
+        """
+        for size, refused in ((65_536, False), (65_537, True)):
+            for form in (b"SCHILY.xattr.none.large", b"LIBARCHIVE.xattr.none.large"):
+                value = b"x" * size if form.startswith(b"S") else b64encode(b"x" * size)
+                parts = pax({form: value}), folder(b"d")
+                if refused:
+                    self.assertIn(f"'none.large' of {size} bytes", self.refused(*parts))
+                else:
+                    self.empty()
+                    self.make(*parts)
 
 
 class WhiteoutTests(TreeCase):
@@ -1012,8 +1042,8 @@ class RootTests(TreeCase):
         """
         An xattr that the file system does not take is the layer's fault.
         """
-        records = {b"SCHILY.xattr.user.large": b"x" * 70_000}
-        self.assertIn("'user.large' of 70000 bytes", self.refused(pax(records), file(b"f")))
+        records = {b"SCHILY.xattr.user.large": b"x" * 65_500}
+        self.assertIn("'user.large' of 65500 bytes", self.refused(pax(records), file(b"f")))
 
     def test_bad_devices(self) -> None:
         """

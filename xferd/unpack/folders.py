@@ -17,13 +17,15 @@ from __future__ import annotations
 import os
 import stat
 from collections import OrderedDict
+from collections.abc import Callable
+from struct import Struct
 from typing import Final
 
 from attrs import define
 
 from xferd.errors import BadLayer
 from xferd.unpack.limits import Limits, show
-from xferd.unpack.tar import Entry
+from xferd.unpack.tar import DIRECTORY, Entry
 
 _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -36,27 +38,57 @@ _MOST_LINKS: Final = 40
 LONGEST: Final = 4095
 """Bytes of a path, as Linux has it."""
 
-_MOST_MEMORY: Final = 512 * 1024 * 1024
-"""Bytes that directories and whiteouts may take of our memory."""
+MOST_MEMORY: Final = 168 * 1024 * 1024
+"""
+Bytes that a layer may make its process keep: for directories, their extended
+attributes, whiteouts, and the window of its compression.  With what every
+such process needs, that is less than 256 MB.
+"""
 
-_EACH: Final = 400
-"""About how many bytes one takes besides its path."""
+_FOLDER: Final = 330
+_WHITEOUTS: Final = 400
+_WHITEOUT: Final = 160
+_XATTRS: Final = 250
+_XATTR: Final = 150
+"""
+About how many bytes Python needs, besides those of names and values, for a
+directory, a directory's whiteouts, each of those, a directory's extended
+attributes, and each of those.
+"""
+
+_PACKED: Final = Struct("=HIIq")
 
 
-@define
+@define(weakref_slot=False)
 class Folder:
     """
     What a directory gets once nothing is put into it any more.
 
-    @ivar entry: the entry that lists it, or L{None} if it is only implied.
+    There may be hundreds of thousands, so that this is small.
+
+    @ivar attributes: mode, owner, group and time by the entry that lists it,
+        packed, or L{None} if it is only implied.
+    @ivar xattrs: its extended attributes by that entry.
     @ivar opaque: whether it hides what the layers below have in it.
     @ivar replaces: whether it hides the directory of the layers below itself,
-        with its attributes.
+        with its attributes; it is opaque then.
     """
 
-    entry: Entry | None = None
+    attributes: bytes | None = None
+    xattrs: dict[bytes, bytes] | None = None
     opaque: bool = False
     replaces: bool = False
+
+    def entry(self, real: bytes) -> Entry | None:
+        """
+        The entry that lists it, or L{None} if it is only implied.
+
+        @param real: its path.
+        """
+        if self.attributes is None:
+            return None
+        mode, uid, gid, mtime = _PACKED.unpack(self.attributes)
+        return Entry(real, DIRECTORY, mode, uid, gid, 0, mtime, xattrs=self.xattrs)
 
 
 class Folders:
@@ -72,15 +104,18 @@ class Folders:
         their directory, which need not exist.
     """
 
-    def __init__(self, root: int, limits: Limits) -> None:
+    def __init__(self, root: int, limits: Limits, others: Callable[[], int]) -> None:
         """
         @param root: a descriptor of the empty root, which stays the caller's.
+        @param others: tells how many bytes of L{MOST_MEMORY} are not left for
+            what is kept here.
         """
         self._root, self._limits = root, limits
         self.known: dict[bytes, Folder] = {b"": Folder()}
         self.whiteouts: dict[bytes, set[bytes]] = {}
         self._aliases: dict[bytes, bytes] = {}
         self._open: OrderedDict[bytes, int] = OrderedDict()
+        self._others = others
         self._memory = 0
         self._implied = 0
 
@@ -210,7 +245,7 @@ class Folders:
             raise BadLayer(f"{show(real)} is longer than {LONGEST} bytes")
         if real.count(b"/") >= self._limits.depth:
             raise BadLayer(f"{show(real)} is deeper than {self._limits.depth} directories")
-        self._take(real)
+        self._take(len(real) + _FOLDER)
         # Readable, writable and searchable for us until all is in it; its entry has the last word.
         os.mkdir(name, 0o755, dir_fd=self.descriptor(above))
         folder = self.known[real] = Folder()
@@ -238,9 +273,20 @@ class Folders:
         if descriptor is not None:
             os.close(descriptor)
         os.rmdir(name, dir_fd=self.descriptor(above))
-        del self.known[real]
-        self._memory -= len(real) + _EACH
+        self._memory -= len(real) + _FOLDER + _size(self.known.pop(real).xattrs)
         return size
+
+    def list(self, real: bytes, entry: Entry) -> None:
+        """
+        Remember what an entry says of a directory; a later one has the last
+        word.
+
+        @raise BadLayer: that is too much.
+        """
+        folder = self.known[real]
+        self._take(_size(entry.xattrs) - _size(folder.xattrs))
+        folder.attributes = _PACKED.pack(entry.mode, entry.uid, entry.gid, entry.mtime)
+        folder.xattrs = entry.xattrs
 
     def note(self, real: bytes, name: bytes) -> None:
         """
@@ -251,17 +297,36 @@ class Folders:
         """
         names = self.whiteouts.get(real)
         if names is None:
-            if real not in self.known:
-                self._take(real)
+            self._take(len(real) + _WHITEOUTS)
             names = self.whiteouts[real] = set()
         if name not in names:
-            self._take(name)
+            self._take(len(name) + _WHITEOUT)
             names.add(name)
 
-    def _take(self, name: bytes) -> None:
+    def check_memory(self) -> None:
         """
-        Count the memory for one more.
+        Make sure that all that is kept is not too much.
+
+        @raise BadLayer: it is.
         """
-        self._memory += len(name) + _EACH
-        if self._memory > _MOST_MEMORY:
-            raise BadLayer("the layer has more directories and whiteouts than xferd can keep in mind")
+        if self._memory + self._others() > MOST_MEMORY:
+            raise BadLayer(
+                f"the layer needs more than {MOST_MEMORY} bytes of memory for its directories, "
+                "their extended attributes, its whiteouts and its compression's window"
+            )
+
+    def _take(self, size: int) -> None:
+        """
+        Count memory, before it is used.
+        """
+        self._memory += size
+        self.check_memory()
+
+
+def _size(xattrs: dict[bytes, bytes] | None) -> int:
+    """
+    About how many bytes of memory extended attributes take.
+    """
+    if not xattrs:
+        return 0
+    return _XATTRS + sum(len(name) + len(value) + _XATTR for name, value in xattrs.items())

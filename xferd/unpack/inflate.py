@@ -46,6 +46,9 @@ RATIO_FROM: Final = 64 * 1024 * 1024
 MAX_WINDOW: Final = 128 * 1024 * 1024
 """The largest window, in bytes, that a zstd frame may ask for."""
 
+_TOO_WIDE: Final = "too much memory"
+"""What zstd's error says of a larger one."""
+
 _GZIP = b"\x1f\x8b"
 _ZSTD = b"\x28\xb5\x2f\xfd"
 _FOREIGN = {
@@ -117,6 +120,28 @@ class _Sniffed:
         return bytes(room)
 
 
+class _Zstd:
+    """
+    Inflates zstd.
+    """
+
+    def __init__(self, source: _Sniffed) -> None:
+        self._inner = ZstdDecompressor(max_window_size=MAX_WINDOW)
+        self.readinto = self._inner.stream_reader(
+            source,  # type: ignore[arg-type]
+            read_size=READ_SIZE,
+            read_across_frames=True,
+            closefd=False,
+        ).readinto
+
+    @property
+    def memory(self) -> int:
+        """
+        Bytes of memory that it needs, of which most are the frame's window.
+        """
+        return self._inner.memory_size()
+
+
 def _inflater(source: _Sniffed, compression: str) -> Readable:
     """
     Choose by magic.
@@ -130,13 +155,7 @@ def _inflater(source: _Sniffed, compression: str) -> Readable:
         reader: Readable = _GzipReader(source, READ_SIZE)  # type: ignore[arg-type]
         return reader
     if head.startswith(_ZSTD) or (head[1:4] == b"\x2a\x4d\x18" and head[0] >> 4 == 5):
-        decompressor = ZstdDecompressor(max_window_size=MAX_WINDOW)
-        return decompressor.stream_reader(
-            source,  # type: ignore[arg-type]
-            read_size=READ_SIZE,
-            read_across_frames=True,
-            closefd=False,
-        )
+        return _Zstd(source)
     for magic, name in _FOREIGN.items():
         if head.startswith(magic):
             raise BadLayer(f"the layer is compressed with {name}; OCI knows gzip and zstd")
@@ -163,6 +182,7 @@ class Blocks:
         """
         self._source, self._compression, self._limits = source, compression, limits
         self._sniffed: _Sniffed | None = None
+        self._zstd: _Zstd | None = None
         self._algorithm = algorithm
         self._hash = sha512() if algorithm == "sha512" else sha256()
         self.size = 0
@@ -182,6 +202,14 @@ class Blocks:
         Bytes of the blob that were read so far.
         """
         return 0 if self._sniffed is None else self._sniffed.consumed
+
+    @property
+    def memory(self) -> int:
+        """
+        Bytes of memory that the compression needs; a stream may have frames
+        that each need more than those before.
+        """
+        return 0 if self._zstd is None else self._zstd.memory
 
     @property
     def diff_id(self) -> str:
@@ -234,7 +262,7 @@ class Blocks:
         try:
             self._fill()
         except _BAD as e:
-            bad = BadLayer(f"the layer cannot be inflated after {self.size} bytes: {e}")
+            bad = BadLayer(f"the layer cannot be inflated after {self.size} bytes: {_explained(e)}")
             bad.__cause__ = e
             self._filled.put(bad)
         except BaseException as e:
@@ -247,7 +275,10 @@ class Blocks:
         Fill buffers until the stream ends.
         """
         source = self._sniffed = _Sniffed(self._source)
-        readinto = _inflater(source, self._compression).readinto
+        inflater = _inflater(source, self._compression)
+        readinto = inflater.readinto
+        if isinstance(inflater, _Zstd):
+            self._zstd = inflater
         limits = self._limits
         while (buffer := self._free.get()) is not None:
             have, count = 0, 1
@@ -265,3 +296,11 @@ class Blocks:
                 self._filled.put((buffer, have))
             if not count:
                 return
+
+
+def _explained(error: BaseException) -> str:
+    """
+    What an error of a decompressor means.
+    """
+    text = str(error)
+    return f"a zstd frame has a window above {MAX_WINDOW} bytes" if _TOO_WIDE in text else text

@@ -133,11 +133,12 @@ def unpack(
         def reporting() -> Iterator[memoryview]:
             for block in blocks:
                 report()
+                tree.check_memory()
                 yield block
 
         stream = reporting()
         reader = TarReader(stream, limits)
-        tree = Tree(root, limits, attributes(privileged))
+        tree = Tree(root, limits, attributes(privileged), lambda: blocks.memory)
         for entry in reader:
             tree.add(entry, reader.read)
             entries += 1

@@ -19,6 +19,9 @@ from xferd.unpack.limits import show
 
 Records = dict[bytes, bytes]
 
+MAX_XATTR: Final = 65_536
+"""Bytes of an extended attribute, as Linux has it (C{XATTR_SIZE_MAX})."""
+
 _SCHILY: Final = b"SCHILY.xattr."
 _LIBARCHIVE: Final = b"LIBARCHIVE.xattr."
 
@@ -121,6 +124,12 @@ def xattrs(records: Records) -> dict[bytes, bytes] | None:
                     continue
     if any(not name or b"\0" in name for name in found):
         raise BadLayer("a PAX header has an xattr without a name")
+    for name, value in found.items():
+        if len(value) > MAX_XATTR:
+            raise BadLayer(
+                f"a PAX header has the extended attribute {show(name)} of {len(value)} bytes; "
+                f"Linux takes at most {MAX_XATTR}"
+            )
     return found or None
 
 

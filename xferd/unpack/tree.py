@@ -28,13 +28,13 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from xferd.errors import BadLayer, DiskFull, StoreError, XferdError
 from xferd.unpack import tar
 from xferd.unpack.attributes import Attributes, set_own_xattr
-from xferd.unpack.folders import LONGEST, Folders
+from xferd.unpack.folders import LONGEST, Folder, Folders
 from xferd.unpack.limits import Limits, show
 from xferd.unpack.tar import Entry
 
@@ -71,12 +71,15 @@ class Tree:
     @ivar size: bytes of the regular files so far, each counted once.
     """
 
-    def __init__(self, root: int, limits: Limits, attributes: Attributes) -> None:
+    def __init__(
+        self, root: int, limits: Limits, attributes: Attributes, others: Callable[[], int] = lambda: 0
+    ) -> None:
         """
         @param root: a descriptor of an empty directory.
+        @param others: tells how many bytes of memory this layer needs besides.
         """
         self._limits, self._attributes = limits, attributes
-        self._folders = Folders(root, limits)
+        self._folders = Folders(root, limits, others)
         self._parent: bytes | None = None  # as the last entry wrote it, and what that is
         self._real = b""
         self._here = -1
@@ -103,6 +106,14 @@ class Tree:
             self._add(entry, read)
         except OSError as e:
             raise _explained(e, entry.path) from e
+
+    def check_memory(self) -> None:
+        """
+        Make sure that the layer does not need too much memory.
+
+        @raise BadLayer: it does.
+        """
+        self._folders.check_memory()
 
     def finish(self, step: Callable[[], object] = lambda: None) -> tuple[bytes, ...]:
         """
@@ -180,7 +191,7 @@ class Tree:
             raise BadLayer(
                 f"{show(entry.path)} would make something else of the tree's root than a directory"
             )
-        self._folders.known[b""].entry = entry
+        self._folders.list(b"", entry)
 
     def _directory(self, name: bytes, entry: Entry) -> None:
         """
@@ -196,7 +207,7 @@ class Tree:
                 folder = self._folders.make(self._real, name)
                 # It replaces this layer's file, and so also what the file replaced.
                 folder.opaque = True
-        folder.entry = entry
+        self._folders.list(real, entry)
 
     def _regular(self, name: bytes, entry: Entry, read: Read) -> None:
         """
@@ -293,15 +304,14 @@ class Tree:
                     below.opaque = below.replaces = True
         for real in sorted(whiteouts):
             self._make_hidden(real)
-        severed = set()
-        for real, folder in known.items():
-            if folder.opaque:
-                severed.add(real + b"/" if real else b"")
-            if folder.replaces:
-                severed.add(real)
+        severs = any(folder.opaque for folder in known.values())
+
+        def is_severed(real: bytes) -> bool:
+            return severs and _is_severed(real, known)
+
         for real, names in whiteouts.items():
             # Where nothing below shows there is nothing to hide, and overlayfs would list the name.
-            if real in known and not known[real].opaque and not _is_severed(real, severed):
+            if real in known and not known[real].opaque and not is_severed(real):
                 for name in names:
                     self._hide(real, name)
             step()
@@ -311,15 +321,16 @@ class Tree:
             folder = known[real]
             if folder.opaque:
                 set_own_xattr(descriptor, self._attributes.overlay + b"opaque", b"y")
-            if folder.entry is not None:
-                self._attributes.folder(descriptor, folder.entry)
-            elif _is_severed(real, severed):
+            entry = folder.entry(real)
+            if entry is not None:
+                self._attributes.folder(descriptor, entry)
+            elif is_severed(real):
                 # It has nothing below to take its attributes from.
                 self._attributes.folder(descriptor, Entry(real, tar.DIRECTORY, 0o755, 0, 0, 0, 0))
         return tuple(
             real or b"."
             for real, folder in known.items()
-            if folder.entry is None and not _is_severed(real, severed)
+            if folder.attributes is None and not is_severed(real)
         )
 
     def _make_hidden(self, real: bytes) -> None:
@@ -414,17 +425,18 @@ def _is_meta(parts: list[bytes]) -> bool:
     return False
 
 
-def _is_severed(real: bytes, severed: set[bytes]) -> bool:
+def _is_severed(real: bytes, known: Mapping[bytes, Folder]) -> bool:
     """
-    Whether a directory is one that hides what is below it, or is in one.
+    Whether a directory replaces the one of the layers below, or is in one
+    that hides what they have in it.
     """
-    if not severed or not real:
+    if not real:
         return False
-    if real in severed or b"" in severed:
+    if known[real].replaces or known[b""].opaque:
         return True
     at = real.find(b"/")
     while at >= 0:
-        if real[: at + 1] in severed:
+        if known[real[:at]].opaque:
             return True
         at = real.find(b"/", at + 1)
     return False
