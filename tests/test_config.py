@@ -11,6 +11,7 @@ from textwrap import dedent
 from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
 
+from xferd.access_tokens import Right
 from xferd.config import DEFAULT_LISTEN, Config
 from xferd.errors import ConfigError
 from xferd.jobs.limits import LIMITS
@@ -55,7 +56,8 @@ class ConfigTests(SynchronousTestCase):
         self.assertEqual(config.socket, "/run/xferd/xferd.sock")
         self.assertEqual(config.listen, DEFAULT_LISTEN)
         self.assertEqual(config.limits.downloads, 3)
-        self.assertIsNone(config.read_token())
+        self.assertFalse(config.read_tokens())
+        self.assertEqual(config.own_token_file, "/run/xferd/xferd.token")
         self.assertEqual(config.workers, len(os.sched_getaffinity(0)))
 
     def test_docker_credentials(self) -> None:
@@ -212,8 +214,21 @@ class ConfigTests(SynchronousTestCase):
         """
         The token is what its file holds, without the white space around it.
         """
-        self.assertEqual(self.read(f"token_file = '{self.file(' secret ')}'").read_token(), "secret")
+        tokens = self.read(f"token_file = '{self.file(' secret ')}'").read_tokens()
+        self.assertIs(tokens.right(b"secret"), Right.ACT)
         empty = self.read(f"token_file = '{self.file(' ')}'")
-        self.assertIn("is empty", str(self.assertRaises(ConfigError, empty.read_token)))
+        self.assertIn("is empty", str(self.assertRaises(ConfigError, empty.read_tokens)))
         missing = self.read("token_file = '/nowhere/token'")
-        self.assertIn("/nowhere/token", str(self.assertRaises(ConfigError, missing.read_token)))
+        self.assertIn("/nowhere/token", str(self.assertRaises(ConfigError, missing.read_tokens)))
+
+    def test_own_token(self) -> None:
+        """
+        The daemon keeps its own token beside the socket, or in the data
+        directory where there is no socket.
+        """
+        for socket, path in (
+            ("/run/s", "/run/s.token"),
+            ("/run/a.sock", "/run/a.token"),
+            ("", "/d/xferd.token"),
+        ):
+            self.assertEqual(Config(data_dir="/d", socket=socket).own_token_file, path)

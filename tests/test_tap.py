@@ -23,6 +23,7 @@ from xferd import __version__
 from xferd.errors import ConfigError
 from xferd.service import Daemon, parse_endpoint
 from xferd.tap import Options, makeService
+from xferd.web.trust import Trust
 
 
 class OptionsTests(SynchronousTestCase):
@@ -114,7 +115,7 @@ class EndpointTests(SynchronousTestCase):
             ("unix:/run/a\\:b\\\\c", "/run/a:b\\c"),
         ):
             found = parse_endpoint(description)
-            self.assertEqual((found.socket, found.local), (path, True))
+            self.assertEqual((found.socket, found.trust), (path, Trust.ALL))
             endpoint = serverFromString(MemoryReactor(), found.description)
             self.assertEqual((endpoint._address, endpoint._wantPID), (path, False))
 
@@ -122,14 +123,14 @@ class EndpointTests(SynchronousTestCase):
         """
         Who can reach a TCP port is told by its interface.
         """
-        for description, local in (
-            ("tcp:80", False),
-            ("tcp:80:interface=127.0.0.1", True),
-            ("tcp:80:interface=\\:\\:1", True),
-            ("tcp:80:interface=10.0.0.1", False),
+        for description, trust in (
+            ("tcp:80", Trust.NONE),
+            ("tcp:80:interface=127.0.0.1", Trust.OWNER),
+            ("tcp:80:interface=\\:\\:1", Trust.OWNER),
+            ("tcp:80:interface=10.0.0.1", Trust.NONE),
         ):
             found = parse_endpoint(description)
-            self.assertEqual((found.local, found.socket, found.description), (local, "", description))
+            self.assertEqual((found.trust, found.socket, found.description), (trust, "", description))
 
 
 class PluginTests(SynchronousTestCase):

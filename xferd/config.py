@@ -18,6 +18,7 @@ from typing import Any, Final, TypeVar, get_args, get_origin, get_type_hints
 from attrs import Attribute, evolve, field, fields, frozen, has
 from attrs.validators import ge
 
+from xferd.access_tokens import AccessTokens, read_tokens
 from xferd.docker_config import auth_files
 from xferd.errors import BadInput, ConfigError
 from xferd.interfaces import UnpackLimits
@@ -113,8 +114,9 @@ class Config:
     @ivar listen: endpoint strings (L{twisted.internet.endpoints.serverFromString})
         to serve the API and the page on.
     @ivar socket: the path of the unix socket, or the empty string for none.
-    @ivar token_file: a file with the token that clients on other than
-        loopback addresses and the socket must show, or the empty string.
+    @ivar token_file: a file with the tokens that clients show who may not act
+        because of their connection, or the empty string: then the daemon makes
+        one for clients on this machine.
     @ivar hosts_allowed: names besides the loopback ones that a browser may
         call this daemon by.
     @ivar auth_file: docker's C{config.json} with the credentials of
@@ -186,21 +188,24 @@ class Config:
             raise ConfigError(f"{path} is not TOML: {e}") from e
         return _overlay(self, table, path, "")
 
-    def read_token(self) -> str | None:
+    def read_tokens(self) -> AccessTokens:
         """
-        The token that clients must show, or L{None} if there is none.
+        The tokens in the file that is named for them; none if there is no
+        such file.
 
-        @raise ConfigError: the file cannot be read or is empty.
+        @raise ConfigError: the file cannot be read, or is no file of tokens.
         """
-        if not self.token_file:
-            return None
-        try:
-            token = Path(self.token_file).read_text().strip()
-        except OSError as e:
-            raise ConfigError(f"cannot read the token file {self.token_file}: {e.strerror}") from e
-        if not token:
-            raise ConfigError(f"the token file {self.token_file} is empty")
-        return token
+        return read_tokens(self.token_file) if self.token_file else AccessTokens()
+
+    @property
+    def own_token_file(self) -> str:
+        """
+        Where the daemon keeps the token that it makes where none is named:
+        beside its socket.
+        """
+        if self.socket:
+            return f"{self.socket.removesuffix('.sock')}.token"
+        return str(Path(self.data_dir, "xferd.token"))
 
     @property
     def auth_files(self) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from twisted.internet.error import CannotListenError
 from twisted.logger import Logger
 
 from xferd import __version__
+from xferd.access_tokens import own_token
 from xferd.config import Config
 from xferd.descriptors import own_limit, raise_limit
 from xferd.errors import ConfigError, XferdError
@@ -39,6 +40,7 @@ from xferd.transfer.widening import RangePolicy
 from xferd.unix_socket import SocketInUse, UnixSocket
 from xferd.unpack.unpacker import IUnpackReactor, Unpacker
 from xferd.web.app import Web
+from xferd.web.trust import Trust
 
 STEP_LIMIT = 5.0
 """Seconds that one step of the shutdown may take, besides the jobs' grace."""
@@ -66,12 +68,12 @@ class Listener:
     A place to serve the API on.
 
     @ivar description: the endpoint string.
-    @ivar local: whether only this machine's own users can reach it.
+    @ivar trust: who may act without a token, of those who can connect.
     @ivar socket: the path of the unix socket to make, or the empty string.
     """
 
     description: str
-    local: bool
+    trust: Trust
     socket: str = ""
 
 
@@ -90,7 +92,7 @@ def parse_endpoint(description: str) -> Listener:
         kept = [a for a in arguments if not a.startswith("lockfile=")]
         paths = [a.removeprefix("address=") for a in kept if "=" not in a or a.startswith("address=")]
         without = ":".join(["unix", *map(quoteStringArgument, kept), "lockfile=0"])
-        return Listener(without, local=True, socket=paths[0] if paths else "")
+        return Listener(without, Trust.ALL, socket=paths[0] if paths else "")
     if kind == "systemd":
         family = next((a.removeprefix("domain=") for a in arguments if a.startswith("domain=")), arguments[0])
         if family not in ("UNIX", "INET", "INET6"):
@@ -99,9 +101,10 @@ def parse_endpoint(description: str) -> Listener:
             )
         # Who may connect to a unix socket is what its unit says; of another
         # socket nobody here knows who can reach it.
-        return Listener(description, local=family == "UNIX")
+        return Listener(description, Trust.ALL if family == "UNIX" else Trust.NONE)
     interfaces = [a.removeprefix("interface=") for a in arguments if a.startswith("interface=")]
-    return Listener(description, local=bool(interfaces) and is_loopback(interfaces[-1]))
+    local = bool(interfaces) and is_loopback(interfaces[-1])
+    return Listener(description, Trust.OWNER if local else Trust.NONE)
 
 
 def _arguments(text: str) -> list[str]:
@@ -150,14 +153,14 @@ class Daemon(Service):
         self._hangup = Hangup(reactor, self.reload)
         self._reactor = reactor
         self._manager = ServiceManager({}) if manager is None else manager
-        token = config.read_token()
+        self._tokens = config.read_tokens()
         listeners = [parse_endpoint(d) for d in config.listen]
         if config.socket:
             path = quoteStringArgument(config.socket)
             listeners.append(parse_endpoint(f"unix:address={path}:mode=600:backlog={BACKLOG}"))
         self._sockets = [UnixSocket(listener.socket) for listener in listeners if listener.socket]
         for listener in listeners:
-            if not listener.local and token is None:
+            if listener.trust is Trust.NONE and not self._tokens:
                 raise ConfigError(
                     f"{listener.description} can be reached from other machines: set token_file, "
                     "or listen on interface=127.0.0.1"
@@ -219,7 +222,7 @@ class Daemon(Service):
             wall_clock=wall_clock,
             version=__version__,
             started=rfc3339(wall_clock()),
-            token=token,
+            tokens=self._tokens,
             hosts=frozenset(config.hosts_allowed),
         )
         self.listening = MultiService()
@@ -227,7 +230,7 @@ class Daemon(Service):
         for listener in listeners:
             try:
                 child = listening_service(
-                    listener.description, self.web.site(trusted=listener.local), reactor=reactor
+                    listener.description, self.web.site(listener.trust), reactor=reactor
                 )
             except LookupError as e:
                 if not listener.description.startswith("systemd:"):
@@ -254,6 +257,7 @@ class Daemon(Service):
                 _make_socket_dir(self._config.socket)
             for each in self._sockets:
                 self._claim(each)
+            self._make_token()
             self.listening.privilegedStartService()
         except XferdError as e:
             raise StartFailed(f"xferd: {e}") from e
@@ -264,6 +268,21 @@ class Daemon(Service):
             raise self._cannot_listen(f"{e.interface or '*'}:{e.port}", str(why)) from e
         except OSError as e:
             raise self._cannot_listen(self._config.socket, str(e.strerror)) from e
+
+    def _make_token(self) -> None:
+        """
+        Make a token for those on this machine who may not act without one,
+        unless the settings name some.
+
+        @raise StartFailed: it cannot be written.
+        """
+        if self._tokens:
+            return
+        path = self._config.own_token_file
+        try:
+            self._tokens.add(own_token(path))
+        except OSError as e:
+            raise StartFailed(f"xferd: cannot write the token to {path}: {e.strerror}") from e
 
     def _claim(self, path: UnixSocket) -> None:
         """

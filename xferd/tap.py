@@ -111,7 +111,7 @@ class Options(BaseOptions):
         config = evolve(config, **changes)  # type: ignore[arg-type]
         for endpoint in config.listen:
             parse_endpoint(endpoint)
-        config.read_token()
+        config.read_tokens()
         return config
 
 

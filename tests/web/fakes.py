@@ -23,6 +23,7 @@ from twisted.web.server import Site
 from zope.interface import implementer
 
 from tests.web.conformance import conforms
+from xferd.access_tokens import AccessTokens, Right
 from xferd.credentials import Credentials
 from xferd.errors import NotFound, StoreError, WrongOffset, XferdError
 from xferd.interfaces import (
@@ -46,6 +47,7 @@ from xferd.testing.fake_journal import FakeJournal
 from xferd.testing.fakes import FakeRegistries, FakeWallClock
 from xferd.testing.gate import Gate
 from xferd.web.app import Web
+from xferd.web.trust import Trust
 
 JOB: Mapping[str, Any] = {
     "id": "j1",
@@ -875,6 +877,7 @@ class World:
             journal._gate = gate
         self.store = FakeStore(journal)
         self.registries = FakeRegistries(self.clock)
+        self.tokens = AccessTokens([(token, Right.ACT)] if token else [])
         self.web = Web(
             jobs=self.jobs,
             store=self.store,
@@ -883,12 +886,12 @@ class World:
             wall_clock=self.wall_clock,
             version="1.2.3",
             started="2026-01-02T00:00:00Z",
-            token=token,
+            tokens=self.tokens,
             hosts=frozenset(hosts),
         )
         self.web.start()  # type: ignore[unused-awaitable]
         self.clock.advance(0)
-        self.site = self.web.site(trusted=trusted)
+        self.site = self.web.site(Trust.ALL if trusted else Trust.NONE)
         self.connections: list[Connection] = []
 
     def connect(self, *, unix: bool = False) -> Connection:

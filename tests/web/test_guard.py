@@ -11,9 +11,10 @@ from twisted.web.resource import Resource
 from twisted.web.server import Request
 
 from tests.web.fakes import Answer, Connection, World
-from xferd.errors import ConfigError
+from xferd.access_tokens import AccessTokens, Right
 from xferd.web.guard import HEADERS, Guard
 from xferd.web.site import WebSite
+from xferd.web.trust import Trust
 
 PULL = b'{"kind": "pull", "reference": "alpine"}'
 
@@ -209,13 +210,39 @@ class TokenTests(SynchronousTestCase):
         """
         self.assertEqual(self.world.ask("GET", "/api/v1/jobs", unix=True).status, 401)
 
+    def test_read_only(self) -> None:
+        """
+        A read-only token permits to look: no change, and no archive, for which
+        the daemon would use its own credentials.
+        """
+        self.world.tokens.add("looker", Right.LOOK)
+        for path in ("/api/v1/status", "/api/v1/images", "/metrics", "/"):
+            for method in ("GET", "HEAD"):
+                answer = self.world.ask(method, path, headers={"Authorization": "Bearer looker"})
+                self.assertEqual(answer.status, 200, path)
+        for method, path, body in (
+            ("POST", "/api/v1/jobs", PULL),
+            ("DELETE", "/api/v1/jobs/j1", None),
+            ("PATCH", "/api/v1/limits", b"{}"),
+            ("POST", "/api/v1/auth", b"{}"),
+            ("GET", "/api/v1/archives/alpine", None),
+            ("HEAD", "/api/v1/archives/alpine", None),
+        ):
+            answer = self.world.ask(method, path, body, {"Authorization": "Bearer looker"})
+            self.assertEqual(answer.status, 403, path)
+            if method != "HEAD":
+                self.assertIn("this token is read_only", answer.json()["error"]["message"])
+        self.assertEqual((self.world.jobs.known, self.world.jobs.exported), ({}, []))
+
     def test_none_is_set(self) -> None:
         """
-        A listener that is not trusted and has no token is refused.
+        Where there is no token, nothing that is shown opens a listener that
+        asks for one.
         """
-        for token in (None, ""):
-            error = self.assertRaises(ConfigError, World, trusted=False, token=token)
-            self.assertIn("token", str(error))
+        world = World(trusted=False, token=None)
+        for authorization in (None, "Bearer ", "Bearer None"):
+            answer = world.ask("GET", "/api/v1/status", headers={"Authorization": authorization})
+            self.assertEqual(answer.status, 401)
 
     def test_no_token_is_no_key(self) -> None:
         """
@@ -262,8 +289,9 @@ class AnswerTests(SynchronousTestCase):
                 raise ZeroDivisionError("secret")
 
         world = World()
-        guard = Guard(Broken(), trusted=True, token=None, hosts=set())
-        connection = Connection(WebSite(guard, world.clock), world.PEER, world.TCP)
+        guard = Guard(Broken(), tokens=AccessTokens(), hosts=set())
+        site = WebSite(guard, world.clock, trust=Trust.ALL)
+        connection = Connection(site, world.PEER, world.TCP)
         connection.send("GET", "/", {"Host": "localhost"})
         answer = connection.answer()
         self.assertEqual(answer.status, 500)

@@ -44,7 +44,9 @@ if TYPE_CHECKING:
     from twisted.web.http import Request as HTTPRequest
     from twisted.web.server import Request, Site
 
+    from xferd.access_tokens import AccessTokens
     from xferd.interfaces import IEventStream, IIntake, IJobs, IRegistries, IStore, WallClock
+    from xferd.web.trust import Trust
 
 MAX_FEEDS: Final = 512
 """How many clients may follow events at a time."""
@@ -78,14 +80,14 @@ class Web:
         wall_clock: WallClock,
         version: str,
         started: str,
-        token: str | None,
+        tokens: AccessTokens,
         hosts: Set[str],
         times: FeedTimes | None = None,
     ) -> None:
         """
         @param wall_clock: makes the stamps of what outlasts the daemon.
         @param started: when the daemon started, RFC 3339 in UTC.
-        @param token: what clients of listeners that are not trusted show.
+        @param tokens: what clients show whose connection is not trusted.
         @param hosts: names that the daemon goes by, besides those of
             loopback, without port.
         @param times: the times of event streams.
@@ -96,7 +98,7 @@ class Web:
         self._clock = clock
         self._version = version
         self._started = started
-        self._token = token
+        self._tokens = tokens
         self._hosts = hosts
         self._times = FeedTimes() if times is None else times
         self._files = StaticFiles()
@@ -107,21 +109,19 @@ class Web:
         self._stops: list[Deferred[None]] = []
         self._grace: IDelayedCall | None = None
 
-    def site(self, *, trusted: bool) -> Site:
+    def site(self, trust: Trust) -> Site:
         """
         Make the factory of one listener's connections.
 
-        @param trusted: whether whoever can connect may do everything: so it
-            is with a unix socket and with loopback.  Else the token is asked
-            for.
-        @raise ConfigError: the listener is not trusted and there is no token.
+        @param trust: which clients may act because of their connection.  The
+            others are asked for a token.
         """
-        guard = Guard(self.app.resource(), trusted=trusted, token=self._token, hosts=self._hosts)
+        guard = Guard(self.app.resource(), tokens=self._tokens, hosts=self._hosts)
 
         def largest(request: HTTPRequest) -> int:
             return MAX_PIECE if is_piece(request) and guard.admits(request) else MAX_BODY
 
-        return WebSite(guard, self._clock, largest)
+        return WebSite(guard, self._clock, largest, trust=trust)
 
     def start(self) -> Deferred[None]:
         """

@@ -2,25 +2,23 @@
 """
 Who may use the API, decided before any route is looked up.
 
-Two kinds of right exist.  Whoever can reach the unix socket or loopback may
-do everything; a browser on this machine can too, and can be tricked into it
-by any page, so there C{Host} is checked against DNS rebinding and C{Origin}
-against forged requests.  Everybody else shows a bearer token, which no
-browser sends unasked.
+Two kinds of right exist.  Some clients may act because of their connection
+(L{xferd.web.trust}); a browser among them can be tricked into it by any page, so
+there C{Host} is checked against DNS rebinding and C{Origin} against forged
+requests.  Everybody else shows a bearer token, which no browser sends unasked.
 """
 
 from __future__ import annotations
 
 import re
-from hmac import compare_digest
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from twisted.internet.address import UNIXAddress
 from twisted.logger import Logger
 from twisted.web.resource import Resource
 from werkzeug.exceptions import BadRequest, Forbidden, HTTPException, Unauthorized
 
-from xferd.errors import ConfigError
+from xferd.access_tokens import AccessTokens, Right
 from xferd.names import is_loopback
 from xferd.web.answers import answer_refusal, answer_unknown
 from xferd.web.asked import header
@@ -31,6 +29,8 @@ if TYPE_CHECKING:
     from twisted.web.http import Request as HTTPRequest
     from twisted.web.resource import IResource
     from twisted.web.server import Request
+
+    from xferd.web.site import BoundedChannel
 
 HEADERS: Final = {
     b"content-security-policy": (
@@ -54,6 +54,10 @@ _OPEN = re.compile(rb"/|/healthz|/readyz|/static/.*")
 """Paths that tell nothing and need no token: a page that can ask for one."""
 
 
+_ARCHIVES = b"/api/v1/archives/"
+"""Paths of which a GET makes the daemon work."""
+
+
 class MisdirectedRequest(HTTPException):
     """
     421, which not every werkzeug has a class for: another server was meant.
@@ -70,20 +74,15 @@ class Guard(Resource):
     isLeaf = True
     _log = Logger()
 
-    def __init__(self, guarded: IResource, *, trusted: bool, token: str | None, hosts: Set[str]) -> None:
+    def __init__(self, guarded: IResource, *, tokens: AccessTokens, hosts: Set[str]) -> None:
         """
-        @param trusted: whether reaching the listener is right enough.
-        @param token: what others have to show.
+        @param tokens: what clients show whose connection is not trusted.
         @param hosts: names, besides those of loopback, that this daemon goes
             by, without port.
-        @raise ConfigError: the listener is not trusted and there is no token.
         """
         super().__init__()
-        if not trusted and not token:
-            raise ConfigError("listening beyond this machine needs a token; set one")
         self._guarded = guarded
-        self._trusted = trusted
-        self._token = b"" if token is None else token.encode("utf-8")
+        self._tokens = tokens
         self._hosts = frozenset(host.lower() for host in hosts)
 
     def render(self, request: Request) -> int | bytes:
@@ -115,30 +114,34 @@ class Guard(Resource):
         Whether a request, of which only the headers are here, may be more
         than a stranger's.
         """
-        return self._trusted or self._has_token(request)
+        return _is_trusted(request) or self._shown(request) is Right.ACT
 
     def _check(self, request: Request) -> None:
         """
         @raise HTTPException: the request is refused.
         """
         _check_form(request)
-        if self._has_token(request):
+        right = self._shown(request)
+        if right is Right.NONE:
+            host = self._host(request)
+            if request.method not in SAFE_METHODS:
+                _check_origin(request, host)
+            if _is_trusted(request):
+                right = Right.ACT
+        if _OPEN.fullmatch(request.path) is not None and request.method in SAFE_METHODS:
             return
-        host = self._host(request)
-        if request.method not in SAFE_METHODS:
-            _check_origin(request, host)
-        if not self._trusted and _OPEN.fullmatch(request.path) is None:
+        if right is Right.NONE:
             request.setHeader(b"www-authenticate", b'Bearer realm="xferd"')
             raise Unauthorized("this needs the daemon's token: Authorization: Bearer TOKEN")
+        if right < _needed(request):
+            raise Forbidden("this token is read_only: its clients may look and not act")
 
-    def _has_token(self, request: HTTPRequest) -> bool:
+    def _shown(self, request: HTTPRequest) -> Right:
         """
-        Whether the request shows the token.
+        What the token permits that the request shows.
         """
         scheme, _, shown = (request.getHeader(b"authorization") or b"").partition(b" ")
-        return (
-            bool(self._token) and scheme.lower() == b"bearer" and compare_digest(shown.strip(), self._token)
-        )
+        return self._tokens.right(shown.strip()) if scheme.lower() == b"bearer" else Right.NONE
 
     def _host(self, request: Request) -> str:
         """
@@ -159,6 +162,21 @@ class Guard(Resource):
                 "its 'hosts_allowed' setting can add it"
             )
         return host
+
+
+def _is_trusted(request: HTTPRequest) -> bool:
+    """
+    Whether the client may act because of its connection.
+    """
+    return cast("BoundedChannel", request.channel).trusted
+
+
+def _needed(request: Request) -> Right:
+    """
+    What a request needs.  An archive is work, and may need a registry.
+    """
+    looks = request.method in SAFE_METHODS and not request.path.startswith(_ARCHIVES)
+    return Right.LOOK if looks else Right.ACT
 
 
 def _check_form(request: Request) -> None:

@@ -19,8 +19,8 @@ PIECE: Final = "application/octet-stream"
 
 REFUSALS: Final[Mapping[int, str]] = {
     400: "The request is wrong in itself.",
-    401: "The listener wants the daemon's token.",
-    403: "A page of another site made a browser send this, or a registry denies it.",
+    401: "This client needs the daemon's token.",
+    403: "A page of another site made a browser send this, the token is read_only, or a registry denies it.",
     404: "There is no such thing.",
     405: "This method does not work here.",
     413: "The body is too large.",
@@ -62,7 +62,7 @@ def document(version: str) -> dict[str, Any]:
                 "token": {
                     "type": "http",
                     "scheme": "bearer",
-                    "description": "For listeners that other machines can reach.",
+                    "description": "For clients that may not act because of their connection.",
                 }
             },
         },

@@ -20,6 +20,7 @@ from xferd.descriptors import own_limit
 from xferd.web.answers import dump, error_json
 from xferd.web.content_asked import is_piece
 from xferd.web.guard import HEADERS
+from xferd.web.trust import Trust, trusts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,15 +49,20 @@ would let a client send one byte a minute.
 class BoundedChannel(HTTPChannel):
     """
     A connection, closed when a request takes too long to arrive.
+
+    @ivar trusted: whether the client may act because of its connection.
     """
 
+    trusted = False
     _arrival: IDelayedCall | None = None
 
     def connectionMade(self) -> None:
         """
-        Count the connection.
+        Count the connection, and find out whose it is.
         """
-        cast("WebSite", self.factory).open += 1
+        site = cast("WebSite", self.factory)
+        site.open += 1
+        self.trusted = trusts(site.trust, self.transport)
         super().connectionMade()
 
     def dataReceived(self, data: bytes) -> None:
@@ -178,6 +184,7 @@ class WebSite(Site):
         clock: IReactorTime,
         largest: Callable[[HTTPRequest], int] = lambda _: MAX_BODY,
         most: Callable[[], int] = lambda: own_limit() // 2,
+        trust: Trust = Trust.NONE,
     ) -> None:
         """
         @param clock: measures how long a connection may be idle.
@@ -186,8 +193,10 @@ class WebSite(Site):
         @param most: how many connections may be open at one time; by default
             half of what the process may have open, so that clients cannot
             take the descriptors that transfers need.
+        @param trust: which clients may act because of their connection.
         """
         self.open = 0
+        self.trust = trust
         self._most = most
         super().__init__(root, reactor=clock, parsePOSTFormSubmission=False)
         self.largest = largest

@@ -1,0 +1,225 @@
+"""
+Another user of the machine, who may do nothing with the daemon of root.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from http.client import HTTPConnection
+from typing import Any
+from urllib.parse import urlsplit
+
+from twisted.internet.threads import deferToThread
+
+from tests.integration.test_daemon import DaemonCase
+from xferd.web.openapi import PATHS
+
+NOBODY = 65534
+
+BECOME = f"""
+import encodings.idna, json, os, socket, struct, sys
+os.setgroups([])
+os.setgid({NOBODY})
+os.setuid({NOBODY})
+"""
+"""Begins as root, as Python itself may be where only root can read."""
+
+LOOKS = ("get", "head")
+
+ASK = """
+asked = json.load(sys.stdin)
+answers = []
+for method, path, body, headers in asked["requests"]:
+    with socket.create_connection((asked["host"], asked["port"]), timeout=20) as connection:
+        head = [f"{method} {path} HTTP/1.1", f"Host: localhost:{asked['port']}", "Connection: close"]
+        head += [f"{name}: {value}" for name, value in headers.items()]
+        if body is not None:
+            head += ["Content-Type: application/json", f"Content-Length: {len(body)}"]
+        connection.sendall(("\\r\\n".join(head) + "\\r\\n\\r\\n" + (body or "")).encode())
+        answer = b""
+        while piece := connection.recv(65536):
+            answer += piece
+    answers.append(answer.decode("utf-8", "replace"))
+json.dump(answers, sys.stdout)
+"""
+"""Sends requests and prints their answers."""
+
+LEAVE = """
+asked = json.load(sys.stdin)
+body = asked["body"]
+request = (
+    f"POST /api/v1/jobs HTTP/1.1\\r\\nHost: localhost:{asked['port']}\\r\\n"
+    f"Content-Type: application/json\\r\\nContent-Length: {len(body)}\\r\\n\\r\\n{body}"
+).encode()
+for turn in range(30):
+    connection = socket.create_connection((asked["host"], asked["port"]), timeout=20)
+    connection.sendall(request)
+    if turn % 3 == 1:
+        connection.shutdown(socket.SHUT_WR)
+    elif turn % 3 == 2:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()
+"""
+"""Posts a job, and closes the connection at once."""
+
+OPEN = """
+asked = json.load(sys.stdin)
+opened = []
+for path in asked["paths"]:
+    try:
+        os.listdir(path) if os.path.isdir(path) else open(path, "rb").read()
+    except OSError:
+        pass
+    else:
+        opened.append(path)
+with socket.socket(socket.AF_UNIX) as connection:
+    try:
+        connection.connect(asked["socket"])
+    except PermissionError:
+        pass
+    else:
+        opened.append(asked["socket"])
+json.dump(opened, sys.stdout)
+"""
+"""Prints what it could open."""
+
+
+async def as_nobody(program: str, asked: object) -> Any:
+    """
+    Run a program of Python's as C{nobody}, while the daemon's log is read.
+
+    @return: what it printed, as JSON.
+    """
+    process = await deferToThread(
+        subprocess.run,
+        [sys.executable, "-I", "-c", BECOME + program],
+        input=json.dumps(asked).encode(),
+        stdout=subprocess.PIPE,
+        check=True,
+        timeout=60,
+        cwd="/",
+    )
+    return json.loads(process.stdout or "null")
+
+
+class NobodyTests(DaemonCase):
+    """
+    What C{nobody} can do with the daemon of root, which nobody configured.
+    """
+
+    async def setUp(self) -> None:  # type: ignore[override]
+        """
+        Have an image that is root's alone.
+        """
+        if os.geteuid() != 0:
+            self.skipTest("only root can become somebody else")
+        await super().setUp()
+        # The daemon's own modes are what is in the way.
+        os.chmod(self.place, 0o755)
+        _, self.reference = self.add(1)
+        await self.api.pull(self.reference)
+        await self.daemon.ctl("pull", self.reference)
+        parts = urlsplit(self.daemon.page)
+        self.where: dict[str, Any] = {"host": parts.hostname, "port": parts.port}
+
+    async def ask(self, *requests: tuple[str, str, str | None], **headers: str) -> list[tuple[int, str]]:
+        """
+        Send requests as C{nobody}.
+
+        @return: statuses and answers.
+        """
+        asked = [(*request, headers) for request in requests]
+        answers = await as_nobody(ASK, {**self.where, "requests": asked})
+        return [(int(answer.split()[1]), answer) for answer in answers]
+
+    def everything(self) -> list[tuple[str, str, str | None]]:
+        """
+        A request for each route and method of the API.
+        """
+        body = json.dumps({"kind": "pull", "reference": self.reference})
+        more = {"get", "head", "post", "delete", "options", "put"}
+        return [
+            (method.upper(), path.format(job_id="1", name=self.reference), None if method in LOOKS else body)
+            for path, methods in PATHS.items()
+            for method in sorted({*methods, *more} - {"parameters"})
+        ]
+
+    async def test_api(self) -> None:
+        """
+        Every route of the API is refused, whatever the method, and nothing of
+        the daemon's is in the answers.
+        """
+        public = ("/", "/healthz", "/readyz", f"/static/{self.reference}")
+        asked = [each for each in self.everything() if each[1] not in public or each[2] is not None]
+        self.assertGreater(len(asked), 80)
+        before = await self.api("GET", "jobs")
+        for headers in (
+            {},
+            {"Authorization": "Bearer 0"},
+            {"Origin": f"http://localhost:{self.where['port']}"},
+        ):
+            for request, (status, answer) in zip(asked, await self.ask(*asked, **headers), strict=True):
+                self.assertEqual(status, 401, request)
+                self.assertNotIn(self.reference, answer)
+        self.assertEqual(len(await self.api("GET", "jobs")), len(before))
+        self.assertEqual(len(await self.api("GET", "images")), 1)
+
+    async def test_public(self) -> None:
+        """
+        Health and an empty page that asks for the token are for everybody.
+        """
+        paths = ("/healthz", "/readyz", "/", "/static/main.js")
+        asked = [(method, path, None) for path in paths for method in ("GET", "HEAD")]
+        for status, answer in await self.ask(*asked):
+            self.assertEqual(status, 200)
+            self.assertNotIn(self.reference, answer)
+
+    async def test_leaves_at_once(self) -> None:
+        """
+        Of a client that posts and closes at once, the kernel shows root as the
+        user, but its job is not begun, also not if the daemon sees the
+        connection only when it is closed.
+        """
+        _, other = self.add(2)
+        asked = {**self.where, "body": json.dumps({"kind": "pull", "reference": other})}
+        before = await self.api("GET", "jobs")
+        await as_nobody(LEAVE, asked)
+        os.kill(self.daemon.pid, signal.SIGSTOP)
+        try:
+            await as_nobody(LEAVE, asked)
+        finally:
+            os.kill(self.daemon.pid, signal.SIGCONT)
+        self.assertEqual(len(await self.api("GET", "jobs")), len(before))
+        self.assertEqual(len(await self.api("GET", "images")), 1)
+
+    async def test_files(self) -> None:
+        """
+        The socket, the token and the data directory are closed.
+        """
+        token = f"{self.daemon.socket}.token"
+        self.assertTrue(os.path.exists(token))
+        asked = {"paths": [token, self.daemon.data], "socket": self.daemon.socket}
+        self.assertEqual(await as_nobody(OPEN, asked), [])
+
+    async def test_token(self) -> None:
+        """
+        To whom root gives the token, that one may act.
+        """
+        with open(f"{self.daemon.socket}.token") as file:
+            token = file.read().strip()
+        (answer,) = await self.ask(("GET", "/api/v1/images", None), Authorization=f"Bearer {token}")
+        self.assertEqual(answer[0], 200)
+        self.assertIn(self.reference, answer[1])
+
+    async def test_root(self) -> None:
+        """
+        Root may act over loopback as before, without a token.
+        """
+        connection = HTTPConnection(self.where["host"], self.where["port"], timeout=20)
+        self.addCleanup(connection.close)
+        connection.request("GET", "/api/v1/images", headers={"Host": "localhost"})
+        self.assertEqual(connection.getresponse().status, 200)

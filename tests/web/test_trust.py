@@ -1,0 +1,108 @@
+"""
+Tests for L{xferd.web.trust}: whose connection it is.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+
+from attrs import define
+from twisted.trial.unittest import SynchronousTestCase
+
+from xferd.web import trust
+from xferd.web.trust import Trust, owners, trusts
+
+
+@define
+class Transport:
+    """
+    What has a socket.
+    """
+
+    socket: object
+
+
+class TrustTests(SynchronousTestCase):
+    """
+    Connections over loopback.
+    """
+
+    def accepted(self, address: str, family: int) -> tuple[socket.socket, socket.socket]:
+        """
+        Connect to ourselves.
+
+        @return: the client's end, and the accepted one.
+        """
+        listener = socket.socket(family)
+        self.addCleanup(listener.close)
+        listener.bind((address, 0))
+        listener.listen()
+        client = socket.create_connection(listener.getsockname()[:2])
+        self.addCleanup(client.close)
+        accepted, _ = listener.accept()
+        self.addCleanup(accepted.close)
+        return client, accepted
+
+    def test_owner(self) -> None:
+        """
+        The daemon's user may act over loopback, by IPv4 and IPv6.
+        """
+        for address, family in (("127.0.0.1", socket.AF_INET), ("::1", socket.AF_INET6)):
+            _, accepted = self.accepted(address, family)
+            self.assertTrue(trusts(Trust.OWNER, Transport(accepted)), address)
+
+    def test_closed(self) -> None:
+        """
+        A client that is gone already is not known any more: the kernel shows
+        its end as root's.
+        """
+        client, accepted = self.accepted("127.0.0.1", socket.AF_INET)
+        client.sendall(b"POST / HTTP/1.1\r\n\r\n")
+        client.close()
+        self.assertFalse(trusts(Trust.OWNER, Transport(accepted)))
+
+    def test_other_user(self) -> None:
+        """
+        Another user may not.
+        """
+        self.patch(trust, "owners", lambda: frozenset({os.geteuid() + 1}))
+        _, accepted = self.accepted("127.0.0.1", socket.AF_INET)
+        self.assertFalse(trusts(Trust.OWNER, Transport(accepted)))
+
+    def test_no_socket(self) -> None:
+        """
+        A connection of which the socket is not known is not trusted.
+        """
+        for transport in (object(), Transport(None)):
+            self.assertFalse(trusts(Trust.OWNER, transport))
+
+    def test_others(self) -> None:
+        """
+        All of a unix socket's clients may act, and none of another machine's.
+        """
+        self.assertTrue(trusts(Trust.ALL, object()))
+        self.assertFalse(trusts(Trust.NONE, object()))
+        _, accepted = self.accepted("127.0.0.1", socket.AF_INET)
+        self.assertFalse(trusts(Trust.NONE, Transport(accepted)))
+
+    def test_owners(self) -> None:
+        """
+        They are root and the daemon's user, but in a user namespace not the
+        user that stands for all others.
+        """
+        self.assertEqual(owners(), frozenset({0, os.geteuid()}))
+        self.patch(os, "geteuid", lambda: 65534)
+        path = self.mktemp()
+        self.patch(trust, "_UID_MAP", path)
+        for table, found in (
+            ("         0          0 4294967295\n", {0, 65534}),
+            ("         0     100000      65536\n", {0}),
+            (None, {0}),
+        ):
+            if table is None:
+                os.remove(path)
+            else:
+                with open(path, "w") as file:
+                    file.write(table)
+            self.assertEqual(owners(), frozenset(found))

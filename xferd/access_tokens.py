@@ -1,0 +1,137 @@
+# -*- test-case-name: tests.test_access_tokens -*-
+"""
+The tokens that clients of the API show, and what each of them permits.
+
+A file has one token per line, and C{read_only} behind it where its clients may
+look and not act.  Where no file is named, the daemon makes a token of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+import tempfile
+from enum import IntEnum
+from hmac import compare_digest
+from typing import TYPE_CHECKING, Final
+
+from xferd.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+READ_ONLY: Final = "read_only"
+"""What stands behind a token that permits to look only."""
+
+_MOST: Final = 64 * 1024
+"""The largest file of tokens, in bytes."""
+
+
+class Right(IntEnum):
+    """
+    What a client may do.
+    """
+
+    NONE = 0
+    LOOK = 1
+    """Read what the API shows, without causing any work or use of credentials."""
+    ACT = 2
+    """Everything."""
+
+
+class AccessTokens:
+    """
+    The tokens of one daemon.
+    """
+
+    def __init__(self, tokens: Iterable[tuple[str, Right]] = ()) -> None:
+        self._tokens = [(token.encode("utf-8"), right) for token, right in tokens if token]
+
+    def __bool__(self) -> bool:
+        """
+        Whether there is any.
+        """
+        return bool(self._tokens)
+
+    def __repr__(self) -> str:
+        return f"<{len(self._tokens)} access tokens>"
+
+    def add(self, token: str, right: Right = Right.ACT) -> None:
+        """
+        Accept one more.
+        """
+        self._tokens.append((token.encode("utf-8"), right))
+
+    def right(self, shown: bytes) -> Right:
+        """
+        What a token permits: nothing if it is not known.
+        """
+        found = Right.NONE
+        for token, right in self._tokens:
+            if compare_digest(token, shown):
+                found = max(found, right)
+        return found
+
+
+def read_tokens(path: str) -> AccessTokens:
+    """
+    Read the tokens in a file.
+
+    @raise ConfigError: the file cannot be read, has none, or has a line that
+        is none.
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            lines = file.read(_MOST).splitlines()
+    except OSError as e:
+        raise ConfigError(f"cannot read the token file {path}: {e.strerror}") from e
+    except UnicodeDecodeError as e:
+        raise ConfigError(f"the token file {path} is not UTF-8") from e
+    tokens = []
+    for number, line in enumerate(lines, 1):
+        words = line.split()
+        if words[1:] not in ([], [READ_ONLY]):
+            raise ConfigError(f"the token file {path}, line {number}: expected TOKEN or TOKEN {READ_ONLY}")
+        if words:
+            tokens.append((words[0], Right.LOOK if words[1:] else Right.ACT))
+    if not tokens:
+        raise ConfigError(f"the token file {path} is empty")
+    return AccessTokens(tokens)
+
+
+def own_token(path: str) -> str:
+    """
+    The daemon's own token, which is made if the file is missing.
+
+    @param path: the file, which only this user can read.
+    @raise ConfigError: the file is another user's, or others can read it.
+    @raise OSError: it can be neither read nor made.
+    """
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return _make(path)
+    with open(file, encoding="ascii", errors="replace") as opened:
+        status = os.fstat(file)
+        if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o077:
+            raise ConfigError(f"{path} must be a file of this user's with mode 0600; remove it")
+        token = opened.read(_MOST).strip()
+    return token or _make(path)
+
+
+def _make(path: str) -> str:
+    """
+    Make a token, and write it into the file.
+    """
+    token = secrets.token_hex(32)
+    # Of mode 0600 from its beginning, and never there in part.
+    file, name = tempfile.mkstemp(dir=os.path.dirname(path) or ".", prefix=f"{os.path.basename(path)}.")
+    try:
+        with open(file, "w", encoding="ascii") as opened:
+            opened.write(f"{token}\n")
+        os.replace(name, path)
+    except BaseException:
+        os.unlink(name)
+        raise
+    return token

@@ -1,0 +1,68 @@
+# -*- test-case-name: tests.web.test_trust -*-
+"""
+Whether a connection alone shows that its client may act.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from enum import Enum
+from typing import Final
+
+from xferd.peer_credentials import peer_uid
+
+_UID_MAP: Final = "/proc/self/uid_map"
+_OVERFLOW: Final = 65534
+"""The user that the kernel shows for one who has no number in a user namespace."""
+
+_ALL: Final = 0xFFFFFFFF
+"""How many users the map of a machine's first user namespace has."""
+
+
+class Trust(Enum):
+    """
+    Who may act without a token, of those who can connect to a listener.
+    """
+
+    ALL = "all"
+    """Mode and group of a unix socket decide who can connect."""
+    OWNER = "owner"
+    """Every user of this machine can connect: root and the daemon's user may act."""
+    NONE = "none"
+    """Other machines can connect."""
+
+
+def trusts(trust: Trust, transport: object) -> bool:
+    """
+    Whether a client may act because of its connection, which was accepted just
+    now.
+
+    @param transport: of the connection, with or without TLS.
+    """
+    if trust is not Trust.OWNER:
+        return trust is Trust.ALL
+    connection = getattr(transport, "socket", None)
+    return isinstance(connection, socket.socket) and peer_uid(connection) in owners()
+
+
+def owners() -> frozenset[int]:
+    """
+    Root and the daemon's user.  In a user namespace the kernel shows the same
+    user for all who are not of it; that one is never meant.
+    """
+    own = {0, os.geteuid()}
+    if _OVERFLOW in own and not _knows_all_users():
+        own.discard(_OVERFLOW)
+    return frozenset(own)
+
+
+def _knows_all_users() -> bool:
+    """
+    Whether every user of the machine has a number here.
+    """
+    try:
+        with open(_UID_MAP, encoding="ascii") as file:
+            return file.read().split() == ["0", "0", str(_ALL)]
+    except OSError:
+        return False
