@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.resource import Resource
 from twisted.web.server import Request
@@ -79,6 +80,54 @@ class HostTests(SynchronousTestCase):
         for host in ("docker", "%2Frun%2Fxferd.sock", "\xff", None):
             answer = world.ask("GET", "/api/v1/status", headers={"Host": host}, unix=True)
             self.assertEqual(answer.status, 200, host)
+
+
+class PathTests(SynchronousTestCase):
+    """
+    Bytes of any kind in a request's first line.
+    """
+
+    def test_not_text(self) -> None:
+        """
+        A path that is not UTF-8 gets one sentence, also from a client that
+        is refused for another reason, and its connection goes on; no traceback
+        fills the log.
+        """
+        world = World(trusted=False, token="s3cret")
+        for path in (b"/api/v1/images/a\xa5", b"/\x80", b"/api/v1/jobs/\x7f", b"/%A5", b"/%1b[31m"):
+            connection = world.connect()
+            for host, method in ((b"localhost", b"GET"), (b"evil.example", b"POST")):
+                with capturedLogs() as events:
+                    connection.protocol.dataReceived(
+                        b"%s %s HTTP/1.1\r\nHost: %s\r\nContent-Length: 0\r\n\r\n" % (method, path, host)
+                    )
+                answer = connection.answer()
+                self.assertIn(answer.status, (400, 401, 404, 421), path)
+                self.assertTrue(answer.json()["error"]["message"].isprintable())
+                self.assertFalse(connection.transport.disconnecting)
+                lines = [str(formatEvent(event)) for event in events]
+                self.assertTrue(all(line.isascii() and len(line) < 500 for line in lines), lines)
+            self.assertEqual(self.flushLoggedErrors(), [])
+
+    def test_long(self) -> None:
+        """
+        A path that is as long as a request's first line may be is quoted in
+        part.
+        """
+        for path in ("/" + "a" * 16_000, "/%FF" * 4_000, "/" + "\xa5" * 16_000):
+            with capturedLogs() as events:
+                answer = World().ask("GET", path, documented=False)
+            self.assertLess(len(answer.json()["error"]["message"]), 500)
+            for event in events:
+                self.assertLess(len(str(formatEvent(event))), 500)
+
+    def test_method(self) -> None:
+        """
+        So it is with a method.
+        """
+        answer = World().ask("A" * 16_000, "/api/v1/jobs", documented=False)
+        self.assertEqual(answer.status, 405)
+        self.assertLess(len(answer.json()["error"]["message"]), 500)
 
 
 class OriginTests(SynchronousTestCase):

@@ -33,6 +33,7 @@ from xferd.errors import (
     WrongOffset,
     XferdError,
 )
+from xferd.web.asked import shown
 
 if TYPE_CHECKING:
     from twisted.web.server import Request
@@ -126,11 +127,11 @@ def answer_refusal(request: Request, refusal: HTTPException) -> bytes:
     Answer with what HTTP itself has a name for: no such page, wrong method,
     no token.  The code is that name.
     """
-    path = request.path.decode("utf-8", "replace")
+    path = shown(request.path)
     message = refusal.description or refusal.name
     if isinstance(refusal, MethodNotAllowed):
         allowed = ", ".join(sorted(refusal.valid_methods or ()))
-        message = f"{request.method.decode('ascii', 'replace')} does not work at {path}; {allowed} does"
+        message = f"{shown(request.method)} does not work at {path}; {allowed} does"
         request.setHeader(b"allow", allowed.encode("ascii"))
     elif isinstance(refusal, NoSuchPage):
         message = f"there is nothing at {path}"

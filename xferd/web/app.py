@@ -23,7 +23,7 @@ from xferd.jobs.news import image_json
 from xferd.jobs.shown import image_in_full
 from xferd.names import Reference
 from xferd.web.answers import answer, answer_error, answer_refusal, answer_unknown
-from xferd.web.asked import client_name, fingerprint_of, header, limit_changes, platform_asked
+from xferd.web.asked import client_name, fingerprint_of, header, limit_changes, platform_asked, shown
 from xferd.web.brought import brought, login_asked
 from xferd.web.content_asked import MAX_PIECE, form_asked, is_piece, piece_asked, size_asked
 from xferd.web.feed import JSON_LINES, SERVER_SENT, EventFeed, FeedTimes
@@ -526,5 +526,5 @@ class Web:
             return answer_refusal(request, error)
         if isinstance(error, XferdError):
             return answer_error(request, error)
-        self._log.failure("while answering {path}", failure, path=request.path.decode("ascii"))
+        self._log.failure("while answering {path}", failure, path=shown(request.path))
         return answer_unknown(request)

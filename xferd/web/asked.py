@@ -11,17 +11,20 @@ from __future__ import annotations
 import json
 import re
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from twisted.internet.address import IPv4Address, IPv6Address
 from werkzeug.exceptions import UnsupportedMediaType
 
 from xferd.errors import BadInput
+from xferd.log_escapes import escape
 from xferd.platforms import Platform
 
 if TYPE_CHECKING:
     from twisted.web.http import Request as HTTPRequest
     from twisted.web.server import Request
+
+MAX_SHOWN: Final = 200
 
 _CLIENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@/+-]{0,63}")
 
@@ -32,6 +35,15 @@ def header(request: HTTPRequest, name: bytes) -> str | None:
     """
     value: bytes | None = request.getHeader(name)
     return None if value is None else value.decode("latin-1")
+
+
+def shown(part: bytes) -> str:
+    """
+    Method or path of a request, whatever bytes a client put there, for a log
+    line or an answer: at most L{MAX_SHOWN} characters of ASCII.
+    """
+    text = escape(part[:MAX_SHOWN].decode("ascii", "backslashreplace"))
+    return text if len(part) <= MAX_SHOWN and len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN - 3]}..."
 
 
 def json_object(request: Request) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from werkzeug.exceptions import BadRequest, Forbidden, HTTPException, Unauthoriz
 from xferd.access_tokens import AccessTokens, Right
 from xferd.names import is_loopback
 from xferd.web.answers import answer_refusal, answer_unknown
-from xferd.web.asked import header
+from xferd.web.asked import header, shown
 
 if TYPE_CHECKING:
     from collections.abc import Set
@@ -96,8 +96,8 @@ class Guard(Resource):
         except HTTPException as refusal:
             self._log.debug(
                 "refused {method} {path} from {peer}: {reason}",
-                method=request.method.decode("ascii"),
-                path=request.path.decode("ascii"),
+                method=shown(request.method),
+                path=shown(request.path),
                 peer=request.getClientAddress(),
                 reason=refusal.description,
             )
@@ -105,7 +105,7 @@ class Guard(Resource):
         try:
             answered: int | bytes = self._guarded.render(request)
         except Exception:
-            self._log.failure("while answering {path}", path=request.path.decode("ascii"))
+            self._log.failure("while answering {path}", path=shown(request.path))
             return answer_unknown(request)
         return answered
 

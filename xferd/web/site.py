@@ -18,6 +18,7 @@ from twisted.web.server import Request, Site
 
 from xferd.descriptors import own_limit
 from xferd.web.answers import dump, error_json
+from xferd.web.asked import shown
 from xferd.web.content_asked import is_piece
 from xferd.web.guard import HEADERS
 from xferd.web.trust import Trust, trusts
@@ -227,8 +228,8 @@ class WebSite(Site):
         self._log.info(
             "{peer} {method} {path}: {status}, {size} bytes",
             peer=request.getClientAddress(),
-            method=request.method.decode("ascii"),
-            path=request.path.decode("ascii"),
+            method=shown(request.method),
+            path=shown(request.path),
             status=request.code,
             size=request.sentLength,
         )
