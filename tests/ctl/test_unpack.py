@@ -26,7 +26,7 @@ from xferd.ctl.interrupts import Interrupted, Interrupts
 from xferd.ctl.overlay import CannotMount
 from xferd.errors import DiskFull
 from xferd.unpack.cage import is_privileged
-from xferd.unpack.flatten import Progress
+from xferd.unpack.flatten import Progress, flatten
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -297,6 +297,82 @@ class UnpackTests(UnpackCase):
         self.assertIn("the disk is gone", self.refused("unpack"))
 
 
+class ExchangeTests(UnpackCase):
+    """
+    Copies into a directory of another user's, who exchanges what is in it.
+    """
+
+    def exchange(self) -> Path:
+        """
+        Put a link to a victim in the place of the directory that is filled.
+        """
+        victim = self.place / "victim"
+        victim.mkdir()
+        (hidden,) = self.place.glob(".target.*")
+        hidden.rename(self.place / "away")
+        hidden.symlink_to(victim)
+        return victim
+
+    def test_before_copying(self) -> None:
+        """
+        What is copied goes into the directory that was made, not where a link
+        of its name leads.
+        """
+        for command in ("unpack", "bundle"):
+
+            def exchange(*what: Any, **how: Any) -> Progress:
+                self.exchange()
+                return flatten(*what, **how)
+
+            self.patch(unpack, "flatten", exchange)
+            outcome = self.ctl(command)
+            self.assertEqual(outcome.status, 1)
+            self.assertIn("another user has exchanged it meanwhile", outcome.err)
+            self.assertEqual(os.listdir(self.place / "victim"), [])
+            self.assertIn("etc" if command == "unpack" else "rootfs", os.listdir(self.place / "away"))
+            for path in ("victim", "away"):
+                shutil.rmtree(self.place / path)
+            self.target.unlink()
+
+    def test_failure(self) -> None:
+        """
+        A copy that fails removes nothing but what it made.
+        """
+
+        def fail(*_: object, **__: object) -> Progress:
+            (self.exchange() / "precious").touch()
+            raise DiskFull("no space is left for 'x'")
+
+        self.patch(unpack, "flatten", fail)
+        self.assertEqual(self.ctl("unpack").status, 1)
+        self.assertEqual(os.listdir(self.place / "victim"), ["precious"])
+
+    def test_before_the_first_look(self) -> None:
+        """
+        A directory that was exchanged before it was looked at is not used:
+        its group, its mode and its access control list stay.
+        """
+        victim = self.place / "victim"
+        victim.mkdir()
+        (victim / "precious").touch()
+        victim.chmod(0o705)
+        mkdir = os.mkdir
+
+        def exchange(name: str, mode: int = 0o777, *, dir_fd: int | None = None) -> None:
+            mkdir(name, mode, dir_fd=dir_fd)
+            if name.startswith(".target."):
+                (self.place / name).rmdir()
+                victim.rename(self.place / name)
+
+        self.patch(os, "mkdir", exchange)
+        outcome = self.ctl("unpack")
+        self.assertIn("another user has exchanged the new directory", outcome.err)
+        self.assertFalse(self.target.exists())
+        (hidden,) = self.place.glob(".target.*")
+        self.assertEqual(os.listdir(hidden), ["precious"])
+        self.assertEqual(stat.S_IMODE(hidden.stat().st_mode), 0o705)
+
+
 class BundleTests(UnpackCase):
     """
     C{xferctl bundle} with copying.
@@ -472,7 +548,7 @@ class MountTests(UnpackCase):
         Nor does a place where nothing can be written.
         """
 
-        def refuse(*_: object) -> None:
+        def refuse(*_: object, **__: object) -> None:
             raise OSError(30, "Read-only file system")
 
         self.patch(unpack, "mount", refuse)
@@ -486,6 +562,60 @@ class MountTests(UnpackCase):
         subprocess.run(["mount", "-t", "tmpfs", "none", self.target], check=True)
         with self.unmounting(self.target):
             self.assertIn("is where something is mounted", self.refused("unpack"))
+
+    def test_others_directory(self) -> None:
+        """
+        Nothing is mounted in a directory of another user's, who could put a
+        link in the place of the one that was looked at.
+        """
+        for owner, mode in ((65534, 0o755), (0, 0o777)):
+            os.chown(self.place, owner, -1)
+            self.place.chmod(mode)
+            for command in ("unpack", "bundle"):
+                self.assertIn("could lead a mount elsewhere", self.refused(command, "--mount"))
+        self.assertEqual(self.mounted(), [])
+
+    def test_others_place(self) -> None:
+        """
+        Nor over a directory that another user can put files into: the mount
+        of a single layer would show them.
+        """
+        self.target.mkdir()
+        for owner, mode in ((65534, 0o755), (0, 0o1777)):
+            os.chown(self.target, owner, -1)
+            self.target.chmod(mode)
+            self.assertIn("could lead a mount elsewhere", self.refused("unpack", "--mount"))
+        self.assertEqual(self.mounted(), [])
+
+    def test_exchanged(self) -> None:
+        """
+        The mount is on the directory that was looked at, though something
+        else has its name by then.
+        """
+        self.target.mkdir(mode=0o755)
+        victim, away = self.place / "victim", self.place / "away"
+        victim.mkdir()
+        mount = overlay.mount
+
+        def exchange(*what: Any, **how: Any) -> None:
+            self.target.rename(away)
+            self.target.symlink_to(victim)
+            mount(*what, **how)
+
+        self.patch(unpack, "mount", exchange)
+        self.assertEqual(self.ctl("unpack", "--mount", "--read-only").status, 0)
+        with self.unmounting(away):
+            self.assertEqual(os.listdir(victim), [])
+            self.assertIn("etc", os.listdir(away))
+
+    def test_filled(self) -> None:
+        """
+        A place that was filled meanwhile is refused.
+        """
+        self.target.mkdir(mode=0o755)
+        self.patch(unpack, "_free", lambda directory: directory)
+        (self.target / "mine").touch()
+        self.assertIn("is not empty", self.refused("unpack", "--mount"))
 
     def test_kept(self) -> None:
         """
@@ -521,9 +651,9 @@ class InterruptTests(UnpackCase):
         interrupts = Interrupts()
         real = os.rename
 
-        def rename(source: str, target: str) -> None:
+        def rename(source: str, target: str, **how: int) -> None:
             interrupts.arrived()
-            real(source, target)
+            real(source, target, **how)
 
         self.patch(os, "rename", rename)
         with self.assertRaises(Interrupted), unpack._whole(str(self.target), interrupts):

@@ -54,7 +54,9 @@ def check_mountable(trees: Sequence[str]) -> None:
         )
 
 
-def mount(trees: Sequence[str], target: str, changes: str | None, chain_id: object = None) -> None:
+def mount(
+    trees: Sequence[str], target: str, changes: str | None, chain_id: object = None, *, name: str = ""
+) -> None:
     """
     Mount layers.
 
@@ -64,6 +66,7 @@ def mount(trees: Sequence[str], target: str, changes: str | None, chain_id: obje
         list of mounts shows it, so that the daemon knows what not to collect.
     @param changes: an empty directory for what is changed, which must not be
         on an overlayfs itself; or L{None} to let nothing be changed.
+    @param name: what errors call C{target}, where it is the path of a descriptor.
     @raise CannotMount: the kernel does not.
     @raise OSError: C{changes} cannot be written to.
     """
@@ -95,7 +98,7 @@ def mount(trees: Sequence[str], target: str, changes: str | None, chain_id: obje
             os.close(descriptor)
     if code:
         raise CannotMount(
-            f"the kernel does not mount the layers at {target}: {os.strerror(code)}; "
+            f"the kernel does not mount the layers at {name or target}: {os.strerror(code)}; "
             "its log (dmesg) may say more, and without --mount they are copied"
         )
 

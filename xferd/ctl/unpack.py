@@ -13,16 +13,18 @@ from __future__ import annotations
 import json
 import os
 import stat
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from os import geteuid
+from secrets import token_hex
 from shlex import quote
 from shutil import rmtree
-from tempfile import mkdtemp
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from xferd.ctl.client import ClientError
 from xferd.ctl.copying import choose_display
 from xferd.ctl.interrupts import Interrupted
 from xferd.ctl.overlay import check_mountable, mount, unmount
+from xferd.ctl.places import FOLDER, check_own, is_at, opened, path_of
 from xferd.ctl.rootfs import RootFS
 from xferd.ctl.runtime_config import Execution, Volume, runtime_config
 from xferd.ctl.text import clean, size
@@ -136,11 +138,11 @@ def bundle(args: Namespace, session: Session) -> None:
     execution = Execution.of(stack.config, args.args)
     display = choose_display("bundle", args, session)
     notes = list(execution.notes)
-    with _whole(place, session.interrupts) as making:
+    with _whole(place, session.interrupts, own=args.mount) as making:
         root = os.path.join(making, "rootfs")
         os.mkdir(root, 0o755)
         if args.mount:
-            _mount_in(stack, making, root, read_only=args.read_only)
+            _mount_in(stack, place, making, root, read_only=args.read_only)
             said = f"{stack.reference}: {_layers(stack)} mounted; 'umount {place}/rootfs' ends it"
         else:
             said = f"{stack.reference}: {_fill(stack, root, display)}"
@@ -215,50 +217,73 @@ def _free(directory: str) -> str:
 
 
 @contextmanager
-def _whole(place: str, interrupts: Interrupts) -> Iterator[str]:
+def _whole(place: str, interrupts: Interrupts, *, own: bool = False) -> Iterator[str]:
     """
     A directory that gets its name when the block is done; if it is not, it
     is removed, and so is what is mounted at its C{rootfs}.
 
     @param place: the name.
-    @return: the directory, of mode 0700, beside C{place}.
+    @param own: whether to refuse a place that other users can exchange.
+    @return: a path of the directory, which has mode 0700 and is beside
+        C{place}.  It leads there whatever others rename.
     @raise CannotUnpack: it cannot be made there, or what happened in the
         block says so.
+    @raise CannotUse: others can change the directory that it is to be in.
     @raise Interrupted: the user wants no more.
     """
     above, name = os.path.split(place)
-    making: str | None = None
-    try:
-        with interrupts.held():
-            making = mkdtemp(prefix=f".{name[:100]}.", dir=above)
-        _disinherit(making)
-        yield making
-        with interrupts.held():
-            os.rename(making, place)
-            making = None
-    except KeyboardInterrupt as e:
-        raise Interrupted(f"interrupted; {place} was not made") from e
-    except XferdError as e:
-        raise CannotUnpack(f"{e} ({e.code})") from e
-    except OSError as e:
-        raise CannotUnpack(f"cannot make {place}: {e.strerror or e}") from e
-    finally:
-        if making is not None:
+    with ExitStack() as opened_here:
+        parent = opened_here.enter_context(opened(above, own=own))
+        making: str | None = None
+        descriptor = -1
+        try:
             with interrupts.held():
-                unmount(os.path.join(making, "rootfs"))
-                rmtree(making)
+                hidden = f".{name[:100]}.{token_hex(4)}"
+                os.mkdir(hidden, 0o700, dir_fd=parent)
+                try:
+                    descriptor = os.open(hidden, os.O_RDONLY | FOLDER, dir_fd=parent)
+                    opened_here.callback(os.close, descriptor)
+                    _disinherit(descriptor)
+                except BaseException:
+                    # It may be another one by now, with something in it.
+                    with suppress(OSError):
+                        os.rmdir(hidden, dir_fd=parent)
+                    raise
+                making = hidden
+            yield path_of(descriptor)
+            with interrupts.held():
+                os.rename(making, name, src_dir_fd=parent, dst_dir_fd=parent)
+                making = None
+            if not is_at(descriptor, name, parent):
+                raise CannotUnpack(f"{place} is something else: another user has exchanged it meanwhile")
+        except KeyboardInterrupt as e:
+            raise Interrupted(f"interrupted; {place} was not made") from e
+        except XferdError as e:
+            raise CannotUnpack(f"{e} ({e.code})") from e
+        except OSError as e:
+            raise CannotUnpack(f"cannot make {place}: {e.strerror or e}") from e
+        finally:
+            if making is not None:
+                with interrupts.held():
+                    unmount(os.path.join(path_of(descriptor), "rootfs"))
+                    if is_at(descriptor, making, parent):
+                        rmtree(making, dir_fd=parent)
 
 
-def _disinherit(directory: str) -> None:
+def _disinherit(descriptor: int) -> None:
     """
     Let a directory have nothing of the one that it is in: neither group nor
     access control lists, which all in it would inherit in turn.
+
+    @raise CannotUnpack: it is not the one that was made.
     """
-    os.chown(directory, -1, os.getegid())
-    os.chmod(directory, 0o700)
-    for name in os.listxattr(directory):
+    if os.fstat(descriptor).st_uid != geteuid() or os.listdir(descriptor):
+        raise CannotUnpack("another user has exchanged the new directory; name one that only you can change")
+    os.fchown(descriptor, -1, os.getegid())
+    os.fchmod(descriptor, 0o700)
+    for name in os.listxattr(descriptor):
         if name.startswith("system.posix_acl_"):
-            os.removexattr(directory, name)
+            os.removexattr(descriptor, name)
 
 
 def _fill(stack: Stack, root: str, display: CopyDisplay) -> str:
@@ -275,30 +300,55 @@ def _fill(stack: Stack, root: str, display: CopyDisplay) -> str:
 def _mount_at(stack: Stack, place: str, interrupts: Interrupts, *, read_only: bool) -> None:
     """
     Mount the layers at a place, which is made if it is not there.
+
+    @raise CannotUse: others can change the place, or a directory above it.
     """
     check_mountable(stack.trees)
-    changes = None if read_only else f"{place}.overlay"
-    if changes is not None and os.path.lexists(changes):
-        raise CannotUnpack(f"{changes} keeps what was changed at an earlier mount; remove it first")
+    above, name = os.path.split(place)
+    changes = None if read_only else f"{name}.overlay"
     made: list[str] = []
-    with interrupts.held():
+    with interrupts.held(), ExitStack() as opened_here:
+        parent = opened_here.enter_context(opened(above, own=True))
+
+        def folder(name: str, mode: int) -> int:
+            os.mkdir(name, mode, dir_fd=parent)
+            made.append(name)
+            return existing(name)
+
+        def existing(name: str) -> int:
+            descriptor = os.open(name, os.O_PATH | FOLDER, dir_fd=parent)
+            opened_here.callback(os.close, descriptor)
+            return descriptor
+
         try:
-            if not os.path.isdir(place):
-                os.mkdir(place)
-                made.append(place)
+            try:
+                target = existing(name)
+            except FileNotFoundError:
+                target = folder(name, 0o755)
+            else:
+                check_own(target, place, sticky=False)
+                if os.listdir(path_of(target)):
+                    raise CannotUnpack(
+                        f"{place} is not empty; name a directory that is, or that is not there"
+                    )
+            kept = None
             if changes is not None:
-                os.mkdir(changes, 0o700)
-                made.append(changes)
-            mount(stack.trees, place, changes, stack.chain_id)
+                try:
+                    kept = path_of(folder(changes, 0o700))
+                except FileExistsError as e:
+                    raise CannotUnpack(
+                        f"{place}.overlay keeps what was changed at an earlier mount; remove it first"
+                    ) from e
+            mount(stack.trees, path_of(target), kept, stack.chain_id, name=place)
         except BaseException as e:
             for path in made:
-                rmtree(path)
+                rmtree(path, dir_fd=parent)
             if isinstance(e, OSError):
                 raise CannotUnpack(f"cannot make {place}: {e.strerror or e}") from e
             raise
 
 
-def _mount_in(stack: Stack, making: str, root: str, *, read_only: bool) -> None:
+def _mount_in(stack: Stack, place: str, making: str, root: str, *, read_only: bool) -> None:
     """
     Mount the layers inside a bundle, where changes are kept too.
     """
@@ -307,7 +357,7 @@ def _mount_in(stack: Stack, making: str, root: str, *, read_only: bool) -> None:
     if not read_only:
         changes = os.path.join(making, "overlay")
         os.mkdir(changes, 0o700)
-    mount(stack.trees, root, changes, stack.chain_id)
+    mount(stack.trees, root, changes, stack.chain_id, name=f"{place}/rootfs")
 
 
 def _stack(args: Namespace, session: Session) -> Stack:
