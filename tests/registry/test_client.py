@@ -381,6 +381,20 @@ class AuthenticationTests(ClientCase):
         failure_of(self, self.registry.manifest(REPOSITORY, "1"), Denied)
         self.successResultOf(mine.manifest(REPOSITORY, "1"))
 
+    def test_no_host(self) -> None:
+        """
+        A host that stands for no server is refused in one sentence, whoever
+        named it.
+        """
+        for host in ("127.1", "2130706433:5000", "[::..]:5000", "[1.2.3.4]"):
+            registry = self.registries.registry(host)
+            opening = registry.blobs(Repository(host, "a")).open(self.digest, 0)
+            for error in (
+                failure_of(self, registry.check(), RegistryError),
+                failure_of(self, opening, RegistryError),
+            ):
+                self.assertIn("cannot be asked", str(error))
+
     def test_check(self) -> None:
         """
         Credentials can be tried; a refusal says whose they are.

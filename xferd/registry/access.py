@@ -6,9 +6,10 @@ it wants to see.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Hashable
 from typing import Final
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urljoin
 from weakref import WeakValueDictionary
 
 from attrs import evolve, field, frozen
@@ -43,6 +44,7 @@ from xferd.registry.timeouts import Timeouts
 from xferd.registry.zones import Zone
 
 _NO_HEADERS: Final[Fields] = {}
+_PORT = re.compile(r":[0-9]+$")
 
 
 def pull_scope(repository: Repository) -> str:
@@ -114,7 +116,7 @@ class Access:
         self.timeouts = shared.timeouts
         self._exchange = shared.exchange
         self._root_is_open = False
-        self._zone = Zone.named(urlsplit(f"//{host}").hostname or "")
+        self._zone = Zone.named(_PORT.sub("", host).strip("[]"))
         self._warned = shared.warned
         self._hosts = shared.hosts
         self._authenticator = Authenticator(
@@ -256,10 +258,14 @@ class Access:
     async def url(self) -> str:
         """
         Where the registry's API begins.
+
+        @raise RegistryError: its host stands for no server.
         """
-        if self._endpoint.url is not None:
-            return self._endpoint.url
-        return self._hosts.url(self.host) or self._hosts.learn(self.host, await self._speaks_plain())
+        url = self._endpoint.url or self._hosts.url(self.host)
+        if url is None:
+            url = self._hosts.learn(self.host, await self._speaks_plain())
+        self._origin(url)
+        return url
 
     async def _speaks_plain(self) -> bool:
         """
@@ -391,8 +397,21 @@ class Access:
         """
         Whether an URL is the registry's own, and not of some storage where it
         keeps its blobs.
+
+        @raise RegistryError: it is none that can be asked.
         """
-        return Origin.of(url) == Origin.of(await self.url())
+        return self._origin(url) == self._origin(await self.url())
+
+    def _origin(self, url: str) -> Origin:
+        """
+        The origin of an URL.
+
+        @raise RegistryError: it has none that can be asked.
+        """
+        try:
+            return Origin.of(url)
+        except ValueError as e:
+            raise RegistryError(f"{self.host} has an URL that cannot be asked: {e}", host=self.host) from None
 
     # -------------------------------------------------------------- refusals
 
