@@ -118,6 +118,7 @@ class EndpointTests(SynchronousTestCase):
             self.assertEqual((found.socket, found.trust), (path, Trust.ALL))
             endpoint = serverFromString(MemoryReactor(), found.description)
             self.assertEqual((endpoint._address, endpoint._wantPID), (path, False))
+            self.assertEqual(endpoint._mode, 0o660 if "mode=660" in description else 0o600)
 
     def test_tcp(self) -> None:
         """

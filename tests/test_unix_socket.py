@@ -4,6 +4,7 @@ Tests for L{xferd.unix_socket}.
 
 from __future__ import annotations
 
+import grp
 import os
 import shutil
 import socket
@@ -12,7 +13,8 @@ from tempfile import mkdtemp
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from xferd.unix_socket import SocketInUse, UnixSocket
+from xferd import unix_socket
+from xferd.unix_socket import SocketInUse, UnixSocket, make_directory, open_to_group
 
 
 class UnixSocketTests(SynchronousTestCase):
@@ -114,3 +116,77 @@ class UnixSocketTests(SynchronousTestCase):
         A path in no directory raises what the system says.
         """
         self.assertRaises(OSError, UnixSocket(os.path.join(self.path, "s")).claim)
+
+
+class GroupTests(SynchronousTestCase):
+    """
+    Who may use a socket.
+    """
+
+    def setUp(self) -> None:
+        """
+        Have a socket that only this user can use.
+        """
+        place = mkdtemp(prefix="xferd-")
+        self.addCleanup(shutil.rmtree, place)
+        self.path = os.path.join(place, "new", "s")
+        make_directory(self.path)
+        bound = socket.socket(socket.AF_UNIX)
+        self.addCleanup(bound.close)
+        bound.bind(self.path)
+        os.chmod(self.path, 0o600)
+        # A group of every machine stands for xferd's.
+        self.group = grp.getgrnam("daemon")
+
+    def access(self) -> tuple[int, int]:
+        """
+        Mode and group of the socket.
+        """
+        status = os.stat(self.path)
+        return status.st_mode & 0o777, status.st_gid
+
+    def test_directory(self) -> None:
+        """
+        Others may pass through its directory, also with a strict umask.  A
+        directory that was there stays as it is.
+        """
+        directory = os.path.dirname(self.path)
+        self.assertEqual(os.stat(directory).st_mode & 0o777, 0o711)
+        os.chmod(directory, 0o700)
+        make_directory(self.path)
+        self.assertEqual(os.stat(directory).st_mode & 0o777, 0o700)
+        self.addCleanup(os.umask, os.umask(0o077))
+        make_directory(os.path.join(directory, "more", "s"))
+        self.assertEqual(os.stat(os.path.join(directory, "more")).st_mode & 0o777, 0o711)
+
+    def test_no_group(self) -> None:
+        """
+        Where there is no such group, the socket stays its owner's.
+        """
+        self.patch(unix_socket, "GROUP", "no-such-group")
+        open_to_group(self.path)
+        self.assertEqual(self.access()[0], 0o600)
+
+    def test_group(self) -> None:
+        """
+        Of root's daemon, the group may use it.
+        """
+        if os.geteuid() != 0:
+            self.skipTest("only root can give a file to any group")
+        self.patch(unix_socket, "GROUP", self.group.gr_name)
+        open_to_group(self.path)
+        self.assertEqual(self.access(), (0o660, self.group.gr_gid))
+
+    def test_member(self) -> None:
+        """
+        A user's daemon does not open its socket to a group of which that user
+        is but a member, and to one's own it does.
+        """
+        self.patch(unix_socket, "GROUP", self.group.gr_name)
+        self.patch(os, "geteuid", lambda: 1000)
+        open_to_group(self.path)
+        self.assertEqual(self.access()[0], 0o600)
+        if os.getuid() == 0:
+            self.patch(os, "getegid", lambda: self.group.gr_gid)
+            open_to_group(self.path)
+            self.assertEqual(self.access(), (0o660, self.group.gr_gid))

@@ -37,7 +37,7 @@ from xferd.registry.proxies import Proxies
 from xferd.store.store import Store
 from xferd.transfer.eventual import Background
 from xferd.transfer.widening import RangePolicy
-from xferd.unix_socket import SocketInUse, UnixSocket
+from xferd.unix_socket import SocketInUse, UnixSocket, make_directory, open_to_group
 from xferd.unpack.unpacker import IUnpackReactor, Unpacker
 from xferd.web.app import Web
 from xferd.web.trust import Trust
@@ -90,6 +90,9 @@ def parse_endpoint(description: str) -> Listener:
     if kind == "unix":
         # Twisted's own lock goes by process IDs; ours (UnixSocket) is held by the kernel.
         kept = [a for a in arguments if not a.startswith("lockfile=")]
+        if not any(a.startswith("mode=") for a in kept):
+            # Twisted's own would let everybody in.
+            kept.append("mode=600")
         paths = [a.removeprefix("address=") for a in kept if "=" not in a or a.startswith("address=")]
         without = ":".join(["unix", *map(quoteStringArgument, kept), "lockfile=0"])
         return Listener(without, Trust.ALL, socket=paths[0] if paths else "")
@@ -254,11 +257,13 @@ class Daemon(Service):
         try:
             self.store.open()
             if self._config.socket:
-                _make_socket_dir(self._config.socket)
+                make_directory(self._config.socket)
             for each in self._sockets:
                 self._claim(each)
             self._make_token()
             self.listening.privilegedStartService()
+            if self._config.socket:
+                open_to_group(self._config.socket)
         except XferdError as e:
             raise StartFailed(f"xferd: {e}") from e
         except CannotListenError as e:
@@ -424,10 +429,3 @@ class Daemon(Service):
         timer = self._reactor.callLater(limit, ended.callback, False)
         self._background.spawn(Deferred.fromCoroutine(step()), f"while stopping {name}")
         return await ended
-
-
-def _make_socket_dir(path: str) -> None:
-    """
-    Make the directory of a unix socket, for this user alone.
-    """
-    os.makedirs(os.path.dirname(path) or ".", mode=0o700, exist_ok=True)

@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.test_unix_socket -*-
 """
-Exclusive use of the path of a unix socket.
+Exclusive use of the path of a unix socket, and who may connect to it.
 
 Twisted's own lock goes by process IDs, so that a daemon that was killed may
 never start again in a container.  Here the kernel holds the lock
@@ -10,11 +10,16 @@ never start again in a container.  Here the kernel holds the lock
 from __future__ import annotations
 
 import errno
+import grp
 import os
 import socket
 import stat
+from typing import Final
 
 from xferd.locks import FileLock, Held
+
+GROUP: Final = "xferd"
+"""Whose members may use the socket of root's daemon."""
 
 
 class SocketInUse(Exception):
@@ -82,3 +87,34 @@ class UnixSocket:
                 if not isinstance(e, BlockingIOError):
                     raise
         raise SocketInUse("another program listens there")
+
+
+def make_directory(path: str) -> None:
+    """
+    Make the directory of a socket, if it is missing.  Others may pass through
+    it, and not list or change it.
+    """
+    directory = os.path.dirname(path) or "."
+    if os.path.isdir(directory):
+        return
+    os.makedirs(directory, mode=0o700, exist_ok=True)
+    # Whatever the umask is.
+    os.chmod(directory, 0o711)  # noqa: S103 - what is in it has modes of its own
+
+
+def open_to_group(path: str) -> None:
+    """
+    Let the members of the group C{xferd} use a socket that nobody else can use,
+    if there is that group, and this process is root's or belongs to it first of
+    all.  A user who is only one of its members has a socket of their own.
+
+    @raise OSError: owner or mode of the socket cannot be set.
+    """
+    try:
+        group = grp.getgrnam(GROUP).gr_gid
+    except KeyError:
+        return
+    if os.geteuid() != 0 and os.getegid() != group:
+        return
+    os.chown(path, -1, group, follow_symlinks=False)
+    os.chmod(path, 0o660)
