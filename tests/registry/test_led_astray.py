@@ -244,7 +244,7 @@ class LedAstrayTests(TestCase):
     async def test_no_words(self) -> None:
         """
         A registry has another server asked, and that refuses: its status is
-        shown, and none of its words.
+        shown, and its name, and none of its words.
         """
         for way in self.ways:
             self.way = way
@@ -253,6 +253,8 @@ class LedAstrayTests(TestCase):
                 error = await self._ask("8.8.8.8", "8.8.4.4")
                 self.assertTrue(error, (self.way, status))
                 self.assertNotIn("hunter2", error, (self.way, status))
+                if way != "upload":
+                    self.assertIn("inner.test", error, (way, status))
 
     async def test_proxy(self) -> None:
         """

@@ -453,4 +453,5 @@ class Access:
             self._keychain.forget(self.host)
         proof = answer.authorization
         shown = Shown() if proof is None else proof.shown
-        return refusal(what, response.code, response.headers, body, self._wall_clock(), shown)
+        storage = "" if answer.is_own else answer.where
+        return refusal(what, response.code, response.headers, body, self._wall_clock(), shown, storage)

@@ -189,33 +189,41 @@ def _first_text(value: dict[str, Any], *names: str) -> str:
 
 
 def refusal(
-    subject: Subject, status: int, headers: Headers, body: bytes, now: float, shown: Shown
+    subject: Subject,
+    status: int,
+    headers: Headers,
+    body: bytes,
+    now: float,
+    shown: Shown,
+    storage: str = "",
 ) -> SourceError:
     """
     The error for an answer of the registry that is no success.
 
     @param shown: as whom it was asked.
+    @param storage: the host that the registry led to and that gave the answer.
     """
     host, words = subject.host, registry_words(body)
+    name = f"{storage} (for {host})" if storage else host
     said = f"{status}: {words.text}" if words.text else f"{status}"
     wait = retry_after(headers, now)
     asks = f"; it asks to wait {wait:.0f} s" if wait is not None else ""
     if status == 429 or "TOOMANYREQUESTS" in words.codes:
         return TooManyRequests(
-            f"{host} limits requests ({said}){asks}", host=host, status=status, retry_after=wait
+            f"{name} limits requests ({said}){asks}", host=host, status=status, retry_after=wait
         )
     if status in (401, 403):
         return denied(subject, said, status, shown)
     if status == 404 and not subject.push:
         return subject.missing(
-            f"{subject.name} does not exist; {host} answers {said}", host=host, status=status
+            f"{subject.name} does not exist; {name} answers {said}", host=host, status=status
         )
     if status >= 500:
         return RegistryUnavailable(
-            f"{host} is in trouble ({said}){asks}", host=host, status=status, retry_after=wait
+            f"{name} is in trouble ({said}){asks}", host=host, status=status, retry_after=wait
         )
     asked = "an attempt to push" if subject.push else "a request for"
-    return RegistryError(f"{host} answers {said} to {asked} {subject.name}", host=host, status=status)
+    return RegistryError(f"{name} answers {said} to {asked} {subject.name}", host=host, status=status)
 
 
 @frozen
