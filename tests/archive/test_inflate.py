@@ -33,13 +33,14 @@ def inflate(data: bytes, step: int = 100_000) -> bytes:
     Push a file through in steps.
     """
     inflater = Inflater()
-    pieces = []
+    pieces: list[bytes] = []
     for at in range(0, len(data), step):
         for piece in inflater.feed(data[at : at + step]):
-            assert 0 < len(piece) <= PIECE, len(piece)
+            assert len(piece) <= PIECE, len(piece)
             pieces.append(bytes(piece))
     pieces += [bytes(piece) for piece in inflater.finish()]
     assert inflater.consumed == len(data)
+    assert inflater.members == pieces.count(b"")
     assert inflater.produced == sum(map(len, pieces))
     return b"".join(pieces)
 
@@ -65,6 +66,37 @@ class InflaterTests(SynchronousTestCase):
             if name != "tar":
                 packed = pack(TAR[:300_000]) + pack(TAR[300_000:]) + bytes(1000)
                 self.assertEqual(inflate(packed, 4099), TAR, name)
+
+    def test_empty_members(self) -> None:
+        """
+        Empty members, of which megabytes could hold the daemon up for seconds,
+        are each a piece of their own, and refused beyond ten thousand.
+        """
+        for name, pack in PACK.items():
+            if name == "tar":
+                continue
+            empty, tail = pack(b""), pack(TAR)
+            self.assertEqual(inflate(empty * 9_999 + tail, 1 << 22), TAR)
+            self.assertEqual(inflate(empty * 10_000 + tail, 1 << 22), TAR)
+            pieces: list[int] = []
+            error = self.assertRaises(BadArchive, self.count, empty * 200_000, pieces)
+            self.assertIn(f"10001 {name} streams", str(error))
+            self.assertEqual(pieces, [0] * 10_000)
+
+    def count(self, data: bytes, into: list[int]) -> None:
+        """
+        Note the sizes of all pieces.
+        """
+        into.extend(len(piece) for piece in Inflater().feed(data))
+
+    def test_small_members(self) -> None:
+        """
+        Of members with a KiB in them there may be any number.
+        """
+        for pack in (PACK["gzip"], PACK["zstd"]):
+            self.assertEqual(len(inflate(pack(bytes(1024)) * 11_000, 1 << 22)), 1024 * 11_000)
+            self.assertEqual(len(inflate(pack(bytes(512)) * 20_000, 1 << 22)), 512 * 20_000)
+            self.assertRaises(BadArchive, inflate, pack(bytes(512)) * 20_001, 1 << 22)
 
     def test_skippable_frames(self) -> None:
         """

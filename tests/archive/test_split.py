@@ -54,7 +54,7 @@ def split(data: bytes, step: int = 10**9) -> list[tuple[Member, bytes]]:
         for item in splitter.feed(memoryview(data[at : at + step])):
             if isinstance(item, Member):
                 found.append((item, b""))
-            else:
+            elif item:
                 member, before = found[-1]
                 found[-1] = member, before + bytes(item)
     splitter.finish()

@@ -5,6 +5,7 @@ L{xferd.jobs.arrival}.
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -13,6 +14,7 @@ from twisted.internet.defer import Deferred
 
 from tests.jobs.archives import docker_save, layout, path, tar
 from tests.jobs.case import HOST, JobsCase
+from xferd.archive.build import tar_header
 from xferd.archive.contents import FULL_NAME, INDEX, LAYOUT, NAME, RENDITION_OF
 from xferd.errors import BadInput, BadReference, Denied, NotFound
 from xferd.interfaces import Image
@@ -132,6 +134,32 @@ class FormTests(ImportCase):
             image = sample_image(2, seed=packing)
             self.imported(tar(layout({f"{packing}:1": image}), packing=packing))
             self.assertEqual(self.image(f"{packing}:1").manifest.digest, image.digest)
+
+    def test_many_members(self) -> None:
+        """
+        Empty members of a packed archive, and entries without bytes, let
+        others have their turn as often as bytes do.
+        """
+        turns: list[object] = []
+        later = self.clock.callLater
+
+        def counted(when: float, *call: Any, **more: Any) -> Any:
+            if not when:
+                turns.append(call)
+            return later(when, *call, **more)
+
+        self.patch(self.clock, "callLater", counted)
+        for item in (gzip.compress(b""), tar_header("d/", 0), tar_header("VERSION/json", 0)):
+            job_id = self.begin()
+            turns.clear()
+            taken: list[Any] = []
+            _ = self.jobs.intake(job_id).put(0, item * 8_000).addBoth(taken.append)
+            self.settle()
+            self.assertEqual(taken, [len(item) * 8_000])
+            self.assertGreaterEqual(len(turns), 500)
+            self.jobs.cancel(job_id)
+            self.settle()
+            self.assert_idle()
 
     def test_any_order(self) -> None:
         """

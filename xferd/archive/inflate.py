@@ -7,14 +7,16 @@ all.  zstd may begin with a skippable frame (RFC 8878, 3.1.2).  Several members
 are one stream, as C{cat a.gz b.gz} makes it; zeros behind the last one are
 padding.
 
-What comes out is handed on in pieces that are small whatever went in, so that
-who inflates in the reactor may let others have their turn in between.
+What comes out is handed on in pieces that are small whatever went in, and an
+empty piece behind each member, so that who inflates in the reactor may let
+others have their turn in between.
 """
 
 from __future__ import annotations
 
 from bz2 import BZ2Decompressor
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from lzma import FORMAT_XZ, LZMADecompressor, LZMAError
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -39,7 +41,13 @@ RATIO_FROM: Final = 64 * 1024 * 1024
 MAX_WINDOW: Final = 128 * 1024 * 1024
 """The memory, in bytes, that a zstd frame or an xz stream may ask for."""
 
+MEMBERS: Final = 10_000
+"""Members of a file, besides one for each L{MEMBER_SIZE} bytes of its tar."""
+
+MEMBER_SIZE: Final = 1024
+
 _MAGIC = 6
+_NOTHING = memoryview(b"")
 _SLICE = 1024
 """Bytes that zstd is given at once: at most 128 KiB come out for each four of them."""
 
@@ -80,8 +88,12 @@ class _Zstd:
     The same for zstd, whose own gives all that there is at once.
     """
 
-    def __init__(self) -> None:
-        self._inner: ZstdDecompressionObj = ZstdDecompressor(max_window_size=MAX_WINDOW).decompressobj()
+    def __init__(self, decompressor: ZstdDecompressor) -> None:
+        """
+        @param decompressor: what all frames of a file share: to make it takes
+            longer than to inflate a small frame.
+        """
+        self._inner: ZstdDecompressionObj = decompressor.decompressobj()
         self._in = b""
         self._out = b""
         self.unused_data = b""
@@ -111,12 +123,14 @@ _MAGICS: Final[Mapping[bytes, str]] = {
     b"\xfd7zXZ\x00": "xz",
     b"BZh": "bzip2",
 }
-_DECOMPRESSORS: Final[Mapping[str, Callable[[], _Decompressor]]] = {
-    "gzip": lambda: IgzipDecompressor(flag=DECOMP_GZIP),
-    "zstd": _Zstd,
-    "xz": lambda: LZMADecompressor(FORMAT_XZ, memlimit=MAX_WINDOW),
-    "bzip2": BZ2Decompressor,
+_Make = Callable[[], _Decompressor]
+_MAKERS: Final[Mapping[str, Callable[[], _Make]]] = {
+    "gzip": lambda: partial(IgzipDecompressor, flag=DECOMP_GZIP),
+    "zstd": lambda: partial(_Zstd, ZstdDecompressor(max_window_size=MAX_WINDOW)),
+    "xz": lambda: partial(LZMADecompressor, FORMAT_XZ, memlimit=MAX_WINDOW),
+    "bzip2": lambda: BZ2Decompressor,
 }
+"""What makes the decompressors of one file, one for each member."""
 
 
 def packing_of(head: bytes) -> str:
@@ -139,21 +153,24 @@ class Inflater:
 
     @ivar consumed: bytes of the file so far.
     @ivar produced: bytes of the tar so far.
+    @ivar members: members that have ended so far.
     """
 
     def __init__(self) -> None:
         self.consumed = 0
         self.produced = 0
+        self.members = 0
         self._head: bytes | None = b""
         self._packing = ""
-        self._make: Callable[[], _Decompressor] | None = None
+        self._make: _Make | None = None
         self._member: _Decompressor | None = None
 
     def feed(self, data: bytes) -> Iterator[memoryview]:
         """
         Take some bytes of the file; iterate to the end before the next.
 
-        @return: what they inflate to, in pieces of at most L{PIECE} bytes.
+        @return: what they inflate to, in pieces of at most L{PIECE} bytes; an
+            empty one where a member has ended.
         @raise BadArchive: they do not, or to too much.
         """
         self.consumed += len(data)
@@ -183,7 +200,8 @@ class Inflater:
         """
         head, self._head = self._head or b"", None
         self._packing = packing_of(head)
-        self._make = _DECOMPRESSORS.get(self._packing)
+        maker = _MAKERS.get(self._packing)
+        self._make = None if maker is None else maker()
         return head
 
     def _inflate(self, data: bytes) -> Iterator[memoryview]:
@@ -199,7 +217,7 @@ class Inflater:
                 f"the archive cannot be inflated after {self.produced} bytes: {str(e) or self._packing}"
             ) from e
 
-    def _members(self, data: bytes, make: Callable[[], _Decompressor]) -> Iterator[memoryview]:
+    def _members(self, data: bytes, make: _Make) -> Iterator[memoryview]:
         while True:
             if self._member is None:
                 data = data.lstrip(b"\0")
@@ -216,5 +234,20 @@ class Inflater:
                 yield memoryview(piece)
             if member.eof:
                 data, self._member = member.unused_data, None
+                self._count_member()
+                yield _NOTHING
             elif member.needs_input and len(piece) < PIECE:
                 return
+
+    def _count_member(self) -> None:
+        """
+        A member has ended.
+
+        @raise BadArchive: there are too many for what is in them.
+        """
+        self.members += 1
+        if self.members > MEMBERS + self.produced // MEMBER_SIZE:
+            raise BadArchive(
+                f"the archive has {self.members} {self._packing} streams one behind the other, of less than "
+                f"{MEMBER_SIZE} bytes on average: at most {MEMBERS} of those may be in it"
+            )

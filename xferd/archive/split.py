@@ -29,6 +29,7 @@ MAX_FILE: Final = 1 << 40
 _LIMITS = PlainLimits(MAX_ENTRIES, MAX_FILE, MAX_HEADER, MAX_DEPTH, 1)
 _EXTENSIONS = b"xgLK"
 _ZEROS = bytes(BLOCK)
+_NOTHING = memoryview(b"")
 
 
 @frozen
@@ -71,7 +72,8 @@ class Splitter:
 
         @return: each file, followed by its bytes in pieces, as many as its
             size says.  A file is whole when the next one comes, or after
-            L{finish}.
+            L{finish}.  Nothing at all where a header was read that is of no
+            file: so much work was done.
         @raise BadArchive: this is no tar, or holds what an archive of images
             has no use for.
         """
@@ -88,9 +90,7 @@ class Splitter:
                 count = min(self._wanted - len(self._head), end - at)
                 self._head += data[at : at + count]
                 if len(self._head) == self._wanted:
-                    member = self._header()
-                    if member is not None:
-                        yield member
+                    yield self._header() or _NOTHING
             at += count
 
     def finish(self) -> None:

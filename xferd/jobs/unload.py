@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 STEP: Final = 256 * 1024
 """Bytes after which others have their turn."""
 
+_ITEM: Final = 16 * 1024
+"""Bytes that an entry of the tar, or a member of its compression, counts for: so much work it is."""
+
 _BLOB = re.compile(r"blobs/([^/]+)/([^/]+)")
 _NOISE = re.compile(r"repositories|[^/]+/(?:VERSION|json)")
 """What C{docker save} writes besides, and nobody needs."""
@@ -133,11 +136,20 @@ class Unloading:
             if isinstance(item, Member):
                 await self._end()
                 await self._begin(item)
-            else:
+                await self._work(_ITEM)
+            elif item:
                 await outlast(self._store.room, partial(self._written, item))
+            else:
+                await self._work(_ITEM)
             if self._failure is not None:
                 self._failure.raiseException()
-        self._worked += len(data)
+        await self._work(len(data) or _ITEM)
+
+    async def _work(self, size: int) -> None:
+        """
+        Let others have their turn, after each L{STEP} of work.
+        """
+        self._worked += size
         if self._worked >= STEP:
             self._worked = 0
             await deferLater(self._clock, 0)
