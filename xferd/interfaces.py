@@ -1141,6 +1141,10 @@ class IUnpacker(Interface):
     workers: int = Attribute("How many layers unpack at a time, at least 1.  May be set at any time.")
     busy: int = Attribute("How many do now.")
     least: int = Attribute("Bytes of a growing blob with which its unpacking begins.")
+    sandbox: Mapping[str, str] | None = Attribute(
+        "What the sandbox of layers' processes lacks: the reason by the measure, one of "
+        "xferd.unpack.cage.MEASURES; None until it is known."
+    )
 
     def unpack(
         staged: str,

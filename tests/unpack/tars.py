@@ -251,6 +251,20 @@ def in_child(work: Callable[[], T], uid: int | None = None) -> T:
     return given
 
 
+def died(work: Callable[[], object]) -> int | None:
+    """
+    Do something in a forked process, and return the signal that ended it.
+    """
+    pid = os.fork()
+    if pid == 0:
+        try:
+            work()
+        finally:
+            os._exit(0)
+    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    return -status if status < 0 else None
+
+
 def gzipped(*members: bytes) -> bytes:
     """
     Several gzip members.

@@ -6,8 +6,11 @@ L{xferd.unpack.cage}.
 from __future__ import annotations
 
 import ctypes
+import errno
+import gc
 import io
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -20,12 +23,39 @@ from attrs import asdict, evolve
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.unpack.tars import END, IS_ROOT, LIMITS, NOBODY, file, folder, gzipped, in_child, listing, symlink
+from tests.unpack.test_landlock import available as landlocked
 from xferd.errors import StoreError
-from xferd.unpack import cage, inflate, layer, wire
+from xferd.unpack import cage, inflate, layer, seccomp, wire
 from xferd.unpack.layer import Abandoned, Growing
 from xferd.unpack.worker import Worker
 
+SIZE = 1 << 20
+
 TAR = folder(b"d/", mtime=5) + file(b"d/f", b"hello") + file(b"e/g", b"world!") + END
+
+
+def refuse_namespaces() -> dict[str, str]:
+    """
+    Let C{unshare} fail in this process from now on, as systemd's
+    C{RestrictNamespaces=yes} does; then do as the worker does.
+    """
+    machine = seccomp._machine
+    assert machine is not None
+    number = seccomp.FATAL["unshare"][machine.column]
+    assert number is not None
+    program = b"".join(
+        (
+            seccomp._statement(0x20, 0),
+            seccomp._jump(0x15, number, 0, 1),
+            seccomp._statement(0x06, 0x00050000 | errno.EPERM),
+            seccomp._statement(0x06, 0x7FFF0000),
+        )
+    )
+    own, seccomp._program = seccomp._program, program  # type: ignore[misc]
+    cage._call("prctl", 38, 1, 0, 0, 0)  # PR_SET_NO_NEW_PRIVS
+    seccomp.install()
+    seccomp._program = own  # type: ignore[misc]
+    return cage.leave_network()
 
 
 class LayerCase(SynchronousTestCase):
@@ -40,6 +70,10 @@ class LayerCase(SynchronousTestCase):
         self.folder = os.path.realpath(tempfile.mkdtemp(prefix="xferd-layer-"))
         self.addCleanup(shutil.rmtree, self.folder)
         os.chmod(self.folder, 0o755)
+        # Processes are forked from this one, which has mapped more than a worker.
+        with open("/proc/self/statm") as sizes:
+            mapped = int(sizes.read().split()[0]) * resource.getpagesize()
+        self.patch(cage, "MEMORY", cage.MEMORY + mapped)
         self.staged = os.path.join(self.folder, "staged")
         os.mkdir(self.staged)
         self.blob = os.path.join(self.folder, "blob")
@@ -136,6 +170,17 @@ class GrowingTests(LayerCase):
         self.assertRaises(Abandoned, source.readinto, memoryview(bytearray(4)))
 
 
+class _Open:
+    """
+    No sandbox.
+    """
+
+    def seal(self) -> None:
+        """
+        See L{layer.Confined.seal}.
+        """
+
+
 class RunTests(LayerCase):
     """
     Tests for L{layer.run}, within this process and so without a cage.
@@ -147,9 +192,10 @@ class RunTests(LayerCase):
         """
         said: list[tuple[str, dict[str, Any]]] = []
 
-        def confine(root: int, privileged: bool) -> None:
+        def confine(root: int, privileged: bool, size: int) -> _Open:
             self.addCleanup(os.umask, os.umask(0))
-            self.assertEqual(privileged, IS_ROOT)
+            self.assertEqual((privileged, size), (IS_ROOT, self.task(**changes)["limits"]["size"]))
+            return _Open()
 
         layer.run(
             self.task(**changes),
@@ -265,6 +311,29 @@ class RunTests(LayerCase):
         """
         self.assertEqual(self.run_layer(self.grown(50, False)), [("hungry", {"consumed": 50})])
 
+    def test_memory(self) -> None:
+        """
+        A layer for which the memory of its process does not do is invalid.
+        """
+        said: list[bytes] = []
+
+        def confine(root: int, privileged: bool, size: int) -> _Open:
+            raise MemoryError
+
+        layer.run(self.task(), io.BytesIO(self.sealed()), said.append, confine)
+        self.assertEqual(
+            [wire.decode(line) for line in said],
+            [
+                (
+                    "error",
+                    {
+                        "code": "LAYER_INVALID",
+                        "message": "the layer takes more than 1610612736 bytes of memory to unpack",
+                    },
+                )
+            ],
+        )
+
     def test_inherited_modes(self) -> None:
         """
         Group and setgid bit of the staging directory do not spread.
@@ -291,19 +360,34 @@ class CageTests(LayerCase):
 
         def inside() -> tuple[int, bool, str]:
             root = os.open(self.staged, os.O_RDONLY)
-            cage.enter(root, False)
+            status = open("/proc/self/status")  # noqa: SIM115
+            cage.enter(root, False, SIZE)
             try:
                 import this  # noqa: F401, PLC0415
             except ImportError:
                 importable = False
             else:
                 importable = True
-            with open("/proc/self/status") as status:
+            with status:
                 privileges = next(line for line in status if line.startswith("NoNewPrivs"))
             return os.umask(0), importable, privileges.split()[1]
 
         sys.modules.pop("this", None)
         self.assertEqual(in_child(inside), (0, False, "1"))
+
+    def test_all_capabilities_go(self) -> None:
+        """
+        Root that cannot make trees as root, in a container, keeps nothing of
+        the rights that it has.
+        """
+
+        def inside() -> list[str]:
+            status = open("/proc/self/status")  # noqa: SIM115
+            cage.enter(os.open(self.staged, os.O_RDONLY), False, SIZE)
+            with status:
+                return [line.split()[1] for line in status if line.startswith(("CapEff", "CapPrm"))]
+
+        self.assertEqual(in_child(inside), ["0" * 16] * 2)
 
     def test_root(self) -> None:
         """
@@ -319,7 +403,7 @@ class CageTests(LayerCase):
             cage.end_with_parent(parent)
             root = os.open(self.staged, os.O_RDONLY)
             outside = os.open(self.folder, os.O_RDONLY)
-            cage.enter(root, True)
+            cage.enter(root, True, SIZE)
             os.mkdir("/in")
             os.chown("/in", 5, 6)
             os.mknod("/in/null", 0o20666, os.makedev(1, 3))
@@ -342,6 +426,117 @@ class CageTests(LayerCase):
 
         self.assertEqual(in_child(inside), (["in"], ["chroot", "setuid", "raw", "nice"], signal.SIGKILL))
 
+    def test_limits(self) -> None:
+        """
+        A layer that would fill the machine's memory gets a MemoryError; one
+        file has at most the bytes that a tar may have, and no core is written.
+        """
+
+        def inside() -> tuple[list[int], list[str | None]]:
+            root = os.open(self.staged, os.O_RDONLY)
+            score = open("/proc/self/oom_score_adj")  # noqa: SIM115
+            cage.enter(root, IS_ROOT, SIZE)
+            found = [resource.getrlimit(limit) for limit in (resource.RLIMIT_FSIZE, resource.RLIMIT_CORE)]
+            with open("file", "wb", buffering=0) as f:
+                f.seek(SIZE - 1)
+                f.write(b"x")
+                refused: list[str | None] = []
+                try:
+                    f.write(b"x")
+                except OSError as e:
+                    refused.append(e.strerror)
+            try:
+                bytearray(cage.MEMORY)
+            except MemoryError:
+                refused.append("memory")
+            return [*found[0], *found[1], int(score.read())], refused
+
+        expected = [SIZE, SIZE, 0, 0, cage.OOM_SCORE]
+        self.assertEqual(in_child(inside), (expected, ["File too large", "memory"]))
+
+    def test_lower_limits(self) -> None:
+        """
+        A limit that is lower already stays.
+        """
+
+        def inside() -> int:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (10, 10))
+            cage.enter(os.open(self.staged, os.O_RDONLY), False, SIZE)
+            return resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+
+        self.assertEqual(in_child(inside, NOBODY if IS_ROOT else None), 10)
+
+    def test_devices(self) -> None:
+        """
+        Whoever takes over root's process can make the machine's disk as a device,
+        as images have devices, and cannot open it.
+        """
+        if not IS_ROOT:
+            self.skipTest("only root can")
+
+        def inside() -> list[str]:
+            root = os.open(self.staged, os.O_RDONLY)
+            caged = cage.enter(root, True, SIZE)
+            os.mknod("disk", 0o60666, os.makedev(8, 0), dir_fd=root)
+            os.mknod("/null", 0o20666, os.makedev(1, 3))
+            caged.seal()
+            refused = []
+            for name in ("disk", "null"):
+                try:
+                    os.open(name, os.O_RDONLY)
+                except PermissionError:
+                    refused.append(name)
+            return refused
+
+        self.assertEqual(in_child(inside), ["disk", "null"])
+
+    def test_way_out(self) -> None:
+        """
+        No C{..} leads out of the tree, not even from the descriptor of the tree.
+        """
+        if not IS_ROOT:
+            self.skipTest("only root can")
+
+        def inside() -> list[bool]:
+            root = os.open(self.staged, os.O_RDONLY)
+            caged = cage.enter(root, True, SIZE)
+            caged.seal()
+            found = []
+            for path, start in (("..", root), ("../../..", root), ("/", None), ("..", None)):
+                found.append(os.path.samestat(os.stat(path, dir_fd=start), os.fstat(root)))
+            return found
+
+        self.assertEqual(in_child(inside), [True] * 4)
+
+    def test_without_namespaces(self) -> None:
+        """
+        Where no namespaces can be had, as under C{RestrictNamespaces=yes} or in
+        a container, root changes its root directory, Landlock and the filter
+        are in force, and what is missing is reported.
+        """
+        if not IS_ROOT or seccomp._machine is None:
+            self.skipTest("only root can")
+
+        def inside() -> tuple[dict[str, str], list[str], list[str]]:
+            said: list[str] = []
+            missing = refuse_namespaces()
+
+            def confine(root: int, privileged: bool, size: int) -> cage.Cage:
+                caged = cage.enter(root, privileged, size)
+                missing.update(caged.missing)
+                return caged
+
+            lines = io.BytesIO(self.sealed())
+            layer.run(self.task(), lines, lambda line: said.append(line.decode().split()[0]), confine)
+            return missing, said, sorted(os.listdir("/"))
+
+        missing, said, root = in_child(inside)
+        for measure in ("mounts", "network", "ipc"):
+            self.assertEqual(missing.pop(measure), "unshare: Operation not permitted")
+        if not landlocked():
+            missing.pop("landlock")
+        self.assertEqual((missing, said, root), ({}, ["implied", "result"], ["d", "e"]))
+
     def test_privileged(self) -> None:
         """
         Nobody is not privileged; root without its capabilities is not either.
@@ -353,7 +548,7 @@ class CageTests(LayerCase):
         self.assertFalse(in_child(cage.is_privileged, NOBODY))
 
         def stripped() -> bool:
-            cage._give_up_capabilities()
+            cage._keep_capabilities(0)
             return cage.is_privileged()
 
         self.assertFalse(in_child(stripped))
@@ -386,6 +581,10 @@ class WorkerTests(LayerCase):
         Make a worker, and hold its other ends.
         """
         super().setUp()
+        # As the worker does: in a fork, nothing of ours may be collected, and a descriptor closed with it.
+        gc.collect()
+        gc.freeze()
+        self.addCleanup(gc.unfreeze)
         commands, self.commands = os.pipe()
         self.reports, reports = os.pipe()
         self.worker = Worker(commands, reports)
@@ -426,6 +625,7 @@ class WorkerTests(LayerCase):
                 if (found, said) == (number, verb):
                     self.heard.remove((found, said, body))
                     return body
+            self.assertNotIn((number, "ended"), [(found, said) for found, said, _ in self.heard], self.heard)
             self.assertTrue(self.worker.step())
             self.listen()
 
@@ -450,6 +650,20 @@ class WorkerTests(LayerCase):
         self.assertEqual(self.until(7, "result")["entries"], 3)
         self.assertEqual(self.until(7, "ended"), {"status": 0})
         self.assertEqual(sorted(listing(self.staged)), ["d", "d/f", "e", "e/g"])
+
+    def test_sealed(self) -> None:
+        """
+        A layer's process is sealed before it reads a byte of its blob.
+        """
+        if seccomp._machine is None:
+            self.skipTest("no filter for this machine")
+        self.begin(1)
+        self.say(1, self.grown(1, False))
+        self.until(1, "hungry")
+        pid = self.worker._by_number[1].pid
+        for task in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{task}/status") as status:
+                self.assertIn("Seccomp:\t2\n", status.readlines())
 
     def test_two(self) -> None:
         """
@@ -567,9 +781,10 @@ class EscapeTests(LayerCase):
         def inside() -> list[str]:
             said: list[str] = []
 
-            def confine(root: int, privileged: bool) -> None:
-                cage.enter(root, privileged)
+            def confine(root: int, privileged: bool, size: int) -> cage.Cage:
+                caged = cage.enter(root, privileged, size)
                 os.mkdir("/proof")
+                return caged
 
             self.write(gzipped(symlink(b"up", os.fsencode(self.folder)) + file(b"up/f") + END))
             lines = io.BytesIO(self.sealed())

@@ -31,7 +31,7 @@ from tests.unpack.tars import END, LIMITS, file, folder, gzipped, listing, pax
 from xferd.errors import BadLayer, DiskFull, StoreError, WorkerLost, XferdError
 from xferd.interfaces import Displaced, IUnpacker, IUnpacking, Unpacked, UnpackProgress
 from xferd.names import Digest
-from xferd.unpack import wire
+from xferd.unpack import cage, wire
 from xferd.unpack.unpacker import GRACE, IUnpackReactor, Unpacker
 from xferd.unpack.unpacking import MOUTHFUL, TURN, Unpacking
 
@@ -250,7 +250,7 @@ class UnpackingTests(UnpackerCase):
         A process that dies without a word is lost; its status is told.
         """
         for number, (status, text) in enumerate(
-            {-9: "short of memory", -11: "signal 11", 3: "status 3"}.items()
+            {-9: "short of memory", -31: "its sandbox forbids", -11: "signal 11", 3: "status 3"}.items()
         ):
             layer = self.unpack(1)
             self.process.says(number, "ended", status=status)
@@ -664,6 +664,32 @@ class ProcessTests(UnpackerCase):
         [event] = self.flushLogged("worker says")
         self.assertEqual(event["text"], "oh dear\ufffd")
 
+    def test_sandbox(self) -> None:
+        """
+        What the sandbox lacks is kept, and logged once, however many workers
+        report the same.
+        """
+        self.assertIsNone(self.unpacker.sandbox)
+        self.process.says(wire.WORKER, "sandbox", missing={"seccomp": "no", "ipc": "not either"})
+        self.assertEqual(self.unpacker.sandbox, {"seccomp": "no", "ipc": "not either"})
+        [event] = self.flushLogged("layers are unpacked")
+        self.assertEqual(event["lacks"], "ipc (not either); seccomp (no)")
+        self.process.says(wire.WORKER, "sandbox", missing={"seccomp": "no", "ipc": "not either"})
+        self.assertEqual(len(self.flushLogged("layers are unpacked")), 1)
+        self.process.says(wire.WORKER, "sandbox", missing={})
+        self.assertEqual(len(self.flushLogged("complete")), 1)
+
+    def test_sandbox_by_a_layer(self) -> None:
+        """
+        A layer's process cannot report for the worker.
+        """
+        layer = self.unpack(5)
+        self.process.says(0, "sandbox", missing={})
+        self.assertEqual(len(self.flushLoggedErrors(AssertionError)), 1)
+        self.assertIsNone(self.unpacker.sandbox)
+        self.process.says(0, "ended", status=1)
+        self.failureResultOf(layer.result, WorkerLost)
+
     def test_nonsense(self) -> None:
         """
         A message that cannot be taken is logged, and the next one is taken.
@@ -796,6 +822,16 @@ class RealTests(TestCase):
         self.assertEqual(str(unpacked.diff_id), f"sha256:{sha256(self.tar).hexdigest()}")
         self.assertEqual((unpacked.size, unpacked.entries, len(unpacked.implied)), (4_000_000, 201, 200))
         self.assertEqual(len(listing(staged)), 400)
+
+    async def test_confined(self) -> None:
+        """
+        The worker reports its sandbox with its first layer at the latest.
+        """
+        _, layer = self.unpack()
+        layer.sealed(self.path, self.write())
+        await layer.result
+        assert self.unpacker.sandbox is not None
+        self.assertLessEqual(self.unpacker.sandbox.keys(), set(cage.MEASURES))
 
     async def test_several(self) -> None:
         """

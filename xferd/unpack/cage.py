@@ -1,12 +1,18 @@
 # -*- test-case-name: tests.unpack.test_layer -*-
 """
-A process gives away the rights that it does not need to make a tree.
+A layer's process keeps what it needs to make a tree, and loses everything else.
 
-As root, the tree becomes its root directory: even a mistake in
-L{xferd.unpack.folders} then leads nowhere.  What a layer holds must never be
+The tree becomes its root directory, in a mount namespace of its own where no
+device can be opened and no program run; network and IPC namespaces come from
+the worker.  Of root's capabilities those that making files needs stay, and
+none can be regained.  Where the kernel refuses the mount namespace, the root
+directory changes by C{chroot}, and Landlock stands in.  Once the threads
+have started, L{Cage.seal} leaves few system calls.  What the kernel does not
+grant is reported and prevents nothing.
+
+What a layer holds must never be
 run (moby GHSA-x86f-5xw2-fm2r, CVE-2019-14271: a helper and a library out of the image),
-so Python can import nothing from there on.  Of root's capabilities, those
-that making files needs stay.
+so Python can import nothing from there on.
 
 Imports no Twisted: this runs in the worker.
 """
@@ -14,19 +20,42 @@ Imports no Twisted: this runs in the worker.
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
+import resource
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from struct import pack
 from typing import Final
 
+from attrs import define
+
+from xferd.unpack import landlock, seccomp
+
 _PR_SET_PDEATHSIG = 1
+_PR_CAPBSET_READ = 23
+_PR_CAPBSET_DROP = 24
 _PR_SET_NO_NEW_PRIVS = 38
 _CAPABILITY_VERSION_3 = 0x20080522
 
 # CHOWN, DAC_OVERRIDE, FOWNER, FSETID, SYS_ADMIN (for trusted.* xattrs), MKNOD, SETFCAP
 _NEEDED: Final = sum(1 << bit for bit in (0, 1, 3, 4, 21, 27, 31))
 _SYS_CHROOT: Final = 1 << 18
+_SETPCAP: Final = 1 << 8
+"""To empty the bounding set; nothing else depends on it."""
+
+_NEWNS, _NEWIPC, _NEWNET = 0x00020000, 0x08000000, 0x40000000
+_MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_REMOUNT = 2, 4, 8, 32
+_MS_BIND, _MS_REC, _MS_SLAVE = 4096, 16384, 1 << 19
+_MNT_DETACH = 2
+
+MEMORY: Final = 1536 * 1024 * 1024
+"""Bytes of a process's address space.  A zstd window of 128 MiB and half a GiB of directories fit in."""
+
+OOM_SCORE: Final = 900
+"""Of 1000: when memory is short, the kernel ends a layer's process before the daemon."""
 
 _RECURSION = 10_000
 """Frames: enough to go down a path of the longest length, component by component."""
@@ -61,35 +90,168 @@ def end_with_parent(parent: int) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def enter(root: int, privileged: bool) -> None:
+@define
+class Cage:
+    """
+    The sandbox of this process.
+
+    @ivar missing: why a measure is not in force, by its name (see
+        L{MEASURES}).
+    """
+
+    missing: dict[str, str]
+
+    def seal(self) -> None:
+        """
+        Refuse new processes and all system calls that unpacking does not make.
+        All threads have started.  There is no way back.
+        """
+        with _noting(self.missing, "limits"):
+            resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
+        with _noting(self.missing, "seccomp"):
+            seccomp.install()
+
+
+MEASURES: Final = (
+    "limits",
+    "oom_score",
+    "network",
+    "ipc",
+    "mounts",
+    "bounding_set",
+    "capabilities",
+    "landlock",
+    "seccomp",
+)
+"""The measures that a kernel may refuse."""
+
+
+def leave_network() -> dict[str, str]:
+    """
+    Give this process and its children network and IPC namespaces of their own,
+    in which there is nothing.
+
+    @return: as L{Cage.missing}.
+    """
+    missing: dict[str, str] = {}
+    for measure, flag in (("network", _NEWNET), ("ipc", _NEWIPC)):
+        with _noting(missing, measure):
+            _call("unshare", flag)
+    return missing
+
+
+def enter(root: int, privileged: bool, size: int) -> Cage:
     """
     Make a directory this process's working directory and, where it can be
     done, its root; and give away rights.  There is no way back.
 
-    @param root: the directory's descriptor.
+    @param root: the directory's descriptor; from here on its number stands
+        for the directory as it is in the sandbox.
+    @param privileged: L{is_privileged}.
+    @param size: bytes of the largest file.
     """
+    missing: dict[str, str] = {}
     os.umask(0)
     sys.setrecursionlimit(_RECURSION)
-    os.fchdir(root)
+    with _noting(missing, "limits"):
+        _limit(size)
+    with _noting(missing, "oom_score"), open("/proc/self/oom_score_adj", "wb", buffering=0) as score:
+        score.write(b"%d" % OOM_SCORE)
     _call("prctl", _PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-    if privileged:
+    with _noting(missing, "mounts"):
+        _make_root(root)
+    os.fchdir(root)
+    if "mounts" in missing and privileged:
         os.chroot(b".")
-        _give_up_capabilities()
+    with _noting(missing, "bounding_set"):
+        _empty_bounding_set()
+    with _noting(missing, "capabilities"):
+        _keep_capabilities(_NEEDED if privileged else 0)
+    if "mounts" in missing:
+        with _noting(missing, "landlock"):
+            landlock.restrict(root)
     sys.path.clear()
     sys.meta_path.clear()
     sys.path_hooks.clear()
+    return Cage(missing)
 
 
-def _give_up_capabilities() -> None:
+@contextmanager
+def _noting(missing: dict[str, str], measure: str) -> Iterator[None]:
     """
-    Keep the capabilities that are needed, and no other.
+    Note a refused measure, and go on.
+    """
+    try:
+        yield
+    except OSError as e:
+        missing[measure] = e.strerror or str(e)
+    except ValueError as e:  # resource's
+        missing[measure] = str(e)
+
+
+def _limit(size: int) -> None:
+    """
+    Bound memory and files; no core is written.
+    """
+    for limit, value in (
+        (resource.RLIMIT_AS, MEMORY),
+        (resource.RLIMIT_FSIZE, size),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        _, hard = resource.getrlimit(limit)
+        least = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(limit, (least, least))
+
+
+def _make_root(root: int) -> None:
+    """
+    Make a directory the root of a mount namespace of its own, in which nothing
+    else is mounted.
+
+    @param root: its descriptor, which refers to the new mount afterwards.  The
+        old one would lead out by C{..}.
+    """
+    # The working directory goes along into the namespace; descriptors do not.
+    os.fchdir(root)
+    _call("unshare", _NEWNS)
+    # What the machine unmounts is unmounted here; nothing goes the other way.
+    _call("mount", None, b"/", None, _MS_REC | _MS_SLAVE, None)
+    _call("mount", b".", b".", None, _MS_BIND, None)
+    # Only a path leads to what was mounted over it.
+    os.chdir(os.readlink(f"/proc/self/fd/{root}"))
+    mounted = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        if not os.path.samestat(os.fstat(mounted), os.fstat(root)):
+            raise OSError(errno.ESTALE, "the tree was moved")
+        _call("mount", None, b".", None, _MS_REMOUNT | _MS_BIND | _MS_NOSUID | _MS_NODEV | _MS_NOEXEC, None)
+        os.dup2(mounted, root, inheritable=False)
+        _call("pivot_root", b".", b".")
+        _call("umount2", b".", _MNT_DETACH)
+    finally:
+        os.close(mounted)
+
+
+def _empty_bounding_set() -> None:
+    """
+    Let no capability be regained, not even by a program.
+    """
+    capability = 0
+    while _libc.prctl(_PR_CAPBSET_READ, capability, 0, 0, 0) >= 0:
+        if _libc.prctl(_PR_CAPBSET_READ, capability, 0, 0, 0):
+            _call("prctl", _PR_CAPBSET_DROP, capability, 0, 0, 0)
+        capability += 1
+
+
+def _keep_capabilities(kept: int) -> None:
+    """
+    Keep some capabilities, and no other.
     """
     header = pack("=Ii", _CAPABILITY_VERSION_3, 0)
-    low, high = _NEEDED & 0xFFFFFFFF, _NEEDED >> 32
+    low, high = kept & 0xFFFFFFFF, kept >> 32
     _call("capset", header, pack("=6I", low, low, 0, high, high, 0))
 
 
-def _call(name: str, *arguments: int | bytes) -> None:
+def _call(name: str, *arguments: int | bytes | None) -> None:
     """
     Call a function of the C library that gives 0 or fails.
     """

@@ -18,6 +18,7 @@ Imports no Twisted: this runs in the worker.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from gzip import BadGzipFile
 from hashlib import sha256, sha512
 from queue import SimpleQueue
@@ -176,9 +177,17 @@ class Blocks:
     @ivar consumed: bytes of the blob that were read so far.
     """
 
-    def __init__(self, source: Readable, compression: str, limits: Limits, algorithm: str = "sha256") -> None:
+    def __init__(
+        self,
+        source: Readable,
+        compression: str,
+        limits: Limits,
+        algorithm: str = "sha256",
+        seal: Callable[[], None] = lambda: None,
+    ) -> None:
         """
         @param algorithm: the algorithm of the tar's digest.
+        @param seal: called when both threads run and nothing has been read yet.
         """
         self._source, self._compression, self._limits = source, compression, limits
         self._sniffed: _Sniffed | None = None
@@ -190,11 +199,12 @@ class Blocks:
         self._free: SimpleQueue[memoryview | None] = SimpleQueue()
         self._filled: SimpleQueue[_Filled] = SimpleQueue()
         self._hashed: SimpleQueue[_Filled] = SimpleQueue()
-        for _ in range(BUFFERS):
-            self._free.put(memoryview(bytearray(BUFFER_SIZE)))
         self._threads = [Thread(target=work, daemon=True) for work in (self._inflate, self._digest)]
         for thread in self._threads:
             thread.start()
+        seal()
+        for _ in range(BUFFERS):
+            self._free.put(memoryview(bytearray(BUFFER_SIZE)))
 
     @property
     def consumed(self) -> int:
@@ -274,13 +284,14 @@ class Blocks:
         """
         Fill buffers until the stream ends.
         """
+        buffer = self._free.get()  # there is none before the process is sealed
         source = self._sniffed = _Sniffed(self._source)
         inflater = _inflater(source, self._compression)
         readinto = inflater.readinto
         if isinstance(inflater, _Zstd):
             self._zstd = inflater
         limits = self._limits
-        while (buffer := self._free.get()) is not None:
+        while buffer is not None:
             have, count = 0, 1
             while have < BUFFER_SIZE and (count := readinto(buffer[have:])):
                 have += count
@@ -296,6 +307,7 @@ class Blocks:
                 self._filled.put((buffer, have))
             if not count:
                 return
+            buffer = self._free.get()
 
 
 def _explained(error: BaseException) -> str:

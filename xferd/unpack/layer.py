@@ -16,9 +16,9 @@ import os
 from collections.abc import Callable, Iterator
 from hashlib import sha256, sha512
 from time import monotonic
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
-from xferd.errors import DiskFull, StoreError, WorkerLost, XferdError
+from xferd.errors import BadLayer, DiskFull, StoreError, WorkerLost, XferdError
 from xferd.unpack import cage, wire
 from xferd.unpack.attributes import attributes
 from xferd.unpack.inflate import Blocks
@@ -32,7 +32,24 @@ _PROGRESS: Final = 0.1
 _IMPLIED: Final = 32 * 1024
 """Bytes of implied directories' paths in one line; in JSON a byte is at most six."""
 
+_NO_MEMORY: Final = wire.encode(
+    "error",
+    code=BadLayer.code,
+    message=f"the layer takes more than {cage.MEMORY} bytes of memory to unpack",
+)
+
 Say = Callable[[bytes], None]
+
+
+class Confined(Protocol):
+    """
+    L{cage.Cage}.
+    """
+
+    def seal(self) -> None:
+        """
+        See L{cage.Cage.seal}.
+        """
 
 
 class Abandoned(Exception):
@@ -111,14 +128,16 @@ def unpack(
     limits: PlainLimits,
     privileged: bool,
     say: Say,
+    seal: Callable[[], None],
 ) -> None:
     """
     Unpack one layer, and say what became of it.
 
     @param root: a descriptor of the empty directory that becomes the tree.
     @param algorithm: the algorithm of the diff ID.
+    @param seal: called once all threads run, before anything is read.
     """
-    blocks = Blocks(source, compression, limits, algorithm)
+    blocks = Blocks(source, compression, limits, algorithm, seal)
     try:
         entries = 0
         last = monotonic()
@@ -171,7 +190,10 @@ def _batches(paths: tuple[bytes, ...]) -> Iterator[list[bytes]]:
 
 
 def run(
-    task: dict[str, Any], lines: io.BufferedIOBase, say: Say, confine: Callable[[int, bool], None]
+    task: dict[str, Any],
+    lines: io.BufferedIOBase,
+    say: Say,
+    confine: Callable[[int, bool, int], Confined],
 ) -> None:
     """
     The life of a layer's process.
@@ -188,11 +210,13 @@ def run(
         if privileged:
             os.fchown(root, 0, 0)
         os.fchmod(root, 0o755)
-        confine(root, privileged)
         limits = PlainLimits(**task["limits"])
-        unpack(source, root, task["compression"], task["algorithm"], limits, privileged, say)
+        confined = confine(root, privileged, limits.size)
+        unpack(source, root, task["compression"], task["algorithm"], limits, privileged, say, confined.seal)
     except Abandoned:
         pass
+    except MemoryError:
+        say(_NO_MEMORY)
     except XferdError as e:
         say(wire.encode("error", code=e.code, message=str(e)))
     except OSError as e:

@@ -177,6 +177,7 @@ class Unpacker:
         self._reactor, self._workers = reactor, workers
         self._limits = asdict(limits)
         self._stall = stall
+        self.sandbox: dict[str, str] | None = None
         self._layers: dict[int, Unpacking] = {}
         self._asked = 0
         self._process: _WorkerProcess | None = None
@@ -300,9 +301,25 @@ class Unpacker:
         """
         Take a message to the layer it is about.
         """
+        if number == wire.WORKER:
+            self._confined(body["missing"])
+            return
         layer = self._layers.get(number)
         if layer is not None:
             layer.heard(verb, body)
+
+    def _confined(self, missing: dict[str, str]) -> None:
+        """
+        Note what the sandbox of layers' processes lacks, and log it.
+        """
+        if missing == self.sandbox:
+            return  # this worker is not the first
+        self.sandbox = missing
+        if missing:
+            lacks = "; ".join(f"{measure} ({why})" for measure, why in sorted(missing.items()))
+            self._log.warn("layers are unpacked in a sandbox without {lacks}", lacks=lacks)
+        else:
+            self._log.info("layers are unpacked in a sandbox that is complete")
 
     def _lost(self, process: _WorkerProcess, reason: str) -> None:
         """

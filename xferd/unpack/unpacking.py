@@ -6,7 +6,7 @@ One layer that is being unpacked, as the reactor sees it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from signal import SIGKILL
+from signal import SIGKILL, SIGSYS
 from typing import Any, Final
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -279,6 +279,8 @@ def _death(status: int) -> str:
     """
     if status == -SIGKILL:
         return "the process that unpacked the layer was killed; the machine may be short of memory"
+    if status == -SIGSYS:
+        return "the process that unpacked the layer made a system call that its sandbox forbids"
     if status < 0:
         return f"the process that unpacked the layer died of signal {-status}"
     return f"the process that unpacked the layer ended with status {status}"

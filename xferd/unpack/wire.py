@@ -19,6 +19,8 @@ From the worker:
   - C{result}: C{diff_id}, C{tar_size}, C{size}, C{entries}.
   - C{error}: C{code}, C{message}, as in L{xferd.errors}.
   - C{ended}: C{status}.  The layer's process is gone; always the last word.
+  - C{sandbox}, with the number L{WORKER}, once: C{missing}, what the sandbox of
+    layers' processes lacks.
 
 A layer's process has at most one unread C{grown}: it gets the next when it is
 hungry.  Paths are bytes, and stand in JSON as Latin-1.
@@ -30,6 +32,9 @@ from __future__ import annotations
 
 import json
 from typing import Any, Final
+
+WORKER: Final = -1
+"""The number of the worker's own messages."""
 
 MAX_LINE: Final = 1024 * 1024
 """Bytes of the longest line."""

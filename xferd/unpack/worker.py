@@ -195,6 +195,33 @@ def _write(descriptor: int, data: bytes) -> None:
         view = view[os.write(descriptor, view) :]
 
 
+def _probe() -> dict[str, str]:
+    """
+    Enter the sandbox in a process that ends at once, with a directory that is
+    there in any case.
+
+    @return: what the kernel does not grant, as L{cage.Cage.missing}.
+    """
+    report, into = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            root = os.open(os.path.dirname(os.path.abspath(__file__)), os.O_RDONLY | os.O_DIRECTORY)
+            caged = cage.enter(root, cage.is_privileged(), 1)
+            caged.seal()
+            _write(into, wire.encode("sandbox", missing=caged.missing))
+        finally:
+            os._exit(0)
+    os.close(into)
+    with open(report, "rb") as f:
+        line = f.read()
+    _, status = os.waitpid(pid, 0)
+    if not line:
+        return {"seccomp": f"a process that tried it ended with {os.waitstatus_to_exitcode(status)}"}
+    missing: dict[str, str] = wire.decode(line)[1]["missing"]
+    return missing
+
+
 def main() -> None:
     """
     The worker process.
@@ -202,6 +229,9 @@ def main() -> None:
     # Ctrl-C on a terminal goes to all processes; the daemon decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     layer.warm_up()
+    missing = cage.leave_network()
+    missing |= _probe()
+    _write(_STDOUT, wire.address(wire.WORKER, wire.encode("sandbox", missing=missing)))
     # Nothing that was loaded so far will be garbage; untouched, it stays shared.
     gc.freeze()
     worker = Worker(_STDIN, _STDOUT)
