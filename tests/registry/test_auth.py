@@ -474,6 +474,16 @@ class BearerTests(_AuthCase):
             self.agent.respond(200, body=body)
             failure_of(self, asking, RegistryError)
 
+    def test_long_schemes(self) -> None:
+        """
+        A registry names authentication schemes without end: a few are shown,
+        and each is cut.
+        """
+        challenges = [Challenge(f"{n}{'x' * 9000}") for n in range(10, 26)]
+        error = str(failure_of(self, self._challenge(self._authenticator(_ME), *challenges), Denied))
+        self.assertIn(f"10{'x' * 38}, 11", error)
+        self.assertLess(len(error), 350)
+
     def test_realms(self) -> None:
         """
         A realm without TLS, on our own machine, in a private network or of

@@ -93,6 +93,27 @@ class LocationTests(SynchronousTestCase):
             self.assertIn("without TLS", str(error))
             self.assertEqual("X-Forwarded-Proto" in str(error), hint)
 
+    def test_characters(self) -> None:
+        """
+        A host has no characters that a proxy or a resolver may take for
+        others.
+        """
+        for host in (
+            "127%2e0%2e0%2e1",
+            "127%2e1",
+            "%31.2",
+            "a%00b",
+            "a,b",
+            "a*b",
+            "a\\b",
+            "\u2460.example",
+            "a;b",
+        ):
+            for start in (f"https://{host}/", f"https://{host}:443/"):
+                self.assertRaises(ValueError, resolve, _HERE, start, Zone.PUBLIC)
+        for host in ("a_b.example", "A-b.example.", "8.8.8.8", "[2606:4700::1]", "[fe80::1%eth0]"):
+            self.assertEqual(Origin.of(f"https://{host}/").host, host.strip("[]").lower())
+
     def test_disguised(self) -> None:
         """
         A number that stands for an address is no origin's host.

@@ -9,6 +9,7 @@ may be a password.
 
 from __future__ import annotations
 
+import re
 from urllib.parse import quote, urlencode, urljoin, urlsplit
 
 from attrs import frozen
@@ -24,6 +25,8 @@ MAX_LOCATION = 16 * 1024
 
 MAX_HOST = 255
 """Characters of a host's name at most (RFC 1035 has 253)."""
+
+_HOST = re.compile(r"[a-z0-9._-]+|[a-f0-9.]*:[a-f0-9:.]*(?:%[a-z0-9._-]+)?")
 
 _PORTS = {"http": 80, "https": 443}
 
@@ -55,6 +58,9 @@ class Origin:
             raise ValueError("it is not an http or https URL without credentials")
         if len(host) > MAX_HOST:
             raise ValueError(f"its host has more than {MAX_HOST} characters")
+        if _HOST.fullmatch(host) is None:
+            # A proxy might decode what is escaped.
+            raise ValueError("its host has characters that no host has")
         if is_disguised(host):
             raise ValueError("its host is a number that is not written as an IPv4 address")
         return cls(scheme, host, port or _PORTS[scheme])
