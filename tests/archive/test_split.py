@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from xferd.archive import split as module
 from xferd.archive.split import MAX_NAME, Member, Splitter, clean_name
 from xferd.errors import BadArchive
 
@@ -180,6 +181,20 @@ class SplitterTests(SynchronousTestCase):
         """
         data = bytearray(tar(("n" * 70_000, b"")))
         self.assertRaises(BadArchive, split, bytes(data[:512]))
+
+    def test_many_names(self) -> None:
+        """
+        The names of all entries have a bound together.
+        """
+        self.patch(module, "MAX_NAMES", 10)
+        steps = [
+            partial(add, name="a", kind=b"1", link="bcd"),
+            partial(add, name="ef"),
+            partial(add, name="gh/i"),
+        ]
+        self.assertEqual(len(split(raw(*steps))), 3)
+        steps.append(partial(add, name="j"))
+        self.assertIn("10 bytes together", str(self.assertRaises(BadArchive, split, raw(*steps))))
 
     def test_breaks_off(self) -> None:
         """

@@ -208,7 +208,7 @@ class MemoryTests(SynchronousTestCase):
         as there is room for beside it.
         """
         bulk = [file(b"bulk%d" % n, os.urandom(1 << 20)) for n in range(134)]
-        self.taken(bulk, deep(40), window=27)
+        self.taken(bulk, laden(24), window=27)
         self.assertIn("bytes of memory", self.refused(bulk, deep(140), window=27))
         self.assertIn("bytes of memory", self.refused(deep(140), bulk, window=27))
 
@@ -260,6 +260,27 @@ class MemoryTests(SynchronousTestCase):
         parts += [hard_link(b"l%d" % n, b"f") for n in range(count)]
         parts += [header(b"s%d" % n, b"2", link=b"f" * 100) for n in range(count)]
         self.assertLess(self.taken(parts), 64 << 20)
+
+    def test_removed_directory(self) -> None:
+        """
+        A directory of many files with long names that a file replaces is
+        emptied without a list of them.
+        """
+        count, name = 60_000, b"n" * 80
+        parts = [file(b"d/%s%05d" % (name, n)) for n in range(count)]
+        peak = self.taken(parts, [file(b"d", b"instead")])
+        self.assertLess(peak - self.taken(parts), count * 20)
+
+    def test_long_names(self) -> None:
+        """
+        A name of a mebibyte is not taken apart before it is refused.
+        """
+        name = b"nn/" * (1 << 18)
+        long = header(b"n", b"L", len(name)) + padded(name)
+        verb, body, peak = self.unpack([long + file(b"f")])
+        self.assertEqual(verb, "error")
+        self.assertIn("longer than 4095 bytes", body["message"])
+        self.assertLess(peak, 32 << 20)
 
     def test_estimates(self) -> None:
         """

@@ -645,6 +645,15 @@ class EscapeTests(TreeCase):
         self.make(file(b".wh.x"), file(b".wh.y"), file(b".wh.x"))
         self.assertIn("bytes of memory", self.refused(file(b".wh.x"), file(b".wh.y"), file(b".wh.z")))
 
+    def test_implied_paths(self) -> None:
+        """
+        The paths of implied directories are counted together: those that no
+        entry lists in the end.
+        """
+        self.patch(tree, "_IMPLIED", len(b"." + b"a" + b"a/bb" + b"c"))
+        self.make(file(b"a/bb/f"), file(b"c/f"), file(b"d/f"), folder(b"d"))
+        self.assertIn("implies 5 directories", self.refused(file(b"a/bb/f"), file(b"c/f"), file(b"d/f")))
+
     def test_too_many_xattrs(self) -> None:
         """
         The extended attributes of directories are counted, those of the

@@ -24,6 +24,9 @@ MAX_HEADER: Final = 64 * 1024
 
 MAX_DEPTH: Final = 16
 MAX_NAME: Final = 1024
+MAX_NAMES: Final = 16 * 1024 * 1024
+"""Bytes of the names and links of all entries, which are kept."""
+
 MAX_FILE: Final = 1 << 40
 
 _LIMITS = PlainLimits(MAX_ENTRIES, MAX_FILE, MAX_HEADER, MAX_DEPTH, 1)
@@ -64,6 +67,7 @@ class Splitter:
         self._padding = 0
         self._zeros = 0
         self._entries = 0
+        self._names = 0
         self._within = ""
 
     def feed(self, data: memoryview) -> Iterator[Member | memoryview]:
@@ -130,6 +134,10 @@ class Splitter:
         if self._entries > MAX_ENTRIES:
             raise BadArchive(f"the archive has more than {MAX_ENTRIES} entries")
         entry = self._parse()
+        if entry is not None:
+            self._names += len(entry.path) + len(entry.link)
+            if self._names > MAX_NAMES:
+                raise BadArchive(f"the archive's entries have names of more than {MAX_NAMES} bytes together")
         self._head.clear()
         self._begins, self._wanted = 0, BLOCK
         return None if entry is None else self._member(entry)

@@ -14,6 +14,7 @@ Imports no Twisted: this runs in the worker.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections import OrderedDict
@@ -267,12 +268,21 @@ class Folders:
             return found.st_size if stat.S_ISREG(found.st_mode) and found.st_nlink == 1 else 0
         self._aliases.clear()
         size = 0
-        for inner in os.listdir(self.descriptor(real)):
-            size += self.remove(real, os.fsencode(inner))
-        descriptor = self._open.pop(real, None)
-        if descriptor is not None:
-            os.close(descriptor)
-        os.rmdir(name, dir_fd=self.descriptor(above))
+        while True:
+            # Name by name: there may be millions.
+            with os.scandir(self.descriptor(real)) as listing:
+                for inner in listing:
+                    size += self.remove(real, os.fsencode(inner.name))
+            descriptor = self._open.pop(real, None)
+            if descriptor is not None:
+                os.close(descriptor)
+            try:
+                os.rmdir(name, dir_fd=self.descriptor(above))
+                break
+            except OSError as e:
+                # Some file systems pass over names while others are removed.
+                if e.errno != errno.ENOTEMPTY:
+                    raise
         self._memory -= len(real) + _FOLDER + _size(self.known.pop(real).xattrs)
         return size
 

@@ -49,6 +49,9 @@ The directory in the root where AUFS kept the first names of hard links.  Its
 files exist here until the end, so that other entries can link to them.
 """
 
+_IMPLIED: Final = 16 * 1024 * 1024
+"""Bytes of the paths of all implied directories, which the daemon keeps."""
+
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _LAYERS_FAULT = frozenset(
     {
@@ -327,11 +330,17 @@ class Tree:
             elif is_severed(real):
                 # It has nothing below to take its attributes from.
                 self._attributes.folder(descriptor, Entry(real, tar.DIRECTORY, 0o755, 0, 0, 0, 0))
-        return tuple(
+        implied = tuple(
             real or b"."
             for real, folder in known.items()
             if folder.attributes is None and not is_severed(real)
         )
+        if sum(map(len, implied)) > _IMPLIED:
+            raise BadLayer(
+                f"the tar implies {len(implied)} directories whose paths have more than "
+                f"{_IMPLIED} bytes together"
+            )
+        return implied
 
     def _make_hidden(self, real: bytes) -> None:
         """
@@ -392,6 +401,8 @@ def _components(path: bytes, limits: Limits) -> list[bytes]:
 
     @raise BadLayer: it has too many components.
     """
+    if len(path) > LONGEST:
+        raise BadLayer(f"{show(path)} is longer than {LONGEST} bytes")
     parts = [part for part in path.split(b"/") if part and part != b"."]
     if b".." in parts:
         named, parts = parts, []
@@ -400,8 +411,6 @@ def _components(path: bytes, limits: Limits) -> list[bytes]:
                 parts.append(part)
             elif parts:
                 parts.pop()
-    if len(path) > LONGEST:
-        raise BadLayer(f"{show(path)} is longer than {LONGEST} bytes")
     if len(parts) > limits.depth:
         raise BadLayer(f"{show(path)} is deeper than {limits.depth} directories")
     return parts
