@@ -124,14 +124,17 @@ class EndpointTests(SynchronousTestCase):
         """
         Who can reach a TCP port is told by its interface.
         """
-        for description, trust in (
-            ("tcp:80", Trust.NONE),
-            ("tcp:80:interface=127.0.0.1", Trust.OWNER),
-            ("tcp:80:interface=\\:\\:1", Trust.OWNER),
-            ("tcp:80:interface=10.0.0.1", Trust.NONE),
+        for description, trust, port in (
+            ("tcp:80", Trust.NONE, 0),
+            ("tcp:80:interface=127.0.0.1", Trust.OWNER, 80),
+            ("tcp:interface=127.0.0.1:port=80", Trust.OWNER, 80),
+            ("tcp:80:interface=\\:\\:1", Trust.OWNER, 80),
+            ("tcp:80:interface=10.0.0.1", Trust.NONE, 0),
+            ("ssl:80:interface=127.0.0.1", Trust.OWNER, 0),
         ):
             found = parse_endpoint(description)
             self.assertEqual((found.trust, found.socket, found.description), (trust, "", description))
+            self.assertEqual(found.port, port)
 
 
 class PluginTests(SynchronousTestCase):

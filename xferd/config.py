@@ -106,6 +106,17 @@ class StoreLimits:
 
 
 @frozen
+class MetricsSettings:
+    """
+    Who may see the metrics.
+
+    @ivar public: whether everybody may who can connect.
+    """
+
+    public: bool = False
+
+
+@frozen
 class Config:
     """
     All settings of one daemon.
@@ -133,6 +144,7 @@ class Config:
     @ivar proxy: the proxies through which registries are reached.
     @ivar collect: what is kept although nothing names it.
     @ivar store: how much the store may hold.
+    @ivar metrics: who may see the metrics.
     @ivar hosts: what is special about single registries, by host.
     @ivar usual_auth_files: where docker and podman have theirs; no setting.
     """
@@ -153,6 +165,7 @@ class Config:
     proxy: ProxySettings = field(factory=ProxySettings)
     collect: Collect = field(factory=Collect)
     store: StoreLimits = field(factory=StoreLimits)
+    metrics: MetricsSettings = field(factory=MetricsSettings)
     hosts: dict[str, HostConfig] = field(factory=dict)
     usual_auth_files: tuple[str, ...] = field(default=(), metadata={"setting": False})
 

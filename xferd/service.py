@@ -70,11 +70,13 @@ class Listener:
     @ivar description: the endpoint string.
     @ivar trust: who may act without a token, of those who can connect.
     @ivar socket: the path of the unix socket to make, or the empty string.
+    @ivar port: the TCP port where browsers of this machine find the page, or 0.
     """
 
     description: str
     trust: Trust
     socket: str = ""
+    port: int = 0
 
 
 def parse_endpoint(description: str) -> Listener:
@@ -107,7 +109,9 @@ def parse_endpoint(description: str) -> Listener:
         return Listener(description, Trust.ALL if family == "UNIX" else Trust.NONE)
     interfaces = [a.removeprefix("interface=") for a in arguments if a.startswith("interface=")]
     local = bool(interfaces) and is_loopback(interfaces[-1])
-    return Listener(description, Trust.OWNER if local else Trust.NONE)
+    ports = [a.removeprefix("port=") for a in arguments if "=" not in a or a.startswith("port=")]
+    port = int(ports[0]) if kind == "tcp" and local and ports and ports[0].isdecimal() else 0
+    return Listener(description, Trust.OWNER if local else Trust.NONE, port=port)
 
 
 def _arguments(text: str) -> list[str]:
@@ -227,6 +231,8 @@ class Daemon(Service):
             started=rfc3339(wall_clock()),
             tokens=self._tokens,
             hosts=frozenset(config.hosts_allowed),
+            page_port=next((listener.port for listener in listeners if listener.port), 0),
+            public_metrics=config.metrics.public,
         )
         self.listening = MultiService()
         self._background = Background()

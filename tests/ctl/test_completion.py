@@ -37,7 +37,7 @@ class CandidateTests(DaemonTestCase):
         Commands come first, also behind the options of all.
         """
         self.assertEqual(self.ask(""), sorted(COMMANDS))
-        self.assertEqual(self.ask("p"), ["pin", "pull", "push"])
+        self.assertEqual(self.ask("p"), ["page", "pin", "pull", "push"])
         self.assertEqual(self.ask("--host", "unix:/s", "wat"), ["watch"])
         self.assertEqual(self.ask("--h"), ["--help", "--host"])
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -35,7 +36,8 @@ asked = json.load(sys.stdin)
 answers = []
 for method, path, body, headers in asked["requests"]:
     with socket.create_connection((asked["host"], asked["port"]), timeout=20) as connection:
-        head = [f"{method} {path} HTTP/1.1", f"Host: localhost:{asked['port']}", "Connection: close"]
+        headers.setdefault("Host", f"localhost:{asked['port']}")
+        head = [f"{method} {path} HTTP/1.1", "Connection: close"]
         head += [f"{name}: {value}" for name, value in headers.items()]
         if body is not None:
             head += ["Content-Type: application/json", f"Content-Length: {len(body)}"]
@@ -153,7 +155,7 @@ class NobodyTests(DaemonCase):
         Every route of the API is refused, whatever the method, and nothing of
         the daemon's is in the answers.
         """
-        public = ("/", "/healthz", "/readyz", f"/static/{self.reference}")
+        public = ("/", "/enter", "/healthz", "/readyz", f"/static/{self.reference}")
         asked = [each for each in self.everything() if each[1] not in public or each[2] is not None]
         self.assertGreater(len(asked), 80)
         before = await self.api("GET", "jobs")
@@ -223,3 +225,32 @@ class NobodyTests(DaemonCase):
         self.addCleanup(connection.close)
         connection.request("GET", "/api/v1/images", headers={"Host": "localhost"})
         self.assertEqual(connection.getresponse().status, 200)
+
+    async def test_page_code(self) -> None:
+        """
+        An address for another user's browser is of no use to C{nobody}, and
+        one that is for C{nobody} gives a cookie once, with which that user may
+        act.
+        """
+        host = f"xferd.localhost:{self.where['port']}"
+        made = await self.code("root")
+        ((status, answer),) = await self.ask(("GET", f"/enter?code={made}", None), Host=host)
+        self.assertEqual(status, 403)
+        made = await self.code("nobody")
+        entering = ("GET", f"/enter?code={made}", None)
+        (_, answer), (again, _) = await self.ask(entering, entering, Host=host)
+        self.assertEqual(again, 403)
+        match = re.search(r"(?i)^set-cookie: ([^;]+);", answer, re.M)
+        assert match is not None, answer
+        ((status, answer),) = await self.ask(("GET", "/api/v1/images", None), Host=host, Cookie=match[1])
+        self.assertEqual(status, 200)
+
+    async def code(self, user: str) -> str:
+        """
+        Make a code, as C{xferctl page} does.
+        """
+        where = f"http://127.0.0.1:{self.where['port']}"
+        output = await self.daemon.ctl("page", "--print", "--user", user, "--host", where)
+        match = re.fullmatch(rf"http://xferd\.localhost:{self.where['port']}/enter\?code=(\S+)\n", output)
+        assert match is not None, output
+        return match[1]

@@ -863,6 +863,7 @@ class World:
         token: str | None = None,
         hosts: Sequence[str] = (),
         journal: FakeJournal | None = None,
+        public_metrics: bool = False,
     ) -> None:
         """
         @param journal: what an earlier daemon has left.
@@ -888,6 +889,7 @@ class World:
             started="2026-01-02T00:00:00Z",
             tokens=self.tokens,
             hosts=frozenset(hosts),
+            public_metrics=public_metrics,
         )
         self.web.start()  # type: ignore[unused-awaitable]
         self.clock.advance(0)

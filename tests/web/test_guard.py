@@ -13,6 +13,7 @@ from twisted.web.server import Request
 
 from tests.web.fakes import Answer, Connection, World
 from xferd.access_tokens import AccessTokens, Right
+from xferd.web.entry import Entry
 from xferd.web.guard import HEADERS, Guard
 from xferd.web.site import WebSite
 from xferd.web.trust import Trust
@@ -338,7 +339,7 @@ class AnswerTests(SynchronousTestCase):
                 raise ZeroDivisionError("secret")
 
         world = World()
-        guard = Guard(Broken(), tokens=AccessTokens(), hosts=set())
+        guard = Guard(Broken(), tokens=AccessTokens(), hosts=set(), entry=Entry(world.clock))
         site = WebSite(guard, world.clock, trust=Trust.ALL)
         connection = Connection(site, world.PEER, world.TCP)
         connection.send("GET", "/", {"Host": "localhost"})

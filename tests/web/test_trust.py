@@ -11,7 +11,7 @@ from attrs import define
 from twisted.trial.unittest import SynchronousTestCase
 
 from xferd.web import trust
-from xferd.web.trust import Trust, owners, trusts
+from xferd.web.trust import Trust, owners, trusts, user_of
 
 
 @define
@@ -50,7 +50,7 @@ class TrustTests(SynchronousTestCase):
         """
         for address, family in (("127.0.0.1", socket.AF_INET), ("::1", socket.AF_INET6)):
             _, accepted = self.accepted(address, family)
-            self.assertTrue(trusts(Trust.OWNER, Transport(accepted)), address)
+            self.assertTrue(trusts(Trust.OWNER, user_of(Transport(accepted))), address)
 
     def test_closed(self) -> None:
         """
@@ -60,7 +60,7 @@ class TrustTests(SynchronousTestCase):
         client, accepted = self.accepted("127.0.0.1", socket.AF_INET)
         client.sendall(b"POST / HTTP/1.1\r\n\r\n")
         client.close()
-        self.assertFalse(trusts(Trust.OWNER, Transport(accepted)))
+        self.assertFalse(trusts(Trust.OWNER, user_of(Transport(accepted))))
 
     def test_other_user(self) -> None:
         """
@@ -68,23 +68,23 @@ class TrustTests(SynchronousTestCase):
         """
         self.patch(trust, "owners", lambda: frozenset({os.geteuid() + 1}))
         _, accepted = self.accepted("127.0.0.1", socket.AF_INET)
-        self.assertFalse(trusts(Trust.OWNER, Transport(accepted)))
+        self.assertFalse(trusts(Trust.OWNER, user_of(Transport(accepted))))
 
     def test_no_socket(self) -> None:
         """
         A connection of which the socket is not known is not trusted.
         """
         for transport in (object(), Transport(None)):
-            self.assertFalse(trusts(Trust.OWNER, transport))
+            self.assertFalse(trusts(Trust.OWNER, user_of(transport)))
 
     def test_others(self) -> None:
         """
         All of a unix socket's clients may act, and none of another machine's.
         """
-        self.assertTrue(trusts(Trust.ALL, object()))
-        self.assertFalse(trusts(Trust.NONE, object()))
+        self.assertTrue(trusts(Trust.ALL, user_of(object())))
+        self.assertFalse(trusts(Trust.NONE, user_of(object())))
         _, accepted = self.accepted("127.0.0.1", socket.AF_INET)
-        self.assertFalse(trusts(Trust.NONE, Transport(accepted)))
+        self.assertFalse(trusts(Trust.NONE, user_of(Transport(accepted))))
 
     def test_owners(self) -> None:
         """

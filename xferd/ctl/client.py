@@ -539,6 +539,14 @@ class Daemon:
         """
         return self._object("PATCH", "/limits", dict(changes))
 
+    def page(self, uid: int) -> dict[str, Any]:
+        """
+        Have the daemon let one browser of a user's in.
+
+        @return: the code for its address, and the port.
+        """
+        return self._object("POST", "/page", {"uid": uid})
+
     def status(self) -> dict[str, Any]:
         """
         How the daemon is.

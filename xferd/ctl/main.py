@@ -405,6 +405,27 @@ def _run_limits(args: Namespace, session: Session) -> None:
     limits(changes, session)
 
 
+def _page(parser: ArgumentParser) -> None:
+    """
+    The arguments of C{page}.
+    """
+    parser.add_argument(
+        "--user", metavar="USER", help="whose browser it is; default: who calls, or called sudo"
+    )
+    output = parser.add_mutually_exclusive_group()
+    output.add_argument("--print", action="store_true", help="do not open it, only print it")
+    output.add_argument("--json", action="store_true", help="do not open it, print it as JSON")
+
+
+def _run_page(args: Namespace, session: Session) -> None:
+    """
+    Do what C{xferctl page} was told.
+    """
+    from xferd.ctl.page import page  # noqa: PLC0415 - others need not wait for what it imports
+
+    page(args, session)
+
+
 def _completion(parser: ArgumentParser) -> None:
     """
     The arguments of C{completion}.
@@ -466,6 +487,7 @@ COMMANDS: Mapping[str, Command] = {
     "logout": Command("forget the credentials for a registry", _registry, _run_logout),
     "watch": Command("see all that the daemon does, as it happens", _json, watch),
     "limits": Command("show or set how much happens at once, and how fast", _limits, _run_limits),
+    "page": Command("open the status page in a browser", _page, _run_page),
     "completion": Command("print what a shell needs to complete words", _completion, _run_completion),
     "demo": Command("see three clients pull one image, on this machine alone", _demo, _run_demo),
 }

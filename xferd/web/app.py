@@ -9,23 +9,25 @@ import os
 from collections.abc import Mapping, Set
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from attrs import asdict
 from klein import Klein
+from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
-from werkzeug.exceptions import HTTPException, ServiceUnavailable
+from werkzeug.exceptions import Forbidden, HTTPException, ServiceUnavailable
 
 from xferd.errors import BadInput, NotFound, StoreError, XferdError
 from xferd.jobs.job import ENDED
 from xferd.jobs.news import image_json
 from xferd.jobs.shown import image_in_full
-from xferd.names import Reference
+from xferd.names import Reference, is_loopback
 from xferd.web.answers import answer, answer_error, answer_refusal, answer_unknown
 from xferd.web.asked import client_name, fingerprint_of, header, limit_changes, platform_asked, shown
 from xferd.web.brought import brought, login_asked
 from xferd.web.content_asked import MAX_PIECE, form_asked, is_piece, piece_asked, size_asked
+from xferd.web.entry import CODE_LIFE, Entry, cookie_name, user_asked
 from xferd.web.feed import JSON_LINES, SERVER_SENT, EventFeed, FeedTimes
 from xferd.web.guard import Guard
 from xferd.web.job_asked import collection_asked, job_asked, new_name, pin_asked
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
 
     from xferd.access_tokens import AccessTokens
     from xferd.interfaces import IEventStream, IIntake, IJobs, IRegistries, IStore, WallClock
+    from xferd.web.site import BoundedChannel
     from xferd.web.trust import Trust
 
 MAX_FEEDS: Final = 512
@@ -83,6 +86,8 @@ class Web:
         tokens: AccessTokens,
         hosts: Set[str],
         times: FeedTimes | None = None,
+        page_port: int = 0,
+        public_metrics: bool = False,
     ) -> None:
         """
         @param wall_clock: makes the stamps of what outlasts the daemon.
@@ -91,6 +96,8 @@ class Web:
         @param hosts: names that the daemon goes by, besides those of
             loopback, without port.
         @param times: the times of event streams.
+        @param page_port: where browsers of this machine find the page, or 0.
+        @param public_metrics: whether everybody may see the metrics.
         """
         self._jobs = jobs
         self._store = store
@@ -99,6 +106,9 @@ class Web:
         self._version = version
         self._started = started
         self._tokens = tokens
+        self._page_port = page_port
+        self._public_metrics = public_metrics
+        self._entry = Entry(clock)
         self._hosts = hosts
         self._times = FeedTimes() if times is None else times
         self._files = StaticFiles()
@@ -116,7 +126,13 @@ class Web:
         @param trust: which clients may act because of their connection.  The
             others are asked for a token.
         """
-        guard = Guard(self.app.resource(), tokens=self._tokens, hosts=self._hosts)
+        guard = Guard(
+            self.app.resource(),
+            tokens=self._tokens,
+            hosts=self._hosts,
+            entry=self._entry,
+            public_metrics=self._public_metrics,
+        )
 
         def largest(request: HTTPRequest) -> int:
             return MAX_PIECE if is_piece(request) and guard.admits(request) else MAX_BODY
@@ -499,6 +515,42 @@ class Web:
         if self._stopping:
             raise ServiceUnavailable("xferd is stopping")
         return answer(request, {"status": "ok"})
+
+    @app.route(f"{API}/page", methods=["POST"])
+    def let_in(self, request: Request) -> bytes:
+        """
+        Make an address for one browser of a user of this machine.
+        """
+        uid = user_asked(request)
+        host = request.getHost()
+        over_loopback = isinstance(host, IPv4Address | IPv6Address) and is_loopback(host.host)
+        port = host.port if over_loopback and not request.isSecure() else self._page_port
+        if not port:
+            raise NotFound("the daemon serves no page to browsers of this machine; 'listen' can add it")
+        return answer(request, {"code": self._entry.code(uid), "port": port, "seconds": CODE_LIFE}, 201)
+
+    @app.route("/enter", methods=["GET"])
+    def enter(self, request: Request) -> bytes:
+        """
+        Give a browser its cookie, and lead it to the page.
+        """
+        channel = cast("BoundedChannel", request.channel)
+        if request.method == b"GET" and not channel.trusted:
+            code = (request.args or {}).get(b"code", [b""])[0].decode("latin-1")
+            cookie = self._entry.enter(code, channel.uid)
+            if cookie is None:
+                raise Forbidden(
+                    "this address was used already, is too old, or is for another user; "
+                    "'xferctl page' gives another"
+                )
+            request.addCookie(
+                cookie_name(request).decode("ascii"), cookie, path="/", httpOnly=True, sameSite="strict"
+            )
+        request.setHeader(b"location", b"/")
+        request.setHeader(b"cache-control", b"no-store")
+        request.setHeader(b"content-type", b"text/plain; charset=utf-8")
+        request.setResponseCode(303)
+        return b"the page is at /\n"
 
     @app.route("/", methods=["GET"])
     def page(self, request: Request) -> bytes:

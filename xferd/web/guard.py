@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from twisted.web.resource import IResource
     from twisted.web.server import Request
 
+    from xferd.web.entry import Entry
     from xferd.web.site import BoundedChannel
 
 HEADERS: Final = {
@@ -50,8 +51,10 @@ HEADERS: Final = {
 SAFE_METHODS: Final = frozenset({b"GET", b"HEAD"})
 
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::[0-9]{1,5})?")
-_OPEN = re.compile(rb"/|/healthz|/readyz|/static/.*")
+_OPEN = re.compile(rb"/|/enter|/healthz|/readyz|/static/.*")
 """Paths that tell nothing and need no token: a page that can ask for one."""
+
+_METRICS = b"/metrics"
 
 
 _ARCHIVES = b"/api/v1/archives/"
@@ -74,15 +77,27 @@ class Guard(Resource):
     isLeaf = True
     _log = Logger()
 
-    def __init__(self, guarded: IResource, *, tokens: AccessTokens, hosts: Set[str]) -> None:
+    def __init__(
+        self,
+        guarded: IResource,
+        *,
+        tokens: AccessTokens,
+        hosts: Set[str],
+        entry: Entry,
+        public_metrics: bool = False,
+    ) -> None:
         """
         @param tokens: what clients show whose connection is not trusted.
         @param hosts: names, besides those of loopback, that this daemon goes
             by, without port.
+        @param entry: the cookies that browsers show.
+        @param public_metrics: whether everybody may see the metrics.
         """
         super().__init__()
         self._guarded = guarded
         self._tokens = tokens
+        self._entry = entry
+        self._public_metrics = public_metrics
         self._hosts = frozenset(host.lower() for host in hosts)
 
     def render(self, request: Request) -> int | bytes:
@@ -124,17 +139,26 @@ class Guard(Resource):
         right = self._shown(request)
         if right is Right.NONE:
             host = self._host(request)
-            if request.method not in SAFE_METHODS:
+            if _needed(request) is Right.ACT:
                 _check_origin(request, host)
-            if _is_trusted(request):
+            if _is_trusted(request) or self._entry.admits(request, host):
                 right = Right.ACT
-        if _OPEN.fullmatch(request.path) is not None and request.method in SAFE_METHODS:
+        if self._is_open(request):
             return
         if right is Right.NONE:
             request.setHeader(b"www-authenticate", b'Bearer realm="xferd"')
             raise Unauthorized("this needs the daemon's token: Authorization: Bearer TOKEN")
         if right < _needed(request):
             raise Forbidden("this token is read_only: its clients may look and not act")
+
+    def _is_open(self, request: Request) -> bool:
+        """
+        Whether everybody may have the answer.
+        """
+        if request.method not in SAFE_METHODS:
+            return False
+        open_metrics = self._public_metrics and request.path == _METRICS
+        return open_metrics or _OPEN.fullmatch(request.path) is not None
 
     def _shown(self, request: HTTPRequest) -> Right:
         """

@@ -377,6 +377,15 @@ PATHS: Final[Mapping[str, Mapping[str, Any]]] = {
             {200: _answer("Its state.", ref("Status"))},
         )
     },
+    "/api/v1/page": {
+        "post": _operation(
+            "let_in",
+            "Make a code for http://xferd.localhost:PORT/enter?code=CODE, which lets a browser in once.",
+            {201: _answer("The code.", ref("PageCode"))},
+            (404,),
+            body=ref("PageAsked"),
+        )
+    },
     "/api/v1/openapi.json": {
         "get": _operation("show_openapi", "Show this description.", {200: _answer("It.", {"type": "object"})})
     },
@@ -393,6 +402,14 @@ PATHS: Final[Mapping[str, Mapping[str, Any]]] = {
     "/readyz": {
         "get": _operation(
             "ready", "Say whether the daemon takes jobs.", {200: _answer("It does.", ref("Well"))}, (503,)
+        )
+    },
+    "/enter": {
+        "get": _operation(
+            "enter",
+            "Give a browser its cookie for a code, and lead it to the page.",
+            {303: _answer("Go to the page.", TEXT, "text/plain; charset=utf-8", Location="The page.")},
+            parameters=[_parameter("query", "code", "What 'let_in' gave.", TEXT)],
         )
     },
     "/": {"get": _operation("page", "The status page.", {200: _answer("It.", TEXT, _PAGE_TYPES[0])})},

@@ -345,6 +345,14 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
             "bytes_delivered": COUNT,
         }
     ),
+    "PageAsked": _object({"uid": {"type": "integer", "minimum": 0, "description": "Whose browser it is."}}),
+    "PageCode": _object(
+        {
+            "code": TEXT,
+            "port": {"type": "integer", "minimum": 1, "maximum": 65535},
+            "seconds": {"type": "number", "description": "How long the code is good."},
+        }
+    ),
     "Well": _object({"status": {"const": "ok"}}),
     "ImageGone": _object({"reference": TEXT, "removed": {"const": True}}),
     "Event": {

@@ -21,7 +21,7 @@ from xferd.web.answers import dump, error_json
 from xferd.web.asked import shown
 from xferd.web.content_asked import is_piece
 from xferd.web.guard import HEADERS
-from xferd.web.trust import Trust, trusts
+from xferd.web.trust import Trust, trusts, user_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,8 +52,10 @@ class BoundedChannel(HTTPChannel):
     A connection, closed when a request takes too long to arrive.
 
     @ivar trusted: whether the client may act because of its connection.
+    @ivar uid: whose the connection is, where that counts and is known.
     """
 
+    uid: int | None = None
     trusted = False
     _arrival: IDelayedCall | None = None
 
@@ -63,7 +65,9 @@ class BoundedChannel(HTTPChannel):
         """
         site = cast("WebSite", self.factory)
         site.open += 1
-        self.trusted = trusts(site.trust, self.transport)
+        if site.trust is Trust.OWNER:
+            self.uid = user_of(self.transport)
+        self.trusted = trusts(site.trust, self.uid)
         super().connectionMade()
 
     def dataReceived(self, data: bytes) -> None:

@@ -33,17 +33,24 @@ class Trust(Enum):
     """Other machines can connect."""
 
 
-def trusts(trust: Trust, transport: object) -> bool:
+def trusts(trust: Trust, uid: int | None) -> bool:
     """
-    Whether a client may act because of its connection, which was accepted just
-    now.
+    Whether a client may act because of its connection.
+
+    @param uid: see L{user_of}.
+    """
+    return trust is Trust.ALL or (trust is Trust.OWNER and uid in owners())
+
+
+def user_of(transport: object) -> int | None:
+    """
+    Whose a connection of this machine is, which was accepted just now.
 
     @param transport: of the connection, with or without TLS.
+    @return: the user ID, or L{None} if it is not known.
     """
-    if trust is not Trust.OWNER:
-        return trust is Trust.ALL
     connection = getattr(transport, "socket", None)
-    return isinstance(connection, socket.socket) and peer_uid(connection) in owners()
+    return peer_uid(connection) if isinstance(connection, socket.socket) else None
 
 
 def owners() -> frozenset[int]:

@@ -1,0 +1,223 @@
+"""
+Tests for L{xferd.web.entry}: a browser of another user.
+"""
+
+from __future__ import annotations
+
+import json
+from http.cookies import SimpleCookie
+from typing import cast
+
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.web.fakes import Answer, World
+from xferd.web.entry import CODE_LIFE, COOKIE_LIFE, Entry
+from xferd.web.site import BoundedChannel
+
+ALICE, BOB = 1000, 1001
+
+
+class EntryCase(SynchronousTestCase):
+    """
+    A daemon on loopback, whose users are known.
+    """
+
+    def setUp(self) -> None:
+        """
+        Make a world in which nobody may act because of a connection over TCP.
+        """
+        self.world = World(trusted=False, token="s3cret")
+        self.addCleanup(self.world.close)
+
+    def ask(self, uid: int | None, method: str, path: str, body: object = None, **headers: str) -> Answer:
+        """
+        Send a request over a connection of a user's.
+        """
+        connection = self.world.connect()
+        cast("BoundedChannel", connection.protocol).uid = uid
+        data = b"" if body is None else json.dumps(body).encode()
+        fields = {"Host": "xferd.localhost:9337", "Content-Length": str(len(data))}
+        fields["Content-Type"] = "application/json"
+        connection.send(method, path, {**fields, **headers}, data)
+        self.world.clock.advance(0)
+        return connection.answer()
+
+    def code(self, uid: int = ALICE) -> str:
+        """
+        Make a code, as C{xferctl page} does.
+        """
+        answer = self.ask(None, "POST", "/api/v1/page", {"uid": uid}, Authorization="Bearer s3cret")
+        self.assertEqual(answer.status, 201)
+        found = answer.json()
+        self.assertEqual((found["port"], found["seconds"]), (9337, CODE_LIFE))
+        return str(found["code"])
+
+    def enter(self, code: str, uid: int | None = ALICE) -> str | None:
+        """
+        Open the address.
+
+        @return: the C{Cookie} that a browser sends then, or L{None} if it was
+            refused.
+        """
+        answer = self.ask(uid, "GET", f"/enter?code={code}")
+        if answer.status == 403:
+            self.assertNotIn("set-cookie", answer.headers)
+            return None
+        self.assertEqual((answer.status, answer.headers["location"]), (303, "/"))
+        ((name, cookie),) = SimpleCookie(answer.headers["set-cookie"]).items()
+        self.assertTrue(cookie["httponly"])
+        self.assertEqual((cookie["samesite"].lower(), cookie["path"], cookie["domain"]), ("strict", "/", ""))
+        self.assertNotIn(code, cookie.value)
+        return f"{name}={cookie.value}"
+
+    def status(self, cookie: str | None, uid: int | None = ALICE, **headers: str) -> int:
+        """
+        Ask for something with a cookie.
+        """
+        return self.ask(uid, "GET", "/api/v1/images", Cookie=cookie or "", **headers).status
+
+
+class EntryTests(EntryCase):
+    """
+    Codes and cookies.
+    """
+
+    def test_whole(self) -> None:
+        """
+        A code gives a cookie, and with the cookie the user's browser may act.
+        """
+        cookie = self.enter(self.code())
+        self.assertEqual(self.status(cookie), 200)
+        asked = {"kind": "pull", "reference": "alpine"}
+        answer = self.ask(
+            ALICE,
+            "POST",
+            "/api/v1/jobs",
+            asked,
+            Cookie=cookie or "",
+            Origin="http://xferd.localhost:9337",
+        )
+        self.assertEqual(answer.status, 202)
+
+    def test_once(self) -> None:
+        """
+        A code is good once, and one that was never given is not good at all.
+        """
+        code = self.code()
+        self.assertIsNotNone(self.enter(code))
+        for other in (code, "", "x" * 43, "%ff"):
+            self.assertIsNone(self.enter(other), other)
+
+    def test_time(self) -> None:
+        """
+        A code is good for 60 seconds, and a cookie for twelve hours.
+        """
+        late, code = self.code(), self.code()
+        self.world.clock.advance(CODE_LIFE - 0.1)
+        cookie = self.enter(code)
+        self.world.clock.advance(0.1)
+        self.assertIsNone(self.enter(late))
+        self.world.clock.advance(COOKIE_LIFE - 0.2)
+        self.assertEqual(self.status(cookie), 200)
+        self.world.clock.advance(0.1)
+        self.assertEqual(self.status(cookie), 401)
+
+    def test_other_user(self) -> None:
+        """
+        Another user, who saw the address in the list of processes, or was sent
+        the cookie at a port of that name, can use neither.
+        """
+        code = self.code()
+        for uid in (BOB, None):
+            self.assertIsNone(self.enter(code, uid))
+        cookie = self.enter(code)
+        for uid in (BOB, None):
+            self.assertEqual(self.status(cookie, uid), 401)
+
+    def test_other_name(self) -> None:
+        """
+        The cookie is for the page's own name.
+        """
+        cookie = self.enter(self.code())
+        self.assertEqual(self.status(cookie, Host="127.0.0.1:9337"), 401)
+        self.assertEqual(self.status(cookie, Host="evil.example"), 421)
+
+    def test_foreign_page(self) -> None:
+        """
+        A page at another port of that name, for which the browser sends the
+        cookie along, can change nothing, nor have archives made.
+        """
+        cookie = self.enter(self.code()) or ""
+        origin = "http://xferd.localhost:8000"
+        asked = {"kind": "pull", "reference": "alpine"}
+        answer = self.ask(ALICE, "POST", "/api/v1/jobs", asked, Cookie=cookie, Origin=origin)
+        self.assertEqual(answer.status, 403)
+        path = "/api/v1/archives/alpine"
+        answer = self.ask(ALICE, "GET", path, **{"Cookie": cookie, "Sec-Fetch-Site": "same-site"})
+        self.assertEqual((answer.status, self.world.jobs.exported), (403, []))
+
+    def test_looks_only(self) -> None:
+        """
+        C{HEAD} does not use a code up.
+        """
+        code = self.code()
+        self.assertEqual(self.ask(ALICE, "HEAD", f"/enter?code={code}").status, 303)
+        self.assertIsNotNone(self.enter(code))
+
+    def test_strangers(self) -> None:
+        """
+        Who may not act gets no code, also not with a token that permits to look.
+        """
+        self.assertEqual(self.ask(ALICE, "POST", "/api/v1/page", {"uid": ALICE}).status, 401)
+
+    def test_wrong(self) -> None:
+        """
+        What names no user is refused.
+        """
+        for body in ({}, {"uid": "0"}, {"uid": -1}, {"uid": True}, {"uid": 1 << 32}, {"uid": 1, "a": 1}):
+            answer = self.ask(None, "POST", "/api/v1/page", body, Authorization="Bearer s3cret")
+            self.assertEqual((answer.status, answer.json()["error"]["code"]), (400, "BAD_INPUT"), body)
+
+    def test_no_page(self) -> None:
+        """
+        A daemon that only listens on its socket says so.
+        """
+        world = World()
+        answer = world.ask("POST", "/api/v1/page", b'{"uid": 1000}', unix=True)
+        self.assertEqual(answer.status, 404)
+        self.assertIn("'listen' can add it", answer.json()["error"]["message"])
+
+    def test_trusted(self) -> None:
+        """
+        Root's browser needs no code.
+        """
+        answer = World().ask("GET", "/enter")
+        self.assertEqual((answer.status, answer.headers["set-cookie"]), (303, None))
+
+    def test_bounded(self) -> None:
+        """
+        Codes and cookies that nobody uses displace one another.
+        """
+        entry = Entry(Clock())
+        codes = [entry.code(ALICE) for _ in range(17)]
+        self.assertIsNone(entry.enter(codes[0], ALICE))
+        self.assertIsNotNone(entry.enter(codes[1], ALICE))
+        for _ in range(200):
+            entry.enter(entry.code(ALICE), ALICE)
+        self.assertLessEqual(len(entry._cookies), 64)
+
+
+class MetricsTests(SynchronousTestCase):
+    """
+    Numbers for everybody.
+    """
+
+    def test_public(self) -> None:
+        """
+        With the setting, everybody may see the metrics, and nothing else.
+        """
+        world = World(trusted=False, token="t", public_metrics=True)
+        self.assertEqual(world.ask("GET", "/metrics").status, 200)
+        self.assertEqual(world.ask("GET", "/api/v1/status").status, 401)
+        self.assertEqual(world.ask("GET", "/metrics", headers={"Host": "evil.example"}).status, 421)

@@ -1,0 +1,115 @@
+# -*- test-case-name: tests.web.test_entry -*-
+"""
+How the browser of another user of this machine gets the right to act, without
+a token in an address.
+
+C{xferctl page} asks for a code, which is good once, for a short time and for one
+user.  The address with the code gives the browser a cookie, which is good for
+connections of that user's.  So neither is of use to others, who may see the
+address in the list of processes, or be sent the cookie: cookies go to every port
+of a name.
+"""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from xferd.errors import BadInput
+from xferd.web.asked import json_object, quoted
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IReactorTime
+    from twisted.web.http import Request as HTTPRequest
+    from twisted.web.server import Request
+
+    from xferd.web.site import BoundedChannel
+
+NAME: Final = "xferd.localhost"
+"""The name that the page has in these addresses, which no other service uses."""
+
+CODE_LIFE: Final = 60.0
+"""Seconds for which a code is good."""
+
+COOKIE_LIFE: Final = 12 * 3600.0
+"""Seconds for which a cookie is good."""
+
+_MOST_CODES: Final = 16
+_MOST_COOKIES: Final = 64
+
+_MAX_UID: Final = 0xFFFFFFFE
+
+
+class Entry:
+    """
+    The codes and cookies of one daemon, which end with it.
+    """
+
+    def __init__(self, clock: IReactorTime) -> None:
+        self._clock = clock
+        self._codes: dict[str, tuple[float, int]] = {}
+        self._cookies: dict[str, tuple[float, int]] = {}
+
+    def code(self, uid: int) -> str:
+        """
+        Make a code for a user's browser.  The oldest of too many ends.
+        """
+        return self._make(self._codes, uid, CODE_LIFE, _MOST_CODES)
+
+    def enter(self, code: str, uid: int | None) -> str | None:
+        """
+        Exchange a code for a cookie.
+
+        @param uid: whose connection it comes by.
+        @return: the cookie, or L{None} if the code is not good.
+        """
+        if not self._knows(self._codes, code, uid):
+            return None
+        _, user = self._codes.pop(code)
+        return self._make(self._cookies, user, COOKIE_LIFE, _MOST_COOKIES)
+
+    def admits(self, request: HTTPRequest, host: str) -> bool:
+        """
+        Whether a request has a cookie that is good for its connection.
+
+        @param host: its C{Host}.
+        """
+        cookie = request.getCookie(cookie_name(request))
+        if cookie is None or host.partition(":")[0] != NAME:
+            return False
+        uid = cast("BoundedChannel", request.channel).uid
+        return self._knows(self._cookies, cookie.decode("latin-1"), uid)
+
+    def _make(self, known: dict[str, tuple[float, int]], uid: int, life: float, most: int) -> str:
+        made = secrets.token_urlsafe(32)
+        while len(known) >= most:
+            del known[next(iter(known))]
+        known[made] = (self._clock.seconds() + life, uid)
+        return made
+
+    def _knows(self, known: dict[str, tuple[float, int]], shown: str, uid: int | None) -> bool:
+        until, user = known.get(shown, (0.0, None))
+        return uid is not None and uid == user and self._clock.seconds() < until
+
+
+def cookie_name(request: HTTPRequest) -> bytes:
+    """
+    The cookie's name: several daemons, at ports of one name, have their own.
+    """
+    return b"xferd-%d" % getattr(request.getHost(), "port", 0)
+
+
+def user_asked(request: Request) -> int:
+    """
+    Read for whose browser a code is to be.
+
+    @raise UnsupportedMediaType: the body is not JSON by its own word.
+    @raise BadInput: something is wrong or missing.
+    """
+    fields: dict[str, Any] = json_object(request)
+    uid = fields.pop("uid", None)
+    if fields:
+        raise BadInput(f"a page has no field {quoted(next(iter(fields)))}; it has uid")
+    if not isinstance(uid, int) or isinstance(uid, bool) or not 0 <= uid <= _MAX_UID:
+        raise BadInput(f"'uid' must be the number of a user, not {quoted(uid)}")
+    return uid
