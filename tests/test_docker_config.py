@@ -196,6 +196,7 @@ class ParseTests(SynchronousTestCase):
             (b'{\n  "auths": {secret', "/f, line 2, column 13: this is not JSON"),
             (b"{\n\n\xff", "/f, line 3: this is not UTF-8"),
             (b"[" * 100_000, "/f is nested too deeply"),
+            (b"9" * 5000, "/f has a number with too many digits"),
             (b"[]", "/f, line 1: this must be a JSON object"),
             (b'{\n"auths":\n["secret"]}', "/f, line 2: auths must be an object"),
             (b'{"credsStore": "/bin/secret"}', "/f, line 1: credsStore must be the name of a helper"),

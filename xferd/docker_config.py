@@ -195,6 +195,9 @@ def parse_object(data: bytes, path: str) -> dict[str, Any]:
         raise ConfigError(f"{path}, line {e.lineno}, column {e.colno}: this is not JSON: {e.msg}") from None
     except RecursionError:
         raise ConfigError(f"{path} is nested too deeply") from None
+    except ValueError:
+        # Python reads no integer of more than 4300 digits.
+        raise ConfigError(f"{path} has a number with too many digits") from None
     if not isinstance(value, dict):
         raise ConfigError(f"{path}, line 1: this must be a JSON object, as docker login writes it")
     return value
