@@ -203,6 +203,12 @@ class ConfigTests(SynchronousTestCase):
         for text in ("data_dir =", "listen = " + "[" * 5000):
             self.assertIn("is not TOML", self.refused(text))
 
+    def test_endless_number(self) -> None:
+        """
+        A number of more digits than Python reads is refused.
+        """
+        self.assertIn("cannot be read", self.refused("grace = " + "9" * 5000))
+
     def test_no_file(self) -> None:
         """
         A file that is not there is named.

@@ -199,6 +199,9 @@ class Config:
             raise ConfigError(f"cannot read the configuration file {path}: {e.strerror}") from e
         except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as e:
             raise ConfigError(f"{path} is not TOML: {e}") from e
+        except ValueError as e:
+            # A number of more than 4300 digits.
+            raise ConfigError(f"{path} cannot be read: {e}") from e
         return _overlay(self, table, path, "")
 
     def read_tokens(self) -> AccessTokens:

@@ -108,6 +108,7 @@ class WordsTests(SynchronousTestCase):
         """
         self.assertEqual(clean("half \ud800 of it"), "half   of it")
         self.assertEqual(clean(" a\r\nb\x1b[31mc\u202ed "), "a b [31mc d")
+        self.assertEqual(clean("a\ue000b\u3000c"), "a b c")
         self.assertEqual(
             clean("see https://cdn.example/blob?X-Amz-Signature=abc&b=c, or not"),
             "see https://cdn.example/blob?... or not",

@@ -11,7 +11,14 @@ from hypothesis.strategies import binary
 from twisted.trial.unittest import SynchronousTestCase
 
 from xferd.errors import ConfigError
-from xferd.registry.hosts_file import CAPABILITIES, Entry, HostsFile, parse_duration, parse_hosts_file
+from xferd.registry.hosts_file import (
+    CAPABILITIES,
+    MAX_UNKNOWN,
+    Entry,
+    HostsFile,
+    parse_duration,
+    parse_hosts_file,
+)
 
 PATH = "/etc/certs.d/docker.io/hosts.toml"
 
@@ -116,6 +123,21 @@ class ReadTests(SynchronousTestCase):
         found = read('[host."https://m"]\ncolour = 1')
         self.assertEqual(len(found.entries), 2)
         self.assertEqual(found.unknown, (f'{PATH}, line 2: host."https://m".colour',))
+
+    def test_many_unknown(self) -> None:
+        """
+        Of very many unknown keys a few are reported, as each is searched for
+        its line.
+        """
+        found = read("\n".join(f"k{number} = 1" for number in range(5000)))
+        self.assertEqual(len(found.unknown), MAX_UNKNOWN)
+
+    def test_endless(self) -> None:
+        """
+        A value that Python's reader gives up on is refused.
+        """
+        for text in ("capabilities = " + "[" * 5000, "capabilities = " + "9" * 5000):
+            self.assertIn("cannot be read", str(self.assertRaises(ConfigError, read, text)))
 
     def test_refused(self) -> None:
         """

@@ -98,11 +98,13 @@ def header_values(headers: Headers, name: str) -> list[str]:
 
 def clean(text: str, most: int = MAX_EXCERPT) -> str:
     """
-    Foreign text, fit for a message: one line, no control characters or lone
-    surrogates, no queries of URLs, at most so many characters.
+    Foreign text, fit for a message: one line, printable characters only, no
+    queries of URLs, at most so many characters.
     """
     # Cut first: the search for queries takes the square of the length.
-    line = _URL_QUERY.sub(r"\1?...", _CONTROL.sub(" ", text.strip()[: 4 * most]).strip())
+    line = _CONTROL.sub(" ", text.strip()[: 4 * most])
+    line = "".join(c if c.isprintable() else " " for c in line).strip()
+    line = _URL_QUERY.sub(r"\1?...", line)
     return line if len(line) <= most else f"{line[: most - 3]}..."
 
 

@@ -34,6 +34,9 @@ _KEYS: Final = frozenset(
         "proxy",
     }
 )
+MAX_UNKNOWN: Final = 20
+"""Unknown keys of one file that are reported: each is searched for its line."""
+
 _UNITS: Final = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _PART = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ns|us|µs|ms|s|m|h)")
 _HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -105,6 +108,9 @@ def parse_hosts_file(data: bytes, path: str) -> HostsFile:
     except tomllib.TOMLDecodeError as e:
         said = str(e).replace("at end of document", f"at line {len(text.splitlines())}, where it ends")
         raise ConfigError(f"{path} is not TOML: {said}") from e
+    except (ValueError, RecursionError) as e:
+        # A number of more than 4300 digits, or a value nested too deeply.
+        raise ConfigError(f"{path} cannot be read: {e}") from e
     reader = _Reader(path, text)
     servers = table.pop("host", {})
     if not isinstance(servers, dict):
@@ -145,8 +151,8 @@ class _Reader:
         """
         if not isinstance(value, dict):
             raise self.wrong(table[:-1], table[-1], "a table")
-        for key in value.keys() - _KEYS:
-            self.unknown.append(f"{self._where(table, key)}")
+        for key in sorted(value.keys() - _KEYS)[: MAX_UNKNOWN - len(self.unknown)]:
+            self.unknown.append(self._where(table, key))
         override = self._flag(table, value, "override_path") or False
         origin, path = self._server(table, url, override)
         return Entry(
