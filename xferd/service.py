@@ -178,6 +178,7 @@ class Daemon(Service):
             wall_clock=wall_clock,
             partial_age=config.collect.partials,
             trusted=config.store.trust_data_dir,
+            unpack_limits=config.unpack,
         )
         # Programs that the daemon runs get the limit that it was started with.
         descriptors = own_limit()

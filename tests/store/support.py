@@ -17,7 +17,16 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
-from xferd.interfaces import UNPACK_RULES, IFollower, Image, IPartial, IReactor, IStore, Unpacked
+from xferd.interfaces import (
+    UNPACK_RULES,
+    IFollower,
+    Image,
+    IPartial,
+    IReactor,
+    IStore,
+    Unpacked,
+    UnpackLimits,
+)
 from xferd.names import Digest, Reference, chain_id
 from xferd.oci import DOCKER_CONFIG, DOCKER_MANIFEST, OCI_CONFIG, OCI_MANIFEST, Descriptor
 from xferd.store.store import Store
@@ -115,6 +124,13 @@ class Pools:
         """
         self.made.append(InlinePool(minthreads, maxthreads, name))
         return self.made[-1]
+
+    @property
+    def layers(self) -> InlinePool:
+        """
+        The pool of a store for layers that are registered.
+        """
+        return self.made[-4]
 
     @property
     def bulk(self) -> InlinePool:
@@ -295,10 +311,12 @@ class StoreTestCase(SynchronousTestCase):
 
     @cvar rules: the version of the rules that trees are made by.
     @cvar trusted: whether the data directory is used whoever can write to it.
+    @cvar limits: what the copies of trees in one image may have.
     """
 
     rules = UNPACK_RULES
     trusted = False
+    limits = UnpackLimits()
 
     def setUp(self) -> None:
         """
@@ -320,6 +338,7 @@ class StoreTestCase(SynchronousTestCase):
             wall_clock=self.wall_clock,
             pools=self.pools,
             unpack_rules=self.rules,
+            unpack_limits=self.limits,
             reserve=RESERVE,
             trusted=self.trusted,
         )

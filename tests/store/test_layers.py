@@ -8,6 +8,7 @@ import errno
 import json
 import os
 import stat
+from collections.abc import Callable
 from typing import Any
 from unittest import SkipTest
 
@@ -15,10 +16,10 @@ from twisted.internet.defer import CancelledError, Deferred
 
 from tests.store.conformance import DATA, DIGEST, LayersConformance
 from tests.store.support import StoreTestCase, layer_descriptor, plant
-from xferd.errors import StoreError
-from xferd.interfaces import Layer, Unpacked
+from xferd.errors import BadLayer, StoreError
+from xferd.interfaces import Layer, Unpacked, UnpackLimits
 from xferd.names import Digest
-from xferd.store import layers, mending, trees
+from xferd.store import fitting, layers, linking
 from xferd.store.layers import Record
 
 
@@ -86,6 +87,20 @@ class LayersTests(LayersConformance, StoreTestCase):
         self.pools.disk.release()
         found = [self.successResultOf(each) for each in registering]
         self.assertEqual(found[0], found[1])
+        with open(self.record(found[0]), "rb") as file:
+            self.assertEqual(len(Record.from_json(file.read()).blobs), 2)
+
+    def test_both_records_at_once(self) -> None:
+        """
+        So it is while its record is being written.
+        """
+        self.run_now(plant(self.store, DATA))
+        self.pools.disk.held = True
+        registering = [
+            self.store.layers.register(None, DIGEST, layer_descriptor(blob)) for blob in (b"gzip", b"zstd")
+        ]
+        self.pools.disk.release()
+        found = [self.successResultOf(each) for each in registering]
         with open(self.record(found[0]), "rb") as file:
             self.assertEqual(len(Record.from_json(file.read()).blobs), 2)
 
@@ -281,7 +296,7 @@ class ImpliedTests(StoreTestCase):
         Let the daemon die at some step.
         """
 
-        def die(*_: object) -> None:
+        def die(*_: object, **__: object) -> None:
             raise OSError(errno.EIO, "Input/output error")
 
         return self.patch(module, name, die)
@@ -292,7 +307,7 @@ class ImpliedTests(StoreTestCase):
         mended for or for another.
         """
         one, two = self.base(b"one", 0o711), self.base(b"two", 0o700)
-        patched = self.stop_at(trees, "mend")
+        patched = self.stop_at(fitting, "mend")
         waiting = self.store.layers.register(one.chain_id, DIGEST, layer_descriptor(DATA))
         self.failureResultOf(waiting, StoreError)
         patched.restore()
@@ -308,7 +323,7 @@ class ImpliedTests(StoreTestCase):
         """
         one, two = self.base(b"one", 0o711), self.base(b"two", 0o700)
         self.top(one)
-        for module, name in ((trees, "mend"), (mending, "_link"), (trees, "move")):
+        for module, name in ((fitting, "mend"), (linking._Linking, "link"), (fitting, "move")):
             patched = self.stop_at(module, name)
             waiting = self.store.layers.register(two.chain_id, DIGEST, layer_descriptor(DATA))
             self.failureResultOf(waiting, StoreError)
@@ -322,9 +337,193 @@ class ImpliedTests(StoreTestCase):
         another.
         """
         bases = [self.base(b"one", 0o711), self.base(b"two", 0o700)]
-        self.pools.disk.held = True
+        self.pools.layers.held = True
         waiting: list[Deferred[Layer]] = [
             self.store.layers.register(base.chain_id, DIGEST, layer_descriptor(DATA)) for base in bases
         ]
-        self.pools.disk.release()
+        self.pools.layers.release()
         self.assertEqual([self.mode(self.successResultOf(each)) for each in waiting], [0o711, 0o700])
+
+    def test_cancelled_early(self) -> None:
+        """
+        A registration that is cancelled before its thread looks at the trees
+        looks at none of them; the next one finds all as it was.
+        """
+        base = self.base(b"one", 0o711)
+        self.pools.layers.held = True
+        looked = self.count(fitting, "empty")
+        registering = self.store.layers.register(base.chain_id, DIGEST, layer_descriptor(DATA))
+        registering.cancel()
+        self.assertNoResult(registering)
+        self.pools.layers.release()
+        self.failureResultOf(registering, CancelledError)
+        self.assertEqual(looked, [])
+        self.assertEqual(self.mode(self.top(base)), 0o711)
+
+    def test_cancelled_late(self) -> None:
+        """
+        A registration that is cancelled while a second tree is linked leaves
+        nothing of it.
+        """
+        one, two = self.base(b"one", 0o711), self.base(b"two", 0o700)
+        self.top(one)
+        waiting: list[Deferred[Layer]] = []
+        self.count(fitting, "link_tree", lambda: waiting[0].cancel())
+        self.pools.layers.held = True
+        waiting.append(self.store.layers.register(two.chain_id, DIGEST, layer_descriptor(DATA)))
+        self.pools.layers.release()
+        self.failureResultOf(waiting[0], CancelledError)
+        self.assertEqual(os.listdir(os.path.join(self.path, "staging")), [])
+        self.assertEqual(len(os.listdir(os.path.join(self.path, "trees", "sha256"))), 3)
+        self.assertEqual(self.mode(self.top(two)), 0o700)
+
+    def test_cancelled_in_the_queue(self) -> None:
+        """
+        A registration that waits for another one of the same tree, and is
+        cancelled, does nothing when its turn comes.
+        """
+        bases = [self.base(b"one", 0o711), self.base(b"two", 0o700)]
+        self.pools.layers.held = True
+        waiting = [
+            self.store.layers.register(base.chain_id, DIGEST, layer_descriptor(DATA)) for base in bases
+        ]
+        waiting[1].cancel()
+        self.pools.layers.release()
+        self.assertEqual(self.mode(self.successResultOf(waiting[0])), 0o711)
+        self.failureResultOf(waiting[1], CancelledError)
+        self.assertEqual(len(os.listdir(os.path.join(self.path, "trees", "sha256"))), 3)
+
+    def test_threads_of_their_own(self) -> None:
+        """
+        While layers with implied directories are being registered, one of
+        another image is, and a document is read.
+        """
+        base = self.base(b"one", 0o711)
+        self.pools.layers.held = True
+        registering = self.store.layers.register(base.chain_id, DIGEST, layer_descriptor(DATA))
+        self.base(b"two", 0o700)
+        self.successResultOf(self.store.blobs.put(Digest.of(b"{}"), b"{}"))
+        self.assertEqual(self.successResultOf(self.store.blobs.read(Digest.of(b"{}"))), b"{}")
+        self.pools.layers.release()
+        self.successResultOf(registering)
+
+    def count(self, module: Any, name: str, before: Callable[[], object] = lambda: None) -> list[str]:
+        """
+        Note each call of a step, and do something before it.
+        """
+        calls: list[str] = []
+        original = getattr(module, name)
+
+        def step(*args: Any, **kwargs: Any) -> Any:
+            calls.append(name)
+            before()
+            return original(*args, **kwargs)
+
+        self.patch(module, name, step)
+        return calls
+
+
+class CopiedTests(StoreTestCase):
+    """
+    What trees of hard links have of their own is counted.
+    """
+
+    def setUp(self) -> None:
+        """
+        Plant the tree that implies directories.
+        """
+        super().setUp()
+        self.run_now(plant(self.store, DATA, b"a", b"a/b"))
+
+    def usage(self) -> int:
+        """
+        The bytes of all trees.
+        """
+        return self.successResultOf(self.store.usage())["trees"]
+
+    async def alternate(self, times: int) -> list[Layer]:
+        """
+        Register a chain in which the tree stands again and again on a layer
+        that gives its implied directory another mode.
+        """
+        chain: list[Layer] = []
+
+        async def register(blob: bytes) -> None:
+            parent = chain[-1].chain_id if chain else None
+            chain.append(await self.store.layers.register(parent, Digest.of(blob), layer_descriptor(blob)))
+
+        for number in range(times):
+            blob = b"%d" % number
+            staged = await self.store.trees.stage()
+            os.mkdir(os.path.join(staged, "a"))
+            os.chmod(os.path.join(staged, "a"), 0o700 + number)
+            digest = Digest.of(blob)
+            await self.store.trees.commit(staged, Unpacked(digest, 1, 0, 1), digest)
+            await register(blob)
+            await register(DATA)
+        return chain
+
+    def refused(self, times: int) -> str:
+        """
+        What is said of a chain that needs too much.
+        """
+        registering = Deferred.fromCoroutine(self.alternate(times))
+        return str(self.failureResultOf(registering, BadLayer).value)
+
+    def test_counted(self) -> None:
+        """
+        They count for the store and for the chain, after a restart as well,
+        and what is collected of them is what they had.
+        """
+        before = self.usage()
+        chain = self.run_now(self.alternate(3))
+        copies = 2 * 3 * 4096
+        self.assertEqual(self.usage(), before + copies)
+        self.assertEqual(self.store.layers.chain_size(chain[-1].chain_id), 3 * len(DATA) + copies)
+        used, size = self.usage(), self.store.layers.chain_size(chain[-1].chain_id)
+        self.reopen()
+        self.assertEqual((self.usage(), self.store.layers.chain_size(chain[-1].chain_id)), (used, size))
+        freed = self.successResultOf(self.store.collection.collect())
+        self.assertEqual((self.usage(), freed.bytes), (0, used))
+
+    def test_not_counted_before(self) -> None:
+        """
+        One of which nothing is written down is counted at the next start.
+        """
+        chain = self.run_now(self.alternate(2))
+        used = self.usage()
+        path = os.path.join(os.path.dirname(chain[-1].path), "tree.json")
+        with open(path) as file:
+            facts = json.load(file)
+        del facts["copied"]
+        with open(path, "w") as file:
+            json.dump(facts, file)
+        for _ in range(2):
+            self.reopen()
+            self.assertEqual(self.usage(), used)
+
+    def test_too_many(self) -> None:
+        """
+        An image that makes the store copy a tree again and again may have as
+        many entries in the copies as one layer may, and not one more.
+        """
+        # The first time it is no copy; a copy has the root, a, a/b and content.
+        self.limits = UnpackLimits(entries=8)
+        self.reopen()
+        chain = self.run_now(self.alternate(3))
+        self.assertIn("have more than 8 entries together; raise 'entries' in", self.refused(4))
+        self.reopen()
+        self.assertEqual(self.store.layers.get(chain[-1].chain_id), chain[-1])
+        self.limits = UnpackLimits(entries=12)
+        self.reopen()
+        self.run_now(self.alternate(4))
+
+    def test_too_large(self) -> None:
+        """
+        So it is with the bytes of their directories.
+        """
+        self.limits = UnpackLimits(size=2 * 3 * 4096)
+        self.reopen()
+        self.run_now(self.alternate(3))
+        self.assertIn("have more than 24576 bytes together; raise 'size' in", self.refused(4))
+        self.assertEqual(os.listdir(os.path.join(self.path, "staging")), [])

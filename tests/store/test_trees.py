@@ -7,6 +7,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+from threading import Event
 from typing import Any
 
 from hypothesis import given
@@ -20,9 +21,10 @@ from tests.store.test_disk import Recorder
 from xferd.errors import StoreError
 from xferd.interfaces import Unpacked
 from xferd.names import Digest
-from xferd.store import trees
+from xferd.store import fitting, trees
 from xferd.store.disk import sync_file_system
-from xferd.store.trees import Tree
+from xferd.store.facts import Tree
+from xferd.store.linking import Copied
 
 BLOB = Digest.of(b"compressed")
 FACTS = Unpacked(DIGEST, 100, 10, 1)
@@ -123,7 +125,7 @@ class TreesTests(TreesConformance, StoreTestCase):
         self.reopen()
         self.assertEqual([self.store.trees.known(blob) for blob in blobs], [DIGEST, DIGEST])
 
-    def refuse(self, name: str) -> Any:
+    def refuse(self, name: str, module: Any = trees) -> Any:
         """
         Let a function of the disk fail.
         """
@@ -131,7 +133,7 @@ class TreesTests(TreesConformance, StoreTestCase):
         def refuse(*_: object, **__: object) -> None:
             raise OSError(errno.EIO, "Input/output error")
 
-        return self.patch(trees, name, refuse)
+        return self.patch(module, name, refuse)
 
     def test_disk_refuses(self) -> None:
         """
@@ -152,7 +154,7 @@ class TreesTests(TreesConformance, StoreTestCase):
         """
         A directory that cannot be made is an error.
         """
-        self.refuse("mkdtemp")
+        self.refuse("mkdtemp", fitting)
         self.failureResultOf(self.store.trees.stage(), StoreError)
 
     def test_cancel_stage(self) -> None:
@@ -250,7 +252,7 @@ class TreesTests(TreesConformance, StoreTestCase):
         """
         A tree that is not here fits nothing.
         """
-        self.failureResultOf(Deferred.fromCoroutine(self.store.trees.fit(DIGEST, [])), StoreError)
+        self.failureResultOf(Deferred.fromCoroutine(self.store.trees.fit(DIGEST, [], Event())), StoreError)
 
 
 class FactsTests(SynchronousTestCase):
@@ -263,7 +265,7 @@ class FactsTests(SynchronousTestCase):
         """
         The facts go to JSON and back, whatever bytes are in paths.
         """
-        tree = Tree(Unpacked(DIGEST, 3, 2, 1, tuple(implied)), (BLOB,), claimed)
+        tree = Tree(Unpacked(DIGEST, 3, 2, 1, tuple(implied)), (BLOB,), claimed, copied=Copied(3, 4096))
         self.assertEqual(Tree.from_json(tree.to_json()), tree)
 
     def test_damaged(self) -> None:
@@ -271,7 +273,15 @@ class FactsTests(SynchronousTestCase):
         Damage of any kind is told as such.
         """
         good = json.loads(Tree(FACTS, (BLOB,)).to_json())
-        for damage in ({"size": None}, {"diff_id": "x"}, {"blobs": 3}, {"claimed": 3}, {"implied": [3]}):
+        damages: list[dict[str, object]] = [
+            {"size": None},
+            {"diff_id": "x"},
+            {"blobs": 3},
+            {"claimed": 3},
+            {"implied": [3]},
+            {"copied": []},
+        ]
+        for damage in damages:
             self.assertRaises(ValueError, Tree.from_json, json.dumps({**good, **damage}).encode())
         for text in (b"", b"3", b"{}", b"\xff"):
             self.assertRaises(ValueError, Tree.from_json, text)

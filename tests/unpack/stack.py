@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from threading import Event
 
 from tests.unpack.tars import IS_ROOT, make
-from xferd.store.mending import empty, find, link_tree, mend, prune, read
+from xferd.store.below import find
+from xferd.store.linking import Copied, link_tree
+from xferd.store.mending import empty, mend, prune, read
 from xferd.unpack.flatten import flatten
 
 
@@ -24,12 +27,12 @@ def fitted_trees(place: str, tars: Sequence[bytes], privileged: bool = IS_ROOT) 
     for number, tar in enumerate(tars):
         raw, tree = os.path.join(place, f"raw{number}", "fs"), os.path.join(place, f"fitted{number}", "fs")
         _, implied = make(raw, tar, privileged=privileged)
-        wanted = find(raw, implied, trees[::-1])
-        omitted = empty(raw, wanted)
+        wanted = find(raw, implied, trees[::-1], Event())
+        omitted = empty(raw, wanted, Event())
         os.makedirs(tree)
-        link_tree(raw, tree)
+        link_tree(raw, tree, Copied(), Copied(10**6, 10**9), Event())
         prune(tree, omitted)
-        mend(tree, wanted, read(raw, wanted), omitted)
+        mend(tree, wanted, read(raw, wanted), omitted, stop=Event())
         trees.append(tree)
     return trees
 

@@ -205,7 +205,7 @@ class Collection:
         Free the trees that no layer needs.
 
         @param gone: the layers that are gone, or would be.
-        @return: the bytes of each; those made of hard links have none.
+        @return: the bytes of each.
         """
         freed: list[int] = []
         names: Set[str] = frozenset()

@@ -8,10 +8,12 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from threading import Event
 from typing import Any
+from weakref import WeakValueDictionary
 
 from attrs import evolve, field, frozen
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredLock
 from twisted.logger import Logger
 from zope.interface import implementer
 
@@ -107,6 +109,7 @@ class Layers:
         self._threads = threads
         self._trees = trees
         self._records: dict[Digest, Record] = {}
+        self._locks: WeakValueDictionary[Digest, DeferredLock] = WeakValueDictionary()
 
     async def load(self) -> None:
         """
@@ -136,7 +139,9 @@ class Layers:
         """
         The bytes in the trees of a chain; 0 if it is not here.
         """
-        return sum(record.size for record in self._chain(chain_id)) if chain_id in self._records else 0
+        if chain_id not in self._records:
+            return 0
+        return sum(record.size + self._trees.size_of_copy(record.tree) for record in self._chain(chain_id))
 
     def all(self) -> Mapping[Digest, Record]:
         """
@@ -183,11 +188,13 @@ class Layers:
 
     def register(self, parent: Digest | None, diff_id: Digest, blob: Descriptor) -> Deferred[Layer]:
         """
-        See L{ILayers.register}.  Cancelling waits for the disk.
+        See L{ILayers.register}.  Cancelling ends it at its next step, and waits
+        for that.
         """
-        return patient(Deferred.fromCoroutine(self._register(parent, diff_id, blob)))
+        stop = Event()
+        return patient(Deferred.fromCoroutine(self._register(parent, diff_id, blob, stop)), stop=stop.set)
 
-    async def _register(self, parent: Digest | None, diff_id: Digest, blob: Descriptor) -> Layer:
+    async def _register(self, parent: Digest | None, diff_id: Digest, blob: Descriptor, stop: Event) -> Layer:
         wanted = chain_id([diff_id], parent)
         assert wanted is not None
         self._uses.touch(wanted, *(() if parent is None else (parent,)))
@@ -195,21 +202,28 @@ class Layers:
         if known is None or self._can_renew(known):
             if parent is not None and parent not in self._records:
                 raise StoreError(f"the layer below {diff_id}, {parent}, is not registered")
-            below = [self._layer(record).path for record in self._chain(parent)]
-            tree, rules = await self._trees.fit(diff_id, below)
+            below = [record.tree for record in self._chain(parent)]
+            tree, rules = await self._trees.fit(diff_id, below, stop)
             fresh = Record(wanted, parent, diff_id, tree, self._trees.size(diff_id), (), rules)
         else:
             fresh = known
-        # Somebody else may have registered it meanwhile, with another blob.
-        record = self._records.get(wanted, fresh)
-        if record.rules < fresh.rules:
-            record = evolve(fresh, blobs=record.blobs)
-        if self._records.get(wanted) != record or blob not in record.blobs:
-            blobs = record.blobs if blob in record.blobs else (*record.blobs, blob)
-            record = evolve(record, blobs=blobs)
-            await self._threads.run(_write, self._paths, record)
-            self._records[wanted] = record
+        async with self._lock(wanted):
+            # Another job may have registered it meanwhile, with another blob.
+            record = self._records.get(wanted, fresh)
+            if record.rules < fresh.rules:
+                record = evolve(fresh, blobs=record.blobs)
+            if self._records.get(wanted) != record or blob not in record.blobs:
+                blobs = record.blobs if blob in record.blobs else (*record.blobs, blob)
+                record = evolve(record, blobs=blobs)
+                await self._threads.run(_write, self._paths, record)
+                self._records[wanted] = record
         return self._layer(record)
+
+    def _lock(self, chain_id: Digest) -> DeferredLock:
+        """
+        What to hold while the record of a layer is written.
+        """
+        return self._locks.setdefault(chain_id, DeferredLock())
 
     def _can_renew(self, record: Record) -> bool:
         """

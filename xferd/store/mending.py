@@ -11,8 +11,7 @@ A directory that holds nothing but whiteouts is implied, too: overlayfs needs
 it to remove something from below.  Where nothing is below, the whiteouts
 remove nothing, and the directory must not appear.
 
-Blocking, for threads.  Every path is walked by descriptors: it may be longer
-than the system takes, and nothing in a tree may lead out of it.
+Blocking, for threads.
 """
 
 from __future__ import annotations
@@ -21,17 +20,19 @@ import json
 import os
 import stat
 from base64 import b64decode, b64encode
-from collections.abc import Container, Iterable, Mapping, Sequence
-from errno import ENODATA, ENOTSUP
+from collections.abc import Container, Iterable, Mapping
 from hashlib import sha256
+from threading import Event
 from typing import Any
 
 from attrs import frozen
 
 from xferd.store.disk import DIRECTORY
+from xferd.store.walk import Walk, check, components, opaque, xattr, xattr_names
 
-_OVERLAY = ("trusted.overlay.", "user.overlay.")
-_OPAQUE = ("trusted.overlay.opaque", "user.overlay.opaque")
+OVERLAY = ("trusted.overlay.", "user.overlay.")
+"""How the names of xattrs begin that belong to overlayfs."""
+
 _WHITEOUT = ("trusted.overlay.whiteout", "user.overlay.whiteout")
 
 
@@ -124,64 +125,45 @@ def key(wanted: Wanted, rules: int = 0) -> str:
     return sha256(text.encode()).hexdigest()[:16]
 
 
-def find(tree: str, implied: Iterable[bytes], below: Sequence[str]) -> dict[bytes, Attributes | None]:
-    """
-    Look up what implied directories have below.
-
-    @param tree: the tree that implies them.
-    @param below: the trees that it stands on, the nearest first.
-    """
-    return {path: None if _hidden(tree, path) else _nearest(path, below) for path in implied}
-
-
 def read(tree: str, paths: Iterable[bytes]) -> dict[bytes, Attributes | None]:
     """
     Read the attributes that directories of a tree have.
     """
-    found: dict[bytes, Attributes | None] = {}
-    for path in paths:
-        fd = _walk(tree, path)
-        try:
-            found[path] = Attributes.of(fd)
-        finally:
-            os.close(fd)
-    return found
+    with Walk(tree) as walk:
+        return {path: Attributes.of(walk.open(path)) for path in sorted(paths, key=components)}
 
 
-def mend(tree: str, wanted: Wanted, default: Wanted, omitted: Iterable[bytes] = ()) -> None:
+def mend(tree: str, wanted: Wanted, default: Wanted, omitted: Iterable[bytes] = (), *, stop: Event) -> None:
     """
     Give implied directories their attributes.
 
     @param default: what to give those that have nothing below.
     @param omitted: those that the tree does not have.
+    @param stop: ends the work when it is set.
     """
-    # The deepest first: a mode may shut an unprivileged daemon out.
-    for path in sorted(wanted.keys() - set(omitted), key=_depth, reverse=True):
-        attributes = wanted[path] or default[path]
-        assert attributes is not None
-        fd = _walk(tree, path)
-        try:
-            attributes.apply(fd)
-        finally:
-            os.close(fd)
+    with Walk(tree) as walk:
+        # The deepest first: a mode may shut an unprivileged daemon out.
+        for path in sorted(wanted.keys() - set(omitted), key=components, reverse=True):
+            check(stop)
+            attributes = wanted[path] or default[path]
+            assert attributes is not None
+            attributes.apply(walk.open(path))
 
 
-def empty(tree: str, wanted: Wanted) -> list[bytes]:
+def empty(tree: str, wanted: Wanted, stop: Event) -> list[bytes]:
     """
     The implied directories that must not appear: they hold nothing but
     whiteouts, and nothing is below.
 
+    @param stop: ends the work when it is set.
     @return: their paths, each behind those in it.
     """
     found: dict[bytes, None] = {}
-    for path in sorted((p for p, a in wanted.items() if a is None), key=_depth, reverse=True):
-        if _components(path):
-            fd = _walk(tree, path)
-            try:
-                if _is_empty(fd, path, found):
-                    found[path] = None
-            finally:
-                os.close(fd)
+    with Walk(tree) as walk:
+        for path in sorted((p for p, a in wanted.items() if a is None), key=components, reverse=True):
+            check(stop)
+            if components(path) and _is_empty(walk.open(path), path, found):
+                found[path] = None
     return list(found)
 
 
@@ -192,10 +174,10 @@ def prune(tree: str, paths: Iterable[bytes]) -> None:
 
     @param paths: as L{empty} returned them.
     """
-    for path in paths:
-        above, _, name = path.rpartition(b"/")
-        parent = _walk(tree, above)
-        try:
+    with Walk(tree) as walk:
+        for path in paths:
+            above, _, name = path.rpartition(b"/")
+            parent = walk.open(above)
             status = os.fstat(parent)
             fd = os.open(name, DIRECTORY, dir_fd=parent)
             try:
@@ -205,46 +187,6 @@ def prune(tree: str, paths: Iterable[bytes]) -> None:
                 os.close(fd)
             os.rmdir(name, dir_fd=parent)
             os.utime(parent, ns=(status.st_atime_ns, status.st_mtime_ns))
-        finally:
-            os.close(parent)
-
-
-def link_tree(source: str, target: str) -> None:
-    """
-    Make a second tree whose files are the first one's, by hard links, and
-    whose directories are its own.
-
-    @param target: an empty directory.
-    """
-    source_fd, target_fd = os.open(source, DIRECTORY), os.open(target, DIRECTORY)
-    try:
-        _link(source_fd, target_fd)
-    finally:
-        os.close(source_fd)
-        os.close(target_fd)
-
-
-def _link(source: int, target: int) -> None:
-    with os.scandir(source) as listing:
-        entries = list(listing)
-    for entry in entries:
-        if not entry.is_dir(follow_symlinks=False):
-            os.link(entry.name, entry.name, src_dir_fd=source, dst_dir_fd=target, follow_symlinks=False)
-            continue
-        os.mkdir(entry.name, 0o700, dir_fd=target)
-        inner_source = os.open(entry.name, DIRECTORY, dir_fd=source)
-        try:
-            inner_target = os.open(entry.name, DIRECTORY, dir_fd=target)
-            try:
-                _link(inner_source, inner_target)
-            finally:
-                os.close(inner_target)
-        finally:
-            os.close(inner_source)
-    for name in _listed(source):
-        if name.startswith(_OVERLAY):
-            os.setxattr(target, name, os.getxattr(source, name))
-    Attributes.of(source).apply(target)
 
 
 def _is_empty(fd: int, path: bytes, known: Container[bytes]) -> bool:
@@ -252,7 +194,7 @@ def _is_empty(fd: int, path: bytes, known: Container[bytes]) -> bool:
     Whether a directory removes what is below and holds nothing else: it has
     whiteouts, or is opaque, or has directories that are known to be so.
     """
-    removes = _opaque(fd)
+    removes = opaque(fd)
     with os.scandir(fd) as listing:
         for entry in listing:
             if entry.is_dir(follow_symlinks=False):
@@ -274,123 +216,14 @@ def _is_whiteout(fd: int, entry: os.DirEntry[str]) -> bool:
     if not stat.S_ISREG(status.st_mode) or status.st_size:
         return False
     path = f"/proc/self/fd/{fd}/{entry.name}"
-    return any(_xattr(path, name) is not None for name in _WHITEOUT)
-
-
-def _hidden(tree: str, path: bytes) -> bool:
-    """
-    Whether a directory above C{path} in its own tree hides what is below.
-    """
-    fd = os.open(tree, DIRECTORY)
-    try:
-        for component in _components(path):
-            if _opaque(fd):
-                return True
-            fd = _enter(fd, component)
-        return False
-    finally:
-        os.close(fd)
-
-
-def _nearest(path: bytes, below: Sequence[str]) -> Attributes | None:
-    """
-    The attributes of a directory in the nearest tree that has it, or None
-    where a whiteout, another file or an opaque directory comes first.
-    """
-    for tree in below:
-        fd = os.open(tree, DIRECTORY)
-        try:
-            opaque = False
-            for component in _components(path):
-                opaque = opaque or _opaque(fd)
-                try:
-                    found = os.stat(component, dir_fd=fd, follow_symlinks=False)
-                except FileNotFoundError:
-                    break
-                if not stat.S_ISDIR(found.st_mode):
-                    # A whiteout is no directory either.
-                    return None
-                fd = _enter(fd, component)
-            else:
-                return Attributes.of(fd)
-            if opaque:
-                return None
-        finally:
-            os.close(fd)
-    return None
-
-
-def _walk(tree: str, path: bytes) -> int:
-    """
-    Open a directory of a tree.
-    """
-    fd = os.open(tree, DIRECTORY)
-    try:
-        for component in _components(path):
-            fd = _enter(fd, component)
-    except BaseException:
-        os.close(fd)
-        raise
-    return fd
-
-
-def _enter(fd: int, component: bytes) -> int:
-    """
-    Open a directory in a directory, in place of it: the former is closed,
-    unless this fails.
-    """
-    inner = os.open(component, DIRECTORY, dir_fd=fd)
-    os.close(fd)
-    return inner
-
-
-def _opaque(fd: int) -> bool:
-    """
-    Whether a directory hides what lower layers have in it.
-    """
-    return any(_xattr(fd, name) == b"y" for name in _OPAQUE)
-
-
-def _xattr(target: int | str, name: str) -> bytes | None:
-    """
-    An extended attribute, or None if the file does not have it.
-    """
-    try:
-        return os.getxattr(target, name)
-    except OSError as e:
-        if e.errno not in (ENODATA, ENOTSUP):
-            raise
-    return None
+    return any(xattr(path, name) is not None for name in _WHITEOUT)
 
 
 def _copied(fd: int) -> list[str]:
     """
     The names of the xattrs that belong to the directory as such.
     """
-    return [n for n in _listed(fd) if not n.startswith(_OVERLAY) and n != "security.selinux"]
-
-
-def _listed(fd: int) -> list[str]:
-    """
-    The names of all xattrs, in order; none where the file system has none.
-    """
-    try:
-        return sorted(os.listxattr(fd))
-    except OSError as e:
-        if e.errno != ENOTSUP:
-            raise
-        return []
-
-
-def _components(path: bytes) -> list[bytes]:
-    """
-    The names in a relative path; none for the tree's root.
-    """
-    return [c for c in path.split(b"/") if c not in (b"", b".")]
-
-
-def _depth(path: bytes) -> int:
-    return len(_components(path))
+    return [n for n in xattr_names(fd) if not n.startswith(OVERLAY) and n != "security.selinux"]
 
 
 def _text(path: bytes) -> str:

@@ -17,7 +17,7 @@ from twisted.python.threadpool import ThreadPool
 from zope.interface import implementer
 
 from xferd.errors import DiskFull, StoreError, StoreLocked
-from xferd.interfaces import UNPACK_RULES, IReactor, IStore, WallClock
+from xferd.interfaces import UNPACK_RULES, IReactor, IStore, UnpackLimits, WallClock
 from xferd.locks import FileLock, Held
 from xferd.store.blobs import Blobs
 from xferd.store.collection import Collection
@@ -36,6 +36,7 @@ from xferd.store.index_file import read_index, write_index
 from xferd.store.journal import Journal
 from xferd.store.last_uses import LastUses
 from xferd.store.layers import Layers
+from xferd.store.linking import Copied
 from xferd.store.ownership import check_owner, close_to_others
 from xferd.store.paths import NOTE, Paths, parse_partial_name
 from xferd.store.reserve import RESERVE, Reserve
@@ -87,16 +88,20 @@ class Store:
         reserve: int = RESERVE,
         unpack_rules: int = UNPACK_RULES,
         trusted: bool = False,
+        unpack_limits: UnpackLimits | None = None,
     ) -> None:
         """
         @param wall_clock: the ages of files are measured by it.
         @param threads: how many threads wait for the disk: so many for what
-            takes as long as blobs and trees are large, and so many for the rest.
+            takes as long as blobs and trees are large, so many for layers
+            that are registered, and so many for the rest.
         @param reserve: bytes that are kept for small writes on a full disk.
         @param partial_age: seconds for which a partial blob is kept that
             nobody goes on with.
         @param unpack_rules: trees by older rules than these are outdated.
         @param trusted: whether the directory is used whoever can write to it.
+        @param unpack_limits: what the copies of trees that one image needs may
+            have together; by default, what a layer may.
         """
         self.path = os.path.abspath(path)
         self._trusted = trusted
@@ -105,6 +110,7 @@ class Store:
         closed = f"the store {self.path} is not open"
         # What takes long for one, an fsync or the hashing of what is here of a blob, must not keep
         # others from reading a document.
+        self._fitting = Threads(reactor, pools(0, threads, "xferd.layers"), closed)
         self._bulk = Threads(reactor, pools(0, threads, "xferd.bulk"), closed)
         self._threads = Threads(reactor, pools(0, threads, "xferd.store"), closed)
         self._database_thread = Threads(reactor, pools(0, 1, "xferd.journal"), closed)
@@ -121,7 +127,18 @@ class Store:
             clock=reactor,
             reserve=self._reserve,
         )
-        self.trees = Trees(paths, self._threads, self._bulk, self._trash, uses, unpack_rules)
+        limits = UnpackLimits() if unpack_limits is None else unpack_limits
+        self.trees = Trees(
+            paths,
+            self._threads,
+            self._bulk,
+            self._fitting,
+            trash=self._trash,
+            uses=uses,
+            reserve=self._reserve,
+            rules=unpack_rules,
+            most_copied=Copied(limits.entries, limits.size),
+        )
         self.layers = Layers(paths, self._threads, self.trees, uses)
         self.journal = Journal(paths.database, self._database_thread, self._reserve)
         self._last_uses = LastUses(self.journal, wall_clock)
@@ -230,6 +247,7 @@ class Store:
     async def _start(self) -> None:
         if not self._opened:
             raise StoreError(f"the store {self.path} is not open")
+        self._fitting.start()
         self._bulk.start()
         self._threads.start()
         self._database_thread.start()
@@ -254,6 +272,7 @@ class Store:
         self._trash.stop()
         if self._started:
             await self.journal.close()
+        await self._fitting.stop()
         await self._bulk.stop()
         await self._threads.stop()
         await self._database_thread.stop()

@@ -14,124 +14,30 @@ all of it was brought to the disk.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Sequence
-from tempfile import mkdtemp
 from threading import Event
-from typing import Any
 from weakref import WeakValueDictionary
 
-from attrs import evolve, field, frozen
+from attrs import evolve
 from twisted.internet.defer import Deferred, DeferredLock, fail, succeed
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from xferd.errors import BadDigest, StoreError
+from xferd.errors import StoreError
 from xferd.interfaces import UNPACK_RULES, ITrees, Unpacked
 from xferd.names import Digest
-from xferd.store.disk import (
-    make_directory,
-    move,
-    remove,
-    sync_file_system,
-    trying_to,
-    write_file,
-)
-from xferd.store.mending import (
-    Wanted,
-    empty,
-    find,
-    key,
-    link_tree,
-    mend,
-    prune,
-    read,
-    wanted_from_json,
-    wanted_to_json,
-)
+from xferd.store.disk import make_directory, move, sync_file_system, trying_to
+from xferd.store.facts import Kept, Tree, describe, place, read_tree, whole_tree, write_tree
+from xferd.store.fitting import copied_by, fit, stage
+from xferd.store.linking import Copied
 from xferd.store.paths import Paths, parse_tree_name, tree_name
+from xferd.store.reserve import Reserve
 from xferd.store.threads import Rounds, Threads, patient
 from xferd.store.trash import Trash
 from xferd.store.usage import size_below
 from xferd.store.uses import Uses
-
-_ROOT_MODE = 0o755
-
-
-@frozen
-class Tree:
-    """
-    What C{tree.json} says.
-
-    @ivar unpacked: what became of the tar.
-    @ivar blobs: the blobs that unpack to this tree.
-    @ivar claimed: the attributes of implied directories that the first chain
-        to use this tree needs, or L{None} before there is one.
-    @ivar default: the attributes that they had before.
-    @ivar rules: the version of the rules that it was made by.
-    @ivar linked: whether it is made of hard links to the files of another one.
-    @ivar name: what L{tree_name} gave it; it is not in the file.
-    """
-
-    unpacked: Unpacked
-    blobs: tuple[Digest, ...]
-    claimed: Wanted | None = field(default=None, hash=False)
-    default: Wanted = field(factory=dict, hash=False)
-    rules: int = 0
-    linked: bool = False
-    name: str = ""
-
-    def to_json(self) -> bytes:
-        """
-        The file.
-        """
-        facts = self.unpacked
-        value = {
-            "version": 1,
-            "diff_id": str(facts.diff_id),
-            "tar_size": facts.tar_size,
-            "size": facts.size,
-            "entries": facts.entries,
-            "implied": [path.decode("utf-8", "surrogateescape") for path in facts.implied],
-            "blobs": [str(blob) for blob in self.blobs],
-            "claimed": None if self.claimed is None else wanted_to_json(self.claimed),
-            "default": wanted_to_json(self.default),
-            "rules": self.rules,
-            "linked": self.linked,
-        }
-        return json.dumps(value).encode()
-
-    @classmethod
-    def from_json(cls, data: bytes, name: str = "") -> Tree:
-        """
-        Read the file.
-
-        @param name: the name of the tree.
-        @raise ValueError: it is damaged.
-        """
-        try:
-            value: dict[str, Any] = json.loads(data)
-            unpacked = Unpacked(
-                Digest.parse(value["diff_id"]),
-                int(value["tar_size"]),
-                int(value["size"]),
-                int(value["entries"]),
-                tuple(path.encode("utf-8", "surrogateescape") for path in value["implied"]),
-            )
-            claimed = value["claimed"]
-            return cls(
-                unpacked,
-                tuple(Digest.parse(blob) for blob in value["blobs"]),
-                None if claimed is None else wanted_from_json(claimed),
-                wanted_from_json(value["default"]),
-                int(value.get("rules", 0)),
-                # Before this was written down, those alone had a key.
-                bool(value.get("linked", "." in name)),
-                name,
-            )
-        except (BadDigest, KeyError, TypeError, AttributeError) as e:
-            raise ValueError(f"no facts of a tree: {e!r}") from e
+from xferd.store.walk import check
 
 
 @implementer(ITrees)
@@ -147,22 +53,33 @@ class Trees:
         paths: Paths,
         threads: Threads,
         bulk: Threads,
+        fitting: Threads,
+        *,
         trash: Trash,
         uses: Uses,
+        reserve: Reserve,
         rules: int = UNPACK_RULES,
+        most_copied: Copied,
     ) -> None:
         """
         @param bulk: for what takes as long as a tree is large.
+        @param fitting: for trees that have to fit on those below.
+        @param reserve: room for what is written of each tree, on a full disk.
         @param rules: the version of the rules that trees are made by now.
+        @param most_copied: what the trees of hard links in one chain may have.
         """
         self._paths = paths
         self._rules = rules
         self._uses = uses
         self._threads = threads
         self._bulk = bulk
+        self._fitting = fitting
         self._trash = trash
-        self._trees: dict[Digest, Tree] = {}
-        self._old: dict[str, Tree] = {}
+        self._reserve = reserve
+        self._most_copied = most_copied
+        self._trees: dict[Digest, Kept] = {}
+        self._old: dict[str, Kept] = {}
+        self._copies: dict[str, Copied] = {}
         self._known: dict[Digest, Digest] = {}
         self._locks: WeakValueDictionary[Digest, DeferredLock] = WeakValueDictionary()
         # Layers that are ready together are flushed together.
@@ -172,12 +89,12 @@ class Trees:
         """
         Learn what is on disk, and remove what is no tree.
         """
-        trees, broken = await self._threads.run(_load, self._paths)
+        trees, self._copies, broken = await self._threads.run(_load, self._paths, self._reserve)
         for path in broken:
             self._log.warn("{path} is not a whole tree and is removed", path=path)
             self._trash.throw(path)
         for tree in sorted(trees, key=lambda tree: tree.rules):
-            self._supersede(tree.unpacked.diff_id)
+            self._supersede(tree.diff_id)
             self._remember(tree)
 
     def has(self, diff_id: Digest) -> bool:
@@ -209,7 +126,7 @@ class Trees:
         See L{ITrees.stage}.
         """
         return patient(
-            self._threads.run(_stage, self._paths.staging),
+            self._threads.run(stage, self._paths.staging),
             undo=lambda staged: self._trash.throw(os.path.dirname(staged)),
         )
 
@@ -253,7 +170,7 @@ class Trees:
         """
         The bytes in the regular files of a tree that is here.
         """
-        return self._trees[diff_id].unpacked.size
+        return self._trees[diff_id].size
 
     def is_superseded(self, name: str) -> bool:
         """
@@ -266,18 +183,27 @@ class Trees:
         Take a tree out of the way that is superseded, or made of hard links,
         and that no layer needs.
 
-        @return: its bytes; 0 for one that is made of hard links.
+        @return: its bytes.
         """
+        size = self.size_of_other(name)
         self._trash.throw(self._paths.tree(name))
-        old = self._old.pop(name, None)
-        return 0 if old is None else old.unpacked.size
+        self._old.pop(name, None)
+        self._copies.pop(name, None)
+        return size
 
     def size_of_other(self, name: str) -> int:
         """
         What L{forget_other} would return.
         """
         old = self._old.get(name)
-        return 0 if old is None else old.unpacked.size
+        return self.size_of_copy(name) if old is None else old.size
+
+    def size_of_copy(self, name: str) -> int:
+        """
+        The bytes of the directories of a tree that is made of hard links; 0
+        for another.
+        """
+        return self._copies.get(name, Copied()).size
 
     def is_here(self, diff_id: Digest) -> bool:
         """
@@ -304,28 +230,39 @@ class Trees:
 
     def total(self) -> int:
         """
-        The bytes in the regular files of all trees.
+        The bytes in the regular files of all trees, and in the directories of
+        those made of hard links.
         """
-        return sum(tree.unpacked.size for tree in (*self._trees.values(), *self._old.values()))
+        kept = sum(tree.size for tree in (*self._trees.values(), *self._old.values()))
+        return kept + sum(copied.size for copied in self._copies.values())
 
-    async def fit(self, diff_id: Digest, below: Sequence[str]) -> tuple[str, int]:
+    async def fit(self, diff_id: Digest, below: Sequence[str], stop: Event) -> tuple[str, int]:
         """
         See to it that a tree has on its implied directories what lies below.
 
-        @param below: the directories of the trees below, the nearest first.
+        @param below: the names of the trees below, the nearest first.
+        @param stop: ends the work when it is set.
         @return: the name of the tree, or of the one made of hard links that
             fits in its stead; and the version of the rules it was made by.
-        @raise StoreError: the tree is not here, or the disk refuses.
+        @raise BadLayer: there are too many such directories below, or the
+            trees of hard links in the chain have too much of their own.
+        @raise StoreError: the tree is not here, the disk refuses, or the work
+            was stopped.
         """
         self._uses.touch(diff_id)
         if diff_id not in self._trees:
             raise StoreError(f"the tree of {diff_id} is not here")
-        tree = self._trees[diff_id]
-        if not tree.unpacked.implied:
-            return tree.name, tree.rules
+        if not self._trees[diff_id].implies:
+            return self._trees[diff_id].name, self._trees[diff_id].rules
         async with self._lock(diff_id):
-            tree, name = await self._threads.run(_fit, self._paths, self._trees[diff_id], below)
-            self._remember(tree)
+            check(stop)
+            tree = self._trees[diff_id]
+            used = sum((self._copies.get(name, Copied()) for name in set(below)), Copied())
+            name, copied = await self._fitting.run(
+                fit, self._paths, self._reserve, tree.name, below, used, self._most_copied, stop
+            )
+            if copied is not None:
+                self._copies[name] = copied
         return name, tree.rules
 
     async def _commit(self, staged: str, unpacked: Unpacked, blob: Digest) -> None:
@@ -335,20 +272,18 @@ class Trees:
         tree = Tree(unpacked, blobs, rules=self._rules)
         try:
             if not self.has(diff_id) or self.is_outdated(diff_id):
-                await self._threads.run(_describe, staged, tree)
+                await self._threads.run(self._reserve.spend, describe, staged, tree)
                 await self._flushes.add(None)
             async with self._lock(diff_id):
                 known = self._trees.get(diff_id)
                 if known is None or self.is_outdated(diff_id):
                     name = await self._threads.run(_move_in, self._paths, staged, tree)
-                    tree = evolve(tree, name=name)
+                    known = Kept.of(tree, name)
                     self._supersede(diff_id)
                 elif blob not in known.blobs:
-                    tree = evolve(known, blobs=(*known.blobs, blob))
-                    await self._threads.run(_rewrite, self._paths, tree)
-                else:
-                    tree = known
-                self._remember(tree)
+                    known = evolve(known, blobs=(*known.blobs, blob))
+                    await self._threads.run(_rewrite, self._paths, self._reserve, known.name, known.blobs)
+                self._remember(known)
         finally:
             self._discard(staged)
 
@@ -357,11 +292,11 @@ class Trees:
         if os.path.lexists(holder):
             self._trash.throw(holder)
 
-    def _remember(self, tree: Tree) -> None:
-        self._trees[tree.unpacked.diff_id] = tree
-        self._uses.touch(tree.unpacked.diff_id)
+    def _remember(self, tree: Kept) -> None:
+        self._trees[tree.diff_id] = tree
+        self._uses.touch(tree.diff_id)
         for blob in tree.blobs:
-            self._known[blob] = tree.unpacked.diff_id
+            self._known[blob] = tree.diff_id
 
     def _supersede(self, diff_id: Digest) -> None:
         """
@@ -376,22 +311,6 @@ class Trees:
         What to hold while a tree's files are changed.
         """
         return self._locks.setdefault(diff_id, DeferredLock())
-
-
-def _stage(staging: str) -> str:
-    with trying_to(f"make a directory in {staging}"):
-        staged = os.path.join(mkdtemp(prefix="tree-", dir=staging), "fs")
-        os.mkdir(staged)
-        # Whatever the umask: this is the image's root unless its tar says otherwise.
-        os.chmod(staged, _ROOT_MODE)
-        return staged
-
-
-def _describe(staged: str, tree: Tree) -> None:
-    with trying_to(f"write the facts of the tree {staged}"):
-        path = os.path.join(os.path.dirname(staged), "tree.json")
-        with open(path, "wb") as file:
-            file.write(tree.to_json())
 
 
 def _flush(paths: Paths) -> None:
@@ -417,73 +336,24 @@ def _move_in(paths: Paths, staged: str, tree: Tree) -> str:
     return name
 
 
-def _rewrite(paths: Paths, tree: Tree) -> None:
-    diff_id = tree.unpacked.diff_id
-    with trying_to(f"write the facts of the tree of {diff_id}"):
-        path = os.path.join(paths.tree(tree.name), "tree.json")
-        write_file(path, tree.to_json(), paths.staging)
-
-
-def _fit(paths: Paths, tree: Tree, below: Sequence[str]) -> tuple[Tree, str]:
+def _rewrite(paths: Paths, reserve: Reserve, name: str, blobs: tuple[Digest, ...]) -> None:
     """
-    L{Trees.fit}, blocking.
-
-    The first chain's needs are written down before the tree is changed, and
-    changed again when the same chain comes anew: the daemon may have died in
-    between.  Nobody uses a tree that is not as its claim says, because its
-    layer is registered after this.
+    Write down the blobs that a tree is known by.
     """
-    diff_id = tree.unpacked.diff_id
-    name = tree.name
-    path = os.path.join(paths.tree(name), "fs")
-    with trying_to(f"give the tree of {diff_id} the attributes of what lies below"):
-        wanted = find(path, tree.unpacked.implied, below)
-        # Another chain may need what this one must not have, so that never leaves the tree itself.
-        omitted = empty(path, wanted)
-        default = read(path, wanted) if tree.claimed is None else tree.default
-        if tree.claimed is None and not omitted:
-            tree = evolve(tree, claimed=wanted, default=default)
-            _rewrite(paths, tree)
-        if tree.claimed == wanted and not omitted:
-            if any(wanted.values()):
-                mend(path, wanted, tree.default)
-                sync_file_system(path)
-            return tree, name
-        name = tree_name(diff_id, key(wanted, tree.rules))
-        if not os.path.isdir(paths.tree(name)):
-            fitting = evolve(tree, claimed=wanted, default=default, linked=True)
-            _link_fitting(paths, path, fitting, omitted, paths.tree(name))
-        return tree, name
+    with trying_to(f"write the facts of the tree {paths.tree(name)}"):
+        write_tree(paths, reserve, name, evolve(whole_tree(paths, name), blobs=blobs))
 
 
-def _link_fitting(paths: Paths, source: str, tree: Tree, omitted: Sequence[bytes], target: str) -> None:
-    """
-    Make a tree of hard links with the attributes that C{tree} claims.
-
-    @param omitted: the directories to leave out, each behind those in it.
-    """
-    assert tree.claimed is not None
-    staged = _stage(paths.staging)
-    try:
-        link_tree(source, staged)
-        prune(staged, omitted)
-        mend(staged, tree.claimed, tree.default, omitted)
-        _describe(staged, tree)
-        sync_file_system(staged)
-        move(os.path.dirname(staged), target)
-    except BaseException:
-        remove(os.path.dirname(staged), Event())
-        raise
-
-
-def _load(paths: Paths) -> tuple[list[Tree], list[str]]:
+def _load(paths: Paths, reserve: Reserve) -> tuple[list[Kept], dict[str, Copied], list[str]]:
     """
     Read every tree's facts.
 
-    @return: the trees, without those made of hard links, and the directories
-        that are no whole tree.
+    @return: the trees that were unpacked, what those of hard links have of
+        their own, by name, and the directories that are no whole tree.
     """
-    trees, broken = [], []
+    trees: list[Kept] = []
+    copies: dict[str, Copied] = {}
+    broken: list[str] = []
     with trying_to(f"read {paths.trees}"):
         for name in _names(paths.trees):
             parsed = parse_tree_name(name)
@@ -492,16 +362,17 @@ def _load(paths: Paths) -> tuple[list[Tree], list[str]]:
             diff_id, _ = parsed
             path = paths.tree(name)
             try:
-                with open(os.path.join(path, "tree.json"), "rb") as file:
-                    tree = Tree.from_json(file.read(), name)
-                if tree.unpacked.diff_id != diff_id or not os.path.isdir(os.path.join(path, "fs")):
+                tree = read_tree(paths, name)
+                if tree.unpacked.diff_id != diff_id or not os.path.isdir(place(paths, name)):
                     raise ValueError("not the tree of this name")
             except (FileNotFoundError, NotADirectoryError, ValueError):
                 broken.append(path)
             else:
-                if not tree.linked:
-                    trees.append(tree)
-    return trees, broken
+                if tree.linked:
+                    copies[name] = copied_by(paths, reserve, name, tree)
+                else:
+                    trees.append(Kept.of(tree, name))
+    return trees, copies, broken
 
 
 def _names(directory: str) -> Iterable[str]:
