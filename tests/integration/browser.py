@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Final
@@ -44,13 +45,15 @@ class Browser(Program):
     Life cycle: made; L{Program.start}ed; C{open}ed with a page; C{quit}.
     """
 
-    def __init__(self, reactor: IReactor, directory: str) -> None:
+    def __init__(self, reactor: IReactor, directory: str, *, before: Sequence[str] = ()) -> None:
         """
         @param directory: is made.
+        @param before: a program that runs the rest of its command line.
         """
         place = Path(directory).absolute()
         place.mkdir(parents=True)
-        super().__init__(reactor, ["chromedriver", "--port=0"], "started successfully on port", str(place))
+        argv = [*before, "chromedriver", "--port=0"]
+        super().__init__(reactor, argv, "started successfully on port", str(place))
         self._clock: IReactorTime = reactor
         self._agent = Agent(reactor, pool=HTTPConnectionPool(reactor, persistent=False))
         self._profile = str(place / "profile")
@@ -87,6 +90,12 @@ class Browser(Program):
             "Emulation.setDeviceMetricsOverride",
             {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500},
         )
+        await self.go(url)
+
+    async def go(self, url: str) -> None:
+        """
+        Go to another page.
+        """
         await self._ask("POST", "/url", {"url": url})
 
     async def quit(self) -> None:

@@ -14,9 +14,12 @@ from http.client import HTTPConnection
 from typing import Any
 from urllib.parse import urlsplit
 
+from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 
-from tests.integration.test_daemon import DaemonCase
+from tests.integration.browser import ENTER, Browser
+from tests.integration.programs import Xferd
+from tests.integration.test_daemon import DaemonCase, reactor
 from xferd.web.openapi import PATHS
 
 NOBODY = 65534
@@ -108,9 +111,9 @@ async def as_nobody(program: str, asked: object) -> Any:
     return json.loads(process.stdout or "null")
 
 
-class NobodyTests(DaemonCase):
+class DoorCase(DaemonCase):
     """
-    What C{nobody} can do with the daemon of root, which nobody configured.
+    A daemon of root's, as it is by default, with an image.
     """
 
     async def setUp(self) -> None:  # type: ignore[override]
@@ -127,6 +130,19 @@ class NobodyTests(DaemonCase):
         await self.daemon.ctl("pull", self.reference)
         parts = urlsplit(self.daemon.page)
         self.where: dict[str, Any] = {"host": parts.hostname, "port": parts.port}
+
+    async def address(self, user: str) -> str:
+        """
+        Make an address of the page for a user.
+        """
+        where = f"http://127.0.0.1:{self.where['port']}"
+        return (await self.daemon.ctl("page", "--print", "--user", user, "--host", where)).strip()
+
+
+class NobodyTests(DoorCase):
+    """
+    What C{nobody} can do.
+    """
 
     async def ask(self, *requests: tuple[str, str, str | None], **headers: str) -> list[tuple[int, str]]:
         """
@@ -217,6 +233,22 @@ class NobodyTests(DaemonCase):
         self.assertEqual(answer[0], 200)
         self.assertIn(self.reference, answer[1])
 
+    async def test_ipv6(self) -> None:
+        """
+        The same holds over IPv6.
+        """
+        listen = ("--listen", r"tcp:0:interface=\:\:1")
+        daemon = Xferd(reactor, str(self.place / "six"), *listen)
+        self.addCleanup(lambda: Deferred.fromCoroutine(daemon.stop()))
+        await daemon.start()
+        self.where = {"host": "::1", "port": urlsplit(daemon.page).port}
+        (images, health) = await self.ask(("GET", "/api/v1/images", None), ("GET", "/healthz", None))
+        self.assertEqual((images[0], health[0]), (401, 200))
+        connection = HTTPConnection("::1", self.where["port"], timeout=20)
+        self.addCleanup(connection.close)
+        connection.request("GET", "/api/v1/images", headers={"Host": "localhost"})
+        self.assertEqual(connection.getresponse().status, 200)
+
     async def test_root(self) -> None:
         """
         Root may act over loopback as before, without a token.
@@ -247,10 +279,41 @@ class NobodyTests(DaemonCase):
 
     async def code(self, user: str) -> str:
         """
-        Make a code, as C{xferctl page} does.
+        The code in an address for a user.
         """
-        where = f"http://127.0.0.1:{self.where['port']}"
-        output = await self.daemon.ctl("page", "--print", "--user", user, "--host", where)
-        match = re.fullmatch(rf"http://xferd\.localhost:{self.where['port']}/enter\?code=(\S+)\n", output)
-        assert match is not None, output
+        address = await self.address(user)
+        match = re.fullmatch(rf"http://xferd\.localhost:{self.where['port']}/enter\?code=(\S+)", address)
+        assert match is not None, address
         return match[1]
+
+
+class BrowserTests(DoorCase):
+    """
+    The status page in the browser of C{nobody}.
+    """
+
+    timeout = 120
+
+    async def test_page(self) -> None:
+        """
+        Without more, the page says how to get in and shows nothing.  By the
+        address of C{xferctl page} it is live and may act.
+        """
+        become = ("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups")
+        browser = Browser(reactor, str(self.place / "browser"), before=become)
+        os.chown(self.place / "browser", NOBODY, NOBODY)
+        browser.environment["HOME"] = str(self.place / "browser")
+        await browser.start()
+        self.addCleanup(lambda: Deferred.fromCoroutine(browser.quit()))
+        await browser.open(self.daemon.page)
+        await browser.reads("#ask", "xferctl page gives an address")
+        self.assertEqual(await browser.read("#images .name"), [])
+        await browser.go(await self.address("nobody"))
+        await browser.reads("#link", "^live$")
+        await browser.reads("#images .name", f"^{self.reference}$")
+        self.assertEqual(await browser.run("return location.pathname + location.search"), "/")
+        self.assertEqual(await browser.run("return document.cookie"), "")
+        _, other = self.add(1)
+        await browser.click("#reference")
+        await browser.type(other + ENTER)
+        await browser.reads("#images .name", f"^{other}$")
