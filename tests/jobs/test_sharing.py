@@ -5,7 +5,7 @@ each with rights of its own.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from attrs import evolve
@@ -13,6 +13,7 @@ from attrs import evolve
 from tests.jobs.case import HOST, OTHER, JobsCase
 from xferd.credentials import Credentials, Secret
 from xferd.errors import BlobUnknown, ConnectionFailed, Denied, TooManyRequests
+from xferd.jobs.possession import PART, PARTS
 from xferd.jobs.realm import Realm
 from xferd.names import Reference, Repository
 from xferd.testing.fake_registry import FakeRegistry
@@ -147,12 +148,12 @@ class RightsCase(JobsCase):
         self.settle()
         return job_id
 
-    def deny(self, times: int = 9) -> None:
+    def deny(self, times: int = 9, points: Sequence[str] = ("confirm", "open")) -> None:
         """
         Let Bob have no byte of the layer, so many times.
         """
         error = Denied("not yours", host=HOST, status=401)
-        for point in ("confirm", "open"):
+        for point in points:
             self.his.gate.fail(point, error, self.blob, times=times)
 
     def row(self, job_id: str) -> Mapping[str, Any]:
@@ -269,11 +270,11 @@ class IsolatedTests(RightsCase):
         tree; who has it is not sent it again.
         """
         self.assert_done(self.begin(ANN))
-        self.deny(times=1)
+        self.deny(1, ["confirm"])
         bob = self.begin(BOB)
         self.assertEqual(self.assert_failed(bob, "DENIED"), "not yours")
         self.assert_done(self.begin(BOB))
-        self.assertEqual(self.his.count("blob", self.blob), 0)
+        self.assertEqual([body.sent for body in self.his.bodies], [PART] * PARTS)
         self.assertEqual(self.hers.count("blob", self.blob), 1)
         self.assert_idle()
 
@@ -324,10 +325,11 @@ class IsolatedTests(RightsCase):
         self.settle()
         self.assert_failed(ann, "DENIED")
         self.assert_done(bob)
-        (body,) = self.his.bodies
+        *parts, body = self.his.bodies
+        self.assertEqual([part.sent for part in parts], [PART] * PARTS)
         self.assertEqual(body.start, 50_000)
         kinds = [r.kind for r in self.his.requests if r.wanted == str(self.blob)]
-        self.assertEqual(kinds, ["confirm", "blob"])
+        self.assertEqual(kinds, ["confirm", *["blob"] * (PARTS + 1)])
         self.assert_idle()
 
     def test_left_bytes(self) -> None:
@@ -380,7 +382,7 @@ class IsolatedTests(RightsCase):
         Who has no right cannot have it copied out, neither from what is on
         its way nor from what is there.
         """
-        self.deny(times=2)
+        self.deny(2, ["confirm"])
         self.hers.stall(self.blob)
         ann = self.begin(ANN)
         copy = self.copy(credentials={HOST: BOB})
@@ -398,7 +400,7 @@ class IsolatedTests(RightsCase):
         allowed = self.copy(credentials={HOST: BOB})
         self.settle()
         self.assert_done(allowed)
-        self.assertEqual(self.his.count("blob", self.blob), 0)
+        self.assertEqual(self.his.count("blob", self.blob), PARTS)
         self.assert_idle()
 
     def test_push(self) -> None:
@@ -411,6 +413,92 @@ class IsolatedTests(RightsCase):
         self.settle()
         self.assert_done(push)
         self.assertEqual(len(self.hers.requests), asked)
+
+    def test_confirms_anything(self) -> None:
+        """
+        A registry that confirms every digest, as one that a client runs can,
+        gives its client no blob of others.
+        """
+        self.assert_done(self.begin(ANN))
+        data = self.image.layers[0].blob.read()
+        for other in (bytes(len(data)), b"", data[:2000]):
+            self.his.put_blob("app", self.blob, other)
+            self.assert_failed_for_content(self.begin(BOB))
+        self.his.put_blob("app", self.blob, data)
+        self.assert_done(self.begin(BOB))
+        self.assert_idle()
+
+    def test_knows_the_beginning(self) -> None:
+        """
+        Who has the first bytes of a blob and no others does not get the rest,
+        neither when it is whole nor after it was begun together.
+        """
+        data = self.image.layers[0].blob.read()
+        self.his.put_blob("app", self.blob, data[:500] + bytes(len(data) - 500))
+        self.hers.stall(self.blob)
+        ann, bob = self.begin(ANN), self.begin(BOB)
+        self.hers.feed(self.blob, 500)
+        self.hers.fail(self.blob)
+        self.settle()
+        self.wait(3)
+        self.hers.finish(self.blob)
+        self.wait(30)
+        self.assert_done(ann)
+        self.assert_failed_for_content(bob)
+        self.assert_failed_for_content(self.begin(BOB))
+        self.assert_idle()
+
+    def test_wrong_bytes_are_left(self) -> None:
+        """
+        Wrong bytes that another client's registry left do no harm: they are
+        not what the client's own registry has, and are thrown away.
+        """
+        data = self.image.layers[0].blob.read()
+        self.hers.put_blob("app", self.blob, bytes(len(data)))
+        self.hers.stall(self.blob)
+        ann = self.begin(ANN)
+        self.hers.feed(self.blob, 50_000)
+        self.settle()
+        self.jobs.cancel(ann)
+        self.settle()
+        bob = self.begin(BOB)
+        self.assert_done(bob)
+        self.assertEqual((self.his.bodies[-1].start, self.his.bodies[-1].sent), (0, len(data)))
+        self.assert_idle()
+
+    def test_no_ranges(self) -> None:
+        """
+        A registry that sends no parts sends all, once.
+        """
+        self.assert_done(self.begin(ANN))
+        data = self.image.layers[0].blob.read()
+        self.his.ignore_range(self.blob, times=9)
+        self.assert_done(self.begin(BOB))
+        self.assertEqual([body.sent for body in self.his.bodies], [len(data)])
+
+    def test_cancelled_while_proving(self) -> None:
+        """
+        A pull can be cancelled while its registry sends parts, and leaves
+        nothing open.
+        """
+        self.assert_done(self.begin(ANN))
+        self.his.stall(self.blob)
+        bob = self.begin(BOB)
+        self.assertEqual(len(self.his.open_bodies()), 1)
+        self.jobs.cancel(bob)
+        self.settle()
+        self.assertEqual(self.job(bob)["state"], "cancelled")
+        self.assertEqual(self.his.open_bodies(), [])
+        self.assert_idle()
+
+    def assert_failed_for_content(self, job_id: str) -> None:
+        """
+        The job fails, as what its registry sends is not the blob.
+        """
+        self.wait(30)
+        job = self.job(job_id)
+        self.assertEqual(job["state"], "failed", job)
+        self.assertIn(job["error"]["code"], ("DIGEST_MISMATCH", "SIZE_MISMATCH", "TRUNCATED"), job["error"])
 
     def test_borrowed_diff_id(self) -> None:
         """

@@ -32,6 +32,7 @@ from xferd.jobs.fetching import Fetching
 from xferd.jobs.full_disk import Persistence, outlast
 from xferd.jobs.layers import LayerManager, key
 from xferd.jobs.partial_lock import PartialLock
+from xferd.jobs.possession import Possession
 from xferd.jobs.realm import ISOLATED, SHARED, Realm
 from xferd.jobs.reservations import Reservations
 from xferd.jobs.streams import Streams, held
@@ -77,6 +78,7 @@ class DownloadManager:
         self._bandwidth = bandwidth
         self._ranges = ranges
         self._lessons = Lessons()
+        self._possession = Possession()
         self._feeds: WeakValueDictionary[tuple[Digest, Realm | None], Feed] = WeakValueDictionary()
         self.fetched: Counter[str] = Counter()
         self.reservations = reservations
@@ -215,7 +217,8 @@ class DownloadManager:
         elif confirm:
 
             async def ask(source: ISource) -> None:
-                await cast("IBlobSource", source).confirm(blob.digest)
+                path, size = blobs.path(blob.digest), blobs.size(blob.digest) or 0
+                await self._possession.prove(cast("IBlobSource", source), blob.digest, path, size)
 
             await transfer.attempts(ask)
         # Whoever asked may not have known, and waits for its bytes.
@@ -234,6 +237,7 @@ class DownloadManager:
             clock=self._downloads.clock,
             receive=self._receive,
             lock=lock,
+            possession=None if lock is None else self._possession,
         )
         persistence = Persistence(self._store.room, transfer)
         try:

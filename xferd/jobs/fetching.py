@@ -21,6 +21,7 @@ from xferd.errors import ContentMismatch
 from xferd.interfaces import IBlobs, IBlobSource, IPartial, ISource
 from xferd.jobs.feed import Feed
 from xferd.jobs.partial_lock import PartialLock
+from xferd.jobs.possession import Possession
 from xferd.jobs.stalls import StallWatch
 from xferd.jobs.streams import held
 from xferd.oci import Descriptor
@@ -63,14 +64,16 @@ class Fetching:
         clock: IReactorTime,
         receive: Receive,
         lock: PartialLock | None = None,
+        possession: Possession | None = None,
     ) -> None:
         """
         @param receive: brings what a partial file lacks from one source, and
             calls its last argument for each piece, with its size and what has
             to fire before the next is read.
         @param lock: where clients are kept apart: the lock of the blob's file.
-            Then the source has to confirm that the client may have the blob,
-            before a byte is used that did not come from it.
+            Then the source has to prove that it has the blob, before a byte is
+            used that did not come from it.
+        @param possession: how it does that; given together with C{lock}.
         """
         self._transfer = transfer
         self._blob = blob
@@ -79,7 +82,7 @@ class Fetching:
         self._clock = clock
         self._receive = receive
         self._lock = lock
-        self._unproved = lock is not None
+        self._possession = possession
         self._partial: IPartial | None = None
         self._senders: set[Hashable] = set()
         self._begun: set[Hashable] = set()
@@ -132,8 +135,11 @@ class Fetching:
         """
         if self._lock is not None and self._blobs.has(self._blob.digest):
             # Another download has brought it meanwhile.
-            await self._prove(source)
-            self._feed.sealed(self._blobs.path(self._blob.digest), self._blob.size)
+            path = self._blobs.path(self._blob.digest)
+            if self._possession is not None:
+                size = self._blobs.size(self._blob.digest) or 0
+                await self._possession.prove(source, self._blob.digest, path, size)
+            self._feed.sealed(path, self._blob.size)
             self._transfer.report(bytes_done=self._blob.size)
             return
         partial = await self._open(source)
@@ -181,21 +187,15 @@ class Fetching:
             return partial
         partial = self._partial = await self._blobs.partial(self._blob.digest, self._blob.size)
         self._senders = {_EARLIER} if held(partial) else set()
-        if source is not None and held(partial):
-            await self._prove(source)
+        if source is not None and held(partial) and self._possession is not None:
+            await self._possession.prove_partial(source, partial)
+            if not held(partial):
+                self._senders.clear()
         if self._feed.size > partial.offset or (self._lock is not None and self._feed.size):
             # Another download may have begun the file anew meanwhile.
             self._feed.restarted()
         partial.follow(self._feed)
         return partial
-
-    async def _prove(self, source: IBlobSource) -> None:
-        """
-        Have the source confirm that the client may have the blob, once.
-        """
-        if self._unproved:
-            await source.confirm(self._blob.digest)
-            self._unproved = False
 
     def _is_anew(self, source: IBlobSource) -> bool:
         """

@@ -5,8 +5,8 @@ Who shares with whom.
 Shared, who knows a digest shares what is on its way and what is there.
 Isolated, nobody gets a byte that the registry of its own would not give to it:
 transfers are shared only between those who are the same to one repository, and
-what is there already is used only once that repository has confirmed, asked
-with the client's own credentials, that the client may have it.
+what is there already is used only once that repository, asked with the client's
+own credentials, has proved to have it (L{xferd.jobs.possession}).
 """
 
 from __future__ import annotations
