@@ -16,6 +16,7 @@ from xferd.archive.contents import (
     FULL_NAME,
     INDEX,
     LAYOUT,
+    MAX_NAMES,
     NAME,
     RENDITION_OF,
     Contents,
@@ -223,6 +224,23 @@ class DockerTests(SynchronousTestCase):
         images = [image(f"a{n}:1", Layers=["a/layer.tar"] * 95) for n in range(1000)]
         (found,) = docker(*images).images()
         self.assertEqual(len(found.names), 1000)
+
+    def test_many_names(self) -> None:
+        """
+        The names of all images have a bound together; up to it, many names
+        for one image take no longer than as many images.
+        """
+        size = len("docker.io/library/a00000:1")
+        most = MAX_NAMES // size
+        for count in (most, most + 1):
+            tags = [f"a{n:05}:1" for n in range(count)]
+            for images in ([image(*tags)], [image(*tags[n::1000]) for n in range(1000)]):
+                contents = docker(*images)
+                if count == most:
+                    (found,) = contents.images()
+                    self.assertEqual(len(found.names), most)
+                else:
+                    self.assertIn("together", str(self.assertRaises(BadArchive, contents.images)))
 
     def test_too_much(self) -> None:
         """

@@ -182,6 +182,16 @@ class SplitterTests(SynchronousTestCase):
         data = bytearray(tar(("n" * 70_000, b"")))
         self.assertRaises(BadArchive, split, bytes(data[:512]))
 
+    def test_quoted_name(self) -> None:
+        """
+        A name in an error cannot write to a terminal or fill a log.
+        """
+        data = tar(("\x1b[2J\n" + "x" * 900, b"data" * 1000))[:4000]
+        message = str(self.assertRaises(BadArchive, split, data))
+        self.assertIn("breaks off in", message)
+        self.assertTrue(message.isprintable(), message)
+        self.assertLessEqual(len(message), 500)
+
     def test_many_names(self) -> None:
         """
         The names of all entries have a bound together.

@@ -18,7 +18,7 @@ Pure.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from attrs import evolve, field, frozen
@@ -57,6 +57,12 @@ DOCKER_NAME: Final = "dev.xferd.name"
 """What an entry in xferd's own store has that stands beside its rendition."""
 
 MAX_IMAGES: Final = 1000
+MAX_NAMES: Final = 256 * 1024
+"""Bytes of the names of all images, in full: the job that imports them is called by them."""
+
+_NAME: Final = len("docker.io/library/:t")
+"""Bytes of a name at least."""
+
 _MAX_LINKS: Final = 8
 _LISTED: Final = 20
 _SHOWN: Final = 300
@@ -144,7 +150,7 @@ class Contents:
             raise BadDocument(f"the archive's {DOCKER} is not a list of images")
         if len(value) > MAX_IMAGES:
             raise BadArchive(f"the archive has more than {MAX_IMAGES} images")
-        return _merged([self._docker_image(item) for item in value])
+        return _merged(self._docker_image(item) for item in value)
 
     def _docker_image(self, item: Mapping[str, Any]) -> Found:
         """
@@ -157,6 +163,7 @@ class Contents:
             raise BadDocument(f"an image in the archive's {DOCKER} has no valid Config, Layers or RepoTags")
         if len(layers) > MAX_LAYERS:
             raise BadArchive(f"an image in the archive has more than {MAX_LAYERS} layers")
+        _check_names(sum(max(_NAME, len(tag)) for tag in tags))
         kept = self._kept(config)
         stack = [self._kept(layer) for layer in layers]
         manifest = {
@@ -234,13 +241,11 @@ def _from_layout(layout: bytes | None, data: bytes) -> list[Found]:
         raise BadDocument(f"the archive has an {INDEX}, but no {LAYOUT} of version 1.0.0 beside it")
     index = parse_document(Document(OCI_INDEX, data, Digest.of(data)))
     assert isinstance(index, Index)
-    by_name: dict[object, Found] = {}
+    by_name: dict[object, tuple[Found, list[Descriptor]]] = {}
     for image in (_layout_image(entry) for entry in index.manifests if not _stands_beside(entry)):
-        key = image.names or image.tag
-        known = by_name.get(key)
         # Entries of one name are its platforms.
-        by_name[key] = image if known is None else evolve(known, entries=known.entries + image.entries)
-    return _merged(list(by_name.values()))
+        by_name.setdefault(image.names or image.tag, (image, []))[1].extend(image.entries)
+    return _merged(evolve(image, entries=tuple(entries)) for image, entries in by_name.values())
 
 
 def _stands_beside(entry: Descriptor) -> bool:
@@ -264,21 +269,29 @@ def _layout_image(entry: Descriptor) -> Found:
     return Found(() if name is None else (name,), tag, (evolve(entry, annotations={}),), None, original)
 
 
-def _merged(found: Sequence[Found]) -> list[Found]:
+def _merged(found: Iterable[Found]) -> list[Found]:
     """
     One image for each manifest, with all its names.
+
+    @raise BadArchive: those are too many.
     """
-    merged: dict[tuple[Descriptor, ...], Found] = {}
+    merged: dict[tuple[Descriptor, ...], tuple[Found, dict[Reference, None]]] = {}
+    size = 0
     for image in found:
-        known = merged.get(image.entries)
-        merged[image.entries] = (
-            image
-            if known is None
-            else evolve(
-                known, names=tuple(dict.fromkeys(known.names + image.names)), tag=known.tag or image.tag
-            )
-        )
-    return list(merged.values())
+        size += sum(len(str(name)) for name in image.names)
+        _check_names(size)
+        known, names = merged.get(image.entries, (image, {}))
+        names.update(dict.fromkeys(image.names))
+        merged[image.entries] = (known if known.tag else evolve(known, tag=image.tag)), names
+    return [evolve(image, names=tuple(names)) for image, names in merged.values()]
+
+
+def _check_names(size: int) -> None:
+    """
+    Make sure that all names together are not too long.
+    """
+    if size > MAX_NAMES:
+        raise BadArchive(f"the archive's images have names of more than {MAX_NAMES} bytes together")
 
 
 def _name(text: str) -> Reference | None:

@@ -105,7 +105,7 @@ class Splitter:
         """
         if self._left:
             # Padding may be missing, as in layers: the file is whole.
-            raise BadArchive(f"the archive breaks off in {self._within}")
+            raise BadArchive(f"the archive breaks off in {show(self._within.encode())}")
         if self._head:
             raise BadArchive("the archive breaks off in a header, or is no tar")
         if not self._entries:
