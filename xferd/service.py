@@ -15,12 +15,14 @@ from twisted.application.strports import service as listening_service
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import quoteStringArgument
 from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IReactorThreads
 from twisted.logger import Logger
 
 from xferd import __version__
 from xferd.access_tokens import own_token
 from xferd.config import Config
 from xferd.descriptors import own_limit, raise_limit
+from xferd.doctor import Doctor, Running
 from xferd.errors import ConfigError, XferdError
 from xferd.hangup import Hangup
 from xferd.interfaces import IReactor, WallClock
@@ -147,6 +149,7 @@ class Daemon(Service):
         manager: ServiceManager | None = None,
         *,
         wall_clock: WallClock,
+        config_file: str = "",
     ) -> None:
         """
         @param reread: gives the settings as they are when C{SIGHUP} comes, or
@@ -154,8 +157,12 @@ class Daemon(Service):
         @param manager: told when the daemon is ready and when it stops.
         @param wall_clock: makes stamps; durations are measured with the
             reactor's time.
+        @param config_file: the path of the file with the settings, or the empty
+            string.
         """
         self._config = config
+        self._config_file = config_file
+        self._wall_clock = wall_clock
         self._reread = reread
         self._hangup = Hangup(reactor, self.reload)
         self._reactor = reactor
@@ -165,6 +172,7 @@ class Daemon(Service):
         if config.socket:
             path = quoteStringArgument(config.socket)
             listeners.append(parse_endpoint(f"unix:address={path}:mode=600:backlog={BACKLOG}"))
+        self._exposed = tuple(each.description for each in listeners if each.trust is Trust.NONE)
         self._sockets = [UnixSocket(listener.socket) for listener in listeners if listener.socket]
         for listener in listeners:
             if listener.trust is Trust.NONE and not self._tokens:
@@ -234,6 +242,7 @@ class Daemon(Service):
             hosts=frozenset(config.hosts_allowed),
             page_port=next((listener.port for listener in listeners if listener.port), 0),
             public_metrics=config.metrics.public,
+            examine=Doctor(cast("IReactorThreads", reactor), self._running_state).examine,
         )
         self.listening = MultiService()
         self._background = Background()
@@ -383,6 +392,22 @@ class Daemon(Service):
         self._log.info("read the settings again: limits, quota and hosts are as the file says")
         if late:
             self._log.warn("to change {names} as well, restart xferd", names=", ".join(late))
+
+    def _running_state(self) -> Running:
+        """
+        What an examination has to know.
+        """
+        return Running(
+            config=self._config,
+            config_file=self._config_file,
+            reread=self._reread,
+            sockets=tuple(each.path for each in self._sockets),
+            exposed=self._exposed,
+            late=frozenset(f.name for f in fields(Config) if f.name not in LIVE),
+            sandbox=self.unpacker.sandbox,
+            skews=self.registries.clock_skews,
+            now=self._wall_clock(),
+        )
 
     def stopService(self) -> Deferred[None]:
         """

@@ -133,6 +133,7 @@ def makeService(options: Options) -> IService:
             options.read,
             ServiceManager(os.environ),
             wall_clock=time.time,
+            config_file=options["config"] or "",
         )
     except XferdError as e:
         raise SystemExit(f"xferd: {e}") from e

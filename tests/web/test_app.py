@@ -418,6 +418,13 @@ class StoreTests(SynchronousTestCase):
             answer = self.world.ask("GET", f"/api/v1/images/{name}")
             self.assertEqual((answer.status, answer.json()["error"]["code"]), (status, code), name)
 
+    def test_examination(self) -> None:
+        """
+        The checks of the installation are shown.
+        """
+        answer = self.world.ask("GET", "/api/v1/doctor")
+        self.assertEqual((answer.status, answer.json()), (200, {"checks": []}))
+
     def test_status(self) -> None:
         """
         The status has what the jobs say and what the daemon adds.

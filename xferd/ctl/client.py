@@ -553,6 +553,17 @@ class Daemon:
         """
         return self._object("GET", "/status")
 
+    def examination(self) -> list[dict[str, Any]]:
+        """
+        What the daemon finds in its installation: checks with their problems.
+
+        @raise NotXferd: it answers something else.
+        """
+        checks = self._object("GET", "/doctor").get("checks")
+        if not isinstance(checks, list) or not all(isinstance(check, dict) for check in checks):
+            raise self._stranger()
+        return checks
+
     def events(self, job_id: str) -> Iterator[Event]:
         """
         Follow a job until it has ended.

@@ -426,6 +426,15 @@ def _run_page(args: Namespace, session: Session) -> None:
     page(args, session)
 
 
+def _run_doctor(args: Namespace, session: Session) -> None:
+    """
+    Do what C{xferctl doctor} was told.
+    """
+    from xferd.ctl.doctor import doctor  # noqa: PLC0415 - others need not wait for what it imports
+
+    doctor(args, session)
+
+
 def _completion(parser: ArgumentParser) -> None:
     """
     The arguments of C{completion}.
@@ -488,6 +497,7 @@ COMMANDS: Mapping[str, Command] = {
     "watch": Command("see all that the daemon does, as it happens", _json, watch),
     "limits": Command("show or set how much happens at once, and how fast", _limits, _run_limits),
     "page": Command("open the status page in a browser", _page, _run_page),
+    "doctor": Command("check the installation, and say what to change", _json, _run_doctor),
     "completion": Command("print what a shell needs to complete words", _completion, _run_completion),
     "demo": Command("see three clients pull one image, on this machine alone", _demo, _run_demo),
 }

@@ -37,6 +37,7 @@ from xferd.registry.auth import Authenticator
 from xferd.registry.body import read_excerpt
 from xferd.registry.certs_dirs import Endpoint
 from xferd.registry.challenge import Challenge, parse_challenges
+from xferd.registry.clock_skews import ClockSkews
 from xferd.registry.exchange import Answer, Authorization, Exchange, Fields
 from xferd.registry.hosts import Hosts
 from xferd.registry.locations import Origin, resolve, with_argument
@@ -72,6 +73,7 @@ class Shared:
     """
     What the requests to all registries use.
 
+    @ivar clock_skews: how far the clocks of registries are from this machine's.
     @ivar warned: told what a registry warns of, and whom it was asked about.
     """
 
@@ -82,6 +84,7 @@ class Shared:
     timeouts: Timeouts
     chunk_sizes: ChunkSizes
     abilities: ExpiringDict[str, Abilities]
+    clock_skews: ClockSkews
     locks: WeakValueDictionary[Hashable, DeferredLock] = field(factory=WeakValueDictionary)
     warned: Callable[[Repository, str], None] = _nobody_told
 
@@ -115,6 +118,7 @@ class Access:
         self._wall_clock = shared.wall_clock
         self.timeouts = shared.timeouts
         self._exchange = shared.exchange
+        self._clock_skews = shared.clock_skews
         self._root_is_open = False
         self._zone = Zone.named(_PORT.sub("", host).strip("[]"))
         self._warned = shared.warned
@@ -351,6 +355,7 @@ class Access:
         )
         if answer.is_own:
             self._zone = answer.zone
+            self._clock_skews.note(self.host, answer.response.headers)
         return answer
 
     async def _hides(self, answer: Answer, scope: str, what: Subject) -> bool:

@@ -121,7 +121,7 @@ def retry_after(headers: Headers, now: float) -> float | None:
     @return: seconds of at most a day, or L{None} if the server does not say.
     """
     text = header(headers, "Retry-After").strip()
-    sent = _seconds(header(headers, "Date"))
+    sent = date_sent(headers)
     now = now if sent is None else sent
     if re.fullmatch(r"[0-9]{1,12}(?:\.[0-9]{0,9})?", text):
         seconds = float(text)
@@ -132,6 +132,14 @@ def retry_after(headers: Headers, now: float) -> float | None:
             return None
         wanted = date - now
     return min(max(wanted, 0.0), _DAY)
+
+
+def date_sent(headers: Headers) -> float | None:
+    """
+    When an answer was made by its server's clock, in seconds since the epoch,
+    from C{Date}; L{None} if it does not say.
+    """
+    return _seconds(header(headers, "Date"))
 
 
 def _seconds(date: str) -> float | None:

@@ -27,6 +27,7 @@ from xferd.registry.access import Access, Shared
 from xferd.registry.agent import IdentityAgent
 from xferd.registry.blobs import RepositoryBlobs
 from xferd.registry.certs_dirs import CertsDirs, Endpoint
+from xferd.registry.clock_skews import ClockSkews
 from xferd.registry.connections import Connections, Manner
 from xferd.registry.documents import Documents
 from xferd.registry.exchange import Exchange
@@ -101,6 +102,7 @@ class Registries:
             timeouts,
             chunk_sizes or ChunkSizes(),
             ExpiringDict(reactor.seconds),
+            ClockSkews(wall_clock),
         )
         self._mirrors = mirrors
         if warned is not None:
@@ -125,6 +127,14 @@ class Registries:
             self._registries[host] = (endpoints, registry)
         self._use(endpoints)
         return registry
+
+    @property
+    def clock_skews(self) -> Mapping[str, float]:
+        """
+        The seconds by which registries' clocks are ahead of this machine's, by
+        host.
+        """
+        return self._shared.clock_skews.known()
 
     def seen_by(self, credentials: Mapping[str, Credentials]) -> RegistriesOfClient:
         """

@@ -57,7 +57,7 @@ def close_to_others(paths: Paths) -> list[str]:
     @raise OSError: the disk refuses.
     """
     refused = []
-    for path in _entries(paths):
+    for path in entries(paths):
         try:
             found = os.lstat(path)
         except FileNotFoundError:
@@ -74,7 +74,7 @@ def close_to_others(paths: Paths) -> list[str]:
     return refused
 
 
-def _entries(paths: Paths) -> Iterator[str]:
+def entries(paths: Paths) -> Iterator[str]:
     """
     What is at the top of a data directory, and of the image layout in it.
     """

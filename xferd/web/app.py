@@ -6,7 +6,7 @@ The routes of the HTTP API and the status page.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Set
+from collections.abc import Callable, Mapping, Set
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -88,6 +88,7 @@ class Web:
         times: FeedTimes | None = None,
         page_port: int = 0,
         public_metrics: bool = False,
+        examine: Callable[[], Deferred[list[dict[str, object]]]] = lambda: succeed([]),
     ) -> None:
         """
         @param wall_clock: makes the stamps of what outlasts the daemon.
@@ -98,6 +99,7 @@ class Web:
         @param times: the times of event streams.
         @param page_port: where browsers of this machine find the page, or 0.
         @param public_metrics: whether everybody may see the metrics.
+        @param examine: checks the installation.
         """
         self._jobs = jobs
         self._store = store
@@ -111,6 +113,7 @@ class Web:
         self._entry = Entry(clock)
         self._hosts = hosts
         self._times = FeedTimes() if times is None else times
+        self._examine = examine
         self._files = StaticFiles()
         self._metrics = Metrics()
         self._replays = Replays(jobs, store.journal, clock, wall_clock=wall_clock)
@@ -435,6 +438,13 @@ class Web:
         return answer(request, {"dry_run": dry_run, "freed": asdict(freed)})
 
     # ------------------------------------------------------------- the daemon
+
+    @app.route(f"{API}/doctor", methods=["GET"])
+    async def examine(self, request: Request) -> bytes:
+        """
+        Check the installation.
+        """
+        return answer(request, {"checks": await self._examine()})
 
     @app.route(f"{API}/status", methods=["GET"])
     def show_status(self, request: Request) -> bytes:

@@ -386,6 +386,13 @@ PATHS: Final[Mapping[str, Mapping[str, Any]]] = {
             body=ref("PageAsked"),
         )
     },
+    "/api/v1/doctor": {
+        "get": _operation(
+            "examine",
+            "Check the installation: files, listeners, certificates, clock, disk and limits.",
+            {200: _answer("The checks, each with its problems.", ref("Examination"))},
+        )
+    },
     "/api/v1/openapi.json": {
         "get": _operation("show_openapi", "Show this description.", {200: _answer("It.", {"type": "object"})})
     },

@@ -353,6 +353,25 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
             "seconds": {"type": "number", "description": "How long the code is good."},
         }
     ),
+    "Examination": _object(
+        {
+            "checks": array(
+                _object(
+                    {
+                        "name": {**TEXT, "description": "What was checked."},
+                        "problems": array(
+                            _object(
+                                {
+                                    "message": {**TEXT, "description": "What is wrong."},
+                                    "remedy": {**TEXT, "description": "What to change."},
+                                }
+                            )
+                        ),
+                    }
+                )
+            )
+        }
+    ),
     "Well": _object({"status": {"const": "ok"}}),
     "ImageGone": _object({"reference": TEXT, "removed": {"const": True}}),
     "Event": {

@@ -1,0 +1,344 @@
+"""
+Tests for L{xferd.doctor}.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import socket
+from datetime import UTC, datetime
+from pathlib import Path
+from threading import Event
+from typing import Any, cast
+
+from attrs import evolve
+from cryptography.x509 import load_pem_x509_certificates
+from twisted.internet import reactor
+from twisted.internet.defer import CancelledError
+from twisted.internet.interfaces import IReactorThreads
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+
+from xferd import doctor
+from xferd.config import Config, Limits, StoreLimits
+from xferd.doctor import CHECKS, Doctor, Problem, Running, examine
+from xferd.errors import ConfigError
+from xferd.registry.proxies import ProxySettings
+from xferd.store.reserve import RESERVE
+from xferd.testing.certificates import Authority
+
+DAY = 24 * 3600.0
+
+
+class DoctorTests(SynchronousTestCase):
+    """
+    Each check, on an installation in which one thing is wrong.
+    """
+
+    def setUp(self) -> None:
+        """
+        Make an installation in which nothing is wrong.
+        """
+        # The authority of the tests issues certificates for one day.
+        self.patch(doctor, "SOON", 3600.0)
+        self.place = Path(self.mktemp()).absolute()
+        self.place.mkdir(mode=0o755)
+        for name in ("data", "run", "certs"):
+            (self.place / name).mkdir(mode=0o700)
+        self.data = self.place / "data"
+        self.socket = self.place / "run/s.sock"
+        listener = socket.socket(socket.AF_UNIX)
+        self.addCleanup(listener.close)
+        listener.bind(os.path.relpath(self.socket))
+        self.socket.chmod(0o600)
+        self.token = self.write("run/s.token", "token")
+        (self.data / "reserve").write_bytes(b"x" * RESERVE)
+        (self.data / "reserve").chmod(0o600)
+        self.auth = self.write("auth.json", "{}")
+        self.file = self.write("xferd.toml", "", 0o644)
+        config = Config(
+            data_dir=str(self.data),
+            listen=("tcp:0:interface=127.0.0.1",),
+            socket=str(self.socket),
+            auth_file=str(self.auth),
+            certs_dirs=(str(self.place / "certs"),),
+        )
+        self.running = Running(
+            config=config,
+            config_file=str(self.file),
+            reread=lambda: config,
+            sockets=(str(self.socket),),
+            exposed=(),
+            late=frozenset({"grace"}),
+            sandbox={},
+            skews={},
+            now=datetime.now(UTC).timestamp(),
+        )
+
+    def write(self, name: str, text: str | bytes, mode: int = 0o600) -> Path:
+        """
+        Write a file.
+        """
+        path = self.place / name
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        path.chmod(mode)
+        return path
+
+    def problems(self, check: str) -> list[Problem]:
+        """
+        What one check finds.
+        """
+        return list(CHECKS[check](self.running))
+
+    def assert_found(self, check: str, message: str, remedy: str) -> None:
+        """
+        One check finds one thing.
+        """
+        problems = self.problems(check)
+        self.assertEqual(len(problems), 1, problems)
+        self.assertIn(message, problems[0].message)
+        self.assertIn(remedy, problems[0].remedy)
+
+    def change(self, **changes: Any) -> None:
+        """
+        Run with other settings.
+        """
+        config = evolve(self.running.config, **changes)
+        self.running = evolve(self.running, config=config, reread=lambda: config)
+
+    def test_well(self) -> None:
+        """
+        Where nothing is wrong, nothing is found.
+        """
+        found = {str(check["name"]): check["problems"] for check in examine(self.running)}
+        self.assertEqual(list(found), list(CHECKS))
+        for name, problems in found.items():
+            # What the machine of the tests lacks is not what is tested.
+            if name not in ("disk", "limits", "certificates"):
+                self.assertEqual(problems, [], name)
+
+    def test_data_directory(self) -> None:
+        """
+        A data directory that others can write to, and what others can read in
+        it, are found.
+        """
+        self.data.chmod(0o777)
+        self.assert_found("data directory", "all users can write", "chmod o-w it")
+        self.change(store=StoreLimits(trust_data_dir=True))
+        self.assertEqual(self.problems("data directory"), [])
+        (self.data / "content").mkdir(mode=0o700)
+        (self.data / "content").chmod(0o755)
+        self.assert_found("data directory", "content, as its mode is 755", f"chmod go= {self.data}/content")
+
+    def test_sockets(self) -> None:
+        """
+        A socket that all can connect to, or a group of no meaning, or that is
+        gone or can be replaced, is found.
+        """
+        self.socket.chmod(0o666)
+        self.assert_found("sockets", "every user can connect", f"chmod o= {self.socket}")
+        self.socket.chmod(0o660)
+        if os.geteuid() == 0:
+            os.chown(self.socket, -1, 12345)
+            self.assert_found("sockets", "the group 12345 can connect", "chmod g=")
+        self.socket.chmod(0o600)
+        (self.place / "run").chmod(0o777)
+        self.assert_found("sockets", "others can change", f"chmod go-w {self.place}/run")
+        (self.place / "run").chmod(0o700)
+        self.socket.unlink()
+        self.assert_found("sockets", "cannot be reached", "restart xferd")
+        self.write("run/s.sock", "")
+        self.assert_found("sockets", "is no socket", "remove it")
+
+    def test_settings(self) -> None:
+        """
+        A file that others can change, or read although a password is in it,
+        that cannot be read again or has changed, is found.
+        """
+        self.file.chmod(0o666)
+        self.assert_found("settings", "others can change", f"chmod go-w {self.file}")
+        self.file.chmod(0o644)
+        self.change(proxy=ProxySettings(https="http://u:p@proxy:3128"))
+        self.assert_found("settings", "others can read", f"chmod go= {self.file}")
+        self.file.chmod(0o600)
+        config = self.running.config
+        self.running = evolve(self.running, reread=lambda: evolve(config, grace=1.0))
+        self.assert_found("settings", "has changed since xferd started: grace", "restart xferd")
+
+        def wrong() -> Config:
+            raise ConfigError("x.toml: grace is wrong")
+
+        self.running = evolve(self.running, reread=wrong)
+        self.assert_found("settings", "x.toml: grace is wrong", "would not start again")
+        self.running = evolve(self.running, config_file="")
+        self.assertEqual(self.problems("settings"), [])
+
+    def test_credentials(self) -> None:
+        """
+        A file of credentials that others can read, that is damaged or whose
+        helper is missing, is found.
+        """
+        self.auth.chmod(0o644)
+        self.assert_found("credentials", "others can read", f"chmod go= {self.auth}")
+        self.write("auth.json", "{")
+        self.assert_found("credentials", "is not JSON", "log in again")
+        self.write("auth.json", '{"credsStore": "nowhere"}')
+        self.assert_found("credentials", "docker-credential-nowhere", "install")
+        self.write("auth.json", '{"auths": {"r.example/a": {"auth": "?"}}}')
+        self.assert_found("credentials", "auth must be", "xferctl login r.example")
+        self.auth.unlink()
+        self.assertIn("is gone", self.problems("credentials")[0].message)
+
+    def test_owner(self) -> None:
+        """
+        A file of another user is found.
+        """
+        if os.geteuid() != 0:
+            return
+        os.chown(self.auth, 65534, -1)
+        self.assert_found("credentials", "belongs to user 65534", f"chown 0 {self.auth}")
+
+    def test_tokens(self) -> None:
+        """
+        A token that others can read, or that is gone, is found.
+        """
+        self.token.chmod(0o640)
+        self.assert_found("tokens", "others can read", f"chmod go= {self.token}")
+        self.token.unlink()
+        self.assert_found("tokens", "is gone", "restart xferd")
+        self.change(token_file=str(self.write("tokens", "")))
+        self.assert_found("tokens", "is empty", "would not start again")
+
+    def test_listeners(self) -> None:
+        """
+        A listener without TLS that other machines can reach is found, and so
+        is the key of one with TLS that others can read.
+        """
+        self.running = evolve(self.running, exposed=("tcp:9337",))
+        self.assert_found("listeners", "in the clear: tcp:9337", "ssl:")
+        certificate, key = Authority().issue("a.example")
+        cert_path, key_path = self.write("a.crt", certificate), self.write("a.key", key, 0o644)
+        endpoint = f"ssl:9337:privateKey={key_path}:certKey={cert_path}"
+        self.running = evolve(self.running, exposed=(endpoint,))
+        self.assert_found("listeners", "others can read", f"chmod go= {key_path}")
+
+    def test_certificates(self) -> None:
+        """
+        A certificate that has expired, soon will or is none, is found.
+        """
+        before = self.problems("certificates")
+        certificate, key = Authority().issue("a.example")
+        (self.place / "certs/r.example").mkdir()
+        path = self.write("certs/r.example/a.crt", certificate)
+        self.assertEqual(self.problems("certificates"), before)
+        end = load_pem_x509_certificates(certificate)[0].not_valid_after_utc.timestamp()
+        for now, message in (
+            (end + DAY, "has expired"),
+            (end - 60, "expires on"),
+            (0.0, "not valid before"),
+        ):
+            self.running = evolve(self.running, now=now)
+            self.assertIn(f"{path}", self.problems("certificates")[-1].message)
+            self.assertIn(message, self.problems("certificates")[-1].message)
+        self.write("certs/r.example/a.crt", "none")
+        self.assertIn("no PEM certificates", " ".join(p.message for p in self.problems("certificates")))
+        self.write("certs/r.example/a.crt", certificate)
+        self.write("certs/r.example/b.cert", certificate)
+        self.write("certs/r.example/b.key", key, 0o644)
+        self.assertIn("b.key", " ".join(p.remedy for p in self.problems("certificates")))
+
+    def test_proxies(self) -> None:
+        """
+        A proxy that takes no connection is found, and its password is not
+        quoted.
+        """
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            url = f"http://u:secret@127.0.0.1:{server.getsockname()[1]}"
+            self.change(proxy=ProxySettings(https=url))
+            self.assertEqual(self.problems("proxies"), [])
+        self.assert_found("proxies", "takes no connection: Connection refused", "HTTPS_PROXY")
+        self.assertNotIn("secret", repr(self.problems("proxies")))
+
+    def test_clock(self) -> None:
+        """
+        A clock that differs from those of most registries is found; a registry
+        with a wrong clock is not our problem.
+        """
+        self.running = evolve(self.running, skews={"a": -3700.0, "b": -3600.0, "c": 1.0})
+        self.assert_found("clock", "the clock is 3600 s ahead of that of b", "synchronise")
+        self.running = evolve(self.running, skews={"a": 100.0})
+        self.assert_found("clock", "the clock is 100 s behind that of a", "synchronise")
+        self.running = evolve(self.running, skews={"a": -3600.0, "b": 2.0, "c": 1.0})
+        self.assertEqual(self.problems("clock"), [])
+
+    def test_disk(self) -> None:
+        """
+        A disk without room, a quota that is larger, and a reserve that is
+        missing are found.
+        """
+        (self.data / "reserve").unlink()
+        self.patch(doctor, "free_bytes", lambda _: 5 * 1024**2)
+        self.change(store=StoreLimits(quota=1 << 60))
+        found = " ".join(p.message for p in self.problems("disk"))
+        for text in ("has 5 MiB left", "the reserve of the store has 0 KiB", f"the quota is {1 << 60} bytes"):
+            self.assertIn(text, found)
+        self.change(data_dir="/nowhere/at/all")
+        self.assert_found("disk", "cannot be looked at", "mount it")
+
+    def test_limits(self) -> None:
+        """
+        Few open files and too many workers are found.
+        """
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (1024, hard))
+        self.assert_found("limits", "may open 1024 files", "LimitNOFILE")
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 8192), hard))
+        self.change(limits=Limits(workers=4 * len(os.sched_getaffinity(0)) + 1))
+        self.assert_found("limits", "layers unpack at once", "lower workers")
+
+    def test_sandbox(self) -> None:
+        """
+        What the sandbox lacks is found.
+        """
+        self.running = evolve(self.running, sandbox={"seccomp": "the kernel refuses it"})
+        self.assert_found("sandbox", "without seccomp: the kernel refuses it", "The sandbox")
+        self.running = evolve(self.running, sandbox=None)
+        self.assertEqual(self.problems("sandbox"), [])
+
+
+class SharingTests(TestCase):
+    """
+    L{Doctor}.
+    """
+
+    timeout = 30
+
+    async def test_shared(self) -> None:
+        """
+        Clients that ask while an examination is made share it; one that
+        leaves changes nothing, and the next one has a new examination.
+        """
+        go = Event()
+        states: list[Running] = []
+
+        def wait() -> Config:
+            go.wait(20)
+            raise ConfigError("it is wrong")
+
+        def state() -> Running:
+            config = Config(data_dir=self.mktemp(), certs_dirs=())
+            states.append(Running(config, "/dev/null", wait, (), (), frozenset(), None, {}, 0.0))
+            return states[-1]
+
+        examiner = Doctor(cast("IReactorThreads", reactor), state)
+        first, second, third = examiner.examine(), examiner.examine(), examiner.examine()
+        second.cancel()
+        await self.assertFailure(second, CancelledError)
+        go.set()
+        found = await first
+        self.assertIn("it is wrong", str(found))
+        self.assertIs(await third, found)
+        self.assertEqual(len(states), 1)
+        await examiner.examine()
+        self.assertEqual(len(states), 2)
