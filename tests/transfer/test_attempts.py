@@ -13,8 +13,10 @@ from xferd.errors import (
     ConnectionFailed,
     Denied,
     DigestMismatch,
+    DiskFull,
     RegistryUnavailable,
     SourceError,
+    TimedOut,
     TooManyRequests,
 )
 from xferd.interfaces import ISource
@@ -469,6 +471,22 @@ class AttemptsTests(EngineTests):
         self.turn()
         self.assertEqual(self.successResultOf(watcher.result()), "blob")
         self.assertEqual(len(waiting.sources), 1)
+
+    def test_no_doubt_for_a_full_disk(self) -> None:
+        """
+        An attempt that has held a slot for long and fails because our own disk
+        is full does not count against its host; one that times out does.
+        """
+        for error, allowed in ((DiskFull("full"), True), (TimedOut("late", phase="headers"), False)):
+            self.manager = self.managed(self.slots)
+            attempt = Attempt()
+            watcher = self.request(str(error), attempt.work(), ONE)
+            self.clock.advance(10)
+            attempt.ends[0].errback(error)
+            self.turn()
+            self.assertEqual(self.slots._reputation.rank("one.example") is not None, allowed)
+            watcher.release()
+            self.turn()
 
     def test_recalled_and_cancelled(self) -> None:
         """

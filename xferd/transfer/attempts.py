@@ -17,7 +17,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from xferd.errors import SourceError
+from xferd.errors import SourceError, StoreError
 from xferd.interfaces import ISource
 from xferd.transfer.descriptors import PAUSE, WHY, few_left, is_shortage
 from xferd.transfer.eventual import Eventual
@@ -330,7 +330,8 @@ class Attempts:
             now = self._clock.seconds()
             if self._owner.bytes_done > before:
                 self._slots.judge(source.host, good=True)
-            elif now - started >= FRUITLESS:
+            elif now - started >= FRUITLESS and not isinstance(error, StoreError):
+                # A disk that refuses says nothing of the host.
                 self._slots.judge(source.host, good=False)
             if not self.sources.failed(origin, error, now, policy(), self._random, progress):
                 raise
