@@ -654,6 +654,15 @@ class EscapeTests(TreeCase):
         self.make(file(b"a/bb/f"), file(b"c/f"), file(b"d/f"), folder(b"d"))
         self.assertIn("implies 5 directories", self.refused(file(b"a/bb/f"), file(b"c/f"), file(b"d/f")))
 
+    def test_implied_directories(self) -> None:
+        """
+        So many directories may be implied that each can be looked up in the
+        layers below, and not one more.
+        """
+        self.patch(tree, "_MOST_IMPLIED", 4)
+        self.make(file(b"a/b/f"), file(b"c/f"), file(b"d/f"), folder(b"d"))
+        self.assertIn("list all but 4", self.refused(file(b"a/b/f"), file(b"c/f"), file(b"d/f")))
+
     def test_too_many_xattrs(self) -> None:
         """
         The extended attributes of directories are counted, those of the

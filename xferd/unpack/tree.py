@@ -50,7 +50,10 @@ files exist here until the end, so that other entries can link to them.
 """
 
 _IMPLIED: Final = 16 * 1024 * 1024
-"""Bytes of the paths of all implied directories, which the daemon keeps."""
+"""Bytes of the paths of all implied directories, which the daemon gets."""
+
+_MOST_IMPLIED: Final = 50_000
+"""How many directories may be implied: each is looked up in the layers below."""
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _LAYERS_FAULT = frozenset(
@@ -335,6 +338,10 @@ class Tree:
             for real, folder in known.items()
             if folder.attributes is None and not is_severed(real)
         )
+        if len(implied) > _MOST_IMPLIED:
+            raise BadLayer(
+                f"the tar implies {len(implied)} directories; it has to list all but {_MOST_IMPLIED} of them"
+            )
         if sum(map(len, implied)) > _IMPLIED:
             raise BadLayer(
                 f"the tar implies {len(implied)} directories whose paths have more than "
