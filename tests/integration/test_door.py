@@ -7,15 +7,20 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from http.client import HTTPConnection
+from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 from urllib.parse import urlsplit
 
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
+from twisted.trial.unittest import TestCase
 
 from tests.integration.browser import ENTER, Browser
 from tests.integration.programs import Xferd
@@ -24,11 +29,12 @@ from xferd.web.openapi import PATHS
 
 NOBODY = 65534
 
-BECOME = f"""
+BECOME = """
 import encodings.idna, json, os, socket, struct, sys
+uid = int(sys.argv[1])
 os.setgroups([])
-os.setgid({NOBODY})
-os.setuid({NOBODY})
+os.setgid(uid)
+os.setuid(uid)
 """
 """Begins as root, as Python itself may be where only root can read."""
 
@@ -93,15 +99,15 @@ json.dump(opened, sys.stdout)
 """Prints what it could open."""
 
 
-async def as_nobody(program: str, asked: object) -> Any:
+async def as_user(uid: int, program: str, asked: object) -> Any:
     """
-    Run a program of Python's as C{nobody}, while the daemon's log is read.
+    Run a program of Python's as another user, while the daemon's log is read.
 
     @return: what it printed, as JSON.
     """
     process = await deferToThread(
         subprocess.run,
-        [sys.executable, "-I", "-c", BECOME + program],
+        [sys.executable, "-I", "-c", BECOME + program, str(uid)],
         input=json.dumps(asked).encode(),
         stdout=subprocess.PIPE,
         check=True,
@@ -109,6 +115,19 @@ async def as_nobody(program: str, asked: object) -> Any:
         cwd="/",
     )
     return json.loads(process.stdout or "null")
+
+
+async def ask_as(
+    uid: int, where: Mapping[str, Any], *requests: tuple[str, str, str | None], **headers: str
+) -> list[tuple[int, str]]:
+    """
+    Send requests as another user.
+
+    @return: statuses and answers.
+    """
+    asked = [(*request, headers) for request in requests]
+    answers = await as_user(uid, ASK, {**where, "requests": asked})
+    return [(int(answer.split()[1]), answer) for answer in answers]
 
 
 class DoorCase(DaemonCase):
@@ -150,9 +169,7 @@ class NobodyTests(DoorCase):
 
         @return: statuses and answers.
         """
-        asked = [(*request, headers) for request in requests]
-        answers = await as_nobody(ASK, {**self.where, "requests": asked})
-        return [(int(answer.split()[1]), answer) for answer in answers]
+        return await ask_as(NOBODY, self.where, *requests, **headers)
 
     def everything(self) -> list[tuple[str, str, str | None]]:
         """
@@ -205,10 +222,10 @@ class NobodyTests(DoorCase):
         _, other = self.add(2)
         asked = {**self.where, "body": json.dumps({"kind": "pull", "reference": other})}
         before = await self.api("GET", "jobs")
-        await as_nobody(LEAVE, asked)
+        await as_user(NOBODY, LEAVE, asked)
         os.kill(self.daemon.pid, signal.SIGSTOP)
         try:
-            await as_nobody(LEAVE, asked)
+            await as_user(NOBODY, LEAVE, asked)
         finally:
             os.kill(self.daemon.pid, signal.SIGCONT)
         self.assertEqual(len(await self.api("GET", "jobs")), len(before))
@@ -221,7 +238,7 @@ class NobodyTests(DoorCase):
         token = f"{self.daemon.socket}.token"
         self.assertTrue(os.path.exists(token))
         asked = {"paths": [token, self.daemon.data], "socket": self.daemon.socket}
-        self.assertEqual(await as_nobody(OPEN, asked), [])
+        self.assertEqual(await as_user(NOBODY, OPEN, asked), [])
 
     async def test_token(self) -> None:
         """
@@ -285,6 +302,37 @@ class NobodyTests(DoorCase):
         match = re.fullmatch(rf"http://xferd\.localhost:{self.where['port']}/enter\?code=(\S+)", address)
         assert match is not None, address
         return match[1]
+
+
+class UserTests(TestCase):
+    """
+    The daemon of a user who is not root.
+    """
+
+    timeout = 60
+
+    async def test_user(self) -> None:
+        """
+        That user and root may act over loopback, and other users may not.
+        """
+        if os.geteuid() != 0:
+            self.skipTest("only root can become somebody else")
+        place = Path(mkdtemp(prefix="xferd-"))
+        self.addCleanup(shutil.rmtree, place)
+        owner = 1
+        os.chown(place, owner, owner)
+        # Python itself may be where only root can read.
+        readable = ("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search")
+        become = ("setpriv", f"--reuid={owner}", f"--regid={owner}", "--clear-groups", *readable)
+        daemon = Xferd(reactor, str(place), before=become)
+        self.addCleanup(lambda: Deferred.fromCoroutine(daemon.stop()))
+        await daemon.start()
+        parts = urlsplit(daemon.page)
+        where = {"host": parts.hostname, "port": parts.port}
+        self.assertEqual(os.stat(f"{daemon.socket}.token").st_uid, owner)
+        for uid, expected in ((owner, 200), (0, 200), (NOBODY, 401), (2, 401)):
+            ((status, _),) = await ask_as(uid, where, ("GET", "/api/v1/status", None))
+            self.assertEqual(status, expected, uid)
 
 
 class BrowserTests(DoorCase):
