@@ -9,13 +9,99 @@ from __future__ import annotations
 from twisted.internet.defer import Deferred
 
 from tests.jobs.archives import layout, tar
-from tests.jobs.case import HOST, OTHER
+from tests.jobs.case import HOST, OTHER, JobsCase
 from tests.jobs.test_import import ImportCase
 from tests.jobs.test_sharing import ANN, BOB, RightsCase, SourcesCase
 from xferd.archive.contents import FULL_NAME
-from xferd.errors import ConnectionFailed, Denied
+from xferd.errors import ConnectionFailed, Denied, DiskFull
 from xferd.jobs.possession import PARTS
+from xferd.names import Digest
+from xferd.testing.fake_store import FakePartial
 from xferd.testing.images import sample_image
+
+
+class WholeFileTests(JobsCase):
+    """
+    Partial files that have all bytes, as when a daemon was killed before the
+    last step.
+    """
+
+    def setUp(self) -> None:
+        """
+        Have other images hold all slots.
+        """
+        super().setUp()
+        self.image = self.add(sample_image(1, 50_000))
+        self.blob = self.image.layers[0].blob.digest
+        self.data = self.image.layers[0].blob.read()
+        for number in range(5):
+            other = self.add(sample_image(1, 50_000, seed=number + 1), f"other{number}")
+            self.registry.stall(other.layers[0].blob.digest)
+            self.pull(f"other{number}")
+        self.settle()
+
+    def test_needs_no_slot(self) -> None:
+        """
+        Such a file becomes a blob without a slot and without a request.
+        """
+        self.store.blobs.partials[self.blob] = self.data
+        self.pulled()
+        self.assertEqual(self.gets(self.blob), 0)
+
+    def test_wrong_bytes(self) -> None:
+        """
+        Where its bytes are wrong, it is fetched anew, in a slot.
+        """
+        self.store.blobs.partials[self.blob] = b"?" + self.data[1:]
+        job_id = self.pull()
+        self.settle()
+        self.assertEqual((self.job(job_id)["state"], self.gets(self.blob)), ("running", 0))
+        self.assertEqual(self.transfer("download", self.blob)["state"], "queued")
+        self.assertFalse(any(partial.has_file for partial in self.opened(self.blob)))
+        for image in self.others():
+            self.registry.finish(image)
+        self.settle()
+        self.assert_done(job_id)
+        self.assertEqual(self.gets(self.blob), 1)
+        self.assert_idle()
+
+    def test_disk_full(self) -> None:
+        """
+        Where the disk is full at the last step, that step is tried again
+        without a slot.
+        """
+        self.store.blobs.partials[self.blob] = self.data
+        self.store.gate.fail("partial.commit", DiskFull("no space is left"), self.blob)
+        job_id = self.pull()
+        self.wait(120)
+        self.assert_done(job_id)
+        self.assertEqual(self.gets(self.blob), 0)
+
+    def test_cancelled(self) -> None:
+        """
+        A pull can be cancelled during that step, and the bytes stay.
+        """
+        self.store.blobs.partials[self.blob] = self.data
+        self.store.gate.hold("partial.commit", self.blob)
+        job_id = self.pull()
+        self.settle()
+        self.jobs.cancel(job_id)
+        self.store.gate.release("partial.commit", self.blob)
+        self.settle()
+        self.assertEqual(self.job(job_id)["state"], "cancelled")
+        self.assertEqual(list(self.opened(self.blob)), [])
+
+    def opened(self, digest: Digest) -> list[FakePartial]:
+        """
+        The open partial file of a blob, if there is one.
+        """
+        return [p for d, p in self.store.blobs.opened.items() if d == digest]
+
+    def others(self) -> list[Digest]:
+        """
+        The blobs that hold the slots, and those that wait behind them.
+        """
+        return [sample_image(1, 50_000, seed=number + 1).layers[0].blob.digest for number in range(5)]
 
 
 class HoldingTests(RightsCase):

@@ -243,7 +243,8 @@ class DownloadManager:
         try:
             while True:
                 try:
-                    await transfer.attempts(fetching.attempt)
+                    if not await fetching.finish():
+                        await transfer.attempts(fetching.attempt)
                 except DiskFull as e:
                     persistence.check(e)
                 else:

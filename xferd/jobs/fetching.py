@@ -110,6 +110,30 @@ class Fetching:
             if self._lock is not None:
                 self._lock.release()
 
+    async def finish(self) -> bool:
+        """
+        Make the file a blob where an earlier download left all of its bytes:
+        that needs neither a source nor a slot.  Where clients are kept apart,
+        it needs a proof, and so an attempt.
+
+        @return: whether it is a blob now.
+        @raise StoreError: the disk refuses.
+        """
+        if self._lock is not None or self._blobs.held(self._blob.digest) < self._blob.size:
+            return False
+        partial = await self._open()
+        try:
+            if partial.offset < self._blob.size:
+                return False
+            await partial.commit()
+        except ContentMismatch:
+            self._senders.clear()
+            return False
+        finally:
+            partial.rest()
+        self._transfer.report(bytes_done=self._blob.size)
+        return True
+
     def put_away(self) -> None:
         """
         Close the file, for another download to go on with.
