@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from twisted.internet.defer import Deferred
 
-from tests.jobs.archives import layout, tar
+from tests.jobs.archives import docker_save, layout, tar
 from tests.jobs.case import HOST, OTHER, JobsCase
 from tests.jobs.test_import import ImportCase
 from tests.jobs.test_sharing import ANN, BOB, RightsCase, SourcesCase
@@ -17,7 +17,7 @@ from xferd.errors import ConnectionFailed, Denied, DiskFull
 from xferd.jobs.possession import PARTS
 from xferd.names import Digest
 from xferd.testing.fake_store import FakePartial
-from xferd.testing.images import sample_image
+from xferd.testing.images import image_of, sample_image, sample_layer
 
 
 class WholeFileTests(JobsCase):
@@ -102,6 +102,80 @@ class WholeFileTests(JobsCase):
         The blobs that hold the slots, and those that wait behind them.
         """
         return [sample_image(1, 50_000, seed=number + 1).layers[0].blob.digest for number in range(5)]
+
+
+class BroughtTests(ImportCase):
+    """
+    Blobs that an archive brings without a digest for a name, while a download
+    of them waits for a slot.
+    """
+
+    def setUp(self) -> None:
+        """
+        Have other images hold all slots.
+        """
+        super().setUp()
+        self.registry = self.registries.registry(HOST)
+        self.sample = self.add(image_of([sample_layer(5000, "mine", compression="tar")]), "mine")
+        self.blob = self.sample.layers[0].blob.digest
+        self.others = [self.add(sample_image(1, 50_000, seed=n), f"other{n}") for n in range(5)]
+        for number, other in enumerate(self.others):
+            self.registry.stall(other.layers[0].blob.digest)
+            self.pull(f"other{number}")
+        self.settle()
+        self.archive = tar(docker_save({"mine:1": self.sample}))
+
+    def finish_others(self) -> None:
+        """
+        Let the other images come.
+        """
+        for other in self.others:
+            self.registry.finish(other.layers[0].blob.digest)
+        self.settle()
+        self.assert_idle()
+
+    def test_needs_no_slot(self) -> None:
+        """
+        The download is done without a slot and without a request.
+        """
+        pulling = self.pull("mine")
+        self.settle()
+        self.assertEqual(self.transfer("download", self.blob)["state"], "queued")
+        self.assert_done(self.send(self.archive))
+        self.assert_done(pulling)
+        self.assertEqual(self.gets(self.blob), 0)
+        self.finish_others()
+
+    def test_running(self) -> None:
+        """
+        A download that has begun goes on.
+        """
+        self.registry.stall(self.blob)
+        self.registry.finish(self.others[0].layers[0].blob.digest)
+        for other in self.others[3:]:
+            self.registry.finish(other.layers[0].blob.digest)
+        pulling = self.pull("mine")
+        self.settle()
+        self.assertEqual(self.gets(self.blob), 1)
+        importing = self.send(self.archive)
+        self.assertEqual(self.job(pulling)["state"], "running")
+        self.registry.finish(self.blob)
+        self.settle()
+        self.assert_done(pulling)
+        self.assert_done(importing)
+        self.finish_others()
+
+    def test_cancelled(self) -> None:
+        """
+        A pull that was cancelled before stays so.
+        """
+        pulling = self.pull("mine")
+        self.settle()
+        self.jobs.cancel(pulling)
+        self.settle()
+        self.assert_done(self.send(self.archive))
+        self.assertEqual(self.job(pulling)["state"], "cancelled")
+        self.finish_others()
 
 
 class HoldingTests(RightsCase):

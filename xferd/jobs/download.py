@@ -22,7 +22,7 @@ from typing import cast
 from weakref import WeakValueDictionary
 
 from attrs import evolve
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 
 from xferd.errors import DiskFull
 from xferd.interfaces import IBlobSource, IPartial, IProgressSink, ISource, IStore, IUnpacker
@@ -79,6 +79,7 @@ class DownloadManager:
         self._ranges = ranges
         self._lessons = Lessons()
         self._possession = Possession()
+        self._waiting: dict[Digest, tuple[Transfer, Deferred[None]]] = {}
         self._feeds: WeakValueDictionary[tuple[Digest, Realm | None], Feed] = WeakValueDictionary()
         self.fetched: Counter[str] = Counter()
         self.reservations = reservations
@@ -188,6 +189,16 @@ class DownloadManager:
             slowed=lambda: self._bandwidth.binding,
         )
 
+    def brought(self, digest: Digest) -> None:
+        """
+        A blob is in the store by another way than a download: one that waits
+        for a slot needs none any more.
+        """
+        transfer, attempts = self._waiting.get(digest, (None, None))
+        if transfer is not None and attempts is not None and transfer.state != "running":
+            del self._waiting[digest]
+            attempts.cancel()
+
     # ------------------------------------------------------------- downloads
 
     async def _fetch(self, transfer: Transfer, blob: Descriptor, realm: Realm | None) -> None:
@@ -244,13 +255,33 @@ class DownloadManager:
             while True:
                 try:
                     if not await fetching.finish():
-                        await transfer.attempts(fetching.attempt)
+                        await self._attempts(transfer, blob, fetching)
                 except DiskFull as e:
                     persistence.check(e)
                 else:
                     return
         finally:
             fetching.close()
+
+    async def _attempts(self, transfer: Transfer, blob: Descriptor, fetching: Fetching) -> None:
+        """
+        Make attempts, unless the blob comes by another way before one begins.
+        """
+        attempts = Deferred.fromCoroutine(transfer.attempts(fetching.attempt))
+        if self.isolated:
+            # Without an attempt there is no proof.
+            await attempts
+            return
+        self._waiting[blob.digest] = transfer, attempts
+        try:
+            await attempts
+        except CancelledError:
+            if blob.digest in self._waiting:
+                raise
+            self._feed(blob.digest).sealed(self._store.blobs.path(blob.digest), blob.size)
+            transfer.report(bytes_done=blob.size)
+        finally:
+            self._waiting.pop(blob.digest, None)
 
     async def _receive(
         self,

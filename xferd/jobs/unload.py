@@ -259,6 +259,7 @@ class Unloading:
         elif self._unnamed is not None:
             digest = await outlast(self._store.room, self._unnamed.commit)
             self._unnamed = None
+            self._layers.brought(digest)
         elif self._document is not None:
             data, self._document = bytes(self._document), None
             if member.name in DOCUMENTS:
@@ -266,6 +267,7 @@ class Unloading:
                 return
             digest = Digest.of(data)
             await outlast(self._store.room, partial(self._store.blobs.put, digest, data))
+            self._layers.brought(digest)
         assert digest is not None
         self._contents.files[member.name] = Kept(digest, member.size, self._head)
 
