@@ -126,6 +126,19 @@ class RenewalTests(JobsCase):
         self.pulled()
         self.assert_renewed()
 
+    def test_isolated_without_blobs(self) -> None:
+        """
+        Where clients are kept apart, an image that is used is unpacked again
+        from blobs that are fetched for it.
+        """
+        self.stop(self.jobs)
+        self.sharing = "isolated"
+        self.jobs = self.make_jobs()
+        self.start()
+        self.lose_blobs()
+        self.assertEqual(self.successResultOf(self.renew()), [])
+        self.assert_renewed()
+
     def test_use(self) -> None:
         """
         Who is about to use the trees has them made again, without a pull.

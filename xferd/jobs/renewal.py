@@ -43,7 +43,7 @@ async def renew(
     fetch = None
     if not store.blobs.has(blob.digest):
         fetch = layers.fetch(blob, source, turn, sink)
-    tree = layers.unpack(blob, turn, sink, stack.diff_id.algorithm, stack.realm)
+    tree = layers.unpack(blob, turn, sink, stack.diff_id.algorithm, layers.realm(source))
     if shown is not None:
         shown(None if fetch is None else fetch.transfer, tree.transfer)
     try:
