@@ -15,7 +15,7 @@ from twisted.trial.unittest import TestCase
 from tests.registry.fakes import NamingReactor
 from tests.registry.pushing import ANN, Bytes
 from tests.registry.wire import Listener, Peer
-from xferd.errors import SourceError
+from xferd.errors import XferdError
 from xferd.interfaces import IReactor, UploadSession
 from xferd.names import Digest, Repository
 from xferd.registry.client import Registries
@@ -51,6 +51,7 @@ class LedAstrayTests(TestCase):
             "upload": self._push,
         }
         self.inner_status = b"200 OK"
+        self.inner_body = b'{"errors": [{"code": "X", "message": "internal secret: hunter2"}]}'
         self.inner_port, self.hub_port = (self._listen(each) for each in (self.inner, self.hub))
         self.repository = Repository(f"hub.test:{self.hub_port}", "team/a")
         self.place = f"inner.test:{self.inner_port}"
@@ -61,7 +62,7 @@ class LedAstrayTests(TestCase):
         return int(port.getHost().port)  # type: ignore[attr-defined]
 
     def _answer(self, peer: Peer, path: str) -> None:
-        body = b'{"errors": [{"code": "X", "message": "internal secret: hunter2"}]}'
+        body = self.inner_body
         peer.send(b"HTTP/1.1 %s\r\nContent-Length: %d\r\n\r\n%s" % (self.inner_status, len(body), body))
 
     def _lead(self, peer: Peer, path: str) -> None:
@@ -116,7 +117,7 @@ class LedAstrayTests(TestCase):
         )
         try:
             await (self.ways[self.way] if work is None else work)(client)
-        except SourceError as e:
+        except XferdError as e:
             return str(e)
         finally:
             await client.close()
@@ -255,6 +256,32 @@ class LedAstrayTests(TestCase):
                 self.assertNotIn("hunter2", error, (self.way, status))
                 if way != "upload":
                     self.assertIn("inner.test", error, (way, status))
+
+    async def test_no_document(self) -> None:
+        """
+        A registry leads to another server where a manifest or a list of
+        referrers should be, and that answers with JSON of its own: no value of
+        it is shown.
+        """
+        self.way = "redirect"
+        self.inner_status = b"200 OK\r\nContent-Type: application/vnd.oci.image.index.v1+json"
+
+        async def manifest(client: Registries) -> object:
+            return await client.registry(self.repository.host).manifest(self.repository, "1")
+
+        async def referrers(client: Registries) -> object:
+            return await client.registry(self.repository.host).referrers(self.repository, _DIGEST)
+
+        for body in (
+            b'{"schemaVersion": "hunter2"}',
+            b'{"schemaVersion": 2, "manifests": [{"size": "hunter2"}]}',
+        ):
+            self.inner_body = body
+            for work in (manifest, referrers):
+                error = await self._ask("8.8.8.8", "8.8.4.4", work=work)
+                self.assertIn("leads to inner.test", error)
+                self.assertIn("something else", error)
+                self.assertNotIn("hunter2", error)
 
     async def test_proxy(self) -> None:
         """

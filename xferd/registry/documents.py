@@ -22,6 +22,7 @@ from xferd.errors import (
     RegistryError,
     SizeMismatch,
     SourceError,
+    UnsupportedImage,
 )
 from xferd.names import Digest, Repository
 from xferd.oci import ACCEPT, DOCKER_SCHEMA1, MAX_DOCUMENT, Descriptor, Document, parse_document
@@ -85,6 +86,7 @@ class Documents:
         headers = answer.response.headers
         data = await self.read(answer, MAX_DOCUMENT, what)
         document = Document.verified(header(headers, "Content-Type"), data)
+        self.check_readable(answer, document, what)
         if document.media_type in DOCKER_SCHEMA1:
             # Its digest is of a part of its bytes only: say what it is first.
             parse_document(document)
@@ -178,6 +180,26 @@ class Documents:
             raise self._wrong_size(what.name, size, f"{len(data)}")
         self._verify(data, descriptor.digest, what.name)
         return data
+
+    def check_readable(self, answer: Answer, document: Document, what: Subject) -> None:
+        """
+        Check that a document from a server that the registry led to is one:
+        errors would quote parts of it otherwise.
+
+        @raise RegistryError: it is no manifest and no index.
+        """
+        if answer.is_own:
+            return
+        try:
+            parse_document(document)
+        except BadDocument:
+            raise RegistryError(
+                f"{self._host} leads to {answer.where} for {what.name}, which answers with something else",
+                host=self._host,
+                status=answer.response.code,
+            ) from None
+        except UnsupportedImage:
+            pass  # Its type is a header, and no part of it.
 
     async def read(
         self, answer: Answer, limit: int, what: Subject, too_long: Callable[[], Exception] | None = None

@@ -200,14 +200,15 @@ class Referrers:
         Read one page, and say how many bytes it has.
         """
         media_type = header(answer.response.headers, "Content-Type")
-        data = await self._documents.read(answer, MAX_DOCUMENT, what)
+        document = Document.verified(media_type, await self._documents.read(answer, MAX_DOCUMENT, what))
+        self._documents.check_readable(answer, document, what)
         try:
-            found = parse_document(Document.verified(media_type, data))
+            found = parse_document(document)
         except UnsupportedImage as e:
             raise self._no_index(what, f": {e}") from e
         if not isinstance(found, Index):
             raise self._no_index(what)
-        return found, len(data)
+        return found, len(document.data)
 
     async def _follow(self, answer: Answer, link: str, what: Subject) -> str:
         """
