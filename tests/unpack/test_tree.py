@@ -11,7 +11,9 @@ import shutil
 import stat
 import tempfile
 from base64 import b64encode
-from itertools import permutations
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import islice, permutations
 from typing import Any
 from unittest import SkipTest
 
@@ -644,6 +646,25 @@ class EscapeTests(TreeCase):
         self.empty()
         self.make(file(b".wh.x"), file(b".wh.y"), file(b".wh.x"))
         self.assertIn("bytes of memory", self.refused(file(b".wh.x"), file(b".wh.y"), file(b".wh.z")))
+
+    def test_names_passed_over(self) -> None:
+        """
+        A directory that a file replaces is emptied also on a file system that
+        passes over names while others are removed.
+        """
+        scandir = os.scandir
+
+        @contextmanager
+        def half(descriptor: int) -> Iterator[Iterator[os.DirEntry[str]]]:
+            with scandir(descriptor) as listing:
+                yield islice(listing, 2)
+
+        self.patch(os, "scandir", half)
+        before = len(os.listdir("/proc/self/fd"))
+        parts = [file(b"d/%d" % n) for n in range(5)] + [file(b"d/e/%d" % n) for n in range(5)]
+        self.make(*parts, file(b"d", b"instead"))
+        self.assertEqual(self.text("d"), "instead")
+        self.assertEqual(len(os.listdir("/proc/self/fd")), before)
 
     def test_implied_paths(self) -> None:
         """
