@@ -4,7 +4,7 @@ The harness for requests to the daemon: the parser, the guard and the routes.
 
 from __future__ import annotations
 
-from typing import Final, cast
+from typing import Final
 
 from hypothesis import strategies as st
 from twisted.logger import ILogObserver, LogEvent, LogLevel, globalLogPublisher
@@ -13,7 +13,6 @@ from zope.interface import implementer
 from tests.fuzz.harness import Broken, Harness, same
 from tests.fuzz.inputs import SIZES, cut, damaged
 from tests.web.fakes import World
-from xferd.web.site import WebSite
 
 _JOB: Final = b'{"kind": "pull", "reference": "alpine"}'
 _METHODS: Final = st.sampled_from(
@@ -125,9 +124,9 @@ def _answers(pieces: list[bytes]) -> tuple[World, list[int]]:
         globalLogPublisher.removeObserver(observe)
     if failures:
         raise Broken(f"the daemon failed: {failures[0]}")
-    site = cast("WebSite", world.site)
-    if site.open:
-        raise Broken(f"{site.open} connections are counted that have ended")
+    counted = world.web._connections.taken
+    if counted:
+        raise Broken(f"{counted} connections are counted that have ended")
     statuses = [int(part[:3]) for part in data.split(b"HTTP/1.1 ")[1:]]
     if any(status == 500 for status in statuses):
         raise Broken("a request is answered with 500")

@@ -864,8 +864,10 @@ class World:
         hosts: Sequence[str] = (),
         journal: FakeJournal | None = None,
         public_metrics: bool = False,
+        connections: int = 4096,
     ) -> None:
         """
+        @param connections: how many may be open.
         @param journal: what an earlier daemon has left.
         """
         self.jobs = FakeJobs()
@@ -890,18 +892,24 @@ class World:
             tokens=self.tokens,
             hosts=frozenset(hosts),
             public_metrics=public_metrics,
+            connections=lambda: connections,
         )
         self.web.start()  # type: ignore[unused-awaitable]
         self.clock.advance(0)
         self.site = self.web.site(Trust.ALL if trusted else Trust.NONE)
         self.connections: list[Connection] = []
 
-    def connect(self, *, unix: bool = False) -> Connection:
+    def connect(self, *, unix: bool = False, peer: str = "127.0.0.1") -> Connection:
         """
         Open a connection.
+
+        @param peer: the client's address, unless it is C{unix}.
         """
-        peer, host = (UNIXAddress(None), self.SOCKET) if unix else (self.PEER, self.TCP)
-        connection = Connection(self.site, peer, host)
+        connection = (
+            Connection(self.site, UNIXAddress(None), self.SOCKET)
+            if unix
+            else Connection(self.site, IPv4Address("TCP", peer, 40000), self.TCP)
+        )
         self.connections.append(connection)
         return connection
 

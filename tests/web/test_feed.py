@@ -5,6 +5,7 @@ Tests for L{xferd.web.feed}: streams of events through the whole server.
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -130,7 +131,7 @@ class FeedTests(SynchronousTestCase):
         self.assertTrue(connection.received().endswith(b"0\r\n\r\n"))
         connection.send("GET", "/healthz", {"Host": "localhost"})
         self.assertEqual(connection.answer().status, 200)
-        self.assertEqual(self.world.web._feeds, set())
+        self.assertEqual(self.world.web._feeds, {})
 
     def test_http_10(self) -> None:
         """
@@ -165,7 +166,7 @@ class FeedTests(SynchronousTestCase):
         connection, stream = self.follow()
         connection.lose()
         self.assertEqual((stream.closed, stream.cancelled), (1, 1))
-        self.assertEqual(self.world.web._feeds, set())
+        self.assertEqual(self.world.web._feeds, {})
         self.assert_no_timers()
 
     def test_left_while_paused(self) -> None:
@@ -250,7 +251,7 @@ class FeedTests(SynchronousTestCase):
         self.world.clock.advance(1)
         self.assertTrue(connection.cut)
         connection.lose()
-        self.assertEqual(self.world.web._feeds, set())
+        self.assertEqual(self.world.web._feeds, {})
 
     def test_broken_stream(self) -> None:
         """
@@ -262,17 +263,36 @@ class FeedTests(SynchronousTestCase):
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
         self.assertTrue(connection.cut)
         self.assertEqual(stream.closed, 1)
-        self.assertEqual(self.world.web._feeds, set())
+        self.assertEqual(self.world.web._feeds, {})
 
     def test_too_many(self) -> None:
         """
-        The number of followers has a bound.
+        One client's streams leave room for those of others, those over TCP for
+        the unix socket, and all together have a bound.
         """
-        for _ in range(MAX_FEEDS):
-            self.follow()
-        answer = self.world.ask("GET", "/api/v1/events")
+
+        def follow(**where: Any) -> int:
+            """
+            Open streams until one is refused.
+
+            @return: how many were opened.
+            """
+            for count in range(MAX_FEEDS + 1):
+                connection = self.world.connect(**where)
+                connection.send("GET", "/api/v1/events", {"Host": "localhost"})
+                if b"503" in connection.received()[:20]:
+                    return count
+            raise AssertionError("none is refused")
+
+        self.assertEqual(follow(peer="192.0.2.1"), MAX_FEEDS // 2)
+        self.assertEqual(follow(peer="192.0.2.2"), MAX_FEEDS // 4)
+        self.assertEqual(follow(peer="192.0.2.3"), 0)
+        self.assertEqual(follow(unix=True), MAX_FEEDS // 4)
+        answer = self.world.ask("GET", "/api/v1/events", unix=True)
         self.assertEqual((answer.status, answer.json()["error"]["code"]), (503, "SERVICE_UNAVAILABLE"))
         self.assertEqual(len(self.world.jobs.streams), MAX_FEEDS)
+        self.world.connections[0].lose()
+        self.assertEqual(follow(unix=True), 1)
 
 
 class StopTests(SynchronousTestCase):

@@ -15,6 +15,7 @@ from tests.web.fakes import Answer, Connection, World
 from xferd.access_tokens import AccessTokens, Right
 from xferd.web.entry import Entry
 from xferd.web.guard import HEADERS, Guard
+from xferd.web.places import Places
 from xferd.web.site import WebSite
 from xferd.web.trust import Trust
 
@@ -340,7 +341,7 @@ class AnswerTests(SynchronousTestCase):
 
         world = World()
         guard = Guard(Broken(), tokens=AccessTokens(), hosts=set(), entry=Entry(world.clock))
-        site = WebSite(guard, world.clock, trust=Trust.ALL)
+        site = WebSite(guard, world.clock, places=Places(lambda: 2), trust=Trust.ALL)
         connection = Connection(site, world.PEER, world.TCP)
         connection.send("GET", "/", {"Host": "localhost"})
         answer = connection.answer()

@@ -4,16 +4,14 @@ Tests for L{xferd.web.site}: the bound on bodies.
 
 from __future__ import annotations
 
-from twisted.internet.error import ConnectionDone
-from twisted.internet.testing import StringTransport
-from twisted.logger import LogLevel, capturedLogs
-from twisted.python.failure import Failure
+from typing import Any
+
+from twisted.logger import LogLevel, capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
-from twisted.web.resource import Resource
 
 from tests.web.fakes import Connection, World
 from xferd.web.guard import HEADERS
-from xferd.web.site import ARRIVAL, LINGER, MAX_BODY, WebSite
+from xferd.web.site import ARRIVAL, FIRST, LINGER, MAX_BODY
 
 FIELDS = {"Host": "localhost", "Content-Type": "application/json"}
 
@@ -104,17 +102,48 @@ class BodyTests(SynchronousTestCase):
 
     def test_idle(self) -> None:
         """
-        A connection on which nothing is asked is closed after a while.
+        A connection on which nothing is asked is closed after ten seconds,
+        and one on which nothing more is asked after a minute.
         """
-        self.world.clock.advance(61)
+        self.world.clock.advance(FIRST - 0.1)
+        self.assertFalse(self.connection.transport.disconnecting)
+        self.world.clock.advance(0.1)
         self.assertTrue(self.connection.transport.disconnecting)
+        self.connection = self.world.connect()
+        self.send(b"{}", **{"Content-Length": "2"})
+        self.world.clock.advance(59)
+        self.assertFalse(self.connection.transport.disconnecting)
+        self.world.clock.advance(2)
+        self.assertTrue(self.connection.transport.disconnecting)
+
+    def test_first_head(self) -> None:
+        """
+        The head of a first request has ten seconds, however it trickles in;
+        its body has longer.
+        """
+        self.connection.protocol.dataReceived(b"GET / HTTP/1.1\r\n")
+        for _ in range(9):
+            self.world.clock.advance(1)
+            self.connection.protocol.dataReceived(b"A: b\r\n")
+        self.assertFalse(self.connection.transport.disconnecting)
+        self.world.clock.advance(1)
+        self.assertTrue(self.connection.transport.disconnecting)
+        self.connection = self.world.connect()
+        self.send(b"{", **{"Content-Length": "2"})
+        self.world.clock.advance(30)
+        self.assertFalse(self.connection.transport.disconnecting)
 
     def test_slow(self) -> None:
         """
         A request that arrives byte by byte is cut off in the end, its head or
         its body.
         """
-        for begin in (lambda: None, lambda: self.send(b"{", **{"Content-Length": "100"})):
+        whole = b'{"kind":"pull","reference":"a"}'
+        first = {"Content-Length": str(len(whole))}
+        for begin in (
+            lambda: self.send(whole, **first),
+            lambda: self.send(b"{", **{"Content-Length": "100"}),
+        ):
             self.connection = self.world.connect()
             begin()
             for _ in range(int(ARRIVAL) // 50):
@@ -140,27 +169,49 @@ class BodyTests(SynchronousTestCase):
 
     def test_too_many(self) -> None:
         """
-        Of too many connections, the last are closed at once, and warned of
-        once; when others have gone, there is room.
+        Strangers who connect and ask nothing leave room for those who may
+        act, and those over TCP for the unix socket: what comes beyond is closed
+        at once, and warned of once.
         """
-        site = WebSite(Resource(), self.world.clock, most=lambda: 2)
-        channels = []
+        self.world = World(trusted=False, token="s3cret", connections=40)
 
-        def connect() -> bool:
-            channel = site.buildProtocol(None)
-            if channel is not None:
-                channel.makeConnection(StringTransport())
-                channels.append(channel)
-            return channel is not None
+        def connect(**where: Any) -> int:
+            """
+            Connect until it is refused.
+
+            @return: how often it was not.
+            """
+            count = 0
+            while not self.world.connect(**where).cut:
+                count += 1
+            return count
 
         with capturedLogs() as events:
-            self.assertEqual([connect() for _ in range(4)], [True, True, False, False])
-        self.assertEqual([e["count"] for e in events if e.get("log_level") is LogLevel.warn], [2])
-        channels.pop().connectionLost(Failure(ConnectionDone()))
-        self.assertTrue(connect())
-        for channel in channels:
-            channel.connectionLost(Failure(ConnectionDone()))
-        self.assertEqual(site.open, 0)
+            self.assertEqual(connect(peer="192.0.2.1"), 10)
+            self.assertEqual(connect(peer="192.0.2.2"), 10)
+            self.assertEqual(connect(peer="192.0.2.3"), 0)
+            self.assertEqual(connect(unix=True), 20)
+        warned = [formatEvent(e) for e in events if e.get("log_level") is LogLevel.warn]
+        self.assertEqual(warned, ["10 connections are open, and one more of 192.0.2.1 (stranger) is refused"])
+        self.world.connections[0].lose()
+        self.assertEqual(connect(peer="192.0.2.3"), 1)
+        self.world.clock.advance(FIRST)
+        self.world.close()
+        self.assertEqual(self.world.web._connections.taken, 0)
+        self.assertEqual(connect(peer="192.0.2.3"), 10)
+
+    def test_refused_leaves_nothing(self) -> None:
+        """
+        A connection that is refused has no timers, and its end is not counted.
+        """
+        world = World(connections=1)
+        first, second = world.connect(), world.connect()
+        self.assertEqual((first.cut, second.cut), (False, True))
+        second.lose()
+        self.assertEqual(world.web._connections.taken, 1)
+        first.lose()
+        self.assertEqual(world.web._connections.taken, 0)
+        self.assertEqual(world.clock.getDelayedCalls(), [])
 
     def test_form_is_not_parsed(self) -> None:
         """

@@ -18,6 +18,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 from werkzeug.exceptions import Forbidden, HTTPException, ServiceUnavailable
 
+from xferd.descriptors import own_limit
 from xferd.errors import BadInput, NotFound, StoreError, XferdError
 from xferd.jobs.job import ENDED
 from xferd.jobs.news import image_json
@@ -36,8 +37,9 @@ from xferd.web.lists import IMAGES, TRANSFERS
 from xferd.web.metrics import MEDIA_TYPE, Metrics, Scene
 from xferd.web.openapi import document
 from xferd.web.outgoing import OutgoingArchive
+from xferd.web.places import Client, Places
 from xferd.web.replays import Replays
-from xferd.web.site import MAX_BODY, WebSite
+from xferd.web.site import MAX_BODY, WebSite, admitted
 from xferd.web.static import StaticFiles
 
 if TYPE_CHECKING:
@@ -52,7 +54,7 @@ if TYPE_CHECKING:
     from xferd.web.trust import Trust
 
 MAX_FEEDS: Final = 512
-"""How many clients may follow events at a time."""
+"""How many event streams may be open at a time, of all clients."""
 
 GRACE: Final = 2.0
 """Seconds that clients have, at the end, to read the last events."""
@@ -89,6 +91,7 @@ class Web:
         page_port: int = 0,
         public_metrics: bool = False,
         examine: Callable[[], Deferred[list[dict[str, object]]]] = lambda: succeed([]),
+        connections: Callable[[], int] = lambda: own_limit() // 2,
     ) -> None:
         """
         @param wall_clock: makes the stamps of what outlasts the daemon.
@@ -100,6 +103,9 @@ class Web:
         @param page_port: where browsers of this machine find the page, or 0.
         @param public_metrics: whether everybody may see the metrics.
         @param examine: checks the installation.
+        @param connections: how many connections may be open at one time, of
+            all listeners; by default half of what the process may have open,
+            so that clients cannot take the descriptors that transfers need.
         """
         self._jobs = jobs
         self._store = store
@@ -117,7 +123,9 @@ class Web:
         self._files = StaticFiles()
         self._metrics = Metrics()
         self._replays = Replays(jobs, store.journal, clock, wall_clock=wall_clock)
-        self._feeds: set[EventFeed] = set()
+        self._connections = Places(connections)
+        self._feed_places = Places(lambda: MAX_FEEDS)
+        self._feeds: dict[EventFeed, Client] = {}
         self._stopping = False
         self._stops: list[Deferred[None]] = []
         self._grace: IDelayedCall | None = None
@@ -140,7 +148,7 @@ class Web:
         def largest(request: HTTPRequest) -> int:
             return MAX_PIECE if is_piece(request) and guard.admits(request) else MAX_BODY
 
-        return WebSite(guard, self._clock, largest, trust=trust)
+        return WebSite(guard, self._clock, largest, places=self._connections, trust=trust)
 
     def start(self) -> Deferred[None]:
         """
@@ -181,7 +189,7 @@ class Web:
         """
         Forget a feed; the last one ends the wait of L{stop}.
         """
-        self._feeds.discard(feed)
+        self._feed_places.leave(self._feeds.pop(feed))
         if self._feeds:
             return
         if self._grace is not None and self._grace.active():
@@ -309,30 +317,40 @@ class Web:
         """
         Follow one job until it ends.
         """
-        self._check_feeds()
+        client = self._check_feeds(request)
         stream = await self._jobs.follow(job_id, header(request, b"last-event-id"))
-        return await self._feed(request, stream)
+        return await self._feed(request, stream, client)
 
     @app.route(f"{API}/events", methods=["GET"])
     async def follow_all(self, request: Request) -> bytes | None:
         """
         Follow everything.
         """
-        self._check_feeds()
-        return await self._feed(request, self._jobs.events(None, header(request, b"last-event-id")))
+        client = self._check_feeds(request)
+        return await self._feed(request, self._jobs.events(None, header(request, b"last-event-id")), client)
 
-    def _check_feeds(self) -> None:
+    def _check_feeds(self, request: Request) -> Client:
         """
-        Make sure that one more client may follow events.
+        Make sure that the client may follow events once more.
 
-        @raise ServiceUnavailable: the daemon stops, or has feeds enough.
+        @return: the client.
+        @raise ServiceUnavailable: the daemon stops, or there are too many
+            feeds, of this client or of all.
         """
         if self._stopping:
             raise ServiceUnavailable("xferd is stopping")
-        if len(self._feeds) >= MAX_FEEDS:
-            raise ServiceUnavailable(f"{MAX_FEEDS} clients follow events already")
+        client = admitted(request)
+        if not self._feed_places.has_room(client):
+            raise self._too_many_feeds()
+        return client
 
-    async def _feed(self, request: Request, stream: IEventStream) -> bytes | None:
+    def _too_many_feeds(self) -> ServiceUnavailable:
+        return ServiceUnavailable(
+            f"{self._feed_places.taken} event streams are open, and this client can have no more; "
+            "close some, or try again later"
+        )
+
+    async def _feed(self, request: Request, stream: IEventStream, client: Client) -> bytes | None:
         """
         Answer with a feed of events.
         """
@@ -343,8 +361,12 @@ class Web:
         if request.method == b"HEAD":
             stream.close()
             return b""
+        if not self._feed_places.enter(client):
+            # Others have come meanwhile.
+            stream.close()
+            raise self._too_many_feeds()
         feed = EventFeed(request, stream, form, clock=self._clock, times=self._times, over=self._feed_over)
-        self._feeds.add(feed)
+        self._feeds[feed] = client
         if self._stopping:
             feed.end()
         await feed.run()

@@ -7,8 +7,9 @@ the time that a request takes to arrive.
 from __future__ import annotations
 
 from io import BytesIO
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Final, cast
 
+from attrs import evolve
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.web.http import HTTPChannel
@@ -16,17 +17,17 @@ from twisted.web.http import Request as HTTPRequest
 from twisted.web.http_headers import Headers
 from twisted.web.server import Request, Site
 
-from xferd.descriptors import own_limit
 from xferd.web.answers import dump, error_json
 from xferd.web.asked import shown
 from xferd.web.content_asked import is_piece
 from xferd.web.guard import HEADERS
+from xferd.web.places import Client, Kind, Places, client_of
 from xferd.web.trust import Trust, trusts, user_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
+    from twisted.internet.interfaces import IDelayedCall, IReactorTime, ITCPTransport
     from twisted.python.failure import Failure
     from twisted.web.resource import IResource
 
@@ -47,16 +48,28 @@ would let a client send one byte a minute.
 """
 
 
+FIRST: Final = 10.0
+"""Seconds in which the head of a connection's first request must arrive."""
+
+QUIET: Final = 60.0
+"""Seconds between two warnings of connections that are refused."""
+
+
 class BoundedChannel(HTTPChannel):
     """
-    A connection, closed when a request takes too long to arrive.
+    A connection, closed at once where its client has too many, or when a
+    request takes too long to arrive.
 
     @ivar trusted: whether the client may act because of its connection.
     @ivar uid: whose the connection is, where that counts and is known.
+    @ivar client: whose connection it is.
     """
 
     uid: int | None = None
     trusted = False
+    client: Client
+    _admitted = False
+    _first: IDelayedCall | None = None
     _arrival: IDelayedCall | None = None
 
     def connectionMade(self) -> None:
@@ -64,11 +77,16 @@ class BoundedChannel(HTTPChannel):
         Count the connection, and find out whose it is.
         """
         site = cast("WebSite", self.factory)
-        site.open += 1
         if site.trust is Trust.OWNER:
             self.uid = user_of(self.transport)
         self.trusted = trusts(site.trust, self.uid)
-        super().connectionMade()
+        self.client = client_of(self.transport, self.trusted)
+        self._admitted = site.admit(self.client)
+        if self._admitted:
+            self._first = self.callLater(FIRST, self._late_first)
+            super().connectionMade()
+        else:
+            cast("ITCPTransport", self.transport).abortConnection()
 
     def dataReceived(self, data: bytes) -> None:
         """
@@ -77,6 +95,13 @@ class BoundedChannel(HTTPChannel):
         if self._arrival is None and not self._handlingRequest:
             self._arrival = self.callLater(ARRIVAL, self._late)
         super().dataReceived(data)
+
+    def allHeadersReceived(self) -> None:
+        """
+        Stop the clock of the first request: its head is here.
+        """
+        self._stop_first()
+        super().allHeadersReceived()
 
     def allContentReceived(self) -> None:
         """
@@ -87,15 +112,28 @@ class BoundedChannel(HTTPChannel):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """
-        Stop the clock.
+        Stop the clocks.
         """
-        cast("WebSite", self.factory).open -= 1
+        if self._admitted:
+            self._admitted = False
+            cast("WebSite", self.factory).places.leave(self.client)
+        self._stop_first()
         self._stop_clock()
         super().connectionLost(reason)
 
     def _late(self) -> None:
         self._arrival = None
         self.timeoutConnection()
+
+    def _late_first(self) -> None:
+        self._first = None
+        self.setTimeout(None)
+        self.timeoutConnection()
+
+    def _stop_first(self) -> None:
+        if self._first is not None:
+            self._first.cancel()
+            self._first = None
 
     def _stop_clock(self) -> None:
         if self._arrival is not None:
@@ -175,49 +213,52 @@ class WebSite(Site):
     """
     The factory of HTTP connections.
 
-    @ivar open: the connections that are open.
+    @ivar places: for the connections that are open.
     """
 
     protocol = BoundedChannel  # type: ignore[assignment]
     requestFactory = BoundedRequest
     _log = Logger()
-    _is_full = False
+    _quiet_until = 0.0
 
     def __init__(
         self,
         root: IResource,
         clock: IReactorTime,
         largest: Callable[[HTTPRequest], int] = lambda _: MAX_BODY,
-        most: Callable[[], int] = lambda: own_limit() // 2,
+        *,
+        places: Places,
         trust: Trust = Trust.NONE,
     ) -> None:
         """
         @param clock: measures how long a connection may be idle.
         @param largest: how many bytes a request with these headers may have
             for its body.
-        @param most: how many connections may be open at one time; by default
-            half of what the process may have open, so that clients cannot
-            take the descriptors that transfers need.
+        @param places: for connections, of this listener and others.
         @param trust: which clients may act because of their connection.
         """
-        self.open = 0
+        self.places = places
         self.trust = trust
-        self._most = most
+        self._clock = clock
         super().__init__(root, reactor=clock, parsePOSTFormSubmission=False)
         self.largest = largest
 
-    def buildProtocol(self, addr: IAddress | None) -> Any:
+    def admit(self, client: Client) -> bool:
         """
-        Take a connection, or close it at once where there are too many.
+        Give a new connection a place, if there is one for its client.
         """
-        most = self._most()
-        if self.open < most:
-            self._is_full = False
-            return super().buildProtocol(addr)
-        if not self._is_full:
-            self._is_full = True
-            self._log.warn("{count} clients are connected: no more are let in", count=most)
-        return None
+        if self.places.enter(client):
+            return True
+        now = self._clock.seconds()
+        if now >= self._quiet_until:
+            self._quiet_until = now + QUIET
+            self._log.warn(
+                "{count} connections are open, and one more of {name} ({kind}) is refused",
+                count=self.places.taken,
+                name=client.name,
+                kind=client.kind.value,
+            )
+        return False
 
     def log(self, request: HTTPRequest) -> None:
         """
@@ -237,3 +278,12 @@ class WebSite(Site):
             status=request.code,
             size=request.sentLength,
         )
+
+
+def admitted(request: HTTPRequest) -> Client:
+    """
+    Whose request it is, once it was found that it may be made: over TCP that
+    is a client who is trusted, or has shown a token.
+    """
+    client = cast("BoundedChannel", request.channel).client
+    return evolve(client, kind=Kind.TRUSTED) if client.kind is Kind.STRANGER else client
