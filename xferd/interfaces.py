@@ -1142,8 +1142,8 @@ class IUnpacker(Interface):
     busy: int = Attribute("How many do now.")
     least: int = Attribute("Bytes of a growing blob with which its unpacking begins.")
     sandbox: Mapping[str, str] | None = Attribute(
-        "What the sandbox of layers' processes lacks: the reason by the measure, one of "
-        "xferd.unpack.cage.MEASURES; None until it is known."
+        "The measures of the sandbox of layers' processes, each with the reason why it is not in force, "
+        "which is empty if it is; None until the worker has reported."
     )
 
     def unpack(

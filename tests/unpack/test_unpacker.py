@@ -666,18 +666,23 @@ class ProcessTests(UnpackerCase):
 
     def test_sandbox(self) -> None:
         """
-        What the sandbox lacks is kept, and logged once, however many workers
-        report the same.
+        What is in force is kept, and what is not is logged once, however many
+        workers report the same.  Landlock counts where there is no mount namespace.
         """
         self.assertIsNone(self.unpacker.sandbox)
         self.process.says(wire.WORKER, "sandbox", missing={"seccomp": "no", "ipc": "not either"})
-        self.assertEqual(self.unpacker.sandbox, {"seccomp": "no", "ipc": "not either"})
+        assert self.unpacker.sandbox is not None
+        self.assertEqual(self.unpacker.sandbox["ipc"], "not either")
+        self.assertEqual(self.unpacker.sandbox["limits"], "")
+        self.assertNotIn("landlock", self.unpacker.sandbox)
         [event] = self.flushLogged("layers are unpacked")
         self.assertEqual(event["lacks"], "ipc (not either); seccomp (no)")
         self.process.says(wire.WORKER, "sandbox", missing={"seccomp": "no", "ipc": "not either"})
         self.assertEqual(len(self.flushLogged("layers are unpacked")), 1)
         self.process.says(wire.WORKER, "sandbox", missing={})
         self.assertEqual(len(self.flushLogged("complete")), 1)
+        self.process.says(wire.WORKER, "sandbox", missing={"mounts": "no"})
+        self.assertEqual((self.unpacker.sandbox["mounts"], self.unpacker.sandbox["landlock"]), ("no", ""))
 
     def test_sandbox_by_a_layer(self) -> None:
         """

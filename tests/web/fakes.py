@@ -640,6 +640,7 @@ class FakeJobs:
             "jobs": jobs,
             "slots": {},
             "hosts": {},
+            "sandbox": {"in_force": ["seccomp"], "missing": {"landlock": "the kernel has none"}},
             "quota": 0,
             "bytes_fetched": 1,
             "bytes_sent": 3,

@@ -13,6 +13,7 @@ from xferd.ctl.view import JobView, count
 
 if TYPE_CHECKING:
     from argparse import Namespace
+    from collections.abc import Mapping
 
     from xferd.ctl.session import Session
 
@@ -182,3 +183,37 @@ def transfers(_: Namespace, session: Session) -> None:
         )
     heads = ("ID", "KIND", "DIGEST", "STATE", "WATCHERS", "PROGRESS", "RATE", "SOURCE", "WHY")
     session.printer.rows(found, heads, rows, ("WATCHERS", "RATE"))
+
+
+def status(_args: Namespace, session: Session) -> None:
+    """
+    Show how the daemon is, and what confines the processes of layers.
+    """
+    found = session.daemon.status()
+    disk, states = _member(found, "disk"), _member(found, "jobs")
+    sandbox = _member(found, "sandbox")
+    in_force = sandbox.get("in_force")
+    free = disk.get("free")
+    facts = [
+        ("version", clean(found.get("version"))),
+        ("started", session.printer.ago(found.get("started"))),
+        ("images", str(count(found, "images"))),
+        (
+            "jobs",
+            ", ".join(f"{count(states, state)} {clean(state)}" for state in states) or "none",
+        ),
+        ("disk", f"{size(free)} free in {clean(disk.get('path'))}" if isinstance(free, int) else "unknown"),
+        ("disk is full", clean(disk.get("why") or "")),
+        ("sandbox", ", ".join(map(clean, in_force)) if isinstance(in_force, list) else "not known yet"),
+    ]
+    missing = _member(sandbox, "missing")
+    facts += [(f"without {clean(measure)}", clean(why)) for measure, why in missing.items()]
+    session.printer.facts(found, facts, width=max(len(name) for name, _ in facts) + 2)
+
+
+def _member(value: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """
+    An object in an object of the API; empty if it is not there.
+    """
+    member = value.get(name)
+    return member if isinstance(member, dict) else {}

@@ -498,6 +498,7 @@ COMMANDS: Mapping[str, Command] = {
     "limits": Command("show or set how much happens at once, and how fast", _limits, _run_limits),
     "page": Command("open the status page in a browser", _page, _run_page),
     "doctor": Command("check the installation, and say what to change", _json, _run_doctor),
+    "status": Command("show how the daemon is, and what confines it", _json, commands.status),
     "completion": Command("print what a shell needs to complete words", _completion, _run_completion),
     "demo": Command("see three clients pull one image, on this machine alone", _demo, _run_demo),
 }

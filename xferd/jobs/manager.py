@@ -587,7 +587,7 @@ class Jobs:
 
     def status(self) -> Mapping[str, Any]:
         """
-        Slots in use, the queue, jobs by state, bytes by host.
+        Slots in use, the queue, jobs by state, bytes by host, the sandbox.
         """
         states = Counter(job["state"] for job in self.all())
         arriving = sum(
@@ -602,10 +602,23 @@ class Jobs:
             "hosts": {
                 host: {"bytes": fetched[host], "sent": sent[host]} for host in sorted({*fetched, *sent})
             },
+            "sandbox": self._sandbox(),
             "quota": self._quota.limit,
             "bytes_fetched": fetched.total(),
             "bytes_sent": sent.total(),
             "bytes_delivered": self._delivered + arriving,
+        }
+
+    def _sandbox(self) -> Mapping[str, Any] | None:
+        """
+        What is in force in the sandbox of layers, once it is known.
+        """
+        measures = self._unpacker.sandbox
+        if measures is None:
+            return None
+        return {
+            "in_force": [measure for measure, why in measures.items() if not why],
+            "missing": {measure: why for measure, why in measures.items() if why},
         }
 
     def warned(self, repository: Repository, text: str) -> None:

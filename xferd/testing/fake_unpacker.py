@@ -184,7 +184,7 @@ class FakeUnpacker:
     @ivar running: whether C{start} was called, and C{stop} was not.
     @ivar workers: what somebody set; it changes nothing.
     @ivar least: bytes with which the unpacking of a growing blob begins.
-    @ivar sandbox: what its sandbox is said to lack.
+    @ivar sandbox: the measures of its sandbox.
     """
 
     def __init__(self, clock: IReactorTime, read: Callable[[str], bytes] | None = None) -> None:
@@ -199,7 +199,7 @@ class FakeUnpacker:
         self.running = False
         self.workers = 2
         self.least = 1
-        self.sandbox: dict[str, str] | None = {}
+        self.sandbox: dict[str, str] | None = {"seccomp": ""}
         self._read = read or (lambda path: Path(path).read_bytes())
 
     def unpack(

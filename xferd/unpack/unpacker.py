@@ -43,6 +43,7 @@ from xferd.descriptors import limited
 from xferd.errors import WorkerLost
 from xferd.interfaces import IUnpacker, IUnpacking, UnpackLimits, UnpackProgress
 from xferd.unpack import wire
+from xferd.unpack.cage import MEASURES
 from xferd.unpack.unpacking import MOUTHFUL, Unpacking
 
 GRACE: Final = 5.0
@@ -310,11 +311,14 @@ class Unpacker:
 
     def _confined(self, missing: dict[str, str]) -> None:
         """
-        Note what the sandbox of layers' processes lacks, and log it.
+        Note what is in force in the sandbox of layers' processes, and log it.
         """
-        if missing == self.sandbox:
+        # Landlock stands in for the mount namespace.
+        measures = [each for each in MEASURES if each != "landlock" or "mounts" in missing]
+        sandbox = {each: missing.get(each, "") for each in measures}
+        if sandbox == self.sandbox:
             return  # this worker is not the first
-        self.sandbox = missing
+        self.sandbox = sandbox
         if missing:
             lacks = "; ".join(f"{measure} ({why})" for measure, why in sorted(missing.items()))
             self._log.warn("layers are unpacked in a sandbox without {lacks}", lacks=lacks)

@@ -339,6 +339,20 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
                 "additionalProperties": _object({"bytes": COUNT, "sent": COUNT}),
                 "description": "Bytes that came from and went to each registry.",
             },
+            "sandbox": {
+                **_object(
+                    {
+                        "in_force": array(TEXT),
+                        "missing": {
+                            "type": "object",
+                            "additionalProperties": TEXT,
+                            "description": "Why each is not in force.",
+                        },
+                    }
+                ),
+                "type": ["object", "null"],
+                "description": "What confines the processes of layers; null until it is known.",
+            },
             "quota": {**COUNT, "description": "The bytes that the store may take; 0 for any number."},
             "bytes_fetched": COUNT,
             "bytes_sent": COUNT,

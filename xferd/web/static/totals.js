@@ -54,6 +54,14 @@ export function showStatus(status) {
   showSlots("upload", status.slots?.upload);
   showJobs(status.jobs ?? {});
   showDisk(status.disk);
+  showSandbox(status.sandbox);
+}
+
+function showSandbox(sandbox) {
+  const missing = Object.entries(sandbox?.missing ?? {});
+  text(byId("sandbox"), missing.length ? `sandbox of layers without ${missing.map(([name]) => name).join(", ")}` : "");
+  attribute(byId("sandbox"), "title", missing.map(([name, why]) => `${name}: ${why}`).join("\n"));
+  hide(byId("sandbox"), !missing.length);
 }
 
 function showHosts(status) {
