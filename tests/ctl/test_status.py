@@ -43,7 +43,7 @@ class StatusTests(DaemonTestCase):
         """
         shown = self.show()
         self.assertEqual(shown["sandbox"], "limits, seccomp")
-        self.assertEqual(shown["without network"], "Operation not permitted")
+        self.assertEqual(shown["without network"], "unshare: Operation not permitted")
         self.assertEqual((shown["images"], shown["jobs"]), ("3", "2 running"))
         self.assertIn("free in /var/lib/xferd", shown["disk"])
         self.assertNotIn("disk is full", shown)

@@ -13,7 +13,6 @@ from xferd.ctl.view import JobView, count
 
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import Mapping
 
     from xferd.ctl.session import Session
 
@@ -211,7 +210,7 @@ def status(_args: Namespace, session: Session) -> None:
     session.printer.facts(found, facts, width=max(len(name) for name, _ in facts) + 2)
 
 
-def _member(value: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+def _member(value: dict[str, Any], name: str) -> dict[str, Any]:
     """
     An object in an object of the API; empty if it is not there.
     """
