@@ -17,6 +17,7 @@ from xferd.errors import (
     RegistryUnavailable,
     TooManyRequests,
 )
+from xferd.jobs.memory import Memory
 from xferd.names import Digest, Repository
 from xferd.oci import OCI_INDEX, OCI_MANIFEST, Document, Platform
 from xferd.testing.fake_registry import FakeRegistry
@@ -245,6 +246,27 @@ class CopyTests(JobsCase):
             self.registry.finish(layer.blob.digest)
         self.wait(3)
         self.assert_done(copying)
+        self.assert_idle()
+
+    def test_memory(self) -> None:
+        """
+        Copies whose documents do not fit into memory together go one after
+        another; one that waits can be cancelled.
+        """
+        self.jobs._memory = Memory(0, 0)
+        images = [self.add(sample_image(1, seed=name), name) for name in ("one", "two", "three")]
+        self.registry.stall(images[0].layers[0].blob.digest)
+        first, second, third = (self.copy(name) for name in ("one", "two", "three"))
+        self.wait(1)
+        self.assertEqual([len(self.states(job_id)) for job_id in (first, second, third)], [2, 0, 0])
+        self.jobs.cancel(second)
+        self.wait(1)
+        self.assertEqual(self.job(second)["state"], "cancelled")
+        self.registry.finish(images[0].layers[0].blob.digest)
+        self.wait(2)
+        self.assert_done(first)
+        self.assert_done(third)
+        self.assertEqual(self.jobs._memory.used, 0)
         self.assert_idle()
 
     def test_own_limit(self) -> None:

@@ -10,8 +10,9 @@ from collections.abc import Awaitable, Callable
 from attrs import define, field, frozen
 
 from xferd.errors import BadDocument, ManifestUnknown, NotFound
+from xferd.jobs.memory import Share
 from xferd.names import Digest
-from xferd.oci import MAX_INDEX_DEPTH, Descriptor, Document, Index, parse_document
+from xferd.oci import MAX_DOCUMENT, MAX_INDEX_DEPTH, Descriptor, Document, Index, parse_document
 
 MAX_DOCUMENTS = 10_000
 """How many manifests one copy may be made of."""
@@ -81,18 +82,22 @@ async def load(
     root: Document,
     fetch: Callable[[Descriptor], Awaitable[Document]],
     allowance: Allowance | None = None,
+    share: Share | None = None,
 ) -> Cargo:
     """
     Find all that a document names.
 
     @param fetch: gets a document that an index names.
     @param allowance: how much that may be.
+    @param share: the memory for the documents, which is the caller's; waited
+        for where there is none.
     @raise BadDocument: a document breaks its specification, or names too much,
         or the indexes go too deep.
     @raise UnsupportedImage: the document is of a kind that is not known, so
         that nobody can tell what belongs to it.
     """
-    loading = _Loading(root.digest, fetch, Allowance() if allowance is None else allowance)
+    loading = _Loading(root.digest, fetch, Allowance() if allowance is None else allowance, share)
+    await loading.hold(len(root.data))
     await loading.visit(root, 0)
     return Cargo(tuple(loading.documents.values()), tuple(loading.blobs.values()))
 
@@ -106,6 +111,7 @@ class _Loading:
     root: Digest
     fetch: Callable[[Descriptor], Awaitable[Document]]
     allowance: Allowance
+    share: Share | None
     documents: dict[Digest, Document] = field(factory=dict)
     blobs: dict[Digest, Descriptor] = field(factory=dict)
 
@@ -122,6 +128,7 @@ class _Loading:
                 if entry.digest in self.documents or entry.digest in self.blobs:
                     continue
                 if entry.is_known:
+                    await self.hold(min(entry.size, MAX_DOCUMENT))
                     await self.visit(await self.fetch(entry), depth + 1)
                 else:
                     await self._take(entry)
@@ -143,7 +150,15 @@ class _Loading:
             self._add(entry)
         else:
             self.allowance.spend(self.root, documents=1, size=len(document.data))
+            await self.hold(len(document.data))
             self.documents[entry.digest] = Document(entry.media_type, document.data, entry.digest)
+
+    async def hold(self, size: int) -> None:
+        """
+        Wait for the memory of a document.
+        """
+        if self.share is not None:
+            await self.share.take(size)
 
     def _add(self, blob: Descriptor) -> None:
         if blob.digest not in self.blobs:

@@ -20,6 +20,7 @@ from xferd.jobs.delivery import Delivery
 from xferd.jobs.documents import Documents
 from xferd.jobs.download import DownloadManager
 from xferd.jobs.job import Job
+from xferd.jobs.memory import Memory
 from xferd.jobs.platforms import Resolved, check_platform
 from xferd.names import Digest, Reference
 from xferd.oci import Descriptor, Document, Platform
@@ -47,10 +48,12 @@ class Copy:
         documents: Documents,
         layers: DownloadManager,
         delivery: Delivery,
+        memory: Memory,
     ) -> None:
         """
         @param referrers: whether what refers to the image, signatures above
             all, is copied too.
+        @param memory: the memory that the documents of all copies share.
         """
         self._job = job
         self._source = source
@@ -62,6 +65,7 @@ class Copy:
         self._layers = layers
         self._delivery = delivery
         self._allowance = Allowance()
+        self._share = memory.share()
 
     async def run(self) -> dict[str, str]:
         """
@@ -71,6 +75,12 @@ class Copy:
         @raise ManifestUnknown: the source does not have it.
         @raise NoSuchPlatform: it has, but not for the wanted platform.
         """
+        try:
+            return await self._run()
+        finally:
+            self._share.release()
+
+    async def _run(self) -> dict[str, str]:
         repository, turn = self._source.repository, self._job.turn()
         if self._job.platform is None:
             root = await self._documents.document(repository, self._source.wanted, turn)
@@ -143,7 +153,7 @@ class Copy:
         """
         Find all that a document names.
         """
-        return await load(document, self._fetch, self._allowance)
+        return await load(document, self._fetch, self._allowance, self._share)
 
     async def _fetch(self, descriptor: Descriptor) -> Document:
         """

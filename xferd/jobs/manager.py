@@ -44,6 +44,7 @@ from xferd.jobs.interruption import killed, stopped
 from xferd.jobs.job import BUG, Job, describe, in_short, rfc3339
 from xferd.jobs.layers import QUEUED_LAYERS
 from xferd.jobs.limits import LiveLimits
+from xferd.jobs.memory import Memory
 from xferd.jobs.naming import Naming
 from xferd.jobs.news import News
 from xferd.jobs.pull import Pull
@@ -207,6 +208,7 @@ class Jobs:
             download=rates["download"],
             upload=rates["upload"],
         )
+        self._memory = Memory()
         self._uploads = UploadManager(
             store.journal, self._managers["upload"], rates["upload"], wall_clock, sharing
         )
@@ -354,6 +356,7 @@ class Jobs:
             documents=self._documents(registries, keep=False),
             layers=self._layers,
             delivery=self._delivery(job, registries),
+            memory=self._memory,
         )
         return self._add(job, copy.run)
 
