@@ -8,6 +8,7 @@ What can go wrong, in one tree::
     │   ├── BadDigest
     │   ├── BadPlatform
     │   ├── KeyReused              an Idempotency-Key for two requests
+    │   ├── TooManyJobs            other jobs have to end first
     │   ├── NotFound               no such job, image, transfer here
     │   └── WrongOffset            a piece of an archive is not the next one
     ├── SourceError                one source failed; another may not
@@ -189,6 +190,15 @@ class KeyReused(BadInput):
     """
 
     code = "IDEMPOTENCY_KEY_REUSED"
+
+
+class TooManyJobs(BadInput):
+    """
+    A job beyond those that may be there at one time.
+    """
+
+    code = "TOO_MANY_JOBS"
+    retryable = True
 
 
 class NotFound(BadInput):

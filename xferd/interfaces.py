@@ -1364,6 +1364,8 @@ class IJobs(Interface):
     What clients ask of the daemon.
     """
 
+    unfinished: int = Attribute("How many jobs have not ended.")
+
     def pull(
         reference: str,
         platform: str | None,
@@ -1383,6 +1385,8 @@ class IJobs(Interface):
         @raise BadReference: C{reference} is none.
         @raise BadPlatform: C{platform} is none.
         @raise Interrupted: the daemon is stopping.
+        @raise TooManyJobs: this client, or all together, have too many, as
+            with every kind of job.
         """
 
     def push(

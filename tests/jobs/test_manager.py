@@ -17,9 +17,11 @@ from xferd.errors import (
     Interrupted,
     NotFound,
     StoreError,
+    TooManyJobs,
     TooManyRequests,
 )
 from xferd.interfaces import Event, IEventStream, IJobs
+from xferd.jobs import job, manager
 from xferd.jobs.ended import REMEMBERED
 from xferd.jobs.job import BUG
 from xferd.names import Repository
@@ -85,6 +87,34 @@ class ListTests(JobsCase):
             self.assertRaises(BadPlatform, self.jobs.pull, "alpine", platform, "ci", 0)
             self.assertRaises(BadPlatform, self.jobs.copy, "alpine", "other", platform, False, "ci", 0)
         self.assertEqual(self.jobs.all(), [])
+
+    def test_too_many(self) -> None:
+        """
+        A client that begins jobs without end, or many clients together, are
+        refused beyond a bound; jobs that end make room.
+        """
+        self.assertEqual((job.MAX_JOBS, job.MAX_CLIENT_JOBS), (10_000, 5_000))
+        self.patch(manager, "MAX_JOBS", 20)
+        self.patch(manager, "MAX_CLIENT_JOBS", 10)
+        jobs = self.make_jobs()
+
+        def begin(client: str, count: int) -> list[str]:
+            """
+            Begin as many pulls, which wait until the store is open.
+            """
+            return [jobs.pull("alpine", None, client, 0)["id"] for _ in range(count)]
+
+        first = begin("ann", 10)
+        error = self.assertRaises(TooManyJobs, begin, "ann", 1)
+        self.assertEqual(str(error), "10 jobs of ann have not ended: try again when some have")
+        begin("bob", 10)
+        error = self.assertRaises(TooManyJobs, begin, "cy", 1)
+        self.assertEqual(str(error), "20 jobs have not ended: try again when some have")
+        self.assertRaises(TooManyJobs, jobs.import_archive, None, None, None, "cy", 0)
+        jobs.cancel(first[0])
+        self.assertEqual(jobs.unfinished, 19)
+        begin("ann", 1)
+        self.assertRaises(TooManyJobs, begin, "cy", 1)
 
     def test_unknown(self) -> None:
         """

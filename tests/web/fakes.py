@@ -377,6 +377,7 @@ class FakeJobs:
     def __init__(self) -> None:
         self.upkeep = FakeUpkeep()
         self.known: dict[str, dict[str, Any]] = {}
+        self.others = 0
         self.older: dict[str, dict[str, Any]] = {}
         self.reads: list[tuple[str, str] | None] = []
         self.pulled: list[tuple[str, str | None, str, int]] = []
@@ -515,6 +516,13 @@ class FakeJobs:
         self.brought.append(credentials)
         self.exported.append((reference, form, client))
         return succeed(self.archive)
+
+    @property
+    def unfinished(self) -> int:
+        """
+        How many jobs were made, and a number that a test sets.
+        """
+        return len(self.known) + self.others
 
     def _made(self, kind: str, client: str) -> Mapping[str, Any]:
         """

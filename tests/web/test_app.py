@@ -12,6 +12,7 @@ from zope.interface.verify import verifyObject
 from tests.web.fakes import ATTEMPT, CONFIG, TRANSFER, Answer, FakeStream, World, image, job
 from xferd.errors import BadInput, BadReference, Interrupted, NotFound
 from xferd.interfaces import IEventStream, IImages, IJobs, IStore
+from xferd.web.app import MAX_TCP_JOBS
 
 
 class FakesTests(SynchronousTestCase):
@@ -151,6 +152,21 @@ class JobTests(SynchronousTestCase):
         """
         self.world.ask("POST", "/api/v1/jobs", b'{"kind":"pull","reference":"a"}', unix=True)
         self.assertEqual(self.world.jobs.pulled, [("a", None, "local", 0)])
+
+    def test_places_for_the_socket(self) -> None:
+        """
+        Where very many jobs have not ended, one more can be begun over the
+        unix socket only, and the answer to an earlier request is had again.
+        """
+        key = {"Idempotency-Key": "k"}
+        body = b'{"kind":"pull","reference":"a"}'
+        self.world.jobs.others = MAX_TCP_JOBS - 1
+        self.assertEqual(self.world.ask("POST", "/api/v1/jobs", body, key).status, 202)
+        answer = self.world.ask("POST", "/api/v1/jobs", body)
+        self.assertEqual((answer.status, answer.json()["error"]["code"]), (429, "TOO_MANY_JOBS"))
+        self.assertEqual(len(self.world.jobs.pulled), 1)
+        self.assertEqual(self.world.ask("POST", "/api/v1/jobs", body, key).status, 200)
+        self.assertEqual(self.world.ask("POST", "/api/v1/jobs", body, unix=True).status, 202)
 
     def test_pull_refused(self) -> None:
         """

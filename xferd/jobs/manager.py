@@ -20,7 +20,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from xferd.credentials import Credentials
-from xferd.errors import BadInput, BadReference, Interrupted, NotFound, StoreError, XferdError
+from xferd.errors import BadInput, BadReference, Interrupted, NotFound, StoreError, TooManyJobs, XferdError
 from xferd.interfaces import (
     Figures,
     IArchive,
@@ -41,7 +41,7 @@ from xferd.jobs.exporting import open_archive
 from xferd.jobs.importing import Import
 from xferd.jobs.intake import Intake
 from xferd.jobs.interruption import killed, stopped
-from xferd.jobs.job import BUG, Job, describe, in_short, rfc3339
+from xferd.jobs.job import BUG, MAX_CLIENT_JOBS, MAX_JOBS, Job, describe, in_short, rfc3339
 from xferd.jobs.layers import QUEUED_LAYERS
 from xferd.jobs.limits import LiveLimits
 from xferd.jobs.memory import Memory
@@ -215,6 +215,7 @@ class Jobs:
         store.room.follow(self._see_room)
         self._running: dict[str, _Running] = {}
         self._by_number: dict[int, Job] = {}
+        self._clients: Counter[str] = Counter()
         self._ended = EndedJobs(store.journal, self._news.forget)
         self._numbers = count(1)
         self._started = False
@@ -507,6 +508,13 @@ class Jobs:
         managers = self._managers.values()
         return [self._news.transfer_json(t) for manager in managers for t in manager.transfers()]
 
+    @property
+    def unfinished(self) -> int:
+        """
+        How many jobs have not ended.
+        """
+        return len(self._running)
+
     def figures(self) -> Figures:
         """
         What the jobs do, in numbers.
@@ -656,9 +664,16 @@ class Jobs:
         Write down what a client asks for.
 
         @raise Interrupted: the daemon is stopping.
+        @raise TooManyJobs: this client, or all together, have too many.
         """
         if self._stopping:
             raise Interrupted("the daemon is stopping and takes no more jobs")
+        if self.unfinished >= MAX_JOBS:
+            raise TooManyJobs(f"{self.unfinished} jobs have not ended: try again when some have")
+        if self._clients[client] >= MAX_CLIENT_JOBS:
+            raise TooManyJobs(
+                f"{self._clients[client]} jobs of {client} have not ended: try again when some have"
+            )
         if not (platform is None or (kind == "push" and platform == ALL)):
             platform = str(Platform.parse(platform))
         return Job(
@@ -682,6 +697,7 @@ class Jobs:
         """
         running = self._running[job.id] = _Running(job, run, self._clock.seconds())
         self._by_number[job.number] = job
+        self._clients[job.client] += 1
         if self._started:
             self._begin(running)
         self._news.changed(job, None)
@@ -796,6 +812,9 @@ class Jobs:
         running.end_use()
         del self._running[job.id]
         del self._by_number[job.number]
+        self._clients[job.client] -= 1
+        if not self._clients[job.client]:
+            del self._clients[job.client]
         self._spawn(self._ended.add(record), "a job")
         self._news.ended(job, record)
         if job.kind in NAMING and self._started and not self._stopping:

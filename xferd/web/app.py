@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Set
 from datetime import datetime
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from attrs import asdict
@@ -19,8 +18,8 @@ from twisted.logger import Logger
 from werkzeug.exceptions import Forbidden, HTTPException, ServiceUnavailable
 
 from xferd.descriptors import own_limit
-from xferd.errors import BadInput, NotFound, StoreError, XferdError
-from xferd.jobs.job import ENDED
+from xferd.errors import BadInput, NotFound, StoreError, TooManyJobs, XferdError
+from xferd.jobs.job import ENDED, MAX_JOBS
 from xferd.jobs.news import image_json
 from xferd.jobs.shown import image_in_full
 from xferd.names import Reference, is_loopback
@@ -37,7 +36,7 @@ from xferd.web.lists import IMAGES, TRANSFERS
 from xferd.web.metrics import MEDIA_TYPE, Metrics, Scene
 from xferd.web.openapi import document
 from xferd.web.outgoing import OutgoingArchive
-from xferd.web.places import Client, Places
+from xferd.web.places import Client, Kind, Places
 from xferd.web.replays import Replays
 from xferd.web.site import MAX_BODY, WebSite, admitted
 from xferd.web.static import StaticFiles
@@ -55,6 +54,9 @@ if TYPE_CHECKING:
 
 MAX_FEEDS: Final = 512
 """How many event streams may be open at a time, of all clients."""
+
+MAX_TCP_JOBS: Final = MAX_JOBS * 3 // 4
+"""Beyond so many jobs that have not ended, one more can be begun over the unix socket only."""
 
 GRACE: Final = 2.0
 """Seconds that clients have, at the end, to read the last events."""
@@ -207,7 +209,16 @@ class Web:
         """
         asked, client, credentials = job_asked(request), client_name(request), brought(request)
         key = header(request, b"idempotency-key")
-        begin = partial(asked.begin, self._jobs, client, credentials)
+        over_tcp = admitted(request).kind is not Kind.SOCKET
+
+        def begin() -> Mapping[str, Any]:
+            if over_tcp and self._jobs.unfinished >= MAX_TCP_JOBS:
+                raise TooManyJobs(
+                    f"{self._jobs.unfinished} jobs have not ended: "
+                    "try again when some have, or over the unix socket"
+                )
+            return asked.begin(self._jobs, client, credentials)
+
         if key is None:
             job, new = begin(), True
         else:
