@@ -44,7 +44,8 @@ class CredentialsTests(TestCase):
 
     async def setUp(self) -> None:  # type: ignore[override]
         """
-        Start a registry that lets in one user, and a daemon in this process.
+        Start a registry that lets in one user, another one that lets in all,
+        and a daemon in this process.
         """
         tokens = TokenServer(reactor, users={"me": "hunter2"}, anonymous=False)
         await tokens.listen(reactor)
@@ -53,6 +54,9 @@ class CredentialsTests(TestCase):
         await self.registry.listen(reactor)
         self.addCleanup(self.registry.stop)
         self.registry.add(sample_image(2, 1000), "team/app", "1")
+        self.other = Registry(reactor)
+        await self.other.listen(reactor)
+        self.addCleanup(self.other.stop)
         place = mkdtemp(prefix="xferd-")
         self.addCleanup(shutil.rmtree, place)
         config = evolve(
@@ -134,7 +138,8 @@ class CredentialsTests(TestCase):
         reference = f"{host}/team/large:1"
         jobs = [
             self.daemon.jobs.pull(reference, None, "ci", 0, brought),
-            self.daemon.jobs.copy(reference, f"{host}/team/b:1", None, False, "ci", 0, brought),
+            # Within one registry the layer would be mounted, and the copy done.
+            self.daemon.jobs.copy(reference, f"{self.other.host}/team/b:1", None, False, "ci", 0, brought),
         ]
         del brought
         await self.moving(jobs[0])
