@@ -153,6 +153,19 @@ class ReferenceTests(SynchronousTestCase):
         self.assertEqual(Reference.parse("me/app:1").familiar(), "me/app:1")
         self.assertEqual(Reference.parse("quay.io/me/app:1").familiar(), "quay.io/me/app:1")
 
+    def test_familiar_is_the_same(self) -> None:
+        """
+        The familiar form never names another image.
+        """
+        for full, short in (
+            ("library/library/alpine", "library/library/alpine:latest"),
+            ("docker.io/localhost/app", "docker.io/localhost/app:latest"),
+            ("docker.io/quay.io/app", "docker.io/quay.io/app:latest"),
+        ):
+            reference = Reference.parse(full)
+            self.assertEqual(reference.familiar(), short)
+            self.assertEqual(Reference.parse(short), reference)
+
     def test_refused(self) -> None:
         """
         What is no reference is refused in a sentence that says why.

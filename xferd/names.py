@@ -203,9 +203,19 @@ class Reference:
         """
         text = str(self)
         for prefix in (f"{DOCKER_HUB}/library/", f"{DOCKER_HUB}/"):
-            if text.startswith(prefix):
-                return text[len(prefix) :]
+            if text.startswith(prefix) and self._is_named_by(short := text[len(prefix) :]):
+                return short
         return text
+
+    def _is_named_by(self, text: str) -> bool:
+        """
+        Whether a text is a way to write this: of C{docker.io/library/library/x}
+        and C{docker.io/localhost/x} the short forms name other images.
+        """
+        try:
+            return Reference.parse(text) == self
+        except BadReference:
+            return False
 
     def __str__(self) -> str:
         tag = "" if self.tag is None else f":{self.tag}"
