@@ -13,6 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from xferd.errors import ConfigError
 from xferd.registry.hosts_file import (
     CAPABILITIES,
+    MAX_DURATION,
     MAX_UNKNOWN,
     Entry,
     HostsFile,
@@ -202,4 +203,13 @@ class DurationTests(SynchronousTestCase):
         What is none is refused.
         """
         for text in ("", "1", "s", "1 s", "-1s", "1s2"):
+            self.assertRaises(ValueError, parse_duration, text)
+
+    def test_long(self) -> None:
+        """
+        A duration has at most 64 characters; a longer text costs no time.
+        """
+        longest = "1s" * (MAX_DURATION // 2)
+        self.assertEqual(parse_duration(longest), MAX_DURATION // 2)
+        for text in (f"{longest}s", f"{longest}1s", "1" * 1_000_000):
             self.assertRaises(ValueError, parse_duration, text)

@@ -37,6 +37,9 @@ _KEYS: Final = frozenset(
 MAX_UNKNOWN: Final = 20
 """Unknown keys of one file that are reported: each is searched for its line."""
 
+MAX_DURATION: Final = 64
+"""Characters of a duration."""
+
 _UNITS: Final = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _PART = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ns|us|µs|ms|s|m|h)")
 _HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -126,9 +129,10 @@ def parse_duration(text: str) -> float:
     """
     Seconds from a duration as Go writes it, C{1m30s}.
 
-    @raise ValueError: it is none.
+    @raise ValueError: it is none, or longer than L{MAX_DURATION}.
     """
-    parts = _PART.findall(text)
+    # The search takes the square of the length.
+    parts = _PART.findall(text[:MAX_DURATION])
     if not parts or "".join(number + unit for number, unit in parts) != text:
         raise ValueError("it is no duration")
     return sum(float(number) * _UNITS[unit] for number, unit in parts)
