@@ -150,6 +150,29 @@ class TreesTests(TreesConformance, StoreTestCase):
         staged = self.successResultOf(self.store.trees.stage())
         self.successResultOf(self.store.trees.commit(staged, FACTS, BLOB))
 
+    def test_reserve(self) -> None:
+        """
+        On a full disk the facts of a tree use the reserve, unless they are
+        large.
+        """
+        spent: list[object] = []
+
+        def spend(work: Any, *args: Any) -> Any:
+            spent.append(work)
+            return work(*args)
+
+        self.patch(self.store._reserve, "spend", spend)
+        for name, few in ((b"short", True), (b"n" * (256 * 1024), False)):
+            spent.clear()
+            digest = Digest.of(name)
+            staged = self.successResultOf(self.store.trees.stage())
+            facts = Unpacked(digest, 1, 0, 1, (name,))
+            self.successResultOf(self.store.trees.commit(staged, facts, digest))
+            again = self.successResultOf(self.store.trees.stage())
+            self.successResultOf(self.store.trees.commit(again, facts, BLOB))
+            written = [work for work in spent if work.__module__ == "xferd.store.facts"]
+            self.assertEqual(len(written), 2 if few else 0)
+
     def test_cannot_stage(self) -> None:
         """
         A directory that cannot be made is an error.

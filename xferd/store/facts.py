@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import os
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Final
 
 from attrs import field, frozen
 
@@ -19,6 +20,9 @@ from xferd.store.linking import Copied
 from xferd.store.mending import Wanted, wanted_from_json, wanted_to_json
 from xferd.store.paths import Paths
 from xferd.store.reserve import Reserve
+
+_SMALL: Final = 256 * 1024
+"""Bytes of facts that may use the reserve; those of a layer that implies many directories are more."""
 
 
 @frozen
@@ -128,14 +132,18 @@ class Kept:
         return cls(name, facts.diff_id, tree.blobs, facts.size, bool(facts.implied), tree.rules)
 
 
-def describe(staged: str, tree: Tree) -> None:
+def describe(reserve: Reserve, staged: str, tree: Tree) -> None:
     """
     Write the facts of a tree that has no name yet.
     """
-    with trying_to(f"write the facts of the tree {staged}"):
-        path = os.path.join(os.path.dirname(staged), "tree.json")
+    path = os.path.join(os.path.dirname(staged), "tree.json")
+
+    def write(data: bytes) -> None:
         with open(path, "wb") as file:
-            file.write(tree.to_json())
+            file.write(data)
+
+    with trying_to(f"write the facts of the tree {staged}"):
+        _spend(reserve, write, tree.to_json())
 
 
 def read_tree(paths: Paths, name: str) -> Tree:
@@ -153,7 +161,17 @@ def write_tree(paths: Paths, reserve: Reserve, name: str, tree: Tree) -> None:
     Write the facts of a tree.
     """
     path = os.path.join(paths.tree(name), "tree.json")
-    reserve.spend(write_file, path, tree.to_json(), paths.staging)
+    _spend(reserve, lambda data: write_file(path, data, paths.staging), tree.to_json())
+
+
+def _spend(reserve: Reserve, write: Callable[[bytes], None], data: bytes) -> None:
+    """
+    Write what may use the reserve, unless it is too large for that.
+    """
+    if len(data) > _SMALL:
+        write(data)
+    else:
+        reserve.spend(write, data)
 
 
 def whole_tree(paths: Paths, name: str) -> Tree:

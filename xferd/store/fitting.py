@@ -103,7 +103,7 @@ def _link_fitting(
         copied = link_tree(source, staged, used, most, stop)
         prune(staged, omitted)
         mend(staged, tree.claimed, tree.default, omitted, stop=stop)
-        reserve.spend(describe, staged, evolve(tree, copied=copied))
+        describe(reserve, staged, evolve(tree, copied=copied))
         sync_file_system(staged)
         move(os.path.dirname(staged), target)
     except BaseException:

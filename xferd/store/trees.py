@@ -272,7 +272,7 @@ class Trees:
         tree = Tree(unpacked, blobs, rules=self._rules)
         try:
             if not self.has(diff_id) or self.is_outdated(diff_id):
-                await self._threads.run(self._reserve.spend, describe, staged, tree)
+                await self._threads.run(describe, self._reserve, staged, tree)
                 await self._flushes.add(None)
             async with self._lock(diff_id):
                 known = self._trees.get(diff_id)
