@@ -132,7 +132,7 @@ class LayerManager:
         """
         Make a layer's tree, from the bytes that are there and those that come.
 
-        Somebody has to L{fetch} the blob meanwhile, if it is not there.
+        A download has to bring the blob meanwhile, if it is not there.
 
         @param algorithm: the algorithm of the diff ID; the blob's own, as is
             usual, where the config is not known yet.
@@ -155,7 +155,7 @@ class LayerManager:
         Put a layer on top of the one below.
 
         Ask for the layers of an image from the bottom up.  Where the tree is
-        not there yet, somebody has to L{fetch} and L{unpack} it meanwhile.
+        not there yet, its blob has to be downloaded and L{unpack}ed meanwhile.
 
         @return: a watcher whose result is the layer.  It fails with
             L{DiffIDMismatch}, a L{StoreError}, or as what it waits for.
