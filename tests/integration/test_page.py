@@ -5,11 +5,13 @@ person clicks, types and reads.
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from twisted.internet.defer import Deferred, gatherResults
 
 from tests.integration.browser import ENTER, TAB, Browser
+from tests.integration.programs import Xferd
 from tests.integration.test_daemon import DaemonCase, reactor
 from xferd.testing.faults import Flip, Stall, too_many_requests, unavailable
 from xferd.testing.images import SampleImage, sample_image
@@ -47,6 +49,29 @@ class PageCase(DaemonCase):
         The browser has no word against the page: its policy holds.
         """
         self.assertEqual(await self.browser.complaints(), [])
+
+
+class SandboxTests(PageCase):
+    """
+    A daemon whose layers are confined, and one of root's without rights.
+    """
+
+    async def test_missing(self) -> None:
+        """
+        What the sandbox lacks is on the page, and nothing if it lacks nothing.
+        """
+        if os.geteuid() != 0:
+            self.skipTest("only root has a sandbox that lacks nothing")
+        await self.browser.reads("#free", "free$")
+        await self.browser.gone("#sandbox")
+        await self.assert_quiet()
+        await self.daemon.stop()
+        before = ["setpriv", "--bounding-set=-all"]
+        self.daemon = daemon = Xferd(reactor, str(self.place / "y"), before=before)
+        await daemon.start()
+        self.addCleanup(lambda: Deferred.fromCoroutine(daemon.stop()))
+        await self.browser.go(daemon.page)
+        await self.browser.reads("#sandbox", "without network, ipc, mounts")
 
 
 class PullTests(PageCase):

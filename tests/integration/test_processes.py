@@ -27,6 +27,13 @@ def children(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
+def is_filtered(pid: int) -> bool:
+    """
+    Whether a process has a filter of system calls.
+    """
+    return "Seccomp:\t2\n" in Path(f"/proc/{pid}/status").read_text()
+
+
 class ProcessesTests(DaemonCase):
     """
     An image of many layers, of which an earlier daemon has left the beginnings.
@@ -59,11 +66,12 @@ class ProcessesTests(DaemonCase):
 
     async def test_bound(self) -> None:
         """
-        There are at most as many as workers and downloads that run, and no
-        staging directory for a layer that is queued.
+        There are at most as many as workers and downloads that run, each behind
+        its filter, and no staging directory for a layer that is queued.
         """
         job_id = await self.api.pull(self.reference)
         await self.until(lambda: len(self.layer_processes()) >= SLOTS)
+        await self.until(lambda: all(map(is_filtered, self.layer_processes())))
         staged = len(os.listdir(Path(self.daemon.data, "staging")))
         self.assertLessEqual(staged, SLOTS)
         transfers = await self.api("GET", "transfers?kind=unpacking&limit=100")
