@@ -27,8 +27,11 @@ import time
 asked = json.load(sys.stdin)
 connections = []
 for _ in range(asked["count"]):
-    connection = socket.create_connection((asked["host"], asked["port"]), timeout=20)
-    connections.append(connection)
+    try:
+        connections.append(socket.create_connection((asked["host"], asked["port"]), timeout=5))
+    except OSError:
+        # On a busy machine, the kernel lets no more wait to be accepted.
+        break
 
 def count():
     left = 0
@@ -42,18 +45,15 @@ def count():
             pass
     return left
 
-# What is refused is closed before what is asked later is answered.
-with socket.create_connection((asked["host"], asked["port"]), timeout=20) as last:
-    try:
-        last.recv(1)
-    except OSError:
-        pass
 open(asked["held"], "w").close()
 while not os.path.exists(asked["done"]):
     time.sleep(0.02)
-json.dump([count()], sys.stdout)
+json.dump([len(connections), count()], sys.stdout)
 """
-"""Connects and asks nothing, until the test is done; prints how many connections are left."""
+"""
+Connects and asks nothing, until the test is done; prints how many connections
+it made, and how many are left.
+"""
 
 
 class CrowdTests(TestCase):
@@ -84,18 +84,19 @@ class CrowdTests(TestCase):
         asked = {
             "host": page.hostname,
             "port": page.port,
-            "count": 2 * FILES,
+            "count": FILES,
             "held": str(held),
             "done": str(done),
         }
         crowd = ensureDeferred(as_user(NOBODY, CROWD, asked))
         try:
-            while not held.exists():
+            while not held.exists() and not crowd.called:
                 await deferLater(reactor, 0.05)
             await daemon.ctl("limits")
             await daemon.ctl("limits", "--host", daemon.page)
         finally:
             done.touch()
-        (left,) = await crowd
+        made, left = await crowd
+        self.assertGreater(made, FILES // 2)
         # A quarter of half of the files, or fewer where ten seconds have passed.
         self.assertLessEqual(left, FILES // 8)
