@@ -46,6 +46,14 @@ class PlatformTests(SynchronousTestCase):
         for wrong in ("", "linux", "linux/", "/amd64", "a/b/c/d", "linux/am d64", "linux/../x", "linux/ärm"):
             self.assertRaises(BadPlatform, Platform.parse, wrong)
 
+    def test_long(self) -> None:
+        """
+        A platform of thousands of characters is refused: a job would keep it.
+        """
+        self.assertEqual(len(str(Platform.parse("linux/" + "a" * 94))), 100)
+        error = self.assertRaises(BadPlatform, Platform.parse, "linux/" + "a" * 95)
+        self.assertLess(len(str(error)), 500)
+
     def test_local(self) -> None:
         """
         This machine's platform is one of Linux.

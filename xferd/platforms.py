@@ -16,6 +16,10 @@ from xferd.errors import BadPlatform
 _WORD = re.compile(r"[a-z0-9_.-]*[a-z0-9][a-z0-9_.-]*")
 
 
+MAX_LENGTH: Final = 100
+"""Characters of a platform that a client asks for: jobs, their events and the journal keep it."""
+
+
 @frozen
 class Platform:
     """
@@ -39,7 +43,7 @@ class Platform:
         @raise BadPlatform: C{text} is none.
         """
         parts = text.lower().split("/")
-        if len(parts) not in (2, 3) or not all(_WORD.fullmatch(p) for p in parts):
+        if len(text) > MAX_LENGTH or len(parts) not in (2, 3) or not all(_WORD.fullmatch(p) for p in parts):
             raise BadPlatform(text)
         return cls.normal(*parts)
 

@@ -4,6 +4,7 @@ Tests for L{xferd.jobs.manager}, L{xferd.jobs.news} and L{xferd.jobs.job}.
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -16,6 +17,7 @@ from xferd.errors import (
     ConnectionFailed,
     Interrupted,
     NotFound,
+    RegistryError,
     StoreError,
     TooManyJobs,
     TooManyRequests,
@@ -187,6 +189,25 @@ class ListTests(JobsCase):
         self.jobs.warned(source, "too late")
         self.assertEqual(self.job(pull)["warnings"], [f"{HOST}: gone soon"])
         self.assertEqual(self.job(copy)["warnings"], [f"{HOST}: gone soon", f"{OTHER}: read-only on Friday"])
+
+    def test_long_texts(self) -> None:
+        """
+        Megabytes in what a registry sends do not get into a job by its error
+        or its warnings: memory, events and the journal keep them.
+        """
+        huge = "x" * 4_000_000
+        self.add(sample_image(1))
+        self.registry.gate.hold("manifest")
+        pull = self.pull()
+        self.settle()
+        self.jobs.warned(Repository(HOST, "app"), huge)
+        self.registry.gate.release("manifest")
+        self.registry.gate.fail("open", RegistryError(f"it sends {huge}", host=HOST))
+        self.settle()
+        job = self.job(pull)
+        self.assertLessEqual(len(job["warnings"][0]), 500)
+        self.assertLessEqual(len((job["error"] or {}).get("message", "")), 500)
+        self.assertLess(len(json.dumps(job)), 10_000)
 
     def test_many_warnings(self) -> None:
         """

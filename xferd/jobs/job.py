@@ -11,7 +11,7 @@ from typing import Any
 
 from attrs import define, field
 
-from xferd.errors import XferdError
+from xferd.errors import MAX_MESSAGE, XferdError
 from xferd.jobs.intake import Intake
 from xferd.jobs.rows import Row
 from xferd.names import Repository
@@ -126,10 +126,11 @@ class Job:
 
     def warn(self, warning: str) -> bool:
         """
-        Add a warning.
+        Add a warning, which is cut as an error's message is.
 
         @return: whether it is a new one.
         """
+        warning = warning[:MAX_MESSAGE]
         if warning in self.warnings or len(self.warnings) >= MAX_WARNINGS:
             return False
         self.warnings.append(warning)
