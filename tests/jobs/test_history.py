@@ -144,6 +144,29 @@ class ResumeTests(JobsCase):
         self.assertIn(job, {e.data.get("id") for e in self.news(stream)})
         stream.close()
 
+    def test_last_event(self) -> None:
+        """
+        Nothing about a cancelled job follows its last event, although its
+        transfers end later, and what they are is not kept for the reader.
+        """
+        self.add(sample_image(2))
+        self.registry.gate.hold("open")
+        job_id = self.copy()
+        self.settle()
+        job = self.jobs._running[job_id].job
+        stream = self.jobs.events(None)
+        self.jobs.cancel(job_id)
+        self.settle()
+        self.jobs._news.changed(job, None)
+        self.jobs._news.changed(job, job.rows[0])
+        events = self.news(stream)
+        last = [e.data["state"] for e in events if e.kind == "job"]
+        self.assertEqual(last, ["cancelled"])
+        self.assertEqual([e.data["jobs"] for e in events if e.kind == "transfer" and e.data["jobs"]], [])
+        self.jobs._news.changed(job, None)
+        self.assertEqual(self.news(stream), [])
+        stream.close()
+
     def test_one_job(self) -> None:
         """
         A job that has changed is told with its layers; one that has not, not;

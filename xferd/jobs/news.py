@@ -15,7 +15,7 @@ from twisted.internet.interfaces import IReactorTime
 from xferd.interfaces import Event, Image
 from xferd.jobs.events import INTERVAL, EventStream
 from xferd.jobs.history import History
-from xferd.jobs.job import Job, in_short, rfc3339
+from xferd.jobs.job import ENDED, Job, in_short, rfc3339
 from xferd.jobs.rows import Row
 from xferd.names import Reference
 from xferd.transfer.transfer import Transfer
@@ -109,7 +109,11 @@ class News:
     def changed(self, job: Job, row: Row | None) -> None:
         """
         Something about a job is new: one of its layers, or more than that.
+        Transfers that a job has released may go on to report; after its last
+        event none follows.
         """
+        if job.state in ENDED:
+            return
         if row is None:
             for transfer in (t for r in job.rows for t in r.transfers):
                 self._users[transfer.id][job.id] = None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import cast
+from weakref import ref
 
 from OpenSSL.SSL import Error as TLSError
 from service_identity import VerificationError
@@ -135,7 +136,9 @@ class _Connection(Protocol):
         self._live = live
         self._name = name
         self._is_ready = False
-        self._parser: object = None
+        # Weak: an idle connection is kept in the pool, and a parser leads to its
+        # request, with its body and its client's credentials.
+        self._parser: ref[object] | None = None
         self._head = HeadLimit(name)
         self._refused: HeadTooLong | None = None
         self._early = 0
@@ -176,8 +179,8 @@ class _Connection(Protocol):
         # twisted.web makes a parser for each response, and says by nothing
         # else that the next one begins.
         parser = getattr(self._inner, "_parser", None)
-        if parser is not self._parser:
-            self._parser = parser
+        if parser is not None and (self._parser is None or self._parser() is not parser):
+            self._parser = ref(parser)
             self._head = HeadLimit(self._name)
         received = len(data)
         if not self._head.over:
@@ -224,7 +227,7 @@ class _Connection(Protocol):
         one that is waited for.
         """
         parser = getattr(self._inner, "_parser", None)
-        return self._parser is not None and parser is not None and parser is not self._parser
+        return self._parser is not None and parser is not None and parser is not self._parser()
 
     @property
     def is_closing(self) -> bool:
