@@ -301,7 +301,7 @@ class DoctorTests(SynchronousTestCase):
         """
         What the sandbox lacks is found.
         """
-        self.running = evolve(self.running, sandbox={"seccomp": "the kernel refuses it"})
+        self.running = evolve(self.running, sandbox={"limits": "", "seccomp": "the kernel refuses it"})
         self.assert_found("sandbox", "without seccomp: the kernel refuses it", "The sandbox")
         self.running = evolve(self.running, sandbox=None)
         self.assertEqual(self.problems("sandbox"), [])

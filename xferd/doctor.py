@@ -82,8 +82,8 @@ class Running:
     @ivar sockets: the paths of its unix sockets.
     @ivar exposed: the endpoint strings that other machines can reach.
     @ivar late: the names of the settings that count only after a restart.
-    @ivar sandbox: what the sandbox of layers' processes lacks: the reason, by
-        the measure; L{None} until it is known.
+    @ivar sandbox: the measures of the sandbox of layers' processes, each with the
+        reason why it is not in force, empty if it is; L{None} until it is known.
     @ivar skews: seconds by which registries' clocks are ahead, by host.
     @ivar now: seconds since the epoch.
     """
@@ -481,10 +481,11 @@ def _sandbox(running: Running) -> Iterator[Problem]:
     What the sandbox of layers' processes lacks.
     """
     for measure, why in (running.sandbox or {}).items():
-        yield Problem(
-            f"layers are unpacked without {measure}: {why}",
-            "allow it in the unit or container of xferd; see 'The sandbox' in the documentation",
-        )
+        if why:
+            yield Problem(
+                f"layers are unpacked without {measure}: {why}",
+                "allow it in the unit or container of xferd; see 'The sandbox' in the documentation",
+            )
 
 
 CHECKS: Final[Mapping[str, Check]] = {

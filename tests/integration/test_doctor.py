@@ -45,6 +45,18 @@ class DoctorTests(DaemonCase):
             and check["name"] not in ("disk", "limits", "sandbox", "certificates", "xferctl")
         }
 
+    async def test_sandbox(self) -> None:
+        """
+        The sandbox's problems are the measures that the status names as missing.
+        """
+        sandbox = None
+        while sandbox is None:  # until the worker has reported
+            output, _, _ = await self.daemon.try_ctl("status", "--json")
+            sandbox = json.loads(output)["sandbox"]
+        output, _, _ = await self.daemon.try_ctl("doctor", "--json")
+        found = {check["name"]: check["problems"] for check in map(json.loads, output.splitlines())}
+        self.assertEqual(len(found["sandbox"]), len(sandbox["missing"]), found["sandbox"])
+
     async def test_broken(self) -> None:
         """
         A sound installation has no problem; each thing that is broken is
