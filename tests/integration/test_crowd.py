@@ -28,7 +28,7 @@ asked = json.load(sys.stdin)
 connections = []
 for _ in range(asked["count"]):
     try:
-        connections.append(socket.create_connection((asked["host"], asked["port"]), timeout=5))
+        connections.append(socket.create_connection((asked["host"], asked["port"]), timeout=20))
     except OSError:
         # On a busy machine, the kernel lets no more wait to be accepted.
         break
