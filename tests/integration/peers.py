@@ -134,7 +134,7 @@ class DockerRegistry(ProcessProtocol):
         self._directory = Path(directory).absolute()
         self._htpasswd = htpasswd
         self._remote = remote
-        self._output = b""
+        self._output = self._errors = b""
         self._process: IProcessTransport | None = None
         self._started: Deferred[None] = Deferred(lambda _: self._kill())
         self._ended: Deferred[None] = Deferred()  # A process that was killed does end.
@@ -184,6 +184,19 @@ class DockerRegistry(ProcessProtocol):
         Read its log.
         """
         *lines, self._output = (self._output + data).split(b"\n")
+        self._read(lines)
+
+    def errReceived(self, data: bytes) -> None:
+        """
+        Its log goes to stderr in parts.
+        """
+        *lines, self._errors = (self._errors + data).split(b"\n")
+        self._read(lines)
+
+    def _read(self, lines: list[bytes]) -> None:
+        """
+        Note what some lines of its log say.
+        """
         for line in lines:
             text = line.decode(errors="replace")
             answered = re.search(r'"([A-Z]+) (\S+) HTTP/[0-9.]+" ([0-9]{3}) ', text)
@@ -193,12 +206,6 @@ class DockerRegistry(ProcessProtocol):
             elif listening is not None and not self._started.called:
                 self.host = listening[1]
                 self._started.callback(None)
-
-    def errReceived(self, data: bytes) -> None:
-        """
-        Its log goes to stderr in parts.
-        """
-        self.outReceived(data)
 
     def processEnded(self, reason: Failure) -> None:
         """
