@@ -123,6 +123,19 @@ class PathTests(SynchronousTestCase):
             for event in events:
                 self.assertLess(len(str(formatEvent(event))), 500)
 
+    def test_asterisk(self) -> None:
+        """
+        A request for C{*} is refused as any other is: by its host, or since
+        there is no such path.
+        """
+        for method in (b"OPTIONS", b"GET", b"POST"):
+            for host, statuses in ((b"evil.example", (403, 421)), (b"localhost", (404, 405))):
+                connection = World().connect()
+                connection.protocol.dataReceived(
+                    b"%s * HTTP/1.1\r\nHost: %s\r\nContent-Length: 0\r\n\r\n" % (method, host)
+                )
+                self.assertIn(connection.answer().status, statuses, (method, host))
+
     def test_method(self) -> None:
         """
         So it is with a method.

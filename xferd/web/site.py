@@ -184,6 +184,15 @@ class BoundedRequest(Request):
         else:
             super().requestReceived(command, path, version)
 
+    def process(self) -> None:
+        """
+        Look for the resource.  twisted.web would answer C{OPTIONS *} itself
+        (RFC 9110, section 9.3.7), before the guard has read C{Host}.
+        """
+        if self.path == b"*":
+            self.path = b"/*"
+        super().process()
+
     def getRequestHostname(self) -> bytes:
         """
         The routes are the same under every name; the guard has read C{Host}.
