@@ -22,7 +22,8 @@ from benchmarks.figures import Outcome, Row, Series
 from benchmarks.places import in_memory
 from benchmarks.processes import Failed
 from benchmarks.rounds import Setting
-from xferd.interfaces import Image, IReactor
+from xferd.interfaces.reactor import IReactor
+from xferd.interfaces.store import Image
 from xferd.names import Digest, Reference
 from xferd.oci import OCI_CONFIG, OCI_MANIFEST, Descriptor
 from xferd.store.store import Store

@@ -26,7 +26,7 @@ from tests.jobs.case import HOST, JobsCase
 from tests.test_errors import ours
 from xferd.config import Config
 from xferd.ctl.main import COMMANDS, _common, _Parser
-from xferd.interfaces import Freed
+from xferd.interfaces.store import Freed
 from xferd.jobs.news import image_json
 from xferd.jobs.shown import image_in_full
 from xferd.names import Reference

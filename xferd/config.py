@@ -21,7 +21,7 @@ from attrs.validators import ge
 from xferd.access_tokens import AccessTokens, read_tokens
 from xferd.docker_config import auth_files
 from xferd.errors import BadInput, ConfigError
-from xferd.interfaces import UnpackLimits
+from xferd.interfaces.unpack import UnpackLimits
 from xferd.jobs.limits import check_limit
 from xferd.jobs.realm import ISOLATED, SHARED
 from xferd.paths import default_data_dir, default_socket

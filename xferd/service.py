@@ -25,7 +25,7 @@ from xferd.descriptors import own_limit, raise_limit
 from xferd.doctor import Doctor, Running
 from xferd.errors import ConfigError, XferdError
 from xferd.hangup import Hangup
-from xferd.interfaces import IReactor, WallClock
+from xferd.interfaces.reactor import IReactor, WallClock
 from xferd.jobs.job import rfc3339
 from xferd.jobs.manager import Jobs
 from xferd.jobs.realm import ISOLATED

@@ -24,7 +24,7 @@ from tests.fuzz.inputs import EDGES, SIZES, cut, damaged
 from tests.unpack.tars import END, Bytes, header, listing, make, padded, pax, read, record
 from xferd.archive.inflate import Inflater
 from xferd.errors import BadArchive, BadLayer
-from xferd.interfaces import UnpackLimits
+from xferd.interfaces.unpack import UnpackLimits
 from xferd.unpack import pax as records
 from xferd.unpack.inflate import Blocks
 

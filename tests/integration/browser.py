@@ -19,7 +19,7 @@ from twisted.web.http_headers import Headers
 
 from tests.integration.peers import PeerFailed
 from tests.integration.programs import Program
-from xferd.interfaces import IReactor
+from xferd.interfaces.reactor import IReactor
 
 PATIENCE: Final = 20.0
 """Seconds after which what is waited for on a page will not come any more."""

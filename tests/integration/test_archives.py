@@ -22,7 +22,7 @@ from tests.integration.peers import require, run
 from tests.integration.programs import XFERCTL, Dockerd, Xferd, environment
 from tests.integration.trees import differences, listing
 from tests.jobs.archives import Files, docker_save, tar
-from xferd.interfaces import IReactor
+from xferd.interfaces.reactor import IReactor
 from xferd.names import Digest
 from xferd.testing.images import SampleImage, image_of, sample_image, sample_layer, write_layout
 

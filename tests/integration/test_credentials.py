@@ -22,7 +22,7 @@ from twisted.trial.unittest import TestCase
 
 from tests.integration.peers import PASSWORD, USER, DockerRegistry, PeerFailed, push, require
 from tests.integration.programs import XFERCTL, Xferd, environment
-from xferd.interfaces import IReactor
+from xferd.interfaces.reactor import IReactor
 from xferd.testing.images import image_of, sample_image
 from xferd.testing.layers import LayerBuilder
 from xferd.testing.registry import Registry

@@ -28,7 +28,7 @@ from zope.interface import implementer
 from zstandard import ZstdCompressor
 
 from tests.integration.programs import TWISTD, Xferd, environment
-from xferd.interfaces import IReactor
+from xferd.interfaces.reactor import IReactor
 from xferd.testing.faults import Flip, Stall
 from xferd.testing.images import SampleImage, image_of, sample_image
 from xferd.testing.layers import Blob, LayerBuilder, pack

@@ -21,7 +21,7 @@ from twisted.trial.unittest import TestCase
 from tests.integration.peers import DockerRegistry, require, run
 from tests.integration.programs import Dockerd, Xferd
 from tests.integration.trees import differences, listing
-from xferd.interfaces import IReactor
+from xferd.interfaces.reactor import IReactor
 from xferd.names import Digest
 from xferd.testing.layers import LayerBuilder
 

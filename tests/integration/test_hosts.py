@@ -18,7 +18,7 @@ from twisted.trial.unittest import TestCase
 from tests.integration.peers import DockerRegistry, push
 from tests.integration.places import Nginx, Tinyproxy, free_port
 from tests.integration.programs import Program, Xferd
-from xferd.interfaces import IReactor
+from xferd.interfaces.reactor import IReactor
 from xferd.testing.images import SampleImage, sample_image
 
 reactor = cast(IReactor, installed)

@@ -19,7 +19,7 @@ from twisted.trial.unittest import SkipTest, TestCase
 from tests.integration.leading import OTHER, REGISTRY
 from tests.integration.peers import require
 from tests.integration.programs import Xferd
-from xferd.interfaces import IReactor
+from xferd.interfaces.reactor import IReactor
 
 _NAMES = {
     "hub.test": "8.8.8.8",

@@ -21,7 +21,7 @@ from twisted.trial.unittest import TestCase
 
 from xferd.config import Config
 from xferd.credentials import Credentials, Secret
-from xferd.interfaces import IReactor
+from xferd.interfaces.reactor import IReactor
 from xferd.service import Daemon
 from xferd.testing.faults import Stall
 from xferd.testing.images import sample_image

@@ -17,7 +17,8 @@ from twisted.trial.unittest import TestCase
 from tests.integration.peers import PASSWORD, USER, DockerRegistry, run
 from xferd.credentials import Credentials, Secret
 from xferd.errors import BlobUnknown, RegistryError
-from xferd.interfaces import IReactor, Pushed, UploadSession
+from xferd.interfaces.reactor import IReactor
+from xferd.interfaces.registry import Pushed, UploadSession
 from xferd.names import Digest, Repository
 from xferd.oci import OCI_MANIFEST, Document
 from xferd.registry.abilities import ChunkSizes

@@ -19,7 +19,8 @@ from twisted.trial.unittest import TestCase
 
 from tests.integration.test_daemon import DaemonCase
 from xferd.errors import DigestMismatch
-from xferd.interfaces import IPartial, IReactor
+from xferd.interfaces.blobs import IPartial
+from xferd.interfaces.reactor import IReactor
 from xferd.jobs.streams import Streams, held
 from xferd.names import Digest, Reference
 from xferd.registry.client import Registries

@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 
 from tests.integration.test_daemon import DaemonCase
-from xferd.interfaces import UNPACK_RULES
+from xferd.interfaces.store import UNPACK_RULES
 
 
 class RenewalTests(DaemonCase):

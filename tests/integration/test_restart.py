@@ -22,7 +22,7 @@ from twisted.trial.unittest import TestCase
 
 from tests.integration.programs import Xferd
 from xferd.descriptors import MOST
-from xferd.interfaces import IReactor
+from xferd.interfaces.reactor import IReactor
 
 reactor = cast(IReactor, installed)
 

@@ -15,7 +15,7 @@ import tarfile
 from twisted.trial.unittest import SkipTest
 
 from tests.store.support import Sample, StoreTestCase, docker_sample, layer_descriptor, plant, pull, sample
-from xferd.interfaces import Layer, Unpacked
+from xferd.interfaces.store import Layer, Unpacked
 from xferd.names import Digest
 
 

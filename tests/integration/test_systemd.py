@@ -21,7 +21,7 @@ from twisted.trial.unittest import TestCase
 
 from tests.integration.peers import PeerFailed
 from tests.integration.programs import Xferd
-from xferd.interfaces import IReactor
+from xferd.interfaces.reactor import IReactor
 
 reactor = cast(IReactor, installed)
 

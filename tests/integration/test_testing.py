@@ -17,7 +17,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from tests.integration.peers import PASSWORD, USER, DockerRegistry, PeerFailed, push, require, run
-from xferd.interfaces import IReactor
+from xferd.interfaces.reactor import IReactor
 from xferd.oci import Platform
 from xferd.testing.images import image_of, index_of, sample_image
 from xferd.testing.layers import LayerBuilder

@@ -33,7 +33,7 @@ from tests.unpack.tars import (
 )
 from xferd.ctl.overlay import CannotMount, mount, unmount
 from xferd.errors import BadLayer
-from xferd.interfaces import Unpacked
+from xferd.interfaces.store import Unpacked
 from xferd.unpack.unpacker import Unpacker
 
 SOURCES = (

@@ -11,7 +11,7 @@ from zope.interface.verify import verifyObject
 from tests.jobs.case import HOST, OTHER, JobsCase
 from xferd.credentials import Credentials, Secret
 from xferd.errors import Denied
-from xferd.interfaces import ISource
+from xferd.interfaces.transfer import ISource
 from xferd.jobs.documents import Place
 from xferd.names import Repository
 from xferd.testing.images import SampleImage, sample_image

@@ -13,7 +13,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from xferd.errors import Denied, StoreError, XferdError
-from xferd.interfaces import IContent, IFollower
+from xferd.interfaces.blobs import IFollower
+from xferd.interfaces.registry import IContent
 from xferd.jobs.content import PATIENCE, BlobContent, Restarted
 from xferd.jobs.feed import Feed
 from xferd.names import Digest

@@ -11,7 +11,7 @@ from twisted.internet.defer import CancelledError, Deferred
 
 from tests.jobs.case import JobsCase
 from xferd.errors import Interrupted, NotFound, StoreError
-from xferd.interfaces import Event
+from xferd.interfaces.jobs import Event
 from xferd.jobs.ended import REMEMBERED
 from xferd.testing.images import sample_image
 

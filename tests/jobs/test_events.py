@@ -10,7 +10,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from xferd.interfaces import Event, IEventStream
+from xferd.interfaces.jobs import Event, IEventStream
 from xferd.jobs.events import INTERVAL, EventStream
 from xferd.jobs.job import Job
 from xferd.jobs.news import READINGS, News

@@ -8,7 +8,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.jobs.case import HOST, JobsCase
-from xferd.interfaces import Event, IEventStream
+from xferd.interfaces.jobs import Event, IEventStream
 from xferd.jobs.history import MAX_REMOVED, MAX_TRANSFERS, History
 from xferd.testing.images import sample_image
 

@@ -17,7 +17,7 @@ from tests.jobs.case import HOST, JobsCase
 from xferd.archive.build import tar_header
 from xferd.archive.contents import FULL_NAME, INDEX, LAYOUT, NAME, RENDITION_OF
 from xferd.errors import BadInput, BadReference, Denied, NotFound
-from xferd.interfaces import Image
+from xferd.interfaces.store import Image
 from xferd.jobs.intake import SILENCE
 from xferd.names import Digest, Reference
 from xferd.oci import OCI_MANIFEST, Document, Platform

@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from xferd.errors import BadArchive, BadInput, TimedOut, WrongOffset
-from xferd.interfaces import IIntake
+from xferd.interfaces.jobs import IIntake
 from xferd.jobs.intake import SILENCE, Intake
 
 

@@ -22,7 +22,7 @@ from xferd.errors import (
     TooManyJobs,
     TooManyRequests,
 )
-from xferd.interfaces import Event, IEventStream, IJobs
+from xferd.interfaces.jobs import Event, IEventStream, IJobs
 from xferd.jobs import job, manager
 from xferd.jobs.ended import REMEMBERED
 from xferd.jobs.job import BUG

@@ -8,7 +8,8 @@ from twisted.internet.defer import CancelledError, Deferred
 
 from tests.jobs.case import HOST, JobsCase
 from xferd.errors import BlobUnknown, StoreError
-from xferd.interfaces import Event, Image
+from xferd.interfaces.jobs import Event
+from xferd.interfaces.store import Image
 from xferd.names import Reference
 from xferd.testing.images import SampleImage, sample_image
 

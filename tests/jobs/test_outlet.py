@@ -8,7 +8,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from xferd.interfaces import ISource
+from xferd.interfaces.transfer import ISource
 from xferd.jobs.content import BlobContent
 from xferd.jobs.outlet import Outlet
 from xferd.names import Repository

@@ -11,7 +11,7 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from xferd.errors import StoreError
-from xferd.interfaces import IContent
+from xferd.interfaces.registry import IContent
 from xferd.jobs.pacing import PacedContent
 from xferd.transfer.bandwidth import Bandwidth
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from tests.jobs.case import HOST, OTHER, JobsCase, every
 from xferd.errors import BadPlatform, BadReference, BlobUnknown, ConnectionFailed, Denied, StoreError
-from xferd.interfaces import UploadSession
+from xferd.interfaces.registry import UploadSession
 from xferd.jobs.upload import KEPT
 from xferd.names import Digest, Repository
 from xferd.oci import Document, Platform

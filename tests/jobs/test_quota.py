@@ -8,7 +8,7 @@ from twisted.internet.defer import Deferred
 
 from tests.jobs.case import HOST, JobsCase
 from xferd.errors import StoreError
-from xferd.interfaces import Event
+from xferd.interfaces.jobs import Event
 from xferd.names import Digest, Reference
 from xferd.testing.images import SampleImage, image_of, sample_image, sample_layer
 

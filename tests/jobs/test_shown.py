@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred
 
 from tests.jobs.case import HOST, JobsCase
 from xferd.errors import NoSuchPlatform, StoreError
-from xferd.interfaces import Image
+from xferd.interfaces.store import Image
 from xferd.jobs.news import image_json
 from xferd.jobs.shown import image_in_full
 from xferd.names import Digest, Reference

@@ -23,7 +23,8 @@ from xferd.errors import (
     TooManyRequests,
     Truncated,
 )
-from xferd.interfaces import IBlobBody, IPartial
+from xferd.interfaces.blobs import IPartial
+from xferd.interfaces.registry import IBlobBody
 from xferd.jobs.manager import Jobs
 from xferd.jobs.streams import Streams, held
 from xferd.names import Digest, Repository

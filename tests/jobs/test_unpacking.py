@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.jobs.case import JobsCase
 from xferd.errors import ConnectionFailed, WorkerLost
-from xferd.interfaces import Displaced
+from xferd.interfaces.unpack import Displaced
 from xferd.jobs.feed import Feed
 from xferd.testing.images import sample_image
 

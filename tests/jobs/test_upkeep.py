@@ -12,7 +12,8 @@ from zope.interface.verify import verifyObject
 from tests.jobs.case import HOST, OTHER, JobsCase
 from tests.store.support import StoreTestCase, pull, sample
 from xferd.errors import BadReference, Interrupted, NotFound, StoreError
-from xferd.interfaces import Freed, Image, IUpkeep
+from xferd.interfaces.jobs import IUpkeep
+from xferd.interfaces.store import Freed, Image
 from xferd.jobs.naming import Naming
 from xferd.jobs.news import News
 from xferd.jobs.upkeep import Upkeep

@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.registry.fakes import MemoryRegistry, Sample
 from xferd.credentials import Credentials, Secret
-from xferd.interfaces import IBlobBody
+from xferd.interfaces.registry import IBlobBody
 from xferd.names import Digest, Repository
 from xferd.oci import OCI_CONFIG, Descriptor
 from xferd.registry.client import Registries, Registry

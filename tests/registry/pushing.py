@@ -18,7 +18,8 @@ from xferd.credentials import Credentials, Secret
 from xferd.errors import (
     XferdError,
 )
-from xferd.interfaces import IContent, IReactor, Pushed, UploadSession
+from xferd.interfaces.reactor import IReactor
+from xferd.interfaces.registry import IContent, Pushed, UploadSession
 from xferd.names import Digest, Repository
 from xferd.registry.abilities import Abilities, ChunkSizes
 from xferd.registry.client import Registries

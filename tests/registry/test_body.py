@@ -15,7 +15,7 @@ from zope.interface.verify import verifyObject
 
 from tests.registry.fakes import FakeResponse, failure_of
 from xferd.errors import BadDocument, RegistryError, TimedOut, Truncated
-from xferd.interfaces import IBlobBody
+from xferd.interfaces.registry import IBlobBody
 from xferd.registry.body import EXCERPT, BlobBody, discard, read_excerpt, read_whole
 from xferd.registry.timeouts import Timeouts
 

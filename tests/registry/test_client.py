@@ -40,7 +40,7 @@ from xferd.errors import (
     UnsupportedImage,
 )
 from xferd.expiring import KEEP, MOST
-from xferd.interfaces import IBlobBody, IBlobSource, IRegistries, IRegistry
+from xferd.interfaces.registry import IBlobBody, IBlobSource, IRegistries, IRegistry
 from xferd.names import Digest, Repository
 from xferd.oci import ACCEPT, MAX_DOCUMENT, OCI_MANIFEST
 from xferd.registry.client import Registries

@@ -22,7 +22,7 @@ from twisted.web.iweb import IAgent
 from tests.registry.fakes import NamingReactor
 from tests.registry.wire import Listener, Peer
 from xferd.errors import ConnectionFailed
-from xferd.interfaces import IReactor
+from xferd.interfaces.reactor import IReactor
 from xferd.registry.agent import Untrusted
 from xferd.registry.answers import connection_error
 from xferd.registry.body import discard, read_whole

@@ -19,7 +19,7 @@ from tests.registry.test_credential_helpers import make_helper
 from tests.test_docker_config import auth, config
 from xferd.credentials import Credentials, Secret
 from xferd.errors import ConfigError, CredentialsUnavailable
-from xferd.interfaces import IKeychain
+from xferd.interfaces.registry import IKeychain
 from xferd.registry.credential_helpers import CredentialHelpers, IHelperReactor
 from xferd.registry.keychain import ClientKeychain, DockerKeychain, Nobody
 

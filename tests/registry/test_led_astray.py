@@ -16,7 +16,8 @@ from tests.registry.fakes import NamingReactor
 from tests.registry.pushing import ANN, Bytes
 from tests.registry.wire import Listener, Peer
 from xferd.errors import XferdError
-from xferd.interfaces import IReactor, UploadSession
+from xferd.interfaces.reactor import IReactor
+from xferd.interfaces.registry import UploadSession
 from xferd.names import Digest, Repository
 from xferd.registry.client import Registries
 from xferd.registry.hosts import HostConfig

@@ -30,7 +30,7 @@ from xferd.errors import (
     RegistryUnavailable,
     TooManyRequests,
 )
-from xferd.interfaces import IBlobBody, IBlobSource, IKeychain
+from xferd.interfaces.registry import IBlobBody, IBlobSource, IKeychain
 from xferd.names import Digest
 from xferd.oci import OCI_CONFIG, Descriptor, Document
 from xferd.registry.certs_dirs import CertsDirs

@@ -15,7 +15,7 @@ from tests.registry.fakes import failure_of, refuse
 from tests.registry.pushing import Bytes
 from xferd.credentials import Credentials, Secret
 from xferd.errors import Denied, ManifestUnknown, RegistryError
-from xferd.interfaces import Pushed
+from xferd.interfaces.registry import Pushed
 from xferd.names import Digest
 from xferd.oci import Document
 

@@ -14,7 +14,7 @@ from zope.interface.verify import verifyObject
 
 from tests.registry.fakes import FakeResponse, failure_of
 from xferd.errors import ConnectionFailed, StoreError, TimedOut
-from xferd.interfaces import IContent
+from xferd.interfaces.registry import IContent
 from xferd.registry.producer import PIECE, BytesBody, ContentBody, ContentFailed
 from xferd.registry.timeouts import Timeouts
 from xferd.testing.fakes import FakeContent

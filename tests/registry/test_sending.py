@@ -19,7 +19,7 @@ from xferd.errors import (
     TooManyRequests,
     XferdError,
 )
-from xferd.interfaces import IContent, Pushed
+from xferd.interfaces.registry import IContent, Pushed
 from xferd.testing.answers import BEFORE_HEADERS, Answer, problem
 from xferd.testing.faults import (
     CutBody,

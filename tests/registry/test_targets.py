@@ -14,7 +14,7 @@ from xferd.errors import (
     RegistryUnavailable,
     TooManyRequests,
 )
-from xferd.interfaces import IBlobTarget, Pushed, UploadSession
+from xferd.interfaces.registry import IBlobTarget, Pushed, UploadSession
 from xferd.names import Digest, Repository
 from xferd.testing.answers import BEFORE_HEADERS, Answer, problem
 from xferd.testing.certificates import Authority

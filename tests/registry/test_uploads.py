@@ -12,7 +12,7 @@ from xferd.errors import (
     Denied,
     TimedOut,
 )
-from xferd.interfaces import Pushed, UploadSession
+from xferd.interfaces.registry import Pushed, UploadSession
 from xferd.names import Repository
 from xferd.registry.timeouts import Timeouts
 from xferd.testing.answers import BEFORE_HEADERS

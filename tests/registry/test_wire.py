@@ -30,7 +30,8 @@ from xferd.errors import (
     TimedOut,
     Truncated,
 )
-from xferd.interfaces import IBlobBody, IContent, IReactor
+from xferd.interfaces.reactor import IReactor
+from xferd.interfaces.registry import IBlobBody, IContent
 from xferd.names import Digest, Repository
 from xferd.oci import OCI_MANIFEST, Document
 from xferd.registry.agent import StaleConnection, Untrusted

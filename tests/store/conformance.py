@@ -16,21 +16,10 @@ from zope.interface.verify import verifyObject
 
 from tests.store.support import Follower, Sample, fetch, layer_descriptor, plant, pull, sample
 from xferd.errors import DigestMismatch, NotFound, SizeMismatch, StoreError
-from xferd.interfaces import (
-    Freed,
-    IBlobs,
-    ICollection,
-    IdempotencyKey,
-    IImages,
-    IJournal,
-    ILayers,
-    IPartial,
-    IStore,
-    ITrees,
-    IUnnamed,
-    Unpacked,
-    UploadSession,
-)
+from xferd.interfaces.blobs import IBlobs, IPartial, IUnnamed
+from xferd.interfaces.journal import IdempotencyKey, IJournal
+from xferd.interfaces.registry import UploadSession
+from xferd.interfaces.store import Freed, ICollection, IImages, ILayers, IStore, ITrees, Unpacked
 from xferd.names import Digest, Reference, Repository, chain_id
 from xferd.oci import MAX_DOCUMENT
 

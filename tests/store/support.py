@@ -17,16 +17,10 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
-from xferd.interfaces import (
-    UNPACK_RULES,
-    IFollower,
-    Image,
-    IPartial,
-    IReactor,
-    IStore,
-    Unpacked,
-    UnpackLimits,
-)
+from xferd.interfaces.blobs import IFollower, IPartial
+from xferd.interfaces.reactor import IReactor
+from xferd.interfaces.store import UNPACK_RULES, Image, IStore, Unpacked
+from xferd.interfaces.unpack import UnpackLimits
 from xferd.names import Digest, Reference, chain_id
 from xferd.oci import DOCKER_CONFIG, DOCKER_MANIFEST, OCI_CONFIG, OCI_MANIFEST, Descriptor
 from xferd.store.store import Store

@@ -23,7 +23,7 @@ from tests.store.support import (
     sample,
 )
 from xferd.errors import DiskFull, StoreError
-from xferd.interfaces import Freed
+from xferd.interfaces.store import Freed
 from xferd.names import Digest, Reference, chain_id
 from xferd.oci import OCI_MANIFEST
 from xferd.store import collection

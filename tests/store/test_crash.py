@@ -33,7 +33,7 @@ from tests.store.support import (
     pull,
     sample,
 )
-from xferd.interfaces import IReactor
+from xferd.interfaces.reactor import IReactor
 from xferd.names import Digest, chain_id
 from xferd.store.disk import remove
 from xferd.store.store import Store

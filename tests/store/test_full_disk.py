@@ -13,7 +13,7 @@ from tests.store.conformance import job
 from tests.store.full import SmallDisk
 from tests.store.support import StoreTestCase, docker_sample, pull, sample
 from xferd.errors import DiskFull
-from xferd.interfaces import IReactor
+from xferd.interfaces.reactor import IReactor
 from xferd.names import Digest, Reference
 from xferd.store.store import Store
 

@@ -14,7 +14,7 @@ from attrs import evolve
 
 from tests.store.support import StoreTestCase, docker_sample, pull, sample
 from xferd.errors import StoreError
-from xferd.interfaces import Image
+from xferd.interfaces.store import Image
 from xferd.names import Digest, Reference
 from xferd.store import index_file
 from xferd.store.index_file import NAME, RENDITION_OF

@@ -14,7 +14,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from tests.store.conformance import JournalConformance, job
 from tests.store.support import StoreTestCase
 from xferd.errors import DiskFull, StoreError
-from xferd.interfaces import IdempotencyKey
+from xferd.interfaces.journal import IdempotencyKey
 from xferd.names import Digest, Repository
 from xferd.store import journal
 

@@ -17,7 +17,8 @@ from twisted.internet.defer import CancelledError, Deferred
 from tests.store.conformance import DATA, DIGEST, LayersConformance
 from tests.store.support import StoreTestCase, layer_descriptor, plant
 from xferd.errors import BadLayer, StoreError
-from xferd.interfaces import Layer, Unpacked, UnpackLimits
+from xferd.interfaces.store import Layer, Unpacked
+from xferd.interfaces.unpack import UnpackLimits
 from xferd.names import Digest
 from xferd.store import fitting, layers, linking
 from xferd.store.layers import Record

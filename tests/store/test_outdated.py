@@ -12,7 +12,7 @@ from typing import Any
 from attrs import evolve
 
 from tests.store.support import Sample, StoreTestCase, layer_descriptor, plant, pull, sample
-from xferd.interfaces import Layer
+from xferd.interfaces.store import Layer
 from xferd.names import Digest
 from xferd.store import collection
 from xferd.store.survey import Survey, survey

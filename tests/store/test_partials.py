@@ -20,7 +20,7 @@ from twisted.trial.unittest import SkipTest
 from tests.store.conformance import DATA, DIGEST
 from tests.store.support import Follower, StoreTestCase
 from xferd.errors import DiskFull, SizeMismatch, StoreError
-from xferd.interfaces import IFollower, IPartial
+from xferd.interfaces.blobs import IFollower, IPartial
 from xferd.names import Digest
 from xferd.store import partials, spans
 from xferd.store.spans import Note, read_note

@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from xferd.errors import DiskFull
-from xferd.interfaces import IRoom
+from xferd.interfaces.store import IRoom
 from xferd.store.room import LEAST, PATIENCE, Room
 
 

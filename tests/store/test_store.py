@@ -19,7 +19,7 @@ from tests.store.conformance import DATA, DIGEST, StoreConformance
 from tests.store.support import StoreTestCase, pull, sample
 from tests.store.test_disk import become_nobody
 from xferd.errors import StoreError, StoreLocked
-from xferd.interfaces import IReactor
+from xferd.interfaces.reactor import IReactor
 from xferd.names import Digest
 from xferd.store.store import PARTIAL_AGE, Store
 

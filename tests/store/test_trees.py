@@ -19,7 +19,7 @@ from tests.store.conformance import DATA, DIGEST, TreesConformance
 from tests.store.support import StoreTestCase, plant
 from tests.store.test_disk import Recorder
 from xferd.errors import StoreError
-from xferd.interfaces import Unpacked
+from xferd.interfaces.store import Unpacked
 from xferd.names import Digest
 from xferd.store import fitting, trees
 from xferd.store.disk import sync_file_system

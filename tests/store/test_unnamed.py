@@ -11,7 +11,7 @@ from twisted.internet.defer import CancelledError
 from tests.store.conformance import DATA, DIGEST
 from tests.store.support import StoreTestCase
 from xferd.errors import StoreError
-from xferd.interfaces import IUnnamed
+from xferd.interfaces.blobs import IUnnamed
 
 
 class UnnamedTests(StoreTestCase):

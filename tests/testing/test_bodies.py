@@ -15,7 +15,7 @@ from twisted.internet.protocol import Protocol
 from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
-from xferd.interfaces import IReactor
+from xferd.interfaces.reactor import IReactor
 from xferd.testing.answers import Answer
 from xferd.testing.faults import CutBody, RefuseBody, too_large
 from xferd.testing.registry import Registry

@@ -14,7 +14,7 @@ from zope.interface.verify import verifyObject
 
 from tests.store.conformance import DIGEST, CollectionConformance
 from xferd.errors import StoreError
-from xferd.interfaces import Freed, ICollection
+from xferd.interfaces.store import Freed, ICollection
 from xferd.testing.fake_store import FakeStore
 
 T = TypeVar("T")

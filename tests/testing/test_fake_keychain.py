@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from xferd.credentials import Credentials, Secret
-from xferd.interfaces import IKeychain
+from xferd.interfaces.registry import IKeychain
 from xferd.testing.fakes import FakeKeychain
 
 

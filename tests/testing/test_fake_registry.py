@@ -11,7 +11,7 @@ from zope.interface.verify import verifyObject
 
 from xferd.credentials import Credentials, Secret
 from xferd.errors import BlobUnknown, ConnectionFailed, Denied, DigestMismatch, ManifestUnknown, SizeMismatch
-from xferd.interfaces import IBlobBody, IBlobSource, IRegistries, IRegistry
+from xferd.interfaces.registry import IBlobBody, IBlobSource, IRegistries, IRegistry
 from xferd.names import Repository
 from xferd.oci import OCI_MANIFEST, Document
 from xferd.testing.fake_registry import PIECE, FakeBody, FakeRegistries, Request

@@ -14,18 +14,9 @@ from zope.interface.verify import verifyObject
 
 from tests.store.conformance import BlobsConformance
 from xferd.errors import DigestMismatch, DiskFull, NotFound, SizeMismatch, StoreError
-from xferd.interfaces import (
-    IBlobs,
-    IFollower,
-    IImages,
-    IJournal,
-    ILayers,
-    Image,
-    IPartial,
-    IStore,
-    ITrees,
-    Unpacked,
-)
+from xferd.interfaces.blobs import IBlobs, IFollower, IPartial
+from xferd.interfaces.journal import IJournal
+from xferd.interfaces.store import IImages, ILayers, Image, IStore, ITrees, Unpacked
 from xferd.names import Digest, Reference
 from xferd.oci import MAX_DOCUMENT, Descriptor
 from xferd.testing.fake_store import FakePartial, FakeStore

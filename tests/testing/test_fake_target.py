@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from xferd.errors import BlobUnknown, ConnectionFailed, Denied, DigestMismatch, StoreError
-from xferd.interfaces import IBlobTarget, IContent, Pushed, UploadSession
+from xferd.interfaces.registry import IBlobTarget, IContent, Pushed, UploadSession
 from xferd.names import Digest, Repository
 from xferd.oci import OCI_MANIFEST, Document
 from xferd.testing.fakes import FakeContent, FakeRegistry

@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from xferd.errors import BadLayer, WorkerLost
-from xferd.interfaces import IUnpacker, IUnpacking, UnpackProgress
+from xferd.interfaces.unpack import IUnpacker, IUnpacking, UnpackProgress
 from xferd.names import Digest
 from xferd.testing.fake_unpacker import FakeUnpacker, FakeUnpacking, measure
 from xferd.testing.images import sample_layer

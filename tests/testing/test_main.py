@@ -18,7 +18,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from twisted.web.client import Agent, readBody
 
 import xferd
-from xferd.interfaces import IReactor
+from xferd.interfaces.reactor import IReactor
 from xferd.testing.__main__ import parse
 
 reactor = cast(IReactor, installed)

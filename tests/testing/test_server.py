@@ -18,7 +18,7 @@ from twisted.web.client import Agent, BrowserLikePolicyForHTTPS, HTTPConnectionP
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IResponse
 
-from xferd.interfaces import IReactor
+from xferd.interfaces.reactor import IReactor
 from xferd.testing.certificates import Authority
 from xferd.testing.faults import Drop, Redirect, Slow, Stall
 from xferd.testing.images import sample_image

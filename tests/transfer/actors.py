@@ -14,7 +14,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
-from xferd.interfaces import IProgressSink, ISource
+from xferd.interfaces.transfer import IProgressSink, ISource
 from xferd.testing.fakes import FakeWallClock
 from xferd.transfer.retry import RetryPolicy
 from xferd.transfer.slots import Slots

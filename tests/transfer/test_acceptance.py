@@ -12,7 +12,7 @@ from twisted.internet.defer import CancelledError, Deferred, FirstError, gatherR
 
 from tests.transfer.actors import Attempt, EngineTests, Recorder, SlotWork, Source, Steered
 from xferd.errors import BadLayer, ConnectionFailed, Denied
-from xferd.interfaces import ISource
+from xferd.interfaces.transfer import ISource
 from xferd.transfer.progress import PULSE, Mailbox
 from xferd.transfer.retry import RetryPolicy
 from xferd.transfer.transfer import Transfer, TransferManager, Watcher

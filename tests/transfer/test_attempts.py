@@ -19,7 +19,7 @@ from xferd.errors import (
     TimedOut,
     TooManyRequests,
 )
-from xferd.interfaces import ISource
+from xferd.interfaces.transfer import ISource
 from xferd.testing.fake_wall_clock import BEGIN
 from xferd.transfer.attempts import Postponed, Unusable
 from xferd.transfer.progress import Mailbox

@@ -9,7 +9,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from xferd.interfaces import IProgressSink
+from xferd.interfaces.transfer import IProgressSink
 from xferd.transfer.progress import PULSE, TELLINGS, WINDOW, Mailbox, Pulse, Rate
 
 

@@ -23,7 +23,7 @@ from xferd.errors import (
     Truncated,
     WorkerLost,
 )
-from xferd.interfaces import ISource
+from xferd.interfaces.transfer import ISource
 from xferd.transfer.pauses import Party
 from xferd.transfer.retry import RetryPolicy
 from xferd.transfer.sources import Sources, asked_for, pause_for

@@ -13,7 +13,7 @@ from zope.interface.verify import verifyObject
 
 from tests.transfer.actors import Attempt, EngineTests, Recorder, Source, Steered
 from xferd.errors import BadLayer, Denied, Interrupted
-from xferd.interfaces import IProgressSink
+from xferd.interfaces.transfer import IProgressSink
 from xferd.transfer.progress import PULSE, Mailbox
 from xferd.transfer.transfer import Transfer, TransferManager, Watcher
 from xferd.transfer.turns import Turn

@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 
 from tests.transfer.actors import EngineTests, Recorder, Source
 from xferd.errors import BadLayer, ConnectionFailed, Denied, DigestMismatch, TooManyRequests, XferdError
-from xferd.interfaces import ISource
+from xferd.interfaces.transfer import ISource
 from xferd.transfer.transfer import Transfer, Watcher
 from xferd.transfer.turns import Turn
 

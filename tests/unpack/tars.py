@@ -13,7 +13,7 @@ import stat
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
-from xferd.interfaces import UnpackLimits
+from xferd.interfaces.unpack import UnpackLimits
 from xferd.unpack.attributes import attributes
 from xferd.unpack.tar import Entry, TarReader
 from xferd.unpack.tree import Tree

@@ -18,7 +18,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.unpack.tars import LIMITS, Bytes, gzipped
 from xferd.errors import BadLayer
-from xferd.interfaces import UnpackLimits
+from xferd.interfaces.unpack import UnpackLimits
 from xferd.unpack.inflate import BUFFER_SIZE, Blocks
 from xferd.unpack.limits import show
 

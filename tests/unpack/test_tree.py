@@ -39,7 +39,7 @@ from tests.unpack.tars import (
     symlink,
 )
 from xferd.errors import BadLayer, DiskFull, StoreError
-from xferd.interfaces import UnpackLimits
+from xferd.interfaces.unpack import UnpackLimits
 from xferd.unpack import folders, tree
 from xferd.unpack.tree import Tree
 

@@ -29,7 +29,8 @@ from zstandard import ZstdCompressor
 
 from tests.unpack.tars import END, LIMITS, file, folder, gzipped, listing, pax
 from xferd.errors import BadLayer, DiskFull, StoreError, WorkerLost, XferdError
-from xferd.interfaces import Displaced, IUnpacker, IUnpacking, Unpacked, UnpackProgress
+from xferd.interfaces.store import Unpacked
+from xferd.interfaces.unpack import Displaced, IUnpacker, IUnpacking, UnpackProgress
 from xferd.names import Digest
 from xferd.unpack import cage, wire
 from xferd.unpack.unpacker import GRACE, IUnpackReactor, Unpacker

@@ -26,20 +26,8 @@ from tests.web.conformance import conforms
 from xferd.access_tokens import AccessTokens, Right
 from xferd.credentials import Credentials
 from xferd.errors import NotFound, StoreError, WrongOffset, XferdError
-from xferd.interfaces import (
-    Event,
-    Figures,
-    Freed,
-    IArchive,
-    IEventStream,
-    IImages,
-    IIntake,
-    IJobs,
-    Image,
-    IStore,
-    IUpkeep,
-    Layer,
-)
+from xferd.interfaces.jobs import Event, Figures, IArchive, IEventStream, IIntake, IJobs, IUpkeep
+from xferd.interfaces.store import Freed, IImages, Image, IStore, Layer
 from xferd.names import Digest, Reference
 from xferd.oci import OCI_CONFIG, OCI_MANIFEST, Descriptor
 from xferd.store.room import Room

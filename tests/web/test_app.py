@@ -11,7 +11,8 @@ from zope.interface.verify import verifyObject
 
 from tests.web.fakes import ATTEMPT, CONFIG, TRANSFER, Answer, FakeStream, World, image, job
 from xferd.errors import BadInput, BadReference, Interrupted, NotFound
-from xferd.interfaces import IEventStream, IImages, IJobs, IStore
+from xferd.interfaces.jobs import IEventStream, IJobs
+from xferd.interfaces.store import IImages, IStore
 from xferd.web.app import MAX_TCP_JOBS
 
 

@@ -14,7 +14,7 @@ from zope.interface.verify import verifyObject
 
 from tests.web.fakes import Answer, Connection, FakeArchive, FakeIntake, World
 from xferd.errors import NotFound, StoreError
-from xferd.interfaces import IArchive, IIntake
+from xferd.interfaces.jobs import IArchive, IIntake
 from xferd.web.content_asked import MAX_PIECE
 from xferd.web.outgoing import PIECE, STALL
 from xferd.web.site import MAX_BODY

@@ -14,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from tests.web.fakes import Connection, FakeStream, World, job, unchunk
-from xferd.interfaces import Event
+from xferd.interfaces.jobs import Event
 from xferd.web.app import GRACE, MAX_FEEDS
 from xferd.web.feed import JSON_LINES, PIECE, SERVER_SENT, EventFeed, FeedTimes
 

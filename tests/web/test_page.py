@@ -17,7 +17,7 @@ from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.trial.unittest import TestCase
 
 from tests.web.fakes import World, image, job
-from xferd.interfaces import Event
+from xferd.interfaces.jobs import Event
 from xferd.jobs.news import image_json
 
 HOSTILE = "<img src=x onerror=document.title='owned'>&amp;\"'"

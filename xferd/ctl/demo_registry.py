@@ -25,7 +25,7 @@ from xferd.testing.registry import Registry
 if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
-    from xferd.interfaces import IReactor
+    from xferd.interfaces.reactor import IReactor
     from xferd.testing.images import SampleImage
 
 REPOSITORY = "demo/this-machine"

@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from xferd.errors import BlobUnknown, DigestMismatch, DiskFull, SourceError
-from xferd.interfaces import IBlobBody, IBlobSource
+from xferd.interfaces.registry import IBlobBody, IBlobSource
 from xferd.names import Digest
 
 

@@ -17,7 +17,8 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from xferd.errors import StoreError
-from xferd.interfaces import IContent, IFollower
+from xferd.interfaces.blobs import IFollower
+from xferd.interfaces.registry import IContent
 from xferd.jobs.feed import Feed
 from xferd.oci import Descriptor
 from xferd.transfer.attempts import Postponed

@@ -13,7 +13,8 @@ from collections.abc import Iterable
 
 from xferd.errors import ManifestUnknown
 from xferd.image_config import platform_of
-from xferd.interfaces import IProgressSink, IRegistries
+from xferd.interfaces.registry import IRegistries
+from xferd.interfaces.transfer import IProgressSink
 from xferd.jobs.cargo import Allowance, Cargo, load
 from xferd.jobs.content import BlobContent
 from xferd.jobs.delivery import Delivery

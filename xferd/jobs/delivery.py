@@ -12,7 +12,8 @@ from typing import Any
 
 from zope.interface import implementer
 
-from xferd.interfaces import IProgressSink, IRegistries, ISource
+from xferd.interfaces.registry import IRegistries
+from xferd.interfaces.transfer import IProgressSink, ISource
 from xferd.jobs.cargo import Cargo
 from xferd.jobs.content import BlobContent
 from xferd.jobs.documents import Place

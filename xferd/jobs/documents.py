@@ -13,7 +13,9 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from xferd.errors import BadDocument, DiskFull, SizeMismatch
-from xferd.interfaces import IProgressSink, IRegistries, IRegistry, ISource, IStore
+from xferd.interfaces.registry import IRegistries, IRegistry
+from xferd.interfaces.store import IStore
+from xferd.interfaces.transfer import IProgressSink, ISource
 from xferd.jobs.full_disk import outlast
 from xferd.jobs.platforms import Resolved, Search
 from xferd.jobs.realm import ISOLATED, SHARED

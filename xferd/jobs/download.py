@@ -25,7 +25,11 @@ from attrs import evolve
 from twisted.internet.defer import CancelledError, Deferred
 
 from xferd.errors import DiskFull
-from xferd.interfaces import IBlobSource, IPartial, IProgressSink, ISource, IStore, IUnpacker
+from xferd.interfaces.blobs import IPartial
+from xferd.interfaces.registry import IBlobSource
+from xferd.interfaces.store import IStore
+from xferd.interfaces.transfer import IProgressSink, ISource
+from xferd.interfaces.unpack import IUnpacker
 from xferd.jobs.content import BlobContent
 from xferd.jobs.feed import Feed
 from xferd.jobs.fetching import Fetching

@@ -11,7 +11,7 @@ from typing import Any, Final
 from twisted.internet.defer import Deferred, succeed
 
 from xferd.errors import Interrupted, NotFound
-from xferd.interfaces import IJournal
+from xferd.interfaces.journal import IJournal
 from xferd.jobs.job import ENDED, describe
 
 REMEMBERED: Final = 200

@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from zope.interface import implementer
 
-from xferd.interfaces import Event, IEventStream
+from xferd.interfaces.jobs import Event, IEventStream
 from xferd.transfer.progress import Mailbox
 
 INTERVAL = 0.1

@@ -13,7 +13,9 @@ from zope.interface import implementer
 
 from xferd.archive.build import Plan, plan
 from xferd.errors import Interrupted, NotFound, SourceError, StoreError
-from xferd.interfaces import IArchive, IContent, IRegistries, IStore
+from xferd.interfaces.jobs import IArchive
+from xferd.interfaces.registry import IContent, IRegistries
+from xferd.interfaces.store import IStore
 from xferd.jobs.content import BlobContent
 from xferd.jobs.download import DownloadManager
 from xferd.jobs.interruption import stopped
@@ -40,7 +42,7 @@ async def open_archive(
     A layer whose tree came with another image, so that its blob was never
     needed, is fetched from where the image came.
 
-    @raise XferdError: see L{xferd.interfaces.IJobs.export}.
+    @raise XferdError: see L{xferd.interfaces.jobs.IJobs.export}.
     """
     end_use = store.collection.use()
     try:

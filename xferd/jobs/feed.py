@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
-from xferd.interfaces import IFollower
+from xferd.interfaces.blobs import IFollower
 
 
 @implementer(IFollower)

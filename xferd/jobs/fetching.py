@@ -18,7 +18,9 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from xferd.errors import ContentMismatch
-from xferd.interfaces import IBlobs, IBlobSource, IPartial, ISource
+from xferd.interfaces.blobs import IBlobs, IPartial
+from xferd.interfaces.registry import IBlobSource
+from xferd.interfaces.transfer import ISource
 from xferd.jobs.feed import Feed
 from xferd.jobs.partial_lock import PartialLock
 from xferd.jobs.possession import Possession

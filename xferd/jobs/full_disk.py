@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TypeVar
 
 from xferd.errors import DiskFull
-from xferd.interfaces import IRoom
+from xferd.interfaces.store import IRoom
 from xferd.transfer.transfer import Transfer
 
 T = TypeVar("T")

@@ -16,7 +16,10 @@ from zope.interface import implementer
 
 from xferd.archive.contents import Found, choose_images
 from xferd.errors import BadArchive, BlobUnknown
-from xferd.interfaces import IBlobBody, IBlobSource, Image, IProgressSink, IStore, WallClock
+from xferd.interfaces.reactor import WallClock
+from xferd.interfaces.registry import IBlobBody, IBlobSource
+from xferd.interfaces.store import Image, IStore
+from xferd.interfaces.transfer import IProgressSink
 from xferd.jobs.download import DownloadManager
 from xferd.jobs.full_disk import outlast
 from xferd.jobs.intake import Intake

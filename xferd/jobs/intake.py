@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from xferd.errors import BadArchive, BadInput, TimedOut, WrongOffset, XferdError
-from xferd.interfaces import IIntake
+from xferd.interfaces.jobs import IIntake
 
 SILENCE: Final = 600.0
 """

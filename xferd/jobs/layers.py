@@ -15,17 +15,10 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from xferd.errors import BadLayer, DiffIDMismatch, DiskFull, WorkerLost, XferdError
-from xferd.interfaces import (
-    Displaced,
-    IFollower,
-    IProgressSink,
-    IStore,
-    IUnpacker,
-    IUnpacking,
-    Layer,
-    Unpacked,
-    UnpackProgress,
-)
+from xferd.interfaces.blobs import IFollower
+from xferd.interfaces.store import IStore, Layer, Unpacked
+from xferd.interfaces.transfer import IProgressSink
+from xferd.interfaces.unpack import Displaced, IUnpacker, IUnpacking, UnpackProgress
 from xferd.jobs.feed import Feed
 from xferd.jobs.full_disk import outlast
 from xferd.jobs.realm import Realm

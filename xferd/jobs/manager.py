@@ -21,17 +21,11 @@ from zope.interface import implementer
 
 from xferd.credentials import Credentials
 from xferd.errors import BadInput, BadReference, Interrupted, NotFound, StoreError, TooManyJobs, XferdError
-from xferd.interfaces import (
-    Figures,
-    IArchive,
-    IEventStream,
-    IIntake,
-    IJobs,
-    IRegistries,
-    IStore,
-    IUnpacker,
-    WallClock,
-)
+from xferd.interfaces.jobs import Figures, IArchive, IEventStream, IIntake, IJobs
+from xferd.interfaces.reactor import WallClock
+from xferd.interfaces.registry import IRegistries
+from xferd.interfaces.store import IStore
+from xferd.interfaces.unpack import IUnpacker
 from xferd.jobs.copy import Copy
 from xferd.jobs.delivery import Delivery
 from xferd.jobs.documents import Documents

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import count
 
-from xferd.interfaces import Image, IStore
+from xferd.interfaces.store import Image, IStore
 from xferd.jobs.together import to_its_end
 from xferd.names import Reference
 

@@ -12,7 +12,8 @@ from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
 
-from xferd.interfaces import Event, Image
+from xferd.interfaces.jobs import Event
+from xferd.interfaces.store import Image
 from xferd.jobs.events import INTERVAL, EventStream
 from xferd.jobs.history import History
 from xferd.jobs.job import ENDED, Job, in_short, rfc3339

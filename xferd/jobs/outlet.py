@@ -10,7 +10,8 @@ from collections.abc import Callable, Hashable
 
 from zope.interface import implementer
 
-from xferd.interfaces import IBlobTarget, ISource
+from xferd.interfaces.registry import IBlobTarget
+from xferd.interfaces.transfer import ISource
 from xferd.jobs.content import BlobContent
 
 

@@ -9,7 +9,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from xferd.interfaces import IContent
+from xferd.interfaces.registry import IContent
 from xferd.transfer.bandwidth import Bandwidth
 
 

@@ -20,7 +20,8 @@ from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from xferd.errors import ContentMismatch, DigestMismatch, StoreError, Truncated
-from xferd.interfaces import IBlobSource, IFollower, IPartial
+from xferd.interfaces.blobs import IFollower, IPartial
+from xferd.interfaces.registry import IBlobSource
 from xferd.names import Digest
 
 PARTS: Final = 3

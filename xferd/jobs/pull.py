@@ -12,7 +12,9 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
 from xferd.image_config import parse_config
-from xferd.interfaces import IBlobSource, Image, IProgressSink, IStore
+from xferd.interfaces.registry import IBlobSource
+from xferd.interfaces.store import Image, IStore
+from xferd.interfaces.transfer import IProgressSink
 from xferd.jobs.download import DownloadManager
 from xferd.jobs.full_disk import outlast
 from xferd.jobs.job import Job, rfc3339

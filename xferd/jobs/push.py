@@ -11,7 +11,9 @@ from typing import Final
 
 from xferd.errors import NotFound
 from xferd.image_config import parse_config
-from xferd.interfaces import IBlobSource, Image, IProgressSink, IRegistries, IStore
+from xferd.interfaces.registry import IBlobSource, IRegistries
+from xferd.interfaces.store import Image, IStore
+from xferd.interfaces.transfer import IProgressSink
 from xferd.jobs.cargo import Cargo, load
 from xferd.jobs.content import BlobContent
 from xferd.jobs.delivery import Delivery

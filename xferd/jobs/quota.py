@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred, DeferredLock
 from twisted.logger import Logger
 
 from xferd.errors import DiskFull, StoreError
-from xferd.interfaces import IStore
+from xferd.interfaces.store import IStore
 from xferd.jobs.sizes import in_words
 from xferd.jobs.together import cancelled_after
 from xferd.names import Reference

@@ -16,7 +16,7 @@ from typing import Final
 
 from attrs import field, frozen
 
-from xferd.interfaces import ISource
+from xferd.interfaces.transfer import ISource
 
 SHARED: Final = "shared"
 ISOLATED: Final = "isolated"

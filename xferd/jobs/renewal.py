@@ -13,7 +13,9 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from xferd.errors import NotFound, StoreError, XferdError
-from xferd.interfaces import IBlobSource, Image, IProgressSink, IRegistries, IStore, Layer
+from xferd.interfaces.registry import IBlobSource, IRegistries
+from xferd.interfaces.store import Image, IStore, Layer
+from xferd.interfaces.transfer import IProgressSink
 from xferd.jobs.download import DownloadManager
 from xferd.jobs.layers import Stack
 from xferd.jobs.together import together

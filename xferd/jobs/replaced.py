@@ -13,7 +13,7 @@ from xferd.image_config import parse_config
 from xferd.oci import Manifest
 
 if TYPE_CHECKING:
-    from xferd.interfaces import Image, IStore
+    from xferd.interfaces.store import Image, IStore
     from xferd.platforms import Platform
 
 

@@ -15,7 +15,7 @@ from attrs import define
 from twisted.internet.defer import DeferredLock
 
 from xferd.errors import DiskFull
-from xferd.interfaces import IStore
+from xferd.interfaces.store import IStore
 from xferd.jobs.quota import Quota
 from xferd.jobs.sizes import in_words
 from xferd.names import Digest

@@ -13,7 +13,7 @@ from xferd.jobs.news import image_json
 from xferd.oci import Manifest
 
 if TYPE_CHECKING:
-    from xferd.interfaces import Image, IStore
+    from xferd.interfaces.store import Image, IStore
     from xferd.platforms import Platform
 
 

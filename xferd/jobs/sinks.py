@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 
 from zope.interface import implementer
 
-from xferd.interfaces import IProgressSink
+from xferd.interfaces.transfer import IProgressSink
 
 R = TypeVar("R")
 

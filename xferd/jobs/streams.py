@@ -25,7 +25,8 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from xferd.errors import RegistryError, SizeMismatch, SourceError, Truncated
-from xferd.interfaces import IBlobBody, IBlobSource, IPartial
+from xferd.interfaces.blobs import IPartial
+from xferd.interfaces.registry import IBlobBody, IBlobSource
 from xferd.transfer.eventual import Background
 from xferd.transfer.slots import Slots, Ticket
 from xferd.transfer.widening import Advice, Lessons, RangePolicy, Widening

@@ -22,7 +22,8 @@ from xferd.archive.contents import DOCUMENTS, Contents, Kept
 from xferd.archive.inflate import Inflater
 from xferd.archive.split import Member, Splitter
 from xferd.errors import BadArchive, BadDigest, ContentMismatch, Truncated
-from xferd.interfaces import IStore, IUnnamed
+from xferd.interfaces.blobs import IUnnamed
+from xferd.interfaces.store import IStore
 from xferd.jobs.arrival import Arrival
 from xferd.jobs.download import DownloadManager
 from xferd.jobs.full_disk import outlast

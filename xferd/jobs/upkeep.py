@@ -14,7 +14,9 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from xferd.errors import BadReference, Interrupted, NotFound, StoreError
-from xferd.interfaces import Freed, Image, IStore, IUpkeep, WallClock
+from xferd.interfaces.jobs import IUpkeep
+from xferd.interfaces.reactor import WallClock
+from xferd.interfaces.store import Freed, Image, IStore
 from xferd.jobs.job import rfc3339
 from xferd.jobs.naming import Naming
 from xferd.jobs.news import News

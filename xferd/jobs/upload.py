@@ -19,7 +19,9 @@ from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.logger import Logger
 
 from xferd.errors import StoreError, causes
-from xferd.interfaces import IBlobTarget, IJournal, IProgressSink, ISource, Pushed, UploadSession
+from xferd.interfaces.journal import IJournal
+from xferd.interfaces.registry import IBlobTarget, Pushed, UploadSession
+from xferd.interfaces.transfer import IProgressSink, ISource
 from xferd.jobs.content import BlobContent, Restarted
 from xferd.jobs.outlet import Outlet
 from xferd.jobs.pacing import PacedContent

@@ -20,7 +20,8 @@ from twisted.web.iweb import IBodyProducer, IResponse
 
 from xferd.errors import ConnectionFailed, ManifestUnknown, RegistryError, SourceError
 from xferd.expiring import ExpiringDict
-from xferd.interfaces import IKeychain, WallClock
+from xferd.interfaces.reactor import WallClock
+from xferd.interfaces.registry import IKeychain
 from xferd.names import Repository
 from xferd.registry.abilities import Abilities, ChunkSizes
 from xferd.registry.answers import (

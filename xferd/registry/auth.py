@@ -32,7 +32,8 @@ from xferd.errors import (
     XferdError,
 )
 from xferd.expiring import ExpiringDict
-from xferd.interfaces import IKeychain, WallClock
+from xferd.interfaces.reactor import WallClock
+from xferd.interfaces.registry import IKeychain
 from xferd.registry.agent import StaleConnection
 from xferd.registry.answers import Shown, Subject, denied, registry_words, retry_after
 from xferd.registry.body import read_excerpt, read_whole

@@ -14,7 +14,7 @@ from twisted.web.iweb import IResponse
 from zope.interface import implementer
 
 from xferd.errors import BlobUnknown, SizeMismatch
-from xferd.interfaces import IBlobBody, IBlobSource
+from xferd.interfaces.registry import IBlobBody, IBlobSource
 from xferd.names import Digest, Repository
 from xferd.registry.access import Access, pull_scope
 from xferd.registry.answers import Subject, header, header_values

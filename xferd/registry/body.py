@@ -22,7 +22,7 @@ from twisted.web.iweb import UNKNOWN_LENGTH, IResponse
 from zope.interface import implementer
 
 from xferd.errors import RegistryError, TimedOut, Truncated
-from xferd.interfaces import IBlobBody
+from xferd.interfaces.registry import IBlobBody
 from xferd.registry.answers import body_error
 from xferd.registry.timeouts import Timeouts, within
 

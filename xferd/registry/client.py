@@ -19,7 +19,8 @@ from zope.interface import implementer
 from xferd.credentials import Credentials
 from xferd.errors import TimedOut
 from xferd.expiring import ExpiringDict
-from xferd.interfaces import IBlobSource, IKeychain, IRegistries, IRegistry, WallClock
+from xferd.interfaces.reactor import WallClock
+from xferd.interfaces.registry import IBlobSource, IKeychain, IRegistries, IRegistry
 from xferd.names import Digest, Repository
 from xferd.oci import Descriptor, Document
 from xferd.registry.abilities import ChunkSizes

@@ -11,7 +11,7 @@ from typing import Final
 
 from twisted.web.http_headers import Headers
 
-from xferd.interfaces import WallClock
+from xferd.interfaces.reactor import WallClock
 from xferd.registry.answers import date_sent
 
 MAX_HOSTS: Final = 100

@@ -18,7 +18,7 @@ from zope.interface import implementer
 from xferd.credentials import Credentials
 from xferd.docker_config import MAX_CONFIG, DockerConfig, parse_docker_config, server_of
 from xferd.errors import ConfigError, CredentialsUnavailable
-from xferd.interfaces import IKeychain
+from xferd.interfaces.registry import IKeychain
 from xferd.registry.credential_helpers import CredentialHelpers, HelperMissing
 
 _EMPTY_FILE: Final = b"{}"

@@ -29,7 +29,7 @@ from xferd.errors import (
     Truncated,
     XferdError,
 )
-from xferd.interfaces import IBlobBody, IBlobSource
+from xferd.interfaces.registry import IBlobBody, IBlobSource
 from xferd.names import Digest, Repository
 from xferd.registry.access import Access
 from xferd.registry.answers import NotHTTP

@@ -19,7 +19,7 @@ from twisted.web.iweb import IBodyProducer, IResponse
 from zope.interface import implementer
 
 from xferd.errors import StoreError, TimedOut
-from xferd.interfaces import IContent
+from xferd.interfaces.registry import IContent
 from xferd.registry.body import discard
 from xferd.registry.timeouts import Timeouts
 

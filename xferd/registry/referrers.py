@@ -102,7 +102,7 @@ class Referrers:
 
     async def find(self, repository: Repository, digest: Digest) -> tuple[Descriptor, ...]:
         """
-        See L{IRegistry.referrers<xferd.interfaces.IRegistry.referrers>}.
+        See L{IRegistry.referrers<xferd.interfaces.registry.IRegistry.referrers>}.
 
         @raise RegistryError: the list leads elsewhere, or has no end.
         """

@@ -23,7 +23,7 @@ from twisted.internet.defer import CancelledError
 from twisted.logger import Logger
 
 from xferd.errors import ConnectionFailed, RegistryUnavailable, SourceError, TimedOut, Truncated
-from xferd.interfaces import IContent, UploadSession
+from xferd.interfaces.registry import IContent, UploadSession
 from xferd.names import Digest
 from xferd.registry.abilities import Abilities, ChunkSizes
 from xferd.registry.answers import Subject

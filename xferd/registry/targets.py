@@ -23,7 +23,7 @@ from xferd.errors import (
     TimedOut,
     TooManyRequests,
 )
-from xferd.interfaces import IBlobTarget, IContent, Pushed, UploadSession
+from xferd.interfaces.registry import IBlobTarget, IContent, Pushed, UploadSession
 from xferd.names import Digest, Repository
 from xferd.registry.access import Access, pull_scope, push_scope
 from xferd.registry.answers import Subject, header

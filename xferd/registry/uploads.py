@@ -14,7 +14,7 @@ from typing import Final
 from urllib.parse import urlencode
 
 from xferd.errors import DigestMismatch, RegistryError, RegistryUnavailable, SourceError
-from xferd.interfaces import IContent, UploadSession
+from xferd.interfaces.registry import IContent, UploadSession
 from xferd.names import Digest, Repository
 from xferd.registry.abilities import Abilities
 from xferd.registry.access import Access, push_scope

@@ -18,7 +18,7 @@ from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
 from xferd.errors import DigestMismatch, NotFound, StoreError
-from xferd.interfaces import IBlobs, IPartial, IUnnamed
+from xferd.interfaces.blobs import IBlobs, IPartial, IUnnamed
 from xferd.names import Digest
 from xferd.oci import MAX_DOCUMENT
 from xferd.store.disk import make_directory, sync_directory, trying_to, write_file

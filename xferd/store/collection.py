@@ -25,7 +25,8 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from xferd.errors import StoreError
-from xferd.interfaces import Freed, ICollection, Image, WallClock
+from xferd.interfaces.reactor import WallClock
+from xferd.interfaces.store import Freed, ICollection, Image
 from xferd.names import Digest, Reference
 from xferd.store.blobs import Blobs
 from xferd.store.images import Images

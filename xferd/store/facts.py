@@ -13,7 +13,7 @@ from typing import Any, Final
 from attrs import field, frozen
 
 from xferd.errors import BadDigest, StoreError
-from xferd.interfaces import Unpacked
+from xferd.interfaces.store import Unpacked
 from xferd.names import Digest
 from xferd.store.disk import trying_to, write_file
 from xferd.store.linking import Copied

@@ -25,7 +25,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from xferd.errors import NotFound, StoreError, XferdError
-from xferd.interfaces import IImages, Image
+from xferd.interfaces.store import IImages, Image
 from xferd.names import Digest, Reference, Repository
 from xferd.oci import Descriptor, Document, Manifest, parse_document
 from xferd.store.blobs import Blobs, read_document

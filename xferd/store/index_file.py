@@ -17,7 +17,7 @@ from typing import Any, Final
 from attrs import evolve, frozen
 
 from xferd.errors import BadDigest, StoreError
-from xferd.interfaces import Image
+from xferd.interfaces.store import Image
 from xferd.names import Digest, Reference
 from xferd.oci import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, Descriptor
 from xferd.store.blobs import read_document, write_document

@@ -22,7 +22,8 @@ from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from xferd.errors import DiskFull, StoreError
-from xferd.interfaces import IdempotencyKey, IJournal, UploadSession
+from xferd.interfaces.journal import IdempotencyKey, IJournal
+from xferd.interfaces.registry import UploadSession
 from xferd.names import Digest, Repository
 from xferd.store.reserve import Reserve
 from xferd.store.threads import Rounds, Threads

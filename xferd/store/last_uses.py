@@ -16,7 +16,8 @@ from typing import Final
 from twisted.logger import Logger
 
 from xferd.errors import StoreError
-from xferd.interfaces import Image, WallClock
+from xferd.interfaces.reactor import WallClock
+from xferd.interfaces.store import Image
 from xferd.names import Reference
 from xferd.store.journal import Journal
 

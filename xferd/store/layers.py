@@ -18,7 +18,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from xferd.errors import BadDigest, BadDocument, StoreError
-from xferd.interfaces import ILayers, Layer
+from xferd.interfaces.store import ILayers, Layer
 from xferd.names import Digest, chain_id
 from xferd.oci import Descriptor
 from xferd.store.disk import make_directory, trying_to, write_file

@@ -21,7 +21,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from xferd.errors import DigestMismatch, SizeMismatch, StoreError
-from xferd.interfaces import IFollower, IPartial
+from xferd.interfaces.blobs import IFollower, IPartial
 from xferd.names import Digest
 from xferd.store.disk import make_directory, move, refusal
 from xferd.store.opening import Opened, create, hash_part

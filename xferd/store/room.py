@@ -16,7 +16,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from xferd.errors import DiskFull
-from xferd.interfaces import IRoom
+from xferd.interfaces.store import IRoom
 
 PATIENCE: Final = 600.0
 """Seconds for which work waits on a full disk."""

@@ -17,7 +17,9 @@ from twisted.python.threadpool import ThreadPool
 from zope.interface import implementer
 
 from xferd.errors import DiskFull, StoreError, StoreLocked
-from xferd.interfaces import UNPACK_RULES, IReactor, IStore, UnpackLimits, WallClock
+from xferd.interfaces.reactor import IReactor, WallClock
+from xferd.interfaces.store import UNPACK_RULES, IStore
+from xferd.interfaces.unpack import UnpackLimits
 from xferd.locks import FileLock, Held
 from xferd.store.blobs import Blobs
 from xferd.store.collection import Collection

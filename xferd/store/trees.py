@@ -25,7 +25,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from xferd.errors import StoreError
-from xferd.interfaces import UNPACK_RULES, ITrees, Unpacked
+from xferd.interfaces.store import UNPACK_RULES, ITrees, Unpacked
 from xferd.names import Digest
 from xferd.store.disk import make_directory, move, sync_file_system, trying_to
 from xferd.store.facts import Kept, Tree, describe, place, read_tree, whole_tree, write_tree

@@ -16,7 +16,7 @@ from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from xferd.errors import StoreError
-from xferd.interfaces import IUnnamed
+from xferd.interfaces.blobs import IUnnamed
 from xferd.names import Digest
 from xferd.store.disk import make_directory, move, refusal, trying_to
 from xferd.store.paths import Paths

@@ -14,7 +14,7 @@ from pathlib import Path
 from twisted.internet.defer import Deferred
 from twisted.internet.task import react
 
-from xferd.interfaces import IReactor
+from xferd.interfaces.reactor import IReactor
 from xferd.testing.images import sample_image
 from xferd.testing.registry import Registry
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
-from xferd.interfaces import Freed, ICollection
+from xferd.interfaces.store import Freed, ICollection
 from xferd.names import Digest, Reference
 
 if TYPE_CHECKING:

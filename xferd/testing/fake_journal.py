@@ -11,7 +11,8 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
-from xferd.interfaces import IdempotencyKey, IJournal, UploadSession
+from xferd.interfaces.journal import IdempotencyKey, IJournal
+from xferd.interfaces.registry import UploadSession
 from xferd.names import Digest, Repository
 from xferd.testing.gate import Gate
 

@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
 from xferd.credentials import Credentials
-from xferd.interfaces import IKeychain
+from xferd.interfaces.registry import IKeychain
 
 
 @implementer(IKeychain)

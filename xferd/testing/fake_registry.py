@@ -19,7 +19,7 @@ from zope.interface import implementer
 
 from xferd.credentials import Credentials
 from xferd.errors import BlobUnknown, ConnectionFailed, DigestMismatch, ManifestUnknown, SizeMismatch
-from xferd.interfaces import IBlobBody, IBlobSource, IRegistries, IRegistry
+from xferd.interfaces.registry import IBlobBody, IBlobSource, IRegistries, IRegistry
 from xferd.names import Digest, Repository
 from xferd.oci import Descriptor, Document, Index, parse_document
 from xferd.testing.fake_target import FakeTarget, FakeUploads

@@ -24,19 +24,8 @@ from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
 from xferd.errors import DigestMismatch, DiskFull, NotFound, SizeMismatch, StoreError
-from xferd.interfaces import (
-    IBlobs,
-    IFollower,
-    IImages,
-    ILayers,
-    Image,
-    IPartial,
-    IStore,
-    ITrees,
-    IUnnamed,
-    Layer,
-    Unpacked,
-)
+from xferd.interfaces.blobs import IBlobs, IFollower, IPartial, IUnnamed
+from xferd.interfaces.store import IImages, ILayers, Image, IStore, ITrees, Layer, Unpacked
 from xferd.names import Digest, Reference, chain_id
 from xferd.oci import MAX_DOCUMENT, Descriptor
 from xferd.store.room import Room

@@ -13,7 +13,7 @@ from twisted.internet.defer import CancelledError, Deferred, succeed
 from zope.interface import implementer
 
 from xferd.errors import ConnectionFailed, DigestMismatch
-from xferd.interfaces import IBlobTarget, IContent, Pushed, UploadSession
+from xferd.interfaces.registry import IBlobTarget, IContent, Pushed, UploadSession
 from xferd.names import Digest, Repository
 
 if TYPE_CHECKING:

@@ -24,7 +24,8 @@ from zope.interface import implementer
 from zstandard import ZstdDecompressor, ZstdError
 
 from xferd.errors import BadLayer
-from xferd.interfaces import IUnpacker, IUnpacking, Unpacked, UnpackProgress
+from xferd.interfaces.store import Unpacked
+from xferd.interfaces.unpack import IUnpacker, IUnpacking, UnpackProgress
 from xferd.names import Digest
 from xferd.testing.gate import Gate, settle
 

@@ -18,7 +18,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from xferd.errors import SourceError, StoreError
-from xferd.interfaces import ISource
+from xferd.interfaces.transfer import ISource
 from xferd.transfer.descriptors import PAUSE, WHY, few_left, is_shortage
 from xferd.transfer.eventual import Eventual
 from xferd.transfer.retry import RetryPolicy

@@ -26,7 +26,7 @@ class Party:
 
     @ivar host: the registry's host.
     @ivar account: whose credentials are used, as in
-        L{ISource <xferd.interfaces.ISource>}.
+        L{ISource <xferd.interfaces.transfer.ISource>}.
     """
 
     host: str

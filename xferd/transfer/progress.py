@@ -17,7 +17,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from xferd.interfaces import IProgressSink
+from xferd.interfaces.transfer import IProgressSink
 
 PULSE: Final = 0.1
 """Seconds at least between two news of the same moving thing."""

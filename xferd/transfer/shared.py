@@ -16,7 +16,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from xferd.errors import XferdError, causes
-from xferd.interfaces import IProgressSink, ISource
+from xferd.interfaces.transfer import IProgressSink, ISource
 from xferd.transfer.attempts import Attempts
 from xferd.transfer.descriptors import PAUSE, WHY, is_shortage
 from xferd.transfer.eventual import Eventual

@@ -22,7 +22,7 @@ from xferd.errors import (
     causes,
     is_retryable,
 )
-from xferd.interfaces import ISource
+from xferd.interfaces.transfer import ISource
 from xferd.transfer.pauses import ROUNDING, Party
 from xferd.transfer.retry import RetryPolicy
 

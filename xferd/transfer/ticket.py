@@ -59,7 +59,7 @@ class Ticket:
     @ivar held: whether it holds a slot.
     @ivar host: for which host the slot is.
     @ivar account: for whose credentials there, as in
-        L{ISource <xferd.interfaces.ISource>}.
+        L{ISource <xferd.interfaces.transfer.ISource>}.
     @ivar place: where it stands in the queue, while it waits.
     @ivar number: counted up from the oldest ticket.
     @ivar turns: those on whose behalf it waits.

@@ -16,7 +16,8 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from xferd.errors import Interrupted
-from xferd.interfaces import IProgressSink, ISource, WallClock
+from xferd.interfaces.reactor import WallClock
+from xferd.interfaces.transfer import IProgressSink, ISource
 from xferd.transfer.eventual import Background, Eventual
 from xferd.transfer.progress import Pulse
 from xferd.transfer.retry import RetryPolicy
@@ -38,7 +39,7 @@ class TransferManager:
     Cancelled work that does not end within L{PATIENCE} seconds is left behind:
     its slot is free, and its successor begins.  The work itself has to see to
     it that two of its kind do not harm each other; a partial file has one
-    writer (L{IBlobs.partial<xferd.interfaces.IBlobs.partial>}), and every try
+    writer (L{IBlobs.partial<xferd.interfaces.blobs.IBlobs.partial>}), and every try
     of an unpacking has a staging directory of its own.
 
     @ivar retry: the policy that L{Transfer.attempts} follows; may be replaced

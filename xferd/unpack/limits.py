@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol
 
 class Limits(Protocol):
     """
-    L{xferd.interfaces.UnpackLimits} as this side of the pipe sees it.
+    L{xferd.interfaces.unpack.UnpackLimits} as this side of the pipe sees it.
     """
 
     @property

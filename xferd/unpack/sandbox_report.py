@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any, Final, NoReturn
 
-from xferd.interfaces import UnpackLimits
+from xferd.interfaces.unpack import UnpackLimits
 from xferd.unpack import wire
 from xferd.unpack.worker import main as main_of_worker
 

@@ -41,7 +41,7 @@ from zope.interface import implementer
 import xferd
 from xferd.descriptors import limited
 from xferd.errors import WorkerLost
-from xferd.interfaces import IUnpacker, IUnpacking, UnpackLimits, UnpackProgress
+from xferd.interfaces.unpack import IUnpacker, IUnpacking, UnpackLimits, UnpackProgress
 from xferd.unpack import wire
 from xferd.unpack.cage import MEASURES
 from xferd.unpack.unpacking import MOUTHFUL, Unpacking

@@ -13,7 +13,8 @@ from twisted.internet.defer import CancelledError, Deferred
 from zope.interface import implementer
 
 from xferd.errors import BadLayer, DiskFull, StoreError, WorkerLost, XferdError
-from xferd.interfaces import Displaced, IUnpacking, Unpacked, UnpackProgress
+from xferd.interfaces.store import Unpacked
+from xferd.interfaces.unpack import Displaced, IUnpacking, UnpackProgress
 from xferd.names import Digest
 from xferd.unpack import wire
 

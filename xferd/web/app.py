@@ -48,7 +48,10 @@ if TYPE_CHECKING:
     from twisted.web.server import Request, Site
 
     from xferd.access_tokens import AccessTokens
-    from xferd.interfaces import IEventStream, IIntake, IJobs, IRegistries, IStore, WallClock
+    from xferd.interfaces.jobs import IEventStream, IIntake, IJobs
+    from xferd.interfaces.reactor import WallClock
+    from xferd.interfaces.registry import IRegistries
+    from xferd.interfaces.store import IStore
     from xferd.web.site import BoundedChannel
     from xferd.web.trust import Trust
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
     from twisted.web.server import Request
 
-    from xferd.interfaces import Event, IEventStream
+    from xferd.interfaces.jobs import Event, IEventStream
 
 PIECE: Final = 32 * 1024
 """

@@ -17,7 +17,7 @@ from xferd.web.asked import json_object, quoted
 if TYPE_CHECKING:
     from twisted.web.server import Request
 
-    from xferd.interfaces import IJobs
+    from xferd.interfaces.jobs import IJobs
     from xferd.web.brought import Brought
 
 MAX_REFERENCE: Final = 512
@@ -186,7 +186,7 @@ def collection_asked(request: Request) -> tuple[bool, bool]:
     Read the body of a request for a collection.
 
     @return: C{dry_run} and C{partials}, as for L{IUpkeep.collect
-        <xferd.interfaces.IUpkeep.collect>}.
+        <xferd.interfaces.jobs.IUpkeep.collect>}.
     @raise UnsupportedMediaType: it is not JSON by its own word.
     @raise BadInput: it is not what it should be.
     """

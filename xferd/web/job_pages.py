@@ -13,7 +13,7 @@ from xferd.web.lists import JOBS
 if TYPE_CHECKING:
     from twisted.web.server import Request
 
-    from xferd.interfaces import IJobs
+    from xferd.interfaces.jobs import IJobs
 
 CHUNK: Final = 200
 """How many records of the journal are read at a time."""

@@ -25,7 +25,7 @@ from xferd.web.asked import quoted
 if TYPE_CHECKING:
     from twisted.web.server import Request
 
-    from xferd.interfaces import Image
+    from xferd.interfaces.store import Image
 
 T = TypeVar("T")
 

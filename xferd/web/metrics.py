@@ -22,7 +22,7 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 if TYPE_CHECKING:
-    from xferd.interfaces import Figures
+    from xferd.interfaces.jobs import Figures
 
 MEDIA_TYPE: Final = b"text/plain; version=0.0.4; charset=utf-8"
 """The text format, which every version of Prometheus reads."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
     from twisted.web.server import Request
 
-    from xferd.interfaces import IArchive
+    from xferd.interfaces.jobs import IArchive
 
 PIECE: Final = 128 * 1024
 """Bytes that are read and written at once."""

@@ -17,14 +17,16 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from xferd.errors import BadInput, KeyReused, NotFound, StoreError
-from xferd.interfaces import IdempotencyKey
+from xferd.interfaces.journal import IdempotencyKey
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from twisted.internet.interfaces import IReactorTime
 
-    from xferd.interfaces import IJobs, IJournal, WallClock
+    from xferd.interfaces.jobs import IJobs
+    from xferd.interfaces.journal import IJournal
+    from xferd.interfaces.reactor import WallClock
 
 MAX_KEYS: Final = 10_000
 """The keys of one client that are remembered."""

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from attrs import fields
 
-from xferd.interfaces import Freed
+from xferd.interfaces.store import Freed
 from xferd.jobs.limits import LIMITS
 from xferd.web.job_asked import MAX_PLATFORM, MAX_PRIORITY, MAX_REFERENCE, MAX_SIZE, MAX_TAG, MAX_TAGS
 from xferd.web.lists import KINDS, STATES, TRANSFER_KINDS, TRANSFER_STATES

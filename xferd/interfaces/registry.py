@@ -1,0 +1,323 @@
+# -*- test-case-name: tests.test_interfaces -*-
+"""
+The registry client, as the jobs use it: sources and targets of blobs, registries, credentials.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+
+from attrs import field, frozen
+from twisted.internet.defer import Deferred
+from zope.interface import Attribute, Interface
+
+from xferd.credentials import Credentials
+from xferd.interfaces.transfer import ISource
+from xferd.names import Digest, Repository
+from xferd.oci import Descriptor, Document
+
+
+class IBlobBody(Interface):
+    """
+    The body of one answer to a GET of a blob.
+
+    Life cycle: opened (headers are here, the transport is paused), then
+    either C{deliver}ed once or C{abandon}ed.  One that is neither holds its
+    connection.
+    """
+
+    start: int = Attribute(
+        "The offset in the blob, in bytes, of the first byte to come: 0 if Range was ignored."
+    )
+    total: int | None = Attribute("The blob's size in bytes as the registry says it, or None if it does not.")
+
+    def deliver(sink: Callable[[bytes], Deferred[None] | None]) -> Deferred[None]:
+        """
+        Hand each piece, of 1 byte to some 64 KiB, to C{sink} as it arrives.
+
+        Where C{sink} returns a Deferred, no more is read until it fires; what
+        is in flight still comes.  The time is nobody's silence.  An exception
+        from C{sink} ends the body and fails the Deferred with it.  Cancelling
+        drops the connection at once, and cancels what C{sink} returned.
+
+        @return: fires when the last byte was handed over.
+        @raise ConnectionFailed: the connection broke.
+        @raise Truncated: fewer bytes came than the headers promised.
+        @raise TimedOut: silence, or fewer bytes a second than the floor.
+        """
+
+    def abandon() -> None:
+        """
+        Drop the body and its connection.  Idempotent.
+        """
+
+
+class IBlobSource(ISource):
+    """
+    A source of blobs: one repository of one registry, with the credentials of
+    one client.
+    """
+
+    def open(digest: Digest, offset: int, end: int | None = None) -> Deferred[IBlobBody]:
+        """
+        Ask for a blob from C{offset} bytes on.
+
+        The answer may start at 0 all the same: look at L{IBlobBody.start}.
+        Then it may also go on behind C{end}.
+
+        @param end: where the answer is to end, before the blob does.
+        @raise Denied: the credentials do not do, after one refresh of the token.
+        @raise BlobUnknown: the repository has no such blob.
+        @raise TooManyRequests: with C{retry_after}, where the registry names it.
+        @raise RegistryUnavailable: 5xx.
+        @raise RegistryError: any other status, a 206 that is not what was
+            asked for, or a redirect too many.
+        @raise SizeMismatch: the offset lies behind the blob's end (416).
+        @raise ConnectionFailed: no connection.
+        @raise TimedOut: connect, TLS or headers took too long.
+        """
+
+    def confirm(digest: Digest) -> Deferred[None]:
+        """
+        Ask the registry itself, no mirror, whether the client may have a
+        blob, without fetching it.
+
+        @raise Denied: the credentials do not do.
+        @raise BlobUnknown: the repository has no such blob.
+        @raise SourceError: as for C{open}.
+        """
+
+    def distrust(digest: Digest) -> None:
+        """
+        What came for C{digest} was not it: from now on it is to come from
+        the registry itself, where a mirror may have given it.
+        """
+
+
+class IContent(Interface):
+    """
+    The bytes of a blob, to be sent.  They may still be arriving.
+
+    They are asked for piece by piece, one at a time, and again from an
+    earlier offset where a registry has lost some.
+    """
+
+    size: int = Attribute("How many bytes there are, or will be.")
+
+    def ready(offset: int, size: int, least: int = 1) -> Deferred[int]:
+        """
+        Wait until a request that sends bytes from C{offset} on may begin: one
+        that waited for its bytes would keep a connection and a slot.
+
+        @param size: how many bytes the request would have.
+        @param least: how many it must have, if the blob does not end before.
+        @return: fires with how many can be read without waiting: C{size}, or
+            what is left of the blob, or at least C{least} where more come
+            slowly.  Cancelling ends the wait.
+        @raise Exception: as for C{read}; or none will come soon, and the
+            attempt is to end here.
+        """
+
+    def read(offset: int, most: int) -> Deferred[bytes]:
+        """
+        Read from C{offset} on: at least one byte, at most so many, as soon as
+        there are some.  At the end, nothing.  Cancelling ends the wait, and
+        no other.
+
+        @raise XferdError: the bytes will not come, or the disk refuses.
+        """
+
+
+@frozen
+class UploadSession:
+    """
+    What must be known to go on with an upload.
+
+    @ivar location: the session's URL.  It may be signed: not for the log.
+    @ivar offset: the bytes that the registry has confirmed.
+    @ivar used: when it was last used, in seconds since the epoch.
+    @ivar isolated: whether it belongs to one account alone, as clients are
+        kept apart.
+    """
+
+    location: str = field(repr=False)
+    offset: int
+    used: float = field(default=0.0, eq=False)
+    isolated: bool = field(default=False, eq=False)
+
+
+@frozen
+class Pushed:
+    """
+    How a blob came to be in a repository.
+
+    @ivar how: C{exists}, C{mounted} or C{uploaded}.
+    @ivar source: the repository that it was mounted from, where one is known.
+    """
+
+    how: str
+    source: Repository | None = None
+
+
+class IBlobTarget(ISource):
+    """
+    One repository of one registry to put blobs into, with the credentials of
+    one client.
+    """
+
+    def push(
+        digest: Digest,
+        content: IContent,
+        candidates: Sequence[Repository],
+        session: UploadSession | None,
+        remember: Callable[[UploadSession | None], None],
+        report: Callable[[int], None],
+    ) -> Deferred[Pushed]:
+        """
+        Make one attempt to bring a blob into the repository: look whether it
+        is there, mount it, or send it (OCI distribution-spec, "Pushing blobs").
+
+        @param candidates: repositories of this registry that may have it,
+            the best first.
+        @param session: an upload that an earlier attempt began; one that the
+            registry no longer knows is begun anew.
+        @param remember: told of each session that begins and of each offset
+            that the registry confirms, and L{None} when there is none any
+            more, also where the blob was there or was mounted after all.
+        @param report: told how many bytes of the blob the registry should
+            have: more with each piece, and fewer after a setback.
+        @return: fires when the registry has the blob.  Cancelling stops the
+            body at once and leaves the session as it is: see L{abort}.
+        @raise SourceError: as for L{IBlobSource.open}; the session that was
+            remembered last may be gone on with.  Breaks after which the
+            registry has more than before them are not raised.
+        @raise DigestMismatch: the registry got something else.
+        @raise XferdError: what C{content} failed with.
+        """
+
+    def abort(session: UploadSession) -> Deferred[None]:
+        """
+        Delete an upload session.  Fires within a bounded time, also where the
+        registry does not care; never fails.
+        """
+
+
+class IKeychain(Interface):
+    """
+    Who somebody is, at all registries or at some.
+    """
+
+    identity: Hashable = Attribute(
+        "Equal for keychains that would give the same.  Tokens and transfers' sources are told apart by it."
+    )
+    account: Hashable = Attribute("The same without secrets, see L{ISource.account}; may be kept for long.")
+    where: str = Attribute("Where credentials are looked for, as errors name it; may be empty.")
+
+    def lookup(host: str, path: str) -> Deferred[Credentials | None]:
+        """
+        The credentials for a registry, or L{None}.
+
+        @param host: as people write it, C{docker.io}.
+        @param path: the repository, or the empty string for none in
+            particular.
+        @raise CredentialsUnavailable: a helper should know them, and fails.
+        """
+
+    def forget(host: str) -> None:
+        """
+        The registry did not accept what L{lookup} gave: look anew next time.
+        """
+
+
+class IRegistry(Interface):
+    """
+    One registry, seen with the credentials of one client.
+    """
+
+    host: str = Attribute("The registry's host as people write it.")
+
+    def manifest(repository: Repository, wanted: str) -> Deferred[Document]:
+        """
+        Fetch a manifest or an index.
+
+        @param wanted: a tag or a digest; bytes asked for by digest are
+            checked against it, and against Docker-Content-Digest in any case.
+        @raise ManifestUnknown: there is none.
+        @raise SourceError: as for L{IBlobSource.open}.
+        @raise BadDocument: it is larger than L{xferd.oci.MAX_DOCUMENT}.
+        """
+
+    def document(repository: Repository, descriptor: Descriptor) -> Deferred[bytes]:
+        """
+        Fetch a small blob, a config, whole and checked for size and digest.
+
+        @raise DigestMismatch: the bytes are not the descriptor's.
+        @raise SourceError: as for L{IBlobSource.open}.
+        """
+
+    def blobs(repository: Repository) -> IBlobSource:
+        """
+        The repository as a source of blobs.
+        """
+
+    def target(repository: Repository) -> IBlobTarget:
+        """
+        The repository as a place to put blobs into.
+        """
+
+    def put_manifest(repository: Repository, wanted: str, document: Document) -> Deferred[None]:
+        """
+        Put a manifest or an index, byte for byte, under its own media type
+        (OCI distribution-spec, "Pushing Manifests").  What it names must be
+        there already.
+
+        Where it has a C{subject} and the registry has no referrers API, the
+        referrers tag is maintained ("Pushing Manifests with Subject").
+
+        @param wanted: a tag, or the document's digest.
+        @raise DigestMismatch: the registry says that it got something else.
+        @raise BlobUnknown: it misses something that the manifest names.
+        @raise BadDocument: its C{subject} is no descriptor.
+        @raise SourceError: as for L{IBlobSource.open}.
+        """
+
+    def referrers(repository: Repository, digest: Digest) -> Deferred[tuple[Descriptor, ...]]:
+        """
+        The manifests that have this one as their subject: by the referrers
+        API, or the referrers tag where there is none ("Listing Referrers").
+
+        @raise SourceError: as for L{IBlobSource.open}.
+        """
+
+    def check() -> Deferred[None]:
+        """
+        See whether the registry answers, and accepts the client's
+        credentials, if it wants any.
+
+        @raise SourceError: as for L{IBlobSource.open}.
+        """
+
+
+class IRegistries(Interface):
+    """
+    All registries: connections, tokens and what was learned are shared here.
+    """
+
+    def registry(host: str) -> IRegistry:
+        """
+        The registry C{host}, with the credentials that the daemon's user has
+        for it, unless there are others: see L{seen_by}.
+        """
+
+    def seen_by(credentials: Mapping[str, Credentials]) -> IRegistries:
+        """
+        The same registries, as a client sees them who brings credentials for
+        some.  No token of his is used for another, nor another's for him.
+
+        @param credentials: by host, as people write it.
+        """
+
+    def close() -> Deferred[None]:
+        """
+        Close idle connections; fires within a bounded time.
+        """
