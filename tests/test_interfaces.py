@@ -1,31 +1,25 @@
 """
-Tests for L{xferd.interfaces}.
+Tests for the zope Interfaces of the package.
 """
 
-from inspect import getmembers
-
 from twisted.trial.unittest import SynchronousTestCase
-from zope.interface.interface import InterfaceClass, Method
+from zope.interface.interface import Method
 
-from xferd import interfaces
+from tests.test_modules import interfaces
 
 
 class InterfaceTests(SynchronousTestCase):
     """
-    The Interfaces say what they promise.
+    Every zope Interface of the package.
     """
 
     def test_documented(self) -> None:
         """
         Every method and attribute of every Interface has a docstring.
         """
-        ours = [
-            i
-            for _, i in getmembers(interfaces)
-            if isinstance(i, InterfaceClass) and i.__module__ == interfaces.__name__
-        ]
-        self.assertGreater(len(ours), 10)
-        for interface in ours:
+        found = interfaces()
+        self.assertGreater(len(found), 20)
+        for interface in found:
             for name, member in interface.namesAndDescriptions():
                 self.assertTrue(member.getDoc().strip(), f"{interface.__name__}.{name}")
 
@@ -33,8 +27,7 @@ class InterfaceTests(SynchronousTestCase):
         """
         Methods are declared as callers see them, without C{self}.
         """
-        for _, interface in getmembers(interfaces):
-            if isinstance(interface, InterfaceClass):
-                for name, member in interface.namesAndDescriptions():
-                    if isinstance(member, Method):
-                        self.assertNotIn("self", member.positional, f"{interface.__name__}.{name}")
+        for interface in interfaces():
+            for name, member in interface.namesAndDescriptions():
+                if isinstance(member, Method):
+                    self.assertNotIn("self", member.positional, f"{interface.__name__}.{name}")

@@ -1,17 +1,65 @@
 """
-Tests for how modules introduce themselves.
+Tests for what holds in every module of the package.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from functools import cached_property
+from importlib import import_module
+from inspect import getdoc, getmembers, isclass
 from pathlib import Path
+from pkgutil import walk_packages
+from types import FunctionType, ModuleType
 
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementedBy
+from zope.interface.interface import InterfaceClass
 
 import xferd
 
 ROOT = Path(xferd.__file__).parent
+
+METHODS = (FunctionType, classmethod, staticmethod, property, cached_property)
+"""The members of a class that want a docstring."""
+
+
+def modules() -> Iterator[ModuleType]:
+    """
+    Import every module of the package but its C{__main__} modules, which run.
+    """
+    for found in walk_packages(xferd.__path__, "xferd."):
+        if not found.name.endswith(".__main__"):
+            yield import_module(found.name)
+
+
+def interfaces() -> list[InterfaceClass]:
+    """
+    Every zope Interface that the package defines.
+    """
+    return [
+        member
+        for module in modules()
+        for _, member in getmembers(module, lambda member: isinstance(member, InterfaceClass))
+        if member.__module__ == module.__name__
+    ]
+
+
+def undocumented(kind: type) -> list[str]:
+    """
+    The public methods and properties that a class defines and that neither the
+    class, nor one of its bases, nor an Interface that it implements documents.
+    """
+    promised = {name for interface in implementedBy(kind) for name in interface.names(all=True)}
+    return [
+        name
+        for name, member in vars(kind).items()
+        if not name.startswith("_")
+        and isinstance(member, METHODS)
+        and name not in promised
+        and not any(getdoc(vars(base)[name]) for base in kind.__mro__ if name in vars(base))
+    ]
 
 
 class ModuleTests(SynchronousTestCase):
@@ -33,3 +81,16 @@ class ModuleTests(SynchronousTestCase):
                 self.assertTrue(path.with_suffix(".py").exists() or path.is_dir(), f"{module} names {name}")
                 checked += 1
         self.assertGreater(checked, 80)
+
+    def test_methods_documented(self) -> None:
+        """
+        Every public method of a public class has a docstring: its own, a base
+        class's, or the one of the Interface that promises it.
+        """
+        checked = 0
+        for module in modules():
+            for name, kind in getmembers(module, isclass):
+                if kind.__module__ == module.__name__ and not name.startswith("_"):
+                    self.assertEqual([], undocumented(kind), f"{module.__name__}.{name}")
+                    checked += 1
+        self.assertGreater(checked, 300)
