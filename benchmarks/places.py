@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 
 from benchmarks.processes import Failed, output
-from xferd.ctl.children import remove_tree
+from xferd.ctl.demo.processes import remove_tree
 
 _MEMORY = Path("/dev/shm")
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.ctl.daemon import Answer, DaemonTestCase, FakeDaemon, event, job, layer, one_pull, refusal
+from tests.ctl.fake_daemon import Answer, DaemonTestCase, FakeDaemon, event, job, layer, one_pull, refusal
 from xferd.ctl import client
 from xferd.ctl.client import (
     Address,

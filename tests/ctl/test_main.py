@@ -12,7 +12,7 @@ from io import StringIO
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.ctl.daemon import Answer, DaemonTestCase, one_pull
+from tests.ctl.fake_daemon import Answer, DaemonTestCase, one_pull
 from tests.ctl.run import COMMAND, environment, run
 from xferd._version import __version__
 from xferd.ctl.main import COMMANDS, main

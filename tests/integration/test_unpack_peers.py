@@ -31,7 +31,7 @@ from tests.unpack.tars import (
     pax,
     symlink,
 )
-from xferd.ctl.overlay import CannotMount, mount, unmount
+from xferd.ctl.image.overlay import CannotMount, mount, unmount
 from xferd.errors import BadLayer
 from xferd.interfaces.store import Unpacked
 from xferd.unpack.unpacker import Unpacker

@@ -20,7 +20,7 @@ from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnec
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote, urlsplit
 
-from xferd.ctl.listener import check_owner
+from xferd.ctl.listener_owner import check_owner
 from xferd.ctl.text import clean
 from xferd.paths import ROOT_SOCKET, default_socket
 

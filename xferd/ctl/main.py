@@ -16,13 +16,13 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, NamedTuple, NoReturn, TextIO
 
 from xferd._version import __version__
-from xferd.ctl import commands, keep
 from xferd.ctl.client import BadHost, ClientError, Daemon, addresses, client_name
+from xferd.ctl.commands import listing, store
+from xferd.ctl.commands.jobs import copy, look_on, pull, push
+from xferd.ctl.commands.limits import limits, read_changes
+from xferd.ctl.commands.watch import watch
 from xferd.ctl.interrupts import Interrupts
-from xferd.ctl.limits import limits, read_changes
-from xferd.ctl.move import copy, look_on, pull, push
 from xferd.ctl.session import Printer, Session
-from xferd.ctl.watch import watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -183,7 +183,7 @@ def _run_import(args: Namespace, session: Session) -> None:
     """
     Do what C{xferctl import} was told.
     """
-    from xferd.ctl.archives import import_  # noqa: PLC0415 - others need not wait for what it imports
+    from xferd.ctl.commands.archives import import_  # noqa: PLC0415 - others need not wait for what it imports
 
     import_(args, session)
 
@@ -192,7 +192,7 @@ def _run_export(args: Namespace, session: Session) -> None:
     """
     Do what C{xferctl export} was told.
     """
-    from xferd.ctl.archives import export  # noqa: PLC0415 - others need not wait for what it imports
+    from xferd.ctl.commands.archives import export  # noqa: PLC0415 - others need not wait for what it imports
 
     export(args, session)
 
@@ -286,7 +286,7 @@ def _run_unpack(args: Namespace, session: Session) -> None:
     """
     Do what C{xferctl unpack} was told.
     """
-    from xferd.ctl.unpack import unpack  # noqa: PLC0415 - others need not wait for what it imports
+    from xferd.ctl.image.unpack import unpack  # noqa: PLC0415 - others need not wait for what it imports
 
     if args.read_only and not args.mount:
         raise WrongUse("--read-only is for --mount: what is copied can be changed")
@@ -297,7 +297,7 @@ def _run_bundle(args: Namespace, session: Session) -> None:
     """
     Do what C{xferctl bundle} was told.
     """
-    from xferd.ctl.unpack import bundle  # noqa: PLC0415 - others need not wait for what it imports
+    from xferd.ctl.image.unpack import bundle  # noqa: PLC0415 - others need not wait for what it imports
 
     bundle(args, session)
 
@@ -349,7 +349,7 @@ def _run_login(args: Namespace, session: Session) -> None:
     """
     Do what C{xferctl login} was told.
     """
-    from xferd.ctl.login import login  # noqa: PLC0415 - others need not wait for what it imports
+    from xferd.ctl.commands.login import login  # noqa: PLC0415 - others need not wait for what it imports
 
     login(args, session)
 
@@ -358,7 +358,7 @@ def _run_logout(args: Namespace, session: Session) -> None:
     """
     Do what C{xferctl logout} was told.
     """
-    from xferd.ctl.login import logout  # noqa: PLC0415 - others need not wait for what it imports
+    from xferd.ctl.commands.login import logout  # noqa: PLC0415 - others need not wait for what it imports
 
     logout(args, session)
 
@@ -378,7 +378,7 @@ def _run_job(args: Namespace, session: Session) -> None:
     if args.follow:
         look_on(args, session)
     else:
-        commands.job(args, session)
+        listing.job(args, session)
 
 
 def _limits(parser: ArgumentParser) -> None:
@@ -421,7 +421,7 @@ def _run_page(args: Namespace, session: Session) -> None:
     """
     Do what C{xferctl page} was told.
     """
-    from xferd.ctl.page import page  # noqa: PLC0415 - others need not wait for what it imports
+    from xferd.ctl.commands.page import page  # noqa: PLC0415 - others need not wait for what it imports
 
     page(args, session)
 
@@ -430,7 +430,7 @@ def _run_doctor(args: Namespace, session: Session) -> None:
     """
     Do what C{xferctl doctor} was told.
     """
-    from xferd.ctl.doctor import doctor  # noqa: PLC0415 - others need not wait for what it imports
+    from xferd.ctl.commands.doctor import doctor  # noqa: PLC0415 - others need not wait for what it imports
 
     doctor(args, session)
 
@@ -450,7 +450,7 @@ def _run_completion(args: Namespace, session: Session) -> None:
     """
     Do what C{xferctl completion} was told.
     """
-    from xferd.ctl.completion import completion  # noqa: PLC0415 - others need not wait for what it imports
+    from xferd.ctl.commands.completion import completion  # noqa: PLC0415 - others need not wait for what it imports
 
     completion(args, session, {name: _parser(name).format_help for name in COMMANDS})
 
@@ -466,7 +466,7 @@ def _run_demo(args: Namespace, session: Session) -> None:
     """
     Do what C{xferctl demo} was told.
     """
-    from xferd.ctl.demo import demo  # noqa: PLC0415 - others need not wait for what it imports
+    from xferd.ctl.demo.run import demo  # noqa: PLC0415 - others need not wait for what it imports
 
     demo(args, session)
 
@@ -477,20 +477,20 @@ COMMANDS: Mapping[str, Command] = {
     "copy": Command("copy an image from registry to registry", _copy, copy),
     "import": Command("take images out of an archive into the store", _import, _run_import),
     "export": Command("save an image of the store as an archive", _export, _run_export),
-    "images": Command("list the images of the store", _json, commands.images),
-    "inspect": Command("show one image of the store", _image, commands.inspect),
-    "tag": Command("give an image of the store another name", _tag, keep.tag),
-    "rm": Command("remove images, and free what no other needs", _references, keep.remove),
-    "pin": Command("let images stay when the store needs room", _references, keep.pin),
-    "unpin": Command("let images go when the store needs room", _references, keep.unpin),
-    "gc": Command("free what nothing in the store names or uses", _collect, keep.collect),
+    "images": Command("list the images of the store", _json, listing.images),
+    "inspect": Command("show one image of the store", _image, listing.inspect),
+    "tag": Command("give an image of the store another name", _tag, store.tag),
+    "rm": Command("remove images, and free what no other needs", _references, store.remove),
+    "pin": Command("let images stay when the store needs room", _references, store.pin),
+    "unpin": Command("let images go when the store needs room", _references, store.unpin),
+    "gc": Command("free what nothing in the store names or uses", _collect, store.collect),
     "unpack": Command("make an image's root file system out of the store", _unpack, _run_unpack),
     "bundle": Command("make a bundle of an image, for runc and its like", _bundle, _run_bundle),
-    "jobs": Command("list the jobs that are queued or running", _jobs, commands.jobs),
+    "jobs": Command("list the jobs that are queued or running", _jobs, listing.jobs),
     "job": Command("show one job, layer by layer or blob by blob", _shown_job, _run_job),
-    "cancel": Command("cancel a job", _job, commands.cancel),
+    "cancel": Command("cancel a job", _job, listing.cancel),
     "transfers": Command(
-        "list what moves at present, for whom, and what it waits for", _json, commands.transfers
+        "list what moves at present, for whom, and what it waits for", _json, listing.transfers
     ),
     "login": Command("log in to a registry, in the file that docker uses too", _login, _run_login),
     "logout": Command("forget the credentials for a registry", _registry, _run_logout),
@@ -498,7 +498,7 @@ COMMANDS: Mapping[str, Command] = {
     "limits": Command("show or set how much happens at once, and how fast", _limits, _run_limits),
     "page": Command("open the status page in a browser", _page, _run_page),
     "doctor": Command("check the installation, and say what to change", _json, _run_doctor),
-    "status": Command("show how the daemon is, and what confines it", _json, commands.status),
+    "status": Command("show how the daemon is, and what confines it", _json, listing.status),
     "completion": Command("print what a shell needs to complete words", _completion, _run_completion),
     "demo": Command("see three clients pull one image, on this machine alone", _demo, _run_demo),
 }

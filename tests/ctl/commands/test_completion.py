@@ -1,0 +1,135 @@
+# -*- test-case-name: tests.ctl.commands.test_completion -*-
+"""
+Tests for L{xferd.ctl.commands.completion}.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from shutil import which
+
+from tests.ctl.commands.test_listing import IMAGE
+from tests.ctl.fake_daemon import Answer, DaemonTestCase
+from tests.ctl.run import environment, run
+from xferd.ctl.commands.completion import options
+from xferd.ctl.main import COMMANDS
+
+OTHER = {**IMAGE, "reference": "registry.lan:5000/me/app:1.2"}
+
+
+class CandidateTests(DaemonTestCase):
+    """
+    What may stand where the cursor is.
+    """
+
+    def ask(self, *words: str) -> list[str]:
+        """
+        What may stand in the last one's place.
+        """
+        outcome = run(["completion", "bash", "--host", self.fake.url, "--", *words])
+        self.assertEqual((outcome.status, outcome.err), (0, ""))
+        return outcome.out.splitlines()
+
+    def test_commands(self) -> None:
+        """
+        Commands come first, also behind the options of all.
+        """
+        self.assertEqual(self.ask(""), sorted(COMMANDS))
+        self.assertEqual(self.ask("p"), ["page", "pin", "pull", "push"])
+        self.assertEqual(self.ask("--host", "unix:/s", "wat"), ["watch"])
+        self.assertEqual(self.ask("--h"), ["--help", "--host"])
+
+    def test_options(self) -> None:
+        """
+        Options are those that the command has.
+        """
+        self.assertEqual(self.ask("push", "alpine", "--p"), ["--platform", "--priority"])
+        self.assertEqual(self.ask("bundle", "--re"), ["--read-only"])
+        for command in ("pull", "push", "copy", "export"):
+            self.assertEqual(self.ask(command, "--no"), ["--no-credentials"])
+        self.assertEqual(self.ask("images", "--platf"), [])
+
+    def test_every_option(self) -> None:
+        """
+        Each command's help explains its options in a form that is understood.
+        """
+        for name in COMMANDS:
+            self.assertIn("--help", self.ask(name, "--"), name)
+
+    def test_images(self) -> None:
+        """
+        Where an image of the store is wanted, those that are there are told,
+        as people write them.
+        """
+        self.fake.on("GET", "/images", Answer([IMAGE, OTHER]))
+        self.assertEqual(self.ask("push", ""), ["alpine:latest", "registry.lan:5000/me/app:1.2"])
+        self.assertEqual(self.ask("rm", "alpine:latest", "reg"), ["registry.lan:5000/me/app:1.2"])
+        self.assertEqual(self.ask("push", "alpine:latest", ""), [])
+
+    def test_jobs_and_limits(self) -> None:
+        """
+        Jobs are told by ID, limits as the beginning of what sets them.
+        """
+        self.fake.on("GET", "/jobs", Answer([{"id": "abc"}, {"id": "xyz"}]))
+        self.fake.on("GET", "/limits", Answer({"downloads": 3, "download_rate": 0, "uploads": 5}))
+        self.assertEqual(self.ask("cancel", "x"), ["xyz"])
+        self.assertEqual(self.ask("limits", "down"), ["download_rate=", "downloads="])
+
+    def test_nobody(self) -> None:
+        """
+        Without a daemon, with a command that is none, or where files may
+        stand, there is nothing, and no word of complaint.
+        """
+        self.fake.stop()
+        self.assertEqual(self.ask("push", ""), [])
+        self.assertEqual(self.ask("frobnicate", "x"), [])
+        self.assertEqual(self.ask("import", "./"), [])
+        self.assertEqual(self.ask("completion", ""), ["bash", "fish", "zsh"])
+
+    def test_explained(self) -> None:
+        """
+        Options are read out of where they are explained, not out of prose.
+        """
+        self.assertEqual(
+            options("usage: x [--a]\n\n  --bee, -b  not --this\n  -q, --cee X\n"), ["--bee", "--cee"]
+        )
+
+    def test_bash(self) -> None:
+        """
+        In a real bash, a word with colons is gone on with.
+        """
+        self.fake.on("GET", "/images", Answer([IMAGE, OTHER]))
+        script = run(["completion", "bash"])
+        self.assertEqual(script.status, 0)
+        directory = os.path.abspath(self.mktemp())
+        os.mkdir(directory)
+        program = os.path.join(directory, "xferctl")
+        with open(program, "w") as file:
+            file.write(
+                f"#!{sys.executable}\nimport sys\nfrom xferd.ctl.main import console\nsys.exit(console())\n"
+            )
+        os.chmod(program, 0o755)
+        self.assertEqual(
+            self.completed(program, script.out, "xferctl push registry.lan:5"), ["5000/me/app:1.2"]
+        )
+        self.assertEqual(self.completed(program, script.out, "xferctl pus"), ["push"])
+
+    def completed(self, program: str, script: str, line: str) -> list[str]:
+        """
+        What bash would offer at the end of a line.
+        """
+        bash = which("bash")
+        assert bash is not None
+        ask = (
+            f'{script}\nCOMP_LINE="$1" COMP_POINT=${{#1}}\n_xferctl "$2"\nprintf "%s\\n" "${{COMPREPLY[@]}}"'
+        )
+        done = subprocess.run(
+            [bash, "-c", ask, "bash", line, program],
+            env=environment(XFERD_HOST=self.fake.url),
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return done.stdout.splitlines()

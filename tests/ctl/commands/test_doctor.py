@@ -1,0 +1,85 @@
+"""
+Tests for L{xferd.ctl.commands.doctor}.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tests.ctl.fake_daemon import Answer, DaemonTestCase
+from tests.ctl.run import environment, run
+from xferd._version import __version__
+
+GOOD = {"name": "disk", "problems": []}
+BAD = {"name": "sockets", "problems": [{"message": "all can \x1b[31mconnect", "remedy": "chmod o= /s"}]}
+
+
+class DoctorTests(DaemonTestCase):
+    """
+    C{xferctl doctor}.
+    """
+
+    def examine(self, *checks: object, version: str = __version__) -> None:
+        """
+        Let the daemon answer so.
+        """
+        self.fake.on("GET", "/doctor", Answer({"checks": list(checks)}))
+        self.fake.on("GET", "/status", Answer({"version": version}))
+
+    def test_well(self) -> None:
+        """
+        Where there is no problem, it ends with 0.
+        """
+        self.examine(GOOD)
+        outcome = run(["doctor", "--host", self.fake.url], environment(DOCKER_CONFIG=self.mktemp()))
+        self.assertEqual(outcome.status, 0)
+        self.assertEqual(
+            [line.split() for line in outcome.out.splitlines()], [["disk:", "ok"], ["xferctl:", "ok"]]
+        )
+
+    def test_problem(self) -> None:
+        """
+        A problem is printed with what to change, and ends it with 1.
+        """
+        self.examine(BAD, GOOD)
+        outcome = run(["doctor", "--host", self.fake.url], environment(DOCKER_CONFIG=self.mktemp()))
+        self.assertEqual(outcome.status, 1)
+        self.assertIn(
+            "sockets:        to change\n  all can \\x1b[31mconnect\n    -> chmod o= /s\n", outcome.out
+        )
+        self.assertEqual(outcome.err, "xferctl: 1 problem was found\n")
+
+    def test_json(self) -> None:
+        """
+        With C{--json} each check is one line.
+        """
+        self.examine(BAD, GOOD)
+        outcome = run(["doctor", "--json", "--host", self.fake.url], environment(DOCKER_CONFIG=self.mktemp()))
+        self.assertEqual(outcome.status, 1)
+        lines = [json.loads(line) for line in outcome.out.splitlines()]
+        self.assertEqual(lines, [BAD, GOOD, {"name": "xferctl", "problems": []}])
+
+    def test_own(self) -> None:
+        """
+        C{xferctl} finds that its version is another than the daemon's, and
+        that others can read its own credentials.
+        """
+        self.examine(GOOD, version="0.0.1")
+        home = Path(self.mktemp()).absolute()
+        (home / ".docker").mkdir(parents=True)
+        file = home / ".docker/config.json"
+        file.write_text("{}")
+        file.chmod(0o644)
+        outcome = run(["doctor", "--host", self.fake.url], environment(DOCKER_CONFIG=str(home / ".docker")))
+        self.assertEqual(outcome.status, 1)
+        self.assertIn(f"chmod go= {file}", outcome.out)
+        self.assertIn(f"xferctl is version {__version__}, and the daemon 0.0.1", outcome.out)
+        self.assertEqual(outcome.err, "xferctl: 2 problems were found\n")
+
+    def test_stranger(self) -> None:
+        """
+        What answers something else is no xferd.
+        """
+        self.fake.on("GET", "/doctor", Answer({"checks": 5}))
+        self.assertEqual(run(["doctor", "--host", self.fake.url]).status, 1)

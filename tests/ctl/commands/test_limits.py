@@ -1,0 +1,99 @@
+"""
+Tests for L{xferd.ctl.commands.limits}.
+"""
+
+from __future__ import annotations
+
+import json
+
+from tests.ctl.fake_daemon import Answer, DaemonTestCase, refusal
+from tests.ctl.run import run
+from xferd.ctl.commands.limits import read_changes
+
+LIMITS = {"downloads": 3, "downloads_per_host": 0, "download_rate": 2_000_000, "upload_rate": 0}
+
+
+class ChangeTests(DaemonTestCase):
+    """
+    What may be asked for.
+    """
+
+    def test_numbers(self) -> None:
+        """
+        Numbers may have a unit, of 1000 or of 1024, and decimals where that
+        makes whole bytes.
+        """
+        for word, value in [
+            ("a=5", 5),
+            ("a=0", 0),
+            ("a=2k", 2000),
+            ("a=2M", 2_000_000),
+            ("a=1.5G", 1_500_000_000),
+            ("a=1.5Mi", 1_572_864),
+            ("a=3KiB", 3072),
+            ("a=2MB", 2_000_000),
+        ]:
+            self.assertEqual(read_changes([word]), {"a": value}, word)
+        self.assertEqual(read_changes(["a=1", "b_c=2"]), {"a": 1, "b_c": 2})
+
+    def test_refused(self) -> None:
+        """
+        Everything else is wrong use, and named.
+        """
+        for word in ("a", "a=", "=5", "a=-1", "a=1.5", "a=5T", "a= 5", "a=1e3", "a=5/s"):
+            self.assertIn(repr(word), str(self.assertRaises(ValueError, read_changes, [word])))
+
+
+class LimitsTests(DaemonTestCase):
+    """
+    The command.
+    """
+
+    def test_show(self) -> None:
+        """
+        Limits are shown in words, or as the API has them.
+        """
+        self.fake.on("GET", "/limits", Answer(LIMITS))
+        outcome = run(["limits", "--host", self.fake.url])
+        self.assertEqual(
+            [line.split(":") for line in outcome.out.splitlines()],
+            [
+                ["downloads", "          3"],
+                ["downloads_per_host", " no limit"],
+                ["download_rate", "      2.0 MB/s"],
+                ["upload_rate", "        no limit"],
+            ],
+        )
+        outcome = run(["limits", "--json", "--host", self.fake.url])
+        self.assertEqual(json.loads(outcome.out), LIMITS)
+
+    def test_set(self) -> None:
+        """
+        Limits are set all at once, and shown.
+        """
+        self.fake.on("PATCH", "/limits", Answer({**LIMITS, "downloads": 5}))
+        outcome = run(["limits", "downloads=5", "download_rate=2M", "--host", self.fake.url])
+        self.assertEqual((outcome.status, outcome.err), (0, ""))
+        self.assertIn("downloads:          5\n", outcome.out)
+        self.assertEqual(
+            self.fake.requests, [("PATCH", "/api/v1/limits", {"downloads": 5, "download_rate": 2_000_000})]
+        )
+
+    def test_wrong_use(self) -> None:
+        """
+        What sets nothing is wrong use, and the daemon is not asked.
+        """
+        outcome = run(["limits", "downloads", "--host", self.fake.url])
+        self.assertEqual((outcome.status, outcome.out), (2, ""))
+        self.assertIn("'downloads' sets no limit", outcome.err)
+        self.assertEqual(self.fake.requests, [])
+
+    def test_refused(self) -> None:
+        """
+        What the daemon says no to is its to explain.
+        """
+        self.fake.on("PATCH", "/limits", refusal(400, "BAD_INPUT", "there is no limit 'speed'"))
+        outcome = run(["limits", "speed=5", "--host", self.fake.url])
+        self.assertEqual(
+            (outcome.status, outcome.err), (1, "xferctl: there is no limit 'speed' (BAD_INPUT)\n")
+        )

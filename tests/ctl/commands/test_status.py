@@ -1,0 +1,65 @@
+"""
+Tests for C{xferctl status}.
+"""
+
+from __future__ import annotations
+
+import json
+
+from tests.ctl.fake_daemon import Answer, DaemonTestCase
+from tests.ctl.run import run
+
+STATUS = {
+    "version": "0.1.0",
+    "started": "2024-05-06T07:08:09Z",
+    "disk": {"path": "/var/lib/xferd", "free": 5_000_000, "total": 9_000_000, "why": ""},
+    "images": 3,
+    "jobs": {"running": 2},
+    "sandbox": {
+        "in_force": ["limits", "seccomp"],
+        "missing": {"network": "unshare: Operation not permitted"},
+    },
+}
+
+
+class StatusTests(DaemonTestCase):
+    """
+    The command.
+    """
+
+    def show(self, **changes: object) -> dict[str, str]:
+        """
+        What it prints, by name.
+        """
+        self.fake.on("GET", "/status", Answer({**STATUS, **changes}))
+        outcome = run(["status", "--host", self.fake.url])
+        return {
+            name: text.strip() for name, _, text in (line.partition(":") for line in outcome.out.splitlines())
+        }
+
+    def test_words(self) -> None:
+        """
+        The daemon's state is shown, with what its sandbox has and lacks.
+        """
+        shown = self.show()
+        self.assertEqual(shown["sandbox"], "limits, seccomp")
+        self.assertEqual(shown["without network"], "unshare: Operation not permitted")
+        self.assertEqual((shown["images"], shown["jobs"]), ("3", "2 running"))
+        self.assertIn("free in /var/lib/xferd", shown["disk"])
+        self.assertNotIn("disk is full", shown)
+
+    def test_unknown(self) -> None:
+        """
+        What the daemon does not know yet, or an older one not at all, is no error.
+        """
+        shown = self.show(sandbox=None, jobs={}, disk=None)
+        self.assertEqual(
+            (shown["sandbox"], shown["jobs"], shown["disk"]), ("not known yet", "none", "unknown")
+        )
+
+    def test_json(self) -> None:
+        """
+        As JSON, it is what the API has.
+        """
+        self.fake.on("GET", "/status", Answer(STATUS))
+        self.assertEqual(json.loads(run(["status", "--json", "--host", self.fake.url]).out), STATUS)

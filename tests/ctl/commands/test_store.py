@@ -1,0 +1,134 @@
+"""
+Tests for L{xferd.ctl.commands.store}.
+"""
+
+from __future__ import annotations
+
+import json
+
+from tests.ctl.fake_daemon import DIGEST, Answer, DaemonTestCase, refusal
+from tests.ctl.run import run
+
+IMAGE = {"reference": "docker.io/library/alpine:mine", "digest": DIGEST}
+
+
+class TagTests(DaemonTestCase):
+    """
+    Tests for C{xferctl tag}.
+    """
+
+    def test_tag(self) -> None:
+        """
+        The new name is printed in full, with what it stands for.
+        """
+        self.fake.on("POST", "/images/r.example:5000/a:1/tags", Answer(IMAGE, 201))
+        outcome = run(["tag", "r.example:5000/a:1", "alpine:mine", "--host", self.fake.url])
+        self.assertEqual((outcome.status, outcome.err), (0, ""))
+        self.assertEqual([line.split()[-1] for line in outcome.out.splitlines()], [*IMAGE.values()])
+        self.assertEqual(self.fake.requests[-1][2], {"reference": "alpine:mine"})
+        outcome = run(["tag", "r.example:5000/a:1", "alpine:mine", "--json", "--host", self.fake.url])
+        self.assertEqual(json.loads(outcome.out), IMAGE)
+
+    def test_refused(self) -> None:
+        """
+        Why not is the last line on stderr.
+        """
+        self.fake.on("POST", "/images/a/tags", refusal(404, "NOT_FOUND", "the store has no image a"))
+        outcome = run(["tag", "a", "b", "--host", self.fake.url])
+        self.assertEqual((outcome.status, outcome.out), (1, ""))
+        self.assertEqual(outcome.err, "xferctl: the store has no image a (NOT_FOUND)\n")
+
+
+FREED = {"blobs": 3, "trees": 1, "layers": 2, "partials": 0, "bytes": 41_200_000}
+NOTHING = {"blobs": 0, "trees": 0, "layers": 0, "partials": 0, "bytes": 0}
+
+
+class RemoveTests(DaemonTestCase):
+    """
+    Tests for C{xferctl rm}.
+    """
+
+    def test_remove(self) -> None:
+        """
+        Each image is told with what was freed by it; one that is not there
+        does not spare the others, and is the command's error.
+        """
+        for name, freed in (("a", FREED), ("c", NOTHING)):
+            answer = Answer({"reference": f"docker.io/library/{name}:latest", "freed": freed})
+            self.fake.on("DELETE", f"/images/{name}", answer)
+        self.fake.on("DELETE", "/images/b", refusal(404, "NOT_FOUND", "the store has no image b"))
+        outcome = run(["rm", "a", "b", "c", "--host", self.fake.url])
+        self.assertEqual(
+            outcome,
+            (
+                1,
+                (
+                    "removed:    docker.io/library/a:latest\n"
+                    "freed:      41.2 MB (3 blobs, 1 tree, 2 layers)\n"
+                    "removed:    docker.io/library/c:latest\n"
+                    "freed:      nothing\n"
+                ),
+                "xferctl: the store has no image b (NOT_FOUND)\n",
+            ),
+        )
+        outcome = run(["rm", "a", "--json", "--host", self.fake.url])
+        self.assertEqual(json.loads(outcome.out)["freed"], FREED)
+
+    def test_which(self) -> None:
+        """
+        Nothing is removed that is not named.
+        """
+        self.assertEqual(run(["rm", "--host", self.fake.url]).status, 2)
+
+
+class PinTests(DaemonTestCase):
+    """
+    Tests for C{xferctl pin} and C{unpin}.
+    """
+
+    def test_pin(self) -> None:
+        """
+        Each image is told; one that is not there does not keep the others
+        from it.
+        """
+        for name in ("a", "c"):
+            answer = Answer({"reference": f"docker.io/library/{name}:latest"})
+            self.fake.on("POST", f"/images/{name}/pin", answer)
+        self.fake.on("POST", "/images/b/pin", refusal(404, "NOT_FOUND", "the store has no image b"))
+        outcome = run(["pin", "a", "b", "c", "--host", self.fake.url])
+        self.assertEqual(outcome.status, 1)
+        self.assertEqual(
+            outcome.out, "pinned:     docker.io/library/a:latest\npinned:     docker.io/library/c:latest\n"
+        )
+        self.assertEqual(outcome.err, "xferctl: the store has no image b (NOT_FOUND)\n")
+        outcome = run(["unpin", "a", "--host", self.fake.url])
+        self.assertEqual(outcome.out, "unpinned:   docker.io/library/a:latest\n")
+        self.assertEqual([r[2]["pinned"] for r in self.fake.requests], [True, True, True, False])
+
+
+class CollectTests(DaemonTestCase):
+    """
+    Tests for C{xferctl gc}.
+    """
+
+    def test_collect(self) -> None:
+        """
+        What was freed is told, or what would be.
+        """
+        self.fake.on("POST", "/gc", Answer({"dry_run": False, "freed": FREED}))
+        outcome = run(["gc", "--host", self.fake.url])
+        self.assertEqual(outcome, (0, "freed:      41.2 MB (3 blobs, 1 tree, 2 layers)\n", ""))
+        outcome = run(["gc", "--dry-run", "--host", self.fake.url])
+        self.assertIn("would free: 41.2 MB", outcome.out)
+        self.assertEqual([r[2] for r in self.fake.requests], [{"dry_run": False}, {"dry_run": True}])
+        run(["gc", "--partials", "--host", self.fake.url])
+        self.assertEqual(self.fake.requests[-1][2], {"dry_run": False, "partials": True})
+        outcome = run(["gc", "--json", "--host", self.fake.url])
+        self.assertEqual(json.loads(outcome.out), {"dry_run": False, "freed": FREED})
+
+    def test_odd_answer(self) -> None:
+        """
+        An answer without what was freed is no reason to break.
+        """
+        self.fake.on("POST", "/gc", Answer({"freed": 7}))
+        self.assertEqual(run(["gc", "--host", self.fake.url]), (0, "", ""))

@@ -1,0 +1,261 @@
+"""
+Tests for L{xferd.ctl.commands.watch}, L{xferd.ctl.display.screen} and C{xferctl job --follow}.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from io import StringIO
+from typing import Any
+
+from tests.ctl.fake_daemon import Answer, DaemonTestCase, event, job, layer, one_pull, refusal, transfer
+from tests.ctl.run import Terminal, run
+from xferd.ctl.client import Daemon, Event, NoDaemon, Refused, addresses
+from xferd.ctl.commands.watch import RECENT, Board
+from xferd.ctl.interrupts import Interrupted
+from xferd.ctl.main import main
+
+
+def line(kind: str, data: dict[str, Any], where: str = "") -> bytes:
+    """
+    One line of events, with an id.
+    """
+    return json.dumps({"kind": kind, "data": data, "final": False, "id": where}).encode() + b"\n"
+
+
+class BoardTests(DaemonTestCase):
+    """
+    The board, from events.
+    """
+
+    def board(self, *events: tuple[str, dict[str, Any]]) -> Board:
+        """
+        A board that was told of these.
+        """
+        board = Board()
+        for kind, data in events:
+            board.take(Event(kind, data, False))
+        return board
+
+    def test_lines(self) -> None:
+        """
+        Sums, jobs with their rates, and transfers, those that move first.
+        """
+        board = self.board(
+            ("job", job(bytes_done=12_000_000)),
+            ("job", job("queued", id="j2", bytes_total=0)),
+            ("transfer", transfer(2, state="queued", rate=0, why="slot 4 of 3", jobs=[])),
+            ("transfer", transfer(1, watchers=3)),
+            ("transfer", transfer(3, kind="upload", rate=500_000.0, jobs=["j2"])),
+            ("transfer", transfer(4, state="done")),
+            ("layer", layer(1)),
+            ("image", {"reference": "x"}),
+        )
+        lines = board.lines(120, 24)
+        self.assertEqual(
+            lines[0], "1 job running, 1 queued; 2.0 MB/s in, 500 kB/s out; 3 transfers, 1 waiting"
+        )
+        self.assertEqual(lines[2].split()[:3], ["ID", "KIND", "STATE"])
+        self.assertIn("12.0 MB of 30.0 MB  2.0 MB/s", lines[3])
+        self.assertIn("500 kB/s", lines[4])
+        self.assertEqual([line.split()[0] for line in lines[7:10]], ["download", "upload", "download"])
+        self.assertIn("slot 4 of 3", lines[9])
+        self.assertEqual(lines[10:], [""])
+
+    def test_small(self) -> None:
+        """
+        What has no room is counted; no line is longer than the terminal is
+        wide, and there are no more than it has.
+        """
+        board = self.board(
+            *(("job", job(id=f"job{n}")) for n in range(10)),
+            *(("transfer", transfer(n)) for n in range(20)),
+        )
+        lines = board.lines(40, 12)
+        self.assertEqual(lines[-1], "7 more jobs, 17 more transfers")
+        self.assertEqual(len(lines), 12)
+        self.assertLessEqual(max(map(len, lines)), 40)
+        self.assertLessEqual(len(board.lines(1, 1)), 1)
+
+    def test_recent(self) -> None:
+        """
+        Of the jobs that have ended the newest few stay, below those that run.
+        """
+        board = self.board(*(("job", job("done", id=f"j{n}")) for n in range(20)), ("job", job(id="run")))
+        ids = [line.split()[0] for line in board.lines(100, 30)[3 : 4 + RECENT]]
+        self.assertEqual(ids, ["run", *(f"j{n}" for n in range(20 - RECENT, 20))])
+
+    def test_changes(self) -> None:
+        """
+        A job is told where its state is another, and a new beginning forgets
+        all.
+        """
+        board = self.board(("job", job()))
+        self.assertIsNone(board.take(Event("job", job(bytes_done=5), False)))
+        changed = board.take(Event("job", job("done"), True))
+        assert changed is not None
+        self.assertEqual(changed.state, "done")
+        board.take(Event("begin", {}, False))
+        self.assertIn("0 jobs running", board.lines(100, 10)[0])
+
+    def test_hostile(self) -> None:
+        """
+        What others named does nothing to the terminal.
+        """
+        board = self.board(
+            ("job", job(client="\x1b[31m", error={"code": "A\x07", "message": ""})),
+            ("transfer", {"id": None, "rate": "fast", "why": "\x1b]0;x\x07"}),
+        )
+        self.assertTrue(all(line.isprintable() for line in board.lines(200, 24)))
+
+
+class WatchTests(DaemonTestCase):
+    """
+    The command.
+    """
+
+    def watch(self, *argv: str, answers: Sequence[Answer]) -> tuple[int, str, str]:
+        """
+        Watch until the daemon says that it does not speak any more.
+        """
+        self.fake.on("GET", "/events", *answers, refusal(401, "UNAUTHORIZED", "enough"))
+        outcome = run(["watch", *argv, "--host", self.fake.url])
+        return outcome.status, outcome.out, outcome.err
+
+    def test_plain(self) -> None:
+        """
+        Elsewhere than on a terminal, each change of a job's state is a line.
+        """
+        failed = job("failed", error={"code": "DENIED", "message": "no"})
+        lines = [event("job", job("queued")), event("job", job()), event("job", job()), event("job", failed)]
+        status, out, err = self.watch(answers=[Answer(lines=lines)])
+        name = "docker.io/library/alpine:latest"
+        self.assertEqual(
+            out.splitlines(),
+            [f"j1 pull queued {name}", f"j1 pull running {name}", f"j1 pull failed {name} no (DENIED)"],
+        )
+        self.assertEqual((status, err), (1, "xferctl: enough (UNAUTHORIZED)\n"))
+
+    def test_json(self) -> None:
+        """
+        With C{--json} each event is a line.
+        """
+        _, out, _ = self.watch("--json", answers=[Answer(lines=[event("job", job()), b"\n"])])
+        self.assertEqual(json.loads(out), {"kind": "job", "data": job(), "final": False})
+
+    def test_screen(self) -> None:
+        """
+        On a terminal the board fills the screen, which is given back; Ctrl-C
+        is how it ends, and well.
+        """
+        self.fake.on("GET", "/events", Answer(lines=[event("job", job()), event("transfer", transfer(1))]))
+
+        def stop(_: float) -> None:
+            raise Interrupted
+
+        with Terminal() as terminal:
+            self.patch(Daemon.__init__, "__kwdefaults__", {"token": None, "pause": stop})
+            status = main(
+                ["watch", "--host", self.fake.url],
+                stdout=terminal.file,
+                stderr=StringIO(),
+                environ={"TERM": "xterm"},
+            )
+        self.assertEqual(status, 0)
+        shown = terminal.shown()
+        self.assertIn("1 job running", shown)
+        self.assertIn("\x1b[?1049h", shown)
+        self.assertTrue(shown.rstrip().endswith("\x1b[?25h") or "\x1b[?1049l" in shown)
+
+
+class StreamTests(DaemonTestCase):
+    """
+    L{Daemon.watch}.
+    """
+
+    def daemon(self, pause: Callable[[float], None] = lambda _: None) -> Daemon:
+        """
+        A daemon that is asked again at once.
+        """
+        return Daemon(addresses(self.fake.url, {}, 0), client="me", pause=pause)
+
+    def test_goes_on(self) -> None:
+        """
+        A stream that breaks is gone on with after the last id, and begins
+        anew where the daemon says so.
+        """
+        self.fake.on(
+            "GET",
+            "/events",
+            Answer(lines=[line("job", job()), line("job", job(), "a-1"), event("job", job())], whole=False),
+            refusal(503, "SERVICE_UNAVAILABLE", "enough"),
+            Answer(lines=[line("job", job("done"), "a-2")]),
+            refusal(404, "NOT_FOUND", "gone"),
+        )
+        events = self.daemon().watch()
+        kinds = [next(events).kind for _ in range(6)]
+        self.assertRaises(Refused, next, events)
+        self.assertEqual(kinds, ["begin", "job", "job", "job", "begin", "job"])
+        asked = [headers.get("Last-Event-ID") for headers in self.fake.headers]
+        self.assertEqual(asked, [None, "a-1", "a-1", "a-2"])
+
+    def test_gone(self) -> None:
+        """
+        A daemon that is gone for good is given up.
+        """
+        pauses: list[float] = []
+        daemon = self.daemon(pauses.append)
+        daemon._addresses = addresses("http://127.0.0.1:1", {}, 0)
+        self.assertRaises(NoDaemon, list, daemon.watch())
+        self.assertEqual(len(pauses), 6)
+
+
+class FollowTests(DaemonTestCase):
+    """
+    C{xferctl job --follow}.
+    """
+
+    def test_follow(self) -> None:
+        """
+        A job that somebody began is shown to its end, and its result last.
+        """
+        self.fake.on("GET", "/jobs/j1", Answer({**job(), "layers": []}))
+        self.fake.on("GET", "/jobs/j1/events", Answer(lines=one_pull()))
+        outcome = run(["job", "j1", "--follow", "--host", self.fake.url])
+        self.assertEqual((outcome.status, outcome.err), (0, ""))
+        self.assertIn("0b0b0b0b0b0b: downloading", outcome.out)
+        self.assertIn("@sha256:", outcome.out.splitlines()[-1])
+
+    def test_failed(self) -> None:
+        """
+        One that fails is a failure here, too.
+        """
+        failed = job("failed", error={"code": "DENIED", "message": "no"})
+        self.fake.on("GET", "/jobs/j1", Answer({**job(), "layers": []}))
+        self.fake.on("GET", "/jobs/j1/events", Answer(lines=[event("job", failed, True)]))
+        outcome = run(["job", "-f", "j1", "--json", "--host", self.fake.url])
+        self.assertEqual((outcome.status, outcome.err), (1, "xferctl: no (DENIED)\n"))
+
+    def test_unknown(self) -> None:
+        """
+        One that is not there is refused.
+        """
+        outcome = run(["job", "--follow", "j9", "--host", self.fake.url])
+        self.assertEqual(outcome.status, 1)
+        self.assertIn("NOT_FOUND", outcome.err)
+
+    def test_interrupted(self) -> None:
+        """
+        Who leaves leaves the job running.
+        """
+
+        def leave(_: float) -> None:
+            raise Interrupted
+
+        self.fake.on("GET", "/jobs/j1", Answer({**job(), "layers": []}))
+        self.fake.on("GET", "/jobs/j1/events", Answer(lines=[event("job", job())], whole=False))
+        self.patch(Daemon.__init__, "__kwdefaults__", {"token": None, "pause": leave})
+        outcome = run(["job", "--follow", "j1", "--host", self.fake.url])
+        self.assertEqual((outcome.status, outcome.err), (130, "xferctl: interrupted; job j1 goes on\n"))
+        self.assertNotIn("DELETE", [method for method, _, _ in self.fake.requests])

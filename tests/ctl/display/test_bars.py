@@ -1,0 +1,180 @@
+# -*- test-case-name: tests.ctl.display.test_bars -*-
+"""
+Tests for L{xferd.ctl.display.bars}.
+"""
+
+from __future__ import annotations
+
+import os
+from io import StringIO
+
+from rich.console import Console
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.ctl.display.test_progress import PINNED, play
+from tests.ctl.fake_daemon import DIGEST, TARGET, blob, job, layer, one_pull, one_push, push_job, transfer
+from tests.ctl.run import Terminal
+from xferd.ctl.client import Event
+from xferd.ctl.display.bars import Bars, Picture
+from xferd.ctl.display.job_view import JobView
+
+HOSTILE = "\x1b[31mred [bold]x[/bold]"
+
+
+class BarsTests(SynchronousTestCase):
+    """
+    Tests for L{Picture} and L{Bars}.
+    """
+
+    def picture(self, events: list[Event], width: int, height: int = 24) -> list[str]:
+        """
+        What a terminal of that size shows after some events.
+        """
+        out = StringIO()
+        console = Console(file=out, width=width, height=height, color_system=None)
+        picture = Picture(console)
+        view = JobView(job("queued"))
+        for event in events:
+            picture.show(view.take(event), "total", view)
+        console.print(picture.table())
+        return [line.rstrip() for line in out.getvalue().splitlines()]
+
+    def some(self) -> list[Event]:
+        """
+        A pull in the middle.
+        """
+        return [
+            Event("job", job(bytes_done=12_000_000), False),
+            Event("layer", layer(0, "exists", transfer=None), False),
+            Event("layer", layer(1, "downloading", bytes_done=5_000_000), False),
+            Event("transfer", transfer(1, watchers=3), False),
+            Event("layer", layer(2, why="slot 4 of 3"), False),
+        ]
+
+    def test_wide(self) -> None:
+        """
+        With room there is everything: bars, rates, reasons, who shares.
+        """
+        self.assertEqual(
+            self.picture(self.some(), 80),
+            [
+                "0a0a0a0a0a0a already exists                     10.0 MB",
+                "0b0b0b0b0b0b downloading    ━━━━━╸       5.0 MB/10.0 MB 2.0 MB/s, shared by 3",
+                "0c0c0c0c0c0c waiting                            10.0 MB slot 4 of 3",
+                "total        1/3 layers     ━━━━        12.0 MB/30.0 MB 2.0 MB/s, 0:09 left",
+            ],
+        )
+
+    def test_push(self) -> None:
+        """
+        A push has bars where bytes are sent, and none where none have to be.
+        """
+        events = [
+            Event("job", push_job(bytes_total=40_000_000, bytes_done=25_000_000), False),
+            Event("layer", blob(0, "exists"), False),
+            Event("layer", blob(1, "mounted"), False),
+            Event("layer", blob(2, "uploading", bytes_done=5_000_000), False),
+            Event("transfer", transfer(2, kind="upload"), False),
+            Event("layer", blob(3, why="slot 6 of 5"), False),
+        ]
+        self.assertEqual(
+            self.picture(events, 80),
+            [
+                "0a0a0a0a0a0a already there                      10.0 MB",
+                "0b0b0b0b0b0b mounted                            10.0 MB",
+                "0c0c0c0c0c0c uploading      ━━━━━╸       5.0 MB/10.0 MB 2.0 MB/s",
+                "0d0d0d0d0d0d waiting                            10.0 MB slot 6 of 5",
+                "total        2/4 blobs      ━━━━━━╸     25.0 MB/40.0 MB 2.0 MB/s, 0:07 left",
+            ],
+        )
+
+    def test_very_wide(self) -> None:
+        """
+        Bars do not grow without end.
+        """
+        lines = self.picture(self.some(), 200)
+        self.assertIn("━" * 20, lines[1])
+        self.assertLess(max(map(len, lines)), 120)
+
+    def test_narrow(self) -> None:
+        """
+        On 40 columns there are names, states and sizes.
+        """
+        self.assertEqual(
+            self.picture(self.some(), 40),
+            [
+                "0a0a0a0 already exists         10.0 MB",
+                "0b0b0b0 downloading     5.0 MB/10.0 MB",
+                "0c0c0c0 waiting                10.0 MB",
+                "total   1/3 layers     12.0 MB/30.0 MB",
+            ],
+        )
+
+    def test_every_width(self) -> None:
+        """
+        Each layer has one line, and no line is too long, however wide or
+        narrow the terminal is.
+        """
+        for width in (*range(38, 100), 132, 200):
+            lines = self.picture(self.some(), width)
+            self.assertEqual(len(lines), 4, f"{width} columns: {lines}")
+            self.assertLessEqual(max(map(len, lines)), width)
+
+    def test_low(self) -> None:
+        """
+        Where there are more layers than lines, those that move stay in sight,
+        then the newest that do not, and the total always.
+        """
+        states = ["exists", "done", "downloading", "done", "waiting"]
+        events = [Event("layer", layer(n, state), False) for n, state in enumerate(states)]
+        names = [line.split()[0] for line in self.picture(events, 80, 5)]
+        self.assertEqual(names, ["0d" * 6, "0c" * 6, "0e" * 6, "total"])
+        names = [line.split()[0] for line in self.picture(events, 80, 3)]
+        self.assertEqual(names, ["0c" * 6, "total"])
+        self.assertEqual([line.split()[0] for line in self.picture(events, 80, 1)], ["total"])
+
+    def test_before_layers(self) -> None:
+        """
+        While the registry is asked what the image is, there is its name.
+        """
+        (line,) = self.picture([Event("job", job(bytes_total=0), False)], 80)
+        self.assertRegex(line, r"^total +running +docker.io/library/alpin")
+
+    def test_nothing(self) -> None:
+        """
+        Before any event there is nothing.
+        """
+        self.assertEqual(self.picture([], 80), [])
+
+    def test_unknown_size(self) -> None:
+        """
+        A layer whose size nobody knows has no bar.
+        """
+        (line, _) = self.picture(
+            [Event("layer", layer(1, "downloading", size=0, bytes_done=5000), False)], 80
+        )
+        self.assertEqual(line, "0b0b0b0b0b0b downloading")
+
+    def test_hostile(self) -> None:
+        """
+        What comes from outside neither moves the cursor nor is markup.
+        """
+        text = "\n".join(self.picture([Event("layer", layer(1, HOSTILE, why=HOSTILE), False)], 200))
+        self.assertNotIn("\x1b", text)
+        self.assertIn(r"\x1b[31mred [bold]x[/bold]", text)
+
+    def test_whole(self) -> None:
+        """
+        A pull is drawn in place; the sum and the digest stand below.
+        """
+        self.patch(os, "environ", {**os.environ, "TERM": "xterm", "COLUMNS": "80", "LINES": "24"})
+        with Terminal() as terminal:
+            play(Bars(terminal.file), one_pull())
+        text = terminal.shown()
+        self.assertIn("\x1b[?25h", text)
+        self.assertEqual(text.splitlines()[-1], PINNED)
+        self.assertIn("3/3 layers", text)
+        with Terminal() as terminal:
+            play(Bars(terminal.file), one_push())
+        self.assertIn("4/4 blobs", terminal.shown())
+        self.assertEqual(terminal.shown().splitlines()[-1], f"{TARGET}@{DIGEST}")

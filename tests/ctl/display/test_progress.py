@@ -1,0 +1,163 @@
+# -*- test-case-name: tests.ctl.display.test_progress -*-
+"""
+Tests for L{xferd.ctl.display.progress}.
+"""
+
+from __future__ import annotations
+
+import json
+from io import StringIO
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.ctl.fake_daemon import DIGEST, TARGET, blob, job, layer, one_pull, one_push, push_job, transfer
+from xferd.ctl.client import Event
+from xferd.ctl.display.job_view import JobView
+from xferd.ctl.display.progress import Display, JsonLines, PlainLines, Quiet, summary
+
+PINNED = f"docker.io/library/alpine:latest@{DIGEST}"
+
+
+def play(display: Display, lines: list[bytes]) -> JobView:
+    """
+    Show the events of a whole pull.
+    """
+    view = JobView({**json.loads(lines[0])["data"], "state": "queued"})
+    with display:
+        for line in lines:
+            if line.strip():
+                event = Event(**json.loads(line))
+                display.show(view, event, view.take(event))
+    display.finish(view)
+    return view
+
+
+class DisplayTests(SynchronousTestCase):
+    """
+    Tests for the displays that need no terminal.
+    """
+
+    def test_quiet(self) -> None:
+        """
+        In quiet all that is said is what was pulled.
+        """
+        out = StringIO()
+        play(Quiet(out), one_pull())
+        self.assertEqual(out.getvalue(), f"{PINNED}\n")
+
+    def test_json(self) -> None:
+        """
+        As JSON, each event is one line, as it came.
+        """
+        out = StringIO()
+        play(JsonLines(out), one_pull())
+        sent = [json.loads(line) for line in one_pull() if line.strip()]
+        self.assertEqual([json.loads(line) for line in out.getvalue().splitlines()], sent)
+
+    def test_warnings(self) -> None:
+        """
+        Plain lines show each warning once, when it comes, and harmlessly.
+        """
+        out = StringIO()
+        first = {"warnings": ["hub.example: gone \x1b[1msoon"]}
+        both = {"warnings": [*first["warnings"], "hub.example: read this"]}
+        lines = [
+            json.dumps({"kind": "job", "data": job("running", **more), "final": False}).encode()
+            for more in (first, first, both)
+        ]
+        play(PlainLines(out), lines)
+        self.assertEqual(
+            out.getvalue().splitlines()[:2],
+            ["warning: hub.example: gone \\x1b[1msoon", "warning: hub.example: read this"],
+        )
+        self.assertEqual(out.getvalue().count("warning"), 2)
+
+    def test_plain(self) -> None:
+        """
+        Plain lines tell each change of state once, that a layer is shared, and
+        the digest last.
+        """
+        out = StringIO()
+        play(PlainLines(out), one_pull())
+        self.assertEqual(
+            out.getvalue().splitlines(),
+            [
+                "0a0a0a0a0a0a: already exists",
+                "0b0b0b0b0b0b: waiting",
+                "0c0c0c0c0c0c: waiting",
+                "0b0b0b0b0b0b: downloading (10.0 MB)",
+                "0b0b0b0b0b0b: downloading (shared by 3)",
+                "0c0c0c0c0c0c: downloading (10.0 MB)",
+                "0b0b0b0b0b0b: unpacking (shared by 3)",
+                "0b0b0b0b0b0b: registering",
+                "0b0b0b0b0b0b: complete",
+                "0c0c0c0c0c0c: complete",
+                "docker.io/library/alpine:latest: 3 layers, 1 of which already existed, 30.0 MB",
+                PINNED,
+            ],
+        )
+
+    def test_plain_push(self) -> None:
+        """
+        For a push, too, there is a line for each change of a blob's state, and
+        the last line is what is at the target now.
+        """
+        out = StringIO()
+        play(PlainLines(out), one_push())
+        said = "4 blobs, 1 mounted, 1 already there, 20.0 MB of 40.0 MB sent"
+        self.assertEqual(
+            out.getvalue().splitlines(),
+            [
+                "0a0a0a0a0a0a: already there",
+                "0b0b0b0b0b0b: waiting (slot 6 of 5)",
+                "0c0c0c0c0c0c: waiting",
+                "0d0d0d0d0d0d: waiting",
+                "0b0b0b0b0b0b: mounted",
+                "0c0c0c0c0c0c: uploading (10.0 MB)",
+                "0d0d0d0d0d0d: uploading (10.0 MB)",
+                "0d0d0d0d0d0d: uploading (shared by 2)",
+                "0c0c0c0c0c0c: attempt 2 (connection reset)",
+                "0c0c0c0c0c0c: done",
+                "0d0d0d0d0d0d: done",
+                f"docker.io/library/alpine:latest -> {TARGET}: {said}",
+                f"{TARGET}@{DIGEST}",
+            ],
+        )
+
+    def test_attempts(self) -> None:
+        """
+        A new attempt is told once, with its reason.
+        """
+        out = StringIO()
+        display, view = PlainLines(out), JobView(job())
+        for event in (
+            Event("layer", layer(1, "downloading"), False),
+            Event("transfer", transfer(1, attempt=2, why="connection reset"), False),
+            Event("transfer", transfer(1, attempt=2, bytes_done=5), False),
+        ):
+            display.show(view, event, view.take(event))
+        self.assertEqual(
+            out.getvalue().splitlines(),
+            ["0b0b0b0b0b0b: downloading (10.0 MB)", "0b0b0b0b0b0b: attempt 2 (connection reset)"],
+        )
+
+    def test_summary(self) -> None:
+        """
+        The sum names how many layers there are, and how many there were.
+        """
+        name = "docker.io/library/alpine:latest"
+        self.assertEqual(summary(JobView(job("done"))), f"{name}: 0 layers, 30.0 MB")
+        two = job("done", layers=[layer(0, "exists"), layer(1, "exists")])
+        self.assertEqual(summary(JobView(two)), f"{name}: 2 layers, all of which already existed, 30.0 MB")
+        one = job("done", layers=[layer(0, "exists")])
+        self.assertEqual(summary(JobView(one)), f"{name}: 1 layer, which already existed, 30.0 MB")
+
+    def test_summary_of_sending(self) -> None:
+        """
+        The sum of a push or a copy names what of it had to be sent.
+        """
+        name = "docker.io/library/alpine:latest"
+        there = push_job("done", target=name, layers=[blob(0, "exists"), blob(1, "exists")])
+        self.assertEqual(summary(JobView(there)), f"{name}: 2 blobs, 2 already there, 0 B of 30.0 MB sent")
+        all_sent = push_job("done", kind="copy", layers=[blob(0, "done")], bytes_total=10_000_000)
+        self.assertEqual(summary(JobView(all_sent)), f"{name} -> {TARGET}: 1 blob, 10.0 MB of 10.0 MB sent")

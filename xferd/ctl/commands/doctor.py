@@ -1,0 +1,81 @@
+# -*- test-case-name: tests.ctl.commands.test_doctor -*-
+"""
+C{xferctl doctor}: what is wrong with a running installation, and what to change.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import TYPE_CHECKING, Any
+
+from xferd._version import __version__
+from xferd.ctl.client import ClientError
+from xferd.ctl.text import clean, json_line
+from xferd.docker_config import auth_files
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from collections.abc import Iterator
+
+    from xferd.ctl.session import Session
+
+
+def doctor(args: Namespace, session: Session) -> None:
+    """
+    Print what the daemon and C{xferctl} find.
+
+    @raise ClientError: there is a problem.
+    """
+    checks = session.daemon.examination()
+    version = session.daemon.status().get("version")
+    own = [*_own_files(session), *_versions(str(version))]
+    checks.append({"name": "xferctl", "problems": own})
+    count = 0
+    for check in checks:
+        problems = [p for p in check.get("problems") or () if isinstance(p, dict)]
+        count += len(problems)
+        if args.json:
+            print(json_line(check), file=session.stdout)
+        else:
+            _print(session, clean(check.get("name")), problems)
+    if count:
+        raise ClientError("1 problem was found" if count == 1 else f"{count} problems were found")
+
+
+def _print(session: Session, name: str, problems: list[dict[str, Any]]) -> None:
+    """
+    Print one check.
+    """
+    print(f"{name + ':':<16}{'ok' if not problems else 'to change'}", file=session.stdout)
+    for problem in problems:
+        print(f"  {clean(problem.get('message'))}", file=session.stdout)
+        print(f"    -> {clean(problem.get('remedy'))}", file=session.stdout)
+
+
+def _versions(version: str) -> Iterator[dict[str, str]]:
+    """
+    Compare C{xferctl} with its daemon.
+    """
+    if version != __version__:
+        yield {
+            "message": f"xferctl is version {__version__}, and the daemon {version}",
+            "remedy": "install the same version, and restart xferd",
+        }
+
+
+def _own_files(session: Session) -> Iterator[dict[str, str]]:
+    """
+    Look at this user's own files with credentials.
+    """
+    for path in auth_files(session.environ):
+        try:
+            found = os.stat(path)
+        except OSError:
+            continue
+        mode = stat.S_IMODE(found.st_mode)
+        if mode & 0o077:
+            yield {
+                "message": f"others can read {path}, as its mode is {mode:o}",
+                "remedy": f"chmod go= {path}",
+            }

@@ -1,0 +1,324 @@
+# -*- test-case-name: tests.ctl.display.test_job_view -*-
+"""
+What is known of one job, put together from its events, and what to say of
+each of its rows: the layers that are pulled, or the blobs that are sent.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from xferd.ctl.client import ENDED, Event
+from xferd.ctl.text import clean, short
+
+SENDING = frozenset({"push", "copy"})
+"""The kinds of jobs that bring blobs into a repository."""
+
+_PULLED_WORDS = {"exists": "already exists", "done": "complete"}
+_SENT_WORDS = {"exists": "already there"}
+_IN_PLACE = frozenset({"done", "exists", "mounted"})
+
+
+def count(item: dict[str, Any], name: str) -> int:
+    """
+    A number out of an object of the API; 0 if it is not there.
+    """
+    value = item.get(name)
+    return value if isinstance(value, int) else 0
+
+
+class RowView:
+    """
+    One row of a job, and the transfer that it waits for.
+
+    @ivar data: the row as the API has it.
+    @ivar transfer: the transfer as the API has it; empty if there is none.
+    """
+
+    def __init__(self, data: dict[str, Any], transfer: dict[str, Any], *, sending: bool = False) -> None:
+        """
+        @param sending: whether it is a blob that is sent.
+        """
+        self.data = data
+        self.transfer = transfer
+        self._words = _SENT_WORDS if sending else _PULLED_WORDS
+
+    @property
+    def index(self) -> int:
+        """
+        Which row it is; the first one, of layers the bottom one, is 0.
+        """
+        return count(self.data, "index")
+
+    @property
+    def attempt(self) -> int:
+        """
+        Which attempt its transfer is at; the first is 1.
+        """
+        return max(1, count(self.transfer, "attempt"))
+
+    @property
+    def name(self) -> str:
+        """
+        The blob's digest in short.
+        """
+        return short(self.data.get("digest"))
+
+    @property
+    def state(self) -> str:
+        """
+        The state in words: C{downloading}, C{already exists}.
+        """
+        state = clean(self.data.get("state"))
+        return self._words.get(state, state)
+
+    @property
+    def ended(self) -> bool:
+        """
+        Whether nothing more happens to it.
+        """
+        return self.in_place or self.data.get("state") in ("failed", "cancelled")
+
+    @property
+    def in_place(self) -> bool:
+        """
+        Whether it is where it was to go.
+        """
+        return self.data.get("state") in _IN_PLACE
+
+    @property
+    def total(self) -> int:
+        """
+        The blob's bytes.
+        """
+        return count(self.data, "size")
+
+    @property
+    def done(self) -> int:
+        """
+        How many of them are here, or unpacked, or there, whichever the state
+        is about.
+        """
+        if self.in_place or self.data.get("state") == "registering":
+            return self.total
+        return count(self.data, "unpacked" if self.data.get("state") == "unpacking" else "bytes_done")
+
+    @property
+    def rate(self) -> float:
+        """
+        The bytes that come or go in a second, if they do.
+        """
+        moving = self.data.get("state") in ("downloading", "uploading")
+        rate = self.transfer.get("rate")
+        return rate if moving and isinstance(rate, int | float) else 0.0
+
+    @property
+    def why(self) -> str:
+        """
+        Why it waits, tries again or has failed.
+        """
+        return clean(self.data.get("why") or ("" if self.ended else self.transfer.get("why")))
+
+    @property
+    def sharing(self) -> str:
+        """
+        How many share its running transfer, if it is not alone.
+        """
+        watchers = 0 if self.ended else count(self.transfer, "watchers")
+        return f"shared by {watchers}" if watchers > 1 else ""
+
+
+class JobView:
+    """
+    One job, as its events tell it.
+
+    @ivar job: the job as the API has it.
+    """
+
+    def __init__(self, job: dict[str, Any]) -> None:
+        """
+        @param job: the job, with or without layers.
+        """
+        self._rows: dict[int, dict[str, Any]] = {}
+        self._transfers: dict[str, dict[str, Any]] = {}
+        self.take(Event("job", job, False))
+
+    def take(self, event: Event) -> list[RowView]:
+        """
+        Learn from an event.
+
+        @return: the rows that it says something of.
+        """
+        data = event.data
+        if event.kind == "job":
+            self.job = data
+            listed = [row for row in data.get("layers") or () if isinstance(row, dict)]
+        elif event.kind == "layer":
+            listed = [data]
+        elif event.kind == "transfer":
+            key = _key(data.get("id"))
+            self._transfers[key] = data
+            listed = [row for row in self._rows.values() if _key(row.get("transfer")) == key]
+        else:
+            listed = []
+        for row in listed:
+            self._rows[count(row, "index")] = row
+        return [self._view(row) for row in listed]
+
+    def _view(self, row: dict[str, Any]) -> RowView:
+        """
+        A row with its transfer.
+        """
+        transfer = self._transfers.get(_key(row.get("transfer")), {})
+        return RowView(row, transfer, sending=self.sending)
+
+    @property
+    def rows(self) -> list[RowView]:
+        """
+        The rows in their order: of layers the bottom one first.
+        """
+        return [self._view(row) for _, row in sorted(self._rows.items())]
+
+    @property
+    def kind(self) -> str:
+        """
+        What is done: C{pull}, C{push}, C{copy}, C{import}.
+        """
+        return clean(self.job.get("kind"))
+
+    @property
+    def sending(self) -> bool:
+        """
+        Whether its rows are blobs that are sent.
+        """
+        return self.kind in SENDING
+
+    @property
+    def noun(self) -> str:
+        """
+        What its rows are.
+        """
+        return "blob" if self.sending else "layer"
+
+    @property
+    def reference(self) -> str:
+        """
+        The image's name.
+        """
+        return clean(self.job.get("reference"))
+
+    @property
+    def target(self) -> str:
+        """
+        Where it goes; empty for a pull.
+        """
+        return clean(self.job.get("target"))
+
+    @property
+    def title(self) -> str:
+        """
+        What is moved, and where to if it is not to where its name says.
+        """
+        if not self.reference and self.kind == "import":
+            return "archive"
+        return self.reference if self.target in ("", self.reference) else f"{self.reference} -> {self.target}"
+
+    @property
+    def state(self) -> str:
+        """
+        The job's state.
+        """
+        return clean(self.job.get("state"))
+
+    @property
+    def ended(self) -> bool:
+        """
+        Whether the job has ended.
+        """
+        return self.state in ENDED
+
+    @property
+    def archive(self) -> dict[str, Any] | None:
+        """
+        How far the archive has come that is being imported, while nothing else
+        is known of what is in it.
+        """
+        archive = self.job.get("archive")
+        return archive if isinstance(archive, dict) and not self._rows and not self.ended else None
+
+    @property
+    def done(self) -> int:
+        """
+        The bytes that are where they were to go, of L{total}.
+        """
+        if self.archive is not None:
+            return count(self.archive, "received")
+        return min(self.total, count(self.job, "bytes_done")) if self.state != "done" else self.total
+
+    @property
+    def total(self) -> int:
+        """
+        The bytes of the whole job; 0 while nobody knows.
+        """
+        if self.archive is not None:
+            return count(self.archive, "size")
+        return count(self.job, "bytes_total")
+
+    @property
+    def rate(self) -> float:
+        """
+        The bytes that come or go in a second.  A transfer that brings two
+        layers of the image counts once.
+        """
+        rates = {_key(row.data.get("transfer")): row.rate for row in self.rows}
+        return sum(rates.values())
+
+    @property
+    def sent(self) -> int:
+        """
+        The bytes of those blobs that had to be sent.
+        """
+        done = {
+            _key(row.data.get("digest")): row.total for row in self.rows if row.data.get("state") == "done"
+        }
+        return sum(done.values())
+
+    @property
+    def error(self) -> str:
+        """
+        Why the job failed, with the code that programs know it by.
+        """
+        error = self.job.get("error")
+        if not isinstance(error, dict):
+            return ""
+        message, code = clean(error.get("message")), clean(error.get("code"))
+        return f"{message} ({code})" if code else message
+
+    @property
+    def warnings(self) -> list[str]:
+        """
+        What registries warned of, each once.
+        """
+        listed = self.job.get("warnings")
+        return [clean(text) for text in listed] if isinstance(listed, list) else []
+
+    @property
+    def pinned(self) -> str:
+        """
+        What was pulled or brought to the target, as a reference that will
+        never mean anything else: C{docker.io/library/alpine:3.20@sha256:...}.
+        Of several images out of one archive these are the names, one a line.
+        """
+        if self.kind == "import" and ", " in self.reference:
+            return self.reference.replace(", ", "\n")
+        name = self.target or self.reference
+        result = self.job.get("result")
+        digest = clean(result.get("digest")) if isinstance(result, dict) else ""
+        return name if not digest or "@" in name else f"{name}@{digest}"
+
+
+def _key(value: object) -> str:
+    """
+    An id, which may be a number or a word.
+    """
+    return str(value)

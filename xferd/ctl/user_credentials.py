@@ -1,0 +1,142 @@
+# -*- test-case-name: tests.ctl.test_user_credentials -*-
+"""
+The credentials that the user who runs C{xferctl} has for registries, by
+docker's and podman's files and the helpers that they name, brought along with
+one request as docker's client does.
+
+Only those for the registries that the request needs are read.  Mirrors are the
+daemon's configuration and get the daemon's credentials.  A file or a helper
+that fails causes a warning and is left out, as most images need no
+credentials; the daemon's own are the fallback.
+"""
+
+from __future__ import annotations
+
+import json
+from base64 import urlsafe_b64encode
+from typing import TYPE_CHECKING, Final
+
+from xferd.ctl.auth_file import AuthFile
+from xferd.ctl.client import Refused
+from xferd.docker_config import auth_files
+from xferd.errors import BadReference, ConfigError
+from xferd.names import Reference, Repository, is_loopback
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from xferd.credentials import Credentials
+    from xferd.ctl.client import Address
+    from xferd.ctl.session import Session
+
+HEADER: Final = "X-Registry-Config"
+
+MOST: Final = 12_000
+"""Characters of the header: the daemon reads 16 KiB of headers."""
+
+
+def own_credentials(session: Session, names: Sequence[str], stored: str | None = None) -> Mapping[str, str]:
+    """
+    The header with the user's credentials for some registries, or no header
+    where the user has none for them.
+
+    @param names: references; of two on one host, the first one counts.
+    @param stored: an image of the store whose own registry is needed, too.
+    """
+    files = _files(session)
+    if not files:
+        return {}
+    entries: dict[str, dict[str, str]] = {}
+    for repository in _repositories(session, names, stored):
+        if repository.host not in entries:
+            found = _find(session, files, repository)
+            if found is not None:
+                entries[repository.host] = _entry(found)
+    if not entries:
+        return {}
+    hosts = " and ".join(sorted(entries))
+    reason = why_no_secrets(session.daemon.address())
+    if reason is not None:
+        session.warn(f"your credentials for {hosts} are not sent, as {reason}, or use --no-credentials")
+        return {}
+    value = urlsafe_b64encode(json.dumps(entries).encode()).decode("ascii")
+    if len(value) > MOST:
+        session.warn(
+            f"your credentials for {hosts} are not sent: {len(value)} characters are more than {MOST}"
+        )
+        return {}
+    return {HEADER: value}
+
+
+def why_no_secrets(address: Address) -> str | None:
+    """
+    Why secrets must not be sent to a daemon, or L{None} if they may: all
+    others are encrypted, on this machine, and the user's choice or checked.
+    """
+    if address.scheme in ("unix", "https") or is_loopback(address.name):
+        return None
+    return f"the connection to {address} is not encrypted: use https"
+
+
+def _files(session: Session) -> list[AuthFile]:
+    """
+    The user's files that have anything in them.
+    """
+    found = []
+    for path in auth_files(session.environ):
+        file = AuthFile(path, session.environ)
+        try:
+            config = file.read()
+        except ConfigError as e:
+            session.warn(f"your credentials are not sent: {e}")
+            continue
+        if config.auths or config.helpers or config.store:
+            found.append(file)
+    return found
+
+
+def _repositories(session: Session, names: Sequence[str], stored: str | None) -> Iterable[Repository]:
+    """
+    The repositories that the daemon may ask.
+    """
+    for name in names:
+        try:
+            yield Reference.parse(name).repository
+        except BadReference:
+            # The daemon refuses it.
+            return
+    if stored is None:
+        return
+    try:
+        source = session.daemon.image(stored).get("source")
+        yield Reference.parse(str(source or stored)).repository
+    except (BadReference, Refused):
+        return
+
+
+def _find(session: Session, files: Iterable[AuthFile], repository: Repository) -> Credentials | None:
+    """
+    The credentials for a repository, from the first file that has some.
+    """
+    for file in files:
+        try:
+            found = file.find(repository.host, repository.path)
+        except ConfigError as e:
+            session.warn(f"your credentials for {repository.host} are not sent: {e}")
+            continue
+        if found is not None:
+            return found
+    return None
+
+
+def _entry(credentials: Credentials) -> dict[str, str]:
+    """
+    Credentials as docker's clients send them, and where they come from.
+    """
+    entry = {
+        "username": credentials.username,
+        "password": credentials.password.reveal(),
+        "identitytoken": credentials.identity_token.reveal(),
+        "origin": credentials.origin,
+    }
+    return {name: text for name, text in entry.items() if text}
