@@ -16,7 +16,6 @@ from attrs import define
 from twisted.internet.defer import CancelledError, Deferred, DeferredList, fail, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from xferd.credentials import Credentials
@@ -53,6 +52,7 @@ from xferd.jobs.upload import UploadManager
 from xferd.names import Reference, Repository, parse_tag
 from xferd.oci import Platform
 from xferd.transfer.bandwidth import Bandwidth
+from xferd.transfer.eventual import Background
 from xferd.transfer.pauses import Pauses
 from xferd.transfer.retry import RetryPolicy
 from xferd.transfer.slots import Slots, Turn
@@ -224,7 +224,7 @@ class Jobs:
         )
         self._delivered = 0
         self._ends: Counter[tuple[str, str]] = Counter()
-        self._writing: set[Deferred[None]] = set()
+        self._background = Background()
 
     async def start(self) -> None:
         """
@@ -268,7 +268,7 @@ class Jobs:
                 running.work.cancel()
         ends = [manager.stop() for manager in self._managers.values()]
         ends.append(self._quota.stop())
-        waiting = DeferredList([*works, *ends, kept, *self._writing], consumeErrors=True)
+        waiting = DeferredList([*works, *ends, kept, self._background.ended()], consumeErrors=True)
         late = self._clock.callLater(grace, waiting.cancel)
         try:
             await waiting
@@ -746,7 +746,10 @@ class Jobs:
         )
         image = await pull.run(self._wall_clock)
         for blob in {layer.digest for layer in image.layers}:
-            self._spawn(self._store.journal.record_holder(wanted.repository, blob), "who has a blob")
+            self._background.spawn(
+                self._store.journal.record_holder(wanted.repository, blob),
+                "while recording the holder of a blob",
+            )
         return {"digest": str(image.manifest.digest), "image_id": str(image.config.digest)}
 
     def _changed(self, job: Job) -> Callable[[Row | None], None]:
@@ -809,7 +812,7 @@ class Jobs:
         self._clients[job.client] -= 1
         if not self._clients[job.client]:
             del self._clients[job.client]
-        self._spawn(self._ended.add(record), "a job")
+        self._background.spawn(self._ended.add(record), "while recording a job")
         self._news.ended(job, record)
         if job.kind in NAMING and self._started and not self._stopping:
             # What has just come is what its client wants.
@@ -832,7 +835,7 @@ class Jobs:
         """
         Write a job to the journal.
         """
-        self._spawn(self._store.journal.record_job(record), "a job")
+        self._background.spawn(self._store.journal.record_job(record), "while recording a job")
 
     def _watched(self, turn: Turn, transfer_id: str) -> None:
         """
@@ -849,19 +852,9 @@ class Jobs:
         told: dict[str, str] = {key: rfc3339(record[key]) for key in ("started", "finished")}
         if record["code"] == XferdError.code:
             told["error"] = BUG
-        self._spawn(self._store.journal.record_attempt({**record, **told}), "an attempt")
-
-    def _spawn(self, writing: Deferred[None], what: str) -> None:
-        """
-        Let something be written that nobody waits for but the shutdown.
-        """
-
-        def written(result: object) -> None:
-            self._writing.discard(writing)
-            if isinstance(result, Failure):
-                self._log.failure("while {what} was written to the journal", what=what, failure=result)
-
-        self._writing.add(writing.addBoth(written))
+        self._background.spawn(
+            self._store.journal.record_attempt({**record, **told}), "while recording an attempt"
+        )
 
 
 def _past(job_id: str, state: str) -> str:
