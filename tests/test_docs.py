@@ -33,7 +33,7 @@ from xferd.names import Reference
 from xferd.service import STEP_LIMIT
 from xferd.tap import Options
 from xferd.testing.images import sample_image
-from xferd.unpack.cage import _NEEDED, _SETPCAP, _SYS_CHROOT
+from xferd.unpack.sandbox import _NEEDED, _SETPCAP, _SYS_CHROOT
 from xferd.web.answers import STATUSES
 from xferd.web.app import Web
 from xferd.web.job_asked import _KINDS
@@ -446,7 +446,7 @@ class UnitTests(SynchronousTestCase):
         given = self.settings()["Service"]["CapabilityBoundingSet"].split()
         bits = sum(1 << self.NUMBERS[name] for name in given)
         needed = _NEEDED | _SYS_CHROOT | _SETPCAP
-        self.assertEqual(bits, needed, "docs/xferd.service and xferd/unpack/cage.py differ")
+        self.assertEqual(bits, needed, "docs/xferd.service and xferd/unpack/sandbox.py differ")
 
     def test_command(self) -> None:
         """

@@ -33,7 +33,7 @@ from tests.unpack.tars import (
     record,
     resum,
 )
-from xferd.unpack import folders, wire
+from xferd.unpack import directories, protocol
 from xferd.unpack.pax import MAX_XATTR
 from xferd.unpack.unpacker import _START
 
@@ -118,8 +118,10 @@ class MemoryTests(SynchronousTestCase):
         assert worker.stdout is not None
         try:
             task = {"staged": staged, "compression": "zstd", "algorithm": "sha256", "limits": asdict(LIMITS)}
-            grown = wire.encode("grown", path=blob, size=os.path.getsize(blob), sealed=True)
-            worker.stdin.write(wire.address(1, wire.encode("begin", **task)) + wire.address(1, grown))
+            grown = protocol.encode("grown", path=blob, size=os.path.getsize(blob), sealed=True)
+            worker.stdin.write(
+                protocol.address(1, protocol.encode("begin", **task)) + protocol.address(1, grown)
+            )
             worker.stdin.flush()
             return self.follow(worker.pid, worker.stdout.fileno())
         finally:
@@ -132,7 +134,7 @@ class MemoryTests(SynchronousTestCase):
         """
         Look at the layer's process until it has ended.
         """
-        peak, pid, lines = 0, 0, wire.Lines()
+        peak, pid, lines = 0, 0, protocol.Lines()
         last: tuple[str, dict[str, Any]] = ("", {})
         while True:
             ready, _, _ = select.select([reports], [], [], 0.002)
@@ -149,7 +151,7 @@ class MemoryTests(SynchronousTestCase):
             if not ready:
                 continue
             for line in lines.feed(os.read(reports, 1 << 16)):
-                verb, body = wire.decode(wire.split(line)[1])
+                verb, body = protocol.decode(protocol.split(line)[1])
                 if verb == "ended":
                     self.assertEqual(body, {"status": 0})
                     return *last, peak
@@ -180,9 +182,9 @@ class MemoryTests(SynchronousTestCase):
         Directories whose extended attributes would pile up are refused, at
         the first that does not fit.
         """
-        each = len(b"d00000") + folders._FOLDER + folders._XATTRS
-        each += 15 * (len(b"none.00") + MAX_XATTR + folders._XATTR)
-        most = (folders.MOST_MEMORY - (2 << 20)) // each
+        each = len(b"d00000") + directories._FOLDER + directories._XATTRS
+        each += 15 * (len(b"none.00") + MAX_XATTR + directories._XATTR)
+        most = (directories.MOST_MEMORY - (2 << 20)) // each
         self.taken(laden(most))
         self.assertIn("bytes of memory", self.refused(laden(most + 3)))
 
@@ -290,10 +292,13 @@ class MemoryTests(SynchronousTestCase):
         count = 10_000
         empty = self.taken([file(b"f")])
         for each, parts in (
-            (folders._FOLDER + 6, [folder(b"d%05d/" % n, uid=NOBODY, mtime=n + 10**9) for n in range(count)]),
-            (folders._WHITEOUT + 6, [file(b".wh.d%05d" % n) for n in range(count)]),
             (
-                folders._FOLDER + 6 + folders._WHITEOUTS + 6 + folders._WHITEOUT + 1,
+                directories._FOLDER + 6,
+                [folder(b"d%05d/" % n, uid=NOBODY, mtime=n + 10**9) for n in range(count)],
+            ),
+            (directories._WHITEOUT + 6, [file(b".wh.d%05d" % n) for n in range(count)]),
+            (
+                directories._FOLDER + 6 + directories._WHITEOUTS + 6 + directories._WHITEOUT + 1,
                 [folder(b"d%05d/" % n) + file(b"d%05d/.wh.x" % n) for n in range(count)],
             ),
         ):

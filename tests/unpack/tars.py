@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 from xferd.interfaces.unpack import UnpackLimits
-from xferd.unpack.attributes import attributes
+from xferd.unpack.metadata import attributes
 from xferd.unpack.tar import Entry, TarReader
-from xferd.unpack.tree import Tree
+from xferd.unpack.tree_writer import Tree
 
 T = TypeVar("T")
 

@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.unpack.test_flatten -*-
 """
-Tests for L{xferd.unpack.flatten} and L{xferd.unpack.merged}, on trees that
+Tests for L{xferd.unpack.flatten} and L{xferd.unpack.overlay_merge}, on trees that
 the unpacker's own L{Tree} makes of entries.
 """
 
@@ -20,13 +20,13 @@ from tests.integration.trees import differences, listing
 from xferd.errors import DiskFull, StoreError
 from xferd.unpack import flatten as module
 from xferd.unpack import tar
-from xferd.unpack.attributes import Attributes, Kept, Real
-from xferd.unpack.cage import is_privileged
 from xferd.unpack.flatten import Progress, flatten
 from xferd.unpack.limits import PlainLimits
-from xferd.unpack.merged import Directories, merge
+from xferd.unpack.metadata import Attributes, Kept, Real
+from xferd.unpack.overlay_merge import Directories, merge
+from xferd.unpack.sandbox import is_privileged
 from xferd.unpack.tar import Entry
-from xferd.unpack.tree import Tree
+from xferd.unpack.tree_writer import Tree
 
 LIMITS = PlainLimits(10_000, 1 << 30, 1 << 20, 300, 400)
 OVERRIDE = "user.containers.override_stat"

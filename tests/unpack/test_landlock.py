@@ -13,7 +13,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.unpack.tars import IS_ROOT, NOBODY, in_child
-from xferd.unpack import cage, landlock
+from xferd.unpack import landlock, sandbox
 
 
 def available() -> bool:
@@ -53,7 +53,7 @@ class RestrictTests(SynchronousTestCase):
         def inside() -> object:
             root = os.open(self.tree, os.O_RDONLY)
             os.fchdir(root)
-            cage._call("prctl", 38, 1, 0, 0, 0)  # PR_SET_NO_NEW_PRIVS
+            sandbox._call("prctl", 38, 1, 0, 0, 0)  # PR_SET_NO_NEW_PRIVS
             landlock.restrict(root)
             return work()
 

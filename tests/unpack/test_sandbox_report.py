@@ -21,7 +21,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.unpack.tars import IS_ROOT, NOBODY, in_child
 from tests.unpack.test_landlock import available as landlocked
-from xferd.unpack import cage, sandbox_report, seccomp
+from xferd.unpack import sandbox, sandbox_report, seccomp
 
 NEEDED = "CHOWN DAC_OVERRIDE FOWNER FSETID SYS_ADMIN MKNOD SETFCAP"
 
@@ -30,8 +30,8 @@ UNIT = Path(__file__).parents[2] / "docs" / "xferd.service"
 ALWAYS = {
     "no_new_privs": "1",
     "seccomp": "filter",
-    "rlimits": f"FSIZE={128 * 1024**3} CORE=0 NPROC=0 AS={cage.MEMORY}",
-    "oom_score_adj": str(cage.OOM_SCORE),
+    "rlimits": f"FSIZE={128 * 1024**3} CORE=0 NPROC=0 AS={sandbox.MEMORY}",
+    "oom_score_adj": str(sandbox.OOM_SCORE),
     "descriptors": "5",
 }
 """What is in force everywhere."""

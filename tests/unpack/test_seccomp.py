@@ -19,7 +19,7 @@ from struct import pack, unpack
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.unpack.tars import died, in_child
-from xferd.unpack import cage, seccomp
+from xferd.unpack import sandbox, seccomp
 from xferd.unpack.seccomp import ALLOWED, FATAL, MACHINES, UNLESS_EXECUTABLE, Machine
 
 ALLOW, KILL, UNKNOWN = 0x7FFF0000, 0x80000000, 0x00050000 | errno.ENOSYS
@@ -60,7 +60,7 @@ def sealed(attempt: Callable[[], object]) -> Callable[[], object]:
     """
 
     def work() -> object:
-        cage._call("prctl", 38, 1, 0, 0, 0)  # PR_SET_NO_NEW_PRIVS
+        sandbox._call("prctl", 38, 1, 0, 0, 0)  # PR_SET_NO_NEW_PRIVS
         seccomp.install()
         return attempt()
 

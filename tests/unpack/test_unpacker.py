@@ -1,6 +1,6 @@
 """
-Tests for L{xferd.unpack.unpacker}, L{xferd.unpack.unpacking} and
-L{xferd.unpack.wire}: on a fake process, and a few on a real one.
+Tests for L{xferd.unpack.unpacker}, L{xferd.unpack.layer_task} and
+L{xferd.unpack.protocol}: on a fake process, and a few on a real one.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from xferd.errors import BadLayer, DiskFull, StoreError, WorkerLost, XferdError
 from xferd.interfaces.store import Unpacked
 from xferd.interfaces.unpack import Displaced, IUnpacker, IUnpacking, UnpackProgress
 from xferd.names import Digest
-from xferd.unpack import cage, wire
+from xferd.unpack import protocol, sandbox
+from xferd.unpack.layer_task import MOUTHFUL, TURN, Unpacking
 from xferd.unpack.unpacker import GRACE, IUnpackReactor, Unpacker
-from xferd.unpack.unpacking import MOUTHFUL, TURN, Unpacking
 
 DIFF_ID = Digest.of(b"tar")
 
@@ -60,12 +60,12 @@ class FakeProcess:
     A worker of which the test says what it does.
     """
 
-    def __init__(self, protocol: Any) -> None:
-        self.protocol = protocol
+    def __init__(self, owner: Any) -> None:
+        self.protocol = owner
         self.commands: list[tuple[int, str, dict[str, Any]]] = []
         self.signals: list[str] = []
         self.exited = False
-        self._lines = wire.Lines()
+        self._lines = protocol.Lines()
 
     def writeToChild(self, descriptor: int, data: bytes) -> None:
         """
@@ -73,8 +73,8 @@ class FakeProcess:
         """
         assert descriptor == 0
         for line in self._lines.feed(data):
-            number, rest = wire.split(line)
-            self.commands.append((number, *wire.decode(rest)))
+            number, rest = protocol.split(line)
+            self.commands.append((number, *protocol.decode(rest)))
 
     def signalProcess(self, name: str) -> None:
         """
@@ -95,7 +95,7 @@ class FakeProcess:
         """
         Say something about a layer.
         """
-        self.protocol.outReceived(wire.address(number, wire.encode(verb, **body)))
+        self.protocol.outReceived(protocol.address(number, protocol.encode(verb, **body)))
 
     def ends(self, reason: Exception | None = None) -> None:
         """
@@ -671,18 +671,18 @@ class ProcessTests(UnpackerCase):
         workers report the same.  Landlock counts where there is no mount namespace.
         """
         self.assertIsNone(self.unpacker.sandbox)
-        self.process.says(wire.WORKER, "sandbox", missing={"seccomp": "no", "ipc": "not either"})
+        self.process.says(protocol.WORKER, "sandbox", missing={"seccomp": "no", "ipc": "not either"})
         assert self.unpacker.sandbox is not None
         self.assertEqual(self.unpacker.sandbox["ipc"], "not either")
         self.assertEqual(self.unpacker.sandbox["limits"], "")
         self.assertNotIn("landlock", self.unpacker.sandbox)
         [event] = self.flushLogged("layers are unpacked")
         self.assertEqual(event["lacks"], "ipc (not either); seccomp (no)")
-        self.process.says(wire.WORKER, "sandbox", missing={"seccomp": "no", "ipc": "not either"})
+        self.process.says(protocol.WORKER, "sandbox", missing={"seccomp": "no", "ipc": "not either"})
         self.assertEqual(len(self.flushLogged("layers are unpacked")), 1)
-        self.process.says(wire.WORKER, "sandbox", missing={})
+        self.process.says(protocol.WORKER, "sandbox", missing={})
         self.assertEqual(len(self.flushLogged("complete")), 1)
-        self.process.says(wire.WORKER, "sandbox", missing={"mounts": "no"})
+        self.process.says(protocol.WORKER, "sandbox", missing={"mounts": "no"})
         self.assertEqual((self.unpacker.sandbox["mounts"], self.unpacker.sandbox["landlock"]), ("no", ""))
 
     def test_sandbox_by_a_layer(self) -> None:
@@ -753,7 +753,7 @@ class ProcessTests(UnpackerCase):
 
 class WireTests(SynchronousTestCase):
     """
-    Tests for L{wire}.
+    Tests for L{protocol}.
     """
 
     @given(st.integers(0, 10**9), st.text(), st.integers(), st.integers(1, 9))
@@ -761,21 +761,21 @@ class WireTests(SynchronousTestCase):
         """
         A message comes out as it went in, however its bytes are cut.
         """
-        line = wire.address(number, wire.encode("verb", text=text, value=value))
-        lines = wire.Lines()
+        line = protocol.address(number, protocol.encode("verb", text=text, value=value))
+        lines = protocol.Lines()
         found = [
             each for at in range(0, 2 * len(line), step) for each in lines.feed((line + line)[at : at + step])
         ]
         self.assertEqual(len(found), 2)
         for each in found:
-            got, rest = wire.split(each)
-            self.assertEqual((got, wire.decode(rest)), (number, ("verb", {"text": text, "value": value})))
+            got, rest = protocol.split(each)
+            self.assertEqual((got, protocol.decode(rest)), (number, ("verb", {"text": text, "value": value})))
 
     def test_endless(self) -> None:
         """
         A line that has no end is refused.
         """
-        self.assertRaises(ValueError, wire.Lines().feed, b"x" * (wire.MAX_LINE + 1))
+        self.assertRaises(ValueError, protocol.Lines().feed, b"x" * (protocol.MAX_LINE + 1))
 
 
 class RealTests(TestCase):
@@ -837,7 +837,7 @@ class RealTests(TestCase):
         layer.sealed(self.path, self.write())
         await layer.result
         assert self.unpacker.sandbox is not None
-        self.assertLessEqual(self.unpacker.sandbox.keys(), set(cage.MEASURES))
+        self.assertLessEqual(self.unpacker.sandbox.keys(), set(sandbox.MEASURES))
 
     async def test_several(self) -> None:
         """
@@ -852,7 +852,7 @@ class RealTests(TestCase):
 
     async def test_all_kinds(self) -> None:
         """
-        In its cage, where nothing can be loaded any more, a layer's process
+        In its sandbox, where nothing can be loaded any more, a layer's process
         can do whatever it must: all compressions, all errors.
         """
         zstd = ZstdCompressor().compress

@@ -2,12 +2,12 @@
 """
 A stack of layers' trees, copied into one directory: the root file system.
 
-What the layers amount to is found out first (L{xferd.unpack.merged}), so that
+What the layers amount to is found out first (L{xferd.unpack.overlay_merge}), so that
 each file is copied once, by reflink where the file system can, and nothing is
 copied to be removed again.
 
 Trees made by root have owners and devices as such; those made by another user
-have them in an xattr (L{xferd.unpack.attributes}).  Either kind is read, and
+have them in an xattr (L{xferd.unpack.metadata}).  Either kind is read, and
 the kind that this process can make is written.
 
 Imports no Twisted: C{xferctl} uses it, in its user's process.
@@ -24,9 +24,9 @@ from typing import Final, NamedTuple
 
 from xferd.errors import DiskFull, StoreError
 from xferd.unpack import tar
-from xferd.unpack.attributes import OVERRIDE, attributes
 from xferd.unpack.limits import show
-from xferd.unpack.merged import Directories, Folder, by_descriptor, merge
+from xferd.unpack.metadata import OVERRIDE, attributes
+from xferd.unpack.overlay_merge import Directories, Folder, by_descriptor, merge
 from xferd.unpack.tar import Entry
 
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC

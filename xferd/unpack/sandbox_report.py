@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO, Any, Final, NoReturn
 
 from xferd.interfaces.unpack import UnpackLimits
-from xferd.unpack import wire
+from xferd.unpack import protocol
 from xferd.unpack.worker import main as main_of_worker
 
 _CAPABILITIES: Final = {
@@ -111,8 +111,8 @@ def observe(folder: str) -> dict[str, Any]:
     Path(blob).write_bytes(bytes(512))
     os.mkdir(staged)
     limits = {name: getattr(UnpackLimits(), name) for name in ("entries", "size", "header", "depth", "ratio")}
-    begin = wire.encode("begin", staged=staged, compression="tar", algorithm="sha256", limits=limits)
-    grown = wire.encode("grown", path=blob, size=512, sealed=False)
+    begin = protocol.encode("begin", staged=staged, compression="tar", algorithm="sha256", limits=limits)
+    grown = protocol.encode("grown", path=blob, size=512, sealed=False)
     commands, into = os.pipe()
     reports, out = os.pipe()
     worker = os.fork()
@@ -123,7 +123,7 @@ def observe(folder: str) -> dict[str, Any]:
     try:
         with open(reports, "rb") as lines:
             missing = _until(lines, "sandbox")["missing"]
-            os.write(into, wire.address(0, begin) + wire.address(0, grown))
+            os.write(into, protocol.address(0, begin) + protocol.address(0, grown))
             _until(lines, "hungry")
             layer = int(Path(f"/proc/{worker}/task/{worker}/children").read_text())
             return {
@@ -155,7 +155,7 @@ def _until(lines: IO[bytes], verb: str) -> dict[str, Any]:
     Read until a message of a kind.
     """
     for line in lines:
-        found, body = wire.decode(wire.split(line)[1])
+        found, body = protocol.decode(protocol.split(line)[1])
         if found == verb:
             return body
         if found in ("error", "ended"):

@@ -42,9 +42,9 @@ import xferd
 from xferd.descriptors import limited
 from xferd.errors import WorkerLost
 from xferd.interfaces.unpack import IUnpacker, IUnpacking, UnpackLimits, UnpackProgress
-from xferd.unpack import wire
-from xferd.unpack.cage import MEASURES
-from xferd.unpack.unpacking import MOUTHFUL, Unpacking
+from xferd.unpack import protocol
+from xferd.unpack.layer_task import MOUTHFUL, Unpacking
+from xferd.unpack.sandbox import MEASURES
 
 GRACE: Final = 5.0
 """Seconds that processes have to end after SIGTERM, and after SIGKILL."""
@@ -89,7 +89,7 @@ class _WorkerProcess(ProcessProtocol):
         @param lost: called with this process and the reason, when it has ended.
         """
         self._heard, self._lost = heard, lost
-        self._lines, self._complaints = wire.Lines(), wire.Lines()
+        self._lines, self._complaints = protocol.Lines(), protocol.Lines()
         self._deaf = False
 
     def say(self, line: bytes) -> None:
@@ -140,8 +140,8 @@ class _WorkerProcess(ProcessProtocol):
         one's fault.
         """
         try:
-            number, rest = wire.split(line)
-            self._heard(number, *wire.decode(rest))
+            number, rest = protocol.split(line)
+            self._heard(number, *protocol.decode(rest))
         except Exception:
             self._log.failure("a message of the unpacking worker could not be taken")
 
@@ -302,7 +302,7 @@ class Unpacker:
         """
         Take a message to the layer it is about.
         """
-        if number == wire.WORKER:
+        if number == protocol.WORKER:
             self._confined(body["missing"])
             return
         layer = self._layers.get(number)

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.unpack.test_layer -*-
+# -*- test-case-name: tests.unpack.test_layer_process -*-
 """
 The worker process, and the processes of its layers.
 
@@ -7,7 +7,7 @@ do than to fork: a process for each layer, which is there within a
 millisecond where a new interpreter takes fifty.  So a layer that takes its
 process down takes nothing else down, C{chroot} can be final, and the reactor
 has one process to look after.  The worker hands lines back and forth
-(L{xferd.unpack.wire}); a layer's process knows only its own two pipes, so
+(L{xferd.unpack.protocol}); a layer's process knows only its own two pipes, so
 that whatever a hostile layer could make of it, it cannot speak for another.
 
 Who computes is decided in the reactor, which lets a layer read its blob in
@@ -27,7 +27,7 @@ from typing import Final, NoReturn
 
 from attrs import define
 
-from xferd.unpack import cage, layer, wire
+from xferd.unpack import layer_process, protocol, sandbox
 
 _READ: Final = 64 * 1024
 
@@ -48,7 +48,7 @@ class _Child:
     pid: int
     control: int
     report: int
-    lines: wire.Lines
+    lines: protocol.Lines
 
 
 class Worker:
@@ -66,7 +66,7 @@ class Worker:
         self._poll.register(commands, select.POLLIN)
         self._by_number: dict[int, _Child] = {}
         self._by_report: dict[int, _Child] = {}
-        self._lines = wire.Lines()
+        self._lines = protocol.Lines()
 
     def step(self) -> bool:
         """
@@ -89,7 +89,7 @@ class Worker:
         """
         data = os.read(self._commands, _READ)
         for line in self._lines.feed(data):
-            number, rest = wire.split(line)
+            number, rest = protocol.split(line)
             verb = rest.partition(b" ")[0]
             child = self._by_number.get(number)
             if verb == b"begin":
@@ -120,7 +120,7 @@ class Worker:
             _child(worker, line)
         os.close(control_out)
         os.close(report_in)
-        child = _Child(number, pid, control_in, report_out, wire.Lines())
+        child = _Child(number, pid, control_in, report_out, protocol.Lines())
         self._by_number[number] = self._by_report[report_out] = child
         self._poll.register(report_out, select.POLLIN)
 
@@ -137,7 +137,7 @@ class Worker:
         except ValueError:
             os.kill(child.pid, signal.SIGKILL)
             return
-        _write(self._reports, b"".join(wire.address(child.number, line + b"\n") for line in lines))
+        _write(self._reports, b"".join(protocol.address(child.number, line + b"\n") for line in lines))
 
     def _reap(self, child: _Child) -> None:
         """
@@ -150,9 +150,9 @@ class Worker:
         del self._by_number[child.number], self._by_report[child.report]
         os.close(child.control)
         os.close(child.report)
-        ended = wire.encode("ended", status=os.waitstatus_to_exitcode(status))
+        ended = protocol.encode("ended", status=os.waitstatus_to_exitcode(status))
         try:
-            _write(self._reports, wire.address(child.number, ended))
+            _write(self._reports, protocol.address(child.number, ended))
         except BrokenPipeError:
             pass  # the reactor is gone
 
@@ -176,11 +176,11 @@ def _child(worker: int, line: bytes) -> NoReturn:
     """
     status = 1
     try:
-        cage.end_with_parent(worker)
-        _, task = wire.decode(line)
+        sandbox.end_with_parent(worker)
+        _, task = protocol.decode(line)
         # Left open: closing would wait for a thread that waits to read.
         lines = open(_STDIN, "rb")  # noqa: SIM115
-        layer.run(task, lines, lambda said: _write(_STDOUT, said), cage.enter)
+        layer_process.run(task, lines, lambda said: _write(_STDOUT, said), sandbox.enter)
         status = 0
     finally:
         os._exit(status)
@@ -200,16 +200,16 @@ def _probe() -> dict[str, str]:
     Enter the sandbox in a process that ends at once, with a directory that is
     there in any case.
 
-    @return: what the kernel does not grant, as L{cage.Cage.missing}.
+    @return: what the kernel does not grant, as L{sandbox.Cage.missing}.
     """
     report, into = os.pipe()
     pid = os.fork()
     if pid == 0:
         try:
             root = os.open(os.path.dirname(os.path.abspath(__file__)), os.O_RDONLY | os.O_DIRECTORY)
-            caged = cage.enter(root, cage.is_privileged(), 1)
+            caged = sandbox.enter(root, sandbox.is_privileged(), 1)
             caged.seal()
-            _write(into, wire.encode("sandbox", missing=caged.missing))
+            _write(into, protocol.encode("sandbox", missing=caged.missing))
         finally:
             os._exit(0)
     os.close(into)
@@ -218,7 +218,7 @@ def _probe() -> dict[str, str]:
     _, status = os.waitpid(pid, 0)
     if not line:
         return {"seccomp": f"a process that tried it ended with {os.waitstatus_to_exitcode(status)}"}
-    missing: dict[str, str] = wire.decode(line)[1]["missing"]
+    missing: dict[str, str] = protocol.decode(line)[1]["missing"]
     return missing
 
 
@@ -228,10 +228,10 @@ def main() -> None:
     """
     # Ctrl-C on a terminal goes to all processes; the daemon decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    layer.warm_up()
-    missing = cage.leave_network()
+    layer_process.warm_up()
+    missing = sandbox.leave_network()
     missing |= _probe()
-    _write(_STDOUT, wire.address(wire.WORKER, wire.encode("sandbox", missing=missing)))
+    _write(_STDOUT, protocol.address(protocol.WORKER, protocol.encode("sandbox", missing=missing)))
     # Nothing that was loaded so far will be garbage; untouched, it stays shared.
     gc.freeze()
     worker = Worker(_STDIN, _STDOUT)

@@ -14,7 +14,7 @@ from unittest import SkipTest
 from twisted.trial.unittest import SynchronousTestCase
 
 from xferd.ctl.image.safe_directory import FOLDER, CannotUse, check_own, is_at, opened, path_of
-from xferd.unpack.cage import is_privileged
+from xferd.unpack.sandbox import is_privileged
 
 NOBODY = 65534
 

@@ -25,8 +25,8 @@ from xferd.ctl.image import overlay, unpack
 from xferd.ctl.image.overlay import CannotMount
 from xferd.ctl.interrupts import Interrupted, Interrupts
 from xferd.errors import DiskFull
-from xferd.unpack.cage import is_privileged
 from xferd.unpack.flatten import Progress, flatten
+from xferd.unpack.sandbox import is_privileged
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

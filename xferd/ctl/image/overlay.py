@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from xferd.ctl.client import ClientError
 from xferd.unpack.flatten import copy_folder, is_kept
-from xferd.unpack.merged import overlay_xattr
+from xferd.unpack.overlay_merge import overlay_xattr
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -30,8 +30,8 @@ from xferd.ctl.image.users import find_user
 from xferd.ctl.interrupts import Interrupted
 from xferd.ctl.text import clean, size
 from xferd.errors import XferdError
-from xferd.unpack.cage import is_privileged
 from xferd.unpack.flatten import flatten
+from xferd.unpack.sandbox import is_privileged
 
 if TYPE_CHECKING:
     from argparse import Namespace

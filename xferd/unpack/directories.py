@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.unpack.test_tree -*-
+# -*- test-case-name: tests.unpack.test_tree_writer -*-
 """
 The directories of a tree that is being made.
 

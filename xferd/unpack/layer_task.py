@@ -16,7 +16,7 @@ from xferd.errors import BadLayer, DiskFull, StoreError, WorkerLost, XferdError
 from xferd.interfaces.store import Unpacked
 from xferd.interfaces.unpack import Displaced, IUnpacking, UnpackProgress
 from xferd.names import Digest
-from xferd.unpack import wire
+from xferd.unpack import protocol
 
 MOUTHFUL: Final = 1024 * 1024
 """Bytes of blob for which a layer's process is woken."""
@@ -161,13 +161,13 @@ class Unpacking:
         """
         if not self.begun:
             self.begun = True
-            self._say(wire.address(self.number, wire.encode("begin", **self._task)))
+            self._say(protocol.address(self.number, protocol.encode("begin", **self._task)))
         self.hungry = False
         self.silence = 0.0
         self._told = min(self._size, self._told + TURN)
         self._told_seal = self._sealed and self._told == self._size
-        told = wire.encode("grown", path=self._path, size=self._told, sealed=self._told_seal)
-        self._say(wire.address(self.number, told))
+        told = protocol.encode("grown", path=self._path, size=self._told, sealed=self._told_seal)
+        self._say(protocol.address(self.number, told))
 
     def heard(self, verb: str, body: dict[str, Any]) -> None:
         """
@@ -239,7 +239,7 @@ class Unpacking:
         if not self.killed:
             self.killed = True
             self.silence = 0.0
-            self._say(wire.address(self.number, wire.encode("cancel")))
+            self._say(protocol.address(self.number, protocol.encode("cancel")))
 
     # ------------------------------------------------------ its life
 

@@ -1,6 +1,6 @@
 """
-Tests for L{xferd.unpack.layer}, L{xferd.unpack.worker} and
-L{xferd.unpack.cage}.
+Tests for L{xferd.unpack.layer_process}, L{xferd.unpack.worker} and
+L{xferd.unpack.sandbox}.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.unpack.tars import END, IS_ROOT, LIMITS, NOBODY, file, folder, gzipped, in_child, listing, symlink
 from tests.unpack.test_landlock import available as landlocked
 from xferd.errors import StoreError
-from xferd.unpack import cage, inflate, layer, seccomp, wire
-from xferd.unpack.layer import Abandoned, Growing
+from xferd.unpack import inflate, layer_process, protocol, sandbox, seccomp
+from xferd.unpack.layer_process import Abandoned, Growing
 from xferd.unpack.worker import Worker
 
 SIZE = 1 << 20
@@ -52,10 +52,10 @@ def refuse_namespaces() -> dict[str, str]:
         )
     )
     own, seccomp._program = seccomp._program, program  # type: ignore[misc]
-    cage._call("prctl", 38, 1, 0, 0, 0)  # PR_SET_NO_NEW_PRIVS
+    sandbox._call("prctl", 38, 1, 0, 0, 0)  # PR_SET_NO_NEW_PRIVS
     seccomp.install()
     seccomp._program = own  # type: ignore[misc]
-    return cage.leave_network()
+    return sandbox.leave_network()
 
 
 class LayerCase(SynchronousTestCase):
@@ -73,7 +73,7 @@ class LayerCase(SynchronousTestCase):
         # Processes are forked from this one, which has mapped more than a worker.
         with open("/proc/self/statm") as sizes:
             mapped = int(sizes.read().split()[0]) * resource.getpagesize()
-        self.patch(cage, "MEMORY", cage.MEMORY + mapped)
+        self.patch(sandbox, "MEMORY", sandbox.MEMORY + mapped)
         self.staged = os.path.join(self.folder, "staged")
         os.mkdir(self.staged)
         self.blob = os.path.join(self.folder, "blob")
@@ -90,7 +90,7 @@ class LayerCase(SynchronousTestCase):
         """
         A line as a layer's process gets it.
         """
-        return wire.encode("grown", path=path or self.blob, size=size, sealed=sealed)
+        return protocol.encode("grown", path=path or self.blob, size=size, sealed=sealed)
 
     def sealed(self) -> bytes:
         """
@@ -116,7 +116,9 @@ class GrowingTests(LayerCase):
         One that is told so much.
         """
         self.said: list[tuple[str, dict[str, Any]]] = []
-        return Growing(io.BytesIO(b"".join(lines)), lambda line: self.said.append(wire.decode(line.rstrip())))
+        return Growing(
+            io.BytesIO(b"".join(lines)), lambda line: self.said.append(protocol.decode(line.rstrip()))
+        )
 
     def test_reads_as_far_as_told(self) -> None:
         """
@@ -177,13 +179,13 @@ class _Open:
 
     def seal(self) -> None:
         """
-        See L{layer.Confined.seal}.
+        See L{layer_process.Confined.seal}.
         """
 
 
 class RunTests(LayerCase):
     """
-    Tests for L{layer.run}, within this process and so without a cage.
+    Tests for L{layer_process.run}, within this process and so without a sandbox.
     """
 
     def run_layer(self, *lines: bytes, **changes: Any) -> list[tuple[str, dict[str, Any]]]:
@@ -197,10 +199,10 @@ class RunTests(LayerCase):
             self.assertEqual((privileged, size), (IS_ROOT, self.task(**changes)["limits"]["size"]))
             return _Open()
 
-        layer.run(
+        layer_process.run(
             self.task(**changes),
             io.BytesIO(b"".join(lines)),
-            lambda line: said.append(wire.decode(line.rstrip())),
+            lambda line: said.append(protocol.decode(line.rstrip())),
             confine,
         )
         return said
@@ -235,7 +237,7 @@ class RunTests(LayerCase):
         """
         Implied directories come in as many lines as they need, bytes intact.
         """
-        self.patch(layer, "_IMPLIED", 50)
+        self.patch(layer_process, "_IMPLIED", 50)
         names = [b"\xff%d" % n * 5 for n in range(20)]
         self.write(b"".join(file(name + b"/f") for name in names) + END)
         said = self.run_layer(self.sealed())
@@ -249,7 +251,7 @@ class RunTests(LayerCase):
         Progress is reported for the directories too, which get their
         attributes when all entries have been read.
         """
-        self.patch(layer, "_PROGRESS", 0.0)
+        self.patch(layer_process, "_PROGRESS", 0.0)
         self.write(b"".join(folder(b"d%d/" % n) for n in range(50)) + END)
         said = self.run_layer(self.sealed())
         ends = [verb for verb, body in said if verb == "progress" and body["entries"] == 50]
@@ -259,7 +261,7 @@ class RunTests(LayerCase):
         """
         Progress is told as the blob is read.
         """
-        self.patch(layer, "_PROGRESS", 0.0)
+        self.patch(layer_process, "_PROGRESS", 0.0)
         self.patch(inflate, "BUFFER_SIZE", 512)
         said = self.run_layer(self.sealed())
         self.assertEqual(said[0], ("progress", {"consumed": os.path.getsize(self.blob), "entries": 0}))
@@ -298,12 +300,12 @@ class RunTests(LayerCase):
         self.addCleanup(os.close, out)
         real = os.write
         self.patch(os, "write", lambda fd, data: real(into if fd == 2 else fd, data))
-        self.patch(layer, "Tree", lambda *_: 1 // 0)
+        self.patch(layer_process, "Tree", lambda *_: 1 // 0)
         [(verb, body)] = self.run_layer(self.sealed())
         os.close(into)
         self.assertEqual((verb, body["code"]), ("error", "WORKER_LOST"))
         self.assertIn("ZeroDivisionError", body["message"])
-        self.assertIn(b"layer.py:", os.read(out, 10_000))
+        self.assertIn(b"layer_process.py:", os.read(out, 10_000))
 
     def test_abandoned(self) -> None:
         """
@@ -320,9 +322,9 @@ class RunTests(LayerCase):
         def confine(root: int, privileged: bool, size: int) -> _Open:
             raise MemoryError
 
-        layer.run(self.task(), io.BytesIO(self.sealed()), said.append, confine)
+        layer_process.run(self.task(), io.BytesIO(self.sealed()), said.append, confine)
         self.assertEqual(
-            [wire.decode(line) for line in said],
+            [protocol.decode(line) for line in said],
             [
                 (
                     "error",
@@ -350,7 +352,7 @@ class RunTests(LayerCase):
 
 class CageTests(LayerCase):
     """
-    Tests for L{cage}, in processes that do not come back.
+    Tests for L{sandbox}, in processes that do not come back.
     """
 
     def test_enter(self) -> None:
@@ -361,7 +363,7 @@ class CageTests(LayerCase):
         def inside() -> tuple[int, bool, str]:
             root = os.open(self.staged, os.O_RDONLY)
             status = open("/proc/self/status")  # noqa: SIM115
-            cage.enter(root, False, SIZE)
+            sandbox.enter(root, False, SIZE)
             try:
                 import this  # noqa: F401, PLC0415
             except ImportError:
@@ -383,7 +385,7 @@ class CageTests(LayerCase):
 
         def inside() -> list[str]:
             status = open("/proc/self/status")  # noqa: SIM115
-            cage.enter(os.open(self.staged, os.O_RDONLY), False, SIZE)
+            sandbox.enter(os.open(self.staged, os.O_RDONLY), False, SIZE)
             with status:
                 return [line.split()[1] for line in status if line.startswith(("CapEff", "CapPrm"))]
 
@@ -400,10 +402,10 @@ class CageTests(LayerCase):
         parent = os.getpid()
 
         def inside() -> tuple[list[str], list[str], int]:
-            cage.end_with_parent(parent)
+            sandbox.end_with_parent(parent)
             root = os.open(self.staged, os.O_RDONLY)
             outside = os.open(self.folder, os.O_RDONLY)
-            cage.enter(root, True, SIZE)
+            sandbox.enter(root, True, SIZE)
             os.mkdir("/in")
             os.chown("/in", 5, 6)
             os.mknod("/in/null", 0o20666, os.makedev(1, 3))
@@ -421,7 +423,7 @@ class CageTests(LayerCase):
                 except PermissionError:
                     refused.append(name)
             signalled = ctypes.c_int()
-            cage._libc.prctl(2, ctypes.byref(signalled))  # PR_GET_PDEATHSIG
+            sandbox._libc.prctl(2, ctypes.byref(signalled))  # PR_GET_PDEATHSIG
             return os.listdir("/"), refused, signalled.value
 
         self.assertEqual(in_child(inside), (["in"], ["chroot", "setuid", "raw", "nice"], signal.SIGKILL))
@@ -435,7 +437,7 @@ class CageTests(LayerCase):
         def inside() -> tuple[list[int], list[str | None]]:
             root = os.open(self.staged, os.O_RDONLY)
             score = open("/proc/self/oom_score_adj")  # noqa: SIM115
-            cage.enter(root, IS_ROOT, SIZE)
+            sandbox.enter(root, IS_ROOT, SIZE)
             found = [resource.getrlimit(limit) for limit in (resource.RLIMIT_FSIZE, resource.RLIMIT_CORE)]
             with open("file", "wb", buffering=0) as f:
                 f.seek(SIZE - 1)
@@ -446,12 +448,12 @@ class CageTests(LayerCase):
                 except OSError as e:
                     refused.append(e.strerror)
             try:
-                bytearray(cage.MEMORY)
+                bytearray(sandbox.MEMORY)
             except MemoryError:
                 refused.append("memory")
             return [*found[0], *found[1], int(score.read())], refused
 
-        expected = [SIZE, SIZE, 0, 0, cage.OOM_SCORE]
+        expected = [SIZE, SIZE, 0, 0, sandbox.OOM_SCORE]
         self.assertEqual(in_child(inside), (expected, ["File too large", "memory"]))
 
     def test_lower_limits(self) -> None:
@@ -461,7 +463,7 @@ class CageTests(LayerCase):
 
         def inside() -> int:
             resource.setrlimit(resource.RLIMIT_FSIZE, (10, 10))
-            cage.enter(os.open(self.staged, os.O_RDONLY), False, SIZE)
+            sandbox.enter(os.open(self.staged, os.O_RDONLY), False, SIZE)
             return resource.getrlimit(resource.RLIMIT_FSIZE)[1]
 
         self.assertEqual(in_child(inside, NOBODY if IS_ROOT else None), 10)
@@ -476,7 +478,7 @@ class CageTests(LayerCase):
 
         def inside() -> list[str]:
             root = os.open(self.staged, os.O_RDONLY)
-            caged = cage.enter(root, True, SIZE)
+            caged = sandbox.enter(root, True, SIZE)
             os.mknod("disk", 0o60666, os.makedev(8, 0), dir_fd=root)
             os.mknod("/null", 0o20666, os.makedev(1, 3))
             caged.seal()
@@ -499,7 +501,7 @@ class CageTests(LayerCase):
 
         def inside() -> list[bool]:
             root = os.open(self.staged, os.O_RDONLY)
-            caged = cage.enter(root, True, SIZE)
+            caged = sandbox.enter(root, True, SIZE)
             caged.seal()
             found = []
             for path, start in (("..", root), ("../../..", root), ("/", None), ("..", None)):
@@ -521,13 +523,13 @@ class CageTests(LayerCase):
             said: list[str] = []
             missing = refuse_namespaces()
 
-            def confine(root: int, privileged: bool, size: int) -> cage.Cage:
-                caged = cage.enter(root, privileged, size)
+            def confine(root: int, privileged: bool, size: int) -> sandbox.Cage:
+                caged = sandbox.enter(root, privileged, size)
                 missing.update(caged.missing)
                 return caged
 
             lines = io.BytesIO(self.sealed())
-            layer.run(self.task(), lines, lambda line: said.append(line.decode().split()[0]), confine)
+            layer_process.run(self.task(), lines, lambda line: said.append(line.decode().split()[0]), confine)
             return missing, said, sorted(os.listdir("/"))
 
         missing, said, root = in_child(inside)
@@ -542,14 +544,14 @@ class CageTests(LayerCase):
         Nobody is not privileged; root without its capabilities is not either.
         """
         if not IS_ROOT:
-            self.assertFalse(cage.is_privileged())
+            self.assertFalse(sandbox.is_privileged())
             return
-        self.assertTrue(cage.is_privileged())
-        self.assertFalse(in_child(cage.is_privileged, NOBODY))
+        self.assertTrue(sandbox.is_privileged())
+        self.assertFalse(in_child(sandbox.is_privileged, NOBODY))
 
         def stripped() -> bool:
-            cage._keep_capabilities(0)
-            return cage.is_privileged()
+            sandbox._keep_capabilities(0)
+            return sandbox.is_privileged()
 
         self.assertFalse(in_child(stripped))
 
@@ -559,7 +561,7 @@ class CageTests(LayerCase):
         """
         pid = os.fork()
         if pid == 0:
-            cage.end_with_parent(1 << 22)
+            sandbox.end_with_parent(1 << 22)
             os._exit(0)
         _, status = os.waitpid(pid, 0)
         self.assertEqual(os.waitstatus_to_exitcode(status), -signal.SIGKILL)
@@ -568,7 +570,7 @@ class CageTests(LayerCase):
         """
         What the C library refuses is raised.
         """
-        self.assertRaises(OSError, cage._call, "prctl", -1, 0, 0, 0, 0)
+        self.assertRaises(OSError, sandbox._call, "prctl", -1, 0, 0, 0, 0)
 
 
 class WorkerTests(LayerCase):
@@ -588,7 +590,7 @@ class WorkerTests(LayerCase):
         commands, self.commands = os.pipe()
         self.reports, reports = os.pipe()
         self.worker = Worker(commands, reports)
-        self.lines = wire.Lines()
+        self.lines = protocol.Lines()
         self.heard: list[tuple[int, str, dict[str, Any]]] = []
         for descriptor in (commands, self.reports, reports):
             self.addCleanup(os.close, descriptor)
@@ -608,13 +610,13 @@ class WorkerTests(LayerCase):
         """
         Give a command.
         """
-        os.write(self.commands, wire.address(number, line))
+        os.write(self.commands, protocol.address(number, line))
 
     def begin(self, number: int) -> None:
         """
         Begin a layer.
         """
-        self.say(number, wire.encode("begin", **self.task()))
+        self.say(number, protocol.encode("begin", **self.task()))
 
     def until(self, number: int, verb: str) -> dict[str, Any]:
         """
@@ -636,8 +638,8 @@ class WorkerTests(LayerCase):
         os.set_blocking(self.reports, False)
         try:
             for line in self.lines.feed(os.read(self.reports, 1 << 16)):
-                number, rest = wire.split(line)
-                self.heard.append((number, *wire.decode(rest)))
+                number, rest = protocol.split(line)
+                self.heard.append((number, *protocol.decode(rest)))
         except BlockingIOError:
             pass
 
@@ -674,7 +676,7 @@ class WorkerTests(LayerCase):
         self.until(1, "hungry")
         other = os.path.join(self.folder, "other")
         os.mkdir(other)
-        self.say(2, wire.encode("begin", **{**self.task(), "staged": other}))
+        self.say(2, protocol.encode("begin", **{**self.task(), "staged": other}))
         self.say(2, self.sealed())
         self.until(2, "ended")
         self.say(1, self.sealed())
@@ -690,11 +692,11 @@ class WorkerTests(LayerCase):
         self.say(1, self.grown(50, False))
         self.until(1, "hungry")
         pid = self.worker._by_number[1].pid
-        self.say(1, wire.encode("cancel"))
+        self.say(1, protocol.encode("cancel"))
         self.assertEqual(self.until(1, "ended"), {"status": -signal.SIGKILL})
         self.assertRaises(ProcessLookupError, os.kill, pid, 0)
         self.say(1, self.sealed())
-        self.say(1, wire.encode("cancel"))
+        self.say(1, protocol.encode("cancel"))
         self.assertTrue(self.worker.step())
 
     def test_death(self) -> None:
@@ -720,7 +722,7 @@ class WorkerTests(LayerCase):
         """
         A process that says too much at once is ended.
         """
-        self.patch(wire, "MAX_LINE", 10)
+        self.patch(protocol, "MAX_LINE", 10)
         self.begin(1)
         self.assertTrue(self.worker.step())
         self.worker._by_number[1].lines = _Cut()
@@ -754,14 +756,14 @@ class WorkerTests(LayerCase):
         self.assertRaises(ProcessLookupError, os.kill, pid, 0)
 
 
-class _Cut(wire.Lines):
+class _Cut(protocol.Lines):
     """
     Lines that have lost their ends.
     """
 
     def feed(self, data: bytes) -> list[bytes]:
         """
-        See L{wire.Lines.feed}.
+        See L{protocol.Lines.feed}.
         """
         return super().feed(data.replace(b"\n", b""))
 
@@ -781,14 +783,14 @@ class EscapeTests(LayerCase):
         def inside() -> list[str]:
             said: list[str] = []
 
-            def confine(root: int, privileged: bool, size: int) -> cage.Cage:
-                caged = cage.enter(root, privileged, size)
+            def confine(root: int, privileged: bool, size: int) -> sandbox.Cage:
+                caged = sandbox.enter(root, privileged, size)
                 os.mkdir("/proof")
                 return caged
 
             self.write(gzipped(symlink(b"up", os.fsencode(self.folder)) + file(b"up/f") + END))
             lines = io.BytesIO(self.sealed())
-            layer.run(self.task(), lines, lambda line: said.append(line.decode().split()[0]), confine)
+            layer_process.run(self.task(), lines, lambda line: said.append(line.decode().split()[0]), confine)
             return said
 
         self.assertEqual(in_child(inside), ["implied", "result"])
@@ -806,7 +808,9 @@ class EscapeTests(LayerCase):
         def inside() -> list[str]:
             said: list[str] = []
             lines = io.BytesIO(self.sealed())
-            layer.run(self.task(), lines, lambda line: said.append(line.decode().split()[0]), cage.enter)
+            layer_process.run(
+                self.task(), lines, lambda line: said.append(line.decode().split()[0]), sandbox.enter
+            )
             return said
 
         self.write(gzipped(TAR + END) + gzipped(b""))

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.unpack.test_tree -*-
+# -*- test-case-name: tests.unpack.test_tree_writer -*-
 """
 Entries of a tar become a directory tree, ready to be a lowerdir of overlayfs.
 
@@ -33,9 +33,9 @@ from typing import Final
 
 from xferd.errors import BadLayer, DiskFull, StoreError, XferdError
 from xferd.unpack import tar
-from xferd.unpack.attributes import Attributes, set_own_xattr
-from xferd.unpack.folders import LONGEST, Folder, Folders
+from xferd.unpack.directories import LONGEST, Folder, Folders
 from xferd.unpack.limits import Limits, show
+from xferd.unpack.metadata import Attributes, set_own_xattr
 from xferd.unpack.tar import Entry
 
 _WHITEOUT: Final = b".wh."

@@ -1,6 +1,6 @@
 """
-Tests for L{xferd.unpack.tree}, L{xferd.unpack.folders} and
-L{xferd.unpack.attributes}.
+Tests for L{xferd.unpack.tree_writer}, L{xferd.unpack.directories} and
+L{xferd.unpack.metadata}.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ from tests.unpack.tars import (
 )
 from xferd.errors import BadLayer, DiskFull, StoreError
 from xferd.interfaces.unpack import UnpackLimits
-from xferd.unpack import folders, tree
-from xferd.unpack.tree import Tree
+from xferd.unpack import directories, tree_writer
+from xferd.unpack.tree_writer import Tree
 
 CAPABILITY = b"\x01\0\0\x02\0\x20\0\0" + bytes(12)
 
@@ -242,7 +242,7 @@ class EntryTests(TreeCase):
         More directories than descriptors are kept, deep and wide, and hard
         links across them.
         """
-        count = folders._MOST_OPEN + 40
+        count = directories._MOST_OPEN + 40
         deep = b"/".join([b"d"] * 200)
         parts = [file(b"w%d/f" % n, b"x") for n in range(count)]
         parts += [pax({b"path": deep + b"/f"}), file(b"f", b"x")]
@@ -263,8 +263,8 @@ class EntryTests(TreeCase):
         number of descriptors that are kept gets its own target, not a file
         of that name in a directory whose descriptor has the same number.
         """
-        self.assertLess(folders._MOST_OPEN, 254)
-        for depth in (folders._MOST_OPEN - 1, folders._MOST_OPEN, folders._MOST_OPEN + 1, 254):
+        self.assertLess(directories._MOST_OPEN, 254)
+        for depth in (directories._MOST_OPEN - 1, directories._MOST_OPEN, directories._MOST_OPEN + 1, 254):
             self.empty()
             parts = []
             for top, data in ((b"a", b"right"), (b"b", b"wrong")):
@@ -639,10 +639,10 @@ class EscapeTests(TreeCase):
         """
         few = evolve(LIMITS, entries=3)
         self.assertIn("implies more than 3", self.refused(file(b"a/b/c/d/f"), limits=few))
-        self.patch(folders, "MOST_MEMORY", 2 * (1 + folders._FOLDER))
+        self.patch(directories, "MOST_MEMORY", 2 * (1 + directories._FOLDER))
         self.make(folder(b"x"), folder(b"y"), file(b"x"), folder(b"z"))
         self.assertIn("bytes of memory", self.refused(folder(b"x"), folder(b"y"), folder(b"z")))
-        self.patch(folders, "MOST_MEMORY", folders._WHITEOUTS + 2 * (1 + folders._WHITEOUT))
+        self.patch(directories, "MOST_MEMORY", directories._WHITEOUTS + 2 * (1 + directories._WHITEOUT))
         self.empty()
         self.make(file(b".wh.x"), file(b".wh.y"), file(b".wh.x"))
         self.assertIn("bytes of memory", self.refused(file(b".wh.x"), file(b".wh.y"), file(b".wh.z")))
@@ -671,7 +671,7 @@ class EscapeTests(TreeCase):
         The paths of implied directories are counted together: those that no
         entry lists in the end.
         """
-        self.patch(tree, "_IMPLIED", len(b"." + b"a" + b"a/bb" + b"c"))
+        self.patch(tree_writer, "_IMPLIED", len(b"." + b"a" + b"a/bb" + b"c"))
         self.make(file(b"a/bb/f"), file(b"c/f"), file(b"d/f"), folder(b"d"))
         self.assertIn("implies 5 directories", self.refused(file(b"a/bb/f"), file(b"c/f"), file(b"d/f")))
 
@@ -680,7 +680,7 @@ class EscapeTests(TreeCase):
         So many directories may be implied that each can be looked up in the
         layers below, and not one more.
         """
-        self.patch(tree, "_MOST_IMPLIED", 4)
+        self.patch(tree_writer, "_MOST_IMPLIED", 4)
         self.make(file(b"a/b/f"), file(b"c/f"), file(b"d/f"), folder(b"d"))
         self.assertIn("list all but 4", self.refused(file(b"a/b/f"), file(b"c/f"), file(b"d/f")))
 
@@ -689,8 +689,8 @@ class EscapeTests(TreeCase):
         The extended attributes of directories are counted, those of the
         newest entry for each, and no longer when it is gone.
         """
-        most = 2 * (1 + folders._FOLDER) + folders._XATTRS + folders._XATTR + 8 + 100
-        self.patch(folders, "MOST_MEMORY", most)
+        most = 2 * (1 + directories._FOLDER) + directories._XATTRS + directories._XATTR + 8 + 100
+        self.patch(directories, "MOST_MEMORY", most)
         one, two = (pax({b"SCHILY.xattr.none.one": b"x" * size}) for size in (100, 101))
         self.make(one + folder(b"x"), folder(b"x"), one + folder(b"y"), file(b"y"), one + folder(b"z"))
         self.assertIn("bytes of memory", self.refused(folder(b"x"), two + folder(b"y")))
@@ -1208,7 +1208,7 @@ class ErrorTests(TreeCase):
         def fail(*_: object, **__: object) -> None:
             raise OSError(code, os.strerror(code))
 
-        self.patch(tree, "_write", fail)
+        self.patch(tree_writer, "_write", fail)
 
     def test_full(self) -> None:
         """

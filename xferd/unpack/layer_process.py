@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.unpack.test_layer -*-
+# -*- test-case-name: tests.unpack.test_layer_process -*-
 """
 A layer's own process: it follows the blob's growing file and makes the tree.
 
@@ -19,12 +19,12 @@ from time import monotonic
 from typing import Any, Final, Protocol
 
 from xferd.errors import BadLayer, DiskFull, StoreError, WorkerLost, XferdError
-from xferd.unpack import cage, wire
-from xferd.unpack.attributes import attributes
+from xferd.unpack import protocol, sandbox
 from xferd.unpack.inflate import Blocks
 from xferd.unpack.limits import PlainLimits
+from xferd.unpack.metadata import attributes
 from xferd.unpack.tar import TarReader
-from xferd.unpack.tree import FULL, Tree
+from xferd.unpack.tree_writer import FULL, Tree
 
 _PROGRESS: Final = 0.1
 """Seconds between two words of progress."""
@@ -32,10 +32,10 @@ _PROGRESS: Final = 0.1
 _IMPLIED: Final = 32 * 1024
 """Bytes of implied directories' paths in one line; in JSON a byte is at most six."""
 
-_NO_MEMORY: Final = wire.encode(
+_NO_MEMORY: Final = protocol.encode(
     "error",
     code=BadLayer.code,
-    message=f"the layer takes more than {cage.MEMORY} bytes of memory to unpack",
+    message=f"the layer takes more than {sandbox.MEMORY} bytes of memory to unpack",
 )
 
 Say = Callable[[bytes], None]
@@ -43,12 +43,12 @@ Say = Callable[[bytes], None]
 
 class Confined(Protocol):
     """
-    L{cage.Cage}.
+    L{sandbox.Cage}.
     """
 
     def seal(self) -> None:
         """
-        See L{cage.Cage.seal}.
+        See L{sandbox.Cage.seal}.
         """
 
 
@@ -88,7 +88,7 @@ class Growing:
                 # A partial file may be renamed under us; its seal then brings the new path.
                 if self._sealed:
                     raise StoreError(f"the blob's file {path} is gone") from e
-                self._say(wire.encode("hungry", consumed=0))
+                self._say(protocol.encode("hungry", consumed=0))
 
     def readinto(self, buffer: memoryview, /) -> int:
         """
@@ -99,7 +99,7 @@ class Growing:
         while self._at == self._size:
             if self._sealed:
                 return 0
-            self._say(wire.encode("hungry", consumed=self._at))
+            self._say(protocol.encode("hungry", consumed=self._at))
             self._listen()
         count = file.readinto(memoryview(buffer)[: self._size - self._at])
         if not count:
@@ -114,7 +114,7 @@ class Growing:
         line = self._lines.readline()
         if not line.endswith(b"\n"):
             raise Abandoned
-        _, body = wire.decode(line)
+        _, body = protocol.decode(line)
         self._size, self._sealed = body["size"], body["sealed"]
         path: str = body["path"]
         return path
@@ -147,7 +147,7 @@ def unpack(
             now = monotonic()
             if now - last >= _PROGRESS:
                 last = now
-                say(wire.encode("progress", consumed=blocks.consumed, entries=entries))
+                say(protocol.encode("progress", consumed=blocks.consumed, entries=entries))
 
         def reporting() -> Iterator[memoryview]:
             for block in blocks:
@@ -169,8 +169,12 @@ def unpack(
     finally:
         blocks.close()
     for paths in _batches(implied):
-        say(wire.encode("implied", paths=[path.decode("latin-1") for path in paths]))
-    say(wire.encode("result", diff_id=blocks.diff_id, tar_size=blocks.size, size=tree.size, entries=entries))
+        say(protocol.encode("implied", paths=[path.decode("latin-1") for path in paths]))
+    say(
+        protocol.encode(
+            "result", diff_id=blocks.diff_id, tar_size=blocks.size, size=tree.size, entries=entries
+        )
+    )
 
 
 def _batches(paths: tuple[bytes, ...]) -> Iterator[list[bytes]]:
@@ -199,13 +203,13 @@ def run(
     The life of a layer's process.
 
     @param task: the body of C{begin}.
-    @param confine: L{cage.enter}.
+    @param confine: L{sandbox.enter}.
     """
     try:
         source = Growing(lines, say)
         source.open()
         root = os.open(task["staged"], os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        privileged = cage.is_privileged()
+        privileged = sandbox.is_privileged()
         # Inherited group or mode would be inherited further.
         if privileged:
             os.fchown(root, 0, 0)
@@ -218,14 +222,14 @@ def run(
     except MemoryError:
         say(_NO_MEMORY)
     except XferdError as e:
-        say(wire.encode("error", code=e.code, message=str(e)))
+        say(protocol.encode("error", code=e.code, message=str(e)))
     except OSError as e:
         code = DiskFull.code if e.errno in FULL else StoreError.code
-        say(wire.encode("error", code=code, message=f"a layer cannot be unpacked: {e}"))
+        say(protocol.encode("error", code=code, message=f"a layer cannot be unpacked: {e}"))
     except Exception as e:
         message = f"unpacking ended in {type(e).__name__}: {e}"
         os.write(2, f"{message} {_frames(e)}\n".encode("utf-8", "backslashreplace"))
-        say(wire.encode("error", code=WorkerLost.code, message=message))
+        say(protocol.encode("error", code=WorkerLost.code, message=message))
 
 
 def warm_up() -> None:
@@ -234,7 +238,7 @@ def warm_up() -> None:
     """
     sha256(b"").hexdigest()
     sha512(b"").hexdigest()
-    wire.decode(wire.encode("warm", up=["\xff"]))
+    protocol.decode(protocol.encode("warm", up=["\xff"]))
     "\udcff".encode("utf-8", "backslashreplace")
     b"\xff".decode("utf-8", "backslashreplace")
 

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.unpack.test_tree -*-
+# -*- test-case-name: tests.unpack.test_tree_writer -*-
 """
 How an entry's owner, mode, extended attributes and times get onto a file.
 
@@ -50,7 +50,7 @@ _TYPES = {CHARACTER: stat.S_IFCHR, BLOCK_DEVICE: stat.S_IFBLK, FIFO: stat.S_IFIF
 
 class Attributes(Protocol):
     """
-    What L{xferd.unpack.tree.Tree} needs to know of rights.  The process's
+    What L{xferd.unpack.tree_writer.Tree} needs to know of rights.  The process's
     umask is 0.
     """
 

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.unpack.test_layer -*-
+# -*- test-case-name: tests.unpack.test_layer_process -*-
 """
 A layer's process keeps what it needs to make a tree, and loses everything else.
 
