@@ -14,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from xferd.access_tokens import Right
 from xferd.config import DEFAULT_LISTEN, Config
 from xferd.errors import ConfigError
-from xferd.jobs.limits import LIMITS
+from xferd.jobs.limits import bounds
 from xferd.registry.hosts import HostConfig
 from xferd.registry.proxies import ProxySettings
 
@@ -58,7 +58,7 @@ class ConfigTests(SynchronousTestCase):
         self.assertEqual(config.limits.downloads, 3)
         self.assertFalse(config.read_tokens())
         self.assertEqual(config.own_token_file, "/run/xferd/xferd.token")
-        self.assertEqual(config.workers, len(os.sched_getaffinity(0)))
+        self.assertEqual(config.limits.resolved().workers, len(os.sched_getaffinity(0)))
 
     def test_docker_credentials(self) -> None:
         """
@@ -115,7 +115,7 @@ class ConfigTests(SynchronousTestCase):
         self.assertEqual(config.listen, ("tcp:80", "unix:/x"))
         self.assertEqual(config.grace, 3.0)
         self.assertEqual(
-            (config.limits.downloads, config.limits.downloads_per_host, config.workers), (5, 0, 7)
+            (config.limits.downloads, config.limits.downloads_per_host, config.limits.workers), (5, 0, 7)
         )
         self.assertEqual(config.limits.ranges, 2)
         self.assertEqual((config.retry.attempts, config.retry.base), (2, 0.5))
@@ -175,19 +175,16 @@ class ConfigTests(SynchronousTestCase):
 
     def test_bounds_of_limits(self) -> None:
         """
-        A limit may be what it can be set to while the daemon runs, and nothing
-        else; 0 workers are one for each core.
+        A limit has the bounds that it has while the daemon runs.
         """
-        for name, bounds in LIMITS.items():
-            for value in bounds:
+        for name, (least, most) in bounds().items():
+            for value in (least, most):
                 limits = self.read(f"[limits]\n{name} = {value}").limits
                 self.assertEqual(getattr(limits, name), value)
-            for value in (bounds.least - 1, bounds.most + 1):
-                if (name, value) != ("workers", 0):
-                    why = self.refused(f"[limits]\n{name} = {value}")
-                    expected = f"must be a whole number from {bounds.least} to {bounds.most}, not {value}"
-                    self.assertIn(f"limits: {name!r} {expected}", why)
-        self.assertEqual(self.read("[limits]\nworkers = 0").limits.workers, 0)
+            for value in (least - 1, most + 1):
+                why = self.refused(f"[limits]\n{name} = {value}")
+                expected = f"must be a whole number from {least} to {most}, not {value}"
+                self.assertIn(f"limits: {name!r} {expected}", why)
 
     def test_endless(self) -> None:
         """

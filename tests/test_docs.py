@@ -27,6 +27,7 @@ from tests.test_errors import ours
 from xferd.config import Config
 from xferd.ctl.main import COMMANDS, _common, _Parser
 from xferd.interfaces.store import Freed
+from xferd.jobs.limits import bounds
 from xferd.jobs.news import image_json
 from xferd.jobs.shown import image_in_full
 from xferd.names import Reference
@@ -152,6 +153,14 @@ class SettingsTests(SynchronousTestCase):
         }
         how = "add '.. confval:: NAME' with :type:, :default: ``...`` as in TOML, and a sentence"
         self.assert_settings(found, "docs/configuration.rst", how)
+
+    def test_bounds(self) -> None:
+        """
+        The page has the bounds of each limit.
+        """
+        for name, (least, most) in bounds().items():
+            line = f".. confval:: limits.{name}\n   :type: whole number from {least} to {most:,}\n"
+            self.assertIn(line, page("configuration"))
 
     def test_example(self) -> None:
         """

@@ -20,9 +20,10 @@ from twisted.internet.interfaces import IReactorThreads
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from xferd import doctor
-from xferd.config import Config, Limits, StoreLimits
+from xferd.config import Config, StoreLimits
 from xferd.doctor import CHECKS, Doctor, Problem, Running, examine
 from xferd.errors import ConfigError
+from xferd.jobs.limits import Limits
 from xferd.registry.proxies import ProxySettings
 from xferd.store.reserve import RESERVE
 from xferd.testing.certificates import Authority

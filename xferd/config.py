@@ -8,7 +8,6 @@ line says.  Everything is checked here, before anything starts.
 
 from __future__ import annotations
 
-import os
 import tomllib
 from difflib import get_close_matches
 from pathlib import Path
@@ -20,9 +19,9 @@ from attrs.validators import ge
 
 from xferd.access_tokens import AccessTokens, read_tokens
 from xferd.docker_config import auth_files
-from xferd.errors import BadInput, ConfigError
+from xferd.errors import ConfigError
 from xferd.interfaces.unpack import UnpackLimits
-from xferd.jobs.limits import check_limit
+from xferd.jobs.limits import Limits
 from xferd.jobs.realm import ISOLATED, SHARED
 from xferd.paths import default_data_dir, default_socket
 from xferd.registry.hosts import HostConfig
@@ -38,45 +37,6 @@ DEFAULT_LISTEN = ("tcp:9337:interface=127.0.0.1",)
 
 MOST: Final = 1e9
 """The largest number of seconds, or whatever else is no whole number."""
-
-
-def _within_bounds(_: object, attribute: Attribute[int], value: int) -> None:
-    """
-    Refuse a limit that could not be set while the daemon runs.
-    """
-    if attribute.name == "workers" and value == 0:
-        return
-    try:
-        check_limit(attribute.name, value)
-    except BadInput as e:
-        raise ValueError(f"{e}, not {value}") from e
-
-
-@frozen
-class Limits:
-    """
-    How much happens at once.
-
-    @ivar downloads: blobs that move at the same time, of all jobs together.
-    @ivar downloads_per_host: the same for one registry; 0 is no limit of its
-        own.
-    @ivar ranges: requests for parts of one blob at the same time, where a
-        registry gives more to several than to one; each needs one of the
-        C{downloads}.  1 is one request for each blob.
-    @ivar uploads: blobs that are sent at the same time, of all jobs together.
-    @ivar workers: processes that unpack; 0 is one for each core.
-    @ivar download_rate: bytes a second that come in, of all jobs together; 0
-        is no limit.
-    @ivar upload_rate: the same for those that go out.
-    """
-
-    downloads: int = field(default=3, validator=_within_bounds)
-    downloads_per_host: int = field(default=0, validator=_within_bounds)
-    ranges: int = field(default=4, validator=_within_bounds)
-    uploads: int = field(default=5, validator=_within_bounds)
-    workers: int = field(default=0, validator=_within_bounds)
-    download_rate: int = field(default=0, validator=_within_bounds)
-    upload_rate: int = field(default=0, validator=_within_bounds)
 
 
 @frozen
@@ -230,13 +190,6 @@ class Config:
         first.  None of them needs to exist.
         """
         return (self.auth_file,) if self.auth_file else self.usual_auth_files
-
-    @property
-    def workers(self) -> int:
-        """
-        How many processes unpack.
-        """
-        return self.limits.workers or len(os.sched_getaffinity(0))
 
 
 def _overlay(settings: T, table: dict[str, Any], path: str, prefix: str) -> T:

@@ -470,10 +470,9 @@ def _limits(running: Running) -> Iterator[Problem]:
             "set LimitNOFILE=1024:65536 in its unit, or ulimit -Hn 65536",
         )
     cores = len(os.sched_getaffinity(0))
-    if running.config.workers > 4 * cores:
-        yield Problem(
-            f"{running.config.workers} layers unpack at once on {cores} cores", "lower workers in [limits]"
-        )
+    workers = running.config.limits.resolved().workers
+    if workers > 4 * cores:
+        yield Problem(f"{workers} layers unpack at once on {cores} cores", "lower workers in [limits]")
 
 
 def _sandbox(running: Running) -> Iterator[Problem]:

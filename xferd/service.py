@@ -38,7 +38,6 @@ from xferd.registry.keychain import DockerKeychain
 from xferd.registry.proxies import Proxies
 from xferd.store.store import Store
 from xferd.transfer.eventual import Background
-from xferd.transfer.widening import RangePolicy
 from xferd.unix_socket import SocketInUse, UnixSocket, make_directory, open_to_group
 from xferd.unpack.unpacker import IUnpackReactor, Unpacker
 from xferd.web.app import Web
@@ -192,7 +191,7 @@ class Daemon(Service):
         descriptors = own_limit()
         self.unpacker = Unpacker(
             cast("IUnpackReactor", reactor),
-            workers=config.workers,
+            workers=config.limits.resolved().workers,
             limits=config.unpack,
             descriptors=descriptors,
         )
@@ -220,12 +219,7 @@ class Daemon(Service):
             self.unpacker,
             clock=reactor,
             wall_clock=wall_clock,
-            downloads=config.limits.downloads,
-            downloads_per_host=config.limits.downloads_per_host,
-            uploads=config.limits.uploads,
-            download_rate=config.limits.download_rate,
-            upload_rate=config.limits.upload_rate,
-            ranges=RangePolicy(most=config.limits.ranges),
+            limits=config.limits,
             retry=config.retry,
             sharing=config.sharing,
             quota=config.store.quota,
@@ -381,8 +375,8 @@ class Daemon(Service):
         except XferdError as e:
             self._log.error("the settings stay as they were: {why}", why=str(e))
             return
-        # They are within their bounds: the configuration has the same table.
-        self.jobs.change_limits({**asdict(config.limits), "workers": config.workers})
+        # Neither fails: a value of Limits is within its bounds.
+        self.jobs.change_limits(asdict(config.limits))
         self.jobs.quota = config.store.quota
         late = [
             f.name

@@ -13,6 +13,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from xferd.jobs.limits import Limits
 from xferd.jobs.manager import Jobs
 from xferd.names import Digest, Reference
 from xferd.testing.fakes import FakeRegistries, FakeRegistry, FakeStore, FakeUnpacker, FakeWallClock
@@ -60,7 +61,7 @@ class JobsCase(SynchronousTestCase):
             self.unpacker,
             clock=self.clock,
             wall_clock=self.wall_clock,
-            downloads=self.downloads,
+            limits=Limits(downloads=self.downloads),
             sharing=self.sharing,
             small_blob=self.small_blob,
             retry=RetryPolicy(attempts=3, jitter=0.0),

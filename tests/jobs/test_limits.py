@@ -4,12 +4,11 @@ Tests for L{xferd.jobs.limits}, and for limits that change under jobs at work.
 
 from __future__ import annotations
 
-from attrs import fields
+import os
 
 from tests.jobs.case import HOST, JobsCase
-from xferd.config import Limits
 from xferd.errors import BadInput, ConnectionFailed
-from xferd.jobs.limits import LIMITS
+from xferd.jobs.limits import bounds
 from xferd.testing.images import sample_image
 
 
@@ -34,35 +33,39 @@ class LimitTests(JobsCase):
             "upload_rate": 0,
         }
         self.assertEqual(self.jobs.limits(), expected)
-        self.assertEqual(list(LIMITS), list(expected))
-
-    def test_settings(self) -> None:
-        """
-        Whatever limit the configuration has can be set while jobs run: it is
-        read again on C{SIGHUP}.
-        """
-        self.assertEqual({setting.name for setting in fields(Limits)}, set(LIMITS))
+        self.assertEqual(list(bounds()), list(expected))
 
     def test_change(self) -> None:
         """
         Each limit can be set, to its least and to its most.
         """
-        for name, bounds in LIMITS.items():
-            for value in bounds:
-                self.assertEqual(self.jobs.change_limits({name: value})[name], value)
-        self.assertEqual(self.unpacker.workers, LIMITS["workers"].most)
+        for name, (least, most) in bounds().items():
+            for value in (least, most):
+                limits = self.jobs.change_limits({name: value})
+                self.assertEqual(limits, self.jobs.limits())
+                if (name, value) != ("workers", 0):
+                    self.assertEqual(limits[name], value)
+        self.assertEqual(self.unpacker.workers, bounds()["workers"].most)
+
+    def test_workers(self) -> None:
+        """
+        No number of workers is one for each core.
+        """
+        cores = len(os.sched_getaffinity(0))
+        self.assertEqual(self.jobs.change_limits({"workers": 0})["workers"], cores)
+        self.assertEqual(self.unpacker.workers, cores)
 
     def test_refused(self) -> None:
         """
         Where one limit is wrong, none is set.
         """
         before = self.jobs.limits()
-        for name, bounds in LIMITS.items():
-            for value in (bounds.least - 1, bounds.most + 1, True):
+        for name, (least, most) in bounds().items():
+            for value in (least - 1, most + 1, True):
                 error = self.assertRaises(
                     BadInput, self.jobs.change_limits, {"downloads": 2, "uploads": 9, name: value}
                 )
-                self.assertIn(f"'{name}' must be", str(error))
+                self.assertIn(f"'{name}' must be a whole number from {least} to {most}", str(error))
         error = self.assertRaises(BadInput, self.jobs.change_limits, {"downloads": 2, "speed": 3})
         self.assertIn("no limit 'speed'; there are downloads, ", str(error))
         self.assertEqual(self.jobs.limits(), before)

@@ -516,7 +516,6 @@ class JobTests(JobsCase):
             self.unpacker,
             clock=self.clock,
             wall_clock=self.wall_clock,
-            downloads=3,
             ranges=POLICY,
             retry=RetryPolicy(attempts=3, jitter=0.0),
             small_blob=self.small_blob,

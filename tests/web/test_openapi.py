@@ -20,7 +20,7 @@ from tests.web.conformance import Undocumented, api, conforms, path_of, valid
 from tests.web.fakes import TRANSFER, World, image, job
 from tests.web.test_answers import tree
 from xferd import errors
-from xferd.jobs.limits import LIMITS
+from xferd.jobs.limits import bounds
 from xferd.web.app import Web
 from xferd.web.job_asked import _KINDS
 from xferd.web.lists import IMAGES, JOBS, TRANSFERS
@@ -94,7 +94,12 @@ class DocumentTests(SynchronousTestCase):
         for kind, (_, fields) in _KINDS.items():
             asked = schemas[f"{kind.capitalize()}Asked"]["properties"]
             self.assertEqual(set(asked), {"kind", *fields})
-        self.assertEqual(set(schemas["Limits"]["properties"]), set(LIMITS))
+        for name in ("Limits", "LimitChanges"):
+            found = {
+                limit: (schema["minimum"], schema["maximum"])
+                for limit, schema in schemas[name]["properties"].items()
+            }
+            self.assertEqual(found, bounds())
 
     def test_paths(self) -> None:
         """

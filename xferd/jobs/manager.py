@@ -12,7 +12,7 @@ from itertools import count
 from secrets import token_hex
 from typing import Any
 
-from attrs import define
+from attrs import asdict, define, evolve
 from twisted.internet.defer import CancelledError, Deferred, DeferredList, fail, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
@@ -36,7 +36,7 @@ from xferd.jobs.intake import Intake
 from xferd.jobs.interruption import killed, stopped
 from xferd.jobs.job import BUG, MAX_CLIENT_JOBS, MAX_JOBS, Job, describe, in_short, rfc3339
 from xferd.jobs.layers import QUEUED_LAYERS
-from xferd.jobs.limits import LiveLimits
+from xferd.jobs.limits import Limits, LiveLimits
 from xferd.jobs.memory import Memory
 from xferd.jobs.naming import Naming
 from xferd.jobs.news import News
@@ -113,11 +113,7 @@ class Jobs:
         *,
         clock: IReactorTime,
         wall_clock: WallClock,
-        downloads: int = 3,
-        downloads_per_host: int = 0,
-        uploads: int = 5,
-        download_rate: int = 0,
-        upload_rate: int = 0,
+        limits: Limits | None = None,
         ranges: RangePolicy | None = None,
         retry: RetryPolicy | None = None,
         sharing: str = SHARED,
@@ -127,6 +123,9 @@ class Jobs:
         """
         @param clock: measures durations.
         @param wall_clock: makes the stamps of jobs, transfers and images.
+        @param limits: the first limits; that of C{workers} is the unpacker's.
+        @param ranges: when a blob is fetched by several streams; how many, the
+            limits say.
         @param sharing: C{shared} or C{isolated}.
         @param quota: the bytes that the store may take; 0 for any number.
         @param small_blob: how many bytes a blob must have to wait for the
@@ -138,8 +137,12 @@ class Jobs:
         self._unpacker = unpacker
         self._clock = clock
         self._wall_clock = wall_clock
+        limits = Limits() if limits is None else limits
         retry = RetryPolicy() if retry is None else retry
-        rates = {"download": Bandwidth(download_rate, clock), "upload": Bandwidth(upload_rate, clock)}
+        rates = {
+            "download": Bandwidth(limits.download_rate, clock),
+            "upload": Bandwidth(limits.upload_rate, clock),
+        }
         self._slots: dict[str, Slots] = {}
 
         def add_slots(kind: str, limit: int, per_host: int) -> None:
@@ -150,8 +153,8 @@ class Jobs:
             large = self._slots[kind] = slots(limit, noun=f"{kind} slot")
             self._slots[f"small_{kind}"] = slots(SMALL_AT_ONCE, noun=f"small {kind} slot", beyond=large)
 
-        add_slots("download", downloads, downloads_per_host)
-        add_slots("upload", uploads, 0)
+        add_slots("download", limits.downloads, limits.downloads_per_host)
+        add_slots("upload", limits.uploads, 0)
 
         def slowed(kind: str) -> str:
             return f"slowed by the {kind} limit" if kind in rates and rates[kind].binding else ""
@@ -191,7 +194,7 @@ class Jobs:
             unpackings=self._managers["unpacking"],
             registrations=self._managers["registration"],
             bandwidth=rates["download"],
-            ranges=RangePolicy() if ranges is None else ranges,
+            ranges=evolve(RangePolicy() if ranges is None else ranges, most=limits.ranges),
             reservations=Reservations(store, self._quota),
             sharing=sharing,
         )
@@ -540,13 +543,13 @@ class Jobs:
         """
         How much happens at once and how fast.
         """
-        return self._limits.present()
+        return asdict(self._limits.present())
 
     def change_limits(self, changes: Mapping[str, int]) -> Mapping[str, int]:
         """
         Set some limits, from now on.
         """
-        limits = self._limits.change(changes)
+        limits = asdict(self._limits.change(changes))
         if changes:
             self._log.info("the limits are now {limits}", limits=limits)
         return limits

@@ -11,7 +11,7 @@ from typing import Any, Final
 from attrs import fields
 
 from xferd.interfaces.store import Freed
-from xferd.jobs.limits import LIMITS
+from xferd.jobs.limits import Limits
 from xferd.web.job_asked import MAX_PLATFORM, MAX_PRIORITY, MAX_REFERENCE, MAX_SIZE, MAX_TAG, MAX_TAGS
 from xferd.web.lists import KINDS, STATES, TRANSFER_KINDS, TRANSFER_STATES
 
@@ -139,8 +139,13 @@ def _asked(kind: str, required: list[str], **fields: Schema) -> Schema:
 
 
 _LIMITS: Final[Mapping[str, Schema]] = {
-    name: {"type": "integer", "minimum": bounds.least, "maximum": bounds.most}
-    for name, bounds in LIMITS.items()
+    limit.name: {
+        "type": "integer",
+        "minimum": limit.metadata["bounds"].least,
+        "maximum": limit.metadata["bounds"].most,
+        "description": limit.metadata["description"],
+    }
+    for limit in fields(Limits)
 }
 
 SCHEMAS: Final[Mapping[str, Schema]] = {
