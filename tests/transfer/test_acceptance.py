@@ -14,6 +14,7 @@ from tests.transfer.actors import Attempt, EngineTests, Recorder, SlotWork, Sour
 from xferd.errors import BadLayer, ConnectionFailed, Denied
 from xferd.interfaces.transfer import ISource
 from xferd.transfer.progress import PULSE, Mailbox
+from xferd.transfer.reason import Obstacle, Reason
 from xferd.transfer.retry import RetryPolicy
 from xferd.transfer.transfer import Transfer, TransferManager, Watcher
 from xferd.transfer.turns import Turn
@@ -564,13 +565,12 @@ class DefectCases(EngineTests):
         self.slots.limit = 1
         self.manager.retry = RetryPolicy(base=5, jitter=0)
         watcher = self.request("a", Attempt(ConnectionFailed("connection reset")).work(), ONE)
-        told = []
-        for _ in range(5):
-            told.append(watcher.transfer.snapshot()["why"])
-            self.clock.advance(0.999)
-        self.assertEqual(
-            told, [f"trying again in {n} s: connection reset" for n in (5, 5, 4, 3, 2)][:1] + told[1:]
-        )
+        seen = []
+        for _ in range(10):
+            seen.append(watcher.transfer.reason())
+            self.clock.advance(0.499)
+        seconds = [5, 5, 5, 4, 4, 3, 3, 2, 2, 1]
+        self.assertEqual(seen, [Reason(Obstacle.BACK_OFF, n, "connection reset") for n in seconds])
         other = Attempt("meanwhile")
         self.assertEqual(self.successResultOf(self.request("b", other.work(), ONE).result()), "meanwhile")
         d = watcher.result()

@@ -23,6 +23,7 @@ from xferd.interfaces.transfer import ISource
 from xferd.testing.fake_wall_clock import BEGIN
 from xferd.transfer.attempts import Postponed, Unusable
 from xferd.transfer.progress import Mailbox
+from xferd.transfer.reason import Obstacle, Reason
 from xferd.transfer.retry import REAL_PROGRESS, RetryPolicy
 from xferd.transfer.slots import Slots
 from xferd.transfer.transfer import Transfer, Watcher
@@ -59,7 +60,9 @@ class AttemptsTests(EngineTests):
         watcher = self.request("b", second.work(), ONE)
         self.assertEqual((len(first.ends), len(second.ends)), (1, 0))
         snapshot = watcher.transfer.snapshot()
-        self.assertEqual((snapshot["state"], snapshot["why"]), ("queued", "waiting for a slot, 1st in line"))
+        self.assertEqual(
+            (snapshot["state"], watcher.transfer.reason()), ("queued", Reason(Obstacle.QUEUE, 1))
+        )
         first.ends[0].callback(None)
         self.turn()
         self.assertEqual(len(second.ends), 1)
@@ -73,7 +76,8 @@ class AttemptsTests(EngineTests):
         first, second = Attempt(ConnectionFailed("cut"), "late"), Attempt()
         watcher = self.request("a", first.work(), ONE)
         snapshot = watcher.transfer.snapshot()
-        self.assertEqual((snapshot["state"], snapshot["why"]), ("backing-off", "trying again in 1 s: cut"))
+        self.assertEqual(snapshot["state"], "backing-off")
+        self.assertEqual(watcher.transfer.reason(), Reason(Obstacle.BACK_OFF, 1, "cut"))
         self.request("b", second.work(), ONE)
         self.assertEqual(self.slots.in_use, 1)
         self.clock.advance(1)
@@ -124,7 +128,8 @@ class AttemptsTests(EngineTests):
         attempt, other = Attempt(Postponed("waiting for rain", ready), "blob"), Attempt()
         watcher = self.request("a", attempt.work(), ONE)
         snapshot = watcher.transfer.snapshot()
-        self.assertEqual((snapshot["state"], snapshot["why"]), ("waiting", "waiting for rain"))
+        self.assertEqual(snapshot["state"], "waiting")
+        self.assertEqual(watcher.transfer.reason(), Reason(Obstacle.WORK, detail="waiting for rain"))
         self.assertEqual((snapshot["attempt"], self.records), (0, []))
         self.request("b", other.work(), ONE)
         self.assertEqual(len(other.ends), 1)
@@ -337,7 +342,7 @@ class AttemptsTests(EngineTests):
         self.request("b", blocking.work(), ONE)
         first = self.request("a", attempt.work(), ONE)
         second = self.request("a", attempt.work(), Source("one.example", "alice"))
-        self.assertEqual(second.transfer.snapshot()["why"], "one.example has its 1 slot in use")
+        self.assertEqual(second.transfer.reason(), Reason(Obstacle.HOST_LIMIT, 1, "one.example"))
         self.request("a", attempt.work(), TWO)
         self.assertEqual(attempt.sources, [TWO])
         first.release()
@@ -352,11 +357,11 @@ class AttemptsTests(EngineTests):
         self.request("shared", shared.work(), ONE, turn=Turn("client", 0, 9, 0))
         best = self.request("shared", shared.work(), ONE, turn=Turn("client", 0, 1, 0))
         again = self.request("shared", shared.work(), ONE, turn=Turn("client", 0, 1, 0))
-        self.assertIn("1st", best.transfer.why())
+        self.assertEqual(best.transfer.reason(), Reason(Obstacle.QUEUE, 1))
         best.release()
-        self.assertIn("1st", best.transfer.why())
+        self.assertEqual(best.transfer.reason(), Reason(Obstacle.QUEUE, 1))
         again.release()
-        self.assertIn("2nd", best.transfer.why())
+        self.assertEqual(best.transfer.reason(), Reason(Obstacle.QUEUE, 2))
 
     def test_retry_after(self) -> None:
         """
@@ -369,9 +374,9 @@ class AttemptsTests(EngineTests):
             Attempt(),
         )
         watcher = self.request("a", attempt.work(), ONE)
-        self.assertEqual(watcher.transfer.why(), "trying again in 30 s: slow down")
+        self.assertEqual(watcher.transfer.reason(), Reason(Obstacle.BACK_OFF, 30, "slow down"))
         queued = self.request("b", other.work(), ONE)
-        self.assertEqual(queued.transfer.why(), "one.example asked to wait 30 s")
+        self.assertEqual(queued.transfer.reason(), Reason(Obstacle.PAUSE, 30, "one.example"))
         self.request("c", elsewhere.work(), TWO)
         elsewhere.ends[0].callback(None)
         self.clock.advance(29)
@@ -401,7 +406,7 @@ class AttemptsTests(EngineTests):
         hers, his, also_hers = Attempt(TooManyRequests("slow down", retry_after=30)), Attempt(), Attempt()
         self.request("a", hers.work(), ALICE)
         queued = self.request("b", also_hers.work(), ALICE)
-        self.assertEqual(queued.transfer.why(), "one.example asked to wait 30 s")
+        self.assertEqual(queued.transfer.reason(), Reason(Obstacle.PAUSE, 30, "one.example"))
         self.request("c", his.work(), bob)
         self.assertEqual((also_hers.sources, his.sources), ([], [bob]))
         his.ends[0].callback(None)
@@ -512,7 +517,7 @@ class AttemptsTests(EngineTests):
         first, second = Attempt(RegistryUnavailable("down", status=503, retry_after=30)), Attempt()
         self.request("a", first.work(), ALICE)
         watcher = self.request("b", second.work(), Source("one.example", "bob"))
-        self.assertEqual(watcher.transfer.why(), "one.example asked to wait 30 s")
+        self.assertEqual(watcher.transfer.reason(), Reason(Obstacle.PAUSE, 30, "one.example"))
 
     def test_pause_moves_the_others(self) -> None:
         """
@@ -526,7 +531,7 @@ class AttemptsTests(EngineTests):
         self.request("busy", busy.work(), TWO)
         watcher = self.request("b", second.work(), ONE)
         self.request("b", second.work(), TWO)
-        self.assertEqual(watcher.transfer.why(), "one.example has its 1 slot in use")
+        self.assertEqual(watcher.transfer.reason(), Reason(Obstacle.HOST_LIMIT, 1, "one.example"))
         first.ends[0].errback(RegistryUnavailable("down", status=503, retry_after=60))
         self.turn()
         busy.ends[0].callback(None)
@@ -852,8 +857,9 @@ class LastMessageTests(EngineTests):
         self.manager.retry = RetryPolicy(base=5, jitter=0)
         mailbox = Mailbox(self.clock)
         watcher = self.request("a", Attempt(ConnectionFailed("cut")).work(), ONE, mailbox)
-        told = [self.successResultOf(mailbox.get())[0]["why"]]
+        self.assertEqual(self.successResultOf(mailbox.get())[0]["state"], "backing-off")
+        seen = [watcher.transfer.reason()]
         for _ in range(4):
             self.clock.advance(1)
-            told.append(watcher.transfer.why())
-        self.assertEqual(told, [f"trying again in {n} s: cut" for n in (5, 4, 3, 2, 1)])
+            seen.append(watcher.transfer.reason())
+        self.assertEqual(seen, [Reason(Obstacle.BACK_OFF, n, "cut") for n in (5, 4, 3, 2, 1)])

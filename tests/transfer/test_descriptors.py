@@ -14,8 +14,11 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.transfer.actors import Attempt, EngineTests, Source
 from xferd.errors import ConnectionFailed, StoreError
 from xferd.testing.descriptors import no_descriptors
-from xferd.transfer.descriptors import RESERVE, WHY, few_left, is_shortage
+from xferd.transfer.descriptors import RESERVE, few_left, is_shortage
+from xferd.transfer.reason import Obstacle, Reason
 from xferd.transfer.transfer import Transfer
+
+SHORTAGE = Reason(Obstacle.FILE_DESCRIPTORS)
 
 ONE, TWO = Source("one.example"), Source("two.example")
 
@@ -69,7 +72,7 @@ class ShortageTests(EngineTests):
         with no_descriptors():
             watcher = self.request("a", attempt.work(), ONE)
             snapshot = watcher.transfer.snapshot()
-            self.assertEqual((snapshot["state"], snapshot["why"]), ("waiting", WHY))
+            self.assertEqual((snapshot["state"], watcher.transfer.reason()), ("waiting", SHORTAGE))
             self.assertEqual(self.slots.in_use, 0)
             self.clock.advance(1)
         self.assertEqual(attempt.sources, [])
@@ -91,7 +94,7 @@ class ShortageTests(EngineTests):
         attempt = Attempt(*[error] * 20, "blob")
         watcher = self.request("a", attempt.work(), ONE)
         for _ in range(20):
-            self.assertEqual(watcher.transfer.why(), WHY)
+            self.assertEqual(watcher.transfer.reason(), SHORTAGE)
             self.clock.advance(1)
         self.assertEqual(self.successResultOf(watcher.result()), "blob")
         self.assertEqual(watcher.transfer.snapshot()["attempt"], 1)
@@ -110,7 +113,7 @@ class ShortageTests(EngineTests):
             return "tree"
 
         watcher = self.request("a", work)
-        self.assertEqual((watcher.transfer.state, watcher.transfer.why()), ("waiting", WHY))
+        self.assertEqual((watcher.transfer.state, watcher.transfer.reason()), ("waiting", SHORTAGE))
         self.clock.advance(1)
         self.clock.advance(1)
         self.assertEqual(self.successResultOf(watcher.result()), "tree")

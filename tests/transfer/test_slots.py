@@ -14,7 +14,9 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from xferd.transfer.bandwidth import Bandwidth
 from xferd.transfer.pauses import Party, Pauses
+from xferd.transfer.reason import NO_REASON, PLACES, Obstacle, Reason
 from xferd.transfer.slots import Slots, Ticket
 from xferd.transfer.turns import Turn
 
@@ -135,9 +137,9 @@ class OrderTests(SlotsTests):
         """
         first, second = self.queue("first", turn(job=1)), self.queue("second", turn(job=2))
         second.add(turn(job=0))
-        self.assertIn("1st", self.slots.why(second))
+        self.assertEqual(self.slots.reason(second), Reason(Obstacle.QUEUE, 1))
         second.discard(turn(job=0))
-        self.assertIn("2nd", self.slots.why(second))
+        self.assertEqual(self.slots.reason(second), Reason(Obstacle.QUEUE, 2))
         second.add(turn(job=0))
         self.assertEqual(self.drain(first, second), ["second", "first"])
 
@@ -226,7 +228,7 @@ class LimitTests(SlotsTests):
         self.slots.per_host = 1
         same, other = self.queue("same", turn()), self.queue("other", turn(), host=OTHER)
         self.assertEqual((same.held, other.held), (False, True))
-        self.assertEqual(self.slots.why(same), "one.example has its 1 slot in use")
+        self.assertEqual(self.slots.reason(same), Reason(Obstacle.HOST_LIMIT, 1, HOST))
         self.assertTrue(self.slots.closed(HOST))
         self.assertEqual(self.slots.per_host, 1)
         self.slots.per_host = 2
@@ -330,11 +332,11 @@ class ShareTests(SlotsTests):
         self.clock.advance(0)
         self.assertEqual([self.held(t) for t in (first, second, third)], [3, 1, 0])
         self.assertEqual((self.slots.in_use, self.slots.tokens), (4, -1))
-        self.assertEqual(self.slots.why(second[0]), "in a further slot, as others hold all 3")
+        self.assertEqual(self.slots.reason(second[0]), Reason(Obstacle.LENT, 3))
         first[0].release()
         self.clock.advance(0)
         self.assertEqual([self.held(t) for t in (first, second, third)], [2, 1, 1])
-        self.assertEqual(self.slots.why(second[0]), "")
+        self.assertEqual(self.slots.reason(second[0]), NO_REASON)
         self.assertEqual(self.slots.in_use, 4)
         second[0].release()
         self.clock.advance(0)
@@ -487,7 +489,7 @@ class ShareTests(SlotsTests):
         """
         What waits for our own limit on the rate is not idle.
         """
-        self.slots = Slots(1, self.clock, most=lambda: 10_000)
+        self.slots = Slots(1, self.clock, bandwidth=Bandwidth(10_000, self.clock))
         self.hold(HOST, 1)
         self.bytes = 0
         _, recalled = self.lend("slow.example")
@@ -571,10 +573,10 @@ class TrickleTests(SynchronousTestCase):
         waiting = [self.ask("other", 1_000_000) for _ in range(3)]
         self.run_for(29)
         self.assertFalse(any(t.held for t in waiting))
-        self.assertEqual(self.slots.why(slow[0]), "")
+        self.assertEqual(self.slots.reason(slow[0]), NO_REASON)
         self.run_for(6)
         self.assertEqual([t.held for t in waiting], [True, False, False])
-        self.assertIn("under a tenth of its fair share", self.slots.why(slow[0]))
+        self.assertEqual(self.slots.reason(slow[0]), Reason(Obstacle.SLOW))
         waiting[0].release()
         self.run_for(1)
         self.assertEqual([t.held for t in waiting], [False, True, False])
@@ -621,7 +623,7 @@ class TrickleTests(SynchronousTestCase):
         our own limit, nor who moved well until just now.
         """
         for rates, most in (((1_000_000, 1_000_000, 120_000), 0), ((300, 350, 350), 1_000)):
-            self.slots = Slots(3, self.clock, most=lambda most=most: most)  # type: ignore[misc]
+            self.slots = Slots(3, self.clock, bandwidth=Bandwidth(most, self.clock))
             self.rates.clear()
             for rate in rates:
                 self.ask("holder", rate)
@@ -669,7 +671,7 @@ class BeyondTests(SynchronousTestCase):
         self.clock = Clock()
         self.pauses = Pauses(self.clock)
         self.large = Slots(2, self.clock, pauses=self.pauses)
-        self.small = Slots(1, self.clock, pauses=self.pauses, beyond=self.large, noun="small slot")
+        self.small = Slots(1, self.clock, pauses=self.pauses, beyond=self.large)
 
     def ask(self, slots: Slots, host: str = HOST) -> Ticket:
         """
@@ -686,7 +688,7 @@ class BeyondTests(SynchronousTestCase):
         self.clock.advance(0)
         self.assertEqual([t.held for t in large], [True, True, False])
         self.assertEqual([t.held for t in small], [True, False])
-        self.assertEqual(self.small.why(small[1]), "waiting for a small slot, 1st in line")
+        self.assertEqual(self.small.reason(small[1]), Reason(Obstacle.QUEUE, 1))
         small[0].release()
         self.clock.advance(0)
         self.assertTrue(small[1].held)
@@ -758,7 +760,7 @@ class BeyondTests(SynchronousTestCase):
         """
         self.large.hold = "the disk is full"
         ticket = self.ask(self.small)
-        self.assertEqual(self.small.why(ticket), "the disk is full")
+        self.assertEqual(self.small.reason(ticket), Reason(Obstacle.HOLD, detail="the disk is full"))
         self.large.hold = ""
         self.clock.advance(0)
         self.assertTrue(ticket.held)
@@ -809,13 +811,13 @@ class PauseTests(SlotsTests):
         paused, other = self.queue("paused", turn()), self.queue("other", turn(), host=OTHER)
         self.assertEqual((paused.held, other.held), (False, True))
         other.release()
-        self.assertEqual(self.slots.why(paused), "one.example asked to wait 12 s")
+        self.assertEqual(self.slots.reason(paused), Reason(Obstacle.PAUSE, 12, HOST))
         self.clock.advance(11)
-        self.assertEqual(self.slots.why(paused), "one.example asked to wait 1 s")
+        self.assertEqual(self.slots.reason(paused), Reason(Obstacle.PAUSE, 1, HOST))
         self.assertEqual(self.started, [])
         self.clock.advance(1)
         self.assertEqual(self.started, ["paused"])
-        self.assertEqual(self.slots.why(paused), "")
+        self.assertEqual(self.slots.reason(paused), NO_REASON)
 
     def test_pause_while_queued(self) -> None:
         """
@@ -846,10 +848,10 @@ class PauseTests(SlotsTests):
         self.clock.advance(5)
         self.assertEqual(self.started, [])
         for ticket in (early, late, nowhere):
-            self.assertEqual(self.slots.why(ticket), "the disk is full")
+            self.assertEqual(self.slots.reason(ticket), Reason(Obstacle.HOLD, detail="the disk is full"))
         self.assertIsNone(self.slots.spare(HOST, self.fail))
         self.slots.hold = ""
-        self.assertEqual(self.slots.why(early), "waiting for a slot, 1st in line")
+        self.assertEqual(self.slots.reason(early), Reason(Obstacle.QUEUE, 1))
         self.clock.advance(0)
         self.assertTrue(early.held)
         self.drain(early, late, nowhere)
@@ -859,12 +861,12 @@ class PauseTests(SlotsTests):
         """
         Those who wait hear that they wait for something else now.
         """
-        told: list[str] = []
-        ticket = self.slots.ticket([turn()], HOST, self.fail, lambda: told.append(self.slots.why(ticket)))
+        told: list[Reason] = []
+        ticket = self.slots.ticket([turn()], HOST, self.fail, lambda: told.append(self.slots.reason(ticket)))
         self.clock.advance(1)
         self.slots.hold = "the disk is full"
         self.clock.advance(1)
-        self.assertEqual(told[-1], "the disk is full")
+        self.assertEqual(told[-1], Reason(Obstacle.HOLD, detail="the disk is full"))
         ticket.release()
 
     def test_hold_and_what_runs(self) -> None:
@@ -889,7 +891,7 @@ class PauseTests(SlotsTests):
         bob = self.queue("bob", turn(), account="bob")
         self.clock.advance(0)
         self.assertTrue(bob.held)
-        self.assertEqual(self.slots.why(waiting), "one.example asked to wait 12 s")
+        self.assertEqual(self.slots.reason(waiting), Reason(Obstacle.PAUSE, 12, HOST))
         self.assertEqual(self.slots.until(coming), 12)
         self.assertTrue(self.slots.closed(HOST, "alice"))
         self.assertFalse(self.slots.closed(HOST, "bob"))
@@ -944,7 +946,7 @@ class PauseTests(SlotsTests):
         one.ticket([turn()], HOST, self.fail, account="alice")
         waiting = one.ticket([turn()], HOST, lambda: None, account="alice")
         two.pause(ALICE, 5)
-        self.assertEqual(one.why(waiting), "one.example asked to wait 5 s")
+        self.assertEqual(one.reason(waiting), Reason(Obstacle.PAUSE, 5, HOST))
 
     def test_two_pauses(self) -> None:
         """
@@ -1115,20 +1117,20 @@ class WhyTests(SlotsTests):
         """
         tickets = [self.queue(str(n), turn("a", n)) for n in range(12)]
         tickets.append(self.queue("both", turn("a", 99), turn("b", 99)))
-        texts = [self.slots.why(t) for t in tickets]
-        self.assertEqual(texts[0], "waiting for a slot, 1st in line")
-        self.assertEqual(texts[12], "waiting for a slot, 2nd in line")
-        self.assertEqual(texts[1], "waiting for a slot, 3rd in line")
-        self.assertEqual(texts[9], "waiting for a slot, 11th in line")
+        reasons = [self.slots.reason(t) for t in tickets]
+        self.assertEqual(reasons[0], Reason(Obstacle.QUEUE, 1))
+        self.assertEqual(reasons[12], Reason(Obstacle.QUEUE, 2))
+        self.assertEqual(reasons[1], Reason(Obstacle.QUEUE, 3))
+        self.assertEqual(reasons[9], Reason(Obstacle.QUEUE, 11))
         tickets[0].release()
-        self.assertEqual(self.slots.why(tickets[1]), "waiting for a slot, 1st in line")
+        self.assertEqual(self.slots.reason(tickets[1]), Reason(Obstacle.QUEUE, 1))
 
     def test_far_behind(self) -> None:
         """
         Who is far behind is told so.
         """
         tickets = [self.queue(str(n), turn("a", n)) for n in range(200)]
-        self.assertEqual(self.slots.why(tickets[-1]), "waiting for a slot, behind 100 others or more")
+        self.assertEqual(self.slots.reason(tickets[-1]), Reason(Obstacle.QUEUE, PLACES + 1))
 
     def test_shared_by_all(self) -> None:
         """
@@ -1139,18 +1141,18 @@ class WhyTests(SlotsTests):
             self.queue(str(layer), *(turn(c, job, layer) for job, c in enumerate(clients)))
             for layer in range(5)
         ]
-        self.assertEqual(self.slots.why(tickets[4]), "waiting for a slot, 5th in line")
+        self.assertEqual(self.slots.reason(tickets[4]), Reason(Obstacle.QUEUE, 5))
         self.assertEqual(self.drain(*tickets), ["0", "1", "2", "3", "4"])
 
-    def told(self, *tickets: Ticket) -> list[list[str]]:
+    def told(self, *tickets: Ticket) -> list[list[Reason]]:
         """
         Collect what each ticket is told to look at from now on.
         """
-        said: list[list[str]] = []
+        said: list[list[Reason]] = []
         for ticket in tickets:
-            texts: list[str] = []
-            said.append(texts)
-            ticket.moved = lambda t=ticket, x=texts: x.append(self.slots.why(t))  # type: ignore[misc]
+            reasons: list[Reason] = []
+            said.append(reasons)
+            ticket.moved = lambda t=ticket, x=reasons: x.append(self.slots.reason(t))  # type: ignore[misc]
         return said
 
     def test_told_of_places(self) -> None:
@@ -1161,13 +1163,13 @@ class WhyTests(SlotsTests):
         first, second, third = (self.queue(str(n), turn("a", n)) for n in range(3))
         said = self.told(first, second, third)
         self.clock.advance(1)
-        self.assertEqual([texts[-1][-11:] for texts in said], ["1st in line", "2nd in line", "3rd in line"])
+        self.assertEqual([reasons[-1] for reasons in said], [Reason(Obstacle.QUEUE, n) for n in (1, 2, 3)])
         first.release()
         second.release()
         self.clock.advance(0.9)
-        self.assertEqual([len(texts) for texts in said], [1, 1, 1])
+        self.assertEqual([len(reasons) for reasons in said], [1, 1, 1])
         self.clock.advance(0.1)
-        self.assertEqual([texts[1:] for texts in said], [[], [], ["waiting for a slot, 1st in line"]])
+        self.assertEqual([reasons[1:] for reasons in said], [[], [], [Reason(Obstacle.QUEUE, 1)]])
         self.queue("behind", turn("a", 9))
         self.clock.advance(1)
         self.assertEqual(len(said[2]), 2)
@@ -1185,7 +1187,7 @@ class WhyTests(SlotsTests):
         self.clock.advance(1)
         self.clock.advance(9)
         self.clock.advance(1)
-        self.assertEqual(said, ["one.example asked to wait 9 s", "waiting for a slot, 1st in line"])
+        self.assertEqual(said, [Reason(Obstacle.PAUSE, 9, HOST), Reason(Obstacle.QUEUE, 1)])
         self.assertIsNone(self.slots.until(ticket))
 
     def test_nobody_is_told(self) -> None:
@@ -1196,17 +1198,17 @@ class WhyTests(SlotsTests):
         ticket.release()
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
-    def test_noun(self) -> None:
+    def test_host_limit(self) -> None:
         """
-        A slot goes by its name.
+        Who waits for a slot of its host learns how many the host has.
         """
-        slots = Slots(2, self.clock, per_host=2, noun="upload slot")
+        slots = Slots(2, self.clock, per_host=2)
         for _ in range(2):
             slots.ticket([turn()], HOST, self.fail)
         third = slots.ticket([turn()], HOST, self.fail)
-        self.assertEqual(slots.why(third), "one.example has its 2 upload slots in use")
+        self.assertEqual(slots.reason(third), Reason(Obstacle.HOST_LIMIT, 2, HOST))
         slots.per_host = 0
-        self.assertEqual(slots.why(third), "waiting for an upload slot, 1st in line")
+        self.assertEqual(slots.reason(third), Reason(Obstacle.QUEUE, 1))
 
 
 class SpareTests(SynchronousTestCase):
@@ -1700,7 +1702,7 @@ class WalkTests(SynchronousTestCase):
         self.assertFalse(any(self.model.wants(spare) for spare in list(self.model.spares)))
         for waiter in self.everybody:
             special = waiter in self.model.waiting or waiter is self.model.lent
-            self.assertEqual(bool(self.slots.why(waiter.ticket)), special)
+            self.assertEqual(self.slots.reason(waiter.ticket) != NO_REASON, special)
 
     def step_ask(self, turns: list[Turn], host: str, account: str) -> None:
         """

@@ -15,6 +15,7 @@ from tests.transfer.actors import Attempt, EngineTests, Recorder, Source, Steere
 from xferd.errors import BadLayer, Denied, Interrupted
 from xferd.interfaces.transfer import IProgressSink
 from xferd.transfer.progress import PULSE, Mailbox
+from xferd.transfer.reason import NO_REASON, Obstacle, Reason
 from xferd.transfer.transfer import Transfer, TransferManager, Watcher
 from xferd.transfer.turns import Turn
 
@@ -203,7 +204,7 @@ class SingleFlightTests(EngineTests):
         second = self.request("a", work)
         self.failureResultOf(first.result(), Denied)
         self.assertNoResult(second.result())
-        self.assertEqual(first.transfer.why(), "no")
+        self.assertEqual(first.transfer.reason(), Reason(Obstacle.FAILURE, detail="no"))
         self.assertEqual(len(work.calls), 2)
         first.release()
         self.assertEqual(self.manager.transfers(), [second.transfer])
@@ -378,11 +379,9 @@ class ReleaseTests(EngineTests):
         first.release()
         self.turn()
         second = self.request("a", new)
-        snapshot = second.transfer.snapshot()
-        self.assertEqual(
-            (snapshot["state"], snapshot["why"]), ("waiting", "waiting for its predecessor's work to end")
-        )
-        self.assertEqual(first.transfer.why(), "waiting for its work to end")
+        self.assertEqual(second.transfer.state, "waiting")
+        self.assertEqual(second.transfer.reason(), Reason(Obstacle.PREDECESSOR))
+        self.assertEqual(first.transfer.reason(), Reason(Obstacle.CANCELLATION))
         self.assertEqual(self.manager.transfers(), [second.transfer, first.transfer])
         self.assertEqual(new.calls, [])
         old.ends[1].callback(None)
@@ -466,7 +465,6 @@ class ReportTests(EngineTests):
                 "attempt": 1,
                 "streams": 0,
                 "source": "one.example/anonymous",
-                "why": "",
                 "until": None,
             },
         )
@@ -606,10 +604,12 @@ class ReportTests(EngineTests):
                 await Deferred()
 
         watcher = self.request("a", work)
-        snapshot = watcher.transfer.snapshot()
-        self.assertEqual((snapshot["state"], snapshot["why"]), ("waiting", "waiting for the parent layer"))
+        self.assertEqual(watcher.transfer.state, "waiting")
+        self.assertEqual(
+            watcher.transfer.reason(), Reason(Obstacle.WORK, detail="waiting for the parent layer")
+        )
         parent.errback(BadLayer("a bomb"))
-        self.assertEqual((watcher.transfer.state, watcher.transfer.why()), ("running", ""))
+        self.assertEqual((watcher.transfer.state, watcher.transfer.reason()), ("running", NO_REASON))
 
 
 class ChainTests(EngineTests):

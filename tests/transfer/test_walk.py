@@ -14,6 +14,7 @@ from twisted.python.failure import Failure
 from tests.transfer.actors import EngineTests, Recorder, Source
 from xferd.errors import BadLayer, ConnectionFailed, Denied, DigestMismatch, TooManyRequests, XferdError
 from xferd.interfaces.transfer import ISource
+from xferd.transfer.reason import Obstacle
 from xferd.transfer.transfer import Transfer, Watcher
 from xferd.transfer.turns import Turn
 
@@ -91,7 +92,7 @@ class WalkTests(EngineTests):
         self.assertEqual(self.slots.queued, states.count("queued"))
         if self.slots.in_use < self.slots.limit:
             idle = [t for t in self.manager.transfers() if t.state == "queued"]
-            self.assertTrue(all("asked to wait" in t.why() for t in idle))
+            self.assertTrue(all(t.reason().obstacle is Obstacle.PAUSE for t in idle))
 
     async def work(self, transfer: Transfer) -> None:
         """

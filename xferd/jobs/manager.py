@@ -146,18 +146,14 @@ class Jobs:
         self._slots: dict[str, Slots] = {}
 
         def add_slots(kind: str, limit: int, per_host: int) -> None:
-            pauses, rate = Pauses(clock), rates[kind]
             slots = partial(
-                Slots, clock=clock, per_host=per_host, pauses=pauses, most=lambda: float(rate.rate)
+                Slots, clock=clock, per_host=per_host, pauses=Pauses(clock), bandwidth=rates[kind]
             )
-            large = self._slots[kind] = slots(limit, noun=f"{kind} slot")
-            self._slots[f"small_{kind}"] = slots(SMALL_AT_ONCE, noun=f"small {kind} slot", beyond=large)
+            large = self._slots[kind] = slots(limit)
+            self._slots[f"small_{kind}"] = slots(SMALL_AT_ONCE, beyond=large)
 
         add_slots("download", limits.downloads, limits.downloads_per_host)
         add_slots("upload", limits.uploads, 0)
-
-        def slowed(kind: str) -> str:
-            return f"slowed by the {kind} limit" if kind in rates and rates[kind].binding else ""
 
         def transfers(kind: str, slots: Slots | None = None, *, attempts: bool = True) -> TransferManager:
             return TransferManager(
@@ -170,7 +166,6 @@ class Jobs:
                 kind=kind,
                 on_attempt=self._attempted,
                 on_watch=self._watched if attempts else None,
-                slowed=partial(slowed, kind),
                 use=store.collection.use,
             )
 
@@ -179,9 +174,7 @@ class Jobs:
             "download": transfers("download", self._slots["download"]),
             "upload": transfers("upload", self._slots["upload"]),
             "unpacking": transfers(
-                "unpacking",
-                Slots(unpacker.workers * QUEUED_LAYERS, clock, noun="unpacking worker"),
-                attempts=False,
+                "unpacking", Slots(unpacker.workers * QUEUED_LAYERS, clock), attempts=False
             ),
             "registration": transfers("registration", attempts=False),
         }

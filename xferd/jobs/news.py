@@ -17,6 +17,7 @@ from xferd.interfaces.store import Image
 from xferd.jobs.events import INTERVAL, EventStream
 from xferd.jobs.history import History
 from xferd.jobs.job import ENDED, Job, in_short, rfc3339
+from xferd.jobs.reasons import snapshot
 from xferd.jobs.rows import Row
 from xferd.names import Reference
 from xferd.transfer.transfer import Transfer
@@ -169,10 +170,10 @@ class News:
         """
         A transfer as the API shows it, with the jobs that watch it.
         """
-        snapshot = transfer.snapshot()
-        until = snapshot["until"]
+        shown = snapshot(transfer)
+        until = shown["until"]
         return {
-            **snapshot,
+            **shown,
             "until": None if until is None else rfc3339(until),
             "created": rfc3339(transfer.created),
             "jobs": list(self._users.get(transfer.id, ())),

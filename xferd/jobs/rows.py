@@ -12,6 +12,7 @@ from typing import Any
 
 from attrs import define, field
 
+from xferd.jobs.reasons import snapshot
 from xferd.names import Digest
 from xferd.oci import Descriptor
 from xferd.transfer.transfer import Transfer
@@ -74,7 +75,7 @@ class LayerRow(Row):
         unpacker has read, both of C{size} bytes.
         """
         fetch, tree, registration = (
-            None if t is None else t.snapshot() for t in (self.fetch, self.tree, self.registration)
+            None if t is None else snapshot(t) for t in (self.fetch, self.tree, self.registration)
         )
         state, why = self._state(fetch, tree, registration)
         shown = fetch or tree or registration
@@ -145,8 +146,8 @@ class BlobRow(Row):
         Its C{state} is C{exists} or C{mounted} where no byte had to be sent,
         and C{waiting} until the first one is.
         """
-        upload = None if self.upload is None else self.upload.snapshot()
-        parts = [t for t in (upload, *(fetch.snapshot() for fetch in self.fetches[-1:])) if t is not None]
+        upload = None if self.upload is None else snapshot(self.upload)
+        parts = [t for t in (upload, *(snapshot(fetch) for fetch in self.fetches[-1:])) if t is not None]
         waits = next((part for part in parts if part["why"]), upload)
         done = 0 if upload is None else min(upload["bytes_done"], self.blob.size)
         return {

@@ -19,8 +19,9 @@ from twisted.logger import Logger
 
 from xferd.errors import SourceError, StoreError
 from xferd.interfaces.transfer import ISource
-from xferd.transfer.descriptors import PAUSE, WHY, few_left, is_shortage
+from xferd.transfer.descriptors import PAUSE, few_left, is_shortage
 from xferd.transfer.eventual import Eventual
+from xferd.transfer.reason import NO_REASON, Obstacle, Reason
 from xferd.transfer.retry import RetryPolicy
 from xferd.transfer.slots import Slots, Ticket, Turn
 from xferd.transfer.sources import Origin, Sources, pause_for
@@ -36,14 +37,17 @@ class Postponed(Exception):
     An attempt cannot go on now, for a reason that is not its source's: it
     counts for nothing, and its slot is given back.
 
-    @ivar why: what is waited for, for a person.
+    @ivar reason: what is waited for.
     @ivar ready: fires, well or not, when it may be tried again; cancelled when
         nobody wants that any more.
     """
 
-    def __init__(self, why: str, ready: Deferred[None]) -> None:
+    def __init__(self, why: str, ready: Deferred[None], obstacle: Obstacle = Obstacle.WORK) -> None:
+        """
+        @param why: what is waited for, for people.
+        """
         super().__init__(why)
-        self.why = why
+        self.reason = Reason(obstacle, detail=why)
         self.ready = ready
 
 
@@ -83,7 +87,7 @@ class Attempting(Protocol):
 
     def moved_up(self) -> None:
         """
-        What L{Attempts.why} says of the queue is something else now.
+        What L{Attempts.reason} says of the queue is something else now.
         """
 
     def attempt_ends(self, source: ISource, error: Exception | None) -> bool:
@@ -103,7 +107,7 @@ class Attempting(Protocol):
         A host, or an account there, was paused for all transfers.
         """
 
-    def wait(self, why: str) -> AbstractContextManager[None]:
+    def wait_for(self, reason: Reason) -> AbstractContextManager[None]:
         """
         Be C{waiting} meanwhile.
         """
@@ -200,17 +204,17 @@ class Attempts:
         if self._nap is not None:
             self._eventual.call(self._wake)
 
-    def why(self, state: str) -> str:
+    def reason(self, state: str) -> Reason:
         """
-        What keeps the attempts from going on, for a person.
+        What keeps the attempts from going on.
         """
         if state in ("queued", "running"):
-            return "" if self._ticket is None else self._slots.why(self._ticket)
+            return NO_REASON if self._ticket is None else self._slots.reason(self._ticket)
         next_try = self.sources.next_try()
         if state == "backing-off" and next_try is not None:
             seconds = ceil(next_try - self._clock.seconds())
-            return f"trying again in {max(seconds, 1)} s: {self._newest}"
-        return ""
+            return Reason(Obstacle.BACK_OFF, max(seconds, 1), str(self._newest))
+        return NO_REASON
 
     def until(self, state: str) -> float | None:
         """
@@ -249,7 +253,7 @@ class Attempts:
                         raise self.exhaustion
                     next_try = self.sources.next_try()
                     if next_try is None:
-                        with self._owner.wait(self.sources.held):
+                        with self._owner.wait_for(self.sources.held):
                             await self._sleep()
                     else:
                         self._owner.enter("backing-off")
@@ -356,7 +360,7 @@ class Attempts:
         """
         There is no file descriptor left.
         """
-        return Postponed(WHY, deferLater(self._clock, PAUSE))
+        return Postponed("", deferLater(self._clock, PAUSE), Obstacle.FILE_DESCRIPTORS)
 
     def _hold(self, origin: Origin, postponed: Postponed) -> None:
         """
@@ -364,11 +368,11 @@ class Attempts:
         """
         ready = postponed.ready
         self._awaited.add(ready)
-        origin.held = postponed.why
+        origin.held = postponed.reason
 
         def go_on(_: object) -> None:
             self._awaited.discard(ready)
-            origin.held = ""
+            origin.held = None
             self.look_again()
 
         _ = ready.addBoth(go_on)

@@ -19,9 +19,6 @@ connection, one to a token server, and what resolving a name opens."""
 PAUSE: Final = 1.0
 """Seconds until it is tried again."""
 
-WHY: Final = "waiting for file descriptors: all are in use"
-"""What a transfer waits for meanwhile, for a person."""
-
 _SHORTAGE: Final = frozenset({errno.EMFILE, errno.ENFILE})
 
 

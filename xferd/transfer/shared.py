@@ -6,7 +6,7 @@ A transfer, one shared piece of work, and its watchers.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Hashable, Iterator
-from contextlib import AbstractAsyncContextManager, contextmanager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 from uuid import uuid4
 
@@ -18,9 +18,10 @@ from twisted.python.failure import Failure
 from xferd.errors import XferdError, causes
 from xferd.interfaces.transfer import IProgressSink, ISource
 from xferd.transfer.attempts import Attempts
-from xferd.transfer.descriptors import PAUSE, WHY, is_shortage
+from xferd.transfer.descriptors import PAUSE, is_shortage
 from xferd.transfer.eventual import Eventual
 from xferd.transfer.progress import Rate
+from xferd.transfer.reason import NO_REASON, Obstacle, Reason
 from xferd.transfer.retry import REAL_PROGRESS
 from xferd.transfer.slots import Slots, Turn
 
@@ -55,6 +56,7 @@ class Transfer:
     @ivar bytes_done: how many bytes are there.
     @ivar bytes_total: how many there will be, or L{None} if nobody knows.
     @ivar extra: what else the work reported, newest values.
+    @ivar small: whether it waits for the slots of small transfers.
     @ivar value: what the work returned, once it is C{done}.
     @ivar error: what it failed with, once it is C{failed} or C{cancelled}.
     """
@@ -67,12 +69,14 @@ class Transfer:
         key: Hashable,
         work: Callable[[Transfer], Awaitable[Any]],
         digest: object,
-        why: str,
         slots: Slots,
+        *,
+        small: bool,
+        waits: bool,
     ) -> None:
         """
-        @param why: what it waits for before it may begin, if anything.
         @param slots: what its attempts wait for.
+        @param waits: whether it waits for its predecessor's work to end.
         """
         self._manager = manager
         self._clock = manager.clock
@@ -85,8 +89,9 @@ class Transfer:
         self.key = key
         self.kind = manager.kind
         self.digest = digest
-        self.state = "waiting" if why else "queued"
-        self._why = why
+        self.small = small
+        self.state = "waiting" if waits else "queued"
+        self._reason = Reason(Obstacle.PREDECESSOR) if waits else NO_REASON
         self.bytes_done = 0
         self.bytes_total: int | None = None
         self.extra: dict[str, Any] = {}
@@ -144,21 +149,13 @@ class Transfer:
         """
         return self._attempts.slot()
 
-    @contextmanager
-    def wait(self, why: str) -> Iterator[None]:
+    def wait(self, why: str) -> AbstractContextManager[None]:
         """
         Be C{waiting} in here.  The work should not hold a slot.
 
-        @param why: for what, for a person: "waiting for the parent layer".
+        @param why: for what, for people: "waiting for the parent layer".
         """
-        before = self.state, self._why
-        self._why = why
-        self.enter("waiting")
-        try:
-            yield
-        finally:
-            state, self._why = before
-            self.enter(state)
+        return self.wait_for(Reason(Obstacle.WORK, detail=why))
 
     def report(self, bytes_done: int | None = None, bytes_total: int | None = None, **extra: Any) -> None:
         """
@@ -196,8 +193,8 @@ class Transfer:
         """
         The transfer as it is now, for people and programs.
 
-        C{until} is the wall clock's time at which the wait of C{why} is over,
-        or L{None}: seconds in the words were right when they were told.
+        C{until} is the wall clock's time at which the wait for L{reason} is
+        over, or L{None} if that is not known.
         """
         now = self._clock.seconds()
         until = self._attempts.until(self.state)
@@ -215,26 +212,22 @@ class Transfer:
             "attempt": self._attempts.number,
             "streams": self.extra.get("streams", 0) if self.state == "running" else 0,
             "source": "" if source is None else source.label,
-            "why": self.why(),
             "until": None if until is None else self._manager.wall_clock() + until - now,
         }
 
-    def why(self) -> str:
+    def reason(self) -> Reason:
         """
-        What the transfer waits for, what slows it, or what it failed of;
-        empty otherwise.
+        What the transfer waits for, what slows it, or what it failed with.
         """
         match self.state:
             case "waiting":
-                return self._why
+                return self._reason
             case "failed":
-                return str(self.error)
+                return Reason(Obstacle.FAILURE, detail=str(self.error))
             case "cancelled":
-                return "" if self._working is None else "waiting for its work to end"
-            case "running":
-                return self._manager.slowed() or self._attempts.why("running")
+                return NO_REASON if self._working is None else Reason(Obstacle.CANCELLATION)
             case state:
-                return self._attempts.why(state)
+                return self._attempts.reason(state)
 
     # ------------------------------------------------------ for the watchers
 
@@ -284,6 +277,20 @@ class Transfer:
         if not self.over and (state != self.state or state == "waiting"):
             self.state = state
             self._tell_all()
+
+    @contextmanager
+    def wait_for(self, reason: Reason) -> Iterator[None]:
+        """
+        Be C{waiting} in here.
+        """
+        before = self.state, self._reason
+        self._reason = reason
+        self.enter("waiting")
+        try:
+            yield
+        finally:
+            state, self._reason = before
+            self.enter(state)
 
     def attempt_begins(self) -> None:
         """
@@ -400,7 +407,7 @@ class Transfer:
                 self._log.warn(
                     "{kind} of {digest} waits: {why}", kind=self.kind, digest=self.digest, why=str(e)
                 )
-            with self.wait(WHY):
+            with self.wait_for(Reason(Obstacle.FILE_DESCRIPTORS)):
                 await deferLater(self._clock, PAUSE)
 
     def _cancel_work(self) -> None:

@@ -16,17 +16,16 @@ from twisted.internet.defer import Deferred, DeferredSemaphore
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
+from xferd.transfer.bandwidth import Bandwidth
 from xferd.transfer.laggards import Laggards
 from xferd.transfer.pauses import ROUNDING, Party, Pauses
+from xferd.transfer.reason import NO_REASON, PLACES, Obstacle, Reason
 from xferd.transfer.reputation import Reputation
 from xferd.transfer.ticket import Standing, Ticket
 from xferd.transfer.turns import Queue, Turn
 from xferd.transfer.waits import Waits
 
 __all__ = ["ROUNDING", "Slots", "Ticket", "Turn"]
-
-_PLACES: Final = 100
-"""How far the queue is looked through to tell a waiter its place."""
 
 _NEWS: Final = 1.0
 """Seconds from one telling of those who wait, that they wait for something else now, to the next."""
@@ -74,18 +73,16 @@ class Slots(DeferredSemaphore):
         clock: IReactorTime,
         *,
         per_host: int = 0,
-        noun: str = "slot",
         pauses: Pauses | None = None,
-        most: Callable[[], float] = lambda: 0.0,
+        bandwidth: Bandwidth | None = None,
         beyond: Slots | None = None,
     ) -> None:
         """
         @param limit: how many slots there are; at least 1.
         @param per_host: how many of them one host may have; 0 for all.
-        @param noun: what to call one: C{download slot}.
         @param pauses: the pauses, where other slots share them.
-        @param most: returns the bandwidth limit for all transfers together,
-            in bytes per second; 0 for none.
+        @param bandwidth: the bandwidth of all transfers together; L{None} for
+            no limit.
         @param beyond: other slots, which tickets of these may use while no
             ticket of their own waits.
         """
@@ -95,15 +92,14 @@ class Slots(DeferredSemaphore):
         super().__init__(limit)
         self._clock = clock
         self._per_host = per_host
-        self._noun = noun
-        self._any = f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
+        self._bandwidth = bandwidth
         self._numbers = count()
         self._beyond = beyond
         self._guests: list[Slots] = []
         if beyond is not None:
             beyond.admit(self)
         self._running: Counter[str] = Counter()
-        self._laggards = Laggards(clock, most)
+        self._laggards = Laggards(clock, lambda: 0 if bandwidth is None else bandwidth.rate)
         self._lent: Ticket | None = None
         self._reputation = Reputation(clock)
         self._kept_since: dict[str, float] = {}
@@ -213,31 +209,28 @@ class Slots(DeferredSemaphore):
         """
         return max(self._pauses.left(host), self._pauses.left(Party(host, account))) if host else 0.0
 
-    def why(self, ticket: Ticket) -> str:
+    def reason(self, ticket: Ticket) -> Reason:
         """
         What a ticket waits for, or what is special about the slot that it
-        holds, for a person; empty if nothing.
+        holds.
         """
         if not ticket.waiting:
-            return self._why_held(ticket)
+            return self._reason_held(ticket)
         obstacle, number = self._standing(ticket)
-        match obstacle:
-            case "hold":
-                return self._hold
-            case "pause":
-                return f"{ticket.host} asked to wait {ceil(self.paused(ticket.host, ticket.account))} s"
-            case "cap":
-                return f"{ticket.host} has its {number} {self._noun}{'s' * (number != 1)} in use"
-            case _ if number > _PLACES:
-                return f"waiting for {self._any}, behind {_PLACES} others or more"
-        return f"waiting for {self._any}, {_ordinal(number)} in line"
+        if obstacle is Obstacle.HOLD:
+            return Reason(obstacle, detail=self._hold)
+        if obstacle is Obstacle.PAUSE:
+            number = ceil(self.paused(ticket.host, ticket.account))
+        return Reason(obstacle, number, "" if obstacle is Obstacle.QUEUE else ticket.host)
 
-    def _why_held(self, ticket: Ticket) -> str:
+    def _reason_held(self, ticket: Ticket) -> Reason:
+        if self._bandwidth is not None and self._bandwidth.binding:
+            return Reason(Obstacle.BANDWIDTH)
         if ticket is self._lent:
-            return f"in a further slot, as others hold all {self._limit}"
+            return Reason(Obstacle.LENT, self._limit)
         if ticket in self._laggards.slow and self._queued:
-            return "under a tenth of its fair share for 30 s; it keeps no others waiting"
-        return ""
+            return Reason(Obstacle.SLOW)
+        return NO_REASON
 
     def until(self, ticket: Ticket) -> float | None:
         """
@@ -266,8 +259,8 @@ class Slots(DeferredSemaphore):
             no pause of its own.
         @param granted: called from a clean turn when the slot is there.  It is
             not called if the ticket is held already when it is returned.
-        @param moved: called, at most once a second, when L{why} says something
-            else of one of the first in the queue.
+        @param moved: called, at most once a second, when L{reason} is another
+            one for one of the first in the queue.
         @param account: for whose credentials at the host.
         @param position: gives how many bytes there are, where they are counted.
         @param recalled: called from a clean turn if the slot was lent, its
@@ -498,23 +491,22 @@ class Slots(DeferredSemaphore):
 
     def _standing(self, ticket: Ticket) -> Standing:
         """
-        What a ticket waits for: the end of a C{hold} or a C{pause} or, where a number
-        says more, a slot of its host's C{cap} or its C{place} in the queue.
+        What a ticket waits for: L{reason}, without what changes as time passes.
         """
         if self._hold:
-            return "hold", 0
+            return Obstacle.HOLD, 0
         if self.paused(ticket.host, ticket.account):
-            return "pause", 0
+            return Obstacle.PAUSE, 0
         if self.closed(ticket.host):
-            return "cap", self._per_host
-        return "place", self._first().get(ticket, _PLACES + 1)
+            return Obstacle.HOST_LIMIT, self._per_host
+        return Obstacle.QUEUE, self._first().get(ticket, PLACES + 1)
 
     def _first(self) -> dict[Ticket, int]:
         """
         The places of the first in the queue; counted when somebody asks.
         """
         if self._places is None:
-            first = islice(self._queue.in_order(), _PLACES)
+            first = islice(self._queue.in_order(), PLACES)
             self._places = {waiter: place for place, waiter in enumerate(first, 1)}
         return self._places
 
@@ -614,7 +606,7 @@ class Slots(DeferredSemaphore):
 
         Those whose own transfers are slow would only fill it, too.
         """
-        if len(self._kept_since) > _PLACES:
+        if len(self._kept_since) > PLACES:
             waiting = self._queue.hosts
             self._kept_since = {h: since for h, since in self._kept_since.items() if h in waiting}
         found = self._queue.first(self._kept_out)
@@ -788,11 +780,3 @@ def _share_of(limit: int) -> int:
     How many of some slots one host gets while another waits.
     """
     return (limit + 1) // 2 if limit >= 4 else max(1, limit - 1)
-
-
-def _ordinal(n: int) -> str:
-    """
-    Say 1st, 2nd, 3rd, 4th, 11th.
-    """
-    suffix = "th" if n % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(n % 10, "th")
-    return f"{n}{suffix}"

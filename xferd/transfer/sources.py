@@ -24,6 +24,7 @@ from xferd.errors import (
 )
 from xferd.interfaces.transfer import ISource
 from xferd.transfer.pauses import ROUNDING, Party
+from xferd.transfer.reason import NO_REASON, Reason
 from xferd.transfer.retry import RetryPolicy
 
 
@@ -41,8 +42,8 @@ class Origin:
     @ivar error: the newest failure.
     @ivar marked: whether it gave bytes that were not what their name says.
     @ivar dead: whether it is not tried any more.
-    @ivar held: what it waits for, for a person, while it cannot go on for
-        reasons that are not its own; empty otherwise.
+    @ivar held: what it waits for, while it cannot go on for reasons that are
+        not its own; L{None} otherwise.
     """
 
     source: ISource
@@ -53,7 +54,7 @@ class Origin:
     error: Exception | None = None
     marked: bool = False
     dead: bool = False
-    held: str = ""
+    held: Reason | None = None
 
     @property
     def party(self) -> Party:
@@ -130,11 +131,11 @@ class Sources:
         return min((o.not_before for o in self._origins.values() if not (o.dead or o.held)), default=None)
 
     @property
-    def held(self) -> str:
+    def held(self) -> Reason:
         """
-        What the first source that is held waits for; empty if none is.
+        What the first source that is held waits for.
         """
-        return next((o.held for o in self._origins.values() if o.held and not o.dead), "")
+        return next((o.held for o in self._origins.values() if o.held and not o.dead), NO_REASON)
 
     def others(self, source: ISource, now: float) -> list[ISource]:
         """

@@ -11,9 +11,10 @@ from typing import Protocol
 
 from xferd.transfer.pace import Pace
 from xferd.transfer.pauses import Party
+from xferd.transfer.reason import Obstacle
 from xferd.transfer.turns import Turn
 
-Standing = tuple[str, int]
+Standing = tuple[Obstacle, int]
 """What a ticket waits for, and a number."""
 
 

@@ -62,7 +62,6 @@ class TransferManager:
         kind: str,
         on_attempt: Callable[[Mapping[str, Any]], None] | None = None,
         on_watch: Callable[[Turn, str], None] | None = None,
-        slowed: Callable[[], str] = lambda: "",
         use: Callable[[], Callable[[], None]] | None = None,
         random: Random | None = None,
     ) -> None:
@@ -78,7 +77,6 @@ class TransferManager:
             are the wall clock's.
         @param on_watch: told of everyone who begins to watch: in whose turn, and
             the transfer's id.
-        @param slowed: says what slows the transfers that run, if anything does.
         @param use: called when a transfer comes into being; what it returns is
             called when nobody can join it any more and its work has ended.
         @param random: where jitter comes from.
@@ -86,7 +84,7 @@ class TransferManager:
         self.clock = clock
         self.wall_clock = wall_clock
         self.slots = Slots(maxsize, clock) if slots is None else slots
-        self._small = self.slots if small is None else small
+        self._small = small
         self._small_size = small_size
         self.retry = retry
         self.kind = kind
@@ -95,7 +93,6 @@ class TransferManager:
         self.background = Background()
         self.pulse = Pulse(clock)
         self.retries: Counter[str] = Counter()
-        self.slowed = slowed
         self._on_attempt = on_attempt
         self._on_watch = on_watch
         self._use = use
@@ -140,14 +137,15 @@ class TransferManager:
         if transfer is not None:
             return self._watch(transfer, source, turn, sink)
         dying = key in self._at_work
-        small = size is not None and size < self._small_size
+        small = None if size is None or size >= self._small_size else self._small
         transfer = Transfer(
             self,
             key,
             work,
             digest,
-            "waiting for its predecessor's work to end" if dying else "",
-            self._small if small else self.slots,
+            self.slots if small is None else small,
+            small=small is not None,
+            waits=dying,
         )
         self._current[key] = transfer
         if self._use is not None:

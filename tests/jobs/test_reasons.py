@@ -1,0 +1,86 @@
+"""
+Tests for L{xferd.jobs.reasons}.
+"""
+
+from __future__ import annotations
+
+from tests.transfer.actors import EngineTests, SlotWork
+from xferd.jobs.reasons import describe, snapshot
+from xferd.transfer.reason import NO_REASON, PLACES, Obstacle, Reason
+from xferd.transfer.slots import Slots, Turn
+from xferd.transfer.transfer import TransferManager
+
+WORDS = {
+    NO_REASON: "",
+    Reason(Obstacle.HOLD, detail="the disk is full"): "the disk is full",
+    Reason(Obstacle.PAUSE, 12, "one.example"): "one.example asked to wait 12 s",
+    Reason(Obstacle.HOST_LIMIT, 1, "one.example"): "one.example has its 1 download slot in use",
+    Reason(Obstacle.HOST_LIMIT, 2, "one.example"): "one.example has its 2 download slots in use",
+    Reason(Obstacle.QUEUE, 1): "waiting for a download slot, 1st in line",
+    Reason(Obstacle.QUEUE, 2): "waiting for a download slot, 2nd in line",
+    Reason(Obstacle.QUEUE, 3): "waiting for a download slot, 3rd in line",
+    Reason(Obstacle.QUEUE, 11): "waiting for a download slot, 11th in line",
+    Reason(Obstacle.QUEUE, 22): "waiting for a download slot, 22nd in line",
+    Reason(Obstacle.QUEUE, PLACES): "waiting for a download slot, 100th in line",
+    Reason(Obstacle.QUEUE, PLACES + 1): "waiting for a download slot, behind 100 others or more",
+    Reason(Obstacle.LENT, 3): "in a further slot, as others hold all 3",
+    Reason(Obstacle.SLOW): "under a tenth of its fair share for 30 s; it keeps no others waiting",
+    Reason(Obstacle.BANDWIDTH): "slowed by the download limit",
+    Reason(Obstacle.BACK_OFF, 5, "cut"): "trying again in 5 s: cut",
+    Reason(Obstacle.WORK, detail="waiting for the parent layer"): "waiting for the parent layer",
+    Reason(Obstacle.FILE_DESCRIPTORS): "waiting for file descriptors: all are in use",
+    Reason(Obstacle.PREDECESSOR): "waiting for its predecessor's work to end",
+    Reason(Obstacle.CANCELLATION): "waiting for its work to end",
+    Reason(Obstacle.FAILURE, detail="no access"): "no access",
+}
+
+
+class ReasonsTests(EngineTests):
+    """
+    Every reason has its words.
+    """
+
+    def test_words(self) -> None:
+        """
+        Each obstacle is described with its number and its detail.
+        """
+        self.assertEqual({reason.obstacle for reason in WORDS}, set(Obstacle))
+        for reason, words in WORDS.items():
+            self.assertEqual(describe(reason, "download"), words)
+
+    def test_nouns(self) -> None:
+        """
+        A slot is named by what it is for.
+        """
+        reason = Reason(Obstacle.QUEUE, 1)
+        for kind, small, noun in (
+            ("upload", False, "an upload slot"),
+            ("upload", True, "a small upload slot"),
+            ("unpacking", False, "an unpacking worker"),
+            ("document", False, "a slot"),
+        ):
+            self.assertEqual(describe(reason, kind, small=small), f"waiting for {noun}, 1st in line")
+
+    def test_snapshot(self) -> None:
+        """
+        A snapshot has the words for the transfer's own slots.
+        """
+        self.manager = TransferManager(
+            self.clock,
+            wall_clock=self.clock.seconds,
+            slots=self.slots,
+            small=Slots(1, self.clock),
+            small_size=10,
+            retry=self.policy,
+            kind="download",
+        )
+        work = SlotWork()
+        watchers = [
+            self.manager.request(size, work, digest="", size=size, turn=Turn("client", 0, 0, 0))
+            for size in (9, 8)
+        ]
+        self.turn()
+        self.assertEqual(
+            [snapshot(watcher.transfer)["why"] for watcher in watchers],
+            ["", "waiting for a small download slot, 1st in line"],
+        )
