@@ -13,7 +13,9 @@ import sys
 from threading import Barrier, Thread
 from time import monotonic
 
-from xferd.ctl.client import Address, ClientError, Daemon
+from xferd.ctl.address import Address
+from xferd.ctl.client import Daemon
+from xferd.ctl.errors import ClientError
 
 
 class _Client(Thread):

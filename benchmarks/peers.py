@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import ClassVar
 
 from benchmarks.processes import Failed, Program, find, output
-from xferd.ctl.client import Address, Daemon
+from xferd.ctl.address import Address
+from xferd.ctl.client import Daemon
 
 ROOT = str(Path(__file__).resolve().parents[1])
 """Where the packages C{xferd} and C{benchmarks} are."""

@@ -9,116 +9,21 @@ import os
 import socket
 from threading import Thread
 
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.ctl.fake_daemon import Answer, DaemonTestCase, FakeDaemon, event, job, layer, one_pull, refusal
-from xferd.ctl import client
-from xferd.ctl.client import (
-    Address,
-    BadHost,
-    Daemon,
-    NoDaemon,
-    NotXferd,
-    Refused,
-    UnixHTTPConnection,
-    addresses,
-    client_name,
-)
+from xferd.ctl import api
+from xferd.ctl.address import Address
+from xferd.ctl.client import Daemon, client_name
+from xferd.ctl.errors import NoDaemon, NotXferd, Refused
 
 NOBODY_KNOWS = 3_999_999_999
 
 
-class AddressTests(SynchronousTestCase):
+class NameTests(SynchronousTestCase):
     """
-    Tests for L{Address} and L{addresses}.
+    Tests for L{client_name}.
     """
-
-    def test_written(self) -> None:
-        """
-        Each kind of address is read and written alike.
-        """
-        for text in (
-            "http://127.0.0.1:9337",
-            "http://[::1]:9337",
-            "https://build.example/xferd",
-            "unix:/run/x.sock",
-        ):
-            self.assertEqual(str(Address.parse(text)), text)
-
-    def test_wrong(self) -> None:
-        """
-        What is no address is refused, with those that would be.
-        """
-        wrong = (
-            "",
-            "unix:",
-            "localhost:9337",
-            "ftp://x",
-            "http://",
-            "http://x:y",
-            "http://[",
-            "http://u@x",
-            "http://x\n",
-        )
-        for text in wrong:
-            error = self.assertRaises(BadHost, Address.parse, text)
-            self.assertIn("give http://HOST:PORT or unix:PATH", str(error))
-
-    @settings(max_examples=50)
-    @given(st.text(max_size=40))
-    def test_any(self, text: str) -> None:
-        """
-        Any text is an address or L{BadHost}.
-        """
-        for start in ("", "http://", "unix:"):
-            try:
-                Address.parse(start + text)
-            except BadHost as e:
-                self.assertTrue(str(e).isprintable())
-
-    def test_said(self) -> None:
-        """
-        What the user says is the only place to look.
-        """
-        self.assertEqual(addresses("unix:/x", {}, 0), [Address("unix", "/x")])
-
-    def test_default(self) -> None:
-        """
-        Unsaid, it is this user's socket if it is there, then the port.
-        """
-        runtime = self.mktemp()
-        os.makedirs(f"{runtime}/xferd")
-        environ = {"XDG_RUNTIME_DIR": os.path.abspath(runtime), "HOME": "/nonexistent"}
-        path = os.path.abspath(f"{runtime}/xferd/xferd.sock")
-        own = Address("unix", path, named=False)
-        self.assertNotIn(own, addresses(None, environ, 1000))
-        with open(path, "w"):
-            pass
-        found = addresses("", environ, 1000)
-        self.assertEqual(found[0], own)
-        self.assertEqual(found[-1], Address("http", "127.0.0.1", 9337, named=False))
-
-    def test_tls(self) -> None:
-        """
-        A daemon behind a proxy that speaks TLS is not spoken to in clear.
-        """
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            said: list[bytes] = []
-
-            def answer() -> None:
-                peer, _ = listener.accept()
-                with peer:
-                    said.append(peer.recv(1))
-
-            thread = Thread(target=answer)
-            thread.start()
-            address = Address("https", *listener.getsockname())
-            self.assertRaises(OSError, address.connect, 5)
-            thread.join()
-        # A TLS handshake (RFC 8446, 5.1).
-        self.assertEqual(said, [b"\x16"])
 
     def test_name(self) -> None:
         """
@@ -233,7 +138,7 @@ class RequestTests(ConversationMixin, DaemonTestCase):
             self.fake.on("GET", "/jobs", answer)
             self.fake.on("GET", "/status", answer)
             error = self.assertRaises(NotXferd, daemon.jobs)
-            self.assertIn(f"what answers at {self.fake.url} does not speak xferd's API", str(error))
+            self.assertIn(f"the server at {self.fake.url} does not speak xferd's API", str(error))
             self.assertRaises(NotXferd, daemon.status)
 
     def test_other_protocol(self) -> None:
@@ -332,7 +237,7 @@ class EventTests(ConversationMixin, DaemonTestCase):
         """
         A stream that has fallen silent is as good as broken.
         """
-        self.patch(client, "_SILENCE", 0.05)
+        self.patch(api, "_SILENCE", 0.05)
         self.fake.on("GET", "/jobs/j1", Answer(job()))
         silent = Answer(lines=[event("job", job()), self.fake.hang])
         self.fake.on("GET", "/jobs/j1/events", silent, Answer(lines=one_pull()))
@@ -410,27 +315,3 @@ class UnixTests(ConversationMixin, SynchronousTestCase):
         self.assertEqual(daemon.start("pull", "alpine")["id"], "j1")
         self.assertEqual(len(list(daemon.events("j1"))), len(one_pull()) - 1)
         self.assertEqual(daemon.cancel("j1")["state"], "cancelled")
-
-    def test_crowded(self) -> None:
-        """
-        Who calls while others wait to be let in waits as well.
-        """
-        directory = os.path.abspath(self.mktemp())
-        os.mkdir(directory)
-        here = os.open(directory, os.O_RDONLY)
-        self.addCleanup(os.close, here)
-        path = f"/proc/self/fd/{here}/s"
-        door = socket.socket(socket.AF_UNIX)
-        self.addCleanup(door.close)
-        door.bind(path)
-        door.listen(0)
-        callers = [UnixHTTPConnection(path, 30.0) for _ in range(2)]
-        for caller in callers:
-            self.addCleanup(caller.close)
-        callers[0].connect()
-        late = Thread(target=callers[1].connect)
-        late.start()
-        for _ in callers:
-            door.accept()[0].close()
-        late.join()
-        self.assertIsNotNone(callers[1].sock)

@@ -17,9 +17,12 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.ctl.fake_daemon import Answer, FakeDaemon
 from tests.ctl.run import run
 from tests.other_user import OTHER, child
-from xferd.ctl import client, listener_owner
-from xferd.ctl.client import Address, Daemon, NoDaemon, addresses
-from xferd.ctl.listener_owner import Stranger, check_owner
+from xferd.ctl import address as address_module
+from xferd.ctl import listener_owner
+from xferd.ctl.address import Address, candidate_addresses
+from xferd.ctl.client import Daemon
+from xferd.ctl.errors import NoDaemon
+from xferd.ctl.listener_owner import UntrustedListener, check_owner
 from xferd.peer_credentials import peer_uid
 
 
@@ -92,7 +95,7 @@ class OwnerTests(SynchronousTestCase):
             os.chmod(directory, 0o755)
             for unix in ("", f"{directory}/s"):
                 with listening(OTHER, unix=unix) as (address, received):
-                    error = self.assertRaises(Stranger, address.connect, 20)
+                    error = self.assertRaises(UntrustedListener, address.connect, 20)
                     self.assertEqual(
                         str(error),
                         f"the process there belongs to another user, {OTHER}; "
@@ -129,7 +132,7 @@ class OwnerTests(SynchronousTestCase):
         self.patch(listener_owner, "ACCEPTING", 0.02)
         with socket.create_server(("127.0.0.1", 0)) as server:
             address = Address("http", "127.0.0.1", server.getsockname()[1], named=False)
-            error = self.assertRaises(Stranger, address.connect, 20)
+            error = self.assertRaises(UntrustedListener, address.connect, 20)
         self.assertEqual(str(error), "which user's process listens there is not known; name it with --host")
 
     def test_hangs_up(self) -> None:
@@ -141,7 +144,7 @@ class OwnerTests(SynchronousTestCase):
             socket.create_connection(server.getsockname()) as connection,
         ):
             server.accept()[0].close()
-            error = self.assertRaises(Stranger, check_owner, connection)
+            error = self.assertRaises(UntrustedListener, check_owner, connection)
         self.assertEqual(str(error), "the process there closes connections at once")
 
 
@@ -154,8 +157,8 @@ class GuessTests(SynchronousTestCase):
         """
         There is no socket.
         """
-        self.patch(client, "default_socket", lambda *_: "/nonexistent/own.sock")
-        self.patch(client, "ROOT_SOCKET", "/nonexistent/root.sock")
+        self.patch(address_module, "default_socket", lambda *_: "/nonexistent/own.sock")
+        self.patch(address_module, "ROOT_SOCKET", "/nonexistent/root.sock")
         self.home = os.path.abspath(self.mktemp())
         os.mkdir(self.home)
 
@@ -172,7 +175,7 @@ class GuessTests(SynchronousTestCase):
             ["limits"],
         ):
             with listening(OTHER) as (address, received):
-                self.patch(client, "DEFAULT_URL", str(address))
+                self.patch(address_module, "DEFAULT_URL", str(address))
                 self.patch(sys, "stdin", io.StringIO("hunter2\n"))
                 outcome = run(argv, {"HOME": self.home, "PATH": os.environ["PATH"]})
                 self.assertEqual(os.read(received, 100), b"", argv)
@@ -187,13 +190,13 @@ class GuessTests(SynchronousTestCase):
         fake.start()
         self.addCleanup(fake.stop)
         fake.on("GET", "/jobs", Answer([]))
-        self.patch(client, "DEFAULT_URL", fake.url)
-        self.assertEqual(Daemon(addresses(None, {}, 0), client="me").jobs(), [])
+        self.patch(address_module, "DEFAULT_URL", fake.url)
+        self.assertEqual(Daemon(candidate_addresses(None, {}, 0), client="me").jobs(), [])
 
     def test_nothing(self) -> None:
         """
         Where nothing listens, that is the reason.
         """
-        self.patch(client, "DEFAULT_URL", "http://127.0.0.1:1")
-        daemon = Daemon(addresses(None, {}, 0), client="me")
+        self.patch(address_module, "DEFAULT_URL", "http://127.0.0.1:1")
+        daemon = Daemon(candidate_addresses(None, {}, 0), client="me")
         self.assertIn("(connection refused)", str(self.assertRaises(NoDaemon, daemon.jobs)))

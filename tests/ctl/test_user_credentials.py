@@ -19,7 +19,7 @@ from tests.ctl.commands.test_listing import IMAGE
 from tests.ctl.fake_daemon import Answer, DaemonTestCase, FakeDaemon, job, one_pull, refusal
 from tests.ctl.run import COMMAND, Outcome, environment, run
 from xferd.ctl import auth_file
-from xferd.ctl.client import Address
+from xferd.ctl.address import Address
 from xferd.ctl.user_credentials import MOST, why_no_secrets
 
 AUTH = b64encode(b"me:hunter2").decode()

@@ -27,7 +27,7 @@ _PAUSE: Final = 0.005
 """Seconds between two lookups of the owner."""
 
 
-class Stranger(OSError):
+class UntrustedListener(OSError):
     """
     The process that listens must not be believed; the text says why.
     """
@@ -39,16 +39,16 @@ def check_owner(connection: socket.socket, lookup: Callable[[socket.socket], int
     Nothing has been sent on it, and nothing is.
 
     @param lookup: finds the user, as L{peer_uid} does.
-    @raise Stranger: it is another user's, or the kernel does not know whose.
+    @raise UntrustedListener: it is another user's, or the kernel does not know whose.
     """
     until = time.monotonic() + ACCEPTING
     while (owner := lookup(connection)) is None:
         # A server of HTTP sends nothing first, so it has hung up.
         if select([connection], [], [], _PAUSE)[0]:
-            raise Stranger("the process there closes connections at once")
+            raise UntrustedListener("the process there closes connections at once")
         if time.monotonic() > until:
-            raise Stranger("which user's process listens there is not known; name it with --host")
+            raise UntrustedListener("which user's process listens there is not known; name it with --host")
     if owner not in (0, os.geteuid()):
-        raise Stranger(
+        raise UntrustedListener(
             f"the process there belongs to another user, {owner}; name it with --host if it is your daemon"
         )

@@ -16,11 +16,13 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, NamedTuple, NoReturn, TextIO
 
 from xferd._version import __version__
-from xferd.ctl.client import BadHost, ClientError, Daemon, addresses, client_name
+from xferd.ctl.address import candidate_addresses
+from xferd.ctl.client import Daemon, client_name
 from xferd.ctl.commands import listing, store
 from xferd.ctl.commands.jobs import copy, look_on, pull, push
 from xferd.ctl.commands.limits import limits, read_changes
 from xferd.ctl.commands.watch import watch
+from xferd.ctl.errors import BadAddress, ClientError
 from xferd.ctl.interrupts import Interrupts
 from xferd.ctl.session import Printer, Session
 
@@ -602,7 +604,7 @@ def main(
         stdout.flush()
     except WrongUse as e:
         return fail(str(e), WRONG)
-    except BadHost as e:
+    except BadAddress as e:
         return fail(str(e), WRONG)
     except ClientError as e:
         return fail(str(e), FAILED)
@@ -621,13 +623,13 @@ def _session(
     """
     Make ready what a command needs.
 
-    @raise BadHost: what should say where the daemon is does not.
+    @raise BadAddress: what should say where the daemon is does not.
     @raise ClientError: there is no token in the token's file.
     """
     uid = os.geteuid()
     host = getattr(args, "host", None) or environ.get("XFERD_HOST")
     daemon = Daemon(
-        addresses(host, environ, uid),
+        candidate_addresses(host, environ, uid),
         client=client_name(uid),
         token=_token(getattr(args, "token_file", None) or environ.get("XFERD_TOKEN_FILE")),
     )

@@ -17,7 +17,7 @@ from base64 import urlsafe_b64encode
 from typing import TYPE_CHECKING, Final
 
 from xferd.ctl.auth_file import AuthFile
-from xferd.ctl.client import Refused
+from xferd.ctl.errors import Refused
 from xferd.docker_config import auth_files
 from xferd.errors import BadReference, ConfigError
 from xferd.names import Reference, Repository, is_loopback
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from xferd.credentials import Credentials
-    from xferd.ctl.client import Address
+    from xferd.ctl.address import Address
     from xferd.ctl.session import Session
 
 HEADER: Final = "X-Registry-Config"

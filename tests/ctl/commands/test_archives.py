@@ -15,8 +15,10 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.ctl.fake_daemon import DIGEST, Answer, DaemonTestCase, event, job, layer, refusal
 from tests.ctl.run import COMMAND, Outcome, Terminal, environment, run
-from xferd.ctl.client import Address, Daemon, NoDaemon, Refused
+from xferd.ctl.address import Address
+from xferd.ctl.client import Daemon
 from xferd.ctl.display.saving import Saving
+from xferd.ctl.errors import NoDaemon, Refused
 from xferd.ctl.image.archive_sender import PIECE, Sender, joined
 from xferd.ctl.image.layout import LayoutTar
 from xferd.testing.images import sample_image, write_layout

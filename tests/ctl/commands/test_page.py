@@ -10,8 +10,8 @@ from pathlib import Path
 
 from tests.ctl.fake_daemon import Answer, DaemonTestCase, refusal
 from tests.ctl.run import run
-from xferd.ctl.client import ClientError
 from xferd.ctl.commands.page import browsing_user
+from xferd.ctl.errors import ClientError
 
 CODE = "c" * 43
 ADDRESS = f"http://xferd.localhost:9337/enter?code={CODE}"

@@ -11,8 +11,11 @@ from typing import Any
 
 from tests.ctl.fake_daemon import Answer, DaemonTestCase, event, job, layer, one_pull, refusal, transfer
 from tests.ctl.run import Terminal, run
-from xferd.ctl.client import Daemon, Event, NoDaemon, Refused, addresses
+from xferd.ctl.address import Address
+from xferd.ctl.api import Event
+from xferd.ctl.client import Daemon
 from xferd.ctl.commands.watch import RECENT, Board
+from xferd.ctl.errors import NoDaemon, Refused
 from xferd.ctl.interrupts import Interrupted
 from xferd.ctl.main import main
 
@@ -178,7 +181,7 @@ class StreamTests(DaemonTestCase):
         """
         A daemon that is asked again at once.
         """
-        return Daemon(addresses(self.fake.url, {}, 0), client="me", pause=pause)
+        return Daemon([Address.parse(self.fake.url)], client="me", pause=pause)
 
     def test_goes_on(self) -> None:
         """
@@ -205,8 +208,7 @@ class StreamTests(DaemonTestCase):
         A daemon that is gone for good is given up.
         """
         pauses: list[float] = []
-        daemon = self.daemon(pauses.append)
-        daemon._addresses = addresses("http://127.0.0.1:1", {}, 0)
+        daemon = Daemon([Address("http", "127.0.0.1", 1)], client="me", pause=pauses.append)
         self.assertRaises(NoDaemon, list, daemon.watch())
         self.assertEqual(len(pauses), 6)
 

@@ -20,10 +20,11 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.ctl.fake_daemon import DIGEST
 from tests.ctl.run import Terminal
-from xferd.ctl.client import ClientError, Daemon
+from xferd.ctl.client import Daemon
 from xferd.ctl.demo import run as module
 from xferd.ctl.demo.processes import Child
 from xferd.ctl.demo.run import Parts, daemon_arguments, demo, registry_arguments
+from xferd.ctl.errors import ClientError
 from xferd.ctl.interrupts import Interrupts
 from xferd.ctl.session import Printer, Session
 

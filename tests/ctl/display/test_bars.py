@@ -14,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.ctl.display.test_progress import PINNED, play
 from tests.ctl.fake_daemon import DIGEST, TARGET, blob, job, layer, one_pull, one_push, push_job, transfer
 from tests.ctl.run import Terminal
-from xferd.ctl.client import Event
+from xferd.ctl.api import Event
 from xferd.ctl.display.bars import Bars, Picture
 from xferd.ctl.display.job_view import JobView
 

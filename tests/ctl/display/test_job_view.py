@@ -10,7 +10,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.ctl.fake_daemon import DIGEST, job, layer, transfer
-from xferd.ctl.client import Event
+from xferd.ctl.api import Event
 from xferd.ctl.display.job_view import JobView, RowView
 
 

@@ -11,7 +11,7 @@ from io import StringIO
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.ctl.fake_daemon import DIGEST, TARGET, blob, job, layer, one_pull, one_push, push_job, transfer
-from xferd.ctl.client import Event
+from xferd.ctl.api import Event
 from xferd.ctl.display.job_view import JobView
 from xferd.ctl.display.progress import Display, JsonLines, PlainLines, Quiet, summary
 

@@ -13,9 +13,9 @@ import shutil
 from tempfile import mkdtemp, mkstemp
 from typing import TYPE_CHECKING
 
-from xferd.ctl.client import ClientError, Refused
 from xferd.ctl.commands.jobs import JobFailed, abandon, choose_display, credentials, follow
 from xferd.ctl.display.saving import choose_saving
+from xferd.ctl.errors import ClientError, Refused
 from xferd.ctl.image.archive_sender import Sender, open_source
 from xferd.ctl.image.layout import write_layout
 from xferd.ctl.interrupts import Interrupted
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Iterator
 
-    from xferd.ctl.client import Download
+    from xferd.ctl.api import Download
     from xferd.ctl.display.saving import Saving
     from xferd.ctl.session import Session
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
-from xferd.ctl.client import ClientError
+from xferd.ctl.errors import ClientError
 from xferd.errors import XferdError
 from xferd.names import Reference
 

@@ -10,7 +10,7 @@ import stat
 from typing import TYPE_CHECKING, Any
 
 from xferd._version import __version__
-from xferd.ctl.client import ClientError
+from xferd.ctl.errors import ClientError
 from xferd.ctl.text import clean, json_line
 from xferd.docker_config import auth_files
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TextIO
 
-from xferd.ctl.client import ClientError
 from xferd.ctl.display.job_view import JobView
 from xferd.ctl.display.progress import Display, JsonLines, PlainLines, Quiet, draws_bars
+from xferd.ctl.errors import ClientError
 from xferd.ctl.interrupts import Interrupted
 from xferd.ctl.text import clean, json_line
 

@@ -14,7 +14,7 @@ from getpass import getpass
 from typing import TYPE_CHECKING, TextIO
 
 from xferd.ctl.auth_file import AuthFile
-from xferd.ctl.client import ClientError
+from xferd.ctl.errors import ClientError
 from xferd.ctl.user_credentials import why_no_secrets
 from xferd.docker_config import auth_files, host_of, is_unicode
 from xferd.errors import XferdError

@@ -12,7 +12,7 @@ import shutil
 import subprocess
 from typing import TYPE_CHECKING, Final
 
-from xferd.ctl.client import ClientError, NotXferd
+from xferd.ctl.errors import ClientError, NotXferd
 from xferd.ctl.text import json_line
 
 if TYPE_CHECKING:

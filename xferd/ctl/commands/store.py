@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from xferd.ctl.client import Refused
 from xferd.ctl.display.job_view import count
+from xferd.ctl.errors import Refused
 from xferd.ctl.text import clean, size
 
 if TYPE_CHECKING:

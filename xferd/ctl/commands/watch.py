@@ -15,7 +15,7 @@ from xferd.ctl.text import clean, json_line, plural, portion, short, size, table
 if TYPE_CHECKING:
     from argparse import Namespace
 
-    from xferd.ctl.client import Event
+    from xferd.ctl.api import Event
     from xferd.ctl.session import Session
 
 RECENT: Final = 5

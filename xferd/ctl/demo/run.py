@@ -15,10 +15,12 @@ from threading import Barrier, Lock, Thread
 from time import sleep
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
-from xferd.ctl.client import Address, ClientError, Daemon, NoDaemon
+from xferd.ctl.address import Address
+from xferd.ctl.client import Daemon
 from xferd.ctl.demo.processes import Child, scratch
 from xferd.ctl.display.job_view import JobView
 from xferd.ctl.display.progress import draws_bars
+from xferd.ctl.errors import ClientError, NoDaemon
 from xferd.ctl.text import clean, portion, size
 
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ from xferd.ctl.text import clock, plural, portion, size
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from xferd.ctl.client import Event
+    from xferd.ctl.api import Event
     from xferd.ctl.display.job_view import JobView, RowView
     from xferd.ctl.display.progress import Display
     from xferd.unpack.flatten import Progress

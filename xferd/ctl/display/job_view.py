@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from xferd.ctl.client import ENDED, Event
+from xferd.ctl.api import Event
+from xferd.ctl.client import ENDED
 from xferd.ctl.text import clean, short
 
 SENDING = frozenset({"push", "copy"})

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import TracebackType
 
-    from xferd.ctl.client import Event
+    from xferd.ctl.api import Event
     from xferd.ctl.display.job_view import JobView, RowView
 
 

@@ -18,7 +18,7 @@ from rich.text import Text
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from xferd.ctl.client import Event
+    from xferd.ctl.api import Event
     from xferd.ctl.commands.watch import Board
 
 

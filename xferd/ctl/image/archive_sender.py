@@ -12,7 +12,7 @@ from threading import Event, Thread
 from time import monotonic
 from typing import TYPE_CHECKING, BinaryIO, Final, Protocol
 
-from xferd.ctl.client import ClientError
+from xferd.ctl.errors import ClientError
 from xferd.ctl.image.layout import LayoutTar
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from xferd.archive.build import END, padding, tar_header
 from xferd.archive.contents import DOCUMENTS
 from xferd.archive.split import Member, Splitter
-from xferd.ctl.client import ClientError
+from xferd.ctl.errors import ClientError
 from xferd.errors import BadDigest, XferdError
 from xferd.names import Digest
 

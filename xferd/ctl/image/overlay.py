@@ -10,7 +10,7 @@ import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
-from xferd.ctl.client import ClientError
+from xferd.ctl.errors import ClientError
 from xferd.unpack.flatten import copy_folder, is_kept
 from xferd.unpack.overlay_merge import overlay_xattr
 

@@ -16,7 +16,7 @@ import re
 from posixpath import normpath
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from xferd.ctl.client import ClientError
+from xferd.ctl.errors import ClientError
 from xferd.ctl.text import clean
 
 if TYPE_CHECKING:

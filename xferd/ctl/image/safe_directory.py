@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from os import geteuid
 from typing import TYPE_CHECKING, Final
 
-from xferd.ctl.client import ClientError
+from xferd.ctl.errors import ClientError
 from xferd.ctl.text import clean
 
 if TYPE_CHECKING:

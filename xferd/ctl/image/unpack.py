@@ -20,8 +20,8 @@ from shlex import quote
 from shutil import rmtree
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from xferd.ctl.client import ClientError
 from xferd.ctl.display.copying import choose_display
+from xferd.ctl.errors import ClientError
 from xferd.ctl.image.overlay import check_mountable, mount, unmount
 from xferd.ctl.image.rootfs import RootFS
 from xferd.ctl.image.runtime_config import Execution, Volume, runtime_config

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from xferd.ctl.client import ClientError
+from xferd.ctl.errors import ClientError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

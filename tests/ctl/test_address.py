@@ -1,0 +1,138 @@
+# -*- test-case-name: tests.ctl.test_address -*-
+"""
+Tests for L{xferd.ctl.address}.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from threading import Thread
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from xferd.ctl.address import Address, UnixHTTPConnection, candidate_addresses
+from xferd.ctl.errors import BadAddress
+
+
+class AddressTests(SynchronousTestCase):
+    """
+    Tests for L{Address} and L{candidate_addresses}.
+    """
+
+    def test_written(self) -> None:
+        """
+        Each kind of address is read and written alike.
+        """
+        for text in (
+            "http://127.0.0.1:9337",
+            "http://[::1]:9337",
+            "https://build.example/xferd",
+            "unix:/run/x.sock",
+        ):
+            self.assertEqual(str(Address.parse(text)), text)
+
+    def test_wrong(self) -> None:
+        """
+        What is no address is refused, with those that would be.
+        """
+        wrong = (
+            "",
+            "unix:",
+            "localhost:9337",
+            "ftp://x",
+            "http://",
+            "http://x:y",
+            "http://[",
+            "http://u@x",
+            "http://x\n",
+        )
+        for text in wrong:
+            error = self.assertRaises(BadAddress, Address.parse, text)
+            self.assertIn("use http://HOST:PORT or unix:PATH", str(error))
+
+    @settings(max_examples=50)
+    @given(st.text(max_size=40))
+    def test_any(self, text: str) -> None:
+        """
+        Any text is an address or L{BadAddress}.
+        """
+        for start in ("", "http://", "unix:"):
+            try:
+                Address.parse(start + text)
+            except BadAddress as e:
+                self.assertTrue(str(e).isprintable())
+
+    def test_said(self) -> None:
+        """
+        What the user says is the only place to look.
+        """
+        self.assertEqual(candidate_addresses("unix:/x", {}, 0), [Address("unix", "/x")])
+
+    def test_default(self) -> None:
+        """
+        Unsaid, it is this user's socket if it is there, then the port.
+        """
+        runtime = self.mktemp()
+        os.makedirs(f"{runtime}/xferd")
+        environ = {"XDG_RUNTIME_DIR": os.path.abspath(runtime), "HOME": "/nonexistent"}
+        path = os.path.abspath(f"{runtime}/xferd/xferd.sock")
+        own = Address("unix", path, named=False)
+        self.assertNotIn(own, candidate_addresses(None, environ, 1000))
+        with open(path, "w"):
+            pass
+        found = candidate_addresses("", environ, 1000)
+        self.assertEqual(found[0], own)
+        self.assertEqual(found[-1], Address("http", "127.0.0.1", 9337, named=False))
+
+    def test_tls(self) -> None:
+        """
+        A daemon behind a proxy that speaks TLS is not spoken to in clear.
+        """
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            said: list[bytes] = []
+
+            def answer() -> None:
+                peer, _ = listener.accept()
+                with peer:
+                    said.append(peer.recv(1))
+
+            thread = Thread(target=answer)
+            thread.start()
+            address = Address("https", *listener.getsockname())
+            self.assertRaises(OSError, address.connect, 5)
+            thread.join()
+        # A TLS handshake (RFC 8446, 5.1).
+        self.assertEqual(said, [b"\x16"])
+
+
+class UnixTests(SynchronousTestCase):
+    """
+    Tests for L{UnixHTTPConnection}.
+    """
+
+    def test_crowded(self) -> None:
+        """
+        Who calls while others wait to be let in waits as well.
+        """
+        directory = os.path.abspath(self.mktemp())
+        os.mkdir(directory)
+        here = os.open(directory, os.O_RDONLY)
+        self.addCleanup(os.close, here)
+        path = f"/proc/self/fd/{here}/s"
+        door = socket.socket(socket.AF_UNIX)
+        self.addCleanup(door.close)
+        door.bind(path)
+        door.listen(0)
+        callers = [UnixHTTPConnection(path, 30.0) for _ in range(2)]
+        for caller in callers:
+            self.addCleanup(caller.close)
+        callers[0].connect()
+        late = Thread(target=callers[1].connect)
+        late.start()
+        for _ in callers:
+            door.accept()[0].close()
+        late.join()
+        self.assertIsNotNone(callers[1].sock)
