@@ -16,6 +16,7 @@ from pathlib import Path
 from benchmarks import capped, pulls, pushes, shared, store
 from benchmarks.figures import Outcome
 from benchmarks.images import KINDS, Image, put
+from benchmarks.many import MANY
 from benchmarks.peers import PEERS, Peer
 from benchmarks.places import in_memory
 from benchmarks.processes import Failed
@@ -36,8 +37,16 @@ BENCHMARKS: Mapping[str, str] = {
     "names": "name an image, beside a thousand names and ten thousand",
     "records": "write into the journal, beside a thousand records and a million",
     "pause": "find the reactor's longest pause during a pull",
+    "follow": "pull an image of 40 layers for a hundred clients that follow their jobs",
+    "blobs": "copy 1,500, 3,000 and 6,000 small blobs",
+    "snapshots": "count the snapshots of transfers that event streams cost",
+    "here": "pull images that are there already, for 50 clients",
+    "transfers": "list 5,000 transfers",
 }
 """What each is for."""
+
+GROUPS: Mapping[str, Sequence[str]] = {"many": (*MANY, "clients")}
+"""Several benchmarks under one name: how cost grows with blobs, jobs and event streams."""
 
 _OF_IMAGES: Mapping[str, Callable[[Setting, Image], Outcome]] = {
     "pull": pulls.pull,
@@ -59,7 +68,10 @@ def parse(argv: Sequence[str]) -> Namespace:
     parser = ArgumentParser(
         prog="python -m benchmarks",
         description="Measure xferd beside docker, podman, containerd and skopeo.",
-        epilog="benchmarks: " + "; ".join(f"{name}: {summary}" for name, summary in BENCHMARKS.items()),
+        epilog="benchmarks: "
+        + "; ".join(f"{name}: {summary}" for name, summary in BENCHMARKS.items())
+        + "; "
+        + "; ".join(f"{name}: {', '.join(names)}" for name, names in GROUPS.items()),
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="benchmarks to run; default: all")
     parser.add_argument(
@@ -85,8 +97,15 @@ def parse(argv: Sequence[str]) -> Namespace:
         default=Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "xferd-benchmarks",
         help="where to keep the images that were made; default: %(default)s",
     )
+    parser.add_argument(
+        "--beside",
+        type=Path,
+        metavar="DIR",
+        help="a checkout of another version of xferd, measured beside this one by 'many' and 'pause'",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     args = parser.parse_args(argv)
+    args.names = [one for name in args.names for one in GROUPS.get(name, [name])]
     for name in args.names:
         if name not in BENCHMARKS:
             parser.error(f"there is no benchmark {name!r}: there are {', '.join(BENCHMARKS)}")
@@ -123,7 +142,7 @@ def main(argv: Sequence[str]) -> int:
         with in_memory() as place:
             registry = Registry(place, place / "storage")
             try:
-                for outcome in _run(args, Setting(args.runs, peers, registry, _tell)):
+                for outcome in _run(args, Setting(args.runs, peers, registry, _tell, args.beside)):
                     outcomes.append(outcome)
                     if not args.json:
                         print("", *outcome.lines(), sep="\n", flush=True)
@@ -166,6 +185,7 @@ def _run(args: Namespace, setting: Setting) -> Iterator[Outcome]:
         "names": store.names,
         "records": store.records,
         "capped": capped.pull,
+        **MANY,
     }
     if not set(args.names) <= set(alone):
         for name in args.image:

@@ -2,14 +2,16 @@
 Many clients of one daemon in one process, for what a hundred processes of
 Python cost would be measured otherwise.
 
-C{python -m benchmarks.clients SOCKET REFERENCE N}: N clients ask for a pull at
-the same moment, each follows its job over connections of its own, as C{xferctl}
-does.  Prints the seconds from the first question to the last job's end.
+C{python -m benchmarks.clients SOCKET N REFERENCE...}: N clients begin at the same
+moment.  Each pulls the images one after the other and follows its jobs over
+connections of its own, as C{xferctl} does.  Prints the seconds from the first
+request to the end of the last job.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from threading import Barrier, Thread
 from time import monotonic
 
@@ -22,39 +24,42 @@ class _Client(Thread):
     """
     A client.
 
-    @ivar state: how its job ended, or why it did not.
+    @ivar state: how its last job ended, or why it did not.
     @ivar ended: when.
     """
 
-    def __init__(self, number: int, socket: str, reference: str, start: Barrier) -> None:
+    def __init__(self, number: int, socket: str, references: Sequence[str], start: Barrier) -> None:
         super().__init__(name=f"client {number}", daemon=True)
         self._daemon = Daemon([Address("unix", socket)], client=f"client-{number}")
-        self._reference = reference
+        self._references = references
         self._start_together = start
         self.state = ""
         self.ended = 0.0
 
     def run(self) -> None:
         """
-        Pull.
+        Pull one image after the other.
         """
         self._start_together.wait()
         try:
-            job = self._daemon.start("pull", self._reference)
-            for event in self._daemon.events(str(job["id"])):
-                if event.kind == "job":
-                    self.state = str(event.data.get("state"))
+            for reference in self._references:
+                job = self._daemon.start("pull", reference)
+                for event in self._daemon.events(str(job["id"])):
+                    if event.kind == "job":
+                        self.state = str(event.data.get("state"))
+                if self.state != "done":
+                    break
         except ClientError as e:
             self.state = str(e)
         self.ended = monotonic()
 
 
-def main(socket: str, reference: str, number: str) -> None:
+def main(socket: str, number: str, *references: str) -> None:
     """
     Be all of them.
     """
     start = Barrier(int(number) + 1)
-    clients = [_Client(n, socket, reference, start) for n in range(int(number))]
+    clients = [_Client(n, socket, references, start) for n in range(int(number))]
     for client in clients:
         client.start()
     start.wait()

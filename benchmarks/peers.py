@@ -41,12 +41,14 @@ class Peer(ABC):
     @cvar name: what the tables call it.
     @cvar programs: what must be installed.
     @cvar version_of: the command that tells its version.
+    @cvar root: the directory with the Python packages that it runs.
     @ivar daemon: its daemon while it runs; L{None} always if it has none.
     """
 
     name: ClassVar[str]
     programs: ClassVar[Sequence[str]]
     version_of: ClassVar[Sequence[str]]
+    root: ClassVar[str] = ROOT
 
     def __init__(self, place: Path, registry: str, within: Sequence[str] = ()) -> None:
         """
@@ -145,7 +147,8 @@ class Peer(ABC):
         Start one of its programs, without what the user's environment says.
         """
         environ = {
-            "PYTHONPATH": ROOT,
+            "PYTHONPATH": self.root,
+            "PYTHONSAFEPATH": "1",
             "DOCKER_CONFIG": str(self._place),
             "XFERD_HOST": "",
             "TMPDIR": str(self._place),

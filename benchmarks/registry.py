@@ -87,15 +87,16 @@ class Registry:
 
     def push(self, repository: str, storage: Storage) -> None:
         """
-        Put an image into it.
+        Put an image, or an index with all that it names, into it.
 
         @param repository: where the image is, tagged L{TAG}, and where it goes.
         @param storage: what holds it.
         @raise Failed: the registry does not take it.
         """
         stock = storage.stock(repository)
-        document = stock.find(TAG)
-        assert document is not None
+        tagged = stock.find(TAG)
+        assert tagged is not None
+        documents = {str(d.digest): d for d in stock.documents.values() if d.digest != tagged.digest}
         with closing(HTTPConnection(self.host)) as connection:
             for digest in stock.blobs:
                 begun = self._ask(connection, "POST", f"/v2/{repository}/blobs/uploads/", 202)
@@ -104,8 +105,10 @@ class Registry:
                 with storage.blobs[digest].open() as file:
                     size = storage.blobs[digest].descriptor.size
                     self._ask(connection, "PUT", path, 201, file, {"Content-Length": str(size)})
-            headers = {"Content-Type": document.media_type}
-            self._ask(connection, "PUT", f"/v2/{repository}/manifests/{TAG}", 201, document.data, headers)
+            for name, document in {**documents, TAG: tagged}.items():
+                headers = {"Content-Type": document.media_type}
+                path = f"/v2/{repository}/manifests/{name}"
+                self._ask(connection, "PUT", path, 201, document.data, headers)
 
     def describe(self, repository: str) -> Manifest:
         """

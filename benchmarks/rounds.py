@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Protocol, TypeVar
 
 from attrs import frozen
@@ -34,13 +35,15 @@ class Setting:
     @ivar runs: how often each thing is timed.
     @ivar peers: the programs that can be run here.
     @ivar registry: the registry on loopback.
-    @ivar tell: told what goes on, for whoever waits.
+    @ivar tell: prints a line of progress.
+    @ivar beside: the directory of another version of xferd, to be measured too.
     """
 
     runs: int
     peers: Sequence[type[Peer]]
     registry: Registry
     tell: Callable[[str], None]
+    beside: Path | None = None
 
     def in_rounds(
         self,
@@ -49,23 +52,25 @@ class Setting:
         *,
         unit: str = "s",
         runs: int | None = None,
+        warm_up: bool = True,
     ) -> tuple[dict[str, list[float]], list[str]]:
         """
         Measure several in turn, so that what disturbs the machine disturbs all.
 
         The first round is not counted: it brings programs and files into
-        the page cache.  Whoever fails is left out from there on.
+        the page cache.  A program that fails is left out from there on.
 
         @param once: measures one of them once; is given its name and the number of
             the round, 0 for the first.
         @param runs: how many rounds count, if not L{runs}.
+        @param warm_up: whether there is a first round that is not counted.
         @return: what was measured of those who did not fail, and the
             sentences that tell of the others.
         """
         values: dict[str, list[float]] = {name: [] for name in who}
         missing = []
         rounds = self.runs if runs is None else runs
-        for number in range(rounds + 1):
+        for number in range(0 if warm_up else 1, rounds + 1):
             for name in list(values):
                 try:
                     value = once(name, number)

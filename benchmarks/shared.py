@@ -5,22 +5,18 @@ the cost of a queue.
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Awaitable
 from itertools import count
-from pathlib import Path
 from time import monotonic, perf_counter
 
 from twisted.internet.defer import succeed
 from twisted.internet.task import Clock
 
+from benchmarks.daemons import daemon, roots
 from benchmarks.figures import Outcome, Row, Series
 from benchmarks.images import Image
-from benchmarks.peers import ROOT, Xferd
-from benchmarks.places import in_memory
-from benchmarks.processes import Failed, Program
-from benchmarks.rounds import Setting, started
+from benchmarks.processes import Failed
+from benchmarks.rounds import OURS, Setting
 from xferd.transfer.retry import RetryPolicy
 from xferd.transfer.slots import Slots, Turn
 from xferd.transfer.transfer import Transfer, TransferManager
@@ -34,19 +30,20 @@ def clients(setting: Setting, image: Image) -> Outcome:
     Pull one image for many clients at the same moment: the time until the last
     one has it, and the bytes that the registry sent.
     """
-    numbers = {f"{n} client{'s' * (n > 1)}": n for n in (1, _CLIENTS)}
+    numbers = _numbers(setting)
     sent: dict[str, list[float]] = {name: [] for name in numbers}
 
     def once(name: str, _: int) -> float:
-        with in_memory() as place, started(Xferd, setting.registry) as daemon:
+        root, number = numbers[name]
+        with daemon(root, setting.registry) as running:
             before = setting.registry.sent()
-            took = _pull(daemon, setting, image, numbers[name], place)
+            took = running.clients(number, [image.at(setting.registry)])
         # The registry notes what it has sent a moment after it was received.
         sent[name].append((setting.registry.sent() - before) / image.size)
         return took
 
     values, missing = setting.in_rounds(list(numbers), once)
-    one = next(iter(numbers))
+    alone = {numbers[name][0]: Series(took).median for name, took in values.items() if numbers[name][1] == 1}
     rows = [
         Row(
             name,
@@ -54,8 +51,8 @@ def clients(setting: Setting, image: Image) -> Outcome:
             Series(took),
             {
                 **(
-                    {"it / 1 client": Series(took).median / Series(values[one]).median}
-                    if one in values
+                    {"it / 1 client": Series(took).median / alone[numbers[name][0]]}
+                    if numbers[name][0] in alone
                     else {}
                 ),
                 "bytes / image": max(sent[name]),
@@ -71,21 +68,18 @@ def pause(setting: Setting, image: Image) -> Outcome:
     Find the longest time for which the reactor does nothing else, while one
     client pulls and while many do.
     """
-    numbers = {f"{n} client{'s' * (n > 1)}": n for n in (1, _CLIENTS)}
+    numbers = _numbers(setting)
     computing: dict[str, list[float]] = {name: [] for name in numbers}
 
-    def once(name: str, number: int) -> float:
-        with in_memory() as place, started(_probed(place / "pauses"), setting.registry) as daemon:
+    def once(name: str, round_: int) -> float:
+        root, number = numbers[name]
+        with daemon(root, setting.registry, probed=True) as running:
             began = monotonic()
-            _pull(daemon, setting, image, numbers[name], place)
-            ended = monotonic()
-            daemon.stop()
-            lines = (place / "pauses").read_text().splitlines()
-        pauses = [(long, cpu) for at, long, cpu in map(json.loads, lines) if began <= at <= ended + long]
-        longest, cpu = max(pauses, default=(0.0, 0.0))
-        if number:
-            computing[name].append(cpu * 1000)
-        return longest * 1000
+            running.clients(number, [image.at(setting.registry)])
+            longest, computed = running.longest_pause(began)
+        if round_:
+            computing[name].append(computed)
+        return longest
 
     values, missing = setting.in_rounds(list(numbers), once, unit="ms")
     rows = [
@@ -93,6 +87,18 @@ def pause(setting: Setting, image: Image) -> Outcome:
         for name, longest in values.items()
     ]
     return Outcome("pause", str(image), rows, missing)
+
+
+def _numbers(setting: Setting) -> dict[str, tuple[str, int]]:
+    """
+    By the names of the rows: the directory of a version, and how many clients
+    there are.
+    """
+    return {
+        f"{n} client{'s' * (n > 1)}{'' if version == OURS else f', {version}'}": (root, n)
+        for version, root in roots(setting).items()
+        for n in (1, _CLIENTS)
+    }
 
 
 def queue(setting: Setting) -> Outcome:
@@ -134,38 +140,3 @@ def queue(setting: Setting) -> Outcome:
     values, missing = setting.in_rounds([queued], once, unit="us")
     rows = [Row(name, "us", Series(took)) for name, took in values.items()]
     return Outcome("queue", "one slot, a hundred clients; the cost of one transfer", rows, missing)
-
-
-def _pull(daemon: Xferd, setting: Setting, image: Image, number: int, place: Path) -> float:
-    """
-    Pull for some clients at once.
-
-    @return: seconds until the last one has it.
-    @raise Failed: one does not get it.
-    """
-    argv = [
-        sys.executable,
-        "-m",
-        "benchmarks.clients",
-        daemon.socket,
-        image.at(setting.registry),
-        str(number),
-    ]
-    program = Program(argv, place / "clients.log", {"PYTHONPATH": ROOT})
-    program.finish()
-    return float(program.text())
-
-
-def _probed(pauses: Path) -> type[Xferd]:
-    """
-    A daemon that writes down its reactor's pauses.
-    """
-
-    class Probed(Xferd):
-        """
-        xferd with L{benchmarks.probe}.
-        """
-
-        twistd = (sys.executable, "-m", "benchmarks.probe", str(pauses))
-
-    return Probed

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 from contextlib import redirect_stderr
 from io import StringIO
+from pathlib import Path
 
 from hypothesis import given, settings
 from hypothesis.strategies import floats, integers, lists
@@ -15,6 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from benchmarks.__main__ import parse
 from benchmarks.figures import Outcome, Row, Series, digits, with_ratios
 from benchmarks.images import MB, Package, choose
+from benchmarks.many import MANY
 from benchmarks.processes import Failed
 
 
@@ -199,9 +201,8 @@ class ParseTests(SynchronousTestCase):
         """
         args = parse([])
         moves = ["pull", "again", "push", "there", "copy"]
-        self.assertEqual(
-            args.names, [*moves, "clients", "link", "capped", "stop", "queue", "names", "records", "pause"]
-        )
+        alone = ["clients", "link", "capped", "stop", "queue", "names", "records", "pause"]
+        self.assertEqual(args.names, [*moves, *alone, *MANY])
         self.assertEqual(args.image, ["golang-like", "wordpress-like"])
         self.assertEqual(args.peers, ["xferd", "docker", "podman", "containerd", "skopeo"])
         self.assertEqual((args.runs, args.json), (5, False))
@@ -213,6 +214,13 @@ class ParseTests(SynchronousTestCase):
         args = parse(["queue", "pull", "--image", "small", "--peers", "xferd,docker", "--runs", "1"])
         self.assertEqual((args.names, args.image, args.runs), (["queue", "pull"], ["small"], 1))
         self.assertEqual(args.peers, ["xferd", "docker"])
+
+    def test_group(self) -> None:
+        """
+        A group stands for its benchmarks.
+        """
+        args = parse(["many", "--beside", "/old"])
+        self.assertEqual((args.names, args.beside), ([*MANY, "clients"], Path("/old")))
 
     def test_wrong(self) -> None:
         """
