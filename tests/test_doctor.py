@@ -25,7 +25,7 @@ from xferd.doctor import CHECKS, Doctor, Problem, Running, examine
 from xferd.errors import ConfigError
 from xferd.jobs.limits import Limits
 from xferd.registry.proxies import ProxySettings
-from xferd.store.reserve import RESERVE
+from xferd.store.disk.reserve import RESERVE
 from xferd.testing.certificates import Authority
 
 DAY = 24 * 3600.0

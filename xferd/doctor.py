@@ -34,10 +34,10 @@ from xferd.docker_config import MAX_CONFIG, parse_docker_config
 from xferd.errors import ConfigError, StoreError
 from xferd.registry.certs_dirs import CertsDirs
 from xferd.registry.proxies import Proxy
-from xferd.store.disk import free_bytes, total_bytes
-from xferd.store.ownership import check_owner, entries
+from xferd.store.disk.file_system import free_bytes, total_bytes
+from xferd.store.disk.permissions import check_owner, entries
+from xferd.store.disk.reserve import RESERVE
 from xferd.store.paths import Paths
-from xferd.store.reserve import RESERVE
 from xferd.unix_socket import GROUP
 
 SKEW: Final = 60.0

@@ -27,7 +27,7 @@ from xferd.archive.contents import (
 from xferd.errors import BadArchive, BadDocument, BadInput
 from xferd.names import Digest, Reference
 from xferd.oci import OCI_MANIFEST, Descriptor, Manifest, parse_document
-from xferd.store import index_file
+from xferd.store.images import index_file
 
 ONE, TWO = (Descriptor(OCI_MANIFEST, Digest.of(data), 3) for data in (b"one", b"two"))
 

@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 from tests.integration.browser import Browser
 from tests.integration.programs import Xferd
 from tests.integration.test_daemon import DaemonCase, reactor
-from tests.store.full import SmallDisk
+from tests.store.small_disk import SmallDisk
 from xferd.testing.faults import Stall
 from xferd.testing.images import sample_image
 

@@ -12,7 +12,7 @@ from tests.jobs.archives import layout, tar
 from tests.jobs.case import JobsCase
 from xferd.errors import Denied, DiskFull
 from xferd.jobs.full_disk import outlast
-from xferd.store.room import LEAST, PATIENCE, Room
+from xferd.store.disk.free_space import LEAST, PATIENCE, Room
 from xferd.testing.images import sample_image
 
 FULL = "the disk of {path} is full; transfers go on when there is room"

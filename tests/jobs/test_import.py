@@ -16,12 +16,12 @@ from tests.jobs.archives import docker_save, layout, path, tar
 from tests.jobs.case import HOST, JobsCase
 from xferd.archive.build import tar_header
 from xferd.archive.contents import FULL_NAME, INDEX, LAYOUT, NAME, RENDITION_OF
+from xferd.docker_manifest import render
 from xferd.errors import BadInput, BadReference, Denied, NotFound
 from xferd.interfaces.store import Image
 from xferd.jobs.intake import SILENCE
 from xferd.names import Digest, Reference
 from xferd.oci import OCI_MANIFEST, Document, Platform
-from xferd.store.rendition import render
 from xferd.testing.images import SampleImage, image_of, index_of, sample_image, sample_layer
 
 PIECE = 10_000

@@ -35,7 +35,7 @@ from tests.store.support import (
 )
 from xferd.interfaces.reactor import IReactor
 from xferd.names import Digest, chain_id
-from xferd.store.disk import remove
+from xferd.store.disk.file_system import remove
 from xferd.store.store import Store
 
 WANTED = sample("alpine", b"bottom", b"top")

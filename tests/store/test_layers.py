@@ -20,8 +20,9 @@ from xferd.errors import BadLayer, StoreError
 from xferd.interfaces.store import Layer, Unpacked
 from xferd.interfaces.unpack import UnpackLimits
 from xferd.names import Digest
-from xferd.store import fitting, layers, linking
+from xferd.store import layers
 from xferd.store.layers import Record
+from xferd.store.trees import hard_links, variants
 
 
 class LayersTests(LayersConformance, StoreTestCase):
@@ -308,7 +309,7 @@ class ImpliedTests(StoreTestCase):
         mended for or for another.
         """
         one, two = self.base(b"one", 0o711), self.base(b"two", 0o700)
-        patched = self.stop_at(fitting, "mend")
+        patched = self.stop_at(variants, "mend")
         waiting = self.store.layers.register(one.chain_id, DIGEST, layer_descriptor(DATA))
         self.failureResultOf(waiting, StoreError)
         patched.restore()
@@ -324,7 +325,7 @@ class ImpliedTests(StoreTestCase):
         """
         one, two = self.base(b"one", 0o711), self.base(b"two", 0o700)
         self.top(one)
-        for module, name in ((fitting, "mend"), (linking._Linking, "link"), (fitting, "move")):
+        for module, name in ((variants, "mend"), (hard_links._Linking, "link"), (variants, "move")):
             patched = self.stop_at(module, name)
             waiting = self.store.layers.register(two.chain_id, DIGEST, layer_descriptor(DATA))
             self.failureResultOf(waiting, StoreError)
@@ -352,7 +353,7 @@ class ImpliedTests(StoreTestCase):
         """
         base = self.base(b"one", 0o711)
         self.pools.layers.held = True
-        looked = self.count(fitting, "empty")
+        looked = self.count(variants, "empty")
         registering = self.store.layers.register(base.chain_id, DIGEST, layer_descriptor(DATA))
         registering.cancel()
         self.assertNoResult(registering)
@@ -369,7 +370,7 @@ class ImpliedTests(StoreTestCase):
         one, two = self.base(b"one", 0o711), self.base(b"two", 0o700)
         self.top(one)
         waiting: list[Deferred[Layer]] = []
-        self.count(fitting, "link_tree", lambda: waiting[0].cancel())
+        self.count(variants, "link_tree", lambda: waiting[0].cancel())
         self.pools.layers.held = True
         waiting.append(self.store.layers.register(two.chain_id, DIGEST, layer_descriptor(DATA)))
         self.pools.layers.release()

@@ -16,8 +16,8 @@ from twisted.trial.unittest import TestCase
 
 from tests.other_user import OTHER
 from tests.store.conformance import DATA, DIGEST, StoreConformance
+from tests.store.disk.test_file_system import become_nobody
 from tests.store.support import StoreTestCase, pull, sample
-from tests.store.test_disk import become_nobody
 from xferd.errors import StoreError, StoreLocked
 from xferd.interfaces.reactor import IReactor
 from xferd.names import Digest

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from threading import Event
 
 from tests.unpack.tars import IS_ROOT, make
-from xferd.store.below import find
-from xferd.store.linking import Copied, link_tree
-from xferd.store.mending import empty, mend, prune, read
+from xferd.store.trees.hard_links import Copied, link_tree
+from xferd.store.trees.implied_directories import empty, mend, prune, read
+from xferd.store.trees.lower_directories import find
 from xferd.unpack.flatten import flatten
 
 

@@ -30,7 +30,7 @@ from xferd.interfaces.jobs import Event, Figures, IArchive, IEventStream, IIntak
 from xferd.interfaces.store import Freed, IImages, Image, IStore, Layer
 from xferd.names import Digest, Reference
 from xferd.oci import OCI_CONFIG, OCI_MANIFEST, Descriptor
-from xferd.store.room import Room
+from xferd.store.disk.free_space import Room
 from xferd.testing.fake_journal import FakeJournal
 from xferd.testing.fakes import FakeRegistries, FakeWallClock
 from xferd.testing.gate import Gate

@@ -12,6 +12,7 @@ from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from xferd.archive.build import Plan, plan
+from xferd.docker_manifest import render
 from xferd.errors import Interrupted, NotFound, SourceError, StoreError
 from xferd.interfaces.jobs import IArchive
 from xferd.interfaces.registry import IContent, IRegistries
@@ -22,7 +23,6 @@ from xferd.jobs.interruption import stopped
 from xferd.jobs.together import together
 from xferd.names import Reference
 from xferd.oci import DOCKER_MANIFEST, OCI_MANIFEST, Descriptor, Document, Manifest, parse_document
-from xferd.store.rendition import render
 from xferd.transfer.slots import Turn
 
 

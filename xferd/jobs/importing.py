@@ -15,6 +15,7 @@ from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
 from xferd.archive.contents import Found, choose_images
+from xferd.docker_manifest import render
 from xferd.errors import BadArchive, BlobUnknown
 from xferd.interfaces.reactor import WallClock
 from xferd.interfaces.registry import IBlobBody, IBlobSource
@@ -33,7 +34,6 @@ from xferd.jobs.together import to_its_end
 from xferd.jobs.unload import Unloading
 from xferd.names import Digest, Reference, Repository
 from xferd.oci import DOCKER_MANIFEST, Descriptor, Document, Index, Manifest, Platform, choose, parse_document
-from xferd.store.rendition import render
 from xferd.transfer.slots import Turn
 
 

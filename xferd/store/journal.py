@@ -25,7 +25,7 @@ from xferd.errors import DiskFull, StoreError
 from xferd.interfaces.journal import IdempotencyKey, IJournal
 from xferd.interfaces.registry import UploadSession
 from xferd.names import Digest, Repository
-from xferd.store.reserve import Reserve
+from xferd.store.disk.reserve import Reserve
 from xferd.store.threads import Rounds, Threads
 
 _MIGRATIONS = (

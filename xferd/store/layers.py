@@ -21,11 +21,11 @@ from xferd.errors import BadDigest, BadDocument, StoreError
 from xferd.interfaces.store import ILayers, Layer
 from xferd.names import Digest, chain_id
 from xferd.oci import Descriptor
-from xferd.store.disk import make_directory, trying_to, write_file
+from xferd.store.disk.file_system import make_directory, trying_to, write_file
+from xferd.store.leases import Uses
 from xferd.store.paths import Paths, parse_tree_name
 from xferd.store.threads import Threads, patient
-from xferd.store.trees import Trees
-from xferd.store.uses import Uses
+from xferd.store.trees.trees import Trees
 
 
 @frozen

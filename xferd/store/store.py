@@ -21,9 +21,8 @@ from xferd.interfaces.reactor import IReactor, WallClock
 from xferd.interfaces.store import UNPACK_RULES, IStore
 from xferd.interfaces.unpack import UnpackLimits
 from xferd.locks import FileLock, Held
-from xferd.store.blobs import Blobs
-from xferd.store.collection import Collection
-from xferd.store.disk import (
+from xferd.store.blobs.blobs import Blobs
+from xferd.store.disk.file_system import (
     free_bytes,
     make_directory,
     remove,
@@ -33,21 +32,22 @@ from xferd.store.disk import (
     trying_to,
     write_file,
 )
-from xferd.store.images import Images
-from xferd.store.index_file import read_index, write_index
+from xferd.store.disk.free_space import LEAST, SHARE, Room
+from xferd.store.disk.permissions import check_owner, close_to_others
+from xferd.store.disk.reserve import RESERVE, Reserve
+from xferd.store.disk.trash import Trash
+from xferd.store.disk.usage import files_of
+from xferd.store.gc.collector import Collection
+from xferd.store.images.images import Images
+from xferd.store.images.index_file import read_index, write_index
+from xferd.store.images.last_used import LastUses
 from xferd.store.journal import Journal
-from xferd.store.last_uses import LastUses
 from xferd.store.layers import Layers
-from xferd.store.linking import Copied
-from xferd.store.ownership import check_owner, close_to_others
+from xferd.store.leases import Uses
 from xferd.store.paths import NOTE, Paths, parse_partial_name
-from xferd.store.reserve import RESERVE, Reserve
-from xferd.store.room import LEAST, SHARE, Room
 from xferd.store.threads import Pool, Rounds, Threads, patient
-from xferd.store.trash import Trash
-from xferd.store.trees import Trees
-from xferd.store.usage import files_of
-from xferd.store.uses import Uses
+from xferd.store.trees.hard_links import Copied
+from xferd.store.trees.trees import Trees
 
 VERSION = b"1\n"
 """How the data directory is arranged."""

@@ -28,7 +28,7 @@ from xferd.interfaces.blobs import IBlobs, IFollower, IPartial, IUnnamed
 from xferd.interfaces.store import IImages, ILayers, Image, IStore, ITrees, Layer, Unpacked
 from xferd.names import Digest, Reference, chain_id
 from xferd.oci import MAX_DOCUMENT, Descriptor
-from xferd.store.room import Room
+from xferd.store.disk.free_space import Room
 from xferd.testing.fake_collection import FakeCollection, FakeUses
 from xferd.testing.fake_journal import FakeJournal
 from xferd.testing.gate import Gate, settle

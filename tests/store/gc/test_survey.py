@@ -1,0 +1,157 @@
+"""
+Tests for L{xferd.store.gc.survey}.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+from tests.store.support import StoreTestCase, plant, pull, sample
+from xferd.errors import StoreError
+from xferd.names import Digest
+from xferd.oci import OCI_INDEX, OCI_MANIFEST
+from xferd.store.gc.survey import Survey, survey
+from xferd.store.paths import Paths, tree_name
+
+TREE = Digest.of(b"tree")
+VARIANT = f"{tree_name(TREE)}.0123456789abcdef"
+
+
+class SurveyTests(StoreTestCase):
+    """
+    What is in a data directory.
+    """
+
+    def setUp(self) -> None:
+        """
+        Have processes in one mount namespace.
+        """
+        super().setUp()
+        self.processes = self.mktemp()
+        self.process("self")
+
+    def process(self, name: str, *mounts: str, namespace: str | None = None) -> None:
+        """
+        Have a process with these mounts.
+
+        @param namespace: the process whose namespace it shares.
+        """
+        place = os.path.join(self.processes, name)
+        os.makedirs(os.path.join(place, "ns"))
+        if namespace is None:
+            with open(os.path.join(place, "ns", "mnt"), "wb"):
+                pass
+        else:
+            os.link(os.path.join(self.processes, namespace, "ns", "mnt"), os.path.join(place, "ns", "mnt"))
+        with open(os.path.join(place, "mountinfo"), "w") as file:
+            file.writelines(f"36 35 0:33 / /mnt rw - {mount}\n" for mount in mounts)
+
+    def survey(self) -> Survey:
+        """
+        Look.
+        """
+        return survey(Paths(self.path), self.processes)
+
+    def index(self, *entries: dict[str, Any]) -> None:
+        """
+        Have entries that others made.
+        """
+        with open(os.path.join(self.path, "content", "index.json"), "w") as file:
+            json.dump({"schemaVersion": 2, "manifests": entries}, file)
+
+    def document(self, value: object) -> Digest:
+        """
+        Put a document into the store.
+        """
+        data = json.dumps(value).encode()
+        self.successResultOf(self.store.blobs.put(Digest.of(data), data))
+        return Digest.of(data)
+
+    def test_listed(self) -> None:
+        """
+        Blobs, partial blobs and trees are listed, and nothing else that is
+        there.
+        """
+        self.run_now(pull(self.store, sample("alpine", b"one")))
+        self.run_now(plant(self.store, b"tree"))
+        os.mkdir(os.path.join(self.path, "trees", VARIANT))
+        blobs = os.path.join(self.path, "content", "blobs")
+        for path in (f"{blobs}/sha256/put-blob123", f"{blobs}/stray", f"{self.path}/ingest/stray"):
+            with open(path, "wb"):
+                pass
+        os.mkdir(f"{blobs}/sha256/{TREE.hex}")
+        partial = f"{self.path}/ingest/sha256-{TREE.hex}"
+        with open(partial, "wb") as file:
+            file.write(b"12345")
+        os.utime(partial, (7, 7))
+        found = self.survey()
+        self.assertEqual(len(found.blobs), 3)
+        self.assertIn((Digest.of(b"one"), 3), found.blobs)
+        self.assertEqual(found.partials, ((TREE, 5, 7.0),))
+        self.assertEqual({*found.trees}, {tree_name(Digest.of(b"one")), tree_name(TREE), VARIANT})
+
+    def test_reached(self) -> None:
+        """
+        Whatever the index leads to is reached: by indexes of indexes, by
+        manifests of any kind, by what says no type.  What only looks like a
+        document, is none, or is not here leads nowhere.
+        """
+        leaf = [Digest.of(text) for text in (b"a", b"b", b"c", b"d")]
+        manifest = self.document({"config": {"digest": str(leaf[0])}, "layers": [{"digest": str(leaf[1])}]})
+        artifact = self.document({"mediaType": OCI_MANIFEST, "blobs": [{"digest": str(leaf[2])}]})
+        inner = self.document({"manifests": [{"mediaType": OCI_MANIFEST, "digest": str(manifest)}]})
+        layer = self.document({"digest": str(leaf[3])})
+        absent = Digest.of(b"absent")
+        broken = Digest.of(b"[")
+        self.successResultOf(self.store.blobs.put(broken, b"["))
+        self.index(
+            # First as a mere note, then as what leads on.
+            {"mediaType": "x/y", "digest": str(layer), "annotations": {"about": str(inner)}},
+            {"mediaType": OCI_INDEX, "digest": str(inner)},
+            {"digest": str(artifact)},
+            {"mediaType": OCI_MANIFEST, "digest": str(absent)},
+            {"mediaType": OCI_MANIFEST, "digest": str(broken)},
+            {"mediaType": OCI_MANIFEST, "digest": "sha256:no"},
+        )
+        expected = {layer, inner, manifest, artifact, absent, broken, *leaf[:3]}
+        self.assertEqual(self.survey().reached, expected)
+
+    def test_large(self) -> None:
+        """
+        What is too large for a document is not read.
+        """
+        digest = self.document({"digest": str(TREE)})
+        os.truncate(self.store.blobs.path(digest), 5 * 1024 * 1024)
+        self.index({"digest": str(digest)})
+        self.assertEqual(self.survey().reached, {digest})
+
+    def test_mounted(self) -> None:
+        """
+        Trees that are mounted are found by their paths or by what xferctl
+        calls its mounts, in every mount namespace that can be seen.
+        """
+        chain = Digest.of(b"chain")
+        self.process("12", f"overlay none rw,lowerdir=/da\\040ta/trees/{VARIANT}/fs:/other", "tmpfs x rw")
+        self.process("13", f"overlay xferd:{chain} rw,lowerdir=5:6,upperdir=7")
+        self.process("14", f"overlay none rw,lowerdir+=/x/trees/{tree_name(TREE)}/fs", namespace="self")
+        self.process("15", f"ext4 /x/trees/{tree_name(chain)}/fs rw", "overlay xferd:sha256:abc rw")
+        os.mkdir(os.path.join(self.processes, "16"))
+        found = self.survey()
+        self.assertEqual(found.mounted, {VARIANT})
+        self.assertEqual(found.reached, {chain})
+
+    def test_no_mounts(self) -> None:
+        """
+        Where not even the own mounts can be seen, nobody knows what is mounted.
+        """
+        self.processes = self.mktemp()
+        os.mkdir(self.processes)
+        self.assertIn("mounted", str(self.assertRaises(StoreError, self.survey)))
+
+    def test_real(self) -> None:
+        """
+        The system shows its mounts.
+        """
+        self.assertEqual(survey(Paths(self.path)).blobs, ())

@@ -1,0 +1,292 @@
+# -*- test-case-name: tests.store.blobs.test_blobs -*-
+"""
+The content-addressed blobs, in C{content/blobs/}.
+
+A file there is whole and was verified: it got its name by a rename, after its
+bytes were on the disk.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from threading import Event
+from typing import Final
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from zope.interface import implementer
+
+from xferd.errors import DigestMismatch, NotFound, StoreError
+from xferd.interfaces.blobs import IBlobs, IPartial, IUnnamed
+from xferd.names import Digest
+from xferd.oci import MAX_DOCUMENT
+from xferd.store.blobs.anonymous import Unnamed, open_unnamed
+from xferd.store.blobs.partial_file import Opened, open_partial
+from xferd.store.blobs.partials import Partial
+from xferd.store.disk.file_system import make_directory, sync_directory, trying_to, write_file
+from xferd.store.disk.reserve import Reserve
+from xferd.store.disk.trash import Trash
+from xferd.store.leases import Uses
+from xferd.store.paths import Paths
+from xferd.store.threads import Threads, patient
+
+PATIENCE: Final = 60.0
+"""Seconds for which a new owner of a partial file waits for the one before."""
+
+
+_SMALL = 64 * 1024
+"""
+Documents of at most so many bytes may use the reserve: a copy within a registry
+needs no other room.
+"""
+
+
+@implementer(IBlobs)
+class Blobs:
+    """
+    The blobs of a data directory.
+    """
+
+    def __init__(
+        self,
+        paths: Paths,
+        threads: Threads,
+        bulk: Threads,
+        *,
+        trash: Trash,
+        uses: Uses,
+        clock: IReactorTime,
+        reserve: Reserve,
+    ) -> None:
+        """
+        @param bulk: for what takes as long as a blob is large.
+        @param reserve: what small documents use when the disk is full.
+        """
+        self._bulk = bulk
+        self._paths = paths
+        self._reserve = reserve
+        self._uses = uses
+        self._threads = threads
+        self._trash = trash
+        self._clock = clock
+        self._arriving: dict[Digest, Partial | None] = {}
+        self._waiting: dict[Digest, list[Deferred[None]]] = {}
+
+    def has(self, digest: Digest) -> bool:
+        """
+        See L{IBlobs.has}.
+        """
+        return self.size(digest) is not None
+
+    def size(self, digest: Digest) -> int | None:
+        """
+        See L{IBlobs.size}.
+        """
+        # Who does not find it may go on with what is there of it.
+        self._uses.touch(digest)
+        # One stat of a cached entry takes microseconds, and is never out of
+        # date when an operator has removed a blob.
+        try:
+            found = os.lstat(self.path(digest))
+        except OSError:
+            return None
+        if not stat.S_ISREG(found.st_mode):
+            return None
+        return found.st_size
+
+    def held(self, digest: Digest) -> int:
+        """
+        See L{IBlobs.held}.
+        """
+        try:
+            found = os.lstat(self._paths.partial(digest))
+        except OSError:
+            return 0
+        return min(found.st_size, found.st_blocks * 512)
+
+    def path(self, digest: Digest) -> str:
+        """
+        See L{IBlobs.path}.
+        """
+        return self._paths.blob(digest)
+
+    def read(self, digest: Digest) -> Deferred[bytes]:
+        """
+        See L{IBlobs.read}.
+        """
+        self._uses.touch(digest)
+        return self._threads.run(read_document, self._paths, digest)
+
+    def put(self, digest: Digest, data: bytes) -> Deferred[None]:
+        """
+        See L{IBlobs.put}.
+        """
+        self._uses.touch(digest)
+        if len(data) > _SMALL:
+            return self._threads.run(write_document, self._paths, digest, data)
+        return self._threads.run(self._reserve.spend, write_document, self._paths, digest, data)
+
+    def partial(self, digest: Digest, size: int | None) -> Deferred[IPartial]:
+        """
+        See L{IBlobs.partial}.
+        """
+        self._uses.touch(digest)
+        return Deferred.fromCoroutine(self._partial(digest, size))
+
+    def unnamed(self) -> Deferred[IUnnamed]:
+        """
+        See L{IBlobs.unnamed}.
+        """
+        opening = Deferred.fromCoroutine(self._unnamed())
+        return patient(opening, undo=lambda unnamed: unnamed.close())
+
+    def close(self) -> None:
+        """
+        Let go of every partial file.
+        """
+        for partial in list(self._arriving.values()):
+            if partial is not None:
+                partial.close()
+
+    def is_arriving(self, digest: Digest) -> bool:
+        """
+        Whether the blob's partial file is open.
+        """
+        return digest in self._arriving
+
+    def forget(self, digest: Digest) -> None:
+        """
+        Take a blob out of the way, which nobody needs.
+        """
+        self._forget(self.path(digest))
+
+    def forget_partial(self, digest: Digest) -> None:
+        """
+        Take a partial blob out of the way, which is not open.
+        """
+        self._forget(self._paths.partial(digest))
+        self._forget(self._paths.note(digest))
+
+    def _forget(self, path: str) -> None:
+        if os.path.lexists(path):
+            self._trash.throw(path)
+
+    async def _unnamed(self) -> IUnnamed:
+        opened: tuple[int, str] = await self._threads.run(open_unnamed, self._paths)
+        return Unnamed(opened, paths=self._paths, threads=self._bulk, trash=self._trash, uses=self._uses)
+
+    async def _partial(self, digest: Digest, size: int | None) -> IPartial:
+        deadline = self._clock.seconds() + PATIENCE
+        while digest in self._arriving:
+            # Its owner was cancelled and has not ended: it waits for the disk.
+            left = deadline - self._clock.seconds()
+            if left <= 0:
+                raise StoreError(
+                    f"blob {digest} is still being written by an earlier transfer: the disk has not "
+                    f"finished within {PATIENCE:.0f} s"
+                )
+            await self._wait_for_owner(digest, left)
+        stop = Event()
+        opening = Deferred.fromCoroutine(self._open(digest, size, stop))
+        return await patient(opening, stop=stop.set, undo=lambda partial: partial.close())
+
+    async def _wait_for_owner(self, digest: Digest, seconds: float) -> None:
+        """
+        Wait until a partial file's owner closes it, or for some seconds.
+        """
+        # Cancelling it needs no canceller: it is taken out below.
+        waiting: Deferred[None] = Deferred()
+        waiters = self._waiting.setdefault(digest, [])
+        waiters.append(waiting)
+        timer = self._clock.callLater(seconds, waiting.callback, None)
+        try:
+            await waiting
+        finally:
+            waiters.remove(waiting)
+            if timer.active():
+                timer.cancel()
+
+    def _closed(self, digest: Digest) -> None:
+        """
+        A partial file has no owner any more.
+        """
+        del self._arriving[digest]
+        for waiting in tuple(self._waiting.pop(digest, ())):
+            if not waiting.called:
+                waiting.callback(None)
+
+    async def _open(self, digest: Digest, size: int | None, stop: Event) -> IPartial:
+        self._arriving[digest] = None
+        try:
+            opened: Opened = await self._bulk.run(
+                open_partial, self._paths.partial(digest), self._paths.note(digest), digest, size, stop
+            )
+        except BaseException:
+            self._closed(digest)
+            raise
+        partial = Partial(
+            digest,
+            size,
+            opened,
+            paths=self._paths,
+            threads=self._bulk,
+            trash=self._trash,
+            clock=self._clock,
+            released=self._closed,
+        )
+        self._arriving[digest] = partial
+        return partial
+
+
+def read_document(paths: Paths, digest: Digest) -> bytes:
+    """
+    Read a blob that is a document.  Blocking, for a thread.
+
+    @raise NotFound: it is not here.
+    @raise StoreError: it is damaged, or too large for a document.
+    """
+    path = paths.blob(digest)
+    try:
+        with open(path, "rb") as file:
+            data = file.read(MAX_DOCUMENT + 1)
+    except FileNotFoundError as e:
+        raise NotFound(f"blob {digest} is not in the store") from e
+    except OSError as e:
+        raise StoreError(f"cannot read blob {digest}: {e.strerror}") from e
+    if len(data) > MAX_DOCUMENT:
+        raise StoreError(f"blob {digest} is larger than the {MAX_DOCUMENT} bytes of a document")
+    if Digest.of(data, digest.algorithm) != digest:
+        raise StoreError(f"blob {digest} is damaged; remove {path} and pull its image again")
+    return data
+
+
+def write_document(paths: Paths, digest: Digest, data: bytes) -> None:
+    """
+    Keep a document.  Blocking, for a thread.
+
+    @raise DigestMismatch: C{data} is something else.
+    @raise StoreError: the disk refuses.
+    """
+    found = Digest.of(data, digest.algorithm)
+    if found != digest:
+        raise DigestMismatch(f"a document arrived that is {found} and should be {digest}")
+    path = paths.blob(digest)
+    with trying_to(f"write blob {digest}"):
+        make_directory(os.path.dirname(path), 0o700)
+        if _holds(path, data):
+            # Whoever wrote it may not have got to this yet.
+            sync_directory(os.path.dirname(path))
+        else:
+            write_file(path, data, paths.staging)
+
+
+def _holds(path: str, data: bytes) -> bool:
+    """
+    Whether a file is there with these bytes; a damaged one is written anew.
+    """
+    try:
+        with open(path, "rb") as file:
+            return file.read(len(data) + 1) == data
+    except FileNotFoundError:
+        return False

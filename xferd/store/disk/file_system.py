@@ -1,0 +1,200 @@
+# -*- test-case-name: tests.store.disk.test_file_system -*-
+"""
+What the store asks of the file system, in blocking functions that run in
+threads: whole files or none, bytes that outlast a power cut, and trees that
+go away whatever is in them.
+
+No function here knows Twisted.  They raise L{OSError}; who calls them says with
+L{trying_to} what the operator is to read.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from tempfile import mkstemp
+from threading import Event
+
+from xferd.errors import DiskFull, StoreError
+
+DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+"""How to open a directory that must not be a link to one."""
+
+
+def refusal(error: OSError, doing: str) -> StoreError:
+    """
+    What to tell the operator of an error of the file system.
+
+    @param doing: what failed, as it follows "cannot".
+    """
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return DiskFull(f"cannot {doing}: no space is left; free some on that disk and try again")
+    return StoreError(f"cannot {doing}: {error.strerror or error}")
+
+
+@contextmanager
+def trying_to(doing: str) -> Iterator[None]:
+    """
+    Raise L{StoreError} in place of L{OSError}.
+
+    @param doing: what the block does, as it follows "cannot".
+    """
+    try:
+        yield
+    except OSError as e:
+        raise refusal(e, doing) from e
+
+
+def free_bytes(path: str) -> int:
+    """
+    The bytes that are free on the disk of C{path}; none where it can take no
+    more files.
+    """
+    disk = os.statvfs(path)
+    if disk.f_files and not disk.f_favail:
+        return 0
+    return disk.f_bavail * disk.f_frsize
+
+
+def total_bytes(path: str) -> int:
+    """
+    The bytes of the disk of C{path}.
+    """
+    disk = os.statvfs(path)
+    return disk.f_blocks * disk.f_frsize
+
+
+def sync_directory(path: str) -> None:
+    """
+    Bring a directory's entries to the disk: a rename is not there before.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def sync_file_system(path: str) -> None:
+    """
+    Bring everything that was written to the file system of C{path} to the
+    disk: for a tree of ten thousand files that is one flush, not ten thousand.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if libc.syncfs(fd) != 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), path)
+    finally:
+        os.close(fd)
+
+
+def make_directory(path: str, mode: int) -> None:
+    """
+    Make sure that a directory is there, with this mode whatever the umask,
+    and stays there.
+    """
+    try:
+        os.mkdir(path, mode)
+    except FileExistsError as e:
+        if not os.path.isdir(path):
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path) from e
+        return
+    os.chmod(path, mode)
+    sync_directory(os.path.dirname(path))
+
+
+def move(source: str, target: str) -> None:
+    """
+    Rename a file or a directory, for good when this returns.
+    """
+    # Opened first: without a descriptor nothing is renamed.
+    fd = os.open(os.path.dirname(target), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.rename(source, target)
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def write_file(path: str, data: bytes, staging: str) -> None:
+    """
+    Write a file that is either there whole, and stays, or not at all.  Only
+    its owner may read it.
+
+    @param staging: a directory of the same file system, where it may lie
+        half-written.
+    """
+    fd, temporary = mkstemp(prefix="file-", dir=staging)
+    try:
+        with open(fd, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(fd)
+        move(temporary, path)
+    except OSError:
+        # After the rename there is nothing left to remove.
+        if os.path.lexists(temporary):
+            os.unlink(temporary)
+        raise
+
+
+def remove(path: str, stop: Event) -> None:
+    """
+    Remove a file, or a directory with all that is in it.  Nothing to remove
+    is fine.
+
+    @param stop: leave the rest where it is as soon as this is set.
+    """
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        return
+    except IsADirectoryError:
+        fd = _open_to_empty(path, None)
+        try:
+            emptied = _empty(fd, stop)
+        finally:
+            os.close(fd)
+        if emptied:
+            os.rmdir(path)
+
+
+def _empty(fd: int, stop: Event) -> bool:
+    """
+    Remove what is in a directory; by descriptors, as paths in a tree may be
+    longer than the system takes.
+
+    @return: whether nothing is left.
+    """
+    with os.scandir(fd) as listing:
+        entries = list(listing)
+    for entry in entries:
+        if stop.is_set():
+            return False
+        if not entry.is_dir(follow_symlinks=False):
+            os.unlink(entry.name, dir_fd=fd)
+            continue
+        inner = _open_to_empty(entry.name, fd)
+        try:
+            emptied = _empty(inner, stop)
+        finally:
+            os.close(inner)
+        if not emptied:
+            return False
+        os.rmdir(entry.name, dir_fd=fd)
+    return True
+
+
+def _open_to_empty(name: str, parent: int | None) -> int:
+    """
+    Open a directory and see to it that its entries may be removed: only root
+    may do so whatever the mode.
+    """
+    if os.geteuid() != 0:
+        os.chmod(name, 0o700, dir_fd=parent)
+    return os.open(name, DIRECTORY, dir_fd=parent)

@@ -1,0 +1,316 @@
+# -*- test-case-name: tests.store.gc.test_collector -*-
+"""
+The collection of what nothing names or uses: layers, trees, blobs, partials.
+
+First everything is looked at, in a thread.  Then what is of no use is taken
+away piece by piece, each after one more look at what is named and used by
+then, in the same turn: whatever began in between is spared.
+
+A daemon that is killed meanwhile leaves a store that is whole.  Names are gone
+before what they stood for, which is never named again until it was checked; of
+the rest records go first, the top ones before those below, then the trees that
+they stand for.  Everything large is renamed into C{staging/}, which the next
+start sweeps.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Sequence, Set
+from typing import TypeVar
+
+from twisted.internet.defer import Deferred, DeferredLock
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from xferd.errors import StoreError
+from xferd.interfaces.reactor import WallClock
+from xferd.interfaces.store import Freed, ICollection, Image
+from xferd.names import Digest, Reference
+from xferd.store.blobs.blobs import Blobs
+from xferd.store.disk.trash import Trash
+from xferd.store.gc.survey import Survey, survey
+from xferd.store.images.images import Images
+from xferd.store.images.last_used import LastUses
+from xferd.store.layers import Layers
+from xferd.store.leases import Uses
+from xferd.store.paths import Paths, parse_tree_name
+from xferd.store.threads import Threads
+from xferd.store.trees.trees import Trees
+
+T = TypeVar("T")
+
+_BATCH = 64
+"""So many things are taken away in one turn of the reactor: a millisecond or two."""
+
+
+@implementer(ICollection)
+class Collection:
+    """
+    The collector of a data directory.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        paths: Paths,
+        *,
+        threads: Threads,
+        trash: Trash,
+        uses: Uses,
+        blobs: Blobs,
+        trees: Trees,
+        layers: Layers,
+        images: Images,
+        last_uses: LastUses,
+        clock: IReactorTime,
+        wall_clock: WallClock,
+        partial_age: float,
+    ) -> None:
+        """
+        @param wall_clock: the ages of files are measured by it.
+        @param partial_age: seconds for which a partial blob is kept that
+            nobody goes on with.
+        """
+        self._paths = paths
+        self._threads = threads
+        self._trash = trash
+        self._uses = uses
+        self._blobs = blobs
+        self._trees = trees
+        self._layers = layers
+        self._images = images
+        self._last_uses = last_uses
+        self._clock = clock
+        self._wall_clock = wall_clock
+        self._partial_age = partial_age
+        self._lock = DeferredLock()
+        self._open = False
+        self._named: Set[Digest] = frozenset()
+
+    def start(self) -> None:
+        """
+        The store is known: from now on it may be collected.
+        """
+        self._open = True
+
+    async def stop(self) -> None:
+        """
+        Collect no more; one that runs ends at its next step.
+        """
+        self._open = False
+        async with self._lock:
+            pass
+
+    def use(self) -> Callable[[], None]:
+        """
+        See L{ICollection.use}.
+        """
+        return self._uses.begin()
+
+    def collect(
+        self, dry_run: bool = False, partials: bool = False, abandoned: Set[Digest] = frozenset()
+    ) -> Deferred[Freed]:
+        """
+        See L{ICollection.collect}.  Cancelling ends it at its next step.
+        """
+        return Deferred.fromCoroutine(self._collect(dry_run, partials, abandoned))
+
+    def evict(
+        self, excess: int, spare: Set[Reference] = frozenset(), enough: bool = False
+    ) -> Deferred[list[Reference]]:
+        """
+        See L{ICollection.evict}.
+        """
+        return Deferred.fromCoroutine(self._evict(excess, spare, enough))
+
+    async def _evict(self, excess: int, spare: Set[Reference], enough: bool) -> list[Reference]:
+        async with self._lock:
+            self._check()
+            found = await self._threads.run(survey, self._paths)
+            await self._images.settled()
+            self._check()
+            gone: list[Reference] = []
+            for image in sorted(self._images.all(), key=self._last_uses.of):
+                if excess <= 0:
+                    break
+                if image.reference not in spare and not self._is_held(image, found):
+                    gone.append(image.reference)
+                    excess -= image.size + self._layers.chain_size(image.chain_id)
+            if enough and excess > 0:
+                return []
+            # Asked for together, they are written in two rounds.
+            for removal in [self._images.remove(reference) for reference in gone]:
+                await removal
+            return gone
+
+    def _is_held(self, image: Image, found: Survey) -> bool:
+        """
+        Whether a job, a mount or a pin holds an image.
+        """
+        if image.pinned or image.manifest.digest in self._uses:
+            return True
+        record = None if image.chain_id is None else self._layers.all().get(image.chain_id)
+        return record is not None and (record.chain_id in found.chains or record.tree in found.mounted)
+
+    def removed(self) -> Deferred[None]:
+        """
+        See L{ICollection.removed}.
+        """
+        return self._trash.emptied()
+
+    async def _collect(self, dry_run: bool, all_partials: bool, abandoned: Set[Digest]) -> Freed:
+        async with self._lock:
+            self._check()
+            found = await self._threads.run(survey, self._paths)
+            layers = await self._free_layers(found, dry_run)
+            trees = await self._free_trees(found, layers, dry_run)
+            blobs = await self._free_blobs(found, dry_run)
+            partials = await self._free_partials(found, all_partials, abandoned, dry_run)
+        freed = Freed(
+            blobs=len(blobs),
+            trees=len(trees),
+            layers=len(layers),
+            partials=len(partials),
+            bytes=sum((*trees, *blobs, *partials)),
+        )
+        if not dry_run:
+            self._log.info("collected: {freed}", freed=freed)
+        return freed
+
+    async def _free_layers(self, found: Survey, dry_run: bool) -> Set[Digest]:
+        """
+        Free the records of layers, from the top down.
+        """
+        gone: set[Digest] = set()
+        kept: Set[Digest] = frozenset()
+        above: Counter[Digest | None] = Counter()
+        async for chain_id, first in self._paced(self._layers.from_the_top()):
+            if first:
+                kept = self._layers.with_parents(c for c in self._layers.all() if self._is_wanted(c, found))
+                above = Counter(r.parent for c, r in self._layers.all().items() if c not in gone)
+            record = self._layers.all().get(chain_id)
+            # What stands on it may be of no use since a moment ago.
+            if record is None or chain_id in kept or above[chain_id]:
+                continue
+            gone.add(chain_id)
+            above[record.parent] -= 1
+            if not dry_run:
+                self._layers.forget(chain_id)
+        return gone
+
+    async def _free_trees(self, found: Survey, gone: Set[Digest], dry_run: bool) -> Sequence[int]:
+        """
+        Free the trees that no layer needs.
+
+        @param gone: the layers that are gone, or would be.
+        @return: the bytes of each.
+        """
+        freed: list[int] = []
+        names: Set[str] = frozenset()
+        diff_ids: Set[Digest] = frozenset()
+        mounted: Set[Digest] = frozenset()
+        async for name, first in self._paced(found.trees):
+            if first:
+                records = [r for c, r in self._layers.all().items() if c not in gone]
+                names, diff_ids = {r.tree for r in records}, {r.diff_id for r in records}
+                mounted = self._mounted_ids(found)
+            parsed = parse_tree_name(name)
+            assert parsed is not None
+            diff_id, variant = parsed
+            if name in found.mounted or diff_id in self._uses or self._trees.is_busy(diff_id):
+                continue
+            if name == self._trees.name(diff_id):
+                # The tree itself has the facts, and stays while others of its files do.
+                if diff_id not in diff_ids:
+                    freed.append(self._trees.size(diff_id))
+                    if not dry_run:
+                        self._trees.forget(diff_id)
+            elif (
+                (variant or self._trees.is_superseded(name)) and name not in names and diff_id not in mounted
+            ):
+                freed.append(self._trees.size_of_other(name))
+                if not dry_run:
+                    self._trees.forget_other(name)
+        return freed
+
+    def _mounted_ids(self, found: Survey) -> Set[Digest]:
+        """
+        The diff IDs of the layers in mounts that name a chain, not its trees:
+        an older tree of one of them may be the one that is mounted.
+        """
+        layers = self._layers.all()
+        mounted = self._layers.with_parents(chain for chain in found.chains if chain in layers)
+        return {layers[chain].diff_id for chain in mounted}
+
+    async def _free_blobs(self, found: Survey, dry_run: bool) -> Sequence[int]:
+        """
+        Free the blobs that no image needs.
+
+        @return: the bytes of each.
+        """
+        freed: list[int] = []
+        async for (digest, size), _ in self._paced(found.blobs):
+            if not self._is_wanted(digest, found) and not self._blobs.is_arriving(digest):
+                freed.append(size)
+                if not dry_run:
+                    self._blobs.forget(digest)
+        return freed
+
+    async def _free_partials(
+        self, found: Survey, everything: bool, abandoned: Set[Digest], dry_run: bool
+    ) -> Sequence[int]:
+        """
+        Free what arrived of blobs that nobody goes on with.
+
+        @param everything: all of them, however new.
+        @param abandoned: these at least.
+        @return: the bytes of each.
+        """
+        freed: list[int] = []
+        oldest = self._wall_clock() - self._partial_age
+        async for (digest, size, written), _ in self._paced(found.partials):
+            if digest in self._uses or self._blobs.is_arriving(digest):
+                continue
+            if everything or digest in abandoned or written < oldest:
+                freed.append(size)
+                if not dry_run:
+                    self._blobs.forget_partial(digest)
+        return freed
+
+    def _is_wanted(self, digest: Digest, found: Survey) -> bool:
+        """
+        Whether a blob or a layer is named or used.
+        """
+        return digest in self._named or digest in found.reached or digest in self._uses
+
+    async def _paced(self, items: Sequence[T]) -> AsyncIterator[tuple[T, bool]]:
+        """
+        Go through some things, and let others work in between.
+
+        @return: each thing, and whether something may have changed since the
+            one before.
+        """
+        for start in range(0, len(items), _BATCH):
+            if start:
+                await self._turn()
+            # An image that is being named has its name in this, too.
+            await self._images.settled()
+            self._check()
+            self._named = self._images.roots()
+            for number, item in enumerate(items[start : start + _BATCH]):
+                yield item, number == 0
+
+    def _turn(self) -> Deferred[None]:
+        """
+        Wait for the next turn of the reactor.
+        """
+        turn: Deferred[None] = Deferred(lambda _: call.cancel())
+        call = self._clock.callLater(0, turn.callback, None)
+        return turn
+
+    def _check(self) -> None:
+        if not self._open:
+            raise StoreError(f"the store {self._paths.root} is not open")

@@ -1,0 +1,194 @@
+# -*- test-case-name: tests.store.gc.test_survey -*-
+"""
+What is in a data directory, and what the world outside of it relies on.
+
+Blocking, for a thread.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import stat
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from attrs import frozen
+
+from xferd.errors import BadDigest, StoreError
+from xferd.names import Digest
+from xferd.oci import INDEXES, MANIFESTS, MAX_DOCUMENT
+from xferd.store.disk.file_system import trying_to
+from xferd.store.images.index_file import read_index
+from xferd.store.paths import Paths, parse_partial_name, parse_tree_name
+
+_MOUNTED_TREE: Final = re.compile(r"/trees/(sha(?:256|512)/[0-9a-f]{64,128}(?:\.[0-9a-f]{16})?)/fs")
+"""
+A tree of ours in the options of an overlay.  Nothing in it is ever escaped,
+whatever is above it; that it may be another daemon's does no harm.
+"""
+
+_MOUNTED_CHAIN: Final = re.compile(r" xferd:(sha(?:256|512):[0-9a-f]{64,128}) ")
+"""What C{xferctl} calls the source of its mounts, whose options name no path."""
+
+
+@frozen
+class Survey:
+    """
+    What was found.
+
+    @ivar blobs: each with its bytes.
+    @ivar partials: each with its bytes, and when it was last written, in
+        seconds since the epoch.
+    @ivar trees: the names of all trees, those made of hard links too.
+    @ivar reached: every digest that C{index.json} leads to, and the chain IDs
+        that are mounted.
+    @ivar mounted: the names of trees that are mounted.
+    @ivar chains: the chain IDs that are mounted.
+    """
+
+    blobs: tuple[tuple[Digest, int], ...]
+    partials: tuple[tuple[Digest, int, float], ...]
+    trees: tuple[str, ...]
+    reached: frozenset[Digest]
+    mounted: frozenset[str]
+    chains: frozenset[Digest]
+
+
+def survey(paths: Paths, processes: str = "/proc") -> Survey:
+    """
+    Look at everything.
+
+    @param processes: where the system shows its processes.
+    @raise StoreError: the disk refuses, or C{index.json} is damaged.
+    """
+    with trying_to(f"look through {paths.root}"):
+        blobs = tuple(_blobs(paths))
+        partials = tuple(_partials(paths))
+        trees = tuple(name for name, _ in _entries(paths.trees) if parse_tree_name(name) is not None)
+        reached = _reach(paths)
+    overlays = _overlays(processes)
+    chains = frozenset(Digest.parse(name) for name in _MOUNTED_CHAIN.findall(overlays) if _is_digest(name))
+    mounted = frozenset(_MOUNTED_TREE.findall(overlays))
+    return Survey(blobs, partials, trees, frozenset({*reached, *chains}), mounted, chains)
+
+
+def _blobs(paths: Paths) -> Iterator[tuple[Digest, int]]:
+    for name, found in _entries(paths.blobs):
+        algorithm, _, encoded = name.partition("/")
+        # What other tools have not finished yet has other names.
+        if stat.S_ISREG(found.st_mode) and _is_digest(f"{algorithm}:{encoded}"):
+            yield Digest(algorithm, encoded), found.st_size
+
+
+def _partials(paths: Paths) -> Iterator[tuple[Digest, int, float]]:
+    with os.scandir(paths.ingest) as listing:
+        for entry in listing:
+            digest = parse_partial_name(entry.name)
+            if digest is not None:
+                try:
+                    found = entry.stat(follow_symlinks=False)
+                except FileNotFoundError:
+                    continue  # It became a blob just now.
+                yield digest, found.st_size, found.st_mtime
+
+
+def _entries(directory: str) -> Iterator[tuple[str, os.stat_result]]:
+    """
+    What is in a directory of directories, as C{a/b}.
+    """
+    for algorithm in sorted(os.listdir(directory)):
+        inner = os.path.join(directory, algorithm)
+        if os.path.isdir(inner):
+            with os.scandir(inner) as listing:
+                for entry in listing:
+                    try:
+                        yield f"{algorithm}/{entry.name}", entry.stat(follow_symlinks=False)
+                    except FileNotFoundError:
+                        continue  # Somebody was quicker.
+
+
+def _reach(paths: Paths) -> set[Digest]:
+    """
+    Follow every entry of the index, whoever made it, down to the last blob.
+
+    What a document names that is not here, or is no document, nobody can
+    tell, and nobody can use.
+    """
+    reached: set[Digest] = set()
+    followed: set[Digest] = set()
+    waiting: list[object] = [read_index(paths)]
+    while waiting:
+        for digest, leads_on in _named(waiting.pop()):
+            reached.add(digest)
+            if leads_on and digest not in followed:
+                followed.add(digest)
+                waiting.append(_document(paths.blob(digest)))
+    return reached
+
+
+def _named(value: object) -> Iterator[tuple[Digest, bool]]:
+    """
+    Every digest in a JSON value, whatever it stands for, and whether it may be
+    that of a manifest or an index.
+    """
+    waiting = [value]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, dict):
+            media_type = item.get("mediaType")
+            leads_on = media_type is None or media_type in MANIFESTS | INDEXES
+            for key, inner in item.items():
+                if isinstance(inner, str):
+                    if _is_digest(inner):
+                        yield Digest.parse(inner), leads_on and key == "digest"
+                else:
+                    waiting.append(inner)
+        elif isinstance(item, list):
+            waiting.extend(item)
+
+
+def _document(path: str) -> Mapping[str, Any] | None:
+    try:
+        if os.stat(path).st_size > MAX_DOCUMENT:
+            return None
+        with open(path, "rb") as file:
+            value = json.loads(file.read())
+    except (FileNotFoundError, ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _is_digest(text: str) -> bool:
+    try:
+        Digest.parse(text)
+    except BadDigest:
+        return False
+    return True
+
+
+def _overlays(processes: str) -> str:
+    """
+    The lines of all overlays that are mounted, in every mount namespace that
+    this process may look into: a container's own may be the only one left.
+
+    @raise StoreError: not even this process's can be read.
+    """
+    lines: list[str] = []
+    seen: set[int] = set()
+    for name in ["self", *(n for n in os.listdir(processes) if n.isdigit())]:
+        place = os.path.join(processes, name)
+        try:
+            namespace = os.stat(os.path.join(place, "ns", "mnt")).st_ino
+            if namespace not in seen:
+                with open(
+                    os.path.join(place, "mountinfo"), encoding="utf-8", errors="surrogateescape"
+                ) as file:
+                    lines.extend(line for line in file if " - overlay " in line)
+                seen.add(namespace)
+        except OSError as e:
+            if name == "self":
+                raise StoreError(f"cannot tell which layers are mounted: {place}: {e.strerror}") from e
+            # It has ended, or is somebody else's.
+    return "".join(lines)

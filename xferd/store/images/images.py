@@ -1,0 +1,312 @@
+# -*- test-case-name: tests.store.images.test_images -*-
+"""
+The named images, which are the entries of C{content/index.json}.
+
+The name is where every other tool looks for it, in the annotation
+C{org.opencontainers.image.ref.name}; what else xferd must remember of an image
+is in annotations beside it.  An image that came with a manifest of Docker's
+has two entries: the manifest as it came, and under the name the same in OCI's
+words, which is all that other tools look at.  Entries that other tools made
+stay as they are.
+
+A pin is one of these annotations, and not in the journal: it belongs to the
+name, is written with it, and survives a journal that is lost.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence, Set
+from typing import Any
+
+from attrs import evolve, frozen
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from xferd.errors import NotFound, StoreError, XferdError
+from xferd.interfaces.store import IImages, Image
+from xferd.names import Digest, Reference, Repository
+from xferd.oci import Descriptor, Document, Manifest, parse_document
+from xferd.store.blobs.blobs import Blobs, read_document
+from xferd.store.disk.reserve import Reserve
+from xferd.store.images.index_file import (
+    CHAIN_ID,
+    CREATED,
+    DOCKER_NAME,
+    NAME,
+    ORIGIN,
+    PINNED,
+    RESOLVED,
+    IndexFile,
+    name_of,
+    notes_of,
+    read_index,
+)
+from xferd.store.images.last_used import LastUses
+from xferd.store.layers import Layers
+from xferd.store.leases import Uses
+from xferd.store.paths import Paths
+from xferd.store.threads import Rounds, Threads
+
+_OURS = (NAME, RESOLVED, CREATED, CHAIN_ID, ORIGIN, PINNED, DOCKER_NAME)
+
+
+@implementer(IImages)
+class Images:
+    """
+    The named images of a data directory.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        paths: Paths,
+        threads: Threads,
+        *,
+        blobs: Blobs,
+        layers: Layers,
+        uses: Uses,
+        reserve: Reserve,
+        last_uses: LastUses,
+    ) -> None:
+        """
+        @param reserve: what a change of names uses when the disk is full.
+        @param last_uses: told of each image that is asked for or named.
+        """
+        self._last_uses = last_uses
+        self._paths = paths
+        self._reserve = reserve
+        self._uses = uses
+        self._threads = threads
+        self._blobs = blobs
+        self._layers = layers
+        self._index = IndexFile(paths)
+        self._images: dict[Reference, Image] = {}
+        # The same in the order of their names.
+        self._names: list[str] = []
+        self._sorted: list[Image] = []
+        self._lost: set[str] = set()
+        self._writes: Rounds[tuple[Reference, Image | bool | None]] = Rounds(
+            lambda batch: Deferred.fromCoroutine(self._write(batch))
+        )
+
+    async def load(self) -> None:
+        """
+        Learn what is on disk.  An image of which a part is gone is not listed;
+        its entry stays for the operator to see, until the name is given anew.
+        """
+        images, lost = await self._threads.run(_load, self._paths)
+        for image in images:
+            try:
+                self._check(image)
+            except StoreError as e:
+                lost.append((str(image.reference), str(e)))
+            else:
+                self._images[image.reference] = image
+        self._sorted = sorted(self._images.values(), key=lambda image: str(image.reference))
+        self._names = [str(image.reference) for image in self._sorted]
+        self._lost = {name for name, _ in lost}
+        await self._threads.run(self._index.read, self._images)
+        for name, why in lost:
+            self._log.error("{name} is no longer a whole image: {why}; pull it again", name=name, why=why)
+
+    def all(self) -> Sequence[Image]:
+        """
+        See L{IImages.all}.
+        """
+        return list(self._sorted)
+
+    def get(self, reference: Reference) -> Image | None:
+        """
+        See L{IImages.get}.
+        """
+        image = self._images.get(reference)
+        if image is not None:
+            self._uses.touch(*image.parts)
+            self._last_uses.note(reference)
+        return image
+
+    def put(self, image: Image) -> Deferred[None]:
+        """
+        See L{IImages.put}.  Cancelling waits for the disk.
+        """
+        return Deferred.fromCoroutine(self._put(image))
+
+    def pin(self, reference: Reference, pinned: bool) -> Deferred[Image]:
+        """
+        See L{IImages.pin}.  Cancelling waits for the disk.
+        """
+        return Deferred.fromCoroutine(self._pin(reference, pinned))
+
+    def remove(self, reference: Reference) -> Deferred[None]:
+        """
+        See L{IImages.remove}.  Cancelling waits for the disk.
+        """
+        return Deferred.fromCoroutine(self._remove(reference))
+
+    def settled(self) -> Deferred[None]:
+        """
+        Wait until no name is being given or taken away.
+        """
+        return Deferred.fromCoroutine(self._writes.drain())
+
+    def roots(self) -> Set[Digest]:
+        """
+        The digests of all that the names stand for: documents, blobs, and the
+        chain IDs of top layers.
+        """
+        found = {digest for image in self._images.values() for digest in image.parts}
+        found.update(self._index.renditions().values())
+        return found
+
+    async def _put(self, image: Image) -> None:
+        self._check(image)
+        await self._writes.add((image.reference, image))
+
+    async def _pin(self, reference: Reference, pinned: bool) -> Image:
+        await self._writes.add((reference, pinned))
+        image = self._images.get(reference)
+        if image is None:
+            raise NotFound(f"there is no image {reference.familiar()} in the store")
+        return image
+
+    async def _remove(self, reference: Reference) -> None:
+        if reference not in self._images and str(reference) not in self._lost:
+            raise NotFound(f"there is no image {reference.familiar()} in the store")
+        await self._writes.add((reference, None))
+
+    async def _write(self, batch: Sequence[tuple[Reference, Image | bool | None]]) -> None:
+        """
+        @param batch: the images by their new names; L{None} takes a name away,
+            and a boolean pins or unpins it.
+        """
+        changes: dict[Reference, Image | None] = {}
+        for reference, wanted in batch:
+            present = changes.get(reference, self._images.get(reference))
+            if isinstance(wanted, bool):
+                if present is not None:
+                    changes[reference] = evolve(present, pinned=wanted)
+            elif wanted is None:
+                changes[reference] = None
+            else:
+                # A name stays pinned, whatever it is given to.
+                pinned = wanted.pinned or (present is not None and present.pinned)
+                changes[reference] = evolve(wanted, pinned=pinned)
+        if not changes:
+            return
+        await self._threads.run(self._reserve.spend, self._index.write, changes, self._images)
+        for reference, image in changes.items():
+            self._set(reference, image)
+        for reference, wanted in batch:
+            if wanted is None:
+                self._last_uses.forget(reference)
+            elif not isinstance(wanted, bool):
+                self._last_uses.note(reference)
+
+    def _set(self, reference: Reference, image: Image | None) -> None:
+        name = str(reference)
+        at = bisect_left(self._names, name)
+        there = self._names[at : at + 1] == [name]
+        if image is None:
+            del self._names[at : at + there], self._sorted[at : at + there]
+            self._images.pop(reference, None)
+        else:
+            self._names[at : at + there], self._sorted[at : at + there] = [name], [image]
+            self._images[reference] = image
+        self._lost.discard(name)
+
+    def _check(self, image: Image) -> None:
+        """
+        Make sure that all is here that an image's name stands for.
+
+        @raise StoreError: something is not.
+        """
+        for what, descriptor in (("manifest", image.manifest), ("config", image.config)):
+            if not self._blobs.has(descriptor.digest):
+                raise StoreError(f"the {what} {descriptor.digest} of {image.reference} is not here")
+        registered = 0 if image.chain_id is None else self._layers.depth(image.chain_id)
+        if registered == len(image.layers):
+            return
+        for layer in image.layers:
+            if not self._blobs.has(layer.digest):
+                raise StoreError(f"the layer {layer.digest} of {image.reference} is not here")
+
+
+@frozen
+class _Entry:
+    """
+    An entry of the index that is an image of ours, as far as it can be read
+    without other files.
+    """
+
+    reference: Reference
+    manifest: Descriptor
+    resolved: Digest
+    chain_id: Digest | None
+    created: str
+    origin: Repository | None
+    pinned: bool
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> _Entry:
+        """
+        Read an entry.
+
+        @raise XferdError: it is damaged.
+        """
+        manifest = Descriptor.from_json(value, "the entry of the index")
+        notes = manifest.annotations
+        chain_id, origin = notes.get(CHAIN_ID), notes.get(ORIGIN)
+        return cls(
+            Reference.parse(notes.get(DOCKER_NAME, notes.get(NAME, ""))),
+            evolve(manifest, annotations={k: v for k, v in notes.items() if k not in _OURS}),
+            Digest.parse(notes[RESOLVED]),
+            None if chain_id is None else Digest.parse(chain_id),
+            notes.get(CREATED, ""),
+            None if origin is None else Reference.parse(origin).repository,
+            notes.get(PINNED) == "true",
+        )
+
+
+def _load(paths: Paths) -> tuple[list[Image], list[tuple[str, str]]]:
+    """
+    Read the images of ours.
+
+    @return: those that can be read, and names with what is wrong with others.
+    """
+    images = []
+    lost = []
+    for value in read_index(paths)["manifests"]:
+        if RESOLVED in notes_of(value):
+            try:
+                images.append(_image(paths, _Entry.from_json(value)))
+            except XferdError as e:
+                lost.append((str(name_of(value)), str(e)))
+    return images, lost
+
+
+def _image(paths: Paths, entry: _Entry) -> Image:
+    """
+    Complete an image from its manifest.
+
+    @raise XferdError: that is not here, or no manifest.
+    """
+    data = read_document(paths, entry.manifest.digest)
+    manifest = parse_document(Document(entry.manifest.media_type, data, entry.manifest.digest))
+    if not isinstance(manifest, Manifest):
+        raise StoreError(f"{entry.manifest.digest} is an index, not an image")
+    return Image(
+        reference=entry.reference,
+        manifest=entry.manifest,
+        config=manifest.config,
+        resolved=entry.resolved,
+        layers=manifest.layers,
+        chain_id=entry.chain_id,
+        size=entry.manifest.size
+        + sum({d.digest: d.size for d in (manifest.config, *manifest.layers)}.values()),
+        created=entry.created,
+        origin=entry.origin,
+        pinned=entry.pinned,
+    )

@@ -1,0 +1,90 @@
+# -*- test-case-name: tests.store.images.test_last_used -*-
+"""
+When each image was last used.
+
+The times are in the journal: they change often and matter only when the store
+needs room.  Where the journal is lost, an image was last used when it got its
+name.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from itertools import count
+from typing import Final
+
+from twisted.logger import Logger
+
+from xferd.errors import StoreError
+from xferd.interfaces.reactor import WallClock
+from xferd.interfaces.store import Image
+from xferd.names import Reference
+from xferd.store.journal import Journal
+
+_GRAIN: Final = 60.0
+"""Seconds after which another use of the same image is recorded."""
+
+
+class LastUses:
+    """
+    The last uses of the images of one store.
+    """
+
+    _log = Logger()
+
+    def __init__(self, journal: Journal, wall_clock: WallClock) -> None:
+        self._journal = journal
+        self._wall_clock = wall_clock
+        # With a number, as two uses may have the same time.
+        self._used: dict[str, tuple[float, int]] = {}
+        self._numbers = count(1)
+        self._recorded: dict[str, float] = {}
+
+    async def load(self) -> None:
+        """
+        Learn what earlier daemons recorded.  Without the journal nothing is
+        known.
+        """
+        try:
+            self._recorded = await self._journal.uses()
+        except StoreError as e:
+            self._log.warn("the last uses of the images are not known: {error}", error=e)
+        self._used = {name: (when, 0) for name, when in self._recorded.items()}
+
+    def note(self, reference: Reference) -> None:
+        """
+        An image is used now.
+        """
+        name, now = str(reference), self._wall_clock()
+        self._used[name] = now, next(self._numbers)
+        if not self._recorded.get(name, 0.0) <= now < self._recorded.get(name, 0.0) + _GRAIN:
+            self._recorded[name] = now
+            self._record(name, now)
+
+    def forget(self, reference: Reference) -> None:
+        """
+        A name is gone.
+        """
+        name = str(reference)
+        self._used.pop(name, None)
+        if self._recorded.pop(name, None) is not None:
+            self._record(name, None)
+
+    def of(self, image: Image) -> tuple[float, int]:
+        """
+        When an image was last used, in seconds since the epoch, and a number
+        that is greater for the later one of two uses at the same time.
+        """
+        used = self._used.get(str(image.reference))
+        if used is not None:
+            return used
+        try:
+            return datetime.fromisoformat(image.created).timestamp(), 0
+        except ValueError:
+            return 0.0, 0
+
+    def _record(self, name: str, when: float | None) -> None:
+        def failed(reason: object) -> None:
+            self._log.warn("cannot record the last use of {name}: {reason}", name=name, reason=reason)
+
+        _ = self._journal.record_use(name, when).addErrback(failed)

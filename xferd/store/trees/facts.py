@@ -1,0 +1,191 @@
+# -*- test-case-name: tests.store.trees.test_trees -*-
+"""
+The facts of a tree: C{tree.json}, and what is kept of it in memory.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from typing import Any, Final
+
+from attrs import field, frozen
+
+from xferd.errors import BadDigest, StoreError
+from xferd.interfaces.store import Unpacked
+from xferd.names import Digest
+from xferd.store.disk.file_system import trying_to, write_file
+from xferd.store.disk.reserve import Reserve
+from xferd.store.paths import Paths
+from xferd.store.trees.hard_links import Copied
+from xferd.store.trees.implied_directories import Wanted, wanted_from_json, wanted_to_json
+
+_SMALL: Final = 256 * 1024
+"""Bytes of facts that may use the reserve; those of a layer that implies many directories are more."""
+
+
+@frozen
+class Tree:
+    """
+    What C{tree.json} says.
+
+    @ivar unpacked: what became of the tar.
+    @ivar blobs: the blobs that unpack to this tree.
+    @ivar claimed: the attributes of implied directories that the first chain
+        to use this tree needs, or L{None} before there is one.
+    @ivar default: the attributes that they had before.
+    @ivar rules: the version of the rules that it was made by.
+    @ivar linked: whether it is made of hard links to the files of another one.
+    @ivar copied: what it has of its own then; L{None} if that was not counted.
+    """
+
+    unpacked: Unpacked
+    blobs: tuple[Digest, ...]
+    claimed: Wanted | None = field(default=None, hash=False)
+    default: Wanted = field(factory=dict, hash=False)
+    rules: int = 0
+    linked: bool = False
+    copied: Copied | None = None
+
+    def to_json(self) -> bytes:
+        """
+        The file.
+        """
+        facts = self.unpacked
+        value = {
+            "version": 1,
+            "diff_id": str(facts.diff_id),
+            "tar_size": facts.tar_size,
+            "size": facts.size,
+            "entries": facts.entries,
+            "implied": [path.decode("utf-8", "surrogateescape") for path in facts.implied],
+            "blobs": [str(blob) for blob in self.blobs],
+            "claimed": None if self.claimed is None else wanted_to_json(self.claimed),
+            "default": wanted_to_json(self.default),
+            "rules": self.rules,
+            "linked": self.linked,
+            "copied": None if self.copied is None else [self.copied.entries, self.copied.size],
+        }
+        return json.dumps(value).encode()
+
+    @classmethod
+    def from_json(cls, data: bytes, name: str = "") -> Tree:
+        """
+        Read the file.
+
+        @param name: the name of the tree.
+        @raise ValueError: it is damaged.
+        """
+        try:
+            value: dict[str, Any] = json.loads(data)
+            unpacked = Unpacked(
+                Digest.parse(value["diff_id"]),
+                int(value["tar_size"]),
+                int(value["size"]),
+                int(value["entries"]),
+                tuple(path.encode("utf-8", "surrogateescape") for path in value["implied"]),
+            )
+            claimed = value["claimed"]
+            copied = value.get("copied")
+            return cls(
+                unpacked,
+                tuple(Digest.parse(blob) for blob in value["blobs"]),
+                None if claimed is None else wanted_from_json(claimed),
+                wanted_from_json(value["default"]),
+                int(value.get("rules", 0)),
+                # Before this was written down, those alone had a key.
+                bool(value.get("linked", "." in name)),
+                None if copied is None else Copied(int(copied[0]), int(copied[1])),
+            )
+        except (BadDigest, KeyError, IndexError, TypeError, AttributeError) as e:
+            raise ValueError(f"no facts of a tree: {e!r}") from e
+
+
+@frozen
+class Kept:
+    """
+    What is kept in memory of a tree.  The rest is read again where it is
+    needed: the paths of implied directories may take megabytes.
+
+    @ivar name: what L{tree_name} gave it.
+    @ivar diff_id: the digest of the tar.
+    @ivar blobs: the blobs that unpack to this tree.
+    @ivar size: the bytes in regular files.
+    @ivar implies: whether its tar implies directories.
+    @ivar rules: the version of the rules that it was made by.
+    """
+
+    name: str
+    diff_id: Digest
+    blobs: tuple[Digest, ...]
+    size: int
+    implies: bool
+    rules: int
+
+    @classmethod
+    def of(cls, tree: Tree, name: str) -> Kept:
+        """
+        What is kept of a tree of some name.
+        """
+        facts = tree.unpacked
+        return cls(name, facts.diff_id, tree.blobs, facts.size, bool(facts.implied), tree.rules)
+
+
+def describe(reserve: Reserve, staged: str, tree: Tree) -> None:
+    """
+    Write the facts of a tree that has no name yet.
+    """
+    path = os.path.join(os.path.dirname(staged), "tree.json")
+
+    def write(data: bytes) -> None:
+        with open(path, "wb") as file:
+            file.write(data)
+
+    with trying_to(f"write the facts of the tree {staged}"):
+        _spend(reserve, write, tree.to_json())
+
+
+def read_tree(paths: Paths, name: str) -> Tree:
+    """
+    Read the facts of a tree.
+
+    @raise ValueError: they are damaged.
+    """
+    with open(os.path.join(paths.tree(name), "tree.json"), "rb") as file:
+        return Tree.from_json(file.read(), name)
+
+
+def write_tree(paths: Paths, reserve: Reserve, name: str, tree: Tree) -> None:
+    """
+    Write the facts of a tree.
+    """
+    path = os.path.join(paths.tree(name), "tree.json")
+    _spend(reserve, lambda data: write_file(path, data, paths.staging), tree.to_json())
+
+
+def _spend(reserve: Reserve, write: Callable[[bytes], None], data: bytes) -> None:
+    """
+    Write what may use the reserve, unless it is too large for that.
+    """
+    if len(data) > _SMALL:
+        write(data)
+    else:
+        reserve.spend(write, data)
+
+
+def whole_tree(paths: Paths, name: str) -> Tree:
+    """
+    Read the facts of a tree that was whole.
+    """
+    try:
+        return read_tree(paths, name)
+    except ValueError as e:
+        raise StoreError(f"{paths.tree(name)}/tree.json was changed: {e}") from e
+
+
+def place(paths: Paths, name: str) -> str:
+    """
+    The directory of a tree's files.
+    """
+    return os.path.join(paths.tree(name), "fs")

@@ -1,0 +1,149 @@
+# -*- test-case-name: tests.store.trees.test_hard_links -*-
+"""
+A tree of its own for a chain, whose files are those of another tree by hard
+links: what it takes, and how it is made.
+
+Its files take nothing, but its directories and names do: they are counted,
+for the image and for the store.
+
+Blocking, for threads.
+"""
+
+from __future__ import annotations
+
+import os
+from threading import Event
+
+from attrs import define, frozen
+
+from xferd.errors import BadLayer
+from xferd.store.disk.file_system import DIRECTORY
+from xferd.store.trees.implied_directories import OVERLAY, Attributes
+from xferd.store.trees.walk import check, xattr_names
+
+_LEAST = 4096
+"""Bytes that a directory takes at least, with what the file system keeps of it."""
+
+
+@frozen
+class Copied:
+    """
+    What trees of hard links have of their own.
+
+    @ivar entries: directories, and names of files.
+    @ivar size: bytes of the directories.
+    """
+
+    entries: int = 0
+    size: int = 0
+
+    def __add__(self, other: Copied) -> Copied:
+        """
+        Both together.
+        """
+        return Copied(self.entries + other.entries, self.size + other.size)
+
+    def check(self, most: Copied) -> None:
+        """
+        Make sure that it is not too much for one image.
+
+        @raise BadLayer: it is.
+        """
+        for unit, asked, allowed, setting in (
+            ("entries", self.entries, most.entries, "entries"),
+            ("bytes", self.size, most.size, "size"),
+        ):
+            if asked > allowed:
+                raise BadLayer(
+                    "the image needs copies of layers whose tars do not list all directories, and the "
+                    f"copies have more than {allowed} {unit} together; raise '{setting}' in [unpack], or "
+                    "have the image made again with all directories listed"
+                )
+
+
+def link_tree(source: str, target: str, used: Copied, most: Copied, stop: Event) -> Copied:
+    """
+    Make a second tree whose files are the first one's, by hard links, and
+    whose directories are its own.
+
+    @param target: an empty directory.
+    @param used: what others have in the same image.
+    @param most: what all may have together.
+    @param stop: ends the work when it is set.
+    @return: what it has.
+    @raise BadLayer: that is too much.
+    @raise StoreError: the work was stopped.
+    """
+    linking = _Linking(used, most, stop)
+    source_fd = os.open(source, DIRECTORY)
+    try:
+        target_fd = os.open(target, DIRECTORY)
+        try:
+            linking.link(source_fd, target_fd)
+        finally:
+            os.close(target_fd)
+    finally:
+        os.close(source_fd)
+    return linking.copied
+
+
+def measure(tree: str) -> Copied:
+    """
+    What a tree of hard links has.
+    """
+    entries, size = 0, 0
+    for _, directories, files, fd in os.fwalk(tree):
+        entries += 1 + len(files)
+        entries += sum(os.path.islink(f"/proc/self/fd/{fd}/{name}") for name in directories)
+        size += _bytes(fd)
+    return Copied(entries, size)
+
+
+@define(eq=False)
+class _Linking:
+    """
+    One tree that is being made.
+
+    @ivar copied: what it has by now.
+    """
+
+    _used: Copied
+    _most: Copied
+    _stop: Event
+    copied: Copied = Copied()
+
+    def link(self, source: int, target: int) -> None:
+        """
+        Link what is in a directory, and go on in those in it.
+        """
+        with os.scandir(source) as listing:
+            entries = list(listing)
+        self._count(Copied(1 + sum(not entry.is_dir(follow_symlinks=False) for entry in entries)))
+        for entry in entries:
+            check(self._stop)
+            if not entry.is_dir(follow_symlinks=False):
+                os.link(entry.name, entry.name, src_dir_fd=source, dst_dir_fd=target, follow_symlinks=False)
+                continue
+            os.mkdir(entry.name, 0o700, dir_fd=target)
+            inner_source = os.open(entry.name, DIRECTORY, dir_fd=source)
+            try:
+                inner_target = os.open(entry.name, DIRECTORY, dir_fd=target)
+                try:
+                    self.link(inner_source, inner_target)
+                finally:
+                    os.close(inner_target)
+            finally:
+                os.close(inner_source)
+        for name in xattr_names(source):
+            if name.startswith(OVERLAY):
+                os.setxattr(target, name, os.getxattr(source, name))
+        Attributes.of(source).apply(target)
+        self._count(Copied(0, _bytes(target)))
+
+    def _count(self, more: Copied) -> None:
+        self.copied += more
+        (self._used + self.copied).check(self._most)
+
+
+def _bytes(fd: int) -> int:
+    return max(os.fstat(fd).st_blocks * 512, _LEAST)

@@ -1,0 +1,234 @@
+# -*- test-case-name: tests.store.trees.test_implied_directories -*-
+"""
+The attributes of directories that a layer's tar needs and does not list.
+
+In an overlay, a directory shows the owner, mode, times and xattrs that it has
+in the topmost layer that holds it.  Where a tar only implies a directory,
+there is nothing to show but a default, although the image means what lies
+below.  So the attributes are copied from below when the layer is registered.
+
+A directory that holds nothing but whiteouts is implied, too: overlayfs needs
+it to remove something from below.  Where nothing is below, the whiteouts
+remove nothing, and the directory must not appear.
+
+Blocking, for threads.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from base64 import b64decode, b64encode
+from collections.abc import Container, Iterable, Mapping
+from hashlib import sha256
+from threading import Event
+from typing import Any
+
+from attrs import frozen
+
+from xferd.store.disk.file_system import DIRECTORY
+from xferd.store.trees.walk import Walk, check, components, opaque, xattr, xattr_names
+
+OVERLAY = ("trusted.overlay.", "user.overlay.")
+"""How the names of xattrs begin that belong to overlayfs."""
+
+_WHITEOUT = ("trusted.overlay.whiteout", "user.overlay.whiteout")
+
+
+@frozen
+class Attributes:
+    """
+    What a directory has besides its entries.
+
+    @ivar mode: permission bits.
+    @ivar mtime: nanoseconds since the epoch.
+    @ivar xattrs: names and values, by name, without those that overlayfs or
+        the system itself made.  An unprivileged daemon keeps owners there, in
+        C{user.containers.override_stat}.
+    """
+
+    uid: int
+    gid: int
+    mode: int
+    mtime: int
+    xattrs: tuple[tuple[str, bytes], ...] = ()
+
+    @classmethod
+    def of(cls, fd: int) -> Attributes:
+        """
+        Read them from an open directory.
+        """
+        found = os.fstat(fd)
+        xattrs = tuple((name, os.getxattr(fd, name)) for name in _copied(fd))
+        return cls(found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode), found.st_mtime_ns, xattrs)
+
+    def apply(self, fd: int) -> None:
+        """
+        Give them to an open directory, in the order in which none undoes
+        another: chown clears mode bits, an ACL changes them.
+        """
+        if os.geteuid() == 0:
+            os.fchown(fd, self.uid, self.gid)
+        wanted = dict(self.xattrs)
+        for name in _copied(fd):
+            if name not in wanted:
+                os.removexattr(fd, name)
+        for name, value in self.xattrs:
+            os.setxattr(fd, name, value)
+        os.fchmod(fd, self.mode)
+        os.utime(fd, ns=(self.mtime, self.mtime))
+
+    def to_json(self) -> list[Any]:
+        """
+        A form for JSON.
+        """
+        xattrs = {name: b64encode(value).decode() for name, value in self.xattrs}
+        return [self.uid, self.gid, self.mode, self.mtime, xattrs]
+
+    @classmethod
+    def from_json(cls, value: list[Any]) -> Attributes:
+        """
+        What L{to_json} gave.
+        """
+        uid, gid, mode, mtime, xattrs = value
+        return cls(
+            int(uid), int(gid), int(mode), int(mtime), tuple((k, b64decode(v)) for k, v in xattrs.items())
+        )
+
+
+Wanted = Mapping[bytes, Attributes | None]
+"""The attributes of implied directories by path; None where nothing is below."""
+
+
+def wanted_to_json(wanted: Wanted) -> dict[str, Any]:
+    """
+    A form for JSON.  Paths need not be UTF-8.
+    """
+    return {_text(path): None if a is None else a.to_json() for path, a in sorted(wanted.items())}
+
+
+def wanted_from_json(value: Mapping[str, Any]) -> dict[bytes, Attributes | None]:
+    """
+    What L{wanted_to_json} gave.
+    """
+    return {_path(text): None if a is None else Attributes.from_json(a) for text, a in value.items()}
+
+
+def key(wanted: Wanted, rules: int = 0) -> str:
+    """
+    16 hexadecimal digits that tell these attributes from others.
+
+    @param rules: the version of the rules that the tree was made by.
+    """
+    text = json.dumps(wanted_to_json(wanted), sort_keys=True) + (f" {rules}" if rules else "")
+    return sha256(text.encode()).hexdigest()[:16]
+
+
+def read(tree: str, paths: Iterable[bytes]) -> dict[bytes, Attributes | None]:
+    """
+    Read the attributes that directories of a tree have.
+    """
+    with Walk(tree) as walk:
+        return {path: Attributes.of(walk.open(path)) for path in sorted(paths, key=components)}
+
+
+def mend(tree: str, wanted: Wanted, default: Wanted, omitted: Iterable[bytes] = (), *, stop: Event) -> None:
+    """
+    Give implied directories their attributes.
+
+    @param default: what to give those that have nothing below.
+    @param omitted: those that the tree does not have.
+    @param stop: ends the work when it is set.
+    """
+    with Walk(tree) as walk:
+        # The deepest first: a mode may shut an unprivileged daemon out.
+        for path in sorted(wanted.keys() - set(omitted), key=components, reverse=True):
+            check(stop)
+            attributes = wanted[path] or default[path]
+            assert attributes is not None
+            attributes.apply(walk.open(path))
+
+
+def empty(tree: str, wanted: Wanted, stop: Event) -> list[bytes]:
+    """
+    The implied directories that must not appear: they hold nothing but
+    whiteouts, and nothing is below.
+
+    @param stop: ends the work when it is set.
+    @return: their paths, each behind those in it.
+    """
+    found: dict[bytes, None] = {}
+    with Walk(tree) as walk:
+        for path in sorted((p for p, a in wanted.items() if a is None), key=components, reverse=True):
+            check(stop)
+            if components(path) and _is_empty(walk.open(path), path, found):
+                found[path] = None
+    return list(found)
+
+
+def prune(tree: str, paths: Iterable[bytes]) -> None:
+    """
+    Remove directories from a tree, which hold nothing but whiteouts and each
+    other.
+
+    @param paths: as L{empty} returned them.
+    """
+    with Walk(tree) as walk:
+        for path in paths:
+            above, _, name = path.rpartition(b"/")
+            parent = walk.open(above)
+            status = os.fstat(parent)
+            fd = os.open(name, DIRECTORY, dir_fd=parent)
+            try:
+                for whiteout in os.listdir(fd):
+                    os.unlink(whiteout, dir_fd=fd)
+            finally:
+                os.close(fd)
+            os.rmdir(name, dir_fd=parent)
+            os.utime(parent, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def _is_empty(fd: int, path: bytes, known: Container[bytes]) -> bool:
+    """
+    Whether a directory removes what is below and holds nothing else: it has
+    whiteouts, or is opaque, or has directories that are known to be so.
+    """
+    removes = opaque(fd)
+    with os.scandir(fd) as listing:
+        for entry in listing:
+            if entry.is_dir(follow_symlinks=False):
+                if b"%b/%b" % (path, os.fsencode(entry.name)) not in known:
+                    return False
+            elif not _is_whiteout(fd, entry):
+                return False
+            removes = True
+    return removes
+
+
+def _is_whiteout(fd: int, entry: os.DirEntry[str]) -> bool:
+    """
+    Whether a file of a tree stands for overlayfs's removal of what is below.
+    """
+    status = entry.stat(follow_symlinks=False)
+    if stat.S_ISCHR(status.st_mode):
+        return status.st_rdev == 0
+    if not stat.S_ISREG(status.st_mode) or status.st_size:
+        return False
+    path = f"/proc/self/fd/{fd}/{entry.name}"
+    return any(xattr(path, name) is not None for name in _WHITEOUT)
+
+
+def _copied(fd: int) -> list[str]:
+    """
+    The names of the xattrs that belong to the directory as such.
+    """
+    return [n for n in xattr_names(fd) if not n.startswith(OVERLAY) and n != "security.selinux"]
+
+
+def _text(path: bytes) -> str:
+    return path.decode("utf-8", "surrogateescape")
+
+
+def _path(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")

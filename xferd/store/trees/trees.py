@@ -1,0 +1,385 @@
+# -*- test-case-name: tests.store.trees.test_trees -*-
+"""
+The unpacked trees, in C{trees/}: one per diff ID, and beside it, where two
+chains need other attributes on directories that the tar only implies, trees
+of the same files by hard links.
+
+A tree that was made by older rules stays for the layers that are registered
+with it, and for mounts, when a new one has been made: the new one has another
+name then.
+
+A tree is visible from the rename on that gives it its name, which comes after
+all of it was brought to the disk.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from threading import Event
+from weakref import WeakValueDictionary
+
+from attrs import evolve
+from twisted.internet.defer import Deferred, DeferredLock, fail, succeed
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from xferd.errors import StoreError
+from xferd.interfaces.store import UNPACK_RULES, ITrees, Unpacked
+from xferd.names import Digest
+from xferd.store.disk.file_system import make_directory, move, sync_file_system, trying_to
+from xferd.store.disk.reserve import Reserve
+from xferd.store.disk.trash import Trash
+from xferd.store.disk.usage import size_below
+from xferd.store.leases import Uses
+from xferd.store.paths import Paths, parse_tree_name, tree_name
+from xferd.store.threads import Rounds, Threads, patient
+from xferd.store.trees.facts import Kept, Tree, describe, place, read_tree, whole_tree, write_tree
+from xferd.store.trees.hard_links import Copied
+from xferd.store.trees.variants import copied_by, fit, stage
+from xferd.store.trees.walk import check
+
+
+@implementer(ITrees)
+class Trees:
+    """
+    The trees of a data directory.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        paths: Paths,
+        threads: Threads,
+        bulk: Threads,
+        fitting: Threads,
+        *,
+        trash: Trash,
+        uses: Uses,
+        reserve: Reserve,
+        rules: int = UNPACK_RULES,
+        most_copied: Copied,
+    ) -> None:
+        """
+        @param bulk: for what takes as long as a tree is large.
+        @param fitting: for trees that have to fit on those below.
+        @param reserve: room for what is written of each tree, on a full disk.
+        @param rules: the version of the rules that trees are made by now.
+        @param most_copied: what the trees of hard links in one chain may have.
+        """
+        self._paths = paths
+        self._rules = rules
+        self._uses = uses
+        self._threads = threads
+        self._bulk = bulk
+        self._fitting = fitting
+        self._trash = trash
+        self._reserve = reserve
+        self._most_copied = most_copied
+        self._trees: dict[Digest, Kept] = {}
+        self._old: dict[str, Kept] = {}
+        self._copies: dict[str, Copied] = {}
+        self._known: dict[Digest, Digest] = {}
+        self._locks: WeakValueDictionary[Digest, DeferredLock] = WeakValueDictionary()
+        # Layers that are ready together are flushed together.
+        self._flushes: Rounds[None] = Rounds(lambda _: bulk.run(_flush, paths))
+
+    async def load(self) -> None:
+        """
+        Learn what is on disk, and remove what is no tree.
+        """
+        trees, self._copies, broken = await self._threads.run(_load, self._paths, self._reserve)
+        for path in broken:
+            self._log.warn("{path} is not a whole tree and is removed", path=path)
+            self._trash.throw(path)
+        for tree in sorted(trees, key=lambda tree: tree.rules):
+            self._supersede(tree.diff_id)
+            self._remember(tree)
+
+    def has(self, diff_id: Digest) -> bool:
+        """
+        See L{ITrees.has}.
+        """
+        self._uses.touch(diff_id)
+        return diff_id in self._trees
+
+    def known(self, blob: Digest) -> Digest | None:
+        """
+        See L{ITrees.known}.
+        """
+        diff_id = self._known.get(blob)
+        if diff_id is not None:
+            # Who has the tree will not fetch the blob, which somebody may want to push.
+            self._uses.touch(diff_id, blob)
+        return diff_id
+
+    def is_outdated(self, diff_id: Digest) -> bool:
+        """
+        See L{ITrees.is_outdated}.
+        """
+        tree = self._trees.get(diff_id)
+        return tree is not None and tree.rules < self._rules
+
+    def stage(self) -> Deferred[str]:
+        """
+        See L{ITrees.stage}.
+        """
+        return patient(
+            self._threads.run(stage, self._paths.staging),
+            undo=lambda staged: self._trash.throw(os.path.dirname(staged)),
+        )
+
+    def commit(self, staged: str, unpacked: Unpacked, blob: Digest) -> Deferred[None]:
+        """
+        See L{ITrees.commit}.  Cancelling waits for the disk.
+        """
+        return patient(Deferred.fromCoroutine(self._commit(staged, unpacked, blob)))
+
+    def weigh(self, staged: str) -> Deferred[int]:
+        """
+        See L{ITrees.weigh}.
+        """
+        return self._bulk.run(size_below, staged)
+
+    def discard(self, staged: str) -> Deferred[None]:
+        """
+        See L{ITrees.discard}.
+        """
+        try:
+            self._discard(staged)
+        except StoreError:
+            return fail()
+        return succeed(None)
+
+    @property
+    def rules(self) -> int:
+        """
+        The version of the rules that trees are made by now.
+        """
+        return self._rules
+
+    def name(self, diff_id: Digest) -> str:
+        """
+        The name of a tree that is here; empty if it is not.
+        """
+        tree = self._trees.get(diff_id)
+        return "" if tree is None else tree.name
+
+    def size(self, diff_id: Digest) -> int:
+        """
+        The bytes in the regular files of a tree that is here.
+        """
+        return self._trees[diff_id].size
+
+    def is_superseded(self, name: str) -> bool:
+        """
+        Whether a newer tree has been made in the place of this one.
+        """
+        return name in self._old
+
+    def forget_other(self, name: str) -> int:
+        """
+        Take a tree out of the way that is superseded, or made of hard links,
+        and that no layer needs.
+
+        @return: its bytes.
+        """
+        size = self.size_of_other(name)
+        self._trash.throw(self._paths.tree(name))
+        self._old.pop(name, None)
+        self._copies.pop(name, None)
+        return size
+
+    def size_of_other(self, name: str) -> int:
+        """
+        What L{forget_other} would return.
+        """
+        old = self._old.get(name)
+        return self.size_of_copy(name) if old is None else old.size
+
+    def size_of_copy(self, name: str) -> int:
+        """
+        The bytes of the directories of a tree that is made of hard links; 0
+        for another.
+        """
+        return self._copies.get(name, Copied()).size
+
+    def is_here(self, diff_id: Digest) -> bool:
+        """
+        Whether the tree is here.  Asking is no use of it, as L{has} is.
+        """
+        return diff_id in self._trees
+
+    def is_busy(self, diff_id: Digest) -> bool:
+        """
+        Whether the files of a tree are being changed.
+        """
+        lock = self._locks.get(diff_id)
+        return lock is not None and bool(lock.locked)
+
+    def forget(self, diff_id: Digest) -> None:
+        """
+        Take a tree out of the way, which no layer needs.
+        """
+        tree = self._trees.pop(diff_id)
+        self._trash.throw(self._paths.tree(tree.name))
+        for blob in tree.blobs:
+            if self._known.get(blob) == diff_id:
+                del self._known[blob]
+
+    def total(self) -> int:
+        """
+        The bytes in the regular files of all trees, and in the directories of
+        those made of hard links.
+        """
+        kept = sum(tree.size for tree in (*self._trees.values(), *self._old.values()))
+        return kept + sum(copied.size for copied in self._copies.values())
+
+    async def fit(self, diff_id: Digest, below: Sequence[str], stop: Event) -> tuple[str, int]:
+        """
+        See to it that a tree has on its implied directories what lies below.
+
+        @param below: the names of the trees below, the nearest first.
+        @param stop: ends the work when it is set.
+        @return: the name of the tree, or of the one made of hard links that
+            fits in its stead; and the version of the rules it was made by.
+        @raise BadLayer: there are too many such directories below, or the
+            trees of hard links in the chain have too much of their own.
+        @raise StoreError: the tree is not here, the disk refuses, or the work
+            was stopped.
+        """
+        self._uses.touch(diff_id)
+        if diff_id not in self._trees:
+            raise StoreError(f"the tree of {diff_id} is not here")
+        if not self._trees[diff_id].implies:
+            return self._trees[diff_id].name, self._trees[diff_id].rules
+        async with self._lock(diff_id):
+            check(stop)
+            tree = self._trees[diff_id]
+            used = sum((self._copies.get(name, Copied()) for name in set(below)), Copied())
+            name, copied = await self._fitting.run(
+                fit, self._paths, self._reserve, tree.name, below, used, self._most_copied, stop
+            )
+            if copied is not None:
+                self._copies[name] = copied
+        return name, tree.rules
+
+    async def _commit(self, staged: str, unpacked: Unpacked, blob: Digest) -> None:
+        diff_id = unpacked.diff_id
+        older = self._trees.get(diff_id)
+        blobs = (blob,) if older is None else tuple(dict.fromkeys((*older.blobs, blob)))
+        tree = Tree(unpacked, blobs, rules=self._rules)
+        try:
+            if not self.has(diff_id) or self.is_outdated(diff_id):
+                await self._threads.run(describe, self._reserve, staged, tree)
+                await self._flushes.add(None)
+            async with self._lock(diff_id):
+                known = self._trees.get(diff_id)
+                if known is None or self.is_outdated(diff_id):
+                    name = await self._threads.run(_move_in, self._paths, staged, tree)
+                    known = Kept.of(tree, name)
+                    self._supersede(diff_id)
+                elif blob not in known.blobs:
+                    known = evolve(known, blobs=(*known.blobs, blob))
+                    await self._threads.run(_rewrite, self._paths, self._reserve, known.name, known.blobs)
+                self._remember(known)
+        finally:
+            self._discard(staged)
+
+    def _discard(self, staged: str) -> None:
+        holder = os.path.dirname(staged)
+        if os.path.lexists(holder):
+            self._trash.throw(holder)
+
+    def _remember(self, tree: Kept) -> None:
+        self._trees[tree.diff_id] = tree
+        self._uses.touch(tree.diff_id)
+        for blob in tree.blobs:
+            self._known[blob] = tree.diff_id
+
+    def _supersede(self, diff_id: Digest) -> None:
+        """
+        Keep the tree of a diff ID for those alone who have it.
+        """
+        old = self._trees.pop(diff_id, None)
+        if old is not None:
+            self._old[old.name] = old
+
+    def _lock(self, diff_id: Digest) -> DeferredLock:
+        """
+        What to hold while a tree's files are changed.
+        """
+        return self._locks.setdefault(diff_id, DeferredLock())
+
+
+def _flush(paths: Paths) -> None:
+    with trying_to("bring an unpacked layer to the disk"):
+        sync_file_system(paths.staging)
+
+
+def _move_in(paths: Paths, staged: str, tree: Tree) -> str:
+    """
+    Give a staged tree its name.
+
+    @return: the name; one with the version of the rules where an older tree
+        has the usual one.
+    """
+    diff_id = tree.unpacked.diff_id
+    name = tree_name(diff_id)
+    if os.path.lexists(paths.tree(name)):
+        name = tree_name(diff_id, f"{tree.rules:016x}")
+    target = paths.tree(name)
+    with trying_to(f"keep the tree of {diff_id}"):
+        make_directory(os.path.dirname(target), 0o700)
+        move(os.path.dirname(staged), target)
+    return name
+
+
+def _rewrite(paths: Paths, reserve: Reserve, name: str, blobs: tuple[Digest, ...]) -> None:
+    """
+    Write down the blobs that a tree is known by.
+    """
+    with trying_to(f"write the facts of the tree {paths.tree(name)}"):
+        write_tree(paths, reserve, name, evolve(whole_tree(paths, name), blobs=blobs))
+
+
+def _load(paths: Paths, reserve: Reserve) -> tuple[list[Kept], dict[str, Copied], list[str]]:
+    """
+    Read every tree's facts.
+
+    @return: the trees that were unpacked, what those of hard links have of
+        their own, by name, and the directories that are no whole tree.
+    """
+    trees: list[Kept] = []
+    copies: dict[str, Copied] = {}
+    broken: list[str] = []
+    with trying_to(f"read {paths.trees}"):
+        for name in _names(paths.trees):
+            parsed = parse_tree_name(name)
+            if parsed is None:
+                continue
+            diff_id, _ = parsed
+            path = paths.tree(name)
+            try:
+                tree = read_tree(paths, name)
+                if tree.unpacked.diff_id != diff_id or not os.path.isdir(place(paths, name)):
+                    raise ValueError("not the tree of this name")
+            except (FileNotFoundError, NotADirectoryError, ValueError):
+                broken.append(path)
+            else:
+                if tree.linked:
+                    copies[name] = copied_by(paths, reserve, name, tree)
+                else:
+                    trees.append(Kept.of(tree, name))
+    return trees, copies, broken
+
+
+def _names(directory: str) -> Iterable[str]:
+    """
+    What is in a directory of directories, as C{a/b}.
+    """
+    for algorithm in sorted(os.listdir(directory)):
+        if os.path.isdir(os.path.join(directory, algorithm)):
+            for name in sorted(os.listdir(os.path.join(directory, algorithm))):
+                yield f"{algorithm}/{name}"

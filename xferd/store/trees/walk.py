@@ -1,0 +1,116 @@
+# -*- test-case-name: tests.store.trees.test_walk -*-
+"""
+Directories of a tree by their paths, and what overlayfs reads in them.
+
+Blocking, for threads.  Every path is walked by descriptors: it may be longer
+than the system takes, and nothing in a tree may lead out of it.
+"""
+
+from __future__ import annotations
+
+import os
+from errno import ENODATA, ENOTSUP
+from threading import Event
+from types import TracebackType
+
+from xferd.errors import StoreError
+from xferd.store.disk.file_system import DIRECTORY
+
+_OPAQUE = ("trusted.overlay.opaque", "user.overlay.opaque")
+
+
+class Walk:
+    """
+    A walk through the directories of one tree.
+
+    Each is opened from the one before, so that paths in the order of their
+    L{components}, forwards or backwards, open each directory once.
+
+    Life cycle: a context, which closes what is open at its end.
+    """
+
+    def __init__(self, tree: str) -> None:
+        self._names: list[bytes] = []
+        self._open = [os.open(tree, DIRECTORY)]
+
+    def __enter__(self) -> Walk:
+        """
+        Begin.
+        """
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """
+        Close what is open.
+        """
+        while self._open:
+            os.close(self._open.pop())
+
+    def open(self, path: bytes) -> int:
+        """
+        Open a directory.
+
+        @return: a descriptor, valid until the next call.
+        """
+        names = components(path)
+        common = 0
+        while common < min(len(names), len(self._names)) and names[common] == self._names[common]:
+            common += 1
+        while len(self._names) > common:
+            self._names.pop()
+            os.close(self._open.pop())
+        for name in names[common:]:
+            self._open.append(os.open(name, DIRECTORY, dir_fd=self._open[-1]))
+            self._names.append(name)
+        return self._open[-1]
+
+
+def components(path: bytes) -> list[bytes]:
+    """
+    The names in a relative path; none for the tree's root.
+    """
+    return [c for c in path.split(b"/") if c not in (b"", b".")]
+
+
+def opaque(fd: int) -> bool:
+    """
+    Whether a directory hides what lower layers have in it.
+    """
+    return any(xattr(fd, name) == b"y" for name in _OPAQUE)
+
+
+def xattr(target: int | str, name: str) -> bytes | None:
+    """
+    An extended attribute, or None if the file does not have it.
+    """
+    try:
+        return os.getxattr(target, name)
+    except OSError as e:
+        if e.errno not in (ENODATA, ENOTSUP):
+            raise
+    return None
+
+
+def xattr_names(fd: int) -> list[str]:
+    """
+    The names of all extended attributes, in order; none where the file system
+    has none.
+    """
+    try:
+        return sorted(os.listxattr(fd))
+    except OSError as e:
+        if e.errno != ENOTSUP:
+            raise
+        return []
+
+
+def check(stop: Event) -> None:
+    """
+    Go on only while the work is wanted.
+
+    @raise StoreError: it has been cancelled.
+    """
+    if stop.is_set():
+        raise StoreError("the work was cancelled")
