@@ -16,6 +16,7 @@ from twisted.internet.endpoints import serverFromString
 from twisted.internet.testing import MemoryReactor
 from twisted.plugin import IPlugin, getPlugins
 from twisted.python.usage import UsageError
+from twisted.scripts._twistd_unix import ServerOptions
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
@@ -80,7 +81,7 @@ class OptionsTests(SynchronousTestCase):
         """
         What is wrong is refused before anything starts, in one sentence.
         """
-        self.assertIn("takes options only, not 'pull'", self.refused("pull"))
+        self.assertIn("unexpected argument 'pull'", self.refused("pull"))
         self.assertIn("cannot read the configuration file", self.refused("-c", "/nowhere.toml"))
         self.assertIn("'9337' is no endpoint", self.refused("-l", "9337"))
         self.assertIn("'systemd:index=0' is no endpoint", self.refused("-l", "systemd:index=0"))
@@ -88,14 +89,46 @@ class OptionsTests(SynchronousTestCase):
         Path(path).write_text("token_file = '/nowhere'")
         self.assertIn("cannot read the token file /nowhere", self.refused("-c", path))
 
+    def exit(self, *arguments: str) -> tuple[str, object]:
+        """
+        Run C{twistd} with a command line that ends it at once.
+
+        @return: its standard output, and its exit status or its message.
+        """
+        printed = StringIO()
+        self.patch(sys, "stdout", printed)
+        error = self.assertRaises(SystemExit, ServerOptions().parseOptions, ["-n", "xferd", *arguments])
+        return printed.getvalue(), error.code
+
     def test_version(self) -> None:
         """
         C{--version} prints the version and ends.
         """
-        printed = StringIO()
-        self.patch(sys, "stdout", printed)
-        error = self.assertRaises(SystemExit, self.parse, "--version")
-        self.assertEqual((error.code, printed.getvalue()), (0, f"xferd {__version__}\n"))
+        self.assertEqual(self.exit("--version"), (f"xferd {__version__}\n", 0))
+
+    def test_help(self) -> None:
+        """
+        C{--help} begins with one line of usage and names each option.
+        """
+        printed, status = self.exit("--help")
+        first, _, rest = printed.partition("\n")
+        self.assertRegex(first, r"^Usage: \S+ \[options\] xferd \[options\]$")
+        self.assertEqual(status, 0)
+        for option in Options().longOpt:
+            self.assertIn(f" --{option}", rest)
+
+    def test_refused_in_one_line(self) -> None:
+        """
+        A refused command line ends C{twistd} with one line and without its usage.
+        """
+        path = self.mktemp()
+        Path(path).write_text("grace = -1")
+        for arguments, message in (
+            (("--colour",), "xferd: option --colour not recognized; see twistd xferd --help"),
+            (("pull",), "xferd: unexpected argument 'pull'; see twistd xferd --help"),
+            (("--config", path), f"xferd: {os.path.abspath(path)}: settings: 'grace' must be >= 0.0: -1.0"),
+        ):
+            self.assertEqual(self.exit(*arguments), ("", message))
 
 
 class EndpointTests(SynchronousTestCase):

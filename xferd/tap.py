@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from typing import ClassVar
 
 from attrs import evolve
@@ -31,19 +32,21 @@ class Options(BaseOptions):
     @ivar config: the settings, once the options were parsed.
     """
 
-    longdesc = "Pull container images for many clients at once, moving every byte once."
-    synopsis = "Usage: twistd [twistd options] xferd [options]"
+    longdesc = (
+        "Pull, push and copy container images for many clients at once, moving every byte once.  "
+        "Options override the configuration file.  SIGHUP reads its limits, quota and hosts again."
+    )
 
     optParameters: ClassVar[list[list[str | None]]] = [
-        ["config", "c", None, "Read settings from this TOML file."],
-        ["data-dir", "d", None, "Keep everything in this directory."],
+        ["config", "c", None, "The TOML file with the settings; without it, all have their defaults."],
+        ["data-dir", "d", None, "The data directory; /var/lib/xferd for root."],
+        ["auth-file", "a", None, "The credentials of registries, in the format of docker's config.json."],
         [
-            "auth-file",
-            "a",
+            "socket",
+            "s",
             None,
-            "Read the credentials of registries from this file, as docker login writes it.",
+            "The unix socket to listen on; '' for none; /run/xferd/xferd.sock for root.",
         ],
-        ["socket", "s", None, "Listen on this unix socket; '' for none."],
     ]
 
     def __init__(self) -> None:
@@ -53,8 +56,8 @@ class Options(BaseOptions):
 
     def opt_listen(self, endpoint: str) -> None:
         """
-        Serve the API and the page on this endpoint, for example
-        tcp:9337:interface=127.0.0.1; may be given more than once.
+        An endpoint to serve the API and the page on, by default
+        tcp:9337:interface=127.0.0.1; repeat for more than one.
         """
         self["listen"].append(endpoint)
 
@@ -67,12 +70,28 @@ class Options(BaseOptions):
         print(f"xferd {__version__}")
         raise SystemExit(0)
 
+    def parseOptions(self, options: Sequence[str] | None = None) -> None:
+        """
+        Parse the options.
+
+        @raise SystemExit: they are wrong, and C{twistd} asks: it would print
+            its usage before the reason.
+        @raise UsageError: they are wrong, and something else asks.
+        """
+        try:
+            super().parseOptions(options)
+        except UsageError as e:
+            if self.parent is None:
+                raise
+            hint = "" if isinstance(e.__cause__, ConfigError) else "; see twistd xferd --help"
+            raise SystemExit(f"xferd: {e}{hint}") from e
+
     def parseArgs(self, *rest: str) -> None:
         """
         Take no arguments.
         """
         if rest:
-            raise UsageError(f"xferd takes options only, not {rest[0]!r}")
+            raise UsageError(f"unexpected argument {rest[0]!r}")
 
     def postOptions(self) -> None:
         """
