@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from unittest import SkipTest
 
+from tests.forks import bounded, fork
+
 OTHER = 65534
 """A user who is neither root nor who runs the tests."""
 
@@ -26,7 +28,7 @@ def child(uid: int, run: Callable[[int], None]) -> Iterator[int]:
     if os.geteuid() not in (0, uid):
         raise SkipTest("only root can be another user")
     reads, writes = os.pipe()
-    process = os.fork()
+    process = fork()
     if process == 0:
         try:
             os.close(writes)
@@ -42,4 +44,5 @@ def child(uid: int, run: Callable[[int], None]) -> Iterator[int]:
         yield process
     finally:
         os.close(writes)
-        os.waitpid(process, 0)
+        with bounded(lambda: [process]):
+            os.waitpid(process, 0)

@@ -20,6 +20,7 @@ from attrs import evolve
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.forks import bounded, fork
 from tests.store.conformance import job
 from tests.store.support import (
     RESERVE,
@@ -212,13 +213,14 @@ class KilledAnywhereTests(StoreTestCase):
         @return: what it said was done, and the signal that ended it.
         """
         reader, writer = os.pipe()
-        pid = os.fork()
+        pid = fork()
         if pid == 0:
             child(path, step, writer, live)
         os.close(writer)
-        with open(reader) as report:
-            said = report.read().splitlines()
-        _, status = os.waitpid(pid, 0)
+        with bounded(lambda: [pid]):
+            with open(reader) as report:
+                said = report.read().splitlines()
+            _, status = os.waitpid(pid, 0)
         self.assertIn(status, (0, signal.SIGKILL), f"step {step}")
         return said, status
 

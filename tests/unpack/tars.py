@@ -13,6 +13,7 @@ import stat
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
+from tests.forks import bounded, fork
 from xferd.interfaces.unpack import UnpackLimits
 from xferd.unpack.metadata import attributes
 from xferd.unpack.tar import Entry, TarReader
@@ -224,7 +225,7 @@ def in_child(work: Callable[[], T], uid: int | None = None) -> T:
     it gives or raise what it raises.
     """
     out, into = os.pipe()
-    pid = os.fork()
+    pid = fork()
     if pid == 0:
         try:
             os.close(out)
@@ -241,9 +242,12 @@ def in_child(work: Callable[[], T], uid: int | None = None) -> T:
         finally:
             os._exit(0)
     os.close(into)
-    with open(out, "rb") as f:
-        data = f.read()
-    os.waitpid(pid, 0)
+    with bounded(lambda: [pid]):
+        with open(out, "rb") as f:
+            data = f.read()
+        _, status = os.waitpid(pid, 0)
+    if not data:
+        raise AssertionError(f"the forked process ended with {os.waitstatus_to_exitcode(status)}")
     done, value = pickle.loads(data)
     if not done:
         raise value[0](value[1])
@@ -255,13 +259,14 @@ def died(work: Callable[[], object]) -> int | None:
     """
     Do something in a forked process, and return the signal that ended it.
     """
-    pid = os.fork()
+    pid = fork()
     if pid == 0:
         try:
             work()
         finally:
             os._exit(0)
-    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    with bounded(lambda: [pid]):
+        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     return -status if status < 0 else None
 
 

@@ -22,7 +22,20 @@ from typing import Any
 from attrs import asdict, evolve
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.unpack.tars import END, IS_ROOT, LIMITS, NOBODY, file, folder, gzipped, in_child, listing, symlink
+from tests.forks import bounded, mapped
+from tests.unpack.tars import (
+    END,
+    IS_ROOT,
+    LIMITS,
+    NOBODY,
+    died,
+    file,
+    folder,
+    gzipped,
+    in_child,
+    listing,
+    symlink,
+)
 from tests.unpack.test_landlock import available as landlocked
 from xferd.errors import StoreError
 from xferd.unpack import inflate, layer_process, protocol, sandbox, seccomp
@@ -71,9 +84,7 @@ class LayerCase(SynchronousTestCase):
         self.addCleanup(shutil.rmtree, self.folder)
         os.chmod(self.folder, 0o755)
         # Processes are forked from this one, which has mapped more than a worker.
-        with open("/proc/self/statm") as sizes:
-            mapped = int(sizes.read().split()[0]) * resource.getpagesize()
-        self.patch(sandbox, "MEMORY", sandbox.MEMORY + mapped)
+        self.patch(sandbox, "MEMORY", sandbox.MEMORY + mapped())
         self.staged = os.path.join(self.folder, "staged")
         os.mkdir(self.staged)
         self.blob = os.path.join(self.folder, "blob")
@@ -559,12 +570,7 @@ class CageTests(LayerCase):
         """
         A process whose parent is gone already ends at once.
         """
-        pid = os.fork()
-        if pid == 0:
-            sandbox.end_with_parent(1 << 22)
-            os._exit(0)
-        _, status = os.waitpid(pid, 0)
-        self.assertEqual(os.waitstatus_to_exitcode(status), -signal.SIGKILL)
+        self.assertEqual(died(lambda: sandbox.end_with_parent(1 << 22)), signal.SIGKILL)
 
     def test_no_such_call(self) -> None:
         """
@@ -595,6 +601,9 @@ class WorkerTests(LayerCase):
         for descriptor in (commands, self.reports, reports):
             self.addCleanup(os.close, descriptor)
         self.addCleanup(self.hang_up)
+        bound = bounded(lambda: [child.pid for child in list(self.worker._by_number.values())])
+        bound.__enter__()
+        self.addCleanup(bound.__exit__, None, None, None)
 
     def hang_up(self) -> None:
         """

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from tests.ctl.fake_daemon import Answer, DaemonTestCase, refusal
 from tests.ctl.run import COMMAND, Outcome, environment, run
+from tests.forks import bounded
 
 
 class LoginTests(DaemonTestCase):
@@ -132,20 +133,21 @@ class LoginTests(DaemonTestCase):
         if pid == 0:
             os.execve(COMMAND[0], [*COMMAND, "login", "h.example"], environ)
         shown = b""
-        for prompt, typed in ((b"Username for h.example: ", b"me\n"), (b"Password of me", b"hunter2\n")):
-            while prompt not in shown:
-                shown += os.read(terminal, 4096)
-            self.assertNotIn(b"hunter2", Path(f"/proc/{pid}/cmdline").read_bytes())
-            os.write(terminal, typed)
-        while True:
-            try:
-                data = os.read(terminal, 4096)
-            except OSError:
-                break
-            if not data:
-                break
-            shown += data
-        self.assertEqual(os.waitpid(pid, 0)[1], 0, shown)
+        with bounded(lambda: [pid]):
+            for prompt, typed in ((b"Username for h.example: ", b"me\n"), (b"Password of me", b"hunter2\n")):
+                while prompt not in shown:
+                    shown += os.read(terminal, 4096)
+                self.assertNotIn(b"hunter2", Path(f"/proc/{pid}/cmdline").read_bytes())
+                os.write(terminal, typed)
+            while True:
+                try:
+                    data = os.read(terminal, 4096)
+                except OSError:
+                    break
+                if not data:
+                    break
+                shown += data
+            self.assertEqual(os.waitpid(pid, 0)[1], 0, shown)
         os.close(terminal)
         self.assertIn(b"logged in to h.example as me", shown)
         self.assertNotIn(b"hunter2", shown)

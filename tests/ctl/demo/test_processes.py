@@ -10,6 +10,7 @@ import signal
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.forks import bounded, fork
 from xferd.ctl.demo import processes
 from xferd.ctl.demo.processes import Child, remove_tree, scratch
 
@@ -144,7 +145,7 @@ class ScratchTests(SynchronousTestCase):
         So it is for a user who is not root.
         """
         path = self.mktemp()
-        child = os.fork() if os.getuid() == 0 else 0
+        child = fork() if os.getuid() == 0 else 0
         if child == 0:  # pragma: no cover - coverage ends with the fork
             status = 1
             try:
@@ -163,4 +164,5 @@ class ScratchTests(SynchronousTestCase):
                     status = int(os.path.lexists("tree"))
             finally:
                 os._exit(status)
-        self.assertEqual(os.waitpid(child, 0)[1], 0)
+        with bounded(lambda: [child]):
+            self.assertEqual(os.waitpid(child, 0)[1], 0)
