@@ -16,16 +16,12 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
-from twisted.web.http_headers import Headers
-from twisted.web.iweb import IAgent
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from tests.registry.fakes import ScriptedAgent, failure_of
-from xferd._version import __version__
+from tests.registry.fakes import failure_of
 from xferd.errors import ConnectionFailed, TimedOut, is_retryable
 from xferd.registry.agent import (
-    IdentityAgent,
     LimitedEndpoint,
     Live,
     Untrusted,
@@ -33,32 +29,6 @@ from xferd.registry.agent import (
     _ConnectionFactory,
 )
 from xferd.registry.timeouts import Timeouts
-
-
-class IdentityAgentTests(SynchronousTestCase):
-    """
-    L{IdentityAgent} asks for bytes as they are.
-    """
-
-    def test_interface(self) -> None:
-        """
-        It provides L{IAgent}.
-        """
-        verifyObject(IAgent, IdentityAgent(ScriptedAgent()))
-
-    def test_headers(self) -> None:
-        """
-        No encoding is asked for, whatever the caller says, and xferd names
-        itself; the caller's own headers stay as they are.
-        """
-        agent = ScriptedAgent()
-        own = Headers({"Accept-Encoding": ["gzip"], "Range": ["bytes=5-"]})
-        for headers in (own, None):
-            _ = IdentityAgent(agent).request(b"GET", b"http://h/", headers)
-            self.assertEqual(agent.last.headers.getRawHeaders("Accept-Encoding"), ["identity"])
-            self.assertEqual(agent.last.header("User-Agent"), f"xferd/{__version__}")
-        self.assertEqual(agent.asked[0].header("Range"), "bytes=5-")
-        self.assertEqual(own.getRawHeaders("Accept-Encoding"), ["gzip"])
 
 
 class _Reader(Protocol):

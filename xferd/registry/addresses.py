@@ -26,7 +26,7 @@ from twisted.internet.interfaces import (
 )
 from twisted.internet.protocol import Factory
 from twisted.web._newclient import HTTP11ClientProtocol, Request
-from twisted.web.iweb import IResponse
+from twisted.web.iweb import IClientRequest, IResponse
 from zope.interface import implementer
 
 from xferd.registry.zones import OutOfZone, Zone
@@ -157,7 +157,7 @@ class _Addressed(HTTP11ClientProtocol):
         self,
         quiescent: Callable[[HTTP11ClientProtocol], None],
         address: str,
-        addresses: MutableMapping[IResponse, str],
+        addresses: MutableMapping[IClientRequest, str],
     ) -> None:
         super().__init__(quiescent)
         self._address = address
@@ -171,7 +171,7 @@ class _Addressed(HTTP11ClientProtocol):
         return asking.addCallback(self._note)
 
     def _note(self, response: IResponse) -> IResponse:
-        self._addresses[response] = self._address
+        self._addresses[response.request] = self._address
         return response
 
 
@@ -186,12 +186,12 @@ class AddressedFactory(Factory):
         self,
         quiescent: Callable[[HTTP11ClientProtocol], None],
         name: str,
-        addresses: MutableMapping[IResponse, str],
+        addresses: MutableMapping[IClientRequest, str],
     ) -> None:
         """
         @param quiescent: called with a protocol that another request may use.
         @param name: what it connects to, for logs.
-        @param addresses: gets the addresses of responses.
+        @param addresses: receives the address of each response, by its request.
         """
         self._quiescent = quiescent
         self._name = name

@@ -1,8 +1,7 @@
 # -*- test-case-name: tests.registry.test_agent -*-
 """
-What stands around the agents and protocols of L{twisted.web}: bytes are asked
-for as they are, and connects, TLS handshakes and heads of responses have
-limits.
+Connections with limits on the connect, the TLS handshake and the heads of
+responses, and with an end to requests that are refused early.
 """
 
 from __future__ import annotations
@@ -27,11 +26,8 @@ from twisted.internet.interfaces import (
 )
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
-from twisted.web.http_headers import Headers
-from twisted.web.iweb import IAgent, IBodyProducer, IResponse
 from zope.interface import implementer
 
-from xferd._version import __version__
 from xferd.errors import ConnectionFailed, TimedOut
 from xferd.registry.heads import HeadLimit, HeadTooLong
 from xferd.registry.timeouts import Timeouts, within
@@ -39,8 +35,6 @@ from xferd.registry.timeouts import Timeouts, within
 EARLY = 256 * 1024
 """The most bytes of an answer, which is a refusal, while its request is still
 being sent."""
-
-USER_AGENT = f"xferd/{__version__}"
 
 
 class Untrusted(ConnectionFailed):
@@ -57,35 +51,6 @@ class StaleConnection(ConnectionFailed):
     one: the server had closed it, or was about to.  On a new connection the
     request may succeed at once.
     """
-
-
-@implementer(IAgent)
-class IdentityAgent:
-    """
-    Asks for bytes as they are, in xferd's name.
-
-    C{twisted.web}'s decoding agent, and so treq, would inflate a blob on its
-    way; truncated or of several members, it would do so wrongly and without
-    an error.
-    """
-
-    def __init__(self, agent: IAgent) -> None:
-        self._agent = agent
-
-    def request(
-        self,
-        method: bytes,
-        uri: bytes,
-        headers: Headers | None = None,
-        bodyProducer: IBodyProducer | None = None,
-    ) -> Deferred[IResponse]:
-        """
-        See L{IAgent.request}.
-        """
-        headers = Headers() if headers is None else headers.copy()
-        headers.setRawHeaders(b"Accept-Encoding", [b"identity"])
-        headers.setRawHeaders(b"User-Agent", [USER_AGENT.encode()])
-        return self._agent.request(method, uri, headers, bodyProducer)
 
 
 class Live(set["_Connection"]):

@@ -25,7 +25,6 @@ from xferd.names import Digest, Repository
 from xferd.oci import Descriptor, Document
 from xferd.registry.abilities import ChunkSizes
 from xferd.registry.access import Access, Shared
-from xferd.registry.agent import IdentityAgent
 from xferd.registry.blobs import RepositoryBlobs
 from xferd.registry.certs_dirs import CertsDirs, Endpoint
 from xferd.registry.clock_skews import ClockSkews
@@ -211,8 +210,8 @@ class Registries:
 
         def agents(fresh: bool, led_from: Zone | None) -> IAgent:
             if connections is None:
-                return IdentityAgent(cast(IAgent, only))
-            return IdentityAgent(connections.agent(manner, reuse=not fresh, led_from=led_from))
+                return cast(IAgent, only)
+            return connections.agent(manner, reuse=not fresh, led_from=led_from)
 
         return Exchange(
             agents,

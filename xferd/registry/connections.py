@@ -16,7 +16,7 @@ from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IReactorTime, IStreamClientEndpoint
 from twisted.web.client import URI, Agent, HTTPConnectionPool, ProxyAgent
 from twisted.web.http_headers import Headers
-from twisted.web.iweb import IAgent, IAgentEndpointFactory, IBodyProducer, IResponse
+from twisted.web.iweb import IAgent, IAgentEndpointFactory, IBodyProducer, IClientRequest, IResponse
 from zope.interface import implementer
 
 from xferd.errors import TimedOut
@@ -90,7 +90,8 @@ class Connections:
         self._lines: WeakValueDictionary[tuple[Manner, bool, Zone | None], _Line] = WeakValueDictionary()
         # They outlive their lines while there are idle connections.
         self._pools: WeakSet[HTTPConnectionPool] = WeakSet()
-        self._addresses: WeakKeyDictionary[IResponse, str] = WeakKeyDictionary()
+        # treq wraps a response, and leaves its request as it is.
+        self._addresses: WeakKeyDictionary[IClientRequest, str] = WeakKeyDictionary()
 
     def __len__(self) -> int:
         return len(self._live)
@@ -118,7 +119,7 @@ class Connections:
         The IP address that a response came from, or L{None} where a proxy is
         between.
         """
-        return self._addresses.get(response)
+        return self._addresses.get(response.request)
 
     def close(self) -> Deferred[None]:
         """
@@ -229,10 +230,10 @@ class _Pool(HTTPConnectionPool):
     _sweep_at = _SWEEP
 
     def __init__(
-        self, reactor: IReactorTime, persistent: bool, addresses: MutableMapping[IResponse, str]
+        self, reactor: IReactorTime, persistent: bool, addresses: MutableMapping[IClientRequest, str]
     ) -> None:
         """
-        @param addresses: gets the IP address of each response.
+        @param addresses: receives the IP address of each response, by its request.
         """
         super().__init__(reactor, persistent)
         self._addresses = addresses

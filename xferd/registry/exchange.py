@@ -27,6 +27,7 @@ from xferd.registry.cautions import parse_warnings
 from xferd.registry.locations import Origin, resolve
 from xferd.registry.producer import ContentBody
 from xferd.registry.timeouts import Timeouts, within
+from xferd.registry.treq_client import make_request
 from xferd.registry.zones import OutOfZone, Zone
 
 MAX_REDIRECTS = 10
@@ -252,7 +253,7 @@ class Exchange:
                     headers.addRawHeader(name, value)
         try:
             agent = self._agent(fresh, origin, led_from)
-            waiting = agent.request(method, url.encode("ascii"), headers, body)
+            waiting = make_request(agent, method.decode("ascii"), url, headers, body, reactor=self._clock)
             if isinstance(body, ContentBody):
                 return await body.guard(waiting)
             return await within(self._clock, seconds, waiting, lambda: late, discard)
