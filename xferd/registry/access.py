@@ -120,6 +120,7 @@ class Access:
         self.timeouts = shared.timeouts
         self._exchange = shared.exchange
         self._clock_skews = shared.clock_skews
+        self._checked_url = ""
         self._root_is_open = False
         self._zone = Zone.named(_PORT.sub("", host).strip("[]"))
         self._warned = shared.warned
@@ -269,7 +270,9 @@ class Access:
         url = self._endpoint.url or self._hosts.url(self.host)
         if url is None:
             url = self._hosts.learn(self.host, await self._speaks_plain())
-        self._origin(url)
+        if url != self._checked_url:
+            self._origin(url)
+            self._checked_url = url
         return url
 
     async def _speaks_plain(self) -> bool:
@@ -406,7 +409,9 @@ class Access:
 
         @raise RegistryError: it is none that can be asked.
         """
-        return self._origin(url) == self._origin(await self.url())
+        own = await self.url()
+        # The same text up to the path is the same origin, without parsing it.
+        return url.startswith(f"{own}/") or self._origin(url) == self._origin(own)
 
     def _origin(self, url: str) -> Origin:
         """

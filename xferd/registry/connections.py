@@ -13,7 +13,13 @@ from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary
 from attrs import evolve, frozen
 from twisted.internet.defer import Deferred, DeferredList, succeed
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
-from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IReactorTime, IStreamClientEndpoint
+from twisted.internet.interfaces import (
+    IOpenSSLClientConnectionCreator,
+    IProtocol,
+    IProtocolFactory,
+    IReactorTime,
+    IStreamClientEndpoint,
+)
 from twisted.web.client import URI, Agent, HTTPConnectionPool, ProxyAgent
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IAgentEndpointFactory, IBodyProducer, IClientRequest, IResponse
@@ -150,6 +156,12 @@ class Connections:
         """
         Connects to the server of an URL, directly or through a tunnel.
         """
+        # Most requests find an idle connection, and need no endpoint.
+        return _LazyEndpoint(
+            f"connections to {uri.netloc.decode('ascii')}", lambda: self._endpoint(manner, uri, led_from)
+        )
+
+    def _endpoint(self, manner: Manner, uri: URI, led_from: Zone | None) -> IStreamClientEndpoint:
         host, tls = _host(uri), uri.scheme == b"https"
         proxy = self.proxy(manner, uri) if tls else None
         if proxy is None:
@@ -221,6 +233,23 @@ class Connections:
         return self._timeouts if manner.connect is None else evolve(self._timeouts, connect=manner.connect)
 
 
+@implementer(IStreamClientEndpoint)
+@frozen(repr=False)
+class _LazyEndpoint:
+    """
+    An endpoint that is built once a connection is needed.
+    """
+
+    name: str
+    build: Callable[[], IStreamClientEndpoint]
+
+    def __repr__(self) -> str:
+        return f"<{self.name}>"
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
+        return self.build().connect(protocolFactory)
+
+
 class _Pool(HTTPConnectionPool):
     """
     A pool that forgets the servers to which it has no connection; its base
@@ -285,9 +314,12 @@ class _Line:
         """
         See L{IAgent.request}.
         """
-        parsed = URI.fromBytes(uri)
-        proxy = None if parsed.scheme == b"https" else self._connections.proxy(self._manner, parsed)
-        if proxy is None:
+        plain = None if uri.startswith(b"https://") else URI.fromBytes(uri)
+        if plain is None or plain.scheme == b"https":
+            proxy = None  # If there is one, the endpoint is a tunnel through it.
+        else:
+            proxy = self._connections.proxy(self._manner, plain)
+        if plain is None or proxy is None:
             agent: IAgent = Agent.usingEndpointFactory(self._connections.reactor, self, self.pool)
             return agent.request(method, uri, headers, bodyProducer)
         headers = Headers() if headers is None else headers.copy()
@@ -295,7 +327,7 @@ class _Line:
             headers.setRawHeaders("Proxy-Authorization", [proxy.authorization.reveal()])
         asking = self._through(proxy).request(method, uri, headers, bodyProducer)
         let_through: Deferred[IResponse] = asking.addCallback(
-            _let_through, proxy, parsed.netloc.decode("ascii")
+            _let_through, proxy, plain.netloc.decode("ascii")
         )
         return let_through
 

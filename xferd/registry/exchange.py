@@ -173,28 +173,28 @@ class Exchange:
         @raise ConnectionFailed: no answer.
         @raise TimedOut: no answer in time.
         """
-        first = self._origin(url, host)
+        first = origin = self._origin(url, host)
         redirects = _REDIRECTS | {303} if method in _READING else _REDIRECTS
         is_asked = True
         warnings: tuple[str, ...] = ()
         began = self._clock.seconds()
         led = led_from
         for _ in range(MAX_REDIRECTS + 1):
-            origin = Origin.of(url)
             is_asked = is_asked and origin == first
             # What another server named is not the registry's, wherever it is.
             is_own = is_asked and led_from is None
             sent = Headers({n: [v] if isinstance(v, str) else v for n, v in headers.items()})
             if is_asked and authorization is not None:
                 sent.setRawHeaders("Authorization", [authorization.secret.reveal()])
-            response = await self.request(
+            response = await self._request(
                 method,
                 url,
+                origin,
                 sent,
-                host=host,
-                body=None if body is None else body(),
-                fresh=fresh,
-                led_from=led_from if is_asked else led,
+                host,
+                None if body is None else body(),
+                fresh,
+                led_from if is_asked else led,
             )
             led = self.zone(response, url, host if is_own else "")
             if is_own:
@@ -211,6 +211,7 @@ class Exchange:
             await read_excerpt(response, host=host, clock=self._clock, timeouts=self._timeouts)
             try:
                 url = resolve(url, location, led)
+                origin = Origin.of(url)
             except ValueError as e:
                 raise RegistryError(f"{host} redirects to a place that is refused: {e}", host=host) from None
         raise RegistryError(f"{host} redirects more than {MAX_REDIRECTS} times", host=host)
@@ -239,12 +240,24 @@ class Exchange:
         @raise ConnectionFailed: no answer.
         @raise TimedOut: no answer in time.
         """
-        limits = self._timeouts
-        where = urlsplit(url).hostname or host
+        origin = self._origin(url, host)
+        return await self._request(method, url, origin, headers, host, body, fresh, led_from)
+
+    async def _request(
+        self,
+        method: bytes,
+        url: str,
+        origin: Origin,
+        headers: Headers,
+        host: str,
+        body: IBodyProducer | None,
+        fresh: bool,
+        led_from: Zone | None,
+    ) -> IResponse:
+        limits, where = self._timeouts, origin.host
         # The first two have limits of their own; all three begin now.
         seconds = limits.connect + limits.tls + limits.headers
         late = TimedOut(f"{where} gave no answer within {seconds:g} s", phase="headers", host=host)
-        origin = self._origin(url, host)
         if self._own is not None and origin == self._own:
             headers = headers.copy()
             set_already = {name.lower() for name, _ in headers.getAllRawHeaders()}

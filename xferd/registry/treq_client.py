@@ -11,6 +11,7 @@ cookies would link clients, and redirects are checked before they are followed
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from http.cookiejar import Cookie, CookieJar
 from typing import Any, cast
 from urllib.request import Request
@@ -92,7 +93,8 @@ class _IdentityAgent:
 
     def _hide(self, response: IResponse) -> IResponse:
         self._encodings = response.headers.getRawHeaders(b"Content-Encoding")
-        response.headers.removeHeader(b"Content-Encoding")
+        if self._encodings is not None:
+            response.headers.removeHeader(b"Content-Encoding")
         return response
 
     def restore(self, response: IResponse) -> IResponse:
@@ -133,6 +135,13 @@ class _NoCookies(CookieJar):
     """
     A cookie jar that stores and sends nothing.
     """
+
+    def __init__(self) -> None:
+        # Without the lock and the policy of a jar that holds something.
+        pass
+
+    def __iter__(self) -> Iterator[Cookie]:
+        return iter(())
 
     def add_cookie_header(self, request: Request) -> None:
         pass
