@@ -163,7 +163,7 @@ class IntervalTests(SynchronousTestCase):
         Seconds until the followers hear of the next change.
         """
         clock, news, job, streams = self.follow(number)
-        news.changed(job, None)
+        news.job_changed(job)
         readings = [stream.get() for stream in streams]
         while not readings[0].called:
             clock.advance(0.01)
@@ -190,7 +190,7 @@ class IntervalTests(SynchronousTestCase):
         clock, news, job, streams = self.follow(2 * READINGS)
         for stream in streams[1:]:
             stream.close()
-        news.changed(job, None)
+        news.job_changed(job)
         reading = streams[0].get()
         clock.advance(INTERVAL * 1.1)
         self.successResultOf(reading)

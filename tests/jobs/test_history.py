@@ -157,13 +157,13 @@ class ResumeTests(JobsCase):
         stream = self.jobs.events(None)
         self.jobs.cancel(job_id)
         self.settle()
-        self.jobs._news.changed(job, None)
-        self.jobs._news.changed(job, job.rows[0])
+        self.jobs._news.job_changed(job)
+        self.jobs._news.rows_changed(job, job.rows[:1])
         events = self.news(stream)
         last = [e.data["state"] for e in events if e.kind == "job"]
         self.assertEqual(last, ["cancelled"])
         self.assertEqual([e.data["jobs"] for e in events if e.kind == "transfer" and e.data["jobs"]], [])
-        self.jobs._news.changed(job, None)
+        self.jobs._news.job_changed(job)
         self.assertEqual(self.news(stream), [])
         stream.close()
 
@@ -231,6 +231,16 @@ class HistoryTests(SynchronousTestCase):
         self.assertEqual(history.read(positions[1]), 1)
         self.assertEqual(history.names_removed(1)[0], "image1")
         self.assertEqual(len(history.names_removed(1)), MAX_REMOVED)
+
+    def test_overflowed(self) -> None:
+        """
+        Nobody goes on from before more changes at once than are kept, and
+        everybody from behind them.
+        """
+        history = History()
+        before = history.now()
+        history.overflowed()
+        self.assertEqual((history.read(before), history.read(history.now())), (None, 1))
 
     def test_removed_again(self) -> None:
         """

@@ -10,8 +10,6 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
-from zope.interface import implementer
-
 from xferd.interfaces.registry import IRegistries
 from xferd.interfaces.transfer import IProgressSink, ISource
 from xferd.jobs.cargo import Cargo
@@ -19,35 +17,13 @@ from xferd.jobs.content import BlobContent
 from xferd.jobs.documents import Place
 from xferd.jobs.job import Job
 from xferd.jobs.outlet import Outlet
-from xferd.jobs.rows import BlobRow, Row
-from xferd.jobs.sinks import RowSink
+from xferd.jobs.reporter import Reporter
+from xferd.jobs.rows import BlobRow
 from xferd.jobs.together import together
 from xferd.jobs.upload import UploadManager
 from xferd.names import Reference, Repository
 from xferd.oci import Descriptor, Document
-from xferd.transfer.slots import Turn
 from xferd.transfer.transfer import Transfer, TransferManager, Watcher
-
-
-@implementer(IProgressSink)
-class _FetchSink:
-    """
-    Shows with a row the downloads behind its upload.
-    """
-
-    def __init__(self, changed: Callable[[Row | None], None], row: BlobRow) -> None:
-        self._changed = changed
-        self._row = row
-
-    def put(self, key: object, item: Transfer) -> None:  # noqa: ARG002
-        """
-        There is a download, or it has got further.
-        """
-        if item in self._row.fetches:
-            self._changed(self._row)
-        else:
-            self._row.fetches.append(item)
-            self._changed(None)
 
 
 class Delivery:
@@ -63,13 +39,13 @@ class Delivery:
         registries: IRegistries,
         uploads: UploadManager,
         manifests: TransferManager,
-        changed: Callable[[Row | None], None],
+        reporter: Reporter,
     ) -> None:
         self._job = job
         self._registries = registries
         self._uploads = uploads
         self._manifests = manifests
-        self._changed = changed
+        self._reporter = reporter
 
     async def deliver(
         self,
@@ -101,22 +77,23 @@ class Delivery:
         place = Place(registry, repository)
         blobs = {blob.digest: blob for cargo in cargoes for blob in cargo.blobs}
         rows = [BlobRow(n, blob) for n, blob in enumerate(blobs.values(), len(self._job.rows))]
-        self._job.rows = [*self._job.rows, *rows]
+        self._reporter.add_rows(rows)
         watchers: list[Watcher[Any]] = []
         try:
             for row in rows:
-                fetched = partial(content, row.blob, _FetchSink(self._changed, row))
+                fetched = partial(content, row.blob, self._reporter.fetch_sink(row))
                 watcher = self._uploads.upload(
                     repository,
                     Outlet(into, fetched, source),
                     row.blob,
                     self._job.turn(row.index),
-                    RowSink(self._changed, row),
+                    self._reporter.sink(row),
                     origin=origin,
                 )
                 row.upload = watcher.transfer
                 watchers.append(watcher)
-            self._changed(None)
+            self._reporter.rows_changed(rows)
+            self._reporter.record()
             await together(watcher.result() for watcher in watchers)
             documents = {d.digest: d for cargo in cargoes for d in cargo.documents}
             root = cargoes[-1].root
@@ -144,15 +121,12 @@ class Delivery:
 
             await transfer.attempts(attempt)
 
-        turn: Turn = self._job.turn()
-        sink: IProgressSink = RowSink(self._changed, None)
         watcher = self._manifests.request(
             ("put", place, wanted, document.digest),
             work,
             digest=document.digest,
             source=place,
-            turn=turn,
-            sink=sink,
+            turn=self._job.turn(),
         )
         try:
             await watcher.result()

@@ -90,6 +90,14 @@ class History:
             number, _ = self._transfers.popleft()
             self._oldest = max(self._oldest, number)
 
+    def overflowed(self) -> None:
+        """
+        More has changed at once than is kept: no stream goes on from a
+        position before this.
+        """
+        self._number += 1
+        self._oldest = self._number
+
     def transfers(self, since: int) -> list[Mapping[str, Any]]:
         """
         The transfers that jobs have released after C{since}, as they were then.

@@ -6,7 +6,7 @@ as a pull does it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Hashable
+from collections.abc import Container, Hashable
 from functools import partial
 
 from attrs import evolve
@@ -29,7 +29,7 @@ from xferd.jobs.naming import Naming
 from xferd.jobs.platforms import Resolved, Search
 from xferd.jobs.pull import Pull
 from xferd.jobs.replaced import other_platform
-from xferd.jobs.rows import Row
+from xferd.jobs.reporter import Reporter
 from xferd.jobs.together import to_its_end
 from xferd.jobs.unload import Unloading
 from xferd.names import Digest, Reference, Repository
@@ -52,7 +52,7 @@ class Import:
         layers: DownloadManager,
         clock: IReactorTime,
         wall_clock: WallClock,
-        changed: Callable[[Row | None], None],
+        reporter: Reporter,
         naming: Naming,
     ) -> None:
         """
@@ -65,7 +65,7 @@ class Import:
         self._layers = layers
         self._clock = clock
         self._wall_clock = wall_clock
-        self._changed = changed
+        self._reporter = reporter
         self._naming = naming
 
     async def run(self) -> dict[str, str]:
@@ -85,7 +85,7 @@ class Import:
             clock=self._clock,
             turn=self._job.turn(),
             label=label,
-            changed=lambda: self._changed(None),
+            changed=self._reporter.job_changed,
         )
         pulls: list[Pull] = []
         try:
@@ -93,7 +93,7 @@ class Import:
             came = frozenset(kept.digest for kept in contents.files.values())
             chosen = choose_images(contents.images(), self._wanted)
             self._job.reference = ", ".join(str(name) for _, names in chosen for name in names)
-            self._changed(None)
+            self._reporter.job_changed()
             images: list[Image] = []
             for found, names in chosen:
                 if found.made is not None:
@@ -109,7 +109,7 @@ class Import:
                     documents=_Documents(self._store, found, came if self._layers.isolated else None),
                     layers=self._layers,
                     naming=self._naming,
-                    changed=self._changed,
+                    reporter=self._reporter,
                 )
                 pulls.append(pull)
                 image = await pull.bring(self._wall_clock)

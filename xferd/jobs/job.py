@@ -5,7 +5,7 @@ One client's request as clients see it: its state, its layers, its end.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,8 +13,8 @@ from attrs import define, field
 
 from xferd.errors import MAX_MESSAGE, XferdError
 from xferd.jobs.intake import Intake
-from xferd.jobs.rows import Row
-from xferd.names import Repository
+from xferd.jobs.rows import PRESENT, Row
+from xferd.names import Digest, Repository
 from xferd.transfer.slots import Turn
 
 ENDED = frozenset({"done", "failed", "cancelled"})
@@ -84,7 +84,7 @@ class Job:
     @ivar repositories: those that it is about.
     @ivar warnings: what their registries warned of, each once: C{HOST: TEXT};
         and what xferd itself does.
-    @ivar rows: the layers, bottom first, or the blobs, once they are known.
+    @ivar size: the bytes of all layers, each blob once.
     @ivar transfers: the ids of the transfers that it waited for over the
         network, in their order; the first L{MAX_TRANSFERS}.
     """
@@ -104,10 +104,49 @@ class Job:
     finished: float | None = None
     error: dict[str, str] | None = None
     result: dict[str, str] | None = None
-    rows: Sequence[Row] = field(factory=tuple)
     transfers: dict[str, None] = field(factory=dict)
     repositories: frozenset[Repository] = frozenset()
     warnings: list[str] = field(factory=list)
+    size: int = field(default=0, init=False)
+    _rows: list[Row] = field(factory=list, init=False)
+    _of_blob: dict[Digest, list[Row]] = field(factory=dict, init=False)
+    _changed: dict[Row, None] = field(factory=dict, init=False)
+    _counted: dict[Row, tuple[int, bool]] = field(factory=dict, init=False)
+    _bytes_done: int = field(default=0, init=False)
+    _layers_done: int = field(default=0, init=False)
+
+    @property
+    def rows(self) -> Sequence[Row]:
+        """
+        The layers, bottom first, or the blobs, once they are known.
+        """
+        return self._rows
+
+    def add_rows(self, rows: Iterable[Row]) -> None:
+        """
+        Add rows behind those that there are.
+        """
+        for row in rows:
+            of_blob = self._of_blob.setdefault(row.blob.digest, [])
+            if of_blob:
+                self._changed[of_blob[-1]] = None
+            else:
+                self.size += row.blob.size
+            of_blob.append(row)
+            self._rows.append(row)
+            self._changed[row] = None
+
+    def rows_of(self, digest: Digest) -> Sequence[Row]:
+        """
+        The rows of one blob.
+        """
+        return self._of_blob.get(digest, ())
+
+    def row_changed(self, row: Row) -> None:
+        """
+        Have a row counted again when the sums are needed.
+        """
+        self._changed[row] = None
 
     def waits_for(self, transfer_id: str) -> None:
         """
@@ -142,32 +181,11 @@ class Job:
         """
         return Turn(self.client, self.priority, self.number, layer)
 
-    @property
-    def size(self) -> int:
-        """
-        The bytes of all layers, each blob once.
-        """
-        return sum({row.blob.digest: row.blob.size for row in self.rows}.values())
-
     def to_json(self) -> dict[str, Any]:
         """
         The job as the API shows it, without its layers.
         """
-        rows = [row.to_json(self.id) for row in self.rows]
-        return self._to_json(rows)
-
-    def with_layers(self) -> dict[str, Any]:
-        """
-        The job as the API shows it, with its layers and transfers.
-        """
-        rows = [row.to_json(self.id) for row in self.rows]
-        return {**self._to_json(rows), "layers": rows, "transfers": list(self.transfers)}
-
-    def _to_json(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
-        """
-        The job, counted up from its rows.
-        """
-        blobs = {row["digest"]: row for row in rows}.values()
+        self._count()
         return {
             "id": self.id,
             "kind": self.kind,
@@ -179,10 +197,10 @@ class Job:
             "created": rfc3339(self.created),
             "started": None if self.started is None else rfc3339(self.started),
             "finished": None if self.finished is None else rfc3339(self.finished),
-            "bytes_done": sum(row["bytes_done"] for row in blobs),
-            "bytes_total": sum(row["size"] for row in blobs),
-            "layers_done": sum(row["state"] in ("done", "exists", "mounted") for row in rows),
-            "layers_total": len(rows),
+            "bytes_done": self._bytes_done,
+            "bytes_total": self.size,
+            "layers_done": self._layers_done,
+            "layers_total": len(self._rows),
             "archive": None
             if self.intake is None
             else {"received": self.intake.offset, "size": self.intake.size},
@@ -190,3 +208,24 @@ class Job:
             "result": self.result,
             "warnings": list(self.warnings),
         }
+
+    def with_layers(self) -> dict[str, Any]:
+        """
+        The job as the API shows it, with its layers and transfers.
+        """
+        self._changed.update(dict.fromkeys(self._rows))
+        layers = [row.to_json(self.id) for row in self._rows]
+        return {**self.to_json(), "layers": layers, "transfers": list(self.transfers)}
+
+    def _count(self) -> None:
+        """
+        Bring the sums up to date.  The bytes of a blob count once, with its
+        last row.
+        """
+        changed, self._changed = self._changed, {}
+        for row in changed:
+            bytes_before, done_before = self._counted.get(row, (0, False))
+            last = self._of_blob[row.blob.digest][-1] is row
+            counted = self._counted[row] = (row.bytes_done if last else 0, row.state in PRESENT)
+            self._bytes_done += counted[0] - bytes_before
+            self._layers_done += counted[1] - done_before

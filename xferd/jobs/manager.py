@@ -45,8 +45,8 @@ from xferd.jobs.push import ALL, Push
 from xferd.jobs.quota import Quota
 from xferd.jobs.realm import SHARED
 from xferd.jobs.renewal import renew_image
+from xferd.jobs.reporter import Reporter
 from xferd.jobs.reservations import Reservations
-from xferd.jobs.rows import Row
 from xferd.jobs.upkeep import Upkeep
 from xferd.jobs.upload import UploadManager
 from xferd.names import Reference, Repository, parse_tag
@@ -368,7 +368,7 @@ class Jobs:
             layers=self._layers,
             clock=self._clock,
             wall_clock=self._wall_clock,
-            changed=self._changed(job),
+            reporter=self._reporter(job),
             naming=self._naming,
         )
         return self._add(job, importing.run)
@@ -629,7 +629,7 @@ class Jobs:
         """
         for running in self._running.values():
             if running.job.warned(repository, text):
-                self._news.changed(running.job, None)
+                self._news.job_changed(running.job)
 
     def _see_room(self) -> None:
         """
@@ -690,7 +690,7 @@ class Jobs:
         self._clients[job.client] += 1
         if self._started:
             self._begin(running)
-        self._news.changed(job, None)
+        self._news.job_changed(job)
         self._record(job.to_json())
         return self.get(job.id)
 
@@ -738,7 +738,7 @@ class Jobs:
             documents=self._documents(registries),
             layers=self._layers,
             naming=self._naming,
-            changed=self._changed(job),
+            reporter=self._reporter(job),
         )
         image = await pull.run(self._wall_clock)
         for blob in {layer.digest for layer in image.layers}:
@@ -748,22 +748,11 @@ class Jobs:
             )
         return {"digest": str(image.manifest.digest), "image_id": str(image.config.digest)}
 
-    def _changed(self, job: Job) -> Callable[[Row | None], None]:
+    def _reporter(self, job: Job) -> Reporter:
         """
-        What a job calls when one of its rows has changed, or more than that.
-        Which blobs it wants is recorded once it is known: a daemon that is
-        killed leaves parts of them, which go with the image.
+        Where a job reports its changes.
         """
-        recorded = False
-
-        def changed(row: Row | None) -> None:
-            nonlocal recorded
-            self._news.changed(job, row)
-            if row is None and job.rows and not recorded:
-                recorded = True
-                self._record(job.with_layers())
-
-        return changed
+        return Reporter(job, self._news, lambda: self._record(job.with_layers()))
 
     def _seen_by(self, credentials: Mapping[str, Credentials] | None) -> IRegistries:
         """
@@ -786,7 +775,7 @@ class Jobs:
             registries=registries,
             uploads=self._uploads,
             manifests=self._managers["document"],
-            changed=self._changed(job),
+            reporter=self._reporter(job),
         )
 
     def _end(self, running: _Running, state: str, error: Exception | None = None) -> None:

@@ -6,7 +6,7 @@ Who is told when a job, a layer, a transfer or an image changes.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -15,7 +15,7 @@ from twisted.internet.interfaces import IReactorTime
 from xferd.interfaces.jobs import Event
 from xferd.interfaces.store import Image
 from xferd.jobs.events import INTERVAL, EventStream
-from xferd.jobs.history import History
+from xferd.jobs.history import MAX_TRANSFERS, History
 from xferd.jobs.job import ENDED, Job, in_short, rfc3339
 from xferd.jobs.reasons import snapshot
 from xferd.jobs.rows import Row
@@ -29,12 +29,36 @@ for its client alone, and a hundred clients of one image must not slow it.
 """
 
 
+class _Item:
+    """
+    An event that is made when it is first read, for all streams that get it.
+    """
+
+    def __init__(self, make: Callable[[], Event]) -> None:
+        self._make: Callable[[], Event] | None = make
+        self._event: Event | None = None
+
+    @property
+    def made(self) -> bool:
+        """
+        Whether it was read.
+        """
+        return self._event is not None
+
+    def __call__(self) -> Event:
+        if self._event is None:
+            assert self._make is not None
+            # What the event is made of is not kept.
+            self._event, self._make = self._make(), None
+        return self._event
+
+
 class News:
     """
     The event streams that are open, and what each is told.
 
-    Nothing is made here but small closures: an item takes shape when a client
-    reads it.
+    A change costs one item for each thing that changed and each stream that
+    follows it; the event is made when the first of them reads it.
     """
 
     def __init__(self, clock: IReactorTime) -> None:
@@ -42,6 +66,8 @@ class News:
         self._of_all: list[EventStream] = []
         self._of_one: defaultdict[str, list[EventStream]] = defaultdict(list)
         self._users: defaultdict[str, dict[str, None]] = defaultdict(dict)
+        self._used: defaultdict[str, dict[str, None]] = defaultdict(dict)
+        self._moving: dict[str, _Item] = {}
         self._history = History()
 
     def follow(self, job: Job, position: str | None = None) -> EventStream:
@@ -53,7 +79,7 @@ class News:
         since = self._history.read(position)
         stream = self._open(self._of_one[job.id], since, position)
         if self._history.is_news(("job", job.id), since):
-            self._tell([stream], job, job.rows)
+            self._put([stream], job, job.rows)
         return stream
 
     def follow_all(
@@ -83,7 +109,7 @@ class News:
                 _tell_record(stream, record)
         for job in jobs:
             if history.is_news(("job", job.id), since):
-                self._tell([stream], job, job.rows)
+                self._put([stream], job, job.rows)
         for image in images:
             if history.is_news(("image", str(image.reference)), since):
                 _tell_image(stream, image)
@@ -108,39 +134,70 @@ class News:
         """
         self._history.forget(("job", job_id))
 
-    def changed(self, job: Job, row: Row | None) -> None:
+    def job_changed(self, job: Job) -> None:
         """
-        Something about a job is new: one of its layers, or more than that.
-        Transfers that a job has released may go on to report; after its last
-        event none follows.
+        Something about a job is new that is not in its rows.
         """
-        if job.state in ENDED:
+        if job.state not in ENDED:
+            self._history.changed(("job", job.id))
+            self._put_job(self._followers(job), job)
+
+    def rows_changed(self, job: Job, rows: Iterable[Row]) -> None:
+        """
+        Rows of a job are new or wait for other transfers.
+        """
+        if job.state not in ENDED:
+            rows = tuple(rows)
+            for row in rows:
+                job.row_changed(row)
+                for transfer in row.transfers:
+                    self._use(job, transfer)
+            self._history.changed(("job", job.id))
+            self._put(self._followers(job), job, rows)
+
+    def moved(self, job: Job, row: Row, transfer: Transfer) -> None:
+        """
+        A transfer that a row of a job waits for has moved.  Transfers that a
+        job has released may go on to report; after its last event none
+        follows.
+        """
+        if job.state in ENDED or transfer not in row.transfers:
             return
-        if row is None:
-            for transfer in (t for r in job.rows for t in r.transfers):
-                self._users[transfer.id][job.id] = None
+        self._use(job, transfer)
         self._history.changed(("job", job.id))
-        rows = job.rows if row is None else [r for r in job.rows if r.blob.digest == row.blob.digest]
-        self._tell([*self._of_all, *self._of_one.get(job.id, ())], job, rows)
+        streams = self._followers(job)
+        self._put_job(streams, job)
+        for same in job.rows_of(row.blob.digest):
+            job.row_changed(same)
+            self._put_row(streams, job, same)
+        self._put_transfer(streams, transfer)
 
     def ended(self, job: Job, record: Mapping[str, Any]) -> None:
         """
         A job has ended; C{record} is what is remembered of it.
         """
         transfers = {t.id: t for row in job.rows for t in row.transfers}
-        for transfer in transfers.values():
-            users = self._users.get(transfer.id, {})
-            users.pop(job.id, None)
+        for transfer_id in self._used.pop(job.id, ()):
+            users = self._users[transfer_id]
+            del users[job.id]
             if not users:
-                self._users.pop(transfer.id, None)
-            self._history.ended(self.transfer_json(transfer))
+                del self._users[transfer_id]
+                self._moving.pop(transfer_id, None)
+        streams = self._followers(job)
+        if len(transfers) > MAX_TRANSFERS:
+            self._history.overflowed()
+        # Without streams, only those that the history keeps are needed.
+        needed = transfers.values() if streams else list(transfers.values())[-MAX_TRANSFERS:]
+        lasts = [self.transfer_json(transfer) for transfer in needed]
+        for last in lasts[-MAX_TRANSFERS:]:
+            self._history.ended(last)
         self._history.changed(("job", job.id))
-        for stream in [*self._of_all, *self._of_one.pop(job.id, ())]:
-            for transfer in transfers.values():
-                _tell_last(stream, self.transfer_json(transfer))
+        for stream in streams:
+            for last in lasts:
+                _tell_last(stream, last)
             _tell_record(stream, record)
-            if stream not in self._of_all:
-                stream.end()
+        for stream in self._of_one.pop(job.id, ()):
+            stream.end()
 
     def named(self, image: Image) -> None:
         """
@@ -201,23 +258,52 @@ class News:
         """
         return max(INTERVAL, (len(self._of_all) + sum(map(len, self._of_one.values()))) / READINGS)
 
-    def _tell(self, streams: Iterable[EventStream], job: Job, rows: Iterable[Row]) -> None:
+    def _use(self, job: Job, transfer: Transfer) -> None:
         """
-        Tell streams of a job and some of its layers.
+        Note that a job waits for a transfer.
         """
-        rows = tuple(rows)
-        for stream in streams:
-            stream.put(("job", job.id), lambda: Event("job", job.to_json()))
-            for row in rows:
-                stream.put(("layer", job.id, row.index), partial(_layer_event, row, job.id))
-                for transfer in row.transfers:
-                    self._tell_transfer(stream, transfer)
+        self._users[transfer.id][job.id] = None
+        self._used[job.id][transfer.id] = None
 
-    def _tell_transfer(self, stream: EventStream, transfer: Transfer) -> None:
+    def _followers(self, job: Job) -> list[EventStream]:
         """
-        Tell a stream of a transfer.
+        The streams that get the changes of a job.
         """
-        stream.put(("transfer", transfer.id), lambda: Event("transfer", self.transfer_json(transfer)))
+        return [*self._of_all, *self._of_one.get(job.id, ())]
+
+    def _put(self, streams: Sequence[EventStream], job: Job, rows: Iterable[Row]) -> None:
+        """
+        Put a job, some of its rows and their transfers into streams.
+        """
+        if streams:
+            self._put_job(streams, job)
+            for row in rows:
+                self._put_row(streams, job, row)
+                for transfer in row.transfers:
+                    self._put_transfer(streams, transfer)
+
+    def _put_job(self, streams: Iterable[EventStream], job: Job) -> None:
+        item = _Item(lambda: Event("job", job.to_json()))
+        for stream in streams:
+            stream.put(("job", job.id), item)
+
+    def _put_row(self, streams: Iterable[EventStream], job: Job, row: Row) -> None:
+        item = _Item(lambda: Event("layer", row.to_json(job.id)))
+        for stream in streams:
+            stream.put(("layer", job.id, row.index), item)
+
+    def _put_transfer(self, streams: Sequence[EventStream], transfer: Transfer) -> None:
+        """
+        Put a transfer into streams.  All jobs that wait for it report the same
+        change, and share the event until it has been read.
+        """
+        if not streams:
+            return
+        item = self._moving.get(transfer.id)
+        if item is None or item.made:
+            item = self._moving[transfer.id] = _Item(lambda: Event("transfer", self.transfer_json(transfer)))
+        for stream in streams:
+            stream.put(("transfer", transfer.id), item)
 
 
 def image_json(image: Image) -> dict[str, Any]:
@@ -237,13 +323,6 @@ def image_json(image: Image) -> dict[str, Any]:
             {"digest": str(d.digest), "size": d.size, "media_type": d.media_type} for d in image.layers
         ],
     }
-
-
-def _layer_event(row: Row, job_id: str) -> Event:
-    """
-    The news of a layer.
-    """
-    return Event("layer", row.to_json(job_id))
 
 
 def _tell_record(stream: EventStream, record: Mapping[str, Any]) -> None:

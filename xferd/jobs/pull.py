@@ -23,8 +23,8 @@ from xferd.jobs.naming import Naming
 from xferd.jobs.platforms import Resolved, check_platform
 from xferd.jobs.renewal import renew
 from xferd.jobs.replaced import other_platform
-from xferd.jobs.rows import LayerRow, Row
-from xferd.jobs.sinks import RowSink
+from xferd.jobs.reporter import Reporter
+from xferd.jobs.rows import LayerRow
 from xferd.jobs.together import together
 from xferd.names import Digest, Reference, Repository
 from xferd.oci import Descriptor, Platform
@@ -72,7 +72,7 @@ class Pull:
         documents: Documents,
         layers: DownloadManager,
         naming: Naming,
-        changed: Callable[[Row | None], None],
+        reporter: Reporter,
     ) -> None:
         self._job = job
         self._reference = reference
@@ -83,7 +83,7 @@ class Pull:
         self._realm = layers.realm(self._source)
         self._naming = naming
         self._resolution = 0
-        self._changed = changed
+        self._reporter = reporter
         self._rows: list[LayerRow] = []
         self._fetches: dict[Digest, tuple[Watcher[Any], ...]] = {}
         self._registrations: list[Watcher[Any]] = []
@@ -123,18 +123,17 @@ class Pull:
         @param now: tells the time, in seconds since the epoch.
         """
         platform = Platform.local() if self._job.platform is None else Platform.parse(self._job.platform)
-        resolved = await self._documents.resolve(
-            self._reference, platform, self._job.turn(), self._sink(None)
-        )
+        resolved = await self._documents.resolve(self._reference, platform, self._job.turn())
         self._resolution = self._naming.resolved()
         resolved.manifest.check_runnable()
         others = len(self._job.rows)
         self._rows = [LayerRow(n, blob) for n, blob in enumerate(resolved.manifest.layers, others)]
-        self._job.rows = [*self._job.rows, *self._rows]
+        self._reporter.add_rows(self._rows)
         await self._reserve()
         for row in self._rows:
             self._begin(row)
-        self._changed(None)
+        self._reporter.rows_changed(self._rows)
+        self._reporter.record()
         fetches = [w.result() for pair in self._fetches.values() for w in pair]
         stacks = await unless(fetches, Deferred.fromCoroutine(self._stack(resolved, platform)))
         if self._realm is not None:
@@ -157,7 +156,7 @@ class Pull:
         self._reservations.append(end)
         warning = reservations.unpacked(blob for blob in blobs if trees.known(blob.digest) is None)
         if warning and self._job.warn(warning):
-            self._changed(None)
+            self._reporter.job_changed()
 
     def _begin(self, row: LayerRow, algorithm: str = "") -> None:
         """
@@ -171,7 +170,7 @@ class Pull:
         if self._realm is None and known is not None and algorithm in ("", known.algorithm):
             return
         if digest not in self._fetches:
-            turn, sink = self._job.turn(row.index), self._sink(row)
+            turn, sink = self._job.turn(row.index), self._reporter.sink(row)
             self._fetches[digest] = (
                 self._layers.fetch(row.blob, self._source, turn, sink),
                 self._layers.unpack(row.blob, turn, sink, algorithm, self._realm),
@@ -188,10 +187,10 @@ class Pull:
         await self._renew(stacks)
         late = [w.result() for d, pair in self._fetches.items() if d not in asked for w in pair]
         for row, stack in zip(self._rows, stacks, strict=True):
-            watcher = self._layers.register(stack, self._job.turn(row.index), self._sink(row))
+            watcher = self._layers.register(stack, self._job.turn(row.index), self._reporter.sink(row))
             self._registrations.append(watcher)
             row.registration = watcher.transfer
-        self._changed(None)
+        self._reporter.rows_changed(self._rows)
         registered = together(w.result() for w in self._registrations)
         await unless(late, Deferred.fromCoroutine(registered))
         return stacks
@@ -201,9 +200,7 @@ class Pull:
         Wait for the config, and see what of the layers is there already.
         """
         manifest = resolved.manifest
-        data = await self._documents.config(
-            self._reference.repository, manifest.config, self._job.turn(), self._sink(None)
-        )
+        data = await self._documents.config(self._reference.repository, manifest.config, self._job.turn())
         config = parse_config(data, manifest)
         if self._job.platform is not None:
             check_platform(str(self._reference), platform, resolved.descriptor.platform, config.platform)
@@ -231,20 +228,20 @@ class Pull:
         async def one(row: LayerRow, stack: Stack) -> None:
             def shown(fetch: Transfer | None, tree: Transfer | None) -> None:
                 row.fetch, row.tree = fetch, tree
-                self._changed(row)
+                self._reporter.rows_changed([row])
 
             warning = await renew(
                 stack,
                 self._source,
                 self._job.turn(row.index),
-                self._sink(row),
+                self._reporter.sink(row),
                 store=self._store,
                 layers=self._layers,
                 shown=shown,
             )
             if warning is not None:
                 self._job.warn(warning)
-                self._changed(None)
+                self._reporter.job_changed()
 
         if self._realm is None:
             trees = self._store.trees
@@ -269,12 +266,6 @@ class Pull:
             + sum({layer.digest: layer.size for layer in manifest.layers}.values()),
             created=rfc3339(now),
         )
-
-    def _sink(self, row: Row | None) -> RowSink[Row]:
-        """
-        A sink for what one row watches.
-        """
-        return RowSink(self._changed, row)
 
     def let_go(self) -> None:
         """

@@ -17,8 +17,15 @@ def snapshot(transfer: Transfer) -> dict[str, Any]:
     """
     A transfer as it is now, with its C{why}.
     """
-    why = describe(transfer.reason(), transfer.kind, small=transfer.small)
-    return {**transfer.snapshot(), "why": why}
+    return {**transfer.snapshot(), "why": why(transfer)}
+
+
+def why(transfer: Transfer) -> str:
+    """
+    What a transfer waits for, what slows it, or what it failed with; empty
+    where nothing keeps it from moving.
+    """
+    return describe(transfer.reason(), transfer.kind, small=transfer.small)
 
 
 def describe(reason: Reason, kind: str, *, small: bool = False) -> str:

@@ -1,27 +1,29 @@
 # -*- test-case-name: tests.jobs.test_manager -*-
 """
-The lines of a job: one for each layer that is pulled, or each blob that is
+The rows of a job: one for each layer that is pulled, or each blob that is
 pushed.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from typing import Any
 
 from attrs import define, field
 
-from xferd.jobs.reasons import snapshot
+from xferd.jobs.reasons import why
 from xferd.names import Digest
 from xferd.oci import Descriptor
 from xferd.transfer.transfer import Transfer
+
+PRESENT = frozenset({"done", "exists", "mounted"})
+"""The states of a row whose blob or layer is where it is to go."""
 
 
 @define(eq=False)
 class Row(ABC):
     """
-    A line of a job.
+    A row of a job.
 
     @ivar index: its place, counted from 0; of layers the bottom one is first.
     @ivar blob: its blob.
@@ -35,6 +37,20 @@ class Row(ABC):
     def transfers(self) -> list[Transfer]:
         """
         The transfers that it waits for.
+        """
+
+    @property
+    @abstractmethod
+    def bytes_done(self) -> int:
+        """
+        How many bytes of the blob are where they are to go.
+        """
+
+    @property
+    @abstractmethod
+    def state(self) -> str:
+        """
+        Its state, as the API shows it.
         """
 
     @abstractmethod
@@ -67,6 +83,20 @@ class LayerRow(Row):
         """
         return [t for t in (self.fetch, self.tree, self.registration) if t is not None]
 
+    @property
+    def bytes_done(self) -> int:
+        """
+        How many bytes of the blob are fetched.
+        """
+        return self._done_by(self.fetch)
+
+    @property
+    def state(self) -> str:
+        """
+        Its state, as the API shows it.
+        """
+        return self._state()[0]
+
     def to_json(self, job_id: str) -> dict[str, Any]:
         """
         The row as the API shows it.
@@ -74,49 +104,49 @@ class LayerRow(Row):
         C{bytes_done} counts what is fetched, C{unpacked} what of it the
         unpacker has read, both of C{size} bytes.
         """
-        fetch, tree, registration = (
-            None if t is None else snapshot(t) for t in (self.fetch, self.tree, self.registration)
-        )
-        state, why = self._state(fetch, tree, registration)
-        shown = fetch or tree or registration
-        size = self.blob.size
-        there = 0 if shown is None else size
+        state, part = self._state()
+        shown = self.fetch or self.tree or self.registration
         return {
             "job": job_id,
             "index": self.index,
             "digest": str(self.blob.digest),
             "diff_id": None if self.diff_id is None else str(self.diff_id),
-            "size": size,
+            "size": self.blob.size,
             "state": state,
-            "bytes_done": there if fetch is None else min(fetch["bytes_done"], size),
-            "unpacked": there if tree is None else min(tree["bytes_done"], size),
-            "transfer": None if shown is None else shown["id"],
-            "why": why,
+            "bytes_done": self._done_by(self.fetch),
+            "unpacked": self._done_by(self.tree),
+            "transfer": None if shown is None else shown.id,
+            "why": "" if part is None else why(part),
         }
 
-    def _state(
-        self,
-        fetch: Mapping[str, Any] | None,
-        tree: Mapping[str, Any] | None,
-        registration: Mapping[str, Any] | None,
-    ) -> tuple[str, str]:
+    def _done_by(self, part: Transfer | None) -> int:
         """
-        The word for what happens to the layer, and what it waits for.
+        The bytes of the blob that a transfer is done with.  Where only others
+        are needed, these are all.
         """
-        for part in (fetch, tree, registration):
-            if part is not None and part["state"] == "failed":
-                return "failed", part["why"]
-        if any(part is not None and part["state"] == "cancelled" for part in (fetch, tree, registration)):
-            return "cancelled", ""
-        if registration is not None and registration["state"] == "done":
-            return ("done", "") if fetch is not None else ("exists", "")
-        if fetch is not None and fetch["state"] != "done":
-            return ("waiting" if fetch["state"] == "queued" else "downloading"), fetch["why"]
-        if tree is not None and tree["state"] != "done":
-            return "unpacking", tree["why"]
-        if fetch is None and tree is None and registration is None:
-            return "waiting", ""
-        return "registering", "" if registration is None else registration["why"]
+        size = self.blob.size
+        if part is None:
+            return size if self.transfers else 0
+        return min(part.bytes_done, size)
+
+    def _state(self) -> tuple[str, Transfer | None]:
+        """
+        The layer's state, and the transfer that explains it, if one does.
+        """
+        fetch, tree, registration = self.fetch, self.tree, self.registration
+        parts = self.transfers
+        states = [part.state for part in parts]
+        if "failed" in states:
+            return "failed", parts[states.index("failed")]
+        if "cancelled" in states:
+            return "cancelled", None
+        if registration is not None and registration.state == "done":
+            return ("exists" if fetch is None else "done"), None
+        if fetch is not None and fetch.state != "done":
+            return ("waiting" if fetch.state == "queued" else "downloading"), fetch
+        if tree is not None and tree.state != "done":
+            return "unpacking", tree
+        return ("registering" if parts else "waiting"), registration
 
 
 @define(eq=False)
@@ -139,39 +169,49 @@ class BlobRow(Row):
         """
         return self.fetches if self.upload is None else [self.upload, *self.fetches]
 
+    @property
+    def bytes_done(self) -> int:
+        """
+        How many bytes of the blob are in the repository.
+        """
+        return 0 if self.upload is None else min(self.upload.bytes_done, self.blob.size)
+
+    @property
+    def state(self) -> str:
+        """
+        Its state, as the API shows it: C{exists} or C{mounted} where no byte
+        had to be sent, and C{waiting} until the first one is.
+        """
+        upload = self.upload
+        if upload is None:
+            return "waiting"
+        if upload.state == "done":
+            how: str = upload.value.how
+            return "done" if how == "uploaded" else how
+        if upload.state in ("failed", "cancelled"):
+            return upload.state
+        return "uploading" if upload.bytes_done else "waiting"
+
     def to_json(self, job_id: str) -> dict[str, Any]:
         """
-        The row as the API shows it.
-
-        Its C{state} is C{exists} or C{mounted} where no byte had to be sent,
-        and C{waiting} until the first one is.
+        The row as the API shows it.  Its C{transfer} is the one that it waits
+        for.
         """
-        upload = None if self.upload is None else snapshot(self.upload)
-        parts = [t for t in (upload, *(snapshot(fetch) for fetch in self.fetches[-1:])) if t is not None]
-        waits = next((part for part in parts if part["why"]), upload)
-        done = 0 if upload is None else min(upload["bytes_done"], self.blob.size)
+        shown, reason = self.upload, ""
+        for part in (self.upload, *self.fetches[-1:]):
+            reason = "" if part is None else why(part)
+            if reason:
+                shown = part
+                break
         return {
             "job": job_id,
             "index": self.index,
             "digest": str(self.blob.digest),
             "diff_id": None,
             "size": self.blob.size,
-            "state": self._state(upload),
-            "bytes_done": done,
+            "state": self.state,
+            "bytes_done": self.bytes_done,
             "unpacked": 0,
-            "transfer": None if waits is None else waits["id"],
-            "why": "" if waits is None else waits["why"],
+            "transfer": None if shown is None else shown.id,
+            "why": reason,
         }
-
-    def _state(self, upload: Mapping[str, Any] | None) -> str:
-        """
-        The word for what happens to the blob.
-        """
-        if self.upload is None or upload is None:
-            return "waiting"
-        if upload["state"] == "done":
-            how: str = self.upload.value.how
-            return "done" if how == "uploaded" else how
-        if upload["state"] in ("failed", "cancelled"):
-            return str(upload["state"])
-        return "uploading" if upload["bytes_done"] else "waiting"
