@@ -171,16 +171,6 @@ class SettingsTests(SynchronousTestCase):
         config = ROOTS.with_file(str(DOCS / "xferd.toml"))
         self.assertEqual(dict(settings(Config, config)), SETTINGS)
 
-    def test_readme(self) -> None:
-        """
-        So does the README.
-        """
-        _, _, rest = (ROOT / "README.rst").read_text().partition(".. code-block:: toml\n\n")
-        block = re.match(r"(    .*\n|\n)+", rest)
-        assert block is not None
-        found = dict(flat(tomllib.loads(block[0])))
-        self.assert_settings(found, "README.rst", "add it with its default and a comment")
-
 
 class CommandLineTests(SynchronousTestCase):
     """

@@ -10,16 +10,12 @@ from __future__ import annotations
 import json
 import re
 from itertools import chain
-from pathlib import Path
 
 from jsonschema import Draft202012Validator
 from twisted.trial.unittest import SynchronousTestCase
 
-import xferd
 from tests.web.conformance import Undocumented, api, conforms, path_of, valid
 from tests.web.fakes import TRANSFER, World, image, job
-from tests.web.test_answers import tree
-from xferd import errors
 from xferd.jobs.limits import bounds
 from xferd.web.app import Web
 from xferd.web.job_asked import _KINDS
@@ -114,15 +110,6 @@ class DocumentTests(SynchronousTestCase):
             ("GET", "/api/v1/jobs/j1/events", "/api/v1/jobs/{job_id}/events"),
         ]:
             self.assertEqual(path_of(method, path), known)
-
-    def test_codes(self) -> None:
-        """
-        The README has every code of an error.
-        """
-        readme = (Path(xferd.__file__).parents[1] / "README.rst").read_text()
-        kinds = [kind for kind in tree(errors.XferdError) if kind.__module__ == errors.__name__]
-        missing = {kind.code for kind in kinds if f"``{kind.code}``" not in readme}
-        self.assertEqual(missing, set())
 
 
 class AnswerTests(SynchronousTestCase):
