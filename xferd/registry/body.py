@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import cast
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
+from twisted.internet.interfaces import IPushProducer, IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from twisted.web.client import ResponseDone
@@ -25,6 +25,7 @@ from xferd.errors import RegistryError, TimedOut, Truncated
 from xferd.interfaces.registry import IBlobBody
 from xferd.registry.answers import body_error
 from xferd.registry.timeouts import Timeouts, within
+from xferd.registry.watchdog import Watchdog
 
 EXCERPT = 16 * 1024
 """The most bytes of a body that nobody asked for which are read, so that its
@@ -78,15 +79,10 @@ class _Pump(Protocol):
     ) -> None:
         self._sink = sink
         self._holds: set[Deferred[None]] = set()
-        self._held_since = self._held = 0.0
         self._host = host
         self._expected = expected
-        self._clock = clock
-        self._timeouts = timeouts
         self._received = 0
-        self._window_start = 0
-        self._silence: IDelayedCall | None = None
-        self._window: IDelayedCall | None = None
+        self._watchdog = Watchdog(self._fail, host=host, verb="sent", clock=clock, timeouts=timeouts)
         self._over = False
         self.finished: Deferred[None] = Deferred(lambda _: self._drop())
 
@@ -94,8 +90,8 @@ class _Pump(Protocol):
         """
         Begin to watch.
         """
-        self._silence = self._clock.callLater(self._timeouts.silence, self._silent)
-        self._window = self._clock.callLater(self._timeouts.window, self._measure)
+        self._watchdog.start()
+        self._watchdog.arm()
 
     def dataReceived(self, data: bytes) -> None:
         """
@@ -111,8 +107,9 @@ class _Pump(Protocol):
                 )
             )
             return
-        if self._silence is not None:
-            self._silence.reset(self._timeouts.silence)
+        self._watchdog.count(len(data))
+        if not self._holds:
+            self._watchdog.arm()
         try:
             hold = self._sink(data)
         except Exception as e:
@@ -148,10 +145,8 @@ class _Pump(Protocol):
         Read no more until C{hold} fires.
         """
         if not self._holds:
-            assert self._silence is not None
-            self._silence.cancel()
-            self._silence = None
-            self._held_since = self._clock.seconds()
+            self._watchdog.disarm()
+            self._watchdog.suspend()
             cast(IPushProducer, self.transport).pauseProducing()
         self._holds.add(hold)
         _ = hold.addCallbacks(lambda _: self._let_go(hold), lambda _: None)
@@ -163,44 +158,9 @@ class _Pump(Protocol):
         self._holds.discard(hold)
         if self._over or self._holds:
             return
-        self._held += self._clock.seconds() - self._held_since
-        self._silence = self._clock.callLater(self._timeouts.silence, self._silent)
+        self._watchdog.resume()
+        self._watchdog.arm()
         cast(IPushProducer, self.transport).resumeProducing()
-
-    def _silent(self) -> None:
-        self._fail(
-            TimedOut(
-                f"{self._host} sent nothing for {self._timeouts.silence:g} s",
-                phase="silence",
-                host=self._host,
-            )
-        )
-
-    def _measure(self) -> None:
-        """
-        Look back on one window.  The time in which the body was held is not
-        the registry's.
-        """
-        window, floor = self._timeouts.window, self._timeouts.floor
-        if self._holds:
-            now = self._clock.seconds()
-            self._held += now - self._held_since
-            self._held_since = now
-        seconds = window - self._held
-        received = self._received - self._window_start
-        if seconds > window / 2 and received < floor * seconds:
-            rate = received / seconds
-            self._fail(
-                TimedOut(
-                    f"{self._host} sent {rate:.0f} bytes/s over {seconds:g} s; {floor:.0f} are the least",
-                    phase="rate",
-                    host=self._host,
-                )
-            )
-            return
-        self._held = 0.0
-        self._window_start = self._received
-        self._window = self._clock.callLater(window, self._measure)
 
     def _fail(self, error: Exception) -> None:
         if self._over:
@@ -215,9 +175,7 @@ class _Pump(Protocol):
 
     def _stop_watching(self) -> None:
         self._over = True
-        for timer in (self._silence, self._window):
-            if timer is not None and timer.active():
-                timer.cancel()
+        self._watchdog.stop()
         holds, self._holds = self._holds, set()
         for hold in holds:
             hold.cancel()

@@ -22,6 +22,7 @@ from xferd.errors import StoreError, TimedOut
 from xferd.interfaces.registry import IContent
 from xferd.registry.body import discard
 from xferd.registry.timeouts import Timeouts
+from xferd.registry.watchdog import Watchdog
 
 PIECE: Final = 128 * 1024
 """Bytes to read and to write at once: what Twisted hands to the kernel in one
@@ -106,10 +107,8 @@ class ContentBody:
         self._produced: Deferred[None] = Deferred(lambda _: self.stopProducing())
         self._reading: Deferred[bytes] | None = None
         self._flowing = self._paused = self._over = False
-        self._asked_at = self._starved = 0.0
-        self._window_start = start
-        self._silence: IDelayedCall | None = None
-        self._window: IDelayedCall | None = None
+        self._watchdog = Watchdog(self._fail, host=host, verb="took", clock=clock, timeouts=timeouts)
+        self._commit: IDelayedCall | None = None
         self._waiting: Deferred[IResponse] | None = None
         self._answer: Deferred[IResponse] | None = None
         self._error: Exception | None = None
@@ -153,7 +152,7 @@ class ContentBody:
             before; who waits is told by L{guard}.
         """
         self._consumer = consumer
-        self._window = self._clock.callLater(self._timeouts.window, self._measure)
+        self._watchdog.start()
         self._flow()
         self._finish()
         return self._produced
@@ -164,14 +163,14 @@ class ContentBody:
         """
         if not self._paused and not self._over and self.at < self._stop:
             self._paused = True
-            self._silence = self._clock.callLater(self._timeouts.silence, self._silent)
+            self._watchdog.arm()
 
     def resumeProducing(self) -> None:
         """
         Go on.
         """
         self._paused = False
-        _stop_timer(self._silence)
+        self._watchdog.disarm()
         self._flow()
         self._finish()
 
@@ -180,8 +179,9 @@ class ContentBody:
         Write no more at all.
         """
         self._over = True
-        _stop_timer(self._silence)
-        _stop_timer(self._window)
+        self._watchdog.stop()
+        if self._commit is not None and self._commit.active():
+            self._commit.cancel()
         if self._reading is not None:
             self._reading.cancel()
 
@@ -195,7 +195,7 @@ class ContentBody:
             return
         self._flowing = True
         while not (self._over or self._paused) and self._reading is None and self.at < self._stop:
-            self._asked_at = self._clock.seconds()
+            self._watchdog.suspend()
             self._reading = self._content.read(self.at, min(PIECE, self._stop - self.at))
             _ = self._reading.addCallbacks(self._write, self._unreadable)
         self._flowing = False
@@ -205,13 +205,14 @@ class ContentBody:
         Send a piece.
         """
         self._reading = None
-        self._starved += self._clock.seconds() - self._asked_at
+        self._watchdog.resume()
         if self._over:
             return
         if not data:
             self._fail(ContentFailed(StoreError(f"the blob ended after {self.at} bytes, before its end")))
             return
         self.at += len(data)
+        self._watchdog.count(len(data))
         assert self._consumer is not None
         self._consumer.write(data)
         self._report(self.at)
@@ -231,16 +232,9 @@ class ContentBody:
         """
         if self._over or self.at < self._stop or self._produced.called:
             return
-        _stop_timer(self._silence)
-        _stop_timer(self._window)
-        self._window = self._clock.callLater(self._timeouts.commit, self._unanswered)
+        self._watchdog.stop()
+        self._commit = self._clock.callLater(self._timeouts.commit, self._unanswered)
         self._produced.callback(None)
-
-    # ------------------------------------------------------------ the limits
-
-    def _silent(self) -> None:
-        seconds = self._timeouts.silence
-        self._fail(TimedOut(f"{self._host} took nothing for {seconds:g} s", phase="silence", host=self._host))
 
     def _unanswered(self) -> None:
         seconds = self._timeouts.commit
@@ -251,32 +245,6 @@ class ContentBody:
                 host=self._host,
             )
         )
-
-    def _measure(self) -> None:
-        """
-        Look back on one window.  The time in which there was nothing to send
-        is not the registry's.
-        """
-        window, floor = self._timeouts.window, self._timeouts.floor
-        if self._reading is not None:
-            now = self._clock.seconds()
-            self._starved += now - self._asked_at
-            self._asked_at = now
-        seconds = window - self._starved
-        taken = self.at - self._window_start
-        if seconds > window / 2 and taken < floor * seconds:
-            self._fail(
-                TimedOut(
-                    f"{self._host} took {taken / seconds:.0f} bytes/s over {seconds:g} s; "
-                    f"{floor:.0f} are the least",
-                    phase="rate",
-                    host=self._host,
-                )
-            )
-            return
-        self._starved = 0.0
-        self._window_start = self.at
-        self._window = self._clock.callLater(window, self._measure)
 
     # --------------------------------------------------------------- the end
 
@@ -310,8 +278,3 @@ class ContentBody:
         self.stopProducing()
         answer, self._answer = self._answer, None
         return answer
-
-
-def _stop_timer(timer: IDelayedCall | None) -> None:
-    if timer is not None and timer.active():
-        timer.cancel()
