@@ -17,7 +17,7 @@ from tests.fuzz.inputs import EDGES, SIZES, cut, damaged, documents
 from tests.jobs.archives import tar
 from xferd.archive.contents import DOCUMENTS, Contents, Kept, choose_images
 from xferd.archive.inflate import Inflater
-from xferd.archive.split import Member, Splitter, clean_name
+from xferd.archive.tar_splitter import Member, Splitter, clean_name
 from xferd.docker_config import parse_docker_config, parse_helper_answer, registry_of
 from xferd.errors import BadArchive, BadDocument, BadInput, ConfigError, UnsupportedImage
 from xferd.image_config import parse_config, platform_of, read_config

@@ -14,8 +14,8 @@ from twisted.internet.defer import Deferred
 
 from tests.jobs.archives import docker_save, layout, path, tar
 from tests.jobs.case import HOST, JobsCase
-from xferd.archive.build import tar_header
 from xferd.archive.contents import FULL_NAME, INDEX, LAYOUT, NAME, RENDITION_OF
+from xferd.archive.plan import tar_header
 from xferd.docker_manifest import render
 from xferd.errors import BadInput, BadReference, Denied, NotFound
 from xferd.interfaces.store import Image

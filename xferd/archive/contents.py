@@ -24,7 +24,7 @@ from typing import Any, Final
 from attrs import evolve, field, frozen
 
 from xferd.archive.inflate import packing_of
-from xferd.archive.split import clean_name
+from xferd.archive.tar_splitter import clean_name
 from xferd.errors import BadArchive, BadDigest, BadDocument, BadInput, BadReference, XferdError
 from xferd.names import Digest, Reference
 from xferd.oci import (

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
-from xferd.archive.build import Plan, plan
+from xferd.archive.plan import Plan, plan
 from xferd.docker_manifest import render
 from xferd.errors import Interrupted, NotFound, SourceError, StoreError
 from xferd.interfaces.jobs import IArchive

@@ -20,7 +20,7 @@ from twisted.python.failure import Failure
 
 from xferd.archive.contents import DOCUMENTS, Contents, Kept
 from xferd.archive.inflate import Inflater
-from xferd.archive.split import Member, Splitter
+from xferd.archive.tar_splitter import Member, Splitter
 from xferd.errors import BadArchive, BadDigest, ContentMismatch, Truncated
 from xferd.interfaces.blobs import IUnnamed
 from xferd.interfaces.store import IStore

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from werkzeug.exceptions import UnsupportedMediaType
 
-from xferd.archive.build import FORMS
+from xferd.archive.plan import FORMS
 from xferd.errors import BadInput
 from xferd.web.asked import header, json_object, quoted
 

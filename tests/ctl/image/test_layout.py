@@ -11,7 +11,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from xferd.archive.build import END, padding, tar_header
+from xferd.archive.plan import END, padding, tar_header
 from xferd.ctl.image.layout import BadLayout, LayoutTar, write_layout
 from xferd.testing.images import sample_image
 from xferd.testing.images import write_layout as make_layout

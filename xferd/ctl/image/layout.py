@@ -12,9 +12,9 @@ import stat
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
-from xferd.archive.build import END, padding, tar_header
 from xferd.archive.contents import DOCUMENTS
-from xferd.archive.split import Member, Splitter
+from xferd.archive.plan import END, padding, tar_header
+from xferd.archive.tar_splitter import Member, Splitter
 from xferd.ctl.errors import ClientError
 from xferd.errors import BadDigest, XferdError
 from xferd.names import Digest

@@ -1,5 +1,5 @@
 """
-Tests for L{xferd.archive.split}.
+Tests for L{xferd.archive.tar_splitter}.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from xferd.archive import split as module
-from xferd.archive.split import MAX_NAME, Member, Splitter, clean_name
+from xferd.archive import tar_splitter as module
+from xferd.archive.tar_splitter import MAX_NAME, Member, Splitter, clean_name
 from xferd.errors import BadArchive
 
 

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.archive.test_split -*-
+# -*- test-case-name: tests.archive.test_tar_splitter -*-
 """
 A tar taken apart as its bytes come.
 

@@ -1,5 +1,5 @@
 """
-Tests for L{xferd.archive.build}.
+Tests for L{xferd.archive.plan}.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import tarfile
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from xferd.archive.build import Plan, plan, tar_header
 from xferd.archive.contents import DOCKER, FULL_NAME, INDEX, LAYOUT, NAME, RENDITION_OF
+from xferd.archive.plan import Plan, plan, tar_header
 from xferd.names import Digest, Reference
 from xferd.oci import DOCKER_MANIFEST, Document, Manifest, parse_document
 from xferd.testing.images import SampleImage, image_of, sample_image, sample_layer

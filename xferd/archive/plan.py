@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.archive.test_build -*-
+# -*- test-case-name: tests.archive.test_plan -*-
 """
 An image put together to an archive that docker, podman and skopeo load.
 
