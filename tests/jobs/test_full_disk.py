@@ -12,7 +12,7 @@ from tests.jobs.archives import layout, tar
 from tests.jobs.case import JobsCase
 from xferd.errors import Denied, DiskFull
 from xferd.jobs.full_disk import outlast
-from xferd.store.disk.free_space import LEAST, PATIENCE, Room
+from xferd.store.disk.free_space import LEAST, PATIENCE, FreeSpace
 from xferd.testing.images import sample_image
 
 FULL = "the disk of {path} is full; transfers go on when there is room"
@@ -31,7 +31,7 @@ class OutlastTests(SynchronousTestCase):
         self.free = 0
         self.calls = 0
         self.error: Exception | None = DiskFull("no space is left")
-        room = Room("/data", self.clock, free=lambda: self.free)
+        room = FreeSpace("/data", self.clock, free=lambda: self.free)
         self.working = Deferred.fromCoroutine(outlast(room, self.work))
 
     async def work(self) -> int:

@@ -218,7 +218,7 @@ class QuotaTests(JobsCase):
         A store that cannot be collected is an error in the log, and no more.
         """
         self.have("one")
-        self.store.gate.fail("collection.collect", StoreError("damaged"))
+        self.store.gate.fail("gc.collect", StoreError("damaged"))
         self.jobs.quota = 1
         self.wait(1)
         self.assertEqual(self.names(), ["one"])

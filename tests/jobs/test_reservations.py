@@ -186,11 +186,11 @@ class ReservationTests(JobsCase):
         self.settle()
         for job_id in jobs:
             self.assert_failed(job_id, "DISK_FULL")
-        self.assertEqual(self.store.gate.count("collection.collect"), 2)
+        self.assertEqual(self.store.gate.count("gc.collect"), 2)
         self.wait(2)
         self.pull()
         self.settle()
-        self.assertEqual(self.store.gate.count("collection.collect"), 4)
+        self.assertEqual(self.store.gate.count("gc.collect"), 4)
 
     def test_copy(self) -> None:
         """

@@ -374,7 +374,7 @@ class RestlessTests(JobsCase):
         """
         for _ in range(100):
             self.clock.advance(0)
-            collecting = self.store.collection.collect(dry_run=False)
+            collecting = self.store.gc.collect(dry_run=False)
             self.clock.advance(0)
             self.successResultOf(collecting)
 

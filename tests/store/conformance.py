@@ -16,10 +16,10 @@ from zope.interface.verify import verifyObject
 
 from tests.store.support import Follower, Sample, fetch, layer_descriptor, plant, pull, sample
 from xferd.errors import DigestMismatch, NotFound, SizeMismatch, StoreError
-from xferd.interfaces.blobs import IBlobs, IPartial, IUnnamed
+from xferd.interfaces.blobs import IAnonymousBlob, IBlobs, IPartial
 from xferd.interfaces.journal import IdempotencyKey, IJournal
 from xferd.interfaces.registry import UploadSession
-from xferd.interfaces.store import Freed, ICollection, IImages, ILayers, IStore, ITrees, Unpacked
+from xferd.interfaces.store import Freed, IGarbageCollector, IImages, ILayers, IStore, ITrees, Unpacked
 from xferd.names import Digest, Reference, Repository, chain_id
 from xferd.oci import MAX_DOCUMENT
 
@@ -76,7 +76,7 @@ class StoreConformance(Conformance):
         verifyObject(ILayers, self.store.layers)
         verifyObject(IImages, self.store.images)
         verifyObject(IJournal, self.store.journal)
-        verifyObject(ICollection, self.store.collection)
+        verifyObject(IGarbageCollector, self.store.gc)
 
 
 class BlobsConformance(Conformance):
@@ -174,8 +174,8 @@ class BlobsConformance(Conformance):
         it was here before.
         """
         for _ in range(2):
-            unnamed = self.result(self.store.blobs.unnamed())
-            verifyObject(IUnnamed, unnamed)
+            unnamed = self.result(self.store.blobs.anonymous())
+            verifyObject(IAnonymousBlob, unnamed)
             unnamed.write(DATA[:5])
             unnamed.write(memoryview(DATA)[5:])
             self.assertEqual(unnamed.size, len(DATA))
@@ -187,7 +187,7 @@ class BlobsConformance(Conformance):
         """
         A blob without a name that is closed is gone, and takes no more.
         """
-        unnamed = self.result(self.store.blobs.unnamed())
+        unnamed = self.result(self.store.blobs.anonymous())
         unnamed.write(DATA)
         unnamed.close()
         unnamed.close()
@@ -233,8 +233,8 @@ class BlobsConformance(Conformance):
         partial.follow(follower)
         partial.write(DATA[:3])
         partial.write_at(5, DATA[5:7])
-        partial.rest()
-        partial.rest()
+        partial.suspend()
+        partial.suspend()
         self.assertRaises(StoreError, partial.write, DATA[3:])
         partial.resume()
         partial.resume()
@@ -243,7 +243,7 @@ class BlobsConformance(Conformance):
         partial.write(DATA[7:])
         self.result(partial.commit())
         self.assertNotIn(("restarted",), follower.told)
-        for call in (partial.rest, partial.resume, partial.close):
+        for call in (partial.suspend, partial.resume, partial.close):
             call()
         self.assertTrue(self.store.blobs.has(DIGEST))
 
@@ -253,7 +253,7 @@ class BlobsConformance(Conformance):
         """
         partial = self.partial()
         partial.write(DATA[:7])
-        partial.rest()
+        partial.suspend()
         partial.close()
         partial.resume()
         again = self.partial()
@@ -424,10 +424,10 @@ class TreesConformance(Conformance):
         blob = Digest.of(b"compressed")
         staged = self.result(self.store.trees.stage())
         self.assertFalse(self.store.trees.has(DIGEST))
-        self.assertIsNone(self.store.trees.known(blob))
+        self.assertIsNone(self.store.trees.diff_id_of(blob))
         self.result(self.store.trees.commit(staged, self.unpacked(DATA), blob))
         self.assertTrue(self.store.trees.has(DIGEST))
-        self.assertEqual(self.store.trees.known(blob), DIGEST)
+        self.assertEqual(self.store.trees.diff_id_of(blob), DIGEST)
 
     def test_commit_again(self) -> None:
         """
@@ -438,7 +438,7 @@ class TreesConformance(Conformance):
         for blob in blobs:
             staged = self.result(self.store.trees.stage())
             self.result(self.store.trees.commit(staged, self.unpacked(DATA), blob))
-        self.assertEqual([self.store.trees.known(blob) for blob in blobs], [DIGEST] * 3)
+        self.assertEqual([self.store.trees.diff_id_of(blob) for blob in blobs], [DIGEST] * 3)
 
     def test_discard(self) -> None:
         """
@@ -649,7 +649,7 @@ class ImagesConformance(Conformance):
 
 class CollectionConformance(Conformance):
     """
-    L{ICollection}.
+    L{IGarbageCollector}.
     """
 
     def pulled(self, name: str, *blobs: bytes) -> Sample:
@@ -664,7 +664,7 @@ class CollectionConformance(Conformance):
         """
         Collect.
         """
-        freed: Freed = self.result(self.store.collection.collect(dry_run))
+        freed: Freed = self.result(self.store.gc.collect(dry_run))
         return freed
 
     def assert_whole(self, wanted: Sample) -> None:
@@ -732,15 +732,15 @@ class CollectionConformance(Conformance):
             partials.append(partial)
         for partial in partials[1:]:
             partial.close()
-        self.assertEqual([self.store.blobs.held(digest) for digest in digests], [2, 2, 2, 2])
-        self.assertEqual(self.store.blobs.held(Digest.of(b"absent")), 0)
+        self.assertEqual([self.store.blobs.partial_size(digest) for digest in digests], [2, 2, 2, 2])
+        self.assertEqual(self.store.blobs.partial_size(Digest.of(b"absent")), 0)
         self.assertEqual(self.collect(), Freed())
-        collection = self.store.collection
+        collection = self.store.gc
         abandoned = frozenset((digests[0], digests[1]))
         self.assertEqual(
             self.result(collection.collect(False, abandoned=abandoned)), Freed(partials=1, bytes=2)
         )
-        end = collection.use()
+        end = collection.lease()
         self.assertFalse(self.store.blobs.has(digests[2]))
         self.assertEqual(self.result(collection.collect(True, partials=True)), Freed(partials=1, bytes=2))
         self.assertEqual(self.result(collection.collect(False, partials=True)), Freed(partials=1, bytes=2))
@@ -757,7 +757,7 @@ class CollectionConformance(Conformance):
         Take the names of images away.
         """
         spared = frozenset(wanted.image.reference for wanted in spare)
-        gone = self.result(self.store.collection.evict(excess, spared, enough))
+        gone = self.result(self.store.gc.evict(excess, spared, enough))
         return [reference.familiar().partition(":")[0] for reference in gone]
 
     def test_evict(self) -> None:
@@ -788,7 +788,7 @@ class CollectionConformance(Conformance):
         """
         one, two, _ = (self.pulled(name, name.encode()) for name in ("one", "two", "three"))
         self.result(self.store.images.pin(one.image.reference, True))
-        end = self.store.collection.use()
+        end = self.store.gc.lease()
         self.store.images.get(two.image.reference)
         self.assertEqual(self.evict(10_000_000), ["three"])
         end()
@@ -814,12 +814,12 @@ class CollectionConformance(Conformance):
         wanted = sample("alpine", b"one", b"two", b"three")
         self.do(pull(self.store, wanted))
         self.result(self.store.images.remove(wanted.image.reference))
-        end = self.store.collection.use()
+        end = self.store.gc.lease()
         two = chain_id(wanted.diff_ids[:2])
         assert two is not None
         self.store.layers.get(two)
         self.store.blobs.has(wanted.diff_ids[0])
-        self.store.trees.known(wanted.diff_ids[2])
+        self.store.trees.diff_id_of(wanted.diff_ids[2])
         self.result(self.store.blobs.put(DIGEST, DATA))
         freed = self.collect()
         # The top blob is its own tar, so that it is in use with its tree.
@@ -835,7 +835,7 @@ class CollectionConformance(Conformance):
         Who asks for an image by its name keeps all of it, without the name.
         """
         wanted = self.pulled("alpine", b"one", b"two")
-        end = self.store.collection.use()
+        end = self.store.gc.lease()
         self.store.images.get(wanted.image.reference)
         self.result(self.store.images.remove(wanted.image.reference))
         self.assertEqual(self.collect(), Freed())

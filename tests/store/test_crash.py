@@ -89,7 +89,7 @@ def life(path: str, say: Any, *, tidy: bool = False) -> None:
             say(f"removing {wanted.image.reference}")
             await store.images.remove(wanted.image.reference)
             say(f"removed {wanted.image.reference}")
-            await store.collection.collect(False)
+            await store.gc.collect(False)
         await store.stop()
 
     living = Deferred.fromCoroutine(live())
@@ -244,7 +244,7 @@ class KilledAnywhereTests(StoreTestCase):
                 self.successResultOf(store.blobs.read(Digest.parse(name)))
             elif what == "tree":
                 self.assertTrue(store.trees.has(Digest.parse(name)), line)
-                self.assertEqual(store.trees.known(Digest.parse(name)), Digest.parse(name))
+                self.assertEqual(store.trees.diff_id_of(Digest.parse(name)), Digest.parse(name))
             elif what == "layer":
                 layer = store.layers.get(Digest.parse(name))
                 assert layer is not None, line
@@ -293,7 +293,7 @@ class KilledAnywhereTests(StoreTestCase):
             store = self.open()
             self.check(store, said)
             named = store.images.all()
-            self.successResultOf(store.collection.collect(False))
+            self.successResultOf(store.gc.collect(False))
             self.check_named(store)
             self.assertEqual(store.images.all(), named)
             self.close(store)

@@ -67,7 +67,7 @@ class FullDiskTests(StoreTestCase):
         A write of any size fails; the store says so.
         """
         self.assertRaises(OSError, self.write)
-        self.assertEqual(self.store.room.why, f"the disk of {self.path} is full")
+        self.assertEqual(self.store.free_space.why, f"the disk of {self.path} is full")
 
     def write(self) -> None:
         """
@@ -82,7 +82,7 @@ class FullDiskTests(StoreTestCase):
         whole again afterwards, and the next store finds things so.
         """
         self.successResultOf(self.store.images.remove(self.images[0].image.reference))
-        freed = self.successResultOf(self.store.collection.collect(False))
+        freed = self.successResultOf(self.store.gc.collect(False))
         self.assertEqual((freed.trees, freed.layers, freed.blobs), (1, 1, 3))
         self.assertEqual(self.names(), ["two:latest"])
         self.assertGreater(self.disk.free, 0)
@@ -173,7 +173,7 @@ class FullDiskTests(StoreTestCase):
         """
         os.truncate(self.disk.place("store/reserve"), 0)
         self.disk.fill()
-        waiting = self.store.room.wait(DiskFull("full"))
+        waiting = self.store.free_space.wait(DiskFull("full"))
         self.reactor.advance(1)
         self.disk.drain(self.disk.used("ballast") - MIB)
         self.reactor.advance(1)

@@ -485,7 +485,7 @@ class CopiedTests(StoreTestCase):
         used, size = self.usage(), self.store.layers.chain_size(chain[-1].chain_id)
         self.reopen()
         self.assertEqual((self.usage(), self.store.layers.chain_size(chain[-1].chain_id)), (used, size))
-        freed = self.successResultOf(self.store.collection.collect())
+        freed = self.successResultOf(self.store.gc.collect())
         self.assertEqual((self.usage(), freed.bytes), (0, used))
 
     def test_not_counted_before(self) -> None:

@@ -7,12 +7,12 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from xferd.names import Digest
-from xferd.store.leases import Uses
+from xferd.store.leases import Leases
 
 A, B, C = (Digest.of(text) for text in (b"a", b"b", b"c"))
 
 
-class UsesTests(SynchronousTestCase):
+class LeasesTests(SynchronousTestCase):
     """
     What is in use.
     """
@@ -21,28 +21,28 @@ class UsesTests(SynchronousTestCase):
         """
         Nobody uses anything.
         """
-        self.uses = Uses()
+        self.leases = Leases()
 
     def used(self) -> list[Digest]:
         """
         What is in use now.
         """
-        return [digest for digest in (A, B, C) if digest in self.uses]
+        return [digest for digest in (A, B, C) if digest in self.leases]
 
     def test_nobody(self) -> None:
         """
         What is asked for by nobody in particular is not in use.
         """
-        self.uses.touch(A)
-        self.uses.begin()
+        self.leases.touch(A)
+        self.leases.acquire()
         self.assertEqual(self.used(), [])
 
     def test_until_the_end(self) -> None:
         """
         What was touched is in use until the use ends; it ends once.
         """
-        end = self.uses.begin()
-        self.uses.touch(A, B)
+        end = self.leases.acquire()
+        self.leases.touch(A, B)
         self.assertEqual(self.used(), [A, B])
         for _ in range(2):
             end()
@@ -53,13 +53,13 @@ class UsesTests(SynchronousTestCase):
         What was touched since the oldest use began stays in use, whoever
         touched it; what was touched only before is not.
         """
-        first = self.uses.begin()
-        self.uses.touch(A, B)
-        second = self.uses.begin()
-        self.uses.touch(B, C)
+        first = self.leases.acquire()
+        self.leases.touch(A, B)
+        second = self.leases.acquire()
+        self.leases.touch(B, C)
         first()
         self.assertEqual(self.used(), [B, C])
-        third = self.uses.begin()
+        third = self.leases.acquire()
         third()
         self.assertEqual(self.used(), [B, C])
         second()
@@ -69,10 +69,10 @@ class UsesTests(SynchronousTestCase):
         """
         It is the last touch that counts.
         """
-        first, second = self.uses.begin(), self.uses.begin()
-        self.uses.touch(A)
-        third = self.uses.begin()
-        self.uses.touch(A)
+        first, second = self.leases.acquire(), self.leases.acquire()
+        self.leases.touch(A)
+        third = self.leases.acquire()
+        self.leases.touch(A)
         first()
         second()
         self.assertEqual(self.used(), [A])

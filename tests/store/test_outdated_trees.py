@@ -67,7 +67,7 @@ class OutdatedTests(StoreTestCase):
         """
         Free what nothing needs.
         """
-        return self.successResultOf(self.store.collection.collect())
+        return self.successResultOf(self.store.gc.collect())
 
     def test_outdated(self) -> None:
         """
@@ -86,7 +86,7 @@ class OutdatedTests(StoreTestCase):
                 json.dump(value, file)
         self.reopen()
         self.assertTrue(self.store.trees.is_outdated(Digest.of(TOP)))
-        self.assertEqual(self.store.trees.known(Digest.of(TOP)), Digest.of(TOP))
+        self.assertEqual(self.store.trees.diff_id_of(Digest.of(TOP)), Digest.of(TOP))
         self.assertFalse(self.store.trees.is_outdated(Digest.of(b"nothing")))
 
     def test_renewed(self) -> None:
@@ -182,7 +182,7 @@ class OutdatedTests(StoreTestCase):
         """
         An old tree stays while a job uses it.
         """
-        end = self.store.collection.use()
+        end = self.store.gc.lease()
         self.store.trees.has(Digest.of(TOP))
         self.renew(self.image)
         self.assertEqual(self.collect().trees, 0)

@@ -14,7 +14,7 @@ from zope.interface.verify import verifyObject
 
 from tests.store.conformance import DIGEST, CollectionConformance
 from xferd.errors import StoreError
-from xferd.interfaces.store import Freed, ICollection
+from xferd.interfaces.store import Freed, IGarbageCollector
 from xferd.testing.fake_store import FakeStore
 
 T = TypeVar("T")
@@ -57,19 +57,19 @@ class FakeCollectionTests(CollectionConformance, SynchronousTestCase):
         """
         It is what it says.
         """
-        verifyObject(ICollection, self.store.collection)
+        verifyObject(IGarbageCollector, self.store.gc)
 
     def test_kept(self) -> None:
         """
         What a test says that others rely on stays.
         """
         self.result(self.store.blobs.put(DIGEST, b"some bytes of a blob"))
-        self.store.collection.kept.add(DIGEST)
+        self.store.gc.kept.add(DIGEST)
         self.assertEqual(self.collect(), Freed())
 
     def test_gate(self) -> None:
         """
         It can be made to fail.
         """
-        self.store.gate.fail("collection.collect", StoreError("no"))
-        self.failure(self.store.collection.collect(False), StoreError)
+        self.store.gate.fail("gc.collect", StoreError("no"))
+        self.failure(self.store.gc.collect(False), StoreError)

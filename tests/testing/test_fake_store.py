@@ -391,10 +391,10 @@ class LayersTests(StoreTestCase):
         A committed tree is found by its diff ID and by its blob.
         """
         layer = self.image.layers[0]
-        self.assertIsNone(self.store.trees.known(layer.blob.digest))
+        self.assertIsNone(self.store.trees.diff_id_of(layer.blob.digest))
         self.unpack(0)
         self.assertTrue(self.store.trees.has(layer.diff_id))
-        self.assertEqual(layer.diff_id, self.store.trees.known(layer.blob.digest))
+        self.assertEqual(layer.diff_id, self.store.trees.diff_id_of(layer.blob.digest))
         self.assertEqual(set(), self.store.trees.staged)
 
     def test_tree_discarded(self) -> None:

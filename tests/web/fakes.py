@@ -30,7 +30,7 @@ from xferd.interfaces.jobs import Event, Figures, IArchive, IEventStream, IIntak
 from xferd.interfaces.store import Freed, IImages, Image, IStore, Layer
 from xferd.names import Digest, Reference
 from xferd.oci import OCI_CONFIG, OCI_MANIFEST, Descriptor
-from xferd.store.disk.free_space import Room
+from xferd.store.disk.free_space import FreeSpace
 from xferd.testing.fake_journal import FakeJournal
 from xferd.testing.fakes import FakeRegistries, FakeWallClock
 from xferd.testing.gate import Gate
@@ -724,12 +724,12 @@ class FakeStore:
     blobs: Any = FakeBlobs()
     trees: Any = None
     layers: Any = FakeLayers()
-    collection: Any = None
+    gc: Any = None
 
     def __init__(self, journal: FakeJournal, path: str = "/") -> None:
         self.path = path
         self.journal = journal
-        self.room = Room(path, Clock(), free=lambda: 1 << 40)
+        self.free_space = FreeSpace(path, Clock(), free=lambda: 1 << 40)
         self.images = FakeImages()
         self.closed = False
 

@@ -94,7 +94,7 @@ class IPartial(Interface):
         @raise StoreError: the disk refuses.
         """
 
-    def rest() -> None:
+    def suspend() -> None:
         """
         Close the file for now: nothing is written before C{resume}.  What is
         known of its bytes is kept.  Idempotent; after C{commit} or C{close} it
@@ -126,7 +126,7 @@ class IPartial(Interface):
         """
 
 
-class IUnnamed(Interface):
+class IAnonymousBlob(Interface):
     """
     A blob while it arrives whose digest nobody knows yet.
 
@@ -174,7 +174,7 @@ class IBlobs(Interface):
         The blob's size in bytes, or None if it is not here.
         """
 
-    def held(digest: Digest) -> int:
+    def partial_size(digest: Digest) -> int:
         """
         The bytes of a partial blob that are on the disk.
         """
@@ -212,7 +212,7 @@ class IBlobs(Interface):
         @raise StoreError: it is still open, or the disk refuses.
         """
 
-    def unnamed() -> Deferred[IUnnamed]:
+    def anonymous() -> Deferred[IAnonymousBlob]:
         """
         Begin a blob whose digest will be known when all its bytes are here.
 

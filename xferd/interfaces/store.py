@@ -79,7 +79,7 @@ class ITrees(Interface):
         Whether the tree is here.
         """
 
-    def known(blob: Digest) -> Digest | None:
+    def diff_id_of(blob: Digest) -> Digest | None:
         """
         The diff ID of the tree that was unpacked from C{blob}, if it is here.
         """
@@ -105,7 +105,7 @@ class ITrees(Interface):
         @raise StoreError: the disk refuses; the staged tree is removed.
         """
 
-    def weigh(staged: str) -> Deferred[int]:
+    def staged_size(staged: str) -> Deferred[int]:
         """
         The bytes that a staged tree occupies.
         """
@@ -253,12 +253,12 @@ class Freed:
     bytes: int = 0
 
 
-class ICollection(Interface):
+class IGarbageCollector(Interface):
     """
     The collection of what nothing in the store names or uses.
     """
 
-    def use() -> Callable[[], None]:
+    def lease() -> Callable[[], None]:
         """
         Begin to use the store: whatever it is asked about from now on, and
         whatever comes into it, stays until the end of the use.  An image
@@ -307,7 +307,7 @@ class ICollection(Interface):
         """
 
 
-class IRoom(Interface):
+class IFreeSpace(Interface):
     """
     The room on the store's disk.
 
@@ -366,8 +366,8 @@ class IStore(Interface):
     layers: ILayers = Attribute("The layers.")
     images: IImages = Attribute("The images.")
     journal: IJournal = Attribute("The journal.")
-    collection: ICollection = Attribute("The collection of what is of no use.")
-    room: IRoom = Attribute("The room on the disk.")
+    gc: IGarbageCollector = Attribute("The collection of what is of no use.")
+    free_space: IFreeSpace = Attribute("The room on the disk.")
 
     def usage() -> Deferred[Mapping[str, int]]:
         """

@@ -272,7 +272,7 @@ class Documents:
         """
         Keep a document.
         """
-        room, put = self._store.room, self._store.blobs.put
+        room, put = self._store.free_space, self._store.blobs.put
         if not self._keep:
             try:
                 await put(digest, data)

@@ -210,7 +210,7 @@ class DownloadManager:
         The work of a download: any number of attempts on one partial file.
         """
         transfer.report(bytes_done=0, bytes_total=blob.size)
-        blobs, room, feed = self._store.blobs, self._store.room, self._feed(blob.digest, realm)
+        blobs, room, feed = self._store.blobs, self._store.free_space, self._feed(blob.digest, realm)
         # The manifest embeds the blob, so the client has proved access.
         confirm = realm is not None and blob.data is None
         if not blobs.has(blob.digest):
@@ -254,7 +254,7 @@ class DownloadManager:
             lock=lock,
             possession=None if lock is None else self._possession,
         )
-        persistence = Persistence(self._store.room, transfer)
+        persistence = Persistence(self._store.free_space, transfer)
         try:
             while True:
                 try:

@@ -44,7 +44,7 @@ async def open_archive(
 
     @raise XferdError: see L{xferd.interfaces.jobs.IJobs.export}.
     """
-    end_use = store.collection.use()
+    end_use = store.gc.lease()
     try:
         return await _open(
             reference, form, turn, store=store, registries=registries, layers=layers, close=end_use

@@ -108,7 +108,7 @@ class Fetching:
         finally:
             self.active = False
             if self._partial is not None:
-                self._partial.rest()
+                self._partial.suspend()
             if self._lock is not None:
                 self._lock.release()
 
@@ -121,7 +121,7 @@ class Fetching:
         @return: whether it is a blob now.
         @raise StoreError: the disk refuses.
         """
-        if self._lock is not None or self._blobs.held(self._blob.digest) < self._blob.size:
+        if self._lock is not None or self._blobs.partial_size(self._blob.digest) < self._blob.size:
             return False
         partial = await self._open()
         try:
@@ -132,7 +132,7 @@ class Fetching:
             self._senders.clear()
             return False
         finally:
-            partial.rest()
+            partial.suspend()
         self._transfer.report(bytes_done=self._blob.size)
         return True
 

@@ -10,14 +10,14 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TypeVar
 
 from xferd.errors import DiskFull
-from xferd.interfaces.store import IRoom
+from xferd.interfaces.store import IFreeSpace
 from xferd.transfer.transfer import Transfer
 
 T = TypeVar("T")
 
 
 async def outlast(
-    room: IRoom,
+    room: IFreeSpace,
     work: Callable[[], Awaitable[T]],
     wait: Callable[[str], AbstractContextManager[None]] = lambda _: nullcontext(),
 ) -> T:
@@ -46,7 +46,7 @@ class Persistence:
     full: there all downloads wait for room.
     """
 
-    def __init__(self, room: IRoom, transfer: Transfer) -> None:
+    def __init__(self, room: IFreeSpace, transfer: Transfer) -> None:
         self._room = room
         self._transfer = transfer
         self._since = 0.0

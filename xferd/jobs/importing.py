@@ -98,7 +98,7 @@ class Import:
             for found, names in chosen:
                 if found.made is not None:
                     await outlast(
-                        self._store.room,
+                        self._store.free_space,
                         partial(self._store.blobs.put, found.made.digest, found.made.data),
                     )
                 pull = Pull(

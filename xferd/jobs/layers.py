@@ -171,9 +171,9 @@ class LayerManager:
         feed = self._feed(blob.digest, realm)
         lost = False
         since: float | None = None
-        room = self._store.room
+        room = self._store.free_space
         while True:
-            known = self._store.trees.known(blob.digest)
+            known = self._store.trees.diff_id_of(blob.digest)
             outdated = known is not None and self._store.trees.is_outdated(known)
             if known is not None and known.algorithm == algorithm and not outdated:
                 transfer.report(bytes_done=blob.size)
@@ -228,7 +228,7 @@ class LayerManager:
             if unpacked is not None:
                 e.need = unpacked.size * 11 // 10
             elif staged is not None:
-                e.need = await self._store.trees.weigh(staged) * 11 // 10
+                e.need = await self._store.trees.staged_size(staged) * 11 // 10
             raise
         finally:
             if staged is not None:
@@ -287,7 +287,7 @@ class LayerManager:
                 parent.release()
         parent_id = None if below is None else below.chain_id
         return await outlast(
-            self._store.room,
+            self._store.free_space,
             lambda: self._store.layers.register(parent_id, wanted, stack.blob),
             transfer.wait,
         )

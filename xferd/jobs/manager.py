@@ -166,7 +166,7 @@ class Jobs:
                 kind=kind,
                 on_attempt=self._attempted,
                 on_watch=self._watched if attempts else None,
-                use=store.collection.use,
+                use=store.gc.lease,
             )
 
         self._managers = {
@@ -202,7 +202,7 @@ class Jobs:
         self._uploads = UploadManager(
             store.journal, self._managers["upload"], rates["upload"], wall_clock, sharing
         )
-        store.room.follow(self._see_room)
+        store.free_space.follow(self._see_room)
         self._running: dict[str, _Running] = {}
         self._by_number: dict[int, Job] = {}
         self._clients: Counter[str] = Counter()
@@ -635,7 +635,7 @@ class Jobs:
         """
         While the disk is full, no download begins.
         """
-        room = self._store.room
+        room = self._store.free_space
         for kind in ("download", "small_download"):
             self._slots[kind].hold = room.why if room.paused else ""
 
@@ -700,7 +700,7 @@ class Jobs:
         """
         job = running.job
         job.state, job.started = "running", self._wall_clock()
-        running.end_use = self._store.collection.use()
+        running.end_use = self._store.gc.lease()
         running.work = Deferred.fromCoroutine(self._work(running))
 
     async def _work(self, running: _Running) -> None:

@@ -101,7 +101,7 @@ class Pull:
             image = await self.bring(now)
             warning = await other_platform(self._store, image)
             # From here on the job is done, or the disk refuses.
-            given = await outlast(self._store.room, lambda: self._naming.give(image, self._resolution))
+            given = await outlast(self._store.free_space, lambda: self._naming.give(image, self._resolution))
             if not given:
                 warning = (
                     f"{image.reference.familiar()} keeps a newer image, which another job has brought; "
@@ -150,11 +150,13 @@ class Pull:
         """
         trees, reservations = self._store.trees, self._layers.reservations
         blobs = [
-            row.blob for row in self._rows if self._realm is not None or trees.known(row.blob.digest) is None
+            row.blob
+            for row in self._rows
+            if self._realm is not None or trees.diff_id_of(row.blob.digest) is None
         ]
         end = await reservations.reserve(blobs, self._reference.familiar())
         self._reservations.append(end)
-        warning = reservations.unpacked(blob for blob in blobs if trees.known(blob.digest) is None)
+        warning = reservations.unpacked(blob for blob in blobs if trees.diff_id_of(blob.digest) is None)
         if warning and self._job.warn(warning):
             self._reporter.job_changed()
 
@@ -166,7 +168,7 @@ class Pull:
         @param algorithm: the algorithm of its diff ID, where that is known.
         """
         digest = row.blob.digest
-        known = self._store.trees.known(digest)
+        known = self._store.trees.diff_id_of(digest)
         if self._realm is None and known is not None and algorithm in ("", known.algorithm):
             return
         if digest not in self._fetches:

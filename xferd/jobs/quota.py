@@ -111,7 +111,7 @@ class Quota:
         @return: the bytes that are over it all the same; not positive if none
             are.
         """
-        collection = self._store.collection
+        collection = self._store.gc
         excess = await self._excess(coming)
         for partials in (False, True):
             if excess > 0:
@@ -128,7 +128,7 @@ class Quota:
         return excess
 
     async def _evict(self, excess: int, spare: Set[Reference], enough: bool) -> list[Reference]:
-        gone = await self._store.collection.evict(excess, spare, enough)
+        gone = await self._store.gc.evict(excess, spare, enough)
         for reference in gone:
             self._log.info("removed {name}, for the quota", name=reference)
             self._removed(reference)

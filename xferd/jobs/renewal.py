@@ -84,7 +84,7 @@ async def renew_image(
     chain = _chain(store, image)
     if not any(layer.outdated for layer in chain):
         return []
-    end_use = store.collection.use()
+    end_use = store.gc.lease()
     try:
         source = registries.registry(image.source.host).blobs(image.source)
         stacks = Stack.of(image.layers, [layer.diff_id for layer in chain])

@@ -113,7 +113,7 @@ class Reservations:
             if media_type in LAYERS
         )
         try:
-            lacking = trees + self.total - self._store.room.free()
+            lacking = trees + self.total - self._store.free_space.free()
         except OSError:
             return ""
         if not trees or lacking <= 0:
@@ -129,7 +129,7 @@ class Reservations:
 
         @raise DiskFull: there is not.
         """
-        collection = self._store.collection
+        collection = self._store.gc
         await collection.removed()
         for partials in (False, True):
             lacking = self._lacking(wanted)
@@ -141,7 +141,7 @@ class Reservations:
                 await collection.removed()
         if self._lacking(wanted) <= 0:
             return
-        free, reserved = self._store.room.free(), self.total
+        free, reserved = self._store.free_space.free(), self.total
         beside = f", of which {in_words(reserved)} are reserved for other jobs" if reserved else ""
         raise DiskFull(
             f"{name} needs {in_words(self._needed(wanted))}, and the disk of {self._store.path} has "
@@ -153,10 +153,10 @@ class Reservations:
         The bytes that may be freed.  Many jobs that do not fit share one count,
         or removals by others would wait for theirs.
         """
-        now = self._store.room.now()
+        now = self._store.free_space.now()
         counted = self._counted.get(partials)
         if counted is None or now >= counted[0] + _FRESH:
-            freed = await self._store.collection.collect(True, partials=partials)
+            freed = await self._store.gc.collect(True, partials=partials)
             counted = self._counted[partials] = now, freed.bytes
         return counted[1]
 
@@ -167,7 +167,7 @@ class Reservations:
         """
         needed = self._needed(wanted)
         try:
-            return needed + self.total - self._store.room.free() if needed else 0
+            return needed + self.total - self._store.free_space.free() if needed else 0
         except OSError:
             return 0
 
@@ -181,4 +181,4 @@ class Reservations:
 
     def _missing(self, digest: Digest, size: int) -> int:
         blobs = self._store.blobs
-        return 0 if blobs.has(digest) else max(size - blobs.held(digest), 0)
+        return 0 if blobs.has(digest) else max(size - blobs.partial_size(digest), 0)

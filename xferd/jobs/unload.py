@@ -22,7 +22,7 @@ from xferd.archive.contents import DOCUMENTS, Contents, Kept
 from xferd.archive.inflate import Inflater
 from xferd.archive.tar_splitter import Member, Splitter
 from xferd.errors import BadArchive, BadDigest, ContentMismatch, Truncated
-from xferd.interfaces.blobs import IUnnamed
+from xferd.interfaces.blobs import IAnonymousBlob
 from xferd.interfaces.store import IStore
 from xferd.jobs.arrival import Arrival
 from xferd.jobs.download import DownloadManager
@@ -92,7 +92,7 @@ class Unloading:
         self._arrival: Arrival | None = None
         self._digest: Digest | None = None
         self._hash: _Hash | None = None
-        self._unnamed: IUnnamed | None = None
+        self._unnamed: IAnonymousBlob | None = None
         self._document: bytearray | None = None
 
     async def run(self) -> Contents:
@@ -139,7 +139,7 @@ class Unloading:
                 await self._begin(item)
                 await self._work(_ITEM)
             elif item:
-                await outlast(self._store.room, partial(self._written, item))
+                await outlast(self._store.free_space, partial(self._written, item))
             else:
                 await self._work(_ITEM)
             if self._failure is not None:
@@ -173,7 +173,7 @@ class Unloading:
         elif member.size <= MAX_DOCUMENT:
             self._document = bytearray()
         else:
-            self._unnamed = await outlast(self._store.room, self._store.blobs.unnamed)
+            self._unnamed = await outlast(self._store.free_space, self._store.blobs.anonymous)
         self._member, self._head = member, b""
 
     async def _begin_blob(self, digest: Digest, size: int) -> None:
@@ -258,7 +258,7 @@ class Unloading:
             arrival, self._arrival = self._arrival, None
             arrival.finish()
         elif self._unnamed is not None:
-            digest = await outlast(self._store.room, self._unnamed.commit)
+            digest = await outlast(self._store.free_space, self._unnamed.commit)
             self._unnamed = None
             self._layers.brought(digest)
         elif self._document is not None:
@@ -267,7 +267,7 @@ class Unloading:
                 self._contents.documents[member.name] = data
                 return
             digest = Digest.of(data)
-            await outlast(self._store.room, partial(self._store.blobs.put, digest, data))
+            await outlast(self._store.free_space, partial(self._store.blobs.put, digest, data))
             self._layers.brought(digest)
         assert digest is not None
         self._contents.files[member.name] = Kept(digest, member.size, self._head)

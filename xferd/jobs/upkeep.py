@@ -128,7 +128,7 @@ class Upkeep:
                 raise _no_image(wanted) from e
         else:
             self._news.removed(wanted)
-        freed = await to_its_end(self._store.collection.collect(dry_run=False, abandoned=begun))
+        freed = await to_its_end(self._store.gc.collect(dry_run=False, abandoned=begun))
         if missing is not None and not freed.partials:
             raise _no_image(wanted) from missing
         return freed
@@ -151,7 +151,7 @@ class Upkeep:
         Free what nothing needs.
         """
         self._check()
-        collecting = self._store.collection.collect(dry_run, partials)
+        collecting = self._store.gc.collect(dry_run, partials)
         return await (collecting if dry_run else to_its_end(collecting))
 
     def _check(self) -> None:

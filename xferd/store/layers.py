@@ -22,7 +22,7 @@ from xferd.interfaces.store import ILayers, Layer
 from xferd.names import Digest, chain_id
 from xferd.oci import Descriptor
 from xferd.store.disk.file_system import make_directory, trying_to, write_file
-from xferd.store.leases import Uses
+from xferd.store.leases import Leases
 from xferd.store.paths import Paths, parse_tree_name
 from xferd.store.threads import Threads, patient
 from xferd.store.trees.trees import Trees
@@ -103,9 +103,9 @@ class Layers:
 
     _log = Logger()
 
-    def __init__(self, paths: Paths, threads: Threads, trees: Trees, uses: Uses) -> None:
+    def __init__(self, paths: Paths, threads: Threads, trees: Trees, leases: Leases) -> None:
         self._paths = paths
-        self._uses = uses
+        self._leases = leases
         self._threads = threads
         self._trees = trees
         self._records: dict[Digest, Record] = {}
@@ -125,7 +125,7 @@ class Layers:
         """
         See L{ILayers.get}.
         """
-        self._uses.touch(chain_id)
+        self._leases.touch(chain_id)
         record = self._records.get(chain_id)
         return None if record is None else self._layer(record)
 
@@ -197,7 +197,7 @@ class Layers:
     async def _register(self, parent: Digest | None, diff_id: Digest, blob: Descriptor, stop: Event) -> Layer:
         wanted = chain_id([diff_id], parent)
         assert wanted is not None
-        self._uses.touch(wanted, *(() if parent is None else (parent,)))
+        self._leases.touch(wanted, *(() if parent is None else (parent,)))
         known = self._records.get(wanted)
         if known is None or self._can_renew(known):
             if parent is not None and parent not in self._records:

@@ -11,7 +11,7 @@ from itertools import count
 from xferd.names import Digest
 
 
-class Uses:
+class Leases:
     """
     What the store was asked about while somebody uses it.
 
@@ -29,7 +29,7 @@ class Uses:
         # In the order of the last touch, which is that of the numbers.
         self._touched: dict[Digest, int] = {}
 
-    def begin(self) -> Callable[[], None]:
+    def acquire(self) -> Callable[[], None]:
         """
         Begin to use the store.
 

@@ -32,18 +32,18 @@ from xferd.store.disk.file_system import (
     trying_to,
     write_file,
 )
-from xferd.store.disk.free_space import LEAST, SHARE, Room
+from xferd.store.disk.free_space import LEAST, SHARE, FreeSpace
 from xferd.store.disk.permissions import check_owner, close_to_others
 from xferd.store.disk.reserve import RESERVE, Reserve
 from xferd.store.disk.trash import Trash
 from xferd.store.disk.usage import files_of
-from xferd.store.gc.collector import Collection
+from xferd.store.gc.collector import GarbageCollector
 from xferd.store.images.images import Images
 from xferd.store.images.index_file import read_index, write_index
 from xferd.store.images.last_used import LastUses
 from xferd.store.journal import Journal
 from xferd.store.layers import Layers
-from xferd.store.leases import Uses
+from xferd.store.leases import Leases
 from xferd.store.paths import NOTE, Paths, parse_partial_name
 from xferd.store.threads import Pool, Rounds, Threads, patient
 from xferd.store.trees.hard_links import Copied
@@ -119,13 +119,13 @@ class Store:
         self._reserve = Reserve(paths.reserve, reserve)
         self._trash = Trash(paths, self._threads, self._reserve)
         self._partial_age = partial_age
-        uses = Uses()
+        leases = Leases()
         self.blobs = Blobs(
             paths,
             self._threads,
             self._bulk,
             trash=self._trash,
-            uses=uses,
+            leases=leases,
             clock=reactor,
             reserve=self._reserve,
         )
@@ -136,12 +136,12 @@ class Store:
             self._bulk,
             self._fitting,
             trash=self._trash,
-            uses=uses,
+            leases=leases,
             reserve=self._reserve,
             rules=unpack_rules,
             most_copied=Copied(limits.entries, limits.size),
         )
-        self.layers = Layers(paths, self._threads, self.trees, uses)
+        self.layers = Layers(paths, self._threads, self.trees, leases)
         self.journal = Journal(paths.database, self._database_thread, self._reserve)
         self._last_uses = LastUses(self.journal, wall_clock)
         self.images = Images(
@@ -149,15 +149,15 @@ class Store:
             self._threads,
             blobs=self.blobs,
             layers=self.layers,
-            uses=uses,
+            leases=leases,
             reserve=self._reserve,
             last_uses=self._last_uses,
         )
-        self.collection = Collection(
+        self.gc = GarbageCollector(
             paths,
             threads=self._threads,
             trash=self._trash,
-            uses=uses,
+            leases=leases,
             blobs=self.blobs,
             trees=self.trees,
             layers=self.layers,
@@ -167,7 +167,7 @@ class Store:
             wall_clock=wall_clock,
             partial_age=partial_age,
         )
-        self.room = Room(
+        self.free_space = FreeSpace(
             self.path,
             reactor,
             free=lambda: free_bytes(self.path),
@@ -262,14 +262,14 @@ class Store:
         await self.images.load()
         await self._last_uses.load()
         await self._threads.run(self._reserve.fill)
-        self.collection.start()
+        self.gc.start()
         self._log.info(
             "store {path} is ready: {images} images", path=self.path, images=len(self.images.all())
         )
 
     async def _stop(self) -> None:
-        await self.collection.stop()
-        await self.room.stop()
+        await self.gc.stop()
+        await self.free_space.stop()
         self.blobs.close()
         self._trash.stop()
         if self._started:

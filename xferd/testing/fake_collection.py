@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
-from xferd.interfaces.store import Freed, ICollection
+from xferd.interfaces.store import Freed, IGarbageCollector
 from xferd.names import Digest, Reference
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class FakeUses:
         return any(digest in use for use in self.open)
 
 
-@implementer(ICollection)
+@implementer(IGarbageCollector)
 class FakeCollection:
     """
     The collection.
@@ -62,7 +62,7 @@ class FakeCollection:
         self._store = store
         self._uses = uses
 
-    def use(self) -> Callable[[], None]:
+    def lease(self) -> Callable[[], None]:
         """
         Begin to use the store.
         """
@@ -86,7 +86,7 @@ class FakeCollection:
 
     async def _evict(self, excess: int, spare: Set[Reference], enough: bool) -> list[Reference]:
         store = self._store
-        await store.gate.enter("collection.evict")
+        await store.gate.enter("gc.evict")
         gone: list[Reference] = []
         for image in sorted(store.images.all(), key=lambda image: store.images.used[image.reference]):
             held = (
@@ -113,7 +113,7 @@ class FakeCollection:
 
     async def _collect(self, dry_run: bool, all_partials: bool, abandoned: Set[Digest]) -> Freed:
         store = self._store
-        await store.gate.enter("collection.collect")
+        await store.gate.enter("gc.collect")
         wanted = {digest for image in store.images.all() for digest in image.parts} | self.kept
         chains: set[Digest] = set()
         for chain_id in store.layers.registered:

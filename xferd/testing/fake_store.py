@@ -5,10 +5,10 @@ A store in memory, behind the Interfaces, for tests of what stands on them.
 What the Interfaces return at once is answered at once, all else in the next
 turn of the clock.  The store's L{Gate} can hold it or make it fail; its names
 are C{blobs.read}, C{blobs.put}, C{blobs.partial}, C{partial.write},
-C{partial.commit} (keys: the digest), C{unnamed.write}, C{unnamed.commit},
+C{partial.commit} (keys: the digest), C{anonymous.write}, C{anonymous.commit},
 C{trees.stage}, C{trees.weigh}, C{trees.commit} (key: the diff ID), C{trees.discard},
 C{layers.register} (key: the diff ID), C{images.put}, C{images.pin} and C{images.remove} (key:
-the reference), C{collection.collect}, C{journal.job}, C{journal.attempt},
+the reference), C{gc.collect}, C{journal.job}, C{journal.attempt},
 C{journal.jobs} and C{journal.interrupted}.
 """
 
@@ -24,11 +24,11 @@ from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
 from xferd.errors import DigestMismatch, DiskFull, NotFound, SizeMismatch, StoreError
-from xferd.interfaces.blobs import IBlobs, IFollower, IPartial, IUnnamed
+from xferd.interfaces.blobs import IAnonymousBlob, IBlobs, IFollower, IPartial
 from xferd.interfaces.store import IImages, ILayers, Image, IStore, ITrees, Layer, Unpacked
 from xferd.names import Digest, Reference, chain_id
 from xferd.oci import MAX_DOCUMENT, Descriptor
-from xferd.store.disk.free_space import Room
+from xferd.store.disk.free_space import FreeSpace
 from xferd.testing.fake_collection import FakeCollection, FakeUses
 from xferd.testing.fake_journal import FakeJournal
 from xferd.testing.gate import Gate, settle
@@ -137,18 +137,18 @@ class FakePartial:
         """
         return self._state == "open"
 
-    def rest(self) -> None:
+    def suspend(self) -> None:
         """
         Close the file for now.
         """
         if self._state == "open":
-            self._state = "resting"
+            self._state = "suspended"
 
     def resume(self) -> None:
         """
         Open the file again.
         """
-        if self._state == "resting":
+        if self._state == "suspended":
             self._blobs.gate.check("partial.resume", self.digest)
             self._state = "open"
 
@@ -156,7 +156,7 @@ class FakePartial:
         """
         Let go; what is here is found by the next who opens it.
         """
-        if self._state in ("open", "resting"):
+        if self._state in ("open", "suspended"):
             self._state = "closed"
             self._blobs.let_go(self.digest, bytes(self._data), self._behind)
 
@@ -201,7 +201,7 @@ class FakePartial:
             raise StoreError(f"the partial file of {self.digest} is {self._state}")
 
 
-@implementer(IUnnamed)
+@implementer(IAnonymousBlob)
 class FakeUnnamed:
     """
     A blob while it arrives, without a digest.
@@ -223,7 +223,7 @@ class FakeUnnamed:
         Append some bytes.
         """
         self._must_be_open()
-        self._blobs.gate.check("unnamed.write")
+        self._blobs.gate.check("anonymous.write")
         self._blobs.spend(len(data))
         self._data += data
 
@@ -243,7 +243,7 @@ class FakeUnnamed:
 
     async def _commit(self) -> Digest:
         self._must_be_open()
-        await self._blobs.gate.enter("unnamed.commit")
+        await self._blobs.gate.enter("anonymous.commit")
         data = bytes(self._data)
         digest = Digest.of(data)
         self._blobs.touch(digest)
@@ -300,7 +300,7 @@ class FakeBlobs:
         self._uses.touch(digest)
         return digest in self.contents
 
-    def held(self, digest: Digest) -> int:
+    def partial_size(self, digest: Digest) -> int:
         """
         The bytes of a partial blob.
         """
@@ -355,7 +355,7 @@ class FakeBlobs:
         self._uses.touch(digest)
         return Deferred.fromCoroutine(self._partial(digest, size))
 
-    def unnamed(self) -> Deferred[IUnnamed]:
+    def anonymous(self) -> Deferred[IAnonymousBlob]:
         """
         Begin a blob without a name.
         """
@@ -475,7 +475,7 @@ class FakeTrees:
         self._uses.touch(diff_id)
         return diff_id in self.unpacked
 
-    def known(self, blob: Digest) -> Digest | None:
+    def diff_id_of(self, blob: Digest) -> Digest | None:
         """
         What the blob unpacks to, if the tree is here.
         """
@@ -510,7 +510,7 @@ class FakeTrees:
         self._uses.touch(unpacked.diff_id)
         return Deferred.fromCoroutine(self._commit(staged, unpacked, blob))
 
-    def weigh(self, staged: str) -> Deferred[int]:
+    def staged_size(self, staged: str) -> Deferred[int]:
         """
         The bytes of a staged tree: none.
         """
@@ -692,9 +692,9 @@ class FakeStore:
         self.trees = FakeTrees(path, self.gate, uses)
         self.layers = FakeLayers(self.trees, self.gate, uses)
         self.images = FakeImages(self.blobs, self.layers, self.gate, uses)
-        self.collection = FakeCollection(self, uses)
+        self.gc = FakeCollection(self, uses)
         self.journal = FakeJournal(self.gate)
-        self.room = Room(path, clock, free=lambda: self.blobs.free)
+        self.free_space = FreeSpace(path, clock, free=lambda: self.blobs.free)
 
     def usage(self) -> Deferred[Mapping[str, int]]:
         """

@@ -513,7 +513,7 @@ class Web:
             return {"path": self._store.path, "free": None, "total": None, "why": ""}
         return {
             "path": self._store.path,
-            "why": self._store.room.why,
+            "why": self._store.free_space.why,
             "free": disk.f_bavail * disk.f_frsize,
             "total": disk.f_blocks * disk.f_frsize,
         }

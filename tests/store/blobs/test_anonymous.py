@@ -11,7 +11,7 @@ from twisted.internet.defer import CancelledError
 from tests.store.conformance import DATA, DIGEST
 from tests.store.support import StoreTestCase
 from xferd.errors import StoreError
-from xferd.interfaces.blobs import IUnnamed
+from xferd.interfaces.blobs import IAnonymousBlob
 
 
 class UnnamedTests(StoreTestCase):
@@ -19,11 +19,11 @@ class UnnamedTests(StoreTestCase):
     Blobs without a name, on disk.
     """
 
-    def unnamed(self) -> IUnnamed:
+    def unnamed(self) -> IAnonymousBlob:
         """
         Begin one, with its bytes.
         """
-        unnamed: IUnnamed = self.successResultOf(self.store.blobs.unnamed())
+        unnamed: IAnonymousBlob = self.successResultOf(self.store.blobs.anonymous())
         unnamed.write(DATA)
         return unnamed
 
@@ -49,7 +49,7 @@ class UnnamedTests(StoreTestCase):
         then.
         """
         self.pools.disk.held = True
-        opening = self.store.blobs.unnamed()
+        opening = self.store.blobs.anonymous()
         opening.cancel()
         self.assertNoResult(opening)
         self.pools.disk.release()

@@ -97,11 +97,11 @@ class PartialTests(StoreTestCase):
         """
         before = len(os.listdir("/proc/self/fd"))
         partial = self.partial()
-        partial.rest()
+        partial.suspend()
         self.assertFalse(os.path.exists(self.file()))
         partial.resume()
         partial.write(DATA[:7])
-        partial.rest()
+        partial.suspend()
         self.assertEqual(len(os.listdir("/proc/self/fd")), before)
         partial.close()
         self.assertEqual(os.path.getsize(self.file()), 7)
@@ -114,7 +114,7 @@ class PartialTests(StoreTestCase):
             partial, follower = self.partial(), Follower()
             partial.write(DATA[:7])
             partial.follow(follower)
-            partial.rest()
+            partial.suspend()
             spoil()
             partial.resume()
             self.assertEqual((partial.offset, follower.told[-1]), (0, ("restarted",)))
@@ -127,7 +127,7 @@ class PartialTests(StoreTestCase):
         """
         partial = self.partial()
         partial.write(DATA[:7])
-        partial.rest()
+        partial.suspend()
         with no_descriptors():
             self.assertRaises(StoreError, partial.resume)
         partial.resume()
@@ -145,7 +145,7 @@ class PartialTests(StoreTestCase):
         with no_descriptors():
             self.failureResultOf(partial.commit(), StoreError)
         self.assertFalse(self.store.blobs.has(DIGEST))
-        partial.rest()
+        partial.suspend()
         partial.resume()
         self.assertEqual(partial.offset, len(DATA))
         self.successResultOf(partial.commit())

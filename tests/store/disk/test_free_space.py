@@ -10,8 +10,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from xferd.errors import DiskFull
-from xferd.interfaces.store import IRoom
-from xferd.store.disk.free_space import LEAST, PATIENCE, Room
+from xferd.interfaces.store import IFreeSpace
+from xferd.store.disk.free_space import LEAST, PATIENCE, FreeSpace
 
 
 def full(need: int = 0) -> DiskFull:
@@ -35,7 +35,7 @@ class RoomTests(SynchronousTestCase):
         self.clock = Clock()
         self.free = 0
         self.looks = 0
-        self.room = Room("/data", self.clock, free=lambda: self.free, before=self.look)
+        self.room = FreeSpace("/data", self.clock, free=lambda: self.free, before=self.look)
         self.told: list[tuple[bool, bool]] = []
         self.room.follow(lambda: self.told.append((self.room.paused, self.room.given_up)))
 
@@ -50,7 +50,7 @@ class RoomTests(SynchronousTestCase):
         """
         It provides what it says.
         """
-        verifyObject(IRoom, self.room)
+        verifyObject(IFreeSpace, self.room)
 
     def test_room(self) -> None:
         """
@@ -77,7 +77,7 @@ class RoomTests(SynchronousTestCase):
         def free() -> int:
             raise OSError
 
-        room = Room("/data", self.clock, free=free)
+        room = FreeSpace("/data", self.clock, free=free)
         self.assertEqual(room.why, "")
         waiting = room.wait(full())
         self.clock.advance(1)
@@ -175,7 +175,7 @@ class RoomTests(SynchronousTestCase):
         The end waits for a look that is under way.
         """
         looking: Deferred[None] = Deferred()
-        room = Room("/data", self.clock, free=lambda: 0, before=lambda: looking)
+        room = FreeSpace("/data", self.clock, free=lambda: 0, before=lambda: looking)
         room.ran_out()
         self.clock.advance(1)
         stopping = Deferred.fromCoroutine(room.stop())
@@ -192,7 +192,7 @@ class RoomTests(SynchronousTestCase):
         def broken() -> None:
             raise ZeroDivisionError
 
-        room = Room("/data", self.clock, free=lambda: 0)
+        room = FreeSpace("/data", self.clock, free=lambda: 0)
         told: list[bool] = []
         room.follow(broken)
         room.follow(lambda: told.append(room.paused))

@@ -223,7 +223,7 @@ class CollectionTests(CollectionConformance, StoreTestCase):
         self.reactor.advance(500 + PARTIAL_AGE)
         self.assertEqual(self.collect(), Freed())
         self.reactor.advance(1)
-        end = self.store.collection.use()
+        end = self.store.gc.lease()
         self.partial(b"another one")
         self.assertEqual(self.collect(), Freed(partials=1, bytes=5))
         end()
@@ -304,10 +304,10 @@ class CollectionTests(CollectionConformance, StoreTestCase):
         """
         wanted = self.pulled("alpine", *(b"%d" % n for n in range(200)))
         self.remove(wanted)
-        collecting = self.store.collection.collect()
+        collecting = self.store.gc.collect()
         left = len(self.store.layers.all())
         self.assertTrue(0 < left < 200, left)
-        end = self.store.collection.use()
+        end = self.store.gc.lease()
         chain = chain_id(wanted.diff_ids[: left - 10])
         assert chain is not None
         self.assertIsNotNone(self.store.layers.get(chain))
@@ -327,10 +327,10 @@ class CollectionTests(CollectionConformance, StoreTestCase):
         """
         wanted = self.pulled("alpine", *(b"%d" % n for n in range(100)))
         self.remove(wanted)
-        end = self.store.collection.use()
+        end = self.store.gc.lease()
         assert wanted.image.chain_id is not None
         self.store.layers.get(wanted.image.chain_id)
-        collecting = self.store.collection.collect()
+        collecting = self.store.gc.collect()
         end()
         for _ in range(30):
             self.reactor.advance(0)
@@ -349,7 +349,7 @@ class CollectionTests(CollectionConformance, StoreTestCase):
         for one in (wanted, docker):
             self.remove(one)
         self.pools.disk.held = True
-        collecting = self.store.collection.collect()
+        collecting = self.store.gc.collect()
         naming = [self.store.images.put(one.image) for one in (wanted, docker)]
         self.pools.disk.step()
         # It knows all that is there, and goes on when the names are written.
@@ -378,7 +378,7 @@ class CollectionTests(CollectionConformance, StoreTestCase):
         """
         self.remove(self.pulled("alpine", b"one"))
         self.pools.disk.held = True
-        collecting = [self.store.collection.collect() for _ in range(2)]
+        collecting = [self.store.gc.collect() for _ in range(2)]
         self.assertEqual(len(self.pools.disk.waiting), 1)
         self.pools.disk.release()
         self.assertEqual([self.successResultOf(c).layers for c in collecting], [1, 0])
@@ -389,16 +389,16 @@ class CollectionTests(CollectionConformance, StoreTestCase):
         """
         self.remove(self.pulled("alpine", *(b"%d" % n for n in range(100))))
         self.pools.disk.held = True
-        early = self.store.collection.collect()
+        early = self.store.gc.collect()
         early.cancel()
         self.pools.disk.release()
         self.failureResultOf(early, CancelledError)
-        late = self.store.collection.collect()
+        late = self.store.gc.collect()
         self.assertEqual(len(self.store.layers.all()), 36)
         late.cancel()
         self.failureResultOf(late, CancelledError)
         self.assertEqual(self.reactor.getDelayedCalls(), [])
-        collecting = self.store.collection.collect()
+        collecting = self.store.gc.collect()
         for _ in range(30):
             self.reactor.advance(0)
         self.assertEqual(self.successResultOf(collecting).layers, 36)
@@ -410,7 +410,7 @@ class CollectionTests(CollectionConformance, StoreTestCase):
         """
         self.remove(self.pulled("alpine", b"one"))
         self.patch(self.store.trees, "forget", self.refuse)
-        self.failureResultOf(self.store.collection.collect(), DiskFull)
+        self.failureResultOf(self.store.gc.collect(), DiskFull)
         self.assertEqual(len(self.store.layers.all()), 0)
         self.assertTrue(self.store.trees.has(Digest.of(b"one")))
 
@@ -426,15 +426,15 @@ class CollectionTests(CollectionConformance, StoreTestCase):
         look as if nothing were named.
         """
         store = self.make()
-        self.failureResultOf(store.collection.collect(), StoreError)
+        self.failureResultOf(store.gc.collect(), StoreError)
         self.remove(self.pulled("alpine", *(b"%d" % n for n in range(100))))
-        collecting = self.store.collection.collect()
+        collecting = self.store.gc.collect()
         stopping = self.store.stop()
         self.assertNoResult(stopping)
         self.reactor.advance(0)
         self.failureResultOf(collecting, StoreError)
         self.successResultOf(stopping)
-        self.failureResultOf(self.store.collection.collect(), StoreError)
+        self.failureResultOf(self.store.gc.collect(), StoreError)
 
     def test_while_a_tree_changes(self) -> None:
         """
@@ -445,7 +445,7 @@ class CollectionTests(CollectionConformance, StoreTestCase):
         registering: Deferred[Any] = self.store.layers.register(
             None, Digest.of(b"top"), layer_descriptor(b"top")
         )
-        collecting = self.store.collection.collect()
+        collecting = self.store.gc.collect()
         self.assertEqual(self.successResultOf(collecting), Freed())
         self.pools.layers.release()
         self.successResultOf(registering)

@@ -147,7 +147,7 @@ class IndexFileTests(StoreTestCase):
             (entry,) = [e for e in self.index()["manifests"] if RENDITION_OF in e["annotations"]]
             self.assertTrue(os.path.exists(self.store.blobs.path(Digest.parse(entry["digest"]))))
             self.successResultOf(self.store.images.remove(wanted.image.reference))
-            self.successResultOf(self.store.collection.collect(dry_run=False))
+            self.successResultOf(self.store.gc.collect(dry_run=False))
             self.assertFalse(os.path.exists(self.store.blobs.path(Digest.parse(entry["digest"]))))
 
     def test_rendition_kept(self) -> None:
@@ -160,7 +160,7 @@ class IndexFileTests(StoreTestCase):
         self.successResultOf(self.store.images.put(again))
         self.successResultOf(self.store.images.remove(wanted.image.reference))
         for _ in range(2):
-            self.successResultOf(self.store.collection.collect(dry_run=False))
+            self.successResultOf(self.store.gc.collect(dry_run=False))
             (entry,) = [e for e in self.index()["manifests"] if RENDITION_OF in e["annotations"]]
             self.assertTrue(os.path.exists(self.store.blobs.path(Digest.parse(entry["digest"]))))
             self.reopen()

@@ -9,7 +9,7 @@ import os
 from tests.store.support import StoreTestCase, pull, sample
 
 
-class LastUsesTests(StoreTestCase):
+class LastLeasesTests(StoreTestCase):
     """
     When images were used.
     """
@@ -28,7 +28,7 @@ class LastUsesTests(StoreTestCase):
         """
         The image that goes first.
         """
-        (reference,) = self.successResultOf(self.store.collection.evict(1))
+        (reference,) = self.successResultOf(self.store.gc.evict(1))
         return str(reference.familiar())
 
     def use(self, number: int) -> None:

@@ -105,7 +105,7 @@ class TreesTests(TreesConformance, StoreTestCase):
             self.successResultOf(self.store.trees.commit(staged, FACTS, blob))
         again = self.reopen().trees
         self.assertTrue(again.has(DIGEST))
-        self.assertEqual((again.known(BLOB), again.known(other)), (DIGEST, DIGEST))
+        self.assertEqual((again.diff_id_of(BLOB), again.diff_id_of(other)), (DIGEST, DIGEST))
 
     def test_both_at_once(self) -> None:
         """
@@ -123,7 +123,7 @@ class TreesTests(TreesConformance, StoreTestCase):
             self.successResultOf(each)
         self.assertEqual(self.staging(), [])
         self.reopen()
-        self.assertEqual([self.store.trees.known(blob) for blob in blobs], [DIGEST, DIGEST])
+        self.assertEqual([self.store.trees.diff_id_of(blob) for blob in blobs], [DIGEST, DIGEST])
 
     def refuse(self, name: str, module: Any = trees) -> Any:
         """
@@ -213,7 +213,7 @@ class TreesTests(TreesConformance, StoreTestCase):
         staged = self.successResultOf(self.store.trees.stage())
         with open(os.path.join(staged, "file"), "wb") as file:
             file.write(bytes(8192))
-        self.assertEqual(self.successResultOf(self.store.trees.weigh(staged)), 8192)
+        self.assertEqual(self.successResultOf(self.store.trees.staged_size(staged)), 8192)
         self.successResultOf(self.store.trees.discard(staged))
 
     def test_discard(self) -> None:

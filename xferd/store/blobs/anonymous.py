@@ -16,16 +16,16 @@ from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from xferd.errors import StoreError
-from xferd.interfaces.blobs import IUnnamed
+from xferd.interfaces.blobs import IAnonymousBlob
 from xferd.names import Digest
 from xferd.store.disk.file_system import make_directory, move, refusal, trying_to
 from xferd.store.disk.trash import Trash
-from xferd.store.leases import Uses
+from xferd.store.leases import Leases
 from xferd.store.paths import Paths
 from xferd.store.threads import Threads, patient
 
 
-def open_unnamed(paths: Paths) -> tuple[int, str]:
+def open_anonymous(paths: Paths) -> tuple[int, str]:
     """
     Make a file in C{staging/}.  Blocking, for a thread.
 
@@ -47,17 +47,17 @@ def _publish(fd: int, source: str, target: str) -> None:
         move(source, target)
 
 
-@implementer(IUnnamed)
-class Unnamed:
+@implementer(IAnonymousBlob)
+class AnonymousBlob:
     """
     A blob's file in C{staging/}.
     """
 
     def __init__(
-        self, opened: tuple[int, str], *, paths: Paths, threads: Threads, trash: Trash, uses: Uses
+        self, opened: tuple[int, str], *, paths: Paths, threads: Threads, trash: Trash, leases: Leases
     ) -> None:
         """
-        @param opened: what L{open_unnamed} made.
+        @param opened: what L{open_anonymous} made.
         """
         self.size = 0
         self._fd: int | None = opened[0]
@@ -65,14 +65,14 @@ class Unnamed:
         self._paths = paths
         self._threads = threads
         self._trash = trash
-        self._uses = uses
+        self._leases = leases
         self._hasher = sha256()
         self._busy = False
         self._close_later = False
 
     def write(self, data: bytes | memoryview) -> None:
         """
-        See L{IUnnamed.write}.
+        See L{IAnonymousBlob.write}.
         """
         fd = self._open()
         view = memoryview(data)
@@ -87,13 +87,13 @@ class Unnamed:
 
     def commit(self) -> Deferred[Digest]:
         """
-        See L{IUnnamed.commit}.
+        See L{IAnonymousBlob.commit}.
         """
         return patient(Deferred.fromCoroutine(self._commit()))
 
     def close(self) -> None:
         """
-        See L{IUnnamed.close}.
+        See L{IAnonymousBlob.close}.
         """
         if self._busy:
             self._close_later = True
@@ -110,7 +110,7 @@ class Unnamed:
         fd = self._open()
         digest = Digest("sha256", self._hasher.hexdigest())
         self._busy = True
-        self._uses.touch(digest)
+        self._leases.touch(digest)
         try:
             await self._threads.run(_publish, fd, self._path, self._paths.blob(digest))
         except BaseException:

@@ -18,16 +18,16 @@ from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
 from xferd.errors import DigestMismatch, NotFound, StoreError
-from xferd.interfaces.blobs import IBlobs, IPartial, IUnnamed
+from xferd.interfaces.blobs import IAnonymousBlob, IBlobs, IPartial
 from xferd.names import Digest
 from xferd.oci import MAX_DOCUMENT
-from xferd.store.blobs.anonymous import Unnamed, open_unnamed
+from xferd.store.blobs.anonymous import AnonymousBlob, open_anonymous
 from xferd.store.blobs.partial_file import Opened, open_partial
 from xferd.store.blobs.partials import Partial
 from xferd.store.disk.file_system import make_directory, sync_directory, trying_to, write_file
 from xferd.store.disk.reserve import Reserve
 from xferd.store.disk.trash import Trash
-from xferd.store.leases import Uses
+from xferd.store.leases import Leases
 from xferd.store.paths import Paths
 from xferd.store.threads import Threads, patient
 
@@ -55,7 +55,7 @@ class Blobs:
         bulk: Threads,
         *,
         trash: Trash,
-        uses: Uses,
+        leases: Leases,
         clock: IReactorTime,
         reserve: Reserve,
     ) -> None:
@@ -66,7 +66,7 @@ class Blobs:
         self._bulk = bulk
         self._paths = paths
         self._reserve = reserve
-        self._uses = uses
+        self._leases = leases
         self._threads = threads
         self._trash = trash
         self._clock = clock
@@ -84,7 +84,7 @@ class Blobs:
         See L{IBlobs.size}.
         """
         # Who does not find it may go on with what is there of it.
-        self._uses.touch(digest)
+        self._leases.touch(digest)
         # One stat of a cached entry takes microseconds, and is never out of
         # date when an operator has removed a blob.
         try:
@@ -95,9 +95,9 @@ class Blobs:
             return None
         return found.st_size
 
-    def held(self, digest: Digest) -> int:
+    def partial_size(self, digest: Digest) -> int:
         """
-        See L{IBlobs.held}.
+        See L{IBlobs.partial_size}.
         """
         try:
             found = os.lstat(self._paths.partial(digest))
@@ -115,14 +115,14 @@ class Blobs:
         """
         See L{IBlobs.read}.
         """
-        self._uses.touch(digest)
+        self._leases.touch(digest)
         return self._threads.run(read_document, self._paths, digest)
 
     def put(self, digest: Digest, data: bytes) -> Deferred[None]:
         """
         See L{IBlobs.put}.
         """
-        self._uses.touch(digest)
+        self._leases.touch(digest)
         if len(data) > _SMALL:
             return self._threads.run(write_document, self._paths, digest, data)
         return self._threads.run(self._reserve.spend, write_document, self._paths, digest, data)
@@ -131,15 +131,15 @@ class Blobs:
         """
         See L{IBlobs.partial}.
         """
-        self._uses.touch(digest)
+        self._leases.touch(digest)
         return Deferred.fromCoroutine(self._partial(digest, size))
 
-    def unnamed(self) -> Deferred[IUnnamed]:
+    def anonymous(self) -> Deferred[IAnonymousBlob]:
         """
-        See L{IBlobs.unnamed}.
+        See L{IBlobs.anonymous}.
         """
-        opening = Deferred.fromCoroutine(self._unnamed())
-        return patient(opening, undo=lambda unnamed: unnamed.close())
+        opening = Deferred.fromCoroutine(self._anonymous())
+        return patient(opening, undo=lambda blob: blob.close())
 
     def close(self) -> None:
         """
@@ -172,9 +172,11 @@ class Blobs:
         if os.path.lexists(path):
             self._trash.throw(path)
 
-    async def _unnamed(self) -> IUnnamed:
-        opened: tuple[int, str] = await self._threads.run(open_unnamed, self._paths)
-        return Unnamed(opened, paths=self._paths, threads=self._bulk, trash=self._trash, uses=self._uses)
+    async def _anonymous(self) -> IAnonymousBlob:
+        opened: tuple[int, str] = await self._threads.run(open_anonymous, self._paths)
+        return AnonymousBlob(
+            opened, paths=self._paths, threads=self._bulk, trash=self._trash, leases=self._leases
+        )
 
     async def _partial(self, digest: Digest, size: int | None) -> IPartial:
         deadline = self._clock.seconds() + PATIENCE

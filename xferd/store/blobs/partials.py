@@ -64,7 +64,7 @@ class Partial:
     """
     A blob's file in C{ingest/}.
 
-    States: I{open}; I{resting}, without a descriptor; I{committing}, while a
+    States: I{open}; I{suspended}, without a descriptor; I{committing}, while a
     thread has the file; I{committed}; I{closed}.  While it is open, a thread
     may be reading what has come behind the first gap, once that is filled.
     """
@@ -176,21 +176,21 @@ class Partial:
         """
         return patient(Deferred.fromCoroutine(self._commit()))
 
-    def rest(self) -> None:
+    def suspend(self) -> None:
         """
-        See L{IPartial.rest}.
+        See L{IPartial.suspend}.
         """
         if self._state != "open":
             return
         self._stop_reading()
         self._leave_file()
-        self._state = "resting"
+        self._state = "suspended"
 
     def resume(self) -> None:
         """
         See L{IPartial.resume}.
         """
-        if self._state != "resting":
+        if self._state != "suspended":
             return
         try:
             self._fd = create(self._path)
@@ -212,7 +212,7 @@ class Partial:
         elif self._state == "open":
             self._leave_file()
             self._release("closed")
-        elif self._state == "resting":
+        elif self._state == "suspended":
             self._release("closed")
 
     def _leave_file(self) -> None:

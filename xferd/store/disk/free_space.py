@@ -16,7 +16,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from xferd.errors import DiskFull
-from xferd.interfaces.store import IRoom
+from xferd.interfaces.store import IFreeSpace
 
 PATIENCE: Final = 600.0
 """Seconds for which work waits on a full disk."""
@@ -57,8 +57,8 @@ class _Waiter:
     result: Deferred[None] = field(repr=False)
 
 
-@implementer(IRoom)
-class Room:
+@implementer(IFreeSpace)
+class FreeSpace:
     """
     The room on one disk.
 
@@ -102,20 +102,20 @@ class Room:
 
     def free(self) -> int:
         """
-        See L{IRoom.free}.
+        See L{IFreeSpace.free}.
         """
         return self._free()
 
     def now(self) -> float:
         """
-        See L{IRoom.now}.
+        See L{IFreeSpace.now}.
         """
         return self._clock.seconds()
 
     @property
     def why(self) -> str:
         """
-        See L{IRoom.why}.
+        See L{IFreeSpace.why}.
         """
         full = f"the disk of {self._path} is full"
         if self.paused or self._waiting:
@@ -129,26 +129,26 @@ class Room:
     @property
     def paused(self) -> bool:
         """
-        See L{IRoom.paused}.
+        See L{IFreeSpace.paused}.
         """
         return self._since is not None and not self.given_up
 
     @property
     def given_up(self) -> bool:
         """
-        See L{IRoom.given_up}.
+        See L{IFreeSpace.given_up}.
         """
         return self._since is not None and self._clock.seconds() >= self._since + PATIENCE
 
     def follow(self, changed: Callable[[], object]) -> None:
         """
-        See L{IRoom.follow}.
+        See L{IFreeSpace.follow}.
         """
         self._followers.append(changed)
 
     def ran_out(self) -> None:
         """
-        See L{IRoom.ran_out}.
+        See L{IFreeSpace.ran_out}.
         """
         if self._since is None and not self._stopped:
             self._log.warn("the disk of {path} is full: what needs room waits", path=self._path)
@@ -162,7 +162,7 @@ class Room:
 
     def wait(self, error: DiskFull, since: float | None = None) -> Deferred[None]:
         """
-        See L{IRoom.wait}.
+        See L{IFreeSpace.wait}.
         """
         self.ran_out()
         now = self._clock.seconds()

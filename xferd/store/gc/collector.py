@@ -26,7 +26,7 @@ from zope.interface import implementer
 
 from xferd.errors import StoreError
 from xferd.interfaces.reactor import WallClock
-from xferd.interfaces.store import Freed, ICollection, Image
+from xferd.interfaces.store import Freed, IGarbageCollector, Image
 from xferd.names import Digest, Reference
 from xferd.store.blobs.blobs import Blobs
 from xferd.store.disk.trash import Trash
@@ -34,7 +34,7 @@ from xferd.store.gc.survey import Survey, survey
 from xferd.store.images.images import Images
 from xferd.store.images.last_used import LastUses
 from xferd.store.layers import Layers
-from xferd.store.leases import Uses
+from xferd.store.leases import Leases
 from xferd.store.paths import Paths, parse_tree_name
 from xferd.store.threads import Threads
 from xferd.store.trees.trees import Trees
@@ -45,8 +45,8 @@ _BATCH = 64
 """So many things are taken away in one turn of the reactor: a millisecond or two."""
 
 
-@implementer(ICollection)
-class Collection:
+@implementer(IGarbageCollector)
+class GarbageCollector:
     """
     The collector of a data directory.
     """
@@ -59,7 +59,7 @@ class Collection:
         *,
         threads: Threads,
         trash: Trash,
-        uses: Uses,
+        leases: Leases,
         blobs: Blobs,
         trees: Trees,
         layers: Layers,
@@ -77,7 +77,7 @@ class Collection:
         self._paths = paths
         self._threads = threads
         self._trash = trash
-        self._uses = uses
+        self._leases = leases
         self._blobs = blobs
         self._trees = trees
         self._layers = layers
@@ -104,17 +104,17 @@ class Collection:
         async with self._lock:
             pass
 
-    def use(self) -> Callable[[], None]:
+    def lease(self) -> Callable[[], None]:
         """
-        See L{ICollection.use}.
+        See L{IGarbageCollector.lease}.
         """
-        return self._uses.begin()
+        return self._leases.acquire()
 
     def collect(
         self, dry_run: bool = False, partials: bool = False, abandoned: Set[Digest] = frozenset()
     ) -> Deferred[Freed]:
         """
-        See L{ICollection.collect}.  Cancelling ends it at its next step.
+        See L{IGarbageCollector.collect}.  Cancelling ends it at its next step.
         """
         return Deferred.fromCoroutine(self._collect(dry_run, partials, abandoned))
 
@@ -122,7 +122,7 @@ class Collection:
         self, excess: int, spare: Set[Reference] = frozenset(), enough: bool = False
     ) -> Deferred[list[Reference]]:
         """
-        See L{ICollection.evict}.
+        See L{IGarbageCollector.evict}.
         """
         return Deferred.fromCoroutine(self._evict(excess, spare, enough))
 
@@ -150,14 +150,14 @@ class Collection:
         """
         Whether a job, a mount or a pin holds an image.
         """
-        if image.pinned or image.manifest.digest in self._uses:
+        if image.pinned or image.manifest.digest in self._leases:
             return True
         record = None if image.chain_id is None else self._layers.all().get(image.chain_id)
         return record is not None and (record.chain_id in found.chains or record.tree in found.mounted)
 
     def removed(self) -> Deferred[None]:
         """
-        See L{ICollection.removed}.
+        See L{IGarbageCollector.removed}.
         """
         return self._trash.emptied()
 
@@ -220,7 +220,7 @@ class Collection:
             parsed = parse_tree_name(name)
             assert parsed is not None
             diff_id, variant = parsed
-            if name in found.mounted or diff_id in self._uses or self._trees.is_busy(diff_id):
+            if name in found.mounted or diff_id in self._leases or self._trees.is_busy(diff_id):
                 continue
             if name == self._trees.name(diff_id):
                 # The tree itself has the facts, and stays while others of its files do.
@@ -272,7 +272,7 @@ class Collection:
         freed: list[int] = []
         oldest = self._wall_clock() - self._partial_age
         async for (digest, size, written), _ in self._paced(found.partials):
-            if digest in self._uses or self._blobs.is_arriving(digest):
+            if digest in self._leases or self._blobs.is_arriving(digest):
                 continue
             if everything or digest in abandoned or written < oldest:
                 freed.append(size)
@@ -284,7 +284,7 @@ class Collection:
         """
         Whether a blob or a layer is named or used.
         """
-        return digest in self._named or digest in found.reached or digest in self._uses
+        return digest in self._named or digest in found.reached or digest in self._leases
 
     async def _paced(self, items: Sequence[T]) -> AsyncIterator[tuple[T, bool]]:
         """

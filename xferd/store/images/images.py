@@ -45,7 +45,7 @@ from xferd.store.images.index_file import (
 )
 from xferd.store.images.last_used import LastUses
 from xferd.store.layers import Layers
-from xferd.store.leases import Uses
+from xferd.store.leases import Leases
 from xferd.store.paths import Paths
 from xferd.store.threads import Rounds, Threads
 
@@ -67,7 +67,7 @@ class Images:
         *,
         blobs: Blobs,
         layers: Layers,
-        uses: Uses,
+        leases: Leases,
         reserve: Reserve,
         last_uses: LastUses,
     ) -> None:
@@ -78,7 +78,7 @@ class Images:
         self._last_uses = last_uses
         self._paths = paths
         self._reserve = reserve
-        self._uses = uses
+        self._leases = leases
         self._threads = threads
         self._blobs = blobs
         self._layers = layers
@@ -124,7 +124,7 @@ class Images:
         """
         image = self._images.get(reference)
         if image is not None:
-            self._uses.touch(*image.parts)
+            self._leases.touch(*image.parts)
             self._last_uses.note(reference)
         return image
 

@@ -31,7 +31,7 @@ from xferd.store.disk.file_system import make_directory, move, sync_file_system,
 from xferd.store.disk.reserve import Reserve
 from xferd.store.disk.trash import Trash
 from xferd.store.disk.usage import size_below
-from xferd.store.leases import Uses
+from xferd.store.leases import Leases
 from xferd.store.paths import Paths, parse_tree_name, tree_name
 from xferd.store.threads import Rounds, Threads, patient
 from xferd.store.trees.facts import Kept, Tree, describe, place, read_tree, whole_tree, write_tree
@@ -56,7 +56,7 @@ class Trees:
         fitting: Threads,
         *,
         trash: Trash,
-        uses: Uses,
+        leases: Leases,
         reserve: Reserve,
         rules: int = UNPACK_RULES,
         most_copied: Copied,
@@ -70,7 +70,7 @@ class Trees:
         """
         self._paths = paths
         self._rules = rules
-        self._uses = uses
+        self._leases = leases
         self._threads = threads
         self._bulk = bulk
         self._fitting = fitting
@@ -101,17 +101,17 @@ class Trees:
         """
         See L{ITrees.has}.
         """
-        self._uses.touch(diff_id)
+        self._leases.touch(diff_id)
         return diff_id in self._trees
 
-    def known(self, blob: Digest) -> Digest | None:
+    def diff_id_of(self, blob: Digest) -> Digest | None:
         """
-        See L{ITrees.known}.
+        See L{ITrees.diff_id_of}.
         """
         diff_id = self._known.get(blob)
         if diff_id is not None:
             # Who has the tree will not fetch the blob, which somebody may want to push.
-            self._uses.touch(diff_id, blob)
+            self._leases.touch(diff_id, blob)
         return diff_id
 
     def is_outdated(self, diff_id: Digest) -> bool:
@@ -136,9 +136,9 @@ class Trees:
         """
         return patient(Deferred.fromCoroutine(self._commit(staged, unpacked, blob)))
 
-    def weigh(self, staged: str) -> Deferred[int]:
+    def staged_size(self, staged: str) -> Deferred[int]:
         """
-        See L{ITrees.weigh}.
+        See L{ITrees.staged_size}.
         """
         return self._bulk.run(size_below, staged)
 
@@ -249,7 +249,7 @@ class Trees:
         @raise StoreError: the tree is not here, the disk refuses, or the work
             was stopped.
         """
-        self._uses.touch(diff_id)
+        self._leases.touch(diff_id)
         if diff_id not in self._trees:
             raise StoreError(f"the tree of {diff_id} is not here")
         if not self._trees[diff_id].implies:
@@ -294,7 +294,7 @@ class Trees:
 
     def _remember(self, tree: Kept) -> None:
         self._trees[tree.diff_id] = tree
-        self._uses.touch(tree.diff_id)
+        self._leases.touch(tree.diff_id)
         for blob in tree.blobs:
             self._known[blob] = tree.diff_id
 
