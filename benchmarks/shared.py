@@ -17,9 +17,11 @@ from benchmarks.figures import Outcome, Row, Series
 from benchmarks.images import Image
 from benchmarks.processes import Failed
 from benchmarks.rounds import OURS, Setting
+from xferd.transfer.fair_queue import Turn
+from xferd.transfer.manager import TransferManager
 from xferd.transfer.retry import RetryPolicy
-from xferd.transfer.slots import Slots, Turn
-from xferd.transfer.transfer import Transfer, TransferManager
+from xferd.transfer.slots import Slots
+from xferd.transfer.transfer import Transfer
 
 _CLIENTS = 100
 _QUEUED = 10_000

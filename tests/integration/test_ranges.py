@@ -29,8 +29,9 @@ from xferd.testing.faults import Flip, IgnoreRange
 from xferd.testing.images import image_of
 from xferd.testing.layers import LayerBuilder
 from xferd.testing.registry import Registry
-from xferd.transfer.slots import Slots, Turn
-from xferd.transfer.widening import Lessons, RangePolicy
+from xferd.transfer.adaptive_streams import Lessons, RangePolicy
+from xferd.transfer.fair_queue import Turn
+from xferd.transfer.slots import Slots
 
 reactor = cast(IReactor, installed)
 

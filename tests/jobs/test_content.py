@@ -20,9 +20,10 @@ from xferd.jobs.feed import Feed
 from xferd.names import Digest
 from xferd.oci import Descriptor
 from xferd.transfer.attempts import Postponed
+from xferd.transfer.fair_queue import Turn
+from xferd.transfer.manager import TransferManager
 from xferd.transfer.retry import RetryPolicy
-from xferd.transfer.slots import Turn
-from xferd.transfer.transfer import Transfer, TransferManager, Watcher
+from xferd.transfer.transfer import Transfer, Watcher
 
 DATA = b"0123456789" * 10
 BLOB = Descriptor("application/octet-stream", Digest.of(DATA), len(DATA))

@@ -4,11 +4,12 @@ Tests for L{xferd.jobs.reasons}.
 
 from __future__ import annotations
 
-from tests.transfer.actors import EngineTests, SlotWork
+from tests.transfer.case import EngineTests, SlotWork
 from xferd.jobs.reasons import describe, snapshot
+from xferd.transfer.fair_queue import Turn
+from xferd.transfer.manager import TransferManager
 from xferd.transfer.reason import NO_REASON, PLACES, Obstacle, Reason
-from xferd.transfer.slots import Slots, Turn
-from xferd.transfer.transfer import TransferManager
+from xferd.transfer.slots import Slots
 
 WORDS = {
     NO_REASON: "",

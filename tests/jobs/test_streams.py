@@ -30,9 +30,10 @@ from xferd.jobs.streams import Streams, held
 from xferd.names import Digest, Repository
 from xferd.testing.fakes import FakeRegistry, FakeStore
 from xferd.testing.images import sample_image
+from xferd.transfer.adaptive_streams import Lessons, RangePolicy
+from xferd.transfer.fair_queue import Turn
 from xferd.transfer.retry import RetryPolicy
-from xferd.transfer.slots import Slots, Turn
-from xferd.transfer.widening import Lessons, RangePolicy
+from xferd.transfer.slots import Slots
 
 T = TypeVar("T")
 

@@ -10,14 +10,15 @@ from collections.abc import Awaitable, Callable
 
 from twisted.internet.defer import CancelledError, Deferred, FirstError, gatherResults, succeed
 
-from tests.transfer.actors import Attempt, EngineTests, Recorder, SlotWork, Source, Steered
+from tests.transfer.case import Attempt, EngineTests, Recorder, SlotWork, Source, Steered
 from xferd.errors import BadLayer, ConnectionFailed, Denied
 from xferd.interfaces.transfer import ISource
+from xferd.transfer.fair_queue import Turn
+from xferd.transfer.manager import TransferManager
 from xferd.transfer.progress import PULSE, Mailbox
 from xferd.transfer.reason import Obstacle, Reason
 from xferd.transfer.retry import RetryPolicy
-from xferd.transfer.transfer import Transfer, TransferManager, Watcher
-from xferd.transfer.turns import Turn
+from xferd.transfer.transfer import Transfer, Watcher
 
 ONE = Source("one.example")
 

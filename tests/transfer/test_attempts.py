@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from twisted.internet.defer import CancelledError, Deferred
 
-from tests.transfer.actors import Attempt, EngineTests, Recorder, Source, Steered
+from tests.transfer.case import Attempt, EngineTests, Recorder, Source, Steered
 from xferd.errors import (
     BadLayer,
     BlobUnknown,
@@ -22,12 +22,12 @@ from xferd.errors import (
 from xferd.interfaces.transfer import ISource
 from xferd.testing.fake_wall_clock import BEGIN
 from xferd.transfer.attempts import Postponed, Unusable
+from xferd.transfer.fair_queue import Turn
 from xferd.transfer.progress import Mailbox
 from xferd.transfer.reason import Obstacle, Reason
 from xferd.transfer.retry import REAL_PROGRESS, RetryPolicy
 from xferd.transfer.slots import Slots
 from xferd.transfer.transfer import Transfer, Watcher
-from xferd.transfer.turns import Turn
 
 ONE, TWO = Source("one.example"), Source("two.example")
 ALICE = Source("one.example", "alice")

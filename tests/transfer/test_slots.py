@@ -1,5 +1,5 @@
 """
-Tests for L{xferd.transfer.slots} and L{xferd.transfer.turns}.
+Tests for L{xferd.transfer.slots} and L{xferd.transfer.fair_queue}.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from xferd.transfer.bandwidth import Bandwidth
+from xferd.transfer.fair_queue import Turn
 from xferd.transfer.pauses import Party, Pauses
 from xferd.transfer.reason import NO_REASON, PLACES, Obstacle, Reason
-from xferd.transfer.slots import Slots, Ticket
-from xferd.transfer.turns import Turn
+from xferd.transfer.slot_request import Ticket
+from xferd.transfer.slots import Slots
 
 HOST = "one.example"
 OTHER = "two.example"

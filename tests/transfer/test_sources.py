@@ -9,7 +9,7 @@ from random import Random
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from tests.transfer.actors import Source
+from tests.transfer.case import Source
 from xferd.errors import (
     BadLayer,
     BlobUnknown,

@@ -1,5 +1,5 @@
 """
-Tests for L{xferd.transfer.transfer} and L{xferd.transfer.shared}.
+Tests for L{xferd.transfer.transfer} and L{xferd.transfer.transfer}.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ from twisted.internet.defer import CancelledError, Deferred
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from tests.transfer.actors import Attempt, EngineTests, Recorder, Source, Steered
+from tests.transfer.case import Attempt, EngineTests, Recorder, Source, Steered
 from xferd.errors import BadLayer, Denied, Interrupted
 from xferd.interfaces.transfer import IProgressSink
+from xferd.transfer.fair_queue import Turn
+from xferd.transfer.manager import TransferManager
 from xferd.transfer.progress import PULSE, Mailbox
 from xferd.transfer.reason import NO_REASON, Obstacle, Reason
-from xferd.transfer.transfer import Transfer, TransferManager, Watcher
-from xferd.transfer.turns import Turn
+from xferd.transfer.transfer import Transfer, Watcher
 
 ONE = Source("one.example")
 

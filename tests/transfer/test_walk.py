@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
-from tests.transfer.actors import EngineTests, Recorder, Source
+from tests.transfer.case import EngineTests, Recorder, Source
 from xferd.errors import BadLayer, ConnectionFailed, Denied, DigestMismatch, TooManyRequests, XferdError
 from xferd.interfaces.transfer import ISource
+from xferd.transfer.fair_queue import Turn
 from xferd.transfer.reason import Obstacle
 from xferd.transfer.transfer import Transfer, Watcher
-from xferd.transfer.turns import Turn
 
 sources = st.builds(
     Source, st.sampled_from(["one.example", "two.example"]), st.sampled_from(["alice", "bob"])

@@ -23,7 +23,8 @@ from xferd.jobs.together import together
 from xferd.jobs.upload import UploadManager
 from xferd.names import Reference, Repository
 from xferd.oci import Descriptor, Document
-from xferd.transfer.transfer import Transfer, TransferManager, Watcher
+from xferd.transfer.manager import TransferManager
+from xferd.transfer.transfer import Transfer, Watcher
 
 
 class Delivery:

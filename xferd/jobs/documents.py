@@ -22,8 +22,9 @@ from xferd.jobs.realm import ISOLATED, SHARED
 from xferd.names import Digest, Reference, Repository
 from xferd.oci import INDEXES, MANIFESTS, MAX_DOCUMENT, Descriptor, Document, document_type
 from xferd.platforms import Platform
-from xferd.transfer.slots import Turn
-from xferd.transfer.transfer import Transfer, TransferManager, Watcher
+from xferd.transfer.fair_queue import Turn
+from xferd.transfer.manager import TransferManager
+from xferd.transfer.transfer import Transfer, Watcher
 
 T = TypeVar("T")
 

@@ -42,10 +42,11 @@ from xferd.jobs.reservations import Reservations
 from xferd.jobs.streams import Streams, held
 from xferd.names import Digest
 from xferd.oci import Descriptor
+from xferd.transfer.adaptive_streams import Lessons, RangePolicy
 from xferd.transfer.bandwidth import Bandwidth
-from xferd.transfer.slots import Turn
-from xferd.transfer.transfer import Transfer, TransferManager, Watcher
-from xferd.transfer.widening import Lessons, RangePolicy
+from xferd.transfer.fair_queue import Turn
+from xferd.transfer.manager import TransferManager
+from xferd.transfer.transfer import Transfer, Watcher
 
 
 class DownloadManager:

@@ -23,7 +23,7 @@ from xferd.jobs.interruption import stopped
 from xferd.jobs.together import together
 from xferd.names import Reference
 from xferd.oci import DOCKER_MANIFEST, OCI_MANIFEST, Descriptor, Document, Manifest, parse_document
-from xferd.transfer.slots import Turn
+from xferd.transfer.fair_queue import Turn
 
 
 async def open_archive(

@@ -34,7 +34,7 @@ from xferd.jobs.together import to_its_end
 from xferd.jobs.unload import Unloading
 from xferd.names import Digest, Reference, Repository
 from xferd.oci import DOCKER_MANIFEST, Descriptor, Document, Index, Manifest, Platform, choose, parse_document
-from xferd.transfer.slots import Turn
+from xferd.transfer.fair_queue import Turn
 
 
 class Import:

@@ -15,7 +15,7 @@ from xferd.errors import MAX_MESSAGE, XferdError
 from xferd.jobs.intake import Intake
 from xferd.jobs.rows import PRESENT, Row
 from xferd.names import Digest, Repository
-from xferd.transfer.slots import Turn
+from xferd.transfer.fair_queue import Turn
 
 ENDED = frozenset({"done", "failed", "cancelled"})
 """The states in which a job stays."""

@@ -24,8 +24,9 @@ from xferd.jobs.full_disk import outlast
 from xferd.jobs.realm import Realm
 from xferd.names import Digest, chain_id
 from xferd.oci import LAYERS, Descriptor
-from xferd.transfer.slots import Turn
-from xferd.transfer.transfer import Transfer, TransferManager, Watcher
+from xferd.transfer.fair_queue import Turn
+from xferd.transfer.manager import TransferManager
+from xferd.transfer.transfer import Transfer, Watcher
 
 QUEUED_LAYERS: Final = 2
 """

@@ -51,13 +51,14 @@ from xferd.jobs.upkeep import Upkeep
 from xferd.jobs.upload import UploadManager
 from xferd.names import Reference, Repository, parse_tag
 from xferd.oci import Platform
+from xferd.transfer.adaptive_streams import RangePolicy
 from xferd.transfer.bandwidth import Bandwidth
 from xferd.transfer.eventual import Background
+from xferd.transfer.fair_queue import Turn
+from xferd.transfer.manager import TransferManager
 from xferd.transfer.pauses import Pauses
 from xferd.transfer.retry import RetryPolicy
-from xferd.transfer.slots import Slots, Turn
-from xferd.transfer.transfer import TransferManager
-from xferd.transfer.widening import RangePolicy
+from xferd.transfer.slots import Slots
 
 DELIVERING = frozenset({"pull", "copy"})
 """The kinds of jobs by which clients get what registries have."""

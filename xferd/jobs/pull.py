@@ -28,7 +28,7 @@ from xferd.jobs.rows import LayerRow
 from xferd.jobs.together import together
 from xferd.names import Digest, Reference, Repository
 from xferd.oci import Descriptor, Platform
-from xferd.transfer.slots import Turn
+from xferd.transfer.fair_queue import Turn
 from xferd.transfer.transfer import Transfer, Watcher
 
 T = TypeVar("T")

@@ -20,7 +20,7 @@ from xferd.jobs.download import DownloadManager
 from xferd.jobs.layers import Stack
 from xferd.jobs.together import together
 from xferd.names import Digest, Reference
-from xferd.transfer.slots import Turn
+from xferd.transfer.fair_queue import Turn
 from xferd.transfer.transfer import Transfer
 
 

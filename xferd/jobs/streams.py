@@ -27,9 +27,10 @@ from twisted.logger import Logger
 from xferd.errors import RegistryError, SizeMismatch, SourceError, Truncated
 from xferd.interfaces.blobs import IPartial
 from xferd.interfaces.registry import IBlobBody, IBlobSource
+from xferd.transfer.adaptive_streams import Advice, Lessons, RangePolicy, Widening
 from xferd.transfer.eventual import Background
-from xferd.transfer.slots import Slots, Ticket
-from xferd.transfer.widening import Advice, Lessons, RangePolicy, Widening
+from xferd.transfer.slot_request import Ticket
+from xferd.transfer.slots import Slots
 
 _PARTS: Final = 2
 """How many of the smallest parts one of several streams asks for at once."""

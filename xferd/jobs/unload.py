@@ -30,7 +30,7 @@ from xferd.jobs.full_disk import outlast
 from xferd.jobs.intake import Intake
 from xferd.names import Digest
 from xferd.oci import MAX_DOCUMENT, Descriptor
-from xferd.transfer.slots import Turn
+from xferd.transfer.fair_queue import Turn
 from xferd.transfer.transfer import Watcher
 
 if TYPE_CHECKING:

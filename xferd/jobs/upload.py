@@ -30,10 +30,11 @@ from xferd.names import Digest, Repository
 from xferd.oci import Descriptor
 from xferd.transfer.attempts import Postponed, Unusable
 from xferd.transfer.bandwidth import Bandwidth
-from xferd.transfer.descriptors import is_shortage
 from xferd.transfer.eventual import Background
-from xferd.transfer.slots import Turn
-from xferd.transfer.transfer import Transfer, TransferManager, Watcher
+from xferd.transfer.fair_queue import Turn
+from xferd.transfer.file_descriptors import is_shortage
+from xferd.transfer.manager import TransferManager
+from xferd.transfer.transfer import Transfer, Watcher
 
 KEPT: Final = 24 * 3600.0
 """Seconds for which an upload session that is not used is remembered."""

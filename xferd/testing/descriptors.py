@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.transfer.test_descriptors -*-
+# -*- test-case-name: tests.transfer.test_file_descriptors -*-
 """
 A process without file descriptors, for tests of what needs some.
 """

@@ -19,11 +19,13 @@ from twisted.logger import Logger
 
 from xferd.errors import SourceError, StoreError
 from xferd.interfaces.transfer import ISource
-from xferd.transfer.descriptors import PAUSE, few_left, is_shortage
 from xferd.transfer.eventual import Eventual
+from xferd.transfer.fair_queue import Turn
+from xferd.transfer.file_descriptors import PAUSE, few_left, is_shortage
 from xferd.transfer.reason import NO_REASON, Obstacle, Reason
 from xferd.transfer.retry import RetryPolicy
-from xferd.transfer.slots import Slots, Ticket, Turn
+from xferd.transfer.slot_request import Ticket
+from xferd.transfer.slots import Slots
 from xferd.transfer.sources import Origin, Sources, pause_for
 
 T = TypeVar("T")

@@ -17,15 +17,13 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from xferd.transfer.bandwidth import Bandwidth
-from xferd.transfer.laggards import Laggards
+from xferd.transfer.fair_queue import Queue, Turn
+from xferd.transfer.histogram import Waits
+from xferd.transfer.host_reputation import Reputation
 from xferd.transfer.pauses import ROUNDING, Party, Pauses
 from xferd.transfer.reason import NO_REASON, PLACES, Obstacle, Reason
-from xferd.transfer.reputation import Reputation
-from xferd.transfer.ticket import Standing, Ticket
-from xferd.transfer.turns import Queue, Turn
-from xferd.transfer.waits import Waits
-
-__all__ = ["ROUNDING", "Slots", "Ticket", "Turn"]
+from xferd.transfer.slot_request import Standing, Ticket
+from xferd.transfer.slow_transfers import Laggards
 
 _NEWS: Final = 1.0
 """Seconds from one telling of those who wait, that they wait for something else now, to the next."""

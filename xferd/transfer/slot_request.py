@@ -9,10 +9,10 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterable
 from typing import Protocol
 
-from xferd.transfer.pace import Pace
+from xferd.transfer.fair_queue import Turn
 from xferd.transfer.pauses import Party
 from xferd.transfer.reason import Obstacle
-from xferd.transfer.turns import Turn
+from xferd.transfer.throughput import Pace
 
 Standing = tuple[Obstacle, int]
 """What a ticket waits for, and a number."""

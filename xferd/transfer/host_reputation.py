@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.transfer.test_reputation -*-
+# -*- test-case-name: tests.transfer.test_host_reputation -*-
 """
 The reputation of hosts: the outcome of the last attempt at each.
 """

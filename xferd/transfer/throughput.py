@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.transfer.test_pace -*-
+# -*- test-case-name: tests.transfer.test_throughput -*-
 """
 The pace of a transfer over the last half minute.
 """

@@ -1,5 +1,5 @@
 """
-Tests for L{xferd.transfer.reputation}.
+Tests for L{xferd.transfer.host_reputation}.
 """
 
 from __future__ import annotations
@@ -7,7 +7,7 @@ from __future__ import annotations
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from xferd.transfer.reputation import Reputation
+from xferd.transfer.host_reputation import Reputation
 
 HOST = "one.example"
 

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.transfer.test_widening -*-
+# -*- test-case-name: tests.transfer.test_adaptive_streams -*-
 """
 Whether one more stream makes a transfer faster: tried where there is enough
 left to gain, kept where it does, remembered where it does not.
@@ -14,7 +14,7 @@ from typing import Final
 from attrs import define, field, frozen
 from attrs.validators import ge
 
-from xferd.transfer.slots import ROUNDING
+from xferd.transfer.pauses import ROUNDING
 
 _MEBI: Final = 1024 * 1024
 

@@ -10,9 +10,9 @@ from typing import Final
 
 from twisted.internet.interfaces import IReactorTime
 
-from xferd.transfer.pace import TENTH, WINDOW, Pace, fair_share
 from xferd.transfer.pauses import ROUNDING
-from xferd.transfer.ticket import Ticket
+from xferd.transfer.slot_request import Ticket
+from xferd.transfer.throughput import TENTH, WINDOW, Pace, fair_share
 
 IDLE: Final = 3.0
 """Seconds after which a lent slot without progress may be recalled."""

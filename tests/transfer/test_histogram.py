@@ -1,12 +1,12 @@
 """
-Tests for L{xferd.transfer.waits}.
+Tests for L{xferd.transfer.histogram}.
 """
 
 from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from xferd.transfer.waits import BOUNDS, Waits
+from xferd.transfer.histogram import BOUNDS, Waits
 
 
 class WaitsTests(SynchronousTestCase):

@@ -1,5 +1,5 @@
 """
-Tests for L{xferd.transfer.descriptors}, and for transfers in a process that
+Tests for L{xferd.transfer.file_descriptors}, and for transfers in a process that
 has no descriptors left.
 """
 
@@ -11,10 +11,10 @@ import os
 from twisted.internet.error import ConnectBindError
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.transfer.actors import Attempt, EngineTests, Source
+from tests.transfer.case import Attempt, EngineTests, Source
 from xferd.errors import ConnectionFailed, StoreError
 from xferd.testing.descriptors import no_descriptors
-from xferd.transfer.descriptors import RESERVE, few_left, is_shortage
+from xferd.transfer.file_descriptors import RESERVE, few_left, is_shortage
 from xferd.transfer.reason import Obstacle, Reason
 from xferd.transfer.transfer import Transfer
 

@@ -1,12 +1,12 @@
 """
-Tests for L{xferd.transfer.pace}.
+Tests for L{xferd.transfer.throughput}.
 """
 
 from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from xferd.transfer.pace import ASSUMED, Pace, fair_share
+from xferd.transfer.throughput import ASSUMED, Pace, fair_share
 
 
 class PaceTests(SynchronousTestCase):

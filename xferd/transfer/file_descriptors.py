@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.transfer.test_descriptors -*-
+# -*- test-case-name: tests.transfer.test_file_descriptors -*-
 """
 File descriptors: whether enough are free to begin something, and whether an
 error means that there was none.

@@ -16,10 +16,11 @@ from zope.interface import implementer
 
 from xferd.interfaces.transfer import IProgressSink, ISource
 from xferd.testing.fakes import FakeWallClock
+from xferd.transfer.fair_queue import Turn
+from xferd.transfer.manager import TransferManager
 from xferd.transfer.retry import RetryPolicy
 from xferd.transfer.slots import Slots
-from xferd.transfer.transfer import Transfer, TransferManager, Watcher
-from xferd.transfer.turns import Turn
+from xferd.transfer.transfer import Transfer, Watcher
 
 T = TypeVar("T")
 

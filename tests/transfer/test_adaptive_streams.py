@@ -1,5 +1,5 @@
 """
-Tests for L{xferd.transfer.widening}.
+Tests for L{xferd.transfer.adaptive_streams}.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Callable
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from xferd.transfer.widening import Advice, Lessons, RangePolicy, Widening
+from xferd.transfer.adaptive_streams import Advice, Lessons, RangePolicy, Widening
 
 HOST = "registry.example"
 MB = 1_000_000

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.transfer.test_waits -*-
+# -*- test-case-name: tests.transfer.test_histogram -*-
 """
 How long things waited, counted by length.
 """

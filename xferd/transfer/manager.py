@@ -1,0 +1,273 @@
+# -*- test-case-name: tests.transfer.test_transfer -*-
+"""
+Transfers: work that is done once for all who want it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Awaitable, Callable, Hashable, Mapping
+from random import Random
+from sys import maxsize
+from typing import Any, Final, TypeVar
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+
+from xferd.errors import Interrupted
+from xferd.interfaces.reactor import WallClock
+from xferd.interfaces.transfer import IProgressSink, ISource
+from xferd.transfer.eventual import Background, Eventual
+from xferd.transfer.fair_queue import Turn
+from xferd.transfer.progress import Pulse
+from xferd.transfer.retry import RetryPolicy
+from xferd.transfer.slots import Slots
+from xferd.transfer.transfer import Transfer, Watcher
+
+T = TypeVar("T")
+
+PATIENCE: Final = 10.0
+"""Seconds for which a successor waits for cancelled work that does not end."""
+
+
+class TransferManager:
+    """
+    The transfers of one kind: at most one is running for each key.
+
+    Cancelled work that does not end within L{PATIENCE} seconds is left behind:
+    its slot is free, and its successor begins.  The work itself has to see to
+    it that two of its kind do not harm each other; a partial file has one
+    writer (L{IBlobs.partial<xferd.interfaces.blobs.IBlobs.partial>}), and every try
+    of an unpacking has a staging directory of its own.
+
+    @ivar retry: the policy that L{Transfer.attempts} follows; may be replaced
+        at any time.
+    @ivar retries: how many attempts failed that were not the last, by the
+        code of the error.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        *,
+        wall_clock: WallClock,
+        slots: Slots | None,
+        small: Slots | None = None,
+        small_size: int = 0,
+        retry: RetryPolicy,
+        kind: str,
+        on_attempt: Callable[[Mapping[str, Any]], None] | None = None,
+        on_watch: Callable[[Turn, str], None] | None = None,
+        use: Callable[[], Callable[[], None]] | None = None,
+        random: Random | None = None,
+    ) -> None:
+        """
+        @param wall_clock: makes the stamps of transfers and attempts.
+        @param slots: what the transfers wait for; L{None} for no limit.
+        @param small: what those of less than C{small_size} bytes wait for
+            instead.
+        @param kind: what to call these transfers: C{download}.
+        @param on_attempt: told of every attempt, when it has ended: C{transfer,
+            kind, digest, source, attempt, started, finished, bytes_done, code,
+            error}; the last two are L{None} where it went well, and the times
+            are the wall clock's.
+        @param on_watch: told of everyone who begins to watch: in whose turn, and
+            the transfer's id.
+        @param use: called when a transfer comes into being; what it returns is
+            called when nobody can join it any more and its work has ended.
+        @param random: where jitter comes from.
+        """
+        self.clock = clock
+        self.wall_clock = wall_clock
+        self.slots = Slots(maxsize, clock) if slots is None else slots
+        self._small = small
+        self._small_size = small_size
+        self.retry = retry
+        self.kind = kind
+        self.random = Random() if random is None else random  # noqa: S311
+        self.eventual = Eventual(clock)
+        self.background = Background()
+        self.pulse = Pulse(clock)
+        self.retries: Counter[str] = Counter()
+        self._on_attempt = on_attempt
+        self._on_watch = on_watch
+        self._use = use
+        self._uses: dict[Transfer, Callable[[], None]] = {}
+        self._stopping = False
+        self._current: dict[Hashable, Transfer] = {}
+        self._at_work: dict[Hashable, Transfer] = {}
+        self._dying: dict[Transfer, IDelayedCall] = {}
+        self._left_behind: set[Transfer] = set()
+
+    def request(
+        self,
+        key: Hashable,
+        work: Callable[[Transfer], Awaitable[T]],
+        *,
+        digest: object,
+        size: int | None = None,
+        source: ISource | None = None,
+        turn: Turn,
+        sink: IProgressSink | None = None,
+    ) -> Watcher[T]:
+        """
+        Watch the transfer of this key, which begins now if there is none.
+
+        A transfer that failed or was cancelled is not joined.  A new one
+        begins its work when the work of the old one has really ended, or
+        L{PATIENCE} seconds after it was cancelled.
+
+        @param work: what is to be done; called once, from a clean turn, and
+            not at all if there is a transfer.
+        @param digest: what it is about, for people.
+        @param size: how many bytes it moves, where that is known.
+        @param source: a place to take bytes from.
+        @param turn: in whose turn it waits for a slot.
+        @param sink: where its progress goes; gets the present state at once.
+        @return: to be released by the caller.
+        @raise Interrupted: the manager was stopped.
+        """
+        if self._stopping:
+            raise Interrupted("xferd is stopping and begins nothing new")
+        transfer = self._current.get(key)
+        if transfer is not None:
+            return self._watch(transfer, source, turn, sink)
+        dying = key in self._at_work
+        small = None if size is None or size >= self._small_size else self._small
+        transfer = Transfer(
+            self,
+            key,
+            work,
+            digest,
+            self.slots if small is None else small,
+            small=small is not None,
+            waits=dying,
+        )
+        self._current[key] = transfer
+        if self._use is not None:
+            self._uses[transfer] = self._use()
+        if not dying:
+            self.eventual.call(self._begin, transfer)
+        return self._watch(transfer, source, turn, sink)
+
+    def transfers(self) -> list[Transfer]:
+        """
+        The transfers that may be joined, and those that are being cancelled.
+        """
+        dying = [t for t in self._at_work.values() if self._current.get(t.key) is not t]
+        return [*self._current.values(), *dying, *self._left_behind]
+
+    def stop(self) -> Deferred[None]:
+        """
+        Cancel all transfers and begin no more.  Watchers get L{Interrupted}.
+
+        @return: fires when all work has ended and all watchers were told.
+            Cancelling it ends only the wait.
+        """
+        self._stopping = True
+        for transfer in list(self._current.values()):
+            if not transfer.over:
+                transfer.cancel(Interrupted("xferd stopped before this was done"))
+        return self.background.ended().addCallback(lambda _: self.eventual.caught_up())
+
+    # ---------------------------------------------------- for the transfers
+
+    def over(self, transfer: Transfer) -> None:
+        """
+        A transfer is over.  Only one that is done may still be joined.
+        """
+        if transfer.state != "done":
+            self.forget(transfer)
+
+    def forget(self, transfer: Transfer) -> None:
+        """
+        Let nobody join a transfer any more.
+        """
+        if self._current.get(transfer.key) is transfer:
+            del self._current[transfer.key]
+        self._end_use(transfer)
+
+    def dies(self, transfer: Transfer) -> None:
+        """
+        A transfer's work is being cancelled.
+        """
+        self._dying[transfer] = self.clock.callLater(PATIENCE, self._leave_behind, transfer)
+
+    def ended(self, transfer: Transfer) -> None:
+        """
+        A transfer's work has ended.  Its successor may begin.
+        """
+        timer = self._dying.pop(transfer, None)
+        if timer is not None:
+            timer.cancel()
+        if transfer in self._left_behind:
+            self._left_behind.discard(transfer)
+            self._end_use(transfer)
+        else:
+            self._make_way(transfer)
+
+    def _leave_behind(self, transfer: Transfer) -> None:
+        """
+        Go on without cancelled work that does not end.
+        """
+        del self._dying[transfer]
+        self._log.error(
+            "the cancelled {kind} of {digest} does not end; going on without it",
+            kind=self.kind,
+            digest=transfer.digest,
+        )
+        self._left_behind.add(transfer)
+        transfer.let_go_of_slot()
+        self._make_way(transfer)
+
+    def _make_way(self, transfer: Transfer) -> None:
+        """
+        Let the successor of a transfer begin.
+        """
+        del self._at_work[transfer.key]
+        self._end_use(transfer)
+        successor = self._current.get(transfer.key)
+        if successor is not None and successor is not transfer:
+            self.eventual.call(self._begin, successor)
+
+    def look_again(self) -> None:
+        """
+        A host was paused: transfers with other sources turn to them.
+        """
+        for transfer in self._current.values():
+            transfer.look_again()
+
+    def attempted(self, record: Mapping[str, Any]) -> None:
+        """
+        Pass on the facts of an attempt.
+        """
+        if self._on_attempt is not None:
+            try:
+                self._on_attempt(record)
+            except Exception:
+                self._log.failure("while noting an attempt of {transfer}", transfer=record["transfer"])
+
+    def _watch(
+        self, transfer: Transfer, source: ISource | None, turn: Turn, sink: IProgressSink | None
+    ) -> Watcher[Any]:
+        if self._on_watch is not None:
+            self._on_watch(turn, transfer.id)
+        return transfer.watch(source, turn, sink)
+
+    def _end_use(self, transfer: Transfer) -> None:
+        """
+        End a transfer's use of what it works with, once it is quite over.
+        """
+        in_use = (self._current.get(transfer.key), self._at_work.get(transfer.key), *self._left_behind)
+        if transfer not in in_use:
+            end = self._uses.pop(transfer, None)
+            if end is not None:
+                end()
+
+    def _begin(self, transfer: Transfer) -> None:
+        if not transfer.over:
+            self._at_work[transfer.key] = transfer
+            transfer.begin()
