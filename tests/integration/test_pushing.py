@@ -22,7 +22,7 @@ from xferd.interfaces.registry import Pushed, UploadSession
 from xferd.names import Digest, Repository
 from xferd.oci import OCI_MANIFEST, Document
 from xferd.registry.abilities import ChunkSizes
-from xferd.registry.client import Registries, Registry
+from xferd.registry.client import Registries
 from xferd.registry.hosts import HostConfig
 from xferd.testing.fakes import FakeContent, FakeKeychain
 from xferd.testing.images import sample_image
@@ -53,7 +53,7 @@ class PushingTests(TestCase):
 
     timeout = 60
 
-    async def start(self, tls: bool = False, htpasswd: bool = False) -> Registry:
+    async def start(self, tls: bool = False, htpasswd: bool = False) -> Registries:
         """
         Start the registry and a client of it.
         """
@@ -71,11 +71,11 @@ class PushingTests(TestCase):
         )
         self.addCleanup(client.close)
         self.remembered: list[UploadSession | None] = []
-        return client.registry(self.server.host)
+        return client
 
     def push(
         self,
-        registry: Registry,
+        registries: Registries,
         content: FakeContent | None = None,
         session: UploadSession | None = None,
         path: str = "team/a",
@@ -83,7 +83,7 @@ class PushingTests(TestCase):
         """
         Push the blob.
         """
-        target = registry.target(Repository(self.server.host, path))
+        target = registries.repository(Repository(self.server.host, path))
         content = content or FakeContent(_DATA)
         return target.push(_DIGEST, content, [self.here], session, self.remembered.append, lambda _: None)
 
@@ -93,11 +93,11 @@ class PushingTests(TestCase):
         over TLS.
         """
         for tls, htpasswd in ((False, False), (False, True), (True, False), (True, True)):
-            registry = await self.start(tls, htpasswd)
-            self.assertEqual(await self.push(registry), Pushed("uploaded"))
+            registries = await self.start(tls, htpasswd)
+            self.assertEqual(await self.push(registries), Pushed("uploaded"))
             self.assertEqual([s and s.offset >> 20 for s in self.remembered], [0, 1, 3, 5, None])
-            self.assertEqual(await self.push(registry), Pushed("exists"))
-            self.assertEqual(await self.push(registry, path="team/b"), Pushed("mounted", self.here))
+            self.assertEqual(await self.push(registries), Pushed("exists"))
+            self.assertEqual(await self.push(registries, path="team/b"), Pushed("mounted", self.here))
 
     async def test_broken(self) -> None:
         """
@@ -108,8 +108,8 @@ class PushingTests(TestCase):
             (FakeContent(_DATA, 1 << 20), [0, 1, 1, 2, 3, 4, 5]),
             (Stalled(_DATA, 3 << 19), [0, 1, 0, 1, 3, 5]),
         ):
-            registry = await self.start()
-            work = self.push(registry, content)
+            registries = await self.start()
+            work = self.push(registries, content)
             while not content.waited_for:
                 turn: Deferred[None] = Deferred()
                 reactor.callLater(0.01, turn.callback, None)
@@ -120,7 +120,7 @@ class PushingTests(TestCase):
             except CancelledError:
                 pass
             session = self.remembered[-1]
-            self.assertEqual(await self.push(registry, session=session), Pushed("uploaded"))
+            self.assertEqual(await self.push(registries, session=session), Pushed("uploaded"))
             self.assertEqual(offsets, [s.offset >> 20 for s in self.remembered if s is not None])
 
     async def test_image(self) -> None:
@@ -128,19 +128,19 @@ class PushingTests(TestCase):
         skopeo reads an image that was pushed, and the manifests about it are
         found by their tag.
         """
-        registry = await self.start()
+        registries = await self.start()
         image = sample_image(2, size=100_000)
-        target = registry.target(self.here)
+        repository = registries.repository(self.here)
         try:
-            await registry.put_manifest(self.here, "1", image.document)
+            await repository.put_manifest("1", image.document)
         except BlobUnknown as e:
             self.assertIn("names", str(e))
         else:
             self.fail("it was taken")
         for blob in image.blobs:
             content = FakeContent(blob.read())
-            await target.push(blob.digest, content, [], None, self.remembered.append, lambda _: None)
-        await registry.put_manifest(self.here, "1", image.document)
+            await repository.push(blob.digest, content, [], None, self.remembered.append, lambda _: None)
+        await repository.put_manifest("1", image.document)
         into = Path(self.mktemp())
         argv = ["skopeo", "--insecure-policy", "copy", "--quiet", "--src-tls-verify=false"]
         await run(reactor, [*argv, f"docker://{self.here}:1", f"dir:{into}"])
@@ -150,9 +150,9 @@ class PushingTests(TestCase):
         for kind in ("application/vnd.example.sbom", "application/vnd.example.signature"):
             subject = {"subject": image.document.descriptor.to_json(), "artifactType": kind}
             about = Document.verified(OCI_MANIFEST, json.dumps(value | subject).encode())
-            await registry.put_manifest(self.here, str(about.digest), about)
+            await repository.put_manifest(str(about.digest), about)
             abouts.append((about.digest, kind))
-        found = await registry.referrers(self.here, image.document.digest)
+        found = await repository.referrers(image.document.digest)
         self.assertEqual([(d.digest, d.artifact_type) for d in found], abouts)
 
     async def test_read_only(self) -> None:
@@ -161,9 +161,12 @@ class PushingTests(TestCase):
         """
         os.environ["REGISTRY_STORAGE_MAINTENANCE"] = '{"readonly": {"enabled": true}}'
         self.addCleanup(os.environ.pop, "REGISTRY_STORAGE_MAINTENANCE")
-        registry = await self.start()
+        registries = await self.start()
         image = sample_image(1, size=1000)
-        for work in (self.push(registry), registry.put_manifest(self.here, "1", image.document)):
+        for work in (
+            self.push(registries),
+            registries.repository(self.here).put_manifest("1", image.document),
+        ):
             try:
                 await work
             except RegistryError as e:

@@ -97,7 +97,7 @@ class StreamsTests(TestCase):
         repository = Reference.parse(f"{self.registry.host}/team/app:1").repository
         streams = Streams(
             self.partial,
-            self.registries.registry(self.registry.host).blobs(repository),
+            self.registries.repository(repository),
             clock=reactor,
             slots=self.slots,
             policy=policy,

@@ -6,14 +6,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from zope.interface.verify import verifyObject
-
 from tests.jobs.case import HOST, OTHER, JobsCase
 from xferd.credentials import Credentials, Secret
 from xferd.errors import Denied
-from xferd.interfaces.transfer import ISource
-from xferd.jobs.documents import Place
-from xferd.names import Repository
 from xferd.testing.images import SampleImage, sample_image
 
 ANN, BOB = (Credentials(name, Secret("hunter2")) for name in ("ann", "bob"))
@@ -144,19 +139,6 @@ class ClientsTests(JobsCase):
         self.assertIn(job_id, text)
         for secret in ("hunter2", "<secret>", "ann"):
             self.assertNotIn(secret, text)
-
-    def test_places(self) -> None:
-        """
-        A place is a source, equal to those that would behave alike, and is
-        called by its repository.
-        """
-        repository = Repository(HOST, "app")
-        one, same = (Place(self.hers, repository) for _ in "12")
-        verifyObject(ISource, one)
-        self.assertEqual((one, hash(one), str(one)), (same, hash(same), f"{HOST}/app"))
-        self.assertNotEqual(one, Place(self.registry, repository))
-        self.assertNotEqual(one, Place(self.hers, Repository(HOST, "b")))
-        self.assertNotEqual(one, "app")
 
     def _transfers_of_manifest(self) -> list[dict[str, Any]]:
         """

@@ -482,7 +482,7 @@ class CopyTests(JobsCase):
         value["subject"] = subject.descriptor.to_json()
         value["artifactType"] = "application/x-signature"
         document = Document.verified(OCI_MANIFEST, json.dumps(value).encode())
-        putting = self.registry.put_manifest(Repository(HOST, "app"), str(document.digest), document)
+        putting = self.registry.repository("app").put_manifest(str(document.digest), document)
         self.settle()
         self.successResultOf(putting)
         return document

@@ -11,7 +11,6 @@ from zope.interface.verify import verifyObject
 from xferd.interfaces.transfer import ISource
 from xferd.jobs.content import BlobContent
 from xferd.jobs.outlet import Outlet
-from xferd.names import Repository
 from xferd.testing.fakes import FakeRegistry
 
 
@@ -28,8 +27,8 @@ class OutletTests(SynchronousTestCase):
         here, there = FakeRegistry("here.example", clock), FakeRegistry("there.example", clock)
 
         def outlet(source: FakeRegistry, path: str) -> Outlet:
-            target = there.target(Repository(there.host, "app"))
-            return Outlet(target, self.content, source.blobs(Repository(source.host, path)))
+            target = there.repository("app")
+            return Outlet(target, self.content, source.repository(path))
 
         one = outlet(here, "app")
         verifyObject(ISource, one)

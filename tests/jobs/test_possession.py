@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from xferd.errors import BlobUnknown, DigestMismatch, SizeMismatch, StoreError, Truncated
 from xferd.jobs.possession import PART, PARTS, Possession
-from xferd.names import Digest, Repository
+from xferd.names import Digest
 from xferd.testing.fake_registry import FakeRegistry
 
 DATA = bytes(range(251)) * 200
@@ -63,7 +63,7 @@ class ProveTests(SynchronousTestCase):
         self.clock = Clock()
         self.registry = FakeRegistry("registry.example", self.clock)
         self.registry.put_blob("app", DIGEST, DATA)
-        self.source = self.registry.blobs(Repository("registry.example", "app"))
+        self.source = self.registry.repository("app")
         self.path = self.mktemp()
         with open(self.path, "wb") as file:
             file.write(DATA)

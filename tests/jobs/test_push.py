@@ -55,7 +55,7 @@ class PushTests(JobsCase):
         kinds = [r.kind for r in self.other.requests]
         self.assertEqual(kinds, ["push"] * 4 + ["put"])
         self.assertEqual(self.other.requests[-1].wanted, "2")
-        asking = self.other.manifest(Repository(OTHER, "team/app"), "2")
+        asking = self.other.repository("team/app").manifest("2")
         self.settle()
         self.assertEqual(self.successResultOf(asking), image.manifest)
         status = self.jobs.status()
@@ -314,7 +314,7 @@ class PushTests(JobsCase):
         put = [r.wanted for r in self.other.requests if r.kind == "put"]
         self.assertEqual(put, ["latest", "2", "2.1"])
         self.assertEqual([self.sent(blob.digest) for blob in image.blobs], [1, 1, 1])
-        asking = self.other.manifest(Repository(OTHER, "app"), "2.1")
+        asking = self.other.repository("app").manifest("2.1")
         self.settle()
         self.assertEqual(self.successResultOf(asking), image.manifest)
 
@@ -366,7 +366,7 @@ class PlatformTests(JobsCase):
         """
         A document of the other registry.
         """
-        asking = self.other.manifest(Repository(OTHER, "app"), wanted)
+        asking = self.other.repository("app").manifest(wanted)
         self.settle()
         return self.successResultOf(asking)
 

@@ -579,12 +579,14 @@ class IsolatedTests(RightsCase):
 
     def test_realms(self) -> None:
         """
-        Realms are equal where sources would behave alike, and tell nothing.
+        Realms are equal where sources would behave alike, and show no secret:
+        they are called by the repository.
         """
-        blobs = [r.blobs(Repository(HOST, "app")) for r in (self.hers, self.hers, self.his)]
-        one, same, other = map(Realm.of, blobs)
-        self.assertEqual((one, hash(one)), (same, hash(same)))
-        self.assertNotEqual(one, other)
+        blobs = [r.repository("app") for r in (self.hers, self.hers, self.his, self.registry)]
+        one, same, *others = map(Realm.of, [*blobs, self.hers.repository("b")])
+        self.assertEqual((one, hash(one), str(one)), (same, hash(same), f"{HOST}/app"))
+        for other in others:
+            self.assertNotEqual(one, other)
         self.assertNotIn("ann", f"{one!r} {one}")
 
 

@@ -110,7 +110,7 @@ class StreamsCase(SynchronousTestCase):
 
         streams = Streams(
             self.partial,
-            self.registry.blobs(Repository(HOST, "app")),
+            self.registry.repository("app"),
             clock=self.clock,
             slots=self.slots,
             policy=self.policy,

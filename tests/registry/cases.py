@@ -11,10 +11,10 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.registry.fakes import MemoryRegistry, Sample
 from xferd.credentials import Credentials, Secret
-from xferd.interfaces.registry import IBlobBody
+from xferd.interfaces.registry import IBlobBody, IRepository
 from xferd.names import Digest, Repository
 from xferd.oci import OCI_CONFIG, Descriptor
-from xferd.registry.client import Registries, Registry
+from xferd.registry.client import Registries
 from xferd.registry.timeouts import Timeouts
 from xferd.testing.fakes import FakeKeychain, FakeWallClock
 
@@ -56,17 +56,17 @@ class ClientCase(SynchronousTestCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     @property
-    def registry(self) -> Registry:
+    def repository(self) -> IRepository:
         """
-        The registry as the client sees it.
+        The repository as the client sees it.
         """
-        return self.registries.registry(HOST)
+        return self.registries.repository(REPOSITORY)
 
     def open_blob(self, offset: int = 0, end: int | None = None) -> Deferred[IBlobBody]:
         """
         Open the sample's layer.
         """
-        return self.registry.blobs(REPOSITORY).open(self.digest, offset, end)
+        return self.repository.open(self.digest, offset, end)
 
     def read_body(self, body: IBlobBody) -> bytes:
         """

@@ -121,7 +121,7 @@ class Pushing(TestCase):
         Push a blob.
         """
         host = self.registry.host
-        target = self.client.registry(host).target(Repository(host, path))
+        target = self.client.repository(Repository(host, path))
         return target.push(
             digest or Digest.of(data),
             content or Bytes(data),

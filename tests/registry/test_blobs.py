@@ -7,7 +7,7 @@ from __future__ import annotations
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.web.server import NOT_DONE_YET, Request
 
-from tests.registry.cases import ME, REPOSITORY, ClientCase
+from tests.registry.cases import ME, ClientCase
 from tests.registry.fakes import failure_of, refuse, send_range
 from xferd.errors import (
     BlobUnknown,
@@ -200,7 +200,7 @@ class BlobTests(ClientCase):
         failure_of(self, self.open_blob(), RegistryError)
 
     def _confirm(self) -> Deferred[None]:
-        return self.registry.blobs(REPOSITORY).confirm(self.digest)
+        return self.repository.confirm(self.digest)
 
     def test_confirmed(self) -> None:
         """

@@ -40,11 +40,12 @@ from xferd.errors import (
     UnsupportedImage,
 )
 from xferd.expiring import KEEP, MOST
-from xferd.interfaces.registry import IBlobBody, IBlobSource, IRegistries, IRegistry
+from xferd.interfaces.registry import IBlobBody, IRegistries, IRepository
 from xferd.names import Digest, Repository
 from xferd.oci import ACCEPT, MAX_DOCUMENT, OCI_MANIFEST
 from xferd.registry.client import Registries
 from xferd.registry.hosts import HostConfig
+from xferd.registry.repository import RemoteRepository
 
 YOU = Credentials("you", Secret("sesame"))
 
@@ -60,43 +61,45 @@ class RegistriesTests(ClientCase):
         """
         verifyObject(IRegistries, self.registries)
         verifyObject(IRegistries, self.registries.seen_by({}))
-        verifyObject(IRegistry, self.registry)
-        verifyObject(IBlobSource, self.registry.blobs(REPOSITORY))
+        verifyObject(IRepository, self.repository)
         verifyObject(IBlobBody, self.successResultOf(self.open_blob()))
 
     def test_shared(self) -> None:
         """
-        The same host with the same credentials is the same registry, as long
-        as somebody has it; with others it is another.
+        Equal credentials for a host share what is known of its servers, as long
+        as a client has them; other credentials do not.
         """
-        first = self.registry
-        self.assertIs(self.registry, first)
+        first = self.registries.ways(HOST)
+        self.assertIs(self.registries.ways(HOST), first)
         theirs = self.registries.seen_by({HOST: ME})
-        client = theirs.registry(HOST)
+        client = theirs.ways(HOST)
         self.assertIsNot(client, first)
-        self.assertIs(self.registries.seen_by({HOST: ME}).registry(HOST), client)
-        self.assertIsNot(self.registries.seen_by({HOST: YOU}).registry(HOST), client)
-        self.assertIsNot(theirs.seen_by({HOST: YOU}).registry(HOST), client)
-        self.assertIs(theirs.registry("other.example"), self.registries.registry("other.example"))
+        self.assertIs(self.registries.seen_by({HOST: ME}).ways(HOST), client)
+        self.assertIsNot(self.registries.seen_by({HOST: YOU}).ways(HOST), client)
+        self.assertIsNot(theirs.seen_by({HOST: YOU}).ways(HOST), client)
+        self.assertIs(theirs.ways("other.example"), self.registries.ways("other.example"))
         known = ref(client)
         del client
-        self.assertIs(known(), theirs.registry(HOST))
+        self.assertIs(known(), theirs.ways(HOST))
+        repository = theirs.repository(REPOSITORY)
         del theirs
+        self.assertIsNotNone(known())
+        del repository
         self.assertIsNone(known())
-        self.assertIsNot(self.registries.registry("other.example"), self.registry)
+        self.assertIsNot(self.registries.ways("other.example"), first)
 
     def test_identity(self) -> None:
         """
         Sources are alike if host, path and credentials are, and none of their
         names shows a secret.
         """
-        nobody = self.registry.blobs(REPOSITORY)
-        mine, again = (self.registries.seen_by({HOST: ME}).registry(HOST).blobs(REPOSITORY) for _ in "12")
+        nobody = self.repository
+        mine, again = (self.registries.seen_by({HOST: ME}).repository(REPOSITORY) for _ in "12")
         self.assertEqual(mine.identity, again.identity)
         self.assertNotEqual(mine.identity, nobody.identity)
-        self.assertNotEqual(nobody.identity, self.registry.blobs(Repository(HOST, "team/b")).identity)
+        self.assertNotEqual(nobody.identity, self.registries.repository(Repository(HOST, "team/b")).identity)
         self.assertEqual((mine.host, mine.label), (HOST, "hub.example/team/a"))
-        self.assertNotIn("hunter2", f"{mine!r} {mine.identity!r} {self.registry!r}")
+        self.assertNotIn("hunter2", f"{mine!r} {mine.identity!r} {self.registries.ways(HOST).own.access!r}")
 
     def test_close(self) -> None:
         """
@@ -109,9 +112,8 @@ class RegistriesTests(ClientCase):
         """
         Everything but the clocks has a default.
         """
-        self.assertEqual(
-            Registries(self.clock, wall_clock=self.wall_clock, agent=self.agent).registry(HOST).host, HOST
-        )
+        registries = Registries(self.clock, wall_clock=self.wall_clock, agent=self.agent)
+        self.assertEqual(registries.repository(REPOSITORY).host, HOST)
 
 
 class ManifestTests(ClientCase):
@@ -120,14 +122,14 @@ class ManifestTests(ClientCase):
     """
 
     def _manifest(self, wanted: str = "1") -> Deferred[object]:
-        return self.registry.manifest(REPOSITORY, wanted)  # type: ignore[return-value]
+        return self.repository.manifest(wanted)  # type: ignore[return-value]
 
     def test_by_tag_and_digest(self) -> None:
         """
         Both ways lead to the same bytes, as they are.
         """
         for wanted in ("1", str(Digest.of(self.sample.manifest))):
-            document = self.successResultOf(self.registry.manifest(REPOSITORY, wanted))
+            document = self.successResultOf(self.repository.manifest(wanted))
             self.assertEqual(document.data, self.sample.manifest)
             self.assertEqual(document.media_type, OCI_MANIFEST)
             self.assertEqual(document.digest, Digest.of(self.sample.manifest))
@@ -155,7 +157,7 @@ class ManifestTests(ClientCase):
         self.server.fault = warn
         registries = Registries(self.clock, wall_clock=self.wall_clock, agent=self.agent, warned=warned)
         for _ in range(2):
-            self.successResultOf(registries.registry(HOST).manifest(REPOSITORY, "1"))
+            self.successResultOf(registries.repository(REPOSITORY).manifest("1"))
         self.assertEqual(told, [(REPOSITORY, "gone soon")] * 2)
 
     def test_other_algorithm(self) -> None:
@@ -184,7 +186,7 @@ class ManifestTests(ClientCase):
         """
         wanted = Digest.of(self.sample.manifest, "sha512")
         self.server.manifests[str(wanted)] = (OCI_MANIFEST, self.sample.manifest)
-        document = self.successResultOf(self.registry.manifest(REPOSITORY, str(wanted)))
+        document = self.successResultOf(self.repository.manifest(str(wanted)))
         self.assertEqual(document.digest, wanted)
 
     def test_wrong_bytes(self) -> None:
@@ -306,7 +308,7 @@ class DocumentTests(ClientCase):
         """
         The bytes that the descriptor describes.
         """
-        fetching = self.registry.document(REPOSITORY, self.describe(self.sample.config))
+        fetching = self.repository.config(self.describe(self.sample.config))
         self.assertEqual(self.successResultOf(fetching), self.sample.config)
 
     def test_wrong_size(self) -> None:
@@ -315,27 +317,27 @@ class DocumentTests(ClientCase):
         """
         for size in (len(self.sample.config) - 1, len(self.sample.config) + 1):
             descriptor = self.describe(self.sample.config, size)
-            failure_of(self, self.registry.document(REPOSITORY, descriptor), SizeMismatch)
+            failure_of(self, self.repository.config(descriptor), SizeMismatch)
 
     def test_wrong_digest(self) -> None:
         """
         Other bytes of the right size are refused.
         """
         self.server.blobs[str(Digest.of(b"abc"))] = b"abd"
-        failure_of(self, self.registry.document(REPOSITORY, self.describe(b"abc")), DigestMismatch)
+        failure_of(self, self.repository.config(self.describe(b"abc")), DigestMismatch)
 
     def test_unknown(self) -> None:
         """
         A config that is not there.
         """
-        failure_of(self, self.registry.document(REPOSITORY, self.describe(b"none")), BlobUnknown)
+        failure_of(self, self.repository.config(self.describe(b"none")), BlobUnknown)
 
     def test_too_large(self) -> None:
         """
         A descriptor that is too large for a document is not even asked for.
         """
         descriptor = self.describe(b"x", MAX_DOCUMENT + 1)
-        failure_of(self, self.registry.document(REPOSITORY, descriptor), BadDocument)
+        failure_of(self, self.repository.config(descriptor), BadDocument)
         self.assertEqual(self.server.log, [])
 
 
@@ -351,7 +353,7 @@ class AuthenticationTests(ClientCase):
         self.server.user, self.server.password = "me", "hunter2"
         self.credentials = ME
         for _ in range(2):
-            self.successResultOf(self.registry.manifest(REPOSITORY, "1"))
+            self.successResultOf(self.repository.manifest("1"))
         self.assertEqual(
             [headers.getRawHeaders("Authorization") for _, _, headers in self.server.log],
             [None, [self.server.basic()], [self.server.basic()]],
@@ -364,7 +366,7 @@ class AuthenticationTests(ClientCase):
         self.server.user, self.server.password = "me", "other"
         for self.credentials in (ME, None):
             self.server.log.clear()
-            error = failure_of(self, self.registry.manifest(REPOSITORY, "1"), Denied)
+            error = failure_of(self, self.repository.manifest("1"), Denied)
             self.assertNotIn("hunter2", str(error))
             self.assertLessEqual(len(self.server.log), 2)
 
@@ -374,12 +376,12 @@ class AuthenticationTests(ClientCase):
         daemon itself, the registry is asked with what they have.
         """
         self.server.user, self.server.password = "me", "hunter2"
-        mine = self.registries.seen_by({HOST: ME}).registry(HOST)
-        self.successResultOf(mine.manifest(REPOSITORY, "1"))
-        yours = self.registries.seen_by({HOST: YOU}).registry(HOST)
-        failure_of(self, yours.manifest(REPOSITORY, "1"), Denied)
-        failure_of(self, self.registry.manifest(REPOSITORY, "1"), Denied)
-        self.successResultOf(mine.manifest(REPOSITORY, "1"))
+        mine = self.registries.seen_by({HOST: ME}).repository(REPOSITORY)
+        self.successResultOf(mine.manifest("1"))
+        yours = self.registries.seen_by({HOST: YOU}).repository(REPOSITORY)
+        failure_of(self, yours.manifest("1"), Denied)
+        failure_of(self, self.repository.manifest("1"), Denied)
+        self.successResultOf(mine.manifest("1"))
 
     def test_no_host(self) -> None:
         """
@@ -387,10 +389,9 @@ class AuthenticationTests(ClientCase):
         named it.
         """
         for host in ("127.1", "2130706433:5000", "[::..]:5000", "[1.2.3.4]"):
-            registry = self.registries.registry(host)
-            opening = registry.blobs(Repository(host, "a")).open(self.digest, 0)
+            opening = self.registries.repository(Repository(host, "a")).open(self.digest, 0)
             for error in (
-                failure_of(self, registry.check(), RegistryError),
+                failure_of(self, self.registries.check(host), RegistryError),
                 failure_of(self, opening, RegistryError),
             ):
                 self.assertIn("cannot be asked", str(error))
@@ -401,22 +402,22 @@ class AuthenticationTests(ClientCase):
         """
         self.server.user, self.server.password = "me", "hunter2"
         self.credentials = evolve(ME, origin="/c.json")
-        self.successResultOf(self.registry.check())
+        self.successResultOf(self.registries.check(HOST))
         self.server.password = "other"
-        error = str(failure_of(self, self.registry.check(), Denied))
+        error = str(failure_of(self, self.registries.check(HOST), Denied))
         self.assertIn("does not accept a login with the credentials of me from /c.json (401", error)
         self.assertIn("'xferctl login hub.example' renews them", error)
         self.credentials = None
-        self.assertIn("without credentials", str(failure_of(self, self.registry.check(), Denied)))
+        self.assertIn("without credentials", str(failure_of(self, self.registries.check(HOST), Denied)))
         self.server.user = ""
-        self.successResultOf(self.registry.check())
+        self.successResultOf(self.registries.check(HOST))
 
     def test_no_challenge(self) -> None:
         """
         A 401 without a challenge is a denial.
         """
         self.server.fault = lambda request: refuse(request, 401, "UNAUTHORIZED", "go away")
-        self.assertIn("go away", str(failure_of(self, self.registry.manifest(REPOSITORY, "1"), Denied)))
+        self.assertIn("go away", str(failure_of(self, self.repository.manifest("1"), Denied)))
 
     def _bearer(self, valid: set[str]) -> None:
         """
@@ -440,8 +441,8 @@ class AuthenticationTests(ClientCase):
         A token is fetched once for a repository.
         """
         self._bearer({"t1"})
-        self.successResultOf(self.registry.manifest(REPOSITORY, "1"))
-        self.successResultOf(self.registry.document(REPOSITORY, self.describe(self.sample.config)))
+        self.successResultOf(self.repository.manifest("1"))
+        self.successResultOf(self.repository.config(self.describe(self.sample.config)))
         self.successResultOf(self.open_blob()).abandon()
         self.assertEqual(self.tokens, 1)
 
@@ -451,7 +452,7 @@ class AuthenticationTests(ClientCase):
         """
         valid = {"t1"}
         self._bearer(valid)
-        self.successResultOf(self.registry.manifest(REPOSITORY, "1"))
+        self.successResultOf(self.repository.manifest("1"))
         valid.clear()
         valid.add("t2")
         self.successResultOf(self.open_blob()).abandon()
@@ -473,7 +474,7 @@ class MemoryTests(ClientCase):
         registries = self.registries
         hosts = registries._shared.hosts
         tables: tuple[Sized, ...] = (
-            registries._registries,
+            registries._ways,
             registries._healths,
             registries._shared.abilities,
             registries._shared.exchange._warned,
@@ -489,7 +490,7 @@ class MemoryTests(ClientCase):
         """
         exchange, hosts = self.registries._shared.exchange, self.registries._shared.hosts
         for n in range(MOST + 50):
-            self.registries.registry(f"r{n}.example")
+            self.registries.ways(f"r{n}.example")
             hosts.learn(f"localhost:{n}", True)
             hosts.tls_options("localhost", n)
             exchange._show_warnings(Headers({"Warning": [f'299 - "gone soon {n}"']}), "r.example")
@@ -499,15 +500,15 @@ class MemoryTests(ClientCase):
         """
         Those that nobody used for an hour are dropped, and no other.
         """
-        often, seldom = (self.registries.registry(host) for host in ("often.example", "seldom.example"))
-        abilities = often._ways.own.access.abilities
+        often, seldom = (self.registries.ways(host) for host in ("often.example", "seldom.example"))
+        abilities = often.own.access.abilities
         for _ in range(3):
             self.clock.advance(KEEP / 2)
-            self.assertIs(self.registries.registry("often.example"), often)
+            self.assertIs(self.registries.ways("often.example"), often)
         self.assertIs(self.registries._shared.abilities.get("often.example"), abilities)
-        self.assertEqual(len(self.registries._registries), 1)
+        self.assertEqual(len(self.registries._ways), 1)
         self.assertEqual(len(self.registries._shared.abilities), 1)
-        self.assertIsNot(self.registries.registry("seldom.example"), seldom)
+        self.assertIsNot(self.registries.ways("seldom.example"), seldom)
 
     def test_tokens(self) -> None:
         """
@@ -523,13 +524,17 @@ class MemoryTests(ClientCase):
             return refuse(request, 401, "UNAUTHORIZED", "no")
 
         self.server.fault = challenge
-        registry = self.registry
+        ways = self.registries.ways(HOST)
+
+        def fetch(path: str) -> None:
+            self.successResultOf(RemoteRepository(ways, Repository(HOST, path)).manifest("1"))
+
         for n in range(5):
-            self.successResultOf(registry.manifest(Repository(HOST, f"a{n}"), "1"))
-        authenticator = registry._ways.own.access._authenticator
+            fetch(f"a{n}")
+        authenticator = ways.own.access._authenticator
         self.assertEqual(len(authenticator._tokens), 5)
         self.clock.advance(KEEP + 1)
-        self.successResultOf(registry.manifest(Repository(HOST, "b"), "1"))
+        fetch("b")
         self.assertEqual((len(authenticator._tokens), len(authenticator._asked_scopes)), (1, 0))
 
 
@@ -548,7 +553,7 @@ class LoopbackTests(SynchronousTestCase):
         self.repository = Repository("localhost:5000", "a")
 
     def _open(self) -> Deferred[IBlobBody]:
-        return self.registries.registry("localhost:5000").blobs(self.repository).open(Digest.of(b"x"), 0)
+        return self.registries.repository(self.repository).open(Digest.of(b"x"), 0)
 
     def _urls(self) -> list[str]:
         urls = [each.url.partition("/blobs/")[0] for each in self.agent.asked]

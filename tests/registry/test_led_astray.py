@@ -82,12 +82,12 @@ class LedAstrayTests(TestCase):
             peer.send(b"HTTP/1.1 202 Go\r\nLocation: http://%s/secret" % place + _EMPTY)
 
     async def _pull(self, client: Registries) -> object:
-        body = await client.registry(self.repository.host).blobs(self.repository).open(_DIGEST, 0)
+        body = await client.repository(self.repository).open(_DIGEST, 0)
         await body.deliver(lambda _: None)
         return body
 
     async def _push(self, client: Registries, session: UploadSession | None = None) -> object:
-        target = client.registry(self.repository.host).target(self.repository)
+        target = client.repository(self.repository)
         return await target.push(_DIGEST, Bytes(_DATA), (), session, lambda _: None, lambda _: None)
 
     async def _ask(
@@ -268,10 +268,10 @@ class LedAstrayTests(TestCase):
         self.inner_status = b"200 OK\r\nContent-Type: application/vnd.oci.image.index.v1+json"
 
         async def manifest(client: Registries) -> object:
-            return await client.registry(self.repository.host).manifest(self.repository, "1")
+            return await client.repository(self.repository).manifest("1")
 
         async def referrers(client: Registries) -> object:
-            return await client.registry(self.repository.host).referrers(self.repository, _DIGEST)
+            return await client.repository(self.repository).referrers(_DIGEST)
 
         for body in (
             b'{"schemaVersion": "hunter2"}',

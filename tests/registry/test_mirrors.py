@@ -30,12 +30,14 @@ from xferd.errors import (
     RegistryUnavailable,
     TooManyRequests,
 )
-from xferd.interfaces.registry import IBlobBody, IBlobSource, IKeychain
+from xferd.interfaces.registry import IBlobBody, IKeychain, IRepository, Pushed
 from xferd.names import Digest
-from xferd.oci import OCI_CONFIG, Descriptor, Document
+from xferd.oci import OCI_CONFIG, OCI_MANIFEST, Descriptor, Document
 from xferd.registry.certs_dirs import CertsDirs
 from xferd.registry.client import Registries
-from xferd.registry.mirrors import FIRST_REST, LONGEST_REST, PROBE, Health, MirroredBlobs
+from xferd.registry.mirrors import FIRST_REST, LONGEST_REST, PROBE, Health
+from xferd.registry.repository import RemoteRepository
+from xferd.testing.fakes import FakeContent
 
 HOST = REPOSITORY.host
 
@@ -156,13 +158,19 @@ class MirrorCase(SynchronousTestCase):
         """
         Ask for a manifest.
         """
-        return self.registries.registry(HOST).manifest(REPOSITORY, wanted)
+        return self.registries.repository(REPOSITORY).manifest(wanted)
 
-    def blobs(self) -> IBlobSource:
+    def repository(self) -> RemoteRepository:
         """
-        The repository as a source.
+        The repository.
         """
-        return self.registries.registry(HOST).blobs(REPOSITORY)
+        return self.registries.repository(REPOSITORY)
+
+    def push(self, digest: Digest) -> Deferred[Pushed]:
+        """
+        Push a blob.
+        """
+        return self.repository().push(digest, FakeContent(b""), (), None, lambda _: None, lambda _: None)
 
     def read(self, body: IBlobBody) -> bytes:
         """
@@ -190,10 +198,9 @@ class OrderTests(MirrorCase):
         """
         self.successResultOf(self.manifest())
         config = Descriptor(OCI_CONFIG, Digest.of(self.sample.config), len(self.sample.config))
-        self.successResultOf(self.registries.registry(HOST).document(REPOSITORY, config))
-        source = self.blobs()
-        self.assertIsInstance(source, MirroredBlobs)
-        verifyObject(IBlobSource, source)
+        self.successResultOf(self.registries.repository(REPOSITORY).config(config))
+        source = self.repository()
+        verifyObject(IRepository, source)
         body = self.successResultOf(source.open(self.digest, 990))
         verifyObject(IBlobBody, body)
         self.assertEqual((body.start, body.total), (990, 1000))
@@ -213,7 +220,7 @@ class OrderTests(MirrorCase):
             certs_dirs=CertsDirs([str(self.certs)]),
             agent=agent,
         )
-        asking = registries.registry(HOST).manifest(REPOSITORY, "1")
+        asking = registries.repository(REPOSITORY).manifest("1")
         for url in (
             f"https://one.test/v2/team/a/manifests/1?ns={HOST}",
             f"https://two.test/v2/team/a/manifests/1?ns={HOST}",
@@ -266,11 +273,14 @@ class OrderTests(MirrorCase):
         for wanted, host in (("1", "two.test"), (str(Digest.of(self.sample.manifest)), "one.test")):
             self.successResultOf(self.manifest(wanted))
             self.assertEqual(self.network.take(), [host])
-        target = self.registries.registry(HOST).target(REPOSITORY)
-        self.assertEqual(target.host, HOST)
+        config = Digest.of(self.sample.config)
+        self.assertEqual(self.successResultOf(self.push(config)), Pushed("exists"))
+        self.assertEqual(self.network.take(), [HOST])
         self.say('capabilities = ["pull"]\nserver = "https://one.test"')
-        error = self.assertRaises(ConfigError, self.registries.registry(HOST).target, REPOSITORY)
-        self.assertIn("'push'", str(error))
+        putting = self.repository().put_manifest("1", Document(OCI_MANIFEST, b"{}", Digest.of(b"{}")))
+        self.assertIn("'push'", str(failure_of(self, putting, ConfigError)))
+        self.assertIn("'push'", str(failure_of(self, self.push(config), ConfigError)))
+        self.assertEqual(self.network.take(), [])
 
     def test_credentials(self) -> None:
         """
@@ -291,7 +301,7 @@ class OrderTests(MirrorCase):
         Whether a client may have a blob is for the registry to say, not for a
         mirror.
         """
-        self.successResultOf(self.blobs().confirm(self.digest))
+        self.successResultOf(self.repository().confirm(self.digest))
         self.assertEqual(self.network.take(), [HOST])
 
     def test_no_mirrors(self) -> None:
@@ -306,9 +316,9 @@ class OrderTests(MirrorCase):
             mirrors=False,
             agent=self.network,
         )
-        registry = registries.registry(HOST)
-        self.successResultOf(registry.manifest(REPOSITORY, "1"))
-        self.successResultOf(registry.blobs(REPOSITORY).open(self.digest, 0)).abandon()
+        repository = registries.repository(REPOSITORY)
+        self.successResultOf(repository.manifest("1"))
+        self.successResultOf(repository.open(self.digest, 0)).abandon()
         self.assertEqual(self.network.take(), [HOST, HOST])
 
     def test_client(self) -> None:
@@ -324,13 +334,13 @@ class OrderTests(MirrorCase):
         ):
             self.network.servers[host].user, self.network.servers[host].password = user, password
         mine = self.registries.seen_by({HOST: you})
-        self.successResultOf(mine.registry(HOST).manifest(REPOSITORY, "1"))
+        self.successResultOf(mine.repository(REPOSITORY).manifest("1"))
         self.assertEqual(self.network.take(), ["one.test", "two.test", HOST, HOST])
         self.credentials["two.test"] = ME
-        self.successResultOf(mine.registry(HOST).manifest(REPOSITORY, "1"))
+        self.successResultOf(mine.repository(REPOSITORY).manifest("1"))
         self.assertEqual(self.network.take()[-1], "two.test")
-        self.assertIs(mine.registry(HOST), mine.registry(HOST))
-        self.successResultOf(mine.registry(HOST).check())
+        self.assertIs(mine.ways(HOST), mine.ways(HOST))
+        self.successResultOf(mine.check(HOST))
 
     def test_headers(self) -> None:
         """
@@ -347,7 +357,7 @@ class OrderTests(MirrorCase):
             certs_dirs=CertsDirs([str(self.certs)]),
             agent=agent,
         )
-        asking = registries.registry(HOST).manifest(REPOSITORY, "1")
+        asking = registries.repository(REPOSITORY).manifest("1")
         self.assertEqual(agent.last.headers.getRawHeaders("x-a"), ["1", "2"])
         self.assertNotIn("no", agent.last.headers.getRawHeaders("accept", []))
         self.assertIsNone(agent.last.header("host"))
@@ -424,7 +434,7 @@ class TroubleTests(MirrorCase):
             certs_dirs=CertsDirs([str(self.certs)]),
             agent=agent,
         )
-        source = registries.registry(HOST).blobs(REPOSITORY)
+        source = registries.repository(REPOSITORY)
         opening = source.open(self.digest, 0)
         self.assertIn("one.test", agent.last.url)
         response = agent.respond(200, body=None)
@@ -443,20 +453,20 @@ class TroubleTests(MirrorCase):
         """
         What the reader of a body fails with is not the mirror's trouble.
         """
-        body = self.successResultOf(self.blobs().open(self.digest, 0))
+        body = self.successResultOf(self.repository().open(self.digest, 0))
 
         def sink(data: bytes) -> None:
             raise ZeroDivisionError
 
         self.failureResultOf(body.deliver(sink), ZeroDivisionError)
-        self.successResultOf(self.blobs().open(self.digest, 0)).abandon()
+        self.successResultOf(self.repository().open(self.digest, 0)).abandon()
         self.assertEqual(self.network.take(), ["one.test"] * 2)
 
     def test_distrust(self) -> None:
         """
         A blob whose bytes were wrong comes from the registry itself.
         """
-        source = self.blobs()
+        source = self.repository()
         source.distrust(self.digest)
         self.assertEqual(self.read(self.successResultOf(source.open(self.digest, 0))), self.sample.layer)
         self.assertEqual(self.network.take(), [HOST])
@@ -465,12 +475,12 @@ class TroubleTests(MirrorCase):
         """
         A file that changes counts at once; one that becomes bad does not.
         """
-        before = self.registries.registry(HOST)
-        self.assertIs(self.registries.registry(HOST), before)
-        self.say("")
-        self.assertNotIsInstance(self.blobs(), MirroredBlobs)
-        self.say("x")
-        self.assertNotIsInstance(self.blobs(), MirroredBlobs)
+        before = self.registries.ways(HOST)
+        self.assertIs(self.registries.ways(HOST), before)
+        for text in ("", "x"):
+            self.say(text)
+            self.successResultOf(self.manifest())
+            self.assertEqual(self.network.take(), [HOST])
 
 
 class HealthTests(SynchronousTestCase):

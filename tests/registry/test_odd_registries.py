@@ -10,7 +10,7 @@ import json
 from twisted.internet.defer import Deferred
 from twisted.web.server import Request
 
-from tests.registry.cases import ME, REPOSITORY, ClientCase
+from tests.registry.cases import ME, ClientCase
 from tests.registry.fakes import failure_of, refuse
 from tests.registry.pushing import Bytes
 from xferd.credentials import Credentials, Secret
@@ -33,7 +33,7 @@ class AuthCase(ClientCase):
         """
         Ask for a manifest.
         """
-        return self.registry.manifest(REPOSITORY, wanted)
+        return self.repository.manifest(wanted)
 
     def basic(self, request: Request) -> bool:
         """
@@ -252,7 +252,7 @@ class UploadTests(AuthCase):
             return b""
 
         self.server.fault = fault
-        target = self.registry.target(REPOSITORY)
+        target = self.repository
         pushing = target.push(Digest.of(b"small"), Bytes(b"small"), [], None, lambda _: None, lambda _: None)
         for _ in range(100):
             self.agent.flush()

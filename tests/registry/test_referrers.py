@@ -76,9 +76,8 @@ class ManifestCase(SynchronousTestCase):
         self.server = Registry(self.clock)
         self.server.storage.put_blob(_HERE.path, Blob.of(OCI_CONFIG, _CONFIG))
         self.agent = RequestTraversalAgent(self.server.resource())
-        self.registry = Registries(self.clock, wall_clock=self.clock.seconds, agent=self.agent).registry(
-            _HERE.host
-        )
+        registries = Registries(self.clock, wall_clock=self.clock.seconds, agent=self.agent)
+        self.repository = registries.repository(_HERE)
 
     def wait(self, work: Deferred[T]) -> T:
         """
@@ -100,7 +99,7 @@ class ManifestCase(SynchronousTestCase):
         """
         Put a manifest.
         """
-        self.wait(self.registry.put_manifest(_HERE, wanted or str(document.digest), document))
+        self.wait(self.repository.put_manifest(wanted or str(document.digest), document))
 
     def refused(self, kind: type[XferdError], document: Document, wanted: str = "1") -> str:
         """
@@ -197,7 +196,7 @@ class ReferrersTests(ManifestCase):
         """
         Ask.
         """
-        return self.wait(self.registry.referrers(_HERE, _SUBJECT.digest))
+        return self.wait(self.repository.referrers(_SUBJECT.digest))
 
     def listed(self) -> list[dict[str, Any]]:
         """
@@ -242,7 +241,7 @@ class ReferrersTests(ManifestCase):
         """
         self.server.lists_referrers = False
         documents = [about(x=i) for i in range(3)]
-        works = [self.registry.put_manifest(_HERE, str(d.digest), d) for d in documents]
+        works = [self.repository.put_manifest(str(d.digest), d) for d in documents]
         for work in works:
             self.wait(work)
         self.assertEqual(len(self.listed()), 3)

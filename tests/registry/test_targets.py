@@ -14,7 +14,7 @@ from xferd.errors import (
     RegistryUnavailable,
     TooManyRequests,
 )
-from xferd.interfaces.registry import IBlobTarget, Pushed, UploadSession
+from xferd.interfaces.registry import IRepository, Pushed, UploadSession
 from xferd.names import Digest, Repository
 from xferd.testing.answers import BEFORE_HEADERS, Answer, problem
 from xferd.testing.certificates import Authority
@@ -311,13 +311,11 @@ class OddTests(Pushing):
 
     def test_names(self) -> None:
         """
-        A target provides its Interface, and no name of it shows a secret.
+        A repository provides its Interface, and no name of it shows a secret.
         """
         self.credentials = Credentials("ann", Secret("hunter2"))
-        registry = self.client.registry("hub.example")
-        here = Repository("hub.example", "team/a")
-        target = registry.target(here)
-        verifyObject(IBlobTarget, target)
+        target = self.client.repository(Repository("hub.example", "team/a"))
+        verifyObject(IRepository, target)
         self.assertEqual((target.host, target.label), ("hub.example", "hub.example/team/a"))
-        self.assertEqual(target.identity, registry.blobs(here).identity)
-        self.assertNotIn("hunter2", f"{target!r} {target.identity!r} {registry._ways.own.access!r}")
+        access = self.client.ways("hub.example").own.access
+        self.assertNotIn("hunter2", f"{target!r} {target.identity!r} {access!r}")

@@ -119,7 +119,7 @@ class EndTests(Pushing):
         assert session is not None
         self.assertEqual(self.registry.sessions, 1)
         host = self.registry.host
-        target = self.client.registry(host).target(Repository(host, "team/a"))
+        target = self.client.repository(Repository(host, "team/a"))
         await target.abort(session)
         self.assertEqual(self.registry.sessions, 0)
         await target.abort(session)
@@ -155,7 +155,7 @@ class EndTests(Pushing):
         """
         self.client = self.make_client(Timeouts(close=0.2))
         host = self.registry.host
-        target = self.client.registry(host).target(Repository(host, "team/a"))
+        target = self.client.repository(Repository(host, "team/a"))
         session = UploadSession(f"{self.registry.url}/v2/team/a/blobs/uploads/x", 5)
         self.plant(Stall(BEFORE_HEADERS), "DELETE")
         self.plant(unavailable(), "DELETE")

@@ -100,7 +100,7 @@ class WireCase(TestCase):
         return self.client
 
     def _open(self, offset: int = 0) -> Deferred[IBlobBody]:
-        source = self.client.registry(self.host).blobs(Repository(self.host, "a"))
+        source = self.client.repository(Repository(self.host, "a"))
         return source.open(_DIGEST, offset)
 
     async def _read(self) -> bytes:
@@ -560,14 +560,11 @@ class ClosingTests(WireCase):
         for again in (Peer.close, Peer.reset):
             server = self._serve(again)
             self._client(HostConfig(plain_http=True))
-            registry = self.client.registry(self.host)
-            repository = Repository(self.host, "a")
+            repository = self.client.repository(Repository(self.host, "a"))
             for _ in range(3):
-                pushed = await registry.target(repository).push(
-                    _DIGEST, _Zeros(10), [], None, lambda _: None, lambda _: None
-                )
+                pushed = await repository.push(_DIGEST, _Zeros(10), [], None, lambda _: None, lambda _: None)
                 self.assertEqual(pushed.how, "uploaded")
-            await registry.put_manifest(repository, "1", Document(OCI_MANIFEST, b"{}", Digest.of(b"{}")))
+            await repository.put_manifest("1", Document(OCI_MANIFEST, b"{}", Digest.of(b"{}")))
             await self.client.close()
             await server.all_closed()
 
@@ -578,7 +575,7 @@ class ClosingTests(WireCase):
         """
         server = self._listen(lambda peer, _: peer.reset())
         self._client(HostConfig(plain_http=True))
-        target = self.client.registry(self.host).target(Repository(self.host, "a"))
+        target = self.client.repository(Repository(self.host, "a"))
         pushing = target.push(_DIGEST, _Zeros(10), [], None, lambda _: None, lambda _: None)
         error = await self._fails(pushing, ConnectionFailed)
         self.assertNotIsInstance(error, StaleConnection)
@@ -616,7 +613,7 @@ class EarlyTests(WireCase):
         """
         self._client(timeouts=timeouts)
         content = _Zeros(1 << 30)
-        target = self.client.registry(self.host).target(Repository(self.host, "a"))
+        target = self.client.repository(Repository(self.host, "a"))
         work = target.push(_DIGEST, content, [], None, lambda _: None, lambda _: None)
         error = await self._fails(work, kind)
         # What the kernel has taken, not the whole chunk of 16 MiB.

@@ -4,20 +4,54 @@ Tests for L{xferd.testing.fake_registry}.
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
+from tests.registry.conformance import HERE, RepositoryConformance
 from xferd.credentials import Credentials, Secret
 from xferd.errors import BlobUnknown, ConnectionFailed, Denied, DigestMismatch, ManifestUnknown, SizeMismatch
-from xferd.interfaces.registry import IBlobBody, IBlobSource, IRegistries, IRegistry
+from xferd.interfaces.registry import IBlobBody, IRegistries, IRepository
 from xferd.names import Repository
 from xferd.oci import OCI_MANIFEST, Document
 from xferd.testing.fake_registry import PIECE, FakeBody, FakeRegistries, Request
-from xferd.testing.images import sample_image
+from xferd.testing.images import SampleImage, sample_image
+
+T = TypeVar("T")
 
 REPOSITORY = Repository("registry.test", "library/sample")
+
+
+class FakeRepositoryTests(RepositoryConformance, SynchronousTestCase):
+    """
+    A L{FakeRepository<xferd.testing.fake_registry.FakeRepository>} does what its Interface asks.
+    """
+
+    def make(self, image: SampleImage) -> IRegistries:
+        """
+        Make fake registries.
+        """
+        self.clock = Clock()
+        registries = FakeRegistries(self.clock)
+        registries.registry(HERE.host).add(image, HERE.path, "1")
+        return registries
+
+    def wait(self, work: Deferred[T]) -> T:
+        """
+        Pass one turn.
+        """
+        self.clock.advance(0)
+        return self.successResultOf(work)
+
+    def fails(self, kind: type[Exception], work: Deferred[T]) -> None:
+        """
+        Expect an error in the next turn.
+        """
+        self.clock.advance(0)
+        self.failureResultOf(work, kind)
 
 
 class FakeRegistryTests(SynchronousTestCase):
@@ -35,13 +69,13 @@ class FakeRegistryTests(SynchronousTestCase):
         self.image = sample_image(2, size=100_000)
         self.registry.add(self.image, "library/sample", "1.0")
         self.blob = self.image.layers[0].blob
-        self.source = self.registry.blobs(REPOSITORY)
+        self.repository = self.registries.repository(REPOSITORY)
 
     def open(self, offset: int = 0) -> FakeBody:
         """
         Open the bottom layer's blob.
         """
-        opened = self.source.open(self.blob.digest, offset)
+        opened = self.repository.open(self.blob.digest, offset)
         self.clock.advance(0)
         body = self.successResultOf(opened)
         assert isinstance(body, FakeBody)
@@ -63,11 +97,14 @@ class FakeRegistryTests(SynchronousTestCase):
         """
         hers = self.registries.seen_by({"registry.test": Credentials("ann", Secret("p"))})
         verifyObject(IRegistries, hers)
-        self.assertIs(hers.registry("registry.test"), self.registries.registry("registry.test", "ann"))
-        self.assertIs(hers.registry("other.test"), self.registries.registry("other.test"))
+        ann = self.registries.registry("registry.test", "ann")
+        other = Repository("other.test", "library/sample")
+        self.assertEqual(hers.repository(REPOSITORY).identity, ann.repository("library/sample").identity)
+        self.assertEqual(hers.repository(other).identity, self.registries.repository(other).identity)
         his = hers.seen_by({"registry.test": Credentials("bob", Secret("p"))})
-        self.assertEqual(his.registry("registry.test").user, "bob")
-        checked = his.registry("registry.test").check()
+        checked = his.check("registry.test")
+        bob = self.registries.registry("registry.test", "bob")
+        self.assertEqual(bob.requests, [Request("check", "", "bob")])
         closed = his.close()
         self.clock.advance(0)
         self.successResultOf(checked)
@@ -79,8 +116,7 @@ class FakeRegistryTests(SynchronousTestCase):
         Each fake provides its Interface.
         """
         verifyObject(IRegistries, self.registries)
-        verifyObject(IRegistry, self.registry)
-        verifyObject(IBlobSource, self.source)
+        verifyObject(IRepository, self.repository)
         verifyObject(IBlobBody, self.open())
 
     def test_one_registry_per_host(self) -> None:
@@ -89,17 +125,17 @@ class FakeRegistryTests(SynchronousTestCase):
         alike are equal.
         """
         self.assertIs(self.registry, self.registries.registry("registry.test"))
-        self.assertEqual(self.source.identity, self.registry.blobs(REPOSITORY).identity)
-        other = self.registries.registry("other.test").blobs(REPOSITORY)
-        self.assertNotEqual(self.source.identity, other.identity)
-        self.assertEqual("registry.test/library/sample", self.source.label)
+        self.assertEqual(self.repository.identity, self.registry.repository("library/sample").identity)
+        other = self.registries.repository(Repository("other.test", "library/sample"))
+        self.assertNotEqual(self.repository.identity, other.identity)
+        self.assertEqual("registry.test/library/sample", self.repository.label)
 
     def test_manifest_by_tag_and_digest(self) -> None:
         """
         The manifest is found by its tag and by its digest, in the next turn.
         """
         for wanted in ("1.0", str(self.image.digest)):
-            answer = self.registry.manifest(REPOSITORY, wanted)
+            answer = self.repository.manifest(wanted)
             self.assertNoResult(answer)
             self.clock.advance(0)
             self.assertEqual(self.image.manifest, self.successResultOf(answer))
@@ -109,7 +145,7 @@ class FakeRegistryTests(SynchronousTestCase):
         """
         What was not added is not known.
         """
-        answer = self.registry.manifest(REPOSITORY, "2.0")
+        answer = self.repository.manifest("2.0")
         self.clock.advance(0)
         self.failureResultOf(answer, ManifestUnknown)
 
@@ -119,7 +155,7 @@ class FakeRegistryTests(SynchronousTestCase):
         """
         document = Document.verified(OCI_MANIFEST, b"{}")
         self.registry.add_document(document, "library/sample", "odd")
-        answer = self.registry.manifest(REPOSITORY, "odd")
+        answer = self.repository.manifest("odd")
         self.clock.advance(0)
         self.assertEqual(document, self.successResultOf(answer))
 
@@ -128,8 +164,8 @@ class FakeRegistryTests(SynchronousTestCase):
         An image without a tag is found by its digest only.
         """
         self.registry.add(self.image, "library/other", None)
-        answer = self.registry.manifest(Repository("registry.test", "library/other"), str(self.image.digest))
-        missing = self.registry.manifest(Repository("registry.test", "library/other"), "latest")
+        answer = self.registry.repository("library/other").manifest(str(self.image.digest))
+        missing = self.registry.repository("library/other").manifest("latest")
         self.clock.advance(0)
         self.successResultOf(answer)
         self.failureResultOf(missing, ManifestUnknown)
@@ -138,7 +174,7 @@ class FakeRegistryTests(SynchronousTestCase):
         """
         A config comes whole.
         """
-        answer = self.registry.document(REPOSITORY, self.image.config.descriptor)
+        answer = self.repository.config(self.image.config.descriptor)
         self.clock.advance(0)
         self.assertEqual(self.image.config.content, self.successResultOf(answer))
 
@@ -147,7 +183,7 @@ class FakeRegistryTests(SynchronousTestCase):
         A config that is not what its descriptor says is refused.
         """
         lying = self.image.config.descriptor.__class__("x/y", self.image.config.digest, 1)
-        answer = self.registry.document(REPOSITORY, lying)
+        answer = self.repository.config(lying)
         self.clock.advance(0)
         self.failureResultOf(answer, DigestMismatch)
 
@@ -180,7 +216,7 @@ class FakeRegistryTests(SynchronousTestCase):
         """
         There is nothing behind the end.
         """
-        opened = self.source.open(self.blob.digest, self.blob.descriptor.size)
+        opened = self.repository.open(self.blob.digest, self.blob.descriptor.size)
         self.clock.advance(0)
         self.assertEqual(416, self.failureResultOf(opened, SizeMismatch).value.status)
 
@@ -205,7 +241,7 @@ class FakeRegistryTests(SynchronousTestCase):
         A blob that was lost is unknown.
         """
         self.registry.remove_blob("library/sample", self.blob.digest)
-        opened = self.source.open(self.blob.digest, 0)
+        opened = self.repository.open(self.blob.digest, 0)
         self.clock.advance(0)
         self.failureResultOf(opened, BlobUnknown)
 
@@ -214,7 +250,7 @@ class FakeRegistryTests(SynchronousTestCase):
         Opening fails as planted; the request was made all the same.
         """
         self.registry.gate.fail("open", Denied("no"), key=self.blob.digest)
-        opened = self.source.open(self.blob.digest, 0)
+        opened = self.repository.open(self.blob.digest, 0)
         self.clock.advance(0)
         self.failureResultOf(opened, Denied)
         self.assertEqual(1, self.registry.count("blob", self.blob.digest))
@@ -223,7 +259,7 @@ class FakeRegistryTests(SynchronousTestCase):
         """
         Opening that is cancelled opens nothing.
         """
-        opened = self.source.open(self.blob.digest, 0)
+        opened = self.repository.open(self.blob.digest, 0)
         opened.cancel()
         self.failureResultOf(opened, CancelledError)
         self.clock.advance(0)

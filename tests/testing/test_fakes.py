@@ -9,6 +9,11 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementedBy
 
+from xferd.interfaces.blobs import IPartial
+from xferd.interfaces.journal import IJournal
+from xferd.interfaces.registry import IRegistries, IRepository
+from xferd.interfaces.store import IStore
+from xferd.interfaces.unpack import IUnpacker
 from xferd.names import Repository
 from xferd.oci import LAYERS
 from xferd.testing import fakes
@@ -34,7 +39,7 @@ class FakesTests(SynchronousTestCase):
         registry.add(image, repository.path)
 
         async def pull() -> None:
-            source, parent = registry.blobs(repository), None
+            source, parent = registries.repository(repository), None
             for layer in image.layers:
                 descriptor = layer.blob.descriptor
                 partial = await store.blobs.partial(descriptor.digest, descriptor.size)
@@ -61,6 +66,6 @@ class FakesTests(SynchronousTestCase):
         an Interface.
         """
         offered = [getattr(fakes, name) for name in fakes.__all__ if name.startswith("Fake")]
-        provided = {interface.__name__ for fake in offered for interface in implementedBy(fake)}
-        wanted = {"IBlobSource", "IRegistries", "IRegistry", "IStore", "IUnpacker", "IJournal", "IPartial"}
+        provided = {interface for fake in offered for interface in implementedBy(fake)}
+        wanted = {IRegistries, IRepository, IStore, IUnpacker, IJournal, IPartial}
         self.assertLessEqual(wanted, provided)

@@ -159,49 +159,6 @@ class Pushed:
     source: Repository | None = None
 
 
-class IBlobTarget(ISource):
-    """
-    One repository of one registry to put blobs into, with the credentials of
-    one client.
-    """
-
-    def push(
-        digest: Digest,
-        content: IContent,
-        candidates: Sequence[Repository],
-        session: UploadSession | None,
-        remember: Callable[[UploadSession | None], None],
-        report: Callable[[int], None],
-    ) -> Deferred[Pushed]:
-        """
-        Make one attempt to bring a blob into the repository: look whether it
-        is there, mount it, or send it (OCI distribution-spec, "Pushing blobs").
-
-        @param candidates: repositories of this registry that may have it,
-            the best first.
-        @param session: an upload that an earlier attempt began; one that the
-            registry no longer knows is begun anew.
-        @param remember: told of each session that begins and of each offset
-            that the registry confirms, and L{None} when there is none any
-            more, also where the blob was there or was mounted after all.
-        @param report: told how many bytes of the blob the registry should
-            have: more with each piece, and fewer after a setback.
-        @return: fires when the registry has the blob.  Cancelling stops the
-            body at once and leaves the session as it is: see L{abort}.
-        @raise SourceError: as for L{IBlobSource.open}; the session that was
-            remembered last may be gone on with.  Breaks after which the
-            registry has more than before them are not raised.
-        @raise DigestMismatch: the registry got something else.
-        @raise XferdError: what C{content} failed with.
-        """
-
-    def abort(session: UploadSession) -> Deferred[None]:
-        """
-        Delete an upload session.  Fires within a bounded time, also where the
-        registry does not care; never fails.
-        """
-
-
 class IKeychain(Interface):
     """
     Who somebody is, at all registries or at some.
@@ -229,43 +186,72 @@ class IKeychain(Interface):
         """
 
 
-class IRegistry(Interface):
+class IRepository(IBlobSource):
     """
-    One registry, seen with the credentials of one client.
+    One repository of one registry, with the credentials of one client.
     """
 
-    host: str = Attribute("The registry's host as people write it.")
+    name: Repository = Attribute("The repository's name.")
 
-    def manifest(repository: Repository, wanted: str) -> Deferred[Document]:
+    def manifest(wanted: str) -> Deferred[Document]:
         """
         Fetch a manifest or an index.
 
-        @param wanted: a tag or a digest; bytes asked for by digest are
-            checked against it, and against Docker-Content-Digest in any case.
-        @raise ManifestUnknown: there is none.
+        @param wanted: a tag or a digest.  The bytes are checked against the
+            digest, and against C{Docker-Content-Digest} in either case.
+        @raise ManifestUnknown: the repository has no such manifest.
+        @raise UnsupportedImage: there is only a Docker schema 1 manifest.
         @raise SourceError: as for L{IBlobSource.open}.
         @raise BadDocument: it is larger than L{xferd.oci.MAX_DOCUMENT}.
         """
 
-    def document(repository: Repository, descriptor: Descriptor) -> Deferred[bytes]:
+    def config(descriptor: Descriptor) -> Deferred[bytes]:
         """
-        Fetch a small blob, a config, whole and checked for size and digest.
+        Fetch a config, or another blob of at most L{xferd.oci.MAX_DOCUMENT}
+        bytes, whole and checked for size and digest.
 
         @raise DigestMismatch: the bytes are not the descriptor's.
         @raise SourceError: as for L{IBlobSource.open}.
         """
 
-    def blobs(repository: Repository) -> IBlobSource:
+    def push(
+        digest: Digest,
+        content: IContent,
+        candidates: Sequence[Repository],
+        session: UploadSession | None,
+        remember: Callable[[UploadSession | None], None],
+        report: Callable[[int], None],
+    ) -> Deferred[Pushed]:
         """
-        The repository as a source of blobs.
+        Make one attempt to bring a blob into the repository: look whether it
+        is there, mount it, or send it (OCI distribution-spec, "Pushing blobs").
+
+        @param candidates: repositories of this registry that may have it,
+            the best first.
+        @param session: an upload that an earlier attempt began.  Where the
+            registry no longer knows it, a new one begins.
+        @param remember: called with each session that begins and with each offset
+            that the registry confirms, and with L{None} when there is no session
+            any more, also where the blob was there or was mounted after all.
+        @param report: called with the number of bytes of the blob that the
+            registry should have: more with each piece, and fewer after a setback.
+        @return: fires when the registry has the blob.  Cancelling stops the
+            body at once and leaves the session as it is: see L{abort}.
+        @raise SourceError: as for L{IBlobSource.open}; the next attempt may
+            continue the session that was remembered last.  Breaks after which the
+            registry has more than before them are not raised.
+        @raise DigestMismatch: the registry received other bytes.
+        @raise ConfigError: no server of the registry may be pushed to.
+        @raise XferdError: what C{content} failed with.
         """
 
-    def target(repository: Repository) -> IBlobTarget:
+    def abort(session: UploadSession) -> Deferred[None]:
         """
-        The repository as a place to put blobs into.
+        Delete an upload session.  Fires within a bounded time, also where the
+        registry does not answer; never fails.
         """
 
-    def put_manifest(repository: Repository, wanted: str, document: Document) -> Deferred[None]:
+    def put_manifest(wanted: str, document: Document) -> Deferred[None]:
         """
         Put a manifest or an index, byte for byte, under its own media type
         (OCI distribution-spec, "Pushing Manifests").  What it names must be
@@ -275,24 +261,17 @@ class IRegistry(Interface):
         referrers tag is maintained ("Pushing Manifests with Subject").
 
         @param wanted: a tag, or the document's digest.
-        @raise DigestMismatch: the registry says that it got something else.
+        @raise DigestMismatch: the registry received other bytes.
         @raise BlobUnknown: it misses something that the manifest names.
         @raise BadDocument: its C{subject} is no descriptor.
+        @raise ConfigError: no server of the registry may be pushed to.
         @raise SourceError: as for L{IBlobSource.open}.
         """
 
-    def referrers(repository: Repository, digest: Digest) -> Deferred[tuple[Descriptor, ...]]:
+    def referrers(digest: Digest) -> Deferred[tuple[Descriptor, ...]]:
         """
-        The manifests that have this one as their subject: by the referrers
+        List the manifests that have this one as their subject: by the referrers
         API, or the referrers tag where there is none ("Listing Referrers").
-
-        @raise SourceError: as for L{IBlobSource.open}.
-        """
-
-    def check() -> Deferred[None]:
-        """
-        See whether the registry answers, and accepts the client's
-        credentials, if it wants any.
 
         @raise SourceError: as for L{IBlobSource.open}.
         """
@@ -300,19 +279,28 @@ class IRegistry(Interface):
 
 class IRegistries(Interface):
     """
-    All registries: connections, tokens and what was learned are shared here.
+    All registries.  They share connections, tokens and what was learned of servers.
     """
 
-    def registry(host: str) -> IRegistry:
+    def repository(name: Repository) -> IRepository:
         """
-        The registry C{host}, with the credentials that the daemon's user has
-        for it, unless there are others: see L{seen_by}.
+        A repository, with the credentials that the daemon's user has for its
+        registry, unless there are others: see L{seen_by}.
+        """
+
+    def check(host: str) -> Deferred[None]:
+        """
+        Check that a registry answers, and that it accepts the credentials, if
+        it wants any.
+
+        @param host: as people write it, C{docker.io}.
+        @raise SourceError: as for L{IBlobSource.open}.
         """
 
     def seen_by(credentials: Mapping[str, Credentials]) -> IRegistries:
         """
-        The same registries, as a client sees them who brings credentials for
-        some.  No token of his is used for another, nor another's for him.
+        These registries with one client's credentials.  Tokens are never
+        shared between clients.
 
         @param credentials: by host, as people write it.
         """

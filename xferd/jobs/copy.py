@@ -13,7 +13,7 @@ from collections.abc import Iterable
 
 from xferd.errors import ManifestUnknown
 from xferd.image_config import platform_of
-from xferd.interfaces.registry import IRegistries
+from xferd.interfaces.registry import IRepository
 from xferd.interfaces.transfer import IProgressSink
 from xferd.jobs.cargo import Allowance, Cargo, load
 from xferd.jobs.content import BlobContent
@@ -45,7 +45,7 @@ class Copy:
         target: Reference,
         *,
         referrers: bool,
-        registries: IRegistries,
+        repository: IRepository,
         documents: Documents,
         layers: DownloadManager,
         delivery: Delivery,
@@ -54,14 +54,14 @@ class Copy:
         """
         @param referrers: whether what refers to the image, signatures above
             all, is copied too.
+        @param repository: the source's repository.
         @param memory: the memory that the documents of all copies share.
         """
         self._job = job
         self._source = source
         self._target = target
         self._referrers = referrers
-        self._registry = registries.registry(source.repository.host)
-        self._blobs = self._registry.blobs(source.repository)
+        self._repository = repository
         self._documents = documents
         self._layers = layers
         self._delivery = delivery
@@ -82,25 +82,26 @@ class Copy:
             self._share.release()
 
     async def _run(self) -> dict[str, str]:
-        repository, turn = self._source.repository, self._job.turn()
+        turn = self._job.turn()
         if self._job.platform is None:
-            root = await self._documents.document(repository, self._source.wanted, turn)
+            root = await self._documents.document(self._source.wanted, turn)
         else:
             platform = Platform.parse(self._job.platform)
             resolved = await self._documents.resolve(self._source, platform, turn)
             await self._check(resolved, platform)
             root = await self._fetch(resolved.descriptor)
         cargo = await self._load(root)
-        await self._delivery.deliver(
-            [cargo], self._target, self._content, source=self._blobs, origin=repository
-        )
+        await self._deliver(cargo, self._target)
         if self._referrers:
             for name, referring in await self._referring(cargo):
-                target = Reference(self._target.repository, name)
-                await self._delivery.deliver(
-                    [referring], target, self._content, source=self._blobs, origin=repository
-                )
+                await self._deliver(referring, Reference(self._target.repository, name))
         return {"digest": str(root.digest)}
+
+    async def _deliver(self, cargo: Cargo, target: Reference) -> None:
+        repository = self._repository
+        await self._delivery.deliver(
+            [cargo], target, self._content, source=repository, origin=repository.name
+        )
 
     async def _check(self, resolved: Resolved, platform: Platform) -> None:
         """
@@ -110,7 +111,7 @@ class Copy:
         """
         listed, configured, config = resolved.descriptor.platform, None, resolved.manifest.config
         if listed is None and resolved.manifest.is_image:
-            data = await self._documents.config(self._source.repository, config, self._job.turn())
+            data = await self._documents.config(config, self._job.turn())
             configured = platform_of(data, config.digest)
         check_platform(str(self._source), platform, listed, configured)
 
@@ -125,7 +126,7 @@ class Copy:
         waiting = [document.digest for document in cargo.documents]
         while waiting and len(found) < MAX_REFERRERS:
             subject = waiting.pop(0)
-            for descriptor in await self._registry.referrers(self._source.repository, subject):
+            for descriptor in await self._repository.referrers(subject):
                 if descriptor.digest not in seen:
                     seen.add(descriptor.digest)
                     waiting.append(descriptor.digest)
@@ -144,7 +145,7 @@ class Copy:
         for kind in SIGNATURES:
             tag = f"{subject.algorithm}-{subject.hex}.{kind}"
             try:
-                document = await self._documents.document(self._source.repository, tag, self._job.turn())
+                document = await self._documents.document(tag, self._job.turn())
             except ManifestUnknown:
                 continue
             found.append((tag, document))
@@ -160,10 +161,10 @@ class Copy:
         """
         Get a document that another one names.
         """
-        return await self._documents.described(self._source.repository, descriptor, self._job.turn())
+        return await self._documents.described(descriptor, self._job.turn())
 
     def _content(self, blob: Descriptor, sink: IProgressSink) -> BlobContent:
         """
         Open a blob.
         """
-        return self._layers.content(blob, self._blobs, self._job.turn(), sink)
+        return self._layers.content(blob, self._repository, self._job.turn(), sink)

@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
-from xferd.interfaces.registry import IRegistries
+from xferd.interfaces.registry import IRepository
 from xferd.interfaces.transfer import IProgressSink, ISource
 from xferd.jobs.cargo import Cargo
 from xferd.jobs.content import BlobContent
-from xferd.jobs.documents import Place
 from xferd.jobs.job import Job
 from xferd.jobs.outlet import Outlet
+from xferd.jobs.realm import Realm
 from xferd.jobs.reporter import Reporter
 from xferd.jobs.rows import BlobRow
 from xferd.jobs.together import together
@@ -36,14 +36,14 @@ class Delivery:
     def __init__(
         self,
         job: Job,
+        target: IRepository,
         *,
-        registries: IRegistries,
         uploads: UploadManager,
         manifests: TransferManager,
         reporter: Reporter,
     ) -> None:
         self._job = job
-        self._registries = registries
+        self._target = target
         self._uploads = uploads
         self._manifests = manifests
         self._reporter = reporter
@@ -59,9 +59,10 @@ class Delivery:
         origin: Repository | None = None,
     ) -> None:
         """
-        Bring documents into the target's repository; the last cargo's own
-        document gets the target's tag.
+        Bring documents into the repository; the last cargo's own document
+        gets the target's tag.
 
+        @param target: a reference in the repository.
         @param content: opens a blob, and says where the progress of its
             download goes, if it needs one.
         @param tags: more tags for the same document.
@@ -72,10 +73,6 @@ class Delivery:
             there stay; no tag was changed.
         """
         cargoes = list(cargoes)
-        repository = target.repository
-        registry = self._registries.registry(repository.host)
-        into = registry.target(repository)
-        place = Place(registry, repository)
         blobs = {blob.digest: blob for cargo in cargoes for blob in cargo.blobs}
         rows = [BlobRow(n, blob) for n, blob in enumerate(blobs.values(), len(self._job.rows))]
         self._reporter.add_rows(rows)
@@ -84,8 +81,7 @@ class Delivery:
             for row in rows:
                 fetched = partial(content, row.blob, self._reporter.fetch_sink(row))
                 watcher = self._uploads.upload(
-                    repository,
-                    Outlet(into, fetched, source),
+                    Outlet(self._target, fetched, source),
                     row.blob,
                     self._job.turn(row.index),
                     self._reporter.sink(row),
@@ -100,33 +96,33 @@ class Delivery:
             root = cargoes[-1].root
             for document in documents.values():
                 if document.digest != root.digest:
-                    await self._put(place, str(document.digest), document)
+                    await self._put(str(document.digest), document)
             names = [t for t in (target.tag, *tags) if t is not None] or [str(root.digest)]
             if root.digest.algorithm != "sha256":
                 # A registry that gets it by a tag alone knows it by sha256.
                 names = [str(root.digest), *names]
             for name in dict.fromkeys(names):
-                await self._put(place, name, root)
+                await self._put(name, root)
         finally:
             for watcher in watchers:
                 watcher.release()
 
-    async def _put(self, place: Place, wanted: str, document: Document) -> None:
+    async def _put(self, wanted: str, document: Document) -> None:
         """
         Put one document, as often as the policy allows.
         """
 
         async def work(transfer: Transfer) -> None:
             async def attempt(_: ISource) -> None:
-                await place.registry.put_manifest(place.repository, wanted, document)
+                await self._target.put_manifest(wanted, document)
 
             await transfer.attempts(attempt)
 
         watcher = self._manifests.request(
-            ("put", place, wanted, document.digest),
+            ("put", Realm.of(self._target), wanted, document.digest),
             work,
             digest=document.digest,
-            source=place,
+            source=self._target,
             turn=self._job.turn(),
         )
         try:

@@ -6,20 +6,18 @@ kept in the store.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from typing import TypeVar, cast
 
 from twisted.logger import Logger
-from zope.interface import implementer
 
 from xferd.errors import BadDocument, DiskFull, SizeMismatch
-from xferd.interfaces.registry import IRegistries, IRegistry
+from xferd.interfaces.registry import IRepository
 from xferd.interfaces.store import IStore
 from xferd.interfaces.transfer import IProgressSink, ISource
 from xferd.jobs.full_disk import outlast
 from xferd.jobs.platforms import Resolved, Search
-from xferd.jobs.realm import ISOLATED, SHARED
-from xferd.names import Digest, Reference, Repository
+from xferd.jobs.realm import ISOLATED, SHARED, Realm
+from xferd.names import Digest, Reference
 from xferd.oci import INDEXES, MANIFESTS, MAX_DOCUMENT, Descriptor, Document, document_type
 from xferd.platforms import Platform
 from xferd.transfer.fair_queue import Turn
@@ -29,41 +27,10 @@ from xferd.transfer.transfer import Transfer, Watcher
 T = TypeVar("T")
 
 
-@implementer(ISource)
-class Place:
-    """
-    A repository of one registry, seen with the credentials of one client: a
-    source of documents, or where they go.
-
-    Equal ones would behave alike, so that it can be a part of a key: who may
-    know what a tag stands for, and who may change it, is for the registry to
-    say, of each client.
-    """
-
-    def __init__(self, registry: IRegistry, repository: Repository) -> None:
-        source = registry.blobs(repository)
-        self.registry = registry
-        self.repository = repository
-        self.host = source.host
-        self.label = source.label
-        self.identity: Hashable = source.identity
-        self.account = source.account
-
-    def __eq__(self, other: object) -> bool:
-        return self.identity == other.identity if isinstance(other, Place) else NotImplemented
-
-    def __hash__(self) -> int:
-        return hash(self.identity)
-
-    def __str__(self) -> str:
-        # Without the identity: keys of transfers are shown.
-        return str(self.repository)
-
-
 class Documents:
     """
-    Fetches documents for one client, together with all others who want the
-    same.
+    The documents of one repository, with the credentials of one client.
+    Clients that request the same document at one time share the request.
     """
 
     _log = Logger()
@@ -71,7 +38,7 @@ class Documents:
     def __init__(
         self,
         store: IStore,
-        registries: IRegistries,
+        repository: IRepository,
         transfers: TransferManager,
         sharing: str = SHARED,
         *,
@@ -86,7 +53,9 @@ class Documents:
         self._keep = keep
         self._isolated = sharing == ISOLATED
         self._store = store
-        self._registries = registries
+        self._repository = repository
+        # What a tag stands for is for the registry to say, to each client.
+        self._realm = Realm.of(repository)
         self._transfers = transfers
 
     async def resolve(
@@ -100,12 +69,11 @@ class Documents:
         @raise BadImage: a document breaks its specification, or is of a kind
             that is not unpacked.
         """
-        document = await self.document(reference.repository, reference.wanted, turn, sink)
-        return await self.pick(reference.repository, document, platform, turn, sink, str(reference))
+        document = await self.document(reference.wanted, turn, sink)
+        return await self.pick(document, platform, turn, sink, str(reference))
 
     async def pick(
         self,
-        repository: Repository,
         document: Document,
         platform: Platform,
         turn: Turn,
@@ -122,13 +90,13 @@ class Documents:
         """
 
         async def fetch(entry: Descriptor) -> Document:
-            return await self.described(repository, entry, turn, sink)
+            return await self.described(entry, turn, sink)
 
         async def config(entry: Descriptor) -> bytes:
-            return await self.config(repository, entry, turn, sink)
+            return await self.config(entry, turn, sink)
 
         search = Search(
-            name or f"{repository}@{document.digest}",
+            name or f"{self._repository.label}@{document.digest}",
             platform,
             fetch,
             config,
@@ -136,21 +104,19 @@ class Documents:
         )
         return await search.run(document)
 
-    async def pinned(self, repository: Repository, digest: Digest, turn: Turn) -> Document:
+    async def pinned(self, digest: Digest, turn: Turn) -> Document:
         """
         Read a manifest or an index in the store, or fetch it by its digest.
 
         @raise ManifestUnknown: neither has it.
         """
         if self._isolated or not self._store.blobs.has(digest):
-            return await self.document(repository, str(digest), turn)
+            return await self.document(str(digest), turn)
         # What it is, it says itself, or it is an index by its content.
         data = await self._store.blobs.read(digest)
         return Document(document_type(data), data, digest)
 
-    async def document(
-        self, repository: Repository, wanted: str, turn: Turn, sink: IProgressSink | None = None
-    ) -> Document:
+    async def document(self, wanted: str, turn: Turn, sink: IProgressSink | None = None) -> Document:
         """
         Fetch a manifest or an index.
 
@@ -160,16 +126,14 @@ class Documents:
         @param wanted: a tag or a digest.
         @raise ManifestUnknown: the registry does not have it.
         """
-        document = await _settle(self._manifest(repository, wanted, turn, sink))
+        document = await _settle(self._manifest(wanted, turn, sink))
         # Whoever asked relies on it now, also where another one had it fetched,
         # who perhaps did not need it in the store.
         if not self._store.blobs.has(document.digest):
             await self._put(document.digest, document.data)
         return document
 
-    async def config(
-        self, repository: Repository, descriptor: Descriptor, turn: Turn, sink: IProgressSink | None = None
-    ) -> bytes:
+    async def config(self, descriptor: Descriptor, turn: Turn, sink: IProgressSink | None = None) -> bytes:
         """
         Fetch a small blob, or read it where the store or its descriptor has
         it.
@@ -180,15 +144,12 @@ class Documents:
             await self._put(descriptor.digest, descriptor.data)
             return descriptor.data
 
-        place = self._place(repository)
-
         async def work(transfer: Transfer) -> bytes:
             if not self._isolated and self._store.blobs.has(descriptor.digest):
                 return await self._store.blobs.read(descriptor.digest)
 
             async def attempt(source: ISource) -> bytes:
-                place = cast("Place", source)
-                return await place.registry.document(place.repository, descriptor)
+                return await cast("IRepository", source).config(descriptor)
 
             data: bytes = await transfer.attempts(attempt)
             await self._put(descriptor.digest, data, transfer)
@@ -196,10 +157,12 @@ class Documents:
 
         data = await _settle(
             self._transfers.request(
-                ("config", descriptor.digest, place) if self._isolated else ("config", descriptor.digest),
+                ("config", descriptor.digest, self._realm)
+                if self._isolated
+                else ("config", descriptor.digest),
                 work,
                 digest=descriptor.digest,
-                source=place,
+                source=self._repository,
                 turn=turn,
                 sink=sink,
             )
@@ -208,9 +171,7 @@ class Documents:
             await self._put(descriptor.digest, data)
         return data
 
-    async def described(
-        self, repository: Repository, entry: Descriptor, turn: Turn, sink: IProgressSink | None = None
-    ) -> Document:
+    async def described(self, entry: Descriptor, turn: Turn, sink: IProgressSink | None = None) -> Document:
         """
         Fetch a document that another one names, or read it where the store
         has it, or the other one.
@@ -230,7 +191,7 @@ class Documents:
         elif not self._isolated and self._store.blobs.has(entry.digest):
             data = await self._store.blobs.read(entry.digest)
         else:
-            document = await self.document(repository, str(entry.digest), turn, sink)
+            document = await self.document(str(entry.digest), turn, sink)
             came_as = document.media_type
             if came_as in MANIFESTS | INDEXES and came_as != entry.media_type and entry.is_known:
                 raise BadDocument(
@@ -240,31 +201,28 @@ class Documents:
         if len(data) != entry.size:
             raise SizeMismatch(
                 f"manifest {entry.digest} has {len(data)} bytes, its index says {entry.size}",
-                host=repository.host,
+                host=self._repository.host,
             )
         return Document.verified(entry.media_type, data, entry.digest)
 
-    def _manifest(
-        self, repository: Repository, wanted: str, turn: Turn, sink: IProgressSink | None
-    ) -> Watcher[Document]:
+    def _manifest(self, wanted: str, turn: Turn, sink: IProgressSink | None) -> Watcher[Document]:
         """
-        Ask for a manifest or an index.
+        Request a manifest or an index.
         """
-        place = self._place(repository)
 
         async def work(transfer: Transfer) -> Document:
             async def attempt(_: ISource) -> Document:
-                return await place.registry.manifest(repository, wanted)
+                return await self._repository.manifest(wanted)
 
             document: Document = await transfer.attempts(attempt)
             await self._put(document.digest, document.data, transfer)
             return document
 
         return self._transfers.request(
-            ("manifest", place, wanted),
+            ("manifest", self._realm, wanted),
             work,
             digest=wanted,
-            source=place,
+            source=self._repository,
             turn=turn,
             sink=sink,
         )
@@ -283,12 +241,6 @@ class Documents:
             await outlast(room, lambda: put(digest, data))
         else:
             await outlast(room, lambda: put(digest, data), transfer.wait)
-
-    def _place(self, repository: Repository) -> Place:
-        """
-        A repository as our client sees it.
-        """
-        return Place(self._registries.registry(repository.host), repository)
 
 
 async def _settle(watcher: Watcher[T]) -> T:

@@ -84,7 +84,7 @@ async def _open(
         raise StoreError(
             f"{image.manifest.digest} is an index, not an image; pull {reference.familiar()} again"
         )
-    source = registries.registry(image.source.host).blobs(image.source)
+    source = registries.repository(image.source)
     blobs = {blob.digest: blob for blob in (manifest.config, *manifest.layers)}.values()
     watchers = [layers.fetch(blob, source, turn) for blob in blobs if not store.blobs.has(blob.digest)]
     try:

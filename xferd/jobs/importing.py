@@ -32,7 +32,7 @@ from xferd.jobs.replaced import other_platform
 from xferd.jobs.reporter import Reporter
 from xferd.jobs.together import to_its_end
 from xferd.jobs.unload import Unloading
-from xferd.names import Digest, Reference, Repository
+from xferd.names import Digest, Reference
 from xferd.oci import DOCKER_MANIFEST, Descriptor, Document, Index, Manifest, Platform, choose, parse_document
 from xferd.transfer.fair_queue import Turn
 
@@ -175,7 +175,6 @@ class _Documents:
 
     async def config(
         self,
-        repository: Repository,  # noqa: ARG002
         descriptor: Descriptor,
         turn: Turn,  # noqa: ARG002
         sink: IProgressSink | None = None,  # noqa: ARG002

@@ -22,7 +22,7 @@ from xferd.credentials import Credentials
 from xferd.errors import BadInput, BadReference, Interrupted, NotFound, StoreError, TooManyJobs, XferdError
 from xferd.interfaces.jobs import Figures, IArchive, IEventStream, IIntake, IJobs
 from xferd.interfaces.reactor import WallClock
-from xferd.interfaces.registry import IRegistries
+from xferd.interfaces.registry import IRegistries, IRepository
 from xferd.interfaces.store import IStore
 from xferd.interfaces.unpack import IUnpacker
 from xferd.jobs.copy import Copy
@@ -310,18 +310,23 @@ class Jobs:
         goal = wanted if target is None else _place(target)
         job = self._job("push", wanted, platform, client, priority, goal)
         registries = self._seen_by(credentials)
-        push = Push(
-            job,
-            wanted,
-            goal,
-            tags=[parse_tag(tag) for tag in tags],
-            store=self._store,
-            registries=registries,
-            documents=self._documents(registries),
-            layers=self._layers,
-            delivery=self._delivery(job, registries),
-        )
-        return self._add(job, push.run)
+        parsed = [parse_tag(tag) for tag in tags]
+
+        def run() -> Awaitable[dict[str, str]]:
+            push = Push(
+                job,
+                wanted,
+                goal,
+                tags=parsed,
+                store=self._store,
+                registries=registries,
+                documents=self._documents,
+                layers=self._layers,
+                delivery=self._delivery(job, registries.repository(goal.repository)),
+            )
+            return push.run()
+
+        return self._add(job, run)
 
     def copy(
         self,
@@ -339,18 +344,23 @@ class Jobs:
         wanted, goal = Reference.parse(reference), _place(target)
         job = self._job("copy", wanted, platform, client, priority, goal)
         registries = self._seen_by(credentials)
-        copy = Copy(
-            job,
-            wanted,
-            goal,
-            referrers=referrers,
-            registries=registries,
-            documents=self._documents(registries, keep=False),
-            layers=self._layers,
-            delivery=self._delivery(job, registries),
-            memory=self._memory,
-        )
-        return self._add(job, copy.run)
+
+        def run() -> Awaitable[dict[str, str]]:
+            repository = registries.repository(wanted.repository)
+            copy = Copy(
+                job,
+                wanted,
+                goal,
+                referrers=referrers,
+                repository=repository,
+                documents=self._documents(repository, keep=False),
+                layers=self._layers,
+                delivery=self._delivery(job, registries.repository(goal.repository)),
+                memory=self._memory,
+            )
+            return copy.run()
+
+        return self._add(job, run)
 
     def import_archive(
         self, reference: str | None, platform: str | None, size: int | None, client: str, priority: int
@@ -731,12 +741,13 @@ class Jobs:
         """
         Pull an image.
         """
+        repository = registries.repository(wanted.repository)
         pull = Pull(
             job,
             wanted,
             store=self._store,
-            source=registries.registry(wanted.repository.host).blobs(wanted.repository),
-            documents=self._documents(registries),
+            source=repository,
+            documents=self._documents(repository),
             layers=self._layers,
             naming=self._naming,
             reporter=self._reporter(job),
@@ -761,19 +772,19 @@ class Jobs:
         """
         return self._registries.seen_by(credentials) if credentials else self._registries
 
-    def _documents(self, registries: IRegistries, *, keep: bool = True) -> Documents:
+    def _documents(self, repository: IRepository, *, keep: bool = True) -> Documents:
         """
-        Documents for a client.
+        The documents of a repository.
         """
-        return Documents(self._store, registries, self._managers["document"], self._sharing, keep=keep)
+        return Documents(self._store, repository, self._managers["document"], self._sharing, keep=keep)
 
-    def _delivery(self, job: Job, registries: IRegistries) -> Delivery:
+    def _delivery(self, job: Job, target: IRepository) -> Delivery:
         """
-        A job's way out.
+        What pushes for a job.
         """
         return Delivery(
             job,
-            registries=registries,
+            target,
             uploads=self._uploads,
             manifests=self._managers["document"],
             reporter=self._reporter(job),

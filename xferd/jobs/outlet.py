@@ -10,7 +10,7 @@ from collections.abc import Callable, Hashable
 
 from zope.interface import implementer
 
-from xferd.interfaces.registry import IBlobTarget
+from xferd.interfaces.registry import IRepository
 from xferd.interfaces.transfer import ISource
 from xferd.jobs.content import BlobContent
 
@@ -22,7 +22,7 @@ class Outlet:
     where its content fails, an upload goes on with that of another watcher.
     """
 
-    def __init__(self, target: IBlobTarget, content: Callable[[], BlobContent], origin: ISource) -> None:
+    def __init__(self, target: IRepository, content: Callable[[], BlobContent], origin: ISource) -> None:
         """
         @param content: opens the bytes.
         @param origin: where they come from.

@@ -26,7 +26,7 @@ from xferd.jobs.replaced import other_platform
 from xferd.jobs.reporter import Reporter
 from xferd.jobs.rows import LayerRow
 from xferd.jobs.together import together
-from xferd.names import Digest, Reference, Repository
+from xferd.names import Digest, Reference
 from xferd.oci import Descriptor, Platform
 from xferd.transfer.fair_queue import Turn
 from xferd.transfer.transfer import Transfer, Watcher
@@ -46,9 +46,7 @@ class Documents(Protocol):
         Find the manifest that a reference stands for on a platform.
         """
 
-    async def config(
-        self, repository: Repository, descriptor: Descriptor, turn: Turn, sink: IProgressSink | None = None
-    ) -> bytes:
+    async def config(self, descriptor: Descriptor, turn: Turn, sink: IProgressSink | None = None) -> bytes:
         """
         Get the image's config.
         """
@@ -202,7 +200,7 @@ class Pull:
         Wait for the config, and see what of the layers is there already.
         """
         manifest = resolved.manifest
-        data = await self._documents.config(self._reference.repository, manifest.config, self._job.turn())
+        data = await self._documents.config(manifest.config, self._job.turn())
         config = parse_config(data, manifest)
         if self._job.platform is not None:
             check_platform(str(self._reference), platform, resolved.descriptor.platform, config.platform)

@@ -5,13 +5,13 @@ Pushing an image: from the store into a repository.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
 from xferd.errors import NotFound
 from xferd.image_config import parse_config
-from xferd.interfaces.registry import IBlobSource, IRegistries
+from xferd.interfaces.registry import IRegistries, IRepository
 from xferd.interfaces.store import Image, IStore
 from xferd.interfaces.transfer import IProgressSink
 from xferd.jobs.cargo import Cargo, load
@@ -46,12 +46,14 @@ class Push:
         tags: Sequence[str],
         store: IStore,
         registries: IRegistries,
-        documents: Documents,
+        documents: Callable[[IRepository], Documents],
         layers: DownloadManager,
         delivery: Delivery,
     ) -> None:
         """
         @param tags: what to call it besides the target's own tag.
+        @param documents: makes the documents of the repository that the image
+            came from.
         """
         self._job = job
         self._reference = reference
@@ -79,11 +81,11 @@ class Push:
             raise NotFound(
                 f"there is no image {self._reference} in the store; 'xferctl images' lists those that are"
             )
+        source = self._registries.repository(image.source)
         if self._job.platform is None:
             cargo, origin = await load(await self._stored(image.manifest), self._stored), None
         else:
-            cargo, origin = await self._offered(image, self._job.platform), image.source
-        source = self._registries.registry(image.source.host).blobs(image.source)
+            cargo, origin = await self._offered(image, source, self._job.platform), source.name
         await self._delivery.deliver(
             [cargo],
             self._target,
@@ -104,22 +106,22 @@ class Push:
         data = await self._store.blobs.read(descriptor.digest)
         return Document(descriptor.media_type, data, descriptor.digest)
 
-    async def _offered(self, image: Image, platform: str) -> Cargo:
+    async def _offered(self, image: Image, source: IRepository, platform: str) -> Cargo:
         """
         Find what the image's name stood for, all of it or one platform.
         """
-        origin, turn = image.source, self._job.turn()
+        documents, turn = self._documents(source), self._job.turn()
 
         async def fetch(descriptor: Descriptor) -> Document:
-            return await self._documents.described(origin, descriptor, turn)
+            return await documents.described(descriptor, turn)
 
         if image.resolved == image.manifest.digest:
             root = await self._stored(image.manifest)
         else:
-            root = await self._documents.pinned(origin, image.resolved, turn)
+            root = await documents.pinned(image.resolved, turn)
         if platform != ALL:
             wanted = Platform.parse(platform)
-            picked = await self._documents.pick(origin, root, wanted, turn)
+            picked = await documents.pick(root, wanted, turn)
             if not picked.chosen:
                 await self._check(image, wanted)
             root = await fetch(picked.descriptor)
@@ -138,7 +140,7 @@ class Push:
             check_platform(str(self._reference), wanted, image.manifest.platform, config.platform)
 
     def _content(
-        self, image: Image, source: IBlobSource, blob: Descriptor, sink: IProgressSink
+        self, image: Image, source: IRepository, blob: Descriptor, sink: IProgressSink
     ) -> BlobContent:
         """
         Open a blob.  Other platforms of the image name blobs that were not

@@ -86,7 +86,7 @@ async def renew_image(
         return []
     end_use = store.gc.lease()
     try:
-        source = registries.registry(image.source.host).blobs(image.source)
+        source = registries.repository(image.source)
         stacks = Stack.of(image.layers, [layer.diff_id for layer in chain])
         old: dict[Digest, Stack] = {s.diff_id: s for s in stacks if store.trees.is_outdated(s.diff_id)}
         warnings = await together(

@@ -20,7 +20,7 @@ from twisted.logger import Logger
 
 from xferd.errors import StoreError, causes
 from xferd.interfaces.journal import IJournal
-from xferd.interfaces.registry import IBlobTarget, Pushed, UploadSession
+from xferd.interfaces.registry import IRepository, Pushed, UploadSession
 from xferd.interfaces.transfer import IProgressSink, ISource
 from xferd.jobs.content import BlobContent, Restarted
 from xferd.jobs.outlet import Outlet
@@ -112,7 +112,6 @@ class UploadManager:
 
     def upload(
         self,
-        repository: Repository,
         outlet: Outlet,
         blob: Descriptor,
         turn: Turn,
@@ -121,9 +120,9 @@ class UploadManager:
         origin: Repository | None = None,
     ) -> Watcher[Pushed]:
         """
-        Bring a blob into a repository.
+        Push a blob.
 
-        @param outlet: the repository as the client sees it, and the blob's
+        @param outlet: the repository that gets it, and the blob's
             bytes, which are opened when they are needed.
         @param origin: a repository that has the blob.
         @return: a watcher whose result says how the blob came to be there.  It
@@ -134,6 +133,7 @@ class UploadManager:
         self._drop_unused()
 
         target = outlet.target
+        repository = target.name
         key = _Key(repository, blob.digest, target.account if self._isolated else None)
 
         async def work(transfer: Transfer) -> Pushed:
@@ -160,7 +160,7 @@ class UploadManager:
         repository = key.repository
         candidates = await self._candidates(repository, blob.digest, origin)
         contents: dict[Hashable, BlobContent] = {}
-        target: IBlobTarget | None = None
+        target: IRepository | None = None
 
         async def attempt(source: ISource) -> Pushed:
             nonlocal target
@@ -192,7 +192,7 @@ class UploadManager:
         self,
         transfer: Transfer,
         key: _Key,
-        target: IBlobTarget,
+        target: IRepository,
         content: BlobContent,
         candidates: list[Repository],
     ) -> Pushed:
@@ -247,7 +247,7 @@ class UploadManager:
             known.insert(0, origin)
         return known
 
-    def _report(self, transfer: Transfer, target: IBlobTarget, size: int) -> None:
+    def _report(self, transfer: Transfer, target: IRepository, size: int) -> None:
         """
         So many bytes should be there.
         """
@@ -283,7 +283,7 @@ class UploadManager:
             if session.used < now - KEPT:
                 self._remember(key, None)
 
-    def _abort(self, key: _Key, target: IBlobTarget) -> None:
+    def _abort(self, key: _Key, target: IRepository) -> None:
         """
         Have an upload's session deleted: nobody will go on with it.
         """

@@ -1,20 +1,18 @@
 # -*- test-case-name: tests.registry.test_blobs -*-
 """
-One repository as a source of blobs, from any offset on.
+Blobs of one server's repositories, from any offset on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from typing import Final
 
-from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.web.iweb import IResponse
-from zope.interface import implementer
 
 from xferd.errors import BlobUnknown, SizeMismatch
-from xferd.interfaces.registry import IBlobBody, IBlobSource
+from xferd.interfaces.registry import IBlobBody
 from xferd.names import Digest, Repository
 from xferd.registry.access import Access, pull_scope
 from xferd.registry.answers import Subject, header, header_values
@@ -27,67 +25,59 @@ _ODD: Final = frozenset({400, 403, 404, 405, 406, 501})
 have the blob, too."""
 
 
-@implementer(IBlobSource)
-class RepositoryBlobs:
+class Blobs:
     """
-    One repository as a source of blobs.
+    The blobs of one server, as one client sees them.
     """
 
     _log = Logger()
 
-    def __init__(self, access: Access, repository: Repository) -> None:
+    def __init__(self, access: Access) -> None:
         self._access = access
-        self._repository = repository
-        self.host = access.host
-        self.label = str(repository)
-        self.identity: Hashable = (access.host, repository.path, access.identity)
-        self.account = access.account
 
-    def __repr__(self) -> str:
-        return f"<blobs of {self.label}>"
-
-    def open(self, digest: Digest, offset: int, end: int | None = None) -> Deferred[IBlobBody]:
+    async def open(self, repository: Repository, digest: Digest, offset: int, end: int | None) -> IBlobBody:
         """
-        See L{IBlobSource.open}.
+        Request a part, or the whole where the server cannot send parts.
         """
-        return Deferred.fromCoroutine(self._open(digest, offset, end))
-
-    def confirm(self, digest: Digest) -> Deferred[None]:
-        """
-        See L{IBlobSource.confirm}.
-        """
-        return Deferred.fromCoroutine(self._confirm(digest))
-
-    def distrust(self, digest: Digest) -> None:
-        """
-        See L{IBlobSource.distrust}: there is no other place.
-        """
-
-    async def _open(self, digest: Digest, offset: int, end: int | None) -> IBlobBody:
-        """
-        Ask for a part, or for the whole where the server cannot send parts.
-        """
-        what = Subject(self.host, f"{self.label}@{digest}", BlobUnknown)
+        what = self._subject(repository, digest)
         if offset or end is not None:
-            body = await self._open_part(digest, offset, end, what)
+            body = await self._open_part(repository, digest, offset, end, what)
             if body is not None:
                 return body
-        answer = await self._get(digest, {}, what)
+        answer = await self._get(repository, digest, {}, what)
         if answer.response.code == 200:
             return self._body(answer.response, 0, length_of(answer.response))
         raise await self._access.refuse(answer, what)
 
+    async def confirm(self, repository: Repository, digest: Digest) -> None:
+        """
+        Look for a blob with HEAD.  Where that leads to a failure, as with URLs
+        that are signed for GET alone, the blob is requested and its body dropped.
+        """
+        what = self._subject(repository, digest)
+        answer = await self._access.ask(
+            b"HEAD", repository, f"blobs/{digest}", what, scope=pull_scope(repository)
+        )
+        status = answer.response.code
+        if status in (405, 501) or (status != 200 and not answer.is_own):
+            await self._access.excerpt(answer.response)
+            (await self.open(repository, digest, 0, None)).abandon()
+        elif status != 200:
+            raise await self._access.refuse(answer, what)
+        else:
+            await self._access.excerpt(answer.response)
+
     async def _open_part(
-        self, digest: Digest, offset: int, end: int | None, what: Subject
+        self, repository: Repository, digest: Digest, offset: int, end: int | None, what: Subject
     ) -> IBlobBody | None:
         """
-        Ask for a part of a blob.
+        Request a part of a blob.
 
         @return: the body, which is the whole where the server ignores Range,
             or L{None} where it answers as one that does not know Range.
         @raise SizeMismatch: the blob ends before C{offset}.
         """
-        answer = await self._get(digest, {"Range": range_from(offset, end)}, what)
+        answer = await self._get(repository, digest, {"Range": range_from(offset, end)}, what)
         response = answer.response
         if response.code == 200:
             return self._body(response, 0, length_of(response))
@@ -108,7 +98,7 @@ class RepositoryBlobs:
             if total is not None and total <= offset:
                 raise SizeMismatch(
                     f"{what.name} has {total} bytes; there is nothing from byte {offset} on",
-                    host=self.host,
+                    host=what.host,
                     status=416,
                 )
             reason = "status 416"
@@ -125,36 +115,24 @@ class RepositoryBlobs:
         )
         return None
 
-    async def _get(self, digest: Digest, headers: Mapping[str, str], what: Subject) -> Answer:
+    async def _get(
+        self, repository: Repository, digest: Digest, headers: Mapping[str, str], what: Subject
+    ) -> Answer:
         """
-        Ask the registry, which may send us to its storage; that has the last
-        word.
+        Make a request that the registry may redirect to its storage; then the
+        answer is the storage's.
         """
-        answer = await self._access.get(self._repository, f"blobs/{digest}", headers, what)
+        answer = await self._access.get(repository, f"blobs/{digest}", headers, what)
         if not answer.is_own and answer.response.code in (400, 401, 403):
             # The signed URL was too old (S3 answers 400 where the token in it
             # has expired), or its host's clock is wrong: the registry makes a
             # new one.
             await self._access.excerpt(answer.response)
-            answer = await self._access.get(self._repository, f"blobs/{digest}", headers, what)
+            answer = await self._access.get(repository, f"blobs/{digest}", headers, what)
         return answer
 
-    async def _confirm(self, digest: Digest) -> None:
-        """
-        Look for the blob.  Where a HEAD leads to nothing, as with URLs that
-        are signed for GET alone, the blob is asked for and left.
-        """
-        access, repository = self._access, self._repository
-        what = Subject(self.host, f"{self.label}@{digest}", BlobUnknown)
-        answer = await access.ask(b"HEAD", repository, f"blobs/{digest}", what, scope=pull_scope(repository))
-        status = answer.response.code
-        if status in (405, 501) or (status != 200 and not answer.is_own):
-            await access.excerpt(answer.response)
-            (await self._open(digest, 0, None)).abandon()
-        elif status != 200:
-            raise await access.refuse(answer, what)
-        else:
-            await access.excerpt(answer.response)
+    def _subject(self, repository: Repository, digest: Digest) -> Subject:
+        return Subject(self._access.host, f"{repository}@{digest}", BlobUnknown)
 
     def _body(
         self, response: IResponse, start: int, total: int | None, length: int | None = None
@@ -165,7 +143,7 @@ class RepositoryBlobs:
             start,
             total,
             length=length,
-            host=self.host,
+            host=access.host,
             clock=access.clock,
             timeouts=access.timeouts,
         )

@@ -1,13 +1,13 @@
 # -*- test-case-name: tests.registry.test_client -*-
 """
-Registries as the rest of xferd sees them: documents, and sources of blobs.
+All registries: which servers stand for each, and which credentials they are shown.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Coroutine, Mapping
-from typing import Any, TypeVar, cast
+from collections.abc import Callable, Mapping
+from typing import cast
 from weakref import WeakValueDictionary
 
 from attrs import evolve
@@ -17,30 +17,23 @@ from twisted.web.iweb import IAgent
 from zope.interface import implementer
 
 from xferd.credentials import Credentials
-from xferd.errors import TimedOut
 from xferd.expiring import ExpiringDict
 from xferd.interfaces.reactor import WallClock
-from xferd.interfaces.registry import IBlobSource, IKeychain, IRegistries, IRegistry
-from xferd.names import Digest, Repository
-from xferd.oci import Descriptor, Document
+from xferd.interfaces.registry import IKeychain, IRegistries
+from xferd.names import Repository
 from xferd.registry.abilities import ChunkSizes
 from xferd.registry.access import Access, Shared
-from xferd.registry.blobs import RepositoryBlobs
 from xferd.registry.certs_dirs import CertsDirs, Endpoint
 from xferd.registry.clock_skews import ClockSkews
 from xferd.registry.connections import Connections, Manner
-from xferd.registry.documents import Documents
 from xferd.registry.exchange import Exchange
 from xferd.registry.hosts import HostConfig, Hosts, api_host
 from xferd.registry.keychain import ClientKeychain, Nobody
-from xferd.registry.mirrors import Health, MirroredBlobs, Way, Ways
+from xferd.registry.mirrors import Health, Way, Ways
 from xferd.registry.proxies import Proxies
-from xferd.registry.referrers import Referrers, referrer, subject_of
-from xferd.registry.targets import RepositoryTarget
-from xferd.registry.timeouts import Timeouts, within
+from xferd.registry.repository import RemoteRepository
+from xferd.registry.timeouts import Timeouts
 from xferd.registry.zones import Zone
-
-T = TypeVar("T")
 
 
 @implementer(IRegistries)
@@ -109,24 +102,18 @@ class Registries:
             self._shared = evolve(self._shared, warned=warned)
         self._keychain = keychain if keychain is not None else Nobody()
         self._healths: ExpiringDict[str, Health] = ExpiringDict(reactor.seconds)
-        self._registries: ExpiringDict[str, tuple[tuple[Endpoint, ...], Registry]]
-        self._registries = ExpiringDict(reactor.seconds)
+        self._ways: ExpiringDict[str, tuple[tuple[Endpoint, ...], Ways]]
+        self._ways = ExpiringDict(reactor.seconds)
         # As long as a client's job has them, so that no token outlives it.
-        self._clients: WeakValueDictionary[tuple[str, Credentials, tuple[Endpoint, ...]], Registry] = (
+        self._clients: WeakValueDictionary[tuple[str, Credentials, tuple[Endpoint, ...]], Ways] = (
             WeakValueDictionary()
         )
 
-    def registry(self, host: str) -> Registry:
-        """
-        See L{IRegistries.registry}.
-        """
-        endpoints = self._endpoints(host)
-        known, registry = self._registries.get(host) or (None, None)
-        if registry is None or known != endpoints:
-            registry = self._make(host, endpoints, self._keychain)
-            self._registries[host] = (endpoints, registry)
-        self._use(endpoints)
-        return registry
+    def repository(self, name: Repository) -> RemoteRepository:
+        return RemoteRepository(self.ways(name.host), name)
+
+    def check(self, host: str) -> Deferred[None]:
+        return self.ways(host).check()
 
     @property
     def clock_skews(self) -> Mapping[str, float]:
@@ -137,22 +124,29 @@ class Registries:
         return self._shared.clock_skews.known()
 
     def seen_by(self, credentials: Mapping[str, Credentials]) -> RegistriesOfClient:
-        """
-        See L{IRegistries.seen_by}.
-        """
         return RegistriesOfClient(self, credentials)
 
-    def of_client(self, host: str, credentials: Credentials) -> Registry:
+    def ways(self, host: str, credentials: Credentials | None = None) -> Ways:
         """
-        A registry, with the credentials that a client brought for it.
+        The servers of a registry.  Equal credentials share them, and thereby
+        their tokens.
+
+        @param credentials: a client's own; those of the daemon's user by
+            default.
         """
         endpoints = self._endpoints(host)
-        registry = self._clients.get((host, credentials, endpoints))
-        if registry is None:
-            registry = self._make(host, endpoints, ClientKeychain(credentials))
-            self._clients[host, credentials, endpoints] = registry
+        if credentials is None:
+            known, ways = self._ways.get(host) or (None, None)
+            if ways is None or known != endpoints:
+                ways = self._make(host, endpoints, self._keychain)
+                self._ways[host] = (endpoints, ways)
+        else:
+            ways = self._clients.get((host, credentials, endpoints))
+            if ways is None:
+                ways = self._make(host, endpoints, ClientKeychain(credentials))
+                self._clients[host, credentials, endpoints] = ways
         self._use(endpoints)
-        return registry
+        return ways
 
     def _use(self, endpoints: tuple[Endpoint, ...]) -> None:
         """
@@ -171,13 +165,13 @@ class Registries:
             return (Endpoint(host),)
         return found if self._mirrors else found[-1:]
 
-    def _make(self, host: str, endpoints: tuple[Endpoint, ...], keychain: IKeychain) -> Registry:
+    def _make(self, host: str, endpoints: tuple[Endpoint, ...], keychain: IKeychain) -> Ways:
         """
-        A registry by its servers.  The keychain is for its own; others are
+        The servers of a registry.  The keychain is for its own; others are
         shown what the daemon's user has for them.
         """
         ways = [self._way(e, self._keychain if e.namespace else keychain) for e in endpoints]
-        return Registry(host, Ways(host, ways, self._shared.clock))
+        return Ways(host, ways, self._shared.clock)
 
     def _way(self, endpoint: Endpoint, keychain: IKeychain) -> Way:
         """
@@ -243,9 +237,6 @@ class Registries:
         self._shared.hosts.reload(hosts)
 
     def close(self) -> Deferred[None]:
-        """
-        See L{IRegistries.close}.
-        """
         return succeed(None) if self._connections is None else self._connections.close()
 
 
@@ -259,145 +250,33 @@ def _server(endpoint: Endpoint) -> str:
 @implementer(IRegistries)
 class RegistriesOfClient:
     """
-    All registries, as one client sees them.  Whoever has this keeps the
-    client's tokens.
+    All registries, with one client's credentials.  The client's tokens live as
+    long as this object.
     """
 
     def __init__(self, registries: Registries, credentials: Mapping[str, Credentials]) -> None:
         self._registries = registries
         self._credentials = dict(credentials)
-        self._held: dict[str, Registry] = {}
+        self._held: dict[str, Ways] = {}
 
-    def registry(self, host: str) -> Registry:
-        """
-        See L{IRegistries.registry}.
-        """
-        brought = self._credentials.get(host.lower())
-        if brought is None:
-            return self._registries.registry(host)
-        held = self._held[host] = self._registries.of_client(host, brought)
-        return held
+    def repository(self, name: Repository) -> RemoteRepository:
+        return RemoteRepository(self.ways(name.host), name)
+
+    def check(self, host: str) -> Deferred[None]:
+        return self.ways(host).check()
 
     def seen_by(self, credentials: Mapping[str, Credentials]) -> RegistriesOfClient:
-        """
-        See L{IRegistries.seen_by}.
-        """
         return RegistriesOfClient(self._registries, {**self._credentials, **credentials})
 
     def close(self) -> Deferred[None]:
-        """
-        See L{IRegistries.close}.
-        """
         return self._registries.close()
 
-
-@implementer(IRegistry)
-class Registry:
-    """
-    One registry, seen with the credentials of one client, by all its servers.
-    """
-
-    def __init__(self, host: str, ways: Ways) -> None:
-        self.host = host
-        self._ways = ways
-
-    def __repr__(self) -> str:
-        return f"<Registry {self.host}>"
-
-    # ------------------------------------------------------------ IRegistry
-
-    def manifest(self, repository: Repository, wanted: str) -> Deferred[Document]:
+    def ways(self, host: str) -> Ways:
         """
-        See L{IRegistry.manifest}.
-
-        @raise UnsupportedImage: there is only a Docker schema 1 manifest.
+        The servers of a registry.
         """
-        name = f"manifest {wanted} of {repository}"
-
-        def work(way: Way) -> Deferred[Document]:
-            return self._in_time(way.access, Documents(way.access).manifest(repository, wanted), name)
-
-        capability = "pull" if ":" in wanted else "resolve"
-        return Deferred.fromCoroutine(self._ways.ask(capability, work, f"manifest {wanted}"))
-
-    def document(self, repository: Repository, descriptor: Descriptor) -> Deferred[bytes]:
-        """
-        See L{IRegistry.document}.
-        """
-        name = f"document {descriptor.digest} of {repository}"
-
-        def work(way: Way) -> Deferred[bytes]:
-            return self._in_time(way.access, Documents(way.access).document(repository, descriptor), name)
-
-        return Deferred.fromCoroutine(self._ways.ask("pull", work, str(descriptor.digest)))
-
-    def blobs(self, repository: Repository) -> IBlobSource:
-        """
-        See L{IRegistry.blobs}.
-        """
-        if len(self._ways) == 1:
-            return RepositoryBlobs(self._ways.own.access, repository)
-        return MirroredBlobs(self._ways, repository)
-
-    def target(self, repository: Repository) -> RepositoryTarget:
-        """
-        See L{IRegistry.target}.
-        """
-        return RepositoryTarget(self._ways.pushing.access, repository)
-
-    def put_manifest(self, repository: Repository, wanted: str, document: Document) -> Deferred[None]:
-        """
-        See L{IRegistry.put_manifest}.
-        """
-        access = self._ways.pushing.access
-        return self._in_time(
-            access,
-            self._put_manifest(access, repository, wanted, document),
-            f"manifest {wanted} of {repository}",
-        )
-
-    def referrers(self, repository: Repository, digest: Digest) -> Deferred[tuple[Descriptor, ...]]:
-        """
-        See L{IRegistry.referrers}.
-        """
-        access = self._ways.own.access
-        return self._in_time(
-            access,
-            Referrers(access, Documents(access)).find(repository, digest),
-            f"list of referrers of {repository}@{digest}",
-        )
-
-    def check(self) -> Deferred[None]:
-        """
-        See L{IRegistry.check}.
-        """
-        access = self._ways.own.access
-        return self._in_time(access, access.check(), "root of its API")
-
-    async def _put_manifest(
-        self, access: Access, repository: Repository, wanted: str, document: Document
-    ) -> None:
-        """
-        Put a manifest and see to it that its subject's referrers list it.
-        """
-        subject = subject_of(document)
-        documents = Documents(access)
-        noted = await documents.put(repository, wanted, document)
-        if subject is not None and noted is None:
-            await Referrers(access, documents).add(repository, subject, referrer(document))
-
-    def _in_time(self, access: Access, work: Coroutine[Deferred[Any], Any, T], name: str) -> Deferred[T]:
-        """
-        Limit the whole of a document's journey.
-        """
-        seconds = access.timeouts.document
-        return within(
-            access.clock,
-            seconds,
-            Deferred.fromCoroutine(work),
-            lambda: TimedOut(
-                f"{access.host} did not deliver the {name} within {seconds:g} s",
-                phase="rate",
-                host=access.host,
-            ),
-        )
+        brought = self._credentials.get(host.lower())
+        if brought is None:
+            return self._registries.ways(host)
+        held = self._held[host] = self._registries.ways(host, brought)
+        return held

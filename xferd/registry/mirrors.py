@@ -9,8 +9,8 @@ blob anew.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Hashable, Sequence
-from typing import Final, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any, Final, TypeVar
 
 from attrs import define, field, frozen
 from twisted.internet.defer import CancelledError, Deferred
@@ -29,12 +29,14 @@ from xferd.errors import (
     Truncated,
     XferdError,
 )
-from xferd.interfaces.registry import IBlobBody, IBlobSource
-from xferd.names import Digest, Repository
+from xferd.interfaces.registry import IBlobBody
 from xferd.registry.access import Access
 from xferd.registry.answers import NotHTTP
-from xferd.registry.blobs import RepositoryBlobs
+from xferd.registry.blobs import Blobs
 from xferd.registry.certs_dirs import Endpoint
+from xferd.registry.documents import Documents
+from xferd.registry.referrers import Referrers
+from xferd.registry.timeouts import within
 
 T = TypeVar("T")
 
@@ -111,12 +113,46 @@ class Health:
 @frozen(eq=False)
 class Way:
     """
-    One server of a registry, as one client reaches it.
+    One server of a registry, as one client reaches it, and what it serves.
     """
 
     endpoint: Endpoint
     access: Access
     health: Health
+    documents: Documents = field(init=False)
+    blobs: Blobs = field(init=False)
+    referrers: Referrers = field(init=False)
+
+    @documents.default
+    def _documents(self) -> Documents:
+        return Documents(self.access)
+
+    @blobs.default
+    def _blobs(self) -> Blobs:
+        return Blobs(self.access)
+
+    @referrers.default
+    def _referrers(self) -> Referrers:
+        return Referrers(self.access, self.documents)
+
+    def in_time(self, work: Coroutine[Deferred[Any], Any, T], name: str) -> Deferred[T]:
+        """
+        Limit the time that a whole document may take.
+
+        @raise TimedOut: it took longer.
+        """
+        access = self.access
+        seconds = access.timeouts.document
+        return within(
+            access.clock,
+            seconds,
+            Deferred.fromCoroutine(work),
+            lambda: TimedOut(
+                f"{access.host} did not deliver the {name} within {seconds:g} s",
+                phase="rate",
+                host=access.host,
+            ),
+        )
 
 
 class Ways:
@@ -150,6 +186,13 @@ class Ways:
         The server that takes things.
         """
         return self._able("push")[0]
+
+    def check(self) -> Deferred[None]:
+        """
+        Check that the registry's own server answers, and accepts the
+        credentials: see L{IRegistries.check<xferd.interfaces.registry.IRegistries.check>}.
+        """
+        return self.own.in_time(self.own.access.check(), "root of its API")
 
     async def ask(
         self,
@@ -246,64 +289,11 @@ class _Next(Exception):
     """
 
 
-@implementer(IBlobSource)
-class MirroredBlobs:
-    """
-    One repository as a source of blobs, by all ways there are.
-    """
-
-    def __init__(self, ways: Ways, repository: Repository) -> None:
-        own = RepositoryBlobs(ways.own.access, repository)
-        self._ways = ways
-        self._own = own
-        self._repository = repository
-        self._distrusted: set[Digest] = set()
-        self.host = repository.host
-        self.label = own.label
-        self.identity: Hashable = own.identity
-        self.account = own.account
-
-    def __repr__(self) -> str:
-        return f"<blobs of {self.label}>"
-
-    def open(self, digest: Digest, offset: int, end: int | None = None) -> Deferred[IBlobBody]:
-        """
-        See L{IBlobSource.open}.
-        """
-        return Deferred.fromCoroutine(self._open(digest, offset, end))
-
-    def confirm(self, digest: Digest) -> Deferred[None]:
-        """
-        See L{IBlobSource.confirm}.
-        """
-        return self._own.confirm(digest)
-
-    def distrust(self, digest: Digest) -> None:
-        """
-        See L{IBlobSource.distrust}.
-        """
-        self._distrusted.add(digest)
-
-    async def _open(self, digest: Digest, offset: int, end: int | None) -> IBlobBody:
-        async def work(way: Way) -> IBlobBody:
-            body = await RepositoryBlobs(way.access, self._repository).open(digest, offset, end)
-            return _Watched(body, lambda error: self._broke(way, error, digest))
-
-        return await self._ways.ask("pull", work, str(digest), digest in self._distrusted)
-
-    def _broke(self, way: Way, error: XferdError, digest: Digest) -> None:
-        """
-        A body ended before its time: who goes on asks somebody else first.
-        """
-        if way is not self._ways.own:
-            self._ways.failed(way, error, str(digest))
-
-
 @implementer(IBlobBody)
 @define(eq=False)
-class _Watched:
+class WatchedBody:
     """
-    A body whose end is looked at.
+    A body of a mirror, which reports the mirror's failures.
     """
 
     _body: IBlobBody

@@ -13,7 +13,11 @@ from collections.abc import Callable, Mapping
 from typing import Final
 from urllib.parse import urlencode
 
-from xferd.errors import DigestMismatch, RegistryError, RegistryUnavailable, SourceError
+from twisted.internet.defer import Deferred, succeed
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from xferd.errors import DigestMismatch, RegistryError, RegistryUnavailable, SourceError, TimedOut
 from xferd.interfaces.registry import IContent, UploadSession
 from xferd.names import Digest, Repository
 from xferd.registry.abilities import Abilities
@@ -23,6 +27,7 @@ from xferd.registry.exchange import Answer
 from xferd.registry.locations import resolve, with_argument
 from xferd.registry.producer import ContentBody
 from xferd.registry.ranges import chunk_range, parse_session_range
+from xferd.registry.timeouts import within
 from xferd.registry.zones import Zone
 
 _OCTETS: Final = "application/octet-stream"
@@ -91,11 +96,13 @@ class Session:
     One upload session.
 
     Life cycle: begun or taken up; any number of C{patch} and C{ask}; then
-    C{put}, or C{delete}.
+    C{put}, C{delete} or C{abort}.
 
     @ivar location: the URL for the next request, which may be signed.
     @ivar offset: the bytes that the registry has confirmed.
     """
+
+    _log = Logger()
 
     def __init__(
         self,
@@ -236,6 +243,28 @@ class Session:
             led_from=self._led_from,
         )
         await self._access.excerpt(answer.response)
+
+    def abort(self) -> Deferred[None]:
+        """
+        Delete the session.  Fires within a bounded time; never fails.
+        """
+        host, seconds = self._access.host, self._access.timeouts.close
+        deleting = within(
+            self._access.clock,
+            seconds,
+            Deferred.fromCoroutine(self.delete()),
+            lambda: TimedOut(f"no answer within {seconds:g} s", phase="headers", host=host),
+        )
+
+        def ignore(failure: Failure) -> Deferred[None]:
+            self._log.debug(
+                "an upload session of {host} is not deleted: {reason}",
+                host=host,
+                reason=failure.getErrorMessage(),
+            )
+            return succeed(None)
+
+        return deleting.addErrback(ignore)
 
     # -------------------------------------------------------------- requests
 

@@ -10,7 +10,7 @@ for bytes on their way, the registry itself and its C{uploads}.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 
 from attrs import define, frozen
 from twisted.internet.defer import CancelledError, Deferred, fail
@@ -19,10 +19,17 @@ from zope.interface import implementer
 
 from xferd.credentials import Credentials
 from xferd.errors import BlobUnknown, ConnectionFailed, DigestMismatch, ManifestUnknown, SizeMismatch
-from xferd.interfaces.registry import IBlobBody, IBlobSource, IRegistries, IRegistry
+from xferd.interfaces.registry import (
+    IBlobBody,
+    IContent,
+    IRegistries,
+    IRepository,
+    Pushed,
+    UploadSession,
+)
 from xferd.names import Digest, Repository
 from xferd.oci import Descriptor, Document, Index, parse_document
-from xferd.testing.fake_target import FakeTarget, FakeUploads
+from xferd.testing.fake_uploads import FakeUploads
 from xferd.testing.gate import Gate
 from xferd.testing.images import SampleImage, SampleIndex
 from xferd.testing.subjects import referrer
@@ -185,40 +192,58 @@ class FakeBody:
         self._flow()
 
 
-@implementer(IBlobSource)
-class FakeSource:
+@implementer(IRepository)
+class FakeRepository:
     """
     One repository of a fake registry.
     """
 
-    def __init__(self, registry: FakeRegistry, repository: Repository) -> None:
-        self._registry = registry
-        self._repository = repository
+    def __init__(self, registry: FakeRegistry, name: Repository) -> None:
+        self.name = name
         self.host = registry.host
-        self.label = str(repository)
-        self.identity: Hashable = (registry.host, repository.path, registry.user)
+        self.label = str(name)
+        self.identity: Hashable = (registry.host, name.path, registry.user)
         self.account: Hashable = registry.user or None
+        self._registry = registry
+
+    def manifest(self, wanted: str) -> Deferred[Document]:
+        return Deferred.fromCoroutine(self._registry.manifest(self.name, wanted))
+
+    def config(self, descriptor: Descriptor) -> Deferred[bytes]:
+        return Deferred.fromCoroutine(self._registry.config(self.name, descriptor))
 
     def open(self, digest: Digest, offset: int, end: int | None = None) -> Deferred[IBlobBody]:
-        """
-        Ask for a blob.
-        """
-        return Deferred.fromCoroutine(self._registry.open(self._repository, digest, offset, end))
+        return Deferred.fromCoroutine(self._registry.open(self.name, digest, offset, end))
 
     def confirm(self, digest: Digest) -> Deferred[None]:
-        """
-        Say whether it is there.
-        """
-        return Deferred.fromCoroutine(self._registry.confirm(self._repository, digest))
+        return Deferred.fromCoroutine(self._registry.confirm(self.name, digest))
 
     def distrust(self, digest: Digest) -> None:
-        """
-        Remember what was wrong.
-        """
         self._registry.distrusted.append(digest)
 
+    def push(
+        self,
+        digest: Digest,
+        content: IContent,
+        candidates: Sequence[Repository],
+        session: UploadSession | None,
+        remember: Callable[[UploadSession | None], None],
+        report: Callable[[int], None],
+    ) -> Deferred[Pushed]:
+        return Deferred.fromCoroutine(
+            self._registry.uploads.push(self.name, digest, content, candidates, session, remember, report)
+        )
 
-@implementer(IRegistry)
+    def abort(self, session: UploadSession) -> Deferred[None]:
+        return self._registry.uploads.abort(session)
+
+    def put_manifest(self, wanted: str, document: Document) -> Deferred[None]:
+        return Deferred.fromCoroutine(self._registry.put_manifest(self.name, wanted, document))
+
+    def referrers(self, digest: Digest) -> Deferred[tuple[Descriptor, ...]]:
+        return Deferred.fromCoroutine(self._registry.referrers(self.name, digest))
+
+
 class FakeRegistry:
     """
     A registry that holds what was added to it.
@@ -367,45 +392,15 @@ class FakeRegistry:
 
     # -------------------------------------------------------------- the Interface
 
-    def manifest(self, repository: Repository, wanted: str) -> Deferred[Document]:
+    def repository(self, path: str) -> FakeRepository:
         """
-        Give a manifest or an index.
+        A repository, by its path.
         """
-        return Deferred.fromCoroutine(self._manifest(repository, wanted))
-
-    def document(self, repository: Repository, descriptor: Descriptor) -> Deferred[bytes]:
-        """
-        Give a config.
-        """
-        return Deferred.fromCoroutine(self._document(repository, descriptor))
-
-    def blobs(self, repository: Repository) -> FakeSource:
-        """
-        The repository as a source of blobs.
-        """
-        return FakeSource(self, repository)
-
-    def target(self, repository: Repository) -> FakeTarget:
-        """
-        The repository as a place to put blobs into.
-        """
-        return FakeTarget(self, repository)
-
-    def put_manifest(self, repository: Repository, wanted: str, document: Document) -> Deferred[None]:
-        """
-        Take a manifest, if all that it names is there.
-        """
-        return Deferred.fromCoroutine(self._put_manifest(repository, wanted, document))
-
-    def referrers(self, repository: Repository, digest: Digest) -> Deferred[tuple[Descriptor, ...]]:
-        """
-        Give the manifests with this subject.
-        """
-        return Deferred.fromCoroutine(self._referrers(repository, digest))
+        return FakeRepository(self, Repository(self.host, path))
 
     def check(self) -> Deferred[None]:
         """
-        Let in whoever comes.
+        Accept any credentials.
         """
         self.requests.append(Request("check", "", self.user))
         return self.gate.enter("check")
@@ -420,7 +415,7 @@ class FakeRegistry:
         self, repository: Repository, digest: Digest, offset: int, end: int | None = None
     ) -> IBlobBody:
         """
-        What L{FakeSource.open} does.
+        Answer L{FakeRepository.open}.
         """
         self.requests.append(Request("blob", repository.path, str(digest), offset))
         await self.gate.enter("open", digest)
@@ -441,13 +436,16 @@ class FakeRegistry:
 
     async def confirm(self, repository: Repository, digest: Digest) -> None:
         """
-        What L{FakeSource.confirm} does.
+        Answer L{FakeRepository.confirm}.
         """
         self.note("confirm", repository.path, digest)
         await self.gate.enter("confirm", digest)
         self._blob(repository, digest)
 
-    async def _manifest(self, repository: Repository, wanted: str) -> Document:
+    async def manifest(self, repository: Repository, wanted: str) -> Document:
+        """
+        Answer L{FakeRepository.manifest}.
+        """
         self.requests.append(Request("manifest", repository.path, wanted))
         await self.gate.enter("manifest", wanted)
         try:
@@ -457,7 +455,10 @@ class FakeRegistry:
                 f"{self.host} has no {repository.path}:{wanted}", host=self.host, status=404
             ) from None
 
-    async def _document(self, repository: Repository, descriptor: Descriptor) -> bytes:
+    async def config(self, repository: Repository, descriptor: Descriptor) -> bytes:
+        """
+        Answer L{FakeRepository.config}.
+        """
         self.requests.append(Request("document", repository.path, str(descriptor.digest)))
         await self.gate.enter("document", descriptor.digest)
         data = self._blob(repository, descriptor.digest)
@@ -465,7 +466,10 @@ class FakeRegistry:
             raise DigestMismatch(f"{self.host} sent other bytes for {descriptor.digest}", host=self.host)
         return data
 
-    async def _put_manifest(self, repository: Repository, wanted: str, document: Document) -> None:
+    async def put_manifest(self, repository: Repository, wanted: str, document: Document) -> None:
+        """
+        Answer L{FakeRepository.put_manifest}.
+        """
         path = repository.path
         self.note("put", path, wanted)
         await self.gate.enter("put_manifest", wanted)
@@ -484,7 +488,10 @@ class FakeRegistry:
             raise BlobUnknown(f"{self.host} has no {missing[0]} in {path}", host=self.host, status=400)
         self._documents[path, wanted] = self._documents[path, str(document.digest)] = document
 
-    async def _referrers(self, repository: Repository, digest: Digest) -> tuple[Descriptor, ...]:
+    async def referrers(self, repository: Repository, digest: Digest) -> tuple[Descriptor, ...]:
+        """
+        Answer L{FakeRepository.referrers}.
+        """
         self.note("referrers", repository.path, digest)
         await self.gate.enter("referrers", digest)
         there = {d.digest: d for (path, _), d in self._documents.items() if path == repository.path}
@@ -530,16 +537,16 @@ class FakeRegistries:
             self._registries[host, user] = FakeRegistry(host, self._clock, user)
         return self._registries[host, user]
 
+    def repository(self, name: Repository) -> FakeRepository:
+        return FakeRepository(self.registry(name.host), name)
+
+    def check(self, host: str) -> Deferred[None]:
+        return self.registry(host).check()
+
     def seen_by(self, credentials: Mapping[str, Credentials]) -> FakeRegistriesOfClient:
-        """
-        The same registries, asked by a client with names of its own.
-        """
         return FakeRegistriesOfClient(self, credentials)
 
     def close(self) -> Deferred[None]:
-        """
-        Remember that it is over.
-        """
         self.closed = True
         return self.gate.enter("close")
 
@@ -554,22 +561,18 @@ class FakeRegistriesOfClient:
         self._registries = registries
         self._credentials = credentials
 
-    def registry(self, host: str) -> FakeRegistry:
-        """
-        The registry of this name, as the client sees it if it brought
-        credentials for it.
-        """
-        brought = self._credentials.get(host)
-        return self._registries.registry(host, "" if brought is None else brought.username)
+    def repository(self, name: Repository) -> FakeRepository:
+        return FakeRepository(self._registry(name.host), name)
+
+    def check(self, host: str) -> Deferred[None]:
+        return self._registry(host).check()
 
     def seen_by(self, credentials: Mapping[str, Credentials]) -> FakeRegistriesOfClient:
-        """
-        The same, with more credentials.
-        """
         return FakeRegistriesOfClient(self._registries, {**self._credentials, **credentials})
 
     def close(self) -> Deferred[None]:
-        """
-        Close them for all.
-        """
         return self._registries.close()
+
+    def _registry(self, host: str) -> FakeRegistry:
+        brought = self._credentials.get(host)
+        return self._registries.registry(host, "" if brought is None else brought.username)

@@ -5,7 +5,7 @@ All fakes of the Interfaces, in one place to import them from.
 
 from xferd.testing.fake_journal import FakeJournal
 from xferd.testing.fake_keychain import FakeKeychain
-from xferd.testing.fake_registry import FakeBody, FakeRegistries, FakeRegistry, FakeSource, Request
+from xferd.testing.fake_registry import FakeBody, FakeRegistries, FakeRegistry, FakeRepository, Request
 from xferd.testing.fake_store import (
     FakeBlobs,
     FakeImages,
@@ -15,8 +15,8 @@ from xferd.testing.fake_store import (
     FakeTrees,
     FakeUnnamed,
 )
-from xferd.testing.fake_target import FakeContent, FakeTarget, FakeUpload, FakeUploads
 from xferd.testing.fake_unpacker import FakeUnpacker, FakeUnpacking
+from xferd.testing.fake_uploads import FakeContent, FakeUpload, FakeUploads
 from xferd.testing.fake_wall_clock import FakeWallClock
 from xferd.testing.gate import Gate
 
@@ -31,9 +31,8 @@ __all__ = [
     "FakePartial",
     "FakeRegistries",
     "FakeRegistry",
-    "FakeSource",
+    "FakeRepository",
     "FakeStore",
-    "FakeTarget",
     "FakeTrees",
     "FakeUnnamed",
     "FakeUnpacker",

@@ -267,7 +267,7 @@ class Web:
         nothing of them.
         """
         host, credentials = login_asked(request)
-        await self._registries.seen_by({host: credentials}).registry(host).check()
+        await self._registries.seen_by({host: credentials}).check(host)
         return answer(request, {"host": host, "accepted": True})
 
     # ----------------------------------------------------------- archives

@@ -1,23 +1,21 @@
-# -*- test-case-name: tests.testing.test_fake_target -*-
+# -*- test-case-name: tests.testing.test_fake_uploads -*-
 """
-Places in memory to put blobs into, for tests of what pushes.
+Pushes of blobs to a fake registry, and their contents.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from attrs import define, field
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from zope.interface import implementer
 
 from xferd.errors import ConnectionFailed, DigestMismatch
-from xferd.interfaces.registry import IBlobTarget, IContent, Pushed, UploadSession
+from xferd.interfaces.registry import IContent, Pushed, UploadSession
 from xferd.names import Digest, Repository
-
-if TYPE_CHECKING:
-    from xferd.testing.fake_registry import FakeRegistry
+from xferd.testing.gate import Gate
 
 PIECE = 16 * 1024
 """The most bytes that are read at once."""
@@ -224,43 +222,33 @@ class FakeUpload:
             turn.callback(None)
 
 
-@implementer(IBlobTarget)
-class FakeTarget:
+class BlobStore(Protocol):
     """
-    One repository of a fake registry.
+    What L{FakeUploads} needs of its registry.
     """
 
-    def __init__(self, registry: FakeRegistry, repository: Repository) -> None:
-        self._registry = registry
-        self._repository = repository
-        self.host = registry.host
-        self.label = str(repository)
-        self.identity: Hashable = (registry.host, repository.path, registry.user)
-        self.account: Hashable = registry.user or None
+    host: str
+    gate: Gate
 
-    def push(
-        self,
-        digest: Digest,
-        content: IContent,
-        candidates: Sequence[Repository],
-        session: UploadSession | None,
-        remember: Callable[[UploadSession | None], None],
-        report: Callable[[int], None],
-    ) -> Deferred[Pushed]:
+    def note(self, kind: str, repository: str, wanted: object, offset: int = 0) -> None:
         """
-        Look, mount, send.
+        Log a request.
         """
-        return Deferred.fromCoroutine(
-            self._registry.uploads.push(
-                self._repository, digest, content, candidates, session, remember, report
-            )
-        )
 
-    def abort(self, session: UploadSession) -> Deferred[None]:
+    def has_blob(self, repository: str, digest: Digest) -> bool:
         """
-        Forget a session, in the next turn.
+        Whether a repository has a blob.
         """
-        return self._registry.uploads.abort(session)
+
+    def blob(self, repository: Repository, digest: Digest) -> bytes:
+        """
+        A blob's bytes.
+        """
+
+    def put_blob(self, repository: str, digest: Digest, data: bytes) -> None:
+        """
+        Put a blob into a repository.
+        """
 
 
 class FakeUploads:
@@ -273,7 +261,7 @@ class FakeUploads:
     @ivar mounts: whether blobs can be mounted.
     """
 
-    def __init__(self, registry: FakeRegistry) -> None:
+    def __init__(self, registry: BlobStore) -> None:
         self.attempts: list[FakeUpload] = []
         self.sessions: dict[str, StoredSession] = {}
         self.aborted: list[str] = []
@@ -342,7 +330,7 @@ class FakeUploads:
         report: Callable[[int], None],
     ) -> Pushed:
         """
-        What L{FakeTarget.push} does.
+        Answer L{IRepository.push<xferd.interfaces.registry.IRepository.push>}.
         """
         registry, path = self._registry, repository.path
         registry.note("push", path, digest, 0 if session is None else session.offset)
@@ -373,7 +361,7 @@ class FakeUploads:
 
     def abort(self, session: UploadSession) -> Deferred[None]:
         """
-        What L{FakeTarget.abort} does.
+        Answer L{IRepository.abort<xferd.interfaces.registry.IRepository.abort>}.
         """
 
         def forget(result: object) -> Deferred[None] | None:

@@ -1,5 +1,5 @@
 """
-Tests for L{xferd.testing.fake_target}.
+Tests for L{xferd.testing.fake_uploads}.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from xferd.errors import BlobUnknown, ConnectionFailed, Denied, DigestMismatch, StoreError
-from xferd.interfaces.registry import IBlobTarget, IContent, Pushed, UploadSession
+from xferd.interfaces.registry import IContent, IRepository, Pushed, UploadSession
 from xferd.names import Digest, Repository
 from xferd.oci import OCI_MANIFEST, Document
 from xferd.testing.fakes import FakeContent, FakeRegistry
@@ -62,9 +62,9 @@ class FakeContentTests(SynchronousTestCase):
         self.assertFalse(content.waited_for)
 
 
-class FakeTargetTests(SynchronousTestCase):
+class FakeUploadsTests(SynchronousTestCase):
     """
-    L{FakeTarget} takes blobs as a registry does.
+    L{FakeUploads} takes blobs as a registry does.
     """
 
     def setUp(self) -> None:
@@ -73,6 +73,7 @@ class FakeTargetTests(SynchronousTestCase):
         """
         self.clock = Clock()
         self.registry = FakeRegistry(_HOST, self.clock)
+        self.repository = self.registry.repository(_HERE.path)
         self.uploads = self.registry.uploads
         self.remembered: list[UploadSession | None] = []
         self.reported: list[int] = []
@@ -87,7 +88,7 @@ class FakeTargetTests(SynchronousTestCase):
         """
         Push, and let a turn pass.
         """
-        target = self.registry.target(_HERE)
+        target = self.repository
         work = target.push(
             digest, self.content, candidates, session, self.remembered.append, self.reported.append
         )
@@ -96,12 +97,11 @@ class FakeTargetTests(SynchronousTestCase):
 
     def test_interface(self) -> None:
         """
-        It provides L{IBlobTarget} and is told apart as a source is.
+        A repository provides L{IRepository}, and is named by host and path.
         """
-        target = self.registry.target(_HERE)
-        verifyObject(IBlobTarget, target)
+        target = self.repository
+        verifyObject(IRepository, target)
         self.assertEqual((target.host, target.label), (_HOST, "hub.example/team/a"))
-        self.assertEqual(target.identity, self.registry.blobs(_HERE).identity)
 
     def test_uploaded(self) -> None:
         """
@@ -188,7 +188,7 @@ class FakeTargetTests(SynchronousTestCase):
         assert session is not None
         self.registry.gate.fail("abort", ConnectionFailed("broken"))
         for _ in range(2):
-            aborted = self.registry.target(_HERE).abort(session)
+            aborted = self.repository.abort(session)
             self.clock.advance(0)
             self.successResultOf(aborted)
         self.assertEqual((self.uploads.sessions, self.uploads.aborted), ({}, [session.location]))
@@ -226,12 +226,13 @@ class FakeManifestTests(SynchronousTestCase):
         """
         self.clock = Clock()
         self.registry = FakeRegistry(_HOST, self.clock)
+        self.repository = self.registry.repository(_HERE.path)
 
     def put(self, document: Document, wanted: str) -> Deferred[None]:
         """
         Put one, and let a turn pass.
         """
-        work = self.registry.put_manifest(_HERE, wanted, document)
+        work = self.repository.put_manifest(wanted, document)
         self.clock.advance(0)
         return work
 
@@ -258,11 +259,11 @@ class FakeManifestTests(SynchronousTestCase):
         value["subject"] = image.document.descriptor.to_json()
         about = Document.verified(OCI_MANIFEST, json.dumps(value).encode())
         self.successResultOf(self.put(about, str(about.digest)))
-        work = self.registry.referrers(_HERE, image.document.digest)
+        work = self.repository.referrers(image.document.digest)
         self.clock.advance(0)
         (entry,) = self.successResultOf(work)
         self.assertEqual(entry.digest, about.digest)
         self.registry.gate.fail("referrers", Denied("no"))
-        work = self.registry.referrers(_HERE, image.document.digest)
+        work = self.repository.referrers(image.document.digest)
         self.clock.advance(0)
         self.failureResultOf(work, Denied)
