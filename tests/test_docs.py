@@ -25,7 +25,8 @@ import xferd
 from tests.jobs.case import HOST, JobsCase
 from tests.test_errors import ours
 from xferd.config import Config
-from xferd.ctl.main import COMMANDS, _common, _Parser
+from xferd.ctl.commands.arguments import Parser, add_common
+from xferd.ctl.commands.table import MODULES, load_command
 from xferd.interfaces.store import Freed
 from xferd.jobs.limits import bounds
 from xferd.jobs.news import image_json
@@ -203,19 +204,19 @@ class CommandLineTests(SynchronousTestCase):
         """
         What stands with every command.
         """
-        parser = _Parser()
-        _common(parser)
+        parser = Parser()
+        add_common(parser)
         self.assert_options("xferctl", {*parser._option_string_actions, "--version"})
 
     def test_commands(self) -> None:
         """
         Each command with its options.
         """
-        common = _Parser()
-        _common(common)
-        for name, command in COMMANDS.items():
-            parser = _Parser()
-            command.arguments(parser)
+        common = Parser()
+        add_common(common)
+        for name in MODULES:
+            parser = Parser()
+            load_command(name).add_arguments(parser)
             places = {str(a.metavar or a.dest) for a in parser._actions if not a.option_strings}
             options = set(parser._option_string_actions) - set(common._option_string_actions)
             self.assert_options(f"xferctl {name}", options | places)
@@ -225,14 +226,14 @@ class CommandLineTests(SynchronousTestCase):
         A command that has gone is not told of.
         """
         for name in re.findall(r"^\.\. program:: xferctl (\S+)$", page("commands"), re.MULTILINE):
-            self.assertIn(name, COMMANDS, f"docs/commands.rst tells of 'xferctl {name}', which is no command")
+            self.assertIn(name, MODULES, f"docs/commands.rst tells of 'xferctl {name}', which is no command")
 
     def test_in_guide(self) -> None:
         """
         The guide or the first steps show each command in use.
         """
         text = page("guide") + page("first-steps")
-        for name in COMMANDS:
+        for name in MODULES:
             self.assertIn(f"$ xferctl {name}", text, f"docs/guide.rst does not show 'xferctl {name}'")
 
     def test_examples(self) -> None:

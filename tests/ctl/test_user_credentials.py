@@ -15,7 +15,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.ctl.commands.test_listing import IMAGE
+from tests.ctl.commands.case import IMAGE
 from tests.ctl.fake_daemon import Answer, DaemonTestCase, FakeDaemon, job, one_pull, refusal
 from tests.ctl.run import COMMAND, Outcome, environment, run
 from xferd.ctl import auth_file

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.ctl.commands.test_listing -*-
+# -*- test-case-name: tests.ctl.test_session -*-
 """
 What every command gets: the daemon, the output, and the signals.
 """

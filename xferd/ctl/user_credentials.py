@@ -1,13 +1,13 @@
 # -*- test-case-name: tests.ctl.test_user_credentials -*-
 """
-The credentials that the user who runs C{xferctl} has for registries, by
-docker's and podman's files and the helpers that they name, brought along with
-one request as docker's client does.
+The credentials of the user who runs C{xferctl}: read from docker's and
+podman's files and the helpers that they name, and sent with one request, as
+docker's client does.
 
-Only those for the registries that the request needs are read.  Mirrors are the
-daemon's configuration and get the daemon's credentials.  A file or a helper
-that fails causes a warning and is left out, as most images need no
-credentials; the daemon's own are the fallback.
+Only credentials for the registries that the request needs are read.  Mirrors
+are part of the daemon's configuration and get the daemon's credentials.  A
+file or helper that fails causes a warning and is skipped: most images need no
+credentials, and the daemon falls back to its own.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from xferd.errors import BadReference, ConfigError
 from xferd.names import Reference, Repository, is_loopback
 
 if TYPE_CHECKING:
+    from argparse import Namespace
     from collections.abc import Iterable, Mapping, Sequence
 
     from xferd.credentials import Credentials
@@ -32,22 +33,28 @@ if TYPE_CHECKING:
 HEADER: Final = "X-Registry-Config"
 
 MOST: Final = 12_000
-"""Characters of the header: the daemon reads 16 KiB of headers."""
+"""The header's greatest length in characters: the daemon reads 16 KiB of headers."""
 
 
-def own_credentials(session: Session, names: Sequence[str], stored: str | None = None) -> Mapping[str, str]:
+def credentials_headers(
+    args: Namespace, session: Session, references: Sequence[str], *, stored: bool = False
+) -> Mapping[str, str]:
     """
-    The header with the user's credentials for some registries, or no header
-    where the user has none for them.
+    The user's credentials for a command, as headers of its request; none with
+    C{--no-credentials}.
 
-    @param names: references; of two on one host, the first one counts.
-    @param stored: an image of the store whose own registry is needed, too.
+    @param references: references in the registries that the command needs; of
+        two on one host, the first one counts.
+    @param stored: whether the command also needs the registry from which the
+        stored image C{args.reference} came.
     """
+    if args.no_credentials:
+        return {}
     files = _files(session)
     if not files:
         return {}
     entries: dict[str, dict[str, str]] = {}
-    for repository in _repositories(session, names, stored):
+    for repository in _repositories(session, references, args.reference if stored else None):
         if repository.host not in entries:
             found = _find(session, files, repository)
             if found is not None:
@@ -70,8 +77,9 @@ def own_credentials(session: Session, names: Sequence[str], stored: str | None =
 
 def why_no_secrets(address: Address) -> str | None:
     """
-    Why secrets must not be sent to a daemon, or L{None} if they may: all
-    others are encrypted, on this machine, and the user's choice or checked.
+    The reason why secrets must not be sent to a daemon; L{None} if they may.
+    They may over TLS and within this machine, where the user named the address
+    or the listener's owner was checked.
     """
     if address.scheme in ("unix", "https") or is_loopback(address.name):
         return None
@@ -80,7 +88,7 @@ def why_no_secrets(address: Address) -> str | None:
 
 def _files(session: Session) -> list[AuthFile]:
     """
-    The user's files that have anything in them.
+    The user's files that contain credentials or name helpers.
     """
     found = []
     for path in auth_files(session.environ):
@@ -95,15 +103,12 @@ def _files(session: Session) -> list[AuthFile]:
     return found
 
 
-def _repositories(session: Session, names: Sequence[str], stored: str | None) -> Iterable[Repository]:
-    """
-    The repositories that the daemon may ask.
-    """
-    for name in names:
+def _repositories(session: Session, references: Sequence[str], stored: str | None) -> Iterable[Repository]:
+    for reference in references:
         try:
-            yield Reference.parse(name).repository
+            yield Reference.parse(reference).repository
         except BadReference:
-            # The daemon refuses it.
+            # The daemon reports the error.
             return
     if stored is None:
         return
@@ -116,7 +121,7 @@ def _repositories(session: Session, names: Sequence[str], stored: str | None) ->
 
 def _find(session: Session, files: Iterable[AuthFile], repository: Repository) -> Credentials | None:
     """
-    The credentials for a repository, from the first file that has some.
+    The credentials for a repository, from the first file that has any.
     """
     for file in files:
         try:
@@ -131,7 +136,7 @@ def _find(session: Session, files: Iterable[AuthFile], repository: Repository) -
 
 def _entry(credentials: Credentials) -> dict[str, str]:
     """
-    Credentials as docker's clients send them, and where they come from.
+    Credentials in the form of docker's clients, with their origin.
     """
     entry = {
         "username": credentials.username,

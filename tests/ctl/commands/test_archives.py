@@ -1,5 +1,5 @@
 """
-Tests for L{xferd.ctl.commands.archives}, L{xferd.ctl.image.archive_sender} and L{xferd.ctl.display.saving}.
+Tests for L{xferd.ctl.commands.archives} and L{xferd.ctl.image.archive_sender}.
 """
 
 from __future__ import annotations
@@ -11,13 +11,10 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from twisted.trial.unittest import SynchronousTestCase
-
 from tests.ctl.fake_daemon import DIGEST, Answer, DaemonTestCase, event, job, layer, refusal
 from tests.ctl.run import COMMAND, Outcome, Terminal, environment, run
 from xferd.ctl.address import Address
 from xferd.ctl.client import Daemon
-from xferd.ctl.display.saving import Saving
 from xferd.ctl.errors import NoDaemon, Refused
 from xferd.ctl.image.archive_sender import PIECE, Sender, joined
 from xferd.ctl.image.layout import LayoutTar
@@ -414,17 +411,3 @@ class ExportTests(DaemonTestCase):
             assert process.stderr is not None
             self.assertIn(b"interrupted", process.stderr.read())
         self.assertEqual(os.listdir(self.place), [])
-
-
-class SavingTests(SynchronousTestCase):
-    """
-    Displays.
-    """
-
-    def test_silent(self) -> None:
-        """
-        Plainly, nothing is shown before the end.
-        """
-        with Terminal() as terminal, Saving(terminal.file) as saving:
-            saving.show(1, 2)
-        self.assertEqual(terminal.shown(), "")

@@ -10,11 +10,11 @@ import subprocess
 import sys
 from shutil import which
 
-from tests.ctl.commands.test_listing import IMAGE
+from tests.ctl.commands.case import IMAGE
 from tests.ctl.fake_daemon import Answer, DaemonTestCase
 from tests.ctl.run import environment, run
 from xferd.ctl.commands.completion import options
-from xferd.ctl.main import COMMANDS
+from xferd.ctl.commands.table import MODULES
 
 OTHER = {**IMAGE, "reference": "registry.lan:5000/me/app:1.2"}
 
@@ -36,7 +36,7 @@ class CandidateTests(DaemonTestCase):
         """
         Commands come first, also behind the options of all.
         """
-        self.assertEqual(self.ask(""), sorted(COMMANDS))
+        self.assertEqual(self.ask(""), sorted(MODULES))
         self.assertEqual(self.ask("p"), ["page", "pin", "pull", "push"])
         self.assertEqual(self.ask("--host", "unix:/s", "wat"), ["watch"])
         self.assertEqual(self.ask("--h"), ["--help", "--host"])
@@ -55,7 +55,7 @@ class CandidateTests(DaemonTestCase):
         """
         Each command's help explains its options in a form that is understood.
         """
-        for name in COMMANDS:
+        for name in MODULES:
             self.assertIn("--help", self.ask(name, "--"), name)
 
     def test_images(self) -> None:

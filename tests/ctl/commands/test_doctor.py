@@ -46,9 +46,9 @@ class DoctorTests(DaemonTestCase):
         outcome = run(["doctor", "--host", self.fake.url], environment(DOCKER_CONFIG=self.mktemp()))
         self.assertEqual(outcome.status, 1)
         self.assertIn(
-            "sockets:        to change\n  all can \\x1b[31mconnect\n    -> chmod o= /s\n", outcome.out
+            "sockets:        1 problem\n  all can \\x1b[31mconnect\n    -> chmod o= /s\n", outcome.out
         )
-        self.assertEqual(outcome.err, "xferctl: 1 problem was found\n")
+        self.assertEqual(outcome.err, "xferctl: 1 problem found\n")
 
     def test_json(self) -> None:
         """
@@ -74,8 +74,8 @@ class DoctorTests(DaemonTestCase):
         outcome = run(["doctor", "--host", self.fake.url], environment(DOCKER_CONFIG=str(home / ".docker")))
         self.assertEqual(outcome.status, 1)
         self.assertIn(f"chmod go= {file}", outcome.out)
-        self.assertIn(f"xferctl is version {__version__}, and the daemon 0.0.1", outcome.out)
-        self.assertEqual(outcome.err, "xferctl: 2 problems were found\n")
+        self.assertIn(f"xferctl has version {__version__}, the daemon 0.0.1", outcome.out)
+        self.assertEqual(outcome.err, "xferctl: 2 problems found\n")
 
     def test_stranger(self) -> None:
         """

@@ -5,409 +5,115 @@ Tests for L{xferd.ctl.commands.jobs}.
 
 from __future__ import annotations
 
-import json
-import os
-import pty
-import signal
-import subprocess
-from collections.abc import Callable
+from tests.ctl.commands.case import CommandCase
+from tests.ctl.fake_daemon import DIGEST, TARGET, Answer, blob, job, layer, push_job
+from tests.ctl.run import run
 
-from tests.ctl.fake_daemon import (
-    DIGEST,
-    TARGET,
-    Answer,
-    DaemonTestCase,
-    blob,
-    event,
-    job,
-    layer,
-    one_pull,
-    one_push,
-    push_job,
-    refusal,
+FAILED = job(
+    "failed",
+    error={"code": "DENIED", "message": "no \x1b[31maccess"},
+    warnings=["hub.example: gone soon", "hub.example: read this"],
 )
-from tests.ctl.run import COMMAND, Outcome, environment, run
-from xferd.ctl.client import Daemon
-
-PINNED = f"docker.io/library/alpine:latest@{DIGEST}"
 
 
-class PullTests(DaemonTestCase):
+class JobsTests(CommandCase):
     """
-    C{xferctl pull} where the output is no terminal.
+    Tests for C{xferctl jobs}, C{job} and C{cancel}.
     """
 
-    def pull(self, *argv: str) -> Outcome:
+    def test_jobs(self) -> None:
         """
-        Pull alpine.
+        Jobs that run are listed with their progress; of all, page by page,
+        those that failed with their codes.
         """
-        return run(["--host", self.fake.url, "pull", "alpine", *argv])
+        jobs = [job(bytes_done=5_000_000), FAILED, job("queued", bytes_total=None)]
+        self.fake.on("GET", "/jobs", Answer(jobs))
+        link = {"Link": '</api/v1/jobs?limit=500&after=1%7Ea>; rel="next"'}
+        self.fake.on("GET", "/jobs?limit=500", Answer(jobs[:2], headers=link))
+        self.fake.on("GET", "/jobs?limit=500&after=1%7Ea", Answer(jobs[2:]))
+        lines = self.lines("jobs")
+        self.assertEqual([line[2] for line in lines], ["STATE", "running", "queued"])
+        self.assertEqual(lines[1][4:10], ["5.0", "MB", "of", "30.0", "MB", "me@here"])
+        lines = self.lines("jobs", "--all")
+        self.assertEqual([line[2] for line in lines], ["STATE", "running", "failed", "queued"])
+        self.assertEqual(lines[2][4], "DENIED")
+        self.assertEqual(len(self.objects("jobs")), 2)
+        self.assertEqual(len(self.objects("jobs", "-a")), 3)
 
-    def test_done(self) -> None:
+    def test_jobs_of_all_kinds(self) -> None:
         """
-        A pull that goes well ends with status 0 and the digest.
+        Each job is listed with its kind and where it goes.
         """
-        self.fake.takes(*one_pull())
-        outcome = self.pull("--platform", "linux/arm64", "--priority", "3")
-        self.assertEqual((outcome.status, outcome.err), (0, ""))
-        self.assertEqual(outcome.out.splitlines()[-1], PINNED)
-        asked = {"kind": "pull", "reference": "alpine", "platform": "linux/arm64", "priority": 3}
-        self.assertEqual(self.fake.requests[0], ("POST", "/api/v1/jobs", asked))
-
-    def test_warnings(self) -> None:
-        """
-        What registries warn of is said, whether all goes well or not.
-        """
-        for state, status in (("done", 0), ("failed", 1)):
-            ended = job(state, warnings=["hub.example: gone soon"])
-            self.fake.takes(event("job", ended, final=True))
-            outcome = self.pull()
-            self.assertEqual(outcome.status, status)
-            self.assertIn("warning: hub.example: gone soon\n", outcome.out)
-
-    def test_quiet(self) -> None:
-        """
-        Quietly, the digest is all.
-        """
-        self.fake.takes(*one_pull())
-        self.assertEqual(self.pull("--quiet"), (0, f"{PINNED}\n", ""))
-
-    def test_json(self) -> None:
-        """
-        As JSON, all lines are objects, and the last is the job's end.
-        """
-        self.fake.takes(*one_pull())
-        outcome = self.pull("--json")
-        last = [json.loads(line) for line in outcome.out.splitlines()][-1]
-        self.assertEqual((outcome.status, last["kind"], last["data"]["state"]), (0, "job", "done"))
-
-    def test_detach(self) -> None:
-        """
-        Detached, the job's ID is all, and nobody follows it.
-        """
-        self.fake.on("POST", "/jobs", Answer(job("queued"), 202))
-        self.assertEqual(self.pull("--detach"), (0, "j1\n", ""))
-        self.assertEqual(json.loads(self.pull("--detach", "--json").out)["state"], "queued")
-        self.assertEqual({method for method, _, _ in self.fake.requests}, {"POST"})
-
-    def test_failed(self) -> None:
-        """
-        A job that fails is a failure, with its reason last on stderr.
-        """
-        error = {"code": "MANIFEST_UNKNOWN", "message": "there is no \x07alpine"}
-        self.fake.takes(event("job", job()), event("job", job("failed", error=error), True))
-        self.assertEqual(self.pull(), (1, "", "xferctl: there is no \\x07alpine (MANIFEST_UNKNOWN)\n"))
-
-    def test_failed_without_reason(self) -> None:
-        """
-        A job that fails and does not say why fails all the same.
-        """
-        self.fake.takes(event("job", job("failed"), True))
-        self.assertEqual(self.pull(), (1, "", "xferctl: job j1 failed\n"))
-
-    def test_cancelled(self) -> None:
-        """
-        A job that somebody else cancels is a failure.
-        """
-        self.fake.takes(event("job", job("cancelled"), True))
-        self.assertEqual(self.pull(), (1, "", "xferctl: job j1 was cancelled\n"))
-
-    def test_refused(self) -> None:
-        """
-        What the daemon does not begin, need not be cancelled.
-        """
-        self.fake.on("POST", "/jobs", refusal(400, "NAME_INVALID", "'A' is not an image reference"))
-        self.assertEqual(self.pull(), (1, "", "xferctl: 'A' is not an image reference (NAME_INVALID)\n"))
-        self.assertEqual(len(self.fake.requests), 1)
-
-
-class PushTests(DaemonTestCase):
-    """
-    C{xferctl push} and C{copy} where the output is no terminal.
-    """
-
-    def asked(self, *argv: str) -> dict[str, object]:
-        """
-        What the daemon is asked for when a command detaches.
-        """
-        self.fake.on("POST", "/jobs", Answer(push_job("queued"), 202))
-        self.assertEqual(run(["--host", self.fake.url, *argv, "--detach"]), (0, "j1\n", ""))
-        (method, path, body) = self.fake.requests.pop()
-        self.assertEqual((method, path), ("POST", "/api/v1/jobs"))
-        return dict(body)
+        self.fake.on("GET", "/jobs", Answer([push_job(), push_job(kind="copy"), job()]))
+        lines = self.lines("jobs")
+        self.assertEqual([line[1] for line in lines], ["KIND", "push", "copy", "pull"])
+        self.assertEqual(lines[1][3:6], ["docker.io/library/alpine:latest", "->", TARGET])
+        self.assertEqual(lines[3][3:5], ["docker.io/library/alpine:latest", "0"])
 
     def test_push(self) -> None:
         """
-        A push goes to its target, or to where the image's name says, with more
-        tags and another platform, or all, where they are asked for.
+        Of a push, its target is told, its blobs, and what is there now.
         """
-        plain: dict[str, object] = {"kind": "push", "reference": "alpine", "target": None, "priority": 0}
-        plain |= {"tags": [], "platform": None}
-        self.assertEqual(
-            self.asked("push", "alpine", "x/y:1", "--priority", "3"),
-            {**plain, "target": "x/y:1", "priority": 3},
-        )
-        self.assertEqual(self.asked("push", "alpine"), plain)
-        self.assertEqual(
-            self.asked("push", "alpine", "--tag", "1", "--tag=2", "--all-platforms"),
-            {**plain, "tags": ["1", "2"], "platform": "all"},
-        )
-        self.assertEqual(
-            self.asked("push", "alpine", "--platform", "linux/arm64"), {**plain, "platform": "linux/arm64"}
-        )
-        outcome = run(["push", "alpine", "--platform", "linux/arm64", "--all-platforms"])
-        self.assertEqual(outcome.status, 2)
+        blobs = [blob(0, "exists", transfer=None), blob(1, "mounted")]
+        self.fake.on("GET", "/jobs/j1", Answer({**push_job("done"), "layers": blobs}))
+        lines = self.lines("job", "j1")
+        self.assertIn(["target:", TARGET], lines)
+        self.assertIn(["pushed:", f"{TARGET}@{DIGEST}"], lines)
+        self.assertEqual(lines[-3], ["BLOB", "STATE", "PROGRESS", "TRANSFER", "WHY"])
+        self.assertEqual([line[1] for line in lines[-2:]], ["already", "mounted"])
 
-    def test_copy(self) -> None:
+    def test_job(self) -> None:
         """
-        A copy takes all of an index, or one platform of it, with what refers to it or
-        without.
+        One job is told in full, layer by layer, harmlessly.
         """
-        plain = {"kind": "copy", "reference": "a", "target": "b", "platform": None}
-        self.assertEqual(self.asked("copy", "a", "b"), {**plain, "referrers": False, "priority": 0})
-        self.assertEqual(
-            self.asked("copy", "a", "b", "--platform", "linux/arm64", "--referrers"),
-            {**plain, "platform": "linux/arm64", "referrers": True, "priority": 0},
-        )
+        layers = [layer(0, "exists", transfer=None), layer(1, "failed", why="no\naccess")]
+        self.fake.on("GET", "/jobs/j1", Answer({**FAILED, "layers": layers}))
+        outcome = run(["job", "j1", "--host", self.fake.url])
+        self.assertIn("error:      no \\x1b[31maccess (DENIED)\n", outcome.out)
+        self.assertIn("warning:    hub.example: gone soon\nwarning:    hub.example: read this", outcome.out)
+        self.assertNotIn("finished:", outcome.out)
+        self.assertTrue(outcome.out.endswith("t1        no\\naccess\n"))
+        self.assertEqual(self.objects("job", "j1"), [{**FAILED, "layers": layers}])
 
-    def test_done(self) -> None:
+    def test_job_attempts(self) -> None:
         """
-        A push that goes well ends with status 0 and the digest at the target.
+        The attempts behind a job follow, each with its end and its reason.
         """
-        self.fake.takes(*one_push())
-        outcome = run(["--host", self.fake.url, "push", "alpine", TARGET])
-        self.assertEqual((outcome.status, outcome.err), (0, ""))
-        self.assertEqual(outcome.out.splitlines()[-1], f"{TARGET}@{DIGEST}")
-        self.assertEqual(
-            run(["--host", self.fake.url, "push", "alpine", TARGET, "-q"]), (0, f"{TARGET}@{DIGEST}\n", "")
-        )
+        tried = {
+            "transfer": "t1",
+            "kind": "download",
+            "digest": DIGEST,
+            "source": "r.example/app",
+            "attempt": 1,
+            "started": "2026-01-02T03:04:05.000Z",
+            "finished": "2026-01-02T03:04:06.500Z",
+            "bytes_done": 1500,
+            "code": "TIMED_OUT",
+            "error": "no\nword",
+        }
+        again = {**tried, "attempt": 2, "code": None, "error": None, "finished": "late"}
+        shown = job("done", transfers=["t1"])
+        self.fake.on("GET", "/jobs/j1", Answer(shown))
+        self.fake.on("GET", "/jobs/j1/attempts", Answer([tried, again]))
+        lines = self.lines("job", "j1")
+        self.assertEqual(lines[-3][:3], ["ATTEMPT", "KIND", "DIGEST"])
+        self.assertEqual(lines[-2][:3], ["1", "download", "0123456789ab"])
+        told = ["1.5", "s", "1.5", "kB", "r.example/app", "no\\nword", "(TIMED_OUT)"]
+        self.assertEqual(lines[-2][4:], told)
+        self.assertEqual(lines[-1][3:], ["late", "1.5", "kB", "r.example/app", "done"])
+        self.assertEqual(self.objects("job", "j1"), [{**shown, "attempts": [tried, again]}])
 
-    def test_json(self) -> None:
+    def test_job_done(self) -> None:
         """
-        As JSON, the job's target is in its last line.
+        A job that is done tells what it gave.
         """
-        self.fake.takes(*one_push())
-        outcome = run(["--host", self.fake.url, "push", "alpine", TARGET, "--json"])
-        last = json.loads(outcome.out.splitlines()[-1])
-        self.assertEqual((last["data"]["state"], last["data"]["target"]), ("done", TARGET))
+        self.fake.on("GET", "/jobs/j1", Answer(job("done")))
+        self.assertIn(["pulled:", f"docker.io/library/alpine:latest@{DIGEST}"], self.lines("job", "j1"))
 
-    def test_failed(self) -> None:
+    def test_cancel(self) -> None:
         """
-        A push that fails tells why.
+        A job is cancelled, and its state is told.
         """
-        error = {"code": "DENIED", "message": "registry.example.com:5000 does not let you push me/alpine"}
-        self.fake.takes(event("job", push_job("failed", error=error), True))
-        self.assertEqual(
-            run(["--host", self.fake.url, "push", "alpine", TARGET]),
-            (1, "", f"xferctl: {error['message']} (DENIED)\n"),
-        )
-
-
-class InterruptTests(DaemonTestCase):
-    """
-    C{xferctl pull} as a process on a terminal, and signals.
-    """
-
-    def terminal(
-        self, *argv: str, at: bytes, act: Callable[[subprocess.Popen[bytes], int], None]
-    ) -> tuple[int, str]:
-        """
-        Run a command on a terminal of its own, and act once it has shown something.
-
-        @param at: what it must have shown.
-        @return: its status, and all that it has shown.
-        """
-        ours, theirs = pty.openpty()
-        shown = b""
-        with subprocess.Popen(
-            ["setsid", "--ctty", "--wait", *COMMAND, *argv],
-            env=environment(XFERD_HOST=self.fake.url, TERM="xterm", COLUMNS="80", LINES="24"),
-            stdin=theirs,
-            stdout=theirs,
-            stderr=theirs,
-        ) as process:
-            os.close(theirs)
-            acted = False
-            while True:
-                try:
-                    piece = os.read(ours, 65536)
-                except OSError:
-                    # The last process has closed its end.
-                    break
-                shown += piece
-                if not acted and at in shown:
-                    acted = True
-                    act(process, ours)
-            status = process.wait(30)
-        os.close(ours)
-        return status, shown.decode()
-
-    def press(self, process: subprocess.Popen[bytes], terminal: int) -> None:
-        """
-        Press Ctrl-C.
-        """
-        os.write(terminal, b"\x03")
-
-    def running(self) -> None:
-        """
-        Run a pull that does not end.
-        """
-        self.fake.takes(
-            event("job", job()), event("layer", layer(1, "downloading", bytes_done=1)), self.fake.hang
-        )
-
-    def test_bars(self) -> None:
-        """
-        On a terminal there are bars, and the cursor is back in the end.
-        """
-        self.fake.takes(*one_pull())
-        status, shown = self.terminal("pull", "alpine", at=b"never", act=self.press)
-        self.assertEqual(status, 0)
-        self.assertIn("━", shown)
-        self.assertIn("3/3 layers", shown)
-        self.assertGreater(shown.rindex("\x1b[?25h"), shown.rindex("\x1b[?25l"))
-        self.assertEqual(shown.splitlines()[-1], PINNED)
-
-    def test_dumb(self) -> None:
-        """
-        A terminal that cannot move its cursor gets plain lines.
-        """
-        self.fake.takes(*one_pull())
-        outcome = subprocess.run(
-            ["script", "-qec", f"{COMMAND[0]} -c '{COMMAND[2]}' pull alpine", "/dev/null"],
-            env=environment(XFERD_HOST=self.fake.url, TERM="dumb"),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            check=True,
-        )
-        self.assertIn(b"0a0a0a0a0a0a: already exists\r\n", outcome.stdout)
-        self.assertNotIn(b"\x1b", outcome.stdout)
-
-    def test_ctrl_c(self) -> None:
-        """
-        Ctrl-C cancels the job, says so, and is status 130.
-        """
-        self.running()
-        status, shown = self.terminal("pull", "alpine", at=b"downloading", act=self.press)
-        self.assertEqual(status, 130)
-        self.assertTrue(shown.endswith("xferctl: interrupted; job j1 was cancelled\r\n"), shown)
-        self.assertIn("\x1b[?25h", shown)
-        self.assertEqual(self.fake.requests[-1], ("DELETE", "/api/v1/jobs/j1", None))
-
-    def test_ctrl_c_while_pushing(self) -> None:
-        """
-        Ctrl-C cancels a push or a copy just so.
-        """
-        for argv in (("push", "alpine"), ("copy", "alpine", TARGET)):
-            self.fake.takes(
-                event("job", push_job()), event("layer", blob(1, "uploading", bytes_done=1)), self.fake.hang
-            )
-            status, shown = self.terminal(*argv, at=b"uploading", act=self.press)
-            self.assertEqual(status, 130)
-            self.assertTrue(shown.endswith("xferctl: interrupted; job j1 was cancelled\r\n"), shown)
-            self.assertEqual(self.fake.requests[-1], ("DELETE", "/api/v1/jobs/j1", None))
-
-    def test_signals(self) -> None:
-        """
-        SIGTERM and SIGHUP are no different.
-        """
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            self.running()
-            with subprocess.Popen(
-                [*COMMAND, "pull", "alpine"],
-                env=environment(XFERD_HOST=self.fake.url),
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-            ) as process:
-                assert process.stdout is not None
-                self.assertEqual(process.stdout.readline(), "0b0b0b0b0b0b: downloading (10.0 MB)\n")
-                process.send_signal(number)
-                _, err = process.communicate(timeout=30)
-            self.assertEqual((process.returncode, err), (130, "xferctl: interrupted; job j1 was cancelled\n"))
-
-    def test_before_answer(self) -> None:
-        """
-        Ctrl-C between the question and its answer cancels the job too.
-        """
-        process: list[subprocess.Popen[str]] = []
-
-        def interrupt() -> None:
-            process[0].send_signal(signal.SIGINT)
-
-        self.fake.on("POST", "/jobs", Answer(status=202, lines=[b'{"id":', interrupt, b'"j1"}']))
         self.fake.on("DELETE", "/jobs/j1", Answer(job("cancelled")))
-        with subprocess.Popen(
-            [*COMMAND, "pull", "alpine"],
-            env=environment(XFERD_HOST=self.fake.url),
-            stdin=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        ) as started:
-            process.append(started)
-            _, err = started.communicate(timeout=30)
-        self.assertEqual((started.returncode, err), (130, "xferctl: interrupted; job j1 was cancelled\n"))
-
-
-class AbandonTests(DaemonTestCase):
-    """
-    What becomes of the job when its user leaves.
-    """
-
-    def left(self, answer: Answer | None) -> str:
-        """
-        Leave a pull while it runs.
-
-        @param answer: the daemon's, when it is asked to cancel.
-        @return: what the user is told.
-        """
-
-        def leave(*_: object) -> None:
-            raise KeyboardInterrupt
-
-        self.patch(Daemon, "events", leave)
-        self.fake.on("POST", "/jobs", Answer(job("queued"), 202))
-        if answer is None:
-            self.patch(Daemon, "cancel", leave)
-        else:
-            self.fake.on("DELETE", "/jobs/j1", answer)
-        outcome = run(["--host", self.fake.url, "pull", "alpine"])
-        self.assertEqual((outcome.status, outcome.out), (130, ""))
-        return outcome.err
-
-    def test_ended_before(self) -> None:
-        """
-        A job that had ended by then is not said to be cancelled.
-        """
-        self.assertEqual(
-            self.left(Answer(job("done"))), "xferctl: interrupted; job j1 had ended before: done\n"
-        )
-
-    def test_refused(self) -> None:
-        """
-        If the job cannot be cancelled, the user is told why.
-        """
-        said = self.left(refusal(503, "GONE", "no"))
-        self.assertEqual(said, "xferctl: interrupted, and job j1 could not be cancelled: no (GONE)\n")
-
-    def test_impatient(self) -> None:
-        """
-        The second Ctrl-C does not wait for the daemon, and the user is told
-        how to cancel the job.
-        """
-        self.assertIn("'xferctl cancel j1' ends it", self.left(None))
-
-    def test_before(self) -> None:
-        """
-        Before there is a job, there is nothing to cancel.
-        """
-
-        def leave(*_: object, **__: object) -> None:
-            raise KeyboardInterrupt
-
-        self.patch(Daemon, "start", leave)
-        outcome = run(["--host", self.fake.url, "pull", "alpine"])
-        self.assertEqual(outcome, (130, "", "xferctl: interrupted before the pull began\n"))
-        outcome = run(["--host", self.fake.url, "copy", "alpine", "x/y"])
-        self.assertEqual(outcome, (130, "", "xferctl: interrupted before the copy began\n"))
-        self.assertEqual(self.fake.requests, [])
+        self.assertEqual(self.lines("cancel", "j1"), [["job:", "j1"], ["state:", "cancelled"]])
+        self.assertEqual(self.fake.requests, [("DELETE", "/api/v1/jobs/j1", None)])

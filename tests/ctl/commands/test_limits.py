@@ -8,6 +8,7 @@ import json
 
 from tests.ctl.fake_daemon import Answer, DaemonTestCase, refusal
 from tests.ctl.run import run
+from xferd.ctl.commands.arguments import UsageError
 from xferd.ctl.commands.limits import read_changes
 
 LIMITS = {"downloads": 3, "downloads_per_host": 0, "download_rate": 2_000_000, "upload_rate": 0}
@@ -41,7 +42,7 @@ class ChangeTests(DaemonTestCase):
         Everything else is wrong use, and named.
         """
         for word in ("a", "a=", "=5", "a=-1", "a=1.5", "a=5T", "a= 5", "a=1e3", "a=5/s"):
-            self.assertIn(repr(word), str(self.assertRaises(ValueError, read_changes, [word])))
+            self.assertIn(repr(word), str(self.assertRaises(UsageError, read_changes, [word])))
 
 
 class LimitsTests(DaemonTestCase):

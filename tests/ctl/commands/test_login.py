@@ -70,7 +70,7 @@ class LoginTests(DaemonTestCase):
         self.assertEqual(outcome, Outcome(0, "logged out of h.example\n", ""))
         self.assertEqual(json.loads(self.path.read_text()), {"auths": {}})
         outcome = run(["logout", "h.example"], self.environ)
-        self.assertEqual(outcome, Outcome(0, f"not logged in to h.example, by {self.path}\n", ""))
+        self.assertEqual(outcome, Outcome(0, f"{self.path} has no credentials for h.example\n", ""))
 
     def test_auth_file(self) -> None:
         """
@@ -108,10 +108,10 @@ class LoginTests(DaemonTestCase):
         for argv, stdin, words in (
             (["quay", "-u", "me", "--password-stdin"], "p", "is no registry"),
             (["h.example", "--password-stdin"], "p", "--password-stdin needs --username"),
-            (["h.example", "-u", "me"], "p", "no terminal"),
+            (["h.example", "-u", "me"], "p", "not a terminal"),
             (["h.example", "-u", "me", "--password-stdin"], "\n", "1 to 8192 characters"),
             (["h.example", "-u", "me", "--password-stdin"], "x" * 9000, "1 to 8192 characters"),
-            (["h.example", "-u", "m:e", "--password-stdin"], "p", "no colon"),
+            (["h.example", "-u", "m:e", "--password-stdin"], "p", "not contain a colon"),
         ):
             outcome = self.login(*argv, stdin=stdin)
             self.assertEqual(outcome.status, 1)

@@ -1,12 +1,14 @@
+# -*- test-case-name: tests.ctl.commands.test_status -*-
 """
-Tests for C{xferctl status}.
+Tests for L{xferd.ctl.commands.status}.
 """
 
 from __future__ import annotations
 
 import json
 
-from tests.ctl.fake_daemon import Answer, DaemonTestCase
+from tests.ctl.commands.case import CommandCase
+from tests.ctl.fake_daemon import Answer, DaemonTestCase, transfer
 from tests.ctl.run import run
 
 STATUS = {
@@ -63,3 +65,20 @@ class StatusTests(DaemonTestCase):
         """
         self.fake.on("GET", "/status", Answer(STATUS))
         self.assertEqual(json.loads(run(["status", "--json", "--host", self.fake.url]).out), STATUS)
+
+
+class TransfersTests(CommandCase):
+    """
+    Tests for C{xferctl transfers}.
+    """
+
+    def test_transfers(self) -> None:
+        """
+        Transfers are listed with how many share them and what they wait for.
+        """
+        waiting = transfer(2, rate=0, bytes_total=None, why="slot 4 of 3")
+        self.fake.on("GET", "/transfers", Answer([transfer(1, watchers=3), waiting]))
+        _, first, second = self.lines("transfers")
+        self.assertEqual(first[4:12], ["3", "4.0", "MB", "of", "10.0", "MB", "2.0", "MB/s"])
+        self.assertEqual(second[5:], ["4.0", "MB", "docker.io/library/alpine", "slot", "4", "of", "3"])
+        self.assertEqual(len(self.objects("transfers")), 2)

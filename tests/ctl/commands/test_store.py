@@ -1,3 +1,4 @@
+# -*- test-case-name: tests.ctl.commands.test_store -*-
 """
 Tests for L{xferd.ctl.commands.store}.
 """
@@ -6,10 +7,45 @@ from __future__ import annotations
 
 import json
 
+from tests.ctl.commands.case import IMAGE, CommandCase
 from tests.ctl.fake_daemon import DIGEST, Answer, DaemonTestCase, refusal
 from tests.ctl.run import run
 
-IMAGE = {"reference": "docker.io/library/alpine:mine", "digest": DIGEST}
+TAGGED = {"reference": "docker.io/library/alpine:mine", "digest": DIGEST}
+
+
+class ImagesTests(CommandCase):
+    """
+    Tests for C{xferctl images} and C{inspect}.
+    """
+
+    def test_images(self) -> None:
+        """
+        Images are listed by name, with digests in short.
+        """
+        self.fake.on("GET", "/images", Answer([IMAGE]))
+        heads, row = self.lines("images")
+        self.assertEqual(heads, ["REFERENCE", "DIGEST", "IMAGE", "ID", "LAYERS", "SIZE", "PULLED"])
+        self.assertEqual(row[:6], [IMAGE["reference"], "0123456789ab", "0123456789ab", "1", "41.2", "MB"])
+        self.assertEqual(row[-1], "ago")
+        self.assertEqual(self.objects("images"), [IMAGE])
+
+    def test_inspect(self) -> None:
+        """
+        One image is told in full.
+        """
+        self.fake.on("GET", "/images/alpine", Answer(IMAGE))
+        lines = self.lines("inspect", "alpine")
+        self.assertIn(["digest:", DIGEST], lines)
+        self.assertEqual(lines[-2:], [["LAYER", "SIZE", "TYPE"], [DIGEST, "1.5", "kB", "a/layer"]])
+        self.assertEqual(self.objects("inspect", "alpine"), [IMAGE])
+
+    def test_inspect_for_a_platform(self) -> None:
+        """
+        The daemon is told for what platform the image has to be.
+        """
+        self.fake.on("GET", "/images/alpine?platform=linux/arm%2Bx", Answer(IMAGE))
+        self.assertEqual(self.objects("inspect", "alpine", "--platform", "linux/arm+x"), [IMAGE])
 
 
 class TagTests(DaemonTestCase):
@@ -21,13 +57,13 @@ class TagTests(DaemonTestCase):
         """
         The new name is printed in full, with what it stands for.
         """
-        self.fake.on("POST", "/images/r.example:5000/a:1/tags", Answer(IMAGE, 201))
+        self.fake.on("POST", "/images/r.example:5000/a:1/tags", Answer(TAGGED, 201))
         outcome = run(["tag", "r.example:5000/a:1", "alpine:mine", "--host", self.fake.url])
         self.assertEqual((outcome.status, outcome.err), (0, ""))
-        self.assertEqual([line.split()[-1] for line in outcome.out.splitlines()], [*IMAGE.values()])
+        self.assertEqual([line.split()[-1] for line in outcome.out.splitlines()], [*TAGGED.values()])
         self.assertEqual(self.fake.requests[-1][2], {"reference": "alpine:mine"})
         outcome = run(["tag", "r.example:5000/a:1", "alpine:mine", "--json", "--host", self.fake.url])
-        self.assertEqual(json.loads(outcome.out), IMAGE)
+        self.assertEqual(json.loads(outcome.out), TAGGED)
 
     def test_refused(self) -> None:
         """

@@ -51,12 +51,12 @@ class ChildTests(SynchronousTestCase):
         It is told lines and answers with lines, until it is stopped.
         """
         child = self.child(ECHO)
-        self.assertEqual(child.hear(), b"begun\n")
-        child.say(b"one")
-        self.assertEqual(child.hear(), b"heard one\n")
-        self.assertFalse(child.gone)
+        self.assertEqual(child.receive(), b"begun\n")
+        child.send(b"one")
+        self.assertEqual(child.receive(), b"heard one\n")
+        self.assertFalse(child.ended)
         child.stop()
-        self.assertTrue(child.gone)
+        self.assertTrue(child.ended)
         child.stop()
 
     def test_same_modules(self) -> None:
@@ -65,7 +65,7 @@ class ChildTests(SynchronousTestCase):
         """
         child = self.child("import xferd.ctl; print(xferd.ctl.__file__)")
         self.assertEqual(
-            os.path.realpath(child.hear().strip()),
+            os.path.realpath(child.receive().strip()),
             os.path.realpath(os.fsencode(processes.__file__).replace(b"demo/processes", b"__init__")),
         )
 
@@ -75,16 +75,16 @@ class ChildTests(SynchronousTestCase):
         """
         child = self.child("import sys; print('out', flush=True); sys.exit('the \\xe9nd\\n\\n')", talks=False)
         child.process.wait(30)
-        self.assertEqual(child.last_words(), "the énd")
+        self.assertEqual(child.last_line(), "the énd")
 
     def test_no_words(self) -> None:
         """
         One that says nothing is known for that.
         """
         child = self.child("")
-        self.assertEqual(child.hear(), b"")
+        self.assertEqual(child.receive(), b"")
         child.process.wait(30)
-        self.assertEqual(child.last_words(), "it did not say why")
+        self.assertEqual(child.last_line(), "its log is empty")
 
     def test_unheard(self) -> None:
         """
@@ -94,7 +94,7 @@ class ChildTests(SynchronousTestCase):
         child.process.wait(30)
         child.process.stdin.write(b"x")  # type: ignore[union-attr]
         child.stop()
-        self.assertTrue(child.gone)
+        self.assertTrue(child.ended)
 
     def test_stubborn(self) -> None:
         """

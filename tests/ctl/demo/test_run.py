@@ -73,7 +73,7 @@ class DemoTests(SynchronousTestCase):
         """
         self.assertEqual(os.listdir(self.scratch), [])
         self.assertGreater(len(Recorded.all), 0)
-        self.assertTrue(all(child.gone for child in Recorded.all))
+        self.assertTrue(all(child.ended for child in Recorded.all))
 
     def parts(self, kind: str = "good", sent: int = 30_000_000, image: object = IMAGE) -> Parts:
         """
@@ -132,7 +132,7 @@ class DemoTests(SynchronousTestCase):
         text = self.perform(self.parts())
         self.assertRegex(text, r"(?m)^status page: http://127.0.0.1:\d+/$")
         self.assertIn("registry: 127.0.0.1:1/demo:latest, 3 layers, 30.0 MB\n", text)
-        self.assertIn("3 clients, 30.0 MB each, 30.0 MB crossed the wire in 4 requests for blobs\n", text)
+        self.assertIn("3 clients, 30.0 MB each; 30.0 MB transferred in 4 requests for blobs\n", text)
         self.assertEqual(text.count(" downloading (shared by 3 clients)\n"), 1)
         for n in (1, 2, 3):
             self.assertIn(f"client {n}: 3 of 3 layers", text)
@@ -154,7 +154,7 @@ class DemoTests(SynchronousTestCase):
         A byte more than the image has is a failure.
         """
         error = self.assertRaises(ClientError, self.perform, self.parts(sent=30_000_001))
-        self.assertEqual(str(error), "the image has 30000000 bytes, and 30000001 crossed the wire")
+        self.assertEqual(str(error), "the image has 30000000 bytes, but 30000001 were transferred")
 
     def test_goes_on(self) -> None:
         """

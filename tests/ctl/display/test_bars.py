@@ -17,6 +17,7 @@ from tests.ctl.run import Terminal
 from xferd.ctl.api import Event
 from xferd.ctl.display.bars import Bars, Picture
 from xferd.ctl.display.job_view import JobView
+from xferd.ctl.display.progress import Progress
 
 HOSTILE = "\x1b[31mred [bold]x[/bold]"
 
@@ -35,7 +36,7 @@ class BarsTests(SynchronousTestCase):
         picture = Picture(console)
         view = JobView(job("queued"))
         for event in events:
-            picture.show(view.take(event), "total", view)
+            picture.show_job("total", view, view.update(event))
         console.print(picture.table())
         return [line.rstrip() for line in out.getvalue().splitlines()]
 
@@ -178,3 +179,25 @@ class BarsTests(SynchronousTestCase):
             play(Bars(terminal.file), one_push())
         self.assertIn("4/4 blobs", terminal.shown())
         self.assertEqual(terminal.shown().splitlines()[-1], f"{TARGET}@{DIGEST}")
+
+    def test_copy(self) -> None:
+        """
+        A copy or download has one bar, which can disappear at the end.
+        """
+        out = StringIO()
+        console = Console(file=out, width=80, height=24, color_system=None)
+        picture = Picture(console)
+        picture.show(Progress("reading layers", 0, 0, None))
+        console.print(picture.table())
+        picture.show(Progress("copying", 3_000_000, 4_000_000, 0.5, "1/2 files"))
+        console.print(picture.table())
+        self.assertEqual(
+            [line.rstrip() for line in out.getvalue().splitlines()],
+            [
+                "total        reading layers",
+                "total        copying        ━━━━━╸        3.0 MB/4.0 MB 1/2 files",
+            ],
+        )
+        with Terminal() as terminal, Bars(terminal.file, transient=True) as bars:
+            bars.show(Progress("saving", 1, 2, 0.5))
+        self.assertIn("\x1b[2K", terminal.shown())

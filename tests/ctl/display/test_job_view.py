@@ -128,11 +128,11 @@ class JobTests(SynchronousTestCase):
         is heard of first.
         """
         view = JobView(job())
-        self.assertEqual(view.take(Event("transfer", transfer(1), False)), [])
-        (first,) = view.take(Event("layer", layer(1, "downloading"), False))
+        self.assertEqual(view.update(Event("transfer", transfer(1), False)), [])
+        (first,) = view.update(Event("layer", layer(1, "downloading"), False))
         self.assertEqual(first.rate, 2_000_000.0)
-        view.take(Event("layer", layer(2, "downloading", transfer="t1"), False))
-        both = view.take(Event("transfer", transfer(1, rate=5.0), False))
+        view.update(Event("layer", layer(2, "downloading", transfer="t1"), False))
+        both = view.update(Event("transfer", transfer(1, rate=5.0), False))
         self.assertEqual([(layer.index, layer.rate) for layer in both], [(1, 5.0), (2, 5.0)])
         # Both layers come out of one stream of bytes.
         self.assertEqual(view.rate, 5.0)
@@ -142,7 +142,7 @@ class JobTests(SynchronousTestCase):
         Layers are in the image's order, whatever the order of the news.
         """
         view = JobView(job(layers=[layer(2), "x", layer(0)]))
-        view.take(Event("layer", layer(1), False))
+        view.update(Event("layer", layer(1), False))
         self.assertEqual([layer.index for layer in view.rows], [0, 1, 2])
 
     def test_others(self) -> None:
@@ -150,7 +150,7 @@ class JobTests(SynchronousTestCase):
         Events of other kinds change nothing.
         """
         view = JobView(job())
-        self.assertEqual(view.take(Event("image", {"id": "x"}, True)), [])
+        self.assertEqual(view.update(Event("image", {"id": "x"}, True)), [])
         self.assertEqual(view.job, job())
 
     def test_progress(self) -> None:

@@ -13,12 +13,21 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.ctl.fake_daemon import DIGEST, TARGET, blob, job, layer, one_pull, one_push, push_job, transfer
 from xferd.ctl.api import Event
 from xferd.ctl.display.job_view import JobView
-from xferd.ctl.display.progress import Display, JsonLines, PlainLines, Quiet, summary
+from xferd.ctl.display.progress import (
+    JsonLines,
+    PlainLines,
+    Progress,
+    ProgressDisplay,
+    Quiet,
+    Result,
+    job_result,
+    summary,
+)
 
 PINNED = f"docker.io/library/alpine:latest@{DIGEST}"
 
 
-def play(display: Display, lines: list[bytes]) -> JobView:
+def play(display: ProgressDisplay, lines: list[bytes]) -> JobView:
     """
     Show the events of a whole pull.
     """
@@ -27,8 +36,8 @@ def play(display: Display, lines: list[bytes]) -> JobView:
         for line in lines:
             if line.strip():
                 event = Event(**json.loads(line))
-                display.show(view, event, view.take(event))
-    display.finish(view)
+                display.show_event(view, event, view.update(event))
+    display.finish(job_result(view))
     return view
 
 
@@ -50,7 +59,7 @@ class DisplayTests(SynchronousTestCase):
         As JSON, each event is one line, as it came.
         """
         out = StringIO()
-        play(JsonLines(out), one_pull())
+        play(JsonLines(out, "pull"), one_pull())
         sent = [json.loads(line) for line in one_pull() if line.strip()]
         self.assertEqual([json.loads(line) for line in out.getvalue().splitlines()], sent)
 
@@ -135,7 +144,7 @@ class DisplayTests(SynchronousTestCase):
             Event("transfer", transfer(1, attempt=2, why="connection reset"), False),
             Event("transfer", transfer(1, attempt=2, bytes_done=5), False),
         ):
-            display.show(view, event, view.take(event))
+            display.show_event(view, event, view.update(event))
         self.assertEqual(
             out.getvalue().splitlines(),
             ["0b0b0b0b0b0b: downloading (10.0 MB)", "0b0b0b0b0b0b: attempt 2 (connection reset)"],
@@ -161,3 +170,49 @@ class DisplayTests(SynchronousTestCase):
         self.assertEqual(summary(JobView(there)), f"{name}: 2 blobs, 2 already there, 0 B of 30.0 MB sent")
         all_sent = push_job("done", kind="copy", layers=[blob(0, "done")], bytes_total=10_000_000)
         self.assertEqual(summary(JobView(all_sent)), f"{name} -> {TARGET}: 1 blob, 10.0 MB of 10.0 MB sent")
+
+
+class CopyTests(SynchronousTestCase):
+    """
+    The displays for a copy or download of the client's own.
+    """
+
+    RESULT = Result("/there", ("2 files",), {"path": "/there"})
+
+    def show(self, display: ProgressDisplay) -> None:
+        """
+        Show a copy in three hundred steps.
+        """
+        with display:
+            display.show(Progress("reading layers", 0, 0, None))
+            for step in range(301):
+                display.show(Progress("copying", step, 300, step / 300, counts={"bytes_done": step}))
+        display.finish(self.RESULT)
+
+    def test_plain(self) -> None:
+        """
+        Plain lines are printed at the end alone, the path last.
+        """
+        out = StringIO()
+        self.show(PlainLines(out))
+        self.assertEqual(out.getvalue(), "2 files\n/there\n")
+
+    def test_quiet(self) -> None:
+        """
+        With C{--quiet} only the path is printed.
+        """
+        out = StringIO()
+        self.show(Quiet(out))
+        self.assertEqual(out.getvalue(), "/there\n")
+
+    def test_json(self) -> None:
+        """
+        JSON lines report each hundredth once, and the result last.
+        """
+        out = StringIO()
+        self.show(JsonLines(out, "unpack"))
+        *lines, last = [json.loads(line) for line in out.getvalue().splitlines()]
+        self.assertEqual({line["kind"] for line in lines}, {"unpack"})
+        self.assertEqual(len(lines), 101)
+        self.assertEqual(lines[-1]["data"], {"state": "running", "bytes_done": 300})
+        self.assertEqual(last, {"kind": "unpack", "data": {"state": "done", "path": "/there"}, "final": True})

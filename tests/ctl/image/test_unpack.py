@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.ctl.image.test_unpack -*-
 """
-Tests for L{xferd.ctl.image.unpack}, L{xferd.ctl.image.overlay} and L{xferd.ctl.display.copying},
+Tests for L{xferd.ctl.image.unpack} and L{xferd.ctl.image.overlay},
 with layers that the test itself has made.
 """
 
@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 from unittest import SkipTest
 
 from tests.ctl.fake_daemon import DIGEST, Answer, DaemonTestCase, refusal
-from tests.ctl.run import COMMAND, Outcome, Terminal, environment, run
-from xferd.ctl.display.bars import CopyBar
+from tests.ctl.run import COMMAND, Outcome, environment, run
+from xferd.ctl.commands import unpack as unpack_command
 from xferd.ctl.image import overlay, unpack
 from xferd.ctl.image.overlay import CannotMount
 from xferd.ctl.interrupts import Interrupted, Interrupts
@@ -188,7 +188,7 @@ class UnpackTests(UnpackCase):
         self.target /= "mine"
         self.assertIn("mine cannot be used: Not a directory", self.refused("unpack"))
         self.target = self.place / "absent" / "below"
-        self.assertIn(f"no directory {self.place}/absent", self.refused("unpack"))
+        self.assertIn(f"the directory {self.place}/absent does not exist", self.refused("unpack"))
         self.target = Path("/proc/new")
         self.assertIn("cannot make /proc/new", self.refused("unpack"))
 
@@ -224,7 +224,7 @@ class UnpackTests(UnpackCase):
         """
         self.image(trees=["/nowhere/fs"])
         said = self.refused("unpack")
-        self.assertIn("/nowhere/fs on the daemon's machine; here that cannot be read: No such file", said)
+        self.assertIn("/nowhere/fs on the daemon's machine; it cannot be read here: No such file", said)
         self.image(trees=[3])
         self.assertIn("older than this xferctl", self.refused("unpack"))
         self.image()
@@ -242,26 +242,23 @@ class UnpackTests(UnpackCase):
 
         self.patch(os, "scandir", deny)
         (self.place / "target").mkdir()
-        self.patch(unpack, "_free", lambda directory: directory)
-        self.assertIn("which you may not read; be the daemon's user, or root", self.ctl("unpack").err)
+        self.patch(unpack_command, "check_free", lambda directory: directory)
+        self.assertIn("which you may not read; run this as the daemon's user or root", self.ctl("unpack").err)
 
     def test_wrong_use(self) -> None:
         """
         What is copied can be changed: to say otherwise is wrong use.
         """
-        self.assertIn("--read-only is for --mount", self.refused("unpack", "--read-only", status=2))
+        self.assertIn("--read-only needs --mount", self.refused("unpack", "--read-only", status=2))
 
-    def test_terminal(self) -> None:
+    def test_progress(self) -> None:
         """
-        On a terminal there is a bar, which is gone in the end.
+        Empty files count as work, and nothing is known before the layers are read.
         """
-        with Terminal() as terminal:
-            bar = CopyBar(terminal.file)
-            with bar:
-                bar.show(Progress())
-                self.assertEqual(str(bar.line()), "looking at the layers")
-                bar.show(Progress(1, 2, 3_000_000, 4_000_000))
-        self.assertIn("1/2 files 3.0 MB of 4.0 MB", terminal.shown())
+        self.assertIsNone(unpack.copy_progress(Progress()).fraction)
+        half = unpack.copy_progress(Progress(1, 2, 3_000_000, 6_000_000))
+        self.assertEqual((half.fraction, half.note), (0.5, "1/2 files"))
+        self.assertEqual(unpack.copy_progress(Progress(1, 4, 0, 0)).fraction, 0.25)
 
     def test_as_installed(self) -> None:
         """
@@ -327,7 +324,7 @@ class ExchangeTests(UnpackCase):
             self.patch(unpack, "flatten", exchange)
             outcome = self.ctl(command)
             self.assertEqual(outcome.status, 1)
-            self.assertIn("another user has exchanged it meanwhile", outcome.err)
+            self.assertIn("another user has exchanged", outcome.err)
             self.assertEqual(os.listdir(self.place / "victim"), [])
             self.assertIn("etc" if command == "unpack" else "rootfs", os.listdir(self.place / "away"))
             for path in ("victim", "away"):
@@ -421,7 +418,9 @@ class BundleTests(UnpackCase):
         self.patch(os, "geteuid", lambda: 1234)
         self.patch(os, "getegid", lambda: os.getgid())
         outcome = self.ctl("bundle")
-        self.assertIn("note: it runs as root, who is you outside, not as 1000:1001", outcome.out)
+        self.assertIn(
+            "note: the container runs as root, mapped to you, and not as the image's 1000:1001", outcome.out
+        )
         self.assertEqual(self.config()["process"]["user"], {"uid": 0, "gid": 0})
         self.assertEqual(self.config()["linux"]["uidMappings"][0]["hostID"], 1234)
 
@@ -454,7 +453,7 @@ class MountTests(UnpackCase):
         """
         outcome = self.ctl("unpack", "--mount")
         self.assertEqual((outcome.status, outcome.err), (0, ""))
-        self.assertIn(f"2 layers mounted; 'umount {self.target}' ends it", outcome.out)
+        self.assertIn(f"2 layers mounted; unmount with 'umount {self.target}'", outcome.out)
         with self.unmounting(self.target):
             self.assertEqual(sorted(os.listdir(self.target / "etc")), ["file0", "file1", "passwd"])
             self.assertEqual(stat.S_IMODE(self.target.stat().st_mode), 0o751)
@@ -463,7 +462,9 @@ class MountTests(UnpackCase):
         self.assertEqual(os.listdir(self.target), [])
         self.assertTrue((self.place / "target.overlay/upper/etc/new").is_file())
         self.assertFalse((self.trees[1] / "etc/new").exists())
-        self.assertIn("target.overlay keeps what was changed", self.refused("unpack", "--mount"))
+        self.assertIn(
+            "target.overlay holds the changes of an earlier mount", self.refused("unpack", "--mount")
+        )
 
     def test_read_only(self) -> None:
         """
@@ -497,7 +498,7 @@ class MountTests(UnpackCase):
         """
         outcome = self.ctl("bundle", "--mount")
         self.assertEqual((outcome.status, outcome.err), (0, ""))
-        self.assertIn(f"'umount {self.target}/rootfs' ends it", outcome.out)
+        self.assertIn(f"unmount with 'umount {self.target}/rootfs'", outcome.out)
         with self.unmounting(self.target / "rootfs"):
             self.assertTrue((self.target / "rootfs/etc/passwd").is_file())
             self.assertTrue((self.target / "config.json").is_file())
@@ -561,7 +562,7 @@ class MountTests(UnpackCase):
         self.target.mkdir()
         subprocess.run(["mount", "-t", "tmpfs", "none", self.target], check=True)
         with self.unmounting(self.target):
-            self.assertIn("is where something is mounted", self.refused("unpack"))
+            self.assertIn("is a mount point", self.refused("unpack"))
 
     def test_others_directory(self) -> None:
         """
@@ -613,7 +614,7 @@ class MountTests(UnpackCase):
         A place that was filled meanwhile is refused.
         """
         self.target.mkdir(mode=0o755)
-        self.patch(unpack, "_free", lambda directory: directory)
+        self.patch(unpack_command, "check_free", lambda directory: directory)
         (self.target / "mine").touch()
         self.assertIn("is not empty", self.refused("unpack", "--mount"))
 
@@ -656,7 +657,7 @@ class InterruptTests(UnpackCase):
             real(source, target, **how)
 
         self.patch(os, "rename", rename)
-        with self.assertRaises(Interrupted), unpack._whole(str(self.target), interrupts):
+        with self.assertRaises(Interrupted), unpack.new_directory(str(self.target), interrupts):
             pass
         self.assertTrue(self.target.is_dir())
         self.assertEqual(sorted(os.listdir(self.place)), ["store", "target"])

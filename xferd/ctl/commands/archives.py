@@ -1,9 +1,9 @@
 # -*- test-case-name: tests.ctl.commands.test_archives -*-
 """
-C{xferctl import} and C{xferctl export}: images out of files, and into files.
+C{xferctl import} and C{xferctl export}: images from files, and to files.
 
-The bytes go over the HTTP API.  The daemon, which may be far away and is often
-root, opens no path that a client names.
+The archive is sent over the HTTP API.  The daemon, which may run on another
+machine and is often root, opens no path that a client names.
 """
 
 from __future__ import annotations
@@ -11,40 +11,82 @@ from __future__ import annotations
 import os
 import shutil
 from tempfile import mkdtemp, mkstemp
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from xferd.ctl.commands.jobs import JobFailed, abandon, choose_display, credentials, follow
-from xferd.ctl.display.saving import choose_saving
+from xferd.ctl.commands.arguments import (
+    Command,
+    add_image,
+    add_no_credentials,
+    add_output,
+    add_platform,
+    add_priority,
+)
+from xferd.ctl.commands.follow import JobFailed, cancel_interrupted, follow
+from xferd.ctl.display.choose import choose_display
+from xferd.ctl.display.progress import Progress, Result
 from xferd.ctl.errors import ClientError, Refused
 from xferd.ctl.image.archive_sender import Sender, open_source
 from xferd.ctl.image.layout import write_layout
 from xferd.ctl.interrupts import Interrupted
+from xferd.ctl.text import clean, size
+from xferd.ctl.user_credentials import credentials_headers
 
 if TYPE_CHECKING:
-    from argparse import Namespace
-    from collections.abc import Iterator
+    from argparse import ArgumentParser, Namespace
+    from collections.abc import Iterator, Mapping
 
     from xferd.ctl.api import Download
-    from xferd.ctl.display.saving import Saving
+    from xferd.ctl.display.progress import ProgressDisplay
     from xferd.ctl.session import Session
+
+
+def _import_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "path", metavar="PATH", help="an archive, the directory of an OCI layout, or '-' for stdin"
+    )
+    parser.add_argument(
+        "reference",
+        metavar="REF",
+        nargs="?",
+        help="the image's name, or the one to import of several (default: all names in the archive)",
+    )
+    add_platform(parser, "import this platform, OS/ARCH[/VARIANT] (default: this machine's)")
+    add_priority(parser)
+    add_output(parser, "print each event as one line of JSON", "print only the imported references")
+
+
+def _export_arguments(parser: ArgumentParser) -> None:
+    add_image(parser)
+    parser.add_argument(
+        "path",
+        metavar="PATH",
+        help="a file, '-' for stdout, or a directory: one that exists, or a path that ends with a slash",
+    )
+    parser.add_argument(
+        "--format",
+        choices=("docker", "oci"),
+        help="docker: an archive that docker, podman and skopeo load; oci: an OCI layout "
+        "(default: docker, for a directory oci)",
+    )
+    add_no_credentials(parser)
+    add_output(parser, "print progress and result as lines of JSON", "print only the path")
 
 
 def import_(args: Namespace, session: Session) -> None:
     """
-    Do what C{xferctl import} was told.
+    Run C{xferctl import}.  The job is cancelled if the user interrupts the
+    command, or the archive cannot be read to its end.
 
-    If the user leaves, or the archive cannot be read on, the job is cancelled.
-
-    @raise JobFailed: the job failed, or somebody cancelled it.
-    @raise Interrupted: the user wants no more.
+    @raise JobFailed: the job failed or was cancelled.
+    @raise Interrupted: the user interrupted the command.
     """
     daemon = session.daemon
     source = open_source(args.path)
-    display = choose_display(args, session.stdout, session.environ)
+    display = choose_display(args, session)
     job: dict[str, object] | None = None
     sender: Sender | None = None
     try:
-        # Between question and answer there is a job whose name we do not know.
+        # Until the answer arrives, the daemon may have a job whose ID is unknown here.
         with session.interrupts.held():
             job = daemon.start(
                 "import", args.reference, platform=args.platform, size=source.size, priority=args.priority
@@ -55,55 +97,48 @@ def import_(args: Namespace, session: Session) -> None:
     except KeyboardInterrupt as e:
         if sender is not None:
             sender.stop()
-        raise Interrupted(abandon(daemon, "import", job)) from e
+        raise Interrupted(cancel_interrupted(daemon, "import", job)) from e
     except JobFailed as e:
-        # A refusal tells only that the job has ended before.
+        # The sender's refusal is a consequence of the job's end, not its cause.
         if sender is not None and sender.error is not None and not isinstance(sender.error, Refused):
             raise sender.error from e
         raise
     except OSError:
         if sender is not None:
             sender.stop()
-        abandon(daemon, "import", job)
+        cancel_interrupted(daemon, "import", job)
         raise
 
 
 def export(args: Namespace, session: Session) -> None:
     """
-    Do what C{xferctl export} was told.
+    Run C{xferctl export}.  The file or directory appears under its name when
+    it is complete.
 
-    Under its name a file or a directory is whole, or not there.
-
-    @raise ClientError: the daemon does not give it, or it cannot be written.
+    @raise ClientError: the daemon refuses, or the file cannot be written.
     """
     path = args.path
     if path == "-":
         _to_stdout(args, session)
         return
-    saving = choose_saving(args, session)
+    display = choose_display(args, session, transient=True)
     try:
         if path.endswith("/") or os.path.isdir(path):
-            _to_directory(args, session, saving, path.rstrip("/") or "/")
+            _to_directory(args, session, display, path.rstrip("/") or "/")
         else:
-            _to_file(args, session, saving)
+            _to_file(args, session, display)
     except OSError as e:
         raise ClientError(f"cannot write {path!r}: {e.strerror or e}") from e
 
 
 def _archive(args: Namespace, session: Session, form: str) -> Download:
-    """
-    Open the archive.
-    """
-    headers = credentials(args, session, (), stored=True)
+    headers = credentials_headers(args, session, (), stored=True)
     return session.daemon.archive(args.reference, form, headers)
 
 
 def _to_stdout(args: Namespace, session: Session) -> None:
-    """
-    Write the archive where a pipe is.
-    """
     if session.stdout.isatty():
-        raise ClientError("an archive is nothing for a terminal; name a file, or pipe it somewhere")
+        raise ClientError("an archive is not printed on a terminal; name a file, or use a pipe")
     output = session.stdout.buffer
     with _archive(args, session, args.format or "docker") as download:
         for piece in download:
@@ -111,21 +146,21 @@ def _to_stdout(args: Namespace, session: Session) -> None:
         output.flush()
 
 
-def _to_file(args: Namespace, session: Session, saving: Saving) -> None:
+def _to_file(args: Namespace, session: Session, display: ProgressDisplay) -> None:
     """
-    Write the archive beside its name, and give it the name when it is whole.
+    Write the archive to a temporary file beside its path, and rename that.
     """
     path = args.path
     temporary = None
     with _archive(args, session, args.format or "docker") as download:
         try:
-            # A signal must not come between the file and our knowing of it.
+            # An interrupt here would leave a file that is not removed.
             with session.interrupts.held():
                 fd, temporary = mkstemp(
                     prefix=f".{os.path.basename(path)}.", suffix=".part", dir=_folder(path)
                 )
             with open(fd, "wb") as file:
-                for piece in _shown(download, saving):
+                for piece in _shown(download, display):
                     file.write(piece)
                 file.flush()
                 os.fchmod(fd, 0o666 & ~_umask())
@@ -136,45 +171,55 @@ def _to_file(args: Namespace, session: Session, saving: Saving) -> None:
         finally:
             if temporary is not None:
                 os.unlink(temporary)
-    saving.finish(args.reference, path, download.size)
+    display.finish(_saved(args.reference, path, download.size))
 
 
-def _to_directory(args: Namespace, session: Session, saving: Saving, path: str) -> None:
+def _to_directory(args: Namespace, session: Session, display: ProgressDisplay, path: str) -> None:
     """
-    Write a layout beside its name, and give it the name when it is whole.
+    Write a layout to a temporary directory beside its path, and rename that.
     """
     if args.format == "docker":
-        raise ClientError("a directory is an OCI layout; only a file can have docker's format")
+        raise ClientError("--format docker needs a file; a directory is always an OCI layout")
     if os.path.lexists(path) and (not os.path.isdir(path) or os.listdir(path)):
-        raise ClientError(f"{path!r} is not empty; name a directory that is, or one that is not there")
+        raise ClientError(f"{path!r} is not empty; name an empty directory, or one that does not exist")
     temporary = None
     with _archive(args, session, "oci") as download:
         try:
             with session.interrupts.held():
                 temporary = mkdtemp(prefix=f".{os.path.basename(path)}.", suffix=".part", dir=_folder(path))
-            write_layout(temporary, _shown(download, saving))
+            write_layout(temporary, _shown(download, display))
             os.chmod(temporary, 0o777 & ~_umask())
             with session.interrupts.held():
-                # In place of a directory only if that is empty still.
+                # This replaces a directory only if it is still empty.
                 os.rename(temporary, path)
                 temporary = None
         finally:
             if temporary is not None:
                 shutil.rmtree(temporary, ignore_errors=True)
-    saving.finish(args.reference, path, download.size)
+    display.finish(_saved(args.reference, path, download.size))
 
 
-def _shown(download: Download, saving: Saving) -> Iterator[bytes]:
+def _shown(download: Download, display: ProgressDisplay) -> Iterator[bytes]:
     """
-    Show how far a download is.
+    Yield a download's pieces and show its progress.
     """
-    with saving:
-        done = 0
-        saving.show(done, download.size)
+    done, total = 0, download.size
+
+    def progress() -> Progress:
+        counts = {"bytes_done": done, "bytes_total": total}
+        return Progress("saving", done, total, done / total if total else 1.0, counts=counts)
+
+    with display:
+        display.show(progress())
         for piece in download:
             yield piece
             done += len(piece)
-            saving.show(done, download.size)
+            display.show(progress())
+
+
+def _saved(reference: str, path: str, total: int) -> Result:
+    data = {"reference": reference, "path": path, "bytes_done": total, "bytes_total": total}
+    return Result(path, (f"{clean(reference)}: {size(total)} saved",), data)
 
 
 def _folder(path: str) -> str:
@@ -185,3 +230,32 @@ def _umask() -> int:
     mask = os.umask(0o077)
     os.umask(mask)
     return mask
+
+
+COMMANDS: Final[Mapping[str, Command]] = {
+    "import": Command(
+        "Import images from an archive into the store",
+        "PATH [REF]",
+        _import_arguments,
+        import_,
+        "It reads OCI archives, OCI layouts and the archives of 'docker save', compressed or not.  "
+        "Interrupting the command cancels its job.",
+        (
+            "xferctl import app.tar",
+            "docker save app:1.2 | xferctl import -",
+            "xferctl import ./layout app:1.2",
+        ),
+    ),
+    "export": Command(
+        "Export an image from the store to an archive",
+        "REF PATH",
+        _export_arguments,
+        export,
+        "The daemon fetches layers that the store lacks from the image's registry.",
+        (
+            "xferctl export alpine alpine.tar",
+            "xferctl export alpine - | docker load",
+            "xferctl export alpine ./layout/",
+        ),
+    ),
+}

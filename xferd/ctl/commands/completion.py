@@ -1,10 +1,9 @@
 # -*- test-case-name: tests.ctl.commands.test_completion -*-
 """
-C{xferctl completion}: what may stand where the cursor is.
+C{xferctl completion}: completion scripts for shells.
 
-The shells' scripts are a few lines that ask C{xferctl} itself, so that they
-never know less than it does: commands and options, the images of the store,
-jobs, limits.
+The scripts are a few lines that call C{xferctl} itself for the candidates:
+commands and options, images in the store, jobs and limits.
 """
 
 from __future__ import annotations
@@ -12,19 +11,21 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
+from xferd.ctl.commands.arguments import Command, command_parser
+from xferd.ctl.commands.table import MODULES, load_command
 from xferd.ctl.errors import ClientError
 from xferd.errors import XferdError
 from xferd.names import Reference
 
 if TYPE_CHECKING:
-    from argparse import Namespace
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from argparse import ArgumentParser, Namespace
+    from collections.abc import Iterable, Mapping, Sequence
 
     from xferd.ctl.client import Daemon
     from xferd.ctl.session import Session
 
 SCRIPTS: Final[Mapping[str, str]] = {
-    # A word ends at ":" and "=" for bash, and only what stands behind the last one is to be replaced.
+    # Bash ends a word at ":" and "=", and replaces only the part after the last of them.
     "bash": """\
 _xferctl() {
     local line=${COMP_LINE:0:COMP_POINT} word kept IFS
@@ -54,58 +55,58 @@ compdef _xferctl xferctl
 complete -c xferctl -a '(xferctl completion fish -- (commandline -opc)[2..] (commandline -ct) 2>/dev/null)'
 """,
 }
-"""For each shell what it has to read."""
+"""The script of each shell."""
 
-_OF_IMAGES = frozenset({"push", "inspect", "tag", "export", "unpack", "bundle"})
-"""Commands whose first argument is an image of the store."""
+_FIRST_IMAGE = frozenset({"push", "inspect", "tag", "export", "unpack", "bundle"})
+"""Commands whose first argument is an image in the store."""
 
-_OF_ALL_IMAGES = frozenset({"rm", "pin", "unpin"})
-"""Commands whose arguments all are."""
+_ALL_IMAGES = frozenset({"rm", "pin", "unpin"})
+"""Commands whose arguments are images in the store."""
 
 _WITH_VALUE = frozenset({"--host", "--token-file"})
 """The options before the command that take a value."""
 
 
-def completion(args: Namespace, session: Session, helps: Mapping[str, Callable[[], str]]) -> None:
-    """
-    Print a shell's script, or what may stand in the place of the last of
-    C{args.args}, one a line.
+def _arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("shell", metavar="SHELL", choices=tuple(SCRIPTS), help="bash, zsh or fish")
 
-    @param helps: for each command what C{--help} prints of it.
+
+def completion(args: Namespace, session: Session) -> None:
+    """
+    Run C{xferctl completion}: print a shell's script, or the candidates for
+    the last word of C{args.args}, one a line.
     """
     if not args.args:
         print(SCRIPTS[args.shell], end="", file=session.stdout)
         return
     *before, word = args.args
-    for found in sorted(set(candidates(before, word, session.daemon, helps))):
+    for found in sorted(set(candidates(before, word, session.daemon))):
         print(found, file=session.stdout)
 
 
-def candidates(
-    before: Sequence[str], word: str, daemon: Daemon, helps: Mapping[str, Callable[[], str]]
-) -> Iterable[str]:
+def candidates(before: Sequence[str], word: str, daemon: Daemon) -> Iterable[str]:
     """
-    What may follow.
+    The candidates for a word.
 
-    @param before: the words that are there, without C{xferctl} itself.
-    @param word: the beginning of the one that is being written.
-    @return: words that begin so; none where files may follow.
+    @param before: the words before it, without C{xferctl} itself.
+    @param word: the beginning of the word.
+    @return: words with this beginning; none where a file name is expected.
     """
     command, given = _command(before)
     if command is None:
-        found: Iterable[str] = [*helps, "--host", "--token-file", "--version", "--help"]
-    elif command not in helps:
+        found: Iterable[str] = [*MODULES, "--host", "--token-file", "--version", "--help"]
+    elif command not in MODULES:
         found = []
     elif word.startswith("-"):
-        found = options(helps[command]())
+        found = options(command_parser(command, load_command(command)).format_help())
     else:
-        found = _arguments(command, given, daemon)
+        found = _words(command, given, daemon)
     return [each for each in found if each.startswith(word) and (word or not each.startswith("-"))]
 
 
 def options(text: str) -> list[str]:
     """
-    The options that a help text explains.
+    The options that a help text describes.
     """
     explained = re.findall(r"(?m)^  (-\S.*?)(?:  |$)", text)
     return [option for line in explained for option in re.findall(r"--[a-z][a-z-]*", line)]
@@ -113,7 +114,7 @@ def options(text: str) -> list[str]:
 
 def _command(before: Sequence[str]) -> tuple[str | None, list[str]]:
     """
-    The command among the words, and its arguments so far.
+    The command among the words, and its arguments.
     """
     words = iter(before)
     for word in words:
@@ -124,12 +125,12 @@ def _command(before: Sequence[str]) -> tuple[str | None, list[str]]:
     return None, []
 
 
-def _arguments(command: str, given: Sequence[str], daemon: Daemon) -> list[str]:
+def _words(command: str, given: Sequence[str], daemon: Daemon) -> list[str]:
     """
-    What the next argument of a command may be; nothing where no daemon tells.
+    The candidates for a command's next argument; none without a daemon.
     """
     try:
-        if command in _OF_ALL_IMAGES or (command in _OF_IMAGES and not given):
+        if command in _ALL_IMAGES or (command in _FIRST_IMAGE and not given):
             return [_familiar(str(image.get("reference"))) for image in daemon.images()]
         if command in ("job", "cancel") and not given:
             return [str(job.get("id")) for job in daemon.jobs()]
@@ -142,9 +143,22 @@ def _arguments(command: str, given: Sequence[str], daemon: Daemon) -> list[str]:
 
 def _familiar(reference: str) -> str:
     """
-    An image's name as people write it.
+    An image's name in its short form.
     """
     try:
         return Reference.parse(reference).familiar()
     except XferdError:
         return reference
+
+
+COMMANDS: Final[Mapping[str, Command]] = {
+    "completion": Command(
+        "Print the completion script of a shell",
+        "SHELL",
+        _arguments,
+        completion,
+        "The script completes commands, options, images, jobs and limits.",
+        ("source <(xferctl completion bash)", "xferctl completion fish | source"),
+        passes_arguments=True,
+    )
+}

@@ -1,29 +1,30 @@
 # -*- test-case-name: tests.ctl.commands.test_doctor -*-
 """
-C{xferctl doctor}: what is wrong with a running installation, and what to change.
+C{xferctl doctor}: problems of a running installation, with their remedies.
 """
 
 from __future__ import annotations
 
 import os
 import stat
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from xferd._version import __version__
+from xferd.ctl.commands.arguments import Command, add_json
 from xferd.ctl.errors import ClientError
-from xferd.ctl.text import clean, json_line
+from xferd.ctl.text import clean, json_line, plural
 from xferd.docker_config import auth_files
 
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from xferd.ctl.session import Session
 
 
 def doctor(args: Namespace, session: Session) -> None:
     """
-    Print what the daemon and C{xferctl} find.
+    Run C{xferctl doctor}.
 
     @raise ClientError: there is a problem.
     """
@@ -40,33 +41,29 @@ def doctor(args: Namespace, session: Session) -> None:
         else:
             _print(session, clean(check.get("name")), problems)
     if count:
-        raise ClientError("1 problem was found" if count == 1 else f"{count} problems were found")
+        raise ClientError(f"{plural(count, 'problem')} found")
 
 
 def _print(session: Session, name: str, problems: list[dict[str, Any]]) -> None:
-    """
-    Print one check.
-    """
-    print(f"{name + ':':<16}{'ok' if not problems else 'to change'}", file=session.stdout)
+    print(
+        f"{name + ':':<16}{'ok' if not problems else plural(len(problems), 'problem')}", file=session.stdout
+    )
     for problem in problems:
         print(f"  {clean(problem.get('message'))}", file=session.stdout)
         print(f"    -> {clean(problem.get('remedy'))}", file=session.stdout)
 
 
 def _versions(version: str) -> Iterator[dict[str, str]]:
-    """
-    Compare C{xferctl} with its daemon.
-    """
     if version != __version__:
         yield {
-            "message": f"xferctl is version {__version__}, and the daemon {version}",
+            "message": f"xferctl has version {__version__}, the daemon {version}",
             "remedy": "install the same version, and restart xferd",
         }
 
 
 def _own_files(session: Session) -> Iterator[dict[str, str]]:
     """
-    Look at this user's own files with credentials.
+    Check the modes of this user's files with credentials.
     """
     for path in auth_files(session.environ):
         try:
@@ -79,3 +76,16 @@ def _own_files(session: Session) -> Iterator[dict[str, str]]:
                 "message": f"others can read {path}, as its mode is {mode:o}",
                 "remedy": f"chmod go= {path}",
             }
+
+
+COMMANDS: Final[Mapping[str, Command]] = {
+    "doctor": Command(
+        "Check the installation and suggest remedies",
+        "",
+        add_json,
+        doctor,
+        "It checks the daemon's directories, sandbox, certificates and credentials, and your own "
+        "credential files.  It exits with status 1 if it finds a problem.",
+        ("xferctl doctor",),
+    )
+}

@@ -1,178 +1,178 @@
 # -*- test-case-name: tests.ctl.commands.test_jobs -*-
 """
-C{xferctl pull}, C{push} and C{copy}: begin a job, show it, and cancel it when
-the user leaves.
+C{xferctl jobs}, C{job} and C{cancel}: the daemon's jobs, of any client.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, Final
 
-from xferd.ctl.display.job_view import JobView
-from xferd.ctl.display.progress import Display, JsonLines, PlainLines, Quiet, draws_bars
-from xferd.ctl.errors import ClientError
+from xferd.ctl.client import ENDED
+from xferd.ctl.commands.arguments import Command, add_json
+from xferd.ctl.commands.follow import follow
+from xferd.ctl.display.choose import choose_display
+from xferd.ctl.display.job_view import JobView, count
 from xferd.ctl.interrupts import Interrupted
-from xferd.ctl.text import clean, json_line
+from xferd.ctl.text import clean, portion, seconds, short, size, time_of_day
 
 if TYPE_CHECKING:
-    from argparse import Namespace
-    from collections.abc import Mapping, Sequence
+    from argparse import ArgumentParser, Namespace
+    from collections.abc import Mapping
 
-    from xferd.ctl.client import Daemon
     from xferd.ctl.session import Session
 
+_ATTEMPT = ("ATTEMPT", "KIND", "DIGEST", "ENDED", "TOOK", "BYTES", "SOURCE", "OUTCOME")
+_PAST = {"pull": "pulled", "push": "pushed", "copy": "copied", "import": "imported"}
 
-class JobFailed(ClientError):
+
+def _jobs_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("-a", "--all", action="store_true", help="list jobs that have ended too")
+    add_json(parser)
+
+
+def jobs(args: Namespace, session: Session) -> None:
     """
-    The job ended, and not as its user wanted.
+    Run C{xferctl jobs}.
     """
+    if args.all:
+        found = session.daemon.all_jobs()
+    else:
+        found = [job for job in session.daemon.jobs() if job.get("state") not in ENDED]
+    rows = []
+    for job in found:
+        view = JobView(job)
+        code = clean(job["error"].get("code")) if isinstance(job.get("error"), dict) else ""
+        rows.append(
+            (
+                clean(job.get("id")),
+                view.kind,
+                view.state,
+                view.title,
+                code or (portion(view.done, view.total) if view.total else ""),
+                clean(job.get("client")),
+                session.printer.ago(job.get("created")),
+            )
+        )
+    session.printer.rows(found, ("ID", "KIND", "STATE", "REFERENCE", "PROGRESS", "CLIENT", "CREATED"), rows)
 
 
-def choose_display(args: Namespace, stdout: TextIO, environ: Mapping[str, str]) -> Display:
+def _job_arguments(parser: ArgumentParser) -> None:
+    _cancel_arguments(parser)
+    parser.add_argument("-f", "--follow", action="store_true", help="show its progress until it ends")
+
+
+def _cancel_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("job", metavar="ID", help="the job's ID, as 'xferctl jobs' lists it")
+    add_json(parser)
+
+
+def job(args: Namespace, session: Session) -> None:
     """
-    The way to show a job: what was asked for, else bars on a terminal that
-    can draw them, else plain lines.
+    Run C{xferctl job}.
     """
-    if args.json:
-        return JsonLines(stdout)
-    if args.quiet:
-        return Quiet(stdout)
-    if draws_bars(stdout, environ):
-        from xferd.ctl.display.bars import Bars  # noqa: PLC0415 - rich is slow to import
-
-        return Bars(stdout)
-    return PlainLines(stdout)
+    if args.follow:
+        _follow(args, session)
+    else:
+        _show(args, session)
 
 
-def pull(args: Namespace, session: Session) -> None:
+def _follow(args: Namespace, session: Session) -> None:
     """
-    Do what C{xferctl pull} was told.
+    Show a job until it has ended.  Interrupting this leaves the job running.
+
+    @raise JobFailed: the job failed or was cancelled.
+    @raise Interrupted: the user interrupted the command.
     """
-    _move(args, session, (args.reference,), platform=args.platform)
-
-
-def push(args: Namespace, session: Session) -> None:
-    """
-    Do what C{xferctl push} was told.
-    """
-    names = (args.target or args.reference,)
-    _move(args, session, names, stored=True, target=args.target, tags=args.tag, platform=args.platform)
-
-
-def copy(args: Namespace, session: Session) -> None:
-    """
-    Do what C{xferctl copy} was told.
-    """
-    # Where both are on one host, the target's credentials are brought: its rights are the rarer ones.
-    names = (args.target, args.reference)
-    _move(args, session, names, target=args.target, platform=args.platform, referrers=args.referrers)
-
-
-def credentials(
-    args: Namespace, session: Session, names: Sequence[str], *, stored: bool = False
-) -> Mapping[str, str]:
-    """
-    The user's own credentials for what a command needs, as headers of its request.
-
-    @param names: references in the registries that it needs.
-    @param stored: whether it also needs the registry that an image of the
-        store, C{args.reference}, came from.
-    """
-    if args.no_credentials:
-        return {}
-    from xferd.ctl.user_credentials import own_credentials  # noqa: PLC0415 - others need not wait for it
-
-    return own_credentials(session, names, args.reference if stored else None)
-
-
-def _move(
-    args: Namespace, session: Session, names: Sequence[str], *, stored: bool = False, **more: object
-) -> None:
-    """
-    Begin the job that the arguments ask for, and follow it.
-
-    If the user leaves before the job has ended, or the output breaks, it is
-    cancelled.
-
-    @param names: see L{credentials}.
-    @param stored: see L{credentials}.
-    @param more: what only this kind of job is told.
-    @raise JobFailed: the job failed, or somebody cancelled it.
-    @raise Interrupted: the user wants no more; the text says what became of
-        the job.
-    """
-    daemon, stdout = session.daemon, session.stdout
-    display = choose_display(args, stdout, session.environ)
-    job: dict[str, object] | None = None
-    try:
-        headers = credentials(args, session, names, stored=stored)
-        # Between question and answer there is a job whose name we do not know.
-        with session.interrupts.held():
-            job = daemon.start(args.command, args.reference, headers, priority=args.priority, **more)
-        if args.detach:
-            print(json_line(job) if args.json else clean(job.get("id")), file=stdout)
-            return
-        follow(daemon, job, display)
-    except KeyboardInterrupt as e:
-        raise Interrupted(abandon(daemon, args.command, job)) from e
-    except OSError:
-        abandon(daemon, args.command, job)
-        raise
-
-
-def look_on(args: Namespace, session: Session) -> None:
-    """
-    Show a job that somebody began, until it has ended.  Who leaves before that
-    leaves it running.
-
-    @raise JobFailed: the job failed, or somebody cancelled it.
-    @raise Interrupted: the user has seen enough.
-    """
-    args.quiet = False
-    display = choose_display(args, session.stdout, session.environ)
+    display = choose_display(args, session)
     try:
         follow(session.daemon, session.daemon.job(args.job), display)
     except KeyboardInterrupt as e:
-        raise Interrupted(f"interrupted; job {clean(args.job)} goes on") from e
+        raise Interrupted(f"interrupted; job {clean(args.job)} continues") from e
 
 
-def follow(daemon: Daemon, job: dict[str, object], display: Display) -> JobView:
+def _show(args: Namespace, session: Session) -> None:
     """
-    Show a job until it has ended.
-
-    @return: the job, done.
-    @raise JobFailed: it is not.
+    Print a job with its layers or blobs, and their attempts.
     """
-    view = JobView(job)
-    with display:
-        for event in daemon.events(str(job.get("id"))):
-            display.show(view, event, view.take(event))
-    display.warn(view)
-    if view.state == "failed":
-        raise JobFailed(view.error or f"job {clean(job.get('id'))} failed")
-    if view.state == "cancelled":
-        raise JobFailed(f"job {clean(job.get('id'))} was cancelled")
-    display.finish(view)
-    return view
+    found = session.daemon.job(args.job)
+    if found.get("transfers"):
+        found["attempts"] = session.daemon.attempts(args.job)
+    view = JobView(found)
+    facts = [
+        ("job", clean(found.get("id"))),
+        ("kind", view.kind),
+        ("state", view.state),
+        ("reference", view.reference),
+        ("target", view.target),
+        ("platform", clean(found.get("platform"))),
+        ("client", clean(found.get("client"))),
+        ("created", session.printer.ago(found.get("created"))),
+        ("started", session.printer.ago(found.get("started"))),
+        ("finished", session.printer.ago(found.get("finished"))),
+        ("progress", portion(view.done, view.total) if view.total else ""),
+        (_PAST.get(view.kind, "result"), view.pinned if view.state == "done" else ""),
+        ("error", view.error),
+        *(("warning", text) for text in view.warnings),
+    ]
+    if not session.printer.facts(found, facts):
+        return
+    if view.rows:
+        print(file=session.stdout)
+        rows = [
+            (row.name, row.state, portion(row.done, row.total), clean(row.data.get("transfer")), row.why)
+            for row in view.rows
+        ]
+        heads = (view.noun.upper(), "STATE", "PROGRESS", "TRANSFER", "WHY")
+        session.printer.rows([row.data for row in view.rows], heads, rows)
+    attempts = found.get("attempts") or ()
+    if attempts:
+        print(file=session.stdout)
+        session.printer.rows(attempts, _ATTEMPT, list(map(_attempt, attempts)), ("ATTEMPT", "TOOK", "BYTES"))
 
 
-def abandon(daemon: Daemon, kind: str, job: dict[str, object] | None) -> str:
+def _attempt(attempt: dict[str, Any]) -> tuple[str, ...]:
+    code, error = clean(attempt.get("code")), clean(attempt.get("error"))
+    return (
+        str(count(attempt, "attempt")),
+        clean(attempt.get("kind")),
+        short(attempt.get("digest")),
+        time_of_day(attempt.get("finished")),
+        seconds(attempt.get("started"), attempt.get("finished")),
+        size(count(attempt, "bytes_done")),
+        clean(attempt.get("source")),
+        f"{error} ({code})" if code else "done",
+    )
+
+
+def cancel(args: Namespace, session: Session) -> None:
     """
-    Cancel the job, if there is one.
-
-    @param kind: what it was to do.
-    @return: what became of it, in a sentence.
+    Run C{xferctl cancel}.
     """
-    if job is None:
-        return f"interrupted before the {kind} began"
-    job_id = str(job.get("id"))
-    shown = clean(job_id)
-    try:
-        state = daemon.cancel(job_id).get("state")
-    except KeyboardInterrupt:
-        return f"interrupted; job {shown} may go on: 'xferctl cancel {shown}' ends it"
-    except ClientError as e:
-        return f"interrupted, and job {shown} could not be cancelled: {e}"
-    if state in ("done", "failed"):
-        return f"interrupted; job {shown} had ended before: {state}"
-    return f"interrupted; job {shown} was cancelled"
+    found = session.daemon.cancel(args.job)
+    session.printer.facts(found, [("job", clean(found.get("id"))), ("state", clean(found.get("state")))])
+
+
+COMMANDS: Final[Mapping[str, Command]] = {
+    "jobs": Command(
+        "List the jobs that are queued or running",
+        "",
+        _jobs_arguments,
+        jobs,
+        examples=("xferctl jobs", "xferctl jobs --all --json"),
+    ),
+    "job": Command(
+        "Show one job, its layers and their attempts",
+        "ID",
+        _job_arguments,
+        job,
+        examples=("xferctl job 5f3c0a9e1b77", "xferctl job --follow 5f3c0a9e1b77"),
+    ),
+    "cancel": Command(
+        "Cancel a job",
+        "ID",
+        _cancel_arguments,
+        cancel,
+        "Its transfers end, except those that another job shares.",
+        ("xferctl cancel 5f3c0a9e1b77",),
+    ),
+}

@@ -1,27 +1,101 @@
 # -*- test-case-name: tests.ctl.commands.test_store -*-
 """
-The commands of C{xferctl} that change the store without a job.
+The images in the store: list, show, name, pin and remove them, and collect
+garbage.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from xferd.ctl.commands.arguments import Command, add_image, add_json, add_required_platform
 from xferd.ctl.display.job_view import count
 from xferd.ctl.errors import Refused
-from xferd.ctl.text import clean, size
+from xferd.ctl.text import clean, plural, short, size
 
 if TYPE_CHECKING:
-    from argparse import Namespace
-    from collections.abc import Callable, Sequence
+    from argparse import ArgumentParser, Namespace
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
     from xferd.ctl.session import Session
 
 
+def _inspect_arguments(parser: ArgumentParser) -> None:
+    add_image(parser)
+    add_required_platform(parser)
+    add_json(parser)
+
+
+def _tag_arguments(parser: ArgumentParser) -> None:
+    add_image(parser)
+    parser.add_argument("name", metavar="NEW", help="the additional name, [HOST/]NAME[:TAG]")
+    add_json(parser)
+
+
+def _references_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("references", metavar="REF", nargs="+", help="an image, as 'xferctl images' lists it")
+    add_json(parser)
+
+
+def _gc_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("--dry-run", action="store_true", help="report the space without freeing it")
+    parser.add_argument(
+        "--partials", action="store_true", help="remove partial blobs that no transfer uses, too"
+    )
+    add_json(parser)
+
+
+def images(_: Namespace, session: Session) -> None:
+    """
+    Run C{xferctl images}.
+    """
+    found = session.daemon.images()
+    rows = [
+        (
+            clean(image.get("reference")),
+            short(image.get("digest")),
+            short(image.get("image_id")),
+            str(len(image.get("layers") or ())),
+            size(count(image, "size")),
+            session.printer.ago(image.get("created")),
+            "pinned" if image.get("pinned") is True else "",
+        )
+        for image in found
+    ]
+    heads = ("REFERENCE", "DIGEST", "IMAGE ID", "LAYERS", "SIZE", "PULLED", "")
+    session.printer.rows(found, heads, rows, ("LAYERS", "SIZE"))
+
+
+def inspect(args: Namespace, session: Session) -> None:
+    """
+    Run C{xferctl inspect}.
+    """
+    image = session.daemon.image(args.reference, args.platform)
+    facts = [
+        ("reference", clean(image.get("reference"))),
+        ("digest", clean(image.get("digest"))),
+        ("resolved", clean(image.get("resolved"))),
+        ("source", clean(image.get("source"))),
+        ("image ID", clean(image.get("image_id"))),
+        ("platform", clean(image.get("platform"))),
+        ("size", size(count(image, "size"))),
+        ("pulled", session.printer.ago(image.get("created"))),
+        ("pinned", "yes" if image.get("pinned") is True else ""),
+    ]
+    if session.printer.facts(image, facts):
+        print(file=session.stdout)
+        layers = image.get("layers") or ()
+        rows = [
+            (clean(layer.get("digest")), size(count(layer, "size")), clean(layer.get("media_type")))
+            for layer in layers
+        ]
+        session.printer.rows(layers, ("LAYER", "SIZE", "TYPE"), rows, ("SIZE",))
+
+
 def tag(args: Namespace, session: Session) -> None:
     """
-    Give an image another name.
+    Run C{xferctl tag}.
     """
     image = session.daemon.tag(args.reference, args.name)
     session.printer.facts(
@@ -31,14 +105,14 @@ def tag(args: Namespace, session: Session) -> None:
 
 def pin(args: Namespace, session: Session) -> None:
     """
-    Let images stay when the store needs room.
+    Run C{xferctl pin}.
     """
     _each(args.references, lambda reference: _pin(session, reference, True))
 
 
 def unpin(args: Namespace, session: Session) -> None:
     """
-    Let images go when the store needs room.
+    Run C{xferctl unpin}.
     """
     _each(args.references, lambda reference: _pin(session, reference, False))
 
@@ -51,7 +125,7 @@ def _pin(session: Session, reference: str, pinned: bool) -> None:
 
 def remove(args: Namespace, session: Session) -> None:
     """
-    Take the names of images away, and free what nothing needs any more.
+    Run C{xferctl rm}.
     """
 
     def remove_one(reference: str) -> None:
@@ -64,10 +138,9 @@ def remove(args: Namespace, session: Session) -> None:
 
 def _each(references: Sequence[str], change: Callable[[str], None]) -> None:
     """
-    Change some images.  One that cannot be changed does not keep the others
-    from it.
+    Change each image, also after one was refused.
 
-    @raise Refused: there was such a one; the first of them.
+    @raise Refused: the first refusal.
     """
     refusal: Refused | None = None
     for reference in references:
@@ -81,16 +154,13 @@ def _each(references: Sequence[str], change: Callable[[str], None]) -> None:
 
 def collect(args: Namespace, session: Session) -> None:
     """
-    Free what nothing needs.
+    Run C{xferctl gc}.
     """
     answer = session.daemon.collect(args.dry_run, args.partials)
     session.printer.facts(answer, [("would free" if args.dry_run else "freed", _freed(answer))])
 
 
 def _freed(answer: dict[str, Any]) -> str:
-    """
-    What was freed, in words.
-    """
     freed = answer.get("freed")
     if not isinstance(freed, dict):
         return ""
@@ -98,5 +168,57 @@ def _freed(answer: dict[str, Any]) -> str:
     for kind in ("blob", "tree", "layer", "partial"):
         number = count(freed, f"{kind}s")
         if number:
-            parts.append(f"{number} {kind}{'' if number == 1 else 's'}")
+            parts.append(plural(number, kind))
     return f"{size(count(freed, 'bytes'))} ({', '.join(parts)})" if parts else "nothing"
+
+
+COMMANDS: Final[Mapping[str, Command]] = {
+    "images": Command(
+        "List the images in the store",
+        "",
+        add_json,
+        images,
+        examples=("xferctl images", "xferctl images --json"),
+    ),
+    "inspect": Command(
+        "Show one image in the store",
+        "REF",
+        _inspect_arguments,
+        inspect,
+        "With --json it prints the image's config and the directories of its layers, too.",
+        ("xferctl inspect alpine", "xferctl inspect --json --platform linux/arm64 alpine"),
+    ),
+    "tag": Command(
+        "Add a name to an image in the store",
+        "REF NEW",
+        _tag_arguments,
+        tag,
+        examples=("xferctl tag alpine registry.example.com/base:1",),
+    ),
+    "rm": Command(
+        "Remove images from the store",
+        "REF...",
+        _references_arguments,
+        remove,
+        "This removes the names and the content that no other image, job or mount uses.",
+        ("xferctl rm alpine:3.19 debian:bullseye",),
+    ),
+    "pin": Command(
+        "Keep images when the store needs disk space",
+        "REF...",
+        _references_arguments,
+        pin,
+        "When the disk fills up, the daemon may remove images to make space.  It keeps pinned ones.",
+        ("xferctl pin alpine",),
+    ),
+    "unpin": Command(
+        "Undo 'xferctl pin'", "REF...", _references_arguments, unpin, examples=("xferctl unpin alpine",)
+    ),
+    "gc": Command(
+        "Remove content that no image, job or mount uses",
+        "",
+        _gc_arguments,
+        collect,
+        examples=("xferctl gc --dry-run", "xferctl gc --partials"),
+    ),
+}

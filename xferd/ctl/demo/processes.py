@@ -1,6 +1,7 @@
 # -*- test-case-name: tests.ctl.demo.test_processes -*-
 """
-Processes and a directory for the demo, of which nothing stays behind.
+Child processes and a temporary directory for the demo, both removed at its
+end.
 """
 
 from __future__ import annotations
@@ -18,17 +19,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 _PATIENCE = 15.0
-"""Seconds that a process gets to end by itself: the daemon's own grace, and some."""
+"""Seconds after SIGTERM until SIGKILL: more than the daemon's own grace period."""
 
 _TAIL = 2000
 
 
 class Child:
     """
-    A process of Python's, in a group of its own: Ctrl-C reaches only us, and
-    we end it.
+    A Python process in a process group of its own, so that Ctrl-C reaches
+    only the parent, which ends it.
 
-    @ivar process: the process; its input is a pipe that ends when we do.
+    @ivar process: the process; its stdin is a pipe that closes with the parent.
     """
 
     def __init__(
@@ -41,16 +42,16 @@ class Child:
         talks: bool = False,
     ) -> None:
         """
-        Start it.
+        Start the process.
 
-        @param arguments: what to give to the interpreter.
-        @param directory: where to run it, and to keep its log.
-        @param name: what to call the log.
-        @param environ: the environment; it finds the modules that we find.
-        @param talks: whether its output is for L{hear}, not for the log.
+        @param arguments: the interpreter's arguments.
+        @param directory: its working directory, which holds its log.
+        @param name: the log's name.
+        @param environ: its environment; C{PYTHONPATH} is added.
+        @param talks: whether its stdout is read by L{receive}, and not logged.
         """
         self._log = os.path.join(directory, f"{name}.log")
-        # The empty entry of C{python -c} is the current directory: ours, not the child's.
+        # The empty entry of 'python -c' means the parent's working directory.
         path = os.pathsep.join(map(os.path.abspath, sys.path))
         with open(self._log, "wb") as log:
             self.process: subprocess.Popen[bytes] = subprocess.Popen(  # noqa: S603 - our own interpreter
@@ -65,50 +66,50 @@ class Child:
         assert self.process.stdin is not None
         self._input: IO[bytes] = self.process.stdin
 
-    def say(self, line: bytes) -> None:
+    def send(self, line: bytes) -> None:
         """
-        Give it a line.
+        Write a line to its stdin.
 
-        @raise OSError: it has gone.
+        @raise OSError: it has ended.
         """
         self._input.write(line + b"\n")
         self._input.flush()
 
-    def hear(self) -> bytes:
+    def receive(self) -> bytes:
         """
-        Wait for a line of it; an empty one if it has gone.
+        Wait for a line of its stdout; empty if it has ended.
         """
         assert self.process.stdout is not None
         return self.process.stdout.readline()
 
     @property
-    def gone(self) -> bool:
+    def ended(self) -> bool:
         """
         Whether it has ended.
         """
         return self.process.poll() is not None
 
-    def last_words(self) -> str:
+    def last_line(self) -> str:
         """
-        The last of what it wrote into its log that is not empty.
+        The last line of its log that is not empty.
         """
         with open(self._log, "rb") as log:
             log.seek(max(0, os.path.getsize(self._log) - _TAIL))
             lines = log.read().decode(errors="replace").split("\n")
-        return next((line.strip() for line in reversed(lines) if line.strip()), "it did not say why")
+        return next((line.strip() for line in reversed(lines) if line.strip()), "its log is empty")
 
     def stop(self) -> None:
         """
-        End it and all that it started.  Idempotent.
+        End the process and its children.  Idempotent.
         """
         for pipe in (self._input, self.process.stdout):
             if pipe is not None:
                 try:
                     pipe.close()
                 except BrokenPipeError:
-                    # What it has not heard yet it need not hear.
+                    # The process has ended; its unread input is lost.
                     pass
-        if not self.gone:
+        if not self.ended:
             self.process.terminate()
             try:
                 self.process.wait(_PATIENCE)
@@ -117,7 +118,7 @@ class Child:
         try:
             os.killpg(self.process.pid, signal.SIGKILL)
         except ProcessLookupError:
-            # The usual case: nobody of its group is left.
+            # The usual case: its process group is empty.
             pass
         self.process.wait()
 
@@ -125,7 +126,7 @@ class Child:
 @contextmanager
 def scratch() -> Iterator[str]:
     """
-    A directory that is there for the time of the block.
+    A temporary directory that exists during the block.
     """
     path = tempfile.mkdtemp(prefix="xferd-demo-")
     try:
@@ -136,8 +137,8 @@ def scratch() -> Iterator[str]:
 
 def remove_tree(path: str) -> None:
     """
-    Remove a directory with all that is in it, whatever modes an image has
-    given to the directories.  Links are not followed.
+    Remove a directory and its contents, whatever modes an image gave to its
+    directories.  Links are not followed.
     """
     os.chmod(path, 0o700)
     for parent, directories, _ in os.walk(path):

@@ -1,11 +1,11 @@
 # -*- test-case-name: tests.ctl.demo.test_registry -*-
 """
-The registry of the demo, a process of its own: C{python -m
-xferd.ctl.demo.registry DIRECTORY RATE}.
+The demo's registry, a process of its own: C{python -m xferd.ctl.demo.registry
+DIRECTORY RATE}.
 
-It serves one image, made of this machine's own programs and documents.  It
-says where and what on its first line, as JSON; whatever line it is then given,
-it answers with what it has sent since it started; and it ends with its input.
+It serves one image, made from this machine's programs and documents.  Its
+first line of output describes the image as JSON.  It answers each line of
+input with the bytes that it has sent, and ends when its input ends.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ REPOSITORY = "demo/this-machine"
 
 class Counter(LineOnlyReceiver):
     """
-    Tells what the registry has, and what it has sent.
+    Reports the registry's image, and the bytes that it has sent.
 
-    @ivar ended: fires when nobody asks any more.
+    @ivar ended: fires when the input ends.
     """
 
     delimiter = b"\n"
@@ -43,36 +43,33 @@ class Counter(LineOnlyReceiver):
     def __init__(self, registry: Registry, image: SampleImage) -> None:
         self._registry = registry
         self._image = image
-        # Nobody cancels this: it is the end of the process.
+        # Never cancelled: it ends the process.
         self.ended: Deferred[None] = Deferred()
 
     def connectionMade(self) -> None:
         """
-        Say where and what.
+        Report the image.
         """
-        self._say(
+        self._send(
             reference=f"{self._registry.host}/{REPOSITORY}:latest",
             layers=len(self._image.layers),
             bytes=sum(blob.descriptor.size for blob in self._image.blobs),
         )
 
-    def lineReceived(self, line: bytes) -> None:  # noqa: ARG002 - any line is the question
+    def lineReceived(self, line: bytes) -> None:  # noqa: ARG002 - any line asks for the report
         """
-        Say what was sent.
+        Report the bytes sent.
         """
         gets = [e for e in self._registry.log if e.method == "GET" and "/blobs/" in e.path]
-        self._say(bytes=self._registry.bytes_sent, requests=len(gets))
+        self._send(bytes=self._registry.bytes_sent, requests=len(gets))
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]  # noqa: ARG002
         """
-        Nobody asks any more.
+        Fire L{ended}.
         """
         self.ended.callback(None)
 
-    def _say(self, **facts: object) -> None:
-        """
-        Write a line.
-        """
+    def _send(self, **facts: object) -> None:
         self.sendLine(json.dumps(facts).encode())
 
 
@@ -80,10 +77,10 @@ async def serve(reactor: IReactor, directory: str, rate: float) -> None:
     """
     Make the image and serve it.
 
-    @param directory: an empty one, for the blobs.
-    @param rate: bytes a second of each answer.
+    @param directory: an empty directory for the blobs.
+    @param rate: bytes per second of each answer.
     """
-    # Whoever can reach the port can read what it serves.
+    # Every user of this machine can read what the port serves.
     public = [path for path in own_directories() if path.startswith(("/usr/", sys.prefix))]
     image = from_directories(public, directory)
     registry = Registry(reactor, rate=rate)

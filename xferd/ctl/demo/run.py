@@ -1,7 +1,7 @@
 # -*- test-case-name: tests.ctl.demo.test_run -*-
 """
-C{xferctl demo}: a registry, a daemon and three clients on this machine alone,
-to see that what three clients ask for at once crosses the wire once.
+C{xferctl demo}: a registry, a daemon and three clients on this machine alone.
+The clients pull one image at the same time, and it is transferred once.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 from xferd.ctl.address import Address
 from xferd.ctl.client import Daemon
 from xferd.ctl.demo.processes import Child, scratch
+from xferd.ctl.display.choose import can_draw
 from xferd.ctl.display.job_view import JobView
-from xferd.ctl.display.progress import draws_bars
 from xferd.ctl.errors import ClientError, NoDaemon
 from xferd.ctl.text import clean, portion, size
 
@@ -30,26 +30,26 @@ if TYPE_CHECKING:
     from xferd.ctl.display.job_view import RowView
     from xferd.ctl.session import Session
 
-    _Show = Callable[[list[RowView], str, JobView], None]
+    _Show = Callable[[str, JobView, list[RowView]], None]
 
 CLIENTS = 3
 RATE = 3_000_000
-"""Bytes a second of each blob: slow enough to watch."""
+"""Bytes per second of each blob: slow enough to watch."""
 
 _START_TRIES = 300
 _START_PAUSE = 0.1
 
 _TWISTD = "from twisted.scripts.twistd import run; run()"
-"""C{twistd}, wherever its script lies."""
+"""C{twistd}, without its script."""
 
 
 class Parts(NamedTuple):
     """
-    What the demo runs besides itself, as arguments for the interpreter.
+    The interpreter's arguments for the demo's processes.
 
-    @ivar registry: a registry; it is given a directory for its blobs.
-    @ivar daemon: a daemon; it is given a directory for all that it keeps, and
-        the port of loopback to serve its API on.
+    @ivar registry: those of a registry; called with a directory for its blobs.
+    @ivar daemon: those of a daemon; called with its data directory, and the
+        loopback port of its API.
     """
 
     registry: Callable[[str], Sequence[str]]
@@ -77,26 +77,26 @@ REAL = Parts(registry_arguments, daemon_arguments)
 
 def demo(args: Namespace, session: Session, parts: Parts = REAL) -> None:
     """
-    Do what C{xferctl demo} was told: start everything, pull, tell what crossed
-    the wire, and leave nothing behind.
+    Run C{xferctl demo}: start the processes, pull, report the bytes
+    transferred, and remove everything.
 
-    @raise ClientError: something of it did not work, or more or fewer bytes
-        crossed the wire than the image has.
+    @raise ClientError: a step failed, or the bytes transferred are not those
+        of the image.
     """
     stack = ExitStack()
     try:
         _demo(_Stage(session, stack), parts, once=args.once)
     finally:
-        # A second Ctrl-C waits until all is clean.
+        # A second Ctrl-C waits until everything is removed.
         with session.interrupts.held():
             stack.close()
 
 
 class _Stage:
     """
-    Where the demo takes place.
+    The demo's temporary directory and its processes.
 
-    @ivar directory: the scratch directory.
+    @ivar directory: the directory.
     """
 
     def __init__(self, session: Session, stack: ExitStack) -> None:
@@ -104,12 +104,12 @@ class _Stage:
         self._stack = stack
         with session.interrupts.held():
             self.directory = stack.enter_context(scratch())
-        # Nothing of the user's own is read or asked.
+        # The user's own credentials and proxy are not used.
         self._environ = {**session.environ, "DOCKER_CONFIG": self.directory, "NO_PROXY": "127.0.0.1"}
 
-    def tell(self, text: str) -> None:
+    def print(self, text: str) -> None:
         """
-        Tell the user something.
+        Print a line.
         """
         print(text, file=self.session.stdout, flush=True)
 
@@ -123,7 +123,7 @@ class _Stage:
 
     def start(self, name: str, arguments: Sequence[str], *, talks: bool = False) -> Child:
         """
-        Start a process, which ends with the demo.
+        Start a process that ends with the demo.
         """
         with self.session.interrupts.held():
             child = Child(arguments, self.directory, name, self._environ, talks=talks)
@@ -132,10 +132,7 @@ class _Stage:
 
 
 def _demo(stage: _Stage, parts: Parts, *, once: bool) -> None:
-    """
-    The demo itself.
-    """
-    stage.tell("making an image out of this machine's own files ...")
+    stage.print("making an image from this machine's files ...")
     registry = stage.start("registry", parts.registry(stage.folder("registry")), talks=True)
     port = _free_port()
     daemon = stage.start("daemon", parts.daemon(stage.folder("data"), port))
@@ -143,29 +140,29 @@ def _demo(stage: _Stage, parts: Parts, *, once: bool) -> None:
     reference, whole = clean(image["reference"]), int(image["bytes"])
     address = Address("http", "127.0.0.1", port)
     _wait_for(Daemon([address], client="demo"), daemon)
-    stage.tell(f"registry: {reference}, {image['layers']} layers, {size(whole)}")
-    stage.tell(f"status page: {address}/")
-    stage.tell(f"{CLIENTS} clients pull it at once:")
+    stage.print(f"registry: {reference}, {image['layers']} layers, {size(whole)}")
+    stage.print(f"status page: {address}/")
+    stage.print(f"{CLIENTS} clients pull it at the same time:")
     views = _pull_at_once(address, reference, stage.session)
-    wire = _answer(registry, b"how much?")
-    stage.tell(views[0].pinned)
-    stage.tell(
-        f"{CLIENTS} clients, {size(whole)} each, {size(wire['bytes'])} crossed the wire "
+    wire = _answer(registry, b"report")
+    stage.print(views[0].pinned)
+    stage.print(
+        f"{CLIENTS} clients, {size(whole)} each; {size(wire['bytes'])} transferred "
         f"in {wire['requests']} requests for blobs"
     )
     if wire["bytes"] != whole:
-        raise ClientError(f"the image has {whole} bytes, and {wire['bytes']} crossed the wire")
+        raise ClientError(f"the image has {whole} bytes, but {wire['bytes']} were transferred")
     if not once:
         try:
-            stage.tell(f"look at {address}/ ; Ctrl-C ends the demo")
+            stage.print(f"open {address}/ ; Ctrl-C ends the demo")
             signal.pause()
         except KeyboardInterrupt:
-            stage.tell("cleaning up ...")
+            stage.print("cleaning up ...")
 
 
 def _free_port() -> int:
     """
-    A port of loopback that nobody uses at present.
+    A free loopback port.
     """
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
@@ -174,16 +171,17 @@ def _free_port() -> int:
 
 def _answer(registry: Child, question: bytes | None = None) -> dict[str, Any]:
     """
-    Hear what the registry says, by itself or to a question.
+    Read one line of the registry's output as JSON.
 
-    @raise ClientError: it has gone.
+    @param question: a line to write before.
+    @raise ClientError: the registry has ended.
     """
     try:
         if question is not None:
-            registry.say(question)
-        answer: dict[str, Any] = json.loads(registry.hear())
+            registry.send(question)
+        answer: dict[str, Any] = json.loads(registry.receive())
     except (OSError, ValueError) as e:
-        raise ClientError(f"the demo's registry failed: {clean(registry.last_words())}") from e
+        raise ClientError(f"the demo's registry failed: {clean(registry.last_line())}") from e
     return answer
 
 
@@ -191,26 +189,26 @@ def _wait_for(daemon: Daemon, child: Child) -> None:
     """
     Wait until the daemon answers.
 
-    @raise ClientError: it has gone, or needs too long.
+    @raise ClientError: it has ended, or does not answer in time.
     """
     for _ in range(_START_TRIES):
         try:
             daemon.status()
         except NoDaemon:
-            if child.gone:
+            if child.ended:
                 break
             sleep(_START_PAUSE)
         else:
             return
-    raise ClientError(f"the demo's daemon did not start: {clean(child.last_words())}")
+    raise ClientError(f"the demo's daemon did not start: {clean(child.last_line())}")
 
 
 class _Client(Thread):
     """
     One client in a thread.
 
-    @ivar view: what it pulled; L{None} if it could not.
-    @ivar error: why not.
+    @ivar view: its job; L{None} if it failed.
+    @ivar error: the reason.
     """
 
     def __init__(self, number: int, address: Address, reference: str, start: Barrier, show: _Show) -> None:
@@ -224,13 +222,13 @@ class _Client(Thread):
 
     def run(self) -> None:
         """
-        Pull.
+        Pull the image.
         """
         self._start_together.wait()
         try:
             view = JobView(self._daemon.start("pull", self._reference))
             for event in self._daemon.events(str(view.job.get("id"))):
-                self._show(view.take(event), self.name, view)
+                self._show(self.name, view, view.update(event))
         except ClientError as e:
             self.error = e
         else:
@@ -239,19 +237,19 @@ class _Client(Thread):
 
 def _pull_at_once(address: Address, reference: str, session: Session) -> list[JobView]:
     """
-    Pull from several clients at the same moment, and show it.
+    Pull with all clients at the same moment, and show their progress.
 
-    @raise ClientError: one of them could not, or got something else.
+    @raise ClientError: one of them failed, or got another image.
     """
     start = Barrier(CLIENTS)
     with ExitStack() as stack:
-        show: _Show = _Lines(session.stdout).show
-        if draws_bars(session.stdout, session.environ):
+        show: _Show = _Lines(session.stdout).show_job
+        if can_draw(session.stdout, session.environ):
             from rich.console import Console  # noqa: PLC0415 - slow to import
 
             from xferd.ctl.display.bars import Picture  # noqa: PLC0415 - imports rich
 
-            show = stack.enter_context(Picture(Console(file=session.stdout, highlight=False))).show
+            show = stack.enter_context(Picture(Console(file=session.stdout, highlight=False))).show_job
         clients = [_Client(n + 1, address, reference, start, show) for n in range(CLIENTS)]
         for client in clients:
             client.start()
@@ -264,14 +262,14 @@ def _pull_at_once(address: Address, reference: str, session: Session) -> list[Jo
             raise ClientError(f"{client.name} failed: {why}")
         views.append(client.view)
     if len({view.pinned for view in views}) != 1:
-        raise ClientError("the clients were given different images")
+        raise ClientError("the clients pulled different images")
     return views
 
 
 class _Lines:
     """
-    Shows the clients in plain lines: one for each layer that one of them has,
-    and one for each layer that they share.
+    Shows the clients in plain lines: one for each layer that a client has
+    finished, and one for each layer that they share.
     """
 
     def __init__(self, stdout: TextIO) -> None:
@@ -280,13 +278,13 @@ class _Lines:
         self._ended: dict[str, int] = {}
         self._shared: set[int] = set()
 
-    def show(self, layers: list[RowView], name: str, view: JobView) -> None:
+    def show_job(self, name: str, view: JobView, rows: list[RowView]) -> None:
         """
-        Print what is new.
+        Print the changes.
         """
         ended = sum(layer.ended for layer in view.rows)
         with self._lock:
-            for layer in layers:
+            for layer in rows:
                 if layer.sharing and layer.index not in self._shared:
                     self._shared.add(layer.index)
                     self._print(f"{layer.name}: {layer.state} ({layer.sharing} clients)")
@@ -296,7 +294,4 @@ class _Lines:
                 self._print(f"{name}: {ended} of {len(view.rows)} layers, {got}")
 
     def _print(self, line: str) -> None:
-        """
-        Print a line.
-        """
         print(line, file=self._stdout, flush=True)

@@ -1,9 +1,9 @@
 # -*- test-case-name: tests.ctl.display.test_bars -*-
 """
-A job on a terminal: a bar for each layer or blob, and a total.
+Bars on a terminal: one for each layer or blob, and a total.
 
-This is the one module of the client that imports C{rich}, which takes longer
-to import than all the rest: import it only where bars are drawn.
+C{rich} takes longer to import than the rest of the client, so this module is
+imported only where bars are drawn.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from xferd.ctl.display.copying import CopyDisplay, fraction
-from xferd.ctl.display.progress import PlainEnd
-from xferd.ctl.display.saving import Saving
-from xferd.ctl.text import clock, plural, portion, size
+from xferd.ctl.display.progress import ProgressDisplay
+from xferd.ctl.text import clock, plural, size
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from xferd.ctl.api import Event
     from xferd.ctl.display.job_view import JobView, RowView
-    from xferd.ctl.display.progress import Display
-    from xferd.unpack.flatten import Progress
+    from xferd.ctl.display.progress import Progress
+
+_UNITS = 1000
+"""The length of a bar that shows a fraction."""
 
 _STATE = len("already exists")
 _AMOUNT = len("99.9 MB/99.9 MB")
 _WIDE = 60
-"""Columns from which on names have their usual length."""
+"""The terminal width, in columns, from which names have their full length."""
 
 _STYLES = {
     "complete": "green",
@@ -44,20 +44,20 @@ _STYLES = {
     "failed": "red",
 }
 _BARE = ("already exists", "already there", "mounted", "failed")
-"""The states that have no bar: there was nothing to move, or it did not."""
+"""The states without a bar."""
 
 
 class Row(NamedTuple):
     """
     One line of the picture.
 
-    @ivar name: the layer or blob, or whose total it is.
+    @ivar name: the layer's or blob's short digest, or the name of a total.
     @ivar state: the state in words.
-    @ivar done: how much of C{total} is here; bytes.
-    @ivar total: the whole, or L{None} while nobody knows.
-    @ivar amount: both, in words.
-    @ivar note: how fast it is, or why not.
-    @ivar ended: whether it will not move again.
+    @ivar done: the bar's filled part of C{total}.
+    @ivar total: the bar's length, or L{None} while unknown.
+    @ivar amount: bytes done and in all, in words.
+    @ivar note: the rate, or the reason for waiting.
+    @ivar ended: whether the line is final.
     """
 
     name: str
@@ -71,7 +71,7 @@ class Row(NamedTuple):
     @classmethod
     def of_row(cls, view: RowView) -> Row:
         """
-        A line for a layer or a blob.
+        The line of a layer or a blob.
         """
         partly = not view.ended and view.done > 0
         rate = f"{size(view.rate)}/s" if view.rate else ""
@@ -86,9 +86,20 @@ class Row(NamedTuple):
         )
 
     @classmethod
+    def of_progress(cls, progress: Progress) -> Row:
+        """
+        The line of a copy or download.
+        """
+        done = None if progress.fraction is None else int(_UNITS * progress.fraction)
+        amount = _amount(progress.done, progress.total)
+        return cls(
+            "total", progress.state, done or 0, None if done is None else _UNITS, amount, progress.note, False
+        )
+
+    @classmethod
     def of_job(cls, name: str, view: JobView) -> Row:
         """
-        A line for all of them together.
+        The line of a job's total.
         """
         rows, done, total, rate = view.rows, view.done, view.total, view.rate
         note = "" if rows else view.title
@@ -104,19 +115,19 @@ class Row(NamedTuple):
 
 class Picture:
     """
-    A line for each layer or blob, as many as the terminal has room for, those that
-    still move first; and below them one for each whole.
+    A line for each layer or blob, and below them one for each total.  Where
+    the terminal has too few lines, those that have not ended are kept.
 
-    It is drawn in place, ten times a second, from when it is entered until it
-    is left.
+    The picture is drawn in place ten times a second, from entering to leaving.
     """
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, *, transient: bool = False) -> None:
         """
         @param console: the terminal.
+        @param transient: whether the picture disappears when it is left.
         """
         self._console = console
-        # The picture is drawn in a thread of rich's.
+        # rich draws in a thread of its own.
         self._lock = Lock()
         self._rows: dict[int, Row] = {}
         self._totals: dict[str, Row] = {}
@@ -126,6 +137,7 @@ class Picture:
             refresh_per_second=10,
             redirect_stdout=False,
             redirect_stderr=False,
+            transient=transient,
         )
 
     def __enter__(self) -> Picture:
@@ -137,13 +149,19 @@ class Picture:
     ) -> None:
         self._live.stop()
 
-    def show(self, rows: list[RowView], name: str, view: JobView) -> None:
+    def show(self, progress: Progress) -> None:
         """
-        Take over what is new.
+        Show a copy or download.
+        """
+        with self._lock:
+            self._totals["total"] = Row.of_progress(progress)
 
+    def show_job(self, name: str, view: JobView, rows: list[RowView]) -> None:
+        """
+        Show a job.
+
+        @param name: the name of its total.
         @param rows: the rows that changed.
-        @param name: which whole they belong to.
-        @param view: the job that is this whole.
         """
         lines = {row.index: Row.of_row(row) for row in rows}
         total = Row.of_job(name, view)
@@ -153,20 +171,20 @@ class Picture:
 
     def table(self) -> Table:
         """
-        The lines as they are now, for a terminal as it is now.
+        The present lines, for the terminal's present size.
         """
         with self._lock:
             rows = [row for _, row in sorted(self._rows.items())]
             totals = list(self._totals.values())
         room = max(0, self._console.height - 1 - len(totals))
         if len(rows) > room:
-            # Those that move; then the newest of those that do not.
+            # Those that have not ended; then the newest of the others.
             moving = [row for row in rows if not row.ended][:room]
             still = [row for row in rows if row.ended]
             rows = still[len(still) - (room - len(moving)) :] + moving
         width = self._console.width
         name = 12 if width >= _WIDE else 7
-        # Widths are fixed, so that nothing jumps when a note comes or goes.
+        # Fixed widths keep the columns in place when a note appears or disappears.
         left = width - name - _STATE - _AMOUNT - 4
         bar = min(40, left // 3) if left >= 30 else 0
         grid = Table.grid(padding=(0, 1), pad_edge=False)
@@ -186,16 +204,19 @@ class Picture:
         return grid
 
 
-class Bars(PlainEnd):
+class Bars(ProgressDisplay):
     """
-    One job as a L{Picture}.
+    Draws a job, or a copy or download, as a L{Picture}.
     """
 
-    def __init__(self, stdout: TextIO) -> None:
+    def __init__(self, stdout: TextIO, *, transient: bool = False) -> None:
+        """
+        @param transient: whether the picture disappears at the end.
+        """
         super().__init__(stdout)
-        self._picture = Picture(Console(file=stdout, highlight=False))
+        self._picture = Picture(Console(file=stdout, highlight=False), transient=transient)
 
-    def __enter__(self) -> Display:
+    def __enter__(self) -> ProgressDisplay:
         self._picture.__enter__()
         return self
 
@@ -204,108 +225,22 @@ class Bars(PlainEnd):
     ) -> None:
         self._picture.__exit__(kind, error, trace)
 
-    def show(self, view: JobView, event: Event, rows: list[RowView]) -> None:  # noqa: ARG002
+    def show_event(self, view: JobView, event: Event, rows: list[RowView]) -> None:  # noqa: ARG002
         """
-        Move the bars.
+        Draw the rows that changed, and the total.
         """
-        self._picture.show(rows, "total", view)
-
-
-class CopyBar(CopyDisplay):
-    """
-    One bar for files that are copied.
-    """
-
-    def __init__(self, stdout: TextIO) -> None:
-        super().__init__(stdout)
-        self._progress: Progress | None = None
-        self._live = Live(
-            console=Console(file=stdout, highlight=False),
-            get_renderable=self.line,
-            refresh_per_second=10,
-            redirect_stdout=False,
-            redirect_stderr=False,
-            transient=True,
-        )
-
-    def __enter__(self) -> CopyDisplay:
-        self._live.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._live.stop()
+        self._picture.show_job("total", view, rows)
 
     def show(self, progress: Progress) -> None:
         """
-        Move the bar, when it is drawn next.
+        Draw one bar.
         """
-        # rich's thread sees the old one or the new one, and each is whole.
-        self._progress = progress
-
-    def line(self) -> Table | Text:
-        """
-        The line as it is now.
-        """
-        now = self._progress
-        if now is None or not now.entries_total:
-            return Text("looking at the layers")
-        grid = Table.grid(padding=(0, 1), pad_edge=False)
-        grid.add_row(
-            ProgressBar(total=1.0, completed=fraction(now), width=30),
-            Text(f"{now.entries}/{now.entries_total} files"),
-            Text(portion(now.size, now.size_total)),
-        )
-        return grid
-
-
-class SavingBar(Saving):
-    """
-    One bar for an archive that is saved.
-    """
-
-    def __init__(self, stdout: TextIO) -> None:
-        super().__init__(stdout)
-        self._progress = (0, 0)
-        self._live = Live(
-            console=Console(file=stdout, highlight=False),
-            get_renderable=self.line,
-            refresh_per_second=10,
-            redirect_stdout=False,
-            redirect_stderr=False,
-            transient=True,
-        )
-
-    def __enter__(self) -> Saving:
-        self._live.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._live.stop()
-
-    def show(self, done: int, total: int) -> None:
-        """
-        Move the bar, when it is drawn next.
-        """
-        # rich's thread sees the old pair or the new one.
-        self._progress = (done, total)
-
-    def line(self) -> Table:
-        """
-        The line as it is now.
-        """
-        done, total = self._progress
-        grid = Table.grid(padding=(0, 1), pad_edge=False)
-        grid.add_row(ProgressBar(total=max(total, 1), completed=done, width=30), Text(portion(done, total)))
-        return grid
+        self._picture.show(progress)
 
 
 def _bar(row: Row, width: int) -> ProgressBar | Text:
     """
-    The bar itself; none for what did not have to move or has failed.
+    A row's bar; empty for a row that moved no bytes or failed.
     """
     if row.state in _BARE or row.total is None:
         return Text("")
@@ -313,9 +248,6 @@ def _bar(row: Row, width: int) -> ProgressBar | Text:
 
 
 def _amount(done: int | None, total: int) -> str:
-    """
-    So many bytes of so many, as short as can be.
-    """
     if done is None or not total:
         return size(total) if total else ""
     return f"{size(done)}/{size(total)}"

@@ -142,13 +142,13 @@ class JobView:
         """
         self._rows: dict[int, dict[str, Any]] = {}
         self._transfers: dict[str, dict[str, Any]] = {}
-        self.take(Event("job", job, False))
+        self.update(Event("job", job, False))
 
-    def take(self, event: Event) -> list[RowView]:
+    def update(self, event: Event) -> list[RowView]:
         """
-        Learn from an event.
+        Apply an event.
 
-        @return: the rows that it says something of.
+        @return: the rows that it changed.
         """
         data = event.data
         if event.kind == "job":

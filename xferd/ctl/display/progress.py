@@ -1,17 +1,20 @@
 # -*- test-case-name: tests.ctl.display.test_progress -*-
 """
-The ways to show a job that need no terminal: JSON lines, plain lines, and
-silence.  L{xferd.ctl.display.bars} has the one that does.
+Showing work while it runs, and its result: as plain lines, as JSON lines, or
+the result alone.  L{xferd.ctl.display.bars} draws bars on a terminal.
+
+The work is a job of the daemon, which reports events, or a copy or download
+of this process, which reports L{Progress}.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 from xferd.ctl.text import json_line, plural, portion, size
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from types import TracebackType
 
     from xferd.ctl.api import Event
@@ -19,31 +22,58 @@ if TYPE_CHECKING:
 
 
 _MOVING = ("downloading", "uploading")
-"""The states in which it matters how much it will be."""
+"""The states of a row that a line reports with the row's size."""
 
 
-def draws_bars(stdout: TextIO, environ: Mapping[str, str]) -> bool:
+class Progress(NamedTuple):
     """
-    Whether this is a terminal that can draw in place.
+    The progress of a copy or download of this process.
+
+    @ivar state: the state in words, C{copying}.
+    @ivar done: bytes done.
+    @ivar total: bytes in all; 0 while unknown.
+    @ivar fraction: the part of the work that is done, from 0 to 1, or L{None}
+        while unknown.
+    @ivar note: further words.
+    @ivar counts: numbers for JSON.
     """
-    return stdout.isatty() and environ.get("TERM", "dumb") != "dumb"
+
+    state: str
+    done: int
+    total: int
+    fraction: float | None
+    note: str = ""
+    counts: Mapping[str, int] = {}
 
 
-class Display:
+class Result(NamedTuple):
     """
-    Shows a job while it runs, and what came of it; this one shows nothing.
+    The result of the work.
 
-    Life cycle: it is entered, C{show} is called with each event, it is left,
-    and if the job was done, C{finish} is called.
+    @ivar name: the one line that scripts need, and the last one printed: a
+        reference with its digest, or a path.
+    @ivar lines: lines before it, for people.
+    @ivar data: the result as JSON; L{None} if events have reported it.
+    """
+
+    name: str
+    lines: Sequence[str] = ()
+    data: Mapping[str, Any] | None = None
+
+
+class ProgressDisplay:
+    """
+    Shows work and its result.  This one prints warnings and the result.
+
+    Life cycle: entered; L{show_event} or L{show} is called repeatedly; left;
+    L{finish} is called if the work succeeded.
     """
 
     def __init__(self, stdout: TextIO) -> None:
-        """
-        @param stdout: where to show it.
-        """
         self.stdout = stdout
+        self._warned: set[str] = set()
 
-    def __enter__(self) -> Display:
+    def __enter__(self) -> ProgressDisplay:
         return self
 
     def __exit__(
@@ -51,111 +81,141 @@ class Display:
     ) -> None:
         pass
 
-    def show(self, view: JobView, event: Event, rows: list[RowView]) -> None:
+    def show_event(self, view: JobView, event: Event, rows: list[RowView]) -> None:
         """
-        Show what an event brought.
+        Show an event of a job.
 
-        @param view: the job, which knows the event already.
-        @param rows: those that the event says something of.
-        """
-
-    def warn(self, view: JobView) -> None:
-        """
-        Show what registries warn of, if that was not shown yet.
+        @param view: the job, updated by the event.
+        @param rows: the rows that the event changed.
         """
 
-    def finish(self, view: JobView) -> None:
+    def show(self, progress: Progress) -> None:
         """
-        Say what the job gave.
+        Show the progress of a copy or download.
         """
 
+    def warn(self, warnings: Sequence[str]) -> None:
+        """
+        Print those warnings that were not printed before.
+        """
+        for text in warnings:
+            if text not in self._warned:
+                self._warned.add(text)
+                self._print(f"warning: {text}")
 
-class Quiet(Display):
+    def finish(self, result: Result) -> None:
+        """
+        Print the result.
+        """
+        for line in (*result.lines, result.name):
+            self._print(line)
+
+    def _print(self, line: str) -> None:
+        print(line, file=self.stdout, flush=True)
+
+
+class Quiet(ProgressDisplay):
     """
-    Only the digest of what was moved, as a reference.
+    Prints the result's name alone.
     """
 
-    def finish(self, view: JobView) -> None:
+    def warn(self, warnings: Sequence[str]) -> None:
         """
-        Print the reference.
+        Print nothing.
         """
-        print(view.pinned, file=self.stdout)
+
+    def finish(self, result: Result) -> None:
+        """
+        Print the name.
+        """
+        self._print(result.name)
 
 
-class JsonLines(Display):
+class JsonLines(ProgressDisplay):
     """
-    Every event as it came, one JSON object on each line.
+    Prints one JSON object per line: each event of a job; or the progress in
+    steps of a hundredth, and the result.
     """
 
-    def show(self, view: JobView, event: Event, rows: list[RowView]) -> None:  # noqa: ARG002
+    def __init__(self, stdout: TextIO, kind: str) -> None:
+        """
+        @param kind: the C{kind} of progress and result, which is the command.
+        """
+        super().__init__(stdout)
+        self._kind = kind
+        self._percent = -1
+
+    def show_event(self, view: JobView, event: Event, rows: list[RowView]) -> None:  # noqa: ARG002
         """
         Print the event.
         """
-        line: dict[str, Any] = {"kind": event.kind, "data": event.data, "final": event.final}
-        print(json_line(line), file=self.stdout, flush=True)
+        self._object(event.kind, event.data, final=event.final)
+
+    def show(self, progress: Progress) -> None:
+        """
+        Print the progress, if it grew by a hundredth.
+        """
+        if progress.fraction is not None and int(100 * progress.fraction) > self._percent:
+            self._percent = int(100 * progress.fraction)
+            self._object(self._kind, {"state": "running", **progress.counts}, final=False)
+
+    def warn(self, warnings: Sequence[str]) -> None:
+        """
+        Print nothing: the job's events carry its warnings.
+        """
+
+    def finish(self, result: Result) -> None:
+        """
+        Print the result.
+        """
+        if result.data is not None:
+            self._object(self._kind, {"state": "done", **result.data}, final=True)
+
+    def _object(self, kind: str, data: Mapping[str, Any], *, final: bool) -> None:
+        self._print(json_line({"kind": kind, "data": data, "final": final}))
 
 
-class PlainEnd(Display):
+class PlainLines(ProgressDisplay):
     """
-    What people are told at the end.
-    """
-
-    def __init__(self, stdout: TextIO) -> None:
-        super().__init__(stdout)
-        self._warned: set[str] = set()
-
-    def warn(self, view: JobView) -> None:
-        """
-        Print each warning once.
-        """
-        for text in view.warnings:
-            if text not in self._warned:
-                self._warned.add(text)
-                print(f"warning: {text}", file=self.stdout, flush=True)
-
-    def finish(self, view: JobView) -> None:
-        """
-        Print the sum, and the reference on the last line.
-        """
-        print(summary(view), file=self.stdout)
-        print(view.pinned, file=self.stdout)
-
-
-class PlainLines(PlainEnd):
-    """
-    One line for each change of a row's state, each new attempt, and when
-    others begin to share it: fit for a log.
+    Prints a line when a row of a job changes its state, begins another
+    attempt, or is first shared with other jobs: suitable for a log.
     """
 
     def __init__(self, stdout: TextIO) -> None:
         super().__init__(stdout)
-        self._said: dict[int, tuple[str, int, bool]] = {}
+        self._printed: dict[int, tuple[str, int, bool]] = {}
         self._tenths = 0
 
-    def show(self, view: JobView, event: Event, rows: list[RowView]) -> None:  # noqa: ARG002
+    def show_event(self, view: JobView, event: Event, rows: list[RowView]) -> None:  # noqa: ARG002
         """
-        Print what is new.
+        Print the changes.
         """
         if view.archive is not None and view.total and view.done * 10 // view.total > self._tenths:
             self._tenths = view.done * 10 // view.total
-            print(f"archive: {portion(view.done, view.total)} sent", file=self.stdout, flush=True)
-        self.warn(view)
+            self._print(f"archive: {portion(view.done, view.total)} sent")
+        self.warn(view.warnings)
         for row in rows:
-            old_state, old_attempt, old_shared = self._said.get(row.index, ("", 1, False))
+            old_state, old_attempt, old_shared = self._printed.get(row.index, ("", 1, False))
             shared = old_shared or bool(row.sharing)
-            self._said[row.index] = (row.state, row.attempt, shared)
+            self._printed[row.index] = (row.state, row.attempt, shared)
             total = ""
             if row.state != old_state:
-                said, total = row.state, size(row.total) if row.state in _MOVING else ""
+                change, total = row.state, size(row.total) if row.data.get("state") in _MOVING else ""
             elif row.attempt > old_attempt:
-                said = f"attempt {row.attempt}"
+                change = f"attempt {row.attempt}"
             elif shared > old_shared:
-                said = row.state
+                change = row.state
             else:
                 continue
             detail = ", ".join(filter(None, (total, row.why, row.sharing)))
-            line = f"{row.name}: {said} ({detail})" if detail else f"{row.name}: {said}"
-            print(line, file=self.stdout, flush=True)
+            self._print(f"{row.name}: {change} ({detail})" if detail else f"{row.name}: {change}")
+
+
+def job_result(view: JobView) -> Result:
+    """
+    The result of a job that is done: one line of totals, and its reference.
+    """
+    return Result(view.pinned, (summary(view),))
 
 
 def summary(view: JobView) -> str:

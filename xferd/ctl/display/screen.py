@@ -1,9 +1,9 @@
 # -*- test-case-name: tests.ctl.commands.test_watch -*-
 """
-The board of C{xferctl watch} on a whole terminal, which is as it was before
-when it is left.
+The board of C{xferctl watch} on the terminal's alternate screen.
 
-This imports C{rich}, as L{xferd.ctl.display.bars} does: only where it is used.
+Like L{xferd.ctl.display.bars} this imports C{rich}, and is imported only where
+it is used.
 """
 
 from __future__ import annotations
@@ -19,18 +19,17 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from xferd.ctl.api import Event
-    from xferd.ctl.commands.watch import Board
+    from xferd.ctl.display.board import Board
 
 
 class Screen:
     """
-    Draws a board four times a second, from when it is entered until it is
-    left.
+    Draws a board four times a second, from entering to leaving.
     """
 
     def __init__(self, stdout: TextIO, board: Board) -> None:
         self._board = board
-        # The picture is drawn in a thread of rich's.
+        # rich draws in a thread of its own.
         self._lock = Lock()
         self._console = Console(file=stdout, highlight=False)
         self._live = Live(
@@ -49,20 +48,20 @@ class Screen:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # What came last is to be seen, however briefly.
+        # Draw the last events before the screen closes.
         self._live.refresh()
         self._live.stop()
 
-    def take(self, event: Event) -> None:
+    def update(self, event: Event) -> None:
         """
-        Have an event drawn, when it is time.
+        Apply an event to the board.
         """
         with self._lock:
-            self._board.take(event)
+            self._board.update(event)
 
     def picture(self) -> Text:
         """
-        The board as it is now, for a terminal as it is now.
+        The present board, for the terminal's present size.
         """
         with self._lock:
             lines = self._board.lines(self._console.width, self._console.height)

@@ -1,0 +1,181 @@
+# -*- test-case-name: tests.ctl.commands.test_pull_push_copy -*-
+"""
+C{xferctl pull}, C{push} and C{copy}: create a job and follow it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from xferd.ctl.commands.arguments import (
+    Command,
+    add_image,
+    add_no_credentials,
+    add_output,
+    add_platform,
+    add_priority,
+)
+from xferd.ctl.commands.follow import cancel_interrupted, follow
+from xferd.ctl.display.choose import choose_display
+from xferd.ctl.interrupts import Interrupted
+from xferd.ctl.text import clean, json_line
+from xferd.ctl.user_credentials import credentials_headers
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+    from collections.abc import Mapping, Sequence
+
+    from xferd.ctl.session import Session
+
+
+def _pull_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "reference", metavar="REF", help="the image: alpine, ghcr.io/owner/app:1.2, HOST/NAME@DIGEST"
+    )
+    add_platform(parser, "pull this platform, OS/ARCH[/VARIANT] (default: this machine's)")
+    _add_job_options(parser, "pulled")
+
+
+def _push_arguments(parser: ArgumentParser) -> None:
+    add_image(parser)
+    parser.add_argument(
+        "target",
+        metavar="TARGET",
+        nargs="?",
+        help="the destination, HOST/NAME[:TAG] (default: the image's own name)",
+    )
+    parser.add_argument(
+        "--tag",
+        action="append",
+        default=[],
+        metavar="TAG",
+        help="push this tag as well; may be repeated",
+    )
+    platforms = parser.add_mutually_exclusive_group()
+    add_platform(platforms, "push only this platform of the image's index, OS/ARCH[/VARIANT]")
+    platforms.add_argument(
+        "--all-platforms",
+        action="store_const",
+        const="all",
+        dest="platform",
+        help="push the image's index with all its platforms; the daemon fetches missing ones",
+    )
+    _add_job_options(parser, "pushed")
+
+
+def _copy_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("reference", metavar="SRC", help="the image, index or artifact to copy")
+    parser.add_argument("target", metavar="DST", help="the destination, HOST/NAME[:TAG]")
+    add_platform(parser, "copy only this platform, OS/ARCH[/VARIANT] (default: all)")
+    parser.add_argument(
+        "--referrers", action="store_true", help="copy its referrers too: signatures, SBOMs, attestations"
+    )
+    _add_job_options(parser, "copied")
+
+
+def _add_job_options(parser: ArgumentParser, past: str) -> None:
+    add_priority(parser)
+    parser.add_argument(
+        "--detach", action="store_true", help="print the job's ID and exit; the job continues"
+    )
+    add_no_credentials(parser)
+    add_output(
+        parser, "print each event as one line of JSON", f"print only the {past} reference with its digest"
+    )
+
+
+def pull(args: Namespace, session: Session) -> None:
+    """
+    Run C{xferctl pull}.
+    """
+    _run(args, session, (args.reference,), platform=args.platform)
+
+
+def push(args: Namespace, session: Session) -> None:
+    """
+    Run C{xferctl push}.
+    """
+    references = (args.target or args.reference,)
+    _run(args, session, references, stored=True, target=args.target, tags=args.tag, platform=args.platform)
+
+
+def copy(args: Namespace, session: Session) -> None:
+    """
+    Run C{xferctl copy}.
+    """
+    # If both are on one host, the target's credentials count: the right to push is the rarer one.
+    references = (args.target, args.reference)
+    _run(args, session, references, target=args.target, platform=args.platform, referrers=args.referrers)
+
+
+def _run(
+    args: Namespace, session: Session, references: Sequence[str], *, stored: bool = False, **more: object
+) -> None:
+    """
+    Create a job and follow it.  The job is cancelled if the user interrupts
+    the command, or the output cannot be written.
+
+    @param references: see L{credentials_headers}.
+    @param stored: see L{credentials_headers}.
+    @param more: fields of the request for this kind of job.
+    @raise JobFailed: the job failed or was cancelled.
+    @raise Interrupted: the user interrupted the command.
+    """
+    daemon, stdout = session.daemon, session.stdout
+    display = choose_display(args, session)
+    job: dict[str, object] | None = None
+    try:
+        headers = credentials_headers(args, session, references, stored=stored)
+        # Until the answer arrives, the daemon may have a job whose ID is unknown here.
+        with session.interrupts.held():
+            job = daemon.start(args.command, args.reference, headers, priority=args.priority, **more)
+        if args.detach:
+            print(json_line(job) if args.json else clean(job.get("id")), file=stdout)
+            return
+        follow(daemon, job, display)
+    except KeyboardInterrupt as e:
+        raise Interrupted(cancel_interrupted(daemon, args.command, job)) from e
+    except OSError:
+        cancel_interrupted(daemon, args.command, job)
+        raise
+
+
+COMMANDS: Final[Mapping[str, Command]] = {
+    "pull": Command(
+        "Pull an image from a registry into the store",
+        "REF",
+        _pull_arguments,
+        pull,
+        "Clients that pull the same layers at the same time share their transfers, and layers that the store "
+        "has are not transferred.  Interrupting the command cancels its job.",
+        (
+            "xferctl pull alpine",
+            "xferctl pull --platform linux/arm64 ghcr.io/owner/app:1.2",
+            "xferctl pull --detach --priority 10 debian:bookworm",
+        ),
+    ),
+    "push": Command(
+        "Push an image from the store to a registry",
+        "REF [TARGET]",
+        _push_arguments,
+        push,
+        "Layers that the registry has are not transferred.  Interrupting the command cancels its job.",
+        (
+            "xferctl push registry.example.com/team/app:1.2",
+            "xferctl push alpine registry.example.com/team/alpine:3.20 --tag latest",
+            "xferctl push --all-platforms alpine registry.example.com/team/alpine",
+        ),
+    ),
+    "copy": Command(
+        "Copy an image from one registry to another",
+        "SRC DST",
+        _copy_arguments,
+        copy,
+        "The copy has the same digest: an index with all its platforms, unless --platform selects one.  "
+        "Interrupting the command cancels its job.",
+        (
+            "xferctl copy alpine:3.20 registry.example.com/mirror/alpine:3.20",
+            "xferctl copy --referrers ghcr.io/owner/app:1.2 registry.example.com/app:1.2",
+        ),
+    ),
+}
