@@ -15,8 +15,8 @@ from xferd.access_tokens import Right
 from xferd.config import DEFAULT_LISTEN, Config
 from xferd.errors import ConfigError
 from xferd.jobs.limits import bounds
-from xferd.registry.hosts import HostConfig
-from xferd.registry.proxies import ProxySettings
+from xferd.registry.hosts.configured import HostConfig
+from xferd.registry.transport.proxies import ProxySettings
 
 
 class ConfigTests(SynchronousTestCase):

@@ -24,7 +24,7 @@ from xferd.config import Config, StoreLimits
 from xferd.doctor import CHECKS, Doctor, Problem, Running, examine
 from xferd.errors import ConfigError
 from xferd.jobs.limits import Limits
-from xferd.registry.proxies import ProxySettings
+from xferd.registry.transport.proxies import ProxySettings
 from xferd.store.disk.reserve import RESERVE
 from xferd.testing.certificates import Authority
 

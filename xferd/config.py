@@ -24,9 +24,9 @@ from xferd.interfaces.unpack import UnpackLimits
 from xferd.jobs.limits import Limits
 from xferd.jobs.realm import ISOLATED, SHARED
 from xferd.paths import default_data_dir, default_socket
-from xferd.registry.hosts import HostConfig
-from xferd.registry.proxies import ProxySettings
-from xferd.registry.timeouts import Timeouts
+from xferd.registry.hosts.configured import HostConfig
+from xferd.registry.transport.proxies import ProxySettings
+from xferd.registry.transport.timeouts import Timeouts
 from xferd.transfer.retry import RetryPolicy
 
 T = TypeVar("T")

@@ -32,8 +32,8 @@ from xferd.config import Config
 from xferd.descriptors import own_limit
 from xferd.docker_config import MAX_CONFIG, parse_docker_config
 from xferd.errors import ConfigError, StoreError
-from xferd.registry.certs_dirs import CertsDirs
-from xferd.registry.proxies import Proxy
+from xferd.registry.hosts.certs_d import CertsDirs
+from xferd.registry.transport.proxies import Proxy
 from xferd.store.disk.file_system import free_bytes, total_bytes
 from xferd.store.disk.permissions import check_owner, entries
 from xferd.store.disk.reserve import RESERVE

@@ -31,11 +31,11 @@ from xferd.jobs.manager import Jobs
 from xferd.jobs.realm import ISOLATED
 from xferd.names import Repository, is_loopback
 from xferd.notify import ServiceManager
-from xferd.registry.certs_dirs import CertsDirs
+from xferd.registry.auth.credential_helpers import CredentialHelpers, IHelperReactor
+from xferd.registry.auth.keychain import DockerKeychain
 from xferd.registry.client import Registries
-from xferd.registry.credential_helpers import CredentialHelpers, IHelperReactor
-from xferd.registry.keychain import DockerKeychain
-from xferd.registry.proxies import Proxies
+from xferd.registry.hosts.certs_d import CertsDirs
+from xferd.registry.transport.proxies import Proxies
 from xferd.store.store import Store
 from xferd.transfer.eventual import Background
 from xferd.unix_socket import SocketInUse, UnixSocket, make_directory, open_to_group

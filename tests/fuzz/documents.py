@@ -33,7 +33,7 @@ from xferd.oci import (
     document_type,
     parse_document,
 )
-from xferd.registry.hosts_file import parse_duration, parse_hosts_file
+from xferd.registry.hosts.hosts_toml import parse_duration, parse_hosts_file
 from xferd.testing.images import sample_image
 
 _IMAGE: Final = sample_image(2, 100)

@@ -15,21 +15,21 @@ from tests.fuzz.inputs import SIZES, cut, damaged, texts
 from xferd.errors import BadDigest, BadInput, BadPlatform, BadReference
 from xferd.names import Digest, Reference, parse_tag
 from xferd.platforms import Platform
-from xferd.registry.answers import registry_words, retry_after
-from xferd.registry.cautions import MAX_WARNINGS_SIZE, parse_warnings
-from xferd.registry.challenge import MAX_CHALLENGES, parse_challenges
-from xferd.registry.heads import MAX_HEAD_BYTES, HeadLimit, HeadTooLong
-from xferd.registry.locations import Origin, resolve
-from xferd.registry.ranges import (
+from xferd.registry.auth.challenge import MAX_CHALLENGES, parse_challenges
+from xferd.registry.auth.tokens import parse_token
+from xferd.registry.referrers import next_page
+from xferd.registry.transport.errors import registry_words, retry_after
+from xferd.registry.transport.ranges import (
     check_rest,
     parse_content_range,
     parse_session_range,
     parse_unsatisfied,
     range_from,
 )
-from xferd.registry.referrers import next_page
-from xferd.registry.tokens import parse_token
-from xferd.registry.zones import Zone
+from xferd.registry.transport.response_head import MAX_HEAD_BYTES, HeadLimit, HeadTooLong
+from xferd.registry.transport.urls import Origin, resolve
+from xferd.registry.transport.warning_header import MAX_WARNINGS_SIZE, parse_warnings
+from xferd.registry.transport.zones import Zone
 
 _HEX: Final = b"ab" * 32
 

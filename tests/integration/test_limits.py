@@ -5,7 +5,7 @@ Limits on bandwidth, on real sockets.
 from __future__ import annotations
 
 from tests.integration.test_daemon import DaemonCase, reactor
-from xferd.registry.producer import PIECE
+from xferd.registry.transport.request_body import PIECE
 from xferd.testing.images import SampleImage
 from xferd.testing.registry import Registry
 

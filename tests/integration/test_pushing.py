@@ -21,9 +21,9 @@ from xferd.interfaces.reactor import IReactor
 from xferd.interfaces.registry import Pushed, UploadSession
 from xferd.names import Digest, Repository
 from xferd.oci import OCI_MANIFEST, Document
-from xferd.registry.abilities import ChunkSizes
+from xferd.registry.capabilities import ChunkSizes
 from xferd.registry.client import Registries
-from xferd.registry.hosts import HostConfig
+from xferd.registry.hosts.configured import HostConfig
 from xferd.testing.fakes import FakeContent, FakeKeychain
 from xferd.testing.images import sample_image
 

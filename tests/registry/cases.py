@@ -15,7 +15,7 @@ from xferd.interfaces.registry import IBlobBody, IRepository
 from xferd.names import Digest, Repository
 from xferd.oci import OCI_CONFIG, Descriptor
 from xferd.registry.client import Registries
-from xferd.registry.timeouts import Timeouts
+from xferd.registry.transport.timeouts import Timeouts
 from xferd.testing.fakes import FakeKeychain, FakeWallClock
 
 HOST = "hub.example"

@@ -21,9 +21,9 @@ from xferd.errors import (
 from xferd.interfaces.reactor import IReactor
 from xferd.interfaces.registry import IContent, Pushed, UploadSession
 from xferd.names import Digest, Repository
-from xferd.registry.abilities import Abilities, ChunkSizes
+from xferd.registry.capabilities import Abilities, ChunkSizes
 from xferd.registry.client import Registries
-from xferd.registry.timeouts import Timeouts
+from xferd.registry.transport.timeouts import Timeouts
 from xferd.testing.fakes import FakeKeychain
 from xferd.testing.faults import (
     Fault,

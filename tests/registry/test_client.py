@@ -44,7 +44,7 @@ from xferd.interfaces.registry import IBlobBody, IRegistries, IRepository
 from xferd.names import Digest, Repository
 from xferd.oci import ACCEPT, MAX_DOCUMENT, OCI_MANIFEST
 from xferd.registry.client import Registries
-from xferd.registry.hosts import HostConfig
+from xferd.registry.hosts.configured import HostConfig
 from xferd.registry.repository import RemoteRepository
 
 YOU = Credentials("you", Secret("sesame"))

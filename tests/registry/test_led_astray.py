@@ -20,9 +20,9 @@ from xferd.interfaces.reactor import IReactor
 from xferd.interfaces.registry import UploadSession
 from xferd.names import Digest, Repository
 from xferd.registry.client import Registries
-from xferd.registry.hosts import HostConfig
-from xferd.registry.proxies import Proxies, ProxySettings
-from xferd.registry.timeouts import Timeouts
+from xferd.registry.hosts.configured import HostConfig
+from xferd.registry.transport.proxies import Proxies, ProxySettings
+from xferd.registry.transport.timeouts import Timeouts
 from xferd.testing.fakes import FakeKeychain
 
 reactor = cast(IReactor, installed)

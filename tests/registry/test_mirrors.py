@@ -33,8 +33,8 @@ from xferd.errors import (
 from xferd.interfaces.registry import IBlobBody, IKeychain, IRepository, Pushed
 from xferd.names import Digest
 from xferd.oci import OCI_CONFIG, OCI_MANIFEST, Descriptor, Document
-from xferd.registry.certs_dirs import CertsDirs
 from xferd.registry.client import Registries
+from xferd.registry.hosts.certs_d import CertsDirs
 from xferd.registry.mirrors import FIRST_REST, LONGEST_REST, PROBE, Health
 from xferd.registry.repository import RemoteRepository
 from xferd.testing.fakes import FakeContent

@@ -34,10 +34,10 @@ from xferd.interfaces.reactor import IReactor
 from xferd.interfaces.registry import IBlobBody, IContent
 from xferd.names import Digest, Repository
 from xferd.oci import OCI_MANIFEST, Document
-from xferd.registry.agent import StaleConnection, Untrusted
 from xferd.registry.client import Registries
-from xferd.registry.hosts import HostConfig
-from xferd.registry.timeouts import Timeouts
+from xferd.registry.hosts.configured import HostConfig
+from xferd.registry.transport.limited_endpoint import StaleConnection, Untrusted
+from xferd.registry.transport.timeouts import Timeouts
 from xferd.testing.certificates import Authority
 
 _BLOB = b"0123456789abcdef" * 65536

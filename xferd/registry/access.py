@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.registry.test_uploads -*-
+# -*- test-case-name: tests.registry.push.test_session -*-
 """
 How one client's requests reach one registry: its address, and the proof that
 it wants to see.
@@ -23,8 +23,13 @@ from xferd.expiring import ExpiringDict
 from xferd.interfaces.reactor import WallClock
 from xferd.interfaces.registry import IKeychain
 from xferd.names import Repository
-from xferd.registry.abilities import Abilities, ChunkSizes
-from xferd.registry.answers import (
+from xferd.registry.auth.authenticator import Authenticator
+from xferd.registry.auth.challenge import Challenge, parse_challenges
+from xferd.registry.capabilities import Abilities, ChunkSizes
+from xferd.registry.clock_skews import ClockSkews
+from xferd.registry.hosts.certs_d import Endpoint
+from xferd.registry.hosts.configured import Hosts
+from xferd.registry.transport.errors import (
     NotHTTP,
     RegistryWords,
     Shown,
@@ -34,16 +39,11 @@ from xferd.registry.answers import (
     refusal,
     registry_words,
 )
-from xferd.registry.auth import Authenticator
-from xferd.registry.body import read_excerpt
-from xferd.registry.certs_dirs import Endpoint
-from xferd.registry.challenge import Challenge, parse_challenges
-from xferd.registry.clock_skews import ClockSkews
-from xferd.registry.exchange import Answer, Authorization, Exchange, Fields
-from xferd.registry.hosts import Hosts
-from xferd.registry.locations import Origin, resolve, with_argument
-from xferd.registry.timeouts import Timeouts
-from xferd.registry.zones import Zone
+from xferd.registry.transport.exchange import Answer, Authorization, Exchange, Fields
+from xferd.registry.transport.response_body import read_excerpt
+from xferd.registry.transport.timeouts import Timeouts
+from xferd.registry.transport.urls import Origin, resolve, with_argument
+from xferd.registry.transport.zones import Zone
 
 _NO_HEADERS: Final[Fields] = {}
 _PORT = re.compile(r":[0-9]+$")

@@ -15,10 +15,10 @@ from xferd.errors import BlobUnknown, SizeMismatch
 from xferd.interfaces.registry import IBlobBody
 from xferd.names import Digest, Repository
 from xferd.registry.access import Access, pull_scope
-from xferd.registry.answers import Subject, header, header_values
-from xferd.registry.body import BlobBody, discard, length_of
-from xferd.registry.exchange import Answer
-from xferd.registry.ranges import check_rest, parse_unsatisfied, range_from
+from xferd.registry.transport.errors import Subject, header, header_values
+from xferd.registry.transport.exchange import Answer
+from xferd.registry.transport.ranges import check_rest, parse_unsatisfied, range_from
+from xferd.registry.transport.response_body import BlobBody, discard, length_of
 
 _ODD: Final = frozenset({400, 403, 404, 405, 406, 501})
 """What servers that do not know Range answer to it, and servers that do not

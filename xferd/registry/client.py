@@ -21,19 +21,19 @@ from xferd.expiring import ExpiringDict
 from xferd.interfaces.reactor import WallClock
 from xferd.interfaces.registry import IKeychain, IRegistries
 from xferd.names import Repository
-from xferd.registry.abilities import ChunkSizes
 from xferd.registry.access import Access, Shared
-from xferd.registry.certs_dirs import CertsDirs, Endpoint
+from xferd.registry.auth.keychain import ClientKeychain, Nobody
+from xferd.registry.capabilities import ChunkSizes
 from xferd.registry.clock_skews import ClockSkews
-from xferd.registry.connections import Connections, Manner
-from xferd.registry.exchange import Exchange
-from xferd.registry.hosts import HostConfig, Hosts, api_host
-from xferd.registry.keychain import ClientKeychain, Nobody
+from xferd.registry.hosts.certs_d import CertsDirs, Endpoint
+from xferd.registry.hosts.configured import HostConfig, Hosts, api_host
 from xferd.registry.mirrors import Health, Way, Ways
-from xferd.registry.proxies import Proxies
 from xferd.registry.repository import RemoteRepository
-from xferd.registry.timeouts import Timeouts
-from xferd.registry.zones import Zone
+from xferd.registry.transport.connections import Connections, Manner
+from xferd.registry.transport.exchange import Exchange
+from xferd.registry.transport.proxies import Proxies
+from xferd.registry.transport.timeouts import Timeouts
+from xferd.registry.transport.zones import Zone
 
 
 @implementer(IRegistries)

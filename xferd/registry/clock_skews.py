@@ -12,7 +12,7 @@ from typing import Final
 from twisted.web.http_headers import Headers
 
 from xferd.interfaces.reactor import WallClock
-from xferd.registry.answers import date_sent
+from xferd.registry.transport.errors import date_sent
 
 MAX_HOSTS: Final = 100
 """Registries that are remembered: those that answered last."""

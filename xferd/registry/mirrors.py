@@ -31,12 +31,12 @@ from xferd.errors import (
 )
 from xferd.interfaces.registry import IBlobBody
 from xferd.registry.access import Access
-from xferd.registry.answers import NotHTTP
 from xferd.registry.blobs import Blobs
-from xferd.registry.certs_dirs import Endpoint
-from xferd.registry.documents import Documents
+from xferd.registry.hosts.certs_d import Endpoint
+from xferd.registry.manifests import Documents
 from xferd.registry.referrers import Referrers
-from xferd.registry.timeouts import within
+from xferd.registry.transport.errors import NotHTTP
+from xferd.registry.transport.timeouts import within
 
 T = TypeVar("T")
 

@@ -26,10 +26,10 @@ from xferd.oci import (
     parse_document,
 )
 from xferd.registry.access import Access
-from xferd.registry.answers import Subject, header, header_values
-from xferd.registry.documents import Documents, Overtaken
-from xferd.registry.exchange import Answer
-from xferd.registry.locations import resolve
+from xferd.registry.manifests import Documents, Overtaken
+from xferd.registry.transport.errors import Subject, header, header_values
+from xferd.registry.transport.exchange import Answer
+from xferd.registry.transport.urls import resolve
 
 MAX_PAGES: Final = 100
 """Pages of one list that are read."""

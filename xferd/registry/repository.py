@@ -14,11 +14,11 @@ from xferd.errors import BlobUnknown, XferdError
 from xferd.interfaces.registry import IBlobBody, IContent, IRepository, Pushed, UploadSession
 from xferd.names import Digest, Repository
 from xferd.oci import Descriptor, Document
-from xferd.registry.answers import Subject
 from xferd.registry.mirrors import WatchedBody, Way, Ways
+from xferd.registry.push.session import Session
+from xferd.registry.push.target import PushAttempt
 from xferd.registry.referrers import referrer, subject_of
-from xferd.registry.targets import PushAttempt
-from xferd.registry.uploads import Session
+from xferd.registry.transport.errors import Subject
 
 
 @implementer(IRepository)

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.registry.test_hosts -*-
+# -*- test-case-name: tests.registry.hosts.test_configured -*-
 """
 A certificate authority of the test's own.
 """

@@ -1,0 +1,279 @@
+# -*- test-case-name: tests.registry.hosts.test_certs_d -*-
+"""
+The directories in which containerd and docker are told of registries:
+C{certs.d/<host>/}, with a C{hosts.toml}, or with plain certificates.
+
+They are looked at again each time; what has changed counts from then on.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from urllib.parse import urlsplit
+
+from attrs import define, field, frozen
+from twisted.logger import Logger
+
+from xferd.errors import ConfigError
+from xferd.expiring import ExpiringDict
+from xferd.names import DOCKER_HUB, HUB_NAMES
+from xferd.registry.hosts.configured import api_host
+from xferd.registry.hosts.hosts_toml import CAPABILITIES, Entry, HostsFile, parse_hosts_file
+from xferd.registry.transport.connections import Manner
+from xferd.registry.transport.proxies import Proxy
+from xferd.registry.transport.tls import Trust, Unreadable, read_ca, read_client
+
+DEFAULT = "_default"
+"""The directory for hosts that have none of their own."""
+
+MAX_FILE = 1024 * 1024
+"""Bytes of a C{hosts.toml} at most."""
+
+
+@frozen
+class Endpoint:
+    """
+    One server that stands for a registry: the registry's own, or a mirror.
+
+    @ivar name: what to call it: the registry's host, or the mirror's.
+    @ivar url: its scheme, host and port, or L{None} for the registry's own
+        address, whatever that turns out to be.
+    @ivar path: where its API begins.
+    @ivar capabilities: what it may be asked for: C{pull} is content by its
+        digest, C{resolve} what a tag stands for, C{push} to take things.
+    @ivar namespace: the registry that it stands for, as it is told in C{ns},
+        or the empty string for the registry's own.
+    @ivar headers: what else it is sent.
+    @ivar manner: how to speak with it.
+    """
+
+    name: str
+    url: str | None = None
+    path: str = "/v2"
+    capabilities: frozenset[str] = CAPABILITIES
+    namespace: str = ""
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    manner: Manner = field(factory=Manner)
+
+
+@define(eq=False)
+class _Known:
+    """
+    What a directory said of a host when it was looked at last.
+
+    @ivar files: what was looked at.
+    @ivar stamp: how these files were.
+    @ivar endpoints: what holds since, or L{None} if nothing is said.
+    @ivar error: what is wrong with what was never right.
+    """
+
+    files: tuple[str, ...] = ()
+    stamp: object = None
+    endpoints: tuple[Endpoint, ...] | None = None
+    error: ConfigError | None = None
+    good: bool = False
+
+
+class CertsDirs:
+    """
+    Some such directories; what is found in an earlier one counts.
+    """
+
+    _log = Logger()
+
+    def __init__(self, directories: Sequence[str], clock: Callable[[], float] = lambda: 0.0) -> None:
+        """
+        @param directories: paths; those that are not there say nothing.
+        @param clock: gives seconds that never go back, by which what was read
+            for a host expires.
+        """
+        self._directories = tuple(directories)
+        self._known: ExpiringDict[str, _Known] = ExpiringDict(clock)
+
+    def check(self) -> None:
+        """
+        Read all that there is, for what is wrong in it.
+
+        A file that this user may not read is warned of; its hosts are refused
+        until that is mended.
+
+        @raise ConfigError: something cannot be used.
+        """
+        for directory in self._directories:
+            try:
+                names = sorted(os.listdir(directory))
+            except OSError:
+                continue
+            for name in names:
+                if not os.path.isdir(os.path.join(directory, name)):
+                    continue
+                host = DOCKER_HUB if name == DEFAULT else _host_of(name)
+                try:
+                    self._read(os.path.join(directory, name), host, [])
+                except Unreadable as e:
+                    self._log.warn("{host} cannot be used: {why}", host=host, why=str(e))
+
+    def find(self, host: str) -> tuple[Endpoint, ...] | None:
+        """
+        The servers that stand for a registry, in the order in which to ask
+        them, or L{None} if nothing is said.
+
+        What has become wrong is warned of once, and what was said before
+        holds on.
+
+        @raise ConfigError: it is wrong, and was never right.
+        """
+        known = self._known.get_or_make(host, _Known)
+        stamp = tuple(_stamp(path) for path in known.files)
+        if known.stamp is None or stamp != known.stamp:
+            self._look(known, host)
+        if known.error is not None:
+            raise known.error
+        return known.endpoints
+
+    @property
+    def remedy(self) -> str:
+        """
+        The directory to put a missing certificate into, or the empty string.
+        """
+        return self._directories[-1] if self._directories else ""
+
+    def _look(self, known: _Known, host: str) -> None:
+        """
+        Look at the files anew.
+        """
+        files: list[str] = []
+        try:
+            found: tuple[Endpoint, ...] | None = None
+            for directory in self._candidates(host):
+                files.append(directory)
+                if os.path.isdir(directory):
+                    found = self._read(directory, host, files)
+                    break
+            known.endpoints, known.error, known.good = found, None, True
+        except ConfigError as e:
+            if known.good:
+                self._log.warn("what is said of {host} stays as it was: {why}", host=host, why=str(e))
+            else:
+                known.error = e
+        known.files = tuple(files)
+        known.stamp = tuple(_stamp(path) for path in files)
+
+    def _candidates(self, host: str) -> Iterator[str]:
+        """
+        The directories that may speak of a host, the best first.
+        """
+        names = sorted(HUB_NAMES, key=lambda n: (n != DOCKER_HUB, n)) if host == DOCKER_HUB else [host]
+        if ":" in host:
+            name, _, port = host.rpartition(":")
+            names.insert(0, f"{name}_{port}_")
+        for name in names:
+            for directory in self._directories:
+                yield os.path.join(directory, name)
+        for directory in self._directories:
+            yield os.path.join(directory, DEFAULT)
+
+    def _read(self, directory: str, host: str, files: list[str]) -> tuple[Endpoint, ...]:
+        """
+        Read one directory.
+
+        @param files: gets the paths that were looked at.
+        """
+        path = os.path.join(directory, "hosts.toml")
+        files.append(path)
+        try:
+            with open(path, "rb") as file:
+                data = file.read(MAX_FILE + 1)
+        except FileNotFoundError:
+            data = b""
+        except PermissionError as e:
+            raise Unreadable(f"{path} cannot be read: {e.strerror}") from e
+        except OSError as e:
+            raise ConfigError(f"{path} cannot be read: {e.strerror}") from e
+        if len(data) > MAX_FILE:
+            raise ConfigError(f"{path} is larger than {MAX_FILE} bytes")
+        # As containerd does, an empty one is as good as none.
+        found = parse_hosts_file(data, path) if data.strip() else HostsFile((_plain_entry(directory),))
+        for key in found.unknown:
+            self._log.debug("{key} is not known here", key=key)
+        endpoints = []
+        for entry in found.entries:
+            files.extend([*entry.ca, *(p for pair in entry.client for p in pair if p)])
+            endpoints.append(_endpoint(entry, host, path))
+        return tuple(endpoints)
+
+
+def _plain_entry(directory: str) -> Entry:
+    """
+    What certificates without a C{hosts.toml} say, as docker reads them: each
+    C{*.crt} is a CA, each C{*.cert} with its C{*.key} is a client's.
+
+    @raise ConfigError: a certificate or a key lacks the other.
+    """
+    try:
+        names = sorted(os.listdir(directory))
+    except PermissionError as e:
+        raise Unreadable(f"{directory} cannot be read: {e.strerror}") from e
+    except OSError as e:
+        raise ConfigError(f"{directory} cannot be read: {e.strerror}") from e
+    pairs = []
+    for name in names:
+        stem, extension = os.path.splitext(name)
+        other = {".cert": f"{stem}.key", ".key": f"{stem}.cert"}.get(extension)
+        if other is not None and other not in names:
+            raise ConfigError(f"{directory} has {name}, but not the {other} that belongs to it")
+        if extension == ".cert":
+            pairs.append((os.path.join(directory, name), os.path.join(directory, f"{stem}.key")))
+    ca = tuple(os.path.join(directory, name) for name in names if name.endswith(".crt"))
+    return Entry(ca=ca, client=tuple(pairs))
+
+
+def _endpoint(entry: Entry, host: str, path: str) -> Endpoint:
+    """
+    Read the certificates that an entry names.
+
+    @raise ConfigError: they, or its proxy, cannot be used.
+    """
+    split = urlsplit(entry.url or f"https://{api_host(host)}")
+    url = entry.url and f"{split.scheme}://{api_host(split.netloc)}"
+    own = not url or api_host(split.netloc) == api_host(host)
+    name = host if own else split.netloc
+    trust = Trust(
+        split.hostname if split.netloc not in HUB_NAMES and split.hostname else api_host(DOCKER_HUB),
+        tuple(read_ca(p, name) for p in entry.ca),
+        # Of several, OpenSSL can show one.
+        next((read_client(*pair, name) for pair in entry.client), None),
+        entry.skip_verify,
+    )
+    proxy = Proxy.parse(entry.proxy, f"{path}: the proxy of {name}") if entry.proxy else None
+    return Endpoint(
+        name=name,
+        url=url or None,
+        path=entry.path,
+        capabilities=entry.capabilities if url or entry.url else CAPABILITIES,
+        namespace="" if own else host,
+        headers=entry.headers,
+        manner=Manner(trust if trust else None, entry.dial_timeout, proxy),
+    )
+
+
+def _host_of(name: str) -> str:
+    """
+    The host that a directory is for.
+    """
+    if name in HUB_NAMES:
+        return DOCKER_HUB
+    stem, _, port = name.removesuffix("_").rpartition("_")
+    return f"{stem}:{port}" if name.endswith("_") and stem and port.isdigit() else name
+
+
+def _stamp(path: str) -> tuple[int, ...] | None:
+    """
+    How a file is, so that another one is seen to be another.
+    """
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return (status.st_mtime_ns, status.st_size, status.st_ino, status.st_mode)

@@ -1,0 +1,269 @@
+# -*- test-case-name: tests.registry.test_client -*-
+"""
+Documents: manifests, indexes and configs, fetched whole and held against all
+digests that are known of them, and manifests put.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Final
+
+from twisted.logger import Logger
+
+from xferd.errors import (
+    BadDigest,
+    BadDocument,
+    BadReference,
+    BlobUnknown,
+    DigestMismatch,
+    ManifestUnknown,
+    RegistryError,
+    SizeMismatch,
+    SourceError,
+    UnsupportedImage,
+)
+from xferd.names import Digest, Repository
+from xferd.oci import ACCEPT, DOCKER_SCHEMA1, MAX_DOCUMENT, Descriptor, Document, parse_document
+from xferd.registry.access import Access, push_scope
+from xferd.registry.transport.errors import Subject, clean, header
+from xferd.registry.transport.exchange import Answer
+from xferd.registry.transport.request_body import BytesBody
+from xferd.registry.transport.response_body import discard, read_whole
+
+# Schema 1 is asked for in order to be refused by its name, and all the rest, as
+# containerd does, in order to be copied.
+_ACCEPTED: Final = (*ACCEPT, *(f"{t};q=0.1" for t in sorted(DOCKER_SCHEMA1)), "*/*;q=0.05")
+
+# One line with all types for registries that read the first line only, as
+# containerd sends it, and one for each type for those that compare whole lines
+# (old Harbor and Distribution), as docker and podman send it.
+_ACCEPT: Final = (", ".join(_ACCEPTED), *_ACCEPTED)
+
+_TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}")
+
+
+_MISSING: Final = frozenset({"MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN", "MANIFEST_UNKNOWN"})
+
+
+class Overtaken(RegistryError):
+    """
+    Somebody else has written the same tag.
+    """
+
+    retryable = True
+
+
+class Documents:
+    """
+    The documents of one registry.
+    """
+
+    _log = Logger()
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+        self._host = access.host
+
+    async def manifest(self, repository: Repository, wanted: str) -> Document:
+        """
+        Fetch a manifest and hold it against all digests that are known of it.
+        """
+        document, _ = await self.fetch(repository, wanted)
+        return document
+
+    async def fetch(self, repository: Repository, wanted: str) -> tuple[Document, str]:
+        """
+        Fetch a manifest, and the C{ETag} by which it can be replaced, or the
+        empty string.
+        """
+        digest = checked_reference(wanted)
+        what = self._subject(repository, wanted)
+        answer = await self._access.get(repository, f"manifests/{wanted}", {"Accept": _ACCEPT}, what)
+        if answer.response.code != 200:
+            raise await self._access.refuse(answer, what)
+        headers = answer.response.headers
+        data = await self.read(answer, MAX_DOCUMENT, what)
+        document = Document.verified(header(headers, "Content-Type"), data)
+        self.check_readable(answer, document, what)
+        if document.media_type in DOCKER_SCHEMA1:
+            # Its digest is of a part of its bytes only: say what it is first.
+            parse_document(document)
+        for expected in (digest, self._promised(header(headers, "Docker-Content-Digest"))):
+            if expected is not None:
+                self._verify(data, expected, what.name)
+        return Document.verified(document.media_type, data, digest), header(headers, "ETag")
+
+    async def put(
+        self, repository: Repository, wanted: str, document: Document, etag: str = ""
+    ) -> Digest | None:
+        """
+        Put a manifest, byte for byte.
+
+        @param etag: what it is to replace, if that is known.
+        @return: the digest of the subject whose referrers the registry has
+            added it to, if it has.
+        @raise Overtaken: it would replace something else.
+        @raise BlobUnknown: something that it names is missing.
+        @raise DigestMismatch: the registry says that it got something else.
+        """
+        checked_reference(wanted)
+        what = self._subject(repository, wanted, push=True)
+        headers = {"Content-Type": document.media_type} | ({"If-Match": etag} if etag else {})
+        answer = await self._access.ask(
+            b"PUT",
+            repository,
+            f"manifests/{wanted}",
+            what,
+            headers,
+            push_scope(repository),
+            lambda: BytesBody(document.data),
+        )
+        status, body = answer.response.code, await self._access.excerpt(answer.response)
+        if status not in (200, 201, 202, 204):
+            raise self._put_refused(answer, what, body, document)
+        told = self._promised(header(answer.response.headers, "Docker-Content-Digest"))
+        if told is not None and told != Digest.of(document.data, told.algorithm):
+            raise DigestMismatch(
+                f"{self._host} got {told} for {what.name}, not {document.digest}", host=self._host
+            )
+        return self._promised(header(answer.response.headers, "OCI-Subject"))
+
+    def _put_refused(self, answer: Answer, what: Subject, body: bytes, document: Document) -> SourceError:
+        """
+        The error for a manifest that was not taken.
+        """
+        status, words = answer.response.code, self._access.words(answer, body)
+        error = self._access.refusal(answer, what, body)
+        said = f"{status}: {words.text}" if words.text else f"{status}"
+        if status == 412:
+            return Overtaken(f"{what.name} has changed meanwhile", host=self._host, status=status)
+        if _MISSING.intersection(words.codes):
+            return BlobUnknown(
+                f"{self._host} does not have all that {what.name} names ({said})",
+                host=self._host,
+                status=status,
+            )
+        if status == 413:
+            why = f"its {len(document.data)} bytes are too many"
+        elif status == 415 or "MANIFEST_INVALID" in words.codes:
+            why = f"it does not like manifests of type {document.media_type}, or this one"
+        elif status in (405, 501):
+            why = "it is read-only"
+        else:
+            return error
+        return RegistryError(
+            f"{self._host} does not take {what.name}: {why} ({said})", host=self._host, status=status
+        )
+
+    def _subject(self, repository: Repository, wanted: str, push: bool = False) -> Subject:
+        """
+        What a manifest is called in errors.
+        """
+        joint = "@" if ":" in wanted else ":"
+        return Subject(self._host, f"{repository}{joint}{wanted}", ManifestUnknown, push)
+
+    async def document(self, repository: Repository, descriptor: Descriptor) -> bytes:
+        """
+        Fetch a config and hold it against its descriptor.
+        """
+        what = Subject(self._host, f"{repository}@{descriptor.digest}", BlobUnknown)
+        size = descriptor.size
+        if size > MAX_DOCUMENT:
+            raise BadDocument(f"{what.name} has {size} bytes; a document has at most {MAX_DOCUMENT}")
+        answer = await self._access.get(repository, f"blobs/{descriptor.digest}", {}, what)
+        if answer.response.code != 200:
+            raise await self._access.refuse(answer, what)
+        data = await self.read(answer, size, what, lambda: self._wrong_size(what.name, size, "more"))
+        if len(data) != size:
+            raise self._wrong_size(what.name, size, f"{len(data)}")
+        self._verify(data, descriptor.digest, what.name)
+        return data
+
+    def check_readable(self, answer: Answer, document: Document, what: Subject) -> None:
+        """
+        Check that a document from a server that the registry led to is one:
+        errors would quote parts of it otherwise.
+
+        @raise RegistryError: it is no manifest and no index.
+        """
+        if answer.is_own:
+            return
+        try:
+            parse_document(document)
+        except BadDocument:
+            raise RegistryError(
+                f"{self._host} leads to {answer.where} for {what.name}, which answers with something else",
+                host=self._host,
+                status=answer.response.code,
+            ) from None
+        except UnsupportedImage:
+            pass  # Its type is a header, and no part of it.
+
+    async def read(
+        self, answer: Answer, limit: int, what: Subject, too_long: Callable[[], Exception] | None = None
+    ) -> bytes:
+        """
+        Read a document's bytes.
+
+        @param limit: how many there may be.
+        @param too_long: makes the error for more.
+        """
+        if too_long is None:
+
+            def too_long() -> BadDocument:
+                return BadDocument(f"{what.name} is larger than {limit} bytes")
+
+        encoding = header(answer.response.headers, "Content-Encoding").strip().lower()
+        if encoding not in ("", "identity"):
+            discard(answer.response)
+            raise RegistryError(
+                f"{what.host} sends {what.name} encoded ({clean(encoding)}), though it was asked not to",
+                host=what.host,
+                status=answer.response.code,
+            )
+        return await read_whole(
+            answer.response,
+            limit,
+            too_long,
+            host=self._host,
+            clock=self._access.clock,
+            timeouts=self._access.timeouts,
+        )
+
+    def _promised(self, text: str) -> Digest | None:
+        """
+        The digest in C{Docker-Content-Digest}, where there is one that can be
+        verified; old registries send none.
+        """
+        try:
+            return Digest.parse(text) if text else None
+        except BadDigest:
+            self._log.debug("{host} sends the digest {digest}", host=self._host, digest=clean(text))
+            return None
+
+    def _verify(self, data: bytes, expected: Digest, name: str) -> None:
+        """
+        Hold bytes against a digest.
+        """
+        found = Digest.of(data, expected.algorithm)
+        if found != expected:
+            raise DigestMismatch(f"{self._host} sent {found} for {name}, not {expected}", host=self._host)
+
+    def _wrong_size(self, name: str, size: int, found: str) -> SizeMismatch:
+        return SizeMismatch(f"{self._host} sent {found} bytes for {name}, not {size}", host=self._host)
+
+
+def checked_reference(wanted: str) -> Digest | None:
+    """
+    Make sure that a tag or a digest can stand in an URL.
+
+    @return: the digest, if it is one.
+    @raise BadReference: it is neither.
+    """
+    if ":" in wanted:
+        return Digest.parse(wanted)
+    if _TAG.fullmatch(wanted) is None:
+        raise BadReference(wanted, "it is neither a tag nor a digest")
+    return None

@@ -1,0 +1,399 @@
+# -*- test-case-name: tests.registry.push.test_session -*-
+"""
+Upload sessions (OCI distribution-spec, "Pushing blobs"): one request each to
+begin, to send a chunk, to ask how far it is, to close and to give up.
+
+Each says in one way what became of it: it returns, or raises a L{Setback}
+that there is a way around, or the error for which there is none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final
+from urllib.parse import urlencode
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from xferd.errors import DigestMismatch, RegistryError, RegistryUnavailable, SourceError, TimedOut
+from xferd.interfaces.registry import IContent, UploadSession
+from xferd.names import Digest, Repository
+from xferd.registry.access import Access, push_scope
+from xferd.registry.capabilities import Abilities
+from xferd.registry.transport.errors import RegistryWords, Subject, header
+from xferd.registry.transport.exchange import Answer
+from xferd.registry.transport.ranges import chunk_range, parse_session_range
+from xferd.registry.transport.request_body import ContentBody
+from xferd.registry.transport.timeouts import within
+from xferd.registry.transport.urls import resolve, with_argument
+from xferd.registry.transport.zones import Zone
+
+_OCTETS: Final = "application/octet-stream"
+_GONE: Final = frozenset({"BLOB_UPLOAD_UNKNOWN", "BLOB_UPLOAD_INVALID"})
+_WRONG_BYTES: Final = frozenset({"DIGEST_INVALID", "SIZE_INVALID"})
+
+
+class Setback(Exception):
+    """
+    A session did not go on as it was meant to.
+
+    @ivar error: what to raise if there is no way around it after all.
+    """
+
+    def __init__(self, error: SourceError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+class SessionGone(Setback):
+    """
+    The registry does not know the session any more.
+    """
+
+
+class OutOfStep(Setback):
+    """
+    The registry stands elsewhere than we thought, or wants a new proof: it has
+    to be asked where to go on.
+    """
+
+
+class Missing(OutOfStep):
+    """
+    A 404 that does not say whether the session is gone, or whether the
+    registry knows no such request.
+    """
+
+
+class BodyTooLarge(Setback):
+    """
+    A 413.
+
+    @ivar length: the bytes that were too many.
+    """
+
+    def __init__(self, error: SourceError, length: int) -> None:
+        super().__init__(error)
+        self.length = length
+
+
+class ChunksRefused(Setback):
+    """
+    The registry does not take a blob in several requests.
+    """
+
+
+class BytesRefused(Setback):
+    """
+    What the registry has got is not the blob.
+    """
+
+
+class Session:
+    """
+    One upload session.
+
+    Life cycle: begun or taken up; any number of C{patch} and C{ask}; then
+    C{put}, C{delete} or C{abort}.
+
+    @ivar location: the URL for the next request, which may be signed.
+    @ivar offset: the bytes that the registry has confirmed.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        access: Access,
+        repository: Repository,
+        what: Subject,
+        location: str,
+        offset: int = 0,
+        led_from: Zone | None = None,
+    ) -> None:
+        """
+        @param led_from: the zone of the server that named the location; that
+            of the registry by default.
+        """
+        self.location = location
+        self._led_from = access.zone if led_from is None else led_from
+        self.offset = offset
+        self._access = access
+        self._repository = repository
+        self._scope = push_scope(repository)
+        self._what = what
+
+    @property
+    def state(self) -> UploadSession:
+        """
+        What must be known to go on.
+        """
+        return UploadSession(self.location, self.offset)
+
+    async def ask(self) -> None:
+        """
+        Ask the registry how far it is.
+
+        @raise SessionGone: it does not know, or does not say.
+        """
+        answer = await self._access.ask(
+            b"GET",
+            self._repository,
+            self.location,
+            self._what,
+            scope=self._scope,
+            led_from=self._led_from,
+        )
+        status, body = answer.response.code, await self._access.excerpt(answer.response)
+        if status in (200, 202, 204):
+            confirmed = parse_session_range(header(answer.response.headers, "Range"))
+            if confirmed is not None:
+                self._go_on(answer, confirmed)
+                return
+        error = self._access.refusal(answer, self._what, body)
+        # A registry of Distribution 2 answers 404 after any break: what it has
+        # is not what its signed URL says.  A foreign storage says 403 of an URL
+        # that is too old.
+        foreign = status in (401, 403) and not await self._is_own(answer)
+        if foreign or status in (200, 202, 204, 400, 404, 405, 410, 416, 501):
+            raise self._gone(error)
+        raise error
+
+    async def patch(
+        self, content: IContent, length: int, report: Callable[[int], None], *, alone: bool = False
+    ) -> None:
+        """
+        Send a chunk, from C{offset} on.
+
+        @param alone: whether to use a connection of its own.
+        @raise Setback: it was not taken, or not known to be.
+        @raise ContentFailed: the bytes cannot be had.
+        """
+        stop = self.offset + length
+        headers = {"Content-Type": _OCTETS, "Content-Range": chunk_range(self.offset, length)}
+        answer = await self._send(b"PATCH", self.location, headers, content, stop, report, alone)
+        status, body = answer.response.code, await self._access.excerpt(answer.response)
+        if status in (200, 201, 202, 204):
+            # 0-0 is what a registry says that never says anything else.
+            confirmed = parse_session_range(header(answer.response.headers, "Range")) or stop
+            if confirmed > stop:
+                raise RegistryError(
+                    f"{self._what.host} confirms {confirmed} bytes of {self._what.name}; {stop} were sent",
+                    host=self._what.host,
+                    status=status,
+                )
+            self._go_on(answer, confirmed)
+            return
+        words = self._access.words(answer, body)
+        await self._raise_setback(answer, body, words, length)
+        error = self._access.refusal(answer, self._what, body)
+        raise ChunksRefused(error) if status in (400, 405, 501) else error
+
+    async def put(
+        self,
+        digest: Digest,
+        content: IContent,
+        stop: int,
+        report: Callable[[int], None],
+        *,
+        alone: bool = False,
+    ) -> None:
+        """
+        Send the bytes from C{offset} to C{stop}, which may be none, and make
+        the blob of all.
+
+        @param alone: whether to use a connection of its own.
+        @raise Setback: there is no blob, as far as is known.
+        @raise ContentFailed: the bytes cannot be had.
+        @raise DigestMismatch: the registry made another blob.
+        """
+        length = stop - self.offset
+        headers = {"Content-Type": _OCTETS}
+        url = with_argument(self.location, "digest", str(digest))
+        answer = await self._send(b"PUT", url, headers, content, stop, report, alone)
+        status, body = answer.response.code, await self._access.excerpt(answer.response)
+        if status in (200, 201, 204):
+            check_digest(self._what, header(answer.response.headers, "Docker-Content-Digest"), digest)
+            return
+        words = self._access.words(answer, body)
+        if _WRONG_BYTES.intersection(words.codes):
+            raise BytesRefused(
+                DigestMismatch(
+                    f"{self._what.host} did not get what {self._what.name} should be "
+                    f"({status}{f': {words.text}' if words.text else ''})",
+                    host=self._what.host,
+                    status=status,
+                )
+            )
+        await self._raise_setback(answer, body, words, length)
+        raise self._access.refusal(answer, self._what, body)
+
+    async def delete(self) -> None:
+        """
+        Give the session up.  What the registry says to it does not matter.
+        """
+        answer = await self._access.ask(
+            b"DELETE",
+            self._repository,
+            self.location,
+            self._what,
+            scope=self._scope,
+            led_from=self._led_from,
+        )
+        await self._access.excerpt(answer.response)
+
+    def abort(self) -> Deferred[None]:
+        """
+        Delete the session.  Fires within a bounded time; never fails.
+        """
+        host, seconds = self._access.host, self._access.timeouts.close
+        deleting = within(
+            self._access.clock,
+            seconds,
+            Deferred.fromCoroutine(self.delete()),
+            lambda: TimedOut(f"no answer within {seconds:g} s", phase="headers", host=host),
+        )
+
+        def ignore(failure: Failure) -> Deferred[None]:
+            self._log.debug(
+                "an upload session of {host} is not deleted: {reason}",
+                host=host,
+                reason=failure.getErrorMessage(),
+            )
+            return succeed(None)
+
+        return deleting.addErrback(ignore)
+
+    # -------------------------------------------------------------- requests
+
+    async def _send(
+        self,
+        method: bytes,
+        url: str,
+        headers: Mapping[str, str],
+        content: IContent,
+        stop: int,
+        report: Callable[[int], None],
+        alone: bool,
+    ) -> Answer:
+        """
+        Send a part of the blob, once.
+        """
+        access, start = self._access, self.offset
+
+        def body() -> ContentBody:
+            return ContentBody(
+                content,
+                start,
+                stop,
+                report,
+                host=access.host,
+                clock=access.clock,
+                timeouts=access.timeouts,
+            )
+
+        return await access.send(method, url, self._what, headers, self._scope, body, alone, self._led_from)
+
+    async def _raise_setback(self, answer: Answer, body: bytes, words: RegistryWords, length: int) -> None:
+        """
+        Raise what there is a way around.
+
+        @param length: the bytes that were to be sent.
+        """
+        status = answer.response.code
+        error = self._access.refusal(answer, self._what, body)
+        if status == 401 and await self._is_own(answer):
+            await self._access.refused(answer, body, self._scope, self._what)
+            raise OutOfStep(error)
+        if status in (401, 403) and not await self._is_own(answer):
+            raise self._gone(error)
+        if status == 413:
+            raise BodyTooLarge(
+                RegistryError(
+                    f"{self._what.host} does not take {length} bytes of {self._what.name} at once, "
+                    "nor fewer ('client_max_body_size' and the like of a proxy before it)",
+                    host=self._what.host,
+                    status=413,
+                ),
+                length,
+            )
+        if status == 416:
+            raise OutOfStep(error)
+        if _GONE.intersection(words.codes):
+            raise self._gone(error)
+        if await self._is_own(answer) and await self._access.expired(answer, self._scope):
+            raise OutOfStep(error)
+        if status == 404:
+            raise Missing(error)
+
+    def _gone(self, error: SourceError) -> SessionGone:
+        return SessionGone(
+            RegistryUnavailable(
+                f"{self._what.host} knows the upload of {self._what.name} no more ({error.status})",
+                host=self._what.host,
+                status=error.status,
+            )
+        )
+
+    def _go_on(self, answer: Answer, confirmed: int) -> None:
+        """
+        Note where to go on.
+        """
+        location = header(answer.response.headers, "Location")
+        if location:
+            self.location = located(self._what, answer, location)
+            self._led_from = answer.zone
+        self.offset = confirmed
+        learn_least(self._access.abilities, answer)
+
+    async def _is_own(self, answer: Answer) -> bool:
+        """
+        Whether the registry itself has answered.
+        """
+        return await self._access.is_own(answer.url)
+
+
+def located(what: Subject, answer: Answer, location: str) -> str:
+    """
+    The URL of a session.
+
+    @raise RegistryError: it is not a place to go to.
+    """
+    try:
+        return resolve(answer.url, location, answer.zone)
+    except ValueError as e:
+        raise RegistryError(
+            f"{what.host} wants {what.name} sent to a place that is refused: {e}",
+            host=what.host,
+            status=answer.response.code,
+        ) from None
+
+
+def learn_least(abilities: Abilities, answer: Answer) -> None:
+    """
+    Learn how large chunks must be (OCI distribution-spec, "Pushing a blob in
+    chunks": C{OCI-Chunk-Min-Length}).
+    """
+    text = header(answer.response.headers, "OCI-Chunk-Min-Length").strip()
+    if text.isascii() and text.isdigit() and len(text) < 16:
+        abilities.least = int(text)
+
+
+def check_digest(what: Subject, text: str, digest: Digest) -> None:
+    """
+    Hold what the registry says that it has got against what was sent.
+
+    @raise DigestMismatch: it is something else.
+    """
+    # Another algorithm's digest is not ours to compare with.
+    if text.startswith(f"{digest.algorithm}:") and text != str(digest):
+        raise DigestMismatch(f"{what.host} got {text[:140]!r} for {what.name}", host=what.host)
+
+
+def begin_path(arguments: Mapping[str, str]) -> str:
+    """
+    The path, below the repository, that begins an upload.
+    """
+    return "blobs/uploads/" + (f"?{urlencode(arguments)}" if arguments else "")

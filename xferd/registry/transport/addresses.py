@@ -1,0 +1,210 @@
+# -*- test-case-name: tests.registry.transport.test_addresses -*-
+"""
+The IP addresses of servers: those that a connection may be made to are checked
+when it is made, and each response is known by the address that it came from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, MutableMapping, Sequence
+from typing import Any, cast
+
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import HostnameEndpoint
+from twisted.internet.error import DNSLookupError
+from twisted.internet.interfaces import (
+    IAddress,
+    IHostnameResolver,
+    IHostResolution,
+    IProtocol,
+    IProtocolFactory,
+    IReactorPluggableNameResolver,
+    IReactorTime,
+    IResolutionReceiver,
+    IStreamClientEndpoint,
+)
+from twisted.internet.protocol import Factory
+from twisted.web._newclient import HTTP11ClientProtocol, Request
+from twisted.web.iweb import IClientRequest, IResponse
+from zope.interface import implementer
+
+from xferd.registry.transport.zones import OutOfZone, Zone
+
+
+@implementer(IStreamClientEndpoint)
+class ZonedEndpoint:
+    """
+    Connects to a server that another one led to, at those of its addresses
+    that are in zones where the other one may lead.
+    """
+
+    def __init__(self, reactor: IReactorTime, host: str, port: int, timeout: float, led_from: Zone) -> None:
+        """
+        @param host: a name or an address, without brackets.
+        @param timeout: seconds that one attempt may take.
+        @param led_from: the zone of the server that led here.
+        """
+        self._reactor = reactor
+        self._host = host
+        self._port = port
+        self._timeout = timeout
+        self._led_from = led_from
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
+        """
+        See L{IStreamClientEndpoint.connect}.
+
+        @raise OutOfZone: none of the server's addresses may be connected to.
+        """
+        return Deferred.fromCoroutine(self._connect(protocolFactory))
+
+    async def _connect(self, factory: IProtocolFactory) -> IProtocol:
+        reactor = _ZonedReactor(self._reactor, self._led_from)
+        endpoint = HostnameEndpoint(reactor, self._host, self._port, timeout=self._timeout)
+        try:
+            return await endpoint.connect(factory)
+        except DNSLookupError:
+            if reactor.refused is None:
+                raise
+            raise OutOfZone(reactor.refused) from None
+
+
+@implementer(IReactorPluggableNameResolver, IHostnameResolver)
+class _ZonedReactor:
+    """
+    A reactor for one connection, which resolves a name to nothing but
+    addresses that may be connected to.
+
+    L{HostnameEndpoint} connects to addresses that its reactor's resolver gave
+    it, literal ones too, and to no others.
+
+    @ivar nameResolver: the resolver, which is this object.
+    @ivar refused: the zone of an address that was left out, if one was.
+    """
+
+    def __init__(self, reactor: IReactorTime, led_from: Zone) -> None:
+        self._reactor = reactor
+        self._led_from = led_from
+        self.nameResolver = self
+        self.refused: Zone | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reactor, name)
+
+    def installNameResolver(self, resolver: IHostnameResolver) -> IHostnameResolver:
+        """
+        See L{IReactorPluggableNameResolver.installNameResolver}: it is the
+        reactor's own.
+        """
+        return cast(IReactorPluggableNameResolver, self._reactor).installNameResolver(resolver)
+
+    def resolveHostName(
+        self,
+        resolutionReceiver: IResolutionReceiver,
+        hostName: str,
+        portNumber: int = 0,
+        addressTypes: Sequence[type[IAddress]] | None = None,
+        transportSemantics: str = "TCP",
+    ) -> IHostResolution:
+        """
+        See L{IHostnameResolver.resolveHostName}.
+        """
+        resolver = cast(IReactorPluggableNameResolver, self._reactor).nameResolver
+        receiver = _ZonedReceiver(resolutionReceiver, self._check)
+        return resolver.resolveHostName(receiver, hostName, portNumber, addressTypes, transportSemantics)
+
+    def _check(self, address: IAddress) -> bool:
+        """
+        Whether an address may be connected to.
+        """
+        if not isinstance(address, IPv4Address | IPv6Address):
+            return False
+        zone = Zone.of(address.host)
+        if self._led_from.allows(zone):
+            return True
+        self.refused = zone
+        return False
+
+
+@implementer(IResolutionReceiver)
+class _ZonedReceiver:
+    """
+    Receives the addresses of a name, and passes on those that pass a check.
+    """
+
+    def __init__(self, receiver: IResolutionReceiver, check: Callable[[IAddress], bool]) -> None:
+        self._check = check
+        self._receiver = receiver
+        self.resolutionBegan = receiver.resolutionBegan
+        self.resolutionComplete = receiver.resolutionComplete
+
+    def addressResolved(self, address: IAddress) -> None:
+        """
+        See L{IResolutionReceiver.addressResolved}.
+        """
+        if self._check(address):
+            self._receiver.addressResolved(address)
+
+
+class _Addressed(HTTP11ClientProtocol):
+    """
+    The client's side of a connection, which notes for each response the IP
+    address that it comes from.
+    """
+
+    def __init__(
+        self,
+        quiescent: Callable[[HTTP11ClientProtocol], None],
+        address: str,
+        addresses: MutableMapping[IClientRequest, str],
+    ) -> None:
+        super().__init__(quiescent)
+        self._address = address
+        self._addresses = addresses
+
+    def request(self, request: Request) -> Deferred[IResponse]:
+        """
+        Make a request.
+        """
+        asking: Deferred[IResponse] = super().request(request)
+        return asking.addCallback(self._note)
+
+    def _note(self, response: IResponse) -> IResponse:
+        self._addresses[response.request] = self._address
+        return response
+
+
+class AddressedFactory(Factory):
+    """
+    Builds the protocols of a pool of connections.
+    """
+
+    noisy = False
+
+    def __init__(
+        self,
+        quiescent: Callable[[HTTP11ClientProtocol], None],
+        name: str,
+        addresses: MutableMapping[IClientRequest, str],
+    ) -> None:
+        """
+        @param quiescent: called with a protocol that another request may use.
+        @param name: what it connects to, for logs.
+        @param addresses: receives the address of each response, by its request.
+        """
+        self._quiescent = quiescent
+        self._name = name
+        self._addresses = addresses
+
+    def __repr__(self) -> str:
+        return f"<client of {self._name}>"
+
+    def buildProtocol(self, addr: IAddress | None) -> HTTP11ClientProtocol:
+        """
+        Build one; its responses have an address if the address of the server
+        is known.
+        """
+        if isinstance(addr, IPv4Address | IPv6Address):
+            return _Addressed(self._quiescent, addr.host, self._addresses)
+        return HTTP11ClientProtocol(self._quiescent)

@@ -1,0 +1,367 @@
+# -*- test-case-name: tests.registry.transport.test_connections -*-
+"""
+All connections to registries, token servers and their storage, with what each
+is made by: whom to trust, how long to wait, through which proxy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, MutableMapping
+from typing import Any
+from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary
+
+from attrs import evolve, frozen
+from twisted.internet.defer import Deferred, DeferredList, succeed
+from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.interfaces import (
+    IOpenSSLClientConnectionCreator,
+    IProtocol,
+    IProtocolFactory,
+    IReactorTime,
+    IStreamClientEndpoint,
+)
+from twisted.web.client import URI, Agent, HTTPConnectionPool, ProxyAgent
+from twisted.web.http_headers import Headers
+from twisted.web.iweb import IAgent, IAgentEndpointFactory, IBodyProducer, IClientRequest, IResponse
+from zope.interface import implementer
+
+from xferd.errors import TimedOut
+from xferd.registry.transport.addresses import AddressedFactory, ZonedEndpoint
+from xferd.registry.transport.connect_tunnel import ProxyEndpoint, TunnelEndpoint, proxy_refusal
+from xferd.registry.transport.limited_endpoint import LimitedEndpoint, Live
+from xferd.registry.transport.proxies import Proxies, Proxy, ProxySettings
+from xferd.registry.transport.response_body import discard
+from xferd.registry.transport.timeouts import Timeouts, within
+from xferd.registry.transport.tls import Trust
+from xferd.registry.transport.zones import Zone
+
+IDLE_PER_HOST = 8
+"""Idle connections that are kept for one host.  Those in use are limited by
+the slots of transfers."""
+
+_SWEEP = 64
+"""Servers that a pool knows before it looks for those that it can forget."""
+
+IDLE_SECONDS = 30
+"""How long an idle connection is kept: shorter than load balancers do."""
+
+
+@frozen
+class Manner:
+    """
+    How to speak with one server and those that it leads to.
+
+    @ivar trust: whom to trust; L{None} for what is usual.
+    @ivar connect: seconds that a connection may take; L{None} likewise.
+    @ivar proxy: the proxy to go through; L{None} for the one that the
+        environment or the configuration names.
+    """
+
+    trust: Trust | None = None
+    connect: float | None = None
+    proxy: Proxy | None = None
+
+
+class Connections:
+    """
+    All connections.
+
+    Those of different manners are kept apart: a request is never made over a
+    connection that was made by another one's certificates or proxy.  So are
+    those to servers that another server led to, by its zone: their addresses
+    are checked when the connection is made, and at no other time.
+    """
+
+    def __init__(
+        self,
+        reactor: IReactorTime,
+        *,
+        timeouts: Timeouts,
+        tls_options: Callable[[str, int], IOpenSSLClientConnectionCreator],
+        proxies: Proxies | None = None,
+        remedy: Callable[[str], str] = lambda _: "configure its CA for this host",
+    ) -> None:
+        """
+        @param tls_options: makes the TLS options for a host and a port, where
+            a manner says nothing.
+        @param remedy: what to do where the certificate of a server is right,
+            and not trusted; gets its host and port.
+        """
+        self._reactor = reactor
+        self._timeouts = timeouts
+        self._tls_options = tls_options
+        self._proxies = Proxies(ProxySettings()) if proxies is None else proxies
+        self._remedy = remedy
+        self._live = Live()
+        self._lines: WeakValueDictionary[tuple[Manner, bool, Zone | None], _Line] = WeakValueDictionary()
+        # They outlive their lines while there are idle connections.
+        self._pools: WeakSet[HTTPConnectionPool] = WeakSet()
+        # treq wraps a response, and leaves its request as it is.
+        self._addresses: WeakKeyDictionary[IClientRequest, str] = WeakKeyDictionary()
+
+    def __len__(self) -> int:
+        return len(self._live)
+
+    def agent(
+        self, manner: Manner | None = None, *, reuse: bool = True, led_from: Zone | None = None
+    ) -> IAgent:
+        """
+        An agent that makes requests in one manner.
+
+        @param manner: L{None} for the usual one.
+        @param reuse: whether a connection serves several requests.
+        @param led_from: the zone of the server that leads to those that are
+            asked; where no proxy is between, they are asked only at addresses
+            where it may lead.  L{None} for servers that no other one named.
+        """
+        manner = Manner() if manner is None else manner
+        line = self._lines.get((manner, reuse, led_from))
+        if line is None:
+            line = self._lines[manner, reuse, led_from] = _Line(self, manner, reuse, led_from)
+        return line
+
+    def address_of(self, response: IResponse) -> str | None:
+        """
+        The IP address that a response came from, or L{None} where a proxy is
+        between.
+        """
+        return self._addresses.get(response.request)
+
+    def close(self) -> Deferred[None]:
+        """
+        End all connections, those in use, too, for good.
+
+        @return: fires when they are gone, or when it has taken too long.
+        """
+        self._live.closed = True
+        closing = DeferredList([pool.closeCachedConnections() for pool in self._pools])
+        # The pool's own way to close waits for the peer to agree.
+        for connection in list(self._live):
+            connection.abort()
+        late = TimedOut("connections that do not close", phase="silence")
+        bounded = within(self._reactor, self._timeouts.close, closing, lambda: late)
+        return bounded.addBoth(lambda _: succeed(None))
+
+    # --------------------------------------------------------- for the lines
+
+    def proxy(self, manner: Manner, uri: URI) -> Proxy | None:
+        """
+        The proxy that leads to an URL.
+        """
+        if manner.proxy is not None:
+            return manner.proxy
+        return self._proxies.find(uri.scheme.decode("ascii"), _host(uri), uri.port)
+
+    def endpoint(self, manner: Manner, uri: URI, led_from: Zone | None) -> IStreamClientEndpoint:
+        """
+        Connects to the server of an URL, directly or through a tunnel.
+        """
+        # Most requests find an idle connection, and need no endpoint.
+        return _LazyEndpoint(
+            f"connections to {uri.netloc.decode('ascii')}", lambda: self._endpoint(manner, uri, led_from)
+        )
+
+    def _endpoint(self, manner: Manner, uri: URI, led_from: Zone | None) -> IStreamClientEndpoint:
+        host, tls = _host(uri), uri.scheme == b"https"
+        proxy = self.proxy(manner, uri) if tls else None
+        if proxy is None:
+            endpoint: IStreamClientEndpoint = self._connect(manner, host, uri.port, led_from)
+        else:
+            endpoint = TunnelEndpoint(self._to_proxy(manner, proxy), proxy, host, uri.port)
+        if tls:
+            options = (
+                self._tls_options(host, uri.port) if manner.trust is None else manner.trust.options(host)
+            )
+            endpoint = wrapClientTLS(options, endpoint)
+        return self._limited(manner, uri.netloc.decode("ascii"), endpoint, tls, direct=proxy is None)
+
+    def plain_endpoint(self, manner: Manner, proxy: Proxy) -> IStreamClientEndpoint:
+        """
+        Connects to a proxy that is to be asked for whole URLs.
+        """
+        return self._limited(manner, f"the proxy {proxy.name}", self._to_proxy(manner, proxy), False)
+
+    def pool(self, reuse: bool) -> HTTPConnectionPool:
+        """
+        A pool of idle connections, or one that keeps none.
+        """
+        pool = _Pool(self._reactor, reuse, self._addresses)
+        pool.maxPersistentPerHost = IDLE_PER_HOST
+        pool.cachedConnectionTimeout = IDLE_SECONDS
+        self._pools.add(pool)
+        return pool
+
+    @property
+    def reactor(self) -> IReactorTime:
+        """
+        The reactor that connects.
+        """
+        return self._reactor
+
+    def _to_proxy(self, manner: Manner, proxy: Proxy) -> IStreamClientEndpoint:
+        """
+        Connects to a proxy, by TLS where it wants that.
+        """
+        endpoint: IStreamClientEndpoint = self._connect(manner, proxy.host, proxy.port)
+        if proxy.scheme == "https":
+            endpoint = wrapClientTLS(self._tls_options(proxy.host, proxy.port), endpoint)
+        return ProxyEndpoint(endpoint, proxy)
+
+    def _connect(
+        self, manner: Manner, host: str, port: int, led_from: Zone | None = None
+    ) -> IStreamClientEndpoint:
+        seconds = self._limits(manner).connect
+        if led_from is not None:
+            return ZonedEndpoint(self._reactor, host, port, seconds, led_from)
+        return HostnameEndpoint(self._reactor, host, port, timeout=seconds)
+
+    def _limited(
+        self, manner: Manner, name: str, endpoint: IStreamClientEndpoint, tls: bool, direct: bool = False
+    ) -> LimitedEndpoint:
+        return LimitedEndpoint(
+            name,
+            endpoint,
+            tls=tls,
+            direct=direct,
+            live=self._live,
+            clock=self._reactor,
+            timeouts=self._limits(manner),
+            remedy=self._remedy(name),
+        )
+
+    def _limits(self, manner: Manner) -> Timeouts:
+        return self._timeouts if manner.connect is None else evolve(self._timeouts, connect=manner.connect)
+
+
+@implementer(IStreamClientEndpoint)
+@frozen(repr=False)
+class _LazyEndpoint:
+    """
+    An endpoint that is built once a connection is needed.
+    """
+
+    name: str
+    build: Callable[[], IStreamClientEndpoint]
+
+    def __repr__(self) -> str:
+        return f"<{self.name}>"
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
+        return self.build().connect(protocolFactory)
+
+
+class _Pool(HTTPConnectionPool):
+    """
+    A pool that forgets the servers to which it has no connection; its base
+    keeps an empty list for each server that there ever was.
+    """
+
+    _sweep_at = _SWEEP
+
+    def __init__(
+        self, reactor: IReactorTime, persistent: bool, addresses: MutableMapping[IClientRequest, str]
+    ) -> None:
+        """
+        @param addresses: receives the IP address of each response, by its request.
+        """
+        super().__init__(reactor, persistent)
+        self._addresses = addresses
+
+    def getConnection(self, key: Hashable, endpoint: IStreamClientEndpoint) -> Deferred[Any]:
+        """
+        See L{HTTPConnectionPool.getConnection}.
+        """
+        known = self._connections
+        if len(known) >= self._sweep_at:
+            for unused in [server for server, idle in known.items() if not idle]:
+                del known[unused]
+            self._sweep_at = 2 * len(known) + _SWEEP
+        connecting: Deferred[Any] = super().getConnection(key, endpoint)
+        return connecting
+
+    def _newConnection(self, key: Hashable, endpoint: IStreamClientEndpoint) -> Deferred[Any]:
+        """
+        Make a connection, whose responses are known by their address.
+        """
+        factory = AddressedFactory(
+            lambda protocol: self._putConnection(key, protocol), repr(endpoint), self._addresses
+        )
+        return endpoint.connect(factory)
+
+
+@implementer(IAgent, IAgentEndpointFactory)
+class _Line:
+    """
+    Makes requests in one manner, over connections of its own.
+
+    @ivar pool: those that are idle.
+    """
+
+    def __init__(self, connections: Connections, manner: Manner, reuse: bool, led_from: Zone | None) -> None:
+        self._connections = connections
+        self._manner = manner
+        self._led_from = led_from
+        self.pool = connections.pool(reuse)
+        self._plain: dict[Proxy, IAgent] = {}
+
+    def request(
+        self,
+        method: bytes,
+        uri: bytes,
+        headers: Headers | None = None,
+        bodyProducer: IBodyProducer | None = None,
+    ) -> Deferred[IResponse]:
+        """
+        See L{IAgent.request}.
+        """
+        plain = None if uri.startswith(b"https://") else URI.fromBytes(uri)
+        if plain is None or plain.scheme == b"https":
+            proxy = None  # If there is one, the endpoint is a tunnel through it.
+        else:
+            proxy = self._connections.proxy(self._manner, plain)
+        if plain is None or proxy is None:
+            agent: IAgent = Agent.usingEndpointFactory(self._connections.reactor, self, self.pool)
+            return agent.request(method, uri, headers, bodyProducer)
+        headers = Headers() if headers is None else headers.copy()
+        if proxy.authorization:
+            headers.setRawHeaders("Proxy-Authorization", [proxy.authorization.reveal()])
+        asking = self._through(proxy).request(method, uri, headers, bodyProducer)
+        let_through: Deferred[IResponse] = asking.addCallback(
+            _let_through, proxy, plain.netloc.decode("ascii")
+        )
+        return let_through
+
+    def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:
+        """
+        See L{IAgentEndpointFactory.endpointForURI}.
+        """
+        return self._connections.endpoint(self._manner, uri, self._led_from)
+
+    def _through(self, proxy: Proxy) -> IAgent:
+        """
+        Asks a proxy for URLs of plain HTTP.  It must not be asked for others:
+        what is sent, the credentials with it, would be in clear.
+        """
+        agent = self._plain.get(proxy)
+        if agent is None:
+            endpoint = self._connections.plain_endpoint(self._manner, proxy)
+            agent = self._plain[proxy] = ProxyAgent(endpoint, self._connections.reactor, self.pool)
+        return agent
+
+
+def _host(uri: URI) -> str:
+    """
+    The host of an URL, without brackets.
+    """
+    host: str = uri.host.decode("ascii")
+    return host.strip("[]")
+
+
+def _let_through(response: IResponse, proxy: Proxy, target: str) -> IResponse:
+    """
+    See whether it is the proxy that refuses.
+    """
+    if response.code != 407:
+        return response
+    discard(response)
+    raise proxy_refusal(proxy, response.code, "Proxy Authentication Required", target)

@@ -1,0 +1,366 @@
+# -*- test-case-name: tests.registry.transport.test_errors -*-
+"""
+What a registry's refusals and a network's failures are called above this
+room: the one boundary to L{xferd.errors}.
+
+Nothing of an URL but its host gets into a message: the query of a signed URL
+is a password.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+from attrs import frozen
+from OpenSSL.SSL import Error as TLSError
+from twisted.internet.error import (
+    ConnectError,
+    ConnectingCancelledError,
+    ConnectionDone,
+    ConnectionLost,
+    DNSLookupError,
+    NoRouteError,
+    TCPTimedOutError,
+    UnknownHostError,
+)
+from twisted.internet.error import ConnectionRefusedError as ConnectRefused
+from twisted.internet.error import TimeoutError as ConnectTimeout
+from twisted.python.failure import Failure
+from twisted.web.http import PotentialDataLoss, _MalformedChunkedDataError
+from twisted.web.http_headers import Headers
+
+from xferd.errors import (
+    BlobUnknown,
+    ConnectionFailed,
+    Denied,
+    ManifestUnknown,
+    RegistryError,
+    RegistryUnavailable,
+    SourceError,
+    TimedOut,
+    TooManyRequests,
+    Truncated,
+    XferdError,
+)
+
+MAX_EXCERPT = 200
+"""The most characters of a registry's own words in one of our messages."""
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]+")
+_URL_QUERY = re.compile(r"(https?://[^\s\"'?]*)\?[^\s\"']*")
+_EPOCH = 1_000_000_000
+_DAY = 86400.0
+
+
+class NotHTTP(RegistryError):
+    """
+    What answered there speaks another protocol.
+    """
+
+
+@frozen
+class Subject:
+    """
+    What was asked for, as errors call it.
+
+    @ivar host: the registry's host as people write it.
+    @ivar name: the thing, C{docker.io/library/alpine:latest}.
+    @ivar missing: what a 404 means.
+    @ivar push: whether it was to be put there, not to be fetched.
+    """
+
+    host: str
+    name: str
+    missing: type[ManifestUnknown | BlobUnknown]
+    push: bool = False
+
+
+def header(headers: Headers, name: str) -> str:
+    """
+    The first value of a header, or the empty string.
+    """
+    return next(iter(header_values(headers, name)), "")
+
+
+def header_values(headers: Headers, name: str) -> list[str]:
+    """
+    All values of a header.
+    """
+    return [
+        v.decode("utf-8", "replace") if isinstance(v, bytes) else v
+        for v in headers.getRawHeaders(name.encode(), [])
+    ]
+
+
+def clean(text: str, most: int = MAX_EXCERPT) -> str:
+    """
+    Foreign text, fit for a message: one line, printable characters only, no
+    queries of URLs, at most so many characters.
+    """
+    # Cut first: the search for queries takes the square of the length.
+    line = _CONTROL.sub(" ", text.strip()[: 4 * most])
+    line = "".join(c if c.isprintable() else " " for c in line).strip()
+    line = _URL_QUERY.sub(r"\1?...", line)
+    return line if len(line) <= most else f"{line[: most - 3]}..."
+
+
+def retry_after(headers: Headers, now: float) -> float | None:
+    """
+    The seconds for which the server wants to be left alone, from
+    C{Retry-After} (RFC 9110, section 10.2.3: seconds or a date).
+
+    Docker Hub has sent seconds since the epoch as well; what cannot be read
+    is no reason to fail.
+
+    @param now: seconds since the epoch; the answer's own C{Date} is preferred,
+        as it has the clock that the other date was made by.
+    @return: seconds of at most a day, or L{None} if the server does not say.
+    """
+    text = header(headers, "Retry-After").strip()
+    sent = date_sent(headers)
+    now = now if sent is None else sent
+    if re.fullmatch(r"[0-9]{1,12}(?:\.[0-9]{0,9})?", text):
+        seconds = float(text)
+        wanted = seconds - now if seconds > _EPOCH else seconds
+    else:
+        date = _seconds(text)
+        if date is None:
+            return None
+        wanted = date - now
+    return min(max(wanted, 0.0), _DAY)
+
+
+def date_sent(headers: Headers) -> float | None:
+    """
+    When an answer was made by its server's clock, in seconds since the epoch,
+    from C{Date}; L{None} if it does not say.
+    """
+    return _seconds(header(headers, "Date"))
+
+
+def _seconds(date: str) -> float | None:
+    """
+    An HTTP date as seconds since the epoch.
+    """
+    try:
+        return parsedate_to_datetime(date).timestamp()
+    except (ValueError, TypeError, OverflowError, IndexError):
+        return None
+
+
+@frozen
+class RegistryWords:
+    """
+    What a registry says about its refusal (OCI distribution-spec, "Error
+    Codes").
+
+    @ivar codes: the codes, C{TOOMANYREQUESTS}.
+    @ivar text: codes and messages in one line, or the empty string.
+    """
+
+    codes: tuple[str, ...] = ()
+    text: str = ""
+
+
+def registry_words(body: bytes) -> RegistryWords:
+    """
+    Read the body of a refusal, of whatever form.
+
+    A page of HTML says nothing that helps; plain text may.
+    """
+    text = body.decode("utf-8", "replace")
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return RegistryWords() if "<" in text else RegistryWords((), clean(text))
+    if not isinstance(value, dict):
+        return RegistryWords()
+    listed = value.get("errors")
+    errors = [e for e in listed if isinstance(e, dict)] if isinstance(listed, list) else []
+    if not errors:
+        return RegistryWords((), clean(_first_text(value, "message", "details", "detail", "error")))
+    codes = tuple(clean(str(e["code"])).upper() for e in errors[:5] if isinstance(e.get("code"), str))
+    words = [
+        ": ".join(t for t in (_first_text(e, "code"), _first_text(e, "message", "detail")) if t)
+        for e in errors[:3]
+    ]
+    return RegistryWords(codes, clean("; ".join(w for w in words if w)))
+
+
+def _first_text(value: dict[str, Any], *names: str) -> str:
+    """
+    The first of some members that is a text with something in it.
+    """
+    return next((v for v in (value.get(n) for n in names) if isinstance(v, str) and v.strip()), "")
+
+
+def refusal(
+    subject: Subject,
+    status: int,
+    headers: Headers,
+    body: bytes,
+    now: float,
+    shown: Shown,
+    storage: str = "",
+) -> SourceError:
+    """
+    The error for an answer of the registry that is no success.
+
+    @param shown: as whom it was asked.
+    @param storage: the host that the registry led to and that gave the answer.
+    """
+    host, words = subject.host, registry_words(body)
+    name = f"{storage} (for {host})" if storage else host
+    said = f"{status}: {words.text}" if words.text else f"{status}"
+    wait = retry_after(headers, now)
+    asks = f"; it asks to wait {wait:.0f} s" if wait is not None else ""
+    if status == 429 or "TOOMANYREQUESTS" in words.codes:
+        return TooManyRequests(
+            f"{name} limits requests ({said}){asks}", host=host, status=status, retry_after=wait
+        )
+    if status in (401, 403):
+        return denied(subject, said, status, shown)
+    if status == 404 and not subject.push:
+        return subject.missing(
+            f"{subject.name} does not exist; {name} answers {said}", host=host, status=status
+        )
+    if status >= 500:
+        return RegistryUnavailable(
+            f"{name} is in trouble ({said}){asks}", host=host, status=status, retry_after=wait
+        )
+    asked = "an attempt to push" if subject.push else "a request for"
+    return RegistryError(f"{name} answers {said} to {asked} {subject.name}", host=host, status=status)
+
+
+@frozen
+class Shown:
+    """
+    As whom a registry was asked, in words.
+
+    @ivar words: what was shown to it, and where that came from.
+    @ivar remedy: what helps if it does not do; the empty string is to log in.
+    @ivar login: whether it was a user's name and password, or what stands for
+        them: then a 401 has no other meaning than that they are wrong.
+    """
+
+    words: str = "without credentials"
+    remedy: str = ""
+    login: bool = False
+
+    def advice(self, host: str) -> str:
+        """
+        What to do about it.
+        """
+        return self.remedy or f"'xferctl login {host}'"
+
+
+def denied(subject: Subject, said: str, status: int, shown: Shown) -> Denied:
+    """
+    The error for credentials that do not do, with the remedy.  Registries say
+    the same of what does not exist, lest one learns that it does.
+    """
+    host, name, advice = subject.host, subject.name, shown.advice(subject.host)
+    if shown.login and status == 401:
+        text = f"{host} does not accept a login {shown.words} ({said}): they are wrong or have expired; " + (
+            shown.remedy or f"{advice} renews them"
+        )
+    elif subject.push:
+        text = (
+            f"{host} does not let you push {name} {shown.words} ({said}): it needs other credentials "
+            f"({advice}), or a right that yours do not have"
+        )
+    else:
+        text = (
+            f"{host} denies access to {name} {shown.words} ({said}): it does not exist, or it needs other "
+            f"credentials ({advice})"
+        )
+    return Denied(text, host=host, status=status)
+
+
+def roots(error: BaseException) -> Iterator[BaseException]:
+    """
+    An error of L{twisted.web} and all that it wraps, which may be several
+    things and deep, outermost first.
+    """
+    yield error
+    for reason in getattr(error, "reasons", None) or ():
+        if isinstance(reason, Failure) and reason.value is not None:
+            yield from roots(reason.value)
+
+
+_PHRASES: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], str], ...] = (
+    ((DNSLookupError, UnknownHostError), "its name cannot be resolved"),
+    (ConnectRefused, "nothing listens there (connection refused)"),
+    (NoRouteError, "there is no route to it"),
+    (ConnectingCancelledError, "the attempt was given up"),
+    ((TCPTimedOutError, ConnectError), "the attempt failed"),
+    (TLSError, "TLS failed"),
+    (ConnectionDone, "it closed the connection"),
+    (ConnectionLost, "the connection broke"),
+)
+
+
+def connection_error(error: BaseException, host: str, where: str) -> XferdError | None:
+    """
+    The error for a request that got no answer, or L{None} if it is no fault
+    of the network or of the peer, but a bug.
+
+    @param host: the registry's host as people write it.
+    @param where: the host that was really asked: the registry's own, a token
+        server or some storage.
+    """
+    name = where if where == host else f"{where} (for {host})"
+    found = list(roots(error))
+    for each in found:
+        if isinstance(each, XferdError):
+            if isinstance(each, SourceError):
+                each.host = each.host or host
+            return each
+    for each in found:
+        if isinstance(each, ConnectTimeout):
+            return TimedOut(f"{name} did not take a connection in time", phase="connect", host=host)
+    for kind, phrase in _PHRASES:
+        if any(isinstance(e, kind) for e in found):
+            return ConnectionFailed(f"no answer from {name}: {phrase}", host=host)
+    if len(found) > 1:
+        # What breaks while an answer is parsed comes wrapped.
+        return NotHTTP(f"{name} answered something that is not HTTP ({_innermost(found)})", host=host)
+    return None
+
+
+def body_error(error: BaseException | None, host: str, received: int, expected: int | None) -> XferdError:
+    """
+    The error for a body that ended before its time.
+
+    @param received: the bytes that came.
+    @param expected: the bytes that should have come, where that is known.
+    """
+    found = list(roots(error)) if error is not None else []
+    for each in found:
+        if isinstance(each, XferdError):
+            return each
+    of = f" of {expected}" if expected is not None else ""
+    if any(isinstance(e, _MalformedChunkedDataError) for e in found):
+        return ConnectionFailed(
+            f"{host} sent a body whose chunked encoding is broken, or has an extension or a trailer that is "
+            f"too long, after {received}{of} bytes",
+            host=host,
+        )
+    if any(isinstance(e, ConnectionLost | TLSError) for e in found):
+        return ConnectionFailed(f"the connection to {host} broke after {received}{of} bytes", host=host)
+    if any(isinstance(e, ConnectionDone | PotentialDataLoss) for e in found):
+        return Truncated(f"{host} ended a body after {received}{of} bytes", host=host)
+    return ConnectionFailed(
+        f"the body from {host} became unreadable after {received}{of} bytes ({_innermost(found)})", host=host
+    )
+
+
+def _innermost(found: list[BaseException]) -> str:
+    """
+    The kind of the innermost error; its text may quote what is secret.
+    """
+    return type(found[-1]).__name__ if found else "no reason given"

@@ -1,0 +1,122 @@
+# -*- test-case-name: tests.registry.transport.test_timeouts -*-
+"""
+How long anything may take, and the one way to hold a wait to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import isfinite
+from typing import Any, TypeVar
+
+from attrs import Attribute, field, fields, frozen
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.python.failure import Failure
+
+from xferd.errors import ConfigError
+
+T = TypeVar("T")
+
+
+def _positive(_: Timeouts, attribute: Attribute[float], value: float) -> None:
+    """
+    Refuse a limit that is none: zero, negative, endless or not a number.
+    """
+    if not isinstance(value, int | float) or not isfinite(value) or value <= 0:
+        raise ConfigError(f"timeouts.{attribute.name} is {value!r}; it must be a number above 0")
+
+
+@frozen(kw_only=True)
+class Timeouts:
+    """
+    The limits on waiting for a registry, in seconds where nothing else is
+    said.
+
+    @ivar connect: resolving the name and connecting by TCP.
+    @ivar tls: the TLS handshake.
+    @ivar headers: the head of an answer, once there is a connection.
+    @ivar silence: between two pieces of a body, to come or to be taken.
+    @ivar window: the time over which C{floor} is measured.
+    @ivar floor: bytes per second; a body that is slower over a whole
+        C{window} is given up, in either direction.  Any byte at all would keep a trickle alive.
+    @ivar commit: the head of the answer to an upload, once its last byte is
+        handed over: the kernel may still hold much of it, and registries put
+        it where it belongs before they answer.
+    @ivar token: the whole exchange with a token server.
+    @ivar helper: a credential helper, from its start to its end.
+    @ivar document: a manifest or config, from the first request to the last
+        byte, tokens and redirects included.
+    @ivar excerpt: reading the body of a refusal or a redirect.
+    @ivar close: closing the connections at the end.
+    """
+
+    connect: float = field(default=10.0, validator=_positive)
+    tls: float = field(default=10.0, validator=_positive)
+    headers: float = field(default=30.0, validator=_positive)
+    silence: float = field(default=30.0, validator=_positive)
+    window: float = field(default=60.0, validator=_positive)
+    floor: float = field(default=1024.0, validator=_positive)
+    commit: float = field(default=300.0, validator=_positive)
+    token: float = field(default=30.0, validator=_positive)
+    helper: float = field(default=30.0, validator=_positive)
+    document: float = field(default=60.0, validator=_positive)
+    excerpt: float = field(default=5.0, validator=_positive)
+    close: float = field(default=5.0, validator=_positive)
+
+    @classmethod
+    def names(cls) -> tuple[str, ...]:
+        """
+        What can be set, in order.
+        """
+        return tuple(f.name for f in fields(cls))
+
+
+def within(
+    clock: IReactorTime,
+    seconds: float,
+    work: Deferred[T],
+    late: Callable[[], Exception],
+    discard: Callable[[T], object] = lambda _: None,
+) -> Deferred[T]:
+    """
+    Wait for C{work}, not longer than C{seconds}.
+
+    Unlike L{Deferred.addTimeout}, this neither needs C{work} to end when it
+    is cancelled, nor C{work} to call its end a L{CancelledError
+    <twisted.internet.defer.CancelledError>}: L{Agent.request
+    <twisted.web.iweb.IAgent.request>} has four other names for it.
+
+    @param late: makes the error for the time being over.
+    @param discard: gets rid of a result that comes after the end.
+    @return: fires as C{work} does.  Cancelling it cancels C{work} and fails it
+        with CancelledError, whatever C{work} says.
+    """
+    over = False
+
+    def give_up() -> None:
+        nonlocal over
+        over = True
+        if timer.active():
+            timer.cancel()
+        work.cancel()
+
+    def expire() -> None:
+        give_up()
+        outcome.errback(late())
+
+    def settle(result: T | Failure) -> Any:
+        if over:
+            if not isinstance(result, Failure):
+                discard(result)
+            return
+        timer.cancel()
+        if isinstance(result, Failure):
+            outcome.errback(result)
+        else:
+            outcome.callback(result)
+
+    outcome: Deferred[T] = Deferred(lambda _: give_up())
+    timer = clock.callLater(seconds, expire)
+    _ = work.addBoth(settle)
+    return outcome

@@ -1,0 +1,196 @@
+# -*- test-case-name: tests.registry.transport.test_tls -*-
+"""
+Whom to trust at the other end of TLS, and what to show there: the contents of
+the certificates that a configuration names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from attrs import field, frozen
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+from cryptography.x509 import Certificate as X509Certificate
+from cryptography.x509 import load_pem_x509_certificates
+from OpenSSL.crypto import X509, PKey
+from OpenSSL.SSL import Connection, Context
+from twisted.internet._sslverify import IOpenSSLTrustRoot
+from twisted.internet.abstract import isIPAddress, isIPv6Address
+from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
+from twisted.internet.ssl import CertificateOptions, optionsForClientTLS
+from twisted.protocols.tls import TLSMemoryBIOProtocol
+from zope.interface import implementer
+
+from xferd.errors import ConfigError
+from xferd.names import is_loopback
+
+
+class Unreadable(ConfigError):
+    """
+    A file that is there may not be read.
+    """
+
+
+@frozen
+class Trust:
+    """
+    What one server is known by, and what it is shown.
+
+    Two that are equal may share connections.
+
+    @ivar host: the server's name or address, without brackets.
+    @ivar ca: PEM certificates that are trusted besides the system's, also
+        where the server sends us elsewhere: that is, in the same house.
+    @ivar client: our certificate with its chain, and its key, in PEM; shown
+        to this server only.
+    @ivar skip_verify: whether to speak with whoever answers in its place; if
+        nothing is said, that is so of loopback hosts without a CA.
+    """
+
+    host: str
+    ca: tuple[bytes, ...] = field(default=(), repr=False)
+    client: tuple[bytes, bytes] | None = field(default=None, repr=False)
+    skip_verify: bool | None = None
+
+    def __bool__(self) -> bool:
+        """
+        Whether anything is said that is not usual.
+        """
+        return bool(self.ca) or self.client is not None or self.skip_verify is not None
+
+    def options(self, name: str) -> IOpenSSLClientConnectionCreator:
+        """
+        How to speak TLS with a server that this one is, or that it led to.
+
+        @param name: its name or address, without brackets.
+        """
+        own = name.lower() == self.host
+        client = self.client if own else None
+        skip = self.skip_verify if own else None
+        if skip is None:
+            skip = not self.ca and is_loopback(f"[{name}]" if ":" in name else name)
+        extra = {} if client is None else _client_options(*client)
+        if skip:
+            return Unverified(name, CertificateOptions(**extra).getContext())
+        roots = [X509.from_cryptography(c) for pem in self.ca for c in load_pem_x509_certificates(pem)]
+        creator: IOpenSSLClientConnectionCreator = optionsForClientTLS(
+            name, trustRoot=_Besides(roots), extraCertificateOptions=extra
+        )
+        return creator
+
+
+@implementer(IOpenSSLClientConnectionCreator)
+class Unverified:
+    """
+    TLS with whoever answers.
+    """
+
+    def __init__(self, name: str, context: Context) -> None:
+        """
+        @param name: whom to ask for.
+        """
+        self._context = context
+        # RFC 6066, section 3: an address is no server name.
+        self._server_name = None if isIPAddress(name) or isIPv6Address(name) else name.encode("ascii")
+
+    def clientConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> Connection:  # noqa: ARG002
+        """
+        See L{IOpenSSLClientConnectionCreator.clientConnectionForTLS}.
+        """
+        connection = Connection(self._context, None)
+        if self._server_name is not None:
+            connection.set_tlsext_host_name(self._server_name)
+        return connection
+
+
+@implementer(IOpenSSLTrustRoot)
+class _Besides:
+    """
+    The system's authorities, and some more.
+
+    Twisted has each of the two, but not both: its Interface for this is
+    private, and has been the same since 2014.
+    """
+
+    def __init__(self, roots: Iterable[X509]) -> None:
+        self._roots = list(roots)
+
+    def _addCACertsToContext(self, context: Context) -> None:
+        context.set_default_verify_paths()
+        store = context.get_cert_store()
+        assert store is not None
+        for root in self._roots:
+            store.add_cert(root)
+
+
+def _client_options(certificates: bytes, key: bytes) -> dict[str, Any]:
+    """
+    A client certificate as L{CertificateOptions} takes it.
+    """
+    first, *chain = [X509.from_cryptography(c) for c in load_pem_x509_certificates(certificates)]
+    private = load_pem_private_key(key, None)
+    options: dict[str, Any] = {
+        "certificate": first,
+        "privateKey": PKey.from_cryptography_key(private),  # type: ignore[arg-type]
+    }
+    return options | ({"extraCertChain": chain} if chain else {})
+
+
+def read_ca(path: str, host: str) -> bytes:
+    """
+    Read certificates to trust.
+
+    @param host: whom they are for.
+    @raise ConfigError: there are none; L{Unreadable}, if we may not look.
+    """
+    data = _read(path, "CA file", host)
+    _certificates(data, path, "CA file", host)
+    return data
+
+
+def read_client(certificate: str, key: str, host: str) -> tuple[bytes, bytes]:
+    """
+    Read a client certificate and its key.
+
+    @param key: the key's path; the certificate's own, if it is empty.
+    @raise ConfigError: they are none, or do not fit; L{Unreadable}, if we may
+        not look.
+    """
+    certificate_pem = _read(certificate, "client certificate", host)
+    first, *_ = _certificates(certificate_pem, certificate, "client certificate", host)
+    key = key or certificate
+    key_pem = _read(key, "client key", host)
+    try:
+        private = load_pem_private_key(key_pem, None)
+    except TypeError:
+        raise ConfigError(f"the client key {key} for {host} is encrypted; xferd needs it in clear") from None
+    except ValueError:
+        raise ConfigError(f"the client key {key} for {host} holds no private key in PEM") from None
+    kinds = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    if private.public_key().public_bytes(*kinds) != first.public_key().public_bytes(*kinds):
+        raise ConfigError(f"the client key {key} for {host} is not the key of {certificate}")
+    return certificate_pem, key_pem
+
+
+def _certificates(data: bytes, path: str, what: str, host: str) -> list[X509Certificate]:
+    """
+    The certificates in a file.
+    """
+    try:
+        return load_pem_x509_certificates(data)
+    except ValueError:
+        raise ConfigError(f"the {what} {path} for {host} holds no PEM certificates") from None
+
+
+def _read(path: str, what: str, host: str) -> bytes:
+    """
+    Read a file.
+    """
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except PermissionError as e:
+        raise Unreadable(f"the {what} {path} for {host} cannot be read: {e.strerror}") from e
+    except OSError as e:
+        raise ConfigError(f"the {what} {path} for {host} cannot be read: {e.strerror}") from e
