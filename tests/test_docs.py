@@ -28,9 +28,9 @@ from xferd.config import Config
 from xferd.ctl.commands.arguments import Parser, add_common
 from xferd.ctl.commands.table import MODULES, load_command
 from xferd.interfaces.store import Freed
+from xferd.jobs.events.broker import image_json
+from xferd.jobs.images.details import image_in_full
 from xferd.jobs.limits import bounds
-from xferd.jobs.news import image_json
-from xferd.jobs.shown import image_in_full
 from xferd.names import Reference
 from xferd.service import STEP_LIMIT
 from xferd.tap import Options

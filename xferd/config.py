@@ -21,8 +21,8 @@ from xferd.access_tokens import AccessTokens, read_tokens
 from xferd.docker_config import auth_files
 from xferd.errors import ConfigError
 from xferd.interfaces.unpack import UnpackLimits
+from xferd.jobs.isolation import ISOLATED, SHARED
 from xferd.jobs.limits import Limits
-from xferd.jobs.realm import ISOLATED, SHARED
 from xferd.paths import default_data_dir, default_socket
 from xferd.registry.hosts.configured import HostConfig
 from xferd.registry.transport.proxies import ProxySettings

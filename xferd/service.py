@@ -26,9 +26,9 @@ from xferd.doctor import Doctor, Running
 from xferd.errors import ConfigError, XferdError
 from xferd.hangup import Hangup
 from xferd.interfaces.reactor import IReactor, WallClock
+from xferd.jobs.isolation import ISOLATED
 from xferd.jobs.job import rfc3339
 from xferd.jobs.manager import Jobs
-from xferd.jobs.realm import ISOLATED
 from xferd.names import Repository, is_loopback
 from xferd.notify import ServiceManager
 from xferd.registry.auth.credential_helpers import CredentialHelpers, IHelperReactor

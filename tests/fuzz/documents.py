@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from tests.fuzz.harness import Broken, Harness, check_message, only, same
 from tests.fuzz.inputs import EDGES, SIZES, cut, damaged, documents
-from tests.jobs.archives import tar
+from tests.jobs.archives.samples import tar
 from xferd.archive.contents import DOCUMENTS, Contents, Kept, choose_images
 from xferd.archive.inflate import Inflater
 from xferd.archive.tar_splitter import Member, Splitter, clean_name

@@ -21,7 +21,7 @@ from twisted.trial.unittest import TestCase
 from tests.integration.peers import require, run
 from tests.integration.programs import XFERCTL, Dockerd, Xferd, environment
 from tests.integration.trees import differences, listing
-from tests.jobs.archives import Files, docker_save, tar
+from tests.jobs.archives.samples import Files, docker_save, tar
 from xferd.interfaces.reactor import IReactor
 from xferd.names import Digest
 from xferd.testing.images import SampleImage, image_of, sample_image, sample_layer, write_layout

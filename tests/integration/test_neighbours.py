@@ -14,7 +14,7 @@ from twisted.web.client import FileBodyProducer, readBody
 from twisted.web.http_headers import Headers
 
 from tests.integration.test_daemon import DaemonCase, reactor
-from tests.jobs.archives import layout, tar
+from tests.jobs.archives.samples import layout, tar
 from xferd.testing.faults import Flip, Slow, Stall, too_many_requests
 from xferd.testing.images import SampleImage, sample_image
 from xferd.testing.registry import Registry

@@ -21,7 +21,7 @@ from tests.integration.test_daemon import DaemonCase
 from xferd.errors import DigestMismatch
 from xferd.interfaces.blobs import IPartial
 from xferd.interfaces.reactor import IReactor
-from xferd.jobs.streams import Streams, held
+from xferd.jobs.blobs.ranged_download import Streams, held
 from xferd.names import Digest, Reference
 from xferd.registry.client import Registries
 from xferd.store.store import Store

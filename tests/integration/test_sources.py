@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tests.integration.test_daemon import DaemonCase, reactor
-from xferd.jobs.possession import PARTS
+from xferd.jobs.blobs.possession import PARTS
 from xferd.testing.answers import problem
 from xferd.testing.faults import Instead, Stall
 from xferd.testing.images import SampleImage, sample_image

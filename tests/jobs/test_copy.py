@@ -17,7 +17,7 @@ from xferd.errors import (
     RegistryUnavailable,
     TooManyRequests,
 )
-from xferd.jobs.memory import Memory
+from xferd.jobs.images.document_memory import Memory
 from xferd.names import Digest, Repository
 from xferd.oci import OCI_INDEX, OCI_MANIFEST, Document, Platform
 from xferd.testing.fake_registry import FakeRegistry

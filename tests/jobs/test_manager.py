@@ -1,5 +1,5 @@
 """
-Tests for L{xferd.jobs.manager}, L{xferd.jobs.news} and L{xferd.jobs.job}.
+Tests for L{xferd.jobs.manager}, L{xferd.jobs.events.broker} and L{xferd.jobs.job}.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from xferd.errors import (
 )
 from xferd.interfaces.jobs import Event, IEventStream, IJobs
 from xferd.jobs import job, manager
-from xferd.jobs.ended import REMEMBERED
+from xferd.jobs.ended_jobs import REMEMBERED
 from xferd.jobs.job import BUG
 from xferd.names import Repository
 from xferd.testing.fake_wall_clock import BEGIN

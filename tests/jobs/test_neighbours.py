@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tests.jobs.archives import layout, tar
+from tests.jobs.archives.samples import layout, tar
+from tests.jobs.archives.test_importing import ImportCase
 from tests.jobs.case import HOST, OTHER
-from tests.jobs.test_import import ImportCase
 from xferd.credentials import Credentials, Secret
 from xferd.errors import TooManyRequests
 from xferd.jobs.manager import SMALL_BLOB

@@ -1,5 +1,5 @@
 """
-Tests for L{xferd.jobs.pull} and L{xferd.jobs.download}: pulls, from the
+Tests for L{xferd.jobs.pull} and L{xferd.jobs.blobs.download}: pulls, from the
 request to the name in the store.
 """
 

@@ -1,5 +1,5 @@
 """
-Tests for L{xferd.jobs.push}, L{xferd.jobs.upload} and L{xferd.jobs.delivery}.
+Tests for L{xferd.jobs.push}, L{xferd.jobs.blobs.upload} and L{xferd.jobs.images.publish}.
 """
 
 from __future__ import annotations
@@ -7,7 +7,7 @@ from __future__ import annotations
 from tests.jobs.case import HOST, OTHER, JobsCase, every
 from xferd.errors import BadPlatform, BadReference, BlobUnknown, ConnectionFailed, Denied, StoreError
 from xferd.interfaces.registry import UploadSession
-from xferd.jobs.upload import KEPT
+from xferd.jobs.blobs.upload import KEPT
 from xferd.names import Digest, Repository
 from xferd.oci import Document, Platform
 from xferd.testing.images import SampleImage, image_of, index_of, sample_image, sample_layer

@@ -18,7 +18,7 @@ from twisted.trial.unittest import TestCase
 
 from tests.web.fakes import World, image, job
 from xferd.interfaces.jobs import Event
-from xferd.jobs.news import image_json
+from xferd.jobs.events.broker import image_json
 
 HOSTILE = "<img src=x onerror=document.title='owned'>&amp;\"'"
 

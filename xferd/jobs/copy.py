@@ -15,14 +15,14 @@ from xferd.errors import ManifestUnknown
 from xferd.image_config import platform_of
 from xferd.interfaces.registry import IRepository
 from xferd.interfaces.transfer import IProgressSink
-from xferd.jobs.cargo import Allowance, Cargo, load
-from xferd.jobs.content import BlobContent
-from xferd.jobs.delivery import Delivery
-from xferd.jobs.documents import Documents
-from xferd.jobs.download import DownloadManager
+from xferd.jobs.blobs.download import DownloadManager
+from xferd.jobs.blobs.reader import BlobContent
+from xferd.jobs.images.document_memory import Memory
+from xferd.jobs.images.documents import Documents
+from xferd.jobs.images.graph import Allowance, Cargo, load
+from xferd.jobs.images.publish import Delivery
+from xferd.jobs.images.resolve import Resolved, check_platform
 from xferd.jobs.job import Job
-from xferd.jobs.memory import Memory
-from xferd.jobs.platforms import Resolved, check_platform
 from xferd.names import Digest, Reference
 from xferd.oci import Descriptor, Document, Platform
 

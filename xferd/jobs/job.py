@@ -12,7 +12,7 @@ from typing import Any
 from attrs import define, field
 
 from xferd.errors import MAX_MESSAGE, XferdError
-from xferd.jobs.intake import Intake
+from xferd.jobs.archives.upload_stream import Intake
 from xferd.jobs.rows import PRESENT, Row
 from xferd.names import Digest, Repository
 from xferd.transfer.fair_queue import Turn

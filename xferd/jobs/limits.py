@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 from attrs import Attribute, evolve, field, fields, frozen
 
 from xferd.errors import BadInput
-from xferd.jobs.download import DownloadManager
+from xferd.jobs.blobs.download import DownloadManager
 from xferd.transfer.bandwidth import Bandwidth
 from xferd.transfer.slots import Slots
 

@@ -25,30 +25,30 @@ from xferd.interfaces.reactor import WallClock
 from xferd.interfaces.registry import IRegistries, IRepository
 from xferd.interfaces.store import IStore
 from xferd.interfaces.unpack import IUnpacker
+from xferd.jobs.archives.exporting import open_archive
+from xferd.jobs.archives.importing import Import
+from xferd.jobs.archives.upload_stream import Intake
+from xferd.jobs.blobs.download import DownloadManager
+from xferd.jobs.blobs.layers import QUEUED_LAYERS
+from xferd.jobs.blobs.upload import UploadManager
 from xferd.jobs.copy import Copy
-from xferd.jobs.delivery import Delivery
-from xferd.jobs.documents import Documents
-from xferd.jobs.download import DownloadManager
-from xferd.jobs.ended import EndedJobs, whole
-from xferd.jobs.exporting import open_archive
-from xferd.jobs.importing import Import
-from xferd.jobs.intake import Intake
-from xferd.jobs.interruption import killed, stopped
+from xferd.jobs.disk_space.quota import Quota
+from xferd.jobs.disk_space.reservations import Reservations
+from xferd.jobs.ended_jobs import EndedJobs, whole
+from xferd.jobs.events.broker import News
+from xferd.jobs.image_admin import Upkeep
+from xferd.jobs.images.document_memory import Memory
+from xferd.jobs.images.documents import Documents
+from xferd.jobs.images.naming import Naming
+from xferd.jobs.images.outdated_trees import renew_image
+from xferd.jobs.images.publish import Delivery
+from xferd.jobs.isolation import SHARED
 from xferd.jobs.job import BUG, MAX_CLIENT_JOBS, MAX_JOBS, Job, describe, in_short, rfc3339
-from xferd.jobs.layers import QUEUED_LAYERS
 from xferd.jobs.limits import Limits, LiveLimits
-from xferd.jobs.memory import Memory
-from xferd.jobs.naming import Naming
-from xferd.jobs.news import News
 from xferd.jobs.pull import Pull
 from xferd.jobs.push import ALL, Push
-from xferd.jobs.quota import Quota
-from xferd.jobs.realm import SHARED
-from xferd.jobs.renewal import renew_image
 from xferd.jobs.reporter import Reporter
-from xferd.jobs.reservations import Reservations
-from xferd.jobs.upkeep import Upkeep
-from xferd.jobs.upload import UploadManager
+from xferd.jobs.shutdown_errors import killed, stopped
 from xferd.names import Reference, Repository, parse_tag
 from xferd.oci import Platform
 from xferd.transfer.adaptive_streams import RangePolicy

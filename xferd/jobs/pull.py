@@ -15,17 +15,17 @@ from xferd.image_config import parse_config
 from xferd.interfaces.registry import IBlobSource
 from xferd.interfaces.store import Image, IStore
 from xferd.interfaces.transfer import IProgressSink
-from xferd.jobs.download import DownloadManager
-from xferd.jobs.full_disk import outlast
+from xferd.jobs.blobs.download import DownloadManager
+from xferd.jobs.blobs.layers import Stack
+from xferd.jobs.deferreds import together
+from xferd.jobs.disk_space.full_disk import outlast
+from xferd.jobs.images.naming import Naming
+from xferd.jobs.images.outdated_trees import renew
+from xferd.jobs.images.platform_change import other_platform
+from xferd.jobs.images.resolve import Resolved, check_platform
 from xferd.jobs.job import Job, rfc3339
-from xferd.jobs.layers import Stack
-from xferd.jobs.naming import Naming
-from xferd.jobs.platforms import Resolved, check_platform
-from xferd.jobs.renewal import renew
-from xferd.jobs.replaced import other_platform
 from xferd.jobs.reporter import Reporter
 from xferd.jobs.rows import LayerRow
-from xferd.jobs.together import together
 from xferd.names import Digest, Reference
 from xferd.oci import Descriptor, Platform
 from xferd.transfer.fair_queue import Turn

@@ -14,13 +14,13 @@ from xferd.image_config import parse_config
 from xferd.interfaces.registry import IRegistries, IRepository
 from xferd.interfaces.store import Image, IStore
 from xferd.interfaces.transfer import IProgressSink
-from xferd.jobs.cargo import Cargo, load
-from xferd.jobs.content import BlobContent
-from xferd.jobs.delivery import Delivery
-from xferd.jobs.documents import Documents
-from xferd.jobs.download import DownloadManager
+from xferd.jobs.blobs.download import DownloadManager
+from xferd.jobs.blobs.reader import BlobContent
+from xferd.jobs.images.documents import Documents
+from xferd.jobs.images.graph import Cargo, load
+from xferd.jobs.images.publish import Delivery
+from xferd.jobs.images.resolve import check_platform
 from xferd.jobs.job import Job
-from xferd.jobs.platforms import check_platform
 from xferd.names import Reference
 from xferd.oci import Descriptor, Document, Manifest, Platform
 

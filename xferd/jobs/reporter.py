@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Sequence
 from zope.interface import implementer
 
 from xferd.interfaces.transfer import IProgressSink
+from xferd.jobs.events.broker import News
 from xferd.jobs.job import Job
-from xferd.jobs.news import News
 from xferd.jobs.rows import BlobRow, Row
 from xferd.transfer.transfer import Transfer
 

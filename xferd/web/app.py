@@ -19,9 +19,9 @@ from werkzeug.exceptions import Forbidden, HTTPException, ServiceUnavailable
 
 from xferd.descriptors import own_limit
 from xferd.errors import BadInput, NotFound, StoreError, TooManyJobs, XferdError
+from xferd.jobs.events.broker import image_json
+from xferd.jobs.images.details import image_in_full
 from xferd.jobs.job import ENDED, MAX_JOBS
-from xferd.jobs.news import image_json
-from xferd.jobs.shown import image_in_full
 from xferd.names import Reference, is_loopback
 from xferd.web.answers import answer, answer_error, answer_refusal, answer_unknown
 from xferd.web.asked import client_name, fingerprint_of, header, limit_changes, platform_asked, shown

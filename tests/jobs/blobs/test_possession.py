@@ -1,0 +1,150 @@
+"""
+Tests for L{xferd.jobs.blobs.possession}.
+"""
+
+from __future__ import annotations
+
+import os
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from xferd.errors import BlobUnknown, DigestMismatch, SizeMismatch, StoreError, Truncated
+from xferd.jobs.blobs.possession import PART, PARTS, Possession
+from xferd.names import Digest
+from xferd.testing.fake_registry import FakeRegistry
+
+DATA = bytes(range(251)) * 200
+DIGEST = Digest.of(DATA)
+
+
+class PartsTests(SynchronousTestCase):
+    """
+    Which parts are asked for.
+    """
+
+    def test_same(self) -> None:
+        """
+        Asked again, the same parts are asked for, so that nobody has a second
+        chance; another daemon and another blob have others.
+        """
+        one, other = Possession(), Possession()
+        parts = one.parts(DIGEST, 1 << 40)
+        self.assertEqual(one.parts(DIGEST, 1 << 40), parts)
+        self.assertNotEqual(other.parts(DIGEST, 1 << 40), parts)
+        self.assertNotEqual(one.parts(Digest.of(b""), 1 << 40), parts)
+        self.assertNotIn(repr(one.key), repr(one))
+
+    def test_within(self) -> None:
+        """
+        Each part lies in the blob, and a small blob is asked for whole.
+        """
+        self.assertEqual(Possession().parts(DIGEST, 0), [])
+        for size in (1, PARTS * PART):
+            self.assertEqual(Possession().parts(DIGEST, size), [(0, size)])
+        for _ in range(200):
+            parts = Possession().parts(DIGEST, PARTS * PART + 1)
+            self.assertEqual(len(parts), PARTS)
+            for start, stop in parts:
+                self.assertEqual(stop - start, PART)
+                self.assertTrue(0 <= start < stop <= PARTS * PART + 1)
+
+
+class ProveTests(SynchronousTestCase):
+    """
+    What a registry has to send.
+    """
+
+    def setUp(self) -> None:
+        """
+        Have a blob in a file, and a registry.
+        """
+        self.clock = Clock()
+        self.registry = FakeRegistry("registry.example", self.clock)
+        self.registry.put_blob("app", DIGEST, DATA)
+        self.source = self.registry.repository("app")
+        self.path = self.mktemp()
+        with open(self.path, "wb") as file:
+            file.write(DATA)
+        self.files = set(os.listdir("/proc/self/fd"))
+
+    def prove(self) -> Deferred[None]:
+        """
+        Ask for the proof, and let all happen that needs no time.
+        """
+        proving = Possession().prove(self.source, DIGEST, self.path, len(DATA))
+        for _ in range(50):
+            self.clock.advance(0)
+        return proving
+
+    def assert_closed(self) -> None:
+        """
+        No file and no body is open.
+        """
+        self.assertEqual(set(os.listdir("/proc/self/fd")), self.files)
+        self.assertEqual(self.registry.open_bodies(), [])
+
+    def test_has_it(self) -> None:
+        """
+        A registry that has the blob sends the parts and no more.
+        """
+        self.successResultOf(self.prove())
+        self.assertEqual([body.sent for body in self.registry.bodies], [PART] * PARTS)
+        self.assert_closed()
+
+    def test_has_not(self) -> None:
+        """
+        A registry that has no such blob is asked for no part.
+        """
+        self.registry.remove_blob("app", DIGEST)
+        self.failureResultOf(self.prove(), BlobUnknown)
+        self.assertEqual(self.registry.bodies, [])
+        self.assert_closed()
+
+    def test_pretends(self) -> None:
+        """
+        A registry that confirms the blob and has other bytes, or too few, or
+        none, proves nothing.
+        """
+        for data in (bytes(len(DATA)), DATA[:1000], b""):
+            self.registry.put_blob("app", DIGEST, data)
+            self.failureResultOf(self.prove(), DigestMismatch, SizeMismatch, Truncated)
+            self.assert_closed()
+
+    def test_ignores_ranges(self) -> None:
+        """
+        A registry that sends the whole sends it once, and is left when all
+        that is here was compared.
+        """
+        self.registry.ignore_range(DIGEST, times=9)
+        self.successResultOf(self.prove())
+        self.assertEqual([body.sent for body in self.registry.bodies], [len(DATA)])
+        self.registry.put_blob("app", DIGEST, DATA + bytes(1_000_000))
+        self.successResultOf(self.prove())
+        self.assertLess(self.registry.bodies[-1].sent, len(DATA) + 100_000)
+        self.assert_closed()
+
+    def test_cancelled(self) -> None:
+        """
+        Cancelling drops what is open, early and late.
+        """
+        self.registry.stall(DIGEST)
+        for size in (0, 10):
+            proving = self.prove()
+            if size:
+                self.registry.feed(DIGEST, size)
+                self.clock.advance(0)
+            proving.cancel()
+            for _ in range(50):
+                self.clock.advance(0)
+            self.failureResultOf(proving, CancelledError)
+            self.assert_closed()
+
+    def test_no_file(self) -> None:
+        """
+        A blob that cannot be read here is the store's trouble.
+        """
+        os.unlink(self.path)
+        self.failureResultOf(self.prove(), StoreError)
+        self.assert_closed()

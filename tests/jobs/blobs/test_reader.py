@@ -1,0 +1,300 @@
+"""
+Tests for L{xferd.jobs.blobs.reader} and L{xferd.jobs.blobs.growth}.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+from xferd.errors import Denied, StoreError, XferdError
+from xferd.interfaces.blobs import IFollower
+from xferd.interfaces.registry import IContent
+from xferd.jobs.blobs.growth import Feed
+from xferd.jobs.blobs.reader import PATIENCE, BlobContent, Restarted
+from xferd.names import Digest
+from xferd.oci import Descriptor
+from xferd.transfer.attempts import Postponed
+from xferd.transfer.fair_queue import Turn
+from xferd.transfer.manager import TransferManager
+from xferd.transfer.retry import RetryPolicy
+from xferd.transfer.transfer import Transfer, Watcher
+
+DATA = b"0123456789" * 10
+BLOB = Descriptor("application/octet-stream", Digest.of(DATA), len(DATA))
+
+
+class BlobContentTests(SynchronousTestCase):
+    """
+    A blob that is read while it arrives.
+    """
+
+    def setUp(self) -> None:
+        """
+        Make a blob of which nothing is there.
+        """
+        self.path = self.mktemp()
+        self.feed = Feed()
+        self.clock = Clock()
+        self.downloads = TransferManager(
+            self.clock, wall_clock=self.clock.seconds, slots=None, retry=RetryPolicy(), kind="download"
+        )
+        self.works: list[Deferred[None]] = []
+        self.content = BlobContent(BLOB, self.feed, self.fetch, clock=self.clock)
+        self.addCleanup(self.content.close)
+
+    def fetch(self) -> Watcher[None]:
+        """
+        Begin a download that the test ends.
+        """
+
+        async def work(_: Transfer) -> None:
+            done: Deferred[None] = Deferred()
+            self.works.append(done)
+            await done
+
+        watcher = self.downloads.request("key", work, digest=BLOB.digest, turn=Turn("c", 0, 1, 0))
+        self.clock.advance(0)
+        return watcher
+
+    def grow(self, size: int) -> None:
+        """
+        Let the file have so many bytes.
+        """
+        Path(self.path).write_bytes(DATA[:size])
+        self.feed.grown(self.path, size)
+
+    def test_interfaces(self) -> None:
+        """
+        It provides what uploads and feeds need.
+        """
+        verifyObject(IContent, self.content)
+        verifyObject(IFollower, self.content)
+        verifyObject(IFollower, self.feed)
+
+    def test_nothing_is_fetched_unread(self) -> None:
+        """
+        Nobody is asked for the blob before its first byte is.
+        """
+        self.content.close()
+        self.assertEqual(self.works, [])
+
+    def test_arriving(self) -> None:
+        """
+        Bytes are given as they come, to many readers, and at the end nothing.
+        """
+        one, two = self.content.read(0, 1000), self.content.read(50, 10)
+        self.assertEqual(len(self.works), 1)
+        self.assertNoResult(one)
+        self.grow(30)
+        self.assertEqual(self.successResultOf(one), DATA[:30])
+        self.assertNoResult(two)
+        self.assertEqual(self.successResultOf(self.content.read(10, 5)), DATA[10:15])
+        self.grow(100)
+        self.assertEqual(self.successResultOf(two), DATA[50:60])
+        self.assertEqual(self.successResultOf(self.content.read(100, 5)), b"")
+
+    def test_last_byte(self) -> None:
+        """
+        The last byte is given when the blob is known to be right.
+        """
+        reading = self.content.read(0, 1000)
+        self.grow(100)
+        self.assertEqual(self.successResultOf(reading), DATA[:99])
+        last = self.content.read(99, 1000)
+        self.assertNoResult(last)
+        self.feed.sealed(self.path, 100)
+        self.assertEqual(self.successResultOf(last), DATA[99:])
+
+    def test_gone(self) -> None:
+        """
+        A blob that an operator has removed is told as such, and not waited for.
+        """
+        self.feed.sealed(self.path, 100)
+        self.assertIn("No such file", str(self.failureResultOf(self.content.read(0, 9), StoreError).value))
+
+    def test_whole(self) -> None:
+        """
+        A blob that is in the store is read without a download.
+        """
+        Path(self.path).write_bytes(DATA)
+        self.feed.sealed(self.path, len(DATA))
+        content = BlobContent(BLOB, self.feed, lambda: None, clock=self.clock)
+        self.assertEqual(self.successResultOf(content.read(0, 1000)), DATA)
+        content.close()
+
+    def test_cancel(self) -> None:
+        """
+        Cancelling a read ends the wait, and nothing else.
+        """
+        reading = self.content.read(0, 10)
+        reading.cancel()
+        self.failureResultOf(reading, CancelledError)
+        self.grow(10)
+        self.assertEqual(self.successResultOf(self.content.read(0, 10)), DATA[:10])
+
+    def test_wrong_bytes(self) -> None:
+        """
+        Bytes that turn out to be wrong are told as such, once, and the right
+        ones are given then.
+        """
+        self.successResultOf(self.grown(10))
+        waiting = self.content.read(20, 1)
+        self.feed.restarted()
+        self.failureResultOf(waiting, Restarted)
+        self.path = self.mktemp()
+        again = self.content.read(0, 5)
+        self.grow(5)
+        self.assertEqual(self.successResultOf(again), DATA[:5])
+
+    def grown(self, size: int) -> Deferred[bytes]:
+        """
+        Read one byte of so many.
+        """
+        reading = self.content.read(0, 1)
+        self.grow(size)
+        return reading
+
+    def test_wrong_bytes_unnoticed(self) -> None:
+        """
+        Nobody waits when they turn out to be wrong: who reads next is told.
+        """
+        self.successResultOf(self.grown(10))
+        self.feed.restarted()
+        self.failureResultOf(self.content.read(5, 5), Restarted)
+
+    def test_download_fails(self) -> None:
+        """
+        A download that fails fails who waits; who reads again asks again.
+        """
+        reading = self.content.read(0, 10)
+        self.works[0].errback(Denied("no", host="h"))
+        self.clock.advance(0)
+        self.failureResultOf(reading, Denied)
+        again = self.content.read(0, 10)
+        self.assertEqual(len(self.works), 2)
+        self.grow(10)
+        self.assertEqual(self.successResultOf(again), DATA[:10])
+
+    def test_close(self) -> None:
+        """
+        Closing it ends a download that nobody else wants.
+        """
+        reading = self.content.read(0, 10)
+        self.content.close()
+        self.clock.advance(0)
+        self.assertEqual(self.downloads.transfers(), [])
+        reading.cancel()
+        self.failureResultOf(reading, CancelledError)
+
+    def test_unreadable(self) -> None:
+        """
+        A file that cannot be opened is told as such.
+        """
+        reading = self.content.read(0, 10)
+        self.feed.grown("/proc/self/mem/x", 5)
+        self.assertIsInstance(self.failureResultOf(reading, StoreError).value, XferdError)
+
+    def ready(self, offset: int, size: int, least: int = 1) -> Deferred[int]:
+        """
+        Ask for the bytes of a request.
+        """
+        return self.content.ready(offset, size, least)
+
+    def test_ready(self) -> None:
+        """
+        A request may begin when its bytes are there, up to the blob's end.
+        """
+        waiting = self.ready(0, 50)
+        self.grow(49)
+        self.assertNoResult(waiting)
+        self.grow(50)
+        self.assertEqual(self.successResultOf(waiting), 50)
+        self.assertEqual(self.successResultOf(self.ready(20, 10)), 10)
+        last = self.ready(50, 1000)
+        self.grow(100)
+        self.assertNoResult(last)
+        self.feed.sealed(self.path, 100)
+        self.assertEqual(self.successResultOf(last), 50)
+
+    def test_ready_with_less(self) -> None:
+        """
+        After a second it may begin with what is there, if that is enough.
+        """
+        waiting, enough = self.ready(0, 50), self.ready(0, 50, 20)
+        self.grow(10)
+        self.clock.advance(PATIENCE)
+        self.assertEqual(self.successResultOf(waiting), 10)
+        self.failureResultOf(enough, Postponed)
+
+    def test_not_ready(self) -> None:
+        """
+        Where nothing came for a second, it is postponed until something has.
+        """
+        waiting = self.ready(0, 50)
+        self.clock.advance(PATIENCE)
+        postponed = self.failureResultOf(waiting, Postponed).value
+        assert isinstance(postponed, Postponed)
+        self.assertNoResult(postponed.ready)
+        self.grow(1)
+        self.successResultOf(postponed.ready)
+
+    def test_not_ready_and_failed(self) -> None:
+        """
+        What goes wrong meanwhile is told to who asks next.
+        """
+        waiting = self.ready(0, 50)
+        self.clock.advance(PATIENCE)
+        postponed = self.failureResultOf(waiting, Postponed).value
+        assert isinstance(postponed, Postponed)
+        self.works[0].errback(Denied("no", host="h"))
+        self.clock.advance(0)
+        self.failureResultOf(postponed.ready, Denied)
+        self.failureResultOf(self.ready(0, 50), Denied)
+
+    def test_slowed(self) -> None:
+        """
+        While only our own limit slows its download, it is waited for.
+        """
+        slowed = True
+        content = BlobContent(BLOB, Feed(), self.fetch, clock=self.clock, slowed=lambda: slowed)
+        self.addCleanup(content.close)
+        waiting = content.ready(0, 50)
+        for _ in range(5):
+            self.clock.advance(PATIENCE)
+        self.assertNoResult(waiting)
+        slowed = False
+        self.clock.advance(PATIENCE)
+        self.failureResultOf(waiting, Postponed)
+
+    def test_ready_cancelled(self) -> None:
+        """
+        A wait that is cancelled leaves nothing.
+        """
+        waiting = self.ready(0, 50)
+        waiting.cancel()
+        self.failureResultOf(waiting, CancelledError)
+        self.clock.advance(PATIENCE)
+        self.grow(50)
+
+    def test_rest(self) -> None:
+        """
+        At rest it has no descriptor; it is read on where the blob is by then.
+        """
+        before = len(os.listdir("/proc/self/fd"))
+        self.successResultOf(self.grown(50))
+        self.content.rest()
+        self.assertEqual(len(os.listdir("/proc/self/fd")), before)
+        self.assertEqual(self.successResultOf(self.content.read(10, 5)), DATA[10:15])
+        self.content.rest()
+        os.unlink(self.path)
+        waiting = self.content.read(10, 5)
+        self.path = self.mktemp()
+        Path(self.path).write_bytes(DATA)
+        self.feed.sealed(self.path, 100)
+        self.assertEqual(self.successResultOf(waiting), DATA[10:15])

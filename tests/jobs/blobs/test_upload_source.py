@@ -1,0 +1,44 @@
+"""
+Tests for L{xferd.jobs.blobs.upload_source}.
+"""
+
+from __future__ import annotations
+
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+from xferd.interfaces.transfer import ISource
+from xferd.jobs.blobs.reader import BlobContent
+from xferd.jobs.blobs.upload_source import Outlet
+from xferd.testing.fakes import FakeRegistry
+
+
+class OutletTests(SynchronousTestCase):
+    """
+    A target with a content.
+    """
+
+    def test_identity(self) -> None:
+        """
+        Two are alike if they go to the same place and come from the same one.
+        """
+        clock = Clock()
+        here, there = FakeRegistry("here.example", clock), FakeRegistry("there.example", clock)
+
+        def outlet(source: FakeRegistry, path: str) -> Outlet:
+            target = there.repository("app")
+            return Outlet(target, self.content, source.repository(path))
+
+        one = outlet(here, "app")
+        verifyObject(ISource, one)
+        self.assertEqual((one.host, one.label), ("there.example", "there.example/app"))
+        self.assertEqual(one.identity, outlet(here, "app").identity)
+        self.assertNotEqual(one.identity, outlet(here, "other").identity)
+        self.assertNotEqual(one.identity, outlet(there, "app").identity)
+
+    def content(self) -> BlobContent:
+        """
+        Nothing opens it here.
+        """
+        raise AssertionError("it was opened")

@@ -1,0 +1,196 @@
+"""
+Tests for L{xferd.jobs.events.stream}, and for how often L{xferd.jobs.events.broker} has
+streams read.
+"""
+
+from __future__ import annotations
+
+from twisted.internet.defer import CancelledError
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+from xferd.interfaces.jobs import Event, IEventStream
+from xferd.jobs.events.broker import READINGS, News
+from xferd.jobs.events.stream import INTERVAL, EventStream
+from xferd.jobs.job import Job
+
+
+def make(kind: str, number: int, *, final: bool = False) -> Event:
+    """
+    An event.
+    """
+    return Event(kind, {"n": number}, final)
+
+
+class EventStreamTests(SynchronousTestCase):
+    """
+    Tests for L{EventStream}.
+    """
+
+    def setUp(self) -> None:
+        """
+        Open a stream.
+        """
+        self.clock = Clock()
+        self.closed: list[EventStream] = []
+        self.stream = EventStream(self.clock, self.closed.append)
+
+    def read(self, seconds: float = 0.0) -> list[int]:
+        """
+        Read what must be there after so long, as numbers.
+        """
+        reading = self.stream.get()
+        self.clock.advance(seconds)
+        return [event.data["n"] for event in self.successResultOf(reading)]
+
+    def test_interface(self) -> None:
+        """
+        It is what the web asks for.
+        """
+        verifyObject(IEventStream, self.stream)
+
+    def test_newest(self) -> None:
+        """
+        A reader gets the newest item of each subject, the subject that waited
+        longest first.
+        """
+        for subject, number in (("a", 1), ("b", 2), ("a", 3)):
+            self.stream.put(subject, lambda number=number: make("job", number))  # type: ignore[misc]
+        self.assertEqual(self.read(), [3, 2])
+
+    def test_made_when_read(self) -> None:
+        """
+        An item takes shape when it is read, not when it is put.
+        """
+        made = []
+        for number in range(3):
+            self.stream.put("a", lambda number=number: made.append(number) or make("job", number))  # type: ignore[misc,func-returns-value]
+        self.assertEqual(made, [])
+        self.assertEqual((self.read(), made), ([2], [2]))
+
+    def test_pause(self) -> None:
+        """
+        The next reading comes an interval after the last one, and not before.
+        """
+        self.stream.put("a", lambda: make("job", 1))
+        self.read()
+        self.stream.put("a", lambda: make("job", 2))
+        reading = self.stream.get()
+        self.clock.advance(INTERVAL * 0.9)
+        self.assertNoResult(reading)
+        self.clock.advance(INTERVAL * 0.2)
+        self.assertEqual(len(self.successResultOf(reading)), 1)
+
+    def test_last_word(self) -> None:
+        """
+        A last word is read at once, and a job's after those on its layers.
+        """
+        self.stream.put("job", lambda: make("job", 1))
+        self.read()
+        reading = self.stream.get()
+        self.clock.advance(0)
+        self.stream.put("job", lambda: make("job", 1))
+        self.stream.put("layer", lambda: make("layer", 3, final=True))
+        self.stream.put("job", lambda: make("job", 2, final=True), final=True)
+        self.assertEqual([event.data["n"] for event in self.successResultOf(reading)], [3, 2])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_end(self) -> None:
+        """
+        After the end a reader gets what is left, then nothing, for ever.
+        """
+        self.stream.put("a", lambda: make("job", 1))
+        self.stream.end()
+        self.stream.put("a", lambda: make("job", 2))
+        self.assertEqual([self.read(), self.read(INTERVAL), self.read(INTERVAL)], [[1], [], []])
+
+    def test_close(self) -> None:
+        """
+        Closing ends the wait of a reader, and is told.
+        """
+        reading = self.stream.get()
+        self.stream.close()
+        self.clock.advance(0)
+        self.assertEqual((self.successResultOf(reading), self.closed), ([], [self.stream]))
+
+    def test_cancelled(self) -> None:
+        """
+        A reader that leaves, in the pause or behind it, leaves no timer, and
+        the next one gets all.
+        """
+        self.stream.put("a", lambda: make("job", 1))
+        self.read()
+        for seconds in (0.0, INTERVAL * 2):
+            reading = self.stream.get()
+            self.clock.advance(seconds)
+            reading.cancel()
+            self.failureResultOf(reading, CancelledError)
+            self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.stream.put("a", lambda: make("job", 2))
+        self.assertEqual(self.read(), [2])
+
+
+class IntervalTests(SynchronousTestCase):
+    """
+    Tests for L{News}.
+    """
+
+    def follow(self, number: int) -> tuple[Clock, News, Job, list[IEventStream]]:
+        """
+        Have a job followed by many, who have all read its state.
+        """
+        clock = Clock()
+        news = News(clock)
+        job = Job(
+            id="j1",
+            number=1,
+            kind="pull",
+            reference="registry.example/app:latest",
+            target=None,
+            platform=None,
+            client="ci",
+            priority=0,
+            created=0.0,
+        )
+        streams: list[IEventStream] = [news.follow(job) for _ in range(number)]
+        for stream in streams:
+            self.successResultOf(stream.get())
+        return clock, news, job, streams
+
+    def pause(self, number: int) -> float:
+        """
+        Seconds until the followers hear of the next change.
+        """
+        clock, news, job, streams = self.follow(number)
+        news.job_changed(job)
+        readings = [stream.get() for stream in streams]
+        while not readings[0].called:
+            clock.advance(0.01)
+        for reading in readings:
+            self.successResultOf(reading)
+        return clock.seconds()
+
+    def test_few(self) -> None:
+        """
+        A few followers hear of changes as often as they can be drawn.
+        """
+        self.assertLess(abs(self.pause(3) - INTERVAL), 0.02)
+
+    def test_many(self) -> None:
+        """
+        With many, each hears less often, so that all together cost no more.
+        """
+        self.assertLess(abs(self.pause(2 * READINGS) - 2.0), 0.02)
+
+    def test_many_left(self) -> None:
+        """
+        Those who have left do not count.
+        """
+        clock, news, job, streams = self.follow(2 * READINGS)
+        for stream in streams[1:]:
+            stream.close()
+        news.job_changed(job)
+        reading = streams[0].get()
+        clock.advance(INTERVAL * 1.1)
+        self.successResultOf(reading)

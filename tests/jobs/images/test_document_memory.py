@@ -1,0 +1,114 @@
+"""
+Tests for L{xferd.jobs.images.document_memory}.
+"""
+
+from __future__ import annotations
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.trial.unittest import SynchronousTestCase
+
+from xferd.jobs.images.document_memory import Memory, Share
+
+
+class MemoryTests(SynchronousTestCase):
+    """
+    Copies that share 100 bytes, of which each has 10 for free.
+    """
+
+    def setUp(self) -> None:
+        """
+        Let some copies begin.
+        """
+        self.memory = Memory(100, 10)
+        self.one, self.two, self.three = (self.memory.share() for _ in range(3))
+
+    def taken(self, share: Share, size: int) -> None:
+        """
+        Take memory that is there.
+        """
+        self.successResultOf(share.take(size))
+
+    def waits(self, share: Share, size: int) -> Deferred[None]:
+        """
+        Ask for memory that is not there.
+        """
+        waiting = share.take(size)
+        self.assertNoResult(waiting)
+        return waiting
+
+    def test_limit(self) -> None:
+        """
+        All may take as much as there is, and one byte more has to wait until
+        another copy has ended.
+        """
+        self.taken(self.one, 60)
+        self.taken(self.two, 60)
+        self.assertEqual(self.memory.used, 100)
+        waiting = self.waits(self.two, 1)
+        self.one.release()
+        self.successResultOf(waiting)
+        self.assertEqual(self.memory.used, 51)
+
+    def test_small(self) -> None:
+        """
+        A small copy never waits, whatever others take or wait for.
+        """
+        self.taken(self.one, 110)
+        waiting = self.waits(self.two, 50)
+        self.taken(self.three, 4)
+        self.taken(self.three, 6)
+        self.assertNoResult(waiting)
+
+    def test_oldest(self) -> None:
+        """
+        Copies that have begun and need more do not wait for one another: the
+        oldest goes on.
+        """
+        self.taken(self.one, 60)
+        self.taken(self.two, 60)
+        waiting = self.waits(self.two, 30)
+        self.taken(self.one, 70)
+        self.one.release()
+        self.successResultOf(waiting)
+        self.taken(self.two, 70)
+
+    def test_in_order(self) -> None:
+        """
+        What asked later does not go first, though there is room for it.
+        """
+        self.taken(self.one, 80)
+        first = self.waits(self.two, 60)
+        second = self.waits(self.three, 30)
+        self.one.release()
+        self.successResultOf(first)
+        self.successResultOf(second)
+
+    def test_behind(self) -> None:
+        """
+        It waits for the first in the queue, where that does not fit yet.
+        """
+        four = self.memory.share()
+        self.taken(self.one, 60)
+        self.taken(self.two, 50)
+        first, second = self.waits(self.three, 60), self.waits(four, 20)
+        self.two.release()
+        self.successResultOf(first)
+        self.assertNoResult(second)
+        self.three.release()
+        self.successResultOf(second)
+
+    def test_cancelled(self) -> None:
+        """
+        A wait that is cancelled is over, and what it held goes to others.
+        """
+        self.taken(self.one, 110)
+        first, second = self.waits(self.two, 50), self.waits(self.three, 20)
+        first.cancel()
+        self.failureResultOf(first, CancelledError)
+        self.two.release()
+        self.assertNoResult(second)
+        self.one.release()
+        self.one.release()
+        self.successResultOf(second)
+        self.three.release()
+        self.assertEqual(self.memory.used, 0)

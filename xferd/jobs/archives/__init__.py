@@ -1,0 +1,3 @@
+"""
+Images imported out of archives, and exported as archives.
+"""

@@ -1,0 +1,252 @@
+# -*- test-case-name: tests.jobs.archives.test_importing -*-
+"""
+Importing images out of an archive: its blobs into the store, and from there on
+as a pull does it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Hashable
+from functools import partial
+
+from attrs import evolve
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.interfaces import IReactorTime
+from zope.interface import implementer
+
+from xferd.archive.contents import Found, choose_images
+from xferd.docker_manifest import render
+from xferd.errors import BadArchive, BlobUnknown
+from xferd.interfaces.reactor import WallClock
+from xferd.interfaces.registry import IBlobBody, IBlobSource
+from xferd.interfaces.store import Image, IStore
+from xferd.interfaces.transfer import IProgressSink
+from xferd.jobs.archives.ingest import Unloading
+from xferd.jobs.archives.upload_stream import Intake
+from xferd.jobs.blobs.download import DownloadManager
+from xferd.jobs.deferreds import to_its_end
+from xferd.jobs.disk_space.full_disk import outlast
+from xferd.jobs.images.naming import Naming
+from xferd.jobs.images.platform_change import other_platform
+from xferd.jobs.images.resolve import Resolved, Search
+from xferd.jobs.job import Job
+from xferd.jobs.pull import Pull
+from xferd.jobs.reporter import Reporter
+from xferd.names import Digest, Reference
+from xferd.oci import DOCKER_MANIFEST, Descriptor, Document, Index, Manifest, Platform, choose, parse_document
+from xferd.transfer.fair_queue import Turn
+
+
+class Import:
+    """
+    One import, from the first byte to the names in the store.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        intake: Intake,
+        wanted: Reference | None,
+        *,
+        store: IStore,
+        layers: DownloadManager,
+        clock: IReactorTime,
+        wall_clock: WallClock,
+        reporter: Reporter,
+        naming: Naming,
+    ) -> None:
+        """
+        @param wanted: what to call the image, or which one to take.
+        """
+        self._job = job
+        self._intake = intake
+        self._wanted = wanted
+        self._store = store
+        self._layers = layers
+        self._clock = clock
+        self._wall_clock = wall_clock
+        self._reporter = reporter
+        self._naming = naming
+
+    async def run(self) -> dict[str, str]:
+        """
+        Import it.  Either all images that are to have names get them, or none.
+
+        @return: the job's result.
+        @raise BadArchive: it is none, is damaged, or lacks a part.
+        @raise BadInput: it cannot be told what the image is called.
+        @raise BadImage: an image is not one that can be unpacked.
+        """
+        label = f"archive of {self._job.client}"
+        unloading = Unloading(
+            self._intake,
+            store=self._store,
+            layers=self._layers,
+            clock=self._clock,
+            turn=self._job.turn(),
+            label=label,
+            changed=self._reporter.job_changed,
+        )
+        pulls: list[Pull] = []
+        try:
+            contents = await unloading.run()
+            came = frozenset(kept.digest for kept in contents.files.values())
+            chosen = choose_images(contents.images(), self._wanted)
+            self._job.reference = ", ".join(str(name) for _, names in chosen for name in names)
+            self._reporter.job_changed()
+            images: list[Image] = []
+            for found, names in chosen:
+                if found.made is not None:
+                    await outlast(
+                        self._store.free_space,
+                        partial(self._store.blobs.put, found.made.digest, found.made.data),
+                    )
+                pull = Pull(
+                    self._job,
+                    names[0],
+                    store=self._store,
+                    source=_NoMore(label, came),
+                    documents=_Documents(self._store, found, came if self._layers.isolated else None),
+                    layers=self._layers,
+                    naming=self._naming,
+                    reporter=self._reporter,
+                )
+                pulls.append(pull)
+                image = await pull.bring(self._wall_clock)
+                images += [evolve(image, reference=name) for name in names]
+            # From here on the job is done, or the disk refuses.
+            await to_its_end(Deferred.fromCoroutine(self._name(images)))
+        finally:
+            for pull in pulls:
+                pull.let_go()
+            unloading.let_go()
+        first = images[0]
+        return {"digest": str(first.manifest.digest), "image_id": str(first.config.digest)}
+
+    async def _name(self, images: list[Image]) -> None:
+        """
+        Give each image its name.
+        """
+        resolution = self._naming.resolved()
+        try:
+            for image in images:
+                warning = await other_platform(self._store, image)
+                await self._naming.give(image, resolution)
+                if warning is not None:
+                    self._job.warn(warning)
+        finally:
+            self._naming.close(resolution)
+
+
+class _Documents:
+    """
+    The documents of one image in an archive, by now in the store.
+    """
+
+    def __init__(self, store: IStore, found: Found, came: Container[Digest] | None) -> None:
+        """
+        @param came: what was in the archive, if nothing else is to be read.
+        """
+        self._blobs = store.blobs
+        self._came = came
+        self._found = found
+
+    async def resolve(
+        self,
+        reference: Reference,
+        platform: Platform,
+        turn: Turn,  # noqa: ARG002 - nothing is waited for
+        sink: IProgressSink | None = None,  # noqa: ARG002
+    ) -> Resolved:
+        """
+        Find the image's manifest for a platform.
+
+        @raise NoSuchPlatform: there is none.
+        @raise BadArchive: it is not in the archive.
+        """
+        entries = self._found.entries
+        entry = entries[0] if len(entries) == 1 else choose(Index(entries), platform)
+        root = await self._document(entry)
+        search = Search(str(reference), platform, self._document, lambda entry: self._read(entry, "config"))
+        resolved = await search.run(await self._original(root) or root)
+        if resolved.chosen or entry.platform is None:
+            return resolved
+        return evolve(resolved, descriptor=evolve(resolved.descriptor, platform=entry.platform))
+
+    async def config(
+        self,
+        descriptor: Descriptor,
+        turn: Turn,  # noqa: ARG002
+        sink: IProgressSink | None = None,  # noqa: ARG002
+    ) -> bytes:
+        """
+        Read the image's config.
+
+        @raise BadArchive: it is not in the archive.
+        """
+        return await self._read(descriptor, "config")
+
+    async def _document(self, entry: Descriptor) -> Document:
+        return Document.verified(entry.media_type, await self._read(entry, "manifest"), entry.digest)
+
+    async def _read(self, entry: Descriptor, what: str) -> bytes:
+        made = self._found.made is not None and self._found.made.digest == entry.digest
+        own = self._came is None or made or entry.digest in self._came
+        if not own or not self._blobs.has(entry.digest):
+            raise BadArchive(f"the archive lacks the {what} {entry.digest}, which it names")
+        data = await self._blobs.read(entry.digest)
+        if len(data) != entry.size:
+            raise BadArchive(
+                f"the {what} {entry.digest} has {len(data)} bytes, and the archive names {entry.size}"
+            )
+        return data
+
+    async def _original(self, rendition: Document) -> Document | None:
+        """
+        The manifest of Docker's that came along with its form of OCI's: its
+        digest is the one that registries know.
+        """
+        digest = self._found.original
+        if digest is None or not self._blobs.has(digest):
+            return None
+        document = Document(DOCKER_MANIFEST, await self._blobs.read(digest), digest)
+        if not isinstance(parse_document(document), Manifest):
+            return None
+        return document if render(document.data) == rendition.data else None
+
+
+@implementer(IBlobSource)
+class _NoMore:
+    """
+    What an archive gives that was read to its end: nothing.
+    """
+
+    host = ""
+    account: Hashable = None
+
+    def __init__(self, label: str, came: Container[Digest]) -> None:
+        """
+        @param came: what was in the archive.
+        """
+        self.label = label
+        self._came = came
+        self.identity = object()
+
+    def open(self, digest: Digest, offset: int, end: int | None = None) -> Deferred[IBlobBody]:  # noqa: ARG002
+        """
+        Say so.
+        """
+        return fail(BlobUnknown(f"the archive lacks the layer {digest}, which it names"))
+
+    def confirm(self, digest: Digest) -> Deferred[None]:
+        """
+        See L{IBlobSource.confirm}.
+        """
+        if digest in self._came:
+            return succeed(None)
+        return fail(BlobUnknown(f"the archive lacks the layer {digest}, which it names"))
+
+    def distrust(self, digest: Digest) -> None:
+        """
+        It gives nothing that could be wrong.
+        """

@@ -1,0 +1,284 @@
+# -*- test-case-name: tests.jobs.archives.test_importing -*-
+"""
+From the stream of an archive to blobs in the store.
+
+All is done in the reactor, in steps of some hundred microseconds with a turn
+for others in between, as the writing of downloads is.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from twisted.internet.defer import CancelledError
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+from twisted.python.failure import Failure
+
+from xferd.archive.contents import DOCUMENTS, Contents, Kept
+from xferd.archive.inflate import Inflater
+from xferd.archive.tar_splitter import Member, Splitter
+from xferd.errors import BadArchive, BadDigest, ContentMismatch, Truncated
+from xferd.interfaces.blobs import IAnonymousBlob
+from xferd.interfaces.store import IStore
+from xferd.jobs.archives.source import Arrival
+from xferd.jobs.archives.upload_stream import Intake
+from xferd.jobs.blobs.download import DownloadManager
+from xferd.jobs.disk_space.full_disk import outlast
+from xferd.names import Digest
+from xferd.oci import MAX_DOCUMENT, Descriptor
+from xferd.transfer.fair_queue import Turn
+from xferd.transfer.transfer import Watcher
+
+if TYPE_CHECKING:
+    from hashlib import _Hash
+
+STEP: Final = 256 * 1024
+"""Bytes after which others have their turn."""
+
+_ITEM: Final = 16 * 1024
+"""Bytes that an entry of the tar, or a member of its compression, counts for: so much work it is."""
+
+_BLOB = re.compile(r"blobs/([^/]+)/([^/]+)")
+_NOISE = re.compile(r"repositories|[^/]+/(?:VERSION|json)")
+"""What C{docker save} writes besides, and nobody needs."""
+
+_HEAD = 4
+
+
+class Unloading:
+    """
+    One archive, read to its end.
+
+    Entries that have a digest for a name are shared with whoever else wants
+    them, and verified.  All others are kept under the digest that they turn
+    out to have.
+
+    Life cycle: made; C{run}; C{let_go}, when all is named that is to be.
+    """
+
+    def __init__(
+        self,
+        intake: Intake,
+        *,
+        store: IStore,
+        layers: DownloadManager,
+        clock: IReactorTime,
+        turn: Turn,
+        label: str,
+        changed: Callable[[], None],
+    ) -> None:
+        """
+        @param label: what to call the archive.
+        @param changed: told when more of it has come.
+        """
+        self._intake = intake
+        self._store = store
+        self._layers = layers
+        self._clock = clock
+        self._turn = turn
+        self._label = label
+        self._changed = changed
+        self._contents = Contents()
+        self._watchers: dict[Digest, Watcher[None]] = {}
+        self._failure: Failure | None = None
+        self._worked = 0
+        # The file that is being read.
+        self._member: Member | None = None
+        self._head = b""
+        self._arrival: Arrival | None = None
+        self._digest: Digest | None = None
+        self._hash: _Hash | None = None
+        self._unnamed: IAnonymousBlob | None = None
+        self._document: bytearray | None = None
+
+    async def run(self) -> Contents:
+        """
+        Read it.
+
+        @return: what is in the store now.
+        @raise BadArchive: it is none, or it is damaged.
+        @raise StoreError: the disk refuses.
+        """
+        inflater, splitter = Inflater(), Splitter()
+        try:
+            while data := await self._intake.read():
+                self._changed()
+                for piece in inflater.feed(data):
+                    await self._take(splitter, piece)
+            for piece in inflater.finish():
+                await self._take(splitter, piece)
+            splitter.finish()
+            await self._end()
+            for watcher in self._watchers.values():
+                await watcher.result()
+        except ContentMismatch as e:
+            raise BadArchive(f"the archive is damaged: {e}") from e
+        finally:
+            if self._arrival is not None:
+                self._arrival.fail(Truncated(f"{self._label} broke off"))
+            if self._unnamed is not None:
+                self._unnamed.close()
+        return self._contents
+
+    def let_go(self) -> None:
+        """
+        Want none of the blobs any longer.
+        """
+        for watcher in self._watchers.values():
+            watcher.release()
+        self._watchers.clear()
+
+    async def _take(self, splitter: Splitter, data: memoryview) -> None:
+        for item in splitter.feed(data):
+            if isinstance(item, Member):
+                await self._end()
+                await self._begin(item)
+                await self._work(_ITEM)
+            elif item:
+                await outlast(self._store.free_space, partial(self._written, item))
+            else:
+                await self._work(_ITEM)
+            if self._failure is not None:
+                self._failure.raiseException()
+        await self._work(len(data) or _ITEM)
+
+    async def _work(self, size: int) -> None:
+        """
+        Let others have their turn, after each L{STEP} of work.
+        """
+        self._worked += size
+        if self._worked >= STEP:
+            self._worked = 0
+            await deferLater(self._clock, 0)
+
+    async def _begin(self, member: Member) -> None:
+        """
+        A file begins.
+        """
+        name = member.name
+        if member.link is not None:
+            self._contents.links[name] = member.link
+            return
+        if name in DOCUMENTS and member.size > MAX_DOCUMENT:
+            raise BadArchive(f"the archive's {name} is larger than {MAX_DOCUMENT} bytes")
+        digest = _digest(name)
+        if digest is not None:
+            await self._begin_blob(digest, member.size)
+        elif _NOISE.fullmatch(name):
+            return
+        elif member.size <= MAX_DOCUMENT:
+            self._document = bytearray()
+        else:
+            self._unnamed = await outlast(self._store.free_space, self._store.blobs.anonymous)
+        self._member, self._head = member, b""
+
+    async def _begin_blob(self, digest: Digest, size: int) -> None:
+        """
+        A blob begins: wait until somebody takes it.  Where it is on its way
+        from elsewhere, this waits for that.
+        """
+        self._digest = digest
+        # Kept apart, who brings a blob shows with its bytes that it has it,
+        # whether the store has it or not.
+        self._hash = digest.hasher() if self._layers.isolated else None
+        known = self._store.blobs.size(digest)
+        if known is not None:
+            # Kept apart, the hash alone decides: no archive finds out the sizes of blobs.
+            if known != size and self._hash is None:
+                raise BadArchive(
+                    f"the archive is damaged: it has {size} bytes for {digest}, which has {known}"
+                )
+            return
+        if digest in self._watchers:
+            return
+        arrival = self._arrival = Arrival(digest, size, self._label)
+        blob = Descriptor("application/octet-stream", digest, size)
+        watcher = self._layers.fetch(blob, arrival, self._turn)
+        self._watchers[digest] = watcher
+
+        def fetched(result: Any) -> None:
+            if isinstance(result, Failure) and result.check(CancelledError) is None:
+                self._failure = result
+            arrival.settle()
+
+        _ = watcher.result().addBoth(fetched)
+        await self._wanted(arrival)
+
+    async def _wanted(self, arrival: Arrival) -> None:
+        """
+        Wait until the blob's download takes its bytes from here, or needs them
+        no more.
+        """
+        while not arrival.ready.called:
+            await arrival.ready
+            # Not from within the download that has just taken it.
+            await deferLater(self._clock, 0)
+
+    async def _written(self, data: memoryview) -> None:
+        if self._arrival is not None:
+            await self._wanted(self._arrival)
+            if self._failure is not None:
+                return
+        self._write(data)
+
+    def _write(self, data: memoryview) -> None:
+        """
+        Some bytes of a file.
+        """
+        if self._member is None:
+            return
+        # First, as on a full disk it is tried again.
+        if self._arrival is not None:
+            self._arrival.write(data)
+        elif self._unnamed is not None:
+            self._unnamed.write(data)
+        elif self._document is not None:
+            self._document += data
+        if len(self._head) < _HEAD:
+            self._head += bytes(data[: _HEAD - len(self._head)])
+        if self._hash is not None:
+            self._hash.update(data)
+
+    async def _end(self) -> None:
+        """
+        The file is whole.
+        """
+        member, self._member = self._member, None
+        if member is None:
+            return
+        digest, self._digest = self._digest, None
+        hasher, self._hash = self._hash, None
+        if hasher is not None and digest is not None and hasher.hexdigest() != digest.hex:
+            raise BadArchive(f"the archive is damaged: what it has for {digest} is something else")
+        if self._arrival is not None:
+            arrival, self._arrival = self._arrival, None
+            arrival.finish()
+        elif self._unnamed is not None:
+            digest = await outlast(self._store.free_space, self._unnamed.commit)
+            self._unnamed = None
+            self._layers.brought(digest)
+        elif self._document is not None:
+            data, self._document = bytes(self._document), None
+            if member.name in DOCUMENTS:
+                self._contents.documents[member.name] = data
+                return
+            digest = Digest.of(data)
+            await outlast(self._store.free_space, partial(self._store.blobs.put, digest, data))
+            self._layers.brought(digest)
+        assert digest is not None
+        self._contents.files[member.name] = Kept(digest, member.size, self._head)
+
+
+def _digest(name: str) -> Digest | None:
+    """
+    The digest that a file has for a name, if it has one.
+    """
+    blob = _BLOB.fullmatch(name)
+    try:
+        return None if blob is None else Digest(blob[1], blob[2])
+    except BadDigest:
+        return None

@@ -1,0 +1,163 @@
+# -*- test-case-name: tests.jobs.archives.test_importing -*-
+"""
+A blob that comes out of an archive, as a source like any other: so that it is
+shared with whoever wants the same blob from a registry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from xferd.errors import BlobUnknown, DigestMismatch, DiskFull, SourceError
+from xferd.interfaces.registry import IBlobBody, IBlobSource
+from xferd.names import Digest
+
+
+@implementer(IBlobSource, IBlobBody)
+class Arrival:
+    """
+    One blob that passes by, once: a source, and the body that it opens.
+
+    A transfer that leaves it for another source may come back: the bytes wait
+    meanwhile, and go on where they were.
+
+    Life cycle: made; C{write} any number of times, each when C{ready} has
+    fired; then C{finish}ed or C{fail}ed.
+
+    @ivar ready: fires when the bytes may come: somebody takes them, or nobody
+        will.
+    """
+
+    def __init__(self, digest: Digest, size: int, label: str) -> None:
+        self.host = ""
+        self.account: Hashable = None
+        self.label = label
+        self.total: int | None = size
+        self.start = 0
+        self.ready: Deferred[None] = Deferred(lambda _: None)
+        self._digest = digest
+        self._sink: Callable[[bytes], Deferred[None] | None] | None = None
+        self._done: Deferred[None] | None = None
+        self._passed: SourceError | None = None
+        self._settled = False
+
+    @property
+    def identity(self) -> Hashable:
+        """
+        No other source is like it.
+        """
+        return id(self)
+
+    # ------------------------------------------------- for who wants the blob
+
+    def open(
+        self,
+        digest: Digest,  # noqa: ARG002 - it has but one
+        offset: int,  # noqa: ARG002 - it begins where it is
+        end: int | None = None,  # noqa: ARG002 - and ends where the blob does
+    ) -> Deferred[IBlobBody]:
+        """
+        See L{IBlobSource.open}.
+        """
+        if self._passed is not None:
+            return fail(self._passed)
+        return succeed(self)
+
+    def deliver(self, sink: Callable[[bytes], Deferred[None] | None]) -> Deferred[None]:
+        """
+        See L{IBlobBody.deliver}.  No sink holds back what does not come over
+        the network.
+        """
+        self._sink = sink
+        done = self._done = Deferred(self._left)
+        self._go_on()
+        return done
+
+    def abandon(self) -> None:
+        """
+        See L{IBlobBody.abandon}: what has passed by is of no use.
+        """
+
+    def confirm(self, digest: Digest) -> Deferred[None]:  # noqa: ARG002 - it has but one
+        """
+        See L{IBlobSource.confirm}: who reads the archive holds its bytes
+        against the digest.
+        """
+        return succeed(None)
+
+    def distrust(self, digest: Digest) -> None:
+        """
+        See L{IBlobSource.distrust}: there is no second time.
+        """
+        self._passed = DigestMismatch(f"what {self.label} has for {digest} is something else")
+
+    # --------------------------------------------------- for who reads it out
+
+    def settle(self) -> None:
+        """
+        Let the bytes come, whether somebody takes them or not.
+        """
+        self._settled = True
+        self._go_on()
+
+    def write(self, data: memoryview) -> None:
+        """
+        Some of the bytes.
+
+        @raise DiskFull: no space is left; the same bytes may be written again.
+        """
+        if self._sink is not None:
+            try:
+                held = self._sink(bytes(data))
+                assert held is None
+            except DiskFull:
+                raise
+            except Exception:
+                self._end(Failure())
+                self._wait()
+        self.start += len(data)
+
+    def finish(self) -> None:
+        """
+        That was all.
+        """
+        self._pass_by()
+        self._end(None)
+
+    def fail(self, error: SourceError) -> None:
+        """
+        The rest will not come.  Idempotent, and nothing after C{finish}.
+        """
+        self._pass_by()
+        self._end(Failure(error))
+
+    def _pass_by(self) -> None:
+        if self._passed is None:
+            self._passed = BlobUnknown(f"{self.label} had {self._digest} once, and has passed it")
+
+    def _go_on(self) -> None:
+        if not self.ready.called:
+            self.ready.callback(None)
+
+    def _end(self, result: Failure | None) -> None:
+        done, self._done, self._sink = self._done, None, None
+        if done is not None:
+            done.callback(result)
+
+    def _left(self, _: Deferred[None]) -> None:
+        """
+        The transfer goes on with another source, or ends.
+        """
+        self._done = self._sink = None
+        self._wait()
+
+    def _wait(self) -> None:
+        """
+        Have the bytes wait until somebody takes them, or nobody will.
+        """
+        if not self._settled:
+            self.ready = Deferred(lambda _: None)

@@ -1,0 +1,170 @@
+# -*- test-case-name: tests.jobs.archives.test_upload_stream -*-
+"""
+The bytes of an archive on their way from a client to the job that imports it.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from twisted.internet.defer import Deferred, fail
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from xferd.errors import BadArchive, BadInput, TimedOut, WrongOffset, XferdError
+from xferd.interfaces.jobs import IIntake
+
+SILENCE: Final = 600.0
+"""
+Seconds that a client may send nothing, while it is waited for: C{docker save}
+behind a pipe may think for minutes.
+"""
+
+
+@implementer(IIntake)
+class Intake:
+    """
+    Hands one piece at a time from the client to the job.  The client learns
+    that a piece was taken when the job asks for the next: no more than one
+    piece is ever in memory.
+
+    Life cycle: made; pieces are C{put} and C{read}; C{finish}ed by the client;
+    C{close}d by the job.
+
+    @ivar offset: the bytes that came so far: where the next piece begins.
+    @ivar size: how many there will be, or L{None} if the client does not know.
+    """
+
+    def __init__(self, clock: IReactorTime, size: int | None) -> None:
+        self.offset = 0
+        self.size = size
+        self._clock = clock
+        self._piece: bytes | None = None
+        self._taken: Deferred[int] | None = None
+        self._busy = False
+        self._whole = False
+        self._closed: XferdError | None = None
+        self._reader: Deferred[bytes] | None = None
+        self._silence: IDelayedCall | None = None
+
+    # ---------------------------------------------------- the client's side
+
+    def put(self, offset: int, data: bytes) -> Deferred[int]:
+        """
+        See L{IIntake.put}.
+        """
+        try:
+            self._check(offset, data)
+        except XferdError as e:
+            return fail(e)
+        self.offset += len(data)
+        # A client that has gone has sent its piece all the same.
+        taken = self._taken = Deferred(self._forget)
+        self._busy = True
+        if self._reader is None:
+            self._piece = data
+        else:
+            self._give(data)
+        return taken
+
+    def finish(self, size: int) -> None:
+        """
+        See L{IIntake.finish}.
+        """
+        if self._closed is not None:
+            raise self._closed
+        if size != self.offset or self._busy:
+            raise WrongOffset(f"{self.offset} bytes of the archive are here, not {size}", self.offset)
+        if self.size not in (None, size):
+            raise BadArchive(f"the archive breaks off: {size} of {self.size} bytes came")
+        self._whole = True
+        if self._reader is not None:
+            self._give(b"")
+
+    # ------------------------------------------------------- the job's side
+
+    def read(self) -> Deferred[bytes]:
+        """
+        Have done with the last piece, and wait for the next.
+
+        @return: fires with nothing when all was read.
+        @raise TimedOut: the client sends nothing any more.
+        """
+        self._answer()
+        reader: Deferred[bytes] = Deferred(self._leave)
+        self._reader = reader
+        if self._piece is not None:
+            piece, self._piece = self._piece, None
+            self._give(piece)
+        elif self._whole:
+            self._give(b"")
+        else:
+            self._silence = self._clock.callLater(SILENCE, self._silent)
+        return reader
+
+    def close(self, why: str) -> None:
+        """
+        Take no more.  Idempotent.
+
+        @param why: what clients are told from now on.
+        """
+        if self._closed is None:
+            self._closed = BadInput(why)
+            self._piece = None
+            taken, self._taken = self._taken, None
+            if taken is not None:
+                taken.errback(Failure(self._closed))
+
+    # ---------------------------------------------------------------- inside
+
+    def _check(self, offset: int, data: bytes) -> None:
+        """
+        @raise XferdError: this piece is not to be taken now.
+        """
+        if self._closed is not None:
+            raise self._closed
+        if self._whole:
+            raise WrongOffset("the archive is whole already", self.offset)
+        if self._busy:
+            raise WrongOffset("another piece of the archive is being read; wait for its answer", self.offset)
+        if offset != self.offset:
+            raise WrongOffset(
+                f"the next piece of the archive begins at {self.offset}, not at {offset}", self.offset
+            )
+        if not data:
+            raise BadInput("a piece of an archive has at least one byte")
+        if self.size is not None and offset + len(data) > self.size:
+            raise BadInput(f"the archive was to have {self.size} bytes, and has more")
+
+    def _give(self, data: bytes) -> None:
+        reader, self._reader = self._reader, None
+        if self._silence is not None:
+            self._silence.cancel()
+            self._silence = None
+        assert reader is not None
+        reader.callback(data)
+
+    def _answer(self) -> None:
+        if self._piece is None:
+            self._busy = False
+            taken, self._taken = self._taken, None
+            if taken is not None:
+                taken.callback(self.offset)
+
+    def _silent(self) -> None:
+        self._silence = None
+        reader, self._reader = self._reader, None
+        assert reader is not None
+        reader.errback(
+            Failure(TimedOut(f"the client sent nothing of its archive for {SILENCE:.0f} s", phase="silence"))
+        )
+
+    def _forget(self, _: Deferred[int]) -> None:
+        self._taken = None
+
+    def _leave(self, _: Deferred[bytes]) -> None:
+        self._reader = None
+        if self._silence is not None:
+            self._silence.cancel()
+            self._silence = None

@@ -1,0 +1,138 @@
+# -*- test-case-name: tests.jobs.blobs.test_reader -*-
+"""
+From the partial file to the unpacker: what is known of a blob's bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from twisted.internet.defer import Deferred
+from zope.interface import implementer
+
+from xferd.interfaces.blobs import IFollower
+
+
+@implementer(IFollower)
+class Feed:
+    """
+    Relays the growth of one blob's file to those who unpack it.
+
+    The download that fills the file and the unpackings that read it come and
+    go independently: a download may fail and a second one go on with the same
+    file, an unpacking may begin before the first byte or after the last.
+    """
+
+    def __init__(self) -> None:
+        self._followers: list[IFollower] = []
+        self._path: str | None = None
+        self._size = 0
+        self._sealed = False
+        self._arrivals = 0
+        self._waiting: list[tuple[int, Deferred[None]]] = []
+
+    @property
+    def is_whole(self) -> bool:
+        """
+        Whether the blob is there.
+        """
+        return self._sealed
+
+    @property
+    def size(self) -> int:
+        """
+        How many bytes followers were told of; 0 once the blob is whole.
+        """
+        return 0 if self._sealed else self._size
+
+    @property
+    def moving(self) -> bool:
+        """
+        Whether bytes of the blob are arriving.
+        """
+        return self._arrivals > 0
+
+    @contextmanager
+    def arriving(self) -> Iterator[None]:
+        """
+        Bytes of the blob arrive in here.
+        """
+        self._arrivals += 1
+        try:
+            self._look()
+            yield
+        finally:
+            self._arrivals -= 1
+
+    def ready(self, least: int) -> Deferred[None]:
+        """
+        Wait until unpacking is of use.
+
+        @param least: with how many bytes to begin while more arrive.
+        @return: fires when the blob is whole, or has so many bytes and gets
+            more.  Cancelling ends the wait.
+        """
+        waiting: Deferred[None] = Deferred(self._forget)
+        self._waiting.append((least, waiting))
+        self._look()
+        return waiting
+
+    def _look(self) -> None:
+        """
+        Wake those who can begin.
+        """
+        for least, waiting in tuple(self._waiting):
+            if self._sealed or (self.moving and self._path is not None and self._size >= least):
+                self._waiting.remove((least, waiting))
+                waiting.callback(None)
+
+    def _forget(self, waiting: Deferred[None]) -> None:
+        self._waiting = [item for item in self._waiting if item[1] is not waiting]
+
+    def follow(self, follower: IFollower) -> None:
+        """
+        Tell C{follower} of all that is here now and of all that comes.
+        """
+        self._followers.append(follower)
+        if self._path is None:
+            return
+        if self._sealed:
+            follower.sealed(self._path, self._size)
+        elif self._size:
+            follower.grown(self._path, self._size)
+
+    def unfollow(self, follower: IFollower) -> None:
+        """
+        Tell it nothing more.  Idempotent.
+        """
+        if follower in self._followers:
+            self._followers.remove(follower)
+
+    def grown(self, path: str, size: int) -> None:
+        """
+        The first C{size} bytes of the file are there.
+        """
+        self._path, self._size, self._sealed = path, size, False
+        for follower in tuple(self._followers):
+            follower.grown(path, size)
+        self._look()
+
+    def restarted(self) -> None:
+        """
+        The bytes are void; others will come.
+        """
+        self._path, self._size, self._sealed = None, 0, False
+        for follower in tuple(self._followers):
+            follower.restarted()
+
+    def sealed(self, path: str, size: int) -> None:
+        """
+        The blob is whole and verified.  Idempotent.
+        """
+        if self._sealed:
+            return
+        self._path, self._size, self._sealed = path, size, True
+        for follower in tuple(self._followers):
+            follower.sealed(path, size)
+        self._look()

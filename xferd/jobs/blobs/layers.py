@@ -1,0 +1,403 @@
+# -*- test-case-name: tests.jobs.blobs.test_layers -*-
+"""
+Layers: blobs unpacked into trees, and trees registered on top of each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable
+from contextlib import nullcontext
+from typing import Final
+
+from attrs import field, frozen
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from xferd.errors import BadLayer, DiffIDMismatch, DiskFull, WorkerLost, XferdError
+from xferd.interfaces.blobs import IFollower
+from xferd.interfaces.store import IStore, Layer, Unpacked
+from xferd.interfaces.transfer import IProgressSink
+from xferd.interfaces.unpack import Displaced, IUnpacker, IUnpacking, UnpackProgress
+from xferd.jobs.blobs.growth import Feed
+from xferd.jobs.disk_space.full_disk import outlast
+from xferd.jobs.isolation import Realm
+from xferd.names import Digest, chain_id
+from xferd.oci import LAYERS, Descriptor
+from xferd.transfer.fair_queue import Turn
+from xferd.transfer.manager import TransferManager
+from xferd.transfer.transfer import Transfer, Watcher
+
+QUEUED_LAYERS: Final = 2
+"""
+Whole blobs, for each unpacking worker, that are unpacked or about to be: the
+next one is at hand when a worker is free.
+"""
+
+
+@frozen(eq=False)
+class Stack:
+    """
+    A layer with all that is below it, as one image has it.
+
+    @ivar blob: the layer's blob.
+    @ivar diff_id: what it unpacks to, by the image's config.
+    @ivar below: the stack that the layer stands on, or L{None} at the bottom.
+    @ivar chain_id: what the layer is registered as.
+    @ivar key: the key of its registration.  The blobs are a part of it: two
+        images may have one layer in two compressions, and then each waits
+        for its own bytes.
+    @ivar realm: who shares it, if not everybody.
+    """
+
+    blob: Descriptor
+    diff_id: Digest
+    below: Stack | None = field(repr=False)
+    chain_id: Digest
+    key: tuple[Hashable, ...]
+    realm: Realm | None = None
+
+    @classmethod
+    def of(
+        cls, blobs: Iterable[Descriptor], diff_ids: Iterable[Digest], realm: Realm | None = None
+    ) -> list[Stack]:
+        """
+        The stacks of an image, the bottom one first.
+
+        @param realm: who shares them, if not everybody.
+        """
+        stacks: list[Stack] = []
+        layers: Digest | None = None
+        bytes_: Digest | None = None
+        below: Stack | None = None
+        for blob, diff_id in zip(blobs, diff_ids, strict=True):
+            layers, bytes_ = chain_id([diff_id], layers), chain_id([blob.digest], bytes_)
+            assert layers is not None
+            assert bytes_ is not None
+            key = ("layer", layers, bytes_) if realm is None else ("layer", layers, bytes_, realm)
+            below = cls(blob, diff_id, below, layers, key, realm)
+            stacks.append(below)
+        return stacks
+
+
+class LayerManager:
+    """
+    Unpacks and registers layers for all jobs.
+    """
+
+    def __init__(
+        self,
+        store: IStore,
+        unpacker: IUnpacker,
+        *,
+        unpackings: TransferManager,
+        registrations: TransferManager,
+        feed: Callable[[Digest, Realm | None], Feed],
+    ) -> None:
+        """
+        @param feed: returns the feed of a blob.
+        """
+        self._store = store
+        self._unpacker = unpacker
+        self._unpackings = unpackings
+        self._registrations = registrations
+        self._feed = feed
+
+    @property
+    def workers(self) -> int:
+        """
+        How many layers unpack at a time; changes at once.
+        """
+        return self._unpacker.workers
+
+    @workers.setter
+    def workers(self, workers: int) -> None:
+        self._unpackings.slots.limit = workers * QUEUED_LAYERS
+        self._unpacker.workers = workers
+
+    def unpack(
+        self,
+        blob: Descriptor,
+        turn: Turn,
+        sink: IProgressSink | None = None,
+        algorithm: str = "",
+        realm: Realm | None = None,
+    ) -> Watcher[Digest]:
+        """
+        Make a layer's tree, from the bytes that are there and those that come.
+
+        A download has to bring the blob meanwhile, if it is not there.
+
+        @param algorithm: the algorithm of the diff ID; the blob's own, as is
+            usual, where the config is not known yet.
+        @param realm: who shares it, if not everybody.
+        @return: a watcher whose result is the tree's diff ID.  It fails with
+            L{BadLayer}, L{WorkerLost} or a L{StoreError}.
+        """
+
+        algorithm = algorithm or blob.digest.algorithm
+
+        async def work(transfer: Transfer) -> Digest:
+            return await self._unpack(transfer, blob, algorithm, realm)
+
+        return self._unpackings.request(
+            key("tree", blob.digest, algorithm, realm), work, digest=blob.digest, turn=turn, sink=sink
+        )
+
+    def register(self, stack: Stack, turn: Turn, sink: IProgressSink | None = None) -> Watcher[Layer]:
+        """
+        Put a layer on top of the one below.
+
+        Ask for the layers of an image from the bottom up.  Where the tree is
+        not there yet, its blob has to be downloaded and L{unpack}ed meanwhile.
+
+        @return: a watcher whose result is the layer.  It fails with
+            L{DiffIDMismatch}, a L{StoreError}, or as what it waits for.
+        """
+
+        async def work(transfer: Transfer) -> Layer:
+            return await self._register(transfer, stack, turn)
+
+        return self._registrations.request(stack.key, work, digest=stack.chain_id, turn=turn, sink=sink)
+
+    # ------------------------------------------------------------- unpacking
+
+    async def _unpack(
+        self, transfer: Transfer, blob: Descriptor, algorithm: str, realm: Realm | None
+    ) -> Digest:
+        """
+        The work of an unpacking: as many tries as the bytes need to be right.
+        """
+        transfer.report(bytes_done=0, bytes_total=blob.size)
+        feed = self._feed(blob.digest, realm)
+        lost = False
+        since: float | None = None
+        room = self._store.free_space
+        while True:
+            known = self._store.trees.diff_id_of(blob.digest)
+            outdated = known is not None and self._store.trees.is_outdated(known)
+            if known is not None and known.algorithm == algorithm and not outdated:
+                transfer.report(bytes_done=blob.size)
+                return known
+            if not self._store.blobs.has(blob.digest):
+                with transfer.wait("waiting for its download"):
+                    await feed.ready(self._unpacker.least)
+            try:
+                unpacked = await self._try(transfer, blob, algorithm, feed, last=lost)
+            except BadLayer as e:
+                raise BadLayer(f"layer {blob.digest}: {e}") from e
+            except WorkerLost:
+                if lost:
+                    raise
+                lost = True
+            except DiskFull as e:
+                since = room.now() if since is None else since
+                waiting = room.wait(e, since)
+                with transfer.wait(room.why):
+                    await waiting
+            else:
+                if unpacked is not None:
+                    transfer.report(bytes_done=blob.size)
+                    return unpacked.diff_id
+
+    async def _try(
+        self, transfer: Transfer, blob: Descriptor, algorithm: str, feed: Feed, *, last: bool
+    ) -> Unpacked | None:
+        """
+        Unpack a blob once, into a tree of the store.
+
+        A blob that is whole waits for a worker, and has no staging directory
+        before.  One that grows is unpacked as its bytes arrive.
+
+        @param last: whether there is no other try.
+        @return: the tree's facts, or L{None} if it has to be begun anew: the
+            bytes were void, or ceased to arrive.
+        """
+        whole = self._store.blobs.has(blob.digest)
+        staged: str | None = None
+        unpacked: Unpacked | None = None
+        try:
+            async with transfer.slot() if whole else nullcontext():
+                staged = await self._store.trees.stage()
+                unpacked = await self._read(transfer, blob, staged, algorithm, feed, last=last)
+            if unpacked is not None:
+                await self._store.trees.commit(staged, unpacked, blob.digest)
+                staged = None
+            return unpacked
+        except DiskFull as e:
+            # As much is free again when it is removed, and was not enough.
+            if unpacked is not None:
+                e.need = unpacked.size * 11 // 10
+            elif staged is not None:
+                e.need = await self._store.trees.staged_size(staged) * 11 // 10
+            raise
+        finally:
+            if staged is not None:
+                await self._store.trees.discard(staged)
+
+    async def _read(
+        self, transfer: Transfer, blob: Descriptor, staged: str, algorithm: str, feed: Feed, *, last: bool
+    ) -> Unpacked | None:
+        """
+        Have a process unpack a blob into a staging directory.
+        """
+
+        def notify(progress: UnpackProgress) -> None:
+            transfer.report(bytes_done=progress.consumed)
+
+        unpacking = self._unpacker.unpack(
+            staged, LAYERS[blob.media_type], notify, algorithm, lambda: feed.moving
+        )
+        reader = _Reader(unpacking, last=last)
+        if self._store.blobs.has(blob.digest):
+            reader.sealed(self._store.blobs.path(blob.digest), blob.size)
+        else:
+            feed.follow(reader)
+        try:
+            return await reader.unpacked()
+        finally:
+            feed.unfollow(reader)
+
+    # ---------------------------------------------------------- registration
+
+    async def _register(self, transfer: Transfer, stack: Stack, turn: Turn) -> Layer:
+        """
+        The work of a registration: wait for the tree, wait for the parent.
+        """
+        wanted = stack.diff_id
+        if stack.realm is not None:
+            # The config may name the diff ID of another client's layer: the
+            # client's own blob has to unpack to it, whether the tree is here or not.
+            await self._check_diff_id(transfer, stack, turn)
+        here = self._store.trees.has(wanted)
+        registered = self._store.layers.get(stack.chain_id)
+        if registered is not None:
+            # An outdated layer takes on the tree that was made anew.
+            renewed = registered.outdated and here and not self._store.trees.is_outdated(wanted)
+            if not renewed:
+                return registered
+        if not here:
+            await self._check_diff_id(transfer, stack, turn)
+        below = stack.below
+        if below is not None:
+            parent = self.register(below, turn)
+            try:
+                with transfer.wait("waiting for the parent layer"):
+                    await parent.result()
+            finally:
+                parent.release()
+        parent_id = None if below is None else below.chain_id
+        return await outlast(
+            self._store.free_space,
+            lambda: self._store.layers.register(parent_id, wanted, stack.blob),
+            transfer.wait,
+        )
+
+    async def _check_diff_id(self, transfer: Transfer, stack: Stack, turn: Turn) -> None:
+        """
+        Wait until a layer's blob is unpacked.
+
+        @raise DiffIDMismatch: it unpacks to something else than its image's
+            config says.
+        """
+        tree = self.unpack(stack.blob, turn, algorithm=stack.diff_id.algorithm, realm=stack.realm)
+        try:
+            with transfer.wait("waiting for its bytes to be unpacked"):
+                found = await tree.result()
+        finally:
+            tree.release()
+        if found != stack.diff_id:
+            raise DiffIDMismatch(
+                f"layer {stack.blob.digest} unpacks to {found}, but the image's config says {stack.diff_id}; "
+                "whoever made the image has to make it again"
+            )
+
+
+def key(*parts: Hashable) -> tuple[Hashable, ...]:
+    """
+    A key, without what everybody has.
+    """
+    return tuple(part for part in parts if part is not None)
+
+
+@implementer(IFollower)
+class _Reader:
+    """
+    One unpacking that follows a feed, and what the feed says of its bytes.
+    """
+
+    _log = Logger()
+
+    def __init__(self, unpacking: IUnpacking, *, last: bool) -> None:
+        """
+        @param last: whether there is no other try.
+        """
+        self._unpacking = unpacking
+        self._last = last
+        self._sealed = False
+        self._void = False
+        self._waiting: Deferred[None] | None = None
+
+    def grown(self, path: str, size: int) -> None:
+        """
+        There is more to read.
+        """
+        if not self._void:
+            self._unpacking.grown(path, size)
+
+    def restarted(self) -> None:
+        """
+        What was read is void.
+        """
+        if not self._void:
+            self._void = True
+            self._unpacking.restarted()
+            self._wake()
+
+    def sealed(self, path: str, size: int) -> None:
+        """
+        All is there, and right.
+        """
+        if not self._void:
+            self._sealed = True
+            self._unpacking.sealed(path, size)
+            self._wake()
+
+    async def unpacked(self) -> Unpacked | None:
+        """
+        Wait for the unpacking's end.
+
+        What goes wrong before the blob is verified may be the fault of the
+        bytes: then their digest decides whose error it is.
+
+        @return: the layer's facts, or L{None} if its bytes were void or ceased
+            to arrive.
+        """
+        try:
+            return await self._unpacking.result
+        except CancelledError:
+            if self._void:
+                return None
+            raise
+        except Displaced:
+            return None
+        except XferdError as e:
+            self._log.debug("an unpacking failed: {why}", why=str(e))
+            if isinstance(e, WorkerLost) and not self._last and not self._void:
+                raise  # the next try reads what is here already
+            if isinstance(e, DiskFull):
+                raise  # no bytes are at fault, and what was written is in the way
+            if not self._sealed and not self._void:
+                self._waiting = Deferred(lambda _: setattr(self, "_waiting", None))
+                await self._waiting
+            if self._void:
+                return None
+            raise
+
+    def _wake(self) -> None:
+        """
+        Let go whoever waits for the verdict.
+        """
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            waiting.callback(None)

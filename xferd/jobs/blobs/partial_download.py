@@ -1,0 +1,280 @@
+# -*- test-case-name: tests.jobs.blobs.test_partial_download -*-
+"""
+One blob from any number of sources into its partial file: what is open when,
+which source sent what, and when to turn to another one.
+
+The file is open while an attempt is made.  A download that is queued or backs
+off holds no descriptor; one that has not begun has no file either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Hashable
+from typing import Final, cast
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+
+from xferd.errors import ContentMismatch
+from xferd.interfaces.blobs import IBlobs, IPartial
+from xferd.interfaces.registry import IBlobSource
+from xferd.interfaces.transfer import ISource
+from xferd.jobs.blobs.growth import Feed
+from xferd.jobs.blobs.partial_lock import PartialLock
+from xferd.jobs.blobs.possession import Possession
+from xferd.jobs.blobs.ranged_download import held
+from xferd.jobs.blobs.stall_watch import StallWatch
+from xferd.oci import Descriptor
+from xferd.transfer.attempts import Postponed
+from xferd.transfer.transfer import Transfer
+
+REST: Final = 30.0
+"""Seconds for which a source that stalled is left alone while there are others."""
+
+TURN: Final = 1.0
+"""Seconds in which another download that waits for the file takes its turn."""
+
+_EARLIER: Final = object()
+"""Whoever sent the bytes that were found in the file."""
+
+Receive = Callable[
+    [Transfer, IPartial, IBlobSource, Callable[[int, "Deferred[None] | None"], None]], Awaitable[None]
+]
+
+
+class Fetching:
+    """
+    One download of one blob.
+
+    States: I{at rest}; I{active}, while an attempt is made; I{ended}, after
+    L{close}.
+
+    @ivar active: whether an attempt is being made.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        transfer: Transfer,
+        blob: Descriptor,
+        feed: Feed,
+        *,
+        blobs: IBlobs,
+        clock: IReactorTime,
+        receive: Receive,
+        lock: PartialLock | None = None,
+        possession: Possession | None = None,
+    ) -> None:
+        """
+        @param receive: brings what a partial file lacks from one source, and
+            calls its last argument for each piece, with its size and what has
+            to fire before the next is read.
+        @param lock: where clients are kept apart: the lock of the blob's file.
+            Then the source has to prove that it has the blob, before a byte is
+            used that did not come from it.
+        @param possession: how it does that; given together with C{lock}.
+        """
+        self._transfer = transfer
+        self._blob = blob
+        self._feed = feed
+        self._blobs = blobs
+        self._clock = clock
+        self._receive = receive
+        self._lock = lock
+        self._possession = possession
+        self._partial: IPartial | None = None
+        self._senders: set[Hashable] = set()
+        self._begun: set[Hashable] = set()
+        self._alone = False
+        self.active = False
+
+    async def attempt(self, source: ISource) -> None:
+        """
+        Make one attempt: go on where the file ends, and make it a blob.
+
+        @raise Postponed: another download writes the file, or the source
+            stalls and there is another one.
+        @raise ContentMismatch: the source sent wrong bytes.
+        """
+        if self._lock is not None:
+            self._lock.acquire(self)
+        self.active = True
+        try:
+            with self._feed.arriving():
+                await self._go_on(cast("IBlobSource", source))
+        finally:
+            self.active = False
+            if self._partial is not None:
+                self._partial.suspend()
+            if self._lock is not None:
+                self._lock.release()
+
+    async def finish(self) -> bool:
+        """
+        Make the file a blob where an earlier download left all of its bytes:
+        that needs neither a source nor a slot.  Where clients are kept apart,
+        it needs a proof, and so an attempt.
+
+        @return: whether it is a blob now.
+        @raise StoreError: the disk refuses.
+        """
+        if self._lock is not None or self._blobs.partial_size(self._blob.digest) < self._blob.size:
+            return False
+        partial = await self._open()
+        try:
+            if partial.offset < self._blob.size:
+                return False
+            await partial.commit()
+        except ContentMismatch:
+            self._senders.clear()
+            return False
+        finally:
+            partial.suspend()
+        self._transfer.report(bytes_done=self._blob.size)
+        return True
+
+    def put_away(self) -> None:
+        """
+        Close the file, for another download to go on with.
+        """
+        partial, self._partial = self._partial, None
+        if partial is not None:
+            partial.unfollow(self._feed)
+            partial.close()
+
+    def close(self) -> None:
+        """
+        Have done with the file.
+        """
+        self.put_away()
+        if self._lock is not None:
+            self._lock.end(self)
+
+    # --------------------------------------------------------- one attempt
+
+    async def _go_on(self, source: IBlobSource) -> None:
+        """
+        Bring what is missing, and look whether it is the blob.
+        """
+        if self._lock is not None and self._blobs.has(self._blob.digest):
+            # Another download has brought it meanwhile.
+            path = self._blobs.path(self._blob.digest)
+            if self._possession is not None:
+                size = self._blobs.size(self._blob.digest) or 0
+                await self._possession.prove(source, self._blob.digest, path, size)
+            self._feed.sealed(path, self._blob.size)
+            self._transfer.report(bytes_done=self._blob.size)
+            return
+        partial = await self._open(source)
+        self._transfer.report(bytes_done=held(partial))
+        while True:
+            if self._senders - {source.identity} and (self._alone or self._is_anew(source)):
+                self._discard(partial)
+            try:
+                if partial.size is None or partial.offset < partial.size:
+                    await self._watched(partial, source)
+            except ContentMismatch:
+                # The source itself shows that it has something else.
+                if source.identity in self._senders:
+                    self._discard(partial)
+                source.distrust(partial.digest)
+                raise
+            try:
+                await partial.commit()
+            except ContentMismatch:
+                senders, self._senders = self._senders, set()
+                self._transfer.report(bytes_done=0)
+                if senders <= {source.identity}:
+                    source.distrust(partial.digest)
+                    raise
+                self._alone = True
+                self._log.warn(
+                    "the bytes that several sources sent are not {digest}: {source} is asked for all of them",
+                    digest=self._blob.digest,
+                    source=source.label,
+                )
+            else:
+                return
+
+    async def _open(self, source: IBlobSource | None = None) -> IPartial:
+        """
+        Open the file, and let it be read while it grows.
+
+        @param source: proves that the client may have what is in it.
+        """
+        partial = self._partial
+        if partial is not None:
+            partial.resume()
+            if not held(partial):
+                self._senders.clear()
+            return partial
+        partial = self._partial = await self._blobs.partial(self._blob.digest, self._blob.size)
+        self._senders = {_EARLIER} if held(partial) else set()
+        if source is not None and held(partial) and self._possession is not None:
+            await self._possession.prove_partial(source, partial)
+            if not held(partial):
+                self._senders.clear()
+        if self._feed.size > partial.offset or (self._lock is not None and self._feed.size):
+            # Another download may have begun the file anew meanwhile.
+            self._feed.restarted()
+        partial.follow(self._feed)
+        return partial
+
+    def _is_anew(self, source: IBlobSource) -> bool:
+        """
+        Whether the bytes of a source come but once, and are all still to come:
+        they are not to be spoilt by what an earlier download has left.
+        """
+        return not source.host and source.identity not in self._begun and _EARLIER in self._senders
+
+    def _discard(self, partial: IPartial) -> None:
+        self._senders.clear()
+        if held(partial):
+            partial.restart()
+        self._transfer.report(bytes_done=0)
+
+    async def _watched(self, partial: IPartial, source: IBlobSource) -> None:
+        """
+        Receive bytes until all are here, the source fails, or it stalls and
+        there is another one.
+        """
+
+        watch = StallWatch(self._clock, lambda: self._is_replaceable(source))
+        senders, identity = self._senders, source.identity
+
+        def moved(size: int, hold: Deferred[None] | None) -> None:
+            senders.add(identity)
+            watch.moved(size, hold)
+
+        async def receive() -> None:
+            await self._receive(self._transfer, partial, source, moved)
+
+        self._begun.add(identity)
+        receiving = Deferred.fromCoroutine(receive())
+        watch.start(receiving.cancel)
+        try:
+            await receiving
+        except CancelledError:
+            if not watch.stalled:
+                raise
+            self._log.info(
+                "{source} sends nothing of {digest}: the next one is asked",
+                source=source.label,
+                digest=self._blob.digest,
+            )
+            rest = REST if self._transfer.has_another(source) else TURN
+            raise Postponed(
+                f"waiting for {source.label}, which sends nothing", deferLater(self._clock, rest)
+            ) from None
+        finally:
+            watch.stop()
+
+    def _is_replaceable(self, source: IBlobSource) -> bool:
+        """
+        Whether there is something better to do than to wait for a source.
+        """
+        contested = self._lock is not None and self._lock.contested
+        return contested or self._transfer.has_another(source)

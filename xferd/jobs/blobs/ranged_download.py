@@ -1,0 +1,394 @@
+# -*- test-case-name: tests.jobs.blobs.test_ranged_download -*-
+"""
+One blob from one source, by one stream or several.
+
+Each stream asks for the bytes from one offset on and writes them in place, up
+to where what is here, or what another stream brings, begins.  Then it turns
+to the next gap, or to half of what another has before it.  A stream that is
+alone asks for all; where another has taken half of that, it breaks off its
+answer.  One of several asks for a part, and gets it.
+
+The stream in front is the transfer's own, in its slot, and fails as it; the
+further ones borrow slots that nobody waits for, and what one of them leaves
+undone is another's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from sys import maxsize
+from typing import Final
+
+from attrs import define, field
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+
+from xferd.errors import RegistryError, SizeMismatch, SourceError, Truncated
+from xferd.interfaces.blobs import IPartial
+from xferd.interfaces.registry import IBlobBody, IBlobSource
+from xferd.transfer.adaptive_streams import Advice, Lessons, RangePolicy, Widening
+from xferd.transfer.eventual import Background
+from xferd.transfer.slot_request import Ticket
+from xferd.transfer.slots import Slots
+
+_PARTS: Final = 2
+"""How many of the smallest parts one of several streams asks for at once."""
+
+
+def held(partial: IPartial) -> int:
+    """
+    How many bytes of a blob are here, wherever.
+    """
+    return partial.offset + sum(stop - start for start, stop in partial.spans)
+
+
+@define(eq=False)
+class _Stream:
+    """
+    One answer of the source, or the request for it.
+
+    @ivar position: where its next byte goes.
+    @ivar bound: where its answer ends.
+    @ivar brought: the bytes that have come.
+    @ivar work: the Deferred of its coroutine.
+    """
+
+    position: int
+    bound: int = maxsize
+    brought: int = 0
+    work: Deferred[None] | None = field(default=None, repr=False)
+
+
+class _Complete(Exception):
+    """
+    A stream is where what is here already begins.
+    """
+
+
+class Streams:
+    """
+    What fills the gaps of one partial file from one source.
+
+    Life cycle: made; L{run}, once.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        partial: IPartial,
+        source: IBlobSource,
+        *,
+        clock: IReactorTime,
+        slots: Slots,
+        policy: RangePolicy,
+        lessons: Lessons,
+        arrived: Callable[[int], Deferred[None] | None],
+        changed: Callable[[int], None],
+    ) -> None:
+        """
+        @param slots: where the transfer has its slot, and borrows others.
+        @param arrived: told of each piece, by its bytes, when it is written;
+            where it returns a Deferred, that stream brings no more until that
+            fires.
+        @param changed: told how many streams there are, when that changes.
+        """
+        self._partial = partial
+        self._source = source
+        self._clock = clock
+        self._slots = slots
+        self._policy = policy
+        self._widening = Widening(policy, lessons, source.host)
+        self._arrived = arrived
+        self._changed = changed
+        self._size = maxsize if partial.size is None else partial.size
+        self._streams: list[_Stream] = []
+        self._borrowed: list[Ticket] = []
+        self._trial: _Stream | None = None
+        self._background = Background()
+        self._moved = 0
+        self._ended_early = False
+        self._error: Exception | None = None
+        self._nap: Deferred[None] | None = None
+        self._timer: IDelayedCall | None = None
+
+    async def run(self) -> None:
+        """
+        Bring all that is missing, or as much as the source has.
+
+        @raise SourceError: the stream in front failed.  What has come stays.
+        @raise StoreError: the disk refuses.
+        """
+        self._widening.begin(self._clock.seconds(), 0)
+        if self._policy.most > 1 and self._size - held(self._partial) >= self._policy.least:
+            self._timer = self._clock.callLater(self._policy.window, self._look)
+        try:
+            while self._error is None:
+                self._fill()
+                if not self._streams:
+                    break
+                # No canceller: only this coroutine waits for it.
+                self._nap = Deferred()
+                await self._nap
+            if self._error is not None:
+                raise self._error
+        finally:
+            if self._timer is not None and self._timer.active():
+                self._timer.cancel()
+            self._widening.end()
+            try:
+                await self._background.stop()
+            finally:
+                while self._borrowed:
+                    self._borrowed.pop().release()
+
+    # ------------------------------------------------------- what is missing
+
+    def _end_of(self, stream: _Stream) -> int:
+        """
+        Where a stream has to end.
+        """
+        position, end = stream.position, self._size
+        for start, _ in self._partial.spans:
+            if position <= start < end:
+                end = start
+        for other in self._streams:
+            if position < other.position < end:
+                end = other.position
+        return end
+
+    def _next_start(self) -> int | None:
+        """
+        Where one more stream should begin: at the first gap that none is
+        filling, or else half-way in what the one with most before it has to
+        bring.
+        """
+        start = self._partial.offset
+        for span in (*self._partial.spans, (self._size, self._size)):
+            # A stream writes where a gap begins, and reaches to the next one.
+            if start < span[0] and all(stream.position != start for stream in self._streams):
+                return start
+            start = span[1]
+        starts = [found for stream in self._streams if (found := self._start_behind(stream)) is not None]
+        return max(starts, default=(0, None))[1]
+
+    def _start_behind(self, stream: _Stream) -> tuple[int, int] | None:
+        """
+        Where one more stream could begin in what another one has before it:
+        half-way, but behind a part that was asked for.  To break off an answer
+        wastes what is on its way.
+
+        @return: how many bytes it would have, and its start.
+        """
+        part, end = self._policy.part, self._end_of(stream)
+        start = stream.position + (end - stream.position) // 2
+        asked = min(stream.bound, end)
+        if asked - stream.position <= _PARTS * part:
+            start = max(start, asked)
+        return (end - start, start) if end - start >= part else None
+
+    def _front(self) -> _Stream:
+        """
+        The stream that brings what followers wait for.
+        """
+        return min(self._streams, key=lambda stream: stream.position)
+
+    # ------------------------------------------------------ more and fewer
+
+    def _fill(self) -> None:
+        """
+        Let there be as many streams as there are slots, and give back the
+        slots for which there is nothing to do.
+        """
+        while self._error is None and not self._ended_early and len(self._streams) <= len(self._borrowed):
+            start = self._next_start()
+            if start is None:
+                break
+            self._begin(_Stream(start))
+        if len(self._borrowed) >= max(1, len(self._streams)):
+            self._widening.begin(self._clock.seconds(), self._moved)
+            while len(self._borrowed) >= max(1, len(self._streams)):
+                self._borrowed.pop().release()
+        self._changed(len(self._streams))
+
+    def _look(self) -> None:
+        """
+        Do what the rate advises.
+        """
+        self._timer = self._clock.callLater(self._policy.window, self._look)
+        left = self._size - held(self._partial)
+        advice = self._widening.look(self._clock.seconds(), self._moved, left, len(self._streams))
+        if advice is Advice.WIDEN:
+            self._widen()
+        elif advice is Advice.NARROW and self._borrowed:
+            self._narrow(self._borrowed[-1])
+
+    def _widen(self) -> None:
+        """
+        Try one more stream, if there is a part for it and a slot.
+        """
+        start = self._next_start()
+        ticket = (
+            None
+            if start is None
+            else self._slots.spare(self._source.host, lambda: self._wanted(ticket), self._source.account)
+        )
+        if start is None or ticket is None:
+            return
+        self._borrowed.append(ticket)
+        self._widening.opening()
+        self._trial = _Stream(start)
+        self._begin(self._trial)
+        self._changed(len(self._streams))
+
+    def _wanted(self, ticket: Ticket | None) -> None:
+        """
+        Somebody else needs a slot.
+        """
+        if ticket in self._borrowed:
+            self._widening.begin(self._clock.seconds(), self._moved)
+            self._narrow(ticket)
+
+    def _narrow(self, ticket: Ticket) -> None:
+        """
+        Give a slot back, and close a stream for it: the newest one, but not
+        the one in front.
+        """
+        self._borrowed.remove(ticket)
+        if len(self._streams) > 1 + len(self._borrowed):
+            stream = self._streams[-1] if self._streams[-1] is not self._front() else self._streams[-2]
+            self._streams.remove(stream)
+            if stream.work is not None:
+                stream.work.cancel()
+        ticket.release()
+        self._changed(len(self._streams))
+
+    # ------------------------------------------------------------ one stream
+
+    def _begin(self, stream: _Stream) -> None:
+        self._streams.append(stream)
+        stream.work = Deferred.fromCoroutine(self._flow(stream))
+        self._background.spawn(stream.work, "while a part of a blob arrives")
+        _ = stream.work.addBoth(self._ended, stream)
+
+    def _ended(self, _: object, stream: _Stream) -> None:
+        """
+        A stream is over.  One that was closed has left already.
+        """
+        if stream in self._streams:
+            self._streams.remove(stream)
+            nap, self._nap = self._nap, None
+            if nap is not None:
+                nap.callback(None)
+
+    async def _flow(self, stream: _Stream) -> None:
+        """
+        What a stream does, to its end.
+        """
+        try:
+            await self._bring(stream)
+        except CancelledError:
+            raise
+        except _Complete:
+            pass
+        except Exception as e:
+            self._failed(stream, e)
+
+    async def _bring(self, stream: _Stream) -> None:
+        """
+        Write what one answer brings, until there is no gap any more.
+        """
+        partial, bound = self._partial, self._size
+        # From the first byte on, the whole is what every registry can send.
+        if stream.position:
+            bound = self._end_of(stream)
+            if len(self._streams) > 1:
+                bound = min(bound, stream.position + _PARTS * self._policy.part)
+        stream.bound = bound
+        body = await self._source.open(partial.digest, stream.position, bound if bound < self._size else None)
+        if body.start < stream.position:
+            bound = stream.bound = self._size
+        passed_over = self._see_start(stream, body)
+
+        def sink(data: bytes) -> Deferred[None] | None:
+            nonlocal passed_over
+            size = len(data)
+            skipped = min(passed_over, size)
+            data = data[skipped:]
+            end = min(bound, self._end_of(stream))
+            # Where it was asked to end, the answer has to end by itself.
+            complete = stream.position + len(data) >= end != bound
+            if complete:
+                data = data[: end - stream.position]
+            partial.write_at(stream.position, data)
+            # Not before: what could not be written may be handed over again.
+            passed_over -= skipped
+            stream.position += len(data)
+            self._moved += size
+            if not stream.brought and stream is self._trial:
+                self._widening.flowing(self._clock.seconds(), self._moved)
+            stream.brought += size
+            waiting = self._arrived(size)
+            if complete:
+                # There is nobody who would wait.
+                raise _Complete
+            return waiting
+
+        await body.deliver(sink)
+        if stream.position < min(bound, self._end_of(stream)):
+            if self._size < maxsize:
+                # An answer without a length does not show that it was cut.
+                raise Truncated(
+                    f"{self._source.label} ended {partial.digest} after {stream.position} bytes",
+                    host=self._source.host,
+                )
+            # Nobody knows how many bytes there should be.
+            self._ended_early = True
+
+    def _see_start(self, stream: _Stream, body: IBlobBody) -> int:
+        """
+        Look where an answer starts.
+
+        A registry that ignores Range sends the whole blob: then the bytes that
+        are there are passed over, and what was unpacked of them stands.  The
+        digest decides in the end.  Several streams are no use then.
+
+        @return: how many bytes to pass over.
+        @raise SourceError: the answer is of no use.
+        """
+        partial, source = self._partial, self._source
+        if None not in (body.total, partial.size) and body.total != partial.size:
+            body.abandon()
+            raise SizeMismatch(
+                f"{source.label} has {body.total} bytes for {partial.digest}; {partial.size} were promised",
+                host=source.host,
+            )
+        if body.start > stream.position or (body.start < stream.position and len(self._streams) > 1):
+            body.abandon()
+            raise RegistryError(
+                f"{source.label} sent bytes from {body.start} on when asked for {stream.position} on",
+                host=source.host,
+            )
+        if body.start < stream.position and partial.spans:
+            partial.trim()
+            stream.position = partial.offset
+        return stream.position - body.start
+
+    def _failed(self, stream: _Stream, error: Exception) -> None:
+        """
+        What a further stream leaves undone is another's, and its slot is given
+        back; all else ends the attempt.
+        """
+        if stream is self._front() or not isinstance(error, SourceError):
+            self._error = self._error or error
+            return
+        self._log.debug(
+            "a further stream from {source} failed: {error}", source=self._source.label, error=error
+        )
+        if not stream.brought or (stream is self._trial and self._widening.in_trial):
+            self._widening.refused(self._clock.seconds(), self._moved)
+        else:
+            self._widening.begin(self._clock.seconds(), self._moved)
+        if self._borrowed:
+            self._borrowed.pop().release()

@@ -1,0 +1,306 @@
+# -*- test-case-name: tests.jobs.blobs.test_reader -*-
+"""
+The bytes of a blob on their way out: from the store, or from another registry
+while they arrive.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Final, cast
+
+from attrs import define, field
+from twisted.internet.defer import CancelledError, Deferred, fail, succeed
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from xferd.errors import StoreError
+from xferd.interfaces.blobs import IFollower
+from xferd.interfaces.registry import IContent
+from xferd.jobs.blobs.growth import Feed
+from xferd.oci import Descriptor
+from xferd.transfer.attempts import Postponed
+from xferd.transfer.transfer import Watcher
+
+PATIENCE: Final = 1.0
+"""Seconds for which a request to the target waits for more of its bytes."""
+
+
+class Restarted(Exception):
+    """
+    The bytes that came first were wrong, and come anew.
+    """
+
+
+@define(eq=False)
+class _Wait:
+    """
+    A request that is about to begin.
+
+    @ivar offset: where its bytes begin.
+    @ivar end: where they end.
+    @ivar least: where they may end.
+    @ivar done: fires with their number.
+    @ivar timer: ends the wait for more.
+    """
+
+    offset: int
+    end: int
+    least: int
+    done: Deferred[int] = field(repr=False)
+    timer: IDelayedCall | None = None
+
+
+@implementer(IContent, IFollower)
+class BlobContent:
+    """
+    A blob's file, read while it grows or when it is whole.
+
+    Nothing is opened, and nobody is asked for the blob, before the first
+    C{read} or C{ready}: where the registry has the blob already, not a byte is
+    needed.
+
+    Life cycle: made; read, any number of times and from any offset, with
+    C{rest}s in between; closed.
+    """
+
+    def __init__(
+        self,
+        blob: Descriptor,
+        feed: Feed,
+        fetch: Callable[[], Watcher[None] | None],
+        *,
+        clock: IReactorTime,
+        slowed: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """
+        @param feed: what is known of the file.
+        @param fetch: begins to fetch the blob, if it is not in the store.
+        @param slowed: whether our own limit on the rate slows downloads.
+        """
+        self.size = blob.size
+        self._blob = blob
+        self._feed = feed
+        self._fetch = fetch
+        self._clock = clock
+        self._slowed = slowed
+        self._begun = False
+        self._watcher: Watcher[None] | None = None
+        self._path: str | None = None
+        self._whole = False
+        self._file: int | None = None
+        self._there = 0
+        self._failure: Failure | None = None
+        self._readers: list[tuple[int, int, Deferred[bytes]]] = []
+        self._waits: list[_Wait] = []
+
+    def read(self, offset: int, most: int) -> Deferred[bytes]:
+        """
+        Read what is there, or wait for it.
+
+        The file was written a moment ago, or is read in its order: the
+        kernel has the bytes at hand, and a thread would cost more than it
+        saves.
+
+        @raise Restarted: the bytes turned out to be wrong, and come anew; the
+            next C{read} is one of the new ones.
+        @raise XferdError: what the download failed with.
+        """
+        failure = self._see()
+        if failure is not None:
+            return fail(failure)
+        if offset >= self.size:
+            return succeed(b"")
+        if offset < self._there:
+            return self._piece(offset, most)
+        return self._wait_for(offset, most)
+
+    def ready(self, offset: int, size: int, least: int = 1) -> Deferred[int]:
+        """
+        See L{IContent.ready}.
+
+        @raise Postponed: for a second, none came; it is ready when there are
+            some.  The time of our own limit on the rate does not count.
+        """
+        failure = self._see()
+        if failure is not None:
+            return fail(failure)
+        end = min(offset + size, self.size)
+        if self._there >= end:
+            return succeed(end - offset)
+        wait = self._await(offset, end, min(offset + least, end))
+        wait.timer = self._clock.callLater(PATIENCE, self._late, wait)
+        return wait.done
+
+    def rest(self) -> None:
+        """
+        Close the file until the next C{read}.
+        """
+        file, self._file = self._file, None
+        if file is not None:
+            os.close(file)
+
+    def close(self) -> None:
+        """
+        Let go of the file and of the download.  Idempotent.
+        """
+        self._feed.unfollow(self)
+        self._forget_file()
+        for wait in self._waits:
+            _stop(wait)
+        watcher, self._watcher = self._watcher, None
+        if watcher is not None:
+            watcher.release()
+
+    # ------------------------------------------------------------- IFollower
+
+    def grown(self, path: str, size: int) -> None:
+        """
+        There is more to read.  The last byte is kept back until it is known
+        that all are right: no registry shall be told to take wrong ones.
+        """
+        self._path, self._there = path, min(size, self.size - 1)
+        self._wake()
+
+    def restarted(self) -> None:
+        """
+        What was read is void.
+        """
+        self._forget_file()
+        self._fail(Failure(Restarted(f"the bytes of {self._blob.digest} that came first were wrong")))
+
+    def sealed(self, path: str, size: int) -> None:
+        """
+        All is there.
+        """
+        self._path, self._there, self._whole = path, size, True
+        self._wake()
+
+    # --------------------------------------------------------------- inside
+
+    def _see(self) -> Failure | None:
+        """
+        Begin, if that has not been done.
+
+        @return: what went wrong since.
+        """
+        if not self._begun:
+            self._begin()
+        failure, self._failure = self._failure, None
+        return failure
+
+    def _begin(self) -> None:
+        self._begun = True
+        self._watcher = self._fetch()
+        self._feed.follow(self)
+        if self._watcher is not None:
+            _ = self._watcher.result().addErrback(self._not_fetched)
+
+    def _not_fetched(self, failure: Failure) -> None:
+        """
+        The download failed: those who wait are told, or who reads next.
+        """
+        if failure.check(CancelledError) is None:
+            self._begun = False
+            self._feed.unfollow(self)
+            watcher, self._watcher = self._watcher, None
+            if watcher is not None:
+                watcher.release()
+            self._fail(failure)
+
+    def _piece(self, offset: int, most: int) -> Deferred[bytes]:
+        assert self._path is not None
+        try:
+            if self._file is None:
+                self._file = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+            return succeed(os.pread(self._file, min(most, self._there - offset), offset))
+        except FileNotFoundError as e:
+            if not self._whole:
+                # It became a blob just now, and that is about to be said.
+                self._there = 0
+                return self._wait_for(offset, most)
+            return fail(self._unreadable(e))
+        except OSError as e:
+            return fail(self._unreadable(e))
+
+    def _unreadable(self, error: OSError) -> StoreError:
+        unreadable = StoreError(f"blob {self._blob.digest} cannot be read: {error.strerror}")
+        unreadable.__cause__ = error
+        return unreadable
+
+    def _wait_for(self, offset: int, most: int) -> Deferred[bytes]:
+        reader: Deferred[bytes] = Deferred(self._forget)
+        self._readers.append((offset, most, reader))
+        return reader
+
+    def _await(self, offset: int, end: int, least: int) -> _Wait:
+        wait = _Wait(offset, end, least, Deferred(lambda _: self._leave(wait)))
+        self._waits.append(wait)
+        return wait
+
+    def _late(self, wait: _Wait) -> None:
+        """
+        A request has waited for long enough.
+        """
+        wait.timer = None
+        if self._there >= wait.least:
+            self._leave(wait)
+            wait.done.callback(self._there - wait.offset)
+        elif self._is_slowed():
+            wait.timer = self._clock.callLater(PATIENCE, self._late, wait)
+        else:
+            self._leave(wait)
+            later = self._await(wait.offset, wait.least, wait.least).done
+            wait.done.errback(
+                Postponed("waiting for the bytes of its download", cast("Deferred[None]", later))
+            )
+
+    def _is_slowed(self) -> bool:
+        """
+        Whether the bytes are on their way, and only we ourselves slow them.
+        """
+        running = self._watcher is not None and self._watcher.transfer.state == "running"
+        return running and self._slowed()
+
+    def _wake(self) -> None:
+        """
+        Serve those whose bytes have come.
+        """
+        for wait in [w for w in self._waits if w.end <= self._there]:
+            self._leave(wait)
+            wait.done.callback(wait.end - wait.offset)
+        ready = [r for r in self._readers if r[0] < self._there]
+        self._readers = [r for r in self._readers if r[0] >= self._there]
+        for offset, most, reader in ready:
+            _ = self._piece(offset, most).addBoth(reader.callback)
+
+    def _fail(self, failure: Failure) -> None:
+        readers, self._readers = self._readers, []
+        waits, self._waits = self._waits, []
+        if not readers and not any(wait.timer for wait in waits):
+            self._failure = failure
+        for wait in waits:
+            _stop(wait)
+            wait.done.errback(failure)
+        for _, _, reader in readers:
+            reader.errback(failure)
+
+    def _forget_file(self) -> None:
+        self.rest()
+        self._path, self._there, self._whole = None, 0, False
+
+    def _forget(self, reader: Deferred[bytes]) -> None:
+        self._readers = [r for r in self._readers if r[2] is not reader]
+
+    def _leave(self, wait: _Wait) -> None:
+        _stop(wait)
+        if wait in self._waits:
+            self._waits.remove(wait)
+
+
+def _stop(wait: _Wait) -> None:
+    timer, wait.timer = wait.timer, None
+    if timer is not None:
+        timer.cancel()

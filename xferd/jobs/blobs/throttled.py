@@ -1,0 +1,69 @@
+# -*- test-case-name: tests.jobs.blobs.test_throttled -*-
+"""
+Content that is sent no faster than the bandwidth allows.
+"""
+
+from __future__ import annotations
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from xferd.interfaces.registry import IContent
+from xferd.transfer.bandwidth import Bandwidth
+
+
+@implementer(IContent)
+class PacedContent:
+    """
+    Other content, of which the next piece can be had when the one before is
+    paid for.
+
+    To who sends it this is content that takes its time to arrive, which is
+    nobody's fault and counts for no limit on the registry.
+
+    @ivar error: what the content failed with last, if it did.
+    """
+
+    def __init__(self, content: IContent, bandwidth: Bandwidth) -> None:
+        self.size = content.size
+        self._content = content
+        self._bandwidth = bandwidth
+        self._owed: Deferred[None] | None = None
+        self.error: Exception | None = None
+
+    def ready(self, offset: int, size: int, least: int = 1) -> Deferred[int]:
+        """
+        See L{IContent.ready}.
+        """
+        return self._content.ready(offset, size, least).addErrback(self._failed)
+
+    def read(self, offset: int, most: int) -> Deferred[bytes]:
+        """
+        See L{IContent.read}.
+        """
+        if self._owed is None or self._owed.called:
+            reading = self._content.read(offset, most).addCallback(self._took)
+        else:
+            reading = Deferred.fromCoroutine(self._read(offset, most))
+        return reading.addErrback(self._failed)
+
+    async def _read(self, offset: int, most: int) -> bytes:
+        """
+        Wait, then read.
+        """
+        assert self._owed is not None
+        await self._owed
+        return self._took(await self._content.read(offset, most))
+
+    def _took(self, data: bytes) -> bytes:
+        """
+        Account for a piece that is about to be sent.
+        """
+        self._owed = self._bandwidth.take(len(data))
+        return data
+
+    def _failed(self, failure: Failure) -> Failure:
+        if isinstance(failure.value, Exception) and failure.check(CancelledError) is None:
+            self.error = failure.value
+        return failure

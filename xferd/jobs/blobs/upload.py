@@ -1,0 +1,309 @@
+# -*- test-case-name: tests.jobs.test_push -*-
+"""
+Blobs: from the store, or from another registry, into a repository.
+
+Shared as downloads are: one upload for each repository and blob, whoever asks
+for it, and what became of it is on the transfer for everybody to read.  Where
+clients are kept apart, there is one for each repository, blob and account, and
+so is each upload session.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Hashable
+from typing import Final, cast
+
+from attrs import evolve, field, frozen
+from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.logger import Logger
+
+from xferd.errors import StoreError, causes
+from xferd.interfaces.journal import IJournal
+from xferd.interfaces.registry import IRepository, Pushed, UploadSession
+from xferd.interfaces.transfer import IProgressSink, ISource
+from xferd.jobs.blobs.reader import BlobContent, Restarted
+from xferd.jobs.blobs.throttled import PacedContent
+from xferd.jobs.blobs.upload_source import Outlet
+from xferd.jobs.isolation import ISOLATED, SHARED, Realm
+from xferd.names import Digest, Repository
+from xferd.oci import Descriptor
+from xferd.transfer.attempts import Postponed, Unusable
+from xferd.transfer.bandwidth import Bandwidth
+from xferd.transfer.eventual import Background
+from xferd.transfer.fair_queue import Turn
+from xferd.transfer.file_descriptors import is_shortage
+from xferd.transfer.manager import TransferManager
+from xferd.transfer.transfer import Transfer, Watcher
+
+KEPT: Final = 24 * 3600.0
+"""Seconds for which an upload session that is not used is remembered."""
+
+_LOOK: Final = 600.0
+"""Seconds from one look for such sessions to the next."""
+
+
+@frozen
+class _Key:
+    """
+    Whose upload session it is.
+
+    @ivar account: whose credentials are used at the repository's host, see
+        L{ISource.account}; L{None} for the daemon's, or where it does not matter.
+    """
+
+    repository: Repository
+    digest: Digest
+    account: Hashable = field(repr=False)
+
+
+class UploadManager:
+    """
+    Brings blobs into repositories, for all jobs together.
+
+    @ivar sent: the bytes that went over the network, by registry host.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        journal: IJournal,
+        uploads: TransferManager,
+        bandwidth: Bandwidth,
+        wall_clock: Callable[[], float],
+        sharing: str = SHARED,
+    ) -> None:
+        """
+        @param wall_clock: the seconds since the epoch.
+        @param sharing: C{shared} or C{isolated}.
+        """
+        self._isolated = sharing == ISOLATED
+        self._journal = journal
+        self._wall_clock = wall_clock
+        self._uploads = uploads
+        self._bandwidth = bandwidth
+        self._sessions: dict[_Key, UploadSession] = {}
+        self._background = Background()
+        self._stopping = False
+        self._drop_at = 0.0
+        self.sent: Counter[str] = Counter()
+
+    async def start(self) -> None:
+        """
+        Learn which uploads an earlier daemon did not finish.
+        """
+        for (repository, digest), session in (await self._journal.uploads()).items():
+            key = _Key(repository, digest, None)
+            self._sessions[key] = session
+            if self._isolated and not session.isolated:
+                # It may be any client's.
+                self._remember(key, None)
+        self._drop_unused()
+
+    async def stop(self) -> None:
+        """
+        From now on a session whose upload ends is kept, for the next daemon.
+
+        Fires when what is to be remembered is on the disk.
+        """
+        self._stopping = True
+        await self._background.ended()
+
+    def upload(
+        self,
+        outlet: Outlet,
+        blob: Descriptor,
+        turn: Turn,
+        sink: IProgressSink | None = None,
+        *,
+        origin: Repository | None = None,
+    ) -> Watcher[Pushed]:
+        """
+        Push a blob.
+
+        @param outlet: the repository that gets it, and the blob's
+            bytes, which are opened when they are needed.
+        @param origin: a repository that has the blob.
+        @return: a watcher whose result says how the blob came to be there.  It
+            fails with a L{SourceError} of the watcher's own target, or with
+            what its own content failed with.
+        """
+
+        self._drop_unused()
+
+        target = outlet.target
+        repository = target.name
+        key = _Key(repository, blob.digest, target.account if self._isolated else None)
+
+        async def work(transfer: Transfer) -> Pushed:
+            return await self._upload(transfer, key, blob, origin)
+
+        shared = ("upload", repository, blob.digest)
+        return self._uploads.request(
+            (*shared, Realm.of(target)) if self._isolated else shared,
+            work,
+            digest=blob.digest,
+            size=blob.size,
+            source=outlet,
+            turn=turn,
+            sink=sink,
+        )
+
+    async def _upload(
+        self, transfer: Transfer, key: _Key, blob: Descriptor, origin: Repository | None
+    ) -> Pushed:
+        """
+        The work of an upload: any number of attempts on one session.
+        """
+        transfer.report(bytes_done=0, bytes_total=blob.size)
+        repository = key.repository
+        candidates = await self._candidates(repository, blob.digest, origin)
+        contents: dict[Hashable, BlobContent] = {}
+        target: IRepository | None = None
+
+        async def attempt(source: ISource) -> Pushed:
+            nonlocal target
+            outlet = cast("Outlet", source)
+            target = outlet.target
+            wanted = {source.identity, *(source.identity for source in transfer.sources)}
+            for identity in contents.keys() - wanted:
+                # With its client, a content leaves.
+                contents.pop(identity).close()
+            content = contents.get(outlet.identity)
+            if content is None:
+                content = contents[outlet.identity] = outlet.content()
+            return await self._attempt(transfer, key, outlet.target, content, candidates)
+
+        try:
+            pushed: Pushed = await transfer.attempts(attempt)
+        except CancelledError:
+            if target is not None and not self._stopping:
+                self._abort(key, target)
+            raise
+        finally:
+            for content in contents.values():
+                content.close()
+        transfer.report(bytes_done=blob.size)
+        self._spawn(self._journal.record_holder(repository, blob.digest), "while noting who has a blob")
+        return pushed
+
+    async def _attempt(
+        self,
+        transfer: Transfer,
+        key: _Key,
+        target: IRepository,
+        content: BlobContent,
+        candidates: list[Repository],
+    ) -> Pushed:
+        """
+        Make one attempt.
+
+        @raise Postponed: the content has no bytes now.
+        @raise Unusable: it will have none; that is not the target's fault.
+        """
+        session = self._sessions.get(key)
+        transfer.report(bytes_done=0 if session is None else session.offset)
+        paced = PacedContent(content, self._bandwidth)
+        try:
+            return await target.push(
+                key.digest,
+                paced,
+                candidates,
+                session,
+                lambda s: self._remember(key, s),
+                lambda n: self._report(transfer, target, n),
+            )
+        except Exception as e:
+            error = paced.error
+            if error is None or error not in causes(e):
+                raise
+            if isinstance(error, Restarted):
+                # What the session has are the wrong bytes.
+                self._abort(key, target)
+                raise Postponed(str(error), succeed(None)) from e
+            if isinstance(error, Postponed) or is_shortage(error):
+                raise
+            raise Unusable(error) from error
+        finally:
+            content.rest()
+
+    async def _candidates(
+        self, repository: Repository, digest: Digest, origin: Repository | None
+    ) -> list[Repository]:
+        """
+        The repositories to mount a blob from, the best first.
+
+        These are hints: without them the blob is sent.
+        """
+        try:
+            known = await self._journal.holders(repository.host, digest)
+        except StoreError as e:
+            self._log.warn("which repositories have {digest} is not known: {why}", digest=digest, why=str(e))
+            known = []
+        known = [r for r in known if r not in (repository, origin)]
+        known.sort(key=lambda r: -_kinship(r, repository))
+        if origin is not None and origin.host == repository.host and origin != repository:
+            known.insert(0, origin)
+        return known
+
+    def _report(self, transfer: Transfer, target: IRepository, size: int) -> None:
+        """
+        So many bytes should be there.
+        """
+        self.sent[target.host] += max(0, size - transfer.bytes_done)
+        transfer.report(bytes_done=size)
+
+    def _remember(self, key: _Key, session: UploadSession | None) -> None:
+        """
+        Note how to go on with an upload.
+
+        The journal has no sessions of isolated clients with credentials of
+        their own: it stores nothing by which these could be known again.
+        """
+        if session is None:
+            self._sessions.pop(key, None)
+        else:
+            session = evolve(session, used=self._wall_clock(), isolated=self._isolated)
+            self._sessions[key] = session
+        if key.account is None:
+            recorded = self._journal.record_upload(key.repository, key.digest, session)
+            self._spawn(recorded, "while noting an upload")
+
+    def _drop_unused(self) -> None:
+        """
+        Forget sessions that no upload has used for a day.  Registries end them
+        by themselves.
+        """
+        now = self._wall_clock()
+        if now < self._drop_at:
+            return
+        self._drop_at = now + _LOOK
+        for key, session in list(self._sessions.items()):
+            if session.used < now - KEPT:
+                self._remember(key, None)
+
+    def _abort(self, key: _Key, target: IRepository) -> None:
+        """
+        Have an upload's session deleted: nobody will go on with it.
+        """
+        session = self._sessions.get(key)
+        if session is not None:
+            self._remember(key, None)
+            self._spawn(target.abort(session), "while deleting an upload session")
+
+    def _spawn(self, work: Deferred[None], activity: str) -> None:
+        self._background.spawn(work, activity)
+
+
+def _kinship(one: Repository, other: Repository) -> int:
+    """
+    How many path components two repositories have in common from the left:
+    who may write to the one may probably read the other.
+    """
+    count = 0
+    for a, b in zip(one.path.split("/"), other.path.split("/"), strict=False):
+        if a != b:
+            break
+        count += 1
+    return count

@@ -1,0 +1,83 @@
+# -*- test-case-name: tests.jobs.test_deferreds -*-
+"""
+Waiting for several things, and for one that must not be interrupted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TypeVar
+
+from twisted.internet.defer import CancelledError, Deferred, FirstError, gatherResults
+from twisted.python.failure import Failure
+
+T = TypeVar("T")
+
+
+async def together(works: Iterable[Deferred[T]]) -> list[T]:
+    """
+    Wait for all of C{works}, or for the first failure.
+
+    Cancelling cancels all of them.
+
+    @return: their results, in order.
+    @raise Exception: what the first to fail failed with, as it is.
+    """
+    try:
+        return await gatherResults(list(works), consumeErrors=True)
+    except FirstError as e:
+        e.subFailure.raiseException()
+
+
+async def to_its_end(work: Deferred[T]) -> T:
+    """
+    Wait for C{work}, also when cancelled: for a step that is either done or
+    not, and of which the outcome has to be known.
+
+    @return: its result; a cancellation meanwhile has no effect.
+    @raise Exception: what C{work} failed with.
+    """
+    result, _ = await _outcome(work)
+    return result
+
+
+async def cancelled_after(work: Deferred[T]) -> T:
+    """
+    Wait for C{work}, also when cancelled, and be cancelled then: for a step
+    that has to be whole, after which nothing else has to be done.
+
+    @return: its result.
+    @raise CancelledError: this was cancelled; C{work} has ended well.
+    @raise Exception: what C{work} failed with.
+    """
+    result, cancelled = await _outcome(work)
+    if cancelled:
+        raise CancelledError
+    return result
+
+
+async def _outcome(work: Deferred[T]) -> tuple[T, bool]:
+    """
+    @return: the result, and whether the wait was cancelled.
+    """
+    outcome: list[T | Failure] = []
+    waiter: Deferred[None] | None = None
+    cancelled = False
+
+    def over(result: T | Failure) -> None:
+        outcome.append(result)
+        if waiter is not None:
+            waiter.callback(None)
+
+    _ = work.addBoth(over)
+    while not outcome:
+        # No canceller: a cancelled wait begins anew.
+        waiter = Deferred()
+        try:
+            await waiter
+        except CancelledError:
+            cancelled = True
+    result = outcome[0]
+    if isinstance(result, Failure):
+        result.raiseException()
+    return result, cancelled

@@ -1,0 +1,184 @@
+# -*- test-case-name: tests.jobs.disk_space.test_reservations -*-
+"""
+Reservations: the bytes that jobs have still to write.
+
+A manifest names the size of each blob, so it is known before the first byte
+whether an image fits on the disk beside what other jobs fetch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final
+
+from attrs import define
+from twisted.internet.defer import DeferredLock
+
+from xferd.errors import DiskFull
+from xferd.interfaces.store import IStore
+from xferd.jobs.disk_space.quota import Quota
+from xferd.jobs.disk_space.sizes import in_words
+from xferd.names import Digest
+from xferd.oci import LAYERS, Descriptor
+
+EXPANSION: Final[Mapping[str, float]] = {"tar": 1.0, "gzip": 2.5, "zstd": 3.0}
+"""How many bytes a packed byte of a layer usually becomes, by compression."""
+
+
+_FRESH: Final = 2.0
+"""Seconds for which a count of what may be freed is used again."""
+
+
+@define
+class _Reservation:
+    """
+    What is reserved for one blob.
+
+    @ivar size: the bytes of the blob.
+    @ivar holders: how many reservations name it.
+    """
+
+    size: int
+    holders: int = 0
+
+
+class Reservations:
+    """
+    What the jobs of one store have reserved.  A blob counts once, with the
+    bytes of it that are not here yet.
+    """
+
+    def __init__(self, store: IStore, quota: Quota) -> None:
+        self._store = store
+        self._quota = quota
+        self._blobs: dict[Digest, _Reservation] = {}
+        self._lock = DeferredLock()
+        self._counted: dict[bool, tuple[float, int]] = {}
+
+    @property
+    def total(self) -> int:
+        """
+        The bytes that are reserved.
+        """
+        return sum(self._missing(digest, held.size) for digest, held in self._blobs.items())
+
+    def hold(self, blobs: Iterable[Descriptor]) -> Callable[[], None]:
+        """
+        Reserve room for blobs, whether there is any or not.
+
+        @return: to be called when the room is not needed any more.
+            Idempotent.
+        """
+        held = {blob.digest: blob for blob in blobs}
+        for blob in held.values():
+            self._blobs.setdefault(blob.digest, _Reservation(blob.size)).holders += 1
+
+        def end() -> None:
+            for digest in held:
+                self._blobs[digest].holders -= 1
+                if not self._blobs[digest].holders:
+                    del self._blobs[digest]
+            held.clear()
+
+        return end
+
+    async def reserve(self, blobs: Iterable[Descriptor], name: str) -> Callable[[], None]:
+        """
+        Reserve room for blobs, if there is as much beside what is reserved
+        already.  Where there is not, what nothing needs is freed first, if
+        that is enough.
+
+        @param name: what needs them, as the error says it.
+        @return: as for L{hold}.
+        @raise DiskFull: they do not fit on the disk, or into the quota.
+        """
+        wanted = {blob.digest: blob for blob in blobs}
+        if not self._quota.limit and self._lacking(wanted) <= 0:
+            return self.hold(wanted.values())
+        async with self._lock:
+            await self._quota.admit(self._needed(wanted), self.total, name)
+            if self._lacking(wanted) > 0:
+                await self._make_room(wanted, name)
+            return self.hold(wanted.values())
+
+    def unpacked(self, blobs: Iterable[Descriptor]) -> str:
+        """
+        A warning, where layers, whose blobs are reserved, will hardly fit once
+        they are unpacked: how large they become is an estimate.  Empty where
+        they should.
+        """
+        trees = sum(
+            int(size * EXPANSION[LAYERS[media_type]])
+            for media_type, size in {blob.digest: (blob.media_type, blob.size) for blob in blobs}.values()
+            if media_type in LAYERS
+        )
+        try:
+            lacking = trees + self.total - self._store.free_space.free()
+        except OSError:
+            return ""
+        if not trees or lacking <= 0:
+            return ""
+        return (
+            f"the layers take about {in_words(trees)} unpacked, and the disk of {self._store.path} "
+            f"probably lacks {in_words(lacking)} for that"
+        )
+
+    async def _make_room(self, wanted: Mapping[Digest, Descriptor], name: str) -> None:
+        """
+        Free what nothing needs, if there is room then.
+
+        @raise DiskFull: there is not.
+        """
+        collection = self._store.gc
+        await collection.removed()
+        for partials in (False, True):
+            lacking = self._lacking(wanted)
+            if lacking <= 0:
+                return
+            if await self._count(partials) >= lacking:
+                self._counted.clear()
+                await collection.collect(False, partials=partials)
+                await collection.removed()
+        if self._lacking(wanted) <= 0:
+            return
+        free, reserved = self._store.free_space.free(), self.total
+        beside = f", of which {in_words(reserved)} are reserved for other jobs" if reserved else ""
+        raise DiskFull(
+            f"{name} needs {in_words(self._needed(wanted))}, and the disk of {self._store.path} has "
+            f"{in_words(free)} free{beside}; remove images with 'xferctl rm', or make room on the disk"
+        )
+
+    async def _count(self, partials: bool) -> int:
+        """
+        The bytes that may be freed.  Many jobs that do not fit share one count,
+        or removals by others would wait for theirs.
+        """
+        now = self._store.free_space.now()
+        counted = self._counted.get(partials)
+        if counted is None or now >= counted[0] + _FRESH:
+            freed = await self._store.gc.collect(True, partials=partials)
+            counted = self._counted[partials] = now, freed.bytes
+        return counted[1]
+
+    def _lacking(self, wanted: Mapping[Digest, Descriptor]) -> int:
+        """
+        How many bytes more than there are these blobs need; none if it is not
+        known how many there are.
+        """
+        needed = self._needed(wanted)
+        try:
+            return needed + self.total - self._store.free_space.free() if needed else 0
+        except OSError:
+            return 0
+
+    def _needed(self, wanted: Mapping[Digest, Descriptor]) -> int:
+        """
+        The bytes of some blobs that are neither here nor reserved.
+        """
+        return sum(
+            self._missing(digest, blob.size) for digest, blob in wanted.items() if digest not in self._blobs
+        )
+
+    def _missing(self, digest: Digest, size: int) -> int:
+        blobs = self._store.blobs
+        return 0 if blobs.has(digest) else max(size - blobs.partial_size(digest), 0)

@@ -1,0 +1,122 @@
+# -*- test-case-name: tests.jobs.test_ended_jobs -*-
+"""
+Jobs that have ended: the last ones in memory, the others in the journal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, Final
+
+from twisted.internet.defer import Deferred, succeed
+
+from xferd.errors import Interrupted, NotFound
+from xferd.interfaces.journal import IJournal
+from xferd.jobs.job import ENDED, describe
+
+REMEMBERED: Final = 200
+"""How many ended jobs are kept in memory."""
+
+_LONGEST_ID: Final = 64
+
+
+class EndedJobs:
+    """
+    The records of jobs that have ended, as the API shows them, with layers.
+    """
+
+    def __init__(self, journal: IJournal, forgotten: Callable[[str], None]) -> None:
+        """
+        @param forgotten: called with the id of a job that leaves the memory.
+        """
+        self._journal = journal
+        self._forgotten = forgotten
+        self._recent: dict[str, dict[str, Any]] = {}
+        self._unwritten: set[str] = set()
+
+    async def load(self) -> None:
+        """
+        Read the newest jobs from the journal.
+        """
+        for record in reversed(await self._journal.jobs(REMEMBERED)):
+            if record["state"] in ENDED:
+                self._recent[record["id"]] = record
+
+    def recent(self) -> Collection[dict[str, Any]]:
+        """
+        The jobs in memory, the one that ended first first.
+        """
+        return self._recent.values()
+
+    def add(self, record: dict[str, Any]) -> Deferred[None]:
+        """
+        Remember a job that has ended.
+
+        It stays in memory at least until the journal has it.
+
+        @return: fires as L{IJournal.record_job} does.
+        """
+        job_id = record["id"]
+        self._recent[job_id] = record
+        self._unwritten.add(job_id)
+
+        def written(result: None) -> None:
+            self._unwritten.discard(job_id)
+            self._shrink()
+            return result
+
+        return self._journal.record_job(record).addBoth(written)
+
+    def get(self, job_id: str) -> dict[str, Any]:
+        """
+        A job in memory.
+
+        @raise NotFound: there is none.
+        """
+        try:
+            return self._recent[job_id]
+        except KeyError:
+            raise _no_job(job_id) from None
+
+    def find(self, job_id: str) -> Deferred[dict[str, Any]]:
+        """
+        A job in memory or in the journal.
+
+        @raise NotFound: neither has it.
+        @raise StoreError: the journal cannot be read.
+        """
+        found = self._recent.get(job_id)
+        if found is not None:
+            return succeed(found)
+        return Deferred.fromCoroutine(self._read(job_id))
+
+    async def _read(self, job_id: str) -> dict[str, Any]:
+        known = len(job_id) <= _LONGEST_ID and job_id.isascii()
+        record = await self._journal.job(job_id) if known else None
+        if record is None:
+            raise _no_job(job_id)
+        if record["state"] not in ENDED:
+            error = Interrupted("the journal could not keep how this job ended; begin it again")
+            record = {**record, "state": "failed", "error": describe(error)}
+        return record
+
+    def _shrink(self) -> None:
+        while len(self._recent) > REMEMBERED:
+            oldest = next(iter(self._recent))
+            if oldest in self._unwritten:
+                return
+            del self._recent[oldest]
+            self._forgotten(oldest)
+
+
+def whole(record: Mapping[str, Any]) -> dict[str, Any]:
+    """
+    A record with all members of a job in full: older journals lack some.
+    """
+    return {"layers": [], "transfers": [], **record}
+
+
+def _no_job(job_id: str) -> NotFound:
+    return NotFound(
+        f"there is no job {job_id[:_LONGEST_ID]!r}; 'xferctl jobs --all' lists those in the journal"
+    )

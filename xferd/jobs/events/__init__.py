@@ -1,0 +1,3 @@
+"""
+What event streams send: the changes of jobs, layers, transfers and images.
+"""

@@ -1,0 +1,359 @@
+# -*- test-case-name: tests.jobs.events.test_stream,tests.jobs.test_manager -*-
+"""
+Who is told when a job, a layer, a transfer or an image changes.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from twisted.internet.interfaces import IReactorTime
+
+from xferd.interfaces.jobs import Event
+from xferd.interfaces.store import Image
+from xferd.jobs.events.log import MAX_TRANSFERS, History
+from xferd.jobs.events.stream import INTERVAL, EventStream
+from xferd.jobs.job import ENDED, Job, in_short, rfc3339
+from xferd.jobs.reasons import snapshot
+from xferd.jobs.rows import Row
+from xferd.names import Reference
+from xferd.transfer.transfer import Transfer
+
+READINGS = 100
+"""
+How often a second all streams together are read: each reading is written out
+for its client alone, and a hundred clients of one image must not slow it.
+"""
+
+
+class _Item:
+    """
+    An event that is made when it is first read, for all streams that get it.
+    """
+
+    def __init__(self, make: Callable[[], Event]) -> None:
+        self._make: Callable[[], Event] | None = make
+        self._event: Event | None = None
+
+    @property
+    def made(self) -> bool:
+        """
+        Whether it was read.
+        """
+        return self._event is not None
+
+    def __call__(self) -> Event:
+        if self._event is None:
+            assert self._make is not None
+            # What the event is made of is not kept.
+            self._event, self._make = self._make(), None
+        return self._event
+
+
+class News:
+    """
+    The event streams that are open, and what each is told.
+
+    A change costs one item for each thing that changed and each stream that
+    follows it; the event is made when the first of them reads it.
+    """
+
+    def __init__(self, clock: IReactorTime) -> None:
+        self._clock = clock
+        self._of_all: list[EventStream] = []
+        self._of_one: defaultdict[str, list[EventStream]] = defaultdict(list)
+        self._users: defaultdict[str, dict[str, None]] = defaultdict(dict)
+        self._used: defaultdict[str, dict[str, None]] = defaultdict(dict)
+        self._moving: dict[str, _Item] = {}
+        self._history = History()
+
+    def follow(self, job: Job, position: str | None = None) -> EventStream:
+        """
+        Open a stream on a job that has not ended.
+
+        @param position: where an earlier stream was, if there was one.
+        """
+        since = self._history.read(position)
+        stream = self._open(self._of_one[job.id], since, position)
+        if self._history.is_news(("job", job.id), since):
+            self._put([stream], job, job.rows)
+        return stream
+
+    def follow_all(
+        self,
+        jobs: Iterable[Job],
+        records: Iterable[Mapping[str, Any]],
+        images: Iterable[Image],
+        position: str | None = None,
+    ) -> EventStream:
+        """
+        Open a stream on everything.
+
+        @param jobs: the jobs that have not ended.
+        @param records: those that have.
+        @param images: the images in the store.
+        @param position: where an earlier stream was, if there was one.
+        """
+        history = self._history
+        since = history.read(position)
+        stream = self._open(self._of_all, since, position)
+        for shown in () if since is None else history.transfers(since):
+            stream.put(("transfer", shown["id"]), partial(Event, "transfer", shown))
+        for name in () if since is None else history.names_removed(since):
+            _tell_removed(stream, name)
+        for record in records:
+            if history.is_news(("job", record["id"]), since):
+                _tell_record(stream, record)
+        for job in jobs:
+            if history.is_news(("job", job.id), since):
+                self._put([stream], job, job.rows)
+        for image in images:
+            if history.is_news(("image", str(image.reference)), since):
+                _tell_image(stream, image)
+        return stream
+
+    def read_only(self, record: Mapping[str, Any], position: str | None = None) -> EventStream:
+        """
+        A stream on a job that has ended: its last state, and the end.
+
+        @param position: where an earlier stream was, if there was one.
+        """
+        since = self._history.read(position)
+        stream = self._open([], since, position)
+        if self._history.is_news(("job", record["id"]), since):
+            _tell_record(stream, record)
+        stream.end()
+        return stream
+
+    def forget(self, job_id: str) -> None:
+        """
+        A job that has ended is not remembered any more.
+        """
+        self._history.forget(("job", job_id))
+
+    def job_changed(self, job: Job) -> None:
+        """
+        Something about a job is new that is not in its rows.
+        """
+        if job.state not in ENDED:
+            self._history.changed(("job", job.id))
+            self._put_job(self._followers(job), job)
+
+    def rows_changed(self, job: Job, rows: Iterable[Row]) -> None:
+        """
+        Rows of a job are new or wait for other transfers.
+        """
+        if job.state not in ENDED:
+            rows = tuple(rows)
+            for row in rows:
+                job.row_changed(row)
+                for transfer in row.transfers:
+                    self._use(job, transfer)
+            self._history.changed(("job", job.id))
+            self._put(self._followers(job), job, rows)
+
+    def moved(self, job: Job, row: Row, transfer: Transfer) -> None:
+        """
+        A transfer that a row of a job waits for has moved.  Transfers that a
+        job has released may go on to report; after its last event none
+        follows.
+        """
+        if job.state in ENDED or transfer not in row.transfers:
+            return
+        self._use(job, transfer)
+        self._history.changed(("job", job.id))
+        streams = self._followers(job)
+        self._put_job(streams, job)
+        for same in job.rows_of(row.blob.digest):
+            job.row_changed(same)
+            self._put_row(streams, job, same)
+        self._put_transfer(streams, transfer)
+
+    def ended(self, job: Job, record: Mapping[str, Any]) -> None:
+        """
+        A job has ended; C{record} is what is remembered of it.
+        """
+        transfers = {t.id: t for row in job.rows for t in row.transfers}
+        for transfer_id in self._used.pop(job.id, ()):
+            users = self._users[transfer_id]
+            del users[job.id]
+            if not users:
+                del self._users[transfer_id]
+                self._moving.pop(transfer_id, None)
+        streams = self._followers(job)
+        if len(transfers) > MAX_TRANSFERS:
+            self._history.overflowed()
+        # Without streams, only those that the history keeps are needed.
+        needed = transfers.values() if streams else list(transfers.values())[-MAX_TRANSFERS:]
+        lasts = [self.transfer_json(transfer) for transfer in needed]
+        for last in lasts[-MAX_TRANSFERS:]:
+            self._history.ended(last)
+        self._history.changed(("job", job.id))
+        for stream in streams:
+            for last in lasts:
+                _tell_last(stream, last)
+            _tell_record(stream, record)
+        for stream in self._of_one.pop(job.id, ()):
+            stream.end()
+
+    def named(self, image: Image) -> None:
+        """
+        An image has its name.
+        """
+        self._history.named(str(image.reference))
+        for stream in self._of_all:
+            _tell_image(stream, image)
+
+    def removed(self, reference: Reference) -> None:
+        """
+        A name stands for nothing any more.
+        """
+        name = str(reference)
+        self._history.removed(name)
+        for stream in self._of_all:
+            _tell_removed(stream, name)
+
+    def end(self) -> None:
+        """
+        Nothing more will happen.
+        """
+        for stream in [*self._of_all, *(s for streams in self._of_one.values() for s in streams)]:
+            stream.end()
+
+    def transfer_json(self, transfer: Transfer) -> dict[str, Any]:
+        """
+        A transfer as the API shows it, with the jobs that watch it.
+        """
+        shown = snapshot(transfer)
+        until = shown["until"]
+        return {
+            **shown,
+            "until": None if until is None else rfc3339(until),
+            "created": rfc3339(transfer.created),
+            "jobs": list(self._users.get(transfer.id, ())),
+        }
+
+    def _open(self, streams: list[EventStream], since: int | None, position: str | None) -> EventStream:
+        """
+        Open a stream that is one of these until it is closed.
+
+        @param since: L{None} if it begins anew.
+        """
+
+        def closed(stream: EventStream) -> None:
+            if stream in streams:
+                streams.remove(stream)
+
+        begin = None if since is None else position
+        stream = EventStream(self._clock, closed, self._interval, self._history.now, begin)
+        streams.append(stream)
+        return stream
+
+    def _interval(self) -> float:
+        """
+        Seconds between two readings of each stream.
+        """
+        return max(INTERVAL, (len(self._of_all) + sum(map(len, self._of_one.values()))) / READINGS)
+
+    def _use(self, job: Job, transfer: Transfer) -> None:
+        """
+        Note that a job waits for a transfer.
+        """
+        self._users[transfer.id][job.id] = None
+        self._used[job.id][transfer.id] = None
+
+    def _followers(self, job: Job) -> list[EventStream]:
+        """
+        The streams that get the changes of a job.
+        """
+        return [*self._of_all, *self._of_one.get(job.id, ())]
+
+    def _put(self, streams: Sequence[EventStream], job: Job, rows: Iterable[Row]) -> None:
+        """
+        Put a job, some of its rows and their transfers into streams.
+        """
+        if streams:
+            self._put_job(streams, job)
+            for row in rows:
+                self._put_row(streams, job, row)
+                for transfer in row.transfers:
+                    self._put_transfer(streams, transfer)
+
+    def _put_job(self, streams: Iterable[EventStream], job: Job) -> None:
+        item = _Item(lambda: Event("job", job.to_json()))
+        for stream in streams:
+            stream.put(("job", job.id), item)
+
+    def _put_row(self, streams: Iterable[EventStream], job: Job, row: Row) -> None:
+        item = _Item(lambda: Event("layer", row.to_json(job.id)))
+        for stream in streams:
+            stream.put(("layer", job.id, row.index), item)
+
+    def _put_transfer(self, streams: Sequence[EventStream], transfer: Transfer) -> None:
+        """
+        Put a transfer into streams.  All jobs that wait for it report the same
+        change, and share the event until it has been read.
+        """
+        if not streams:
+            return
+        item = self._moving.get(transfer.id)
+        if item is None or item.made:
+            item = self._moving[transfer.id] = _Item(lambda: Event("transfer", self.transfer_json(transfer)))
+        for stream in streams:
+            stream.put(("transfer", transfer.id), item)
+
+
+def image_json(image: Image) -> dict[str, Any]:
+    """
+    An image as the API shows it.
+    """
+    return {
+        "reference": str(image.reference),
+        "digest": str(image.manifest.digest),
+        "image_id": str(image.config.digest),
+        "resolved": str(image.resolved),
+        "source": str(image.source),
+        "size": image.size,
+        "created": image.created,
+        "pinned": image.pinned,
+        "layers": [
+            {"digest": str(d.digest), "size": d.size, "media_type": d.media_type} for d in image.layers
+        ],
+    }
+
+
+def _tell_record(stream: EventStream, record: Mapping[str, Any]) -> None:
+    """
+    Tell a stream of a job that has ended, the layers first.
+    """
+    layers = record.get("layers", ())
+    for layer in layers:
+        stream.put(("layer", record["id"], layer["index"]), partial(Event, "layer", layer, True))
+    job = in_short(record)
+    stream.put(("job", record["id"]), lambda: Event("job", job, True), final=True)
+
+
+def _tell_last(stream: EventStream, transfer: Mapping[str, Any]) -> None:
+    """
+    Tell a stream of a transfer that a job has released.  Nobody knows when the
+    client reads: until then the transfer itself would keep the credentials of
+    the job's client.
+    """
+    stream.put(("transfer", transfer["id"]), partial(Event, "transfer", transfer))
+
+
+def _tell_image(stream: EventStream, image: Image) -> None:
+    """
+    Tell a stream of an image.
+    """
+    stream.put(("image", str(image.reference)), lambda: Event("image", image_json(image)))
+
+
+def _tell_removed(stream: EventStream, name: str) -> None:
+    """
+    Tell a stream of an image that is no more.
+    """
+    stream.put(("image", name), lambda: Event("image", {"reference": name, "removed": True}, True))

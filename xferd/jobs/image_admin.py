@@ -1,0 +1,173 @@
+# -*- test-case-name: tests.jobs.test_image_admin -*-
+"""
+What clients ask of the store's images, and get without a job: other names,
+and room.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Set
+
+from attrs import evolve
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from xferd.errors import BadReference, Interrupted, NotFound, StoreError
+from xferd.interfaces.jobs import IUpkeep
+from xferd.interfaces.reactor import WallClock
+from xferd.interfaces.store import Freed, Image, IStore
+from xferd.jobs.deferreds import to_its_end
+from xferd.jobs.events.broker import News
+from xferd.jobs.images.naming import Naming
+from xferd.jobs.job import rfc3339
+from xferd.names import Digest, Reference
+
+
+@implementer(IUpkeep)
+class Upkeep:
+    """
+    The keeper of the store's names.
+
+    A client that leaves cancels its request.  What has begun in the store by
+    then goes on to its end, and is reported to the others.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        store: IStore,
+        news: News,
+        ready: Callable[[], bool],
+        *,
+        naming: Naming,
+        wall_clock: WallClock,
+    ) -> None:
+        """
+        @param news: told of what changes.
+        @param ready: tells whether the store is there to be changed.
+        @param wall_clock: makes the stamps of new names.
+        """
+        self._store = store
+        self._news = news
+        self._naming = naming
+        self._wall_clock = wall_clock
+        self._ready = ready
+
+    def tag(self, reference: str, name: str) -> Deferred[Image]:
+        """
+        See L{IUpkeep.tag}.
+        """
+        return Deferred.fromCoroutine(self._tag(reference, name))
+
+    async def _tag(self, reference: str, name: str) -> Image:
+        """
+        Name an image again.
+        """
+        wanted, new = Reference.parse(reference), Reference.parse(name)
+        if new.digest is not None:
+            raise BadReference(name, "a new name has a tag, not a digest, which no image can be given")
+        self._check()
+        image = self._store.images.get(wanted)
+        if image is None:
+            raise _no_image(wanted)
+        origin = None if image.source == new.repository else image.source
+        tagged = evolve(
+            image, reference=new, origin=origin, created=rfc3339(self._wall_clock()), pinned=False
+        )
+        resolution = self._naming.resolved()
+        try:
+            await self._naming.give(tagged, resolution)
+        finally:
+            self._naming.close(resolution)
+        # The name may be pinned.
+        return self._store.images.get(new) or tagged
+
+    def pin(self, reference: str, pinned: bool) -> Deferred[Image]:
+        """
+        See L{IUpkeep.pin}.
+        """
+        return Deferred.fromCoroutine(self._pin(reference, pinned))
+
+    async def _pin(self, reference: str, pinned: bool) -> Image:
+        wanted = Reference.parse(reference)
+        self._check()
+        try:
+            image = await to_its_end(self._store.images.pin(wanted, pinned))
+        except NotFound as e:
+            raise _no_image(wanted) from e
+        self._news.named(image)
+        return image
+
+    def remove(self, reference: str) -> Deferred[Freed]:
+        """
+        See L{IUpkeep.remove}.
+        """
+        return Deferred.fromCoroutine(self._remove(reference))
+
+    def collect(self, dry_run: bool, partials: bool = False) -> Deferred[Freed]:
+        """
+        See L{IUpkeep.collect}.
+        """
+        return Deferred.fromCoroutine(self._collect(dry_run, partials))
+
+    async def _remove(self, reference: str) -> Freed:
+        """
+        Take a name away, and what only it needed.
+        """
+        wanted = Reference.parse(reference)
+        self._check()
+        begun = await self._begun(wanted)
+        missing: NotFound | None = None
+        try:
+            await to_its_end(self._store.images.remove(wanted))
+        except NotFound as e:
+            missing = e
+            if not begun:
+                raise _no_image(wanted) from e
+        else:
+            self._news.removed(wanted)
+        freed = await to_its_end(self._store.gc.collect(dry_run=False, abandoned=begun))
+        if missing is not None and not freed.partials:
+            raise _no_image(wanted) from missing
+        return freed
+
+    async def _begun(self, reference: Reference) -> Set[Digest]:
+        """
+        The blobs that unfinished jobs wanted for a name.
+        """
+        try:
+            records = await self._store.journal.unfinished(str(reference))
+        except StoreError as e:
+            self._log.warn("cannot look for unfinished jobs of {name}: {error}", name=reference, error=e)
+            return frozenset()
+        return frozenset(
+            Digest.parse(layer["digest"]) for record in records for layer in record.get("layers", ())
+        )
+
+    async def _collect(self, dry_run: bool, partials: bool) -> Freed:
+        """
+        Free what nothing needs.
+        """
+        self._check()
+        collecting = self._store.gc.collect(dry_run, partials)
+        return await (collecting if dry_run else to_its_end(collecting))
+
+    def _check(self) -> None:
+        """
+        Make sure that the store is there.
+
+        @raise Interrupted: it is not.
+        """
+        if not self._ready():
+            raise Interrupted("the daemon is just starting or stopping; ask again in a moment")
+
+
+def _no_image(reference: Reference) -> NotFound:
+    """
+    What to say of a name that is none.
+    """
+    return NotFound(
+        f"the store has no image {reference.familiar()}; 'xferctl images' lists those that it has"
+    )

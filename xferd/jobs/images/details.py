@@ -1,0 +1,68 @@
+# -*- test-case-name: tests.jobs.images.test_details -*-
+"""
+All that the API tells of one image, where a list tells what there is.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from xferd.errors import NoSuchPlatform, StoreError
+from xferd.image_config import parse_config, read_config
+from xferd.jobs.events.broker import image_json
+from xferd.oci import Manifest
+
+if TYPE_CHECKING:
+    from xferd.interfaces.store import Image, IStore
+    from xferd.platforms import Platform
+
+
+async def image_in_full(store: IStore, image: Image, wanted: Platform | None = None) -> dict[str, Any]:
+    """
+    An image with its config, and where its layers are.
+
+    Beside what L{image_json} gives: C{platform}, as C{os/architecture[/variant]};
+    C{config}, the parsed config; C{chain_id}, what the top layer is registered
+    as, or L{None}; C{trees}, the directories of the layers' trees on the
+    daemon's machine, bottom first.  Platform and config are L{None} where the
+    image is an artifact, which has no such config.
+
+    @param wanted: what it must be for, if that matters.
+    @raise StoreError: the config or a layer is missing or damaged.
+    @raise NoSuchPlatform: it is for another platform.
+    """
+    shown = {**image_json(image), "platform": None, "config": None}
+    shown |= {
+        "chain_id": None if image.chain_id is None else str(image.chain_id),
+        "trees": _trees(store, image),
+    }
+    manifest = Manifest(image.config, image.layers)
+    if manifest.is_image:
+        data = await store.blobs.read(image.config.digest)
+        # As for check_platform: what an index says counts.
+        platform = image.manifest.platform or parse_config(data, manifest).platform
+        if wanted is not None and platform not in (None, *wanted.accepts()):
+            raise NoSuchPlatform(
+                f"the store has {image.reference.familiar()} for {platform}, not for {wanted}; "
+                f"'xferctl pull --platform {wanted}' gets it"
+            )
+        shown |= {"platform": None if platform is None else str(platform)}
+        shown["config"] = read_config(data, f"config {image.config.digest}")
+    return shown
+
+
+def _trees(store: IStore, image: Image) -> list[str]:
+    """
+    The layers' trees, bottom first.
+    """
+    paths: list[str] = []
+    chain_id = image.chain_id
+    while chain_id is not None:
+        layer = store.layers.get(chain_id)
+        if layer is None:
+            raise StoreError(
+                f"the store has lost layer {chain_id} of {image.reference.familiar()}; pull the image again"
+            )
+        paths.append(layer.path)
+        chain_id = layer.parent
+    return paths[::-1]

@@ -1,0 +1,81 @@
+# -*- test-case-name: tests.jobs.images.test_naming -*-
+"""
+Which of several jobs gives a name, where a tag moves while they run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import count
+
+from xferd.interfaces.store import Image, IStore
+from xferd.jobs.deferreds import to_its_end
+from xferd.names import Reference
+
+
+class Naming:
+    """
+    The names that jobs give, in the order in which they resolved them.
+
+    A pull that took long must not take a name back to an older image: of all
+    that give one name, the one wins that resolved it last.  A pull resolves a
+    name when its registry answers, an import and a tag when they give it.
+    """
+
+    def __init__(self, store: IStore, named: Callable[[Image], None]) -> None:
+        """
+        @param named: called with each image that has its name.
+        """
+        self._store = store
+        self._named = named
+        self._numbers = count(1)
+        self._open: dict[int, None] = {}
+        # By whom each name was given that an open resolution may be too old for.
+        self._given: dict[Reference, int] = {}
+        self._giving: dict[Reference, int] = {}
+
+    def resolved(self) -> int:
+        """
+        Somebody has resolved a name now.
+
+        @return: the number of the resolution, which is open until L{close}d.
+        """
+        number = next(self._numbers)
+        self._open[number] = None
+        return number
+
+    def close(self, number: int) -> None:
+        """
+        Nothing more will be named by a resolution.  Idempotent.
+        """
+        self._open.pop(number, None)
+        oldest = next(iter(self._open), None)
+        if oldest is None:
+            self._given.clear()
+        elif len(self._given) > 2 * len(self._open) + 100:
+            self._given = {name: given for name, given in self._given.items() if given > oldest}
+
+    async def give(self, image: Image, number: int) -> bool:
+        """
+        Give an image its name, unless a later resolution has given that to an
+        image that still has it, or is doing so.  Cancelling has no effect.
+
+        @param number: of the resolution.
+        @return: whether the image has the name.
+        @raise StoreError: the disk refuses.
+        """
+        name = image.reference
+        if self._giving.get(name, 0) > number:
+            return False
+        if self._given.get(name, 0) > number and self._store.images.get(name) is not None:
+            return False
+        self._giving[name] = number
+        try:
+            await to_its_end(self._store.images.put(image))
+            self._given[name] = max(number, self._given.get(name, 0))
+        finally:
+            if self._giving.get(name) == number:
+                del self._giving[name]
+        # As the store has it: the name may be pinned.
+        self._named(self._store.images.get(name) or image)
+        return True

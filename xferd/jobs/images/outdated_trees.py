@@ -1,0 +1,121 @@
+# -*- test-case-name: tests.jobs.images.test_outdated_trees -*-
+"""
+Trees that were made by older rules: made again at their next use, from the
+blobs that are here, else by fetching them.  Where that fails, the older tree
+is used, and named in a warning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred
+
+from xferd.errors import NotFound, StoreError, XferdError
+from xferd.interfaces.registry import IBlobSource, IRegistries
+from xferd.interfaces.store import Image, IStore, Layer
+from xferd.interfaces.transfer import IProgressSink
+from xferd.jobs.blobs.download import DownloadManager
+from xferd.jobs.blobs.layers import Stack
+from xferd.jobs.deferreds import together
+from xferd.names import Digest, Reference
+from xferd.transfer.fair_queue import Turn
+from xferd.transfer.transfer import Transfer
+
+
+async def renew(
+    stack: Stack,
+    source: IBlobSource,
+    turn: Turn,
+    sink: IProgressSink | None = None,
+    *,
+    store: IStore,
+    layers: DownloadManager,
+    shown: Callable[[Transfer | None, Transfer | None], None] | None = None,
+) -> str | None:
+    """
+    Make a layer's tree again.
+
+    @param shown: called with the download, if one is needed, and the
+        unpacking; and with nothing if they have failed.
+    @return: the warning, if that fails: the older tree is used as it is.
+    """
+    blob = stack.blob
+    fetch = None
+    if not store.blobs.has(blob.digest):
+        fetch = layers.fetch(blob, source, turn, sink)
+    tree = layers.unpack(blob, turn, sink, stack.diff_id.algorithm, layers.realm(source))
+    if shown is not None:
+        shown(None if fetch is None else fetch.transfer, tree.transfer)
+    try:
+        results: list[Deferred[Any]] = [] if fetch is None else [fetch.result()]
+        await together([*results, tree.result()])
+    except XferdError as e:
+        if shown is not None:
+            shown(None, None)
+        return (
+            f"layer {blob.digest} was unpacked by an older xferd, and is used as it is: "
+            f"it could not be unpacked again: {e}"
+        )
+    finally:
+        tree.release()
+        if fetch is not None:
+            fetch.release()
+    return None
+
+
+async def renew_image(
+    reference: Reference, turn: Turn, *, store: IStore, registries: IRegistries, layers: DownloadManager
+) -> list[str]:
+    """
+    Make the outdated trees of an image of the store again, and register its
+    layers with them.
+
+    @return: warnings.
+    @raise NotFound: there is no such image.
+    @raise StoreError: a layer is missing.
+    """
+    image = store.images.get(reference)
+    if image is None:
+        raise NotFound(
+            f"there is no image {reference.familiar()} in the store; 'xferctl images' lists those that are"
+        )
+    chain = _chain(store, image)
+    if not any(layer.outdated for layer in chain):
+        return []
+    end_use = store.gc.lease()
+    try:
+        source = registries.repository(image.source)
+        stacks = Stack.of(image.layers, [layer.diff_id for layer in chain])
+        old: dict[Digest, Stack] = {s.diff_id: s for s in stacks if store.trees.is_outdated(s.diff_id)}
+        warnings = await together(
+            Deferred.fromCoroutine(renew(stack, source, turn, store=store, layers=layers))
+            for stack in old.values()
+        )
+        for stack in stacks:
+            watcher = layers.register(stack, turn)
+            try:
+                await watcher.result()
+            finally:
+                watcher.release()
+        return [text for text in warnings if text is not None]
+    finally:
+        end_use()
+
+
+def _chain(store: IStore, image: Image) -> list[Layer]:
+    """
+    An image's layers, bottom first.
+    """
+    chain: list[Layer] = []
+    chain_id = image.chain_id
+    while chain_id is not None:
+        layer = store.layers.get(chain_id)
+        if layer is None:
+            raise StoreError(
+                f"the store has lost layer {chain_id} of {image.reference.familiar()}; pull the image again"
+            )
+        chain.append(layer)
+        chain_id = layer.parent
+    return chain[::-1]

@@ -1,0 +1,131 @@
+# -*- test-case-name: tests.jobs.test_push -*-
+"""
+Bringing a document with all that it names into a repository: what a push and
+a copy have in common.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
+
+from xferd.interfaces.registry import IRepository
+from xferd.interfaces.transfer import IProgressSink, ISource
+from xferd.jobs.blobs.reader import BlobContent
+from xferd.jobs.blobs.upload import UploadManager
+from xferd.jobs.blobs.upload_source import Outlet
+from xferd.jobs.deferreds import together
+from xferd.jobs.images.graph import Cargo
+from xferd.jobs.isolation import Realm
+from xferd.jobs.job import Job
+from xferd.jobs.reporter import Reporter
+from xferd.jobs.rows import BlobRow
+from xferd.names import Reference, Repository
+from xferd.oci import Descriptor, Document
+from xferd.transfer.manager import TransferManager
+from xferd.transfer.transfer import Transfer, Watcher
+
+
+class Delivery:
+    """
+    One job's way out: blobs first and together, then manifests, each after
+    those that it names (OCI distribution-spec, "Pushing Manifests").
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        target: IRepository,
+        *,
+        uploads: UploadManager,
+        manifests: TransferManager,
+        reporter: Reporter,
+    ) -> None:
+        self._job = job
+        self._target = target
+        self._uploads = uploads
+        self._manifests = manifests
+        self._reporter = reporter
+
+    async def deliver(
+        self,
+        cargoes: Iterable[Cargo],
+        target: Reference,
+        content: Callable[[Descriptor, IProgressSink], BlobContent],
+        tags: Iterable[str] = (),
+        *,
+        source: ISource,
+        origin: Repository | None = None,
+    ) -> None:
+        """
+        Bring documents into the repository; the last cargo's own document
+        gets the target's tag.
+
+        @param target: a reference in the repository.
+        @param content: opens a blob, and says where the progress of its
+            download goes, if it needs one.
+        @param tags: more tags for the same document.
+        @param source: where the blobs come from.
+        @param origin: a repository that has all blobs: within one registry
+            they can be mounted from there.
+        @raise XferdError: the first thing that went wrong.  Blobs that are
+            there stay; no tag was changed.
+        """
+        cargoes = list(cargoes)
+        blobs = {blob.digest: blob for cargo in cargoes for blob in cargo.blobs}
+        rows = [BlobRow(n, blob) for n, blob in enumerate(blobs.values(), len(self._job.rows))]
+        self._reporter.add_rows(rows)
+        watchers: list[Watcher[Any]] = []
+        try:
+            for row in rows:
+                fetched = partial(content, row.blob, self._reporter.fetch_sink(row))
+                watcher = self._uploads.upload(
+                    Outlet(self._target, fetched, source),
+                    row.blob,
+                    self._job.turn(row.index),
+                    self._reporter.sink(row),
+                    origin=origin,
+                )
+                row.upload = watcher.transfer
+                watchers.append(watcher)
+            self._reporter.rows_changed(rows)
+            self._reporter.record()
+            await together(watcher.result() for watcher in watchers)
+            documents = {d.digest: d for cargo in cargoes for d in cargo.documents}
+            root = cargoes[-1].root
+            for document in documents.values():
+                if document.digest != root.digest:
+                    await self._put(str(document.digest), document)
+            names = [t for t in (target.tag, *tags) if t is not None] or [str(root.digest)]
+            if root.digest.algorithm != "sha256":
+                # A registry that gets it by a tag alone knows it by sha256.
+                names = [str(root.digest), *names]
+            for name in dict.fromkeys(names):
+                await self._put(name, root)
+        finally:
+            for watcher in watchers:
+                watcher.release()
+
+    async def _put(self, wanted: str, document: Document) -> None:
+        """
+        Put one document, as often as the policy allows.
+        """
+
+        async def work(transfer: Transfer) -> None:
+            async def attempt(_: ISource) -> None:
+                await self._target.put_manifest(wanted, document)
+
+            await transfer.attempts(attempt)
+
+        watcher = self._manifests.request(
+            ("put", Realm.of(self._target), wanted, document.digest),
+            work,
+            digest=document.digest,
+            source=self._target,
+            turn=self._job.turn(),
+        )
+        try:
+            await watcher.result()
+        finally:
+            watcher.release()

@@ -1,0 +1,163 @@
+# -*- test-case-name: tests.jobs.images.test_resolve -*-
+"""
+Finding the image for a platform: through indexes, and indexes in indexes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from attrs import define, field, frozen
+
+from xferd.errors import BadDocument, NoSuchPlatform
+from xferd.image_config import platform_of
+from xferd.names import Digest
+from xferd.oci import (
+    INDEXES,
+    MAX_INDEX_DEPTH,
+    Descriptor,
+    Document,
+    Manifest,
+    candidates,
+    no_such_platform,
+    offered,
+    parse_document,
+)
+from xferd.platforms import Platform
+
+MAX_LOOKS: Final = 200
+"""
+How many documents are looked into for one image.  An index that names the
+platforms of its entries costs one; the others have to be tried.
+"""
+
+MAX_SECONDS: Final = 600.0
+"""Seconds after which no further document is looked into, if there were some."""
+
+_SOME: Final = 10
+
+
+@frozen
+class Resolved:
+    """
+    What a reference stands for, on one platform.
+
+    @ivar digest: what the name itself stands for: an index, or the manifest.
+    @ivar descriptor: the manifest's descriptor, with the platform that an
+        index names for it.
+    @ivar manifest: the manifest.
+    @ivar chosen: whether an index was asked, so that the platform is right.
+    """
+
+    digest: Digest
+    descriptor: Descriptor
+    manifest: Manifest
+    chosen: bool
+
+
+@define
+class Search:
+    """
+    The search for one image.
+
+    Entries that name a platform are believed.  Those that do not are looked
+    into, after the others: an index for its entries, and an image, unless it
+    is the only one, for what its config says.
+
+    @ivar name: what is searched through, for errors.
+    @ivar wanted: the platform.
+    @ivar fetch: gets a document that an index names.
+    @ivar config: gets the config of a manifest.
+    @ivar clock: gives seconds that never go back.
+    """
+
+    name: str
+    wanted: Platform
+    fetch: Callable[[Descriptor], Awaitable[Document]]
+    config: Callable[[Descriptor], Awaitable[bytes]]
+    clock: Callable[[], float] = lambda: 0.0
+    _began: float = field(default=0.0, init=False)
+    _there: set[Platform] = field(factory=set, init=False)
+    _looks: int = field(default=0, init=False)
+
+    async def run(self, root: Document) -> Resolved:
+        """
+        Search.
+
+        @param root: where to begin: an index, or the manifest itself.
+        @raise NoSuchPlatform: there is none; the message lists what there is.
+        @raise BadDocument: a document breaks its specification, or the
+            indexes go too deep or name too much.
+        """
+        self._began = self.clock()
+        found = await self._look(root, 0)
+        if found is None:
+            raise no_such_platform(self.name, self.wanted, self._there)
+        document, manifest, depth, platform = found
+        descriptor = Descriptor(manifest.media_type, document.digest, len(document.data), platform)
+        return Resolved(root.digest, descriptor, manifest, chosen=depth > 0)
+
+    async def _look(
+        self, document: Document, depth: int, platform: Platform | None = None
+    ) -> tuple[Document, Manifest, int, Platform | None] | None:
+        """
+        Look into a document, for the manifest, how deep it is, and the
+        platform that an index names for it.
+
+        @param platform: what the index above names for the document.
+        """
+        parsed = parse_document(document)
+        if isinstance(parsed, Manifest):
+            return document, parsed, depth, platform
+        if depth > MAX_INDEX_DEPTH - 1:
+            raise BadDocument(f"{self.name} is an index of indexes, more than {MAX_INDEX_DEPTH} deep")
+        self._there |= offered(parsed)
+        alone = sum(not entry.is_attestation for entry in parsed.manifests) == 1
+        for entry in candidates(parsed, self.wanted):
+            self._looks += 1
+            if self._looks > _SOME and self.clock() - self._began > MAX_SECONDS:
+                raise BadDocument(
+                    f"{self.name} has entries that do not say what they are for, and to look into "
+                    f"{self._looks - 1} of them took more than {MAX_SECONDS:g} s; "
+                    "name the one you want by its digest"
+                )
+            if self._looks > MAX_LOOKS:
+                raise BadDocument(
+                    f"{self.name} has more than {MAX_LOOKS} entries that do not say what they are for; "
+                    "name the one you want by its digest"
+                )
+            found = await self._look(await self.fetch(entry), depth + 1, entry.platform or platform)
+            if found is None:
+                continue
+            told = entry.platform is not None or entry.media_type in INDEXES
+            if told or alone or await self._fits(found[1]):
+                return found
+        return None
+
+    async def _fits(self, manifest: Manifest) -> bool:
+        """
+        Whether an image is for the platform, by its config.
+        """
+        if not manifest.is_image:
+            return False
+        platform = platform_of(await self.config(manifest.config), manifest.config.digest)
+        if platform is not None:
+            self._there.add(platform)
+        return platform in self.wanted.accepts()
+
+
+def check_platform(name: str, wanted: Platform, listed: Platform | None, configured: Platform | None) -> None:
+    """
+    Make sure that an image is for a platform.  What an index says counts, as
+    for docker and containerd: configs of images that were built on another
+    machine are often wrong.
+
+    @param name: what to call the image in an error.
+    @param listed: the platform that an index names for it, if one does.
+    @param configured: the platform that its config names, if it does.
+    @raise NoSuchPlatform: it is for another.
+    """
+    offered = listed or configured
+    if offered not in (None, *wanted.accepts()):
+        raise NoSuchPlatform(f"{name} is an image for {offered} only, not for {wanted}")
