@@ -88,7 +88,7 @@ class AuthFileTests(SynchronousTestCase):
         A file that is not there is made, for its user alone, in docker's own
         form.
         """
-        self.assertEqual(self.file.store("h", "me", "hunter2"), f"the password is in {self.path}")
+        self.assertEqual(self.file.store("h", "me", "hunter2"), f"{self.path} stores the password")
         self.assertEqual(
             self.path.read_text(),
             '{\n\t"auths": {\n\t\t"h": {\n\t\t\t"auth": "bWU6aHVudGVyMg=="\n\t\t}\n\t}\n}',
@@ -188,7 +188,7 @@ class AuthFileTests(SynchronousTestCase):
         """
         self.write({"credsStore": "keep", "credHelpers": {"own.example": ""}})
         kept = self.file.store("docker.io", "me", "hunter2")
-        self.assertEqual(kept, "docker-credential-keep keeps the password")
+        self.assertEqual(kept, "docker-credential-keep stores the password")
         server = "https://index.docker.io/v1/"
         self.assertEqual(
             self.helped(), [("store", {"ServerURL": server, "Username": "me", "Secret": "hunter2"})]
@@ -231,7 +231,10 @@ class AuthFileTests(SynchronousTestCase):
         A helper that does not work is named with the file, and nothing is
         written.
         """
-        for name, words in (("keep", "ended with 1: the store is locked"), ("none", "is not in PATH")):
+        for name, words in (
+            ("keep", "failed with status 1: the store is locked"),
+            ("none", "is not in PATH"),
+        ):
             self.write({"credsStore": name})
             before = self.path.read_text()
             error = str(self.assertRaises(ConfigError, self.file.store, "bad.example", "me", "hunter2"))

@@ -99,7 +99,7 @@ class OwnerTests(SynchronousTestCase):
                     self.assertEqual(
                         str(error),
                         f"the process there belongs to another user, {OTHER}; "
-                        "name it with --host if it is your daemon",
+                        "name the address with --host to use it",
                     )
                     self.assertEqual(os.read(received, 100), b"")
         with listening(OTHER) as (address, _):
@@ -133,7 +133,9 @@ class OwnerTests(SynchronousTestCase):
         with socket.create_server(("127.0.0.1", 0)) as server:
             address = Address("http", "127.0.0.1", server.getsockname()[1], named=False)
             error = self.assertRaises(UntrustedListener, address.connect, 20)
-        self.assertEqual(str(error), "which user's process listens there is not known; name it with --host")
+        self.assertEqual(
+            str(error), "the owner of the process there is unknown; name the address with --host to use it"
+        )
 
     def test_hangs_up(self) -> None:
         """
@@ -145,7 +147,7 @@ class OwnerTests(SynchronousTestCase):
         ):
             server.accept()[0].close()
             error = self.assertRaises(UntrustedListener, check_owner, connection)
-        self.assertEqual(str(error), "the process there closes connections at once")
+        self.assertEqual(str(error), "the process there closed the connection")
 
 
 class GuessTests(SynchronousTestCase):

@@ -181,8 +181,8 @@ class BroughtTests(DaemonTestCase):
         self.assertEqual(self.bring("pull", "quay.io/a/b", warning=missing), {})
         for script, why in (
             ("raise SystemExit('the store is locked')", "the store is locked"),
-            ("print('hunter2')", "answered something else"),
-            ('print(\'{"Secret": "hunter2"}\'); raise SystemExit(2)', "ended with 2: it says nothing"),
+            ("print('hunter2')", "did not answer with Username and Secret"),
+            ('print(\'{"Secret": "hunter2"}\'); raise SystemExit(2)', "failed with status 2: no message"),
         ):
             self.helper("bad", script)
             self.config(credsStore="bad")

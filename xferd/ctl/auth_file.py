@@ -1,7 +1,7 @@
 # -*- test-case-name: tests.ctl.test_auth_file -*-
 """
-Docker's C{config.json}, to be written: its own form is kept, and all in it
-that is not ours.
+Reading and writing docker's C{config.json}.  A change keeps its format and all
+other content.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ if TYPE_CHECKING:
     from xferd.credentials import Credentials
 
 HELPER_LIMIT: Final = 60.0
-"""Seconds that a credential helper may take; it may ask its user something."""
+"""Seconds that a credential helper may take; it may prompt its user."""
 
 
 class AuthFile:
     """
-    One such file, which need not exist.
+    One C{config.json}, which need not exist.
 
-    @ivar path: where it is.
+    @ivar path: its path.
     """
 
     def __init__(self, path: str, environ: Mapping[str, str]) -> None:
@@ -51,20 +51,20 @@ class AuthFile:
 
     def read(self) -> DockerConfig:
         """
-        What it says.
+        Read the file.
 
-        @raise ConfigError: it cannot be used.
+        @raise ConfigError: it cannot be read or parsed.
         """
         return parse_docker_config(self._data(), self.path)
 
     def find(self, host: str, path: str) -> Credentials | None:
         """
-        The credentials for a repository, as the daemon looks for its own:
-        those of the narrowest namespace, those that the host's helper has,
-        those of the host.
+        The credentials for a repository, in the daemon's own order: those of
+        the longest matching namespace, those of the host's helper, those of
+        the host.
 
-        @param path: the repository's, on the host.
-        @raise ConfigError: the file cannot be used, or the helper fails.
+        @param path: the repository's path on the host.
+        @raise ConfigError: the file cannot be read, or the helper fails.
         """
         config = self.read()
         found = config.below(host, path)
@@ -76,41 +76,40 @@ class AuthFile:
                 found = parse_helper_answer(answer, f"{program} ({self.path})")
                 if found is None:
                     raise ConfigError(
-                        f"{program}, which {self.path} names, answered something else than Username and "
-                        "Secret in JSON"
+                        f"{program}, which {self.path} names, did not answer with Username and Secret in JSON"
                     )
         return config.auths.get(host) if found is None else found
 
     def store(self, host: str, username: str, password: str) -> str:
         """
-        Keep credentials, in the helper that the file names for the host, or
+        Store credentials, in the helper that the file names for the host, or
         in the file.
 
-        @return: where they are now, in words.
-        @raise ConfigError: they cannot be kept; nothing was changed.
+        @return: their place, in words.
+        @raise ConfigError: they cannot be stored; nothing was changed.
         """
         helper = self.read().helper(host)
         entry: dict[str, str] = {}
         if helper:
             answer = {"ServerURL": server_of(host), "Username": username, "Secret": password}
             self._run(helper, "store", json.dumps(answer))
-            kept = f"docker-credential-{helper} keeps the password"
+            place = f"docker-credential-{helper} stores the password"
         else:
             entry["auth"] = b64encode(f"{username}:{password}".encode()).decode("ascii")
-            kept = f"the password is in {self.path}"
+            place = f"{self.path} stores the password"
         value = parse_object(self._data(), self.path)
         auths = value.get("auths") or {}
         key = next((key for key in auths if registry_of(key) == host), server_of(host))
         others = {k: v for k, v in auths.items() if k == key or registry_of(k) != host}
         self._write({**value, "auths": {**others, key: entry}})
-        return kept
+        return place
 
     def erase(self, host: str) -> bool:
         """
-        Forget the credentials for a host, in the helper and in the file.
+        Remove the credentials for a host, from the helper and the file.
 
-        @return: whether the file had any.
-        @raise ConfigError: they cannot be forgotten.
+        @return: whether there were any.
+        @raise ConfigError: they cannot be removed.
         """
         helper = self.read().helper(host)
         value = parse_object(self._data(), self.path)
@@ -126,7 +125,7 @@ class AuthFile:
 
     def _data(self) -> bytes:
         """
-        The file's bytes; none where there is no file.
+        The file's bytes; empty if it does not exist.
         """
         try:
             with open(self.path, "rb") as file:
@@ -138,14 +137,13 @@ class AuthFile:
 
     def _write(self, value: dict[str, Any]) -> None:
         """
-        Put a new file in the place of the old one, for this user alone.
+        Replace the file, with mode 0600.
         """
-        # A link stays one, as where the directory is kept under version control.
+        # A symbolic link stays one: some users keep the file under version control.
         path = os.path.realpath(self.path)
         text = json.dumps(value, indent="\t", ensure_ascii=False)
         try:
             os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-            # It is made with mode 0600.
             handle, scratch = tempfile.mkstemp(prefix=".config.json.", dir=os.path.dirname(path))
             try:
                 with open(handle, "wb") as file:
@@ -161,11 +159,11 @@ class AuthFile:
 
     def _run(self, helper: str, action: str, text: str) -> bytes | None:
         """
-        Have a helper do something.  All but the action is on its stdin, so
-        that no list of processes has it.
+        Run a helper.  Secrets go to its stdin, where no list of processes
+        shows them.
 
-        @return: what it wrote, or L{None} where it has no such credentials.
-        @raise ConfigError: it does not.
+        @return: its output; L{None} if it has no such credentials.
+        @raise ConfigError: it fails.
         """
         program = f"docker-credential-{helper}"
         name = f"{program}, which {self.path} names,"
@@ -180,20 +178,20 @@ class AuthFile:
             )
         except FileNotFoundError:
             raise ConfigError(
-                f"{name} is not in PATH; install it, or take its name out of {self.path}"
+                f"{name} is not in PATH; install it, or remove its name from {self.path}"
             ) from None
         except subprocess.TimeoutExpired:
-            # Without its cause, which has the password.
+            # Without its cause, which holds the password.
             raise ConfigError(f"{name} did not end within {HELPER_LIMIT:g} s") from None
         except OSError as e:
             raise ConfigError(f"{name} cannot be run: {e.strerror}") from e
         if ended.returncode != 0:
-            # They complain on stdout, by the protocol, or on stderr.
-            said = clean((ended.stdout.strip() or ended.stderr.strip()).decode("utf-8", "replace")[:200])
-            if action != "store" and NOT_FOUND in said.lower():
+            # The protocol puts errors on stdout; some helpers use stderr.
+            message = clean((ended.stdout.strip() or ended.stderr.strip()).decode("utf-8", "replace")[:200])
+            if action != "store" and NOT_FOUND in message.lower():
                 return None
-            if said.startswith("{"):
-                # No complaint, but what may contain a secret.
-                said = ""
-            raise ConfigError(f"{name} ended with {ended.returncode}: {said or 'it says nothing'}")
+            if message.startswith("{"):
+                # Not an error, and it may contain a secret.
+                message = ""
+            raise ConfigError(f"{name} failed with status {ended.returncode}: {message or 'no message'}")
         return ended.stdout

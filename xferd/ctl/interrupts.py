@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.ctl.test_interrupts -*-
 """
-Signals that end a command: Ctrl-C, SIGTERM, and the terminal's going away.
+Signals that end a command: SIGINT (Ctrl-C), SIGTERM and SIGHUP.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 class Interrupted(KeyboardInterrupt):
     """
-    Somebody wants the command to end; the text says what became of its work.
+    A signal interrupted the command; the text reports the state of its work.
     """
 
 
 class Interrupts:
     """
-    Turns the signals into L{Interrupted}, at once or after what must not be
-    torn apart.
+    Raises L{Interrupted} for a signal, at once or at the end of a block that
+    must not be interrupted.
 
-    It does nothing until L{install}, so that code which runs inside another
-    program leaves that program's signals alone.
+    Signals are left alone until L{install}, for code that runs inside another
+    program.
     """
 
     def __init__(self) -> None:
@@ -36,8 +36,8 @@ class Interrupts:
 
     def install(self) -> None:
         """
-        Answer the signals from now on, but for those that the caller has
-        ignored: C{nohup} and a shell's background jobs mean it.
+        Handle the signals, except those that are ignored: C{nohup} and shells
+        ignore them for background jobs.
         """
         for number in _SIGNALS:
             if signal.getsignal(number) is not signal.SIG_IGN:
@@ -45,9 +45,10 @@ class Interrupts:
 
     def arrived(self, *_: object) -> None:
         """
-        A signal is here.  While it is held the first is kept, the second not.
+        Handle a signal.  In a L{held} block, the first signal waits for the
+        end of the block; the second does not.
 
-        @raise Interrupted: it is not kept.
+        @raise Interrupted: the signal does not wait.
         """
         if self._holding and not self._pending:
             self._pending = True
@@ -57,7 +58,9 @@ class Interrupts:
     @contextmanager
     def held(self) -> Iterator[None]:
         """
-        Keep a signal until the end of the block, and raise it there.
+        Postpone a signal until the end of the block.
+
+        @raise Interrupted: at the end, if a signal arrived.
         """
         self._holding = True
         try:

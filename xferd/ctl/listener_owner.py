@@ -1,10 +1,10 @@
 # -*- test-case-name: tests.ctl.test_listener_owner -*-
 """
-Whether C{xferctl} may believe what listens at an address.
+The owner of the process that listens at an address.
 
-Any user of a machine can listen at a free port of loopback, such as the one
-where a daemon listens by default.  So where the user named no address, what
-listens must belong to this user or to root.
+Any user of a machine can listen at a free loopback port, such as the daemon's
+default one.  Where the user named no address, the listener must therefore
+belong to this user or to root.
 """
 
 from __future__ import annotations
@@ -21,34 +21,37 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 ACCEPTING: Final = 10.0
-"""Seconds in which a daemon at a port must accept the connection: before, it has no owner."""
+"""Seconds in which the listener must accept the connection: until then the kernel reports no owner."""
 
 _PAUSE: Final = 0.005
-"""Seconds between two lookups of the owner."""
+"""Seconds between lookups of the owner."""
 
 
 class UntrustedListener(OSError):
     """
-    The process that listens must not be believed; the text says why.
+    The listening process must not be trusted.
     """
 
 
 def check_owner(connection: socket.socket, lookup: Callable[[socket.socket], int | None] = peer_uid) -> None:
     """
-    Make sure that the other end of a connection is this user's or root's.
-    Nothing has been sent on it, and nothing is.
+    Check that the other end of a connection belongs to this user or to root.
+    Nothing is sent.
 
-    @param lookup: finds the user, as L{peer_uid} does.
-    @raise UntrustedListener: it is another user's, or the kernel does not know whose.
+    @param lookup: returns the owner's user ID, or L{None} while unknown.
+    @raise UntrustedListener: it belongs to another user, or its owner stays
+        unknown.
     """
     until = time.monotonic() + ACCEPTING
     while (owner := lookup(connection)) is None:
-        # A server of HTTP sends nothing first, so it has hung up.
+        # An HTTP server sends nothing first: readable means closed.
         if select([connection], [], [], _PAUSE)[0]:
-            raise UntrustedListener("the process there closes connections at once")
+            raise UntrustedListener("the process there closed the connection")
         if time.monotonic() > until:
-            raise UntrustedListener("which user's process listens there is not known; name it with --host")
+            raise UntrustedListener(
+                "the owner of the process there is unknown; name the address with --host to use it"
+            )
     if owner not in (0, os.geteuid()):
         raise UntrustedListener(
-            f"the process there belongs to another user, {owner}; name it with --host if it is your daemon"
+            f"the process there belongs to another user, {owner}; name the address with --host to use it"
         )

@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.ctl.test_session -*-
 """
-What every command gets: the daemon, the output, and the signals.
+What a command needs: the daemon, the output, and the signals.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ if TYPE_CHECKING:
 
 class Printer:
     """
-    Prints what a command found.
+    Prints objects of the API, as tables or as JSON.
 
-    @ivar width: the terminal's columns, or L{None} if it is no terminal.
+    @ivar width: the terminal's columns; L{None} if stdout is not a terminal.
     """
 
     def __init__(self, stdout: TextIO, now: datetime, *, as_json: bool) -> None:
         """
-        @param now: what times are told from.
-        @param as_json: objects as they are, one on each line.
+        @param now: the time that "3 hours ago" counts from.
+        @param as_json: whether to print one JSON object per line.
         """
         self._stdout = stdout
         self._now = now
         self._json = as_json
         self.width: int | None = None
         if stdout.isatty():
-            # A pty that nobody gave a size to says 0.
+            # A pty without a size reports 0.
             self.width = os.get_terminal_size(stdout.fileno()).columns or None
 
     def rows(
@@ -46,10 +46,11 @@ class Printer:
         right: Sequence[str] = (),
     ) -> None:
         """
-        Print a table of things.
+        Print objects, one in each row.
 
-        @param items: the things as the API has them.
-        @param rows: the same in words.
+        @param items: the objects, for JSON.
+        @param rows: the cells of each object's row.
+        @param right: the headings of the columns to align right.
         """
         lines = [json_line(item) for item in items] if self._json else table(heads, rows, self.width, right)
         for line in lines:
@@ -57,11 +58,11 @@ class Printer:
 
     def facts(self, item: dict[str, Any], facts: Sequence[tuple[str, str]], *, width: int = 12) -> bool:
         """
-        Print one thing.
+        Print one object.
 
-        @param facts: what it is in words; empty ones are left out.
-        @param width: the columns for the names.
-        @return: whether there may be more to say, which JSON has said already.
+        @param facts: names and texts; those with an empty text are left out.
+        @param width: the width of the column of names.
+        @return: whether text was printed, to which the caller may add.
         """
         if self._json:
             print(json_line(item), file=self._stdout)
@@ -73,7 +74,7 @@ class Printer:
 
     def ago(self, moment: object) -> str:
         """
-        A time of the API, in words; empty if it has not come.
+        A time of the API in words; empty for L{None}.
         """
         return "" if moment is None else ago(moment, self._now)
 
@@ -82,10 +83,10 @@ class Session(NamedTuple):
     """
     One run of C{xferctl}.
 
-    @ivar daemon: whom to ask; not asked anything yet.
-    @ivar printer: prints tables and facts.
-    @ivar stdout: for what is neither.
-    @ivar stderr: for warnings.
+    @ivar daemon: the daemon; no connection has been made.
+    @ivar printer: prints objects of the API.
+    @ivar stdout: receives all other output.
+    @ivar stderr: receives warnings.
     @ivar environ: the environment.
     @ivar interrupts: the signals.
     """
@@ -99,6 +100,6 @@ class Session(NamedTuple):
 
     def warn(self, text: str) -> None:
         """
-        Warn of something that does not end the command.
+        Print a warning; the command continues.
         """
         print(f"xferctl: warning: {text}", file=self.stderr, flush=True)

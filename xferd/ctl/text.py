@@ -1,9 +1,9 @@
 # -*- test-case-name: tests.ctl.test_text -*-
 """
-How sizes, times, names and tables read on a terminal.
+Sizes, times, names and tables as text for a terminal.
 
-What the daemon says was said by others before: registries, images, clients.
-L{clean} makes it harmless before it is printed.
+The daemon's answers contain text from registries, images and other clients.
+L{clean} makes it safe to print.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ _NARROWEST = 8
 
 def clean(value: object) -> str:
     """
-    A text from outside, safe for a terminal: control characters, line breaks,
-    bidirectional overrides and the like appear as C{\\x1b}; L{None} is empty.
+    A text that is safe to print: control characters, line breaks and
+    bidirectional overrides are escaped as C{\\x1b}; L{None} is empty.
     """
     text = "" if value is None else str(value)
     if text.isprintable():
@@ -42,17 +42,17 @@ def clean(value: object) -> str:
 
 def json_line(value: object) -> str:
     """
-    A value on one line, in ASCII, which no terminal takes amiss.
+    A value as one line of JSON, in ASCII.
     """
     return json.dumps(value, separators=(",", ":"))
 
 
 def size(count: float) -> str:
     """
-    A number of bytes, in docker's units, which are powers of 1000: C{41.2 MB}.
+    A number of bytes in decimal units, as docker prints it: C{41.2 MB}.
     """
     value, unit = float(count), 0
-    # 999.5 would be rounded to a fourth digit.
+    # 999.5 would be rounded to four digits.
     while value >= 999.5 and unit < len(_UNITS) - 1:
         value, unit = value / 1000, unit + 1
     return f"{value:.{1 if unit and value < 99.95 else 0}f} {_UNITS[unit]}"
@@ -60,8 +60,8 @@ def size(count: float) -> str:
 
 def portion(done: float, total: float | None) -> str:
     """
-    How much of how much: C{12.3 MB of 41.2 MB}, or C{12.3 MB} where the end
-    is not known.
+    A part of a size: C{12.3 MB of 41.2 MB}, or C{12.3 MB} while the total is
+    unknown.
     """
     return size(done) if not total else f"{size(done)} of {size(total)}"
 
@@ -80,14 +80,14 @@ def span(seconds: float) -> str:
 
 def plural(number: int, noun: str) -> str:
     """
-    So many things: C{1 layer}, C{2 layers}.
+    A number with its noun: C{1 layer}, C{2 layers}.
     """
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def clock(seconds: float) -> str:
     """
-    A short time to wait: C{0:07}, C{12:30}, C{3:02:01}.
+    A duration in minutes and seconds: C{0:07}, C{12:30}, C{3:02:01}.
     """
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
@@ -96,10 +96,10 @@ def clock(seconds: float) -> str:
 
 def ago(moment: object, now: datetime) -> str:
     """
-    How long ago something was: C{3 hours ago}.
+    The time since a moment: C{3 hours ago}.
 
-    @param moment: RFC 3339, or anything else, which is shown as it is.
-    @param now: the present, with its time zone.
+    @param moment: RFC 3339; any other text is returned as it is.
+    @param now: the present time, with a time zone.
     """
     then = _moment(moment)
     return clean(moment) if then is None else f"{span((now - then).total_seconds())} ago"
@@ -107,9 +107,9 @@ def ago(moment: object, now: datetime) -> str:
 
 def time_of_day(moment: object) -> str:
     """
-    The time of day of a moment, here: C{14:03:20}.
+    The local time of day of a moment: C{14:03:20}.
 
-    @param moment: RFC 3339, or anything else, which is shown as it is.
+    @param moment: RFC 3339; any other text is returned as it is.
     """
     then = _moment(moment)
     return clean(moment) if then is None else f"{then.astimezone():%H:%M:%S}"
@@ -117,7 +117,7 @@ def time_of_day(moment: object) -> str:
 
 def seconds(start: object, end: object) -> str:
     """
-    The seconds from one moment to another: C{1.5 s}; empty where one is none.
+    The seconds from one moment to another: C{1.5 s}; empty if one is missing.
     """
     first, last = _moment(start), _moment(end)
     return "" if first is None or last is None else f"{(last - first).total_seconds():.1f} s"
@@ -125,7 +125,7 @@ def seconds(start: object, end: object) -> str:
 
 def _moment(text: object) -> datetime | None:
     """
-    Read RFC 3339; a time without a zone is UTC.
+    Parse RFC 3339; a time without a zone is UTC.
     """
     try:
         then = datetime.fromisoformat(str(text))
@@ -136,14 +136,14 @@ def _moment(text: object) -> datetime | None:
 
 def short(digest: object) -> str:
     """
-    The first twelve digits of a digest, as people quote it.
+    A digest's first twelve hexadecimal digits.
     """
     return clean(digest).rpartition(":")[2][:12]
 
 
 def cut(text: str, width: int) -> str:
     """
-    C{text} in at most C{width} characters, with an ellipsis if some are gone.
+    C{text} in at most C{width} characters, with an ellipsis if it was cut.
     """
     return text if len(text) <= width else text[: max(0, width - 1)] + "…"
 
@@ -154,16 +154,16 @@ def table(
     """
     Lay out rows in columns, two spaces apart.
 
-    @param width: the columns of the terminal, into which the widest columns
-        are cut, or L{None} to cut nothing.
-    @param right: the heads of the columns that are numbers.
+    @param width: the terminal's columns: the widest columns are cut to fit;
+        L{None} cuts none.
+    @param right: the headings of the columns to align right.
     """
     widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
     if width is not None:
         excess = sum(widths) + len(_GAP) * (len(widths) - 1) - width
         while excess > 0 and max(widths) > _NARROWEST:
             widest = widths.index(max(widths))
-            # Down to the next widest, so that equals share the loss.
+            # Down to the next widest column, so that columns of equal width shrink together.
             floor = max([w for w in widths if w < widths[widest]] + [_NARROWEST])
             loss = min(excess, max(1, widths[widest] - floor))
             widths[widest] -= loss

@@ -149,7 +149,7 @@ class ImportTests(DaemonTestCase):
         self.assertIn("cannot read '/nonexistent'", outcome.err)
         empty = self.mktemp()
         os.mkdir(empty)
-        self.assertIn("no OCI layout", self.import_(path=empty).err)
+        self.assertIn("not an OCI layout", self.import_(path=empty).err)
 
     def test_job_fails(self) -> None:
         """
@@ -178,7 +178,7 @@ class ImportTests(DaemonTestCase):
         sender = Sender(daemon_at(self.fake.url), "j1", source)
         sender.start()
         shorten()
-        self.assertIn("became shorter", str(sender.error))
+        self.assertIn("was truncated", str(sender.error))
 
     def test_interrupted(self) -> None:
         """

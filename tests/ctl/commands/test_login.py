@@ -58,7 +58,7 @@ class LoginTests(DaemonTestCase):
         """
         outcome = self.login("https://H.example/", "-u", "me", "--password-stdin")
         self.assertEqual(
-            outcome, Outcome(0, f"logged in to h.example as me; the password is in {self.path}\n", "")
+            outcome, Outcome(0, f"logged in to h.example as me; {self.path} stores the password\n", "")
         )
         self.assertEqual(self.fake.requests, [("POST", "/api/v1/auth", {"host": "h.example"})])
         sent = json.loads(urlsafe_b64decode(self.fake.headers[0]["X-Registry-Auth"]))

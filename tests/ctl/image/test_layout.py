@@ -83,7 +83,7 @@ class LayoutTarTests(SynchronousTestCase):
         path = self.mktemp()
         os.mkdir(path)
         error = self.assertRaises(BadLayout, LayoutTar, path)
-        self.assertIn("no OCI layout", str(error))
+        self.assertIn("not an OCI layout", str(error))
 
     def test_changed(self) -> None:
         """
@@ -134,7 +134,7 @@ class WriteTests(SynchronousTestCase):
         A blob that is not what its name says is refused.
         """
         error = self.assertRaises(BadLayout, self.write, "blobs/sha256/" + "a" * 64)
-        self.assertIn("something else", str(error))
+        self.assertIn("other content", str(error))
 
     def test_breaks_off(self) -> None:
         """

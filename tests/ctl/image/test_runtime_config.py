@@ -118,7 +118,7 @@ class ExecutionTests(SynchronousTestCase):
             ({"Cmd": ["a\0b"]}, "'a\\x00b'"),
             ({"Cmd": ["\udcff"]}, "'\\udcff'"),
             ({"Env": {}}, "Env in"),
-            ({"Env": ["A=1", "B"]}, "'B', which is no NAME=value"),
+            ({"Env": ["A=1", "B"]}, "'B', which is not NAME=value"),
             ({"Env": ["=B"]}, "'=B'"),
             ({"User": 5}, "User in the image's config is not text"),
             ({"Labels": []}, "Labels in the image's config is not an object"),

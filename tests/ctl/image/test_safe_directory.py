@@ -111,8 +111,8 @@ class OwnTests(PlacesCase):
             os.chown(path, NOBODY, -1)
             self.assertEqual(
                 self.refused(own=True),
-                f"{path} belongs to user {NOBODY}, who could lead a mount elsewhere; name a directory that, "
-                "with all above it, only you and root can change",
+                f"{path} belongs to user {NOBODY}, which could redirect the mount; name a directory that "
+                "only you and root can change, also all directories above it",
             )
             with opened(str(self.place)):
                 pass
@@ -127,7 +127,7 @@ class OwnTests(PlacesCase):
         """
         for path in (self.place, self.top / "a"):
             path.chmod(0o777)
-            self.assertIn(f"{path} can be written to by every user", self.refused(own=True))
+            self.assertIn(f"{path} is writable by every user", self.refused(own=True))
             path.chmod(0o1777)
             with opened(str(self.place), own=True) as descriptor:
                 if path == self.place:
@@ -145,7 +145,7 @@ class OwnTests(PlacesCase):
         with opened(str(self.place), own=True):
             pass
         os.chown(self.place, -1, 50)
-        self.assertIn("can be written to by group 50", self.refused(own=True))
+        self.assertIn("is writable by group 50", self.refused(own=True))
 
     def test_access_control_list(self) -> None:
         """
@@ -157,7 +157,7 @@ class OwnTests(PlacesCase):
             os.setxattr(self.place, "system.posix_acl_access", acl)
         except OSError as e:
             raise SkipTest("no access control lists here") from e
-        self.assertIn("can be written to", self.refused(own=True))
+        self.assertIn("is writable", self.refused(own=True))
 
     def test_name(self) -> None:
         """
@@ -169,4 +169,4 @@ class OwnTests(PlacesCase):
         descriptor = os.open(odd, os.O_PATH | FOLDER)
         self.addCleanup(os.close, descriptor)
         error = self.assertRaises(CannotUse, check_own, descriptor, str(odd))
-        self.assertIn("a\\x1b[1m can be", str(error))
+        self.assertIn("a\\x1b[1m is writable", str(error))

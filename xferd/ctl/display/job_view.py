@@ -1,7 +1,7 @@
 # -*- test-case-name: tests.ctl.display.test_job_view -*-
 """
-What is known of one job, put together from its events, and what to say of
-each of its rows: the layers that are pulled, or the blobs that are sent.
+One job as a client sees it, assembled from its events, with a row for each
+layer that is pulled or blob that is sent.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from xferd.ctl.client import ENDED
 from xferd.ctl.text import clean, short
 
 SENDING = frozenset({"push", "copy"})
-"""The kinds of jobs that bring blobs into a repository."""
+"""The kinds of jobs that send blobs to a registry."""
 
 _PULLED_WORDS = {"exists": "already exists", "done": "complete"}
 _SENT_WORDS = {"exists": "already there"}
@@ -22,7 +22,7 @@ _IN_PLACE = frozenset({"done", "exists", "mounted"})
 
 def count(item: dict[str, Any], name: str) -> int:
     """
-    A number out of an object of the API; 0 if it is not there.
+    An integer member of an object of the API; 0 if it is missing.
     """
     value = item.get(name)
     return value if isinstance(value, int) else 0
@@ -30,15 +30,15 @@ def count(item: dict[str, Any], name: str) -> int:
 
 class RowView:
     """
-    One row of a job, and the transfer that it waits for.
+    One row of a job, and its transfer.
 
-    @ivar data: the row as the API has it.
-    @ivar transfer: the transfer as the API has it; empty if there is none.
+    @ivar data: the row, as the API defines it.
+    @ivar transfer: the transfer, as the API defines it; empty if there is none.
     """
 
     def __init__(self, data: dict[str, Any], transfer: dict[str, Any], *, sending: bool = False) -> None:
         """
-        @param sending: whether it is a blob that is sent.
+        @param sending: whether the row is a blob that is sent.
         """
         self.data = data
         self.transfer = transfer
@@ -47,21 +47,21 @@ class RowView:
     @property
     def index(self) -> int:
         """
-        Which row it is; the first one, of layers the bottom one, is 0.
+        The row's position, from 0; layers are in order from the bottom.
         """
         return count(self.data, "index")
 
     @property
     def attempt(self) -> int:
         """
-        Which attempt its transfer is at; the first is 1.
+        The transfer's attempt, from 1.
         """
         return max(1, count(self.transfer, "attempt"))
 
     @property
     def name(self) -> str:
         """
-        The blob's digest in short.
+        The blob's short digest.
         """
         return short(self.data.get("digest"))
 
@@ -76,14 +76,14 @@ class RowView:
     @property
     def ended(self) -> bool:
         """
-        Whether nothing more happens to it.
+        Whether the state is final.
         """
         return self.in_place or self.data.get("state") in ("failed", "cancelled")
 
     @property
     def in_place(self) -> bool:
         """
-        Whether it is where it was to go.
+        Whether the layer or blob is at its destination.
         """
         return self.data.get("state") in _IN_PLACE
 
@@ -97,8 +97,7 @@ class RowView:
     @property
     def done(self) -> int:
         """
-        How many of them are here, or unpacked, or there, whichever the state
-        is about.
+        The bytes that are transferred, or unpacked, according to the state.
         """
         if self.in_place or self.data.get("state") == "registering":
             return self.total
@@ -107,7 +106,7 @@ class RowView:
     @property
     def rate(self) -> float:
         """
-        The bytes that come or go in a second, if they do.
+        Bytes per second; 0 unless it is being transferred.
         """
         moving = self.data.get("state") in ("downloading", "uploading")
         rate = self.transfer.get("rate")
@@ -116,14 +115,14 @@ class RowView:
     @property
     def why(self) -> str:
         """
-        Why it waits, tries again or has failed.
+        Why it waits, is retried or failed.
         """
         return clean(self.data.get("why") or ("" if self.ended else self.transfer.get("why")))
 
     @property
     def sharing(self) -> str:
         """
-        How many share its running transfer, if it is not alone.
+        The number of jobs that share its transfer, in words; empty for one.
         """
         watchers = 0 if self.ended else count(self.transfer, "watchers")
         return f"shared by {watchers}" if watchers > 1 else ""
@@ -131,9 +130,9 @@ class RowView:
 
 class JobView:
     """
-    One job, as its events tell it.
+    One job, updated by its events.
 
-    @ivar job: the job as the API has it.
+    @ivar job: the job, as the API defines it.
     """
 
     def __init__(self, job: dict[str, Any]) -> None:
@@ -167,37 +166,34 @@ class JobView:
         return [self._view(row) for row in listed]
 
     def _view(self, row: dict[str, Any]) -> RowView:
-        """
-        A row with its transfer.
-        """
         transfer = self._transfers.get(_key(row.get("transfer")), {})
         return RowView(row, transfer, sending=self.sending)
 
     @property
     def rows(self) -> list[RowView]:
         """
-        The rows in their order: of layers the bottom one first.
+        The rows in order; layers from the bottom.
         """
         return [self._view(row) for _, row in sorted(self._rows.items())]
 
     @property
     def kind(self) -> str:
         """
-        What is done: C{pull}, C{push}, C{copy}, C{import}.
+        The job's kind: C{pull}, C{push}, C{copy} or C{import}.
         """
         return clean(self.job.get("kind"))
 
     @property
     def sending(self) -> bool:
         """
-        Whether its rows are blobs that are sent.
+        Whether the rows are blobs that are sent.
         """
         return self.kind in SENDING
 
     @property
     def noun(self) -> str:
         """
-        What its rows are.
+        The noun for a row.
         """
         return "blob" if self.sending else "layer"
 
@@ -211,14 +207,14 @@ class JobView:
     @property
     def target(self) -> str:
         """
-        Where it goes; empty for a pull.
+        The destination; empty for a pull.
         """
         return clean(self.job.get("target"))
 
     @property
     def title(self) -> str:
         """
-        What is moved, and where to if it is not to where its name says.
+        The image's name, and the destination if it differs.
         """
         if not self.reference and self.kind == "import":
             return "archive"
@@ -241,8 +237,8 @@ class JobView:
     @property
     def archive(self) -> dict[str, Any] | None:
         """
-        How far the archive has come that is being imported, while nothing else
-        is known of what is in it.
+        The progress of an import's archive, C{received} and C{size}, while its
+        contents are unknown.
         """
         archive = self.job.get("archive")
         return archive if isinstance(archive, dict) and not self._rows and not self.ended else None
@@ -250,7 +246,7 @@ class JobView:
     @property
     def done(self) -> int:
         """
-        The bytes that are where they were to go, of L{total}.
+        The bytes that are at their destination, at most L{total}.
         """
         if self.archive is not None:
             return count(self.archive, "received")
@@ -259,7 +255,7 @@ class JobView:
     @property
     def total(self) -> int:
         """
-        The bytes of the whole job; 0 while nobody knows.
+        The bytes of the whole job; 0 while unknown.
         """
         if self.archive is not None:
             return count(self.archive, "size")
@@ -268,8 +264,8 @@ class JobView:
     @property
     def rate(self) -> float:
         """
-        The bytes that come or go in a second.  A transfer that brings two
-        layers of the image counts once.
+        Bytes per second.  A transfer of a blob that is in the image twice
+        counts once.
         """
         rates = {_key(row.data.get("transfer")): row.rate for row in self.rows}
         return sum(rates.values())
@@ -277,7 +273,7 @@ class JobView:
     @property
     def sent(self) -> int:
         """
-        The bytes of those blobs that had to be sent.
+        The bytes of the blobs that were sent.
         """
         done = {
             _key(row.data.get("digest")): row.total for row in self.rows if row.data.get("state") == "done"
@@ -287,7 +283,7 @@ class JobView:
     @property
     def error(self) -> str:
         """
-        Why the job failed, with the code that programs know it by.
+        The job's error and its code; empty if there is none.
         """
         error = self.job.get("error")
         if not isinstance(error, dict):
@@ -298,7 +294,7 @@ class JobView:
     @property
     def warnings(self) -> list[str]:
         """
-        What registries warned of, each once.
+        The job's warnings.
         """
         listed = self.job.get("warnings")
         return [clean(text) for text in listed] if isinstance(listed, list) else []
@@ -306,9 +302,9 @@ class JobView:
     @property
     def pinned(self) -> str:
         """
-        What was pulled or brought to the target, as a reference that will
-        never mean anything else: C{docker.io/library/alpine:3.20@sha256:...}.
-        Of several images out of one archive these are the names, one a line.
+        The result as a reference with its digest:
+        C{docker.io/library/alpine:3.20@sha256:...}.  For an archive of several
+        images, their names, one on each line.
         """
         if self.kind == "import" and ", " in self.reference:
             return self.reference.replace(", ", "\n")
@@ -319,7 +315,4 @@ class JobView:
 
 
 def _key(value: object) -> str:
-    """
-    An id, which may be a number or a word.
-    """
     return str(value)

@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.ctl.commands.test_archives -*-
 """
-Sending an archive to the daemon, in a thread, while the job is being followed.
+Sending an archive to the daemon, in a thread, while its job is followed.
 """
 
 from __future__ import annotations
@@ -21,32 +21,32 @@ if TYPE_CHECKING:
     from xferd.ctl.client import Daemon
 
 PIECE: Final = 4 * 1024 * 1024
-"""Bytes of a piece, at most; the daemon takes no more."""
+"""The largest piece in bytes that the daemon accepts."""
 
 _PATIENCE = 2.0
-"""Seconds after which what is there of a piece is sent: the daemon shall see that we live."""
+"""Seconds after which an incomplete piece is sent, so that the daemon sees a living client."""
 
 
 class Source(Protocol):
     """
-    An archive to be sent.
+    An archive to send.
     """
 
     @property
     def size(self) -> int | None:
         """
-        Its bytes, or L{None} if nobody knows.
+        Its bytes; L{None} if unknown.
         """
 
     def __iter__(self) -> Iterator[bytes]:
         """
-        Its bytes in pieces of any size.
+        Yield its bytes, in pieces of any size.
         """
 
 
 class _File:
     """
-    A file, or what comes through a pipe.
+    A file or a pipe.
     """
 
     def __init__(self, file: BinaryIO) -> None:
@@ -65,9 +65,9 @@ class _File:
 
 def open_source(path: str) -> Source:
     """
-    Open what is to be imported: a file, a directory, or C{-} for stdin.
+    Open the source of an import: a file, a directory, or C{-} for stdin.
 
-    @raise ClientError: it cannot be read.
+    @raise ClientError: it cannot be opened.
     """
     if path == "-":
         return _File(open(os.dup(sys.stdin.fileno()), "rb", buffering=0))
@@ -81,7 +81,7 @@ def open_source(path: str) -> Source:
 
 def joined(pieces: Iterable[bytes]) -> Iterator[bytes]:
     """
-    Pieces as large as they may be, as long as nobody has to wait for that.
+    Join pieces to the largest size, but wait at most 2 seconds for one.
     """
     held: list[bytes] = []
     size, since = 0, 0.0
@@ -110,9 +110,9 @@ class Sender:
     """
     Sends an archive to a job.
 
-    Life cycle: made; C{start}ed; it ends by itself, or soon after C{stop}.
+    Life cycle: L{start}ed; ends by itself, or soon after L{stop}.
 
-    @ivar error: why it could not send all; then it has cancelled the job.
+    @ivar error: why the archive could not be sent; the job was then cancelled.
     """
 
     def __init__(self, daemon: Daemon, job_id: str, source: Source) -> None:
@@ -121,18 +121,18 @@ class Sender:
         self._job_id = job_id
         self._source = source
         self._stopped = Event()
-        # Nobody waits for it: it may be reading from a pipe without an end.
+        # A daemon thread: it may be blocked on a pipe without an end.
         self._thread = Thread(target=self._run, daemon=True)
 
     def start(self) -> None:
         """
-        Begin.
+        Start sending.
         """
         self._thread.start()
 
     def stop(self) -> None:
         """
-        Send nothing more.
+        Stop sending.
         """
         self._stopped.set()
 
@@ -146,7 +146,7 @@ class Sender:
             try:
                 self._daemon.cancel(self._job_id)
             except ClientError:
-                # Then the daemon gives up by itself, and the job's follower sees why.
+                # The daemon ends the job by itself when no more pieces arrive.
                 pass
 
     def _send(self) -> None:

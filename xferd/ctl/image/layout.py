@@ -1,7 +1,7 @@
 # -*- test-case-name: tests.ctl.image.test_layout -*-
 """
-OCI layouts on the client's own disk: a directory sent as a tar that is made on
-the fly, and a directory made of a tar as it arrives.
+OCI layouts on the client's disk: a directory is sent as a tar, and a received
+tar is written to a directory, both as a stream.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _PIECE = 1024 * 1024
 
 class BadLayout(ClientError):
     """
-    A directory is no OCI layout, or cannot be read as one.
+    A directory is not an OCI layout, or cannot be read.
     """
 
 
@@ -36,29 +36,29 @@ class LayoutTar:
     """
     A layout's directory as a tar.
 
-    Only what belongs to a layout is read, and nothing through a symbolic link:
-    whoever filled the directory does not decide what else is sent.
+    Only the files of a layout are read, and no symbolic link is followed: the
+    directory may come from elsewhere and must not cause other files to be sent.
 
-    @ivar size: the bytes of the tar.
+    @ivar size: the tar's bytes.
     """
 
     def __init__(self, path: str) -> None:
         """
-        @raise BadLayout: it is none.
+        @raise BadLayout: the directory is not a layout.
         """
         self._path = path
         self._files = sorted(_files(path))
         if not any(name in DOCUMENTS for name, _ in self._files):
-            raise BadLayout(f"{path!r} is no OCI layout: it has no index.json")
+            raise BadLayout(f"{path!r} is not an OCI layout: it has no index.json")
         self.size = len(END) + sum(
             len(tar_header(name, size)) + size + len(padding(size)) for name, size in self._files
         )
 
     def __iter__(self) -> Iterator[bytes]:
         """
-        The tar in pieces.
+        Yield the tar in pieces.
 
-        @raise BadLayout: a file has changed meanwhile.
+        @raise BadLayout: a file changed while it was read.
         """
         for name, size in self._files:
             yield tar_header(name, size)
@@ -68,7 +68,7 @@ class LayoutTar:
                     left -= len(data)
                     yield data
             if left:
-                raise BadLayout(f"{name!r} in {self._path!r} became shorter while it was read")
+                raise BadLayout(f"{name!r} in {self._path!r} was truncated while it was read")
             yield padding(size)
         yield END
 
@@ -83,7 +83,7 @@ def _files(path: str) -> Iterator[tuple[str, int]]:
     for algorithm in os.listdir(blobs) if os.path.isdir(blobs) else ():
         folder = os.path.join(blobs, algorithm)
         if os.path.islink(blobs) or os.path.islink(folder):
-            raise BadLayout(f"{folder!r} is reached by a symbolic link; a layout to be imported has none")
+            raise BadLayout(f"{folder!r} is behind a symbolic link, which a layout must not contain")
         found = os.listdir(folder) if os.path.isdir(folder) else ()
         paths = (f"blobs/{algorithm}/{name}" for name in found)
         names += [name for name in paths if _BLOB.fullmatch(name)]
@@ -99,24 +99,24 @@ def _open(path: str, name: str) -> int:
     """
     Open a file of a layout.
 
-    @raise BadLayout: it is a link or no file.
+    @raise BadLayout: it is a link, or not a regular file.
     """
     try:
         fd = os.open(os.path.join(path, name), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as e:
-        raise BadLayout(f"{name!r} in {path!r} cannot be read as a file of a layout: {e.strerror}") from e
+        raise BadLayout(f"{name!r} in {path!r} cannot be read: {e.strerror}") from e
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
-        raise BadLayout(f"{name!r} in {path!r} is no file")
+        raise BadLayout(f"{name!r} in {path!r} is not a regular file")
     return fd
 
 
 def write_layout(path: str, pieces: Iterable[bytes]) -> None:
     """
-    Make a layout out of a tar, in an empty directory.
+    Write the layout in a tar to an empty directory.
 
-    @raise BadLayout: something is in the tar that belongs to no layout, or
-        that is not what its name says.
+    @raise BadLayout: the tar has a file that does not belong to a layout, or
+        whose digest differs from its name.
     """
     with closing(_Writer(path)) as writer:
         splitter = Splitter()
@@ -129,13 +129,13 @@ def write_layout(path: str, pieces: Iterable[bytes]) -> None:
                         writer.write(item)
             splitter.finish()
         except XferdError as e:
-            raise BadLayout(f"the daemon sent no layout: {e}") from e
+            raise BadLayout(f"the daemon did not send an OCI layout: {e}") from e
         writer.end()
 
 
 class _Writer:
     """
-    Writes one file of a layout after the other.
+    Writes the files of a layout one after the other.
     """
 
     def __init__(self, path: str) -> None:
@@ -146,12 +146,12 @@ class _Writer:
 
     def begin(self, member: Member) -> None:
         """
-        The next file.
+        Begin the next file.
         """
         self.end()
         blob = _BLOB.fullmatch(member.name)
         if member.link is not None or (blob is None and member.name not in DOCUMENTS):
-            raise BadLayout(f"the daemon sent {member.name!r}, which belongs to no layout")
+            raise BadLayout(f"the daemon sent {member.name!r}, which does not belong to an OCI layout")
         if blob is not None:
             try:
                 self._digest = Digest(blob[1], blob[2])
@@ -165,7 +165,7 @@ class _Writer:
 
     def write(self, data: memoryview) -> None:
         """
-        Some bytes of it.
+        Write bytes to the file.
         """
         assert self._fd is not None
         if self._hasher is not None:
@@ -175,19 +175,19 @@ class _Writer:
 
     def end(self) -> None:
         """
-        The file is whole.
+        Complete the file and check its digest.
         """
         if self._fd is not None:
             os.fsync(self._fd)
         self.close()
         digest, self._digest = self._digest, None
         if digest is not None and self._hasher.hexdigest() != digest.hex:
-            raise BadLayout(f"the daemon sent something else for {digest}; its store may be damaged")
+            raise BadLayout(f"the daemon sent other content for {digest}; its store may be damaged")
         self._hasher = None
 
     def close(self) -> None:
         """
-        Let go of the file.
+        Close the file.
         """
         fd, self._fd = self._fd, None
         if fd is not None:

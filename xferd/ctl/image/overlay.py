@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.ctl.image.test_unpack -*-
 """
-Mounting layers on top of one another, with Linux's overlayfs.
+Mounting layers with Linux's overlayfs.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _MNT_DETACH = 2
 _UMOUNT_NOFOLLOW = 8
 
 _MOST_LAYERS: Final = 500
-"""Of overlayfs."""
+"""The limit of overlayfs."""
 
 _DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 
@@ -35,22 +35,22 @@ class CannotMount(ClientError):
 
 def check_mountable(trees: Sequence[str]) -> None:
     """
-    Make sure that it is worth trying.
+    Check the conditions of a mount.
 
     @param trees: the layers' trees, bottom first.
-    @raise CannotMount: it is not.
+    @raise CannotMount: the layers cannot be mounted.
     """
     if os.geteuid() != 0:
-        raise CannotMount("only root can mount; without --mount the layers are copied")
+        raise CannotMount("only root can mount; omit --mount to copy the layers")
     if not 0 < len(trees) <= _MOST_LAYERS:
         raise CannotMount(
-            f"the image has {len(trees)} layers, and between 1 and {_MOST_LAYERS} can be mounted; "
-            "without --mount they are copied"
+            f"the image has {len(trees)} layers, and 1 to {_MOST_LAYERS} can be mounted; "
+            "omit --mount to copy them"
         )
     if any(is_kept(tree) for tree in trees):
         raise CannotMount(
-            "the layers belong to a daemon without root, which keeps owners beside the files; "
-            "without --mount they are copied, with their owners"
+            "the daemon does not run as root and stores the files' owners in attributes, which a mount would "
+            "not apply; omit --mount to copy the layers"
         )
 
 
@@ -62,26 +62,27 @@ def mount(
 
     @param trees: the layers' trees, bottom first.
     @param target: an empty directory.
-    @param chain_id: what the top layer is registered as, if that is known: the
-        list of mounts shows it, so that the daemon knows what not to collect.
-    @param changes: an empty directory for what is changed, which must not be
-        on an overlayfs itself; or L{None} to let nothing be changed.
-    @param name: what errors call C{target}, where it is the path of a descriptor.
-    @raise CannotMount: the kernel does not.
-    @raise OSError: C{changes} cannot be written to.
+    @param changes: an empty directory for changes, which must not be on an
+        overlayfs; L{None} mounts read-only.
+    @param chain_id: the top layer's chain ID, if known.  The kernel's list of
+        mounts shows it, and the daemon keeps mounted layers.
+    @param name: the name of C{target} in errors, where it is the path of a
+        descriptor.
+    @raise CannotMount: the kernel refuses the mount.
+    @raise OSError: C{changes} cannot be written.
     """
     layers = _visible(trees)[::-1]
     if changes is not None:
         for name in ("upper", "work"):
             os.mkdir(os.path.join(changes, name), 0o700)
-        # The root of what is mounted is this one.
+        # This directory becomes the root of the mount.
         copy_folder(trees[-1], os.path.join(changes, "upper"))
     elif len(layers) == 1:
-        # One layer alone makes no overlay; an empty directory below it changes nothing.
+        # An overlay needs two layers; the second one is an empty directory.
         layers.append(target)
     opened: list[int] = []
     try:
-        # All names together have to fit into a page of memory; a descriptor's number is a short name.
+        # All names together must fit into one memory page; the number of a descriptor is short.
         opened.extend(os.open(path, _DIRECTORY) for path in layers)
         options = f"lowerdir={':'.join(map(str, opened))}"
         if changes is not None:
@@ -98,15 +99,15 @@ def mount(
             os.close(descriptor)
     if code:
         raise CannotMount(
-            f"the kernel does not mount the layers at {name or target}: {os.strerror(code)}; "
-            "its log (dmesg) may say more, and without --mount they are copied"
+            f"the kernel refuses to mount the layers at {name or target}: {os.strerror(code)}; "
+            "see its log (dmesg), or omit --mount to copy the layers"
         )
 
 
 def _visible(trees: Sequence[str]) -> list[str]:
     """
-    The trees of which something shows: the kernel does not look whether a
-    root is opaque.
+    The trees from the topmost opaque root upwards: overlayfs ignores the
+    opaque attribute of a layer's root.
 
     @param trees: bottom first.
     """
@@ -122,7 +123,7 @@ def _visible(trees: Sequence[str]) -> list[str]:
 
 def unmount(target: str) -> None:
     """
-    Take a mount away, whoever uses it; if there is none, do nothing.
+    Detach a mount, even while in use; do nothing if there is none.
     """
     _call("umount2", os.fsencode(target), _MNT_DETACH | _UMOUNT_NOFOLLOW)
 
@@ -131,9 +132,8 @@ def _call(name: str, *arguments: int | bytes) -> int:
     """
     Call a function of the C library.
 
-    @return: the number of its error, or 0.
+    @return: its error number, or 0.
     """
-    # Most runs of xferctl have no need for it.
     libc = ctypes.CDLL(None, use_errno=True)
     return 0 if getattr(libc, name)(*arguments) == 0 else ctypes.get_errno()
 
@@ -141,7 +141,7 @@ def _call(name: str, *arguments: int | bytes) -> int:
 @contextmanager
 def _working_directory(path: str) -> Iterator[None]:
     """
-    Be in a directory for a moment.
+    Change the working directory during the block.
     """
     before = os.open(".", os.O_PATH | os.O_CLOEXEC)
     try:

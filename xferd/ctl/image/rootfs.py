@@ -1,7 +1,7 @@
 # -*- test-case-name: tests.ctl.image.test_rootfs -*-
 """
-Looking into an image's root file system from outside, with the image's links
-leading where they would lead inside.
+Reading an image's root file system from outside: symbolic links are resolved
+within it, as a process inside would resolve them.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ class RootFS:
     """
     A root file system.
 
-    Life cycle: it is entered, asked, and left.
+    Life cycle: entered; read; left.
     """
 
     def __init__(self, path: str) -> None:
         """
-        @param path: its root.
+        @param path: its root directory.
         """
         self._path = path
         self._root = -1
@@ -42,7 +42,7 @@ class RootFS:
 
     def read(self, path: str) -> bytes:
         """
-        A file, 16 MiB of it at most; empty if there is no regular file.
+        A file's content, at most 16 MiB; empty if it is not a regular file.
         """
         found = self._open(path)
         if found is None:
@@ -57,7 +57,7 @@ class RootFS:
 
     def directory(self, path: str) -> os.stat_result | None:
         """
-        The facts of a directory; L{None} if there is none.
+        A directory's status; L{None} if it is not a directory.
         """
         found = self._open(path)
         if found is None:
@@ -70,10 +70,10 @@ class RootFS:
 
     def _open(self, path: str) -> int | None:
         """
-        Find what a path leads to, with the root as C{/}.
+        Open a path, with the root as C{/}.
 
-        @return: an C{O_PATH} descriptor, for the caller to close; or None if
-            there is nothing.
+        @return: an C{O_PATH} descriptor, for the caller to close; L{None} if
+            the path does not exist.
         """
         opened = [os.dup(self._root)]
         try:
@@ -88,10 +88,10 @@ class RootFS:
 
     def _walk(self, opened: list[int], path: bytes) -> int:
         """
-        Go one component at a time.
+        Resolve one component at a time.
 
-        @param opened: the way from the root to here; what stays in it is the
-            caller's to close.
+        @param opened: descriptors from the root to the current directory; the
+            caller closes those that stay in it.
         """
         todo, links = path.split(b"/")[::-1], 0
         while todo:

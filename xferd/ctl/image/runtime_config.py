@@ -1,13 +1,13 @@
 # -*- test-case-name: tests.ctl.image.test_runtime_config -*-
 """
-From an image's config to a runtime's: the C{config.json} of a bundle (OCI
-image-spec, "Conversion to OCI Runtime Configuration"; runtime-spec v1.0.2).
+The C{config.json} of a runtime bundle, from an image's config (OCI image-spec,
+"Conversion to OCI Runtime Configuration"; runtime-spec v1.0.2).
 
-What the image does not say is set to what people know from docker, but for
-two things: there is no network, since nobody has set one up, and a process
-cannot gain rights by running a setuid program (C{noNewPrivileges}).
+Settings that the image leaves open are docker's, with two exceptions: there is
+no network, since none is set up, and a process gains no rights by running a
+setuid program (C{noNewPrivileges}).
 
-Pure.  What an image says is hostile until checked.
+Pure.  An image's config is untrusted input.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _CAPABILITIES: Final = (
     "CAP_SETUID",
     "CAP_SYS_CHROOT",
 )
-"""What docker leaves to root in a container."""
+"""Root's capabilities in a container of docker's."""
 
 _MASKED: Final = (
     "/proc/acpi",
@@ -68,8 +68,8 @@ _COMMANDS_TO_RUNTIMES: Final = (
     "run.oci.",
 )
 """
-Annotations by which gVisor, Kata, runc and crun are told what to do on the
-host: write files, set properties of systemd's.  An image must not.
+Prefixes of annotations that make gVisor, Kata, runc and crun act on the host:
+write files, set systemd properties.  An image must not set them.
 """
 
 _IMPLIED: Final = {
@@ -86,17 +86,16 @@ _PREFIX: Final = "org.opencontainers.image."
 
 class BadConfig(ClientError):
     """
-    The image's config makes no runtime's.
+    The image's config cannot be converted.
     """
 
 
 class Volume(NamedTuple):
     """
-    A directory of the image's that is to hold data.
+    A volume of the image: a directory for data.
 
-    @ivar path: absolute.
-    @ivar owner: user and group that it has in the image, or L{None} if it is
-        not there.
+    @ivar path: its absolute path.
+    @ivar owner: its user and group ID in the image; L{None} if it does not exist.
     @ivar mode: its permission bits.
     """
 
@@ -107,14 +106,15 @@ class Volume(NamedTuple):
 
 class Execution(NamedTuple):
     """
-    What an image's config says of running it, checked.
+    The checked part of an image's config that concerns running it.
 
-    @ivar args: the command and its arguments; there is one.
-    @ivar env: C{NAME=value}.
-    @ivar user: as the image writes it; may be empty.
-    @ivar volumes: absolute paths, in order.
-    @ivar annotations: the labels, and what the specification derives.
-    @ivar notes: what was left out, in a sentence each.
+    @ivar args: the command and its arguments; not empty.
+    @ivar env: the environment, C{NAME=value}.
+    @ivar user: the image's C{User}; may be empty.
+    @ivar volumes: absolute paths, sorted.
+    @ivar annotations: the labels, and the annotations that the specification
+        derives from the config.
+    @ivar notes: sentences about settings that were left out.
     """
 
     args: tuple[str, ...]
@@ -128,16 +128,16 @@ class Execution(NamedTuple):
     @classmethod
     def of(cls, image: Mapping[str, Any], args: Sequence[str] = ()) -> Execution:
         """
-        Read an image's config.
+        Check an image's config.
 
         @param image: the parsed config.
-        @param args: arguments in place of the image's C{Cmd}.
-        @raise BadConfig: it is not for Linux, names no command, or breaks its
-            specification.
+        @param args: arguments that replace the image's C{Cmd}.
+        @raise BadConfig: it is not for Linux, names no command, or violates
+            the specification.
         """
         system = _text(image, "os") or "linux"
         if system != "linux":
-            raise BadConfig(f"the image is for {clean(system)}; a bundle is for linux only")
+            raise BadConfig(f"the image is for {clean(system)}, but a bundle must be for linux")
         config = image.get("config")
         if config is None:
             config = {}
@@ -145,7 +145,7 @@ class Execution(NamedTuple):
             raise BadConfig("the image's config is not an object")
         command = [*_list(config, "Entrypoint"), *(args or _list(config, "Cmd"))]
         if not command or not command[0]:
-            raise BadConfig("the image names no command to run; name one after '--'")
+            raise BadConfig("the image names no command; name one after '--'")
         annotations, left_out = _annotations(image, config)
         volumes, not_mounted = _volumes(config)
         return cls(
@@ -171,10 +171,10 @@ def runtime_config(
     """
     Make a bundle's config, for a root file system in C{rootfs}.
 
-    @param volumes: what the image's volumes are in that.
-    @param read_only: whether the root file system cannot be written to.
-    @param rootless: user and group of who is to run it, if that is not root:
-        they are root inside, and nobody else is there.
+    @param volumes: the image's volumes, as found in the root file system.
+    @param read_only: whether the root file system is read-only.
+    @param rootless: the user and group ID of the user who runs it, if not
+        root.  They are mapped to root inside, and no others are.
     """
     env = list(execution.env)
     names = {variable.partition("=")[0] for variable in env}
@@ -207,9 +207,6 @@ def runtime_config(
 
 
 def _linux(rootless: tuple[int, int] | None) -> dict[str, Any]:
-    """
-    What is Linux's own in a bundle's config.
-    """
     namespaces = ["pid", "network", "ipc", "uts", "mount", "cgroup"]
     linux: dict[str, Any] = {"maskedPaths": list(_MASKED), "readonlyPaths": list(_READ_ONLY)}
     if rootless is None:
@@ -223,11 +220,8 @@ def _linux(rootless: tuple[int, int] | None) -> dict[str, Any]:
 
 
 def _mounts(rootless: tuple[int, int] | None) -> list[dict[str, Any]]:
-    """
-    What every container has mounted.
-    """
     quiet = ["nosuid", "noexec", "nodev"]
-    # Group 5 is tty; with one group only there is none.
+    # Group 5 is tty; a rootless container has one group only.
     terminals = [] if rootless else ["gid=5"]
 
     def mount(destination: str, kind: str, *options: str, source: str = "") -> dict[str, Any]:
@@ -248,14 +242,14 @@ def _mounts(rootless: tuple[int, int] | None) -> list[dict[str, Any]]:
 
 def _mount(volume: Volume, rootless: tuple[int, int] | None) -> dict[str, Any]:
     """
-    A volume: memory, with what the image has there to begin with
+    The mount of a volume: a tmpfs with a copy of the image's content
     (image-spec: "application data is not written to the container's root
     filesystem").
     """
     options = ["rw", "nosuid", "nodev", f"mode={volume.mode:o}"]
     if volume.owner is not None:
         options += [] if rootless else [f"uid={volume.owner[0]}", f"gid={volume.owner[1]}"]
-        # Of runc's and crun's own; what is not there needs no copy.
+        # An option of runc and crun: copy the directory's content.
         options.append("tmpcopyup")
     return {"destination": volume.path, "type": "tmpfs", "source": "tmpfs", "options": options}
 
@@ -265,8 +259,8 @@ def _mount(volume: Volume, rootless: tuple[int, int] | None) -> dict[str, Any]:
 
 def _annotations(image: Mapping[str, Any], config: Mapping[str, Any]) -> tuple[dict[str, str], list[str]]:
     """
-    The annotations, and what was left out.  Labels come before what the
-    specification derives.
+    The annotations, and notes on those left out.  Labels override derived
+    annotations.
     """
     derived: dict[str, str] = {}
     for key, name in _IMPLIED.items():
@@ -285,7 +279,7 @@ def _annotations(image: Mapping[str, Any], config: Mapping[str, Any]) -> tuple[d
         if not isinstance(value, str) or not key:
             raise BadConfig(f"the image's label {clean(key)!r} is not text")
         if key.startswith(_COMMANDS_TO_RUNTIMES):
-            notes.append(f"the label {clean(key)} is left out: it would tell the runtime what to do")
+            notes.append(f"the label {clean(key)} is left out: it would control the runtime on the host")
         else:
             derived[key] = value
     return derived, notes
@@ -293,7 +287,7 @@ def _annotations(image: Mapping[str, Any], config: Mapping[str, Any]) -> tuple[d
 
 def _volumes(config: Mapping[str, Any]) -> tuple[tuple[str, ...], list[str]]:
     """
-    The volumes, and what cannot be one.
+    The volumes, and notes on those left out.
     """
     volumes, notes = [], []
     for path in sorted(_keys(config, "Volumes")):
@@ -307,19 +301,16 @@ def _volumes(config: Mapping[str, Any]) -> tuple[tuple[str, ...], list[str]]:
 
 
 def _env(config: Mapping[str, Any]) -> list[str]:
-    """
-    The environment.
-    """
     env = _plain(_list(config, "Env"), "a variable of the environment")
     for variable in env:
         if not variable.partition("=")[1] or variable.startswith("="):
-            raise BadConfig(f"the image's environment has {clean(variable)!r}, which is no NAME=value")
+            raise BadConfig(f"the image's environment has {clean(variable)!r}, which is not NAME=value")
     return env
 
 
 def _plain(texts: list[str], what: str) -> list[str]:
     """
-    Texts that a kernel can take.
+    Check that texts can be passed to C{execve}.
     """
     for text in texts:
         if "\0" in text or not _is_unicode(text):
@@ -329,7 +320,7 @@ def _plain(texts: list[str], what: str) -> list[str]:
 
 def _is_unicode(text: str) -> bool:
     """
-    Whether a text has a form in UTF-8, as every JSON document must.
+    Whether a text can be encoded as UTF-8.
     """
     try:
         text.encode()
@@ -340,7 +331,7 @@ def _is_unicode(text: str) -> bool:
 
 def _text(value: Mapping[str, Any], key: str) -> str | None:
     """
-    A text; null is the same as absent, as everywhere in a config.
+    A member that is text; null counts as absent.
     """
     text = value.get(key)
     if text is not None and not isinstance(text, str):
@@ -350,7 +341,7 @@ def _text(value: Mapping[str, Any], key: str) -> str | None:
 
 def _list(value: Mapping[str, Any], key: str) -> list[str]:
     """
-    A list of texts; one text alone is a list of itself, as docker reads it.
+    A member that is a list of texts; like docker, accept a single text.
     """
     listed = value.get(key)
     if listed is None:
@@ -363,9 +354,6 @@ def _list(value: Mapping[str, Any], key: str) -> list[str]:
 
 
 def _object(value: Mapping[str, Any], key: str) -> dict[str, Any]:
-    """
-    An object.
-    """
     found = value.get(key)
     if found is None:
         return {}
@@ -375,7 +363,4 @@ def _object(value: Mapping[str, Any], key: str) -> dict[str, Any]:
 
 
 def _keys(value: Mapping[str, Any], key: str) -> list[str]:
-    """
-    What an object that stands for a set has.
-    """
     return list(_object(value, key))

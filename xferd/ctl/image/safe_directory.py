@@ -1,11 +1,11 @@
 # -*- test-case-name: tests.ctl.image.test_safe_directory -*-
 """
-Directories to make something in that other users cannot exchange meanwhile.
+Directories that other users cannot exchange while root works in them.
 
-A path is looked up anew each time that it is used.  Whoever may rename one of
-its directories can put a link there in between, and root's work would go where
-that link leads.  So a directory is opened once, looked at by its descriptor,
-and used by its descriptor.
+The kernel resolves a path at each use.  A user who may rename one of its
+directories can put a link there between two uses, and root would work where
+the link leads.  Therefore a directory is opened once, and checked and used by
+its descriptor.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 FOLDER: Final = os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-"""How a directory is opened that is not to be a link to one."""
+"""The flags for opening a directory that must not be a link."""
 
 
 class CannotUse(ClientError):
     """
-    Nothing can be made in a directory; the text says why.
+    A directory cannot be used, or another user could exchange it.
     """
 
 
 @contextmanager
 def opened(path: str, *, own: bool = False) -> Iterator[int]:
     """
-    Open a directory to make something in.
+    Open a directory to create files in.
 
     @param path: an absolute path without links.
     @param own: whether to refuse a directory that other users can exchange.
     @return: its descriptor (C{O_PATH}), valid in the block.
-    @raise CannotUse: it is not there, or it or one above it belongs to another
-        user, or others may write to it.
+    @raise CannotUse: it does not exist; or with C{own}, another user owns it
+        or a directory above it, or may write to one of them.
     """
     descriptor = os.open("/", os.O_PATH | FOLDER)
     here = "/"
@@ -65,10 +65,10 @@ def opened(path: str, *, own: bool = False) -> Iterator[int]:
 
 def check_own(descriptor: int, path: str, *, sticky: bool = True) -> None:
     """
-    See that no other user can exchange what is in a directory.
+    Check that no other user can exchange the entries of a directory.
 
-    @param path: the directory as errors name it.
-    @param sticky: whether others may make files of their own there, as in C{/tmp}.
+    @param path: the directory's name in errors.
+    @param sticky: whether others may create their own files there, as in C{/tmp}.
     @raise CannotUse: another user can.
     """
     found = os.fstat(descriptor)
@@ -78,27 +78,27 @@ def check_own(descriptor: int, path: str, *, sticky: bool = True) -> None:
         why = f"belongs to user {found.st_uid}"
     elif not (sticky and found.st_mode & stat.S_ISVTX):
         if found.st_mode & stat.S_IWOTH:
-            why = "can be written to by every user"
+            why = "is writable by every user"
         elif found.st_mode & stat.S_IWGRP and (found.st_gid not in (0, os.getegid()) or _has_acl(descriptor)):
-            why = f"can be written to by group {found.st_gid}"
+            why = f"is writable by group {found.st_gid}"
     if why:
         raise CannotUse(
-            f"{clean(path)} {why}, who could lead a mount elsewhere; "
-            "name a directory that, with all above it, only you and root can change"
+            f"{clean(path)} {why}, which could redirect the mount; "
+            "name a directory that only you and root can change, also all directories above it"
         )
 
 
 def path_of(descriptor: int) -> str:
     """
-    A path of a directory that is open, however it is called by now.
+    A path of an open directory, valid after a rename.
     """
-    # With the dot it is no link.
+    # Without the dot it would be a symbolic link.
     return f"/proc/self/fd/{descriptor}/."
 
 
 def is_at(descriptor: int, name: str, parent: int) -> bool:
     """
-    Whether a name in a directory is that of an open directory.
+    Whether a directory's entry is an open directory.
     """
     try:
         found = os.stat(name, dir_fd=parent, follow_symlinks=False)
@@ -109,6 +109,7 @@ def is_at(descriptor: int, name: str, parent: int) -> bool:
 
 def _has_acl(descriptor: int) -> bool:
     """
-    Whether the bits of the group are the mask of an access control list.
+    Whether a directory has an access control list, whose mask the group bits
+    then show.
     """
     return "system.posix_acl_access" in os.listxattr(path_of(descriptor))

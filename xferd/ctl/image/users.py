@@ -1,7 +1,7 @@
 # -*- test-case-name: tests.ctl.image.test_users -*-
 """
-Who a container's process is: an image's C{User}, looked up in the image's own
-user database.  Pure.
+The user of a container's process: an image's C{User}, looked up in the image's
+own user database.  Pure.
 """
 
 from __future__ import annotations
@@ -14,23 +14,23 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _HIGHEST = 2**31 - 1
-"""The highest number of a user or group, as docker and runc have it."""
+"""The highest user or group ID, as in docker and runc."""
 
 
 class UnknownUser(ClientError):
     """
-    The image wants to run as somebody whom it does not know.
+    The image's C{User} is not in its user database.
     """
 
 
 class User(NamedTuple):
     """
-    The rights of a process.
+    The identity of a process.
 
-    @ivar groups: the numbers of its groups, C{gid} first.  That one is always
-        among them: else a process could leave it, and gain what is denied to
-        it (CVE-2022-2995).
-    @ivar home: the home directory, or C{""} for a user without one.
+    @ivar groups: its group IDs, C{gid} first.  C{gid} is always among them:
+        otherwise a process could drop that group and gain access that the
+        group is denied (CVE-2022-2995).
+    @ivar home: the home directory; may be empty.
     """
 
     uid: int
@@ -43,13 +43,14 @@ def find_user(wanted: str, passwd: bytes, group: bytes) -> User:
     """
     Look up a user.
 
-    Without a group, it is the user's default group and all that list the
-    user; with one, it is this alone (OCI image-spec, C{config.md}, "User").
+    Without a group in C{wanted}, the user has its default group and all groups
+    that list it; with one, that group alone (OCI image-spec, C{config.md},
+    "User").
 
     @param wanted: C{user}, C{uid}, C{user:group}, C{uid:gid}, C{uid:group} or
         C{user:gid}; empty for root.
-    @param passwd: C{/etc/passwd} of the image; empty if it has none.
-    @param group: C{/etc/group}.
+    @param passwd: the image's C{/etc/passwd}; may be empty.
+    @param group: the image's C{/etc/group}; may be empty.
     @raise UnknownUser: there is no such user or group.
     """
     name, _, group_name = wanted.partition(":")
@@ -68,7 +69,7 @@ def find_user(wanted: str, passwd: bytes, group: bytes) -> User:
             break
     if known is None:
         if number is None:
-            raise UnknownUser(f"the image wants to run as user {name!r}, whom its /etc/passwd does not have")
+            raise UnknownUser(f"the image runs as user {name!r}, which its /etc/passwd lacks")
         known, name = User(_checked(number, name), 0, ()), ""
     groups = [(fields, gid) for fields in _lines(group, 3) if (gid := _number(fields[2])) is not None]
     if group_name:
@@ -79,37 +80,28 @@ def find_user(wanted: str, passwd: bytes, group: bytes) -> User:
 
 
 def _find_group(wanted: str, groups: list[tuple[str, int]]) -> int:
-    """
-    A group's number.
-    """
     number = _number(wanted)
     if number is not None:
         return _checked(number, wanted)
     for name, gid in groups:
         if name == wanted:
             return gid
-    raise UnknownUser(f"the image wants to run as group {wanted!r}, which its /etc/group does not have")
+    raise UnknownUser(f"the image runs as group {wanted!r}, which its /etc/group lacks")
 
 
 def _checked(number: int, text: str) -> int:
-    """
-    A number that can be a user's or a group's.
-    """
     if number > _HIGHEST:
-        raise UnknownUser(f"the image wants to run with the number {text}, which is above {_HIGHEST}")
+        raise UnknownUser(f"the image runs with the ID {text}, which is above {_HIGHEST}")
     return number
 
 
 def _number(text: str) -> int | None:
-    """
-    A decimal number, if it is one.
-    """
     return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else None
 
 
 def _lines(data: bytes, least: int) -> Iterator[list[str]]:
     """
-    The fields of each line that has enough of them.
+    The fields of each line that has at least C{least}.
     """
     for line in data.decode("utf-8", "surrogateescape").splitlines():
         fields = line.strip().split(":")
