@@ -21,7 +21,8 @@ from benchmarks.places import in_memory
 from benchmarks.processes import Failed, Program
 from benchmarks.registry import TAG, Registry
 from benchmarks.rounds import Setting
-from xferd.oci import OCI_INDEX, OCI_MANIFEST, Document
+from xferd.media_types import OCI_INDEX, OCI_MANIFEST
+from xferd.oci import Document
 from xferd.testing.images import SampleImage, encode, image_of, sample_image, sample_layer
 from xferd.testing.layers import Blob
 from xferd.testing.storage import OCTETS, Storage

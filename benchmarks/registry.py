@@ -15,7 +15,8 @@ from typing import BinaryIO, NamedTuple
 from urllib.parse import urlencode, urlsplit
 
 from benchmarks.processes import Failed, Program, find
-from xferd.oci import DOCKER_MANIFEST, OCI_MANIFEST, Document, Manifest, parse_document
+from xferd.media_types import DOCKER_MANIFEST, OCI_MANIFEST
+from xferd.oci import Document, Manifest, parse_document
 from xferd.testing.storage import Storage
 
 TAG = "1"

@@ -24,8 +24,9 @@ from benchmarks.processes import Failed
 from benchmarks.rounds import Setting
 from xferd.interfaces.reactor import IReactor
 from xferd.interfaces.store import Image
+from xferd.media_types import OCI_CONFIG, OCI_MANIFEST
 from xferd.names import Digest, Reference
-from xferd.oci import OCI_CONFIG, OCI_MANIFEST, Descriptor
+from xferd.oci import Descriptor
 from xferd.store.store import Store
 
 _NAMES = (1_000, 10_000)

@@ -12,17 +12,9 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from xferd.docker_manifest import render
+from xferd.media_types import DOCKER_CONFIG, DOCKER_MANIFEST, LAYERS, OCI_CONFIG, OCI_MANIFEST
 from xferd.names import Digest
-from xferd.oci import (
-    DOCKER_CONFIG,
-    DOCKER_MANIFEST,
-    LAYERS,
-    OCI_CONFIG,
-    OCI_MANIFEST,
-    Document,
-    Manifest,
-    parse_document,
-)
+from xferd.oci import Document, Manifest, parse_document
 
 DOCKER_LAYERS = sorted(media_type for media_type in LAYERS if "docker" in media_type)
 

@@ -13,8 +13,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from xferd.errors import BadDocument
 from xferd.image_config import ImageConfig, parse_config, platform_of, read_config
+from xferd.media_types import OCI_CONFIG
 from xferd.names import Digest
-from xferd.oci import MAX_DOCUMENT, MAX_VALUES, OCI_CONFIG, Descriptor, Manifest
+from xferd.oci import MAX_DOCUMENT, MAX_VALUES, Descriptor, Manifest
 from xferd.platforms import Platform
 
 DIFF_ID = Digest.of(b"tar")

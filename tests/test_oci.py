@@ -14,32 +14,26 @@ from twisted.trial.unittest import SynchronousTestCase
 from xferd.errors import (
     BadDocument,
     DigestMismatch,
-    NoSuchPlatform,
     UnsupportedImage,
     XferdError,
 )
+from xferd.media_types import DOCKER_LIST, DOCKER_MANIFEST, OCI_CONFIG, OCI_INDEX, OCI_MANIFEST
 from xferd.names import Digest
 from xferd.oci import (
-    DOCKER_LIST,
-    DOCKER_MANIFEST,
     MAX_DOCUMENT,
     MAX_INDEX_ENTRIES,
     MAX_LAYERS,
     MAX_OBJECTS,
     MAX_TEXT,
     MAX_VALUES,
-    OCI_CONFIG,
-    OCI_INDEX,
-    OCI_MANIFEST,
     Descriptor,
     Document,
     Index,
     Manifest,
-    Platform,
-    choose,
     document_type,
     parse_document,
 )
+from xferd.platforms import Platform
 
 LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
 
@@ -63,23 +57,6 @@ def image(**changes: Any) -> dict[str, Any]:
     A manifest of one layer as JSON has it.
     """
     return {"schemaVersion": 2, "config": descriptor(OCI_CONFIG), "layers": [descriptor()], **changes}
-
-
-def index(*platforms: str | None, nested: bool = False) -> Index:
-    """
-    An index with one manifest for each platform.
-    """
-    entries = []
-    for position, platform in enumerate(platforms):
-        entry = descriptor(OCI_INDEX if nested else OCI_MANIFEST, str(position).encode())
-        if platform is not None:
-            entry["platform"] = dict(
-                zip(("os", "architecture", "variant"), platform.split("/"), strict=False)
-            )
-        entries.append(entry)
-    parsed = parse_document(document({"schemaVersion": 2, "manifests": entries}, OCI_INDEX))
-    assert isinstance(parsed, Index)
-    return parsed
 
 
 class DescriptorTests(SynchronousTestCase):
@@ -470,82 +447,3 @@ class RunnableTests(SynchronousTestCase):
             UnsupportedImage, self.check, layers=[descriptor(), descriptor("application/x.squashfs")]
         )
         self.assertIn("layer 1 is of type application/x.squashfs", str(error))
-
-
-class ChooseTests(SynchronousTestCase):
-    """
-    Which manifest of an index is taken.
-    """
-
-    def taken(self, found: Index, wanted: str) -> int:
-        """
-        The position of the entry that is taken.
-        """
-        return found.manifests.index(choose(found, Platform.parse(wanted)))
-
-    def test_exact(self) -> None:
-        """
-        The entry for the platform, and of equal ones the first.
-        """
-        found = index("linux/arm64", "linux/amd64", "linux/amd64")
-        self.assertEqual(self.taken(found, "linux/amd64"), 1)
-
-    def test_variants(self) -> None:
-        """
-        The best variant that the platform runs, wherever it stands.
-        """
-        found = index("linux/arm/v5", "linux/arm/v6", "linux/arm64/v8", "linux/386")
-        self.assertEqual(self.taken(found, "linux/amd64"), 3)
-        self.assertEqual(self.taken(found, "linux/arm/v7"), 1)
-        self.assertEqual(self.taken(found, "linux/arm/v5"), 0)
-        self.assertEqual(self.taken(found, "linux/arm64"), 2)
-
-    def test_newer_variant(self) -> None:
-        """
-        A variant that is newer than the platform is not taken.
-        """
-        self.assertRaises(NoSuchPlatform, choose, index("linux/arm/v7"), Platform.parse("linux/arm/v6"))
-
-    def test_offered(self) -> None:
-        """
-        Where nothing fits, the message lists what there is, attestations left out.
-        """
-        error = self.assertRaises(
-            NoSuchPlatform,
-            choose,
-            index("linux/arm64", "linux/s390x", "unknown/unknown"),
-            Platform.parse("linux/amd64"),
-        )
-        self.assertIn("it is offered for: linux/arm64, linux/s390x", str(error))
-
-    def test_nameless(self) -> None:
-        """
-        A nested index is looked into; a single entry without a platform is it.
-        """
-        self.assertEqual(self.taken(index(None, nested=True), "linux/amd64"), 0)
-        self.assertEqual(self.taken(index(None), "linux/amd64"), 0)
-        self.assertRaises(NoSuchPlatform, choose, index(), Platform.parse("linux/amd64"))
-        self.assertRaises(NoSuchPlatform, choose, index(None, None), Platform.parse("linux/amd64"))
-
-    def test_never(self) -> None:
-        """
-        What is about an image, or of an unknown kind, is never taken.
-        """
-        for entry in (
-            descriptor(OCI_MANIFEST, annotations={"vnd.docker.reference.type": "attestation-manifest"}),
-            descriptor("application/x.bundle"),
-            descriptor("application/x.bundle", platform={"os": "linux", "architecture": "amd64"}),
-            descriptor(OCI_MANIFEST, platform={"os": "unknown", "architecture": "unknown"}),
-        ):
-            found = parse_document(document({"schemaVersion": 2, "manifests": [entry]}, OCI_INDEX))
-            assert isinstance(found, Index)
-            for wanted in ("linux/amd64", "unknown/unknown"):
-                self.assertRaises(NoSuchPlatform, choose, found, Platform.parse(wanted))
-
-    def test_many_offered(self) -> None:
-        """
-        A list that is too long says how much of it is left out.
-        """
-        found = index(*(f"linux/x{n}" for n in range(25)))
-        error = self.assertRaises(NoSuchPlatform, choose, found, Platform.parse("linux/amd64"))
-        self.assertTrue(str(error).endswith("and 5 more"), str(error))

@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 from typing import Any, Final
 
-from xferd.oci import DOCKER_CONFIG, DOCKER_MANIFEST, MISNAMED_CONFIGS, OCI_CONFIG, OCI_MANIFEST
+from xferd.media_types import DOCKER_CONFIG, DOCKER_MANIFEST, MISNAMED_CONFIGS, OCI_CONFIG, OCI_MANIFEST
 
 _LAYER: Final = "application/vnd.oci.image.layer.v1.tar"
 _FOREIGN: Final = "application/vnd.oci.image.layer.nondistributable.v1.tar"

@@ -75,6 +75,14 @@ def quoted(value: object) -> str:
     return text if len(text) <= MAX_QUOTED else f"{text[: MAX_QUOTED - 3]}..."
 
 
+def shown(text: str) -> str:
+    """
+    Foreign text, fit for a message: printable, and not too long.
+    """
+    line = "".join(c if c.isprintable() else "?" for c in text)
+    return line if len(line) <= 100 else f"{line[:97]}..."
+
+
 def _cut(text: str) -> str:
     """
     A message without its middle, if it is too long.

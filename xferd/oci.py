@@ -1,7 +1,7 @@
 # -*- test-case-name: tests.test_oci -*-
 """
-The documents of an image: descriptors, manifests, indexes, configs and
-platforms, in OCI's form and in Docker's.
+The documents of an image: descriptors, manifests and indexes, in OCI's form and
+in Docker's.
 
 Pure: bytes in, values or L{BadDocument} out.  What a registry sends is
 hostile until it went through here (OCI image-spec v1.1; limits of our own).
@@ -20,56 +20,23 @@ from xferd.errors import (
     BadDigest,
     BadDocument,
     DigestMismatch,
-    NoSuchPlatform,
     UnsupportedImage,
     quoted,
+    shown,
+)
+from xferd.media_types import (
+    CONFIGS,
+    DOCKER_SCHEMA1,
+    FOREIGN,
+    INDEXES,
+    LAYERS,
+    MANIFESTS,
+    MISNAMED_CONFIGS,
+    OCI_INDEX,
+    OCI_MANIFEST,
 )
 from xferd.names import Digest
-from xferd.platforms import Platform as Platform  # noqa: PLC0414 - it is part of what is here
-
-OCI_MANIFEST: Final = "application/vnd.oci.image.manifest.v1+json"
-OCI_INDEX: Final = "application/vnd.oci.image.index.v1+json"
-OCI_CONFIG: Final = "application/vnd.oci.image.config.v1+json"
-DOCKER_MANIFEST: Final = "application/vnd.docker.distribution.manifest.v2+json"
-DOCKER_LIST: Final = "application/vnd.docker.distribution.manifest.list.v2+json"
-DOCKER_CONFIG: Final = "application/vnd.docker.container.image.v1+json"
-DOCKER_SCHEMA1: Final = frozenset(
-    {
-        "application/vnd.docker.distribution.manifest.v1+json",
-        "application/vnd.docker.distribution.manifest.v1+prettyjws",
-    }
-)
-
-MANIFESTS: Final = frozenset({OCI_MANIFEST, DOCKER_MANIFEST})
-INDEXES: Final = frozenset({OCI_INDEX, DOCKER_LIST})
-CONFIGS: Final = frozenset({OCI_CONFIG, DOCKER_CONFIG})
-MISNAMED_CONFIGS: Final = frozenset({"", "application/octet-stream", "application/json", "text/html"})
-"""
-The types that docker 1.10 and some registries give to image configs
-(U{https://github.com/distribution/distribution/issues/1621}); the empty one
-stands for none at all.
-"""
-
-ACCEPT: Final = (OCI_INDEX, OCI_MANIFEST, DOCKER_LIST, DOCKER_MANIFEST)
-"""What xferd understands, in the order it likes them: the Accept header."""
-
-LAYERS: Final = {
-    "application/vnd.oci.image.layer.v1.tar": "tar",
-    "application/vnd.oci.image.layer.v1.tar+gzip": "gzip",
-    "application/vnd.oci.image.layer.v1.tar+zstd": "zstd",
-    "application/vnd.oci.image.layer.nondistributable.v1.tar": "tar",
-    "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip": "gzip",
-    "application/vnd.oci.image.layer.nondistributable.v1.tar+zstd": "zstd",
-    "application/vnd.docker.image.rootfs.diff.tar": "tar",
-    "application/vnd.docker.image.rootfs.diff.tar.gzip": "gzip",
-    "application/vnd.docker.image.rootfs.diff.tar.zstd": "zstd",
-    "application/vnd.docker.image.rootfs.foreign.diff.tar": "tar",
-    "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip": "gzip",
-}
-"""Layer media types and how each is compressed: C{tar} is not."""
-
-FOREIGN: Final = frozenset(t for t in LAYERS if ".foreign." in t or ".nondistributable." in t)
-"""Types of layers whose licence may forbid to put them into other registries."""
+from xferd.platforms import Platform
 
 MAX_DOCUMENT: Final = 4 * 1024 * 1024
 """The largest manifest or config, in bytes (distribution-spec: at least 4 MiB)."""
@@ -296,7 +263,7 @@ class Manifest:
             that xferd does not know.
         """
         if not self.is_image:
-            kind = _shown(self.artifact_type or self.config.media_type)
+            kind = shown(self.artifact_type or self.config.media_type)
             raise UnsupportedImage(
                 f"this is an artifact of type {kind}, not a container image; "
                 "'xferctl copy' can copy it, and nothing can unpack it"
@@ -304,7 +271,7 @@ class Manifest:
         for position, layer in enumerate(self.layers):
             if layer.media_type not in LAYERS:
                 raise UnsupportedImage(
-                    f"layer {position} is of type {_shown(layer.media_type)}, which xferd cannot unpack; "
+                    f"layer {position} is of type {shown(layer.media_type)}, which xferd cannot unpack; "
                     "'xferctl copy' can copy the image"
                 )
 
@@ -340,7 +307,7 @@ def parse_document(document: Document) -> Index | Manifest:
         media_type = named if isinstance(named, str) else media_type
     if named is not None and named != media_type:
         raise BadDocument(
-            f"manifest {document.digest} came as {_shown(media_type)} and calls itself {_shown(str(named))}"
+            f"manifest {document.digest} came as {shown(media_type)} and calls itself {shown(str(named))}"
         )
     has_index, has_manifest = (
         "manifests" in value,
@@ -362,7 +329,7 @@ def parse_document(document: Document) -> Index | Manifest:
             kind if isinstance(kind, str) else "",
         )
     raise UnsupportedImage(
-        f"manifest {document.digest} is of type {_shown(media_type)!r}, which xferd does not know"
+        f"manifest {document.digest} is of type {shown(media_type)!r}, which xferd does not know"
     )
 
 
@@ -379,53 +346,6 @@ def document_type(data: bytes) -> str:
     if isinstance(named, str):
         return named
     return OCI_INDEX if "manifests" in value else OCI_MANIFEST
-
-
-def candidates(index: Index, wanted: Platform) -> list[Descriptor]:
-    """
-    The entries of an index that may be, or may hold, an image for a platform,
-    the likeliest first: the best variant, of equals the first (OCI image-spec,
-    "Image Index"), and last those that do not say what they are for.
-
-    What is not of a kind that xferd can read is no candidate, and neither is
-    an attestation.
-    """
-    entries = [e for e in index.manifests if e.is_known and not e.is_attestation]
-    named = [e for platform in wanted.accepts() for e in entries if e.platform == platform]
-    return [*named, *(e for e in entries if e.platform is None)]
-
-
-def choose(index: Index, wanted: Platform) -> Descriptor:
-    """
-    The entry of an index for a platform, as far as the index tells.
-
-    @raise NoSuchPlatform: there is none; the message lists what there is.
-    """
-    found = candidates(index, wanted)
-    sure = [e for e in found if e.platform is not None or e.media_type in INDEXES or len(found) == 1]
-    if not sure:
-        raise no_such_platform("the image", wanted, offered(index))
-    return sure[0]
-
-
-def offered(index: Index) -> set[Platform]:
-    """
-    The platforms that an index names, attestations left out.
-    """
-    return {e.platform for e in index.manifests if e.platform is not None and not e.is_attestation}
-
-
-def no_such_platform(name: str, wanted: Platform, there: set[Platform]) -> NoSuchPlatform:
-    """
-    The error for an image that is offered for other platforms only.
-
-    @param there: those.
-    """
-    listed = sorted(_shown(str(platform)) for platform in there)
-    more = f" and {len(listed) - 20} more" if len(listed) > 20 else ""
-    return NoSuchPlatform(
-        f"{name} is not offered for {wanted}; it is offered for: {', '.join(listed[:20]) or 'none'}{more}"
-    )
 
 
 def check_extent(data: bytes, where: str) -> None:
@@ -502,7 +422,7 @@ def _check_names(value: dict[str, Any], deciding: frozenset[str], where: str) ->
     folded = {name.lower() for name in deciding}
     for name in value:
         if name not in deciding and name.lower() in folded:
-            raise BadDocument(f"{where} can be read in two ways: it has {_shown(name)!r}")
+            raise BadDocument(f"{where} can be read in two ways: it has {shown(name)!r}")
 
 
 def _list(value: dict[str, Any], key: str, most: int) -> list[object]:
@@ -567,11 +487,3 @@ def _embedded(value: object, digest: Digest, size: int, where: str) -> bytes | N
     if len(data) != size or Digest.of(data, digest.algorithm) != digest:
         raise BadDocument(f"{where}: its data is not {digest} of {size} bytes")
     return data
-
-
-def _shown(text: str) -> str:
-    """
-    Foreign text, fit for a message: printable, and not too long.
-    """
-    line = "".join(c if c.isprintable() else "?" for c in text)
-    return line if len(line) <= 100 else f"{line[:97]}..."

@@ -25,8 +25,9 @@ from xferd.archive.contents import (
     choose_images,
 )
 from xferd.errors import BadArchive, BadDocument, BadInput
+from xferd.media_types import OCI_MANIFEST
 from xferd.names import Digest, Reference
-from xferd.oci import OCI_MANIFEST, Descriptor, Manifest, parse_document
+from xferd.oci import Descriptor, Manifest, parse_document
 from xferd.store.images import index_file
 
 ONE, TWO = (Descriptor(OCI_MANIFEST, Digest.of(data), 3) for data in (b"one", b"two"))

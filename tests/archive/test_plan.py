@@ -12,8 +12,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from xferd.archive.contents import DOCKER, FULL_NAME, INDEX, LAYOUT, NAME, RENDITION_OF
 from xferd.archive.plan import Plan, plan, tar_header
+from xferd.media_types import DOCKER_MANIFEST
 from xferd.names import Digest, Reference
-from xferd.oci import DOCKER_MANIFEST, Document, Manifest, parse_document
+from xferd.oci import Document, Manifest, parse_document
 from xferd.testing.images import SampleImage, image_of, sample_image, sample_layer
 
 

@@ -21,18 +21,9 @@ from xferd.archive.tar_splitter import Member, Splitter, clean_name
 from xferd.docker_config import parse_docker_config, parse_helper_answer, registry_of
 from xferd.errors import BadArchive, BadDocument, BadInput, ConfigError, UnsupportedImage
 from xferd.image_config import parse_config, platform_of, read_config
+from xferd.media_types import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
 from xferd.names import Digest, Reference
-from xferd.oci import (
-    DOCKER_LIST,
-    DOCKER_MANIFEST,
-    OCI_INDEX,
-    OCI_MANIFEST,
-    Descriptor,
-    Document,
-    Manifest,
-    document_type,
-    parse_document,
-)
+from xferd.oci import Descriptor, Document, Manifest, document_type, parse_document
 from xferd.registry.hosts.hosts_toml import parse_duration, parse_hosts_file
 from xferd.testing.images import sample_image
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.integration.test_daemon import DaemonCase, reactor
-from xferd.oci import OCI_MANIFEST, Document
+from xferd.media_types import OCI_MANIFEST
+from xferd.oci import Document
 from xferd.testing.faults import SetHeader
 from xferd.testing.images import encode, image_of, sample_image, sample_layer
 from xferd.testing.registry import Registry

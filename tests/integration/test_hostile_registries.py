@@ -14,8 +14,9 @@ from twisted.internet.interfaces import IListeningPort
 
 from tests.integration.test_daemon import DaemonCase, reactor
 from tests.registry.wire import Listener, Peer, endless, trickle
+from xferd.media_types import OCI_INDEX, OCI_MANIFEST
 from xferd.names import Digest
-from xferd.oci import MAX_DOCUMENT, OCI_INDEX, OCI_MANIFEST
+from xferd.oci import MAX_DOCUMENT
 
 MOST_MEMORY = 32 * 1024
 """KiB that a pull may cost on top of what the daemon has."""

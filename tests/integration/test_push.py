@@ -16,7 +16,9 @@ from twisted.internet.defer import Deferred, gatherResults
 from tests.integration.peers import DockerRegistry, push, require, run
 from tests.integration.programs import Dockerd
 from tests.integration.test_daemon import DaemonCase, reactor
-from xferd.oci import OCI_MANIFEST, Document, Platform
+from xferd.media_types import OCI_MANIFEST
+from xferd.oci import Document
+from xferd.platforms import Platform
 from xferd.testing.faults import CutBody, Stall
 from xferd.testing.images import image_of, index_of, sample_image, sample_layer
 from xferd.testing.registry import Registry

@@ -19,8 +19,9 @@ from xferd.credentials import Credentials, Secret
 from xferd.errors import BlobUnknown, RegistryError
 from xferd.interfaces.reactor import IReactor
 from xferd.interfaces.registry import Pushed, UploadSession
+from xferd.media_types import OCI_MANIFEST
 from xferd.names import Digest, Repository
-from xferd.oci import OCI_MANIFEST, Document
+from xferd.oci import Document
 from xferd.registry.capabilities import ChunkSizes
 from xferd.registry.client import Registries
 from xferd.registry.hosts.configured import HostConfig

@@ -18,7 +18,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from tests.integration.peers import PASSWORD, USER, DockerRegistry, PeerFailed, push, require, run
 from xferd.interfaces.reactor import IReactor
-from xferd.oci import Platform
+from xferd.platforms import Platform
 from xferd.testing.images import image_of, index_of, sample_image
 from xferd.testing.layers import LayerBuilder
 from xferd.testing.registry import Registry

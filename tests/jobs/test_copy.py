@@ -18,8 +18,10 @@ from xferd.errors import (
     TooManyRequests,
 )
 from xferd.jobs.images.document_memory import Memory
+from xferd.media_types import OCI_INDEX, OCI_MANIFEST
 from xferd.names import Digest, Repository
-from xferd.oci import OCI_INDEX, OCI_MANIFEST, Document, Platform
+from xferd.oci import Document
+from xferd.platforms import Platform
 from xferd.testing.fake_registry import FakeRegistry
 from xferd.testing.images import image_of, index_of, sample_image, sample_layer
 from xferd.testing.layers import Blob

@@ -18,7 +18,7 @@ from xferd.jobs.events.broker import News
 from xferd.jobs.image_admin import Upkeep
 from xferd.jobs.images.naming import Naming
 from xferd.names import Digest, Reference, Repository
-from xferd.oci import Platform
+from xferd.platforms import Platform
 from xferd.testing.images import image_of, index_of, sample_image, sample_layer
 
 

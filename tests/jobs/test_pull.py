@@ -12,8 +12,10 @@ from attrs import evolve
 
 from tests.jobs.case import HOST, JobsCase, every
 from xferd.errors import BadLayer, ConnectionFailed, Denied, StoreError, TooManyRequests, WorkerLost
+from xferd.media_types import OCI_CONFIG, OCI_MANIFEST
 from xferd.names import Digest, Reference
-from xferd.oci import OCI_CONFIG, OCI_MANIFEST, Document, Platform
+from xferd.oci import Document
+from xferd.platforms import Platform
 from xferd.testing.images import SampleImage, image_of, index_of, sample_image, sample_layer
 from xferd.testing.layers import Blob, pack
 

@@ -9,7 +9,8 @@ from xferd.errors import BadPlatform, BadReference, BlobUnknown, ConnectionFaile
 from xferd.interfaces.registry import UploadSession
 from xferd.jobs.blobs.upload import KEPT
 from xferd.names import Digest, Repository
-from xferd.oci import Document, Platform
+from xferd.oci import Document
+from xferd.platforms import Platform
 from xferd.testing.images import SampleImage, image_of, index_of, sample_image, sample_layer
 from xferd.testing.layers import pack
 

@@ -12,8 +12,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.registry.fakes import MemoryRegistry, Sample
 from xferd.credentials import Credentials, Secret
 from xferd.interfaces.registry import IBlobBody, IRepository
+from xferd.media_types import OCI_CONFIG
 from xferd.names import Digest, Repository
-from xferd.oci import OCI_CONFIG, Descriptor
+from xferd.oci import Descriptor
 from xferd.registry.client import Registries
 from xferd.registry.transport.timeouts import Timeouts
 from xferd.testing.fakes import FakeKeychain, FakeWallClock

@@ -21,8 +21,9 @@ from xferd.interfaces.registry import (
     Pushed,
     UploadSession,
 )
+from xferd.media_types import OCI_MANIFEST
 from xferd.names import Digest, Repository
-from xferd.oci import OCI_MANIFEST, Descriptor, Document
+from xferd.oci import Descriptor, Document
 from xferd.testing.fakes import FakeContent
 from xferd.testing.images import SampleImage, sample_image
 

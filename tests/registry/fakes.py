@@ -34,8 +34,9 @@ from twisted.web.resource import Resource
 from twisted.web.server import Request
 from zope.interface import implementer
 
+from xferd.media_types import OCI_CONFIG, OCI_MANIFEST
 from xferd.names import Digest
-from xferd.oci import OCI_CONFIG, OCI_MANIFEST, Descriptor
+from xferd.oci import Descriptor
 
 T = TypeVar("T")
 

@@ -41,8 +41,9 @@ from xferd.errors import (
 )
 from xferd.expiring import KEEP, MOST
 from xferd.interfaces.registry import IBlobBody, IRegistries, IRepository
+from xferd.media_types import ACCEPT, OCI_MANIFEST
 from xferd.names import Digest, Repository
-from xferd.oci import ACCEPT, MAX_DOCUMENT, OCI_MANIFEST
+from xferd.oci import MAX_DOCUMENT
 from xferd.registry.client import Registries
 from xferd.registry.hosts.configured import HostConfig
 from xferd.registry.repository import RemoteRepository

@@ -31,8 +31,9 @@ from xferd.errors import (
     TooManyRequests,
 )
 from xferd.interfaces.registry import IBlobBody, IKeychain, IRepository, Pushed
+from xferd.media_types import OCI_CONFIG, OCI_MANIFEST
 from xferd.names import Digest
-from xferd.oci import OCI_CONFIG, OCI_MANIFEST, Descriptor, Document
+from xferd.oci import Descriptor, Document
 from xferd.registry.client import Registries
 from xferd.registry.hosts.certs_d import CertsDirs
 from xferd.registry.mirrors import FIRST_REST, LONGEST_REST, PROBE, Health

@@ -24,8 +24,9 @@ from xferd.errors import (
     RegistryUnavailable,
     XferdError,
 )
+from xferd.media_types import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST
 from xferd.names import Digest, Repository
-from xferd.oci import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, Descriptor, Document
+from xferd.oci import Descriptor, Document
 from xferd.registry.client import Registries
 from xferd.registry.referrers import MAX_PAGES, next_page, referrers_tag
 from xferd.testing.answers import Answer, as_json, problem

@@ -32,8 +32,9 @@ from xferd.errors import (
 )
 from xferd.interfaces.reactor import IReactor
 from xferd.interfaces.registry import IBlobBody, IContent
+from xferd.media_types import OCI_MANIFEST
 from xferd.names import Digest, Repository
-from xferd.oci import OCI_MANIFEST, Document
+from xferd.oci import Document
 from xferd.registry.client import Registries
 from xferd.registry.hosts.configured import HostConfig
 from xferd.registry.transport.limited_endpoint import StaleConnection, Untrusted

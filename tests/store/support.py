@@ -21,8 +21,9 @@ from xferd.interfaces.blobs import IFollower, IPartial
 from xferd.interfaces.reactor import IReactor
 from xferd.interfaces.store import UNPACK_RULES, Image, IStore, Unpacked
 from xferd.interfaces.unpack import UnpackLimits
+from xferd.media_types import DOCKER_CONFIG, DOCKER_MANIFEST, OCI_CONFIG, OCI_MANIFEST
 from xferd.names import Digest, Reference, chain_id
-from xferd.oci import DOCKER_CONFIG, DOCKER_MANIFEST, OCI_CONFIG, OCI_MANIFEST, Descriptor
+from xferd.oci import Descriptor
 from xferd.store.store import Store
 from xferd.testing.fakes import FakeWallClock
 

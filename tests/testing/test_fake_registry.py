@@ -15,8 +15,9 @@ from tests.registry.conformance import HERE, RepositoryConformance
 from xferd.credentials import Credentials, Secret
 from xferd.errors import BlobUnknown, ConnectionFailed, Denied, DigestMismatch, ManifestUnknown, SizeMismatch
 from xferd.interfaces.registry import IBlobBody, IRegistries, IRepository
+from xferd.media_types import OCI_MANIFEST
 from xferd.names import Repository
-from xferd.oci import OCI_MANIFEST, Document
+from xferd.oci import Document
 from xferd.testing.fake_registry import PIECE, FakeBody, FakeRegistries, Request
 from xferd.testing.images import SampleImage, sample_image
 

@@ -14,8 +14,9 @@ from zope.interface.verify import verifyObject
 
 from xferd.errors import BlobUnknown, ConnectionFailed, Denied, DigestMismatch, StoreError
 from xferd.interfaces.registry import IContent, IRepository, Pushed, UploadSession
+from xferd.media_types import OCI_MANIFEST
 from xferd.names import Digest, Repository
-from xferd.oci import OCI_MANIFEST, Document
+from xferd.oci import Document
 from xferd.testing.fakes import FakeContent, FakeRegistry
 from xferd.testing.images import sample_image
 

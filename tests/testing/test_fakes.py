@@ -14,8 +14,8 @@ from xferd.interfaces.journal import IJournal
 from xferd.interfaces.registry import IRegistries, IRepository
 from xferd.interfaces.store import IStore
 from xferd.interfaces.unpack import IUnpacker
+from xferd.media_types import LAYERS
 from xferd.names import Repository
-from xferd.oci import LAYERS
 from xferd.testing import fakes
 from xferd.testing.images import sample_image
 

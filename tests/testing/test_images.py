@@ -13,7 +13,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.testing.test_layers import members
 from xferd.image_config import parse_config
 from xferd.names import Digest, chain_id
-from xferd.oci import Index, Manifest, Platform, choose, parse_document
+from xferd.oci import Index, Manifest, parse_document
+from xferd.platforms import Platform
+from xferd.selection import choose
 from xferd.testing.images import (
     AMD64,
     from_directories,

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from xferd.media_types import LAYERS
 from xferd.names import Digest
-from xferd.oci import LAYERS
 from xferd.testing.fake_unpacker import inflate
 from xferd.testing.layers import DOCKER_LAYER, OCI_LAYER, Blob, LayerBuilder, SampleLayer, pack
 

@@ -11,8 +11,9 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.testing.client import Client, Reply
+from xferd.media_types import OCI_CONFIG, OCI_MANIFEST
 from xferd.names import Digest
-from xferd.oci import MAX_DOCUMENT, OCI_CONFIG, OCI_MANIFEST
+from xferd.oci import MAX_DOCUMENT
 from xferd.testing.images import AMD64, encode, index_of, sample_image
 from xferd.testing.registry import Registry
 from xferd.testing.storage import Storage

@@ -28,8 +28,9 @@ from xferd.credentials import Credentials
 from xferd.errors import NotFound, StoreError, WrongOffset, XferdError
 from xferd.interfaces.jobs import Event, Figures, IArchive, IEventStream, IIntake, IJobs, IUpkeep
 from xferd.interfaces.store import Freed, IImages, Image, IStore, Layer
+from xferd.media_types import OCI_CONFIG, OCI_MANIFEST
 from xferd.names import Digest, Reference
-from xferd.oci import OCI_CONFIG, OCI_MANIFEST, Descriptor
+from xferd.oci import Descriptor
 from xferd.store.disk.free_space import FreeSpace
 from xferd.testing.fake_journal import FakeJournal
 from xferd.testing.fakes import FakeRegistries, FakeWallClock

@@ -26,18 +26,9 @@ from attrs import evolve, field, frozen
 from xferd.archive.inflate import packing_of
 from xferd.archive.tar_splitter import clean_name
 from xferd.errors import BadArchive, BadDigest, BadDocument, BadInput, BadReference, XferdError
+from xferd.media_types import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST
 from xferd.names import Digest, Reference
-from xferd.oci import (
-    MAX_LAYERS,
-    OCI_CONFIG,
-    OCI_INDEX,
-    OCI_MANIFEST,
-    Descriptor,
-    Document,
-    Index,
-    check_extent,
-    parse_document,
-)
+from xferd.oci import MAX_LAYERS, Descriptor, Document, Index, check_extent, parse_document
 from xferd.unpack.limits import show
 
 LAYOUT: Final = "oci-layout"

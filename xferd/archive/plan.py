@@ -20,8 +20,9 @@ from typing import Any, Final
 from attrs import evolve, frozen
 
 from xferd.archive.contents import DOCKER, FULL_NAME, INDEX, LAYOUT, NAME, RENDITION_OF
+from xferd.media_types import OCI_INDEX
 from xferd.names import Digest, Reference
-from xferd.oci import OCI_INDEX, Descriptor, Document, Manifest
+from xferd.oci import Descriptor, Document, Manifest
 from xferd.unpack.tar import BLOCK
 
 FORMS: Final = ("docker", "oci")

@@ -24,7 +24,8 @@ from xferd.jobs.images.publish import Delivery
 from xferd.jobs.images.resolve import Resolved, check_platform
 from xferd.jobs.job import Job
 from xferd.names import Digest, Reference
-from xferd.oci import Descriptor, Document, Platform
+from xferd.oci import Descriptor, Document
+from xferd.platforms import Platform
 
 SIGNATURES = ("sig", "att", "sbom")
 """What cosign puts behind C{sha256-<hex>.} to make the tags of its own."""

@@ -50,7 +50,7 @@ from xferd.jobs.push import ALL, Push
 from xferd.jobs.reporter import Reporter
 from xferd.jobs.shutdown_errors import killed, stopped
 from xferd.names import Reference, Repository, parse_tag
-from xferd.oci import Platform
+from xferd.platforms import Platform
 from xferd.transfer.adaptive_streams import RangePolicy
 from xferd.transfer.bandwidth import Bandwidth
 from xferd.transfer.eventual import Background

@@ -27,7 +27,8 @@ from xferd.jobs.job import Job, rfc3339
 from xferd.jobs.reporter import Reporter
 from xferd.jobs.rows import LayerRow
 from xferd.names import Digest, Reference
-from xferd.oci import Descriptor, Platform
+from xferd.oci import Descriptor
+from xferd.platforms import Platform
 from xferd.transfer.fair_queue import Turn
 from xferd.transfer.transfer import Transfer, Watcher
 

@@ -22,7 +22,8 @@ from xferd.jobs.images.publish import Delivery
 from xferd.jobs.images.resolve import check_platform
 from xferd.jobs.job import Job
 from xferd.names import Reference
-from xferd.oci import Descriptor, Document, Manifest, Platform
+from xferd.oci import Descriptor, Document, Manifest
+from xferd.platforms import Platform
 
 ALL: Final = "all"
 """In place of a platform: every one, with the index that names them."""

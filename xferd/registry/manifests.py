@@ -24,8 +24,9 @@ from xferd.errors import (
     SourceError,
     UnsupportedImage,
 )
+from xferd.media_types import ACCEPT, DOCKER_SCHEMA1
 from xferd.names import Digest, Repository
-from xferd.oci import ACCEPT, DOCKER_SCHEMA1, MAX_DOCUMENT, Descriptor, Document, parse_document
+from xferd.oci import MAX_DOCUMENT, Descriptor, Document, parse_document
 from xferd.registry.access import Access, push_scope
 from xferd.registry.transport.errors import Subject, clean, header
 from xferd.registry.transport.exchange import Answer

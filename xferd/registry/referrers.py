@@ -14,17 +14,9 @@ from typing import Any, Final
 from twisted.internet.defer import DeferredLock
 
 from xferd.errors import BadDocument, ManifestUnknown, RegistryError, UnsupportedImage
+from xferd.media_types import INDEXES, OCI_INDEX
 from xferd.names import Digest, Repository
-from xferd.oci import (
-    INDEXES,
-    MAX_DOCUMENT,
-    MAX_INDEX_ENTRIES,
-    OCI_INDEX,
-    Descriptor,
-    Document,
-    Index,
-    parse_document,
-)
+from xferd.oci import MAX_DOCUMENT, MAX_INDEX_ENTRIES, Descriptor, Document, Index, parse_document
 from xferd.registry.access import Access
 from xferd.registry.manifests import Documents, Overtaken
 from xferd.registry.transport.errors import Subject, header, header_values

@@ -13,8 +13,9 @@ from typing import cast
 from attrs import define, evolve, field, frozen
 from twisted.web.server import Request
 
+from xferd.media_types import OCI_MANIFEST
 from xferd.names import Digest
-from xferd.oci import MAX_DOCUMENT, OCI_MANIFEST
+from xferd.oci import MAX_DOCUMENT
 from xferd.testing.answers import BEFORE_HEADERS, Answer, Problem, problem
 
 _SCHEMA1 = "application/vnd.docker.distribution.manifest.v1+prettyjws"

@@ -18,17 +18,10 @@ from typing import Any, Final
 
 from attrs import evolve, frozen
 
+from xferd.media_types import DOCKER_CONFIG, DOCKER_LIST, DOCKER_MANIFEST, OCI_CONFIG, OCI_INDEX, OCI_MANIFEST
 from xferd.names import Digest, chain_id
-from xferd.oci import (
-    DOCKER_CONFIG,
-    DOCKER_LIST,
-    DOCKER_MANIFEST,
-    OCI_CONFIG,
-    OCI_INDEX,
-    OCI_MANIFEST,
-    Document,
-    Platform,
-)
+from xferd.oci import Document
+from xferd.platforms import Platform
 from xferd.testing.layers import Blob, LayerBuilder, SampleLayer
 
 AMD64: Final = Platform("linux", "amd64")

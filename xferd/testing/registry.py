@@ -24,8 +24,9 @@ from twisted.web.server import Request
 from werkzeug.exceptions import HTTPException
 
 from xferd.errors import BadDigest, BadReference, XferdError
+from xferd.media_types import OCI_INDEX
 from xferd.names import Digest, Reference
-from xferd.oci import MAX_DOCUMENT, OCI_INDEX, Document, Index, parse_document
+from xferd.oci import MAX_DOCUMENT, Document, Index, parse_document
 from xferd.testing.answers import Answer, Exchange, Problem, as_json, byte_range, problem
 from xferd.testing.images import SampleImage, SampleIndex
 from xferd.testing.server import Server, answering, arguments

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from attrs import evolve
 
 from xferd.archive.contents import FULL_NAME, INDEX, LAYOUT, NAME
-from xferd.oci import OCI_INDEX
+from xferd.media_types import OCI_INDEX
 from xferd.testing.images import SampleImage, SampleIndex
 from xferd.testing.layers import pack
 

@@ -16,8 +16,8 @@ from tests.jobs.case import HOST, OTHER, JobsCase
 from xferd.archive.contents import DOCKER, INDEX, NAME, RENDITION_OF
 from xferd.errors import BadReference, Denied, NotFound, StoreError
 from xferd.interfaces.jobs import IArchive
+from xferd.media_types import OCI_MANIFEST
 from xferd.names import Digest, Reference
-from xferd.oci import OCI_MANIFEST
 from xferd.testing.images import SampleImage, image_of, sample_image, sample_layer
 from xferd.testing.layers import pack
 

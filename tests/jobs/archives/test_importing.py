@@ -20,8 +20,10 @@ from xferd.docker_manifest import render
 from xferd.errors import BadInput, BadReference, Denied, NotFound
 from xferd.interfaces.store import Image
 from xferd.jobs.archives.upload_stream import SILENCE
+from xferd.media_types import OCI_MANIFEST
 from xferd.names import Digest, Reference
-from xferd.oci import OCI_MANIFEST, Document, Platform
+from xferd.oci import Document
+from xferd.platforms import Platform
 from xferd.testing.images import SampleImage, image_of, index_of, sample_image, sample_layer
 
 PIECE = 10_000

@@ -11,8 +11,9 @@ from base64 import b64encode
 from attrs import evolve
 
 from tests.jobs.case import HOST, JobsCase
+from xferd.media_types import OCI_INDEX, OCI_MANIFEST
 from xferd.names import Digest, Reference
-from xferd.oci import MAX_DOCUMENT, OCI_INDEX, OCI_MANIFEST, Document
+from xferd.oci import MAX_DOCUMENT, Document
 from xferd.platforms import Platform
 from xferd.testing.images import SampleImage, encode, image_of, index_of, sample_image, sample_layer
 

@@ -11,8 +11,10 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from xferd.errors import BadDocument, ManifestUnknown
 from xferd.jobs.images.graph import Allowance, Cargo, load
+from xferd.media_types import OCI_INDEX, OCI_MANIFEST
 from xferd.names import Digest
-from xferd.oci import OCI_INDEX, OCI_MANIFEST, Descriptor, Document, Platform
+from xferd.oci import Descriptor, Document
+from xferd.platforms import Platform
 from xferd.testing.images import image_of, index_of, sample_image, sample_layer
 
 

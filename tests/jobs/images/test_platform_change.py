@@ -10,7 +10,7 @@ from attrs import evolve
 
 from tests.jobs.case import HOST, OTHER, JobsCase
 from xferd.names import Digest, Reference
-from xferd.oci import Platform
+from xferd.platforms import Platform
 from xferd.testing.images import SampleImage, index_of, sample_image
 
 AMD64, ARM64 = Platform("linux", "amd64"), Platform("linux", "arm64")

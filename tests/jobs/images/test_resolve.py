@@ -14,8 +14,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from xferd.errors import BadDocument, NoSuchPlatform
 from xferd.jobs.images.resolve import MAX_LOOKS, Resolved, Search, check_platform
+from xferd.media_types import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST
 from xferd.names import Digest
-from xferd.oci import MAX_INDEX_DEPTH, OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, Descriptor, Document
+from xferd.oci import MAX_INDEX_DEPTH, Descriptor, Document
 from xferd.platforms import Platform
 from xferd.testing.images import SampleImage, image_of, sample_image
 

@@ -24,8 +24,8 @@ from tests.store.support import (
 )
 from xferd.errors import DiskFull, StoreError
 from xferd.interfaces.store import Freed
+from xferd.media_types import OCI_MANIFEST
 from xferd.names import Digest, Reference, chain_id
-from xferd.oci import OCI_MANIFEST
 from xferd.store.gc import collector
 from xferd.store.gc.survey import Survey, survey
 from xferd.store.store import PARTIAL_AGE

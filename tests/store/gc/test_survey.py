@@ -10,8 +10,8 @@ from typing import Any
 
 from tests.store.support import StoreTestCase, plant, pull, sample
 from xferd.errors import StoreError
+from xferd.media_types import OCI_INDEX, OCI_MANIFEST
 from xferd.names import Digest
-from xferd.oci import OCI_INDEX, OCI_MANIFEST
 from xferd.store.gc.survey import Survey, survey
 from xferd.store.paths import Paths, tree_name
 

@@ -17,8 +17,10 @@ from twisted.python.failure import Failure
 from tests.store.conformance import ImagesConformance
 from tests.store.support import Sample, StoreTestCase, docker_sample, pull, sample
 from xferd.errors import NotFound, StoreError
+from xferd.media_types import OCI_INDEX, OCI_MANIFEST
 from xferd.names import Digest, Reference, Repository
-from xferd.oci import OCI_INDEX, OCI_MANIFEST, Document, Manifest, Platform, parse_document
+from xferd.oci import Document, Manifest, parse_document
+from xferd.platforms import Platform
 from xferd.store.images import images, index_file
 
 NAME = "org.opencontainers.image.ref.name"

@@ -21,8 +21,9 @@ from xferd.jobs.blobs.download import DownloadManager
 from xferd.jobs.blobs.reader import BlobContent
 from xferd.jobs.deferreds import together
 from xferd.jobs.shutdown_errors import stopped
+from xferd.media_types import DOCKER_MANIFEST, OCI_MANIFEST
 from xferd.names import Reference
-from xferd.oci import DOCKER_MANIFEST, OCI_MANIFEST, Descriptor, Document, Manifest, parse_document
+from xferd.oci import Descriptor, Document, Manifest, parse_document
 from xferd.transfer.fair_queue import Turn
 
 

@@ -32,8 +32,11 @@ from xferd.jobs.images.resolve import Resolved, Search
 from xferd.jobs.job import Job
 from xferd.jobs.pull import Pull
 from xferd.jobs.reporter import Reporter
+from xferd.media_types import DOCKER_MANIFEST
 from xferd.names import Digest, Reference
-from xferd.oci import DOCKER_MANIFEST, Descriptor, Document, Index, Manifest, Platform, choose, parse_document
+from xferd.oci import Descriptor, Document, Index, Manifest, parse_document
+from xferd.platforms import Platform
+from xferd.selection import choose
 from xferd.transfer.fair_queue import Turn
 
 

@@ -22,8 +22,9 @@ from xferd.interfaces.unpack import Displaced, IUnpacker, IUnpacking, UnpackProg
 from xferd.jobs.blobs.growth import Feed
 from xferd.jobs.disk_space.full_disk import outlast
 from xferd.jobs.isolation import Realm
+from xferd.media_types import LAYERS
 from xferd.names import Digest, chain_id
-from xferd.oci import LAYERS, Descriptor
+from xferd.oci import Descriptor
 from xferd.transfer.fair_queue import Turn
 from xferd.transfer.manager import TransferManager
 from xferd.transfer.transfer import Transfer, Watcher

@@ -18,8 +18,9 @@ from xferd.errors import DiskFull
 from xferd.interfaces.store import IStore
 from xferd.jobs.disk_space.quota import Quota
 from xferd.jobs.disk_space.sizes import in_words
+from xferd.media_types import LAYERS
 from xferd.names import Digest
-from xferd.oci import LAYERS, Descriptor
+from xferd.oci import Descriptor
 
 EXPANSION: Final[Mapping[str, float]] = {"tar": 1.0, "gzip": 2.5, "zstd": 3.0}
 """How many bytes a packed byte of a layer usually becomes, by compression."""

@@ -17,8 +17,9 @@ from xferd.interfaces.transfer import IProgressSink, ISource
 from xferd.jobs.disk_space.full_disk import outlast
 from xferd.jobs.images.resolve import Resolved, Search
 from xferd.jobs.isolation import ISOLATED, SHARED, Realm
+from xferd.media_types import INDEXES, MANIFESTS
 from xferd.names import Digest, Reference
-from xferd.oci import INDEXES, MANIFESTS, MAX_DOCUMENT, Descriptor, Document, document_type
+from xferd.oci import MAX_DOCUMENT, Descriptor, Document, document_type
 from xferd.platforms import Platform
 from xferd.transfer.fair_queue import Turn
 from xferd.transfer.manager import TransferManager

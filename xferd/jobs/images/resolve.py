@@ -12,19 +12,11 @@ from attrs import define, field, frozen
 
 from xferd.errors import BadDocument, NoSuchPlatform
 from xferd.image_config import platform_of
+from xferd.media_types import INDEXES
 from xferd.names import Digest
-from xferd.oci import (
-    INDEXES,
-    MAX_INDEX_DEPTH,
-    Descriptor,
-    Document,
-    Manifest,
-    candidates,
-    no_such_platform,
-    offered,
-    parse_document,
-)
+from xferd.oci import MAX_INDEX_DEPTH, Descriptor, Document, Manifest, parse_document
 from xferd.platforms import Platform
+from xferd.selection import candidates, no_such_platform, offered
 
 MAX_LOOKS: Final = 200
 """

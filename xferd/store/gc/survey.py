@@ -17,8 +17,9 @@ from typing import Any, Final
 from attrs import frozen
 
 from xferd.errors import BadDigest, StoreError
+from xferd.media_types import INDEXES, MANIFESTS
 from xferd.names import Digest
-from xferd.oci import INDEXES, MANIFESTS, MAX_DOCUMENT
+from xferd.oci import MAX_DOCUMENT
 from xferd.store.disk.file_system import trying_to
 from xferd.store.images.index_file import read_index
 from xferd.store.paths import Paths, parse_partial_name, parse_tree_name

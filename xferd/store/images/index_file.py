@@ -19,8 +19,9 @@ from attrs import evolve, frozen
 from xferd.docker_manifest import render
 from xferd.errors import BadDigest, StoreError
 from xferd.interfaces.store import Image
+from xferd.media_types import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
 from xferd.names import Digest, Reference
-from xferd.oci import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, Descriptor
+from xferd.oci import Descriptor
 from xferd.store.blobs.blobs import read_document, write_document
 from xferd.store.disk.file_system import trying_to, write_file
 from xferd.store.paths import Paths
