@@ -31,6 +31,7 @@ from xferd.testing.layers import LayerBuilder
 from xferd.testing.registry import Registry
 from xferd.transfer.adaptive_streams import Lessons, RangePolicy
 from xferd.transfer.fair_queue import Turn
+from xferd.transfer.slot_request import SlotRequest
 from xferd.transfer.slots import Slots
 
 reactor = cast(IReactor, installed)
@@ -65,7 +66,8 @@ class StreamsTests(TestCase):
         self.registry.add(image, "team/app", "1")
         self.blob = image.layers[0].blob.descriptor
         self.slots = Slots(4, reactor)
-        self.ticket = self.slots.ticket([Turn("ci", 0, 1, 0)], self.registry.host, lambda: None)
+        self.request = SlotRequest([Turn("ci", 0, 1, 0)], self.registry.host)
+        _ = self.slots.acquire(self.request)
         self.lessons = Lessons()
         self.partial: IPartial = await self.store.blobs.partial(self.blob.digest, self.blob.size)
         self.addCleanup(lambda: self.partial.close())

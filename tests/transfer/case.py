@@ -20,7 +20,8 @@ from xferd.transfer.fair_queue import Turn
 from xferd.transfer.manager import TransferManager
 from xferd.transfer.retry import RetryPolicy
 from xferd.transfer.slots import Slots
-from xferd.transfer.transfer import Transfer, Watcher
+from xferd.transfer.transfer import Transfer
+from xferd.transfer.watcher import Watcher
 
 T = TypeVar("T")
 

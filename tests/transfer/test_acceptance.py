@@ -18,7 +18,8 @@ from xferd.transfer.manager import TransferManager
 from xferd.transfer.progress import PULSE, Mailbox
 from xferd.transfer.reason import Obstacle, Reason
 from xferd.transfer.retry import RetryPolicy
-from xferd.transfer.transfer import Transfer, Watcher
+from xferd.transfer.transfer import Transfer
+from xferd.transfer.watcher import Watcher
 
 ONE = Source("one.example")
 

@@ -27,7 +27,8 @@ from xferd.transfer.progress import Mailbox
 from xferd.transfer.reason import Obstacle, Reason
 from xferd.transfer.retry import REAL_PROGRESS, RetryPolicy
 from xferd.transfer.slots import Slots
-from xferd.transfer.transfer import Transfer, Watcher
+from xferd.transfer.transfer import Transfer
+from xferd.transfer.watcher import Watcher
 
 ONE, TWO = Source("one.example"), Source("two.example")
 ALICE = Source("one.example", "alice")

@@ -4,7 +4,7 @@ Tests for L{xferd.transfer.slots} and L{xferd.transfer.fair_queue}.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from attrs import define, field
@@ -18,7 +18,7 @@ from xferd.transfer.bandwidth import Bandwidth
 from xferd.transfer.fair_queue import Turn
 from xferd.transfer.pauses import Party, Pauses
 from xferd.transfer.reason import NO_REASON, PLACES, Obstacle, Reason
-from xferd.transfer.slot_request import Ticket
+from xferd.transfer.slot_request import SlotRequest
 from xferd.transfer.slots import Slots
 
 HOST = "one.example"
@@ -35,6 +35,30 @@ def turn(client: str = "client", job: int = 0, layer: int = 0, priority: int = 0
     return Turn(client, priority, job, layer)
 
 
+def acquire(
+    slots: Slots,
+    turns: Iterable[Turn],
+    host: str,
+    granted: Callable[[], object],
+    reason_changed: Callable[[], object] = lambda: None,
+    account: str = "",
+    position: Callable[[], int] | None = None,
+    recalled: Callable[[], bool] | None = None,
+) -> SlotRequest:
+    """
+    Acquire a slot.
+
+    @param granted: called when it is granted, but not at once.
+    """
+    request = SlotRequest(
+        turns, host, account, position=position, reason_changed=reason_changed, recalled=recalled
+    )
+    acquired = slots.acquire(request)
+    if not request.held:
+        _ = acquired.addCallbacks(lambda _: granted(), lambda failure: failure.trap(CancelledError))
+    return request
+
+
 class SlotsTests(SynchronousTestCase):
     """
     Tests with one slot, which is taken, and a list of who got one since.
@@ -47,26 +71,26 @@ class SlotsTests(SynchronousTestCase):
         self.clock = Clock()
         self.slots = Slots(1, self.clock)
         self.started: list[str] = []
-        self.holder = self.slots.ticket([turn("holder")], HOST, self.fail)
+        self.holder = acquire(self.slots, [turn("holder")], HOST, self.fail)
         self.assertTrue(self.holder.held)
 
-    def queue(self, name: str, *turns: Turn, host: str = HOST, account: str = "") -> Ticket:
+    def queue(self, name: str, *turns: Turn, host: str = HOST, account: str = "") -> SlotRequest:
         """
         Queue somebody.
         """
-        return self.slots.ticket(turns, host, lambda: self.started.append(name), account=account)
+        return acquire(self.slots, turns, host, lambda: self.started.append(name), account=account)
 
-    def drain(self, *tickets: Ticket) -> list[str]:
+    def drain(self, *requests: SlotRequest) -> list[str]:
         """
         Give back whatever is held until nobody waits.
 
         @return: the order in which they started.
         """
         self.started.clear()
-        for _ in range(len(tickets) + 1):
-            for ticket in (self.holder, *tickets):
-                if ticket.held:
-                    ticket.release()
+        for _ in range(len(requests) + 1):
+            for request in (self.holder, *requests):
+                if request.held:
+                    request.release()
             self.clock.advance(0)
         self.assertEqual((self.slots.in_use, self.slots.queued), (0, 0))
         return self.started
@@ -81,37 +105,37 @@ class OrderTests(SlotsTests):
         """
         Equals start in the order in which they came.
         """
-        tickets = [self.queue(str(n), turn()) for n in range(5)]
-        self.assertEqual(self.drain(*tickets), ["0", "1", "2", "3", "4"])
+        requests = [self.queue(str(n), turn()) for n in range(5)]
+        self.assertEqual(self.drain(*requests), ["0", "1", "2", "3", "4"])
 
     def test_jobs_and_layers(self) -> None:
         """
         Within a client, the oldest job's bottom layer is first.
         """
         turns = [turn(job=2), turn(job=1, layer=1), turn(job=1, layer=0), turn(job=3)]
-        tickets = [self.queue(f"{t.job}.{t.layer}", t) for t in turns]
-        self.assertEqual(self.drain(*tickets), ["1.0", "1.1", "2.0", "3.0"])
+        requests = [self.queue(f"{t.job}.{t.layer}", t) for t in turns]
+        self.assertEqual(self.drain(*requests), ["1.0", "1.1", "2.0", "3.0"])
 
     def test_clients_take_turns(self) -> None:
         """
         A client with few wishes does not wait behind one with many.
         """
-        tickets = [self.queue(f"a{n}", turn("a", n)) for n in range(4)]
-        tickets += [self.queue(f"b{n}", turn("b", 100 + n)) for n in range(2)]
-        tickets += [self.queue("c0", turn("c", 200))]
-        self.assertEqual(self.drain(*tickets), ["a0", "b0", "c0", "a1", "b1", "a2", "a3"])
+        requests = [self.queue(f"a{n}", turn("a", n)) for n in range(4)]
+        requests += [self.queue(f"b{n}", turn("b", 100 + n)) for n in range(2)]
+        requests += [self.queue("c0", turn("c", 200))]
+        self.assertEqual(self.drain(*requests), ["a0", "b0", "c0", "a1", "b1", "a2", "a3"])
 
     def test_priority(self) -> None:
         """
         A higher priority goes before every turn.
         """
-        tickets = [
+        requests = [
             self.queue("low", turn("a", 1, priority=-1)),
             self.queue("usual", turn("b", 2)),
             self.queue("high", turn("b", 3, priority=5)),
             self.queue("also high", turn("b", 4, priority=5)),
         ]
-        self.assertEqual(self.drain(*tickets), ["high", "also high", "usual", "low"])
+        self.assertEqual(self.drain(*requests), ["high", "also high", "usual", "low"])
 
     def test_comers_wait(self) -> None:
         """
@@ -128,9 +152,9 @@ class OrderTests(SlotsTests):
         """
         Who waits in several turns starts in the best of them, and once.
         """
-        tickets = [self.queue("a", turn("a", 1)), self.queue("b", turn("b", 2))]
-        tickets.append(self.queue("both", turn("a", 9), turn("b", 1), turn("c", 5, priority=-1)))
-        self.assertEqual(self.drain(*tickets), ["a", "both", "b"])
+        requests = [self.queue("a", turn("a", 1)), self.queue("b", turn("b", 2))]
+        requests.append(self.queue("both", turn("a", 9), turn("b", 1), turn("c", 5, priority=-1)))
+        self.assertEqual(self.drain(*requests), ["a", "both", "b"])
 
     def test_turns_come_and_go(self) -> None:
         """
@@ -138,9 +162,9 @@ class OrderTests(SlotsTests):
         """
         first, second = self.queue("first", turn(job=1)), self.queue("second", turn(job=2))
         second.add(turn(job=0))
-        self.assertEqual(self.slots.reason(second), Reason(Obstacle.QUEUE, 1))
+        self.assertEqual(second.reason(), Reason(Obstacle.QUEUE, 1))
         second.discard(turn(job=0))
-        self.assertEqual(self.slots.reason(second), Reason(Obstacle.QUEUE, 2))
+        self.assertEqual(second.reason(), Reason(Obstacle.QUEUE, 2))
         second.add(turn(job=0))
         self.assertEqual(self.drain(first, second), ["second", "first"])
 
@@ -177,13 +201,13 @@ class LimitTests(SlotsTests):
         With one running and five queued, a limit of three starts two more at
         once, in order, from a clean turn.  (A4)
         """
-        tickets = [self.queue(str(n), turn()) for n in range(5)]
+        requests = [self.queue(str(n), turn()) for n in range(5)]
         self.slots.limit = 3
         self.assertEqual(self.started, [])
         self.clock.advance(0)
         self.assertEqual(self.started, ["0", "1"])
         self.assertEqual((self.slots.in_use, self.slots.queued, self.slots.limit), (3, 3, 3))
-        self.drain(*tickets)
+        self.drain(*requests)
 
     def test_lowered(self) -> None:
         """
@@ -193,10 +217,10 @@ class LimitTests(SlotsTests):
         running = [self.queue(f"running {n}", turn()) for n in range(2)]
         waiting = self.queue("waiting", turn())
         self.slots.limit = 1
-        for ticket in (self.holder, *running):
+        for request in (self.holder, *running):
             self.clock.advance(0)
             self.assertEqual(self.started, [])
-            ticket.release()
+            request.release()
         self.clock.advance(0)
         self.assertEqual(self.started, ["waiting"])
         self.assertEqual((self.slots.in_use, self.slots.tokens), (1, 0))
@@ -206,7 +230,7 @@ class LimitTests(SlotsTests):
         """
         A waiter that lowers the limit as it starts keeps the next from starting.
         """
-        self.slots.ticket([turn()], HOST, lambda: setattr(self.slots, "limit", 1))
+        acquire(self.slots, [turn()], HOST, lambda: setattr(self.slots, "limit", 1))
         self.queue("next", turn())
         self.slots.limit = 3
         self.clock.advance(0)
@@ -229,7 +253,7 @@ class LimitTests(SlotsTests):
         self.slots.per_host = 1
         same, other = self.queue("same", turn()), self.queue("other", turn(), host=OTHER)
         self.assertEqual((same.held, other.held), (False, True))
-        self.assertEqual(self.slots.reason(same), Reason(Obstacle.HOST_LIMIT, 1, HOST))
+        self.assertEqual(same.reason(), Reason(Obstacle.HOST_LIMIT, 1, HOST))
         self.assertTrue(self.slots.closed(HOST))
         self.assertEqual(self.slots.per_host, 1)
         self.slots.per_host = 2
@@ -242,10 +266,10 @@ class LimitTests(SlotsTests):
         """
         self.slots.limit = 4
         self.slots.per_host = 1
-        ticket = self.queue("next", turn())
+        request = self.queue("next", turn())
         self.holder.release()
         self.clock.advance(0)
-        self.assertTrue(ticket.held)
+        self.assertTrue(request.held)
 
     def test_no_host(self) -> None:
         """
@@ -263,17 +287,17 @@ class ShareTests(SlotsTests):
     No host keeps another one waiting.
     """
 
-    def hold(self, host: str, many: int) -> list[Ticket]:
+    def hold(self, host: str, many: int) -> list[SlotRequest]:
         """
         Ask for slots in the name of one client of a host.
         """
         return [self.queue(f"{host} {n}", turn(host, n), host=host) for n in range(many)]
 
-    def held(self, tickets: list[Ticket]) -> int:
+    def held(self, requests: list[SlotRequest]) -> int:
         """
         How many of them hold a slot.
         """
-        return sum(ticket.held for ticket in tickets)
+        return sum(request.held for request in requests)
 
     def test_alone(self) -> None:
         """
@@ -292,8 +316,8 @@ class ShareTests(SlotsTests):
             self.slots = Slots(limit, self.clock)
             block = self.hold("blocking", limit)
             first, second = self.hold(HOST, 20), self.hold(OTHER, 20)
-            for ticket in block:
-                ticket.release()
+            for request in block:
+                request.release()
             for _ in range(3):
                 self.clock.advance(0)
             most, least = sorted((self.held(first), self.held(second)), reverse=True)
@@ -307,8 +331,8 @@ class ShareTests(SlotsTests):
         block = self.hold("blocking", 4)
         high = [self.queue("high", turn("high", n, priority=5)) for n in range(9)]
         low = self.hold(OTHER, 9)
-        for ticket in block:
-            ticket.release()
+        for request in block:
+            request.release()
         self.clock.advance(0)
         self.assertEqual((self.held(high), self.held(low)), (2, 2))
 
@@ -333,11 +357,11 @@ class ShareTests(SlotsTests):
         self.clock.advance(0)
         self.assertEqual([self.held(t) for t in (first, second, third)], [3, 1, 0])
         self.assertEqual((self.slots.in_use, self.slots.tokens), (4, -1))
-        self.assertEqual(self.slots.reason(second[0]), Reason(Obstacle.LENT, 3))
+        self.assertEqual(second[0].reason(), Reason(Obstacle.LENT, 3))
         first[0].release()
         self.clock.advance(0)
         self.assertEqual([self.held(t) for t in (first, second, third)], [2, 1, 1])
-        self.assertEqual(self.slots.reason(second[0]), NO_REASON)
+        self.assertEqual(second[0].reason(), NO_REASON)
         self.assertEqual(self.slots.in_use, 4)
         second[0].release()
         self.clock.advance(0)
@@ -389,16 +413,16 @@ class ShareTests(SlotsTests):
         A host is doubted for a minute; then others go first.
         """
         self.slots.judge(OTHER, good=False)
-        (ticket,) = self.hold(OTHER, 1)
+        (request,) = self.hold(OTHER, 1)
         self.clock.pump([5] * 11)
-        self.assertFalse(ticket.held)
+        self.assertFalse(request.held)
         self.clock.advance(4.5)
         (clean,) = self.hold("three.example", 1)
         self.clock.advance(0.5)
-        self.assertEqual((ticket.held, clean.held), (False, True))
+        self.assertEqual((request.held, clean.held), (False, True))
         clean.release()
         self.clock.advance(5)
-        self.assertTrue(ticket.held)
+        self.assertTrue(request.held)
 
     def test_known_before_unknown(self) -> None:
         """
@@ -408,16 +432,16 @@ class ShareTests(SlotsTests):
         (unknown,), known = self.hold("unknown.example", 1), self.hold(OTHER, 50)
         self.slots.judge(OTHER, good=True)
         self.clock.advance(0)
-        for ticket in known[:29]:
-            self.assertEqual((unknown.held, ticket.held), (False, True))
+        for request in known[:29]:
+            self.assertEqual((unknown.held, request.held), (False, True))
             self.clock.advance(1)
-            ticket.release()
+            request.release()
             self.clock.advance(0)
         known[29].release()
         self.clock.advance(1)
         self.assertEqual((unknown.held, known[30].held), (True, False))
 
-    def lend(self, host: str) -> tuple[Ticket, list[int]]:
+    def lend(self, host: str) -> tuple[SlotRequest, list[int]]:
         """
         Lend a slot, and count how often it is recalled.
         """
@@ -427,12 +451,12 @@ class ShareTests(SlotsTests):
             recalled.append(1)
             return True
 
-        ticket = self.slots.ticket(
-            [turn(host)], host, lambda: None, position=lambda: self.bytes, recalled=recall
+        request = acquire(
+            self.slots, [turn(host)], host, lambda: None, position=lambda: self.bytes, recalled=recall
         )
         self.clock.advance(0)
-        self.assertTrue(ticket.held)
-        return ticket, recalled
+        self.assertTrue(request.held)
+        return request, recalled
 
     def test_recalled(self) -> None:
         """
@@ -504,8 +528,13 @@ class ShareTests(SlotsTests):
         """
         A holder that breaks when its slot is wanted back is logged.
         """
-        self.slots.ticket(
-            [turn()], "mute.example", lambda: None, position=lambda: 0, recalled=lambda: bool(1 / 0)
+        acquire(
+            self.slots,
+            [turn()],
+            "mute.example",
+            lambda: None,
+            position=lambda: 0,
+            recalled=lambda: bool(1 / 0),
         )
         self.clock.advance(0)
         self.clock.advance(9)
@@ -517,7 +546,7 @@ class ShareTests(SlotsTests):
         """
         A slot that was borrowed is wanted back before one is lent.
         """
-        wanted: list[Ticket] = []
+        wanted: list[SlotRequest] = []
         self.slots.limit = 2
         spare = self.slots.spare(HOST, lambda: wanted.append(spare))  # type: ignore[arg-type]
         assert spare is not None
@@ -540,20 +569,20 @@ class TrickleTests(SynchronousTestCase):
         """
         self.clock = Clock()
         self.slots = Slots(3, self.clock)
-        self.rates: dict[Ticket, int] = {}
-        self.moved: dict[Ticket, int] = {}
+        self.rates: dict[SlotRequest, int] = {}
+        self.moved: dict[SlotRequest, int] = {}
 
-    def ask(self, name: str, rate: int = 0, host: str = HOST) -> Ticket:
+    def ask(self, name: str, rate: int = 0, host: str = HOST) -> SlotRequest:
         """
         Ask for a slot, to move so many bytes a second.
         """
-        held: list[Ticket] = []
-        ticket = self.slots.ticket(
-            [turn(name)], host, lambda: None, position=lambda: self.moved[held[0]] if held else 0
+        held: list[SlotRequest] = []
+        request = acquire(
+            self.slots, [turn(name)], host, lambda: None, position=lambda: self.moved[held[0]] if held else 0
         )
-        held.append(ticket)
-        self.rates[ticket], self.moved[ticket] = rate, 0
-        return ticket
+        held.append(request)
+        self.rates[request], self.moved[request] = rate, 0
+        return request
 
     def run_for(self, seconds: int) -> None:
         """
@@ -561,10 +590,10 @@ class TrickleTests(SynchronousTestCase):
         """
         for _ in range(seconds):
             self.clock.advance(1)
-            for ticket in self.rates:
-                if ticket.held:
-                    self.moved[ticket] += self.rates[ticket]
-                    ticket.sample()
+            for request in self.rates:
+                if request.held:
+                    self.moved[request] += self.rates[request]
+                    request.sample()
 
     def test_trickles(self) -> None:
         """
@@ -574,10 +603,10 @@ class TrickleTests(SynchronousTestCase):
         waiting = [self.ask("other", 1_000_000) for _ in range(3)]
         self.run_for(29)
         self.assertFalse(any(t.held for t in waiting))
-        self.assertEqual(self.slots.reason(slow[0]), NO_REASON)
+        self.assertEqual(slow[0].reason(), NO_REASON)
         self.run_for(6)
         self.assertEqual([t.held for t in waiting], [True, False, False])
-        self.assertEqual(self.slots.reason(slow[0]), Reason(Obstacle.SLOW))
+        self.assertEqual(slow[0].reason(), Reason(Obstacle.SLOW))
         waiting[0].release()
         self.run_for(1)
         self.assertEqual([t.held for t in waiting], [False, True, False])
@@ -631,8 +660,8 @@ class TrickleTests(SynchronousTestCase):
             other = self.ask("other")
             self.run_for(90)
             self.assertFalse(other.held)
-            for ticket in self.rates:
-                self.rates[ticket] = 0
+            for request in self.rates:
+                self.rates[request] = 0
             self.run_for(20)
             self.assertFalse(other.held)
 
@@ -640,12 +669,12 @@ class TrickleTests(SynchronousTestCase):
         """
         What begins again from 0 is not slow for that.
         """
-        tickets = [self.ask("holder", 2_000_000) for _ in range(3)]
+        requests = [self.ask("holder", 2_000_000) for _ in range(3)]
         other = self.ask("other")
         for _ in range(6):
             self.run_for(7)
-            for ticket in tickets:
-                self.moved[ticket] = 0
+            for request in requests:
+                self.moved[request] = 0
         self.assertFalse(other.held)
 
     def test_memory(self) -> None:
@@ -655,8 +684,8 @@ class TrickleTests(SynchronousTestCase):
         slow = [self.ask("slow", 1) for _ in range(3)]
         self.ask("other")
         self.run_for(40)
-        for ticket in slow:
-            ticket.release()
+        for request in slow:
+            request.release()
         self.assertEqual(self.slots._laggards.slow, frozenset())
 
 
@@ -674,11 +703,11 @@ class BeyondTests(SynchronousTestCase):
         self.large = Slots(2, self.clock, pauses=self.pauses)
         self.small = Slots(1, self.clock, pauses=self.pauses, beyond=self.large)
 
-    def ask(self, slots: Slots, host: str = HOST) -> Ticket:
+    def ask(self, slots: Slots, host: str = HOST) -> SlotRequest:
         """
         Ask for a slot.
         """
-        return slots.ticket([turn()], host, lambda: None)
+        return acquire(slots, [turn()], host, lambda: None)
 
     def test_own(self) -> None:
         """
@@ -689,7 +718,7 @@ class BeyondTests(SynchronousTestCase):
         self.clock.advance(0)
         self.assertEqual([t.held for t in large], [True, True, False])
         self.assertEqual([t.held for t in small], [True, False])
-        self.assertEqual(self.small.reason(small[1]), Reason(Obstacle.QUEUE, 1))
+        self.assertEqual(small[1].reason(), Reason(Obstacle.QUEUE, 1))
         small[0].release()
         self.clock.advance(0)
         self.assertTrue(small[1].held)
@@ -710,8 +739,8 @@ class BeyondTests(SynchronousTestCase):
         self.clock.advance(0)
         self.clock.advance(0)
         self.assertTrue(small[3].held)
-        for ticket in (large, *small):
-            ticket.release()
+        for request in (large, *small):
+            request.release()
         self.clock.advance(0)
         self.assertEqual((self.small.tokens, self.large.tokens), (1, 2))
         self.assertEqual(self.clock.getDelayedCalls(), [])
@@ -760,11 +789,11 @@ class BeyondTests(SynchronousTestCase):
         Nothing starts while these are held, with the reason, and then it does.
         """
         self.large.hold = "the disk is full"
-        ticket = self.ask(self.small)
-        self.assertEqual(self.small.reason(ticket), Reason(Obstacle.HOLD, detail="the disk is full"))
+        request = self.ask(self.small)
+        self.assertEqual(request.reason(), Reason(Obstacle.HOLD, detail="the disk is full"))
         self.large.hold = ""
         self.clock.advance(0)
-        self.assertTrue(ticket.held)
+        self.assertTrue(request.held)
 
     @settings(max_examples=100, deadline=None)
     @given(st.lists(st.tuples(st.sampled_from("slrrmp"), picks, st.sampled_from([HOST, OTHER])), max_size=60))
@@ -774,25 +803,25 @@ class BeyondTests(SynchronousTestCase):
         one free.
         """
         self.setUp()
-        tickets: list[Ticket] = []
+        requests: list[SlotRequest] = []
         for step, pick, host in walk:
             if step in "sl":
-                tickets.append(self.ask(self.small if step == "s" else self.large, host))
+                requests.append(self.ask(self.small if step == "s" else self.large, host))
             elif step == "p":
                 self.pauses.pause(host, pick % 3)
                 self.clock.advance(1)
-            elif tickets and step == "r":
-                tickets.pop(pick % len(tickets)).release()
-            elif tickets:
-                tickets[pick % len(tickets)].move(host)
+            elif requests and step == "r":
+                requests.pop(pick % len(requests)).release()
+            elif requests:
+                requests[pick % len(requests)].move(host)
             for _ in range(4):
                 self.clock.advance(0)
-            self.assertEqual(sum(t.held for t in tickets), self.small.in_use + self.large.in_use)
-            self.assertEqual(sum(t.waiting for t in tickets), self.small.queued + self.large.queued)
+            self.assertEqual(sum(t.held for t in requests), self.small.in_use + self.large.in_use)
+            self.assertEqual(sum(t.waiting for t in requests), self.small.queued + self.large.queued)
             if self.large.tokens > 0:
-                self.assertFalse(any(t.waiting and not self.pauses.left(t.host) for t in tickets))
-        for ticket in tickets:
-            ticket.release()
+                self.assertFalse(any(t.waiting and not self.pauses.left(t.host) for t in requests))
+        for request in requests:
+            request.release()
         self.clock.advance(0)
         self.assertEqual((self.small.tokens, self.large.tokens), (1, 2))
         self.assertEqual(self.clock.getDelayedCalls(), [])
@@ -812,13 +841,13 @@ class PauseTests(SlotsTests):
         paused, other = self.queue("paused", turn()), self.queue("other", turn(), host=OTHER)
         self.assertEqual((paused.held, other.held), (False, True))
         other.release()
-        self.assertEqual(self.slots.reason(paused), Reason(Obstacle.PAUSE, 12, HOST))
+        self.assertEqual(paused.reason(), Reason(Obstacle.PAUSE, 12, HOST))
         self.clock.advance(11)
-        self.assertEqual(self.slots.reason(paused), Reason(Obstacle.PAUSE, 1, HOST))
+        self.assertEqual(paused.reason(), Reason(Obstacle.PAUSE, 1, HOST))
         self.assertEqual(self.started, [])
         self.clock.advance(1)
         self.assertEqual(self.started, ["paused"])
-        self.assertEqual(self.slots.reason(paused), NO_REASON)
+        self.assertEqual(paused.reason(), NO_REASON)
 
     def test_pause_while_queued(self) -> None:
         """
@@ -848,11 +877,11 @@ class PauseTests(SlotsTests):
         )
         self.clock.advance(5)
         self.assertEqual(self.started, [])
-        for ticket in (early, late, nowhere):
-            self.assertEqual(self.slots.reason(ticket), Reason(Obstacle.HOLD, detail="the disk is full"))
+        for request in (early, late, nowhere):
+            self.assertEqual(request.reason(), Reason(Obstacle.HOLD, detail="the disk is full"))
         self.assertIsNone(self.slots.spare(HOST, self.fail))
         self.slots.hold = ""
-        self.assertEqual(self.slots.reason(early), Reason(Obstacle.QUEUE, 1))
+        self.assertEqual(early.reason(), Reason(Obstacle.QUEUE, 1))
         self.clock.advance(0)
         self.assertTrue(early.held)
         self.drain(early, late, nowhere)
@@ -863,12 +892,12 @@ class PauseTests(SlotsTests):
         Those who wait hear that they wait for something else now.
         """
         told: list[Reason] = []
-        ticket = self.slots.ticket([turn()], HOST, self.fail, lambda: told.append(self.slots.reason(ticket)))
+        request = acquire(self.slots, [turn()], HOST, self.fail, lambda: told.append(request.reason()))
         self.clock.advance(1)
         self.slots.hold = "the disk is full"
         self.clock.advance(1)
         self.assertEqual(told[-1], Reason(Obstacle.HOLD, detail="the disk is full"))
-        ticket.release()
+        request.release()
 
     def test_hold_and_what_runs(self) -> None:
         """
@@ -892,8 +921,8 @@ class PauseTests(SlotsTests):
         bob = self.queue("bob", turn(), account="bob")
         self.clock.advance(0)
         self.assertTrue(bob.held)
-        self.assertEqual(self.slots.reason(waiting), Reason(Obstacle.PAUSE, 12, HOST))
-        self.assertEqual(self.slots.until(coming), 12)
+        self.assertEqual(waiting.reason(), Reason(Obstacle.PAUSE, 12, HOST))
+        self.assertEqual(coming.until(), 12)
         self.assertTrue(self.slots.closed(HOST, "alice"))
         self.assertFalse(self.slots.closed(HOST, "bob"))
         bob.release()
@@ -905,6 +934,30 @@ class PauseTests(SlotsTests):
         self.drain(waiting, coming, bob)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
+    def test_waiters_are_called(self) -> None:
+        """
+        Those who wait for a host, or an account there, are called from a clean
+        turn when it is paused; others, and holders, are not.
+        """
+        self.slots.limit = 2
+        self.slots.per_host = 1
+        called: list[str] = []
+        for host, account in ((HOST, "alice"), (HOST, "bob"), (OTHER, "alice"), (OTHER, "bob")):
+            request = SlotRequest([turn()], host, account)
+            request.host_paused = lambda name=f"{host} {account}": called.append(name)
+            _ = self.slots.acquire(request)
+        for whom, names in (
+            (HOST, [f"{HOST} alice", f"{HOST} bob"]),
+            (Party(HOST, "bob"), [f"{HOST} bob"]),
+            (OTHER, [f"{OTHER} bob"]),
+            (Party(OTHER, "alice"), []),
+        ):
+            self.slots.pause(whom, 5)
+            self.assertEqual(called, [])
+            self.clock.advance(0)
+            self.assertEqual(called, names)
+            called.clear()
+
     def test_account_changes(self) -> None:
         """
         A waiter that turns to another account does not wait for the first
@@ -912,13 +965,13 @@ class PauseTests(SlotsTests):
         """
         self.slots.limit = 3
         self.slots.pause(ALICE, 12)
-        ticket = self.queue("alice", turn(), account="alice")
-        self.assertTrue(ticket.waiting)
-        self.assertTrue(ticket.move(HOST, "bob"))
+        request = self.queue("alice", turn(), account="alice")
+        self.assertTrue(request.waiting)
+        self.assertTrue(request.move(HOST, "bob"))
         self.clock.advance(0)
         self.assertEqual(self.started, ["alice"])
-        self.assertFalse(ticket.move(HOST, "alice"))
-        self.assertEqual((ticket.account, self.slots.in_use), ("bob", 2))
+        self.assertFalse(request.move(HOST, "alice"))
+        self.assertEqual((request.account, self.slots.in_use), ("bob", 2))
         self.assertIsNone(self.slots.spare(HOST, self.fail, "alice"))
         self.assertIsNotNone(self.slots.spare(HOST, self.fail, "bob"))
 
@@ -929,14 +982,14 @@ class PauseTests(SlotsTests):
         """
         self.holder.release()
         self.slots.pause(ALICE, 5)
-        ticket = self.queue("alice", turn(), account="alice")
+        request = self.queue("alice", turn(), account="alice")
         self.clock.advance(4)
         self.slots.pause(ALICE, 5)
         self.clock.advance(1)
         self.clock.advance(3.5)
         self.assertEqual(self.started, [])
         self.clock.advance(0.5)
-        self.assertTrue(ticket.held)
+        self.assertTrue(request.held)
 
     def test_shared_pauses(self) -> None:
         """
@@ -944,10 +997,10 @@ class PauseTests(SlotsTests):
         """
         pauses = Pauses(self.clock)
         one, two = (Slots(1, self.clock, pauses=pauses) for _ in range(2))
-        one.ticket([turn()], HOST, self.fail, account="alice")
-        waiting = one.ticket([turn()], HOST, lambda: None, account="alice")
+        acquire(one, [turn()], HOST, self.fail, account="alice")
+        waiting = acquire(one, [turn()], HOST, lambda: None, account="alice")
         two.pause(ALICE, 5)
-        self.assertEqual(one.reason(waiting), Reason(Obstacle.PAUSE, 5, HOST))
+        self.assertEqual(waiting.reason(), Reason(Obstacle.PAUSE, 5, HOST))
 
     def test_two_pauses(self) -> None:
         """
@@ -968,6 +1021,7 @@ class PauseTests(SlotsTests):
         """
         self.slots.pause(HOST, 5)
         self.queue("gone", turn()).release()
+        self.clock.advance(0)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_forgotten(self) -> None:
@@ -980,10 +1034,77 @@ class PauseTests(SlotsTests):
         self.assertTrue(self.queue("any", turn(), host=OTHER).waiting)
 
 
-class TicketTests(SlotsTests):
+class RequestTests(SlotsTests):
     """
-    No slot is lost, and none is given back twice.
+    No slot is lost, and none is released twice.
     """
+
+    def test_acquired(self) -> None:
+        """
+        A request is granted from a clean turn, released by itself or by the
+        slots, and may be used again.
+        """
+        request = SlotRequest([turn()], HOST)
+        acquired = self.slots.acquire(request)
+        self.assertRaises(RuntimeError, self.slots.acquire, request)
+        self.holder.release()
+        self.assertNoResult(acquired)
+        self.clock.advance(0)
+        self.assertIs(self.successResultOf(acquired), self.slots)
+        self.assertRaises(RuntimeError, self.slots.acquire, request)
+        self.slots.release(request)
+        self.slots.release(request)
+        self.assertEqual(self.slots.in_use, 0)
+        self.successResultOf(self.slots.acquire(request))
+        self.assertEqual(self.slots.in_use, 1)
+
+    def test_cancelled(self) -> None:
+        """
+        Cancelling the wait leaves the queue; afterwards it does nothing.
+        """
+        request = SlotRequest([turn()], HOST)
+        acquired = self.slots.acquire(request)
+        acquired.cancel()
+        self.failureResultOf(acquired, CancelledError)
+        self.assertEqual((request.waiting, self.slots.queued), (False, 0))
+        self.holder.release()
+        held = self.slots.acquire(request)
+        held.cancel()
+        self.successResultOf(held)
+        self.assertTrue(request.held)
+
+    def test_released_while_waiting(self) -> None:
+        """
+        A request that is released leaves the queue at once; its Deferred is
+        cancelled from a clean turn, and a new wait of the request goes on.
+        """
+        request = SlotRequest([turn()], HOST)
+        first = self.slots.acquire(request)
+        request.release()
+        self.assertEqual(self.slots.queued, 0)
+        self.assertNoResult(first)
+        second = self.slots.acquire(request)
+        self.clock.advance(0)
+        self.failureResultOf(first, CancelledError)
+        self.assertEqual((request.waiting, self.slots.queued), (True, 1))
+        self.holder.release()
+        self.clock.advance(0)
+        self.successResultOf(second)
+
+    def test_changed_while_idle(self) -> None:
+        """
+        What changes before a request is made counts when it is made.
+        """
+        request = SlotRequest([turn("late", 9)], HOST)
+        self.assertTrue(request.move(OTHER, "alice"))
+        request.add(turn("early", 1))
+        request.discard(turn("late", 9))
+        request.sample()
+        self.assertEqual((request.reason(), request.until()), (NO_REASON, None))
+        self.slots.pause(OTHER, 5)
+        _ = self.slots.acquire(request)
+        self.assertEqual(request.reason(), Reason(Obstacle.PAUSE, 5, OTHER))
+        self.assertEqual((dict(request.turns), request.party), ({turn("early", 1): 1}, Party(OTHER, "alice")))
 
     def test_released_twice(self) -> None:
         """
@@ -997,10 +1118,10 @@ class TicketTests(SlotsTests):
         """
         Who stops waiting leaves its place at once; the others keep theirs.
         """
-        tickets = [self.queue(str(n), turn()) for n in range(4)]
-        tickets[1].release()
+        requests = [self.queue(str(n), turn()) for n in range(4)]
+        requests[1].release()
         self.assertEqual(self.slots.queued, 3)
-        self.assertEqual(self.drain(*tickets), ["0", "2", "3"])
+        self.assertEqual(self.drain(*requests), ["0", "2", "3"])
 
     def test_cancelled_between(self) -> None:
         """
@@ -1018,7 +1139,7 @@ class TicketTests(SlotsTests):
         """
         A slot given back as soon as it is granted goes to the next.
         """
-        first = self.slots.ticket([turn()], HOST, lambda: first.release())
+        first = acquire(self.slots, [turn()], HOST, lambda: first.release())
         second = self.queue("second", turn())
         self.holder.release()
         self.clock.advance(0)
@@ -1033,7 +1154,7 @@ class TicketTests(SlotsTests):
             second.release()
             self.queue("third", turn())
 
-        first = self.slots.ticket([turn()], HOST, start)
+        first = acquire(self.slots, [turn()], HOST, start)
         second = self.queue("second", turn())
         self.holder.release()
         self.clock.advance(0)
@@ -1043,14 +1164,15 @@ class TicketTests(SlotsTests):
 
     def test_error_as_it_is_granted(self) -> None:
         """
-        A waiter that breaks as it starts is logged, keeps its slot until it
-        gives it back, and stops nobody else.
+        A waiter that fails as it starts keeps its slot until it releases it,
+        and keeps no other from starting.
         """
-        broken = self.slots.ticket([turn()], HOST, lambda: 1 / 0)
+        broken = SlotRequest([turn()], HOST)
+        d = self.slots.acquire(broken).addCallback(lambda _: 1 / 0)
         second = self.queue("second", turn())
         self.slots.limit = 3
         self.clock.advance(0)
-        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        self.failureResultOf(d, ZeroDivisionError)
         self.assertEqual((broken.held, second.held), (True, True))
         broken.release()
         self.assertEqual(self.slots.in_use, 2)
@@ -1076,8 +1198,8 @@ class TicketTests(SlotsTests):
         self.slots.limit = 2
         self.slots.pause(OTHER, 5)
         self.slots.pause(HOST, 50)
-        ticket = self.queue("moved", turn())
-        ticket.move(OTHER)
+        request = self.queue("moved", turn())
+        request.move(OTHER)
         self.clock.advance(5)
         self.assertEqual(self.started, ["moved"])
 
@@ -1099,7 +1221,7 @@ class TicketTests(SlotsTests):
 
     def test_move_ended(self) -> None:
         """
-        A ticket that has ended holds nothing, wherever it is moved.
+        A request that has ended holds nothing, wherever it is moved.
         """
         self.holder.release()
         self.holder.move(OTHER)
@@ -1116,44 +1238,44 @@ class WhyTests(SlotsTests):
         """
         Each knows its place in the order in which they will start.
         """
-        tickets = [self.queue(str(n), turn("a", n)) for n in range(12)]
-        tickets.append(self.queue("both", turn("a", 99), turn("b", 99)))
-        reasons = [self.slots.reason(t) for t in tickets]
+        requests = [self.queue(str(n), turn("a", n)) for n in range(12)]
+        requests.append(self.queue("both", turn("a", 99), turn("b", 99)))
+        reasons = [t.reason() for t in requests]
         self.assertEqual(reasons[0], Reason(Obstacle.QUEUE, 1))
         self.assertEqual(reasons[12], Reason(Obstacle.QUEUE, 2))
         self.assertEqual(reasons[1], Reason(Obstacle.QUEUE, 3))
         self.assertEqual(reasons[9], Reason(Obstacle.QUEUE, 11))
-        tickets[0].release()
-        self.assertEqual(self.slots.reason(tickets[1]), Reason(Obstacle.QUEUE, 1))
+        requests[0].release()
+        self.assertEqual(requests[1].reason(), Reason(Obstacle.QUEUE, 1))
 
     def test_far_behind(self) -> None:
         """
         Who is far behind is told so.
         """
-        tickets = [self.queue(str(n), turn("a", n)) for n in range(200)]
-        self.assertEqual(self.slots.reason(tickets[-1]), Reason(Obstacle.QUEUE, PLACES + 1))
+        requests = [self.queue(str(n), turn("a", n)) for n in range(200)]
+        self.assertEqual(requests[-1].reason(), Reason(Obstacle.QUEUE, PLACES + 1))
 
     def test_shared_by_all(self) -> None:
         """
         What many clients want at once has one place, not one for each client.
         """
         clients = [f"client {n}" for n in range(50)]
-        tickets = [
+        requests = [
             self.queue(str(layer), *(turn(c, job, layer) for job, c in enumerate(clients)))
             for layer in range(5)
         ]
-        self.assertEqual(self.slots.reason(tickets[4]), Reason(Obstacle.QUEUE, 5))
-        self.assertEqual(self.drain(*tickets), ["0", "1", "2", "3", "4"])
+        self.assertEqual(requests[4].reason(), Reason(Obstacle.QUEUE, 5))
+        self.assertEqual(self.drain(*requests), ["0", "1", "2", "3", "4"])
 
-    def told(self, *tickets: Ticket) -> list[list[Reason]]:
+    def told(self, *requests: SlotRequest) -> list[list[Reason]]:
         """
-        Collect what each ticket is told to look at from now on.
+        Collect what each request is told to look at from now on.
         """
         said: list[list[Reason]] = []
-        for ticket in tickets:
+        for request in requests:
             reasons: list[Reason] = []
             said.append(reasons)
-            ticket.moved = lambda t=ticket, x=reasons: x.append(self.slots.reason(t))  # type: ignore[misc]
+            request.reason_changed = lambda t=request, x=reasons: x.append(t.reason())  # type: ignore[misc]
         return said
 
     def test_told_of_places(self) -> None:
@@ -1180,23 +1302,24 @@ class WhyTests(SlotsTests):
         Who waits is told that its host is paused, until when, and that it is so
         no longer, though there is no slot then.
         """
-        ticket = self.queue("a", turn())
-        (said,) = self.told(ticket)
-        self.assertIsNone(self.slots.until(ticket))
+        request = self.queue("a", turn())
+        (said,) = self.told(request)
+        self.assertIsNone(request.until())
         self.slots.pause(HOST, 10)
-        self.assertEqual(self.slots.until(ticket), 10)
+        self.assertEqual(request.until(), 10)
         self.clock.advance(1)
         self.clock.advance(9)
         self.clock.advance(1)
         self.assertEqual(said, [Reason(Obstacle.PAUSE, 9, HOST), Reason(Obstacle.QUEUE, 1)])
-        self.assertIsNone(self.slots.until(ticket))
+        self.assertIsNone(request.until())
 
     def test_nobody_is_told(self) -> None:
         """
         When nobody waits any more, no timer is left.
         """
-        ticket = self.queue("a", turn())
-        ticket.release()
+        request = self.queue("a", turn())
+        request.release()
+        self.clock.advance(0)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_host_limit(self) -> None:
@@ -1205,11 +1328,11 @@ class WhyTests(SlotsTests):
         """
         slots = Slots(2, self.clock, per_host=2)
         for _ in range(2):
-            slots.ticket([turn()], HOST, self.fail)
-        third = slots.ticket([turn()], HOST, self.fail)
-        self.assertEqual(slots.reason(third), Reason(Obstacle.HOST_LIMIT, 2, HOST))
+            acquire(slots, [turn()], HOST, self.fail)
+        third = acquire(slots, [turn()], HOST, self.fail)
+        self.assertEqual(third.reason(), Reason(Obstacle.HOST_LIMIT, 2, HOST))
         slots.per_host = 0
-        self.assertEqual(slots.reason(third), Reason(Obstacle.QUEUE, 1))
+        self.assertEqual(third.reason(), Reason(Obstacle.QUEUE, 1))
 
 
 class SpareTests(SynchronousTestCase):
@@ -1226,28 +1349,28 @@ class SpareTests(SynchronousTestCase):
         self.started: list[str] = []
         self.wanted: list[str] = []
 
-    def ask(self, name: str, host: str = HOST) -> Ticket:
+    def ask(self, name: str, host: str = HOST) -> SlotRequest:
         """
         Ask for a slot.
         """
-        return self.slots.ticket([turn(name)], host, lambda: self.started.append(name))
+        return acquire(self.slots, [turn(name)], host, lambda: self.started.append(name))
 
-    def borrow(self, name: str, host: str = HOST) -> Ticket:
+    def borrow(self, name: str, host: str = HOST) -> SlotRequest:
         """
         Borrow one, to be given back at once.
         """
 
-        borrowed: list[Ticket] = []
+        borrowed: list[SlotRequest] = []
 
         def wanted() -> None:
             self.wanted.append(name)
             borrowed[0].release()
 
-        ticket = self.slots.spare(host, wanted)
-        assert ticket is not None
-        self.assertTrue(ticket.held)
-        borrowed.append(ticket)
-        return ticket
+        request = self.slots.spare(host, wanted)
+        assert request is not None
+        self.assertTrue(request.held)
+        borrowed.append(request)
+        return request
 
     def assert_none(self, host: str = HOST) -> None:
         """
@@ -1316,9 +1439,9 @@ class SpareTests(SynchronousTestCase):
         """
         Nothing is lent while somebody is about to start.
         """
-        tickets = [self.ask("first"), self.ask("second", OTHER), self.ask("third", OTHER)]
+        requests = [self.ask("first"), self.ask("second", OTHER), self.ask("third", OTHER)]
         self.ask("fourth", OTHER)
-        tickets[1].release()
+        requests[1].release()
         self.assert_none(OTHER)
         self.clock.advance(0)
         self.assertEqual(self.started, ["fourth"])
@@ -1346,12 +1469,12 @@ class SpareTests(SynchronousTestCase):
         borrowed = self.borrow("a")
         borrowed.release()
         borrowed.release()
-        tickets = [self.ask(str(n), host) for n, host in enumerate((HOST, HOST, OTHER, OTHER))]
-        tickets.pop().release()
+        requests = [self.ask(str(n), host) for n, host in enumerate((HOST, HOST, OTHER, OTHER))]
+        requests.pop().release()
         self.clock.advance(1)
         self.assertEqual((self.wanted, self.started), ([], []))
-        for ticket in tickets:
-            ticket.release()
+        for request in requests:
+            request.release()
         self.assertEqual((self.slots.in_use, self.clock.getDelayedCalls()), (0, []))
 
     def test_broken_borrower(self) -> None:
@@ -1363,13 +1486,13 @@ class SpareTests(SynchronousTestCase):
         def broken() -> None:
             raise RuntimeError("broken")
 
-        ticket = self.slots.spare(HOST, broken)
-        assert ticket is not None
+        request = self.slots.spare(HOST, broken)
+        assert request is not None
         self.slots.limit = 1
         waiting = self.ask("first")
         self.clock.advance(0)
         self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
-        ticket.release()
+        request.release()
         self.clock.advance(0)
         self.assertTrue(waiting.held)
 
@@ -1404,9 +1527,9 @@ class SemaphoreTests(SynchronousTestCase):
         """
         What was not acquired cannot be given back, whoever else holds slots.
         """
-        ticket = self.slots.ticket([turn()], HOST, self.fail)
+        request = acquire(self.slots, [turn()], HOST, self.fail)
         self.assertRaises(AssertionError, self.slots.release)
-        self.assertTrue(ticket.held)
+        self.assertTrue(request.held)
 
     def test_cancelled(self) -> None:
         """
@@ -1468,7 +1591,7 @@ class SemaphoreTests(SynchronousTestCase):
         each step cost ten thousand.
         """
         looks = 0
-        held: list[Ticket] = []
+        held: list[SlotRequest] = []
 
         class Counting(Slots):
             def _is_open(self, host: str) -> bool:
@@ -1478,9 +1601,9 @@ class SemaphoreTests(SynchronousTestCase):
 
         def ask(slots: Slots, n: int) -> None:
             host = HOST if n < 5_000 else OTHER
-            ticket = slots.ticket([turn(str(n), n)], host, lambda: held.append(ticket))
-            if ticket.held:
-                held.append(ticket)
+            request = acquire(slots, [turn(str(n), n)], host, lambda: held.append(request))
+            if request.held:
+                held.append(request)
 
         slots = Counting(2, self.clock, per_host=1)
         for n in range(10_000):
@@ -1504,7 +1627,7 @@ class Waiter:
     turns: list[Turn]
     host: str
     account: str
-    ticket: Ticket = field(init=False)
+    request: SlotRequest = field(init=False)
 
 
 @define
@@ -1645,7 +1768,7 @@ class WalkTests(SynchronousTestCase):
         self.settle()
         while self.model.held or self.model.spares:
             for spare in self.model.spares:
-                spare.ticket.release()
+                spare.request.release()
             self.model.spares.clear()
             self.step_release(0)
             self.settle()
@@ -1695,7 +1818,7 @@ class WalkTests(SynchronousTestCase):
         self.model.tidy()
         self.assertIsNone(self.model.next())
         self.assertEqual(
-            {w.number for w in self.everybody if w.ticket.held}, {w.number for w in self.model.held}
+            {w.number for w in self.everybody if w.request.held}, {w.number for w in self.model.held}
         )
         self.assertEqual(self.slots.in_use, len(self.model.held) + len(self.model.spares))
         self.assertEqual(self.slots.queued, len(self.model.waiting))
@@ -1703,7 +1826,7 @@ class WalkTests(SynchronousTestCase):
         self.assertFalse(any(self.model.wants(spare) for spare in list(self.model.spares)))
         for waiter in self.everybody:
             special = waiter in self.model.waiting or waiter is self.model.lent
-            self.assertEqual(self.slots.reason(waiter.ticket) != NO_REASON, special)
+            self.assertEqual(waiter.request.reason() != NO_REASON, special)
 
     def step_ask(self, turns: list[Turn], host: str, account: str) -> None:
         """
@@ -1714,9 +1837,9 @@ class WalkTests(SynchronousTestCase):
         before = self.model.next()
         free = before is None and self.model.free > 0
         free = free and self.model.is_open(host, account)
-        waiter.ticket = self.slots.ticket(turns, host, self.started(waiter), account=account)
+        waiter.request = acquire(self.slots, turns, host, self.started(waiter), account=account)
         self.everybody.append(waiter)
-        self.assertEqual(waiter.ticket.held, free)
+        self.assertEqual(waiter.request.held, free)
         (self.model.held if free else self.model.waiting).append(waiter)
         self.model.tidy()
 
@@ -1726,7 +1849,7 @@ class WalkTests(SynchronousTestCase):
         """
         if self.model.held:
             waiter = self.model.held.pop(pick % len(self.model.held))
-            waiter.ticket.release()
+            waiter.request.release()
 
     def step_cancel(self, pick: int) -> None:
         """
@@ -1734,7 +1857,7 @@ class WalkTests(SynchronousTestCase):
         """
         if self.model.waiting:
             waiter = self.model.waiting.pop(pick % len(self.model.waiting))
-            waiter.ticket.release()
+            waiter.request.release()
             self.model.tidy()
 
     def step_add(self, pick: int, turn: Turn) -> None:
@@ -1744,7 +1867,7 @@ class WalkTests(SynchronousTestCase):
         if self.model.waiting:
             waiter = self.model.waiting[pick % len(self.model.waiting)]
             waiter.turns.append(turn)
-            waiter.ticket.add(turn)
+            waiter.request.add(turn)
             self.model.tidy()
 
     def step_discard(self, pick: int) -> None:
@@ -1756,7 +1879,7 @@ class WalkTests(SynchronousTestCase):
             turn = waiter.turns[pick % len(waiter.turns)]
             if len(waiter.turns) > 1:
                 waiter.turns.remove(turn)
-            waiter.ticket.discard(turn)
+            waiter.request.discard(turn)
             self.model.tidy()
 
     def step_move(self, pick: int, host: str, account: str) -> None:
@@ -1765,7 +1888,7 @@ class WalkTests(SynchronousTestCase):
         """
         if self.everybody:
             waiter = self.everybody[pick % len(self.everybody)]
-            moved = waiter.ticket.move(host, account)
+            moved = waiter.request.move(host, account)
             if moved and waiter in [*self.model.held, *self.model.waiting]:
                 waiter.host, waiter.account = host, account
 
@@ -1778,14 +1901,14 @@ class WalkTests(SynchronousTestCase):
             self.model.tidy()
             self.assertTrue(self.model.wants(spare))
             self.model.spares.remove(spare)
-            spare.ticket.release()
+            spare.request.release()
 
         free = self.model.next() is None and self.model.free > 0 and self.model.is_open(host, account)
-        ticket = self.slots.spare(host, wanted, account)
-        self.assertEqual(ticket is not None, free)
-        if ticket is not None:
+        request = self.slots.spare(host, wanted, account)
+        self.assertEqual(request is not None, free)
+        if request is not None:
             spare = Waiter(0, [], host, account)
-            spare.ticket = ticket
+            spare.request = request
             self.model.spares.append(spare)
 
     def step_limit(self, limit: int) -> None:

@@ -18,7 +18,8 @@ from xferd.transfer.fair_queue import Turn
 from xferd.transfer.manager import TransferManager
 from xferd.transfer.progress import PULSE, Mailbox
 from xferd.transfer.reason import NO_REASON, Obstacle, Reason
-from xferd.transfer.transfer import Transfer, Watcher
+from xferd.transfer.transfer import Transfer
+from xferd.transfer.watcher import Watcher
 
 ONE = Source("one.example")
 
@@ -369,6 +370,27 @@ class ReleaseTests(EngineTests):
         self.request("a", work).release()
         self.assert_idle()
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+    def test_work_releases_its_last_watcher(self) -> None:
+        """
+        Work that releases its own last watcher before it first waits is
+        cancelled.
+        """
+        cancelled: list[str] = []
+
+        async def work(transfer: Transfer) -> None:
+            watchers[0].release()
+            try:
+                await Deferred()
+            except CancelledError:
+                cancelled.append("a")
+                raise
+
+        turn = Turn("client", 0, 0, 0)
+        watchers = [self.manager.request("a", work, digest="a", turn=turn)]
+        self.turn()
+        self.assertEqual(cancelled, ["a"])
+        self.assert_idle()
 
     def test_successor_waits(self) -> None:
         """

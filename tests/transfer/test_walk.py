@@ -16,7 +16,8 @@ from xferd.errors import BadLayer, ConnectionFailed, Denied, DigestMismatch, Too
 from xferd.interfaces.transfer import ISource
 from xferd.transfer.fair_queue import Turn
 from xferd.transfer.reason import Obstacle
-from xferd.transfer.transfer import Transfer, Watcher
+from xferd.transfer.transfer import Transfer
+from xferd.transfer.watcher import Watcher
 
 sources = st.builds(
     Source, st.sampled_from(["one.example", "two.example"]), st.sampled_from(["alice", "bob"])

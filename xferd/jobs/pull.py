@@ -30,7 +30,8 @@ from xferd.names import Digest, Reference
 from xferd.oci import Descriptor
 from xferd.platforms import Platform
 from xferd.transfer.fair_queue import Turn
-from xferd.transfer.transfer import Transfer, Watcher
+from xferd.transfer.transfer import Transfer
+from xferd.transfer.watcher import Watcher
 
 T = TypeVar("T")
 

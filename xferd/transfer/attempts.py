@@ -5,9 +5,8 @@ One attempt after another, until one does it or none can.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractContextManager, asynccontextmanager
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
 from math import ceil
 from random import Random
 from typing import Any, Final, Protocol, TypeVar
@@ -16,15 +15,15 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from xferd.errors import SourceError, StoreError
 from xferd.interfaces.transfer import ISource
 from xferd.transfer.eventual import Eventual
-from xferd.transfer.fair_queue import Turn
 from xferd.transfer.file_descriptors import PAUSE, few_left, is_shortage
 from xferd.transfer.reason import NO_REASON, Obstacle, Reason
 from xferd.transfer.retry import RetryPolicy
-from xferd.transfer.slot_request import Ticket
+from xferd.transfer.slot_request import SlotRequest
 from xferd.transfer.slots import Slots
 from xferd.transfer.sources import Origin, Sources, pause_for
 
@@ -72,10 +71,14 @@ class Attempting(Protocol):
 
     @ivar bytes_done: how many bytes are there.
     @ivar bytes_total: how many there will be, or L{None} if that is not known.
+    @ivar over: whether no attempt is wanted any more.
     """
 
     bytes_done: int
     bytes_total: int | None
+
+    @property
+    def over(self) -> bool: ...
 
     def enter(self, state: str) -> None:
         """
@@ -87,26 +90,17 @@ class Attempting(Protocol):
         An attempt begins.
         """
 
-    def moved_up(self) -> None:
+    def has_progressed(self) -> bool:
         """
-        What L{Attempts.reason} says of the queue is something else now.
+        Whether enough bytes have moved, since this was last true, to reset the
+        count of attempts.
         """
 
-    def attempt_ends(self, source: ISource, error: Exception | None) -> bool:
+    def attempt_ends(self, source: ISource, error: Exception | None, *, again: bool = False) -> None:
         """
         An attempt ended, well or with C{error}.
 
-        @return: whether enough bytes moved to reset the count of attempts.
-        """
-
-    def tries_again(self, error: Exception) -> None:
-        """
-        After an attempt that failed with C{error} there will be another.
-        """
-
-    def paused(self) -> None:
-        """
-        A host, or an account there, was paused for all transfers.
+        @param again: whether another follows.
         """
 
     def wait_for(self, reason: Reason) -> AbstractContextManager[None]:
@@ -122,8 +116,7 @@ class Attempts:
     What is to be done next follows from what is known now; whatever changes
     that only wakes the loop of L{run}, which looks again.
 
-    @ivar sources: the sources there are.
-    @ivar turns: those who wait.
+    @ivar sources: the sources.
     @ivar source: the source of the newest attempt.
     @ivar number: how many attempts have begun.
     @ivar exhaustion: the error that L{run} failed with when no source was
@@ -133,98 +126,60 @@ class Attempts:
     _log = Logger()
 
     def __init__(
-        self, owner: Attempting, clock: IReactorTime, slots: Slots, eventual: Eventual, random: Random
+        self,
+        owner: Attempting,
+        slots: Slots,
+        request: SlotRequest,
+        *,
+        clock: IReactorTime,
+        eventual: Eventual,
+        random: Random,
     ) -> None:
+        """
+        @param slots: where each attempt acquires a slot.
+        @param request: the request to acquire them with.
+        """
         self._owner = owner
-        self._clock = clock
         self._slots = slots
+        self._request = request
+        request.host_paused = self._host_paused
+        request.recalled = self._recall
+        self._clock = clock
         self._eventual = eventual
         self._random = random
         self.sources = Sources()
-        self.turns: Counter[Turn] = Counter()
         self.source: ISource | None = None
         self.number = 0
         self.exhaustion: Exception | None = None
-        self._ticket: Ticket | None = None
         self._nap: Deferred[None] | None = None
-        self._given_up = False
         self._working: Deferred[Any] | None = None
         self._recalled = False
         self._newest: Exception | None = None
         self._awaited: set[Deferred[None]] = set()
 
-    # ------------------------------------------------------------ who waits
+    def add(self, source: ISource) -> None:
+        """
+        A watcher brings a source.
+        """
+        if self.sources.add(source):
+            self._look_again()
 
-    def join(self, turn: Turn, source: ISource | None) -> None:
+    def drop(self, source: ISource) -> None:
         """
-        A watcher comes.
+        A watcher takes its source away.
         """
-        self.turns[turn] += 1
-        if self._ticket is not None:
-            self._ticket.add(turn)
-        if source is not None and self.sources.add(source):
-            self.look_again()
+        if self.sources.drop(source):
+            self._look_again()
 
-    def part(self, turn: Turn, source: ISource | None) -> None:
+    def back_off(self) -> Reason:
         """
-        A watcher, not the last one, leaves.
+        Which error the next attempt waits after, and for how long.
         """
-        self.turns[turn] -= 1
-        if not self.turns[turn]:
-            del self.turns[turn]
-        if self._ticket is not None:
-            self._ticket.discard(turn)
-        if source is not None and self.sources.drop(source):
-            self.look_again()
-
-    def give_up(self) -> None:
-        """
-        Begin nothing more and leave the queue at once.  A slot that is held
-        stays so until L{run} has ended.
-        """
-        self._given_up = True
-        if self._ticket is not None and self._ticket.waiting:
-            self._ticket.release()
-
-    def sample(self) -> None:
-        """
-        The owner has moved bytes: note how far it is.
-        """
-        if self._ticket is not None:
-            self._ticket.sample()
-
-    def release(self) -> None:
-        """
-        Hold no slot, and no place in the queue.  Idempotent.
-        """
-        self._give_back()
-
-    def look_again(self) -> None:
-        """
-        Something changed that may make another source the best one.
-        """
-        if self._nap is not None:
-            self._eventual.call(self._wake)
-
-    def reason(self, state: str) -> Reason:
-        """
-        What keeps the attempts from going on.
-        """
-        if state in ("queued", "running"):
-            return NO_REASON if self._ticket is None else self._slots.reason(self._ticket)
         next_try = self.sources.next_try()
-        if state == "backing-off" and next_try is not None:
-            seconds = ceil(next_try - self._clock.seconds())
-            return Reason(Obstacle.BACK_OFF, max(seconds, 1), str(self._newest))
-        return NO_REASON
-
-    def until(self, state: str) -> float | None:
-        """
-        The clock's time at which that is over, if it is known.
-        """
-        if state == "queued" and self._ticket is not None:
-            return self._slots.until(self._ticket)
-        return self.sources.next_try() if state == "backing-off" else None
+        if next_try is None:
+            return NO_REASON
+        seconds = ceil(next_try - self._clock.seconds())
+        return Reason(Obstacle.BACK_OFF, max(seconds, 1), str(self._newest))
 
     def others(self, source: ISource) -> bool:
         """
@@ -245,11 +200,11 @@ class Attempts:
             mend it.
         """
         try:
-            while not self._given_up:
+            while not self._owner.over:
                 now = self._clock.seconds()
                 origin = self.sources.best(now, self._obstacle)
                 if origin is None:
-                    self._give_back()
+                    self._request.release()
                     if self.sources.exhausted:
                         self.exhaustion = self._newest or SourceError("there is no source to take it from")
                         raise self.exhaustion
@@ -272,24 +227,9 @@ class Attempts:
                     return result
             raise CancelledError
         finally:
-            self._give_back()
+            self._request.release()
             for ready in list(self._awaited):
                 ready.cancel()
-
-    @asynccontextmanager
-    async def slot(self) -> AsyncIterator[None]:
-        """
-        Hold a slot, without attempts.
-        """
-        source = next(iter(self.sources.all()), None)
-        try:
-            while not self._has_slot(source):
-                self._owner.enter("queued")
-                await self._sleep()
-            self._owner.enter("running")
-            yield
-        finally:
-            self._give_back()
 
     async def _once(
         self, attempt: Callable[[ISource], Awaitable[T]], origin: Origin, policy: Callable[[], RetryPolicy]
@@ -316,9 +256,9 @@ class Attempts:
         try:
             result: T = await self._working
         except CancelledError as error:
-            if self._recalled and not self._given_up:
+            if self._recalled and not self._owner.over:
                 self.number -= 1
-                self._give_back()
+                self._request.release()
                 raise _Again from error
             self._owner.attempt_ends(source, error)
             raise
@@ -332,21 +272,21 @@ class Attempts:
                 self.sources.lost(origin, error.error)
                 self._newest = error.error
                 raise _Again from error
-            progress = self._owner.attempt_ends(source, error)
             now = self._clock.seconds()
             if self._owner.bytes_done > before:
                 self._slots.judge(source.host, good=True)
             elif now - started >= FRUITLESS and not isinstance(error, StoreError):
                 # A disk that refuses says nothing of the host.
                 self._slots.judge(source.host, good=False)
-            if not self.sources.failed(origin, error, now, policy(), self._random, progress):
+            progress = self._owner.has_progressed()
+            again = self.sources.failed(origin, error, now, policy(), self._random, progress)
+            self._owner.attempt_ends(source, error, again=again)
+            if not again:
                 raise
             self._newest = error
-            self._owner.tries_again(error)
             pause = pause_for(error, source, policy())
             if pause.seconds:
                 self._slots.pause(pause.whom, pause.seconds)
-                self._owner.paused()
             self._log.warn(
                 "attempt {number} failed: {source}: {error}",
                 number=self.number,
@@ -375,36 +315,27 @@ class Attempts:
         def go_on(_: object) -> None:
             self._awaited.discard(ready)
             origin.held = None
-            self.look_again()
+            self._look_again()
 
         _ = ready.addBoth(go_on)
 
     # -------------------------------------------------- slots, sleep and wake
 
-    def _has_slot(self, source: ISource | None) -> bool:
+    def _has_slot(self, source: ISource) -> bool:
         """
-        See to it that we hold a slot for a source, or wait for one.  What
-        needs no network needs no slot.
+        Make sure that we hold a slot for a source, or wait for one.  A source
+        without a host needs none.
         """
-        if self._given_up:
-            raise CancelledError
-        if source is not None and not source.host:
-            self._give_back()
+        request = self._request
+        if not source.host:
+            request.release()
             return True
-        host, account = ("", None) if source is None else (source.host, source.account)
-        if self._ticket is not None and not self._ticket.move(host, account):
-            self._give_back()
-        if self._ticket is None:
-            self._ticket = self._slots.ticket(
-                self.turns,
-                host,
-                self._wake,
-                self._owner.moved_up,
-                account,
-                lambda: self._owner.bytes_done,
-                self._recall,
-            )
-        return self._ticket.held
+        if not request.move(source.host, source.account):
+            request.release()
+            request.move(source.host, source.account)
+        if not (request.waiting or request.held):
+            _ = self._slots.acquire(request).addCallbacks(lambda _: self._wake(), _trap_cancelled)
+        return request.held
 
     def _obstacle(self, source: ISource) -> float:
         """
@@ -413,7 +344,7 @@ class Attempts:
         paused = self._slots.paused(source.host, source.account)
         if paused:
             return 1 + paused
-        ours = self._ticket is not None and self._ticket.held and self._ticket.host == source.host
+        ours = self._request.held and self._request.host == source.host
         return 0.0 if ours or not self._slots.closed(source.host) else 1.0
 
     def _recall(self) -> bool:
@@ -429,10 +360,19 @@ class Attempts:
         self._working.cancel()
         return True
 
-    def _give_back(self) -> None:
-        ticket, self._ticket = self._ticket, None
-        if ticket is not None:
-            ticket.release()
+    def _host_paused(self) -> None:
+        """
+        The host that we wait for is paused: perhaps another source is not.
+        """
+        if len(self.sources) > 1:
+            self._wake()
+
+    def _look_again(self) -> None:
+        """
+        Look, from a clean turn, whether another source is the best one now.
+        """
+        if self._nap is not None:
+            self._eventual.call(self._wake)
 
     async def _sleep(self, seconds: float | None = None) -> None:
         """
@@ -452,6 +392,13 @@ class Attempts:
         nap, self._nap = self._nap, None
         if nap is not None:
             nap.callback(None)
+
+
+def _trap_cancelled(failure: Failure) -> None:
+    """
+    The request was released while it waited.
+    """
+    failure.trap(CancelledError)
 
 
 class _Again(Exception):

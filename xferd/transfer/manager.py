@@ -18,12 +18,14 @@ from twisted.logger import Logger
 from xferd.errors import Interrupted
 from xferd.interfaces.reactor import WallClock
 from xferd.interfaces.transfer import IProgressSink, ISource
+from xferd.transfer.context import TransferContext
 from xferd.transfer.eventual import Background, Eventual
 from xferd.transfer.fair_queue import Turn
 from xferd.transfer.progress import Pulse
 from xferd.transfer.retry import RetryPolicy
 from xferd.transfer.slots import Slots
-from xferd.transfer.transfer import Transfer, Watcher
+from xferd.transfer.transfer import Transfer
+from xferd.transfer.watcher import Watcher
 
 T = TypeVar("T")
 
@@ -81,16 +83,20 @@ class TransferManager:
         @param random: where jitter comes from.
         """
         self.clock = clock
-        self.wall_clock = wall_clock
         self.slots = Slots(maxsize, clock) if slots is None else slots
         self._small = small
         self._small_size = small_size
         self.retry = retry
-        self.kind = kind
-        self.random = Random() if random is None else random  # noqa: S311
-        self.eventual = Eventual(clock)
-        self.background = Background()
-        self.pulse = Pulse(clock)
+        self._context = TransferContext(
+            kind=kind,
+            clock=clock,
+            wall_clock=wall_clock,
+            eventual=Eventual(clock),
+            background=Background(),
+            pulse=Pulse(clock),
+            random=Random() if random is None else random,  # noqa: S311
+            policy=lambda: self.retry,
+        )
         self.retries: Counter[str] = Counter()
         self._on_attempt = on_attempt
         self._on_watch = on_watch
@@ -138,6 +144,7 @@ class TransferManager:
         dying = key in self._at_work
         small = None if size is None or size >= self._small_size else self._small
         transfer = Transfer(
+            self._context,
             self,
             key,
             work,
@@ -150,7 +157,7 @@ class TransferManager:
         if self._use is not None:
             self._uses[transfer] = self._use()
         if not dying:
-            self.eventual.call(self._begin, transfer)
+            self._context.eventual.call(self._begin, transfer)
         return self._watch(transfer, source, turn, sink)
 
     def transfers(self) -> list[Transfer]:
@@ -171,34 +178,25 @@ class TransferManager:
         for transfer in list(self._current.values()):
             if not transfer.over:
                 transfer.cancel(Interrupted("xferd stopped before this was done"))
-        return self.background.ended().addCallback(lambda _: self.eventual.caught_up())
+        context = self._context
+        return context.background.ended().addCallback(lambda _: context.eventual.caught_up())
 
     # ---------------------------------------------------- for the transfers
 
-    def over(self, transfer: Transfer) -> None:
+    def closed(self, transfer: Transfer) -> None:
         """
-        A transfer is over.  Only one that is done may still be joined.
-        """
-        if transfer.state != "done":
-            self.forget(transfer)
-
-    def forget(self, transfer: Transfer) -> None:
-        """
-        Let nobody join a transfer any more.
+        Forget a transfer that may not be joined any more, and wait for the end
+        of its work if it was cancelled.
         """
         if self._current.get(transfer.key) is transfer:
             del self._current[transfer.key]
         self._end_use(transfer)
+        if transfer.state == "cancelled" and self._at_work.get(transfer.key) is transfer:
+            self._dying[transfer] = self.clock.callLater(PATIENCE, self._leave_behind, transfer)
 
-    def dies(self, transfer: Transfer) -> None:
+    def work_ended(self, transfer: Transfer) -> None:
         """
-        A transfer's work is being cancelled.
-        """
-        self._dying[transfer] = self.clock.callLater(PATIENCE, self._leave_behind, transfer)
-
-    def ended(self, transfer: Transfer) -> None:
-        """
-        A transfer's work has ended.  Its successor may begin.
+        Let the successor of a transfer begin.
         """
         timer = self._dying.pop(transfer, None)
         if timer is not None:
@@ -209,6 +207,18 @@ class TransferManager:
         else:
             self._make_way(transfer)
 
+    def attempted(self, record: Mapping[str, Any], *, again: bool) -> None:
+        """
+        Count an attempt, and pass its facts on.
+        """
+        if again:
+            self.retries[record["code"]] += 1
+        if self._on_attempt is not None:
+            try:
+                self._on_attempt(record)
+            except Exception:
+                self._log.failure("while recording an attempt of {transfer}", transfer=record["transfer"])
+
     def _leave_behind(self, transfer: Transfer) -> None:
         """
         Go on without cancelled work that does not end.
@@ -216,11 +226,11 @@ class TransferManager:
         del self._dying[transfer]
         self._log.error(
             "the cancelled {kind} of {digest} does not end; going on without it",
-            kind=self.kind,
+            kind=self._context.kind,
             digest=transfer.digest,
         )
         self._left_behind.add(transfer)
-        transfer.let_go_of_slot()
+        transfer.release_slot()
         self._make_way(transfer)
 
     def _make_way(self, transfer: Transfer) -> None:
@@ -231,31 +241,16 @@ class TransferManager:
         self._end_use(transfer)
         successor = self._current.get(transfer.key)
         if successor is not None and successor is not transfer:
-            self.eventual.call(self._begin, successor)
-
-    def look_again(self) -> None:
-        """
-        A host was paused: transfers with other sources turn to them.
-        """
-        for transfer in self._current.values():
-            transfer.look_again()
-
-    def attempted(self, record: Mapping[str, Any]) -> None:
-        """
-        Pass on the facts of an attempt.
-        """
-        if self._on_attempt is not None:
-            try:
-                self._on_attempt(record)
-            except Exception:
-                self._log.failure("while noting an attempt of {transfer}", transfer=record["transfer"])
+            self._context.eventual.call(self._begin, successor)
 
     def _watch(
         self, transfer: Transfer, source: ISource | None, turn: Turn, sink: IProgressSink | None
     ) -> Watcher[Any]:
         if self._on_watch is not None:
             self._on_watch(turn, transfer.id)
-        return transfer.watch(source, turn, sink)
+        watcher: Watcher[Any] = Watcher(transfer, self._context.eventual, source, turn, sink)
+        transfer.join(watcher)
+        return watcher
 
     def _end_use(self, transfer: Transfer) -> None:
         """

@@ -1,26 +1,28 @@
 # -*- test-case-name: tests.transfer.test_slots -*-
 """
-Tickets: places in the queue for slots, and slots that are held.
+Requests for slots: places in the queue, and slots that are held.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable
-from typing import Protocol
+from typing import Any, Protocol
+
+from twisted.internet.defer import Deferred
 
 from xferd.transfer.fair_queue import Turn
 from xferd.transfer.pauses import Party
-from xferd.transfer.reason import Obstacle
+from xferd.transfer.reason import NO_REASON, Obstacle, Reason
 from xferd.transfer.throughput import Pace
 
 Standing = tuple[Obstacle, int]
-"""What a ticket waits for, and a number."""
+"""What a request waits for, and a number: a L{Reason} without what changes as time passes."""
 
 
-class Office(Protocol):
+class Issuer(Protocol):
     """
-    What gave out a ticket.
+    The slots that a request waits for, or holds one of.
     """
 
     def now(self) -> float:
@@ -28,98 +30,101 @@ class Office(Protocol):
         The clock's time.
         """
 
-    def enter(self, ticket: Ticket, turn: Turn) -> None:
+    def enter(self, request: SlotRequest, turn: Turn) -> None:
         """
-        Queue a ticket under one of its turns.
-        """
-
-    def leave(self, ticket: Ticket, turn: Turn) -> None:
-        """
-        Queue a ticket under one of its turns no longer.
+        Queue a request under one of its turns.
         """
 
-    def move(self, ticket: Ticket, host: str, account: Hashable) -> bool:
+    def leave(self, request: SlotRequest, turn: Turn) -> None:
         """
-        Let a ticket change its host or its account.
-        """
-
-    def end(self, ticket: Ticket) -> None:
-        """
-        Let go of a ticket, whatever it is.
+        Remove a request from the queue, under one of its turns.
         """
 
+    def move(self, request: SlotRequest, host: str, account: Hashable) -> bool:
+        """
+        Change the host or the account of a request.
 
-class Ticket:
+        @return: whether that was possible.
+        """
+
+    def end(self, request: SlotRequest) -> None:
+        """
+        Release the slot or the place in the queue.
+        """
+
+    def reason(self, request: SlotRequest) -> Reason:
+        """
+        What the request waits for, or what slows its holder.
+        """
+
+    def until(self, request: SlotRequest) -> float | None:
+        """
+        The clock's time before which the request is not granted, if known.
+        """
+
+
+class SlotRequest:
     """
-    One who waits for a slot, and then holds it.
+    A request for a slot, and the slot once it is granted.
 
-    Life cycle: waiting; then held, once there is a free slot; then ended, by
-    L{release}.  A ticket may be ended while it waits.
+    States, by L{waiting} and L{held}::
 
-    @ivar waiting: whether it waits.
-    @ivar held: whether it holds a slot.
-    @ivar host: for which host the slot is.
-    @ivar account: for whose credentials there, as in
+        idle --acquire--> waiting --grant--> held --release--> idle
+        idle --acquire--> held               waiting --release--> idle
+
+    Its turns, host and account may change in every state.
+
+    @ivar turns: those on whose behalf it waits, counted.
+    @ivar host: the host that the slot is for; empty for none, which has no
+        limit and no pause of its own.
+    @ivar account: the account there, as in
         L{ISource <xferd.interfaces.transfer.ISource>}.
+    @ivar waiting: whether it has a place in the queue.
+    @ivar held: whether it holds a slot.
+    @ivar position: returns how many bytes there are of what the slot is for;
+        L{None} where they are not counted.
+    @ivar reason_changed: called, at most once a second, when L{reason} has
+        changed for one of the first requests in the queue.
+    @ivar host_paused: called from a clean turn when its host, or its account
+        there, is paused while it waits.
+    @ivar recalled: called from a clean turn when a lent slot is wanted back:
+        its holder hardly moves, and another host waits for one.  The holder
+        releases it, and returns L{True}, or keeps it.
+    @ivar number: counted up from the oldest request.
+    @ivar since: the clock's time when it was made.
     @ivar place: where it stands in the queue, while it waits.
-    @ivar number: counted up from the oldest ticket.
-    @ivar turns: those on whose behalf it waits.
-    @ivar since: the clock's time when it came.
-    @ivar told: what it waited for when L{moved} was called last.
-    @ivar position: how many bytes there are, of what it is for; L{None} where
-        nobody counts them.
-    @ivar recalled: called when a slot that was lent is wanted back; returns
-        whether it is released.
-    @ivar pace: how these moved since it was held.
+    @ivar reported: what it waited for when L{reason_changed} was called last.
+    @ivar acquired: fires when it is granted, while it waits.
+    @ivar pace: how the bytes moved since it was granted, while it is held.
     """
 
     def __init__(
         self,
-        slots: Office,
-        number: int,
         turns: Iterable[Turn],
-        host: str,
-        granted: Callable[[], object],
-        moved: Callable[[], object] = lambda: None,
+        host: str = "",
         account: Hashable = None,
+        *,
         position: Callable[[], int] | None = None,
-        recalled: Callable[[], bool] | None = None,
+        reason_changed: Callable[[], object] = lambda: None,
+        host_paused: Callable[[], object] | None = None,
+        recalled: Callable[[], object] | None = None,
     ) -> None:
-        self._slots = slots
-        self.number = number
         self.turns = Counter(turns)
         self.host = host
         self.account = account
-        self.place: str | Party = host
-        self.granted = granted
-        self.moved = moved
-        self.told: Standing | None = None
+        self.position = position
+        self.reason_changed = reason_changed
+        self.host_paused = host_paused
+        self.recalled = recalled
         self.waiting = False
         self.held = False
-        self.since = slots.now()
-        self.position = position
-        self.recalled = recalled
+        self.number = 0
+        self.since = 0.0
+        self.place: str | Party = host
+        self.reported: Standing | None = None
+        self.acquired: Deferred[Any] | None = None
         self.pace: Pace | None = None
-
-    def add(self, turn: Turn) -> None:
-        """
-        Wait under another turn, too.  The best one counts.
-        """
-        self.turns[turn] += 1
-        if self.waiting and self.turns[turn] == 1:
-            self._slots.enter(self, turn)
-
-    def discard(self, turn: Turn) -> None:
-        """
-        Wait under C{turn} no longer.  The last turn stays: somebody waits.
-        """
-        if turn not in self.turns or self.turns.total() == 1:
-            return
-        self.turns[turn] -= 1
-        if not self.turns[turn]:
-            del self.turns[turn]
-            if self.waiting:
-                self._slots.leave(self, turn)
+        self._issuer: Issuer | None = None
 
     @property
     def party(self) -> Party:
@@ -128,6 +133,26 @@ class Ticket:
         """
         return Party(self.host, self.account)
 
+    def add(self, turn: Turn) -> None:
+        """
+        Add a turn.  The best one counts.
+        """
+        self.turns[turn] += 1
+        if self.waiting and self._issuer is not None and self.turns[turn] == 1:
+            self._issuer.enter(self, turn)
+
+    def discard(self, turn: Turn) -> None:
+        """
+        Remove a turn, unless it is the last one.
+        """
+        if turn not in self.turns or self.turns.total() == 1:
+            return
+        self.turns[turn] -= 1
+        if not self.turns[turn]:
+            del self.turns[turn]
+            if self.waiting and self._issuer is not None:
+                self._issuer.leave(self, turn)
+
     def move(self, host: str, account: Hashable = None) -> bool:
         """
         Wait for, or hold, the slot for another host or account.
@@ -135,23 +160,41 @@ class Ticket:
         @return: whether that was possible.  A slot that is held cannot be
             used where nothing may start now.
         """
-        return self._slots.move(self, host, account)
-
-    def belong(self, slots: Office) -> None:
-        """
-        Be a ticket of other slots from now on.
-        """
-        self._slots = slots
-
-    def sample(self) -> None:
-        """
-        Look at how far it is.
-        """
-        if self.pace is not None and self.position is not None:
-            self.pace.sample(self._slots.now(), self.position())
+        if self._issuer is not None:
+            return self._issuer.move(self, host, account)
+        self.host, self.account = host, account
+        return True
 
     def release(self) -> None:
         """
-        Give the slot back, or the place in the queue.  Idempotent.
+        Release the slot, or leave the queue.  Idempotent.
         """
-        self._slots.end(self)
+        if self._issuer is not None:
+            self._issuer.end(self)
+
+    def reason(self) -> Reason:
+        """
+        What it waits for, or what slows its holder.
+        """
+        return NO_REASON if self._issuer is None else self._issuer.reason(self)
+
+    def until(self) -> float | None:
+        """
+        The clock's time before which it is not granted, if that is known.
+        """
+        return None if self._issuer is None else self._issuer.until(self)
+
+    def sample(self) -> None:
+        """
+        Record how many bytes there are now.
+        """
+        if self.pace is not None and self.position is not None and self._issuer is not None:
+            self.pace.sample(self._issuer.now(), self.position())
+
+    # ---------------------------------------------------------- for the slots
+
+    def belong(self, issuer: Issuer | None) -> None:
+        """
+        Belong to C{issuer} from now on; to none when idle.
+        """
+        self._issuer = issuer

@@ -6,23 +6,24 @@ Slots: the right to move bytes, handed out fairly.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable
 from heapq import heappop, heappush
 from itertools import count, islice
 from math import ceil
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from twisted.internet.defer import Deferred, DeferredSemaphore
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from xferd.transfer.bandwidth import Bandwidth
+from xferd.transfer.eventual import Eventual
 from xferd.transfer.fair_queue import Queue, Turn
 from xferd.transfer.histogram import Waits
 from xferd.transfer.host_reputation import Reputation
 from xferd.transfer.pauses import ROUNDING, Party, Pauses
 from xferd.transfer.reason import NO_REASON, PLACES, Obstacle, Reason
-from xferd.transfer.slot_request import Standing, Ticket
+from xferd.transfer.slot_request import SlotRequest, Standing
 from xferd.transfer.slow_transfers import Laggards
 
 _NEWS: Final = 1.0
@@ -44,7 +45,7 @@ class Slots(DeferredSemaphore):
 
     Differences from L{DeferredSemaphore}: waiters are woken from a clean
     reactor turn, in the order of their L{Turn}s; a host may have a limit of
-    its own; a host, or one account there, may be paused; a L{Ticket} can be
+    its own; a host, or one account there, may be paused; a L{SlotRequest} can be
     given back only once.
 
     While another host waits, grants to one host stop at its share: n - 1 of n
@@ -54,7 +55,7 @@ class Slots(DeferredSemaphore):
     nothing; and to any other waiter if some holders hardly move.  A lent slot
     is recalled if its holder hardly moves while another host holds none.
 
-    Used without tickets, by C{acquire}, C{release}, C{run} or C{async with},
+    Used without requests, by C{acquire}, C{release}, C{run} or C{async with},
     it is a semaphore like any other.  C{waiting} stays empty: the queue is
     elsewhere.
 
@@ -81,12 +82,12 @@ class Slots(DeferredSemaphore):
         @param pauses: the pauses, where other slots share them.
         @param bandwidth: the bandwidth of all transfers together; L{None} for
             no limit.
-        @param beyond: other slots, which tickets of these may use while no
-            ticket of their own waits.
+        @param beyond: other slots, which requests of these may use while no
+            request of their own waits.
         """
         self._limit = limit
         self._hold = ""
-        self._spares: list[Ticket] = []
+        self._spares: list[SlotRequest] = []
         super().__init__(limit)
         self._clock = clock
         self._per_host = per_host
@@ -98,19 +99,20 @@ class Slots(DeferredSemaphore):
             beyond.admit(self)
         self._running: Counter[str] = Counter()
         self._laggards = Laggards(clock, lambda: 0 if bandwidth is None else bandwidth.rate)
-        self._lent: Ticket | None = None
+        self._lent: SlotRequest | None = None
         self._reputation = Reputation(clock)
         self._kept_since: dict[str, float] = {}
         self._pauses = Pauses(clock) if pauses is None else pauses
         self._pauses.observe(self._see_pause)
-        self._waiters: dict[Party, dict[Ticket, None]] = {}
+        self._waiters: dict[Party, dict[SlotRequest, None]] = {}
         self._resumes: list[tuple[float, int, Party]] = []
         self._resuming: set[Party] = set()
-        self._queue: Queue[Ticket] = Queue()
+        self._queue: Queue[SlotRequest] = Queue()
         self._queued = 0
-        self._borrowed: deque[Ticket] = deque()
+        self._anonymous: deque[SlotRequest] = deque()
+        self._eventual = Eventual(clock)
         self._waking: IDelayedCall | None = None
-        self._places: dict[Ticket, int] | None = None
+        self._places: dict[SlotRequest, int] | None = None
         self._telling: IDelayedCall | None = None
         self.waits = Waits()
 
@@ -189,7 +191,7 @@ class Slots(DeferredSemaphore):
     @property
     def queued(self) -> int:
         """
-        How many tickets wait.
+        How many requests wait.
         """
         return self._queued
 
@@ -207,127 +209,110 @@ class Slots(DeferredSemaphore):
         """
         return max(self._pauses.left(host), self._pauses.left(Party(host, account))) if host else 0.0
 
-    def reason(self, ticket: Ticket) -> Reason:
+    def reason(self, request: SlotRequest) -> Reason:
         """
-        What a ticket waits for, or what is special about the slot that it
+        What a request waits for, or what is special about the slot that it
         holds.
         """
-        if not ticket.waiting:
-            return self._reason_held(ticket)
-        obstacle, number = self._standing(ticket)
+        if not request.waiting:
+            return self._reason_held(request)
+        obstacle, number = self._standing(request)
         if obstacle is Obstacle.HOLD:
             return Reason(obstacle, detail=self._hold)
         if obstacle is Obstacle.PAUSE:
-            number = ceil(self.paused(ticket.host, ticket.account))
-        return Reason(obstacle, number, "" if obstacle is Obstacle.QUEUE else ticket.host)
+            number = ceil(self.paused(request.host, request.account))
+        return Reason(obstacle, number, "" if obstacle is Obstacle.QUEUE else request.host)
 
-    def _reason_held(self, ticket: Ticket) -> Reason:
+    def _reason_held(self, request: SlotRequest) -> Reason:
         if self._bandwidth is not None and self._bandwidth.binding:
             return Reason(Obstacle.BANDWIDTH)
-        if ticket is self._lent:
+        if request is self._lent:
             return Reason(Obstacle.LENT, self._limit)
-        if ticket in self._laggards.slow and self._queued:
+        if request in self._laggards.slow and self._queued:
             return Reason(Obstacle.SLOW)
         return NO_REASON
 
-    def until(self, ticket: Ticket) -> float | None:
+    def until(self, request: SlotRequest) -> float | None:
         """
-        The clock's time before which a ticket gets no slot, if one is known.
+        The clock's time before which a request gets no slot, if one is known.
         """
-        paused = self.paused(ticket.host, ticket.account) if ticket.waiting else 0.0
+        paused = self.paused(request.host, request.account) if request.waiting else 0.0
         return self._clock.seconds() + paused if paused else None
 
-    # -------------------------------------------------------------- tickets
+    # -------------------------------------------------------------- requests
 
-    def ticket(
-        self,
-        turns: Iterable[Turn],
-        host: str,
-        granted: Callable[[], object],
-        moved: Callable[[], object] = lambda: None,
-        account: Hashable = None,
-        position: Callable[[], int] | None = None,
-        recalled: Callable[[], bool] | None = None,
-    ) -> Ticket:
+    def acquire(self, request: SlotRequest | None = None) -> Deferred[Self]:
         """
-        Ask for a slot.
+        Wait for a slot, to be released by C{release}.
 
-        @param turns: those who wait, at least one.
-        @param host: for which host; empty if for none, which has no limit and
-            no pause of its own.
-        @param granted: called from a clean turn when the slot is there.  It is
-            not called if the ticket is held already when it is returned.
-        @param moved: called, at most once a second, when L{reason} is another
-            one for one of the first in the queue.
-        @param account: for whose credentials at the host.
-        @param position: gives how many bytes there are, where they are counted.
-        @param recalled: called from a clean turn if the slot was lent, its
-            holder hardly moves, and another host waits for one: the holder is
-            to release it, and may ask for another.  Returns whether it does.
-        @return: the ticket, which the caller must L{Ticket.release}.
+        @param request: an idle request; its turns and its host may change
+            while it waits.  L{None} for one without a host.
+        @return: fires with this object: at once if a slot is free, else from a
+            clean turn.  Cancelling it leaves the queue.
+        @raise CancelledError: the request was released before it was granted;
+            from a clean turn.
         """
-        ticket = Ticket(self, next(self._numbers), turns, host, granted, moved, account, position, recalled)
-        # Nobody overtakes those who are about to be woken.
-        closed = self.closed(host, account)
+        anonymous = request is None
+        wanted = SlotRequest([_PLAIN]) if request is None else request
+        if wanted.waiting or wanted.held:
+            raise RuntimeError("a request is for one slot at a time")
+
+        def withdraw(d: Deferred[Self]) -> None:
+            if wanted.acquired is d:
+                wanted.acquired = None
+                wanted.release()
+
+        acquired: Deferred[Self] = Deferred(withdraw)
+        if anonymous:
+            _ = acquired.addCallback(self._remember, wanted)
+        self._number(wanted)
+        # No request overtakes those that are about to be granted.
+        closed = self.closed(wanted.host, wanted.account)
         if self.tokens > 0 and not closed and self._queue.first(self._rank) is None:
-            self._take(ticket)
-        elif self._beyond is not None and not closed and self._beyond.has_room(host):
-            self._beyond.take_over(ticket)
+            self._take(wanted)
+            acquired.callback(self)
+        elif self._beyond is not None and not closed and self._beyond.has_room(wanted.host):
+            self._beyond.take_over(wanted)
+            acquired.callback(self)
         else:
-            ticket.waiting = True
-            self._queued += 1
-            ticket.place = self._enlist(ticket)
-            for turn in ticket.turns:
-                self.enter(ticket, turn)
-            self._wake_later()
-            if self._spares or self._may_lend or self._lent is not None:
-                self._wake_soon()
-            if self._beyond is not None:
-                self._beyond.wake()
-        return ticket
+            wanted.acquired = acquired
+            self._add(wanted)
+        return acquired
 
-    def spare(self, host: str, wanted: Callable[[], object], account: Hashable = None) -> Ticket | None:
+    def release(self, request: SlotRequest | None = None) -> None:
+        """
+        Release a slot, or leave the queue.
+
+        @param request: what was acquired, once or several times released;
+            L{None} for the oldest slot that was acquired without a request.
+        """
+        if request is None:
+            assert self._anonymous, "more slots were released than were acquired"
+            request = self._anonymous.popleft()
+        request.release()
+
+    def _remember(self, slots: Self, request: SlotRequest) -> Self:
+        self._anonymous.append(request)
+        return slots
+
+    def spare(self, host: str, wanted: Callable[[], object], account: Hashable = None) -> SlotRequest | None:
         """
         Borrow a slot that nobody waits for, to do better what is done already.
 
         @param host: for which host.
         @param wanted: called from a clean turn when somebody could begin with
             this slot, or when there are to be fewer: the borrower is to
-            L{Ticket.release} it then, without delay.
+            L{SlotRequest.release} it then, without delay.
         @param account: for whose credentials there.
-        @return: the ticket, held, or L{None} if no slot can be spared now.
+        @return: the request, held, or L{None} if no slot can be spared now.
         """
         if self.closed(host, account) or not self.has_room(host) or self._guests_wait:
             return None
-        ticket = Ticket(self, next(self._numbers), (), host, wanted, account=account)
-        self._take(ticket)
-        self._spares.append(ticket)
-        return ticket
-
-    def acquire(self) -> Deferred[Self]:
-        """
-        Wait for a slot, to be given back by L{release}.
-
-        @return: fires with this object.  Cancelling it gives up the place in
-            the queue.
-        """
-
-        def lend() -> None:
-            self._borrowed.append(ticket)
-            d.callback(self)
-
-        d: Deferred[Self] = Deferred(lambda _: ticket.release())
-        ticket = self.ticket([_PLAIN], "", lend)
-        if ticket.held:
-            lend()
-        return d
-
-    def release(self) -> None:
-        """
-        Give back a slot that came from L{acquire}.
-        """
-        assert self._borrowed, "more slots were given back than were acquired"
-        self._borrowed.popleft().release()
+        request = SlotRequest((), host, account, recalled=wanted)
+        self._number(request)
+        self._take(request)
+        self._spares.append(request)
+        return request
 
     # ---------------------------------- for other slots, which these are beyond
 
@@ -347,12 +332,11 @@ class Slots(DeferredSemaphore):
     def _guests_wait(self) -> bool:
         return any(guest.queued for guest in self._guests)
 
-    def take_over(self, ticket: Ticket) -> None:
+    def take_over(self, request: SlotRequest) -> None:
         """
-        Let a ticket of other slots hold one of these.
+        Let a request of other slots hold one of these.
         """
-        ticket.belong(self)
-        self._take(ticket)
+        self._take(request)
 
     def rest(self) -> None:
         """
@@ -371,7 +355,7 @@ class Slots(DeferredSemaphore):
         """
         self._wake_soon()
 
-    # ---------------------------------------------------------- for Ticket
+    # ---------------------------------------------------------- for SlotRequest
 
     def now(self) -> float:
         """
@@ -379,127 +363,154 @@ class Slots(DeferredSemaphore):
         """
         return self._clock.seconds()
 
-    def enter(self, ticket: Ticket, turn: Turn) -> None:
+    def enter(self, request: SlotRequest, turn: Turn) -> None:
         """
-        Queue a ticket under one of its turns.
+        Queue a request under one of its turns.
         """
-        self._queue.enter(ticket.place, turn, ticket.number, ticket)
+        self._queue.enter(request.place, turn, request.number, request)
         self._tell_soon()
 
-    def leave(self, ticket: Ticket, turn: Turn) -> None:
+    def leave(self, request: SlotRequest, turn: Turn) -> None:
         """
-        Queue a ticket under one of its turns no longer.
+        Queue a request under one of its turns no longer.
         """
-        self._queue.leave(ticket.place, turn, ticket.number, ticket)
+        self._queue.leave(request.place, turn, request.number, request)
         self._tell_soon()
 
-    def end(self, ticket: Ticket) -> None:
+    def end(self, request: SlotRequest) -> None:
         """
-        Let go of a ticket, whatever it is.
+        Let go of a request, whatever it is.
         """
-        if ticket.waiting:
-            self._part(ticket)
+        if request.waiting:
+            self._part(request)
+            request.belong(None)
+            acquired, request.acquired = request.acquired, None
+            if acquired is not None:
+                self._eventual.call(_cancel, acquired)
             self.rest()
-        elif ticket.held:
-            ticket.held = False
-            if ticket in self._spares:
-                self._spares.remove(ticket)
-            self._laggards.remove(ticket)
-            self._left(ticket.host)
-            if ticket is self._lent:
+        elif request.held:
+            request.held = False
+            request.belong(None)
+            if request in self._spares:
+                self._spares.remove(request)
+            self._laggards.remove(request)
+            self._left(request.host)
+            if request is self._lent:
                 self._lent = None
             self._gain(1)
             self._wake_soon()
 
-    def move(self, ticket: Ticket, host: str, account: Hashable) -> bool:
+    def move(self, request: SlotRequest, host: str, account: Hashable) -> bool:
         """
-        Let a ticket change its host or its account.
+        Let a request change its host or its account.
         """
-        old = ticket.host
-        if ticket.held and (self.paused(host, account) if host == old else self.closed(host, account)):
+        old = request.host
+        if request.held and (self.paused(host, account) if host == old else self.closed(host, account)):
             return False
-        if ticket is self._lent and host != old and self._kept_out(host) is None:
+        if request is self._lent and host != old and self._kept_out(host) is None:
             return False
-        if (host, account) == (old, ticket.account):
+        if (host, account) == (old, request.account):
             return True
-        if ticket.waiting:
-            self._unlist(ticket)
-            ticket.host, ticket.account = host, account
-            self._shift(ticket, self._enlist(ticket))
+        if request.waiting:
+            self._unlist(request)
+            request.host, request.account = host, account
+            self._shift(request, self._enlist(request))
             self._tell_soon()
-        elif ticket.held:
+        elif request.held:
             self._left(old)
             self._running[host] += 1
-        ticket.host, ticket.account = host, account
+        request.host, request.account = host, account
         self._wake_soon()
         self._wake_later()
         return True
 
-    def _enlist(self, ticket: Ticket) -> str | Party:
+    def _enlist(self, request: SlotRequest) -> str | Party:
         """
         Note who waits for which party.
 
-        @return: where the ticket has to stand in the queue: aside, while its
+        @return: where the request has to stand in the queue: aside, while its
             party is paused.
         """
-        party = ticket.party
-        self._waiters.setdefault(party, {})[ticket] = None
-        if not ticket.host or not self._pauses.left(party):
-            return ticket.host
+        party = request.party
+        self._waiters.setdefault(party, {})[request] = None
+        if not request.host or not self._pauses.left(party):
+            return request.host
         self._resume_later(party)
         return party
 
-    def _shift(self, ticket: Ticket, place: str | Party) -> None:
+    def _shift(self, request: SlotRequest, place: str | Party) -> None:
         """
-        Let a ticket that waits stand elsewhere in the queue.
+        Let a request that waits stand elsewhere in the queue.
         """
-        old, ticket.place = ticket.place, place
+        old, request.place = request.place, place
         if old != place:
-            for turn in ticket.turns:
-                # In this order, or a client that has no other ticket would
+            for turn in request.turns:
+                # In this order, or a client that has no other request would
                 # lose its place in the rotation.
-                self._queue.enter(place, turn, ticket.number, ticket)
-                self._queue.leave(old, turn, ticket.number, ticket)
+                self._queue.enter(place, turn, request.number, request)
+                self._queue.leave(old, turn, request.number, request)
 
-    def _unlist(self, ticket: Ticket) -> None:
-        waiters = self._waiters[ticket.party]
-        del waiters[ticket]
+    def _unlist(self, request: SlotRequest) -> None:
+        waiters = self._waiters[request.party]
+        del waiters[request]
         if not waiters:
-            del self._waiters[ticket.party]
+            del self._waiters[request.party]
 
-    def _part(self, ticket: Ticket) -> None:
-        ticket.waiting = False
+    def _number(self, request: SlotRequest) -> None:
+        """
+        Put a request behind all others.
+        """
+        request.number = next(self._numbers)
+        request.since = self.now()
+        request.reported = None
+
+    def _add(self, request: SlotRequest) -> None:
+        request.belong(self)
+        request.waiting = True
+        self._queued += 1
+        request.place = self._enlist(request)
+        for turn in request.turns:
+            self.enter(request, turn)
+        self._wake_later()
+        if self._spares or self._may_lend or self._lent is not None:
+            self._wake_soon()
+        if self._beyond is not None:
+            self._beyond.wake()
+
+    def _part(self, request: SlotRequest) -> None:
+        request.waiting = False
         self._queued -= 1
-        self._unlist(ticket)
-        for turn in ticket.turns:
-            self.leave(ticket, turn)
+        self._unlist(request)
+        for turn in request.turns:
+            self.leave(request, turn)
         if not self._queued and self._telling is not None:
             self._telling.cancel()
             self._telling = None
 
-    def _take(self, ticket: Ticket) -> None:
-        ticket.held = True
-        self.waits.add(self.now() - ticket.since)
+    def _take(self, request: SlotRequest) -> None:
+        request.belong(self)
+        request.held = True
+        self.waits.add(self.now() - request.since)
         self.tokens -= 1
-        self._kept_since.pop(ticket.host, None)
-        self._running[ticket.host] += 1
-        self._laggards.add(ticket)
+        self._kept_since.pop(request.host, None)
+        self._running[request.host] += 1
+        self._laggards.add(request)
 
     # ---------------------------------------------------- what they wait for
 
-    def _standing(self, ticket: Ticket) -> Standing:
+    def _standing(self, request: SlotRequest) -> Standing:
         """
-        What a ticket waits for: L{reason}, without what changes as time passes.
+        What a request waits for: L{reason}, without what changes as time passes.
         """
         if self._hold:
             return Obstacle.HOLD, 0
-        if self.paused(ticket.host, ticket.account):
+        if self.paused(request.host, request.account):
             return Obstacle.PAUSE, 0
-        if self.closed(ticket.host):
+        if self.closed(request.host):
             return Obstacle.HOST_LIMIT, self._per_host
-        return Obstacle.QUEUE, self._first().get(ticket, PLACES + 1)
+        return Obstacle.QUEUE, self._first().get(request, PLACES + 1)
 
-    def _first(self) -> dict[Ticket, int]:
+    def _first(self) -> dict[SlotRequest, int]:
         """
         The places of the first in the queue; counted when somebody asks.
         """
@@ -518,11 +529,11 @@ class Slots(DeferredSemaphore):
 
     def _tell(self) -> None:
         self._telling = None
-        for ticket in list(self._first()):
-            standing = self._standing(ticket)
-            if standing != ticket.told:
-                ticket.told = standing
-                ticket.moved()
+        for request in list(self._first()):
+            standing = self._standing(request)
+            if standing != request.reported:
+                request.reported = standing
+                request.reason_changed()
 
     # ------------------------------------------------------------ the hosts
 
@@ -598,7 +609,7 @@ class Slots(DeferredSemaphore):
         except Exception:
             self._log.failure("while recalling a slot of {host}", host=lent.host)
 
-    def _borrower(self) -> tuple[Ticket, str] | None:
+    def _borrower(self) -> tuple[SlotRequest, str] | None:
         """
         Who gets the further slot, and in which client's turn.
 
@@ -614,16 +625,16 @@ class Slots(DeferredSemaphore):
         slow = self._laggards.look(self._limit)
         if not slow:
             return None
-        hosts = {ticket.host for ticket in slow}
+        hosts = {request.host for request in slow}
         found = self._queue.first(lambda host: None if host in hosts else self._trust(host))
         if found is not None:
             return found
-        jobs = {(turn.client, turn.job) for ticket in slow for turn in ticket.turns}
-        for ticket in self._first():
-            if ticket.place == ticket.host and self._trust(ticket.host) is not None:
-                for turn in ticket.turns:
+        jobs = {(turn.client, turn.job) for request in slow for turn in request.turns}
+        for request in self._first():
+            if request.place == request.host and self._trust(request.host) is not None:
+                for turn in request.turns:
                     if (turn.client, turn.job) not in jobs:
-                        return ticket, turn.client
+                        return request, turn.client
         return None
 
     # ------------------------------------------------------------ the pauses
@@ -632,10 +643,15 @@ class Slots(DeferredSemaphore):
         """
         A host or a party is paused, perhaps by what shares the pauses.
         """
+        for party, waiters in self._waiters.items():
+            if whom in (party, party.host):
+                for request in waiters:
+                    if request.host_paused is not None:
+                        self._eventual.call(request.host_paused)
         if isinstance(whom, Party) and whom.host and whom in self._waiters:
             self._resume_later(whom)
-            for ticket in self._waiters[whom]:
-                self._shift(ticket, whom)
+            for request in self._waiters[whom]:
+                self._shift(request, whom)
         self._tell_soon()
         self._wake_later()
 
@@ -658,8 +674,8 @@ class Slots(DeferredSemaphore):
                 if self._pauses.left(party):
                     self._resume_later(party)
                 else:
-                    for ticket in self._waiters[party]:
-                        self._shift(ticket, party.host)
+                    for request in self._waiters[party]:
+                        self._shift(request, party.host)
 
     # ------------------------------------------------------------ waking up
 
@@ -727,14 +743,13 @@ class Slots(DeferredSemaphore):
                 break
             self._grant(*following, beyond)
 
-    def _grant(self, ticket: Ticket, client: str, slots: Slots | None = None) -> None:
+    def _grant(self, request: SlotRequest, client: str, slots: Slots | None = None) -> None:
         self._queue.served(client)
-        self._part(ticket)
-        (slots or self).take_over(ticket)
-        try:
-            ticket.granted()
-        except Exception:
-            self._log.failure("while granting a slot for {host}", host=ticket.host)
+        self._part(request)
+        (slots or self).take_over(request)
+        acquired, request.acquired = request.acquired, None
+        if acquired is not None:
+            acquired.callback(self)
 
     def _gain(self, slots: int) -> None:
         """
@@ -750,14 +765,14 @@ class Slots(DeferredSemaphore):
         Ask for a spare slot that is of use to somebody else.  When it is there,
         all is looked at again.
         """
-        ticket = next((spare for spare in reversed(self._spares) if self._is_wanted(spare)), None)
-        if ticket is not None:
+        request = next((spare for spare in reversed(self._spares) if self._is_wanted(spare)), None)
+        if request is not None and request.recalled is not None:
             try:
-                ticket.granted()
+                request.recalled()
             except Exception:
-                self._log.failure("while asking for a slot for {host}", host=ticket.host)
+                self._log.failure("while asking for a slot for {host}", host=request.host)
 
-    def _is_wanted(self, spare: Ticket) -> bool:
+    def _is_wanted(self, spare: SlotRequest) -> bool:
         """
         Whether there are to be fewer slots in use, or somebody could begin if
         there was one fewer.
@@ -771,6 +786,11 @@ class Slots(DeferredSemaphore):
             return self._queue.first(self._rank) is not None
         finally:
             self._running[spare.host] += 1
+
+
+def _cancel(acquired: Deferred[Any]) -> None:
+    if not acquired.called:
+        acquired.cancel()
 
 
 def _share_of(limit: int) -> int:

@@ -11,7 +11,7 @@ from typing import Final
 from twisted.internet.interfaces import IReactorTime
 
 from xferd.transfer.pauses import ROUNDING
-from xferd.transfer.slot_request import Ticket
+from xferd.transfer.slot_request import SlotRequest
 from xferd.transfer.throughput import TENTH, WINDOW, Pace, fair_share
 
 IDLE: Final = 3.0
@@ -23,9 +23,9 @@ _LOOK: Final = 1.0
 
 class Laggards:
     """
-    The tickets that hold slots, and which of them hardly move.
+    The requests that hold slots, and which of them hardly move.
 
-    @ivar slow: the tickets that moved less than a tenth of their fair share
+    @ivar slow: the requests that moved less than a tenth of their fair share
         for half a minute, as of the last L{look}.
     """
 
@@ -36,31 +36,31 @@ class Laggards:
         """
         self._clock = clock
         self._most = most
-        self._holders: dict[Ticket, None] = {}
+        self._holders: dict[SlotRequest, None] = {}
         self._least = 0.0
         self._looked = float("-inf")
-        self.slow: frozenset[Ticket] = frozenset()
+        self.slow: frozenset[SlotRequest] = frozenset()
 
-    def add(self, ticket: Ticket) -> None:
+    def add(self, request: SlotRequest) -> None:
         """
-        Add a ticket that has got a slot.
+        Add a request that has got a slot.
         """
-        self._holders[ticket] = None
-        if ticket.position is not None:
-            ticket.pace = Pace(self._clock.seconds(), ticket.position())
+        self._holders[request] = None
+        if request.position is not None:
+            request.pace = Pace(self._clock.seconds(), request.position())
 
-    def remove(self, ticket: Ticket) -> None:
+    def remove(self, request: SlotRequest) -> None:
         """
-        Remove a ticket that has released its slot.
+        Remove a request that has released its slot.
         """
-        del self._holders[ticket]
-        if ticket in self.slow:
-            self.slow -= {ticket}
+        del self._holders[request]
+        if request in self.slow:
+            self.slow -= {request}
 
-    def look(self, limit: int) -> frozenset[Ticket]:
+    def look(self, limit: int) -> frozenset[SlotRequest]:
         """
-        Evaluate which tickets are slow, at most once a second, and call
-        C{moved} of each ticket for which the result has changed.
+        Evaluate which requests are slow, at most once a second, and call
+        C{reason_changed} of each request for which the result has changed.
 
         @param limit: the number of slots.
         """
@@ -70,26 +70,26 @@ class Laggards:
         self._looked = now
         rates = [t.pace.rate(now, t.position()) for t in self._holders if t.pace and t.position]
         self._least = TENTH * fair_share(rates, limit, self._most())
-        slow = frozenset(ticket for ticket in self._holders if self._is_slow(ticket, WINDOW))
+        slow = frozenset(request for request in self._holders if self._is_slow(request, WINDOW))
         changed, self.slow = slow ^ self.slow, slow
-        for ticket in changed:
-            ticket.moved()
+        for request in changed:
+            request.reason_changed()
         return self.slow
 
-    def is_useless(self, ticket: Ticket) -> bool:
+    def is_useless(self, request: SlotRequest) -> bool:
         """
-        Whether a ticket makes no use of its slot.  With a bandwidth limit only
+        Whether a request makes no use of its slot.  With a bandwidth limit only
         the whole window shows it, because transfers wait for their turn.
         """
-        if ticket.pace is None or ticket.position is None:
+        if request.pace is None or request.position is None:
             return False
         if self._most():
-            return self._is_slow(ticket, WINDOW)
-        idle = ticket.pace.idle(self._clock.seconds(), ticket.position())
-        return idle >= IDLE - ROUNDING or self._is_slow(ticket, IDLE)
+            return self._is_slow(request, WINDOW)
+        idle = request.pace.idle(self._clock.seconds(), request.position())
+        return idle >= IDLE - ROUNDING or self._is_slow(request, IDLE)
 
-    def _is_slow(self, ticket: Ticket, seconds: float) -> bool:
-        if ticket.pace is None or ticket.position is None:
+    def _is_slow(self, request: SlotRequest, seconds: float) -> bool:
+        if request.pace is None or request.position is None:
             return False
         now = self._clock.seconds()
-        return ticket.pace.lasts(now, seconds) and ticket.pace.rate(now, ticket.position()) < self._least
+        return request.pace.lasts(now, seconds) and request.pace.rate(now, request.position()) < self._least

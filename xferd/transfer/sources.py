@@ -101,6 +101,9 @@ class Sources:
         del self._origins[source.identity]
         return True
 
+    def __len__(self) -> int:
+        return len(self._origins)
+
     def all(self) -> list[ISource]:
         """
         The sources, in the order in which they came.

@@ -5,9 +5,9 @@ A transfer, one shared piece of work, and its watchers.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Hashable, Iterator
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, contextmanager
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterator, Mapping
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
+from typing import Any, Final, Protocol, TypeVar
 from uuid import uuid4
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -18,18 +18,61 @@ from twisted.python.failure import Failure
 from xferd.errors import XferdError, causes
 from xferd.interfaces.transfer import IProgressSink, ISource
 from xferd.transfer.attempts import Attempts
-from xferd.transfer.eventual import Eventual
+from xferd.transfer.context import TransferContext
 from xferd.transfer.fair_queue import Turn
 from xferd.transfer.file_descriptors import PAUSE, is_shortage
 from xferd.transfer.progress import Rate
 from xferd.transfer.reason import NO_REASON, Obstacle, Reason
 from xferd.transfer.retry import REAL_PROGRESS
+from xferd.transfer.slot_request import SlotRequest
 from xferd.transfer.slots import Slots
 
-if TYPE_CHECKING:
-    from xferd.transfer.manager import TransferManager
-
 T = TypeVar("T")
+
+
+class Watching(Protocol):
+    """
+    A watcher, as its transfer needs it.
+
+    @ivar turn: in whose turn it waits.
+    @ivar source: the source that it brings.
+    @ivar sink: where its progress goes.
+    """
+
+    turn: Turn
+    source: ISource | None
+    sink: IProgressSink | None
+
+    def deliver(self) -> None:
+        """
+        Fire what waits for the result.
+        """
+
+
+class Owner(Protocol):
+    """
+    What a transfer reports to.
+    """
+
+    def closed(self, transfer: Transfer) -> None:
+        """
+        A transfer may not be joined any more: it failed, was cancelled, or is
+        done and has no watcher.
+        """
+
+    def work_ended(self, transfer: Transfer) -> None:
+        """
+        The work of a transfer has ended.
+        """
+
+    def attempted(self, record: Mapping[str, Any], *, again: bool) -> None:
+        """
+        An attempt has ended.
+
+        @param record: as for C{on_attempt} of
+            L{TransferManager <xferd.transfer.manager.TransferManager>}.
+        @param again: whether it failed, and another follows.
+        """
 
 
 class Transfer:
@@ -66,7 +109,8 @@ class Transfer:
 
     def __init__(
         self,
-        manager: TransferManager,
+        context: TransferContext,
+        owner: Owner,
         key: Hashable,
         work: Callable[[Transfer], Awaitable[Any]],
         digest: object,
@@ -76,19 +120,23 @@ class Transfer:
         waits: bool,
     ) -> None:
         """
-        @param slots: what its attempts wait for.
+        @param slots: what L{attempts} and L{slot} acquire.
         @param waits: whether it waits for its predecessor's work to end.
         """
-        self._manager = manager
-        self._clock = manager.clock
+        self._context = context
+        self._owner = owner
+        self._clock = context.clock
+        self._slots = slots
         self._work = work
         self._working: Deferred[Any] | None = None
-        self._watchers: dict[Watcher[Any], None] = {}
-        self._attempts = Attempts(self, manager.clock, slots, manager.eventual, manager.random)
+        self._watchers: dict[Watching, None] = {}
+        self._request: SlotRequest | None = None
+        self._attempts: Attempts | None = None
+        self._rate: Rate | None = None
         self.id = uuid4().hex[:12]
-        self.created = manager.wall_clock()
+        self.created = context.wall_clock()
         self.key = key
-        self.kind = manager.kind
+        self.kind = context.kind
         self.digest = digest
         self.small = small
         self.state = "waiting" if waits else "queued"
@@ -98,7 +146,6 @@ class Transfer:
         self.extra: dict[str, Any] = {}
         self.value: Any = None
         self.error: BaseException | None = None
-        self._rate = Rate()
         self._moved = False
         self._placed = False
         self._furthest: int | None = None
@@ -111,7 +158,13 @@ class Transfer:
         """
         The sources that the watchers brought, each once, in their order.
         """
-        return self._attempts.sources.all()
+        if self._attempts is not None:
+            return self._attempts.sources.all()
+        found: dict[Hashable, ISource] = {}
+        for watcher in self._watchers:
+            if watcher.source is not None:
+                found.setdefault(watcher.source.identity, watcher.source)
+        return list(found.values())
 
     async def attempts(self, attempt: Callable[[ISource], Awaitable[T]]) -> T:
         """
@@ -133,22 +186,47 @@ class Transfer:
 
         @raise Exception: what the last attempt failed with.
         """
-        return await self._attempts.run(attempt, lambda: self._manager.retry)
+        if self._attempts is None:
+            context = self._context
+            self._attempts = Attempts(
+                self,
+                self._slots,
+                self._slot_request(),
+                clock=context.clock,
+                eventual=context.eventual,
+                random=context.random,
+            )
+            for watcher in self._watchers:
+                if watcher.source is not None:
+                    self._attempts.add(watcher.source)
+        return await self._attempts.run(attempt, self._context.policy)
 
     def has_another(self, source: ISource) -> bool:
         """
         Whether an attempt with another source could begin now.
         """
-        return self._attempts.others(source)
+        return self._attempts is not None and self._attempts.others(source)
 
-    def slot(self) -> AbstractAsyncContextManager[None]:
+    @asynccontextmanager
+    async def slot(self) -> AsyncIterator[None]:
         """
-        Hold a slot for work that is not tried again::
+        Hold a slot, without a host, for work that is not tried again::
 
             async with transfer.slot():
                 ...
         """
-        return self._attempts.slot()
+        if self.over:
+            raise CancelledError
+        request = self._slot_request()
+        acquired = self._slots.acquire(request)
+        try:
+            if not request.held:
+                self.enter("queued")
+            await acquired
+            self.enter("running")
+            yield
+        finally:
+            request.release()
 
     def wait(self, why: str) -> AbstractContextManager[None]:
         """
@@ -171,6 +249,8 @@ class Transfer:
             self.bytes_done = bytes_done
             if not self._placed:
                 self._placed = True
+                if self._rate is None:
+                    self._rate = Rate()
                 self._rate.begin(self._clock.seconds(), bytes_done)
                 if self._furthest is None:
                     self._furthest = bytes_done
@@ -198,8 +278,12 @@ class Transfer:
         over, or L{None} if that is not known.
         """
         now = self._clock.seconds()
-        until = self._attempts.until(self.state)
-        source = self._attempts.source or next(iter(self.sources), None)
+        until = self._until()
+        attempts, running = self._attempts, self.state == "running"
+        source = None if attempts is None else attempts.source
+        if source is None:
+            source = next((w.source for w in self._watchers if w.source is not None), None)
+        rate = 0.0 if self._rate is None or not running else self._rate.value(now, self.bytes_done)
         return {
             "id": self.id,
             "key": " ".join(map(str, self.key)) if isinstance(self.key, tuple) else str(self.key),
@@ -209,11 +293,11 @@ class Transfer:
             "watchers": len(self._watchers),
             "bytes_done": self.bytes_done,
             "bytes_total": self.bytes_total,
-            "rate": self._rate.value(now, self.bytes_done) if self.state == "running" else 0.0,
-            "attempt": self._attempts.number,
-            "streams": self.extra.get("streams", 0) if self.state == "running" else 0,
+            "rate": rate,
+            "attempt": 0 if attempts is None else attempts.number,
+            "streams": self.extra.get("streams", 0) if running else 0,
             "source": "" if source is None else source.label,
-            "until": None if until is None else self._manager.wall_clock() + until - now,
+            "until": None if until is None else self._context.wall_clock() + until - now,
         }
 
     def reason(self) -> Reason:
@@ -227,36 +311,44 @@ class Transfer:
                 return Reason(Obstacle.FAILURE, detail=str(self.error))
             case "cancelled":
                 return NO_REASON if self._working is None else Reason(Obstacle.CANCELLATION)
-            case state:
-                return self._attempts.reason(state)
+            case "backing-off" if self._attempts is not None:
+                return self._attempts.back_off()
+            case "queued" | "running" if self._request is not None:
+                return self._request.reason()
+        return NO_REASON
 
     # ------------------------------------------------------ for the watchers
 
-    def watch(self, source: ISource | None, turn: Turn, sink: IProgressSink | None) -> Watcher[Any]:
+    def join(self, watcher: Watching) -> None:
         """
-        Let somebody watch, from now on.
+        Add a watcher.
         """
-        watcher: Watcher[Any] = Watcher(self, self._manager.eventual, source, turn, sink)
         self._watchers[watcher] = None
-        self._attempts.join(turn, source)
+        if self._request is not None:
+            self._request.add(watcher.turn)
+        if self._attempts is not None and watcher.source is not None:
+            self._attempts.add(watcher.source)
         self._tell(watcher)
         self._tell_soon()
-        return watcher
 
-    def leave(self, watcher: Watcher[Any]) -> None:
+    def leave(self, watcher: Watching) -> None:
         """
-        A watcher goes.  The last one ends the transfer.
+        Remove a watcher.  Without any the transfer is cancelled, unless it is
+        L{over}.
         """
         del self._watchers[watcher]
         if self._watchers:
-            self._attempts.part(watcher.turn, watcher.source)
+            if self._request is not None:
+                self._request.discard(watcher.turn)
+            if self._attempts is not None and watcher.source is not None:
+                self._attempts.drop(watcher.source)
             self._tell_soon()
         elif self.over:
-            self._manager.forget(self)
+            self._owner.closed(self)
         else:
             self.cancel(CancelledError())
 
-    def outcome(self, watcher: Watcher[Any]) -> Any:
+    def outcome(self, watcher: Watching) -> Any:
         """
         What there is for a watcher when all is L{over}: the result, or a
         L{Failure <twisted.python.failure.Failure>} with the error of the
@@ -265,7 +357,7 @@ class Transfer:
         if self.state == "done":
             return self.value
         error = self.error
-        if error is self._attempts.exhaustion:
+        if self._attempts is not None and error is self._attempts.exhaustion:
             error = self._attempts.sources.error_of(watcher.source) or error
         return Failure(error)
 
@@ -298,33 +390,13 @@ class Transfer:
         An attempt begins; the next report says where.
         """
         self._placed = False
-        self._attempt_started = self._manager.wall_clock()
+        self._attempt_started = self._context.wall_clock()
         self._tell_soon()
 
-    def moved_up(self) -> None:
+    def has_progressed(self) -> bool:
         """
-        Something else is true of the place in the queue.
+        Whether L{REAL_PROGRESS} has been made since this was last true.
         """
-        self._tell_soon()
-
-    def attempt_ends(self, source: ISource, error: Exception | None) -> bool:
-        """
-        Pass on the facts of an attempt.
-        """
-        self._manager.attempted(
-            {
-                "transfer": self.id,
-                "kind": self.kind,
-                "digest": str(self.digest),
-                "source": source.label,
-                "attempt": self._attempts.number,
-                "started": self._attempt_started,
-                "finished": self._manager.wall_clock(),
-                "bytes_done": self.bytes_done,
-                "code": None if error is None else _code(error),
-                "error": None if error is None else _text(error),
-            }
-        )
         before = self._furthest
         if before is None or self.bytes_done <= before:
             return False
@@ -334,26 +406,25 @@ class Transfer:
         self._furthest = self.bytes_done
         return True
 
-    def tries_again(self, error: Exception) -> None:
+    def attempt_ends(self, source: ISource, error: Exception | None, *, again: bool = False) -> None:
         """
-        Have it counted that an attempt failed and was not the last.
+        Report an attempt to the owner.
         """
-        self._manager.retries[_code(error)] += 1
-
-    def paused(self) -> None:
-        """
-        Have all transfers with another source look for it.
-        """
-        self._manager.look_again()
+        record = {
+            "transfer": self.id,
+            "kind": self.kind,
+            "digest": str(self.digest),
+            "source": source.label,
+            "attempt": 0 if self._attempts is None else self._attempts.number,
+            "started": self._attempt_started,
+            "finished": self._context.wall_clock(),
+            "bytes_done": self.bytes_done,
+            "code": None if error is None else _code(error),
+            "error": None if error is None else _text(error),
+        }
+        self._owner.attempted(record, again=again)
 
     # ------------------------------------------------------- for the manager
-
-    def look_again(self) -> None:
-        """
-        A host was paused: see whether there is another one to turn to.
-        """
-        if len(self.sources) > 1:
-            self._attempts.look_again()
 
     def begin(self) -> None:
         """
@@ -361,26 +432,31 @@ class Transfer:
         """
         self.enter("running")
         self._working = Deferred.fromCoroutine(self._perform())
-        self._manager.background.spawn(self._working.addBoth(self._ended), "while ending a transfer")
+        self._context.background.spawn(self._working.addBoth(self._ended), "while ending a transfer")
+        if self.over:
+            # The work released the last watcher before it first waited.
+            self._cancel_work()
 
     def cancel(self, error: BaseException) -> None:
         """
         End the transfer, with or without watchers.
 
-        From now on it is over.  Its work is cancelled from a clean turn: what
-        that releases may be the last watcher of another transfer.
+        From now on it is over, and has left the queue.  Its work is cancelled
+        from a clean turn: what that releases may be the last watcher of
+        another transfer.
         """
-        self._attempts.give_up()
         self._finish("cancelled", error)
+        if self._request is not None and self._request.waiting:
+            self._request.release()
         if self._working is not None:
-            self._manager.dies(self)
-            self._manager.eventual.call(self._cancel_work)
+            self._context.eventual.call(self._cancel_work)
 
-    def let_go_of_slot(self) -> None:
+    def release_slot(self) -> None:
         """
-        Hold no slot any more, though the cancelled work has not ended.
+        Release the slot, though the cancelled work has not ended.
         """
-        self._attempts.release()
+        if self._request is not None:
+            self._request.release()
 
     def pulse(self) -> int:
         """
@@ -389,10 +465,31 @@ class Transfer:
         @return: how many they are.
         """
         self._moved = False
-        self._rate.sample(self._clock.seconds(), self.bytes_done)
-        self._attempts.sample()
+        if self._rate is not None:
+            self._rate.sample(self._clock.seconds(), self.bytes_done)
+        if self._request is not None:
+            self._request.sample()
         self._tell_all()
         return len(self._watchers)
+
+    def _until(self) -> float | None:
+        """
+        The clock's time at which the wait for L{reason} is over.
+        """
+        if self.state == "queued" and self._request is not None:
+            return self._request.until()
+        if self.state == "backing-off" and self._attempts is not None:
+            return self._attempts.sources.next_try()
+        return None
+
+    def _slot_request(self) -> SlotRequest:
+        if self._request is None:
+            self._request = SlotRequest(
+                (watcher.turn for watcher in self._watchers),
+                position=lambda: self.bytes_done,
+                reason_changed=self._tell_soon,
+            )
+        return self._request
 
     async def _perform(self) -> Any:
         """
@@ -429,15 +526,16 @@ class Transfer:
                 )
             if not self.over:
                 self._finish("failed", result.value)
-        self._manager.ended(self)
+        self._owner.work_ended(self)
 
     def _finish(self, state: str, error: BaseException | None) -> None:
         self.state = state
         self.error = error
-        self._manager.pulse.ended(self)
-        self._manager.over(self)
+        self._context.pulse.ended(self)
+        if state != "done":
+            self._owner.closed(self)
         self._tell_all()
-        self._manager.eventual.call(self._deliver)
+        self._context.eventual.call(self._deliver)
         facts = {"kind": self.kind, "digest": self.digest, "size": self.bytes_done}
         if error is None:
             self._log.info("{kind} of {digest} done: {size} bytes", **facts)
@@ -451,13 +549,13 @@ class Transfer:
     def _tell_soon(self) -> None:
         if not self.over:
             self._moved = True
-            self._manager.pulse.moved(self)
+            self._context.pulse.moved(self)
 
     def _tell_all(self) -> None:
         for watcher in self._watchers:
             self._tell(watcher)
 
-    def _tell(self, watcher: Watcher[Any]) -> None:
+    def _tell(self, watcher: Watching) -> None:
         if watcher.sink is not None:
             try:
                 watcher.sink.put(self.id, self)
@@ -484,73 +582,3 @@ def _text(error: BaseException) -> str:
     """
     ours = next((e for e in causes(error) if isinstance(e, XferdError)), error)
     return str(ours) or type(ours).__name__
-
-
-class Watcher(Generic[T]):
-    """
-    Somebody's interest in a transfer, until L{release}.
-
-    @ivar transfer: the transfer.
-    @ivar source: the source that this watcher brought.
-    @ivar turn: in whose turn it waits.
-    @ivar sink: where its progress goes: the transfer itself under its C{id},
-        whose C{snapshot} is the item.
-    """
-
-    def __init__(
-        self,
-        transfer: Transfer,
-        eventual: Eventual,
-        source: ISource | None,
-        turn: Turn,
-        sink: IProgressSink | None,
-    ) -> None:
-        self.transfer = transfer
-        self.source = source
-        self.turn = turn
-        self.sink = sink
-        self._eventual = eventual
-        self._waiting: list[Deferred[T]] = []
-        self._released = False
-
-    def result(self) -> Deferred[T]:
-        """
-        Wait for the transfer's result.  Every call has a Deferred of its own.
-
-        @return: fires with what the work returned.  Cancelling it ends the
-            wait and nothing else.
-        @raise XferdError: what the work failed with; where every source
-            failed, what this watcher's own source failed with.
-        @raise Interrupted: the manager was stopped.
-        @raise CancelledError: the watcher was released.
-        """
-        d: Deferred[T] = Deferred(self._forget)
-        self._waiting.append(d)
-        if self._released or self.transfer.over:
-            self.deliver()
-        return d
-
-    def release(self) -> None:
-        """
-        Want the transfer no longer.  Idempotent.
-
-        The last watcher's release cancels a transfer that is not over, and
-        lets go of the result of one that is.
-        """
-        if not self._released:
-            self._released = True
-            self.transfer.leave(self)
-            if self._waiting:
-                self._eventual.call(self.deliver)
-
-    def deliver(self) -> None:
-        """
-        Fire what waits for the result.
-        """
-        while self._waiting:
-            d = self._waiting.pop(0)
-            # A Failure makes this an errback.
-            d.callback(Failure(CancelledError()) if self._released else self.transfer.outcome(self))
-
-    def _forget(self, d: Deferred[T]) -> None:
-        self._waiting.remove(d)

@@ -33,6 +33,7 @@ from xferd.testing.images import sample_image
 from xferd.transfer.adaptive_streams import Lessons, RangePolicy
 from xferd.transfer.fair_queue import Turn
 from xferd.transfer.retry import RetryPolicy
+from xferd.transfer.slot_request import SlotRequest
 from xferd.transfer.slots import Slots
 
 T = TypeVar("T")
@@ -77,7 +78,8 @@ class StreamsCase(SynchronousTestCase):
         self.registry.put_blob("app", DIGEST, self.data)
         self.registry.stall(DIGEST)
         self.slots = Slots(4, self.clock)
-        self.ticket = self.slots.ticket([Turn("ci", 0, 1, 0)], HOST, self.fail)
+        self.request = SlotRequest([Turn("ci", 0, 1, 0)], HOST)
+        self.successResultOf(self.slots.acquire(self.request))
         self.lessons = Lessons()
         self.arrived = 0
         self.counts: list[int] = []
@@ -206,10 +208,11 @@ class WideTests(StreamsCase):
         streams that are left, and takes it again later.
         """
         self.flow(12)
-        started: list[str] = []
-        other = self.slots.ticket([Turn("other", 0, 2, 0)], HOST, lambda: started.append("other"))
+        other = SlotRequest([Turn("other", 0, 2, 0)], HOST)
+        acquired = self.slots.acquire(other)
         self.settle()
-        self.assertEqual((started, self.streams, self.slots.in_use), (["other"], 3, 4))
+        self.successResultOf(acquired)
+        self.assertEqual((self.streams, self.slots.in_use), (3, 4))
         self.flow(4)
         self.assertEqual(self.streams, 3)
         other.release()

@@ -23,7 +23,8 @@ from xferd.transfer.attempts import Postponed
 from xferd.transfer.fair_queue import Turn
 from xferd.transfer.manager import TransferManager
 from xferd.transfer.retry import RetryPolicy
-from xferd.transfer.transfer import Transfer, Watcher
+from xferd.transfer.transfer import Transfer
+from xferd.transfer.watcher import Watcher
 
 DATA = b"0123456789" * 10
 BLOB = Descriptor("application/octet-stream", Digest.of(DATA), len(DATA))

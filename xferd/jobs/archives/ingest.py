@@ -31,7 +31,7 @@ from xferd.jobs.disk_space.full_disk import outlast
 from xferd.names import Digest
 from xferd.oci import MAX_DOCUMENT, Descriptor
 from xferd.transfer.fair_queue import Turn
-from xferd.transfer.transfer import Watcher
+from xferd.transfer.watcher import Watcher
 
 if TYPE_CHECKING:
     from hashlib import _Hash

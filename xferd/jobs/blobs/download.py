@@ -46,7 +46,8 @@ from xferd.transfer.adaptive_streams import Lessons, RangePolicy
 from xferd.transfer.bandwidth import Bandwidth
 from xferd.transfer.fair_queue import Turn
 from xferd.transfer.manager import TransferManager
-from xferd.transfer.transfer import Transfer, Watcher
+from xferd.transfer.transfer import Transfer
+from xferd.transfer.watcher import Watcher
 
 
 class DownloadManager:

@@ -27,7 +27,8 @@ from xferd.names import Digest, chain_id
 from xferd.oci import Descriptor
 from xferd.transfer.fair_queue import Turn
 from xferd.transfer.manager import TransferManager
-from xferd.transfer.transfer import Transfer, Watcher
+from xferd.transfer.transfer import Transfer
+from xferd.transfer.watcher import Watcher
 
 QUEUED_LAYERS: Final = 2
 """

@@ -29,7 +29,7 @@ from xferd.interfaces.blobs import IPartial
 from xferd.interfaces.registry import IBlobBody, IBlobSource
 from xferd.transfer.adaptive_streams import Advice, Lessons, RangePolicy, Widening
 from xferd.transfer.eventual import Background
-from xferd.transfer.slot_request import Ticket
+from xferd.transfer.slot_request import SlotRequest
 from xferd.transfer.slots import Slots
 
 _PARTS: Final = 2
@@ -104,7 +104,7 @@ class Streams:
         self._changed = changed
         self._size = maxsize if partial.size is None else partial.size
         self._streams: list[_Stream] = []
-        self._borrowed: list[Ticket] = []
+        self._borrowed: list[SlotRequest] = []
         self._trial: _Stream | None = None
         self._background = Background()
         self._moved = 0
@@ -229,39 +229,39 @@ class Streams:
         Try one more stream, if there is a part for it and a slot.
         """
         start = self._next_start()
-        ticket = (
+        request = (
             None
             if start is None
-            else self._slots.spare(self._source.host, lambda: self._wanted(ticket), self._source.account)
+            else self._slots.spare(self._source.host, lambda: self._wanted(request), self._source.account)
         )
-        if start is None or ticket is None:
+        if start is None or request is None:
             return
-        self._borrowed.append(ticket)
+        self._borrowed.append(request)
         self._widening.opening()
         self._trial = _Stream(start)
         self._begin(self._trial)
         self._changed(len(self._streams))
 
-    def _wanted(self, ticket: Ticket | None) -> None:
+    def _wanted(self, request: SlotRequest | None) -> None:
         """
         Somebody else needs a slot.
         """
-        if ticket in self._borrowed:
+        if request in self._borrowed:
             self._widening.begin(self._clock.seconds(), self._moved)
-            self._narrow(ticket)
+            self._narrow(request)
 
-    def _narrow(self, ticket: Ticket) -> None:
+    def _narrow(self, request: SlotRequest) -> None:
         """
         Give a slot back, and close a stream for it: the newest one, but not
         the one in front.
         """
-        self._borrowed.remove(ticket)
+        self._borrowed.remove(request)
         if len(self._streams) > 1 + len(self._borrowed):
             stream = self._streams[-1] if self._streams[-1] is not self._front() else self._streams[-2]
             self._streams.remove(stream)
             if stream.work is not None:
                 stream.work.cancel()
-        ticket.release()
+        request.release()
         self._changed(len(self._streams))
 
     # ------------------------------------------------------------ one stream

@@ -22,7 +22,7 @@ from xferd.interfaces.registry import IContent
 from xferd.jobs.blobs.growth import Feed
 from xferd.oci import Descriptor
 from xferd.transfer.attempts import Postponed
-from xferd.transfer.transfer import Watcher
+from xferd.transfer.watcher import Watcher
 
 PATIENCE: Final = 1.0
 """Seconds for which a request to the target waits for more of its bytes."""

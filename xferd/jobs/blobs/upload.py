@@ -34,7 +34,8 @@ from xferd.transfer.eventual import Background
 from xferd.transfer.fair_queue import Turn
 from xferd.transfer.file_descriptors import is_shortage
 from xferd.transfer.manager import TransferManager
-from xferd.transfer.transfer import Transfer, Watcher
+from xferd.transfer.transfer import Transfer
+from xferd.transfer.watcher import Watcher
 
 KEPT: Final = 24 * 3600.0
 """Seconds for which an upload session that is not used is remembered."""

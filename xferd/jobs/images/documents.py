@@ -23,7 +23,8 @@ from xferd.oci import MAX_DOCUMENT, Descriptor, Document, document_type
 from xferd.platforms import Platform
 from xferd.transfer.fair_queue import Turn
 from xferd.transfer.manager import TransferManager
-from xferd.transfer.transfer import Transfer, Watcher
+from xferd.transfer.transfer import Transfer
+from xferd.transfer.watcher import Watcher
 
 T = TypeVar("T")
 

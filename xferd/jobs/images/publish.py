@@ -24,7 +24,8 @@ from xferd.jobs.rows import BlobRow
 from xferd.names import Reference, Repository
 from xferd.oci import Descriptor, Document
 from xferd.transfer.manager import TransferManager
-from xferd.transfer.transfer import Transfer, Watcher
+from xferd.transfer.transfer import Transfer
+from xferd.transfer.watcher import Watcher
 
 
 class Delivery:
