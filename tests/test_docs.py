@@ -1,8 +1,8 @@
 """
-Tests for the documentation: it tells of all that there is, as it is.
+Tests for the documentation: it is complete, correct and in plain English.
 
-Who adds a setting, an option, a command, a route or an error reads here where
-to write of it.
+A failure names the place where a new setting, option, command, route or error
+has to be documented.
 """
 
 from __future__ import annotations
@@ -39,9 +39,27 @@ from xferd.unpack.sandbox import _NEEDED, _SETPCAP, _SYS_CHROOT
 from xferd.web.answers import STATUSES
 from xferd.web.app import Web
 from xferd.web.job_asked import _KINDS
+from xferd.web.metrics import METRICS
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
+
+ODD = re.compile(
+    # Pronouns without an antecedent, and fragments in place of a noun.
+    r"\bwhoever\b|(?-i:\bWho\b)|(?<=[,;:.(]) ?who\b|\b(?:some|no|every)body\b|\bwhat (?:is what|there is)\b"
+    r"|\b(?:is|are|there is|be) none\b|\ball that\b|\bthose that are\b|\band the like\b|\band its like\b"
+    # Verbs that have a precise form.
+    r"|\b(?:go|goes|going|gone|went) on\b(?! to)|\b(?:break|breaks|broke|broken) off\b"
+    r"|\b(?:bring|brings|bringing|brought)\b|\b(?:tell|tells|telling|told)\b|\b(?:mend|mends|mended)\b"
+    r"|\b(?:gives?|gave|given|giving) (?:away|back|up|out)\b|\b(?:throws?|threw|thrown) away\b"
+    r"|\b(?:let|lets|letting) (?:in|go|out)\b|\b(?:is|are|was|were) asked\b|\btried again\b"
+    # Nouns that have another meaning here.
+    r"|\brooms?\b|\b(?:last|no|any|its|whose) words?\b|\bfor want of\b"
+    # Adverbs and idioms.
+    r"|\banew\b|\bon (?:its|their) way\b|\bas (?:it|they) came\b|\bas it is\b|\bnothing but\b|\bso it is\b",
+    re.IGNORECASE,
+)
+"""Phrases with a plainer form: see docs/contributing.rst, "Language"."""
 
 ROOTS = Config.default({"HOME": "/root"}, 0)
 """The settings that root has who configures nothing."""
@@ -120,6 +138,39 @@ class MarkupTests(SynchronousTestCase):
             # A warning is raised as an error, which names the line.
             strict = {"halt_level": Reporter.WARNING_LEVEL, "report_level": Reporter.SEVERE_LEVEL}
             publish_doctree((ROOT / name).read_text(), source_path=name, settings_overrides=strict)
+
+
+class LanguageTests(SynchronousTestCase):
+    """
+    Plain technical English wherever users read.
+    """
+
+    def assert_plain(self, where: str, text: str) -> None:
+        """
+        A text has none of the phrases that have a plainer form.
+        """
+        # A phrase may go over the end of a line.
+        found = [m[0] for m in ODD.finditer(" ".join(re.sub(r"``.*?``", "", text, flags=re.DOTALL).split()))]
+        self.assertEqual(found, [], f"{where} has phrases with a plainer form")
+
+    def test_pages(self) -> None:
+        """
+        The README and each page, except quoted messages.
+        """
+        pages = [ROOT / "README.rst", *DOCS.rglob("*.rst"), *DOCS.glob("xferd.*")]
+        self.assertGreater(len(pages), 20)
+        for path in pages:
+            text = re.sub(
+                r"^\.\. code-block:: text\n\n(?:    .+\n)+", "", path.read_text(), flags=re.MULTILINE
+            )
+            self.assert_plain(str(path.relative_to(ROOT)), text)
+
+    def test_metrics(self) -> None:
+        """
+        The help of each metric.
+        """
+        for name, text in METRICS.items():
+            self.assert_plain(f"the metric {name}", text)
 
 
 class SettingsTests(SynchronousTestCase):
