@@ -25,7 +25,7 @@ import xferd
 from tests.jobs.case import HOST, JobsCase
 from tests.test_errors import ours
 from xferd.config import Config
-from xferd.ctl.commands.arguments import Parser, add_common
+from xferd.ctl.commands.arguments import Parser, add_common, command_parser
 from xferd.ctl.commands.table import MODULES, load_command
 from xferd.interfaces.store import Freed
 from xferd.jobs.events.broker import image_json
@@ -62,7 +62,7 @@ ODD = re.compile(
 """Phrases with a plainer form: see docs/contributing.rst, "Language"."""
 
 ROOTS = Config.default({"HOME": "/root"}, 0)
-"""The settings that root has who configures nothing."""
+"""The default settings of root."""
 
 
 def page(name: str) -> str:
@@ -112,7 +112,7 @@ def settings(kind: type, value: Any, prefix: str = "") -> Iterator[tuple[str, An
 
 def flat(tables: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """
-    The same out of TOML.
+    The settings in a TOML document.
     """
     for key, value in tables.items():
         name = f'"{"HOST"}"' if prefix == "hosts." else key
@@ -127,12 +127,12 @@ SETTINGS = dict(settings(Config, ROOTS))
 
 class MarkupTests(SynchronousTestCase):
     """
-    The pages that are read without Sphinx.
+    The pages that Sphinx does not read.
     """
 
     def test_valid(self) -> None:
         """
-        They are reStructuredText without a warning: a package index renders the README only then.
+        They are reStructuredText without warnings, as a package index requires.
         """
         for name in ("README.rst", "CHANGELOG.rst"):
             # A warning is raised as an error, which names the line.
@@ -165,6 +165,16 @@ class LanguageTests(SynchronousTestCase):
             )
             self.assert_plain(str(path.relative_to(ROOT)), text)
 
+    def test_help(self) -> None:
+        """
+        The help of xferctl's commands and of C{twistd xferd}.
+        """
+        for name in MODULES:
+            self.assert_plain(
+                f"xferctl {name} --help", command_parser(name, load_command(name)).format_help()
+            )
+        self.assert_plain("twistd xferd --help", Options().getUsage())
+
     def test_metrics(self) -> None:
         """
         The help of each metric.
@@ -175,12 +185,12 @@ class LanguageTests(SynchronousTestCase):
 
 class SettingsTests(SynchronousTestCase):
     """
-    The settings, wherever they are listed.
+    The settings, in each place that lists them.
     """
 
     def assert_settings(self, found: Mapping[str, Any], where: str, how: str) -> None:
         """
-        All settings are there, with their defaults, and no other.
+        All settings are listed with their defaults, and no others.
 
         @param how: a line that would add one.
         """
@@ -189,7 +199,7 @@ class SettingsTests(SynchronousTestCase):
             same = type(found[name]) is type(default) and found[name] == default
             self.assertTrue(same, f"{name} is {default!r} by default, not {found[name]!r} as {where} says")
         for name in found:
-            self.assertIn(name, SETTINGS, f"{where} has {name}, which is no setting (any more): remove it")
+            self.assertIn(name, SETTINGS, f"{where} has {name}, which is not a setting: remove it")
 
     def test_page(self) -> None:
         """
@@ -231,7 +241,7 @@ class CommandLineTests(SynchronousTestCase):
 
     def assert_options(self, program: str, wanted: set[str]) -> None:
         """
-        All options of a program are on the page, and no other.
+        All options of a program are on the page, and no others.
         """
         text = page("commands")
         _, found, rest = text.partition(f".. program:: {program}\n")
@@ -245,15 +255,13 @@ class CommandLineTests(SynchronousTestCase):
             for part in line.split(", ")
         }
         for option in sorted(wanted - listed):
-            self.fail(
-                f"docs/commands.rst does not tell of {option} of '{program}': add '.. option:: {option}'"
-            )
+            self.fail(f"docs/commands.rst lacks {option} of '{program}': add '.. option:: {option}'")
         for option in sorted(listed - wanted):
-            self.fail(f"docs/commands.rst tells of {option}, which '{program}' does not know (any more)")
+            self.fail(f"docs/commands.rst has {option}, which '{program}' does not accept")
 
     def test_common(self) -> None:
         """
-        What stands with every command.
+        The options of all commands.
         """
         parser = Parser()
         add_common(parser)
@@ -274,10 +282,10 @@ class CommandLineTests(SynchronousTestCase):
 
     def test_no_other_commands(self) -> None:
         """
-        A command that has gone is not told of.
+        The page has no command that was removed.
         """
         for name in re.findall(r"^\.\. program:: xferctl (\S+)$", page("commands"), re.MULTILINE):
-            self.assertIn(name, MODULES, f"docs/commands.rst tells of 'xferctl {name}', which is no command")
+            self.assertIn(name, MODULES, f"docs/commands.rst has 'xferctl {name}', which is not a command")
 
     def test_in_guide(self) -> None:
         """
@@ -289,7 +297,7 @@ class CommandLineTests(SynchronousTestCase):
 
     def test_examples(self) -> None:
         """
-        Who starts the daemon as an example says has no C{twistd.pid}, which goes by a process ID.
+        No example makes C{twistd} write its PID file.
         """
         texts = [(ROOT / "README.rst").read_text(), *(path.read_text() for path in DOCS.glob("*.*"))]
         lines = re.findall(r"^(?:#? *ExecStart=.*|    \$ twistd .*)$", "\n".join(texts), re.MULTILINE)
@@ -333,9 +341,9 @@ class HTTPTests(JobsCase):
             wanted |= {f"{method} {path}" for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}}
         listed = set(re.findall(r"^``([A-Z]+ /\S*)``\n-+$", page("http-api"), re.MULTILINE))
         for route in sorted(wanted - listed):
-            self.fail(f"docs/http-api.rst does not tell of {route}: add a section with the title ``{route}``")
+            self.fail(f"docs/http-api.rst lacks {route}: add a section with the title ``{route}``")
         for route in sorted(listed - wanted):
-            self.fail(f"docs/http-api.rst tells of {route}, which is no route (any more)")
+            self.fail(f"docs/http-api.rst has {route}, which is not a route")
 
     def test_kinds(self) -> None:
         """
@@ -346,7 +354,7 @@ class HTTPTests(JobsCase):
 
     def test_job(self) -> None:
         """
-        A job, its layers, its transfers and its attempts are as they are described.
+        The tables of a job, a layer and an attempt have their members.
         """
         self.add(sample_image(1))
         job_id = self.pull()
@@ -363,7 +371,7 @@ class HTTPTests(JobsCase):
 
     def test_transfer(self) -> None:
         """
-        A transfer is as it is described.
+        The table of a transfer has its members.
         """
         self.add(sample_image(1))
         self.pull()
@@ -388,13 +396,13 @@ class HTTPTests(JobsCase):
 
     def test_freed(self) -> None:
         """
-        What was freed is as it is described.
+        The table of freed content has its members.
         """
         self.assert_fields("freed", asdict(Freed()))
 
     def test_status(self) -> None:
         """
-        The status is as it is described.
+        The table of the status has its members.
         """
         own = {"version", "started", "disk", "images"}
         self.assert_fields("status", dict.fromkeys({*own, *self.jobs.status()}))
@@ -416,17 +424,17 @@ class ErrorsTests(SynchronousTestCase):
             wanted = [cls.code, cls.__name__, str(status), "yes" if cls.retryable else "no"]
             name = cls.__name__
             self.assertIn(
-                name, listed, f"add a row for {name} to docs/errors.rst: {wanted}, and who mends it"
+                name, listed, f"add a row for {name} to docs/errors.rst: {wanted}, and who can solve it"
             )
-            self.assertEqual(listed[name][:4], wanted, f"docs/errors.rst has {name} otherwise")
-            self.assertTrue(listed[name][4].strip(), f"docs/errors.rst does not say who can mend {name}")
+            self.assertEqual(listed[name][:4], wanted, f"docs/errors.rst differs for {name}")
+            self.assertTrue(listed[name][4].strip(), f"docs/errors.rst does not name who can solve {name}")
             del listed[name]
-        self.assertEqual(listed, {}, "docs/errors.rst has classes that there are not (any more)")
+        self.assertEqual(listed, {}, "docs/errors.rst has classes that do not exist")
 
 
 def texts() -> Iterator[list[str | None]]:
     """
-    Every text of the code in its parts, with L{None} for what is put in.
+    Every string in the code as a list of parts, with L{None} for each replacement field.
     """
     for path in Path(xferd.__file__).parent.rglob("*.py"):
         tree = ast.parse(path.read_text())
@@ -441,12 +449,12 @@ def texts() -> Iterator[list[str | None]]:
 
 class MessagesTests(SynchronousTestCase):
     """
-    The messages that the page on troubles goes by.
+    The messages in the page on troubleshooting.
     """
 
     def test_messages(self) -> None:
         """
-        Each is one that the code can say, whole or in part.
+        Each is in the code, whole or in part.
         """
         found = re.findall(
             r"^\.\. code-block:: text\n\n((?:    .+\n)+)", page("troubleshooting"), re.MULTILINE
@@ -461,7 +469,7 @@ class MessagesTests(SynchronousTestCase):
             known = any(pattern.search(message) for pattern in whole) or (
                 bool(pieces) and any(all(piece in text for piece in pieces) for text in bare)
             )
-            self.assertTrue(known, f"docs/troubleshooting.rst has a message that xferd never says: {message}")
+            self.assertTrue(known, f"docs/troubleshooting.rst: no such message in the code: {message}")
 
 
 class UnitTests(SynchronousTestCase):
@@ -483,7 +491,7 @@ class UnitTests(SynchronousTestCase):
 
     def settings(self) -> ConfigParser:
         """
-        What it says.
+        Its settings.
         """
         unit = ConfigParser(interpolation=None, delimiters=("=",))
         unit.optionxform = str  # type: ignore[assignment,method-assign]
@@ -492,7 +500,7 @@ class UnitTests(SynchronousTestCase):
 
     def test_rights(self) -> None:
         """
-        It leaves the daemon the rights that unpacking as root needs, and no others.
+        It grants the capabilities that unpacking as root needs, and no others.
         """
         given = self.settings()["Service"]["CapabilityBoundingSet"].split()
         bits = sum(1 << self.NUMBERS[name] for name in given)
@@ -511,7 +519,7 @@ class UnitTests(SynchronousTestCase):
 
     def test_stop(self) -> None:
         """
-        The daemon has the time that it may take to stop.
+        The daemon has enough time to stop.
         """
         given = float(self.settings()["Service"]["TimeoutStopSec"])
         self.assertGreater(given, ROOTS.grace + 6 * STEP_LIMIT)
