@@ -29,7 +29,7 @@ from xferd.ctl.commands.arguments import Parser, add_common, command_parser
 from xferd.ctl.commands.table import MODULES, load_command
 from xferd.interfaces.store import Freed
 from xferd.jobs.events.broker import image_json
-from xferd.jobs.images.details import image_in_full
+from xferd.jobs.images.details import image_details
 from xferd.jobs.limits import bounds
 from xferd.names import Reference
 from xferd.service import STEP_LIMIT
@@ -386,7 +386,7 @@ class HTTPTests(JobsCase):
         self.pulled()
         image = self.store.images.get(Reference.parse(f"{HOST}/app"))
         assert image is not None
-        asked = Deferred.fromCoroutine(image_in_full(self.store, image))
+        asked = Deferred.fromCoroutine(image_details(self.store, image))
         self.settle()
         shown = self.successResultOf(asked)
         self.assert_fields("image", shown)

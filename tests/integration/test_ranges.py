@@ -21,7 +21,7 @@ from tests.integration.test_daemon import DaemonCase
 from xferd.errors import DigestMismatch
 from xferd.interfaces.blobs import IPartial
 from xferd.interfaces.reactor import IReactor
-from xferd.jobs.blobs.ranged_download import Streams, held
+from xferd.jobs.blobs.ranged_download import RangedDownload, held
 from xferd.names import Digest, Reference
 from xferd.registry.client import Registries
 from xferd.store.store import Store
@@ -97,7 +97,7 @@ class StreamsTests(TestCase):
         Begin to fill it.
         """
         repository = Reference.parse(f"{self.registry.host}/team/app:1").repository
-        streams = Streams(
+        streams = RangedDownload(
             self.partial,
             self.registries.repository(repository),
             clock=reactor,

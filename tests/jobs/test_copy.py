@@ -17,7 +17,7 @@ from xferd.errors import (
     RegistryUnavailable,
     TooManyRequests,
 )
-from xferd.jobs.images.document_memory import Memory
+from xferd.jobs.images.document_memory import DocumentMemory
 from xferd.media_types import OCI_INDEX, OCI_MANIFEST
 from xferd.names import Digest, Repository
 from xferd.oci import Document
@@ -255,7 +255,7 @@ class CopyTests(JobsCase):
         Copies whose documents do not fit into memory together go one after
         another; one that waits can be cancelled.
         """
-        self.jobs._memory = Memory(0, 0)
+        self.jobs._memory = DocumentMemory(0, 0)
         images = [self.add(sample_image(1, seed=name), name) for name in ("one", "two", "three")]
         self.registry.stall(images[0].layers[0].blob.digest)
         first, second, third = (self.copy(name) for name in ("one", "two", "three"))

@@ -8,7 +8,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from xferd.errors import StoreError
-from xferd.jobs.deferreds import cancelled_after, to_its_end, together
+from xferd.jobs.deferreds import gather, then_cancelled, uninterrupted
 
 
 class TogetherTests(SynchronousTestCase):
@@ -21,7 +21,7 @@ class TogetherTests(SynchronousTestCase):
         Begin two pieces of work and wait for both.
         """
         self.works: list[Deferred[int]] = [Deferred(), Deferred()]
-        self.waiting = Deferred.fromCoroutine(together(self.works))
+        self.waiting = Deferred.fromCoroutine(gather(self.works))
 
     def test_results(self) -> None:
         """
@@ -58,7 +58,7 @@ class ToItsEndTests(SynchronousTestCase):
         Begin a step.
         """
         self.work: Deferred[str] = Deferred()
-        self.waiting = Deferred.fromCoroutine(to_its_end(self.work))
+        self.waiting = Deferred.fromCoroutine(uninterrupted(self.work))
 
     def test_result(self) -> None:
         """
@@ -72,7 +72,7 @@ class ToItsEndTests(SynchronousTestCase):
         A step that is over already is not waited for.
         """
         self.work.callback("done")
-        again = Deferred.fromCoroutine(to_its_end(Deferred.fromCoroutine(to_its_end(_fired("x")))))
+        again = Deferred.fromCoroutine(uninterrupted(Deferred.fromCoroutine(uninterrupted(_fired("x")))))
         self.assertEqual(self.successResultOf(again), "x")
 
     def test_failure(self) -> None:
@@ -105,7 +105,7 @@ class CancelledAfterTests(SynchronousTestCase):
         Begin a step.
         """
         self.work: Deferred[str] = Deferred()
-        self.waiting = Deferred.fromCoroutine(cancelled_after(self.work))
+        self.waiting = Deferred.fromCoroutine(then_cancelled(self.work))
 
     def test_result(self) -> None:
         """

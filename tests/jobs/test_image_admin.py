@@ -12,10 +12,10 @@ from zope.interface.verify import verifyObject
 from tests.jobs.case import HOST, OTHER, JobsCase
 from tests.store.support import StoreTestCase, pull, sample
 from xferd.errors import BadReference, Interrupted, NotFound, StoreError
-from xferd.interfaces.jobs import IUpkeep
+from xferd.interfaces.jobs import IImageAdmin
 from xferd.interfaces.store import Freed, Image
-from xferd.jobs.events.broker import News
-from xferd.jobs.image_admin import Upkeep
+from xferd.jobs.events.broker import Broker
+from xferd.jobs.image_admin import ImageAdmin
 from xferd.jobs.images.naming import Naming
 from xferd.names import Digest, Reference, Repository
 from xferd.platforms import Platform
@@ -31,7 +31,7 @@ class TagTests(JobsCase):
         """
         Give an image another name.
         """
-        tagging = self.jobs.upkeep.tag(reference, name)
+        tagging = self.jobs.image_admin.tag(reference, name)
         self.settle()
         return tagging
 
@@ -39,7 +39,7 @@ class TagTests(JobsCase):
         """
         It is what it says.
         """
-        self.assertTrue(verifyObject(IUpkeep, self.jobs.upkeep))
+        self.assertTrue(verifyObject(IImageAdmin, self.jobs.image_admin))
 
     def test_tag(self) -> None:
         """
@@ -90,7 +90,7 @@ class TagTests(JobsCase):
         Before the store was read, and at the end, nothing is changed.
         """
         early = self.make_jobs()
-        self.failureResultOf(early.upkeep.tag("app", "other"), Interrupted)
+        self.failureResultOf(early.image_admin.tag("app", "other"), Interrupted)
         self.stop(self.jobs)
         self.failureResultOf(self.tag("app", "other"), Interrupted)
 
@@ -118,7 +118,7 @@ class PinTests(JobsCase):
         """
         Pin an image, or unpin it.
         """
-        pinning = self.jobs.upkeep.pin(name, pinned)
+        pinning = self.jobs.image_admin.pin(name, pinned)
         self.settle()
         return pinning
 
@@ -141,7 +141,7 @@ class PinTests(JobsCase):
         self.wait(1)
         named = [event for event in self.successResultOf(stream.get()) if event.kind == "image"]
         self.assertEqual([event.data["pinned"] for event in named], [True])
-        tagging = self.jobs.upkeep.tag(f"{HOST}/app", "mine:1")
+        tagging = self.jobs.image_admin.tag(f"{HOST}/app", "mine:1")
         self.settle()
         self.assertFalse(self.successResultOf(tagging).pinned)
 
@@ -152,7 +152,7 @@ class PinTests(JobsCase):
         """
         self.failureResultOf(self.pin("no/such"), NotFound)
         self.failureResultOf(self.pin("A B"), BadReference)
-        self.failureResultOf(self.make_jobs().upkeep.pin("a", True), Interrupted)
+        self.failureResultOf(self.make_jobs().image_admin.pin("a", True), Interrupted)
 
 
 class RemovalTests(JobsCase):
@@ -164,7 +164,7 @@ class RemovalTests(JobsCase):
         """
         Take a name away.
         """
-        removing = self.jobs.upkeep.remove(f"{HOST}/{name}")
+        removing = self.jobs.image_admin.remove(f"{HOST}/{name}")
         self.settle()
         return self.successResultOf(removing)
 
@@ -172,7 +172,7 @@ class RemovalTests(JobsCase):
         """
         Free what nothing needs.
         """
-        collecting = self.jobs.upkeep.collect(dry_run)
+        collecting = self.jobs.image_admin.collect(dry_run)
         self.settle()
         return self.successResultOf(collecting)
 
@@ -206,7 +206,7 @@ class RemovalTests(JobsCase):
         """
         self.successResultOf(self.store_stray())
         for name, error in (("no/such", NotFound), ("A B", BadReference)):
-            removing = self.jobs.upkeep.remove(name)
+            removing = self.jobs.image_admin.remove(name)
             self.settle()
             self.failureResultOf(removing, error)
         self.assertEqual(len(self.store.blobs.contents), 1)
@@ -249,7 +249,7 @@ class RemovalTests(JobsCase):
         blob = self.interrupted("app")
         self.collect()
         self.assertIn(blob, self.store.blobs.partials)
-        collecting = self.jobs.upkeep.collect(False, partials=True)
+        collecting = self.jobs.image_admin.collect(False, partials=True)
         self.settle()
         self.assertEqual(self.successResultOf(collecting), Freed(partials=1, bytes=10_000))
 
@@ -263,7 +263,7 @@ class RemovalTests(JobsCase):
         self.assertEqual(self.remove("app").partials, 1)
         self.assertEqual(self.store.blobs.partials.keys() - {newer}, {other})
         self.assertEqual(self.remove("other"), Freed(partials=1, bytes=10_000))
-        removing = self.jobs.upkeep.remove(f"{HOST}/other")
+        removing = self.jobs.image_admin.remove(f"{HOST}/other")
         self.settle()
         self.failureResultOf(removing, NotFound)
 
@@ -301,7 +301,7 @@ class RemovalTests(JobsCase):
         self.registry.stall(blob)
         job_id = self.pull("app")
         self.settle()
-        removing = self.jobs.upkeep.remove(f"{HOST}/app")
+        removing = self.jobs.image_admin.remove(f"{HOST}/app")
         self.settle()
         self.failureResultOf(removing, NotFound)
         self.jobs.cancel(job_id)
@@ -313,8 +313,8 @@ class RemovalTests(JobsCase):
         Before the store was read, everything would look as if nobody named it.
         """
         early = self.make_jobs()
-        self.failureResultOf(early.upkeep.remove("app"), Interrupted)
-        self.failureResultOf(early.upkeep.collect(False), Interrupted)
+        self.failureResultOf(early.image_admin.remove("app"), Interrupted)
+        self.failureResultOf(early.image_admin.collect(False), Interrupted)
 
     def test_pull_leaves(self) -> None:
         """
@@ -442,9 +442,9 @@ class LeavingTests(StoreTestCase):
         """
         super().setUp()
         self.run_now(pull(self.store, sample("app", b"one")))
-        news = News(self.reactor)
+        news = Broker(self.reactor)
         naming = Naming(self.store, news.named)
-        self.upkeep = Upkeep(self.store, news, lambda: True, naming=naming, wall_clock=lambda: 0.0)
+        self.image_admin = ImageAdmin(self.store, news, lambda: True, naming=naming, wall_clock=lambda: 0.0)
         self.stream = news.follow_all([], [], [])
 
     def leave(self, asking: Deferred[Any], steps: int) -> None:
@@ -482,7 +482,7 @@ class LeavingTests(StoreTestCase):
         image needed is freed.
         """
         self.pools.disk.held = True
-        self.leave(self.upkeep.remove("app"), 0)
+        self.leave(self.image_admin.remove("app"), 0)
         self.assertEqual(self.names(), [])
         self.assertEqual(self.told(), [("app:latest", True)])
         self.assertFalse(self.store.blobs.has(Digest.of(b"one")))
@@ -492,7 +492,7 @@ class LeavingTests(StoreTestCase):
         So it is where the client leaves while the rest is being freed.
         """
         self.pools.disk.held = True
-        self.leave(self.upkeep.remove("app"), 1)
+        self.leave(self.image_admin.remove("app"), 1)
         self.assertEqual(self.told(), [("app:latest", True)])
         self.assertFalse(self.store.blobs.has(Digest.of(b"one")))
 
@@ -501,7 +501,7 @@ class LeavingTests(StoreTestCase):
         A removal that has not begun does not begin.
         """
         self.pools.database.held = True
-        asking = self.upkeep.remove("app")
+        asking = self.image_admin.remove("app")
         asking.cancel()
         self.pools.database.release()
         self.failureResultOf(asking, CancelledError)
@@ -512,7 +512,7 @@ class LeavingTests(StoreTestCase):
         A name that is being given is reported to the others.
         """
         self.pools.disk.held = True
-        self.leave(self.upkeep.tag("app", "other"), 0)
+        self.leave(self.image_admin.tag("app", "other"), 0)
         self.assertEqual(self.names(), ["app:latest", "other:latest"])
         self.assertEqual(self.told(), [("other:latest", False)])
 
@@ -524,6 +524,6 @@ class LeavingTests(StoreTestCase):
         self.successResultOf(self.store.images.remove(Reference.parse("app")))
         for dry_run in (True, False):
             self.pools.disk.held = True
-            asking = self.upkeep.collect(dry_run)
+            asking = self.image_admin.collect(dry_run)
             self.leave(asking, 0)
             self.assertEqual(self.store.blobs.has(Digest.of(b"one")), dry_run)

@@ -14,7 +14,7 @@ from tests.jobs.case import HOST, OTHER, JobsCase
 from xferd.credentials import Credentials, Secret
 from xferd.errors import BlobUnknown, ConnectionFailed, Denied, TooManyRequests
 from xferd.jobs.blobs.possession import PART, PARTS
-from xferd.jobs.isolation import Realm
+from xferd.jobs.isolation import SharingScope
 from xferd.names import Reference, Repository
 from xferd.testing.fake_registry import FakeRegistry
 from xferd.testing.fake_unpacker import inflate
@@ -583,7 +583,7 @@ class IsolatedTests(RightsCase):
         they are called by the repository.
         """
         blobs = [r.repository("app") for r in (self.hers, self.hers, self.his, self.registry)]
-        one, same, *others = map(Realm.of, [*blobs, self.hers.repository("b")])
+        one, same, *others = map(SharingScope.of, [*blobs, self.hers.repository("b")])
         self.assertEqual((one, hash(one), str(one)), (same, hash(same), f"{HOST}/app"))
         for other in others:
             self.assertNotEqual(one, other)

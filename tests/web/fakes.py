@@ -26,7 +26,7 @@ from tests.web.conformance import conforms
 from xferd.access_tokens import AccessTokens, Right
 from xferd.credentials import Credentials
 from xferd.errors import NotFound, StoreError, WrongOffset, XferdError
-from xferd.interfaces.jobs import Event, Figures, IArchive, IEventStream, IIntake, IJobs, IUpkeep
+from xferd.interfaces.jobs import Event, Figures, IArchive, IEventStream, IImageAdmin, IJobs, IUploadStream
 from xferd.interfaces.store import Freed, IImages, Image, IStore, Layer
 from xferd.media_types import OCI_CONFIG, OCI_MANIFEST
 from xferd.names import Digest, Reference
@@ -217,10 +217,10 @@ class FakeStream:
         self.cancelled += 1
 
 
-@implementer(IUpkeep)
-class FakeUpkeep:
+@implementer(IImageAdmin)
+class FakeImageAdmin:
     """
-    Upkeep that does nothing.
+    An L{IImageAdmin} that does nothing.
 
     @ivar tagged: what C{tag} was called with.
     @ivar pinned: what C{pin} was called with.
@@ -273,8 +273,8 @@ class FakeUpkeep:
         return succeed(FREED)
 
 
-@implementer(IIntake)
-class FakeIntake:
+@implementer(IUploadStream)
+class FakeUploadStream:
     """
     Takes pieces when a test says so.
 
@@ -360,11 +360,11 @@ class FakeJobs:
     @ivar exported: what C{export} was called with.
     @ivar archive: what it gives.
     @ivar refuses: what every call raises.
-    @ivar upkeep: what is asked without a job.
+    @ivar image_admin: what is asked without a job.
     """
 
     def __init__(self) -> None:
-        self.upkeep = FakeUpkeep()
+        self.image_admin = FakeImageAdmin()
         self.known: dict[str, dict[str, Any]] = {}
         self.others = 0
         self.older: dict[str, dict[str, Any]] = {}
@@ -375,7 +375,7 @@ class FakeJobs:
         self.brought: list[Mapping[str, Credentials] | None] = []
         self.more: dict[str, Any] = {}
         self.imported: list[tuple[str | None, str | None, int | None, str, int]] = []
-        self.intakes: dict[str, FakeIntake] = {}
+        self.intakes: dict[str, FakeUploadStream] = {}
         self.renewed: list[tuple[str, str]] = []
         self.exported: list[tuple[str, str, str]] = []
         self.archive = FakeArchive(b"archive")
@@ -465,10 +465,10 @@ class FakeJobs:
         self._check()
         self.imported.append((reference, platform, size, client, priority))
         made = self._made("import", client)
-        self.intakes[made["id"]] = FakeIntake()
+        self.intakes[made["id"]] = FakeUploadStream()
         return made
 
-    def intake(self, job_id: str) -> FakeIntake:
+    def upload_stream(self, job_id: str) -> FakeUploadStream:
         """
         Where the archive of an import goes.
         """

@@ -347,7 +347,7 @@ class StoreTests(SynchronousTestCase):
         body = json.dumps({"reference": "other:2"}).encode()
         answer = self.world.ask("POST", "/api/v1/images/team/app:1/tags", body)
         self.assertEqual((answer.status, answer.json()["reference"]), (201, "docker.io/library/other:2"))
-        self.assertEqual(self.world.jobs.upkeep.tagged, [("team/app:1", "other:2")])
+        self.assertEqual(self.world.jobs.image_admin.tagged, [("team/app:1", "other:2")])
 
     def test_tag_refused(self) -> None:
         """
@@ -356,10 +356,10 @@ class StoreTests(SynchronousTestCase):
         for value in ({}, {"reference": ""}, {"reference": 7}, {"reference": "a", "tag": "b"}):
             answer = self.world.ask("POST", "/api/v1/images/app/tags", json.dumps(value).encode())
             self.assertEqual((answer.status, answer.json()["error"]["code"]), (400, "BAD_INPUT"))
-        self.world.jobs.upkeep.refuses = NotFound("there is no app")
+        self.world.jobs.image_admin.refuses = NotFound("there is no app")
         answer = self.world.ask("POST", "/api/v1/images/app/tags", b'{"reference": "a"}')
         self.assertEqual((answer.status, answer.json()["error"]["message"]), (404, "there is no app"))
-        self.assertEqual(self.world.jobs.upkeep.tagged, [])
+        self.assertEqual(self.world.jobs.image_admin.tagged, [])
 
     def test_remove(self) -> None:
         """
@@ -370,8 +370,8 @@ class StoreTests(SynchronousTestCase):
         freed = {"blobs": 3, "trees": 2, "layers": 2, "partials": 1, "bytes": 900}
         self.assertEqual(answer.status, 200)
         self.assertEqual(answer.json(), {"reference": "docker.io/library/alpine:latest", "freed": freed})
-        self.assertEqual(self.world.jobs.upkeep.removed, ["alpine"])
-        self.world.jobs.upkeep.refuses = NotFound("there is no alpine")
+        self.assertEqual(self.world.jobs.image_admin.removed, ["alpine"])
+        self.world.jobs.image_admin.refuses = NotFound("there is no alpine")
         self.assertEqual(self.world.ask("DELETE", "/api/v1/images/alpine").status, 404)
 
     def test_pin(self) -> None:
@@ -383,7 +383,7 @@ class StoreTests(SynchronousTestCase):
                 body = json.dumps({"pinned": pinned}).encode()
                 answer = self.world.ask("POST", f"/api/v1/images/{name}/pin", body)
                 self.assertEqual((answer.status, answer.json()["pinned"]), (200, pinned))
-                self.assertEqual(self.world.jobs.upkeep.pinned[-1], (name, pinned))
+                self.assertEqual(self.world.jobs.image_admin.pinned[-1], (name, pinned))
         for wrong in (b"", b"[]", b"{}", b'{"pinned": 1}', b'{"pinned": true, "more": 1}'):
             self.assertEqual(self.world.ask("POST", "/api/v1/images/a/pin", wrong).status, 400, wrong)
 
@@ -398,7 +398,9 @@ class StoreTests(SynchronousTestCase):
             self.assertEqual(self.world.ask("POST", "/api/v1/gc", body).status, 400, body)
         self.assertEqual(self.world.ask("POST", "/api/v1/gc", b"{}", {"Content-Type": None}).status, 415)
         self.world.ask("POST", "/api/v1/gc", b'{"partials": true}')
-        self.assertEqual(self.world.jobs.upkeep.collected, [(False, False), (True, False), (False, True)])
+        self.assertEqual(
+            self.world.jobs.image_admin.collected, [(False, False), (True, False), (False, True)]
+        )
 
     def test_image_for_a_platform(self) -> None:
         """

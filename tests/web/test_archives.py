@@ -12,9 +12,9 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from tests.web.fakes import Answer, Connection, FakeArchive, FakeIntake, World
+from tests.web.fakes import Answer, Connection, FakeArchive, FakeUploadStream, World
 from xferd.errors import NotFound, StoreError
-from xferd.interfaces.jobs import IArchive, IIntake
+from xferd.interfaces.jobs import IArchive, IUploadStream
 from xferd.web.content_asked import MAX_PIECE
 from xferd.web.outgoing import PIECE, STALL
 from xferd.web.site import MAX_BODY
@@ -29,7 +29,7 @@ class FakesTests(SynchronousTestCase):
         """
         Each provides its Interface.
         """
-        self.assertTrue(verifyObject(IIntake, FakeIntake()))
+        self.assertTrue(verifyObject(IUploadStream, FakeUploadStream()))
         self.assertTrue(verifyObject(IArchive, FakeArchive(b"")))
 
 
@@ -45,7 +45,7 @@ class ImportTests(SynchronousTestCase):
         self.world = World()
         answer = self.world.post({"kind": "import", "reference": "a:1", "size": 10})
         self.assertEqual((answer.status, answer.json()["kind"]), (202, "import"))
-        self.intake = self.world.jobs.intakes["j1"]
+        self.upload_stream = self.world.jobs.intakes["j1"]
 
     def send(
         self,
@@ -89,17 +89,17 @@ class ImportTests(SynchronousTestCase):
         """
         connection = self.send(b"abc", "0-2")
         self.assertEqual(connection.received(), b"")
-        self.intake.waiting[0].callback(3)
+        self.upload_stream.waiting[0].callback(3)
         answer = connection.answer()
         self.assertEqual((answer.status, answer.json()), (202, {"offset": 3}))
-        self.assertEqual(self.intake.pieces, [b"abc"])
+        self.assertEqual(self.upload_stream.pieces, [b"abc"])
 
     def test_largest(self) -> None:
         """
         A piece may be far larger than other bodies, but not larger than that.
         """
         connection = self.send(b"x" * MAX_PIECE, f"0-{MAX_PIECE - 1}")
-        self.intake.waiting[0].callback(MAX_PIECE)
+        self.upload_stream.waiting[0].callback(MAX_PIECE)
         self.assertEqual(connection.answer().status, 202)
         self.assertEqual(self.send(b"", "0-1", announced=MAX_PIECE + 1).answer().status, 413)
 
@@ -139,7 +139,7 @@ class ImportTests(SynchronousTestCase):
         """
         connection = self.send(b"abc", "0-2")
         connection.lose()
-        self.assertEqual(self.intake.pieces, [b"abc"])
+        self.assertEqual(self.upload_stream.pieces, [b"abc"])
         self.assertEqual(self.flushLoggedErrors(), [])
 
     def test_end(self) -> None:
@@ -153,7 +153,7 @@ class ImportTests(SynchronousTestCase):
             self.assertEqual(self.end(wrong).status, 400, wrong)
         answer = self.end({"size": 3})
         self.assertEqual((answer.status, answer.json()), (200, {"offset": 3}))
-        self.assertEqual(self.intake.whole, 3)
+        self.assertEqual(self.upload_stream.whole, 3)
 
 
 class ExportTests(SynchronousTestCase):

@@ -59,7 +59,7 @@ class IEventStream(Interface):
         """
 
 
-class IUpkeep(Interface):
+class IImageAdmin(Interface):
     """
     What clients ask of the store's images, which takes no job.
     """
@@ -142,7 +142,7 @@ class Figures:
     workers_busy: int
 
 
-class IIntake(Interface):
+class IUploadStream(Interface):
     """
     Where the bytes of an archive go, of one import.
     """
@@ -273,7 +273,7 @@ class IJobs(Interface):
     ) -> Mapping[str, Any]:
         """
         Begin to import images out of an archive, whose bytes go to the
-        L{intake} of the job.  The job gives up a client that goes silent.
+        L{upload_stream} of the job.  The job gives up a client that goes silent.
 
         @param reference: what to call the only image, or which one to take of
             several; by default all that the archive has names for.
@@ -285,7 +285,7 @@ class IJobs(Interface):
         @raise Interrupted: the daemon is stopping.
         """
 
-    def intake(job_id: str) -> IIntake:
+    def upload_stream(job_id: str) -> IUploadStream:
         """
         Where the bytes of an import's archive go.
 
@@ -430,4 +430,4 @@ class IJobs(Interface):
         Slots in use, the queue, jobs by state, bytes by host.
         """
 
-    upkeep: IUpkeep = Attribute("What clients ask of the store at once, without a job.")
+    image_admin: IImageAdmin = Attribute("What clients ask of the store at once, without a job.")

@@ -16,11 +16,11 @@ from xferd.image_config import platform_of
 from xferd.interfaces.registry import IRepository
 from xferd.interfaces.transfer import IProgressSink
 from xferd.jobs.blobs.download import DownloadManager
-from xferd.jobs.blobs.reader import BlobContent
-from xferd.jobs.images.document_memory import Memory
-from xferd.jobs.images.documents import Documents
-from xferd.jobs.images.graph import Allowance, Cargo, load
-from xferd.jobs.images.publish import Delivery
+from xferd.jobs.blobs.reader import BlobReader
+from xferd.jobs.images.document_memory import DocumentMemory
+from xferd.jobs.images.documents import DocumentFetcher
+from xferd.jobs.images.graph import Allowance, Graph, walk
+from xferd.jobs.images.publish import Publisher
 from xferd.jobs.images.resolve import Resolved, check_platform
 from xferd.jobs.job import Job
 from xferd.names import Digest, Reference
@@ -47,10 +47,10 @@ class Copy:
         *,
         referrers: bool,
         repository: IRepository,
-        documents: Documents,
+        documents: DocumentFetcher,
         layers: DownloadManager,
-        delivery: Delivery,
-        memory: Memory,
+        publisher: Publisher,
+        memory: DocumentMemory,
     ) -> None:
         """
         @param referrers: whether what refers to the image, signatures above
@@ -65,7 +65,7 @@ class Copy:
         self._repository = repository
         self._documents = documents
         self._layers = layers
-        self._delivery = delivery
+        self._publisher = publisher
         self._allowance = Allowance()
         self._share = memory.share()
 
@@ -91,17 +91,17 @@ class Copy:
             resolved = await self._documents.resolve(self._source, platform, turn)
             await self._check(resolved, platform)
             root = await self._fetch(resolved.descriptor)
-        cargo = await self._load(root)
-        await self._deliver(cargo, self._target)
+        graph = await self._walk(root)
+        await self._publish(graph, self._target)
         if self._referrers:
-            for name, referring in await self._referring(cargo):
-                await self._deliver(referring, Reference(self._target.repository, name))
+            for name, referring in await self._referring(graph):
+                await self._publish(referring, Reference(self._target.repository, name))
         return {"digest": str(root.digest)}
 
-    async def _deliver(self, cargo: Cargo, target: Reference) -> None:
+    async def _publish(self, graph: Graph, target: Reference) -> None:
         repository = self._repository
-        await self._delivery.deliver(
-            [cargo], target, self._content, source=repository, origin=repository.name
+        await self._publisher.publish(
+            [graph], target, self._content, source=repository, origin=repository.name
         )
 
     async def _check(self, resolved: Resolved, platform: Platform) -> None:
@@ -116,26 +116,26 @@ class Copy:
             configured = platform_of(data, config.digest)
         check_platform(str(self._source), platform, listed, configured)
 
-    async def _referring(self, cargo: Cargo) -> list[tuple[str | None, Cargo]]:
+    async def _referring(self, graph: Graph) -> list[tuple[str | None, Graph]]:
         """
         What refers to any of the copied documents, or to what refers to them.
 
         @return: each with the tag that it has, if it has one.
         """
-        found: list[tuple[str | None, Cargo]] = []
-        seen = {document.digest for document in cargo.documents}
-        waiting = [document.digest for document in cargo.documents]
+        found: list[tuple[str | None, Graph]] = []
+        seen = {document.digest for document in graph.documents}
+        waiting = [document.digest for document in graph.documents]
         while waiting and len(found) < MAX_REFERRERS:
             subject = waiting.pop(0)
             for descriptor in await self._repository.referrers(subject):
                 if descriptor.digest not in seen:
                     seen.add(descriptor.digest)
                     waiting.append(descriptor.digest)
-                    found.append((None, await self._load(await self._fetch(descriptor))))
+                    found.append((None, await self._walk(await self._fetch(descriptor))))
             for tag, document in await self._signatures(subject):
                 if document.digest not in seen:
                     seen.add(document.digest)
-                    found.append((tag, await self._load(document)))
+                    found.append((tag, await self._walk(document)))
         return found
 
     async def _signatures(self, subject: Digest) -> Iterable[tuple[str, Document]]:
@@ -152,11 +152,11 @@ class Copy:
             found.append((tag, document))
         return found
 
-    async def _load(self, document: Document) -> Cargo:
+    async def _walk(self, document: Document) -> Graph:
         """
         Find all that a document names.
         """
-        return await load(document, self._fetch, self._allowance, self._share)
+        return await walk(document, self._fetch, self._allowance, self._share)
 
     async def _fetch(self, descriptor: Descriptor) -> Document:
         """
@@ -164,7 +164,7 @@ class Copy:
         """
         return await self._documents.described(descriptor, self._job.turn())
 
-    def _content(self, blob: Descriptor, sink: IProgressSink) -> BlobContent:
+    def _content(self, blob: Descriptor, sink: IProgressSink) -> BlobReader:
         """
         Open a blob.
         """

@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 T = TypeVar("T")
 
 
-async def together(works: Iterable[Deferred[T]]) -> list[T]:
+async def gather(works: Iterable[Deferred[T]]) -> list[T]:
     """
     Wait for all of C{works}, or for the first failure.
 
@@ -29,7 +29,7 @@ async def together(works: Iterable[Deferred[T]]) -> list[T]:
         e.subFailure.raiseException()
 
 
-async def to_its_end(work: Deferred[T]) -> T:
+async def uninterrupted(work: Deferred[T]) -> T:
     """
     Wait for C{work}, also when cancelled: for a step that is either done or
     not, and of which the outcome has to be known.
@@ -41,7 +41,7 @@ async def to_its_end(work: Deferred[T]) -> T:
     return result
 
 
-async def cancelled_after(work: Deferred[T]) -> T:
+async def then_cancelled(work: Deferred[T]) -> T:
     """
     Wait for C{work}, also when cancelled, and be cancelled then: for a step
     that has to be whole, after which nothing else has to be done.

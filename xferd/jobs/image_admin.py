@@ -14,18 +14,18 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from xferd.errors import BadReference, Interrupted, NotFound, StoreError
-from xferd.interfaces.jobs import IUpkeep
+from xferd.interfaces.jobs import IImageAdmin
 from xferd.interfaces.reactor import WallClock
 from xferd.interfaces.store import Freed, Image, IStore
-from xferd.jobs.deferreds import to_its_end
-from xferd.jobs.events.broker import News
+from xferd.jobs.deferreds import uninterrupted
+from xferd.jobs.events.broker import Broker
 from xferd.jobs.images.naming import Naming
 from xferd.jobs.job import rfc3339
 from xferd.names import Digest, Reference
 
 
-@implementer(IUpkeep)
-class Upkeep:
+@implementer(IImageAdmin)
+class ImageAdmin:
     """
     The keeper of the store's names.
 
@@ -38,7 +38,7 @@ class Upkeep:
     def __init__(
         self,
         store: IStore,
-        news: News,
+        news: Broker,
         ready: Callable[[], bool],
         *,
         naming: Naming,
@@ -50,14 +50,14 @@ class Upkeep:
         @param wall_clock: makes the stamps of new names.
         """
         self._store = store
-        self._news = news
+        self._broker = news
         self._naming = naming
         self._wall_clock = wall_clock
         self._ready = ready
 
     def tag(self, reference: str, name: str) -> Deferred[Image]:
         """
-        See L{IUpkeep.tag}.
+        See L{IImageAdmin.tag}.
         """
         return Deferred.fromCoroutine(self._tag(reference, name))
 
@@ -86,7 +86,7 @@ class Upkeep:
 
     def pin(self, reference: str, pinned: bool) -> Deferred[Image]:
         """
-        See L{IUpkeep.pin}.
+        See L{IImageAdmin.pin}.
         """
         return Deferred.fromCoroutine(self._pin(reference, pinned))
 
@@ -94,21 +94,21 @@ class Upkeep:
         wanted = Reference.parse(reference)
         self._check()
         try:
-            image = await to_its_end(self._store.images.pin(wanted, pinned))
+            image = await uninterrupted(self._store.images.pin(wanted, pinned))
         except NotFound as e:
             raise _no_image(wanted) from e
-        self._news.named(image)
+        self._broker.named(image)
         return image
 
     def remove(self, reference: str) -> Deferred[Freed]:
         """
-        See L{IUpkeep.remove}.
+        See L{IImageAdmin.remove}.
         """
         return Deferred.fromCoroutine(self._remove(reference))
 
     def collect(self, dry_run: bool, partials: bool = False) -> Deferred[Freed]:
         """
-        See L{IUpkeep.collect}.
+        See L{IImageAdmin.collect}.
         """
         return Deferred.fromCoroutine(self._collect(dry_run, partials))
 
@@ -121,14 +121,14 @@ class Upkeep:
         begun = await self._begun(wanted)
         missing: NotFound | None = None
         try:
-            await to_its_end(self._store.images.remove(wanted))
+            await uninterrupted(self._store.images.remove(wanted))
         except NotFound as e:
             missing = e
             if not begun:
                 raise _no_image(wanted) from e
         else:
-            self._news.removed(wanted)
-        freed = await to_its_end(self._store.gc.collect(dry_run=False, abandoned=begun))
+            self._broker.removed(wanted)
+        freed = await uninterrupted(self._store.gc.collect(dry_run=False, abandoned=begun))
         if missing is not None and not freed.partials:
             raise _no_image(wanted) from missing
         return freed
@@ -152,7 +152,7 @@ class Upkeep:
         """
         self._check()
         collecting = self._store.gc.collect(dry_run, partials)
-        return await (collecting if dry_run else to_its_end(collecting))
+        return await (collecting if dry_run else uninterrupted(collecting))
 
     def _check(self) -> None:
         """

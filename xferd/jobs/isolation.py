@@ -23,7 +23,7 @@ ISOLATED: Final = "isolated"
 
 
 @frozen
-class Realm:
+class SharingScope:
     """
     All those who are the same to one repository of one registry: a part of
     the keys of what only they share.
@@ -36,7 +36,7 @@ class Realm:
     label: str = field(eq=False)
 
     @classmethod
-    def of(cls, source: ISource) -> Realm:
+    def of(cls, source: ISource) -> SharingScope:
         """
         The realm of those with such a source.
         """

@@ -12,7 +12,7 @@ from typing import Any
 from attrs import define, field
 
 from xferd.errors import MAX_MESSAGE, XferdError
-from xferd.jobs.archives.upload_stream import Intake
+from xferd.jobs.archives.upload_stream import UploadStream
 from xferd.jobs.rows import PRESENT, Row
 from xferd.names import Digest, Repository
 from xferd.transfer.fair_queue import Turn
@@ -80,7 +80,7 @@ class Job:
     @ivar target: where it goes, of a push and a copy.
     @ivar client: who asks.
     @ivar priority: higher goes first.
-    @ivar intake: how an archive's bytes come, of an import.
+    @ivar upload_stream: how an archive's bytes come, of an import.
     @ivar repositories: those that it is about.
     @ivar warnings: what their registries warned of, each once: C{HOST: TEXT};
         and what xferd itself does.
@@ -98,7 +98,7 @@ class Job:
     priority: int
     created: float
     target: str | None = None
-    intake: Intake | None = None
+    upload_stream: UploadStream | None = None
     state: str = "queued"
     started: float | None = None
     finished: float | None = None
@@ -202,8 +202,8 @@ class Job:
             "layers_done": self._layers_done,
             "layers_total": len(self._rows),
             "archive": None
-            if self.intake is None
-            else {"received": self.intake.offset, "size": self.intake.size},
+            if self.upload_stream is None
+            else {"received": self.upload_stream.offset, "size": self.upload_stream.size},
             "error": self.error,
             "result": self.result,
             "warnings": list(self.warnings),

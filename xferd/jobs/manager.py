@@ -20,14 +20,14 @@ from zope.interface import implementer
 
 from xferd.credentials import Credentials
 from xferd.errors import BadInput, BadReference, Interrupted, NotFound, StoreError, TooManyJobs, XferdError
-from xferd.interfaces.jobs import Figures, IArchive, IEventStream, IIntake, IJobs
+from xferd.interfaces.jobs import Figures, IArchive, IEventStream, IJobs, IUploadStream
 from xferd.interfaces.reactor import WallClock
 from xferd.interfaces.registry import IRegistries, IRepository
 from xferd.interfaces.store import IStore
 from xferd.interfaces.unpack import IUnpacker
 from xferd.jobs.archives.exporting import open_archive
 from xferd.jobs.archives.importing import Import
-from xferd.jobs.archives.upload_stream import Intake
+from xferd.jobs.archives.upload_stream import UploadStream
 from xferd.jobs.blobs.download import DownloadManager
 from xferd.jobs.blobs.layers import QUEUED_LAYERS
 from xferd.jobs.blobs.upload import UploadManager
@@ -35,13 +35,13 @@ from xferd.jobs.copy import Copy
 from xferd.jobs.disk_space.quota import Quota
 from xferd.jobs.disk_space.reservations import Reservations
 from xferd.jobs.ended_jobs import EndedJobs, whole
-from xferd.jobs.events.broker import News
-from xferd.jobs.image_admin import Upkeep
-from xferd.jobs.images.document_memory import Memory
-from xferd.jobs.images.documents import Documents
+from xferd.jobs.events.broker import Broker
+from xferd.jobs.image_admin import ImageAdmin
+from xferd.jobs.images.document_memory import DocumentMemory
+from xferd.jobs.images.documents import DocumentFetcher
 from xferd.jobs.images.naming import Naming
 from xferd.jobs.images.outdated_trees import renew_image
-from xferd.jobs.images.publish import Delivery
+from xferd.jobs.images.publish import Publisher
 from xferd.jobs.isolation import SHARED
 from xferd.jobs.job import BUG, MAX_CLIENT_JOBS, MAX_JOBS, Job, describe, in_short, rfc3339
 from xferd.jobs.limits import Limits, LiveLimits
@@ -179,8 +179,8 @@ class Jobs:
             ),
             "registration": transfers("registration", attempts=False),
         }
-        self._news = News(clock)
-        self._quota = Quota(store, self._news.removed, quota)
+        self._broker = Broker(clock)
+        self._quota = Quota(store, self._broker.removed, quota)
         self._layers = DownloadManager(
             store,
             unpacker,
@@ -199,7 +199,7 @@ class Jobs:
             download=rates["download"],
             upload=rates["upload"],
         )
-        self._memory = Memory()
+        self._memory = DocumentMemory()
         self._uploads = UploadManager(
             store.journal, self._managers["upload"], rates["upload"], wall_clock, sharing
         )
@@ -207,14 +207,14 @@ class Jobs:
         self._running: dict[str, _Running] = {}
         self._by_number: dict[int, Job] = {}
         self._clients: Counter[str] = Counter()
-        self._ended = EndedJobs(store.journal, self._news.forget)
+        self._ended = EndedJobs(store.journal, self._broker.forget)
         self._numbers = count(1)
         self._started = False
         self._stopping = False
-        self._naming = Naming(store, self._news.named)
-        self.upkeep = Upkeep(
+        self._naming = Naming(store, self._broker.named)
+        self.image_admin = ImageAdmin(
             store,
-            self._news,
+            self._broker,
             lambda: self._started and not self._stopping,
             naming=self._naming,
             wall_clock=wall_clock,
@@ -274,7 +274,7 @@ class Jobs:
         finally:
             if late.active():
                 late.cancel()
-        self._news.end()
+        self._broker.end()
 
     # ---------------------------------------------------------------- IJobs
 
@@ -322,7 +322,7 @@ class Jobs:
                 registries=registries,
                 documents=self._documents,
                 layers=self._layers,
-                delivery=self._delivery(job, registries.repository(goal.repository)),
+                publisher=self._publisher(job, registries.repository(goal.repository)),
             )
             return push.run()
 
@@ -355,7 +355,7 @@ class Jobs:
                 repository=repository,
                 documents=self._documents(repository, keep=False),
                 layers=self._layers,
-                delivery=self._delivery(job, registries.repository(goal.repository)),
+                publisher=self._publisher(job, registries.repository(goal.repository)),
                 memory=self._memory,
             )
             return copy.run()
@@ -370,10 +370,10 @@ class Jobs:
         """
         wanted = None if reference is None else _place(reference)
         job = self._job("import", wanted, platform, client, priority)
-        intake = job.intake = Intake(self._clock, size)
+        upload_stream = job.upload_stream = UploadStream(self._clock, size)
         importing = Import(
             job,
-            intake,
+            upload_stream,
             wanted,
             store=self._store,
             layers=self._layers,
@@ -384,13 +384,13 @@ class Jobs:
         )
         return self._add(job, importing.run)
 
-    def intake(self, job_id: str) -> IIntake:
+    def upload_stream(self, job_id: str) -> IUploadStream:
         """
         Where the bytes of an archive go.
         """
         running = self._running.get(job_id)
-        if running is not None and running.job.intake is not None:
-            return running.job.intake
+        if running is not None and running.job.upload_stream is not None:
+            return running.job.upload_stream
         job = self.get(job_id)
         if job["kind"] == "import":
             raise BadInput(_past(job_id, job["state"]))
@@ -507,7 +507,7 @@ class Jobs:
         Every transfer.
         """
         managers = self._managers.values()
-        return [self._news.transfer_json(t) for manager in managers for t in manager.transfers()]
+        return [self._broker.transfer_json(t) for manager in managers for t in manager.transfers()]
 
     @property
     def unfinished(self) -> int:
@@ -578,11 +578,11 @@ class Jobs:
         """
         if job_id is None:
             jobs = [running.job for running in self._running.values()]
-            return self._news.follow_all(jobs, self._ended.recent(), self._store.images.all(), since)
+            return self._broker.follow_all(jobs, self._ended.recent(), self._store.images.all(), since)
         found = self._running.get(job_id)
         if found is None:
-            return self._news.read_only(self._ended.get(job_id), since)
-        return self._news.follow(found.job, since)
+            return self._broker.read_only(self._ended.get(job_id), since)
+        return self._broker.follow(found.job, since)
 
     def follow(self, job_id: str, since: str | None = None) -> Deferred[IEventStream]:
         """
@@ -593,7 +593,7 @@ class Jobs:
             try:
                 return self.events(job_id, since)
             except NotFound:
-                return self._news.read_only(record)
+                return self._broker.read_only(record)
 
         return self.find(job_id).addCallback(open_stream)
 
@@ -640,7 +640,7 @@ class Jobs:
         """
         for running in self._running.values():
             if running.job.warned(repository, text):
-                self._news.job_changed(running.job)
+                self._broker.job_changed(running.job)
 
     def _see_room(self) -> None:
         """
@@ -701,7 +701,7 @@ class Jobs:
         self._clients[job.client] += 1
         if self._started:
             self._begin(running)
-        self._news.job_changed(job)
+        self._broker.job_changed(job)
         self._record(job.to_json())
         return self.get(job.id)
 
@@ -764,7 +764,7 @@ class Jobs:
         """
         Where a job reports its changes.
         """
-        return Reporter(job, self._news, lambda: self._record(job.with_layers()))
+        return Reporter(job, self._broker, lambda: self._record(job.with_layers()))
 
     def _seen_by(self, credentials: Mapping[str, Credentials] | None) -> IRegistries:
         """
@@ -772,17 +772,17 @@ class Jobs:
         """
         return self._registries.seen_by(credentials) if credentials else self._registries
 
-    def _documents(self, repository: IRepository, *, keep: bool = True) -> Documents:
+    def _documents(self, repository: IRepository, *, keep: bool = True) -> DocumentFetcher:
         """
         The documents of a repository.
         """
-        return Documents(self._store, repository, self._managers["document"], self._sharing, keep=keep)
+        return DocumentFetcher(self._store, repository, self._managers["document"], self._sharing, keep=keep)
 
-    def _delivery(self, job: Job, target: IRepository) -> Delivery:
+    def _publisher(self, job: Job, target: IRepository) -> Publisher:
         """
         What pushes for a job.
         """
-        return Delivery(
+        return Publisher(
             job,
             target,
             uploads=self._uploads,
@@ -797,8 +797,8 @@ class Jobs:
         job = running.job
         self._ends[job.kind, state] += 1
         job.state, job.finished = state, self._wall_clock()
-        if job.intake is not None:
-            job.intake.close(_past(job.id, state))
+        if job.upload_stream is not None:
+            job.upload_stream.close(_past(job.id, state))
         if state == "done" and job.kind in DELIVERING:
             self._delivered += job.size
         job.error = None if error is None else describe(error)
@@ -810,7 +810,7 @@ class Jobs:
         if not self._clients[job.client]:
             del self._clients[job.client]
         self._background.spawn(self._ended.add(record), "while recording a job")
-        self._news.ended(job, record)
+        self._broker.ended(job, record)
         if job.kind in NAMING and self._started and not self._stopping:
             # What has just come is what its client wants.
             names = job.reference.split(", ") if state == "done" else ()

@@ -17,11 +17,11 @@ from xferd.interfaces.store import Image, IStore
 from xferd.interfaces.transfer import IProgressSink
 from xferd.jobs.blobs.download import DownloadManager
 from xferd.jobs.blobs.layers import Stack
-from xferd.jobs.deferreds import together
-from xferd.jobs.disk_space.full_disk import outlast
+from xferd.jobs.deferreds import gather
+from xferd.jobs.disk_space.full_disk import retry_while_full
 from xferd.jobs.images.naming import Naming
 from xferd.jobs.images.outdated_trees import renew
-from xferd.jobs.images.platform_change import other_platform
+from xferd.jobs.images.platform_change import platform_change_warning
 from xferd.jobs.images.resolve import Resolved, check_platform
 from xferd.jobs.job import Job, rfc3339
 from xferd.jobs.reporter import Reporter
@@ -36,7 +36,7 @@ from xferd.transfer.watcher import Watcher
 T = TypeVar("T")
 
 
-class Documents(Protocol):
+class ImageDocuments(Protocol):
     """
     Where an image's documents come from: registries, or an archive.
     """
@@ -69,7 +69,7 @@ class Pull:
         *,
         store: IStore,
         source: IBlobSource,
-        documents: Documents,
+        documents: ImageDocuments,
         layers: DownloadManager,
         naming: Naming,
         reporter: Reporter,
@@ -80,7 +80,7 @@ class Pull:
         self._source = source
         self._documents = documents
         self._layers = layers
-        self._realm = layers.realm(self._source)
+        self._scope = layers.scope(self._source)
         self._naming = naming
         self._resolution = 0
         self._reporter = reporter
@@ -99,9 +99,11 @@ class Pull:
         """
         try:
             image = await self.bring(now)
-            warning = await other_platform(self._store, image)
+            warning = await platform_change_warning(self._store, image)
             # From here on the job is done, or the disk refuses.
-            given = await outlast(self._store.free_space, lambda: self._naming.give(image, self._resolution))
+            given = await retry_while_full(
+                self._store.free_space, lambda: self._naming.give(image, self._resolution)
+            )
             if not given:
                 warning = (
                     f"{image.reference.familiar()} keeps a newer image, which another job has brought; "
@@ -111,7 +113,7 @@ class Pull:
                 self._job.warn(warning)
             return image
         finally:
-            self.let_go()
+            self.release()
 
     async def bring(self, now: Callable[[], float]) -> Image:
         """
@@ -136,7 +138,7 @@ class Pull:
         self._reporter.record()
         fetches = [w.result() for pair in self._fetches.values() for w in pair]
         stacks = await unless(fetches, Deferred.fromCoroutine(self._stack(resolved, platform)))
-        if self._realm is not None:
+        if self._scope is not None:
             # Trees may have been there already; the right to them was not.
             for fetch, _ in tuple(self._fetches.values()):
                 await fetch.result()
@@ -152,7 +154,7 @@ class Pull:
         blobs = [
             row.blob
             for row in self._rows
-            if self._realm is not None or trees.diff_id_of(row.blob.digest) is None
+            if self._scope is not None or trees.diff_id_of(row.blob.digest) is None
         ]
         end = await reservations.reserve(blobs, self._reference.familiar())
         self._reservations.append(end)
@@ -169,13 +171,13 @@ class Pull:
         """
         digest = row.blob.digest
         known = self._store.trees.diff_id_of(digest)
-        if self._realm is None and known is not None and algorithm in ("", known.algorithm):
+        if self._scope is None and known is not None and algorithm in ("", known.algorithm):
             return
         if digest not in self._fetches:
             turn, sink = self._job.turn(row.index), self._reporter.sink(row)
             self._fetches[digest] = (
                 self._layers.fetch(row.blob, self._source, turn, sink),
-                self._layers.unpack(row.blob, turn, sink, algorithm, self._realm),
+                self._layers.unpack(row.blob, turn, sink, algorithm, self._scope),
             )
         fetch, tree = self._fetches[digest]
         row.fetch, row.tree = fetch.transfer, tree.transfer
@@ -193,7 +195,7 @@ class Pull:
             self._registrations.append(watcher)
             row.registration = watcher.transfer
         self._reporter.rows_changed(self._rows)
-        registered = together(w.result() for w in self._registrations)
+        registered = gather(w.result() for w in self._registrations)
         await unless(late, Deferred.fromCoroutine(registered))
         return stacks
 
@@ -206,10 +208,10 @@ class Pull:
         config = parse_config(data, manifest)
         if self._job.platform is not None:
             check_platform(str(self._reference), platform, resolved.descriptor.platform, config.platform)
-        stacks = Stack.of([row.blob for row in self._rows], config.diff_ids, self._realm)
+        stacks = Stack.of([row.blob for row in self._rows], config.diff_ids, self._scope)
         for row, stack in zip(self._rows, stacks, strict=True):
             row.diff_id = stack.diff_id
-            if self._realm is not None:
+            if self._scope is not None:
                 continue
             if row.fetch is not None and self._store.trees.has(stack.diff_id):
                 # The tree came by another blob: nothing of this one is needed.
@@ -245,11 +247,11 @@ class Pull:
                 self._job.warn(warning)
                 self._reporter.job_changed()
 
-        if self._realm is None:
+        if self._scope is None:
             trees = self._store.trees
             pairs = zip(self._rows, stacks, strict=True)
             outdated = [(row, stack) for row, stack in pairs if trees.is_outdated(stack.diff_id)]
-            await together(Deferred.fromCoroutine(one(row, stack)) for row, stack in outdated)
+            await gather(Deferred.fromCoroutine(one(row, stack)) for row, stack in outdated)
 
     def _image(self, resolved: Resolved, stacks: list[Stack], now: float) -> Image:
         """
@@ -269,7 +271,7 @@ class Pull:
             created=rfc3339(now),
         )
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         """
         Release every watcher: registrations first, as they watch the rest.
         """

@@ -15,10 +15,10 @@ from xferd.interfaces.registry import IRegistries, IRepository
 from xferd.interfaces.store import Image, IStore
 from xferd.interfaces.transfer import IProgressSink
 from xferd.jobs.blobs.download import DownloadManager
-from xferd.jobs.blobs.reader import BlobContent
-from xferd.jobs.images.documents import Documents
-from xferd.jobs.images.graph import Cargo, load
-from xferd.jobs.images.publish import Delivery
+from xferd.jobs.blobs.reader import BlobReader
+from xferd.jobs.images.documents import DocumentFetcher
+from xferd.jobs.images.graph import Graph, walk
+from xferd.jobs.images.publish import Publisher
 from xferd.jobs.images.resolve import check_platform
 from xferd.jobs.job import Job
 from xferd.names import Reference
@@ -47,9 +47,9 @@ class Push:
         tags: Sequence[str],
         store: IStore,
         registries: IRegistries,
-        documents: Callable[[IRepository], Documents],
+        documents: Callable[[IRepository], DocumentFetcher],
         layers: DownloadManager,
-        delivery: Delivery,
+        publisher: Publisher,
     ) -> None:
         """
         @param tags: what to call it besides the target's own tag.
@@ -64,7 +64,7 @@ class Push:
         self._registries = registries
         self._documents = documents
         self._layers = layers
-        self._delivery = delivery
+        self._publisher = publisher
 
     async def run(self) -> dict[str, str]:
         """
@@ -84,19 +84,19 @@ class Push:
             )
         source = self._registries.repository(image.source)
         if self._job.platform is None:
-            cargo, origin = await load(await self._stored(image.manifest), self._stored), None
+            graph, origin = await walk(await self._stored(image.manifest), self._stored), None
         else:
-            cargo, origin = await self._offered(image, source, self._job.platform), source.name
-        await self._delivery.deliver(
-            [cargo],
+            graph, origin = await self._offered(image, source, self._job.platform), source.name
+        await self._publisher.publish(
+            [graph],
             self._target,
             partial(self._content, image, source),
             self._tags,
             source=source,
             origin=origin,
         )
-        result = {"digest": str(cargo.root.digest)}
-        if cargo.root.digest == image.manifest.digest:
+        result = {"digest": str(graph.root.digest)}
+        if graph.root.digest == image.manifest.digest:
             result["image_id"] = str(image.config.digest)
         return result
 
@@ -107,7 +107,7 @@ class Push:
         data = await self._store.blobs.read(descriptor.digest)
         return Document(descriptor.media_type, data, descriptor.digest)
 
-    async def _offered(self, image: Image, source: IRepository, platform: str) -> Cargo:
+    async def _offered(self, image: Image, source: IRepository, platform: str) -> Graph:
         """
         Find what the image's name stood for, all of it or one platform.
         """
@@ -126,7 +126,7 @@ class Push:
             if not picked.chosen:
                 await self._check(image, wanted)
             root = await fetch(picked.descriptor)
-        return await load(root, fetch)
+        return await walk(root, fetch)
 
     async def _check(self, image: Image, wanted: Platform) -> None:
         """
@@ -142,7 +142,7 @@ class Push:
 
     def _content(
         self, image: Image, source: IRepository, blob: Descriptor, sink: IProgressSink
-    ) -> BlobContent:
+    ) -> BlobReader:
         """
         Open a blob.  Other platforms of the image name blobs that were not
         pulled with it, and may be those of another client.

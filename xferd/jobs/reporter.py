@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from zope.interface import implementer
 
 from xferd.interfaces.transfer import IProgressSink
-from xferd.jobs.events.broker import News
+from xferd.jobs.events.broker import Broker
 from xferd.jobs.job import Job
 from xferd.jobs.rows import BlobRow, Row
 from xferd.transfer.transfer import Transfer
@@ -58,12 +58,12 @@ class Reporter:
     has changed, not on the number of rows.
     """
 
-    def __init__(self, job: Job, news: News, record: Callable[[], None]) -> None:
+    def __init__(self, job: Job, news: Broker, record: Callable[[], None]) -> None:
         """
         @param record: writes the job with its rows to the journal.
         """
         self._job = job
-        self._news = news
+        self._broker = news
         self._record = record
         self._recorded = False
 
@@ -79,13 +79,13 @@ class Reporter:
         Report that something changed that is not in the rows: a warning, the
         reference, the bytes of an archive.
         """
-        self._news.job_changed(self._job)
+        self._broker.job_changed(self._job)
 
     def rows_changed(self, rows: Iterable[Row]) -> None:
         """
         Report that rows changed, and the transfers that they wait for.
         """
-        self._news.rows_changed(self._job, rows)
+        self._broker.rows_changed(self._job, rows)
 
     def record(self) -> None:
         """
@@ -110,4 +110,4 @@ class Reporter:
         return FetchSink(row, self._moved)
 
     def _moved(self, row: Row, transfer: Transfer) -> None:
-        self._news.moved(self._job, row, transfer)
+        self._broker.moved(self._job, row, transfer)

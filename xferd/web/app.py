@@ -20,7 +20,7 @@ from werkzeug.exceptions import Forbidden, HTTPException, ServiceUnavailable
 from xferd.descriptors import own_limit
 from xferd.errors import BadInput, NotFound, StoreError, TooManyJobs, XferdError
 from xferd.jobs.events.broker import image_json
-from xferd.jobs.images.details import image_in_full
+from xferd.jobs.images.details import image_details
 from xferd.jobs.job import ENDED, MAX_JOBS
 from xferd.names import Reference, is_loopback
 from xferd.web.answers import answer, answer_error, answer_refusal, answer_unknown
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from twisted.web.server import Request, Site
 
     from xferd.access_tokens import AccessTokens
-    from xferd.interfaces.jobs import IEventStream, IIntake, IJobs
+    from xferd.interfaces.jobs import IEventStream, IJobs, IUploadStream
     from xferd.interfaces.reactor import WallClock
     from xferd.interfaces.registry import IRegistries
     from xferd.interfaces.store import IStore
@@ -278,8 +278,8 @@ class Web:
         Take the next piece of an import's archive; answered when it was read.
         """
         offset, data = piece_asked(request)
-        intake = await self._intake(job_id)
-        offset = await intake.put(offset, data)
+        upload_stream = await self._upload_stream(job_id)
+        offset = await upload_stream.put(offset, data)
         return answer(request, {"offset": offset}, 202)
 
     @app.route(f"{API}/jobs/<job_id>/content", methods=["PUT"])
@@ -288,11 +288,11 @@ class Web:
         Hear that an import's archive is whole.
         """
         size = size_asked(request)
-        intake = await self._intake(job_id)
-        intake.finish(size)
+        upload_stream = await self._upload_stream(job_id)
+        upload_stream.finish(size)
         return answer(request, {"offset": size})
 
-    async def _intake(self, job_id: str) -> IIntake:
+    async def _upload_stream(self, job_id: str) -> IUploadStream:
         """
         Where the pieces of an archive go.
 
@@ -300,7 +300,7 @@ class Web:
         @raise BadInput: it is no import, or has ended.
         """
         try:
-            return self._jobs.intake(job_id)
+            return self._jobs.upload_stream(job_id)
         except NotFound:
             job = await self._jobs.find(job_id)
             raise BadInput(f"the {job['kind']} {job_id} has ended ({job['state']})") from None
@@ -429,14 +429,14 @@ class Web:
         image = self._store.images.get(reference)
         if image is None:
             raise NotFound(f"the store has no image {reference.familiar()}")
-        return answer(request, await image_in_full(self._store, image, platform))
+        return answer(request, await image_details(self._store, image, platform))
 
     @app.route(f"{API}/images/<path:name>/tags", methods=["POST"])
     async def tag_image(self, request: Request, name: str) -> bytes:
         """
         Give an image of the store another name.
         """
-        image = await self._jobs.upkeep.tag(name, new_name(request))
+        image = await self._jobs.image_admin.tag(name, new_name(request))
         return answer(request, image_json(image), 201)
 
     @app.route(f"{API}/images/<path:name>/pin", methods=["POST"])
@@ -444,7 +444,7 @@ class Web:
         """
         Pin an image of the store, or unpin it.
         """
-        image = await self._jobs.upkeep.pin(name, pin_asked(request))
+        image = await self._jobs.image_admin.pin(name, pin_asked(request))
         return answer(request, image_json(image))
 
     @app.route(f"{API}/images/<path:name>/trees", methods=["POST"])
@@ -461,7 +461,7 @@ class Web:
         """
         Take an image's name away, and free what nothing needs any more.
         """
-        freed = await self._jobs.upkeep.remove(name)
+        freed = await self._jobs.image_admin.remove(name)
         return answer(request, {"reference": str(Reference.parse(name)), "freed": asdict(freed)})
 
     @app.route(f"{API}/gc", methods=["POST"])
@@ -470,7 +470,7 @@ class Web:
         Free what nothing in the store needs, or tell what that would be.
         """
         dry_run, partials = collection_asked(request)
-        freed = await self._jobs.upkeep.collect(dry_run, partials)
+        freed = await self._jobs.image_admin.collect(dry_run, partials)
         return answer(request, {"dry_run": dry_run, "freed": asdict(freed)})
 
     # ------------------------------------------------------------- the daemon

@@ -185,8 +185,8 @@ def collection_asked(request: Request) -> tuple[bool, bool]:
     """
     Read the body of a request for a collection.
 
-    @return: C{dry_run} and C{partials}, as for L{IUpkeep.collect
-        <xferd.interfaces.jobs.IUpkeep.collect>}.
+    @return: C{dry_run} and C{partials}, as for L{IImageAdmin.collect
+        <xferd.interfaces.jobs.IImageAdmin.collect>}.
     @raise UnsupportedMediaType: it is not JSON by its own word.
     @raise BadInput: it is not what it should be.
     """

@@ -109,10 +109,10 @@ class ExportTests(JobsCase):
             image = self.have(sample_image(2, seed=docker, docker=docker), f"app{docker}".lower())
             data = self.exported(f"app{docker}".lower())
             job = self.jobs.import_archive("again:1", None, len(data), "ci", 0)
-            sent = self.jobs.intake(job["id"]).put(0, data)
+            sent = self.jobs.upload_stream(job["id"]).put(0, data)
             self.settle()
             self.successResultOf(sent)
-            self.jobs.intake(job["id"]).finish(len(data))
+            self.jobs.upload_stream(job["id"]).finish(len(data))
             self.settle()
             self.assert_done(job["id"])
             named = self.store.images.get(Reference.parse("again:1"))
@@ -149,7 +149,7 @@ class ExportTests(JobsCase):
         digest = self.zstd()
         names = [f"{HOST}/zstd", f"{OTHER}/b", "c/d:1"]
         for name, second in pairwise(names):
-            tagging = self.jobs.upkeep.tag(name, second)
+            tagging = self.jobs.image_admin.tag(name, second)
             self.settle()
             self.successResultOf(tagging)
         for second in names[1:]:
@@ -207,7 +207,7 @@ class ExportTests(JobsCase):
         image = self.have(sample_image(2))
         self.failureResultOf(self.opened("nothing"))
         archive = self.successResultOf(self.opened())
-        removing = self.jobs.upkeep.remove(f"{HOST}/app")
+        removing = self.jobs.image_admin.remove(f"{HOST}/app")
         self.settle()
         self.successResultOf(removing)
         pieces = []
@@ -216,7 +216,7 @@ class ExportTests(JobsCase):
         self.assertEqual(sum(map(len, pieces)), archive.size)
         self.assertIn(image.config.digest, self.store.blobs.contents)
         archive.close()
-        collecting = self.jobs.upkeep.collect(False)
+        collecting = self.jobs.image_admin.collect(False)
         self.settle()
         self.successResultOf(collecting)
         self.assertEqual(self.store.blobs.contents, {})

@@ -49,7 +49,7 @@ class ImportCase(JobsCase):
         end = offset + len(data)
         while offset < end:
             piece = data[: PIECE if end - offset > PIECE else end - offset]
-            sending = self.jobs.intake(job_id).put(offset, piece)
+            sending = self.jobs.upload_stream(job_id).put(offset, piece)
             results: list[Any] = []
             _ = sending.addBoth(results.append)
             self.settle()
@@ -66,7 +66,7 @@ class ImportCase(JobsCase):
         job_id = self.begin(reference, platform, len(data))
         self.give(job_id, data)
         if self.job(job_id)["state"] == "running":
-            self.jobs.intake(job_id).finish(len(data))
+            self.jobs.upload_stream(job_id).finish(len(data))
             self.settle()
         return job_id
 
@@ -155,7 +155,7 @@ class FormTests(ImportCase):
             job_id = self.begin()
             turns.clear()
             taken: list[Any] = []
-            _ = self.jobs.intake(job_id).put(0, item * 8_000).addBoth(taken.append)
+            _ = self.jobs.upload_stream(job_id).put(0, item * 8_000).addBoth(taken.append)
             self.settle()
             self.assertEqual(taken, [len(item) * 8_000])
             self.assertGreaterEqual(len(turns), 500)
@@ -484,14 +484,14 @@ class RefusedTests(ImportCase):
         """
         Only an import that runs takes bytes.
         """
-        self.assertRaises(NotFound, self.jobs.intake, "nothing")
+        self.assertRaises(NotFound, self.jobs.upload_stream, "nothing")
         self.add(sample_image(1))
         job_id = self.pull()
-        self.assertIn("pull", str(self.assertRaises(BadInput, self.jobs.intake, job_id)))
+        self.assertIn("pull", str(self.assertRaises(BadInput, self.jobs.upload_stream, job_id)))
         self.settle()
-        self.assertRaises(BadInput, self.jobs.intake, job_id)
+        self.assertRaises(BadInput, self.jobs.upload_stream, job_id)
         job_id = self.send(b"x" * 1000)
-        self.assertIn("failed", str(self.assertRaises(BadInput, self.jobs.intake, job_id)))
+        self.assertIn("failed", str(self.assertRaises(BadInput, self.jobs.upload_stream, job_id)))
 
 
 class LeavingTests(ImportCase):
@@ -516,7 +516,7 @@ class LeavingTests(ImportCase):
         self.jobs.cancel(job_id)
         self.settle()
         self.assertEqual(self.job(job_id)["state"], "cancelled")
-        self.assertRaises(BadInput, self.jobs.intake, job_id)
+        self.assertRaises(BadInput, self.jobs.upload_stream, job_id)
         self.assert_idle()
 
     def test_cancelled_in_the_middle(self) -> None:
@@ -526,7 +526,7 @@ class LeavingTests(ImportCase):
         job_id = self.begin()
         self.give(job_id, self.data[:100_000])
         self.assertEqual(self.job(job_id)["archive"], {"received": 100_000, "size": None})
-        intake = self.jobs.intake(job_id)
+        intake = self.jobs.upload_stream(job_id)
         self.jobs.cancel(job_id)
         self.settle()
         self.assertEqual(self.job(job_id)["state"], "cancelled")
@@ -580,13 +580,13 @@ class LeavingTests(ImportCase):
         one, two = image_of([layer]), sample_image(2, seed="two")
         for data in (tar(docker_save({"a:1": one})), tar(layout({"a:1": two}))):
             job_id = self.begin()
-            intake = self.jobs.intake(job_id)
+            intake = self.jobs.upload_stream(job_id)
             half = len(data) - 3000
             for offset, piece in ((0, data[:half]), (half, data[half:])):
                 sent = intake.put(offset, piece)
                 self.settle()
                 self.successResultOf(sent)
-                collecting = self.jobs.upkeep.collect(False)
+                collecting = self.jobs.image_admin.collect(False)
                 self.settle()
                 self.successResultOf(collecting)
             intake.finish(len(data))
@@ -635,14 +635,14 @@ class LeavingTests(ImportCase):
         pull = self.pull()
         self.settle()
         job_id = self.begin("b:1", size=len(self.data))
-        sending = self.jobs.intake(job_id).put(0, self.data)
+        sending = self.jobs.upload_stream(job_id).put(0, self.data)
         self.settle()
         self.assertNoResult(sending)
         self.assertEqual(self.transfer("download", self.blob)["watchers"], 2)
         self.registry.fail(self.blob, Denied("not any more", host=HOST))
         self.settle()
         self.assertEqual(self.successResultOf(sending), len(self.data))
-        self.jobs.intake(job_id).finish(len(self.data))
+        self.jobs.upload_stream(job_id).finish(len(self.data))
         self.settle()
         self.assert_done(job_id)
         self.assert_done(pull)
@@ -657,12 +657,12 @@ class LeavingTests(ImportCase):
         self.pull()
         self.settle()
         job_id = self.begin("b:1", size=len(self.data))
-        sending = self.jobs.intake(job_id).put(0, self.data)
+        sending = self.jobs.upload_stream(job_id).put(0, self.data)
         self.settle()
         self.registry.finish(self.blob)
         self.settle()
         self.successResultOf(sending)
-        self.jobs.intake(job_id).finish(len(self.data))
+        self.jobs.upload_stream(job_id).finish(len(self.data))
         self.settle()
         self.assert_done(job_id)
         self.assert_idle()
@@ -738,12 +738,12 @@ class IsolatedTests(ImportCase):
         self.settle()
         data = tar(layout({"mine:1": other}))
         job_id = self.begin(None, None, len(data))
-        sending = self.jobs.intake(job_id).put(0, data)
+        sending = self.jobs.upload_stream(job_id).put(0, data)
         self.settle()
         self.registry.finish(blob)
         self.settle()
         self.successResultOf(sending)
-        self.jobs.intake(job_id).finish(len(data))
+        self.jobs.upload_stream(job_id).finish(len(data))
         self.settle()
         for ended in (pull, job_id):
             self.assert_done(ended)

@@ -10,8 +10,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from xferd.errors import BadArchive, BadInput, TimedOut, WrongOffset
-from xferd.interfaces.jobs import IIntake
-from xferd.jobs.archives.upload_stream import SILENCE, Intake
+from xferd.interfaces.jobs import IUploadStream
+from xferd.jobs.archives.upload_stream import SILENCE, UploadStream
 
 
 class IntakeTests(SynchronousTestCase):
@@ -24,29 +24,29 @@ class IntakeTests(SynchronousTestCase):
         Make one.
         """
         self.clock = Clock()
-        self.intake = Intake(self.clock, None)
+        self.upload_stream = UploadStream(self.clock, None)
 
     def test_provided(self) -> None:
         """
         It is what clients use.
         """
-        self.assertTrue(verifyObject(IIntake, self.intake))
+        self.assertTrue(verifyObject(IUploadStream, self.upload_stream))
 
     def test_pieces(self) -> None:
         """
         A piece is answered when the job wants the next, and no earlier.
         """
-        taken = self.intake.put(0, b"abc")
+        taken = self.upload_stream.put(0, b"abc")
         self.assertNoResult(taken)
-        self.assertEqual(self.successResultOf(self.intake.read()), b"abc")
+        self.assertEqual(self.successResultOf(self.upload_stream.read()), b"abc")
         self.assertNoResult(taken)
-        reading = self.intake.read()
+        reading = self.upload_stream.read()
         self.assertEqual(self.successResultOf(taken), 3)
-        second = self.intake.put(3, b"de")
+        second = self.upload_stream.put(3, b"de")
         self.assertEqual(self.successResultOf(reading), b"de")
-        ending = self.intake.read()
+        ending = self.upload_stream.read()
         self.assertEqual(self.successResultOf(second), 5)
-        self.intake.finish(5)
+        self.upload_stream.finish(5)
         self.assertEqual(self.successResultOf(ending), b"")
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
@@ -54,24 +54,24 @@ class IntakeTests(SynchronousTestCase):
         """
         A job that is slow finds the end, too; and it stays the end.
         """
-        self.intake.finish(0)
+        self.upload_stream.finish(0)
         for _ in range(2):
-            self.assertEqual(self.successResultOf(self.intake.read()), b"")
+            self.assertEqual(self.successResultOf(self.upload_stream.read()), b"")
 
     def test_repeated(self) -> None:
         """
         A piece that was taken, or is not the next, is refused with the offset
         to go on from; so is one that comes while another is being taken.
         """
-        reading = self.intake.read()
-        taken = self.intake.put(0, b"abc")
+        reading = self.upload_stream.read()
+        taken = self.upload_stream.put(0, b"abc")
         self.assertEqual(self.successResultOf(reading), b"abc")
-        busy = self.failureResultOf(self.intake.put(3, b"d"), WrongOffset)
+        busy = self.failureResultOf(self.upload_stream.put(3, b"d"), WrongOffset)
         self.assertIn("being read", str(busy.value))
-        reading = self.intake.read()
+        reading = self.upload_stream.read()
         self.successResultOf(taken)
         for offset in (0, 2, 4):
-            failure = self.failureResultOf(self.intake.put(offset, b"abc"), WrongOffset)
+            failure = self.failureResultOf(self.upload_stream.put(offset, b"abc"), WrongOffset)
             self.assertEqual(failure.value.offset, 3)
         self.assertNoResult(reading)
 
@@ -80,7 +80,7 @@ class IntakeTests(SynchronousTestCase):
         More than was announced is refused, and an end that is too early; a
         piece has bytes.
         """
-        intake = Intake(self.clock, 4)
+        intake = UploadStream(self.clock, 4)
         self.failureResultOf(intake.put(0, b"abcde"), BadInput)
         self.failureResultOf(intake.put(0, b""), BadInput)
         self.assertRaises(WrongOffset, intake.finish, 4)
@@ -99,12 +99,12 @@ class IntakeTests(SynchronousTestCase):
         A client that sends nothing is given up, but not while its piece is
         being read.
         """
-        reading = self.intake.read()
+        reading = self.upload_stream.read()
         self.clock.advance(SILENCE - 1)
-        _ = self.intake.put(0, b"a")
+        _ = self.upload_stream.put(0, b"a")
         self.successResultOf(reading)
         self.clock.advance(10 * SILENCE)
-        reading = self.intake.read()
+        reading = self.upload_stream.read()
         self.clock.advance(SILENCE)
         self.failureResultOf(reading, TimedOut)
 
@@ -112,24 +112,24 @@ class IntakeTests(SynchronousTestCase):
         """
         When the job has ended, clients are told, also one that waits.
         """
-        taken = self.intake.put(0, b"a")
-        self.intake.close("it is over")
-        self.intake.close("again")
+        taken = self.upload_stream.put(0, b"a")
+        self.upload_stream.close("it is over")
+        self.upload_stream.close("again")
         self.assertEqual(str(self.failureResultOf(taken, BadInput).value), "it is over")
-        self.failureResultOf(self.intake.put(1, b"b"), BadInput)
-        self.assertRaises(BadInput, self.intake.finish, 1)
+        self.failureResultOf(self.upload_stream.put(1, b"b"), BadInput)
+        self.assertRaises(BadInput, self.upload_stream.finish, 1)
 
     def test_cancelled(self) -> None:
         """
         A client that goes has sent its piece all the same; a job that goes
         leaves no timer.
         """
-        taken = self.intake.put(0, b"a")
+        taken = self.upload_stream.put(0, b"a")
         taken.cancel()
         self.failureResultOf(taken, CancelledError)
-        self.assertEqual(self.successResultOf(self.intake.read()), b"a")
-        reading = self.intake.read()
+        self.assertEqual(self.successResultOf(self.upload_stream.read()), b"a")
+        reading = self.upload_stream.read()
         reading.cancel()
         self.failureResultOf(reading, CancelledError)
         self.assertEqual(self.clock.getDelayedCalls(), [])
-        self.assertEqual(self.intake.offset, 1)
+        self.assertEqual(self.upload_stream.offset, 1)

@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.jobs.case import JobsCase
 from xferd.errors import ConnectionFailed, WorkerLost
 from xferd.interfaces.unpack import Displaced
-from xferd.jobs.blobs.growth import Feed
+from xferd.jobs.blobs.growth import Growth
 from xferd.testing.images import sample_image
 
 
@@ -26,7 +26,7 @@ class FeedTests(SynchronousTestCase):
         """
         They are when there are some and more arrive.
         """
-        feed = Feed()
+        feed = Growth()
         feed.grown("/partial", 50)
         waiting = feed.ready(100)
         with feed.arriving():
@@ -40,7 +40,7 @@ class FeedTests(SynchronousTestCase):
         """
         What is here of an earlier try waits until more arrives.
         """
-        feed = Feed()
+        feed = Growth()
         feed.grown("/partial", 1000)
         waiting = feed.ready(100)
         self.assertNoResult(waiting)
@@ -51,7 +51,7 @@ class FeedTests(SynchronousTestCase):
         """
         A blob that is whole is ready, be it small.
         """
-        feed = Feed()
+        feed = Growth()
         waiting = feed.ready(100)
         feed.sealed("/blob", 5)
         self.successResultOf(waiting)
@@ -61,7 +61,7 @@ class FeedTests(SynchronousTestCase):
         """
         Who waits can leave.
         """
-        feed = Feed()
+        feed = Growth()
         waiting, other = feed.ready(100), feed.ready(100)
         waiting.cancel()
         self.failureResultOf(waiting, CancelledError)

@@ -433,7 +433,7 @@ class ArchiveTests(ImportCase):
         """
         Send the next piece.
         """
-        sending = self.jobs.intake(self.importing).put(100_000, self.data[100_000:110_000])
+        sending = self.jobs.upload_stream(self.importing).put(100_000, self.data[100_000:110_000])
         self.settle()
         return sending
 
@@ -442,7 +442,7 @@ class ArchiveTests(ImportCase):
         Send what is left.
         """
         self.give(self.importing, self.data[110_000:], 110_000)
-        self.jobs.intake(self.importing).finish(len(self.data))
+        self.jobs.upload_stream(self.importing).finish(len(self.data))
         self.settle()
 
     def test_pull_goes_on(self) -> None:

@@ -25,7 +25,7 @@ from xferd.errors import (
 )
 from xferd.interfaces.blobs import IPartial
 from xferd.interfaces.registry import IBlobBody
-from xferd.jobs.blobs.ranged_download import Streams, held
+from xferd.jobs.blobs.ranged_download import RangedDownload, held
 from xferd.jobs.manager import Jobs
 from xferd.names import Digest, Repository
 from xferd.testing.fakes import FakeRegistry, FakeStore
@@ -110,7 +110,7 @@ class StreamsCase(SynchronousTestCase):
         def arrived(size: int) -> None:
             self.arrived += size
 
-        streams = Streams(
+        streams = RangedDownload(
             self.partial,
             self.registry.repository("app"),
             clock=self.clock,

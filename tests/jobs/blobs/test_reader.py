@@ -15,8 +15,8 @@ from zope.interface.verify import verifyObject
 from xferd.errors import Denied, StoreError, XferdError
 from xferd.interfaces.blobs import IFollower
 from xferd.interfaces.registry import IContent
-from xferd.jobs.blobs.growth import Feed
-from xferd.jobs.blobs.reader import PATIENCE, BlobContent, Restarted
+from xferd.jobs.blobs.growth import Growth
+from xferd.jobs.blobs.reader import PATIENCE, BlobReader, Restarted
 from xferd.names import Digest
 from xferd.oci import Descriptor
 from xferd.transfer.attempts import Postponed
@@ -40,13 +40,13 @@ class BlobContentTests(SynchronousTestCase):
         Make a blob of which nothing is there.
         """
         self.path = self.mktemp()
-        self.feed = Feed()
+        self.feed = Growth()
         self.clock = Clock()
         self.downloads = TransferManager(
             self.clock, wall_clock=self.clock.seconds, slots=None, retry=RetryPolicy(), kind="download"
         )
         self.works: list[Deferred[None]] = []
-        self.content = BlobContent(BLOB, self.feed, self.fetch, clock=self.clock)
+        self.content = BlobReader(BLOB, self.feed, self.fetch, clock=self.clock)
         self.addCleanup(self.content.close)
 
     def fetch(self) -> Watcher[None]:
@@ -125,7 +125,7 @@ class BlobContentTests(SynchronousTestCase):
         """
         Path(self.path).write_bytes(DATA)
         self.feed.sealed(self.path, len(DATA))
-        content = BlobContent(BLOB, self.feed, lambda: None, clock=self.clock)
+        content = BlobReader(BLOB, self.feed, lambda: None, clock=self.clock)
         self.assertEqual(self.successResultOf(content.read(0, 1000)), DATA)
         content.close()
 
@@ -263,7 +263,7 @@ class BlobContentTests(SynchronousTestCase):
         While only our own limit slows its download, it is waited for.
         """
         slowed = True
-        content = BlobContent(BLOB, Feed(), self.fetch, clock=self.clock, slowed=lambda: slowed)
+        content = BlobReader(BLOB, Growth(), self.fetch, clock=self.clock, slowed=lambda: slowed)
         self.addCleanup(content.close)
         waiting = content.ready(0, 50)
         for _ in range(5):

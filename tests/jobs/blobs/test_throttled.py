@@ -12,7 +12,7 @@ from zope.interface.verify import verifyObject
 
 from xferd.errors import StoreError
 from xferd.interfaces.registry import IContent
-from xferd.jobs.blobs.throttled import PacedContent
+from xferd.jobs.blobs.throttled import ThrottledContent
 from xferd.transfer.bandwidth import Bandwidth
 
 
@@ -50,7 +50,7 @@ class PacedContentTests(SynchronousTestCase):
         self.clock = Clock()
         self.zeros = Zeros()
         self.bandwidth = Bandwidth(1000, self.clock)
-        self.content = PacedContent(self.zeros, self.bandwidth)
+        self.content = ThrottledContent(self.zeros, self.bandwidth)
 
     def test_interface(self) -> None:
         """

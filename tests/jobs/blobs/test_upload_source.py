@@ -9,8 +9,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from xferd.interfaces.transfer import ISource
-from xferd.jobs.blobs.reader import BlobContent
-from xferd.jobs.blobs.upload_source import Outlet
+from xferd.jobs.blobs.reader import BlobReader
+from xferd.jobs.blobs.upload_source import UploadSource
 from xferd.testing.fakes import FakeRegistry
 
 
@@ -26,9 +26,9 @@ class OutletTests(SynchronousTestCase):
         clock = Clock()
         here, there = FakeRegistry("here.example", clock), FakeRegistry("there.example", clock)
 
-        def outlet(source: FakeRegistry, path: str) -> Outlet:
+        def outlet(source: FakeRegistry, path: str) -> UploadSource:
             target = there.repository("app")
-            return Outlet(target, self.content, source.repository(path))
+            return UploadSource(target, self.content, source.repository(path))
 
         one = outlet(here, "app")
         verifyObject(ISource, one)
@@ -37,7 +37,7 @@ class OutletTests(SynchronousTestCase):
         self.assertNotEqual(one.identity, outlet(here, "other").identity)
         self.assertNotEqual(one.identity, outlet(there, "app").identity)
 
-    def content(self) -> BlobContent:
+    def content(self) -> BlobReader:
         """
         Nothing opens it here.
         """

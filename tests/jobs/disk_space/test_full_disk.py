@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.jobs.archives.samples import layout, tar
 from tests.jobs.case import JobsCase
 from xferd.errors import Denied, DiskFull
-from xferd.jobs.disk_space.full_disk import outlast
+from xferd.jobs.disk_space.full_disk import retry_while_full
 from xferd.store.disk.free_space import LEAST, PATIENCE, FreeSpace
 from xferd.testing.images import sample_image
 
@@ -32,7 +32,7 @@ class OutlastTests(SynchronousTestCase):
         self.calls = 0
         self.error: Exception | None = DiskFull("no space is left")
         room = FreeSpace("/data", self.clock, free=lambda: self.free)
-        self.working = Deferred.fromCoroutine(outlast(room, self.work))
+        self.working = Deferred.fromCoroutine(retry_while_full(room, self.work))
 
     async def work(self) -> int:
         """
@@ -248,7 +248,7 @@ class FullDiskTests(JobsCase):
         offset = waits = 0
         while offset < len(data):
             piece = data[offset : offset + 30_000]
-            putting = self.jobs.intake(job_id).put(offset, piece)
+            putting = self.jobs.upload_stream(job_id).put(offset, piece)
             self.settle()
             if not putting.called:
                 waits += 1
@@ -258,7 +258,7 @@ class FullDiskTests(JobsCase):
                 self.wait(1.5)
             offset = self.successResultOf(putting)
         self.assertEqual(waits, 1)
-        self.jobs.intake(job_id).finish(len(data))
+        self.jobs.upload_stream(job_id).finish(len(data))
         self.wait(1.5)
         self.assertEqual((self.job(job_id)["state"], self.job(job_id)["error"]), ("done", None))
         self.assert_idle()
@@ -269,7 +269,7 @@ class FullDiskTests(JobsCase):
         """
         job_id, data = self.archive()
         self.store.blobs.free = 20_000
-        putting = self.jobs.intake(job_id).put(0, data[:150_000])
+        putting = self.jobs.upload_stream(job_id).put(0, data[:150_000])
         self.clock.pump([1] * int(PATIENCE + 5))
         self.settle()
         self.assert_failed(job_id, "DISK_FULL")

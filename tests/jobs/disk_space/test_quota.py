@@ -50,7 +50,7 @@ class QuotaTests(JobsCase):
         """
         Pin an image.
         """
-        pinning = self.jobs.upkeep.pin(f"{HOST}/{name}", True)
+        pinning = self.jobs.image_admin.pin(f"{HOST}/{name}", True)
         self.settle()
         self.successResultOf(pinning)
 

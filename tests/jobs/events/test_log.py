@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.jobs.case import HOST, JobsCase
 from xferd.interfaces.jobs import Event, IEventStream
-from xferd.jobs.events.log import MAX_REMOVED, MAX_TRANSFERS, History
+from xferd.jobs.events.log import MAX_REMOVED, MAX_TRANSFERS, ChangeLog
 from xferd.testing.images import sample_image
 
 
@@ -95,7 +95,7 @@ class ResumeTests(JobsCase):
         """
         Remove an image.
         """
-        removing = self.jobs.upkeep.remove(f"{HOST}/{name}")
+        removing = self.jobs.image_admin.remove(f"{HOST}/{name}")
         self.settle()
         self.successResultOf(removing)
 
@@ -157,13 +157,13 @@ class ResumeTests(JobsCase):
         stream = self.jobs.events(None)
         self.jobs.cancel(job_id)
         self.settle()
-        self.jobs._news.job_changed(job)
-        self.jobs._news.rows_changed(job, job.rows[:1])
+        self.jobs._broker.job_changed(job)
+        self.jobs._broker.rows_changed(job, job.rows[:1])
         events = self.news(stream)
         last = [e.data["state"] for e in events if e.kind == "job"]
         self.assertEqual(last, ["cancelled"])
         self.assertEqual([e.data["jobs"] for e in events if e.kind == "transfer" and e.data["jobs"]], [])
-        self.jobs._news.job_changed(job)
+        self.jobs._broker.job_changed(job)
         self.assertEqual(self.news(stream), [])
         stream.close()
 
@@ -209,7 +209,7 @@ class ResumeTests(JobsCase):
             self.pulled()
             rounds += 1
             self.assertLess(rounds, MAX_TRANSFERS)
-        self.assertLessEqual(len(self.jobs._news._history._transfers), MAX_TRANSFERS)
+        self.assertLessEqual(len(self.jobs._broker._history._transfers), MAX_TRANSFERS)
 
 
 class HistoryTests(SynchronousTestCase):
@@ -222,7 +222,7 @@ class HistoryTests(SynchronousTestCase):
         The newest removals are remembered; who saw none of those that are
         forgotten begins anew.
         """
-        history = History()
+        history = ChangeLog()
         positions = [history.now()]
         for number in range(MAX_REMOVED + 1):
             history.removed(f"image{number}")
@@ -237,7 +237,7 @@ class HistoryTests(SynchronousTestCase):
         Nobody goes on from before more changes at once than are kept, and
         everybody from behind them.
         """
-        history = History()
+        history = ChangeLog()
         before = history.now()
         history.overflowed()
         self.assertEqual((history.read(before), history.read(history.now())), (None, 1))
@@ -247,7 +247,7 @@ class HistoryTests(SynchronousTestCase):
         A name that is removed time and again is remembered once, by the last
         time; one that was given again is not.
         """
-        history = History()
+        history = ChangeLog()
         for _ in range(MAX_REMOVED):
             history.named("one")
             history.removed("one")

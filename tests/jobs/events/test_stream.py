@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from xferd.interfaces.jobs import Event, IEventStream
-from xferd.jobs.events.broker import READINGS, News
+from xferd.jobs.events.broker import READINGS, Broker
 from xferd.jobs.events.stream import INTERVAL, EventStream
 from xferd.jobs.job import Job
 
@@ -133,15 +133,15 @@ class EventStreamTests(SynchronousTestCase):
 
 class IntervalTests(SynchronousTestCase):
     """
-    Tests for L{News}.
+    Tests for L{Broker}.
     """
 
-    def follow(self, number: int) -> tuple[Clock, News, Job, list[IEventStream]]:
+    def follow(self, number: int) -> tuple[Clock, Broker, Job, list[IEventStream]]:
         """
         Have a job followed by many, who have all read its state.
         """
         clock = Clock()
-        news = News(clock)
+        news = Broker(clock)
         job = Job(
             id="j1",
             number=1,

@@ -15,7 +15,7 @@ from tests.jobs.case import HOST, JobsCase
 from xferd.errors import NoSuchPlatform, StoreError
 from xferd.interfaces.store import Image
 from xferd.jobs.events.broker import image_json
-from xferd.jobs.images.details import image_in_full
+from xferd.jobs.images.details import image_details
 from xferd.names import Digest, Reference
 from xferd.platforms import Platform
 from xferd.testing.images import image_of, index_of, sample_image
@@ -39,7 +39,7 @@ class ShownTests(JobsCase):
         Ask for all of it.
         """
         platform = None if wanted is None else Platform.parse(wanted)
-        asked = Deferred.fromCoroutine(image_in_full(self.store, image, platform))
+        asked = Deferred.fromCoroutine(image_details(self.store, image, platform))
         self.settle()
         return asked
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from xferd.jobs.images.document_memory import Memory, Share
+from xferd.jobs.images.document_memory import DocumentMemory, MemoryShare
 
 
 class MemoryTests(SynchronousTestCase):
@@ -19,16 +19,16 @@ class MemoryTests(SynchronousTestCase):
         """
         Let some copies begin.
         """
-        self.memory = Memory(100, 10)
+        self.memory = DocumentMemory(100, 10)
         self.one, self.two, self.three = (self.memory.share() for _ in range(3))
 
-    def taken(self, share: Share, size: int) -> None:
+    def taken(self, share: MemoryShare, size: int) -> None:
         """
         Take memory that is there.
         """
         self.successResultOf(share.take(size))
 
-    def waits(self, share: Share, size: int) -> Deferred[None]:
+    def waits(self, share: MemoryShare, size: int) -> Deferred[None]:
         """
         Ask for memory that is not there.
         """

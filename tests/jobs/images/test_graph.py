@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from xferd.errors import BadDocument, ManifestUnknown
-from xferd.jobs.images.graph import Allowance, Cargo, load
+from xferd.jobs.images.graph import Allowance, Graph, walk
 from xferd.media_types import OCI_INDEX, OCI_MANIFEST
 from xferd.names import Digest
 from xferd.oci import Descriptor, Document
@@ -18,7 +18,7 @@ from xferd.platforms import Platform
 from xferd.testing.images import image_of, index_of, sample_image, sample_layer
 
 
-class LoadTests(SynchronousTestCase):
+class WalkTests(SynchronousTestCase):
     """
     What belongs to a document.
     """
@@ -38,12 +38,12 @@ class LoadTests(SynchronousTestCase):
         except KeyError:
             raise ManifestUnknown("there is none") from None
 
-    def load(self, *documents: Document) -> Cargo:
+    def walk(self, *documents: Document) -> Graph:
         """
         Load the last of some documents.
         """
         self.known.update({d.digest: d for d in documents})
-        return self.successResultOf(Deferred.fromCoroutine(load(documents[-1], self.fetch)))
+        return self.successResultOf(Deferred.fromCoroutine(walk(documents[-1], self.fetch)))
 
     def test_image(self) -> None:
         """
@@ -51,7 +51,7 @@ class LoadTests(SynchronousTestCase):
         """
         twice = sample_layer()
         image = image_of([twice, sample_layer(seed=2), twice])
-        cargo = self.load(image.manifest)
+        cargo = self.walk(image.manifest)
         self.assertEqual(cargo.documents, (image.manifest,))
         self.assertEqual([b.digest for b in cargo.blobs], [b.digest for b in image.blobs])
         self.assertIs(cargo.root.digest, image.manifest.digest)
@@ -68,7 +68,7 @@ class LoadTests(SynchronousTestCase):
             for arch in ("amd64", "arm64")
         }
         index = index_of(images)
-        cargo = self.load(*index.documents)
+        cargo = self.walk(*index.documents)
         self.assertEqual([d.digest for d in cargo.documents], [d.digest for d in index.documents])
         self.assertEqual({b.digest for b in cargo.blobs}, {b.digest for b in index.blobs})
         self.assertEqual(len(cargo.blobs), 5)
@@ -81,7 +81,7 @@ class LoadTests(SynchronousTestCase):
         layer = Descriptor("text/x-poem", Digest.of(b"roses"), 5)
         value = {"schemaVersion": 2, "mediaType": OCI_MANIFEST, "artifactType": "x/poem"}
         data = json.dumps({**value, "config": config.to_json(), "layers": [layer.to_json()]}).encode()
-        cargo = self.load(Document.verified(OCI_MANIFEST, data))
+        cargo = self.walk(Document.verified(OCI_MANIFEST, data))
         self.assertEqual(cargo.blobs, (config, layer))
 
     def test_foreign_layers(self) -> None:
@@ -104,7 +104,7 @@ class LoadTests(SynchronousTestCase):
             layers.append((layer, stays, layer.to_json() | {"urls": urls}))
         value = {"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": config.to_json()}
         data = json.dumps(value | {"layers": [written for _, _, written in layers]}).encode()
-        cargo = self.load(Document.verified(OCI_MANIFEST, data))
+        cargo = self.walk(Document.verified(OCI_MANIFEST, data))
         self.assertEqual(cargo.blobs, (config, *(layer for layer, stays, _ in layers if not stays)))
         self.assertEqual(cargo.root.data, data)
 
@@ -113,7 +113,7 @@ class LoadTests(SynchronousTestCase):
         A document that came under a plain type is put under its own.
         """
         image = sample_image(1)
-        cargo = self.load(Document("text/plain", image.manifest.data, image.manifest.digest))
+        cargo = self.walk(Document("text/plain", image.manifest.data, image.manifest.digest))
         self.assertEqual(cargo.root.media_type, OCI_MANIFEST)
 
     def test_too_deep(self) -> None:
@@ -126,7 +126,7 @@ class LoadTests(SynchronousTestCase):
             data = json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries})
             documents.append(Document.verified(OCI_INDEX, data.encode()))
         self.known.update({d.digest: d for d in documents})
-        loading = Deferred.fromCoroutine(load(documents[-1], self.fetch))
+        loading = Deferred.fromCoroutine(walk(documents[-1], self.fetch))
         self.assertIn("deep", str(self.failureResultOf(loading, BadDocument).value))
 
     def index(self, *entries: Descriptor) -> Document:
@@ -144,7 +144,7 @@ class LoadTests(SynchronousTestCase):
         image = sample_image(1)
         odd = Document.verified("application/x.odd+json", b"[what, ever]")
         index = self.index(image.manifest.descriptor, odd.descriptor)
-        cargo = self.load(image.manifest, odd, index)
+        cargo = self.walk(image.manifest, odd, index)
         self.assertEqual(cargo.documents, (image.manifest, odd, index))
         self.assertEqual([b.digest for b in cargo.blobs], [b.digest for b in image.blobs])
 
@@ -154,14 +154,14 @@ class LoadTests(SynchronousTestCase):
         """
         blob = Descriptor("application/x.bundle", Digest.of(b"bundle"), 6)
         index = self.index(blob, blob)
-        cargo = self.load(index)
+        cargo = self.walk(index)
         self.assertEqual((cargo.documents, cargo.blobs), ((index,), (blob,)))
 
     def test_missing(self) -> None:
         """
         A manifest of a known kind that is not there is missed.
         """
-        loading = Deferred.fromCoroutine(load(self.index(sample_image(1).manifest.descriptor), self.fetch))
+        loading = Deferred.fromCoroutine(walk(self.index(sample_image(1).manifest.descriptor), self.fetch))
         self.failureResultOf(loading, ManifestUnknown)
 
     def test_too_much(self) -> None:
@@ -178,9 +178,9 @@ class LoadTests(SynchronousTestCase):
             (Allowance(size=size - 1), "bytes"),
             (Allowance(blobs=2), "blobs"),
         ):
-            loading = Deferred.fromCoroutine(load(index, self.fetch, allowance))
+            loading = Deferred.fromCoroutine(walk(index, self.fetch, allowance))
             self.assertIn(why, str(self.failureResultOf(loading, BadDocument).value))
         allowance = Allowance(documents=2, size=size, blobs=3)
-        self.successResultOf(Deferred.fromCoroutine(load(index, self.fetch, allowance)))
-        again = Deferred.fromCoroutine(load(index, self.fetch, allowance))
+        self.successResultOf(Deferred.fromCoroutine(walk(index, self.fetch, allowance)))
+        again = Deferred.fromCoroutine(walk(index, self.fetch, allowance))
         self.failureResultOf(again, BadDocument)

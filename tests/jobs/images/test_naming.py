@@ -149,7 +149,7 @@ class NamingTests(JobsCase):
         Where nothing has the name any more, the older pull gives it.
         """
         self.pulled()
-        removing = self.jobs.upkeep.remove(str(APP))
+        removing = self.jobs.image_admin.remove(str(APP))
         self.settle()
         self.successResultOf(removing)
         self.release()
@@ -161,7 +161,7 @@ class NamingTests(JobsCase):
         """
         self.registry.add(self.new, "other", "latest")
         self.pulled("other")
-        tagging: Deferred[Image] = self.jobs.upkeep.tag(f"{HOST}/other", str(APP))
+        tagging: Deferred[Image] = self.jobs.image_admin.tag(f"{HOST}/other", str(APP))
         self.settle()
         self.successResultOf(tagging)
         self.assert_kept()

@@ -42,7 +42,7 @@ class ReplacedTests(JobsCase):
         """
         Give an image a second name.
         """
-        tagging = self.jobs.upkeep.tag(name, new)
+        tagging = self.jobs.image_admin.tag(name, new)
         self.settle()
         self.successResultOf(tagging)
 
@@ -50,7 +50,7 @@ class ReplacedTests(JobsCase):
         """
         Free what nothing uses.
         """
-        collecting = self.jobs.upkeep.collect(dry_run=False)
+        collecting = self.jobs.image_admin.collect(dry_run=False)
         self.settle()
         self.successResultOf(collecting)
 

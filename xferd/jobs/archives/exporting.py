@@ -18,8 +18,8 @@ from xferd.interfaces.jobs import IArchive
 from xferd.interfaces.registry import IContent, IRegistries
 from xferd.interfaces.store import IStore
 from xferd.jobs.blobs.download import DownloadManager
-from xferd.jobs.blobs.reader import BlobContent
-from xferd.jobs.deferreds import together
+from xferd.jobs.blobs.reader import BlobReader
+from xferd.jobs.deferreds import gather
 from xferd.jobs.shutdown_errors import stopped
 from xferd.media_types import DOCKER_MANIFEST, OCI_MANIFEST
 from xferd.names import Reference
@@ -89,7 +89,7 @@ async def _open(
     blobs = {blob.digest: blob for blob in (manifest.config, *manifest.layers)}.values()
     watchers = [layers.fetch(blob, source, turn) for blob in blobs if not store.blobs.has(blob.digest)]
     try:
-        await together(watcher.result() for watcher in watchers)
+        await gather(watcher.result() for watcher in watchers)
     except Interrupted as e:
         raise stopped("export") from e
     except SourceError as e:
@@ -121,7 +121,7 @@ class Archive:
     """
 
     def __init__(
-        self, planned: Plan, content: Callable[[Descriptor], BlobContent], close: Callable[[], None]
+        self, planned: Plan, content: Callable[[Descriptor], BlobReader], close: Callable[[], None]
     ) -> None:
         """
         @param content: opens a blob.
@@ -131,7 +131,7 @@ class Archive:
         self._parts = deque(planned.parts)
         self._content = content
         self._close = close
-        self._open: BlobContent | None = None
+        self._open: BlobReader | None = None
         self._at = 0
 
     def read(self, most: int) -> Deferred[bytes]:

@@ -21,13 +21,13 @@ from xferd.interfaces.reactor import WallClock
 from xferd.interfaces.registry import IBlobBody, IBlobSource
 from xferd.interfaces.store import Image, IStore
 from xferd.interfaces.transfer import IProgressSink
-from xferd.jobs.archives.ingest import Unloading
-from xferd.jobs.archives.upload_stream import Intake
+from xferd.jobs.archives.ingest import Ingestion
+from xferd.jobs.archives.upload_stream import UploadStream
 from xferd.jobs.blobs.download import DownloadManager
-from xferd.jobs.deferreds import to_its_end
-from xferd.jobs.disk_space.full_disk import outlast
+from xferd.jobs.deferreds import uninterrupted
+from xferd.jobs.disk_space.full_disk import retry_while_full
 from xferd.jobs.images.naming import Naming
-from xferd.jobs.images.platform_change import other_platform
+from xferd.jobs.images.platform_change import platform_change_warning
 from xferd.jobs.images.resolve import Resolved, Search
 from xferd.jobs.job import Job
 from xferd.jobs.pull import Pull
@@ -48,7 +48,7 @@ class Import:
     def __init__(
         self,
         job: Job,
-        intake: Intake,
+        upload_stream: UploadStream,
         wanted: Reference | None,
         *,
         store: IStore,
@@ -62,7 +62,7 @@ class Import:
         @param wanted: what to call the image, or which one to take.
         """
         self._job = job
-        self._intake = intake
+        self._upload_stream = upload_stream
         self._wanted = wanted
         self._store = store
         self._layers = layers
@@ -81,8 +81,8 @@ class Import:
         @raise BadImage: an image is not one that can be unpacked.
         """
         label = f"archive of {self._job.client}"
-        unloading = Unloading(
-            self._intake,
+        ingestion = Ingestion(
+            self._upload_stream,
             store=self._store,
             layers=self._layers,
             clock=self._clock,
@@ -92,7 +92,7 @@ class Import:
         )
         pulls: list[Pull] = []
         try:
-            contents = await unloading.run()
+            contents = await ingestion.run()
             came = frozenset(kept.digest for kept in contents.files.values())
             chosen = choose_images(contents.images(), self._wanted)
             self._job.reference = ", ".join(str(name) for _, names in chosen for name in names)
@@ -100,7 +100,7 @@ class Import:
             images: list[Image] = []
             for found, names in chosen:
                 if found.made is not None:
-                    await outlast(
+                    await retry_while_full(
                         self._store.free_space,
                         partial(self._store.blobs.put, found.made.digest, found.made.data),
                     )
@@ -109,7 +109,7 @@ class Import:
                     names[0],
                     store=self._store,
                     source=_NoMore(label, came),
-                    documents=_Documents(self._store, found, came if self._layers.isolated else None),
+                    documents=_ArchiveDocuments(self._store, found, came if self._layers.isolated else None),
                     layers=self._layers,
                     naming=self._naming,
                     reporter=self._reporter,
@@ -118,11 +118,11 @@ class Import:
                 image = await pull.bring(self._wall_clock)
                 images += [evolve(image, reference=name) for name in names]
             # From here on the job is done, or the disk refuses.
-            await to_its_end(Deferred.fromCoroutine(self._name(images)))
+            await uninterrupted(Deferred.fromCoroutine(self._name(images)))
         finally:
             for pull in pulls:
-                pull.let_go()
-            unloading.let_go()
+                pull.release()
+            ingestion.release()
         first = images[0]
         return {"digest": str(first.manifest.digest), "image_id": str(first.config.digest)}
 
@@ -133,7 +133,7 @@ class Import:
         resolution = self._naming.resolved()
         try:
             for image in images:
-                warning = await other_platform(self._store, image)
+                warning = await platform_change_warning(self._store, image)
                 await self._naming.give(image, resolution)
                 if warning is not None:
                     self._job.warn(warning)
@@ -141,7 +141,7 @@ class Import:
             self._naming.close(resolution)
 
 
-class _Documents:
+class _ArchiveDocuments:
     """
     The documents of one image in an archive, by now in the store.
     """

@@ -24,10 +24,10 @@ from xferd.archive.tar_splitter import Member, Splitter
 from xferd.errors import BadArchive, BadDigest, ContentMismatch, Truncated
 from xferd.interfaces.blobs import IAnonymousBlob
 from xferd.interfaces.store import IStore
-from xferd.jobs.archives.source import Arrival
-from xferd.jobs.archives.upload_stream import Intake
+from xferd.jobs.archives.source import ArchiveSource
+from xferd.jobs.archives.upload_stream import UploadStream
 from xferd.jobs.blobs.download import DownloadManager
-from xferd.jobs.disk_space.full_disk import outlast
+from xferd.jobs.disk_space.full_disk import retry_while_full
 from xferd.names import Digest
 from xferd.oci import MAX_DOCUMENT, Descriptor
 from xferd.transfer.fair_queue import Turn
@@ -49,7 +49,7 @@ _NOISE = re.compile(r"repositories|[^/]+/(?:VERSION|json)")
 _HEAD = 4
 
 
-class Unloading:
+class Ingestion:
     """
     One archive, read to its end.
 
@@ -57,12 +57,12 @@ class Unloading:
     them, and verified.  All others are kept under the digest that they turn
     out to have.
 
-    Life cycle: made; C{run}; C{let_go}, when all is named that is to be.
+    Life cycle: made; C{run}; C{release}, when all is named that is to be.
     """
 
     def __init__(
         self,
-        intake: Intake,
+        upload_stream: UploadStream,
         *,
         store: IStore,
         layers: DownloadManager,
@@ -75,7 +75,7 @@ class Unloading:
         @param label: what to call the archive.
         @param changed: told when more of it has come.
         """
-        self._intake = intake
+        self._upload_stream = upload_stream
         self._store = store
         self._layers = layers
         self._clock = clock
@@ -89,7 +89,7 @@ class Unloading:
         # The file that is being read.
         self._member: Member | None = None
         self._head = b""
-        self._arrival: Arrival | None = None
+        self._arrival: ArchiveSource | None = None
         self._digest: Digest | None = None
         self._hash: _Hash | None = None
         self._unnamed: IAnonymousBlob | None = None
@@ -105,7 +105,7 @@ class Unloading:
         """
         inflater, splitter = Inflater(), Splitter()
         try:
-            while data := await self._intake.read():
+            while data := await self._upload_stream.read():
                 self._changed()
                 for piece in inflater.feed(data):
                     await self._take(splitter, piece)
@@ -124,7 +124,7 @@ class Unloading:
                 self._unnamed.close()
         return self._contents
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         """
         Want none of the blobs any longer.
         """
@@ -139,7 +139,7 @@ class Unloading:
                 await self._begin(item)
                 await self._work(_ITEM)
             elif item:
-                await outlast(self._store.free_space, partial(self._written, item))
+                await retry_while_full(self._store.free_space, partial(self._written, item))
             else:
                 await self._work(_ITEM)
             if self._failure is not None:
@@ -173,7 +173,7 @@ class Unloading:
         elif member.size <= MAX_DOCUMENT:
             self._document = bytearray()
         else:
-            self._unnamed = await outlast(self._store.free_space, self._store.blobs.anonymous)
+            self._unnamed = await retry_while_full(self._store.free_space, self._store.blobs.anonymous)
         self._member, self._head = member, b""
 
     async def _begin_blob(self, digest: Digest, size: int) -> None:
@@ -195,7 +195,7 @@ class Unloading:
             return
         if digest in self._watchers:
             return
-        arrival = self._arrival = Arrival(digest, size, self._label)
+        arrival = self._arrival = ArchiveSource(digest, size, self._label)
         blob = Descriptor("application/octet-stream", digest, size)
         watcher = self._layers.fetch(blob, arrival, self._turn)
         self._watchers[digest] = watcher
@@ -208,7 +208,7 @@ class Unloading:
         _ = watcher.result().addBoth(fetched)
         await self._wanted(arrival)
 
-    async def _wanted(self, arrival: Arrival) -> None:
+    async def _wanted(self, arrival: ArchiveSource) -> None:
         """
         Wait until the blob's download takes its bytes from here, or needs them
         no more.
@@ -258,7 +258,7 @@ class Unloading:
             arrival, self._arrival = self._arrival, None
             arrival.finish()
         elif self._unnamed is not None:
-            digest = await outlast(self._store.free_space, self._unnamed.commit)
+            digest = await retry_while_full(self._store.free_space, self._unnamed.commit)
             self._unnamed = None
             self._layers.brought(digest)
         elif self._document is not None:
@@ -267,7 +267,7 @@ class Unloading:
                 self._contents.documents[member.name] = data
                 return
             digest = Digest.of(data)
-            await outlast(self._store.free_space, partial(self._store.blobs.put, digest, data))
+            await retry_while_full(self._store.free_space, partial(self._store.blobs.put, digest, data))
             self._layers.brought(digest)
         assert digest is not None
         self._contents.files[member.name] = Kept(digest, member.size, self._head)

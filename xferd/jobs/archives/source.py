@@ -18,7 +18,7 @@ from xferd.names import Digest
 
 
 @implementer(IBlobSource, IBlobBody)
-class Arrival:
+class ArchiveSource:
     """
     One blob that passes by, once: a source, and the body that it opens.
 

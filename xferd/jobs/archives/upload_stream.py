@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from xferd.errors import BadArchive, BadInput, TimedOut, WrongOffset, XferdError
-from xferd.interfaces.jobs import IIntake
+from xferd.interfaces.jobs import IUploadStream
 
 SILENCE: Final = 600.0
 """
@@ -22,8 +22,8 @@ behind a pipe may think for minutes.
 """
 
 
-@implementer(IIntake)
-class Intake:
+@implementer(IUploadStream)
+class UploadStream:
     """
     Hands one piece at a time from the client to the job.  The client learns
     that a piece was taken when the job asks for the next: no more than one
@@ -52,7 +52,7 @@ class Intake:
 
     def put(self, offset: int, data: bytes) -> Deferred[int]:
         """
-        See L{IIntake.put}.
+        See L{IUploadStream.put}.
         """
         try:
             self._check(offset, data)
@@ -70,7 +70,7 @@ class Intake:
 
     def finish(self, size: int) -> None:
         """
-        See L{IIntake.finish}.
+        See L{IUploadStream.finish}.
         """
         if self._closed is not None:
             raise self._closed

@@ -30,16 +30,16 @@ from xferd.interfaces.registry import IBlobSource
 from xferd.interfaces.store import IStore
 from xferd.interfaces.transfer import IProgressSink, ISource
 from xferd.interfaces.unpack import IUnpacker
-from xferd.jobs.blobs.growth import Feed
+from xferd.jobs.blobs.growth import Growth
 from xferd.jobs.blobs.layers import LayerManager, key
-from xferd.jobs.blobs.partial_download import Fetching
+from xferd.jobs.blobs.partial_download import PartialDownload
 from xferd.jobs.blobs.partial_lock import PartialLock
 from xferd.jobs.blobs.possession import Possession
-from xferd.jobs.blobs.ranged_download import Streams, held
-from xferd.jobs.blobs.reader import BlobContent
-from xferd.jobs.disk_space.full_disk import Persistence, outlast
+from xferd.jobs.blobs.ranged_download import RangedDownload, held
+from xferd.jobs.blobs.reader import BlobReader
+from xferd.jobs.disk_space.full_disk import FullDiskRetries, retry_while_full
 from xferd.jobs.disk_space.reservations import Reservations
-from xferd.jobs.isolation import ISOLATED, SHARED, Realm
+from xferd.jobs.isolation import ISOLATED, SHARED, SharingScope
 from xferd.names import Digest
 from xferd.oci import Descriptor
 from xferd.transfer.adaptive_streams import Lessons, RangePolicy
@@ -86,11 +86,11 @@ class DownloadManager:
         self._lessons = Lessons()
         self._possession = Possession()
         self._waiting: dict[Digest, tuple[Transfer, Deferred[None]]] = {}
-        self._feeds: WeakValueDictionary[tuple[Digest, Realm | None], Feed] = WeakValueDictionary()
+        self._growths: WeakValueDictionary[tuple[Digest, SharingScope | None], Growth] = WeakValueDictionary()
         self.fetched: Counter[str] = Counter()
         self.reservations = reservations
         self._layers = LayerManager(
-            store, unpacker, unpackings=unpackings, registrations=registrations, feed=self._feed
+            store, unpacker, unpackings=unpackings, registrations=registrations, growth=self._growth
         )
         self.unpack = self._layers.unpack
         self.register = self._layers.register
@@ -124,11 +124,11 @@ class DownloadManager:
         """
         return self._sharing == ISOLATED
 
-    def realm(self, source: ISource) -> Realm | None:
+    def scope(self, source: ISource) -> SharingScope | None:
         """
         Those with whom what comes from a source is shared, if not everybody.
         """
-        return Realm.of(source) if self.isolated else None
+        return SharingScope.of(source) if self.isolated else None
 
     def fetch(
         self,
@@ -149,13 +149,13 @@ class DownloadManager:
             L{StoreError}.
         """
 
-        realm = self.realm(source)
+        scope = self.scope(source)
 
         async def work(transfer: Transfer) -> None:
-            await self._fetch(transfer, blob, realm)
+            await self._fetch(transfer, blob, scope)
 
         return self._downloads.request(
-            key("blob", blob.digest, realm),
+            key("blob", blob.digest, scope),
             work,
             digest=blob.digest,
             size=blob.size,
@@ -172,7 +172,7 @@ class DownloadManager:
         sink: IProgressSink | None = None,
         *,
         named: bool = False,
-    ) -> BlobContent:
+    ) -> BlobReader:
         """
         Open a blob to be sent elsewhere: where it is not in the store, it is
         fetched once the first byte is asked for.
@@ -181,15 +181,15 @@ class DownloadManager:
         @param named: whether an image of the store has it, which everybody has
             who may use the daemon.
         """
-        realm = self.realm(source)
-        if (named or realm is None) and self._store.blobs.has(blob.digest):
-            feed = Feed()
-            feed.sealed(self._store.blobs.path(blob.digest), blob.size)
-            return BlobContent(blob, feed, lambda: None, clock=self._downloads.clock)
-        feed = self._feed(blob.digest, realm)
-        return BlobContent(
+        scope = self.scope(source)
+        if (named or scope is None) and self._store.blobs.has(blob.digest):
+            growth = Growth()
+            growth.sealed(self._store.blobs.path(blob.digest), blob.size)
+            return BlobReader(blob, growth, lambda: None, clock=self._downloads.clock)
+        growth = self._growth(blob.digest, scope)
+        return BlobReader(
             blob,
-            feed,
+            growth,
             lambda: self.fetch(blob, source, turn, sink),
             clock=self._downloads.clock,
             slowed=lambda: self._bandwidth.binding,
@@ -207,17 +207,17 @@ class DownloadManager:
 
     # ------------------------------------------------------------- downloads
 
-    async def _fetch(self, transfer: Transfer, blob: Descriptor, realm: Realm | None) -> None:
+    async def _fetch(self, transfer: Transfer, blob: Descriptor, scope: SharingScope | None) -> None:
         """
         The work of a download: any number of attempts on one partial file.
         """
         transfer.report(bytes_done=0, bytes_total=blob.size)
-        blobs, room, feed = self._store.blobs, self._store.free_space, self._feed(blob.digest, realm)
+        blobs, room, growth = self._store.blobs, self._store.free_space, self._growth(blob.digest, scope)
         # The manifest embeds the blob, so the client has proved access.
-        confirm = realm is not None and blob.data is None
+        confirm = scope is not None and blob.data is None
         if not blobs.has(blob.digest):
             if blob.data is not None:
-                await outlast(room, lambda: blobs.put(blob.digest, blob.data or b""), transfer.wait)
+                await retry_while_full(room, lambda: blobs.put(blob.digest, blob.data or b""), transfer.wait)
             else:
                 # A pull has reserved all of its blobs; the bytes of an archive come at once.
                 if all(source.host for source in transfer.sources):
@@ -226,7 +226,7 @@ class DownloadManager:
                     end = self.reservations.hold([blob])
                 try:
                     await self._fill(
-                        transfer, blob, feed, None if realm is None else self._partial_lock(blob.digest)
+                        transfer, blob, growth, None if scope is None else self._partial_lock(blob.digest)
                     )
                 finally:
                     end()
@@ -239,41 +239,43 @@ class DownloadManager:
 
             await transfer.attempts(ask)
         # Whoever asked may not have known, and waits for its bytes.
-        feed.sealed(blobs.path(blob.digest), blob.size)
+        growth.sealed(blobs.path(blob.digest), blob.size)
         transfer.report(bytes_done=blob.size)
 
-    async def _fill(self, transfer: Transfer, blob: Descriptor, feed: Feed, lock: PartialLock | None) -> None:
+    async def _fill(
+        self, transfer: Transfer, blob: Descriptor, growth: Growth, lock: PartialLock | None
+    ) -> None:
         """
         Make attempts until the partial file is whole.
         """
-        fetching = Fetching(
+        download = PartialDownload(
             transfer,
             blob,
-            feed,
+            growth,
             blobs=self._store.blobs,
             clock=self._downloads.clock,
             receive=self._receive,
             lock=lock,
             possession=None if lock is None else self._possession,
         )
-        persistence = Persistence(self._store.free_space, transfer)
+        persistence = FullDiskRetries(self._store.free_space, transfer)
         try:
             while True:
                 try:
-                    if not await fetching.finish():
-                        await self._attempts(transfer, blob, fetching)
+                    if not await download.finish():
+                        await self._attempts(transfer, blob, download)
                 except DiskFull as e:
                     persistence.check(e)
                 else:
                     return
         finally:
-            fetching.close()
+            download.close()
 
-    async def _attempts(self, transfer: Transfer, blob: Descriptor, fetching: Fetching) -> None:
+    async def _attempts(self, transfer: Transfer, blob: Descriptor, download: PartialDownload) -> None:
         """
         Make attempts, unless the blob comes by another way before one begins.
         """
-        attempts = Deferred.fromCoroutine(transfer.attempts(fetching.attempt))
+        attempts = Deferred.fromCoroutine(transfer.attempts(download.attempt))
         if self.isolated:
             # Without an attempt there is no proof.
             await attempts
@@ -284,7 +286,7 @@ class DownloadManager:
         except CancelledError:
             if blob.digest in self._waiting:
                 raise
-            self._feed(blob.digest).sealed(self._store.blobs.path(blob.digest), blob.size)
+            self._growth(blob.digest).sealed(self._store.blobs.path(blob.digest), blob.size)
             transfer.report(bytes_done=blob.size)
         finally:
             self._waiting.pop(blob.digest, None)
@@ -309,7 +311,7 @@ class DownloadManager:
             moved(size, hold)
             return hold
 
-        streams = Streams(
+        streams = RangedDownload(
             partial,
             source,
             clock=self._downloads.clock,
@@ -331,12 +333,12 @@ class DownloadManager:
             lock = self._partial_locks[digest] = PartialLock()
         return lock
 
-    def _feed(self, digest: Digest, realm: Realm | None = None) -> Feed:
+    def _growth(self, digest: Digest, scope: SharingScope | None = None) -> Growth:
         """
         The feed of a blob, which lives as long as anybody holds it.
         """
-        feed = self._feeds.get((digest, realm))
+        growth = self._growths.get((digest, scope))
         # A blob may have been removed since.
-        if feed is None or (feed.is_whole and not self._store.blobs.has(digest)):
-            feed = self._feeds[digest, realm] = Feed()
-        return feed
+        if growth is None or (growth.is_whole and not self._store.blobs.has(digest)):
+            growth = self._growths[digest, scope] = Growth()
+        return growth

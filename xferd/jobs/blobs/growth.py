@@ -15,7 +15,7 @@ from xferd.interfaces.blobs import IFollower
 
 
 @implementer(IFollower)
-class Feed:
+class Growth:
     """
     Relays the growth of one blob's file to those who unpack it.
 

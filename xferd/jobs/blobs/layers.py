@@ -19,9 +19,9 @@ from xferd.interfaces.blobs import IFollower
 from xferd.interfaces.store import IStore, Layer, Unpacked
 from xferd.interfaces.transfer import IProgressSink
 from xferd.interfaces.unpack import Displaced, IUnpacker, IUnpacking, UnpackProgress
-from xferd.jobs.blobs.growth import Feed
-from xferd.jobs.disk_space.full_disk import outlast
-from xferd.jobs.isolation import Realm
+from xferd.jobs.blobs.growth import Growth
+from xferd.jobs.disk_space.full_disk import retry_while_full
+from xferd.jobs.isolation import SharingScope
 from xferd.media_types import LAYERS
 from xferd.names import Digest, chain_id
 from xferd.oci import Descriptor
@@ -49,7 +49,7 @@ class Stack:
     @ivar key: the key of its registration.  The blobs are a part of it: two
         images may have one layer in two compressions, and then each waits
         for its own bytes.
-    @ivar realm: who shares it, if not everybody.
+    @ivar scope: who shares it, if not everybody.
     """
 
     blob: Descriptor
@@ -57,16 +57,16 @@ class Stack:
     below: Stack | None = field(repr=False)
     chain_id: Digest
     key: tuple[Hashable, ...]
-    realm: Realm | None = None
+    scope: SharingScope | None = None
 
     @classmethod
     def of(
-        cls, blobs: Iterable[Descriptor], diff_ids: Iterable[Digest], realm: Realm | None = None
+        cls, blobs: Iterable[Descriptor], diff_ids: Iterable[Digest], scope: SharingScope | None = None
     ) -> list[Stack]:
         """
         The stacks of an image, the bottom one first.
 
-        @param realm: who shares them, if not everybody.
+        @param scope: who shares them, if not everybody.
         """
         stacks: list[Stack] = []
         layers: Digest | None = None
@@ -76,8 +76,8 @@ class Stack:
             layers, bytes_ = chain_id([diff_id], layers), chain_id([blob.digest], bytes_)
             assert layers is not None
             assert bytes_ is not None
-            key = ("layer", layers, bytes_) if realm is None else ("layer", layers, bytes_, realm)
-            below = cls(blob, diff_id, below, layers, key, realm)
+            key = ("layer", layers, bytes_) if scope is None else ("layer", layers, bytes_, scope)
+            below = cls(blob, diff_id, below, layers, key, scope)
             stacks.append(below)
         return stacks
 
@@ -94,16 +94,16 @@ class LayerManager:
         *,
         unpackings: TransferManager,
         registrations: TransferManager,
-        feed: Callable[[Digest, Realm | None], Feed],
+        growth: Callable[[Digest, SharingScope | None], Growth],
     ) -> None:
         """
-        @param feed: returns the feed of a blob.
+        @param growth: returns the feed of a blob.
         """
         self._store = store
         self._unpacker = unpacker
         self._unpackings = unpackings
         self._registrations = registrations
-        self._feed = feed
+        self._growth = growth
 
     @property
     def workers(self) -> int:
@@ -123,7 +123,7 @@ class LayerManager:
         turn: Turn,
         sink: IProgressSink | None = None,
         algorithm: str = "",
-        realm: Realm | None = None,
+        scope: SharingScope | None = None,
     ) -> Watcher[Digest]:
         """
         Make a layer's tree, from the bytes that are there and those that come.
@@ -132,7 +132,7 @@ class LayerManager:
 
         @param algorithm: the algorithm of the diff ID; the blob's own, as is
             usual, where the config is not known yet.
-        @param realm: who shares it, if not everybody.
+        @param scope: who shares it, if not everybody.
         @return: a watcher whose result is the tree's diff ID.  It fails with
             L{BadLayer}, L{WorkerLost} or a L{StoreError}.
         """
@@ -140,10 +140,10 @@ class LayerManager:
         algorithm = algorithm or blob.digest.algorithm
 
         async def work(transfer: Transfer) -> Digest:
-            return await self._unpack(transfer, blob, algorithm, realm)
+            return await self._unpack(transfer, blob, algorithm, scope)
 
         return self._unpackings.request(
-            key("tree", blob.digest, algorithm, realm), work, digest=blob.digest, turn=turn, sink=sink
+            key("tree", blob.digest, algorithm, scope), work, digest=blob.digest, turn=turn, sink=sink
         )
 
     def register(self, stack: Stack, turn: Turn, sink: IProgressSink | None = None) -> Watcher[Layer]:
@@ -165,13 +165,13 @@ class LayerManager:
     # ------------------------------------------------------------- unpacking
 
     async def _unpack(
-        self, transfer: Transfer, blob: Descriptor, algorithm: str, realm: Realm | None
+        self, transfer: Transfer, blob: Descriptor, algorithm: str, scope: SharingScope | None
     ) -> Digest:
         """
         The work of an unpacking: as many tries as the bytes need to be right.
         """
         transfer.report(bytes_done=0, bytes_total=blob.size)
-        feed = self._feed(blob.digest, realm)
+        growth = self._growth(blob.digest, scope)
         lost = False
         since: float | None = None
         room = self._store.free_space
@@ -183,9 +183,9 @@ class LayerManager:
                 return known
             if not self._store.blobs.has(blob.digest):
                 with transfer.wait("waiting for its download"):
-                    await feed.ready(self._unpacker.least)
+                    await growth.ready(self._unpacker.least)
             try:
-                unpacked = await self._try(transfer, blob, algorithm, feed, last=lost)
+                unpacked = await self._try(transfer, blob, algorithm, growth, last=lost)
             except BadLayer as e:
                 raise BadLayer(f"layer {blob.digest}: {e}") from e
             except WorkerLost:
@@ -203,7 +203,7 @@ class LayerManager:
                     return unpacked.diff_id
 
     async def _try(
-        self, transfer: Transfer, blob: Descriptor, algorithm: str, feed: Feed, *, last: bool
+        self, transfer: Transfer, blob: Descriptor, algorithm: str, growth: Growth, *, last: bool
     ) -> Unpacked | None:
         """
         Unpack a blob once, into a tree of the store.
@@ -221,7 +221,7 @@ class LayerManager:
         try:
             async with transfer.slot() if whole else nullcontext():
                 staged = await self._store.trees.stage()
-                unpacked = await self._read(transfer, blob, staged, algorithm, feed, last=last)
+                unpacked = await self._read(transfer, blob, staged, algorithm, growth, last=last)
             if unpacked is not None:
                 await self._store.trees.commit(staged, unpacked, blob.digest)
                 staged = None
@@ -238,7 +238,7 @@ class LayerManager:
                 await self._store.trees.discard(staged)
 
     async def _read(
-        self, transfer: Transfer, blob: Descriptor, staged: str, algorithm: str, feed: Feed, *, last: bool
+        self, transfer: Transfer, blob: Descriptor, staged: str, algorithm: str, growth: Growth, *, last: bool
     ) -> Unpacked | None:
         """
         Have a process unpack a blob into a staging directory.
@@ -248,17 +248,17 @@ class LayerManager:
             transfer.report(bytes_done=progress.consumed)
 
         unpacking = self._unpacker.unpack(
-            staged, LAYERS[blob.media_type], notify, algorithm, lambda: feed.moving
+            staged, LAYERS[blob.media_type], notify, algorithm, lambda: growth.moving
         )
         reader = _Reader(unpacking, last=last)
         if self._store.blobs.has(blob.digest):
             reader.sealed(self._store.blobs.path(blob.digest), blob.size)
         else:
-            feed.follow(reader)
+            growth.follow(reader)
         try:
             return await reader.unpacked()
         finally:
-            feed.unfollow(reader)
+            growth.unfollow(reader)
 
     # ---------------------------------------------------------- registration
 
@@ -267,7 +267,7 @@ class LayerManager:
         The work of a registration: wait for the tree, wait for the parent.
         """
         wanted = stack.diff_id
-        if stack.realm is not None:
+        if stack.scope is not None:
             # The config may name the diff ID of another client's layer: the
             # client's own blob has to unpack to it, whether the tree is here or not.
             await self._check_diff_id(transfer, stack, turn)
@@ -289,7 +289,7 @@ class LayerManager:
             finally:
                 parent.release()
         parent_id = None if below is None else below.chain_id
-        return await outlast(
+        return await retry_while_full(
             self._store.free_space,
             lambda: self._store.layers.register(parent_id, wanted, stack.blob),
             transfer.wait,
@@ -302,7 +302,7 @@ class LayerManager:
         @raise DiffIDMismatch: it unpacks to something else than its image's
             config says.
         """
-        tree = self.unpack(stack.blob, turn, algorithm=stack.diff_id.algorithm, realm=stack.realm)
+        tree = self.unpack(stack.blob, turn, algorithm=stack.diff_id.algorithm, scope=stack.scope)
         try:
             with transfer.wait("waiting for its bytes to be unpacked"):
                 found = await tree.result()
@@ -325,7 +325,7 @@ def key(*parts: Hashable) -> tuple[Hashable, ...]:
 @implementer(IFollower)
 class _Reader:
     """
-    One unpacking that follows a feed, and what the feed says of its bytes.
+    One unpacking that follows a growth, and what the feed says of its bytes.
     """
 
     _log = Logger()

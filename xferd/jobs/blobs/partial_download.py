@@ -21,7 +21,7 @@ from xferd.errors import ContentMismatch
 from xferd.interfaces.blobs import IBlobs, IPartial
 from xferd.interfaces.registry import IBlobSource
 from xferd.interfaces.transfer import ISource
-from xferd.jobs.blobs.growth import Feed
+from xferd.jobs.blobs.growth import Growth
 from xferd.jobs.blobs.partial_lock import PartialLock
 from xferd.jobs.blobs.possession import Possession
 from xferd.jobs.blobs.ranged_download import held
@@ -44,7 +44,7 @@ Receive = Callable[
 ]
 
 
-class Fetching:
+class PartialDownload:
     """
     One download of one blob.
 
@@ -60,7 +60,7 @@ class Fetching:
         self,
         transfer: Transfer,
         blob: Descriptor,
-        feed: Feed,
+        growth: Growth,
         *,
         blobs: IBlobs,
         clock: IReactorTime,
@@ -79,7 +79,7 @@ class Fetching:
         """
         self._transfer = transfer
         self._blob = blob
-        self._feed = feed
+        self._growth = growth
         self._blobs = blobs
         self._clock = clock
         self._receive = receive
@@ -103,7 +103,7 @@ class Fetching:
             self._lock.acquire(self)
         self.active = True
         try:
-            with self._feed.arriving():
+            with self._growth.arriving():
                 await self._go_on(cast("IBlobSource", source))
         finally:
             self.active = False
@@ -142,7 +142,7 @@ class Fetching:
         """
         partial, self._partial = self._partial, None
         if partial is not None:
-            partial.unfollow(self._feed)
+            partial.unfollow(self._growth)
             partial.close()
 
     def close(self) -> None:
@@ -165,7 +165,7 @@ class Fetching:
             if self._possession is not None:
                 size = self._blobs.size(self._blob.digest) or 0
                 await self._possession.prove(source, self._blob.digest, path, size)
-            self._feed.sealed(path, self._blob.size)
+            self._growth.sealed(path, self._blob.size)
             self._transfer.report(bytes_done=self._blob.size)
             return
         partial = await self._open(source)
@@ -217,10 +217,10 @@ class Fetching:
             await self._possession.prove_partial(source, partial)
             if not held(partial):
                 self._senders.clear()
-        if self._feed.size > partial.offset or (self._lock is not None and self._feed.size):
+        if self._growth.size > partial.offset or (self._lock is not None and self._growth.size):
             # Another download may have begun the file anew meanwhile.
-            self._feed.restarted()
-        partial.follow(self._feed)
+            self._growth.restarted()
+        partial.follow(self._growth)
         return partial
 
     def _is_anew(self, source: IBlobSource) -> bool:

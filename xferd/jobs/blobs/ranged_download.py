@@ -66,7 +66,7 @@ class _Complete(Exception):
     """
 
 
-class Streams:
+class RangedDownload:
     """
     What fills the gaps of one partial file from one source.
 

@@ -19,7 +19,7 @@ from zope.interface import implementer
 from xferd.errors import StoreError
 from xferd.interfaces.blobs import IFollower
 from xferd.interfaces.registry import IContent
-from xferd.jobs.blobs.growth import Feed
+from xferd.jobs.blobs.growth import Growth
 from xferd.oci import Descriptor
 from xferd.transfer.attempts import Postponed
 from xferd.transfer.watcher import Watcher
@@ -54,7 +54,7 @@ class _Wait:
 
 
 @implementer(IContent, IFollower)
-class BlobContent:
+class BlobReader:
     """
     A blob's file, read while it grows or when it is whole.
 
@@ -69,20 +69,20 @@ class BlobContent:
     def __init__(
         self,
         blob: Descriptor,
-        feed: Feed,
+        growth: Growth,
         fetch: Callable[[], Watcher[None] | None],
         *,
         clock: IReactorTime,
         slowed: Callable[[], bool] = lambda: False,
     ) -> None:
         """
-        @param feed: what is known of the file.
+        @param growth: what is known of the file.
         @param fetch: begins to fetch the blob, if it is not in the store.
         @param slowed: whether our own limit on the rate slows downloads.
         """
         self.size = blob.size
         self._blob = blob
-        self._feed = feed
+        self._growth = growth
         self._fetch = fetch
         self._clock = clock
         self._slowed = slowed
@@ -146,7 +146,7 @@ class BlobContent:
         """
         Let go of the file and of the download.  Idempotent.
         """
-        self._feed.unfollow(self)
+        self._growth.unfollow(self)
         self._forget_file()
         for wait in self._waits:
             _stop(wait)
@@ -194,7 +194,7 @@ class BlobContent:
     def _begin(self) -> None:
         self._begun = True
         self._watcher = self._fetch()
-        self._feed.follow(self)
+        self._growth.follow(self)
         if self._watcher is not None:
             _ = self._watcher.result().addErrback(self._not_fetched)
 
@@ -204,7 +204,7 @@ class BlobContent:
         """
         if failure.check(CancelledError) is None:
             self._begun = False
-            self._feed.unfollow(self)
+            self._growth.unfollow(self)
             watcher, self._watcher = self._watcher, None
             if watcher is not None:
                 watcher.release()

@@ -14,7 +14,7 @@ from xferd.transfer.bandwidth import Bandwidth
 
 
 @implementer(IContent)
-class PacedContent:
+class ThrottledContent:
     """
     Other content, of which the next piece can be had when the one before is
     paid for.

@@ -22,10 +22,10 @@ from xferd.errors import StoreError, causes
 from xferd.interfaces.journal import IJournal
 from xferd.interfaces.registry import IRepository, Pushed, UploadSession
 from xferd.interfaces.transfer import IProgressSink, ISource
-from xferd.jobs.blobs.reader import BlobContent, Restarted
-from xferd.jobs.blobs.throttled import PacedContent
-from xferd.jobs.blobs.upload_source import Outlet
-from xferd.jobs.isolation import ISOLATED, SHARED, Realm
+from xferd.jobs.blobs.reader import BlobReader, Restarted
+from xferd.jobs.blobs.throttled import ThrottledContent
+from xferd.jobs.blobs.upload_source import UploadSource
+from xferd.jobs.isolation import ISOLATED, SHARED, SharingScope
 from xferd.names import Digest, Repository
 from xferd.oci import Descriptor
 from xferd.transfer.attempts import Postponed, Unusable
@@ -113,7 +113,7 @@ class UploadManager:
 
     def upload(
         self,
-        outlet: Outlet,
+        upload_source: UploadSource,
         blob: Descriptor,
         turn: Turn,
         sink: IProgressSink | None = None,
@@ -123,7 +123,7 @@ class UploadManager:
         """
         Push a blob.
 
-        @param outlet: the repository that gets it, and the blob's
+        @param upload_source: the repository that gets it, and the blob's
             bytes, which are opened when they are needed.
         @param origin: a repository that has the blob.
         @return: a watcher whose result says how the blob came to be there.  It
@@ -133,7 +133,7 @@ class UploadManager:
 
         self._drop_unused()
 
-        target = outlet.target
+        target = upload_source.target
         repository = target.name
         key = _Key(repository, blob.digest, target.account if self._isolated else None)
 
@@ -142,11 +142,11 @@ class UploadManager:
 
         shared = ("upload", repository, blob.digest)
         return self._uploads.request(
-            (*shared, Realm.of(target)) if self._isolated else shared,
+            (*shared, SharingScope.of(target)) if self._isolated else shared,
             work,
             digest=blob.digest,
             size=blob.size,
-            source=outlet,
+            source=upload_source,
             turn=turn,
             sink=sink,
         )
@@ -160,21 +160,21 @@ class UploadManager:
         transfer.report(bytes_done=0, bytes_total=blob.size)
         repository = key.repository
         candidates = await self._candidates(repository, blob.digest, origin)
-        contents: dict[Hashable, BlobContent] = {}
+        contents: dict[Hashable, BlobReader] = {}
         target: IRepository | None = None
 
         async def attempt(source: ISource) -> Pushed:
             nonlocal target
-            outlet = cast("Outlet", source)
-            target = outlet.target
+            upload_source = cast("UploadSource", source)
+            target = upload_source.target
             wanted = {source.identity, *(source.identity for source in transfer.sources)}
             for identity in contents.keys() - wanted:
                 # With its client, a content leaves.
                 contents.pop(identity).close()
-            content = contents.get(outlet.identity)
+            content = contents.get(upload_source.identity)
             if content is None:
-                content = contents[outlet.identity] = outlet.content()
-            return await self._attempt(transfer, key, outlet.target, content, candidates)
+                content = contents[upload_source.identity] = upload_source.content()
+            return await self._attempt(transfer, key, upload_source.target, content, candidates)
 
         try:
             pushed: Pushed = await transfer.attempts(attempt)
@@ -194,7 +194,7 @@ class UploadManager:
         transfer: Transfer,
         key: _Key,
         target: IRepository,
-        content: BlobContent,
+        content: BlobReader,
         candidates: list[Repository],
     ) -> Pushed:
         """
@@ -205,7 +205,7 @@ class UploadManager:
         """
         session = self._sessions.get(key)
         transfer.report(bytes_done=0 if session is None else session.offset)
-        paced = PacedContent(content, self._bandwidth)
+        paced = ThrottledContent(content, self._bandwidth)
         try:
             return await target.push(
                 key.digest,

@@ -12,17 +12,17 @@ from zope.interface import implementer
 
 from xferd.interfaces.registry import IRepository
 from xferd.interfaces.transfer import ISource
-from xferd.jobs.blobs.reader import BlobContent
+from xferd.jobs.blobs.reader import BlobReader
 
 
 @implementer(ISource)
-class Outlet:
+class UploadSource:
     """
     A target with a content.  To the engine it is one source among others:
     where its content fails, an upload goes on with that of another watcher.
     """
 
-    def __init__(self, target: IRepository, content: Callable[[], BlobContent], origin: ISource) -> None:
+    def __init__(self, target: IRepository, content: Callable[[], BlobReader], origin: ISource) -> None:
         """
         @param content: opens the bytes.
         @param origin: where they come from.

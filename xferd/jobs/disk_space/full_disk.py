@@ -16,7 +16,7 @@ from xferd.transfer.transfer import Transfer
 T = TypeVar("T")
 
 
-async def outlast(
+async def retry_while_full(
     room: IFreeSpace,
     work: Callable[[], Awaitable[T]],
     wait: Callable[[str], AbstractContextManager[None]] = lambda _: nullcontext(),
@@ -40,7 +40,7 @@ async def outlast(
                 await waiting
 
 
-class Persistence:
+class FullDiskRetries:
     """
     Decides for a download whether to go back to the queue when the disk is
     full: there all downloads wait for room.

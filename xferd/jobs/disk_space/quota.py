@@ -12,7 +12,7 @@ from twisted.logger import Logger
 
 from xferd.errors import DiskFull, StoreError
 from xferd.interfaces.store import IStore
-from xferd.jobs.deferreds import cancelled_after
+from xferd.jobs.deferreds import then_cancelled
 from xferd.jobs.disk_space.sizes import in_words
 from xferd.names import Reference
 from xferd.transfer.eventual import Background
@@ -120,7 +120,7 @@ class Quota:
                 excess = await self._excess(coming)
         while excess > 0:
             # A job that is cancelled meanwhile leaves names that are gone: they are reported.
-            if not await cancelled_after(Deferred.fromCoroutine(self._evict(excess, spare, enough))):
+            if not await then_cancelled(Deferred.fromCoroutine(self._evict(excess, spare, enough))):
                 break
             await collection.collect(False)
             await collection.removed()

@@ -14,7 +14,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from xferd.interfaces.jobs import Event
 from xferd.interfaces.store import Image
-from xferd.jobs.events.log import MAX_TRANSFERS, History
+from xferd.jobs.events.log import MAX_TRANSFERS, ChangeLog
 from xferd.jobs.events.stream import INTERVAL, EventStream
 from xferd.jobs.job import ENDED, Job, in_short, rfc3339
 from xferd.jobs.reasons import snapshot
@@ -53,7 +53,7 @@ class _Item:
         return self._event
 
 
-class News:
+class Broker:
     """
     The event streams that are open, and what each is told.
 
@@ -68,7 +68,7 @@ class News:
         self._users: defaultdict[str, dict[str, None]] = defaultdict(dict)
         self._used: defaultdict[str, dict[str, None]] = defaultdict(dict)
         self._moving: dict[str, _Item] = {}
-        self._history = History()
+        self._history = ChangeLog()
 
     def follow(self, job: Job, position: str | None = None) -> EventStream:
         """

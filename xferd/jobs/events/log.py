@@ -21,7 +21,7 @@ MAX_REMOVED: Final = 500
 _POSITION = re.compile(r"([0-9a-f]{8})-([0-9]{1,15})")
 
 
-class History:
+class ChangeLog:
     """
     Changes, numbered from the start of the daemon.
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from xferd.platforms import Platform
 
 
-async def image_in_full(store: IStore, image: Image, wanted: Platform | None = None) -> dict[str, Any]:
+async def image_details(store: IStore, image: Image, wanted: Platform | None = None) -> dict[str, Any]:
     """
     An image with its config, and where its layers are.
 

@@ -23,7 +23,7 @@ FREE: Final = 256 * 1024
 """Bytes that each may take without waiting: nearly all images need fewer."""
 
 
-class Memory:
+class DocumentMemory:
     """
     The memory for documents.
 
@@ -37,8 +37,8 @@ class Memory:
         """
         self._most = most
         self._free = free
-        self._large: dict[Share, None] = {}
-        self._waiting: deque[tuple[Share, int, Deferred[None]]] = deque()
+        self._large: dict[MemoryShare, None] = {}
+        self._waiting: deque[tuple[MemoryShare, int, Deferred[None]]] = deque()
 
     @property
     def used(self) -> int:
@@ -47,15 +47,15 @@ class Memory:
         """
         return sum(max(share.size - self._free, 0) for share in self._large)
 
-    def share(self) -> Share:
+    def share(self) -> MemoryShare:
         """
         The memory of one more copy.
         """
-        return Share(self)
+        return MemoryShare(self)
 
-    def take(self, share: Share, size: int) -> Deferred[None]:
+    def take(self, share: MemoryShare, size: int) -> Deferred[None]:
         """
-        See L{Share.take}.
+        See L{MemoryShare.take}.
         """
         if share.size + size > self._free:
             self._large.setdefault(share)
@@ -67,9 +67,9 @@ class Memory:
         self._waiting.append(waiter)
         return result
 
-    def release(self, share: Share) -> None:
+    def release(self, share: MemoryShare) -> None:
         """
-        See L{Share.release}.
+        See L{MemoryShare.release}.
         """
         share.size = 0
         self._large.pop(share, None)
@@ -80,7 +80,7 @@ class Memory:
                 other.size += size
                 result.callback(None)
 
-    def _has_room(self, share: Share, size: int, *, behind: bool) -> bool:
+    def _has_room(self, share: MemoryShare, size: int, *, behind: bool) -> bool:
         """
         Whether there is as much for one.
 
@@ -93,14 +93,14 @@ class Memory:
 
 
 @define(eq=False)
-class Share:
+class MemoryShare:
     """
     What one copy takes.
 
     @ivar size: the bytes of its documents.
     """
 
-    _memory: Memory
+    _memory: DocumentMemory
     size: int = field(default=0, init=False)
 
     def take(self, size: int) -> Deferred[None]:

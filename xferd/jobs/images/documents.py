@@ -14,9 +14,9 @@ from xferd.errors import BadDocument, DiskFull, SizeMismatch
 from xferd.interfaces.registry import IRepository
 from xferd.interfaces.store import IStore
 from xferd.interfaces.transfer import IProgressSink, ISource
-from xferd.jobs.disk_space.full_disk import outlast
+from xferd.jobs.disk_space.full_disk import retry_while_full
 from xferd.jobs.images.resolve import Resolved, Search
-from xferd.jobs.isolation import ISOLATED, SHARED, Realm
+from xferd.jobs.isolation import ISOLATED, SHARED, SharingScope
 from xferd.media_types import INDEXES, MANIFESTS
 from xferd.names import Digest, Reference
 from xferd.oci import MAX_DOCUMENT, Descriptor, Document, document_type
@@ -29,7 +29,7 @@ from xferd.transfer.watcher import Watcher
 T = TypeVar("T")
 
 
-class Documents:
+class DocumentFetcher:
     """
     The documents of one repository, with the credentials of one client.
     Clients that request the same document at one time share the request.
@@ -57,7 +57,7 @@ class Documents:
         self._store = store
         self._repository = repository
         # What a tag stands for is for the registry to say, to each client.
-        self._realm = Realm.of(repository)
+        self._scope = SharingScope.of(repository)
         self._transfers = transfers
 
     async def resolve(
@@ -159,7 +159,7 @@ class Documents:
 
         data = await _settle(
             self._transfers.request(
-                ("config", descriptor.digest, self._realm)
+                ("config", descriptor.digest, self._scope)
                 if self._isolated
                 else ("config", descriptor.digest),
                 work,
@@ -221,7 +221,7 @@ class Documents:
             return document
 
         return self._transfers.request(
-            ("manifest", self._realm, wanted),
+            ("manifest", self._scope, wanted),
             work,
             digest=wanted,
             source=self._repository,
@@ -240,9 +240,9 @@ class Documents:
             except DiskFull as e:
                 self._log.info("{digest} is not kept: {why}", digest=digest, why=str(e))
         elif transfer is None:
-            await outlast(room, lambda: put(digest, data))
+            await retry_while_full(room, lambda: put(digest, data))
         else:
-            await outlast(room, lambda: put(digest, data), transfer.wait)
+            await retry_while_full(room, lambda: put(digest, data), transfer.wait)
 
 
 async def _settle(watcher: Watcher[T]) -> T:

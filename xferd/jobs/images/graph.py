@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from attrs import define, field, frozen
 
 from xferd.errors import BadDocument, ManifestUnknown, NotFound
-from xferd.jobs.images.document_memory import Share
+from xferd.jobs.images.document_memory import MemoryShare
 from xferd.names import Digest
 from xferd.oci import MAX_DOCUMENT, MAX_INDEX_DEPTH, Descriptor, Document, Index, parse_document
 
@@ -57,7 +57,7 @@ class Allowance:
 
 
 @frozen
-class Cargo:
+class Graph:
     """
     A document with all that it names.
 
@@ -78,12 +78,12 @@ class Cargo:
         return self.documents[-1]
 
 
-async def load(
+async def walk(
     root: Document,
     fetch: Callable[[Descriptor], Awaitable[Document]],
     allowance: Allowance | None = None,
-    share: Share | None = None,
-) -> Cargo:
+    share: MemoryShare | None = None,
+) -> Graph:
     """
     Find all that a document names.
 
@@ -96,14 +96,14 @@ async def load(
     @raise UnsupportedImage: the document is of a kind that is not known, so
         that nobody can tell what belongs to it.
     """
-    loading = _Loading(root.digest, fetch, Allowance() if allowance is None else allowance, share)
+    loading = _Walk(root.digest, fetch, Allowance() if allowance is None else allowance, share)
     await loading.hold(len(root.data))
     await loading.visit(root, 0)
-    return Cargo(tuple(loading.documents.values()), tuple(loading.blobs.values()))
+    return Graph(tuple(loading.documents.values()), tuple(loading.blobs.values()))
 
 
 @define
-class _Loading:
+class _Walk:
     """
     What was found so far.
     """
@@ -111,7 +111,7 @@ class _Loading:
     root: Digest
     fetch: Callable[[Descriptor], Awaitable[Document]]
     allowance: Allowance
-    share: Share | None
+    share: MemoryShare | None
     documents: dict[Digest, Document] = field(factory=dict)
     blobs: dict[Digest, Descriptor] = field(factory=dict)
 

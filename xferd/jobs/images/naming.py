@@ -9,7 +9,7 @@ from collections.abc import Callable
 from itertools import count
 
 from xferd.interfaces.store import Image, IStore
-from xferd.jobs.deferreds import to_its_end
+from xferd.jobs.deferreds import uninterrupted
 from xferd.names import Reference
 
 
@@ -71,7 +71,7 @@ class Naming:
             return False
         self._giving[name] = number
         try:
-            await to_its_end(self._store.images.put(image))
+            await uninterrupted(self._store.images.put(image))
             self._given[name] = max(number, self._given.get(name, 0))
         finally:
             if self._giving.get(name) == number:

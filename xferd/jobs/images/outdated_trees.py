@@ -18,7 +18,7 @@ from xferd.interfaces.store import Image, IStore, Layer
 from xferd.interfaces.transfer import IProgressSink
 from xferd.jobs.blobs.download import DownloadManager
 from xferd.jobs.blobs.layers import Stack
-from xferd.jobs.deferreds import together
+from xferd.jobs.deferreds import gather
 from xferd.names import Digest, Reference
 from xferd.transfer.fair_queue import Turn
 from xferd.transfer.transfer import Transfer
@@ -45,12 +45,12 @@ async def renew(
     fetch = None
     if not store.blobs.has(blob.digest):
         fetch = layers.fetch(blob, source, turn, sink)
-    tree = layers.unpack(blob, turn, sink, stack.diff_id.algorithm, layers.realm(source))
+    tree = layers.unpack(blob, turn, sink, stack.diff_id.algorithm, layers.scope(source))
     if shown is not None:
         shown(None if fetch is None else fetch.transfer, tree.transfer)
     try:
         results: list[Deferred[Any]] = [] if fetch is None else [fetch.result()]
-        await together([*results, tree.result()])
+        await gather([*results, tree.result()])
     except XferdError as e:
         if shown is not None:
             shown(None, None)
@@ -89,7 +89,7 @@ async def renew_image(
         source = registries.repository(image.source)
         stacks = Stack.of(image.layers, [layer.diff_id for layer in chain])
         old: dict[Digest, Stack] = {s.diff_id: s for s in stacks if store.trees.is_outdated(s.diff_id)}
-        warnings = await together(
+        warnings = await gather(
             Deferred.fromCoroutine(renew(stack, source, turn, store=store, layers=layers))
             for stack in old.values()
         )

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from xferd.platforms import Platform
 
 
-async def other_platform(store: IStore, image: Image) -> str | None:
+async def platform_change_warning(store: IStore, image: Image) -> str | None:
     """
     The warning for an image that is about to get its name.
 

@@ -12,12 +12,12 @@ from typing import Any
 
 from xferd.interfaces.registry import IRepository
 from xferd.interfaces.transfer import IProgressSink, ISource
-from xferd.jobs.blobs.reader import BlobContent
+from xferd.jobs.blobs.reader import BlobReader
 from xferd.jobs.blobs.upload import UploadManager
-from xferd.jobs.blobs.upload_source import Outlet
-from xferd.jobs.deferreds import together
-from xferd.jobs.images.graph import Cargo
-from xferd.jobs.isolation import Realm
+from xferd.jobs.blobs.upload_source import UploadSource
+from xferd.jobs.deferreds import gather
+from xferd.jobs.images.graph import Graph
+from xferd.jobs.isolation import SharingScope
 from xferd.jobs.job import Job
 from xferd.jobs.reporter import Reporter
 from xferd.jobs.rows import BlobRow
@@ -28,7 +28,7 @@ from xferd.transfer.transfer import Transfer
 from xferd.transfer.watcher import Watcher
 
 
-class Delivery:
+class Publisher:
     """
     One job's way out: blobs first and together, then manifests, each after
     those that it names (OCI distribution-spec, "Pushing Manifests").
@@ -49,11 +49,11 @@ class Delivery:
         self._manifests = manifests
         self._reporter = reporter
 
-    async def deliver(
+    async def publish(
         self,
-        cargoes: Iterable[Cargo],
+        graphs: Iterable[Graph],
         target: Reference,
-        content: Callable[[Descriptor, IProgressSink], BlobContent],
+        content: Callable[[Descriptor, IProgressSink], BlobReader],
         tags: Iterable[str] = (),
         *,
         source: ISource,
@@ -73,8 +73,8 @@ class Delivery:
         @raise XferdError: the first thing that went wrong.  Blobs that are
             there stay; no tag was changed.
         """
-        cargoes = list(cargoes)
-        blobs = {blob.digest: blob for cargo in cargoes for blob in cargo.blobs}
+        graphs = list(graphs)
+        blobs = {blob.digest: blob for graph in graphs for blob in graph.blobs}
         rows = [BlobRow(n, blob) for n, blob in enumerate(blobs.values(), len(self._job.rows))]
         self._reporter.add_rows(rows)
         watchers: list[Watcher[Any]] = []
@@ -82,7 +82,7 @@ class Delivery:
             for row in rows:
                 fetched = partial(content, row.blob, self._reporter.fetch_sink(row))
                 watcher = self._uploads.upload(
-                    Outlet(self._target, fetched, source),
+                    UploadSource(self._target, fetched, source),
                     row.blob,
                     self._job.turn(row.index),
                     self._reporter.sink(row),
@@ -92,9 +92,9 @@ class Delivery:
                 watchers.append(watcher)
             self._reporter.rows_changed(rows)
             self._reporter.record()
-            await together(watcher.result() for watcher in watchers)
-            documents = {d.digest: d for cargo in cargoes for d in cargo.documents}
-            root = cargoes[-1].root
+            await gather(watcher.result() for watcher in watchers)
+            documents = {d.digest: d for graph in graphs for d in graph.documents}
+            root = graphs[-1].root
             for document in documents.values():
                 if document.digest != root.digest:
                     await self._put(str(document.digest), document)
@@ -120,7 +120,7 @@ class Delivery:
             await transfer.attempts(attempt)
 
         watcher = self._manifests.request(
-            ("put", Realm.of(self._target), wanted, document.digest),
+            ("put", SharingScope.of(self._target), wanted, document.digest),
             work,
             digest=document.digest,
             source=self._target,
