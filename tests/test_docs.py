@@ -157,7 +157,7 @@ class LanguageTests(SynchronousTestCase):
         """
         The README and each page, except quoted messages.
         """
-        pages = [ROOT / "README.rst", *DOCS.rglob("*.rst"), *DOCS.glob("xferd.*")]
+        pages = [ROOT / "README.rst", ROOT / "CHANGELOG.rst", *DOCS.rglob("*.rst"), *DOCS.glob("xferd.*")]
         self.assertGreater(len(pages), 20)
         for path in pages:
             text = re.sub(
