@@ -43,6 +43,7 @@ from xferd.web.metrics import METRICS
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.rst", ROOT / "CHANGELOG.rst", *DOCS.rglob("*.rst")]
 
 ODD = re.compile(
     # Pronouns without an antecedent, and fragments in place of a noun.
@@ -157,9 +158,8 @@ class LanguageTests(SynchronousTestCase):
         """
         The README and each page, except quoted messages.
         """
-        pages = [ROOT / "README.rst", ROOT / "CHANGELOG.rst", *DOCS.rglob("*.rst"), *DOCS.glob("xferd.*")]
-        self.assertGreater(len(pages), 20)
-        for path in pages:
+        self.assertGreater(len(PAGES), 20)
+        for path in [*PAGES, *DOCS.glob("xferd.*")]:
             text = re.sub(
                 r"^\.\. code-block:: text\n\n(?:    .+\n)+", "", path.read_text(), flags=re.MULTILINE
             )
@@ -181,6 +181,44 @@ class LanguageTests(SynchronousTestCase):
         """
         for name, text in METRICS.items():
             self.assert_plain(f"the metric {name}", text)
+
+
+class PathsTests(SynchronousTestCase):
+    """
+    The files and modules that the pages name.
+    """
+
+    FILES = re.compile(r"``((?:xferd|tests|benchmarks|docs|\.ci)/(?!xferd\.sock|build)[^\s`]*)``")
+    MODULES = re.compile(
+        r"``(?:python -m )?((?:xferd\.(?!sock|token|db|toml|service|localhost)|tests\.)[a-z_.]+)\b"
+    )
+
+    def test_files(self) -> None:
+        """
+        Each path in the checkout exists.
+        """
+        for path in PAGES:
+            for name in self.FILES.findall(path.read_text()):
+                self.assertTrue((ROOT / name).exists(), f"{path.relative_to(ROOT)}: {name} does not exist")
+
+    def test_modules(self) -> None:
+        """
+        Each module of xferd and of the tests exists.
+        """
+        for path in PAGES:
+            for name in self.MODULES.findall(path.read_text()):
+                module = ROOT / name.replace(".", "/")
+                exists = module.is_dir() or module.with_suffix(".py").exists()
+                self.assertTrue(exists, f"{path.relative_to(ROOT)}: {name} is not a module")
+
+    def test_architecture(self) -> None:
+        """
+        The page on the architecture names each package.
+        """
+        text = page("architecture")
+        for path in (ROOT / "xferd").rglob("__init__.py"):
+            package = path.parent.relative_to(ROOT)
+            self.assertIn(f"{package}/", text, f"docs/architecture.rst does not name {package}")
 
 
 class SettingsTests(SynchronousTestCase):
