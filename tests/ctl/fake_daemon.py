@@ -1,7 +1,6 @@
 # -*- test-case-name: tests.ctl -*-
 """
-A stand-in for the daemon: an HTTP server in a thread, which answers as a test
-has told it to.
+A fake daemon: an HTTP server in a thread, with answers that a test sets.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ DIGEST = "sha256:" + "0123456789abcdef" * 4
 
 def job(state: str = "running", **more: Any) -> dict[str, Any]:
     """
-    A job as the API has it.
+    A job as the API defines it.
     """
     return {
         "id": "j1",
@@ -64,7 +63,7 @@ def layer(index: int, state: str = "waiting", **more: Any) -> dict[str, Any]:
 
 def transfer(index: int, **more: Any) -> dict[str, Any]:
     """
-    The transfer that brings that layer.
+    The transfer of that layer.
     """
     return {
         "id": f"t{index}",
@@ -93,8 +92,8 @@ def event(kind: str, data: dict[str, Any], final: bool = False) -> bytes:
 
 def one_pull() -> list[bytes]:
     """
-    The events of a pull of three layers that goes well: one was there before,
-    one is shared with another client.
+    The events of a successful pull of three layers: one existed before, one is shared with
+    another client.
     """
     return [
         event("job", job()),
@@ -136,8 +135,8 @@ def blob(index: int, state: str = "waiting", **more: Any) -> dict[str, Any]:
 
 def one_push() -> list[bytes]:
     """
-    The events of a push of four blobs that goes well: one is there, one is
-    mounted, one is sent for another client too.
+    The events of a successful push of four blobs: one exists, one is mounted, one is shared
+    with another client.
     """
     return [
         event("job", push_job(bytes_total=40_000_000)),
@@ -160,7 +159,7 @@ def one_push() -> list[bytes]:
 
 class Answer:
     """
-    What to answer to one request.
+    The answer to one request.
     """
 
     def __init__(
@@ -175,12 +174,12 @@ class Answer:
         headers: Mapping[str, str] | None = None,
     ) -> None:
         """
-        @param value: the body as JSON.
+        @param value: the body, for JSON.
         @param body: the body as bytes.
         @param lines: a stream's pieces; callables are called in between.
-        @param whole: whether a stream ends as it should.
-        @param missing: how many bytes of the body are promised and not sent.
-        @param headers: what else stands before the body.
+        @param whole: whether a stream ends properly.
+        @param missing: the bytes of the body that are announced and not sent.
+        @param headers: additional headers.
         """
         self.status = status
         self.body = json.dumps(value).encode() if body is None else body
@@ -192,14 +191,14 @@ class Answer:
 
 def refusal(status: int, code: str, message: str, **detail: object) -> Answer:
     """
-    An error as the API has it.
+    An error as the API defines it.
     """
     return Answer({"error": {"code": code, "message": message, "detail": detail or None}}, status)
 
 
 class _Handler(BaseHTTPRequestHandler):
     """
-    Answers with what the server has for the request.
+    Sends the fake's answer to a request.
     """
 
     protocol_version = "HTTP/1.1"
@@ -255,7 +254,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 class _Server(ThreadingHTTPServer):
     """
-    Carries what the handlers need.
+    A server with a reference to its fake.
     """
 
     daemon_threads = True
@@ -263,7 +262,7 @@ class _Server(ThreadingHTTPServer):
 
     def handle_error(self, request: object, client_address: object) -> None:
         """
-        A client that goes away is no news.
+        A client that disconnects is no error.
         """
 
 
@@ -284,19 +283,19 @@ class _UnixServer(_Server):
 
 class FakeDaemon:
     """
-    A server that answers each request with the next of the answers that a
-    test gave it for that request; the last one stays.
+    A server that answers each request with the next of the answers that a test has set for it;
+    the last one is repeated.
 
     @ivar answers: method and path to answers.
-    @ivar requests: method, path and body of what was asked.
-    @ivar headers: the headers of the same.
-    @ivar hold: whether to keep the connection of what is not sent whole.
+    @ivar requests: method, path and body of each request.
+    @ivar headers: the headers of each request.
+    @ivar hold: whether to keep the connection of an incomplete answer.
     """
 
     def __init__(self, path: str | None = None, port: int = 0) -> None:
         """
-        @param path: where to make a unix socket; by default TCP is used.
-        @param port: where to listen else; any free port by default.
+        @param path: the path of a unix socket; L{None} for TCP.
+        @param port: the TCP port; 0 for any free one.
         """
         self.answers: dict[tuple[str, str], list[Answer]] = {}
         self.requests: list[tuple[str, str, Any]] = []
@@ -314,19 +313,19 @@ class FakeDaemon:
 
     def start(self) -> None:
         """
-        Begin to answer; connections that came before have waited.
+        Start to answer; earlier connections have waited.
         """
         self._thread.start()
 
     def on(self, method: str, path: str, *answers: Answer) -> None:
         """
-        Answer a request to C{/api/v1} and C{path} so.
+        Set the answers to requests for C{/api/v1} and C{path}.
         """
         self.answers[(method, f"/api/v1{path}")] = list(answers)
 
     def takes(self, *lines: bytes | Callable[[], None]) -> None:
         """
-        Take a job as C{j1}, with these events; cancel it when asked.
+        Accept a job as C{j1} with these events, and its cancellation.
         """
         self.on("POST", "/jobs", Answer(job("queued"), 202))
         self.on("GET", "/jobs/j1/events", Answer(lines=lines))
@@ -340,7 +339,7 @@ class FakeDaemon:
 
     def stop(self) -> None:
         """
-        Listen no more.
+        Stop listening.
         """
         self.released.set()
         self._server.shutdown()
@@ -350,7 +349,7 @@ class FakeDaemon:
 
 class DaemonTestCase(SynchronousTestCase):
     """
-    A test with a stand-in for the daemon.
+    A test with a fake daemon.
     """
 
     def setUp(self) -> None:

@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.ctl -*-
 """
-Running C{xferctl}, inside the test and as a process of its own.
+Running C{xferctl} inside the test, and as a process of its own.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ foreground would give it: the tests may run where some are ignored.
 
 class Outcome(NamedTuple):
     """
-    How a run ended.
+    The result of a run.
     """
 
     status: int
@@ -55,7 +55,7 @@ def run(argv: Sequence[str], environ: Mapping[str, str] | None = None) -> Outcom
 
 def environment(**more: str) -> dict[str, str]:
     """
-    The environment for a process that finds this xferd.
+    The environment for a process that imports this xferd.
     """
     # The tests bring no credentials of the user who runs them, unless they say so.
     own = {"DOCKER_CONFIG": os.devnull, "REGISTRY_AUTH_FILE": "", "XDG_RUNTIME_DIR": ""}
@@ -64,7 +64,7 @@ def environment(**more: str) -> dict[str, str]:
 
 class Terminal:
     """
-    A terminal of the test's own, and all that is shown on it.
+    A terminal of the test's own, and its output.
 
     @ivar file: the terminal, for a program to write to.
     """
@@ -86,7 +86,7 @@ class Terminal:
 
     def _read(self) -> None:
         """
-        Read until nobody has the terminal open.
+        Read until the terminal is closed.
         """
         while True:
             try:
@@ -96,6 +96,6 @@ class Terminal:
 
     def shown(self) -> str:
         """
-        What was shown until the terminal was left.
+        The output until the terminal was closed.
         """
         return self._shown.decode()

@@ -24,7 +24,7 @@ class AddressTests(SynchronousTestCase):
 
     def test_written(self) -> None:
         """
-        Each kind of address is read and written alike.
+        Each kind of address survives a round trip.
         """
         for text in (
             "http://127.0.0.1:9337",
@@ -36,7 +36,7 @@ class AddressTests(SynchronousTestCase):
 
     def test_wrong(self) -> None:
         """
-        What is no address is refused, with those that would be.
+        An invalid address is refused, with the valid forms.
         """
         wrong = (
             "",
@@ -67,13 +67,13 @@ class AddressTests(SynchronousTestCase):
 
     def test_said(self) -> None:
         """
-        What the user says is the only place to look.
+        The address that the user named is the only candidate.
         """
         self.assertEqual(candidate_addresses("unix:/x", {}, 0), [Address("unix", "/x")])
 
     def test_default(self) -> None:
         """
-        Unsaid, it is this user's socket if it is there, then the port.
+        The default candidates are this user's socket, if it exists, and then the port.
         """
         runtime = self.mktemp()
         os.makedirs(f"{runtime}/xferd")
@@ -89,7 +89,7 @@ class AddressTests(SynchronousTestCase):
 
     def test_tls(self) -> None:
         """
-        A daemon behind a proxy that speaks TLS is not spoken to in clear.
+        An https address uses TLS.
         """
         with socket.create_server(("127.0.0.1", 0)) as listener:
             said: list[bytes] = []
@@ -115,7 +115,7 @@ class UnixTests(SynchronousTestCase):
 
     def test_crowded(self) -> None:
         """
-        Who calls while others wait to be let in waits as well.
+        A connection waits while the listen queue is full.
         """
         directory = os.path.abspath(self.mktemp())
         os.mkdir(directory)

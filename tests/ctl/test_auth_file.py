@@ -34,12 +34,12 @@ if sys.argv[1] == "erase" and "gone.example" in text:
 
 class AuthFileTests(SynchronousTestCase):
     """
-    Credentials come into the file and out of it.
+    Tests for L{AuthFile}.
     """
 
     def setUp(self) -> None:
         """
-        Name a file, and make a helper.
+        Choose a file, and make a helper.
         """
         self.directory = Path(self.mktemp()).absolute()
         self.path = self.directory / "sub/config.json"
@@ -53,7 +53,7 @@ class AuthFileTests(SynchronousTestCase):
 
     def write(self, value: object) -> None:
         """
-        Begin with this.
+        Write the file.
         """
         self.path.parent.mkdir(exist_ok=True)
         self.path.write_text(json.dumps(value))
@@ -61,13 +61,13 @@ class AuthFileTests(SynchronousTestCase):
     @property
     def value(self) -> Any:
         """
-        What is in the file now.
+        The file's content.
         """
         return json.loads(self.path.read_text())
 
     def helped(self) -> list[tuple[str, object]]:
         """
-        What the helper was asked; its command line never has more than that.
+        The helper's recorded calls; its command line has the action alone.
         """
         found = []
         for line in self.kept.read_text().splitlines():
@@ -78,15 +78,14 @@ class AuthFileTests(SynchronousTestCase):
 
     def test_absent(self) -> None:
         """
-        A file that is not there is empty, also where its directory is something else.
+        A missing file counts as empty, also if its directory is not a directory.
         """
         for path in (self.path, "/dev/null/config.json"):
             self.assertEqual(AuthFile(str(path), self.environ).read().auths, {})
 
     def test_new(self) -> None:
         """
-        A file that is not there is made, for its user alone, in docker's own
-        form.
+        A missing file is created with mode 0600, in docker's format.
         """
         self.assertEqual(self.file.store("h", "me", "hunter2"), f"{self.path} stores the password")
         self.assertEqual(
@@ -101,8 +100,8 @@ class AuthFileTests(SynchronousTestCase):
 
     def test_rest(self) -> None:
         """
-        Everything else stays as it is, in its order; what was said of the
-        same registry under other names goes.
+        All other content is kept, in its order; other spellings of the same registry are
+        removed.
         """
         self.write(
             {
@@ -139,14 +138,14 @@ class AuthFileTests(SynchronousTestCase):
 
     def test_hub(self) -> None:
         """
-        Docker Hub gets the name that docker looks for.
+        Docker Hub gets docker's own name for it.
         """
         self.file.store("docker.io", "me", "p")
         self.assertIn("https://index.docker.io/v1/", self.path.read_text())
 
     def test_link(self) -> None:
         """
-        A link stays one.
+        A symbolic link stays one.
         """
         target = self.directory / "target.json"
         self.path.parent.mkdir()
@@ -157,7 +156,7 @@ class AuthFileTests(SynchronousTestCase):
 
     def test_bad(self) -> None:
         """
-        A file that cannot be read is left alone, and named.
+        A file that cannot be parsed is left alone, and named.
         """
         self.path.parent.mkdir()
         self.path.write_text("{")
@@ -169,7 +168,7 @@ class AuthFileTests(SynchronousTestCase):
 
     def test_unwritable(self) -> None:
         """
-        A file that cannot be written is named, and nothing is left behind.
+        A file that cannot be written is named, and no temporary file is left.
         """
         (self.directory / "plain").write_text("")
         file = AuthFile(str(self.directory / "plain/config.json"), {})
@@ -183,8 +182,8 @@ class AuthFileTests(SynchronousTestCase):
 
     def test_helper(self) -> None:
         """
-        Where the file names a helper, that keeps the password, and the file
-        an empty entry, as docker has it.
+        If the file names a helper, the helper stores the password, and the file has an empty
+        entry, as with docker.
         """
         self.write({"credsStore": "keep", "credHelpers": {"own.example": ""}})
         kept = self.file.store("docker.io", "me", "hunter2")
@@ -202,8 +201,8 @@ class AuthFileTests(SynchronousTestCase):
 
     def test_helper_of_host(self) -> None:
         """
-        A helper of one host is asked to forget, also when the file has no
-        entry; that it had nothing is no failure.
+        A helper of one host erases its credentials, also if the file has no entry; a missing
+        entry is no error.
         """
         self.write({"credHelpers": {"gone.example": "keep"}})
         self.assertTrue(self.file.erase("gone.example"))
@@ -211,7 +210,7 @@ class AuthFileTests(SynchronousTestCase):
 
     def test_helper_hangs(self) -> None:
         """
-        A helper that does not end, or cannot be run, is named.
+        A helper that hangs, or cannot be run, is named.
         """
         self.write({"credsStore": "odd"})
         helper = self.directory / "docker-credential-odd"
@@ -228,8 +227,7 @@ class AuthFileTests(SynchronousTestCase):
 
     def test_helper_fails(self) -> None:
         """
-        A helper that does not work is named with the file, and nothing is
-        written.
+        A helper that fails is named with the file, and nothing is written.
         """
         for name, words in (
             ("keep", "failed with status 1: the store is locked"),

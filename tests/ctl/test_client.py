@@ -27,8 +27,8 @@ class NameTests(SynchronousTestCase):
 
     def test_name(self) -> None:
         """
-        The client's name is within what the daemon takes, also for a user
-        whom nobody knows.
+        The daemon accepts the client's name, also for a user without an entry in the user
+        database.
         """
         for uid in (0, os.getuid(), NOBODY_KNOWS):
             self.assertRegex(client_name(uid), r"\A[A-Za-z0-9][A-Za-z0-9@._-]{0,63}\Z")
@@ -37,14 +37,14 @@ class NameTests(SynchronousTestCase):
 
 class ConversationMixin:
     """
-    What a daemon and its client say to one another, over any transport.
+    A client of the fake daemon, over any transport.
     """
 
     fake: FakeDaemon
 
     def daemon(self: ConversationMixin, **more: str) -> Daemon:
         """
-        The client's side; it notes how long it would have waited.
+        The client; it records its pauses.
         """
         self.pauses: list[float] = []
         return Daemon([Address.parse(self.fake.url)], client="me@here", pause=self.pauses.append, **more)
@@ -57,7 +57,7 @@ class RequestTests(ConversationMixin, DaemonTestCase):
 
     def test_start(self) -> None:
         """
-        A job is asked for as the API has it, with the client's name.
+        The request for a job has the API's form, and the client's name.
         """
         self.fake.on("POST", "/jobs", Answer(job("queued"), 202))
         self.assertEqual(self.daemon().start("copy", "alpine", target="b", priority=5)["id"], "j1")
@@ -70,7 +70,7 @@ class RequestTests(ConversationMixin, DaemonTestCase):
 
     def test_token(self) -> None:
         """
-        A token is shown with each request.
+        A token is sent with each request.
         """
         self.fake.on("GET", "/status", Answer({"version": "1"}))
         self.assertEqual(self.daemon(token="s3cret").status(), {"version": "1"})
@@ -91,7 +91,7 @@ class RequestTests(ConversationMixin, DaemonTestCase):
 
     def test_names_in_paths(self) -> None:
         """
-        What a user writes cannot become another path or a query.
+        A name cannot become another path or a query.
         """
         daemon = self.daemon()
         self.assertRaises(Refused, daemon.image, "a/b:1@sha256:x?y#z\r\n")
@@ -108,7 +108,7 @@ class RequestTests(ConversationMixin, DaemonTestCase):
 
     def test_refused(self) -> None:
         """
-        The daemon's reason is passed on with its code, made harmless.
+        The daemon's error is reported with its code, escaped.
         """
         self.fake.on("GET", "/jobs/j9", refusal(404, "NOT_FOUND", "there is no job \x1b[31mj9"))
         error = self.assertRaises(Refused, self.daemon().job, "j9")
@@ -117,14 +117,14 @@ class RequestTests(ConversationMixin, DaemonTestCase):
 
     def test_refused_without_words(self) -> None:
         """
-        An error without a message is known by its status.
+        An error without a message is reported by its status.
         """
         self.fake.on("GET", "/jobs/j9", Answer({"error": {}}, 418))
         self.assertEqual(str(self.assertRaises(Refused, self.daemon().job, "j9")), "HTTP 418")
 
     def test_strangers(self) -> None:
         """
-        Whatever answers in other words is told from a daemon.
+        A server with other answers is not mistaken for a daemon.
         """
         daemon = self.daemon()
         for answer in (
@@ -143,7 +143,7 @@ class RequestTests(ConversationMixin, DaemonTestCase):
 
     def test_other_protocol(self) -> None:
         """
-        A server that speaks no HTTP, or that hangs up, does not answer.
+        A server that does not speak HTTP, or closes the connection, does not answer.
         """
         listener = socket.create_server(("127.0.0.1", 0))
         self.addCleanup(listener.close)
@@ -164,14 +164,14 @@ class RequestTests(ConversationMixin, DaemonTestCase):
 
     def test_cut_answer(self) -> None:
         """
-        An answer that breaks off is no answer.
+        An incomplete answer is an error.
         """
         self.fake.on("GET", "/status", Answer(lines=[b'{"version"'], whole=False))
         self.assertIn("broke off", str(self.assertRaises(NoDaemon, self.daemon().status)))
 
     def test_nobody(self) -> None:
         """
-        Where nobody listens, all places are named, and how to start a daemon.
+        If nothing listens, all addresses are named, and the command that starts a daemon.
         """
         places = [
             Address("unix", "/nonexistent/x.sock"),
@@ -188,8 +188,8 @@ class RequestTests(ConversationMixin, DaemonTestCase):
 
     def test_next_place(self) -> None:
         """
-        A socket that a dead daemon left behind does not hide the living one,
-        which is asked alone from then on.
+        The socket of a dead daemon does not hide a running one, which gets all further
+        requests.
         """
         dead = Address("unix", "/nonexistent/x.sock")
         daemon = Daemon([dead, Address.parse(self.fake.url)], client="me")
@@ -206,8 +206,8 @@ class EventTests(ConversationMixin, DaemonTestCase):
 
     def test_all(self) -> None:
         """
-        Every line is an event, heartbeats are none, and the job's end is the
-        end; the stream is asked for as JSON lines.
+        Every line except heartbeats is an event, and the stream ends with the job. The request
+        accepts JSON lines.
         """
         self.fake.takes(*one_pull(), event("layer", layer(0)))
         events = list(self.daemon().events("j1"))
@@ -218,8 +218,7 @@ class EventTests(ConversationMixin, DaemonTestCase):
 
     def test_broken(self) -> None:
         """
-        A stream that breaks, in the middle of a line or between two, is opened
-        again while the job runs.
+        A stream that breaks, within a line or between two, is opened again while the job runs.
         """
         self.fake.on("GET", "/jobs/j1", Answer(job()))
         self.fake.on(
@@ -235,7 +234,7 @@ class EventTests(ConversationMixin, DaemonTestCase):
 
     def test_silent(self) -> None:
         """
-        A stream that has fallen silent is as good as broken.
+        A silent stream counts as broken.
         """
         self.patch(api, "_SILENCE", 0.05)
         self.fake.on("GET", "/jobs/j1", Answer(job()))
@@ -246,7 +245,7 @@ class EventTests(ConversationMixin, DaemonTestCase):
 
     def test_ended_meanwhile(self) -> None:
         """
-        A job that ended behind a broken stream ends here too.
+        A job that ended while the stream was broken is reported as ended.
         """
         self.fake.on("GET", "/jobs/j1", Answer(job("failed")))
         self.fake.on("GET", "/jobs/j1/events", Answer(lines=[event("job", job())], whole=False))
@@ -255,7 +254,7 @@ class EventTests(ConversationMixin, DaemonTestCase):
 
     def test_busy(self) -> None:
         """
-        A daemon with listeners enough is asked again.
+        A daemon with too many streams is asked again.
         """
         self.fake.on(
             "GET", "/jobs/j1/events", refusal(503, "SERVICE_UNAVAILABLE", "later"), Answer(lines=one_pull())
@@ -265,14 +264,14 @@ class EventTests(ConversationMixin, DaemonTestCase):
 
     def test_forgotten(self) -> None:
         """
-        A daemon that does not know the job is not asked again.
+        An unknown job is not requested again.
         """
         self.assertRaises(Refused, list, self.daemon().events("j1"))
         self.assertEqual(self.pauses, [])
 
     def test_gone(self) -> None:
         """
-        A daemon that has gone is waited for, but not for ever.
+        The attempts to reach a daemon are limited.
         """
         self.fake.stop()
         self.assertRaises(NoDaemon, list, self.daemon().events("j1"))
@@ -280,7 +279,7 @@ class EventTests(ConversationMixin, DaemonTestCase):
 
     def test_nonsense(self) -> None:
         """
-        Lines that are no events show that this is no daemon.
+        Invalid lines show that the server is not a daemon.
         """
         for line in (
             b"x\n",

@@ -22,8 +22,7 @@ class InterruptsTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         """
-        Have the signals as a program in the foreground has them, and put them
-        back in the end.
+        Set the signals' default handlers, and restore the previous ones at the end.
         """
         for number in SIGNALS:
             self.addCleanup(signal.signal, number, signal.getsignal(number))
@@ -32,7 +31,7 @@ class InterruptsTests(SynchronousTestCase):
 
     def test_at_once(self) -> None:
         """
-        Each of the signals interrupts.
+        Each signal interrupts at once.
         """
         self.interrupts.install()
         for number in SIGNALS:
@@ -40,7 +39,7 @@ class InterruptsTests(SynchronousTestCase):
 
     def test_ignored(self) -> None:
         """
-        A signal that the caller has ignored stays ignored.
+        A signal that the parent process ignores stays ignored.
         """
         for number in SIGNALS:
             signal.signal(number, signal.SIG_IGN)
@@ -50,8 +49,7 @@ class InterruptsTests(SynchronousTestCase):
 
     def test_held(self) -> None:
         """
-        A signal that comes while it is held comes at the end of the block,
-        once.
+        A signal in a held block is raised at its end, once.
         """
         steps = []
 
@@ -68,7 +66,7 @@ class InterruptsTests(SynchronousTestCase):
 
     def test_impatient(self) -> None:
         """
-        The second signal is not held.
+        The second signal is raised at once.
         """
 
         def work() -> None:
@@ -80,7 +78,7 @@ class InterruptsTests(SynchronousTestCase):
 
     def test_failure_inside(self) -> None:
         """
-        What fails while a signal is held fails as it is.
+        An exception in a held block is not replaced.
         """
 
         def work() -> None:

@@ -32,8 +32,8 @@ def listening(uid: int, *, unix: str = "") -> Iterator[tuple[Address, int]]:
     A process of a user that accepts one connection.
 
     @param unix: the path of a unix socket where it listens instead of a port.
-    @return: the context, which has the address, as one that was found, and a
-        pipe with what the process has received.
+    @return: the context, which has the address, as one that was found, and a pipe
+        with what the process has received.
     """
     server = socket.socket(socket.AF_UNIX) if unix else socket.create_server(("127.0.0.1", 0))
     with server:
@@ -47,7 +47,7 @@ def listening(uid: int, *, unix: str = "") -> Iterator[tuple[Address, int]]:
 
         def accept(_: int) -> None:
             """
-            Note what is sent.
+            Record the received bytes.
             """
             server.listen()
             os.write(writes, b"\n")
@@ -74,12 +74,12 @@ def listening(uid: int, *, unix: str = "") -> Iterator[tuple[Address, int]]:
 
 class OwnerTests(SynchronousTestCase):
     """
-    L{check_owner}, by way of L{Address.connect}.
+    L{check_owner}, through L{Address.connect}.
     """
 
     def test_own(self) -> None:
         """
-        What listens as this user, at a port or a socket, is believed.
+        A listener of this user is trusted, at a port or a socket.
         """
         with TemporaryDirectory() as directory:
             for unix in ("", f"{directory}/s"):
@@ -88,8 +88,8 @@ class OwnerTests(SynchronousTestCase):
 
     def test_other_user(self) -> None:
         """
-        What listens as another user is not, where the address was found; one
-        that the user named is.
+        A listener of another user is refused at a default address, and accepted at one that
+        the user named.
         """
         with TemporaryDirectory() as directory:
             os.chmod(directory, 0o755)
@@ -107,14 +107,14 @@ class OwnerTests(SynchronousTestCase):
 
     def test_accepted_late(self) -> None:
         """
-        A daemon that is busy is waited for.
+        A busy daemon's accept is awaited.
         """
         with socket.create_server(("127.0.0.1", 0)) as server:
             looked: list[int | None] = []
 
             def look(connection: socket.socket) -> int | None:
                 """
-                Have the server accept the connection only now.
+                Accept the connection after the first lookup.
                 """
                 looked.append(peer_uid(connection))
                 if len(looked) == 1:
@@ -127,7 +127,7 @@ class OwnerTests(SynchronousTestCase):
 
     def test_never_accepted(self) -> None:
         """
-        One that accepts nothing is not waited for without end.
+        The wait for an accept is limited.
         """
         self.patch(listener_owner, "ACCEPTING", 0.02)
         with socket.create_server(("127.0.0.1", 0)) as server:
@@ -139,7 +139,7 @@ class OwnerTests(SynchronousTestCase):
 
     def test_hangs_up(self) -> None:
         """
-        One that closes the connection is not waited for at all.
+        A closed connection ends the wait at once.
         """
         with (
             socket.create_server(("127.0.0.1", 0)) as server,
@@ -152,12 +152,12 @@ class OwnerTests(SynchronousTestCase):
 
 class GuessTests(SynchronousTestCase):
     """
-    C{xferctl} where no address was named and no daemon of root's runs.
+    C{xferctl} without an address, where root runs no daemon.
     """
 
     def setUp(self) -> None:
         """
-        There is no socket.
+        Leave the default port as the only address.
         """
         self.patch(address_module, "default_socket", lambda *_: "/nonexistent/own.sock")
         self.patch(address_module, "ROOT_SOCKET", "/nonexistent/root.sock")
@@ -166,9 +166,8 @@ class GuessTests(SynchronousTestCase):
 
     def test_another_users_daemon(self) -> None:
         """
-        A user who listens at the daemon's port while it is stopped is sent
-        nothing: no password, no credentials, no request whose answer would be
-        believed.
+        Another user who listens at the daemon's port receives nothing: no password, no
+        credentials, no request.
         """
         for argv in (
             ["login", "-u", "ann", "--password-stdin", "r.example"],
@@ -197,7 +196,7 @@ class GuessTests(SynchronousTestCase):
 
     def test_nothing(self) -> None:
         """
-        Where nothing listens, that is the reason.
+        If nothing listens, that is reported.
         """
         self.patch(address_module, "DEFAULT_URL", "http://127.0.0.1:1")
         daemon = Daemon(candidate_addresses(None, {}, 0), client="me")

@@ -21,12 +21,12 @@ from xferd.ctl.main import main
 
 class WrongUseTests(SynchronousTestCase):
     """
-    What makes no command ends with status 2 and one line.
+    Wrong use ends with status 2 and one line.
     """
 
     def check(self, argv: list[str], *parts: str) -> None:
         """
-        Run something wrong.
+        Run with wrong arguments, and check the message.
         """
         outcome = run(argv)
         self.assertEqual((outcome.status, outcome.out), (2, ""))
@@ -42,14 +42,14 @@ class WrongUseTests(SynchronousTestCase):
 
     def test_nearly(self) -> None:
         """
-        For a word that is nearly a command, that command is named.
+        A word that resembles a command is answered with that command.
         """
         self.check(["pul", "alpine"], "no command 'pul'; did you mean 'pull'?")
         self.check(["image"], "did you mean 'images'?")
 
     def test_unknown(self) -> None:
         """
-        For any other word, the commands are listed.
+        Any other word is answered with the list of commands.
         """
         self.check(["\x1b[2J"], r"no command '\x1b[2J'; the commands are pull, push")
 
@@ -65,7 +65,7 @@ class WrongUseTests(SynchronousTestCase):
 
     def test_host(self) -> None:
         """
-        An address that is none is wrong use, wherever it was said.
+        An invalid address is wrong use, from any source.
         """
         self.check(["--host", "nowhere", "images"], "'nowhere'")
         self.check(["images", "--host", "nowhere"], "'nowhere'")
@@ -75,12 +75,12 @@ class WrongUseTests(SynchronousTestCase):
 
 class HelpTests(SynchronousTestCase):
     """
-    What tells about the program itself.
+    Help and version.
     """
 
     def printed(self, *argv: str) -> str:
         """
-        What is printed before the program ends itself.
+        The output of an option that exits.
         """
         out = StringIO()
         with redirect_stdout(out):
@@ -90,7 +90,7 @@ class HelpTests(SynchronousTestCase):
 
     def test_version(self) -> None:
         """
-        The version is told.
+        The version is printed.
         """
         self.assertEqual(self.printed("--version"), f"xferctl {__version__}\n")
 
@@ -106,12 +106,12 @@ class HelpTests(SynchronousTestCase):
 
 class FailureTests(DaemonTestCase):
     """
-    What fails ends with status 1, and its reason is the last line on stderr.
+    A failure ends with status 1, and its reason is the last line on stderr.
     """
 
     def test_nobody(self) -> None:
         """
-        Where no daemon listens, the user is told how to start one.
+        If no daemon listens, the message names the command that starts one.
         """
         outcome = run(["images", "--host", "unix:/nonexistent/socket"])
         self.assertEqual(outcome.status, 1)
@@ -119,7 +119,7 @@ class FailureTests(DaemonTestCase):
 
     def test_refused(self) -> None:
         """
-        The daemon's reason is the user's.
+        The daemon's error is reported.
         """
         outcome = run(["job", "j9", "--host", self.fake.url])
         self.assertEqual(outcome, (1, "", "xferctl: there is no such thing (NOT_FOUND)\n"))
@@ -149,7 +149,7 @@ class TokenTests(DaemonTestCase):
 
     def token(self, text: bytes) -> str:
         """
-        Write a token's file.
+        Write a token file.
         """
         path = str(self.mktemp())
         with open(path, "wb") as file:
@@ -158,7 +158,7 @@ class TokenTests(DaemonTestCase):
 
     def test_given(self) -> None:
         """
-        Option and variable name the file; the option wins.
+        The option and the variable name the file; the option has precedence.
         """
         self.fake.on("GET", "/images", Answer([]))
         first, second = self.token(b"first\n"), self.token(b"second")
@@ -187,7 +187,7 @@ class ProcessTests(DaemonTestCase):
 
     def test_light(self) -> None:
         """
-        Nothing that is slow to import is imported where no bars are drawn.
+        A command without bars imports no slow module.
         """
         heavy = {"rich", "twisted", "attr", "asyncio", "dataclasses", "inspect", "zope"}
         program = (
@@ -203,7 +203,7 @@ class ProcessTests(DaemonTestCase):
 
     def test_unread(self) -> None:
         """
-        Whose output nobody reads ends without a word, and cancels its job.
+        A closed stdout ends the command silently, and cancels its job.
         """
         self.fake.takes(one_pull()[0], *one_pull() * 200, self.fake.hang)
         reading, writing = os.pipe()
@@ -224,7 +224,7 @@ class ProcessTests(DaemonTestCase):
 
     def test_poor_terminal(self) -> None:
         """
-        What the locale's encoding has no sign for is written in escapes.
+        Characters that the locale's encoding lacks are escaped.
         """
         self.fake.on("GET", "/images", Answer([{"reference": "größe"}]))
         done = subprocess.run(

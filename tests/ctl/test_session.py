@@ -21,7 +21,7 @@ class PrinterTests(SynchronousTestCase):
 
     def test_width(self) -> None:
         """
-        A table is as wide as the terminal, if that has a width.
+        A table fits the terminal's width, if it has one.
         """
         ours, theirs = pty.openpty()
         self.addCleanup(os.close, ours)

@@ -23,20 +23,20 @@ class CleanTests(SynchronousTestCase):
 
     def test_harmless(self) -> None:
         """
-        Printable text of any script stays as it is.
+        Printable text of any script is unchanged.
         """
         self.assertEqual(clean("größe 画像 v1"), "größe 画像 v1")
 
     def test_harmful(self) -> None:
         """
-        Escapes, line breaks, C1 controls, direction marks and lone surrogates
-        are shown, not obeyed.
+        Escape sequences, line breaks, C1 controls, direction marks and lone surrogates are
+        escaped.
         """
         self.assertEqual(clean("a\x1b[2J\r\n\x9b\u202e\ud800"), r"a\x1b[2J\r\n\x9b\u202e\ud800")
 
     def test_none(self) -> None:
         """
-        Nothing is the empty text.
+        L{None} is empty.
         """
         self.assertEqual(clean(None), "")
 
@@ -44,7 +44,7 @@ class CleanTests(SynchronousTestCase):
     @given(st.text())
     def test_any(self, text: str) -> None:
         """
-        Whatever comes in, what goes out can be printed and encoded.
+        The result can always be printed and encoded.
         """
         self.assertTrue(clean(text).isprintable())
         self.assertTrue(json_line({"key": text}).isprintable())
@@ -58,7 +58,7 @@ class NumberTests(SynchronousTestCase):
 
     def test_size(self) -> None:
         """
-        Sizes go by powers of 1000 and never show a fourth digit.
+        Sizes have decimal units and at most three digits.
         """
         said = {
             0: "0 B",
@@ -75,14 +75,14 @@ class NumberTests(SynchronousTestCase):
 
     def test_portion(self) -> None:
         """
-        A portion names the whole only where it is known.
+        A portion has its total if known.
         """
         self.assertEqual(portion(1500, 3000), "1.5 kB of 3.0 kB")
         self.assertEqual((portion(1500, None), portion(1500, 0)), ("1.5 kB", "1.5 kB"))
 
     def test_span(self) -> None:
         """
-        A length of time is told in its largest unit, rounded down.
+        A duration is in its largest unit, rounded down.
         """
         said = {
             0: "0 seconds",
@@ -100,13 +100,13 @@ class NumberTests(SynchronousTestCase):
 
     def test_clock(self) -> None:
         """
-        A time to wait is told as a clock does.
+        A short duration is in minutes and seconds.
         """
         self.assertEqual([clock(n) for n in (7.9, 750, 10921)], ["0:07", "12:30", "3:02:01"])
 
     def test_ago(self) -> None:
         """
-        Times of any RFC 3339 form are told from now.
+        Times in any form of RFC 3339 are relative to now.
         """
         moment = NOW - timedelta(hours=3)
         for text in (
@@ -119,7 +119,7 @@ class NumberTests(SynchronousTestCase):
 
     def test_no_time(self) -> None:
         """
-        What is no time is shown, made harmless.
+        Text that is not a time is escaped.
         """
         self.assertEqual(ago("soon\x1b", NOW), r"soon\x1b")
 
@@ -131,21 +131,21 @@ class TableTests(SynchronousTestCase):
 
     def test_short(self) -> None:
         """
-        A digest in short is its first twelve digits; none is empty.
+        A short digest has twelve digits; a missing one is empty.
         """
         self.assertEqual(short("sha256:" + "ab" * 32), "abababababab")
         self.assertEqual(short(None), "")
 
     def test_cut(self) -> None:
         """
-        What is cut ends in an ellipsis.
+        A cut text ends with an ellipsis.
         """
         self.assertEqual((cut("abcdef", 6), cut("abcdef", 4)), ("abcdef", "abc…"))
 
     def test_unlimited(self) -> None:
         """
-        Without a width nothing is cut; numbers stand on the right, and no
-        line ends in spaces.
+        Without a width nothing is cut; numbers are aligned right, and no line ends with
+        spaces.
         """
         lines = table(("NAME", "SIZE", "WHY"), [("x" * 90, "1 B", ""), ("y", "10 kB", "z")], None, ("SIZE",))
         self.assertEqual(lines[0], "NAME".ljust(90) + "   SIZE  WHY")
@@ -154,13 +154,13 @@ class TableTests(SynchronousTestCase):
 
     def test_empty(self) -> None:
         """
-        Without rows the heads are shown.
+        Without rows the headings are shown.
         """
         self.assertEqual(table(("A", "B"), [], 80), ["A  B"])
 
     def test_widest_gives(self) -> None:
         """
-        Too wide a table loses width where there is most of it.
+        The widest columns of a table are cut first.
         """
         lines = table(("NAME", "ID"), [("n" * 50, "12345678")], 40)
         self.assertEqual(lines[1], "n" * 29 + "…  12345678")

@@ -39,12 +39,12 @@ print(json.dumps({"ServerURL": server, "Username": user, "Secret": "hunter2"}))
 
 class BroughtTests(DaemonTestCase):
     """
-    What commands bring along.
+    The credentials that commands send.
     """
 
     def setUp(self) -> None:
         """
-        Have a file, and a daemon that takes any job.
+        Make a file, and a daemon that accepts any job.
         """
         super().setUp()
         self.place = Path(self.mktemp()).absolute()
@@ -70,7 +70,7 @@ class BroughtTests(DaemonTestCase):
 
     def ctl(self, *argv: str) -> Outcome:
         """
-        Run a command; no output of it has the secret.
+        Run a command; its output never has the secret.
         """
         outcome = run(["--host", self.host, *argv], self.environ)
         self.assertNotIn("hunter2", outcome.out + outcome.err)
@@ -79,7 +79,7 @@ class BroughtTests(DaemonTestCase):
 
     def brought(self) -> Any:
         """
-        What the last request brought; the only one that may bring something.
+        The credentials of the last request; no other request has any.
         """
         for headers in self.fake.headers[:-1]:
             self.assertNotIn("X-Registry-Config", headers)
@@ -88,9 +88,9 @@ class BroughtTests(DaemonTestCase):
 
     def bring(self, *argv: str, warning: str = "") -> Any:
         """
-        Run a command that begins a job; gives what it brings.
+        Run a command that creates a job; return the credentials it sends.
 
-        @param warning: a part of what it warns of.
+        @param warning: a part of the expected warning.
         """
         self.fake.headers.clear()
         outcome = self.ctl(*argv, "--detach")
@@ -104,13 +104,13 @@ class BroughtTests(DaemonTestCase):
 
     def entry(self, **more: str) -> dict[str, str]:
         """
-        What is brought for a host.
+        The credentials sent for a host.
         """
         return {"username": "me", "password": "hunter2", "origin": str(self.file), **more}
 
     def test_file(self) -> None:
         """
-        Those of the image's registry are brought, and no others.
+        The credentials of the image's registry are sent, and no others.
         """
         self.config(auths={"https://index.docker.io/v1/": {"auth": AUTH}, "quay.io": {"auth": AUTH}})
         self.assertEqual(self.bring("pull", "alpine"), {"docker.io": self.entry()})
@@ -119,7 +119,7 @@ class BroughtTests(DaemonTestCase):
 
     def test_narrowest(self) -> None:
         """
-        Those of the narrowest namespace are brought, under the registry's host.
+        The credentials of the longest matching namespace are sent, under the registry's host.
         """
         other = b64encode(b"team:hunter2").decode()
         self.config(auths={"quay.io": {"auth": AUTH}, "quay.io/team": {"auth": other}})
@@ -128,7 +128,7 @@ class BroughtTests(DaemonTestCase):
 
     def test_places(self) -> None:
         """
-        The files are docker's and, behind it, podman's, or the one that is named.
+        The files are docker's, then podman's, or the named one.
         """
         runtime = self.place / "containers"
         runtime.mkdir()
@@ -143,7 +143,7 @@ class BroughtTests(DaemonTestCase):
 
     def test_none(self) -> None:
         """
-        Without a file, or with C{--no-credentials}, nothing is brought, and no helper runs.
+        Without a file, or with C{--no-credentials}, nothing is sent, and no helper runs.
         """
         self.assertEqual(self.bring("pull", "quay.io/a/b"), {})
         self.config(auths={"quay.io": {"auth": AUTH}}, credsStore="missing")
@@ -156,7 +156,7 @@ class BroughtTests(DaemonTestCase):
 
     def test_helpers(self) -> None:
         """
-        Helpers give them, for one host or all; an identity token is one.
+        Helpers supply credentials, for one host or all; an identity token is supported.
         """
         self.helper("keep")
         self.config(credsStore="keep")
@@ -174,7 +174,7 @@ class BroughtTests(DaemonTestCase):
 
     def test_broken_helper(self) -> None:
         """
-        A helper that does not work is warned of, and does not refuse a public image.
+        A failing helper is a warning; a public image is still pulled.
         """
         self.config(credsStore="missing")
         missing = f"docker-credential-missing, which {self.file} names, is not in PATH"
@@ -193,7 +193,7 @@ class BroughtTests(DaemonTestCase):
 
     def test_broken_file(self) -> None:
         """
-        So is a file that cannot be read; the other one counts.
+        An unreadable file is a warning; the other file is used.
         """
         self.file.write_text("{")
         self.assertEqual(self.bring("pull", "quay.io/a/b", warning=f"{self.file}, line 1, column 2"), {})
@@ -206,7 +206,7 @@ class BroughtTests(DaemonTestCase):
 
     def test_copy(self) -> None:
         """
-        A copy brings those of both ends; on one host, those of the target.
+        A copy sends the credentials of both registries; on one host, those of the target.
         """
         other = b64encode(b"team:hunter2").decode()
         self.config(
@@ -218,8 +218,8 @@ class BroughtTests(DaemonTestCase):
 
     def test_push(self) -> None:
         """
-        A push brings those of its target, and of the registry that the image came from, whatever it
-        is called here.
+        A push sends the credentials of its target, and of the registry from which the image
+        came, whatever its name here.
         """
         self.config(auths={name: {"auth": AUTH} for name in ("docker.io", "quay.io", "ghcr.io")})
         self.fake.on("GET", "/images/mine/b", Answer({**IMAGE, "source": "quay.io/a/b"}))
@@ -229,7 +229,7 @@ class BroughtTests(DaemonTestCase):
 
     def test_push_of_nothing(self) -> None:
         """
-        An image that is not there is left to the job to tell.
+        A missing image is reported by the job.
         """
         self.config(auths={"ghcr.io": {"auth": AUTH}})
         self.fake.on("GET", "/images/b", refusal(404, "NOT_FOUND", "no"))
@@ -237,7 +237,7 @@ class BroughtTests(DaemonTestCase):
 
     def test_export(self) -> None:
         """
-        An export brings those of the registry that the image came from.
+        An export sends the credentials of the registry from which the image came.
         """
         self.config(auths={"quay.io": {"auth": AUTH}})
         self.fake.on("GET", "/images/b", Answer({**IMAGE, "source": "quay.io/a/b"}))
@@ -250,14 +250,14 @@ class BroughtTests(DaemonTestCase):
 
     def test_bad_reference(self) -> None:
         """
-        A reference that is not valid is left to the daemon to refuse.
+        An invalid reference is refused by the daemon.
         """
         self.config(auths={"quay.io": {"auth": AUTH}})
         self.assertEqual(self.bring("pull", "A B"), {})
 
     def test_not_encrypted(self) -> None:
         """
-        They do not cross a network in clear; the pull goes on without.
+        Credentials are not sent without encryption; the pull continues without them.
         """
         self.config(auths={"quay.io": {"auth": AUTH}})
         self.host = self.fake.url.replace("127.0.0.1", "0.0.0.0")
@@ -270,7 +270,7 @@ class BroughtTests(DaemonTestCase):
 
     def test_unix_socket(self) -> None:
         """
-        Of several places, the one where a daemon listens counts.
+        Of several addresses, the one where a daemon listens counts.
         """
         self.config(auths={"quay.io": {"auth": AUTH}})
         runtime = Path(self.mktemp()).absolute()
@@ -288,7 +288,7 @@ class BroughtTests(DaemonTestCase):
 
     def test_too_long(self) -> None:
         """
-        Those that the daemon would not read are warned of.
+        Credentials that exceed the daemon's header limit are a warning.
         """
         self.config(auths={"quay.io": {"username": "me", "password": "x" * MOST}})
         self.assertEqual(self.bring("pull", "quay.io/a/b", warning=f"more than {MOST}"), {})
@@ -297,7 +297,7 @@ class BroughtTests(DaemonTestCase):
 
     def test_no_daemon(self) -> None:
         """
-        Where no daemon listens, that is the reason.
+        If no daemon listens, that is reported.
         """
         self.config(auths={"quay.io": {"auth": AUTH}})
         self.host = f"unix:{self.place}/s"
@@ -307,7 +307,7 @@ class BroughtTests(DaemonTestCase):
 
     def test_followed(self) -> None:
         """
-        Only the request that begins the job has them.
+        Only the request that creates the job has credentials.
         """
         self.config(auths={"docker.io": {"auth": AUTH}})
         self.fake.takes(*one_pull())
@@ -321,7 +321,7 @@ class BroughtTests(DaemonTestCase):
 
     def test_interrupted(self) -> None:
         """
-        A user who does not wait for the helper has begun no job.
+        An interrupt during the helper creates no job.
         """
         self.helper("slow", "import os, time; open(os.environ['SEEN'], 'w').close(); time.sleep(60)")
         self.config(credsStore="slow")
@@ -344,7 +344,8 @@ class SecretsTests(SynchronousTestCase):
 
     def test_carriers(self) -> None:
         """
-        Secrets go over a unix socket, over loopback or by TLS, and never over a network in clear.
+        Secrets are sent over a unix socket, loopback or TLS, and never over a network without
+        encryption.
         """
         for url in (
             "unix:/s",

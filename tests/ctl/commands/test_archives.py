@@ -36,7 +36,7 @@ class ImportTests(DaemonTestCase):
 
     def setUp(self) -> None:
         """
-        Have a daemon that takes pieces, and an archive of more than one.
+        Make a daemon that accepts pieces, and an archive of two pieces.
         """
         super().setUp()
         self.path = self.mktemp()
@@ -54,19 +54,19 @@ class ImportTests(DaemonTestCase):
 
     def takes(self, *lines: Any) -> None:
         """
-        Have the import tell so.
+        Set the events of the import.
         """
         self.fake.takes(*lines)
 
     def asked(self, method: str) -> list[Any]:
         """
-        The bodies that were sent with a method.
+        The bodies of the requests with a method.
         """
         return [body for sent, _, body in self.fake.requests if sent == method]
 
     def wait_for_end(self) -> None:
         """
-        In a stream: wait until the archive is whole.
+        In a stream: wait until the archive is complete.
         """
         for _ in range(1000):
             if self.asked("PUT"):
@@ -75,14 +75,14 @@ class ImportTests(DaemonTestCase):
 
     def import_(self, *argv: str, path: str | None = None) -> Outcome:
         """
-        Import it.
+        Import the archive.
         """
         return run(["--host", self.fake.url, "import", path or self.path, *argv])
 
     def test_done(self) -> None:
         """
-        The archive is sent in pieces, each with its place, then its size; the
-        last line is what was imported.
+        The archive is sent in pieces, each with its range, then its size. The last line is the
+        imported reference.
         """
         outcome = self.import_("app:1", "--platform", "linux/arm64", "--priority", "2")
         self.assertEqual((outcome.status, outcome.err), (0, ""))
@@ -97,7 +97,7 @@ class ImportTests(DaemonTestCase):
 
     def test_quiet_and_json(self) -> None:
         """
-        Quietly the name is all; as JSON all lines are objects.
+        With --quiet the reference is printed alone; with --json each line is an object.
         """
         self.assertEqual(self.import_("--quiet").out, f"docker.io/library/alpine:latest@{DIGEST}\n")
         lines = [json.loads(line) for line in self.import_("--json").out.splitlines()]
@@ -105,14 +105,14 @@ class ImportTests(DaemonTestCase):
 
     def test_several(self) -> None:
         """
-        Several images are told by their names.
+        The names of several images are printed, one on each line.
         """
         self.takes(self.wait_for_end, event("job", import_job("done", reference="a:1, b:1"), True))
         self.assertEqual(self.import_("--quiet").out, "a:1\nb:1\n")
 
     def test_terminal(self) -> None:
         """
-        On a terminal there is a bar.
+        A terminal shows a bar.
         """
         with Terminal() as terminal:
             argv = [*COMMAND, "--host", self.fake.url, "import", self.path]
@@ -132,7 +132,7 @@ class ImportTests(DaemonTestCase):
 
     def test_stdin(self) -> None:
         """
-        What comes through a pipe is sent; nobody knows how much it will be.
+        Data from a pipe, of unknown size, is sent.
         """
         argv = [*COMMAND, "--host", self.fake.url, "import", "-", "a:1"]
         done = subprocess.run(argv, input=self.data, capture_output=True, env=environment())
@@ -142,7 +142,7 @@ class ImportTests(DaemonTestCase):
 
     def test_not_there(self) -> None:
         """
-        What is not there is not asked for.
+        A path that does not exist creates no job.
         """
         outcome = self.import_(path="/nonexistent")
         self.assertEqual((outcome.status, self.fake.requests), (1, []))
@@ -153,8 +153,7 @@ class ImportTests(DaemonTestCase):
 
     def test_job_fails(self) -> None:
         """
-        Where the daemon refuses the archive, its reason is the one to read,
-        not that it takes no more.
+        If the job fails, its error is reported, and not the refusal of further pieces.
         """
         error = {"code": "ARCHIVE_INVALID", "message": "the archive breaks off"}
         self.fake.on("PATCH", "/jobs/j1/content", refusal(400, "BAD_INPUT", "it has ended"))
@@ -199,33 +198,33 @@ class ImportTests(DaemonTestCase):
 
 def daemon_at(url: str) -> Daemon:
     """
-    A daemon that is asked again at once.
+    A daemon whose client does not pause between attempts.
     """
     return Daemon([Address.parse(url)], client="me", pause=lambda _: None)
 
 
 class PieceTests(DaemonTestCase):
     """
-    Single pieces.
+    Sending one piece of an archive.
     """
 
     def send(self, *answers: Answer) -> None:
         """
-        Send a piece of three bytes, and have these answers.
+        Send a piece of three bytes; the daemon answers so.
         """
         self.fake.on("PATCH", "/jobs/j1/content", *answers)
         daemon_at(self.fake.url).send_piece("j1", 5, b"abc")
 
     def test_lost_answer(self) -> None:
         """
-        A piece whose answer was lost was taken, as its place shows.
+        A piece whose answer was lost is not sent again: the next offset shows that it arrived.
         """
         self.send(refusal(416, "OFFSET_INVALID", "no", offset=8))
         self.assertEqual(len(self.fake.requests), 1)
 
     def test_busy(self) -> None:
         """
-        While the piece before is being read, it is offered again.
+        A piece is sent again while the daemon reads the one before.
         """
         busy = refusal(416, "OFFSET_INVALID", "busy", offset=5)
         self.send(busy, busy, Answer({"offset": 8}, 202))
@@ -233,7 +232,7 @@ class PieceTests(DaemonTestCase):
 
     def test_broken(self) -> None:
         """
-        After a broken connection it is sent again, some times.
+        After a broken connection the piece is sent again, a limited number of times.
         """
         self.send(Answer(body=b"{", missing=5), Answer({"offset": 8}, 202))
         self.assertEqual(len(self.fake.requests), 2)
@@ -241,7 +240,7 @@ class PieceTests(DaemonTestCase):
 
     def test_refused(self) -> None:
         """
-        Another refusal is final, and so is a place that is neither.
+        Any other refusal is final, and so is an unexpected offset.
         """
         for answer in (
             refusal(400, "BAD_INPUT", "it has ended"),
@@ -251,7 +250,7 @@ class PieceTests(DaemonTestCase):
 
     def test_end_is_offered_again(self) -> None:
         """
-        While the last piece is being read, the end is told again.
+        The end is reported again while the daemon reads the last piece.
         """
         busy = refusal(416, "OFFSET_INVALID", "busy", offset=8)
         self.fake.on("PUT", "/jobs/j1/content", busy, Answer({}))
@@ -260,7 +259,7 @@ class PieceTests(DaemonTestCase):
 
     def test_joined(self) -> None:
         """
-        Small pieces are joined, large ones parted, and no byte is lost.
+        Small pieces are joined and large ones split; no byte is lost.
         """
         data = [b"a" * 10, b"", b"b" * (3 * PIECE), b"c" * 5]
         pieces = list(joined(data))
@@ -275,7 +274,7 @@ class ExportTests(DaemonTestCase):
 
     def setUp(self) -> None:
         """
-        Have a daemon with an image.
+        Make a daemon with an image.
         """
         super().setUp()
         layout = self.mktemp()
@@ -289,13 +288,13 @@ class ExportTests(DaemonTestCase):
 
     def export(self, path: object, *argv: str) -> Outcome:
         """
-        Export it.
+        Export the image.
         """
         return run(["--host", self.fake.url, "export", "a:1", str(path), *argv])
 
     def test_file(self) -> None:
         """
-        A file is written, and nothing else.
+        The export writes its file and no other.
         """
         path = self.place / "a.tar"
         path.write_bytes(b"older")
@@ -309,7 +308,7 @@ class ExportTests(DaemonTestCase):
 
     def test_format(self) -> None:
         """
-        The format may be chosen.
+        --format selects the format.
         """
         self.assertEqual(self.export(self.place / "a.tar", "--format", "oci").status, 0)
         self.assertIn("oci", self.fake.requests[0][1])
@@ -317,7 +316,7 @@ class ExportTests(DaemonTestCase):
 
     def test_quiet_and_json(self) -> None:
         """
-        Quietly the path is all; as JSON all lines are objects.
+        With --quiet the path is printed alone; with --json each line is an object.
         """
         path = self.place / "a.tar"
         self.assertEqual(self.export(path, "--quiet"), (0, f"{path}\n", ""))
@@ -327,7 +326,7 @@ class ExportTests(DaemonTestCase):
 
     def test_terminal(self) -> None:
         """
-        On a terminal a bar is drawn.
+        A terminal shows a bar.
         """
         with Terminal() as terminal:
             argv = [*COMMAND, "--host", self.fake.url, "export", "a:1", str(self.place / "a.tar")]
@@ -336,7 +335,7 @@ class ExportTests(DaemonTestCase):
 
     def test_stdout(self) -> None:
         """
-        To stdout goes the archive and nothing else; but not to a terminal.
+        The archive is written to stdout alone, and never to a terminal.
         """
         argv = [*COMMAND, "--host", self.fake.url, "export", "a:1", "-"]
         done = subprocess.run(argv, capture_output=True, env=environment())
@@ -347,8 +346,7 @@ class ExportTests(DaemonTestCase):
 
     def test_directory(self) -> None:
         """
-        A directory that is there and empty, or a name with a slash, becomes a
-        layout.
+        An empty directory, or a path that ends with a slash, becomes a layout.
         """
         (self.place / "there").mkdir()
         for path in (f"{self.place}/there", f"{self.place}/new/"):
@@ -359,8 +357,7 @@ class ExportTests(DaemonTestCase):
 
     def test_directory_refused(self) -> None:
         """
-        A directory that holds something is left alone; docker's format is for
-        files.
+        A directory that is not empty is left alone; docker's format needs a file.
         """
         (self.place / "x").write_text("")
         self.assertIn("not empty", self.export(self.place).err)
@@ -369,7 +366,7 @@ class ExportTests(DaemonTestCase):
 
     def test_broken(self) -> None:
         """
-        What breaks off leaves nothing, and what was there before.
+        An incomplete export leaves nothing, and keeps the file that existed.
         """
         (self.place / "a.tar").write_bytes(b"older")
         for form in ("docker", "oci"):
@@ -383,7 +380,7 @@ class ExportTests(DaemonTestCase):
 
     def test_refused(self) -> None:
         """
-        What the daemon refuses is told, and nothing is written.
+        The daemon's refusal is reported, and nothing is written.
         """
         self.fake.on("GET", "/archives/a:1?format=docker", refusal(404, "NOT_FOUND", "there is no image a:1"))
         outcome = self.export(self.place / "a.tar")
@@ -392,13 +389,13 @@ class ExportTests(DaemonTestCase):
 
     def test_cannot_be_written(self) -> None:
         """
-        A place that is none is named.
+        A path that cannot be written is named.
         """
         self.assertIn("cannot write", self.export("/nonexistent/a.tar").err)
 
     def test_interrupted(self) -> None:
         """
-        Ctrl-C leaves nothing.
+        Ctrl-C leaves no file.
         """
         self.fake.on("GET", "/archives/a:1?format=docker", Answer(body=self.data[:2000], missing=10**9))
         self.fake.hold = True

@@ -21,12 +21,12 @@ OTHER = {**IMAGE, "reference": "registry.lan:5000/me/app:1.2"}
 
 class CandidateTests(DaemonTestCase):
     """
-    What may stand where the cursor is.
+    The candidates for the word at the cursor.
     """
 
     def ask(self, *words: str) -> list[str]:
         """
-        What may stand in the last one's place.
+        The candidates for the last word.
         """
         outcome = run(["completion", "bash", "--host", self.fake.url, "--", *words])
         self.assertEqual((outcome.status, outcome.err), (0, ""))
@@ -34,7 +34,7 @@ class CandidateTests(DaemonTestCase):
 
     def test_commands(self) -> None:
         """
-        Commands come first, also behind the options of all.
+        The first word is a command, also after options of all commands.
         """
         self.assertEqual(self.ask(""), sorted(MODULES))
         self.assertEqual(self.ask("p"), ["page", "pin", "pull", "push"])
@@ -43,7 +43,7 @@ class CandidateTests(DaemonTestCase):
 
     def test_options(self) -> None:
         """
-        Options are those that the command has.
+        The options are the command's own.
         """
         self.assertEqual(self.ask("push", "alpine", "--p"), ["--platform", "--priority"])
         self.assertEqual(self.ask("bundle", "--re"), ["--read-only"])
@@ -53,15 +53,14 @@ class CandidateTests(DaemonTestCase):
 
     def test_every_option(self) -> None:
         """
-        Each command's help explains its options in a form that is understood.
+        Completion finds the options in each command's help.
         """
         for name in MODULES:
             self.assertIn("--help", self.ask(name, "--"), name)
 
     def test_images(self) -> None:
         """
-        Where an image of the store is wanted, those that are there are told,
-        as people write them.
+        Arguments that are images complete to the images in the store, in their short form.
         """
         self.fake.on("GET", "/images", Answer([IMAGE, OTHER]))
         self.assertEqual(self.ask("push", ""), ["alpine:latest", "registry.lan:5000/me/app:1.2"])
@@ -70,7 +69,7 @@ class CandidateTests(DaemonTestCase):
 
     def test_jobs_and_limits(self) -> None:
         """
-        Jobs are told by ID, limits as the beginning of what sets them.
+        Jobs complete to their IDs, limits to their names with an equals sign.
         """
         self.fake.on("GET", "/jobs", Answer([{"id": "abc"}, {"id": "xyz"}]))
         self.fake.on("GET", "/limits", Answer({"downloads": 3, "download_rate": 0, "uploads": 5}))
@@ -79,8 +78,8 @@ class CandidateTests(DaemonTestCase):
 
     def test_nobody(self) -> None:
         """
-        Without a daemon, with a command that is none, or where files may
-        stand, there is nothing, and no word of complaint.
+        Without a daemon, after an unknown command, or for a file name, there is no candidate
+        and no error.
         """
         self.fake.stop()
         self.assertEqual(self.ask("push", ""), [])
@@ -90,7 +89,7 @@ class CandidateTests(DaemonTestCase):
 
     def test_explained(self) -> None:
         """
-        Options are read out of where they are explained, not out of prose.
+        Options are read from their list, not from prose.
         """
         self.assertEqual(
             options("usage: x [--a]\n\n  --bee, -b  not --this\n  -q, --cee X\n"), ["--bee", "--cee"]
@@ -98,7 +97,7 @@ class CandidateTests(DaemonTestCase):
 
     def test_bash(self) -> None:
         """
-        In a real bash, a word with colons is gone on with.
+        In a real bash, a word with colons is completed.
         """
         self.fake.on("GET", "/images", Answer([IMAGE, OTHER]))
         script = run(["completion", "bash"])
@@ -118,7 +117,7 @@ class CandidateTests(DaemonTestCase):
 
     def completed(self, program: str, script: str, line: str) -> list[str]:
         """
-        What bash would offer at the end of a line.
+        The candidates that bash offers at the end of a line.
         """
         bash = which("bash")
         assert bash is not None

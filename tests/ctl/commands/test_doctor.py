@@ -22,14 +22,14 @@ class DoctorTests(DaemonTestCase):
 
     def examine(self, *checks: object, version: str = __version__) -> None:
         """
-        Let the daemon answer so.
+        Run the command with this answer of the daemon.
         """
         self.fake.on("GET", "/doctor", Answer({"checks": list(checks)}))
         self.fake.on("GET", "/status", Answer({"version": version}))
 
     def test_well(self) -> None:
         """
-        Where there is no problem, it ends with 0.
+        Without a problem the exit status is 0.
         """
         self.examine(GOOD)
         outcome = run(["doctor", "--host", self.fake.url], environment(DOCKER_CONFIG=self.mktemp()))
@@ -40,7 +40,7 @@ class DoctorTests(DaemonTestCase):
 
     def test_problem(self) -> None:
         """
-        A problem is printed with what to change, and ends it with 1.
+        A problem is printed with its remedy, and the exit status is 1.
         """
         self.examine(BAD, GOOD)
         outcome = run(["doctor", "--host", self.fake.url], environment(DOCKER_CONFIG=self.mktemp()))
@@ -62,8 +62,8 @@ class DoctorTests(DaemonTestCase):
 
     def test_own(self) -> None:
         """
-        C{xferctl} finds that its version is another than the daemon's, and
-        that others can read its own credentials.
+        C{xferctl} reports a version that differs from the daemon's, and credential files that
+        others can read.
         """
         self.examine(GOOD, version="0.0.1")
         home = Path(self.mktemp()).absolute()
@@ -79,7 +79,7 @@ class DoctorTests(DaemonTestCase):
 
     def test_stranger(self) -> None:
         """
-        What answers something else is no xferd.
+        A server with another answer is not xferd.
         """
         self.fake.on("GET", "/doctor", Answer({"checks": 5}))
         self.assertEqual(run(["doctor", "--host", self.fake.url]).status, 1)

@@ -23,8 +23,8 @@ class JobsTests(CommandCase):
 
     def test_jobs(self) -> None:
         """
-        Jobs that run are listed with their progress; of all, page by page,
-        those that failed with their codes.
+        Running jobs are listed with their progress. --all lists every job, page by page,
+        failed ones with their codes.
         """
         jobs = [job(bytes_done=5_000_000), FAILED, job("queued", bytes_total=None)]
         self.fake.on("GET", "/jobs", Answer(jobs))
@@ -42,7 +42,7 @@ class JobsTests(CommandCase):
 
     def test_jobs_of_all_kinds(self) -> None:
         """
-        Each job is listed with its kind and where it goes.
+        Each job is listed with its kind and its destination.
         """
         self.fake.on("GET", "/jobs", Answer([push_job(), push_job(kind="copy"), job()]))
         lines = self.lines("jobs")
@@ -52,7 +52,7 @@ class JobsTests(CommandCase):
 
     def test_push(self) -> None:
         """
-        Of a push, its target is told, its blobs, and what is there now.
+        A push shows its target, its blobs and its result.
         """
         blobs = [blob(0, "exists", transfer=None), blob(1, "mounted")]
         self.fake.on("GET", "/jobs/j1", Answer({**push_job("done"), "layers": blobs}))
@@ -64,7 +64,7 @@ class JobsTests(CommandCase):
 
     def test_job(self) -> None:
         """
-        One job is told in full, layer by layer, harmlessly.
+        A job is shown in full with its layers; control characters are escaped.
         """
         layers = [layer(0, "exists", transfer=None), layer(1, "failed", why="no\naccess")]
         self.fake.on("GET", "/jobs/j1", Answer({**FAILED, "layers": layers}))
@@ -77,7 +77,7 @@ class JobsTests(CommandCase):
 
     def test_job_attempts(self) -> None:
         """
-        The attempts behind a job follow, each with its end and its reason.
+        The job's attempts follow, each with its end and its error.
         """
         tried = {
             "transfer": "t1",
@@ -105,14 +105,14 @@ class JobsTests(CommandCase):
 
     def test_job_done(self) -> None:
         """
-        A job that is done tells what it gave.
+        A job that is done shows its result.
         """
         self.fake.on("GET", "/jobs/j1", Answer(job("done")))
         self.assertIn(["pulled:", f"docker.io/library/alpine:latest@{DIGEST}"], self.lines("job", "j1"))
 
     def test_cancel(self) -> None:
         """
-        A job is cancelled, and its state is told.
+        A job is cancelled, and its state is printed.
         """
         self.fake.on("DELETE", "/jobs/j1", Answer(job("cancelled")))
         self.assertEqual(self.lines("cancel", "j1"), [["job:", "j1"], ["state:", "cancelled"]])

@@ -16,13 +16,12 @@ LIMITS = {"downloads": 3, "downloads_per_host": 0, "download_rate": 2_000_000, "
 
 class ChangeTests(DaemonTestCase):
     """
-    What may be asked for.
+    Parsing of changes.
     """
 
     def test_numbers(self) -> None:
         """
-        Numbers may have a unit, of 1000 or of 1024, and decimals where that
-        makes whole bytes.
+        A number may have a decimal or binary unit, and a fraction that gives whole bytes.
         """
         for word, value in [
             ("a=5", 5),
@@ -39,7 +38,7 @@ class ChangeTests(DaemonTestCase):
 
     def test_refused(self) -> None:
         """
-        Everything else is wrong use, and named.
+        Everything else is wrong use, and the word is named.
         """
         for word in ("a", "a=", "=5", "a=-1", "a=1.5", "a=5T", "a= 5", "a=1e3", "a=5/s"):
             self.assertIn(repr(word), str(self.assertRaises(UsageError, read_changes, [word])))
@@ -47,12 +46,12 @@ class ChangeTests(DaemonTestCase):
 
 class LimitsTests(DaemonTestCase):
     """
-    The command.
+    C{xferctl limits}.
     """
 
     def test_show(self) -> None:
         """
-        Limits are shown in words, or as the API has them.
+        Limits are shown in words, or as the API's JSON.
         """
         self.fake.on("GET", "/limits", Answer(LIMITS))
         outcome = run(["limits", "--host", self.fake.url])
@@ -70,7 +69,7 @@ class LimitsTests(DaemonTestCase):
 
     def test_set(self) -> None:
         """
-        Limits are set all at once, and shown.
+        Several limits are set by one request, and all are shown.
         """
         self.fake.on("PATCH", "/limits", Answer({**LIMITS, "downloads": 5}))
         outcome = run(["limits", "downloads=5", "download_rate=2M", "--host", self.fake.url])
@@ -82,7 +81,7 @@ class LimitsTests(DaemonTestCase):
 
     def test_wrong_use(self) -> None:
         """
-        What sets nothing is wrong use, and the daemon is not asked.
+        A word that sets no limit is wrong use, and no request is sent.
         """
         outcome = run(["limits", "downloads", "--host", self.fake.url])
         self.assertEqual((outcome.status, outcome.out), (2, ""))
@@ -91,7 +90,7 @@ class LimitsTests(DaemonTestCase):
 
     def test_refused(self) -> None:
         """
-        What the daemon says no to is its to explain.
+        The daemon's refusal is reported.
         """
         self.fake.on("PATCH", "/limits", refusal(400, "BAD_INPUT", "there is no limit 'speed'"))
         outcome = run(["limits", "speed=5", "--host", self.fake.url])

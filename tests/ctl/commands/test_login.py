@@ -25,7 +25,7 @@ class LoginTests(DaemonTestCase):
 
     def setUp(self) -> None:
         """
-        Start a daemon that accepts everything, and name a file.
+        Start a daemon that accepts all credentials, and choose a file.
         """
         super().setUp()
         self.path = Path(self.mktemp()).absolute()
@@ -34,7 +34,7 @@ class LoginTests(DaemonTestCase):
 
     def login(self, *argv: str, stdin: str = "hunter2\n") -> Outcome:
         """
-        Log in, with this on stdin.
+        Log in with this input on stdin.
         """
         self.patch(sys, "stdin", StringIO(stdin))
         outcome = run(["login", *argv], self.environ)
@@ -43,7 +43,7 @@ class LoginTests(DaemonTestCase):
 
     def test_not_encrypted(self) -> None:
         """
-        No password crosses a network in clear.
+        No password is sent over a network without encryption.
         """
         self.environ["XFERD_HOST"] = self.fake.url.replace("127.0.0.1", "0.0.0.0")
         outcome = self.login("h.example", "-u", "me", "--password-stdin")
@@ -54,7 +54,7 @@ class LoginTests(DaemonTestCase):
 
     def test_login(self) -> None:
         """
-        The daemon tries what was piped in, in a header; then it is kept.
+        The daemon tries the piped password, sent in a header; then it is stored.
         """
         outcome = self.login("https://H.example/", "-u", "me", "--password-stdin")
         self.assertEqual(
@@ -74,7 +74,7 @@ class LoginTests(DaemonTestCase):
 
     def test_auth_file(self) -> None:
         """
-        Another file can be named; Docker Hub is meant where nothing else is.
+        Another file can be named; Docker Hub is the default registry.
         """
         other = str(self.path) + "2"
         self.assertEqual(self.login("-u", "me", "--password-stdin", "--auth-file", other).status, 0)
@@ -83,7 +83,7 @@ class LoginTests(DaemonTestCase):
 
     def test_refused(self) -> None:
         """
-        A wrong password is told in one sentence, and nothing is written.
+        A wrong password is reported in one sentence, and nothing is written.
         """
         self.fake.on("POST", "/auth", refusal(403, "DENIED", "h.example does not accept a login"))
         outcome = self.login("h.example", "-u", "me", "--password-stdin")
@@ -92,7 +92,7 @@ class LoginTests(DaemonTestCase):
 
     def test_no_check(self) -> None:
         """
-        Without a daemon, credentials can be kept untried.
+        Without a daemon, credentials can be stored untried.
         """
         self.environ["XFERD_HOST"] = "unix:/nowhere"
         self.assertEqual(self.login("h.example", "-u", "me", "--password-stdin").status, 1)
@@ -103,7 +103,7 @@ class LoginTests(DaemonTestCase):
 
     def test_wrong(self) -> None:
         """
-        What cannot be a login is refused before anybody is asked.
+        Invalid input is refused before the terminal or the daemon is asked.
         """
         for argv, stdin, words in (
             (["quay", "-u", "me", "--password-stdin"], "p", "is no registry"),
@@ -125,8 +125,8 @@ class LoginTests(DaemonTestCase):
 
     def test_terminal(self) -> None:
         """
-        On a terminal, user and password are asked for, the password without
-        showing it; no command line has it.
+        A terminal prompts for user and password and does not show the password; no command
+        line has it.
         """
         environ = environment(XFERD_HOST=self.fake.url, REGISTRY_AUTH_FILE=str(self.path))
         pid, terminal = pty.fork()
@@ -155,7 +155,7 @@ class LoginTests(DaemonTestCase):
 
     def test_light(self) -> None:
         """
-        It is there at once, without Twisted.
+        The command imports no Twisted.
         """
         code = "import sys, xferd.ctl.commands.login; raise SystemExit('twisted' in sys.modules)"
         ended = subprocess.run([sys.executable, "-c", code], env=environment(), check=False)

@@ -19,12 +19,12 @@ ADDRESS = f"http://xferd.localhost:9337/enter?code={CODE}"
 
 class PageTests(DaemonTestCase):
     """
-    The command.
+    C{xferctl page}.
     """
 
     def setUp(self) -> None:
         """
-        Have a daemon that gives codes.
+        Make a daemon that issues codes.
         """
         super().setUp()
         self.fake.on("POST", "/page", Answer({"code": CODE, "port": 9337, "seconds": 60.0}))
@@ -39,7 +39,7 @@ class PageTests(DaemonTestCase):
 
     def test_json(self) -> None:
         """
-        Programs read it as JSON.
+        With --json the address is printed as JSON.
         """
         outcome = run(["page", "--json", "--user", "1234", "--host", self.fake.url])
         self.assertEqual(json.loads(outcome.out), {"address": ADDRESS})
@@ -47,7 +47,7 @@ class PageTests(DaemonTestCase):
 
     def test_opens(self) -> None:
         """
-        On a desktop the address is opened, unless it is to be printed only.
+        On a desktop the address is opened, except with --print.
         """
         place = Path(self.mktemp()).absolute()
         place.mkdir()
@@ -66,7 +66,7 @@ class PageTests(DaemonTestCase):
 
     def test_odd(self) -> None:
         """
-        An answer of another form is never part of an address.
+        An invalid answer is never part of an address.
         """
         for code, port in ((CODE, "9337"), (f"{CODE} -x", 9337), ("", 9337), (None, 9337)):
             self.fake.on("POST", "/page", Answer({"code": code, "port": port}))
@@ -76,7 +76,7 @@ class PageTests(DaemonTestCase):
 
     def test_refused(self) -> None:
         """
-        The daemon's reason is shown.
+        The daemon's error is reported.
         """
         self.fake.on("POST", "/page", refusal(404, "NOT_FOUND", "the daemon serves no page"))
         self.assertIn("the daemon serves no page", run(["page", "--host", self.fake.url]).err)
@@ -84,12 +84,12 @@ class PageTests(DaemonTestCase):
 
 class UserTests(DaemonTestCase):
     """
-    Whose browser it is.
+    The browser's user.
     """
 
     def test_user(self) -> None:
         """
-        It is the named user's, else that of who called sudo, else one's own.
+        The user is the named one, else the one who called sudo, else the caller.
         """
         for name, environ, uid, found in (
             (None, {}, 1000, 1000),

@@ -34,7 +34,7 @@ PINNED = f"docker.io/library/alpine:latest@{DIGEST}"
 
 class PullTests(DaemonTestCase):
     """
-    C{xferctl pull} where the output is no terminal.
+    C{xferctl pull} without a terminal.
     """
 
     def pull(self, *argv: str) -> Outcome:
@@ -45,7 +45,7 @@ class PullTests(DaemonTestCase):
 
     def test_done(self) -> None:
         """
-        A pull that goes well ends with status 0 and the digest.
+        A successful pull ends with status 0 and prints the digest.
         """
         self.fake.takes(*one_pull())
         outcome = self.pull("--platform", "linux/arm64", "--priority", "3")
@@ -56,7 +56,7 @@ class PullTests(DaemonTestCase):
 
     def test_warnings(self) -> None:
         """
-        What registries warn of is said, whether all goes well or not.
+        Warnings of registries are printed, also if the job fails.
         """
         for state, status in (("done", 0), ("failed", 1)):
             ended = job(state, warnings=["hub.example: gone soon"])
@@ -67,14 +67,14 @@ class PullTests(DaemonTestCase):
 
     def test_quiet(self) -> None:
         """
-        Quietly, the digest is all.
+        With --quiet the reference with its digest is printed alone.
         """
         self.fake.takes(*one_pull())
         self.assertEqual(self.pull("--quiet"), (0, f"{PINNED}\n", ""))
 
     def test_json(self) -> None:
         """
-        As JSON, all lines are objects, and the last is the job's end.
+        With --json each line is an object, and the last one is the job's end.
         """
         self.fake.takes(*one_pull())
         outcome = self.pull("--json")
@@ -83,7 +83,7 @@ class PullTests(DaemonTestCase):
 
     def test_detach(self) -> None:
         """
-        Detached, the job's ID is all, and nobody follows it.
+        With --detach the job's ID is printed, and the job is not followed.
         """
         self.fake.on("POST", "/jobs", Answer(job("queued"), 202))
         self.assertEqual(self.pull("--detach"), (0, "j1\n", ""))
@@ -92,7 +92,7 @@ class PullTests(DaemonTestCase):
 
     def test_failed(self) -> None:
         """
-        A job that fails is a failure, with its reason last on stderr.
+        A failed job ends with status 1 and its error on stderr.
         """
         error = {"code": "MANIFEST_UNKNOWN", "message": "there is no \x07alpine"}
         self.fake.takes(event("job", job()), event("job", job("failed", error=error), True))
@@ -100,21 +100,21 @@ class PullTests(DaemonTestCase):
 
     def test_failed_without_reason(self) -> None:
         """
-        A job that fails and does not say why fails all the same.
+        A failed job without an error ends with status 1, too.
         """
         self.fake.takes(event("job", job("failed"), True))
         self.assertEqual(self.pull(), (1, "", "xferctl: job j1 failed\n"))
 
     def test_cancelled(self) -> None:
         """
-        A job that somebody else cancels is a failure.
+        A job that another client cancels ends with status 1.
         """
         self.fake.takes(event("job", job("cancelled"), True))
         self.assertEqual(self.pull(), (1, "", "xferctl: job j1 was cancelled\n"))
 
     def test_refused(self) -> None:
         """
-        What the daemon does not begin, need not be cancelled.
+        A refused job is not cancelled.
         """
         self.fake.on("POST", "/jobs", refusal(400, "NAME_INVALID", "'A' is not an image reference"))
         self.assertEqual(self.pull(), (1, "", "xferctl: 'A' is not an image reference (NAME_INVALID)\n"))
@@ -123,12 +123,12 @@ class PullTests(DaemonTestCase):
 
 class PushTests(DaemonTestCase):
     """
-    C{xferctl push} and C{copy} where the output is no terminal.
+    C{xferctl push} and C{copy} without a terminal.
     """
 
     def asked(self, *argv: str) -> dict[str, object]:
         """
-        What the daemon is asked for when a command detaches.
+        The request of a command with --detach.
         """
         self.fake.on("POST", "/jobs", Answer(push_job("queued"), 202))
         self.assertEqual(run(["--host", self.fake.url, *argv, "--detach"]), (0, "j1\n", ""))
@@ -138,8 +138,7 @@ class PushTests(DaemonTestCase):
 
     def test_push(self) -> None:
         """
-        A push goes to its target, or to where the image's name says, with more
-        tags and another platform, or all, where they are asked for.
+        A push has its target or the image's own name, and the requested tags and platforms.
         """
         plain: dict[str, object] = {"kind": "push", "reference": "alpine", "target": None, "priority": 0}
         plain |= {"tags": [], "platform": None}
@@ -160,8 +159,7 @@ class PushTests(DaemonTestCase):
 
     def test_copy(self) -> None:
         """
-        A copy takes all of an index, or one platform of it, with what refers to it or
-        without.
+        A copy has the whole index or one platform of it, with or without referrers.
         """
         plain = {"kind": "copy", "reference": "a", "target": "b", "platform": None}
         self.assertEqual(self.asked("copy", "a", "b"), {**plain, "referrers": False, "priority": 0})
@@ -172,7 +170,7 @@ class PushTests(DaemonTestCase):
 
     def test_done(self) -> None:
         """
-        A push that goes well ends with status 0 and the digest at the target.
+        A successful push ends with status 0 and prints the digest at the target.
         """
         self.fake.takes(*one_push())
         outcome = run(["--host", self.fake.url, "push", "alpine", TARGET])
@@ -184,7 +182,7 @@ class PushTests(DaemonTestCase):
 
     def test_json(self) -> None:
         """
-        As JSON, the job's target is in its last line.
+        With --json the last line has the job's target.
         """
         self.fake.takes(*one_push())
         outcome = run(["--host", self.fake.url, "push", "alpine", TARGET, "--json"])
@@ -193,7 +191,7 @@ class PushTests(DaemonTestCase):
 
     def test_failed(self) -> None:
         """
-        A push that fails tells why.
+        A failed push reports its error.
         """
         error = {"code": "DENIED", "message": "registry.example.com:5000 does not let you push me/alpine"}
         self.fake.takes(event("job", push_job("failed", error=error), True))
@@ -205,17 +203,17 @@ class PushTests(DaemonTestCase):
 
 class InterruptTests(DaemonTestCase):
     """
-    C{xferctl pull} as a process on a terminal, and signals.
+    C{xferctl pull} as a process on a terminal, with signals.
     """
 
     def terminal(
         self, *argv: str, at: bytes, act: Callable[[subprocess.Popen[bytes], int], None]
     ) -> tuple[int, str]:
         """
-        Run a command on a terminal of its own, and act once it has shown something.
+        Run a command on a terminal of its own, and act once on its output.
 
-        @param at: what it must have shown.
-        @return: its status, and all that it has shown.
+        @param at: the output to wait for.
+        @return: the exit status, and the output.
         """
         ours, theirs = pty.openpty()
         shown = b""
@@ -258,7 +256,7 @@ class InterruptTests(DaemonTestCase):
 
     def test_bars(self) -> None:
         """
-        On a terminal there are bars, and the cursor is back in the end.
+        A terminal shows bars, and the cursor is restored at the end.
         """
         self.fake.takes(*one_pull())
         status, shown = self.terminal("pull", "alpine", at=b"never", act=self.press)
@@ -270,7 +268,7 @@ class InterruptTests(DaemonTestCase):
 
     def test_dumb(self) -> None:
         """
-        A terminal that cannot move its cursor gets plain lines.
+        A terminal that cannot move its cursor shows plain lines.
         """
         self.fake.takes(*one_pull())
         outcome = subprocess.run(
@@ -285,7 +283,7 @@ class InterruptTests(DaemonTestCase):
 
     def test_ctrl_c(self) -> None:
         """
-        Ctrl-C cancels the job, says so, and is status 130.
+        Ctrl-C cancels the job, reports that, and ends with status 130.
         """
         self.running()
         status, shown = self.terminal("pull", "alpine", at=b"downloading", act=self.press)
@@ -296,7 +294,7 @@ class InterruptTests(DaemonTestCase):
 
     def test_ctrl_c_while_pushing(self) -> None:
         """
-        Ctrl-C cancels a push or a copy just so.
+        Ctrl-C cancels a push or a copy, too.
         """
         for argv in (("push", "alpine"), ("copy", "alpine", TARGET)):
             self.fake.takes(
@@ -309,7 +307,7 @@ class InterruptTests(DaemonTestCase):
 
     def test_signals(self) -> None:
         """
-        SIGTERM and SIGHUP are no different.
+        SIGTERM and SIGHUP cancel the job, too.
         """
         for number in (signal.SIGTERM, signal.SIGHUP):
             self.running()
@@ -328,7 +326,7 @@ class InterruptTests(DaemonTestCase):
 
     def test_before_answer(self) -> None:
         """
-        Ctrl-C between the question and its answer cancels the job too.
+        Ctrl-C between the request and its answer cancels the job, too.
         """
         process: list[subprocess.Popen[str]] = []
 
@@ -351,15 +349,16 @@ class InterruptTests(DaemonTestCase):
 
 class AbandonTests(DaemonTestCase):
     """
-    What becomes of the job when its user leaves.
+    The job of an interrupted command.
     """
 
     def left(self, answer: Answer | None) -> str:
         """
-        Leave a pull while it runs.
+        Interrupt a pull.
 
-        @param answer: the daemon's, when it is asked to cancel.
-        @return: what the user is told.
+        @param answer: the daemon's answer to the cancellation; L{None} for a
+            second interrupt.
+        @return: the message on stderr.
         """
 
         def leave(*_: object) -> None:
@@ -377,7 +376,7 @@ class AbandonTests(DaemonTestCase):
 
     def test_ended_before(self) -> None:
         """
-        A job that had ended by then is not said to be cancelled.
+        A job that had already ended is not reported as cancelled.
         """
         self.assertEqual(
             self.left(Answer(job("done"))), "xferctl: interrupted; job j1 had already ended: done\n"
@@ -385,21 +384,21 @@ class AbandonTests(DaemonTestCase):
 
     def test_refused(self) -> None:
         """
-        If the job cannot be cancelled, the user is told why.
+        If the job cannot be cancelled, the reason is reported.
         """
         said = self.left(refusal(503, "GONE", "no"))
         self.assertEqual(said, "xferctl: interrupted, and job j1 could not be cancelled: no (GONE)\n")
 
     def test_impatient(self) -> None:
         """
-        The second Ctrl-C does not wait for the daemon, and the user is told
-        how to cancel the job.
+        A second Ctrl-C does not wait for the daemon; the message names the command that
+        cancels the job.
         """
         self.assertIn("'xferctl cancel j1' cancels it", self.left(None))
 
     def test_before(self) -> None:
         """
-        Before there is a job, there is nothing to cancel.
+        An interrupt before the job exists cancels nothing.
         """
 
         def leave(*_: object, **__: object) -> None:

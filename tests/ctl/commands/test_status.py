@@ -26,12 +26,12 @@ STATUS = {
 
 class StatusTests(DaemonTestCase):
     """
-    The command.
+    C{xferctl status}.
     """
 
     def show(self, **changes: object) -> dict[str, str]:
         """
-        What it prints, by name.
+        The printed facts, by name.
         """
         self.fake.on("GET", "/status", Answer({**STATUS, **changes}))
         outcome = run(["status", "--host", self.fake.url])
@@ -41,7 +41,7 @@ class StatusTests(DaemonTestCase):
 
     def test_words(self) -> None:
         """
-        The daemon's state is shown, with what its sandbox has and lacks.
+        The daemon's state is shown, with the measures that its sandbox has and lacks.
         """
         shown = self.show()
         self.assertEqual(shown["sandbox"], "limits, seccomp")
@@ -52,7 +52,7 @@ class StatusTests(DaemonTestCase):
 
     def test_unknown(self) -> None:
         """
-        What the daemon does not know yet, or an older one not at all, is no error.
+        Facts that the daemon does not know yet, or that an older one lacks, are no error.
         """
         shown = self.show(sandbox=None, jobs={}, disk=None)
         self.assertEqual(
@@ -61,7 +61,7 @@ class StatusTests(DaemonTestCase):
 
     def test_json(self) -> None:
         """
-        As JSON, it is what the API has.
+        With --json the API's object is printed.
         """
         self.fake.on("GET", "/status", Answer(STATUS))
         self.assertEqual(json.loads(run(["status", "--json", "--host", self.fake.url]).out), STATUS)
@@ -74,7 +74,7 @@ class TransfersTests(CommandCase):
 
     def test_transfers(self) -> None:
         """
-        Transfers are listed with how many share them and what they wait for.
+        Transfers are listed with the number of their watchers and the reason for waiting.
         """
         waiting = transfer(2, rate=0, bytes_total=None, why="slot 4 of 3")
         self.fake.on("GET", "/transfers", Answer([transfer(1, watchers=3), waiting]))

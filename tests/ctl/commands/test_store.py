@@ -21,7 +21,7 @@ class ImagesTests(CommandCase):
 
     def test_images(self) -> None:
         """
-        Images are listed by name, with digests in short.
+        Images are listed by name, with short digests.
         """
         self.fake.on("GET", "/images", Answer([IMAGE]))
         heads, row = self.lines("images")
@@ -32,7 +32,7 @@ class ImagesTests(CommandCase):
 
     def test_inspect(self) -> None:
         """
-        One image is told in full.
+        An image is shown in full.
         """
         self.fake.on("GET", "/images/alpine", Answer(IMAGE))
         lines = self.lines("inspect", "alpine")
@@ -42,7 +42,7 @@ class ImagesTests(CommandCase):
 
     def test_inspect_for_a_platform(self) -> None:
         """
-        The daemon is told for what platform the image has to be.
+        The required platform is sent to the daemon.
         """
         self.fake.on("GET", "/images/alpine?platform=linux/arm%2Bx", Answer(IMAGE))
         self.assertEqual(self.objects("inspect", "alpine", "--platform", "linux/arm+x"), [IMAGE])
@@ -55,7 +55,7 @@ class TagTests(DaemonTestCase):
 
     def test_tag(self) -> None:
         """
-        The new name is printed in full, with what it stands for.
+        The new name is printed in full, with its digest.
         """
         self.fake.on("POST", "/images/r.example:5000/a:1/tags", Answer(TAGGED, 201))
         outcome = run(["tag", "r.example:5000/a:1", "alpine:mine", "--host", self.fake.url])
@@ -67,7 +67,7 @@ class TagTests(DaemonTestCase):
 
     def test_refused(self) -> None:
         """
-        Why not is the last line on stderr.
+        The daemon's refusal is the last line on stderr.
         """
         self.fake.on("POST", "/images/a/tags", refusal(404, "NOT_FOUND", "the store has no image a"))
         outcome = run(["tag", "a", "b", "--host", self.fake.url])
@@ -86,8 +86,8 @@ class RemoveTests(DaemonTestCase):
 
     def test_remove(self) -> None:
         """
-        Each image is told with what was freed by it; one that is not there
-        does not spare the others, and is the command's error.
+        Each image is printed with the freed space. After a refusal the others are removed, and
+        the refusal is the command's error.
         """
         for name, freed in (("a", FREED), ("c", NOTHING)):
             answer = Answer({"reference": f"docker.io/library/{name}:latest", "freed": freed})
@@ -112,7 +112,7 @@ class RemoveTests(DaemonTestCase):
 
     def test_which(self) -> None:
         """
-        Nothing is removed that is not named.
+        At least one image must be named.
         """
         self.assertEqual(run(["rm", "--host", self.fake.url]).status, 2)
 
@@ -124,8 +124,7 @@ class PinTests(DaemonTestCase):
 
     def test_pin(self) -> None:
         """
-        Each image is told; one that is not there does not keep the others
-        from it.
+        Each image is printed. After a refusal the others are pinned.
         """
         for name in ("a", "c"):
             answer = Answer({"reference": f"docker.io/library/{name}:latest"})
@@ -149,7 +148,7 @@ class CollectTests(DaemonTestCase):
 
     def test_collect(self) -> None:
         """
-        What was freed is told, or what would be.
+        The space that was freed, or would be, is printed.
         """
         self.fake.on("POST", "/gc", Answer({"dry_run": False, "freed": FREED}))
         outcome = run(["gc", "--host", self.fake.url])
@@ -164,7 +163,7 @@ class CollectTests(DaemonTestCase):
 
     def test_odd_answer(self) -> None:
         """
-        An answer without what was freed is no reason to break.
+        An answer without the freed space is accepted.
         """
         self.fake.on("POST", "/gc", Answer({"freed": 7}))
         self.assertEqual(run(["gc", "--host", self.fake.url]), (0, "", ""))

@@ -27,12 +27,12 @@ def line(kind: str, data: dict[str, Any], where: str = "") -> bytes:
 
 class WatchTests(DaemonTestCase):
     """
-    The command.
+    C{xferctl watch}.
     """
 
     def watch(self, *argv: str, answers: Sequence[Answer]) -> tuple[int, str, str]:
         """
-        Watch until the daemon says that it does not speak any more.
+        Watch until the daemon refuses.
         """
         self.fake.on("GET", "/events", *answers, refusal(401, "UNAUTHORIZED", "enough"))
         outcome = run(["watch", *argv, "--host", self.fake.url])
@@ -40,7 +40,7 @@ class WatchTests(DaemonTestCase):
 
     def test_plain(self) -> None:
         """
-        Elsewhere than on a terminal, each change of a job's state is a line.
+        Without a terminal, each change of a job's state is a line.
         """
         failed = job("failed", error={"code": "DENIED", "message": "no"})
         lines = [event("job", job("queued")), event("job", job()), event("job", job()), event("job", failed)]
@@ -61,8 +61,7 @@ class WatchTests(DaemonTestCase):
 
     def test_screen(self) -> None:
         """
-        On a terminal the board fills the screen, which is given back; Ctrl-C
-        is how it ends, and well.
+        On a terminal the board fills the alternate screen. Ctrl-C ends it with status 0.
         """
         self.fake.on("GET", "/events", Answer(lines=[event("job", job()), event("transfer", transfer(1))]))
 
@@ -91,14 +90,14 @@ class StreamTests(DaemonTestCase):
 
     def daemon(self, pause: Callable[[float], None] = lambda _: None) -> Daemon:
         """
-        A daemon that is asked again at once.
+        A daemon whose client does not pause between attempts.
         """
         return Daemon([Address.parse(self.fake.url)], client="me", pause=pause)
 
     def test_goes_on(self) -> None:
         """
-        A stream that breaks is gone on with after the last id, and begins
-        anew where the daemon says so.
+        A broken stream is resumed after the last id, and starts again where the daemon
+        requires it.
         """
         self.fake.on(
             "GET",
@@ -117,7 +116,7 @@ class StreamTests(DaemonTestCase):
 
     def test_gone(self) -> None:
         """
-        A daemon that is gone for good is given up.
+        The attempts to reach a daemon are limited.
         """
         pauses: list[float] = []
         daemon = Daemon([Address("http", "127.0.0.1", 1)], client="me", pause=pauses.append)
@@ -132,7 +131,7 @@ class FollowTests(DaemonTestCase):
 
     def test_follow(self) -> None:
         """
-        A job that somebody began is shown to its end, and its result last.
+        A job of another client is shown until its end, and its result last.
         """
         self.fake.on("GET", "/jobs/j1", Answer({**job(), "layers": []}))
         self.fake.on("GET", "/jobs/j1/events", Answer(lines=one_pull()))
@@ -143,7 +142,7 @@ class FollowTests(DaemonTestCase):
 
     def test_failed(self) -> None:
         """
-        One that fails is a failure here, too.
+        A failed job ends with status 1.
         """
         failed = job("failed", error={"code": "DENIED", "message": "no"})
         self.fake.on("GET", "/jobs/j1", Answer({**job(), "layers": []}))
@@ -153,7 +152,7 @@ class FollowTests(DaemonTestCase):
 
     def test_unknown(self) -> None:
         """
-        One that is not there is refused.
+        An unknown job is refused.
         """
         outcome = run(["job", "--follow", "j9", "--host", self.fake.url])
         self.assertEqual(outcome.status, 1)
@@ -161,7 +160,7 @@ class FollowTests(DaemonTestCase):
 
     def test_interrupted(self) -> None:
         """
-        Who leaves leaves the job running.
+        An interrupt leaves the job running.
         """
 
         def leave(_: float) -> None:

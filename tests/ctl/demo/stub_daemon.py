@@ -13,7 +13,8 @@ from tests.ctl.fake_daemon import Answer, FakeDaemon, event, job, layer, one_pul
 
 def main(port: int, kind: str) -> None:
     """
-    Answer every pull so: C{good}, C{failed}, C{hangs}, or not at all: C{absent}.
+    Run the daemon; its pulls succeed (C{good}), fail (C{failed}) or hang (C{hangs}), or it
+    does not answer (C{absent}).
     """
     fake = FakeDaemon(port=port)
     fake.on("GET", "/status", Answer({}))

@@ -48,7 +48,7 @@ class ChildTests(SynchronousTestCase):
 
     def test_talk(self) -> None:
         """
-        It is told lines and answers with lines, until it is stopped.
+        Lines are sent and received until it is stopped.
         """
         child = self.child(ECHO)
         self.assertEqual(child.receive(), b"begun\n")
@@ -61,7 +61,7 @@ class ChildTests(SynchronousTestCase):
 
     def test_same_modules(self) -> None:
         """
-        It finds the modules that we find.
+        It imports the parent's modules.
         """
         child = self.child("import xferd.ctl; print(xferd.ctl.__file__)")
         self.assertEqual(
@@ -71,7 +71,7 @@ class ChildTests(SynchronousTestCase):
 
     def test_last_words(self) -> None:
         """
-        What it said last is in its log, output and errors alike.
+        The last line of its stdout or stderr is in its log.
         """
         child = self.child("import sys; print('out', flush=True); sys.exit('the \\xe9nd\\n\\n')", talks=False)
         child.process.wait(30)
@@ -79,7 +79,7 @@ class ChildTests(SynchronousTestCase):
 
     def test_no_words(self) -> None:
         """
-        One that says nothing is known for that.
+        An empty log is reported.
         """
         child = self.child("")
         self.assertEqual(child.receive(), b"")
@@ -88,7 +88,7 @@ class ChildTests(SynchronousTestCase):
 
     def test_unheard(self) -> None:
         """
-        One that has gone without listening stops all the same.
+        A process that ended without reading its input is stopped without an error.
         """
         child = self.child("")
         child.process.wait(30)
@@ -98,7 +98,7 @@ class ChildTests(SynchronousTestCase):
 
     def test_stubborn(self) -> None:
         """
-        One that does not heed SIGTERM is killed, with what it began.
+        A process that ignores SIGTERM is killed, with its children.
         """
         self.patch(processes, "_PATIENCE", 0.05)
         child = self.child(STUBBORN)
@@ -116,8 +116,7 @@ class ScratchTests(SynchronousTestCase):
 
     def test_gone(self) -> None:
         """
-        The directory is there in the block, for us alone, and gone behind it,
-        also when something fails.
+        The directory exists during the block, for this user alone, also if the block fails.
         """
         with self.assertRaises(ValueError), scratch() as path:
             self.assertEqual(os.stat(path).st_mode & 0o777, 0o700)
@@ -126,7 +125,7 @@ class ScratchTests(SynchronousTestCase):
 
     def test_odd(self) -> None:
         """
-        Closed directories go; what links point at stays as it is.
+        Directories without permissions are removed; the targets of links are kept.
         """
         outside, path = self.mktemp(), self.mktemp()
         os.mkdir(outside, 0o755)
@@ -142,7 +141,7 @@ class ScratchTests(SynchronousTestCase):
 
     def test_odd_as_user(self) -> None:
         """
-        So it is for a user who is not root.
+        A user who is not root can do the same.
         """
         path = self.mktemp()
         child = fork() if os.getuid() == 0 else 0

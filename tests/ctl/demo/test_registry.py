@@ -40,7 +40,7 @@ class CounterTests(SynchronousTestCase):
 
     def said(self) -> list[Any]:
         """
-        What was said since the last time.
+        The output since the last call.
         """
         lines = self.transport.value().splitlines()
         self.transport.clear()
@@ -48,7 +48,7 @@ class CounterTests(SynchronousTestCase):
 
     def get(self, path: str) -> None:
         """
-        Ask the registry for something.
+        Send a request to the registry.
         """
         agent = RequestTraversalAgent(self.registry.resource())
         response = agent.request(b"GET", f"http://127.0.0.1:5000/v2/{REPOSITORY}/{path}".encode())
@@ -59,7 +59,7 @@ class CounterTests(SynchronousTestCase):
 
     def test_first(self) -> None:
         """
-        First it says where the image is, and how many bytes its blobs have.
+        The first line has the image's reference, and the bytes of its blobs.
         """
         size = sum(blob.descriptor.size for blob in self.image.blobs)
         self.assertEqual(
@@ -69,7 +69,7 @@ class CounterTests(SynchronousTestCase):
 
     def test_count(self) -> None:
         """
-        Asked, it says what was sent of blobs, each time that it was.
+        Each line of input is answered with the bytes of blobs that were sent.
         """
         self.said()
         self.counter.dataReceived(b"?\n")
@@ -83,7 +83,7 @@ class CounterTests(SynchronousTestCase):
 
     def test_end(self) -> None:
         """
-        When nobody can ask any more, that is the end.
+        The end of the input ends it.
         """
         self.assertNoResult(self.counter.ended)
         self.counter.connectionLost(Failure(ConnectionDone()))

@@ -40,7 +40,7 @@ for line in sys.stdin:
 
 class Recorded(Child):
     """
-    A child that is remembered.
+    A child that is recorded.
     """
 
     all: list[Recorded] = []  # noqa: RUF012 - emptied by setUp
@@ -57,7 +57,7 @@ class DemoTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         """
-        Watch what is started, and where files are made.
+        Record the processes, and choose the place of temporary files.
         """
         self.scratch = os.path.abspath(self.mktemp())
         os.mkdir(self.scratch)
@@ -69,7 +69,7 @@ class DemoTests(SynchronousTestCase):
 
     def check_clean(self) -> None:
         """
-        However it ended, nothing is left.
+        Every process has ended, and no file is left.
         """
         self.assertEqual(os.listdir(self.scratch), [])
         self.assertGreater(len(Recorded.all), 0)
@@ -77,10 +77,10 @@ class DemoTests(SynchronousTestCase):
 
     def parts(self, kind: str = "good", sent: int = 30_000_000, image: object = IMAGE) -> Parts:
         """
-        Stand-ins.
+        Stand-ins for registry and daemon.
 
-        @param kind: how the daemon answers.
-        @param sent: how many bytes the registry says that it sent.
+        @param kind: the daemon's behaviour.
+        @param sent: the bytes that the registry reports.
         """
         program = REGISTRY.format(first=json.dumps(image), then=json.dumps({"bytes": sent, "requests": 4}))
 
@@ -98,7 +98,7 @@ class DemoTests(SynchronousTestCase):
         """
         Run the demo.
 
-        @return: what it printed.
+        @return: its output.
         """
         out = StringIO() if stdout is None else stdout
         printer = Printer(out, datetime.now(UTC), as_json=False)
@@ -109,7 +109,7 @@ class DemoTests(SynchronousTestCase):
 
     def interrupt_when(self, words: str) -> StringIO:
         """
-        An output that interrupts the demo when it says these words.
+        An output that interrupts the demo when it prints these words.
         """
 
         # A reactor that ran in an earlier test has left a handler of its own.
@@ -127,7 +127,7 @@ class DemoTests(SynchronousTestCase):
 
     def test_once(self) -> None:
         """
-        Three clients pull, and what crossed the wire is what the image has.
+        Three clients pull, and the bytes transferred are those of the image.
         """
         text = self.perform(self.parts())
         self.assertRegex(text, r"(?m)^status page: http://127.0.0.1:\d+/$")
@@ -140,7 +140,7 @@ class DemoTests(SynchronousTestCase):
 
     def test_terminal(self) -> None:
         """
-        On a terminal there is a bar for each layer and for each client.
+        A terminal shows a bar for each layer and each client.
         """
         with Terminal() as terminal:
             self.perform(self.parts(), stdout=terminal.file)
@@ -151,14 +151,14 @@ class DemoTests(SynchronousTestCase):
 
     def test_too_much(self) -> None:
         """
-        A byte more than the image has is a failure.
+        One byte more than the image has is a failure.
         """
         error = self.assertRaises(ClientError, self.perform, self.parts(sent=30_000_001))
         self.assertEqual(str(error), "the image has 30000000 bytes, but 30000001 were transferred")
 
     def test_goes_on(self) -> None:
         """
-        Until Ctrl-C it stays; that is no failure.
+        The demo runs until Ctrl-C, which is success.
         """
         out = self.interrupt_when("Ctrl-C ends")
         self.perform(self.parts(), once=False, stdout=out)
@@ -166,7 +166,7 @@ class DemoTests(SynchronousTestCase):
 
     def test_interrupted(self) -> None:
         """
-        Ctrl-C while the clients pull ends it at once.
+        Ctrl-C during the pulls ends the demo at once.
         """
         out = self.interrupt_when("client 3: 1 of 1")
         self.assertRaises(KeyboardInterrupt, self.perform, self.parts("hangs"), stdout=out)
@@ -174,21 +174,21 @@ class DemoTests(SynchronousTestCase):
 
     def test_failed(self) -> None:
         """
-        What a client is told is what the user is told.
+        A client's error is reported.
         """
         error = self.assertRaises(ClientError, self.perform, self.parts("failed"))
         self.assertRegex(str(error), r"^client \d failed: no \(DENIED\)$")
 
     def test_refused(self) -> None:
         """
-        So it is when the daemon does not even begin.
+        The daemon's refusal is reported.
         """
         error = self.assertRaises(ClientError, self.perform, self.parts("absent"))
         self.assertRegex(str(error), r"^client \d failed: there is no such thing \(NOT_FOUND\)$")
 
     def test_no_registry(self) -> None:
         """
-        A registry that does not start tells why.
+        The error of a registry that does not start is reported.
         """
         parts = self.parts()._replace(registry=lambda _: ("-c", "raise SystemExit('no \\x1bfiles')"))
         error = self.assertRaises(ClientError, self.perform, parts)
@@ -196,7 +196,7 @@ class DemoTests(SynchronousTestCase):
 
     def test_registry_gone(self) -> None:
         """
-        A registry that goes away meanwhile is not taken for a reader who does.
+        The end of the registry is not mistaken for a closed stdout.
         """
         program = f"import sys; print({json.dumps(IMAGE)!r}, flush=True); sys.exit('out of luck')"
         parts = self.parts()._replace(registry=lambda _: ("-c", program))
@@ -205,7 +205,7 @@ class DemoTests(SynchronousTestCase):
 
     def test_no_daemon(self) -> None:
         """
-        A daemon that does not start tells why.
+        The error of a daemon that does not start is reported.
         """
         parts = self.parts()._replace(daemon=lambda *_: ("-c", "raise SystemExit('xferd: no')"))
         error = self.assertRaises(ClientError, self.perform, parts)
@@ -213,7 +213,7 @@ class DemoTests(SynchronousTestCase):
 
     def test_silent_daemon(self) -> None:
         """
-        A daemon that starts and never answers is not waited for forever.
+        The wait for a daemon's answer is limited.
         """
         self.patch(module, "_START_TRIES", 2)
         parts = self.parts()._replace(daemon=lambda *_: ("-c", "import time; time.sleep(60)"))
@@ -223,12 +223,12 @@ class DemoTests(SynchronousTestCase):
 
 class ArgumentTests(SynchronousTestCase):
     """
-    What the demo runs in earnest.
+    The arguments of the real processes.
     """
 
     def test_daemon(self) -> None:
         """
-        The daemon keeps everything in its directory, and listens on loopback.
+        The daemon uses its directory alone, and listens on loopback.
         """
         arguments = daemon_arguments("/scratch/data", 4711)
         self.assertEqual(
@@ -238,7 +238,7 @@ class ArgumentTests(SynchronousTestCase):
 
     def test_registry(self) -> None:
         """
-        The registry keeps its blobs in its directory.
+        The registry stores its blobs in its directory.
         """
         self.assertEqual(
             registry_arguments("/scratch/r")[:3], ("-m", "xferd.ctl.demo.registry", "/scratch/r")

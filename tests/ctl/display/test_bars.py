@@ -29,7 +29,7 @@ class BarsTests(SynchronousTestCase):
 
     def picture(self, events: list[Event], width: int, height: int = 24) -> list[str]:
         """
-        What a terminal of that size shows after some events.
+        The output on a terminal of a size after some events.
         """
         out = StringIO()
         console = Console(file=out, width=width, height=height, color_system=None)
@@ -42,7 +42,7 @@ class BarsTests(SynchronousTestCase):
 
     def some(self) -> list[Event]:
         """
-        A pull in the middle.
+        The events of an incomplete pull.
         """
         return [
             Event("job", job(bytes_done=12_000_000), False),
@@ -54,7 +54,7 @@ class BarsTests(SynchronousTestCase):
 
     def test_wide(self) -> None:
         """
-        With room there is everything: bars, rates, reasons, who shares.
+        A wide terminal shows bars, rates, reasons and sharing.
         """
         self.assertEqual(
             self.picture(self.some(), 80),
@@ -68,7 +68,7 @@ class BarsTests(SynchronousTestCase):
 
     def test_push(self) -> None:
         """
-        A push has bars where bytes are sent, and none where none have to be.
+        A push has bars for blobs that are sent, and none for others.
         """
         events = [
             Event("job", push_job(bytes_total=40_000_000, bytes_done=25_000_000), False),
@@ -91,7 +91,7 @@ class BarsTests(SynchronousTestCase):
 
     def test_very_wide(self) -> None:
         """
-        Bars do not grow without end.
+        The width of bars is limited.
         """
         lines = self.picture(self.some(), 200)
         self.assertIn("━" * 20, lines[1])
@@ -99,7 +99,7 @@ class BarsTests(SynchronousTestCase):
 
     def test_narrow(self) -> None:
         """
-        On 40 columns there are names, states and sizes.
+        40 columns show names, states and sizes.
         """
         self.assertEqual(
             self.picture(self.some(), 40),
@@ -113,8 +113,7 @@ class BarsTests(SynchronousTestCase):
 
     def test_every_width(self) -> None:
         """
-        Each layer has one line, and no line is too long, however wide or
-        narrow the terminal is.
+        At any width each layer has one line, and no line is too long.
         """
         for width in (*range(38, 100), 132, 200):
             lines = self.picture(self.some(), width)
@@ -123,8 +122,8 @@ class BarsTests(SynchronousTestCase):
 
     def test_low(self) -> None:
         """
-        Where there are more layers than lines, those that move stay in sight,
-        then the newest that do not, and the total always.
+        If there are more layers than lines, those that have not ended are shown, then the
+        newest of the others, and the total always.
         """
         states = ["exists", "done", "downloading", "done", "waiting"]
         events = [Event("layer", layer(n, state), False) for n, state in enumerate(states)]
@@ -136,20 +135,20 @@ class BarsTests(SynchronousTestCase):
 
     def test_before_layers(self) -> None:
         """
-        While the registry is asked what the image is, there is its name.
+        Before the layers are known, the image's name is shown.
         """
         (line,) = self.picture([Event("job", job(bytes_total=0), False)], 80)
         self.assertRegex(line, r"^total +running +docker.io/library/alpin")
 
     def test_nothing(self) -> None:
         """
-        Before any event there is nothing.
+        Without an event nothing is shown.
         """
         self.assertEqual(self.picture([], 80), [])
 
     def test_unknown_size(self) -> None:
         """
-        A layer whose size nobody knows has no bar.
+        A layer of unknown size has no bar.
         """
         (line, _) = self.picture(
             [Event("layer", layer(1, "downloading", size=0, bytes_done=5000), False)], 80
@@ -158,7 +157,7 @@ class BarsTests(SynchronousTestCase):
 
     def test_hostile(self) -> None:
         """
-        What comes from outside neither moves the cursor nor is markup.
+        Text from outside neither moves the cursor nor acts as markup.
         """
         text = "\n".join(self.picture([Event("layer", layer(1, HOSTILE, why=HOSTILE), False)], 200))
         self.assertNotIn("\x1b", text)
@@ -166,7 +165,7 @@ class BarsTests(SynchronousTestCase):
 
     def test_whole(self) -> None:
         """
-        A pull is drawn in place; the sum and the digest stand below.
+        A pull is drawn in place; the totals and the digest follow.
         """
         self.patch(os, "environ", {**os.environ, "TERM": "xterm", "COLUMNS": "80", "LINES": "24"})
         with Terminal() as terminal:

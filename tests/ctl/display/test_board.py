@@ -16,7 +16,7 @@ from xferd.ctl.display.board import RECENT, Board
 
 class BoardTests(SynchronousTestCase):
     """
-    The board, from events.
+    Tests for L{Board}.
     """
 
     def board(self, *events: tuple[str, dict[str, Any]]) -> Board:
@@ -30,7 +30,7 @@ class BoardTests(SynchronousTestCase):
 
     def test_lines(self) -> None:
         """
-        Sums, jobs with their rates, and transfers, those that move first.
+        Totals, jobs with their rates, and transfers, running ones first.
         """
         board = self.board(
             ("job", job(bytes_done=12_000_000)),
@@ -55,8 +55,7 @@ class BoardTests(SynchronousTestCase):
 
     def test_small(self) -> None:
         """
-        What has no room is counted; no line is longer than the terminal is
-        wide, and there are no more than it has.
+        The board fits the terminal's lines and columns, and counts what it leaves out.
         """
         board = self.board(
             *(("job", job(id=f"job{n}")) for n in range(10)),
@@ -70,7 +69,7 @@ class BoardTests(SynchronousTestCase):
 
     def test_recent(self) -> None:
         """
-        Of the jobs that have ended the newest few stay, below those that run.
+        The newest ended jobs are kept, below the running ones.
         """
         board = self.board(*(("job", job("done", id=f"j{n}")) for n in range(20)), ("job", job(id="run")))
         ids = [line.split()[0] for line in board.lines(100, 30)[3 : 4 + RECENT]]
@@ -78,8 +77,7 @@ class BoardTests(SynchronousTestCase):
 
     def test_changes(self) -> None:
         """
-        A job is told where its state is another, and a new beginning forgets
-        all.
+        A change of a job's state is returned, and a C{begin} event clears the board.
         """
         board = self.board(("job", job()))
         self.assertIsNone(board.update(Event("job", job(bytes_done=5), False)))
@@ -91,7 +89,7 @@ class BoardTests(SynchronousTestCase):
 
     def test_hostile(self) -> None:
         """
-        What others named does nothing to the terminal.
+        Control characters are escaped.
         """
         board = self.board(
             ("job", job(client="\x1b[31m", error={"code": "A\x07", "message": ""})),

@@ -21,20 +21,20 @@ class RowTests(SynchronousTestCase):
 
     def view(self, state: str, moved: dict[str, Any] | None = None, **more: Any) -> RowView:
         """
-        A layer that is pulled, in a state.
+        A layer of a pull in a state.
         """
         return RowView(layer(1, state, **more), transfer(1, **(moved or {})))
 
     def test_words(self) -> None:
         """
-        States read as people say them; one that nobody knows yet is harmless.
+        States have words; an unknown one is escaped.
         """
         words = [self.view(state).state for state in ("waiting", "exists", "done", "new\x1b")]
         self.assertEqual(words, ["waiting", "already exists", "complete", r"new\x1b"])
 
     def test_sending_words(self) -> None:
         """
-        Of a blob that is sent, states tell of the other end.
+        The states of a blob that is sent have other words.
         """
         states = ("waiting", "uploading", "mounted", "exists", "done", "failed")
         words = [RowView(layer(1, state), {}, sending=True).state for state in states]
@@ -42,8 +42,8 @@ class RowTests(SynchronousTestCase):
 
     def test_sending(self) -> None:
         """
-        A blob that is sent is as far as its bytes are; one that is mounted is
-        there, and has no rate.
+        A blob that is sent has the progress of its bytes; a mounted one is complete and has no
+        rate.
         """
         uploading = self.view("uploading", bytes_done=3_000_000)
         self.assertEqual((uploading.done, uploading.rate, uploading.ended), (3_000_000, 2_000_000.0, False))
@@ -52,7 +52,7 @@ class RowTests(SynchronousTestCase):
 
     def test_ended(self) -> None:
         """
-        What failed or was cancelled moves no more, but is not in place.
+        A failed or cancelled row has ended, but is not in place.
         """
         for state, ended, in_place in [
             ("done", True, True),
@@ -66,7 +66,7 @@ class RowTests(SynchronousTestCase):
 
     def test_done(self) -> None:
         """
-        How far a layer is depends on what is done with it.
+        A layer's progress depends on its state.
         """
         more: dict[str, Any] = {"bytes_done": 7_000_000, "unpacked": 2_000_000}
         done = {
@@ -85,7 +85,7 @@ class RowTests(SynchronousTestCase):
 
     def test_rate(self) -> None:
         """
-        Only what downloads has a rate.
+        Only a downloading layer has a rate.
         """
         self.assertEqual(self.view("downloading").rate, 2_000_000.0)
         self.assertEqual(self.view("unpacking").rate, 0.0)
@@ -93,8 +93,8 @@ class RowTests(SynchronousTestCase):
 
     def test_why(self) -> None:
         """
-        The layer's own reason goes before its transfer's, which is no news
-        once the layer has ended.
+        The layer's reason precedes its transfer's, which does not count once the layer has
+        ended.
         """
         moved = {"why": "slot 4 of 3"}
         self.assertEqual(self.view("waiting", moved, why="its parent").why, "its parent")
@@ -103,7 +103,7 @@ class RowTests(SynchronousTestCase):
 
     def test_sharing(self) -> None:
         """
-        A transfer is shared while it runs for more than one.
+        A running transfer is shared if it has several watchers.
         """
         self.assertEqual(self.view("downloading", {"watchers": 3}).sharing, "shared by 3")
         self.assertEqual(self.view("downloading", {"watchers": 1}).sharing, "")
@@ -111,7 +111,7 @@ class RowTests(SynchronousTestCase):
 
     def test_sparse(self) -> None:
         """
-        What the daemon does not say is nothing, not an error.
+        A missing member is no error.
         """
         view = RowView({}, {})
         self.assertEqual((view.name, view.state, view.total, view.attempt, view.why), ("", "", 0, 1, ""))
@@ -124,8 +124,7 @@ class JobTests(SynchronousTestCase):
 
     def test_transfers_reach_layers(self) -> None:
         """
-        A transfer is news of each layer that it brings, whichever of the two
-        is heard of first.
+        A transfer changes each of its layers, whichever event arrives first.
         """
         view = JobView(job())
         self.assertEqual(view.update(Event("transfer", transfer(1), False)), [])
@@ -139,7 +138,7 @@ class JobTests(SynchronousTestCase):
 
     def test_order(self) -> None:
         """
-        Layers are in the image's order, whatever the order of the news.
+        Layers are in the image's order, in any order of events.
         """
         view = JobView(job(layers=[layer(2), "x", layer(0)]))
         view.update(Event("layer", layer(1), False))
@@ -155,7 +154,7 @@ class JobTests(SynchronousTestCase):
 
     def test_progress(self) -> None:
         """
-        A job that is done is whole; one that counts too far is not more.
+        A job that is done is complete; progress never exceeds the total.
         """
         self.assertEqual(JobView(job(bytes_done=5)).done, 5)
         self.assertEqual(JobView(job("done", bytes_done=5)).done, 30_000_000)
@@ -163,7 +162,7 @@ class JobTests(SynchronousTestCase):
 
     def test_error(self) -> None:
         """
-        An error is told with its code, harmlessly.
+        An error is shown with its code, escaped.
         """
         error = {"code": "DENIED", "message": "no\x07"}
         self.assertEqual(JobView(job("failed", error=error)).error, r"no\x07 (DENIED)")
@@ -172,7 +171,7 @@ class JobTests(SynchronousTestCase):
 
     def test_pinned(self) -> None:
         """
-        What was pulled is named by its digest, once.
+        The result has its digest, once.
         """
         self.assertEqual(JobView(job("done")).pinned, f"docker.io/library/alpine:latest@{DIGEST}")
         self.assertEqual(JobView(job("done", reference=f"x/y@{DIGEST}")).pinned, f"x/y@{DIGEST}")
@@ -180,7 +179,7 @@ class JobTests(SynchronousTestCase):
 
     def test_title(self) -> None:
         """
-        Where something goes is told if its name does not say so.
+        The title has the destination if it differs from the name.
         """
         name = "docker.io/library/alpine:latest"
         self.assertEqual(JobView(job()).title, name)
@@ -190,8 +189,8 @@ class JobTests(SynchronousTestCase):
 
     def test_target(self) -> None:
         """
-        What was sent is named by the digest at its target, which has it in
-        its name already if the image was pushed back by digest.
+        The result of a push is the target with its digest, once, also if the target has a
+        digest.
         """
         sent = job("done", kind="copy", target="quay.io/me/a:1")
         self.assertEqual(JobView(sent).pinned, f"quay.io/me/a:1@{DIGEST}")
@@ -200,7 +199,7 @@ class JobTests(SynchronousTestCase):
 
     def test_sent(self) -> None:
         """
-        A blob counts as sent once, and only if it had to be.
+        A blob that was sent counts once.
         """
         rows = [layer(0, "exists"), layer(1, "mounted"), layer(2, "done"), layer(3, "uploading")]
         again = {**layer(2, "done"), "index": 4}

@@ -43,12 +43,12 @@ def play(display: ProgressDisplay, lines: list[bytes]) -> JobView:
 
 class DisplayTests(SynchronousTestCase):
     """
-    Tests for the displays that need no terminal.
+    The displays without a terminal, for a job.
     """
 
     def test_quiet(self) -> None:
         """
-        In quiet all that is said is what was pulled.
+        With --quiet the result is printed alone.
         """
         out = StringIO()
         play(Quiet(out), one_pull())
@@ -56,7 +56,7 @@ class DisplayTests(SynchronousTestCase):
 
     def test_json(self) -> None:
         """
-        As JSON, each event is one line, as it came.
+        As JSON each event is one line, unchanged.
         """
         out = StringIO()
         play(JsonLines(out, "pull"), one_pull())
@@ -65,7 +65,7 @@ class DisplayTests(SynchronousTestCase):
 
     def test_warnings(self) -> None:
         """
-        Plain lines show each warning once, when it comes, and harmlessly.
+        Plain lines show each warning once, at once and escaped.
         """
         out = StringIO()
         first = {"warnings": ["hub.example: gone \x1b[1msoon"]}
@@ -83,8 +83,8 @@ class DisplayTests(SynchronousTestCase):
 
     def test_plain(self) -> None:
         """
-        Plain lines tell each change of state once, that a layer is shared, and
-        the digest last.
+        Plain lines show each change of a layer's state and its sharing once, and the digest
+        last.
         """
         out = StringIO()
         play(PlainLines(out), one_pull())
@@ -108,8 +108,7 @@ class DisplayTests(SynchronousTestCase):
 
     def test_plain_push(self) -> None:
         """
-        For a push, too, there is a line for each change of a blob's state, and
-        the last line is what is at the target now.
+        A push has a line for each change of a blob's state, and the target's digest last.
         """
         out = StringIO()
         play(PlainLines(out), one_push())
@@ -135,7 +134,7 @@ class DisplayTests(SynchronousTestCase):
 
     def test_attempts(self) -> None:
         """
-        A new attempt is told once, with its reason.
+        A new attempt is shown once, with its reason.
         """
         out = StringIO()
         display, view = PlainLines(out), JobView(job())
@@ -152,7 +151,7 @@ class DisplayTests(SynchronousTestCase):
 
     def test_summary(self) -> None:
         """
-        The sum names how many layers there are, and how many there were.
+        The summary has the number of layers, and of those that existed before.
         """
         name = "docker.io/library/alpine:latest"
         self.assertEqual(summary(JobView(job("done"))), f"{name}: 0 layers, 30.0 MB")
@@ -163,7 +162,7 @@ class DisplayTests(SynchronousTestCase):
 
     def test_summary_of_sending(self) -> None:
         """
-        The sum of a push or a copy names what of it had to be sent.
+        The summary of a push or a copy has the bytes that were sent.
         """
         name = "docker.io/library/alpine:latest"
         there = push_job("done", target=name, layers=[blob(0, "exists"), blob(1, "exists")])
@@ -174,7 +173,7 @@ class DisplayTests(SynchronousTestCase):
 
 class CopyTests(SynchronousTestCase):
     """
-    The displays for a copy or download of the client's own.
+    The displays without a terminal, for a copy or download.
     """
 
     RESULT = Result("/there", ("2 files",), {"path": "/there"})

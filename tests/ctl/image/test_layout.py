@@ -38,8 +38,7 @@ class LayoutTarTests(SynchronousTestCase):
 
     def test_whole(self) -> None:
         """
-        What belongs to a layout is in the tar, which is as large as it said;
-        what does not, is not.
+        The tar has the layout's files and no others, and its announced size.
         """
         expected = content(self.path)
         (self.path / "secret").write_text("x")
@@ -54,7 +53,7 @@ class LayoutTarTests(SynchronousTestCase):
 
     def test_links(self) -> None:
         """
-        Nothing is read through a symbolic link.
+        No symbolic link is followed.
         """
         index = self.path / "index.json"
         index.rename(self.path / "real")
@@ -70,7 +69,7 @@ class LayoutTarTests(SynchronousTestCase):
 
     def test_other_kinds(self) -> None:
         """
-        A pipe in a file's place does not make it wait.
+        A pipe in place of a file does not block.
         """
         (self.path / "oci-layout").unlink()
         os.mkfifo(self.path / "oci-layout")
@@ -78,7 +77,7 @@ class LayoutTarTests(SynchronousTestCase):
 
     def test_no_layout(self) -> None:
         """
-        A directory that is none is refused.
+        A directory that is not a layout is refused.
         """
         path = self.mktemp()
         os.mkdir(path)
@@ -87,7 +86,7 @@ class LayoutTarTests(SynchronousTestCase):
 
     def test_changed(self) -> None:
         """
-        A file that becomes shorter meanwhile is an error, not a damaged tar.
+        A file that is truncated during the read is an error, not a damaged tar.
         """
         made = LayoutTar(str(self.path))
         (self.path / "oci-layout").write_text("{}")
@@ -110,7 +109,7 @@ class WriteTests(SynchronousTestCase):
 
     def test_whole(self) -> None:
         """
-        A layout is the same again.
+        A layout survives a round trip.
         """
         write_layout(str(self.path), LayoutTar(str(self.source)))
         self.assertEqual(content(self.path), content(self.source))
@@ -123,7 +122,7 @@ class WriteTests(SynchronousTestCase):
 
     def test_refused(self) -> None:
         """
-        What belongs to no layout is refused, and nothing is written elsewhere.
+        Files that do not belong to a layout are refused, and nothing is written elsewhere.
         """
         for name in ("../x", "/tmp/x", "x", "blobs/sha256/..", "blobs/md5/" + "a" * 32, "blobs/sha256/abc"):
             self.assertRaises(BadLayout, self.write, name)
@@ -131,14 +130,14 @@ class WriteTests(SynchronousTestCase):
 
     def test_wrong_bytes(self) -> None:
         """
-        A blob that is not what its name says is refused.
+        A blob whose digest differs from its name is refused.
         """
         error = self.assertRaises(BadLayout, self.write, "blobs/sha256/" + "a" * 64)
         self.assertIn("other content", str(error))
 
     def test_breaks_off(self) -> None:
         """
-        So is a tar that breaks off.
+        An incomplete tar is refused.
         """
         data = b"".join(LayoutTar(str(self.source)))
         self.assertRaises(BadLayout, write_layout, str(self.path), [data[:2000]])

@@ -15,12 +15,12 @@ from xferd.ctl.image.rootfs import RootFS
 
 class RootFSTests(SynchronousTestCase):
     """
-    A root file system with links that would lead out of it.
+    A root file system with links that lead out of it.
     """
 
     def setUp(self) -> None:
         """
-        Make it, with something outside to be found by mistake.
+        Make the root file system, and a file outside.
         """
         place = Path(self.mktemp()).absolute()
         self.root = place / "root"
@@ -42,8 +42,8 @@ class RootFSTests(SynchronousTestCase):
 
     def test_read(self) -> None:
         """
-        Links lead where they would from inside; what is nothing to read is
-        empty, and nothing stays open.
+        Links resolve as from inside. A path that is not a regular file is empty. No descriptor
+        stays open.
         """
         with RootFS(str(self.root)) as files:
             for path, data in {
@@ -65,7 +65,7 @@ class RootFSTests(SynchronousTestCase):
 
     def test_directory(self) -> None:
         """
-        A directory's facts, through links too; nothing for what is none.
+        A directory's status, through links too; L{None} if it is not a directory.
         """
         with RootFS(str(self.root)) as files:
             for path in ("/real", "/folder", "/folder/../real"):

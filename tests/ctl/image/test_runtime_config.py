@@ -33,7 +33,7 @@ class ExecutionTests(SynchronousTestCase):
 
     def test_command(self) -> None:
         """
-        C{Cmd} is appended to C{Entrypoint}; arguments given stand in for it.
+        C{Cmd} is appended to C{Entrypoint}; the user's arguments replace it.
         """
         both = image({"Entrypoint": ["/start", "-x"], "Cmd": ["a", "b"]})
         self.assertEqual(Execution.of(both).args, ("/start", "-x", "a", "b"))
@@ -44,22 +44,22 @@ class ExecutionTests(SynchronousTestCase):
 
     def test_plain(self) -> None:
         """
-        What an image leaves out is what is usual.
+        Missing settings have defaults.
         """
         execution = Execution.of(image())
         self.assertEqual((execution.cwd, execution.env, execution.user, execution.volumes), ("/", (), "", ()))
 
     def test_cwd(self) -> None:
         """
-        The working directory is absolute, whatever the image says.
+        The working directory is always absolute.
         """
         for said, cwd in {"/a/b/": "/a/b", "a": "/a", "../..": "/", "//x": "/x", "": "/"}.items():
             self.assertEqual(Execution.of(image({"WorkingDir": said})).cwd, cwd)
 
     def test_annotations(self) -> None:
         """
-        The specification's annotations are there, labels come before them,
-        and those that would give orders to runtimes are left out by name.
+        Labels override the specification's annotations; those that control runtimes are left
+        out, with a note.
         """
         execution = Execution.of(
             image(
@@ -99,8 +99,8 @@ class ExecutionTests(SynchronousTestCase):
 
     def test_volumes(self) -> None:
         """
-        Volumes are absolute and named once; where nothing can be mounted
-        there is none, and that is said.
+        Volumes are absolute and unique; those that cannot be mounted are left out, with a
+        note.
         """
         said = ["/data", "data/", "/a/../b", "/", "/proc/x", "/sys", "/dev", "/process"]
         execution = Execution.of(image({"Volumes": {path: {} for path in said}}))
@@ -109,7 +109,7 @@ class ExecutionTests(SynchronousTestCase):
 
     def test_bad(self) -> None:
         """
-        What no runtime could take is one sentence that names it.
+        An invalid config is reported in one sentence that names the setting.
         """
         for config, said in (
             ({"Cmd": None}, "names no command"),
@@ -139,15 +139,14 @@ class RuntimeConfigTests(SynchronousTestCase):
 
     def config(self, user: User = ROOT, volumes: tuple[Volume, ...] = (), **more: Any) -> Any:
         """
-        The config of an image, as a runtime reads it.
+        The runtime's config of an image.
         """
         execution = Execution.of(image({"Env": more.pop("env", [])}))
         return json.loads(json.dumps(runtime_config(execution, user, volumes, **{"hostname": "app", **more})))
 
     def test_root(self) -> None:
         """
-        Root has docker's capabilities, no terminal, no new rights, and
-        namespaces of its own.
+        Root has docker's capabilities, no terminal, no new privileges, and its own namespaces.
         """
         config = self.config()
         process = config["process"]
@@ -162,7 +161,7 @@ class RuntimeConfigTests(SynchronousTestCase):
 
     def test_user(self) -> None:
         """
-        Others have no capabilities but what setuid programs could give.
+        Other users have capabilities in the bounding set alone.
         """
         process = self.config(APP)["process"]
         self.assertEqual(process["user"], {"uid": 1000, "gid": 1001, "additionalGids": [1001, 44]})
@@ -173,7 +172,7 @@ class RuntimeConfigTests(SynchronousTestCase):
 
     def test_environment(self) -> None:
         """
-        PATH and HOME are added where the image has none.
+        PATH and HOME are added if the image lacks them.
         """
         self.assertEqual(self.config(APP)["process"]["env"], [f"PATH={PATH}", "HOME=/home/app"])
         own = ["HOME=/", "PATH=/bin", "A=b=c"]
@@ -182,7 +181,7 @@ class RuntimeConfigTests(SynchronousTestCase):
 
     def test_volumes(self) -> None:
         """
-        A volume is memory of the same owner and mode, with what was there.
+        A volume is a tmpfs with the directory's owner, mode and content.
         """
         volumes = (Volume("/data", (1000, 1001), 0o1750), Volume("/new"))
         data, new = self.config(volumes=volumes)["mounts"][-2:]
@@ -192,8 +191,7 @@ class RuntimeConfigTests(SynchronousTestCase):
 
     def test_rootless(self) -> None:
         """
-        Without root, who runs it is root inside, and what needs root outside
-        is not asked for.
+        Without root, the user is mapped to root inside, and nothing requires root outside.
         """
         config = self.config(volumes=(Volume("/data", (5, 5)),), rootless=(1000, 100))
         self.assertEqual(config["linux"]["uidMappings"], [{"containerID": 0, "hostID": 1000, "size": 1}])
@@ -206,7 +204,7 @@ class RuntimeConfigTests(SynchronousTestCase):
 
     def test_hostname(self) -> None:
         """
-        The host's name is one.
+        The host name is valid.
         """
         for said, name in {"my_app.x": "my-app-x", "..": "container", "a" * 80: "a" * 63}.items():
             self.assertEqual(self.config(hostname=said)["hostname"], name)

@@ -21,12 +21,12 @@ NOBODY = 65534
 
 class PlacesCase(SynchronousTestCase):
     """
-    A directory that only this user can change, C{a/b/c} below it.
+    A directory that only this user can change, with C{a/b/c} below it.
     """
 
     def setUp(self) -> None:
         """
-        Make the directories, in one that others can read and not change.
+        Make the directories, in one that others can read but not change.
         """
         self.top = Path(mkdtemp(prefix="xferd-places-")).resolve()
         self.addCleanup(shutil.rmtree, self.top)
@@ -38,7 +38,7 @@ class PlacesCase(SynchronousTestCase):
 
     def refused(self, *, own: bool) -> str:
         """
-        The place is refused; returns why.
+        The directory is refused; return the reason.
         """
         with self.assertRaises(CannotUse) as caught, opened(str(self.place), own=own):
             pass
@@ -47,13 +47,13 @@ class PlacesCase(SynchronousTestCase):
 
 class OpenedTests(PlacesCase):
     """
-    Directories that are opened.
+    Tests for L{opened}.
     """
 
     def test_opened(self) -> None:
         """
-        The descriptor is that of the directory, whatever it is called later,
-        and is closed with the block.
+        The descriptor stays the directory's after a rename, and is closed at the end of the
+        block.
         """
         before = set(os.listdir("/proc/self/fd"))
         with opened(str(self.place), own=True) as descriptor:
@@ -65,7 +65,7 @@ class OpenedTests(PlacesCase):
 
     def test_link(self) -> None:
         """
-        A link is not followed, neither at the end nor above.
+        A link is not followed, at any place in the path.
         """
         victim = self.top / "victim"
         (victim / "c").mkdir(parents=True)
@@ -78,14 +78,14 @@ class OpenedTests(PlacesCase):
 
     def test_missing(self) -> None:
         """
-        A directory that is not there is named.
+        A missing directory is named.
         """
         self.place.rmdir()
         self.assertEqual(self.refused(own=True), f"{self.place} cannot be used: No such file or directory")
 
     def test_is_at(self) -> None:
         """
-        A directory is at its name until something else is.
+        A directory is at its name until it is exchanged.
         """
         with opened(str(self.top / "a/b")) as parent, opened(str(self.place)) as descriptor:
             self.assertTrue(is_at(descriptor, "c", parent))
@@ -97,13 +97,13 @@ class OpenedTests(PlacesCase):
 
 class OwnTests(PlacesCase):
     """
-    Who can exchange what is in a directory.
+    Tests for L{check_own}.
     """
 
     def test_other_users(self) -> None:
         """
-        A directory of another user's is refused, with all below it, unless
-        it need not be one's own.
+        A directory of another user is refused, with all below it, if it must be the user's
+        own.
         """
         if not is_privileged():
             raise SkipTest("needs root")
@@ -122,8 +122,8 @@ class OwnTests(PlacesCase):
 
     def test_writable(self) -> None:
         """
-        A directory that everybody may write to is refused, unless it is as
-        C{/tmp}: there nobody renames what is another user's.
+        A directory that is writable by everyone is refused, unless it is sticky like C{/tmp}:
+        there users can rename their own files alone.
         """
         for path in (self.place, self.top / "a"):
             path.chmod(0o777)
@@ -136,8 +136,8 @@ class OwnTests(PlacesCase):
 
     def test_group(self) -> None:
         """
-        A directory that another group may write to is refused; one's own
-        group is no other.
+        A directory that is writable by another group is refused; the user's own group is
+        allowed.
         """
         if not is_privileged():
             raise SkipTest("needs root")
@@ -149,7 +149,7 @@ class OwnTests(PlacesCase):
 
     def test_access_control_list(self) -> None:
         """
-        A directory that a list lets another user write to is refused.
+        A directory that is writable through an access control list is refused.
         """
         entries = [(1, 7, -1), (2, 7, 1000), (4, 5, -1), (16, 7, -1), (32, 5, -1)]
         acl = struct.pack("<I", 2) + b"".join(struct.pack("<HHi", *entry) for entry in entries)
@@ -161,7 +161,7 @@ class OwnTests(PlacesCase):
 
     def test_name(self) -> None:
         """
-        A name that could act on a terminal is escaped.
+        Control characters in a name are escaped.
         """
         odd = self.place / "a\x1b[1m"
         odd.mkdir()

@@ -1,7 +1,7 @@
 # -*- test-case-name: tests.ctl.image.test_unpack -*-
 """
-Tests for L{xferd.ctl.image.unpack} and L{xferd.ctl.image.overlay},
-with layers that the test itself has made.
+Tests for L{xferd.ctl.image.unpack} and L{xferd.ctl.image.overlay}, with layers that the tests
+make.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class UnpackCase(DaemonTestCase):
 
     def setUp(self) -> None:
         """
-        Make the layers, and tell of them.
+        Make the layers and the image.
         """
         super().setUp()
         # Not below the working directory: other users have to get here too.
@@ -58,7 +58,7 @@ class UnpackCase(DaemonTestCase):
 
     def image(self, config: object = None, **more: object) -> None:
         """
-        Tell of the image.
+        Set the daemon's description of the image.
         """
         value = {
             "reference": "docker.io/library/alpine:latest",
@@ -77,7 +77,7 @@ class UnpackCase(DaemonTestCase):
 
     def refused(self, command: str, *argv: str, status: int = 1) -> str:
         """
-        A command fails, and leaves everything as it was; gives its last words.
+        A command fails and leaves the directory unchanged; return its error.
         """
         before = sorted(os.listdir(self.place))
         outcome = self.ctl(command, *argv)
@@ -88,7 +88,7 @@ class UnpackCase(DaemonTestCase):
 
     def mounted(self) -> list[str]:
         """
-        What is mounted below the test's place.
+        The mount points below the test's directory.
         """
         lines = Path("/proc/self/mounts").read_text().splitlines()
         return [line.split()[1] for line in lines if f" {self.place}" in line]
@@ -96,7 +96,7 @@ class UnpackCase(DaemonTestCase):
     @contextmanager
     def unmounting(self, path: Path) -> Iterator[None]:
         """
-        Take a mount away after a block, as its user would.
+        Unmount after the block.
         """
         try:
             yield
@@ -111,7 +111,7 @@ class UnpackTests(UnpackCase):
 
     def test_unpack(self) -> None:
         """
-        The layers become one directory, whose path is the last line.
+        The layers are copied to one directory, whose path is the last line.
         """
         outcome = self.ctl("unpack")
         self.assertEqual((outcome.status, outcome.err), (0, ""))
@@ -125,8 +125,7 @@ class UnpackTests(UnpackCase):
 
     def test_platform(self) -> None:
         """
-        An image for another platform than the one that is asked for is left
-        alone.
+        An image for another platform than the required one is refused.
         """
         refused = refusal(422, "PLATFORM_UNKNOWN", "for another")
         self.fake.on("GET", "/images/alpine?platform=linux/arm64", refused)
@@ -136,13 +135,13 @@ class UnpackTests(UnpackCase):
 
     def test_quiet(self) -> None:
         """
-        Quietly, the path is all.
+        With --quiet the path is printed alone.
         """
         self.assertEqual(self.ctl("unpack", "--quiet"), (0, f"{self.target}\n", ""))
 
     def test_json(self) -> None:
         """
-        As JSON, progress comes in lines, and the last is the result.
+        With --json each line is progress, and the last one the result.
         """
         lines = [json.loads(line) for line in self.ctl("unpack", "--json").out.splitlines()]
         self.assertEqual({line["kind"] for line in lines}, {"unpack"})
@@ -152,7 +151,7 @@ class UnpackTests(UnpackCase):
 
     def test_into_empty(self) -> None:
         """
-        An empty directory becomes it, also through a link.
+        An empty directory is used, also through a link.
         """
         (self.place / "real").mkdir()
         self.target.symlink_to("real")
@@ -161,8 +160,8 @@ class UnpackTests(UnpackCase):
 
     def test_group_not_inherited(self) -> None:
         """
-        A directory that gives its group and its access control list to what
-        is made in it, does not give them to the image's files.
+        The image's files do not inherit a group or access control list from the parent
+        directory.
         """
         if not is_privileged():
             raise SkipTest("needs root")
@@ -180,7 +179,7 @@ class UnpackTests(UnpackCase):
 
     def test_no_place(self) -> None:
         """
-        Nothing is overwritten, and a place that cannot be is named.
+        Nothing is overwritten, and an unusable directory is named.
         """
         self.target.mkdir()
         (self.target / "mine").touch()
@@ -194,7 +193,7 @@ class UnpackTests(UnpackCase):
 
     def test_full(self) -> None:
         """
-        What is half made is removed, and the reason has its code.
+        An incomplete copy is removed, and the error has its code.
         """
 
         def full(trees: object, target: str, *_: object, **__: object) -> Progress:
@@ -206,7 +205,7 @@ class UnpackTests(UnpackCase):
 
     def test_interrupted(self) -> None:
         """
-        So it is when the user leaves.
+        An interrupt removes the incomplete copy.
         """
 
         def leave(trees: object, target: str, *_: object, **__: object) -> Progress:
@@ -219,8 +218,7 @@ class UnpackTests(UnpackCase):
 
     def test_unreadable(self) -> None:
         """
-        Layers that are elsewhere or not ours to read are told of in a
-        sentence, as is what is no image, or an old daemon.
+        Unreadable layers, an artifact and an old daemon are each reported in a sentence.
         """
         self.image(trees=["/nowhere/fs"])
         said = self.refused("unpack")
@@ -234,7 +232,7 @@ class UnpackTests(UnpackCase):
 
     def test_not_allowed(self) -> None:
         """
-        Another user's layers are told of with the remedy.
+        Layers of another user are reported with the remedy.
         """
 
         def deny(path: str) -> None:
@@ -247,7 +245,7 @@ class UnpackTests(UnpackCase):
 
     def test_wrong_use(self) -> None:
         """
-        What is copied can be changed: to say otherwise is wrong use.
+        --read-only without --mount is wrong use.
         """
         self.assertIn("--read-only needs --mount", self.refused("unpack", "--read-only", status=2))
 
@@ -262,7 +260,7 @@ class UnpackTests(UnpackCase):
 
     def test_as_installed(self) -> None:
         """
-        On a terminal of its own it ends with the path.
+        On a terminal the last line is the path.
         """
         script = f"{COMMAND[0]} -c '{COMMAND[2]}' unpack alpine {self.target}"
         outcome = subprocess.run(
@@ -276,8 +274,7 @@ class UnpackTests(UnpackCase):
 
     def test_older_trees(self) -> None:
         """
-        Layers that an older daemon has unpacked are unpacked again before they
-        are used; where that fails, the user is warned.
+        Layers that an older daemon unpacked are unpacked again first; a failure is a warning.
         """
         self.fake.on("POST", "/images/alpine/trees", Answer({"warnings": ["layer 1 is old"]}))
         outcome = self.ctl("unpack")
@@ -288,7 +285,7 @@ class UnpackTests(UnpackCase):
 
     def test_cannot_renew(self) -> None:
         """
-        The daemon's word that they cannot be unpacked at all is passed on.
+        The daemon's error in unpacking them again is reported.
         """
         self.fake.on("POST", "/images/alpine/trees", refusal(503, "STORE_ERROR", "the disk is gone"))
         self.assertIn("the disk is gone", self.refused("unpack"))
@@ -296,12 +293,12 @@ class UnpackTests(UnpackCase):
 
 class ExchangeTests(UnpackCase):
     """
-    Copies into a directory of another user's, who exchanges what is in it.
+    Copies to a directory of another user, who exchanges its entries.
     """
 
     def exchange(self) -> Path:
         """
-        Put a link to a victim in the place of the directory that is filled.
+        Replace the directory that is filled by a link to a victim.
         """
         victim = self.place / "victim"
         victim.mkdir()
@@ -312,8 +309,7 @@ class ExchangeTests(UnpackCase):
 
     def test_before_copying(self) -> None:
         """
-        What is copied goes into the directory that was made, not where a link
-        of its name leads.
+        The copy goes to the directory that was made, and not to the target of a link.
         """
         for command in ("unpack", "bundle"):
 
@@ -333,7 +329,7 @@ class ExchangeTests(UnpackCase):
 
     def test_failure(self) -> None:
         """
-        A copy that fails removes nothing but what it made.
+        A failed copy removes its own directory alone.
         """
 
         def fail(*_: object, **__: object) -> Progress:
@@ -346,8 +342,8 @@ class ExchangeTests(UnpackCase):
 
     def test_before_the_first_look(self) -> None:
         """
-        A directory that was exchanged before it was looked at is not used:
-        its group, its mode and its access control list stay.
+        A directory that was exchanged before the check is not used: its group, mode and access
+        control list are unchanged.
         """
         victim = self.place / "victim"
         victim.mkdir()
@@ -383,8 +379,8 @@ class BundleTests(UnpackCase):
 
     def test_bundle(self) -> None:
         """
-        Beside the root file system there is a config; the user is looked up
-        in the image.
+        The bundle has a config beside the root file system; the user is looked up in the
+        image.
         """
         outcome = self.ctl("bundle", "--read-only", "--", "-x", "--", "--json")
         self.assertEqual((outcome.status, outcome.err), (0, ""))
@@ -399,7 +395,7 @@ class BundleTests(UnpackCase):
 
     def test_volumes_and_notes(self) -> None:
         """
-        Volumes are as the image has them, and what is left out is noted.
+        Volumes have the image's attributes, and notes list those left out.
         """
         self.image({"Cmd": ["sh"], "Volumes": {"/data": {}, "/new": {}}, "Labels": {"run.oci.x": "y"}})
         self.assertIn("note: the label run.oci.x is left out", self.ctl("bundle").out)
@@ -412,8 +408,8 @@ class BundleTests(UnpackCase):
 
     def test_rootless(self) -> None:
         """
-        Without root, the container's root is its user, and that is said if
-        the image wants another.
+        Without root, the user is mapped to the container's root; a note reports that the image
+        has another user.
         """
         self.patch(os, "geteuid", lambda: 1234)
         self.patch(os, "getegid", lambda: os.getgid())
@@ -426,7 +422,7 @@ class BundleTests(UnpackCase):
 
     def test_refused(self) -> None:
         """
-        An image that cannot be run makes no bundle, nor does an unknown user.
+        An image without a command makes no bundle, nor does an unknown user.
         """
         self.image({})
         self.assertIn("names no command", self.refused("bundle"))
@@ -436,12 +432,12 @@ class BundleTests(UnpackCase):
 
 class MountTests(UnpackCase):
     """
-    The same with C{--mount}.
+    C{xferctl unpack} and C{bundle} with C{--mount}.
     """
 
     def setUp(self) -> None:
         """
-        See that there is an overlayfs.
+        Skip without an overlayfs.
         """
         super().setUp()
         if not is_privileged() or "overlay" not in Path("/proc/filesystems").read_text():
@@ -449,7 +445,7 @@ class MountTests(UnpackCase):
 
     def test_unpack(self) -> None:
         """
-        The layers are mounted; changes go elsewhere, and stay after umount.
+        The layers are mounted; changes go to another directory, and stay after umount.
         """
         outcome = self.ctl("unpack", "--mount")
         self.assertEqual((outcome.status, outcome.err), (0, ""))
@@ -468,8 +464,8 @@ class MountTests(UnpackCase):
 
     def test_read_only(self) -> None:
         """
-        Read-only, nothing is kept and nothing can be changed; one layer
-        alone can be mounted too.
+        A read-only mount refuses changes and has no directory for them, also with a single
+        layer.
         """
         for trees in (self.trees, self.trees[:1]):
             self.image(trees=[str(tree) for tree in trees])
@@ -481,8 +477,8 @@ class MountTests(UnpackCase):
 
     def test_opaque_root(self) -> None:
         """
-        A layer that removes all that is below shows nothing of it, though the
-        kernel does not look at the roots of layers.
+        An opaque layer hides all layers below, though the kernel ignores the attribute of a
+        layer's root.
         """
         os.setxattr(self.trees[1], "trusted.overlay.opaque", b"y")
         for read_only in ((), ("--read-only",)):
@@ -493,8 +489,7 @@ class MountTests(UnpackCase):
 
     def test_bundle(self) -> None:
         """
-        A bundle has its layers mounted inside, and its name only when all is
-        there.
+        A bundle has its layers mounted inside, and gets its name when it is complete.
         """
         outcome = self.ctl("bundle", "--mount")
         self.assertEqual((outcome.status, outcome.err), (0, ""))
@@ -506,7 +501,7 @@ class MountTests(UnpackCase):
 
     def test_bundle_refused(self) -> None:
         """
-        What fails after the mount takes the mount away.
+        A failure after the mount unmounts the layers.
         """
         self.image({"Cmd": ["sh"], "User": "nobody"})
         self.assertIn("user 'nobody'", self.refused("bundle", "--mount"))
@@ -514,8 +509,8 @@ class MountTests(UnpackCase):
 
     def test_many_layers(self) -> None:
         """
-        Hundreds of layers whose paths are long can be mounted, though the
-        kernel takes one page of options; more than it takes are refused.
+        Hundreds of layers with long paths can be mounted, though the kernel limits the options
+        to one page; more layers are refused.
         """
         tree = self.place / ("long," * 40) / ":" / "fs"
         tree.mkdir(parents=True)
@@ -536,7 +531,7 @@ class MountTests(UnpackCase):
 
     def test_kernel_refuses(self) -> None:
         """
-        What the kernel does not mount leaves nothing behind.
+        A mount that the kernel refuses leaves nothing.
         """
         self.image(trees=[str(self.trees[0]), str(self.trees[0])])
         said = self.refused("unpack", "--mount")
@@ -546,7 +541,7 @@ class MountTests(UnpackCase):
 
     def test_changes_refused(self) -> None:
         """
-        Nor does a place where nothing can be written.
+        A directory that cannot be written leaves nothing.
         """
 
         def refuse(*_: object, **__: object) -> None:
@@ -557,7 +552,7 @@ class MountTests(UnpackCase):
 
     def test_mount_point(self) -> None:
         """
-        Nothing can get its name where something is mounted.
+        A mount point is refused.
         """
         self.target.mkdir()
         subprocess.run(["mount", "-t", "tmpfs", "none", self.target], check=True)
@@ -566,8 +561,8 @@ class MountTests(UnpackCase):
 
     def test_others_directory(self) -> None:
         """
-        Nothing is mounted in a directory of another user's, who could put a
-        link in the place of the one that was looked at.
+        Nothing is mounted in a directory of another user, who could exchange the checked
+        directory for a link.
         """
         for owner, mode in ((65534, 0o755), (0, 0o777)):
             os.chown(self.place, owner, -1)
@@ -578,8 +573,8 @@ class MountTests(UnpackCase):
 
     def test_others_place(self) -> None:
         """
-        Nor over a directory that another user can put files into: the mount
-        of a single layer would show them.
+        Nothing is mounted over a directory that another user can write to: the mount of a
+        single layer would show its files.
         """
         self.target.mkdir()
         for owner, mode in ((65534, 0o755), (0, 0o1777)):
@@ -590,8 +585,7 @@ class MountTests(UnpackCase):
 
     def test_exchanged(self) -> None:
         """
-        The mount is on the directory that was looked at, though something
-        else has its name by then.
+        The mount is on the checked directory, also if it was exchanged.
         """
         self.target.mkdir(mode=0o755)
         victim, away = self.place / "victim", self.place / "away"
@@ -611,7 +605,7 @@ class MountTests(UnpackCase):
 
     def test_filled(self) -> None:
         """
-        A place that was filled meanwhile is refused.
+        A directory that is no longer empty is refused.
         """
         self.target.mkdir(mode=0o755)
         self.patch(unpack_command, "check_free", lambda directory: directory)
@@ -620,7 +614,8 @@ class MountTests(UnpackCase):
 
     def test_kept(self) -> None:
         """
-        Layers of does not run as root would have the wrong owners.
+        Layers of a daemon that does not run as root cannot be mounted: their owners would be
+        wrong.
         """
         os.chown(self.trees[0].parent, 1000, 1000)
         self.assertIn("does not run as root", self.refused("unpack", "--mount"))
@@ -642,12 +637,12 @@ class CheckTests(UnpackCase):
 
 class InterruptTests(UnpackCase):
     """
-    Signals at the worst moments.
+    Signals at critical moments.
     """
 
     def test_before_the_name(self) -> None:
         """
-        A signal that comes as the result is named does not undo it.
+        A signal during the final rename does not undo it.
         """
         interrupts = Interrupts()
         real = os.rename

@@ -34,7 +34,7 @@ class FindUserTests(SynchronousTestCase):
 
     def test_forms(self) -> None:
         """
-        Every form of the specification gives user, groups and home.
+        Every form of the specification yields user, groups and home.
         """
         for wanted, expected in {
             "": User(0, 0, (0,), "/root"),
@@ -54,14 +54,14 @@ class FindUserTests(SynchronousTestCase):
 
     def test_no_files(self) -> None:
         """
-        Numbers need no files, and root is root everywhere.
+        Numeric IDs need no files, and root always exists.
         """
         self.assertEqual(find_user("", b"", b""), User(0, 0, (0,)))
         self.assertEqual(find_user("12:34", b"", b""), User(12, 34, (34,)))
 
     def test_unknown(self) -> None:
         """
-        Who is not there is named, and so is a number that cannot be.
+        An unknown user is named, and so is an invalid number.
         """
         for wanted, said in {
             "nobody": "user 'nobody'",
