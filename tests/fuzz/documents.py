@@ -24,7 +24,7 @@ from xferd.image_config import parse_config, platform_of, read_config
 from xferd.media_types import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
 from xferd.names import Digest, Reference
 from xferd.oci import Descriptor, Document, Manifest, document_type, parse_document
-from xferd.registry.hosts.hosts_toml import parse_duration, parse_hosts_file
+from xferd.registry.hosts.hosts_toml import parse_duration, parse_hosts_toml
 from xferd.testing.images import sample_image
 
 _IMAGE: Final = sample_image(2, 100)
@@ -134,7 +134,7 @@ def check_hosts_file(data: bytes) -> None:
     with only(ValueError):
         assert parse_duration(data.decode("latin-1")) >= 0
     try:
-        found = parse_hosts_file(data, "/etc/hosts.toml")
+        found = parse_hosts_toml(data, "/etc/hosts.toml")
     except ConfigError as e:
         check_message(str(e))
         if _SECRET in str(e) and b"@[" not in data:

@@ -18,7 +18,7 @@ from xferd.platforms import Platform
 from xferd.registry.auth.challenge import MAX_CHALLENGES, parse_challenges
 from xferd.registry.auth.tokens import parse_token
 from xferd.registry.referrers import next_page
-from xferd.registry.transport.errors import registry_words, retry_after
+from xferd.registry.transport.errors import parse_error_details, retry_after
 from xferd.registry.transport.ranges import (
     check_rest,
     parse_content_range,
@@ -178,7 +178,7 @@ def check_header(text: str) -> None:
     that the one that sent them may lead to.
     """
     data = text.encode("latin-1")
-    for shown in (*parse_warnings([text]), registry_words(data).text, *registry_words(data).codes):
+    for shown in (*parse_warnings([text]), parse_error_details(data).text, *parse_error_details(data).codes):
         if len(shown) > MAX_WARNINGS_SIZE or (not shown.isprintable() and shown):
             raise Broken(f"{shown!r} is shown")
     wait = retry_after(Headers({"Retry-After": [text], "Date": [text]}), 0.0)

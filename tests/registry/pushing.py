@@ -21,7 +21,7 @@ from xferd.errors import (
 from xferd.interfaces.reactor import IReactor
 from xferd.interfaces.registry import IContent, Pushed, UploadSession
 from xferd.names import Digest, Repository
-from xferd.registry.capabilities import Abilities, ChunkSizes
+from xferd.registry.capabilities import Capabilities, ChunkSizes
 from xferd.registry.client import Registries
 from xferd.registry.transport.timeouts import Timeouts
 from xferd.testing.fakes import FakeKeychain
@@ -175,8 +175,8 @@ class Pushing(TestCase):
         return [e.method for e in self.registry.log if "/blobs/" in e.path]
 
     @property
-    def abilities(self) -> Abilities:
+    def capabilities(self) -> Capabilities:
         """
         What the client has learned of the registry.
         """
-        return self.client._shared.abilities.get_or_make(self.registry.host, Abilities)
+        return self.client._context.capabilities.get_or_make(self.registry.host, Capabilities)

@@ -70,24 +70,24 @@ class RegistriesTests(ClientCase):
         Equal credentials for a host share what is known of its servers, as long
         as a client has them; other credentials do not.
         """
-        first = self.registries.ways(HOST)
-        self.assertIs(self.registries.ways(HOST), first)
+        first = self.registries.endpoints(HOST)
+        self.assertIs(self.registries.endpoints(HOST), first)
         theirs = self.registries.seen_by({HOST: ME})
-        client = theirs.ways(HOST)
+        client = theirs.endpoints(HOST)
         self.assertIsNot(client, first)
-        self.assertIs(self.registries.seen_by({HOST: ME}).ways(HOST), client)
-        self.assertIsNot(self.registries.seen_by({HOST: YOU}).ways(HOST), client)
-        self.assertIsNot(theirs.seen_by({HOST: YOU}).ways(HOST), client)
-        self.assertIs(theirs.ways("other.example"), self.registries.ways("other.example"))
+        self.assertIs(self.registries.seen_by({HOST: ME}).endpoints(HOST), client)
+        self.assertIsNot(self.registries.seen_by({HOST: YOU}).endpoints(HOST), client)
+        self.assertIsNot(theirs.seen_by({HOST: YOU}).endpoints(HOST), client)
+        self.assertIs(theirs.endpoints("other.example"), self.registries.endpoints("other.example"))
         known = ref(client)
         del client
-        self.assertIs(known(), theirs.ways(HOST))
+        self.assertIs(known(), theirs.endpoints(HOST))
         repository = theirs.repository(REPOSITORY)
         del theirs
         self.assertIsNotNone(known())
         del repository
         self.assertIsNone(known())
-        self.assertIsNot(self.registries.ways("other.example"), first)
+        self.assertIsNot(self.registries.endpoints("other.example"), first)
 
     def test_identity(self) -> None:
         """
@@ -100,7 +100,9 @@ class RegistriesTests(ClientCase):
         self.assertNotEqual(mine.identity, nobody.identity)
         self.assertNotEqual(nobody.identity, self.registries.repository(Repository(HOST, "team/b")).identity)
         self.assertEqual((mine.host, mine.label), (HOST, "hub.example/team/a"))
-        self.assertNotIn("hunter2", f"{mine!r} {mine.identity!r} {self.registries.ways(HOST).own.access!r}")
+        self.assertNotIn(
+            "hunter2", f"{mine!r} {mine.identity!r} {self.registries.endpoints(HOST).own.client!r}"
+        )
 
     def test_close(self) -> None:
         """
@@ -473,12 +475,12 @@ class MemoryTests(ClientCase):
         How much the tables hold.
         """
         registries = self.registries
-        hosts = registries._shared.hosts
+        hosts = registries._context.hosts
         tables: tuple[Sized, ...] = (
-            registries._ways,
-            registries._healths,
-            registries._shared.abilities,
-            registries._shared.exchange._warned,
+            registries._endpoints,
+            registries._breakers,
+            registries._context.capabilities,
+            registries._context.exchange._warned,
             registries._certs_dirs._known,
             hosts._learned,
             hosts._options,
@@ -489,9 +491,9 @@ class MemoryTests(ClientCase):
         """
         Of many registries, those that were used last are known.
         """
-        exchange, hosts = self.registries._shared.exchange, self.registries._shared.hosts
+        exchange, hosts = self.registries._context.exchange, self.registries._context.hosts
         for n in range(MOST + 50):
-            self.registries.ways(f"r{n}.example")
+            self.registries.endpoints(f"r{n}.example")
             hosts.learn(f"localhost:{n}", True)
             hosts.tls_options("localhost", n)
             exchange._show_warnings(Headers({"Warning": [f'299 - "gone soon {n}"']}), "r.example")
@@ -501,15 +503,15 @@ class MemoryTests(ClientCase):
         """
         Those that nobody used for an hour are dropped, and no other.
         """
-        often, seldom = (self.registries.ways(host) for host in ("often.example", "seldom.example"))
-        abilities = often.own.access.abilities
+        often, seldom = (self.registries.endpoints(host) for host in ("often.example", "seldom.example"))
+        capabilities = often.own.client.capabilities
         for _ in range(3):
             self.clock.advance(KEEP / 2)
-            self.assertIs(self.registries.ways("often.example"), often)
-        self.assertIs(self.registries._shared.abilities.get("often.example"), abilities)
-        self.assertEqual(len(self.registries._ways), 1)
-        self.assertEqual(len(self.registries._shared.abilities), 1)
-        self.assertIsNot(self.registries.ways("seldom.example"), seldom)
+            self.assertIs(self.registries.endpoints("often.example"), often)
+        self.assertIs(self.registries._context.capabilities.get("often.example"), capabilities)
+        self.assertEqual(len(self.registries._endpoints), 1)
+        self.assertEqual(len(self.registries._context.capabilities), 1)
+        self.assertIsNot(self.registries.endpoints("seldom.example"), seldom)
 
     def test_tokens(self) -> None:
         """
@@ -525,14 +527,14 @@ class MemoryTests(ClientCase):
             return refuse(request, 401, "UNAUTHORIZED", "no")
 
         self.server.fault = challenge
-        ways = self.registries.ways(HOST)
+        endpoints = self.registries.endpoints(HOST)
 
         def fetch(path: str) -> None:
-            self.successResultOf(RemoteRepository(ways, Repository(HOST, path)).manifest("1"))
+            self.successResultOf(RemoteRepository(endpoints, Repository(HOST, path)).manifest("1"))
 
         for n in range(5):
             fetch(f"a{n}")
-        authenticator = ways.own.access._authenticator
+        authenticator = endpoints.own.client._authenticator
         self.assertEqual(len(authenticator._tokens), 5)
         self.clock.advance(KEEP + 1)
         fetch("b")

@@ -46,7 +46,7 @@ class LedAstrayTests(TestCase):
         """
         self.inner = Listener(self._answer)
         self.hub = Listener(self._lead)
-        self.ways: dict[str, Callable[[Registries], Awaitable[object]]] = {
+        self.endpoints: dict[str, Callable[[Registries], Awaitable[object]]] = {
             "redirect": self._pull,
             "realm": self._pull,
             "upload": self._push,
@@ -73,9 +73,9 @@ class LedAstrayTests(TestCase):
         place = self.place.encode()
         if self.hub.heads[-1].startswith("HEAD"):
             peer.send(b"HTTP/1.1 404 No" + _EMPTY)
-        elif path.endswith("/back") or self.way == "redirect":
+        elif path.endswith("/back") or self.endpoint == "redirect":
             peer.send(b"HTTP/1.1 307 Go\r\nLocation: http://%s/secret" % place + _EMPTY)
-        elif self.way == "realm":
+        elif self.endpoint == "realm":
             challenge = b'Bearer realm="http://%s/secret"' % place
             peer.send(b"HTTP/1.1 401 No\r\nWWW-Authenticate: " + challenge + _EMPTY)
         else:
@@ -117,7 +117,7 @@ class LedAstrayTests(TestCase):
             proxies=Proxies(ProxySettings(http=proxy)),
         )
         try:
-            await (self.ways[self.way] if work is None else work)(client)
+            await (self.endpoints[self.endpoint] if work is None else work)(client)
         except XferdError as e:
             return str(e)
         finally:
@@ -132,8 +132,8 @@ class LedAstrayTests(TestCase):
         machine's, of a private network's or of a metadata service: that is
         not connected to, by none of the ways, and no password is sent.
         """
-        for way in self.ways:
-            self.way = way
+        for endpoint in self.endpoints:
+            self.endpoint = endpoint
             for address in (
                 "127.0.0.1",
                 "::1",
@@ -148,7 +148,9 @@ class LedAstrayTests(TestCase):
                 "fc00::1",
             ):
                 error = await self._ask("8.8.8.8", address)
-                self.assertIn("leads to inner.test, which is refused: it is ", error, (self.way, address))
+                self.assertIn(
+                    "leads to inner.test, which is refused: it is ", error, (self.endpoint, address)
+                )
                 self.assertLess(len(error), 500)
         self.assertEqual(self.inner.peers, [])
 
@@ -157,12 +159,12 @@ class LedAstrayTests(TestCase):
         A registry names this machine by a number that is not written as an
         address: that is refused by all of the ways.
         """
-        for way in self.ways:
-            self.way = way
+        for endpoint in self.endpoints:
+            self.endpoint = endpoint
             for host in ("2130706433", "0x7f000001", "127.1", "0", "0177.0.0.1", "[::ffff:127.0.0.1]"):
                 self.place = f"{host}:{self.inner_port}"
                 error = await self._ask("8.8.8.8", "127.0.0.1")
-                self.assertIn("refused", error, (self.way, host))
+                self.assertIn("refused", error, (self.endpoint, host))
         self.assertEqual(self.inner.peers, [])
 
     async def test_public(self) -> None:
@@ -170,12 +172,12 @@ class LedAstrayTests(TestCase):
         A registry may lead to a public address; of several addresses, to those
         that are public.
         """
-        for way in self.ways:
-            self.way = way
+        for endpoint in self.endpoints:
+            self.endpoint = endpoint
             for inner in ("8.8.4.4", ["127.0.0.1", "8.8.4.4", "10.0.0.1"]):
                 self.inner.peers.clear()
                 await self._ask("8.8.8.8", inner)
-                self.assertEqual(len(self.inner.peers), 1, self.way)
+                self.assertEqual(len(self.inner.peers), 1, self.endpoint)
 
     async def test_private(self) -> None:
         """
@@ -183,8 +185,8 @@ class LedAstrayTests(TestCase):
         neither to this machine nor to a metadata service; one on this machine
         may lead to this machine.
         """
-        for way in self.ways:
-            self.way = way
+        for endpoint in self.endpoints:
+            self.endpoint = endpoint
             for hub, inner, allowed in (
                 ("10.0.0.1", "10.0.0.5", True),
                 ("fc00::1", "192.168.1.1", True),
@@ -195,16 +197,16 @@ class LedAstrayTests(TestCase):
             ):
                 self.inner.peers.clear()
                 error = await self._ask(hub, inner)
-                self.assertEqual("refused" not in error, allowed, (self.way, hub, inner, error))
-                self.assertEqual(len(self.inner.peers), int(allowed), (self.way, hub, inner))
+                self.assertEqual("refused" not in error, allowed, (self.endpoint, hub, inner, error))
+                self.assertEqual(len(self.inner.peers), int(allowed), (self.endpoint, hub, inner))
 
     async def test_private_redirects(self) -> None:
         """
         C{private_redirects} lets a registry with a public address lead to a
         private one, and no further.
         """
-        for way in self.ways:
-            self.way = way
+        for endpoint in self.endpoints:
+            self.endpoint = endpoint
             for inner, private, allowed in (
                 ("10.0.0.5", True, True),
                 ("10.0.0.5", False, False),
@@ -213,15 +215,15 @@ class LedAstrayTests(TestCase):
             ):
                 self.inner.peers.clear()
                 error = await self._ask("8.8.8.8", inner, private=private)
-                self.assertEqual("refused" not in error, allowed, (self.way, inner, error))
-                self.assertEqual(len(self.inner.peers), int(allowed), (self.way, inner))
+                self.assertEqual("refused" not in error, allowed, (self.endpoint, inner, error))
+                self.assertEqual(len(self.inner.peers), int(allowed), (self.endpoint, inner))
                 self.assertEqual("private_redirects" in error, inner == "10.0.0.5" and not private)
 
     async def test_session_of_old(self) -> None:
         """
         An upload session that was remembered is checked, too.
         """
-        self.way = "upload"
+        self.endpoint = "upload"
         for place in ("inner.test", "127.0.0.1"):
             session = UploadSession(f"http://{place}:{self.inner_port}/secret", 5)
             error = await self._ask("8.8.8.8", "127.0.0.1", work=lambda c, s=session: self._push(c, s))  # type: ignore[misc]
@@ -233,7 +235,7 @@ class LedAstrayTests(TestCase):
         A server with a public address leads back to a registry in a private
         network: that is refused as any other private address.
         """
-        self.way = "redirect"
+        self.endpoint = "redirect"
 
         def back(peer: Peer, path: str) -> None:
             place = self.repository.host.encode()
@@ -248,15 +250,15 @@ class LedAstrayTests(TestCase):
         A registry has another server asked, and that refuses: its status is
         shown, and its name, and none of its words.
         """
-        for way in self.ways:
-            self.way = way
+        for endpoint in self.endpoints:
+            self.endpoint = endpoint
             for status in (b"400 No", b"401 No", b"403 No", b"404 No", b"429 No", b"500 No"):
                 self.inner_status = status
                 error = await self._ask("8.8.8.8", "8.8.4.4")
-                self.assertTrue(error, (self.way, status))
-                self.assertNotIn("hunter2", error, (self.way, status))
-                if way != "upload":
-                    self.assertIn("inner.test", error, (way, status))
+                self.assertTrue(error, (self.endpoint, status))
+                self.assertNotIn("hunter2", error, (self.endpoint, status))
+                if endpoint != "upload":
+                    self.assertIn("inner.test", error, (endpoint, status))
 
     async def test_no_document(self) -> None:
         """
@@ -264,7 +266,7 @@ class LedAstrayTests(TestCase):
         referrers should be, and that answers with JSON of its own: no value of
         it is shown.
         """
-        self.way = "redirect"
+        self.endpoint = "redirect"
         self.inner_status = b"200 OK\r\nContent-Type: application/vnd.oci.image.index.v1+json"
 
         async def manifest(client: Registries) -> object:
@@ -289,7 +291,7 @@ class LedAstrayTests(TestCase):
         Behind a proxy, which resolves names, an address is refused, and a name
         is asked for.
         """
-        self.way = "redirect"
+        self.endpoint = "redirect"
         heads: list[str] = []
 
         def answer(peer: Peer, path: str) -> None:

@@ -36,7 +36,7 @@ from xferd.names import Digest
 from xferd.oci import Descriptor, Document
 from xferd.registry.client import Registries
 from xferd.registry.hosts.certs_d import CertsDirs
-from xferd.registry.mirrors import FIRST_REST, LONGEST_REST, PROBE, Health
+from xferd.registry.mirrors import FIRST_REST, LONGEST_REST, PROBE, CircuitBreaker
 from xferd.registry.repository import RemoteRepository
 from xferd.testing.fakes import FakeContent
 
@@ -340,7 +340,7 @@ class OrderTests(MirrorCase):
         self.credentials["two.test"] = ME
         self.successResultOf(mine.repository(REPOSITORY).manifest("1"))
         self.assertEqual(self.network.take()[-1], "two.test")
-        self.assertIs(mine.ways(HOST), mine.ways(HOST))
+        self.assertIs(mine.endpoints(HOST), mine.endpoints(HOST))
         self.successResultOf(mine.check(HOST))
 
     def test_headers(self) -> None:
@@ -476,28 +476,28 @@ class TroubleTests(MirrorCase):
         """
         A file that changes counts at once; one that becomes bad does not.
         """
-        before = self.registries.ways(HOST)
-        self.assertIs(self.registries.ways(HOST), before)
+        before = self.registries.endpoints(HOST)
+        self.assertIs(self.registries.endpoints(HOST), before)
         for text in ("", "x"):
             self.say(text)
             self.successResultOf(self.manifest())
             self.assertEqual(self.network.take(), [HOST])
 
 
-class HealthTests(SynchronousTestCase):
+class CircuitBreakerTests(SynchronousTestCase):
     """
-    L{Health} says whether a mirror is to be asked.
+    L{CircuitBreaker} says whether a mirror is to be asked.
     """
 
     def test_doubled(self) -> None:
         """
         The rest is doubled with each failure, to a limit.
         """
-        health, now, rests = Health(), 0.0, []
+        breaker, now, rests = CircuitBreaker(), 0.0, []
         for _ in range(7):
-            self.assertTrue(health.allows(now))
-            rest = health.failed(ConnectionFailed("x"), now)
-            self.assertFalse(health.allows(now + rest - 1))
+            self.assertTrue(breaker.allows(now))
+            rest = breaker.failed(ConnectionFailed("x"), now)
+            self.assertFalse(breaker.allows(now + rest - 1))
             rests.append(rest)
             now += rest
         self.assertEqual(rests, [15, 30, 60, 120, 240, 300, 300])
@@ -506,34 +506,34 @@ class HealthTests(SynchronousTestCase):
         """
         Those that failed together count once.
         """
-        health = Health()
-        self.assertEqual([health.failed(ConnectionFailed("x"), 1.0) for _ in range(3)], [FIRST_REST, 0, 0])
+        breaker = CircuitBreaker()
+        self.assertEqual([breaker.failed(ConnectionFailed("x"), 1.0) for _ in range(3)], [FIRST_REST, 0, 0])
 
     def test_asked_to_wait(self) -> None:
         """
         One that says for how long is left alone for so long, within reason.
         """
         for asked, rest in ((60.0, 60.0), (1.0, FIRST_REST), (1e6, LONGEST_REST), (None, FIRST_REST)):
-            self.assertEqual(Health().failed(TooManyRequests("x", retry_after=asked), 0.0), rest)
+            self.assertEqual(CircuitBreaker().failed(TooManyRequests("x", retry_after=asked), 0.0), rest)
 
     def test_one_probe(self) -> None:
         """
         After the rest, one may ask; if nothing comes of it, after a while
         another one.
         """
-        health = Health()
-        health.failed(ConnectionFailed("x"), 0.0)
-        self.assertTrue(health.allows(FIRST_REST))
-        self.assertFalse(health.allows(FIRST_REST))
-        self.assertTrue(health.allows(FIRST_REST + PROBE))
-        health.answered()
-        self.assertTrue(health.allows(FIRST_REST + PROBE))
+        breaker = CircuitBreaker()
+        breaker.failed(ConnectionFailed("x"), 0.0)
+        self.assertTrue(breaker.allows(FIRST_REST))
+        self.assertFalse(breaker.allows(FIRST_REST))
+        self.assertTrue(breaker.allows(FIRST_REST + PROBE))
+        breaker.answered()
+        self.assertTrue(breaker.allows(FIRST_REST + PROBE))
 
     def test_answers(self) -> None:
         """
         Who refuses is there.
         """
-        health = Health()
-        health.failed(ConnectionFailed("x"), 0.0)
-        self.assertEqual(health.failed(Denied("x"), 1.0), 0)
-        self.assertTrue(health.allows(1.0))
+        breaker = CircuitBreaker()
+        breaker.failed(ConnectionFailed("x"), 0.0)
+        self.assertEqual(breaker.failed(Denied("x"), 1.0), 0)
+        self.assertTrue(breaker.allows(1.0))

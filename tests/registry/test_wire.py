@@ -37,7 +37,7 @@ from xferd.names import Digest, Repository
 from xferd.oci import Document
 from xferd.registry.client import Registries
 from xferd.registry.hosts.configured import HostConfig
-from xferd.registry.transport.limited_endpoint import StaleConnection, Untrusted
+from xferd.registry.transport.limited_endpoint import StaleConnection, UntrustedCertificate
 from xferd.registry.transport.timeouts import Timeouts
 from xferd.testing.certificates import Authority
 
@@ -157,7 +157,7 @@ class WireTests(WireCase):
         ):
             server = self._listen(_whole, options)
             self._client(config)
-            error = await self._fails(self._open(), Untrusted)
+            error = await self._fails(self._open(), UntrustedCertificate)
             self.assertIn(why, str(error))
             self.assertIn(self.host, str(error))
             await server.all_closed()

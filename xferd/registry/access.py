@@ -25,21 +25,21 @@ from xferd.interfaces.registry import IKeychain
 from xferd.names import Repository
 from xferd.registry.auth.authenticator import Authenticator
 from xferd.registry.auth.challenge import Challenge, parse_challenges
-from xferd.registry.capabilities import Abilities, ChunkSizes
+from xferd.registry.capabilities import Capabilities, ChunkSizes
 from xferd.registry.clock_skews import ClockSkews
-from xferd.registry.hosts.certs_d import Endpoint
+from xferd.registry.hosts.certs_d import EndpointConfig
 from xferd.registry.hosts.configured import Hosts
 from xferd.registry.transport.errors import (
+    CredentialsUsed,
+    ErrorDetails,
     NotHTTP,
-    RegistryWords,
-    Shown,
-    Subject,
+    Resource,
     header,
     header_values,
+    parse_error_details,
     refusal,
-    registry_words,
 )
-from xferd.registry.transport.exchange import Answer, Authorization, Exchange, Fields
+from xferd.registry.transport.exchange import Authorization, Exchange, Fields, Response
 from xferd.registry.transport.response_body import read_excerpt
 from xferd.registry.transport.timeouts import Timeouts
 from xferd.registry.transport.urls import Origin, resolve, with_argument
@@ -63,14 +63,14 @@ def push_scope(repository: Repository) -> str:
     return f"repository:{repository.path}:pull,push"
 
 
-def _nobody_told(repository: Repository, text: str) -> None:
+def _ignore_warning(repository: Repository, text: str) -> None:
     """
     Leave it at the log.
     """
 
 
 @frozen
-class Shared:
+class ClientContext:
     """
     What the requests to all registries use.
 
@@ -84,55 +84,55 @@ class Shared:
     hosts: Hosts
     timeouts: Timeouts
     chunk_sizes: ChunkSizes
-    abilities: ExpiringDict[str, Abilities]
+    capabilities: ExpiringDict[str, Capabilities]
     clock_skews: ClockSkews
     locks: WeakValueDictionary[Hashable, DeferredLock] = field(factory=WeakValueDictionary)
-    warned: Callable[[Repository, str], None] = _nobody_told
+    warned: Callable[[Repository, str], None] = _ignore_warning
 
 
-class Access:
+class AuthenticatedClient:
     """
     One registry, as one client reaches it.
 
     @ivar host: the registry's host as people write it.
     @ivar identity: equal for clients that are the same to the registry.
     @ivar account: the same without secrets.
-    @ivar abilities: what the registry can do, whoever asks.
+    @ivar capabilities: what the registry can do, whoever asks.
     @ivar locks: held while something of a registry is read and written back.
     """
 
     def __init__(
-        self, host: str, keychain: IKeychain, shared: Shared, endpoint: Endpoint | None = None
+        self, host: str, keychain: IKeychain, context: ClientContext, config: EndpointConfig | None = None
     ) -> None:
         """
-        @param endpoint: the server that stands for it; its own by default.
+        @param config: the server that stands for it; its own by default.
         """
         self.host = host
         self.identity = keychain.identity
         self.account = keychain.account
         self._keychain = keychain
-        self._endpoint = Endpoint(host) if endpoint is None else endpoint
-        self.abilities = shared.abilities.get_or_make(host, Abilities)
-        self.chunk_sizes = shared.chunk_sizes
-        self.locks = shared.locks
-        self.clock = shared.clock
-        self._wall_clock = shared.wall_clock
-        self.timeouts = shared.timeouts
-        self._exchange = shared.exchange
-        self._clock_skews = shared.clock_skews
+        self._config = EndpointConfig(host) if config is None else config
+        self.capabilities = context.capabilities.get_or_make(host, Capabilities)
+        self.chunk_sizes = context.chunk_sizes
+        self.locks = context.locks
+        self.clock = context.clock
+        self._wall_clock = context.wall_clock
+        self.timeouts = context.timeouts
+        self._exchange = context.exchange
+        self._clock_skews = context.clock_skews
         self._checked_url = ""
         self._root_is_open = False
         self._zone = Zone.named(_PORT.sub("", host).strip("[]"))
-        self._warned = shared.warned
-        self._hosts = shared.hosts
+        self._warned = context.warned
+        self._hosts = context.hosts
         self._authenticator = Authenticator(
             host,
-            lambda: self._endpoint.url or shared.hosts.url(host) or f"https://{host}",
+            lambda: self._config.url or context.hosts.url(host) or f"https://{host}",
             keychain,
-            exchange=shared.exchange,
-            clock=shared.clock,
-            wall_clock=shared.wall_clock,
-            timeouts=shared.timeouts,
+            exchange=context.exchange,
+            clock=context.clock,
+            wall_clock=context.wall_clock,
+            timeouts=context.timeouts,
             zone=lambda: self.zone,
         )
 
@@ -147,7 +147,7 @@ class Access:
     def __repr__(self) -> str:
         return f"<access to {self.host}>"
 
-    async def get(self, repository: Repository, path: str, headers: Fields, what: Subject) -> Answer:
+    async def get(self, repository: Repository, path: str, headers: Fields, resource: Resource) -> Response:
         """
         GET something of a repository.
 
@@ -155,19 +155,19 @@ class Access:
         @return: the answer, whatever its status.
         @raise Denied: no proof can be had.
         """
-        return await self.ask(b"GET", repository, path, what, headers, pull_scope(repository))
+        return await self.request(b"GET", repository, path, resource, headers, pull_scope(repository))
 
-    async def ask(
+    async def request(
         self,
         method: bytes,
         repository: Repository,
         path: str,
-        what: Subject,
+        resource: Resource,
         headers: Fields = _NO_HEADERS,
         scope: str = "",
         body: Callable[[], IBodyProducer] | None = None,
         led_from: Zone = Zone.PUBLIC,
-    ) -> Answer:
+    ) -> Response:
         """
         Make a request about a repository, with all the proof that the registry
         wants.
@@ -180,44 +180,44 @@ class Access:
         @return: the answer, whatever its status.
         @raise Denied: no proof can be had.
         """
-        base = f"{await self.url()}{self._endpoint.path}/{repository.path}/"
+        base = f"{await self.url()}{self._config.path}/{repository.path}/"
         url = urljoin(base, path)
-        if self._endpoint.namespace and url.startswith(base):
-            url = with_argument(url, "ns", self._endpoint.namespace)
+        if self._config.namespace and url.startswith(base):
+            url = with_argument(url, "ns", self._config.namespace)
         try:
-            answer = await self._ask_with_proof(method, url, headers, scope, what, body, led_from)
+            response = await self._request_with_proof(method, url, headers, scope, resource, body, led_from)
         except (ConnectionFailed, NotHTTP):
             self._hosts.forget(self.host)
             raise
-        for text in answer.warnings:
+        for text in response.warnings:
             self._warned(repository, text)
-        if answer.response.code == 400 and answer.is_own:
+        if response.status == 400 and response.is_own:
             # What Go's servers say to plain HTTP where TLS is spoken by now.
             self._hosts.forget(self.host)
-        return answer
+        return response
 
     async def send(
         self,
         method: bytes,
         url: str,
-        what: Subject,
+        resource: Resource,
         headers: Fields,
         scope: str,
         body: Callable[[], IBodyProducer],
         fresh: bool = False,
         led_from: Zone = Zone.PUBLIC,
-    ) -> Answer:
+    ) -> Response:
         """
         Make one request with a body that is better not sent twice: a 401 is
         for the caller, who tells it to L{refused}.
 
         @param fresh: whether to use no connection that was used before.
-        @param led_from: as for L{ask}.
+        @param led_from: as for L{request}.
         """
-        authorization = await self._authorization(url, scope, what)
-        return await self._exchange_ask(method, url, headers, authorization, body, led_from, fresh)
+        authorization = await self._authorization(url, scope, resource)
+        return await self._request_once(method, url, headers, authorization, body, led_from, fresh)
 
-    async def refused(self, answer: Answer, body: bytes, scope: str, what: Subject) -> None:
+    async def refused(self, response: Response, body: bytes, scope: str, resource: Resource) -> None:
         """
         Learn from a 401 what the registry wants, and drop the token that it
         did not like.
@@ -226,24 +226,24 @@ class Access:
         @raise Denied: there is nothing that could be brought.
         @raise CredentialsUnavailable: a helper does not give the credentials.
         """
-        headers = answer.response.headers
+        headers = response.headers
         challenges = parse_challenges(header_values(headers, "WWW-Authenticate"))
         if challenges:
-            await self._authenticator.challenged(challenges, scope, answer.authorization, what)
+            await self._authenticator.challenged(challenges, scope, response.authorization, resource)
             return
-        sent = answer.authorization
+        sent = response.authorization
         if await self._authenticator.renew(scope, sent):
             return
-        if sent is not None or self._root_is_open or not await self._challenged_at_root(scope, what):
-            raise self.refusal(answer, what, body)
+        if sent is not None or self._root_is_open or not await self._challenged_at_root(scope, resource):
+            raise self.refusal(response, resource, body)
 
-    async def expired(self, answer: Answer, scope: str) -> bool:
+    async def expired(self, response: Response, scope: str) -> bool:
         """
         Whether a 400 may mean that the token has expired, as some gateways
         say it.  The token is dropped then.
         """
-        proof = answer.authorization
-        if answer.response.code != 400 or proof is None:
+        proof = response.authorization
+        if response.status != 400 or proof is None:
             return False
         return await self._authenticator.renew(scope, proof, certain=False)
 
@@ -254,12 +254,12 @@ class Access:
 
         @raise Denied: it does not.
         """
-        what = Subject(self.host, "its API", ManifestUnknown)
-        url = f"{await self.url()}{self._endpoint.path}/"
-        answer = await self._ask_with_proof(b"GET", url, _NO_HEADERS, "", what, None)
-        body = await self.excerpt(answer.response)
-        if answer.response.code != 200:
-            raise self.refusal(answer, what, body)
+        resource = Resource(self.host, "its API", ManifestUnknown)
+        url = f"{await self.url()}{self._config.path}/"
+        response = await self._request_with_proof(b"GET", url, _NO_HEADERS, "", resource, None)
+        body = await self.excerpt(response.raw)
+        if response.status != 200:
+            raise self.refusal(response, resource, body)
 
     async def url(self) -> str:
         """
@@ -267,15 +267,15 @@ class Access:
 
         @raise RegistryError: its host stands for no server.
         """
-        url = self._endpoint.url or self._hosts.url(self.host)
+        url = self._config.url or self._hosts.url(self.host)
         if url is None:
-            url = self._hosts.learn(self.host, await self._speaks_plain())
+            url = self._hosts.learn(self.host, await self._detects_plain_http())
         if url != self._checked_url:
             self._origin(url)
             self._checked_url = url
         return url
 
-    async def _speaks_plain(self) -> bool:
+    async def _detects_plain_http(self) -> bool:
         """
         Find out whether a loopback registry speaks plain HTTP.
 
@@ -287,7 +287,7 @@ class Access:
         """
         url = f"http://{self.host}/v2/"
         try:
-            response = await self._exchange.request(b"GET", url, Headers(), host=self.host)
+            response = await self._exchange.request_once(b"GET", url, Headers(), host=self.host)
         except (ConnectionFailed, NotHTTP):
             return False
         await self.excerpt(response)
@@ -300,40 +300,42 @@ class Access:
             return target != evolve(Origin.of(url), scheme="https")
         return status != 400
 
-    async def _ask_with_proof(
+    async def _request_with_proof(
         self,
         method: bytes,
         url: str,
         headers: Fields,
         scope: str,
-        what: Subject,
+        resource: Resource,
         body: Callable[[], IBodyProducer] | None,
         led_from: Zone = Zone.PUBLIC,
-    ) -> Answer:
+    ) -> Response:
         """
         Ask; when told to, get the proof that is wanted, once, and ask again.
         """
-        authorization = await self._authorization(url, scope, what)
+        authorization = await self._authorization(url, scope, resource)
         try:
-            answer = await self._exchange_ask(method, url, headers, authorization, body, led_from)
+            response = await self._request_once(method, url, headers, authorization, body, led_from)
         except ConnectionFailed as e:
             if method in (b"GET", b"HEAD") or not e.retryable:
                 raise
             # An idle connection may have died.  The Agent tries reading again
             # by itself, and nothing else; all that goes through here may be.
-            answer = await self._exchange_ask(method, url, headers, authorization, body, led_from, fresh=True)
-        if not answer.is_own or not await self.is_own(url):
-            return answer
-        if answer.response.code == 401:
-            await self.refused(answer, await self.excerpt(answer.response), scope, what)
-        elif await self.expired(answer, scope) or await self._hides(answer, scope, what):
-            await self.excerpt(answer.response)
+            response = await self._request_once(
+                method, url, headers, authorization, body, led_from, fresh=True
+            )
+        if not response.is_own or not await self.is_own(url):
+            return response
+        if response.status == 401:
+            await self.refused(response, await self.excerpt(response.raw), scope, resource)
+        elif await self.expired(response, scope) or await self._hides(response, scope, resource):
+            await self.excerpt(response.raw)
         else:
-            return answer
-        authorization = await self._authorization(url, scope, what)
-        return await self._exchange_ask(method, url, headers, authorization, body, led_from)
+            return response
+        authorization = await self._authorization(url, scope, resource)
+        return await self._request_once(method, url, headers, authorization, body, led_from)
 
-    async def _exchange_ask(
+    async def _request_once(
         self,
         method: bytes,
         url: str,
@@ -342,12 +344,12 @@ class Access:
         body: Callable[[], IBodyProducer] | None,
         led_from: Zone,
         fresh: bool = False,
-    ) -> Answer:
+    ) -> Response:
         """
         Ask once, and learn from the registry's own response where it is.
         """
         own = await self.is_own(url)
-        answer = await self._exchange.ask(
+        response = await self._exchange.request(
             method,
             url,
             headers,
@@ -357,24 +359,24 @@ class Access:
             fresh=fresh,
             led_from=None if own else led_from,
         )
-        if answer.is_own:
-            self._zone = answer.zone
-            self._clock_skews.note(self.host, answer.response.headers)
-        return answer
+        if response.is_own:
+            self._zone = response.zone
+            self._clock_skews.note(self.host, response.headers)
+        return response
 
-    async def _hides(self, answer: Answer, scope: str, what: Subject) -> bool:
+    async def _hides(self, response: Response, scope: str, resource: Resource) -> bool:
         """
         Whether a registry that answers 403 or 404 to anonymous requests asks
         for credentials at its root only (GitHub Packages and GHES do), and
         there are some.
         """
-        if answer.response.code not in (403, 404) or answer.authorization is not None:
+        if response.status not in (403, 404) or response.authorization is not None:
             return False
         if self._root_is_open or not await self._authenticator.has_credentials(scope):
             return False
-        return await self._challenged_at_root(scope, what)
+        return await self._challenged_at_root(scope, resource)
 
-    async def _challenged_at_root(self, scope: str, what: Subject) -> bool:
+    async def _challenged_at_root(self, scope: str, resource: Resource) -> bool:
         """
         Ask the root of the API what proof the registry wants, as docker does
         before any other request.
@@ -382,25 +384,25 @@ class Access:
         @return: whether it wants any.
         @raise Denied: it does, and there is nothing that could be brought.
         """
-        url = f"{await self.url()}{self._endpoint.path}/"
-        answer = await self._exchange_ask(b"GET", url, _NO_HEADERS, None, None, self.zone)
-        await self.excerpt(answer.response)
+        url = f"{await self.url()}{self._config.path}/"
+        response = await self._request_once(b"GET", url, _NO_HEADERS, None, None, self.zone)
+        await self.excerpt(response.raw)
         challenges: tuple[Challenge, ...] = ()
-        if answer.is_own and answer.response.code == 401:
-            challenges = parse_challenges(header_values(answer.response.headers, "WWW-Authenticate"))
+        if response.is_own and response.status == 401:
+            challenges = parse_challenges(header_values(response.headers, "WWW-Authenticate"))
         if not challenges:
             self._root_is_open = True
             return False
-        await self._authenticator.challenged(challenges, scope, None, what)
+        await self._authenticator.challenged(challenges, scope, None, resource)
         return True
 
-    async def _authorization(self, url: str, scope: str, what: Subject) -> Authorization | None:
+    async def _authorization(self, url: str, scope: str, resource: Resource) -> Authorization | None:
         """
         The proof to bring to an URL: none to a foreign one.
         """
         if not await self.is_own(url):
             return None
-        return await self._authenticator.authorization(scope, what)
+        return await self._authenticator.authorization(scope, resource)
 
     async def is_own(self, url: str) -> bool:
         """
@@ -432,37 +434,37 @@ class Access:
         """
         return await read_excerpt(response, host=self.host, clock=self.clock, timeouts=self.timeouts)
 
-    def words(self, answer: Answer, body: bytes) -> RegistryWords:
+    def details(self, response: Response, body: bytes) -> ErrorDetails:
         """
         What a refusal says, with the text only where the registry itself says
         it.
         """
-        words = registry_words(body)
-        return words if answer.is_own else RegistryWords(words.codes)
+        details = parse_error_details(body)
+        return details if response.is_own else ErrorDetails(details.codes)
 
-    async def refuse(self, answer: Answer, what: Subject) -> SourceError:
+    async def refuse(self, response: Response, resource: Resource) -> SourceError:
         """
         The error for an answer that is no success.
         """
-        return self.refusal(answer, what, await self.excerpt(answer.response))
+        return self.refusal(response, resource, await self.excerpt(response.raw))
 
-    def refusal(self, answer: Answer, what: Subject, body: bytes) -> SourceError:
+    def refusal(self, response: Response, resource: Resource, body: bytes) -> SourceError:
         """
         The same, where the answer's body has been read already.
         """
-        response = answer.response
-        if not answer.is_own:
+        if not response.is_own:
             # Whoever named the place must not learn by us what it says.
             body = b""
-        if not answer.is_own and response.code in (401, 403):
+        if not response.is_own and response.status in (401, 403):
             return RegistryError(
-                f"the storage {answer.where}, where {self.host} keeps {what.name}, answers {response.code}",
+                f"the storage {response.where}, where {self.host} keeps {resource.name}, "
+                f"answers {response.status}",
                 host=self.host,
-                status=response.code,
+                status=response.status,
             )
-        if response.code == 401:
+        if response.status == 401:
             self._keychain.forget(self.host)
-        proof = answer.authorization
-        shown = Shown() if proof is None else proof.shown
-        storage = "" if answer.is_own else answer.where
-        return refusal(what, response.code, response.headers, body, self._wall_clock(), shown, storage)
+        proof = response.authorization
+        used = CredentialsUsed() if proof is None else proof.used
+        storage = "" if response.is_own else response.where
+        return refusal(resource, response.status, response.headers, body, self._wall_clock(), used, storage)

@@ -33,7 +33,7 @@ SMALLEST_BODY: Final = 64 * 1024
 
 
 @define
-class Abilities:
+class Capabilities:
     """
     What one registry can do with uploads.  Until it says otherwise, anything.
 

@@ -21,15 +21,15 @@ from xferd.expiring import ExpiringDict
 from xferd.interfaces.reactor import WallClock
 from xferd.interfaces.registry import IKeychain, IRegistries
 from xferd.names import Repository
-from xferd.registry.access import Access, Shared
-from xferd.registry.auth.keychain import ClientKeychain, Nobody
+from xferd.registry.access import AuthenticatedClient, ClientContext
+from xferd.registry.auth.keychain import Anonymous, ClientKeychain
 from xferd.registry.capabilities import ChunkSizes
 from xferd.registry.clock_skews import ClockSkews
-from xferd.registry.hosts.certs_d import CertsDirs, Endpoint
+from xferd.registry.hosts.certs_d import CertsDirs, EndpointConfig
 from xferd.registry.hosts.configured import HostConfig, Hosts, api_host
-from xferd.registry.mirrors import Health, Way, Ways
+from xferd.registry.mirrors import CircuitBreaker, Endpoint, Endpoints
 from xferd.registry.repository import RemoteRepository
-from xferd.registry.transport.connections import Connections, Manner
+from xferd.registry.transport.connections import Connections, TransportConfig
 from xferd.registry.transport.exchange import Exchange
 from xferd.registry.transport.proxies import Proxies
 from xferd.registry.transport.timeouts import Timeouts
@@ -86,8 +86,8 @@ class Registries:
                 proxies=proxies,
                 remedy=self._remedy,
             )
-        exchange = self._exchange(Manner(), timeouts, reactor)
-        self._shared = Shared(
+        exchange = self._exchange(TransportConfig(), timeouts, reactor)
+        self._context = ClientContext(
             reactor,
             wall_clock,
             exchange,
@@ -99,21 +99,21 @@ class Registries:
         )
         self._mirrors = mirrors
         if warned is not None:
-            self._shared = evolve(self._shared, warned=warned)
-        self._keychain = keychain if keychain is not None else Nobody()
-        self._healths: ExpiringDict[str, Health] = ExpiringDict(reactor.seconds)
-        self._ways: ExpiringDict[str, tuple[tuple[Endpoint, ...], Ways]]
-        self._ways = ExpiringDict(reactor.seconds)
+            self._context = evolve(self._context, warned=warned)
+        self._keychain = keychain if keychain is not None else Anonymous()
+        self._breakers: ExpiringDict[str, CircuitBreaker] = ExpiringDict(reactor.seconds)
+        self._endpoints: ExpiringDict[str, tuple[tuple[EndpointConfig, ...], Endpoints]]
+        self._endpoints = ExpiringDict(reactor.seconds)
         # As long as a client's job has them, so that no token outlives it.
-        self._clients: WeakValueDictionary[tuple[str, Credentials, tuple[Endpoint, ...]], Ways] = (
+        self._clients: WeakValueDictionary[tuple[str, Credentials, tuple[EndpointConfig, ...]], Endpoints] = (
             WeakValueDictionary()
         )
 
     def repository(self, name: Repository) -> RemoteRepository:
-        return RemoteRepository(self.ways(name.host), name)
+        return RemoteRepository(self.endpoints(name.host), name)
 
     def check(self, host: str) -> Deferred[None]:
-        return self.ways(host).check()
+        return self.endpoints(host).check()
 
     @property
     def clock_skews(self) -> Mapping[str, float]:
@@ -121,12 +121,12 @@ class Registries:
         The seconds by which registries' clocks are ahead of this machine's, by
         host.
         """
-        return self._shared.clock_skews.known()
+        return self._context.clock_skews.known()
 
     def seen_by(self, credentials: Mapping[str, Credentials]) -> RegistriesOfClient:
         return RegistriesOfClient(self, credentials)
 
-    def ways(self, host: str, credentials: Credentials | None = None) -> Ways:
+    def endpoints(self, host: str, credentials: Credentials | None = None) -> Endpoints:
         """
         The servers of a registry.  Equal credentials share them, and thereby
         their tokens.
@@ -134,64 +134,64 @@ class Registries:
         @param credentials: a client's own; those of the daemon's user by
             default.
         """
-        endpoints = self._endpoints(host)
+        configs = self._configs(host)
         if credentials is None:
-            known, ways = self._ways.get(host) or (None, None)
-            if ways is None or known != endpoints:
-                ways = self._make(host, endpoints, self._keychain)
-                self._ways[host] = (endpoints, ways)
+            known, endpoints = self._endpoints.get(host) or (None, None)
+            if endpoints is None or known != configs:
+                endpoints = self._make(host, configs, self._keychain)
+                self._endpoints[host] = (configs, endpoints)
         else:
-            ways = self._clients.get((host, credentials, endpoints))
-            if ways is None:
-                ways = self._make(host, endpoints, ClientKeychain(credentials))
-                self._clients[host, credentials, endpoints] = ways
-        self._use(endpoints)
-        return ways
+            endpoints = self._clients.get((host, credentials, configs))
+            if endpoints is None:
+                endpoints = self._make(host, configs, ClientKeychain(credentials))
+                self._clients[host, credentials, configs] = endpoints
+        self._use(configs)
+        return endpoints
 
-    def _use(self, endpoints: tuple[Endpoint, ...]) -> None:
+    def _use(self, configs: tuple[EndpointConfig, ...]) -> None:
         """
         Keep what is known of some servers, as it is used.
         """
-        for endpoint in endpoints:
-            self._healths.get(_server(endpoint))
-            self._shared.abilities.get(endpoint.name)
+        for config in configs:
+            self._breakers.get(_server(config))
+            self._context.capabilities.get(config.name)
 
-    def _endpoints(self, host: str) -> tuple[Endpoint, ...]:
+    def _configs(self, host: str) -> tuple[EndpointConfig, ...]:
         """
         The servers that stand for a registry.
         """
-        found = None if self._shared.hosts.configures(host) else self._certs_dirs.find(host)
+        found = None if self._context.hosts.configures(host) else self._certs_dirs.find(host)
         if found is None:
-            return (Endpoint(host),)
+            return (EndpointConfig(host),)
         return found if self._mirrors else found[-1:]
 
-    def _make(self, host: str, endpoints: tuple[Endpoint, ...], keychain: IKeychain) -> Ways:
+    def _make(self, host: str, configs: tuple[EndpointConfig, ...], keychain: IKeychain) -> Endpoints:
         """
         The servers of a registry.  The keychain is for its own; others are
         shown what the daemon's user has for them.
         """
-        ways = [self._way(e, self._keychain if e.namespace else keychain) for e in endpoints]
-        return Ways(host, ways, self._shared.clock)
+        endpoints = [self._endpoint(e, self._keychain if e.namespace else keychain) for e in configs]
+        return Endpoints(host, endpoints, self._context.clock)
 
-    def _way(self, endpoint: Endpoint, keychain: IKeychain) -> Way:
+    def _endpoint(self, config: EndpointConfig, keychain: IKeychain) -> Endpoint:
         """
         One of them, as the user reaches it.
         """
-        shared = self._shared
-        manner = endpoint.manner
-        if manner != Manner() or endpoint.headers:
-            timeouts = shared.timeouts
-            if manner.connect is not None:
-                timeouts = evolve(timeouts, connect=manner.connect)
-            own = endpoint.url or f"https://{api_host(endpoint.name)}"
-            exchange = self._exchange(manner, timeouts, shared.clock, own, endpoint.headers)
-            shared = evolve(shared, exchange=exchange, timeouts=timeouts)
-        health = self._healths.get_or_make(_server(endpoint), Health)
-        return Way(endpoint, Access(endpoint.name, keychain, shared, endpoint), health)
+        context = self._context
+        transport = config.transport
+        if transport != TransportConfig() or config.headers:
+            timeouts = context.timeouts
+            if transport.connect is not None:
+                timeouts = evolve(timeouts, connect=transport.connect)
+            own = config.url or f"https://{api_host(config.name)}"
+            exchange = self._exchange(transport, timeouts, context.clock, own, config.headers)
+            context = evolve(context, exchange=exchange, timeouts=timeouts)
+        breaker = self._breakers.get_or_make(_server(config), CircuitBreaker)
+        return Endpoint(config, AuthenticatedClient(config.name, keychain, context, config), breaker)
 
     def _exchange(
         self,
-        manner: Manner,
+        transport: TransportConfig,
         timeouts: Timeouts,
         clock: IReactorTime,
         own: str = "",
@@ -205,7 +205,7 @@ class Registries:
         def agents(fresh: bool, led_from: Zone | None) -> IAgent:
             if connections is None:
                 return cast(IAgent, only)
-            return connections.agent(manner, reuse=not fresh, led_from=led_from)
+            return connections.agent(transport, reuse=not fresh, led_from=led_from)
 
         return Exchange(
             agents,
@@ -234,17 +234,17 @@ class Registries:
 
         @raise ConfigError: a CA file cannot be used; then all stays as it is.
         """
-        self._shared.hosts.reload(hosts)
+        self._context.hosts.reload(hosts)
 
     def close(self) -> Deferred[None]:
         return succeed(None) if self._connections is None else self._connections.close()
 
 
-def _server(endpoint: Endpoint) -> str:
+def _server(config: EndpointConfig) -> str:
     """
     What a server is known by.
     """
-    return endpoint.url or endpoint.name
+    return config.url or config.name
 
 
 @implementer(IRegistries)
@@ -257,13 +257,13 @@ class RegistriesOfClient:
     def __init__(self, registries: Registries, credentials: Mapping[str, Credentials]) -> None:
         self._registries = registries
         self._credentials = dict(credentials)
-        self._held: dict[str, Ways] = {}
+        self._held: dict[str, Endpoints] = {}
 
     def repository(self, name: Repository) -> RemoteRepository:
-        return RemoteRepository(self.ways(name.host), name)
+        return RemoteRepository(self.endpoints(name.host), name)
 
     def check(self, host: str) -> Deferred[None]:
-        return self.ways(host).check()
+        return self.endpoints(host).check()
 
     def seen_by(self, credentials: Mapping[str, Credentials]) -> RegistriesOfClient:
         return RegistriesOfClient(self._registries, {**self._credentials, **credentials})
@@ -271,12 +271,12 @@ class RegistriesOfClient:
     def close(self) -> Deferred[None]:
         return self._registries.close()
 
-    def ways(self, host: str) -> Ways:
+    def endpoints(self, host: str) -> Endpoints:
         """
         The servers of a registry.
         """
         brought = self._credentials.get(host.lower())
         if brought is None:
-            return self._registries.ways(host)
-        held = self._held[host] = self._registries.ways(host, brought)
+            return self._registries.endpoints(host)
+        held = self._held[host] = self._registries.endpoints(host, brought)
         return held

@@ -27,9 +27,9 @@ from xferd.errors import (
 from xferd.media_types import ACCEPT, DOCKER_SCHEMA1
 from xferd.names import Digest, Repository
 from xferd.oci import MAX_DOCUMENT, Descriptor, Document, parse_document
-from xferd.registry.access import Access, push_scope
-from xferd.registry.transport.errors import Subject, clean, header
-from xferd.registry.transport.exchange import Answer
+from xferd.registry.access import AuthenticatedClient, push_scope
+from xferd.registry.transport.errors import Resource, clean, header
+from xferd.registry.transport.exchange import Response
 from xferd.registry.transport.request_body import BytesBody
 from xferd.registry.transport.response_body import discard, read_whole
 
@@ -48,7 +48,7 @@ _TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}")
 _MISSING: Final = frozenset({"MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN", "MANIFEST_UNKNOWN"})
 
 
-class Overtaken(RegistryError):
+class ManifestChanged(RegistryError):
     """
     Somebody else has written the same tag.
     """
@@ -56,16 +56,16 @@ class Overtaken(RegistryError):
     retryable = True
 
 
-class Documents:
+class Manifests:
     """
     The documents of one registry.
     """
 
     _log = Logger()
 
-    def __init__(self, access: Access) -> None:
-        self._access = access
-        self._host = access.host
+    def __init__(self, client: AuthenticatedClient) -> None:
+        self._client = client
+        self._host = client.host
 
     async def manifest(self, repository: Repository, wanted: str) -> Document:
         """
@@ -80,20 +80,20 @@ class Documents:
         empty string.
         """
         digest = checked_reference(wanted)
-        what = self._subject(repository, wanted)
-        answer = await self._access.get(repository, f"manifests/{wanted}", {"Accept": _ACCEPT}, what)
-        if answer.response.code != 200:
-            raise await self._access.refuse(answer, what)
-        headers = answer.response.headers
-        data = await self.read(answer, MAX_DOCUMENT, what)
+        resource = self._resource(repository, wanted)
+        response = await self._client.get(repository, f"manifests/{wanted}", {"Accept": _ACCEPT}, resource)
+        if response.status != 200:
+            raise await self._client.refuse(response, resource)
+        headers = response.headers
+        data = await self.read(response, MAX_DOCUMENT, resource)
         document = Document.verified(header(headers, "Content-Type"), data)
-        self.check_readable(answer, document, what)
+        self.check_readable(response, document, resource)
         if document.media_type in DOCKER_SCHEMA1:
             # Its digest is of a part of its bytes only: say what it is first.
             parse_document(document)
         for expected in (digest, self._promised(header(headers, "Docker-Content-Digest"))):
             if expected is not None:
-                self._verify(data, expected, what.name)
+                self._verify(data, expected, resource.name)
         return Document.verified(document.media_type, data, digest), header(headers, "ETag")
 
     async def put(
@@ -110,100 +110,109 @@ class Documents:
         @raise DigestMismatch: the registry says that it got something else.
         """
         checked_reference(wanted)
-        what = self._subject(repository, wanted, push=True)
+        resource = self._resource(repository, wanted, push=True)
         headers = {"Content-Type": document.media_type} | ({"If-Match": etag} if etag else {})
-        answer = await self._access.ask(
+        response = await self._client.request(
             b"PUT",
             repository,
             f"manifests/{wanted}",
-            what,
+            resource,
             headers,
             push_scope(repository),
             lambda: BytesBody(document.data),
         )
-        status, body = answer.response.code, await self._access.excerpt(answer.response)
+        status, body = response.status, await self._client.excerpt(response.raw)
         if status not in (200, 201, 202, 204):
-            raise self._put_refused(answer, what, body, document)
-        told = self._promised(header(answer.response.headers, "Docker-Content-Digest"))
+            raise self._put_refused(response, resource, body, document)
+        told = self._promised(header(response.headers, "Docker-Content-Digest"))
         if told is not None and told != Digest.of(document.data, told.algorithm):
             raise DigestMismatch(
-                f"{self._host} got {told} for {what.name}, not {document.digest}", host=self._host
+                f"{self._host} got {told} for {resource.name}, not {document.digest}", host=self._host
             )
-        return self._promised(header(answer.response.headers, "OCI-Subject"))
+        return self._promised(header(response.headers, "OCI-Subject"))
 
-    def _put_refused(self, answer: Answer, what: Subject, body: bytes, document: Document) -> SourceError:
+    def _put_refused(
+        self, response: Response, resource: Resource, body: bytes, document: Document
+    ) -> SourceError:
         """
         The error for a manifest that was not taken.
         """
-        status, words = answer.response.code, self._access.words(answer, body)
-        error = self._access.refusal(answer, what, body)
-        said = f"{status}: {words.text}" if words.text else f"{status}"
+        status, details = response.status, self._client.details(response, body)
+        error = self._client.refusal(response, resource, body)
+        said = f"{status}: {details.text}" if details.text else f"{status}"
         if status == 412:
-            return Overtaken(f"{what.name} has changed meanwhile", host=self._host, status=status)
-        if _MISSING.intersection(words.codes):
+            return ManifestChanged(f"{resource.name} has changed meanwhile", host=self._host, status=status)
+        if _MISSING.intersection(details.codes):
             return BlobUnknown(
-                f"{self._host} does not have all that {what.name} names ({said})",
+                f"{self._host} does not have all that {resource.name} names ({said})",
                 host=self._host,
                 status=status,
             )
         if status == 413:
             why = f"its {len(document.data)} bytes are too many"
-        elif status == 415 or "MANIFEST_INVALID" in words.codes:
+        elif status == 415 or "MANIFEST_INVALID" in details.codes:
             why = f"it does not like manifests of type {document.media_type}, or this one"
         elif status in (405, 501):
             why = "it is read-only"
         else:
             return error
         return RegistryError(
-            f"{self._host} does not take {what.name}: {why} ({said})", host=self._host, status=status
+            f"{self._host} does not take {resource.name}: {why} ({said})", host=self._host, status=status
         )
 
-    def _subject(self, repository: Repository, wanted: str, push: bool = False) -> Subject:
+    def _resource(self, repository: Repository, wanted: str, push: bool = False) -> Resource:
         """
         What a manifest is called in errors.
         """
         joint = "@" if ":" in wanted else ":"
-        return Subject(self._host, f"{repository}{joint}{wanted}", ManifestUnknown, push)
+        return Resource(self._host, f"{repository}{joint}{wanted}", ManifestUnknown, push)
 
     async def document(self, repository: Repository, descriptor: Descriptor) -> bytes:
         """
         Fetch a config and hold it against its descriptor.
         """
-        what = Subject(self._host, f"{repository}@{descriptor.digest}", BlobUnknown)
+        resource = Resource(self._host, f"{repository}@{descriptor.digest}", BlobUnknown)
         size = descriptor.size
         if size > MAX_DOCUMENT:
-            raise BadDocument(f"{what.name} has {size} bytes; a document has at most {MAX_DOCUMENT}")
-        answer = await self._access.get(repository, f"blobs/{descriptor.digest}", {}, what)
-        if answer.response.code != 200:
-            raise await self._access.refuse(answer, what)
-        data = await self.read(answer, size, what, lambda: self._wrong_size(what.name, size, "more"))
+            raise BadDocument(f"{resource.name} has {size} bytes; a document has at most {MAX_DOCUMENT}")
+        response = await self._client.get(repository, f"blobs/{descriptor.digest}", {}, resource)
+        if response.status != 200:
+            raise await self._client.refuse(response, resource)
+        data = await self.read(
+            response, size, resource, lambda: self._wrong_size(resource.name, size, "more")
+        )
         if len(data) != size:
-            raise self._wrong_size(what.name, size, f"{len(data)}")
-        self._verify(data, descriptor.digest, what.name)
+            raise self._wrong_size(resource.name, size, f"{len(data)}")
+        self._verify(data, descriptor.digest, resource.name)
         return data
 
-    def check_readable(self, answer: Answer, document: Document, what: Subject) -> None:
+    def check_readable(self, response: Response, document: Document, resource: Resource) -> None:
         """
         Check that a document from a server that the registry led to is one:
         errors would quote parts of it otherwise.
 
         @raise RegistryError: it is no manifest and no index.
         """
-        if answer.is_own:
+        if response.is_own:
             return
         try:
             parse_document(document)
         except BadDocument:
             raise RegistryError(
-                f"{self._host} leads to {answer.where} for {what.name}, which answers with something else",
+                f"{self._host} leads to {response.where} for {resource.name}, "
+                "which answers with something else",
                 host=self._host,
-                status=answer.response.code,
+                status=response.status,
             ) from None
         except UnsupportedImage:
             pass  # Its type is a header, and no part of it.
 
     async def read(
-        self, answer: Answer, limit: int, what: Subject, too_long: Callable[[], Exception] | None = None
+        self,
+        response: Response,
+        limit: int,
+        resource: Resource,
+        too_long: Callable[[], Exception] | None = None,
     ) -> bytes:
         """
         Read a document's bytes.
@@ -214,23 +223,24 @@ class Documents:
         if too_long is None:
 
             def too_long() -> BadDocument:
-                return BadDocument(f"{what.name} is larger than {limit} bytes")
+                return BadDocument(f"{resource.name} is larger than {limit} bytes")
 
-        encoding = header(answer.response.headers, "Content-Encoding").strip().lower()
+        encoding = header(response.headers, "Content-Encoding").strip().lower()
         if encoding not in ("", "identity"):
-            discard(answer.response)
+            discard(response.raw)
             raise RegistryError(
-                f"{what.host} sends {what.name} encoded ({clean(encoding)}), though it was asked not to",
-                host=what.host,
-                status=answer.response.code,
+                f"{resource.host} sends {resource.name} encoded ({clean(encoding)}), "
+                "though it was asked not to",
+                host=resource.host,
+                status=response.status,
             )
         return await read_whole(
-            answer.response,
+            response.raw,
             limit,
             too_long,
             host=self._host,
-            clock=self._access.clock,
-            timeouts=self._access.timeouts,
+            clock=self._client.clock,
+            timeouts=self._client.timeouts,
         )
 
     def _promised(self, text: str) -> Digest | None:

@@ -30,10 +30,10 @@ from xferd.errors import (
     XferdError,
 )
 from xferd.interfaces.registry import IBlobBody
-from xferd.registry.access import Access
+from xferd.registry.access import AuthenticatedClient
 from xferd.registry.blobs import Blobs
-from xferd.registry.hosts.certs_d import Endpoint
-from xferd.registry.manifests import Documents
+from xferd.registry.hosts.certs_d import EndpointConfig
+from xferd.registry.manifests import Manifests
 from xferd.registry.referrers import Referrers
 from xferd.registry.transport.errors import NotHTTP
 from xferd.registry.transport.timeouts import within
@@ -55,7 +55,7 @@ _TROUBLE: Final = (ConnectionFailed, TimedOut, RegistryUnavailable, TooManyReque
 
 
 @define(eq=False)
-class Health:
+class CircuitBreaker:
     """
     How a mirror has been lately.
 
@@ -111,29 +111,29 @@ class Health:
 
 
 @frozen(eq=False)
-class Way:
+class Endpoint:
     """
     One server of a registry, as one client reaches it, and what it serves.
     """
 
-    endpoint: Endpoint
-    access: Access
-    health: Health
-    documents: Documents = field(init=False)
+    config: EndpointConfig
+    client: AuthenticatedClient
+    breaker: CircuitBreaker
+    documents: Manifests = field(init=False)
     blobs: Blobs = field(init=False)
     referrers: Referrers = field(init=False)
 
     @documents.default
-    def _documents(self) -> Documents:
-        return Documents(self.access)
+    def _documents(self) -> Manifests:
+        return Manifests(self.client)
 
     @blobs.default
     def _blobs(self) -> Blobs:
-        return Blobs(self.access)
+        return Blobs(self.client)
 
     @referrers.default
     def _referrers(self) -> Referrers:
-        return Referrers(self.access, self.documents)
+        return Referrers(self.client, self.documents)
 
     def in_time(self, work: Coroutine[Deferred[Any], Any, T], name: str) -> Deferred[T]:
         """
@@ -141,47 +141,47 @@ class Way:
 
         @raise TimedOut: it took longer.
         """
-        access = self.access
-        seconds = access.timeouts.document
+        client = self.client
+        seconds = client.timeouts.document
         return within(
-            access.clock,
+            client.clock,
             seconds,
             Deferred.fromCoroutine(work),
             lambda: TimedOut(
-                f"{access.host} did not deliver the {name} within {seconds:g} s",
+                f"{client.host} did not deliver the {name} within {seconds:g} s",
                 phase="rate",
-                host=access.host,
+                host=client.host,
             ),
         )
 
 
-class Ways:
+class Endpoints:
     """
     All servers of one registry, in the order in which to ask them.
     """
 
     _log = Logger()
 
-    def __init__(self, host: str, ways: Sequence[Way], clock: IReactorTime) -> None:
+    def __init__(self, host: str, endpoints: Sequence[Endpoint], clock: IReactorTime) -> None:
         """
-        @param ways: the registry's own is the last.
+        @param endpoints: the registry's own is the last.
         """
         self._host = host
-        self._ways = tuple(ways)
+        self._endpoints = tuple(endpoints)
         self._clock = clock
 
     def __len__(self) -> int:
-        return len(self._ways)
+        return len(self._endpoints)
 
     @property
-    def own(self) -> Way:
+    def own(self) -> Endpoint:
         """
         The registry's own server, or what stands in its place.
         """
-        return self._ways[-1]
+        return self._endpoints[-1]
 
     @property
-    def pushing(self) -> Way:
+    def pushing(self) -> Endpoint:
         """
         The server that takes things.
         """
@@ -192,12 +192,12 @@ class Ways:
         Check that the registry's own server answers, and accepts the
         credentials: see L{IRegistries.check<xferd.interfaces.registry.IRegistries.check>}.
         """
-        return self.own.in_time(self.own.access.check(), "root of its API")
+        return self.own.in_time(self.own.client.check(), "root of its API")
 
-    async def ask(
+    async def request(
         self,
         capability: str,
-        work: Callable[[Way], Awaitable[T]],
+        work: Callable[[Endpoint], Awaitable[T]],
         what: str,
         last_only: bool = False,
     ) -> T:
@@ -211,53 +211,53 @@ class Ways:
             rule, fails with.
         """
         *mirrors, last = self._able(capability)
-        passed_by: list[Way] = []
-        for way in mirrors if not last_only else []:
-            if not way.health.allows(self._clock.seconds()):
-                passed_by.append(way)
+        passed_by: list[Endpoint] = []
+        for endpoint in mirrors if not last_only else []:
+            if not endpoint.breaker.allows(self._clock.seconds()):
+                passed_by.append(endpoint)
                 continue
             try:
-                return await self._try(way, work, what)
-            except _Next:
+                return await self._try(endpoint, work, what)
+            except _TryNext:
                 continue
         try:
             return await work(last)
         except SourceError as error:
             if not error.retryable or last_only:
                 raise
-            for way in passed_by:
+            for endpoint in passed_by:
                 # Better late than never.
                 try:
-                    return await self._try(way, work, what)
-                except _Next:
+                    return await self._try(endpoint, work, what)
+                except _TryNext:
                     continue
             raise
 
-    async def _try(self, way: Way, work: Callable[[Way], Awaitable[T]], what: str) -> T:
+    async def _try(self, endpoint: Endpoint, work: Callable[[Endpoint], Awaitable[T]], what: str) -> T:
         """
         Ask a mirror.
 
         @raise _Next: it does not do it.
         """
         try:
-            result = await work(way)
+            result = await work(endpoint)
         except CancelledError:
             raise
         except XferdError as e:
-            self.failed(way, e, what)
-            raise _Next from e
-        way.health.answered()
+            self.failed(endpoint, e, what)
+            raise _TryNext from e
+        endpoint.breaker.answered()
         return result
 
-    def failed(self, way: Way, error: XferdError, what: str) -> None:
+    def failed(self, endpoint: Endpoint, error: XferdError, what: str) -> None:
         """
         A mirror was asked in vain.
         """
-        rest = way.health.failed(error, self._clock.seconds())
+        rest = endpoint.breaker.failed(error, self._clock.seconds())
         if rest:
             self._log.warn(
                 "{mirror}, which stands for {host}, is left alone for {rest:.0f} s: {why}",
-                mirror=way.endpoint.name,
+                mirror=endpoint.config.name,
                 host=self._host,
                 rest=rest,
                 why=str(error),
@@ -265,17 +265,17 @@ class Ways:
         else:
             self._log.info(
                 "{mirror} has no {what} of {host}: {why}",
-                mirror=way.endpoint.name,
+                mirror=endpoint.config.name,
                 what=what,
                 host=self._host,
                 why=str(error),
             )
 
-    def _able(self, capability: str) -> list[Way]:
+    def _able(self, capability: str) -> list[Endpoint]:
         """
         Those that may be asked for something.
         """
-        able = [way for way in self._ways if capability in way.endpoint.capabilities]
+        able = [endpoint for endpoint in self._endpoints if capability in endpoint.config.capabilities]
         if not able:
             raise ConfigError(
                 f"no server of {self._host} has the capability {capability!r}: add it in its hosts.toml"
@@ -283,7 +283,7 @@ class Ways:
         return able
 
 
-class _Next(Exception):
+class _TryNext(Exception):
     """
     The next one is to be asked.
     """

@@ -17,10 +17,10 @@ from xferd.errors import BadDocument, ManifestUnknown, RegistryError, Unsupporte
 from xferd.media_types import INDEXES, OCI_INDEX
 from xferd.names import Digest, Repository
 from xferd.oci import MAX_DOCUMENT, MAX_INDEX_ENTRIES, Descriptor, Document, Index, parse_document
-from xferd.registry.access import Access
-from xferd.registry.manifests import Documents, Overtaken
-from xferd.registry.transport.errors import Subject, header, header_values
-from xferd.registry.transport.exchange import Answer
+from xferd.registry.access import AuthenticatedClient
+from xferd.registry.manifests import ManifestChanged, Manifests
+from xferd.registry.transport.errors import Resource, header, header_values
+from xferd.registry.transport.exchange import Response
 from xferd.registry.transport.urls import resolve
 
 MAX_PAGES: Final = 100
@@ -88,8 +88,8 @@ class Referrers:
     The lists of referrers of one registry.
     """
 
-    def __init__(self, access: Access, documents: Documents) -> None:
-        self._access = access
+    def __init__(self, client: AuthenticatedClient, documents: Manifests) -> None:
+        self._client = client
         self._documents = documents
 
     async def find(self, repository: Repository, digest: Digest) -> tuple[Descriptor, ...]:
@@ -98,22 +98,22 @@ class Referrers:
 
         @raise RegistryError: the list leads elsewhere, or has no end.
         """
-        what = Subject(self._access.host, f"the referrers of {repository}@{digest}", ManifestUnknown)
+        resource = Resource(self._client.host, f"the referrers of {repository}@{digest}", ManifestUnknown)
         found: dict[Digest, Descriptor] = {}
         place = f"referrers/{digest}"
         size = 0
         for page in range(MAX_PAGES):
-            answer = await self._access.get(repository, place, {"Accept": OCI_INDEX}, what)
-            if page == 0 and answer.response.code in _NO_API:
-                await self._access.excerpt(answer.response)
+            response = await self._client.get(repository, place, {"Accept": OCI_INDEX}, resource)
+            if page == 0 and response.status in _NO_API:
+                await self._client.excerpt(response.raw)
                 return await self._tagged(repository, digest)
-            if answer.response.code != 200:
-                raise await self._access.refuse(answer, what)
-            links = header_values(answer.response.headers, "Link")
+            if response.status != 200:
+                raise await self._client.refuse(response, resource)
+            links = header_values(response.headers, "Link")
             try:
-                listed, length = await self._read(answer, what)
+                listed, length = await self._read(response, resource)
             except (BadDocument, _NoIndex):
-                if page > 0 or _is_index(answer):
+                if page > 0 or _is_index(response):
                     raise
                 # A page of HTML, or what a proxy answers to unknown paths.
                 return await self._tagged(repository, digest)
@@ -121,14 +121,14 @@ class Referrers:
                 found.setdefault(entry.digest, entry)
             size += length
             if size > MAX_PAGES_SIZE:
-                raise self._refused(what, f"it has more than {MAX_PAGES_SIZE} bytes")
+                raise self._refused(resource, f"it has more than {MAX_PAGES_SIZE} bytes")
             if len(found) > MAX_INDEX_ENTRIES:
-                raise self._refused(what, f"it lists more than {MAX_INDEX_ENTRIES}")
+                raise self._refused(resource, f"it lists more than {MAX_INDEX_ENTRIES}")
             following = next_page(links)
             if following is None:
                 return tuple(found.values())
-            place = await self._follow(answer, following, what)
-        raise self._refused(what, f"it lists them on more than {MAX_PAGES} pages")
+            place = await self._follow(response, following, resource)
+        raise self._refused(resource, f"it lists them on more than {MAX_PAGES} pages")
 
     async def add(self, repository: Repository, subject: Digest, added: Descriptor) -> None:
         """
@@ -138,8 +138,8 @@ class Referrers:
             write it all the time.
         """
         tag = referrers_tag(subject)
-        key = (self._access.host, repository.path, tag)
-        lock = self._access.locks.setdefault(key, DeferredLock())
+        key = (self._client.host, repository.path, tag)
+        lock = self._client.locks.setdefault(key, DeferredLock())
         async with lock:
             for _ in range(_TRIES):
                 try:
@@ -154,11 +154,11 @@ class Referrers:
                     raise BadDocument(f"the index {repository}:{tag} has no room for one referrer more")
                 try:
                     await self._documents.put(repository, tag, Document.verified(OCI_INDEX, data), etag)
-                except Overtaken:
+                except ManifestChanged:
                     continue
                 return
         raise RegistryError(
-            f"others write the index {repository}:{tag} faster than it can be read", host=self._access.host
+            f"others write the index {repository}:{tag} faster than it can be read", host=self._client.host
         )
 
     async def _index(self, repository: Repository, tag: str) -> tuple[dict[str, Any], str]:
@@ -170,7 +170,7 @@ class Referrers:
         if not isinstance(parse_document(document), Index):
             raise RegistryError(
                 f"{repository}:{tag} should list referrers and is {document.media_type}",
-                host=self._access.host,
+                host=self._client.host,
             )
         value = _parsed(document)
         value["manifests"] = value["manifests"] or []
@@ -187,39 +187,39 @@ class Referrers:
         entries = enumerate(value["manifests"])
         return tuple(Descriptor.from_json(entry, f"manifests[{i}]") for i, entry in entries)
 
-    async def _read(self, answer: Answer, what: Subject) -> tuple[Index, int]:
+    async def _read(self, response: Response, resource: Resource) -> tuple[Index, int]:
         """
         Read one page, and say how many bytes it has.
         """
-        media_type = header(answer.response.headers, "Content-Type")
-        document = Document.verified(media_type, await self._documents.read(answer, MAX_DOCUMENT, what))
-        self._documents.check_readable(answer, document, what)
+        media_type = header(response.headers, "Content-Type")
+        document = Document.verified(media_type, await self._documents.read(response, MAX_DOCUMENT, resource))
+        self._documents.check_readable(response, document, resource)
         try:
             found = parse_document(document)
         except UnsupportedImage as e:
-            raise self._no_index(what, f": {e}") from e
+            raise self._no_index(resource, f": {e}") from e
         if not isinstance(found, Index):
-            raise self._no_index(what)
+            raise self._no_index(resource)
         return found, len(document.data)
 
-    async def _follow(self, answer: Answer, link: str, what: Subject) -> str:
+    async def _follow(self, response: Response, link: str, resource: Resource) -> str:
         """
         The URL of the next page.
         """
         try:
-            url = resolve(answer.url, link, answer.zone)
+            url = resolve(response.url, link, response.zone)
         except ValueError as e:
-            raise self._refused(what, f"its next page is refused: {e}") from None
-        if not await self._access.is_own(url) or url == answer.url:
-            raise self._refused(what, "its next page is on another host, or the same again")
+            raise self._refused(resource, f"its next page is refused: {e}") from None
+        if not await self._client.is_own(url) or url == response.url:
+            raise self._refused(resource, "its next page is on another host, or the same again")
         return url
 
-    def _no_index(self, what: Subject, why: str = "") -> _NoIndex:
-        return _NoIndex(str(self._refused(what, f"it is no index{why}")), host=what.host)
+    def _no_index(self, resource: Resource, why: str = "") -> _NoIndex:
+        return _NoIndex(str(self._refused(resource, f"it is no index{why}")), host=resource.host)
 
-    def _refused(self, what: Subject, why: str) -> RegistryError:
+    def _refused(self, resource: Resource, why: str) -> RegistryError:
         return RegistryError(
-            f"{what.host} gives a list for {what.name} that is refused: {why}", host=what.host
+            f"{resource.host} gives a list for {resource.name} that is refused: {why}", host=resource.host
         )
 
 
@@ -229,11 +229,11 @@ class _NoIndex(RegistryError):
     """
 
 
-def _is_index(answer: Answer) -> bool:
+def _is_index(response: Response) -> bool:
     """
     Whether a response is an index by its own word.
     """
-    media_type = header(answer.response.headers, "Content-Type").partition(";")[0].strip().lower()
+    media_type = header(response.headers, "Content-Type").partition(";")[0].strip().lower()
     return media_type in INDEXES
 
 

@@ -14,11 +14,11 @@ from xferd.errors import BlobUnknown, XferdError
 from xferd.interfaces.registry import IBlobBody, IContent, IRepository, Pushed, UploadSession
 from xferd.names import Digest, Repository
 from xferd.oci import Descriptor, Document
-from xferd.registry.mirrors import WatchedBody, Way, Ways
+from xferd.registry.mirrors import Endpoint, Endpoints, WatchedBody
 from xferd.registry.push.session import Session
 from xferd.registry.push.target import PushAttempt
 from xferd.registry.referrers import referrer, subject_of
-from xferd.registry.transport.errors import Subject
+from xferd.registry.transport.errors import Resource
 
 
 @implementer(IRepository)
@@ -30,52 +30,54 @@ class RemoteRepository:
     registry's own server, or for the one that may be pushed to.
     """
 
-    def __init__(self, ways: Ways, name: Repository) -> None:
-        own = ways.own.access
+    def __init__(self, endpoints: Endpoints, name: Repository) -> None:
+        own = endpoints.own.client
         self.name = name
         self.host = name.host
         self.label = str(name)
         self.identity: Hashable = (own.host, name.path, own.identity)
         self.account = own.account
-        self._ways = ways
+        self._endpoints = endpoints
         self._distrusted: set[Digest] = set()
 
     def __repr__(self) -> str:
         return f"<RemoteRepository {self.label}>"
 
     def manifest(self, wanted: str) -> Deferred[Document]:
-        def work(way: Way) -> Deferred[Document]:
-            return way.in_time(way.documents.manifest(self.name, wanted), f"manifest {wanted} of {self.name}")
+        def work(endpoint: Endpoint) -> Deferred[Document]:
+            return endpoint.in_time(
+                endpoint.documents.manifest(self.name, wanted), f"manifest {wanted} of {self.name}"
+            )
 
         capability = "pull" if ":" in wanted else "resolve"
-        return Deferred.fromCoroutine(self._ways.ask(capability, work, f"manifest {wanted}"))
+        return Deferred.fromCoroutine(self._endpoints.request(capability, work, f"manifest {wanted}"))
 
     def config(self, descriptor: Descriptor) -> Deferred[bytes]:
         digest = descriptor.digest
 
-        def work(way: Way) -> Deferred[bytes]:
-            return way.in_time(
-                way.documents.document(self.name, descriptor), f"document {digest} of {self.name}"
+        def work(endpoint: Endpoint) -> Deferred[bytes]:
+            return endpoint.in_time(
+                endpoint.documents.document(self.name, descriptor), f"document {digest} of {self.name}"
             )
 
-        return Deferred.fromCoroutine(self._ways.ask("pull", work, str(digest)))
+        return Deferred.fromCoroutine(self._endpoints.request("pull", work, str(digest)))
 
     def open(self, digest: Digest, offset: int, end: int | None = None) -> Deferred[IBlobBody]:
-        async def work(way: Way) -> IBlobBody:
-            body = await way.blobs.open(self.name, digest, offset, end)
-            if way is self._ways.own:
+        async def work(endpoint: Endpoint) -> IBlobBody:
+            body = await endpoint.blobs.open(self.name, digest, offset, end)
+            if endpoint is self._endpoints.own:
                 return body
 
             def broke(error: XferdError) -> None:
-                self._ways.failed(way, error, str(digest))
+                self._endpoints.failed(endpoint, error, str(digest))
 
             return WatchedBody(body, broke)
 
         last_only = digest in self._distrusted
-        return Deferred.fromCoroutine(self._ways.ask("pull", work, str(digest), last_only))
+        return Deferred.fromCoroutine(self._endpoints.request("pull", work, str(digest), last_only))
 
     def confirm(self, digest: Digest) -> Deferred[None]:
-        return Deferred.fromCoroutine(self._ways.own.blobs.confirm(self.name, digest))
+        return Deferred.fromCoroutine(self._endpoints.own.blobs.confirm(self.name, digest))
 
     def distrust(self, digest: Digest) -> None:
         self._distrusted.add(digest)
@@ -90,33 +92,35 @@ class RemoteRepository:
         report: Callable[[int], None],
     ) -> Deferred[Pushed]:
         async def push() -> Pushed:
-            attempt = PushAttempt(self._ways.pushing.access, self.name, digest)
+            attempt = PushAttempt(self._endpoints.pushing.client, self.name, digest)
             return await attempt.run(content, candidates, session, remember, report)
 
         return Deferred.fromCoroutine(push())
 
     def abort(self, session: UploadSession) -> Deferred[None]:
-        access = self._ways.pushing.access
-        subject = Subject(access.host, f"an upload to {self.name}", BlobUnknown, push=True)
-        return Session(access, self.name, subject, session.location, session.offset).abort()
+        client = self._endpoints.pushing.client
+        subject = Resource(client.host, f"an upload to {self.name}", BlobUnknown, push=True)
+        return Session(client, self.name, subject, session.location, session.offset).abort()
 
     def put_manifest(self, wanted: str, document: Document) -> Deferred[None]:
         async def put() -> None:
-            way = self._ways.pushing
-            await way.in_time(self._put_manifest(way, wanted, document), f"manifest {wanted} of {self.name}")
+            endpoint = self._endpoints.pushing
+            await endpoint.in_time(
+                self._put_manifest(endpoint, wanted, document), f"manifest {wanted} of {self.name}"
+            )
 
         return Deferred.fromCoroutine(put())
 
     def referrers(self, digest: Digest) -> Deferred[tuple[Descriptor, ...]]:
-        way = self._ways.own
+        endpoint = self._endpoints.own
         name = f"list of referrers of {self.name}@{digest}"
-        return way.in_time(way.referrers.find(self.name, digest), name)
+        return endpoint.in_time(endpoint.referrers.find(self.name, digest), name)
 
-    async def _put_manifest(self, way: Way, wanted: str, document: Document) -> None:
+    async def _put_manifest(self, endpoint: Endpoint, wanted: str, document: Document) -> None:
         """
         Put a manifest and have its subject's referrers list it.
         """
         subject = subject_of(document)
-        noted = await way.documents.put(self.name, wanted, document)
+        noted = await endpoint.documents.put(self.name, wanted, document)
         if subject is not None and noted is None:
-            await way.referrers.add(self.name, subject, referrer(document))
+            await endpoint.referrers.add(self.name, subject, referrer(document))

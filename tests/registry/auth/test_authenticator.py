@@ -28,7 +28,7 @@ from xferd.errors import (
 )
 from xferd.registry.auth.authenticator import MAX_TOKEN_ANSWER, Authenticator
 from xferd.registry.auth.challenge import Challenge
-from xferd.registry.transport.errors import Shown, Subject
+from xferd.registry.transport.errors import CredentialsUsed, Resource
 from xferd.registry.transport.exchange import Authorization, Exchange
 from xferd.registry.transport.limited_endpoint import StaleConnection
 from xferd.registry.transport.timeouts import Timeouts
@@ -37,7 +37,7 @@ from xferd.registry.transport.zones import Zone
 from xferd.testing.fake_wall_clock import BEGIN
 from xferd.testing.fakes import FakeKeychain, FakeWallClock
 
-_WHAT = Subject("hub.example", "hub.example/a:1", ManifestUnknown)
+_WHAT = Resource("hub.example", "hub.example/a:1", ManifestUnknown)
 _SCOPE = "repository:a:pull"
 _REALM = "https://auth.example/token"
 _ME = Credentials("me", Secret("hunter2"))
@@ -85,7 +85,11 @@ class _AuthCase(SynchronousTestCase):
     def _challenge(
         self, authenticator: Authenticator, *challenges: Challenge, sent: str | None = None
     ) -> Deferred[None]:
-        proof = None if sent is None else Authorization(Secret(sent), Shown("with a secret", login=True))
+        proof = (
+            None
+            if sent is None
+            else Authorization(Secret(sent), CredentialsUsed("with a secret", login=True))
+        )
         return Deferred.fromCoroutine(authenticator.challenged(challenges, _SCOPE, proof, _WHAT))
 
     def _give(self, token: str, **more: object) -> None:
@@ -422,15 +426,15 @@ class BearerTests(_AuthCase):
             (429, TooManyRequests),
             (500, RegistryUnavailable),
         ):
-            for realm, shown in ((_REALM, False), (f"{self.url}/token", True)):
+            for realm, used in ((_REALM, False), (f"{self.url}/token", True)):
                 asking = self._ask(self._challenged(_ME, realm=realm))
                 self.agent.respond(status, {"Retry-After": "9"}, b'{"details": "no hunter"}')
                 error = failure_of(self, asking, kind)
                 assert isinstance(error, SourceError)
                 self.assertIs(type(error), kind)
                 self.assertEqual((error.status, error.host), (status, "hub.example"))
-                self.assertIn(f"token server {'hub' if shown else 'auth'}.example", str(error))
-                self.assertEqual("no hunter" in str(error), shown)
+                self.assertIn(f"token server {'hub' if used else 'auth'}.example", str(error))
+                self.assertEqual("no hunter" in str(error), used)
         silent = self._ask(self._challenged())
         self.agent.respond(403)
         self.assertIn("403", str(failure_of(self, silent, Denied)))

@@ -21,7 +21,7 @@ from xferd.credentials import Credentials, Secret
 from xferd.errors import ConfigError, CredentialsUnavailable
 from xferd.interfaces.registry import IKeychain
 from xferd.registry.auth.credential_helpers import CredentialHelpers, IHelperReactor
-from xferd.registry.auth.keychain import ClientKeychain, DockerKeychain, Nobody
+from xferd.registry.auth.keychain import Anonymous, ClientKeychain, DockerKeychain
 
 ME = Credentials("u", Secret("p"))
 
@@ -64,7 +64,7 @@ class DockerKeychainTests(SynchronousTestCase):
         """
         All keychains provide theirs, and name what there is to be named.
         """
-        for keychain in (self.keychain, ClientKeychain(ME), Nobody()):
+        for keychain in (self.keychain, ClientKeychain(ME), Anonymous()):
             verifyObject(IKeychain, keychain)
         self.assertEqual(self.keychain.where, f"{self.path} or {self.second}")
 
@@ -223,5 +223,5 @@ class OtherKeychainTests(SynchronousTestCase):
         """
         One can be nobody everywhere.
         """
-        Nobody().forget("docker.io")
-        self.assertIsNone(self.successResultOf(Nobody().lookup("docker.io", "")))
+        Anonymous().forget("docker.io")
+        self.assertIsNone(self.successResultOf(Anonymous().lookup("docker.io", "")))

@@ -7,10 +7,10 @@ from __future__ import annotations
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.trial.unittest import SynchronousTestCase
 
-from xferd.registry.auth.single_flight import Flight
+from xferd.registry.auth.single_flight import SingleFlight
 
 
-class FlightTests(SynchronousTestCase):
+class SingleFlightTests(SynchronousTestCase):
     """
     Many wait for one.
     """
@@ -22,7 +22,7 @@ class FlightTests(SynchronousTestCase):
         self.cancelled = 0
         self.landed = 0
         self.work: Deferred[int] = Deferred(lambda _: self._cancel())
-        self.flight: Flight[int] = Flight()
+        self.flight: SingleFlight[int] = SingleFlight()
         self.waiting = [self.flight.wait() for _ in range(3)]
         self.flight.start(self.work, self._land)
 
@@ -71,7 +71,7 @@ class FlightTests(SynchronousTestCase):
         """
         Work may be done before it has begun.
         """
-        flight: Flight[int] = Flight()
+        flight: SingleFlight[int] = SingleFlight()
         waiting = flight.wait()
         flight.start(succeed(3), self._land)
         self.assertEqual(self.successResultOf(waiting), 3)

@@ -12,8 +12,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from xferd.errors import ConfigError
-from xferd.registry.hosts.certs_d import CertsDirs, Endpoint
-from xferd.registry.transport.tls import Trust, Unreadable, read_ca
+from xferd.registry.hosts.certs_d import CertsDirs, EndpointConfig
+from xferd.registry.transport.tls import TLSConfig, UnreadableFile, read_ca
 from xferd.testing.certificates import Authority
 
 MIRROR = '[host."https://m.test:5000"]\n'
@@ -106,7 +106,7 @@ class FindTests(DirsCase):
         """
         self.write(self.first / "r.test" / "hosts.toml", 'server = "http://s.test/x"')
         (found,) = self.dirs.find("r.test") or ()
-        self.assertEqual(found, Endpoint("s.test", "http://s.test", "/x/v2", namespace="r.test"))
+        self.assertEqual(found, EndpointConfig("s.test", "http://s.test", "/x/v2", namespace="r.test"))
 
     def test_certificates(self) -> None:
         """
@@ -123,11 +123,11 @@ class FindTests(DirsCase):
         )
         mirror, own = self.dirs.find("r.test") or ()
         both = certificate + key
-        self.assertEqual(mirror.manner.trust, Trust("m.test", (self.authority.pem,), (both, both)))
-        self.assertEqual(mirror.manner.connect, 2.0)
-        assert mirror.manner.proxy is not None
-        self.assertEqual(mirror.manner.proxy.name, "p.test:80")
-        self.assertEqual(own.manner.trust, Trust("r.test", skip_verify=True))
+        self.assertEqual(mirror.transport.tls, TLSConfig("m.test", (self.authority.pem,), (both, both)))
+        self.assertEqual(mirror.transport.connect, 2.0)
+        assert mirror.transport.proxy is not None
+        self.assertEqual(mirror.transport.proxy.name, "p.test:80")
+        self.assertEqual(own.transport.tls, TLSConfig("r.test", skip_verify=True))
 
     def test_docker(self) -> None:
         """
@@ -142,7 +142,7 @@ class FindTests(DirsCase):
         self.write(directory / "hosts.toml", "\n")
         (found,) = self.dirs.find("r.test:5000") or ()
         self.assertEqual((found.name, found.url), ("r.test:5000", None))
-        self.assertEqual(found.manner.trust, Trust("r.test", (self.authority.pem,), (certificate, key)))
+        self.assertEqual(found.transport.tls, TLSConfig("r.test", (self.authority.pem,), (certificate, key)))
         for name, other in (("client.key", "client.cert"), ("client.cert", "client.key")):
             dirs = CertsDirs([str(self.second)])
             hidden = (directory / name).rename(directory / "hidden")
@@ -217,9 +217,9 @@ class ChangeTests(DirsCase):
         path.chmod(0)
         if os.access(path, os.R_OK):
             # Root may read anything; elsewhere, this is what is raised.
-            self.assertTrue(issubclass(Unreadable, ConfigError))
+            self.assertTrue(issubclass(UnreadableFile, ConfigError))
             self.assertEqual(read_ca(str(path), "r.test"), self.authority.pem)
             return
         self.dirs.check()
         self.assertEqual(len(self.warnings), 1)
-        self.assertRaises(Unreadable, self.dirs.find, "r.test")
+        self.assertRaises(UnreadableFile, self.dirs.find, "r.test")

@@ -15,25 +15,25 @@ from xferd.registry.hosts.hosts_toml import (
     CAPABILITIES,
     MAX_DURATION,
     MAX_UNKNOWN,
-    Entry,
-    HostsFile,
+    HostEntry,
+    HostsToml,
     parse_duration,
-    parse_hosts_file,
+    parse_hosts_toml,
 )
 
 PATH = "/etc/certs.d/docker.io/hosts.toml"
 
 
-def read(text: str) -> HostsFile:
+def read(text: str) -> HostsToml:
     """
     Read a file.
     """
-    return parse_hosts_file(dedent(text).encode(), PATH)
+    return parse_hosts_toml(dedent(text).encode(), PATH)
 
 
 class ReadTests(SynchronousTestCase):
     """
-    L{parse_hosts_file} reads what containerd does.
+    L{parse_hosts_toml} reads what containerd does.
     """
 
     def test_all(self) -> None:
@@ -68,7 +68,7 @@ class ReadTests(SynchronousTestCase):
         self.assertEqual(
             found.entries,
             (
-                Entry(
+                HostEntry(
                     url="https://public.example",
                     capabilities=frozenset({"pull"}),
                     ca=(f"{directory}/a.pem", "/b.pem"),
@@ -78,18 +78,18 @@ class ReadTests(SynchronousTestCase):
                     dial_timeout=61.5,
                     proxy="http://proxy:3128",
                 ),
-                Entry(
+                HostEntry(
                     url="http://10.0.0.1:5000",
                     path="/prefix/v2",
                     client=((f"{directory}/e.pem", ""),),
                     skip_verify=True,
                 ),
-                Entry(
+                HostEntry(
                     url="https://bare.example",
                     path="/v2",
                     client=((f"{directory}/f.pem", ""), ("/g.pem", "")),
                 ),
-                Entry(url="https://registry-1.docker.io", ca=(f"{directory}/own.pem",)),
+                HostEntry(url="https://registry-1.docker.io", ca=(f"{directory}/own.pem",)),
             ),
         )
 
@@ -98,9 +98,9 @@ class ReadTests(SynchronousTestCase):
         Without a server, the registry itself is the last one; nothing said of
         capabilities means all.
         """
-        self.assertEqual(read("").entries, (Entry(),))
-        self.assertEqual(Entry().capabilities, CAPABILITIES)
-        self.assertEqual(read("capabilities = []").entries, (Entry(),))
+        self.assertEqual(read("").entries, (HostEntry(),))
+        self.assertEqual(HostEntry().capabilities, CAPABILITIES)
+        self.assertEqual(read("capabilities = []").entries, (HostEntry(),))
 
     def test_override_path(self) -> None:
         """
@@ -173,7 +173,7 @@ class ReadTests(SynchronousTestCase):
             error = str(self.assertRaises(ConfigError, read, text))
             self.assertIn(f"{PATH}{where}", error)
             self.assertIn(why, error)
-        self.assertIn("UTF-8", str(self.assertRaises(ConfigError, parse_hosts_file, b"\xff", PATH)))
+        self.assertIn("UTF-8", str(self.assertRaises(ConfigError, parse_hosts_toml, b"\xff", PATH)))
 
     @given(binary(max_size=60))
     def test_anything(self, data: bytes) -> None:
@@ -181,7 +181,7 @@ class ReadTests(SynchronousTestCase):
         Whatever the file holds, it is read or refused.
         """
         try:
-            self.assertTrue(parse_hosts_file(data, PATH).entries)
+            self.assertTrue(parse_hosts_toml(data, PATH).entries)
         except ConfigError as e:
             self.assertIn(PATH, str(e))
 

@@ -236,7 +236,7 @@ class RefusalTests(Pushing):
         self.plant(too_large(100 * KIB), None, None)
         self.assertEqual(await self.push(), Pushed("uploaded"))
         self.there()
-        self.assertEqual(self.abilities.most, 64 * KIB)
+        self.assertEqual(self.capabilities.most, 64 * KIB)
         self.assertLess(self.registry.bytes_received, 1.3 * len(DATA))
         medium = DATA[: 200 * KIB]
         self.assertEqual(await self.push(medium), Pushed("uploaded"))
@@ -258,7 +258,7 @@ class RefusalTests(Pushing):
         self.registry.chunks = False
         self.assertEqual(await self.push(), Pushed("uploaded"))
         self.there()
-        self.assertFalse(self.abilities.chunks)
+        self.assertFalse(self.capabilities.chunks)
         self.assertEqual(await self.push(DATA[1:]), Pushed("uploaded"))
         self.assertEqual(self.methods().count("PATCH"), 1)
 
@@ -270,7 +270,7 @@ class RefusalTests(Pushing):
         self.plant(Instead(problem(416, "RANGE_INVALID", "no").answer), "PATCH", None)
         self.assertEqual(await self.push(), Pushed("uploaded"))
         self.there()
-        self.assertFalse(self.abilities.chunks)
+        self.assertFalse(self.capabilities.chunks)
 
     async def test_no_chunks_and_a_limit(self) -> None:
         """
@@ -288,7 +288,7 @@ class RefusalTests(Pushing):
         self.plant(Instead(problem(404, "UNSUPPORTED", "no such page").answer), "PATCH", None)
         self.assertEqual(await self.push(), Pushed("uploaded"))
         self.there()
-        self.assertFalse(self.abilities.chunks)
+        self.assertFalse(self.capabilities.chunks)
 
     async def test_least(self) -> None:
         """

@@ -114,7 +114,7 @@ class PushTests(Pushing):
         """
         self.plant(Instead(problem(400, "UNSUPPORTED", "from?").answer), "POST")
         await self.push(SMALL)
-        self.assertFalse(self.abilities.finds_blobs)
+        self.assertFalse(self.capabilities.finds_blobs)
         await self.push()
         self.there()
         self.assertEqual(self.methods()[:4], ["HEAD", "POST", "POST", "PUT"])
@@ -282,14 +282,14 @@ class OddTests(Pushing):
         self.registry.chunks = False
         self.plant(Drop(BEFORE_HEADERS), "DELETE", None)
         self.assertEqual(await self.push(session=session), Pushed("uploaded"))
-        self.abilities.chunks = True
+        self.capabilities.chunks = True
         self.registry.storage.repositories.clear()
         self.registry.storage.blobs.clear()
         self.registry.chunks = True
         self.plant(Fault(), "PATCH")
         self.plant(unavailable(), "PATCH")
         await self.fails(RegistryUnavailable)
-        self.abilities.chunks = False
+        self.capabilities.chunks = False
         self.assertEqual(await self.push(session=self.remembered[-1]), Pushed("uploaded"))
 
     async def test_expired_elsewhere(self) -> None:
@@ -317,5 +317,5 @@ class OddTests(Pushing):
         target = self.client.repository(Repository("hub.example", "team/a"))
         verifyObject(IRepository, target)
         self.assertEqual((target.host, target.label), ("hub.example", "hub.example/team/a"))
-        access = self.client.ways("hub.example").own.access
-        self.assertNotIn("hunter2", f"{target!r} {target.identity!r} {access!r}")
+        client = self.client.endpoints("hub.example").own.client
+        self.assertNotIn("hunter2", f"{target!r} {target.identity!r} {client!r}")

@@ -24,13 +24,13 @@ from tests.registry.wire import Listener, Peer
 from xferd.errors import ConnectionFailed
 from xferd.interfaces.reactor import IReactor
 from xferd.registry.hosts.configured import Hosts
-from xferd.registry.transport.connections import Connections, Manner, _Pool
+from xferd.registry.transport.connections import Connections, TransportConfig, _Pool
 from xferd.registry.transport.errors import connection_error
-from xferd.registry.transport.limited_endpoint import Untrusted
+from xferd.registry.transport.limited_endpoint import UntrustedCertificate
 from xferd.registry.transport.proxies import Proxies, Proxy, ProxySettings
 from xferd.registry.transport.response_body import discard, read_whole
 from xferd.registry.transport.timeouts import Timeouts
-from xferd.registry.transport.tls import Trust
+from xferd.registry.transport.tls import TLSConfig
 from xferd.registry.transport.zones import OutOfZone, Zone
 from xferd.testing.certificates import Authority
 
@@ -202,13 +202,17 @@ class ConnectionsTests(TestCase):
         """
         connections = self.make()
         url = f"https://127.0.0.1:{self.port}/"
-        trusting = connections.agent(Manner(Trust("127.0.0.1", (self.authority.pem,))))
+        trusting = connections.agent(TransportConfig(TLSConfig("127.0.0.1", (self.authority.pem,))))
         for _ in range(2):
             self.assertEqual(await self.get(trusting, url), b"ok")
         self.assertEqual((len(self.listener.peers), len(connections)), (1, 1))
-        self.assertIs(connections.agent(Manner(Trust("127.0.0.1", (self.authority.pem,)))), trusting)
-        other = connections.agent(Manner(Trust("127.0.0.1", (Authority("other").pem,)), connect=5.0))
-        error = await self.assertFailure(Deferred.fromCoroutine(self.get(other, url)), Untrusted)
+        self.assertIs(
+            connections.agent(TransportConfig(TLSConfig("127.0.0.1", (self.authority.pem,)))), trusting
+        )
+        other = connections.agent(
+            TransportConfig(TLSConfig("127.0.0.1", (Authority("other").pem,)), connect=5.0)
+        )
+        error = await self.assertFailure(Deferred.fromCoroutine(self.get(other, url)), UntrustedCertificate)
         self.assertIn(f"if it is right, mend 127.0.0.1:{self.port}", str(error))
         self.assertEqual(await self.get(connections.agent(), url), b"ok")
 
@@ -246,7 +250,9 @@ class ConnectionsTests(TestCase):
             self.assertEqual(connections.address_of(response), "10.0.0.1")
             discard(response)
         connections = self.make(ProxySettings(https=f"http://127.0.0.1:{self._listen(RelayFactory(), None)}"))
-        agent = connections.agent(Manner(Trust("r.test", (self.authority.pem,))), led_from=Zone.PUBLIC)
+        agent = connections.agent(
+            TransportConfig(TLSConfig("r.test", (self.authority.pem,))), led_from=Zone.PUBLIC
+        )
         response = await agent.request(b"GET", f"https://r.test:{self.port}/".encode())
         self.assertIsNone(connections.address_of(response))
         discard(response)
@@ -261,7 +267,7 @@ class ConnectionsTests(TestCase):
             scheme = "http" if tls is None else "https"
             proxy = f"{scheme}://a:hunter2@127.0.0.1:{self._listen(relay, tls)}"
             connections = self.make(ProxySettings(https=proxy))
-            agent = connections.agent(Manner(Trust("r.test", (self.authority.pem,))))
+            agent = connections.agent(TransportConfig(TLSConfig("r.test", (self.authority.pem,))))
             url = f"https://r.test:{self.port}/"
             for _ in range(2):
                 self.assertEqual(await self.get(agent, url), b"ok")
@@ -271,7 +277,7 @@ class ConnectionsTests(TestCase):
             self.assertNotIn("hunter2", self.listener.heads[-1])
             self.assertNotIn("Proxy-", self.listener.heads[-1])
             usual = Deferred.fromCoroutine(self.get(connections.agent(), url))
-            error = await self.assertFailure(usual, Untrusted)
+            error = await self.assertFailure(usual, UntrustedCertificate)
             self.assertIn("r.test", str(error))
 
     async def test_whole_urls(self) -> None:
@@ -284,7 +290,7 @@ class ConnectionsTests(TestCase):
         port = self._listen(proxy, None)
         connections = self.make()
         found = Proxy.parse(f"http://a:hunter2@127.0.0.1:{port}", "here")
-        agent = connections.agent(Manner(proxy=found))
+        agent = connections.agent(TransportConfig(proxy=found))
         self.assertEqual(await self.get(agent, "http://r.test/x"), b"ok")
         asking = Deferred.fromCoroutine(self.get(agent, "http://r.test/y"))
         error = await self.assertFailure(asking, ConnectionFailed)

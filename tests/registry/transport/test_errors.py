@@ -36,21 +36,21 @@ from xferd.errors import (
 )
 from xferd.registry.transport.errors import (
     MAX_EXCERPT,
+    CredentialsUsed,
     NotHTTP,
-    Shown,
-    Subject,
+    Resource,
     body_error,
     clean,
     connection_error,
     header,
     header_values,
+    parse_error_details,
     refusal,
-    registry_words,
     retry_after,
 )
 
 _NOW = 1_700_000_000.0
-_WHAT = Subject("docker.io", "docker.io/library/alpine:1", ManifestUnknown)
+_WHAT = Resource("docker.io", "docker.io/library/alpine:1", ManifestUnknown)
 
 
 def _headers(**values: str) -> Headers:
@@ -79,7 +79,7 @@ class WordsTests(SynchronousTestCase):
                 ]
             }
         )
-        words = registry_words(body.encode())
+        words = parse_error_details(body.encode())
         self.assertEqual(words.codes, ("DENIED", "UNSUPPORTED"))
         self.assertEqual(words.text, "DENIED: not you; UNSUPPORTED")
 
@@ -97,9 +97,9 @@ class WordsTests(SynchronousTestCase):
             (b"[1]", ""),
             (b"", ""),
         ):
-            found = registry_words(body)
+            found = parse_error_details(body)
             self.assertEqual((found.codes, found.text), ((), text))
-        self.assertEqual(len(registry_words(b"[" * 100_000).text), MAX_EXCERPT)
+        self.assertEqual(len(parse_error_details(b"[" * 100_000).text), MAX_EXCERPT)
 
     def test_clean(self) -> None:
         """
@@ -123,7 +123,7 @@ class WordsTests(SynchronousTestCase):
         """
         No body raises, and all words are printable.
         """
-        text = registry_words(body).text
+        text = parse_error_details(body).text
         self.assertFalse([c for c in text if ord(c) < 0x20 or c == "\x7f"])
 
     def test_header(self) -> None:
@@ -181,7 +181,7 @@ class RefusalTests(SynchronousTestCase):
     """
 
     def _refusal(self, status: int, body: bytes = b"", **headers: str) -> SourceError:
-        return refusal(_WHAT, status, _headers(**headers), body, _NOW, Shown())
+        return refusal(_WHAT, status, _headers(**headers), body, _NOW, CredentialsUsed())
 
     def test_kinds(self) -> None:
         """
@@ -201,8 +201,8 @@ class RefusalTests(SynchronousTestCase):
             error = self._refusal(status)
             self.assertIs(type(error), kind)
             self.assertEqual((error.host, error.status), ("docker.io", status))
-        blob = Subject("h", "h/a@sha256:x", BlobUnknown)
-        self.assertIs(type(refusal(blob, 404, Headers(), b"", _NOW, Shown())), BlobUnknown)
+        blob = Resource("h", "h/a@sha256:x", BlobUnknown)
+        self.assertIs(type(refusal(blob, 404, Headers(), b"", _NOW, CredentialsUsed())), BlobUnknown)
 
     def test_rate_limit(self) -> None:
         """

@@ -13,13 +13,13 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.registry.fakes import FakeResponse, ScriptedAgent, failure_of
 from xferd.credentials import Secret
 from xferd.errors import ConnectionFailed, RegistryError, TimedOut
-from xferd.registry.transport.errors import Shown
-from xferd.registry.transport.exchange import MAX_REDIRECTS, Answer, Authorization, Exchange
+from xferd.registry.transport.errors import CredentialsUsed
+from xferd.registry.transport.exchange import MAX_REDIRECTS, Authorization, Exchange, Response
 from xferd.registry.transport.timeouts import Timeouts
 from xferd.registry.transport.urls import Origin
 from xferd.registry.transport.zones import OutOfZone, Zone
 
-_PROOF = Authorization(Secret("Bearer secret"), Shown())
+_PROOF = Authorization(Secret("Bearer secret"), CredentialsUsed())
 _START = "https://hub.example/v2/a/blobs/x"
 
 
@@ -80,7 +80,7 @@ class ExchangeTests(SynchronousTestCase):
         """
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
-    def _get(self, url: str = _START, host: str = "hub.example") -> Deferred[Answer]:
+    def _get(self, url: str = _START, host: str = "hub.example") -> Deferred[Response]:
         return Deferred.fromCoroutine(self.exchange.get(url, {"Range": "bytes=5-"}, _PROOF, host=host))
 
     def _redirect(self, location: str, body: bytes | None = b"") -> FakeResponse:
@@ -93,7 +93,7 @@ class ExchangeTests(SynchronousTestCase):
         getting = self._get()
         response = self.agent.respond(404, body=None)
         answer = self.successResultOf(getting)
-        self.assertEqual(answer.response.code, 404)
+        self.assertEqual(answer.status, 404)
         self.assertEqual((answer.is_own, answer.where), (True, "hub.example"))
         self.assertIsNone(response.protocol)
         self.assertEqual(self.agent.last.header("Authorization"), "Bearer secret")

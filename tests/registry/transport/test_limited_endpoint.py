@@ -23,8 +23,8 @@ from tests.registry.fakes import failure_of
 from xferd.errors import ConnectionFailed, TimedOut, is_retryable
 from xferd.registry.transport.limited_endpoint import (
     LimitedEndpoint,
-    Live,
-    Untrusted,
+    OpenConnections,
+    UntrustedCertificate,
     _Connection,
     _ConnectionFactory,
 )
@@ -82,7 +82,7 @@ class LimitedEndpointTests(SynchronousTestCase):
         """
         self.clock = Clock()
         self.inner = _Endpoint()
-        self.live = Live()
+        self.open_connections = OpenConnections()
         self.transport = StringTransport()
         self.reader = _Reader()
 
@@ -97,7 +97,7 @@ class LimitedEndpointTests(SynchronousTestCase):
             "h:1",
             self.inner,
             tls=tls,
-            live=self.live,
+            open_connections=self.open_connections,
             clock=self.clock,
             timeouts=Timeouts(connect=3, tls=4),
         )
@@ -124,12 +124,12 @@ class LimitedEndpointTests(SynchronousTestCase):
         connecting = self._connect(False)
         connection = self._arrive()
         self.assertIs(self.successResultOf(connecting), self.reader)
-        self.assertEqual(self.live, {connection})
+        self.assertEqual(self.open_connections, {connection})
         connection.dataReceived(b"abc\n")
         connection.connectionLost(Failure(ConnectionDone()))
         self.assertEqual(self.reader.data, b"abc\n")
         self.assertIsNotNone(self.reader.lost)
-        self.assertEqual(self.live, Live())
+        self.assertEqual(self.open_connections, OpenConnections())
 
     def test_tls(self) -> None:
         """
@@ -176,7 +176,7 @@ class LimitedEndpointTests(SynchronousTestCase):
         self.assertTrue(self.transport.disconnected)
         connection.connectionLost(Failure(ConnectionDone()))
         self.assertIsNone(self.reader.lost)
-        self.assertEqual(self.live, Live())
+        self.assertEqual(self.open_connections, OpenConnections())
 
     def test_cancelled(self) -> None:
         """
@@ -196,7 +196,7 @@ class LimitedEndpointTests(SynchronousTestCase):
         """
         What comes about after the end is ended.
         """
-        self.live.closed = True
+        self.open_connections.closed = True
         _ = self._connect(False)
         self._arrive()
         self.assertTrue(self.transport.disconnected)
@@ -215,7 +215,7 @@ class LimitedEndpointTests(SynchronousTestCase):
         """
         declining = Factory()
         declining.buildProtocol = lambda addr: None  # type: ignore[method-assign]
-        factory = _ConnectionFactory(declining, False, self.live, "h:1", True)
+        factory = _ConnectionFactory(declining, False, self.open_connections, "h:1", True)
         self.assertIsNone(factory.buildProtocol(None))
 
     def test_handshake_fails(self) -> None:
@@ -236,12 +236,12 @@ class LimitedEndpointTests(SynchronousTestCase):
             self.assertIn(why, str(error))
             self.assertIn("h:1", str(error))
             self.assertEqual(is_retryable(error), retryable)
-            self.assertEqual(isinstance(error, Untrusted), not retryable)
+            self.assertEqual(isinstance(error, UntrustedCertificate), not retryable)
 
     def test_abort_unconnected(self) -> None:
         """
         What has no transport yet has nothing to end.
         """
-        connection = _Connection(self.reader, False, self.live, "h:1")
+        connection = _Connection(self.reader, False, self.open_connections, "h:1")
         connection.abort()
-        self.assertEqual(self.live, Live())
+        self.assertEqual(self.open_connections, OpenConnections())

@@ -44,9 +44,9 @@ class ProxyTests(SynchronousTestCase):
         A password is not shown.
         """
         settings = ProxySettings(https="http://a:hunter2@p")
-        shown = f"{settings!r} {Proxy.parse(settings.https, '')!r}"
-        self.assertNotIn("hunter2", shown)
-        self.assertNotIn("YTpodW50ZXIy", shown)
+        used = f"{settings!r} {Proxy.parse(settings.https, '')!r}"
+        self.assertNotIn("hunter2", used)
+        self.assertNotIn("YTpodW50ZXIy", used)
 
 
 class FindTests(SynchronousTestCase):

@@ -19,13 +19,13 @@ from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from twisted.trial.unittest import SynchronousTestCase
 
 from xferd.errors import ConfigError
-from xferd.registry.transport.tls import Trust, read_ca, read_client
+from xferd.registry.transport.tls import TLSConfig, read_ca, read_client
 from xferd.testing.certificates import Authority
 
 
-class TrustTests(SynchronousTestCase):
+class TLSConfigTests(SynchronousTestCase):
     """
-    L{Trust} knows whom to trust.
+    L{TLSConfig} knows whom to trust.
     """
 
     def setUp(self) -> None:
@@ -35,11 +35,11 @@ class TrustTests(SynchronousTestCase):
         self.authority = Authority()
         self.client = self.authority.issue("me")
 
-    def connection(self, trust: Trust, name: str) -> Connection:
+    def connection(self, tls: TLSConfig, name: str) -> Connection:
         """
         A connection, as TLS begins it.
         """
-        factory = TLSMemoryBIOFactory(trust.options(name), True, Factory.forProtocol(Protocol))
+        factory = TLSMemoryBIOFactory(tls.options(name), True, Factory.forProtocol(Protocol))
         protocol = factory.buildProtocol(None)
         assert isinstance(protocol, TLSMemoryBIOProtocol)
         protocol.makeConnection(StringTransport())
@@ -51,9 +51,9 @@ class TrustTests(SynchronousTestCase):
         """
         One that says nothing is false.
         """
-        self.assertFalse(Trust("r.test"))
-        self.assertTrue(Trust("r.test", skip_verify=False))
-        self.assertTrue(Trust("r.test", ca=(b"x",)))
+        self.assertFalse(TLSConfig("r.test"))
+        self.assertTrue(TLSConfig("r.test", skip_verify=False))
+        self.assertTrue(TLSConfig("r.test", ca=(b"x",)))
 
     def test_verified(self) -> None:
         """
@@ -62,43 +62,43 @@ class TrustTests(SynchronousTestCase):
         exception does not hold.
         """
         ca = (self.authority.pem,)
-        for trust, name, mode in (
-            (Trust("r.test", ca), "r.test", VERIFY_PEER),
-            (Trust("r.test", skip_verify=True), "r.test", VERIFY_NONE),
-            (Trust("r.test", skip_verify=True), "R.TEST", VERIFY_NONE),
-            (Trust("r.test", skip_verify=True), "s.test", VERIFY_PEER),
-            (Trust("localhost", client=self.client), "localhost", VERIFY_NONE),
-            (Trust("::1", client=self.client), "::1", VERIFY_NONE),
-            (Trust("localhost", ca), "localhost", VERIFY_PEER),
-            (Trust("localhost", skip_verify=False), "localhost", VERIFY_PEER),
+        for tls, name, mode in (
+            (TLSConfig("r.test", ca), "r.test", VERIFY_PEER),
+            (TLSConfig("r.test", skip_verify=True), "r.test", VERIFY_NONE),
+            (TLSConfig("r.test", skip_verify=True), "R.TEST", VERIFY_NONE),
+            (TLSConfig("r.test", skip_verify=True), "s.test", VERIFY_PEER),
+            (TLSConfig("localhost", client=self.client), "localhost", VERIFY_NONE),
+            (TLSConfig("::1", client=self.client), "::1", VERIFY_NONE),
+            (TLSConfig("localhost", ca), "localhost", VERIFY_PEER),
+            (TLSConfig("localhost", skip_verify=False), "localhost", VERIFY_PEER),
         ):
-            context = self.connection(trust, name).get_context()
-            self.assertEqual(context.get_verify_mode() & VERIFY_PEER, mode & VERIFY_PEER, (trust, name))
+            context = self.connection(tls, name).get_context()
+            self.assertEqual(context.get_verify_mode() & VERIFY_PEER, mode & VERIFY_PEER, (tls, name))
 
     def test_client(self) -> None:
         """
         Our certificate is shown to the server that it is for, and no other.
         """
         for skip in (True, False):
-            trust = Trust("r.test", (self.authority.pem,), self.client, skip)
-            own = self.connection(trust, "r.test").get_certificate()
+            tls = TLSConfig("r.test", (self.authority.pem,), self.client, skip)
+            own = self.connection(tls, "r.test").get_certificate()
             assert own is not None
             self.assertEqual(own.get_subject().CN, "me")
-            self.assertIsNone(self.connection(trust, "s.test").get_certificate())
+            self.assertIsNone(self.connection(tls, "s.test").get_certificate())
 
     def test_chain(self) -> None:
         """
         A certificate may bring others with it.
         """
         certificate, key = self.client
-        trust = Trust("r.test", client=(certificate + self.authority.pem, key))
-        self.assertIsNotNone(self.connection(trust, "r.test").get_certificate())
+        tls = TLSConfig("r.test", client=(certificate + self.authority.pem, key))
+        self.assertIsNotNone(self.connection(tls, "r.test").get_certificate())
 
     def test_secret(self) -> None:
         """
         The key is not shown.
         """
-        self.assertNotIn("PRIVATE", repr(Trust("r.test", client=self.client)))
+        self.assertNotIn("PRIVATE", repr(TLSConfig("r.test", client=self.client)))
 
 
 class ReadTests(SynchronousTestCase):

@@ -35,9 +35,15 @@ from xferd.expiring import ExpiringDict
 from xferd.interfaces.reactor import WallClock
 from xferd.interfaces.registry import IKeychain
 from xferd.registry.auth.challenge import Challenge
-from xferd.registry.auth.single_flight import Flight
+from xferd.registry.auth.single_flight import SingleFlight
 from xferd.registry.auth.tokens import Token, parse_token
-from xferd.registry.transport.errors import Shown, Subject, denied, registry_words, retry_after
+from xferd.registry.transport.errors import (
+    CredentialsUsed,
+    Resource,
+    denied,
+    parse_error_details,
+    retry_after,
+)
 from xferd.registry.transport.exchange import Authorization, Exchange
 from xferd.registry.transport.limited_endpoint import StaleConnection
 from xferd.registry.transport.request_body import BytesBody
@@ -64,7 +70,7 @@ MAX_TOKEN_ANSWER: Final = 256 * 1024
 
 
 @frozen
-class _Key:
+class _TokenKey:
     """
     What a token is for, and whose it is.
     """
@@ -112,17 +118,17 @@ class Authenticator:
         self._zone = zone
         self._challenge: Challenge | None = None
         self._asked_scopes: ExpiringDict[str, frozenset[str]] = ExpiringDict(clock.seconds)
-        self._tokens: ExpiringDict[_Key, Token] = ExpiringDict(clock.seconds)
-        self._fetches: dict[_Key, Flight[Token]] = {}
+        self._tokens: ExpiringDict[_TokenKey, Token] = ExpiringDict(clock.seconds)
+        self._fetches: dict[_TokenKey, SingleFlight[Token]] = {}
 
-    async def authorization(self, scope: str, subject: Subject) -> Authorization | None:
+    async def authorization(self, scope: str, resource: Resource) -> Authorization | None:
         """
         The C{Authorization} header for a request, with a token that is valid
         now.
 
         @param scope: C{repository:library/alpine:pull}; several are parted by
             blanks.
-        @param subject: what the request is for.
+        @param resource: what the request is for.
         @return: L{None} while the registry has not asked for any, or where
             there are no credentials that it could be shown.
         @raise Denied: the token server refuses.
@@ -136,11 +142,11 @@ class Authenticator:
             return self._basic(credentials)
         if credentials is not None and credentials.registry_token:
             return self._bearer(credentials.registry_token, credentials)
-        token = await self._token(self._key(scope, credentials), subject)
+        token = await self._token(self._key(scope, credentials), resource)
         return self._bearer(token.secret, credentials)
 
     async def challenged(
-        self, challenges: Sequence[Challenge], scope: str, sent: Authorization | None, said: Subject
+        self, challenges: Sequence[Challenge], scope: str, sent: Authorization | None, said: Resource
     ) -> None:
         """
         The registry has answered 401: learn what it wants, and drop the token
@@ -156,16 +162,16 @@ class Authenticator:
             proof = self._basic(credentials)
             if proof is None:
                 self._keychain.forget(self._host)
-                shown = self._shown(credentials)
-                raise denied(said, "401: it wants a user and a password", 401, shown)
+                used = self._used(credentials)
+                raise denied(said, "401: it wants a user and a password", 401, used)
             if sent is not None and sent.secret == proof.secret:
                 self._keychain.forget(self._host)
-                raise denied(said, "401", 401, sent.shown)
+                raise denied(said, "401", 401, sent.used)
         self._challenge = wanted
         if wanted.scheme == "bearer":
             if credentials is not None and credentials.registry_token:
                 if sent is not None:
-                    raise denied(said, "401", 401, sent.shown)
+                    raise denied(said, "401", 401, sent.used)
                 return
             asked = frozenset(wanted.parameters.get("scope", "").split())
             self._asked_scopes[scope] = asked | frozenset(scope.split())
@@ -238,7 +244,7 @@ class Authenticator:
         parts = scope.partition(" ")[0].split(":")
         return await self._keychain.lookup(self._host, parts[1] if len(parts) == 3 else "")
 
-    def _shown(self, credentials: Credentials | None, login: bool = False) -> Shown:
+    def _used(self, credentials: Credentials | None, login: bool = False) -> CredentialsUsed:
         """
         As whom the registry is asked, in words.
 
@@ -247,10 +253,14 @@ class Authenticator:
         """
         if credentials is None:
             where = self._keychain.where
-            return Shown(f"without credentials, as {where} has none for it") if where else Shown()
+            return (
+                CredentialsUsed(f"without credentials, as {where} has none for it")
+                if where
+                else CredentialsUsed()
+            )
         who = f" of {credentials.username}" if credentials.username else ""
         where = f" from {credentials.origin}" if credentials.origin else ""
-        return Shown(f"with the credentials{who}{where}", credentials.remedy, login)
+        return CredentialsUsed(f"with the credentials{who}{where}", credentials.remedy, login)
 
     def _basic(self, credentials: Credentials | None) -> Authorization | None:
         """
@@ -259,25 +269,27 @@ class Authenticator:
         if credentials is None or not credentials.password:
             return None
         header = f"Basic {_pair(credentials.username, credentials.password)}"
-        return Authorization(Secret(header), self._shown(credentials, login=True))
+        return Authorization(Secret(header), self._used(credentials, login=True))
 
     def _bearer(self, token: Secret, credentials: Credentials | None) -> Authorization:
         """
         A token in its header.
         """
         login = credentials is not None and bool(credentials.registry_token)
-        return Authorization(_header(token), self._shown(credentials, login))
+        return Authorization(_header(token), self._used(credentials, login))
 
-    def _key(self, scope: str, credentials: Credentials | None) -> _Key:
+    def _key(self, scope: str, credentials: Credentials | None) -> _TokenKey:
         """
         The token that a scope needs, by what the registry has said so far.
         """
         assert self._challenge is not None
         parameters = self._challenge.parameters
         scopes = self._asked_scopes.get(scope) or frozenset(scope.split())
-        return _Key(credentials, parameters["realm"], parameters.get("service", ""), tuple(sorted(scopes)))
+        return _TokenKey(
+            credentials, parameters["realm"], parameters.get("service", ""), tuple(sorted(scopes))
+        )
 
-    async def _token(self, key: _Key, subject: Subject) -> Token:
+    async def _token(self, key: _TokenKey, resource: Resource) -> Token:
         """
         A valid token: the one at hand, or a new one, fetched once for all who
         want it.
@@ -291,19 +303,19 @@ class Authenticator:
             for old, expired in self._tokens.items():
                 if expired.expires <= now:
                     self._tokens.pop(old)
-            fetch = self._fetches[key] = Flight()
+            fetch = self._fetches[key] = SingleFlight()
             waiting = fetch.wait()
             work = within(
                 self._clock,
                 self._timeouts.token,
-                Deferred.fromCoroutine(self._fetch(key, subject)),
+                Deferred.fromCoroutine(self._fetch(key, resource)),
                 self._late,
             )
             fetch.start(work, lambda: self._forget(key, fetch))
             return await waiting
         return await fetch.wait()
 
-    def _forget(self, key: _Key, fetch: Flight[Token]) -> None:
+    def _forget(self, key: _TokenKey, fetch: SingleFlight[Token]) -> None:
         """
         A fetch is over.
         """
@@ -318,7 +330,7 @@ class Authenticator:
             host=self._host,
         )
 
-    async def _fetch(self, key: _Key, subject: Subject) -> Token:
+    async def _fetch(self, key: _TokenKey, resource: Resource) -> Token:
         """
         Get a token from the token server.
         """
@@ -330,7 +342,7 @@ class Authenticator:
             if response.code in _NO_OAUTH:
                 # What it says then is of its other form; when that does not
                 # help, this one's words count.
-                refused = await self._refused(response, where, key, subject)
+                refused = await self._refused(response, where, key, resource)
                 response, where = await self._get(realm, key)
                 if response.code in _CLIENTS_FAULT:
                     await read_excerpt(response, host=self._host, clock=self._clock, timeouts=self._timeouts)
@@ -338,7 +350,7 @@ class Authenticator:
         else:
             response, where = await self._get(realm, key)
         if response.code != 200:
-            raise await self._refused(response, where, key, subject)
+            raise await self._refused(response, where, key, resource)
         data = await read_whole(
             response,
             MAX_TOKEN_ANSWER,
@@ -355,7 +367,7 @@ class Authenticator:
         self._tokens[key] = token
         return token
 
-    async def _get(self, realm: str, key: _Key) -> tuple[IResponse, str]:
+    async def _get(self, realm: str, key: _TokenKey) -> tuple[IResponse, str]:
         """
         Ask with the password, or as nobody.
         """
@@ -367,7 +379,7 @@ class Authenticator:
         if who is not None and (password := who.password or who.identity_token):
             # A token server without OAuth2 takes the identity token for one.
             header = f"Basic {_pair(who.username, password)}"
-            authorization = Authorization(Secret(header), self._shown(who, login=True))
+            authorization = Authorization(Secret(header), self._used(who, login=True))
         joint = "&" if "?" in realm else "?"
         answer = await self._exchange.get(
             f"{realm}{joint}{urlencode(query)}",
@@ -376,9 +388,9 @@ class Authenticator:
             host=self._host,
             led_from=self._led_from(realm),
         )
-        return answer.response, answer.where
+        return answer.raw, answer.where
 
-    async def _post(self, realm: str, key: _Key, identity: Secret) -> tuple[IResponse, str]:
+    async def _post(self, realm: str, key: _TokenKey, identity: Secret) -> tuple[IResponse, str]:
         """
         Ask with an identity token (OAuth2, RFC 6749, section 6).
         """
@@ -396,11 +408,11 @@ class Authenticator:
         )
         body, led_from = form.encode("ascii"), self._led_from(realm)
         try:
-            response = await self._exchange.request(
+            response = await self._exchange.request_once(
                 b"POST", realm, headers, host=self._host, body=BytesBody(body), led_from=led_from
             )
         except StaleConnection:
-            response = await self._exchange.request(
+            response = await self._exchange.request_once(
                 b"POST", realm, headers, host=self._host, body=BytesBody(body), fresh=True, led_from=led_from
             )
         return response, Origin.of(realm).host
@@ -429,13 +441,15 @@ class Authenticator:
     def _is_own(self, realm: str) -> bool:
         return Origin.of(realm) == Origin.of(self._url())
 
-    async def _refused(self, response: IResponse, where: str, key: _Key, subject: Subject) -> XferdError:
+    async def _refused(
+        self, response: IResponse, where: str, key: _TokenKey, resource: Resource
+    ) -> XferdError:
         """
         The error for a token server's refusal.
         """
         body = await read_excerpt(response, host=self._host, clock=self._clock, timeouts=self._timeouts)
         # Whoever named another server must not learn by us what it says.
-        status, words = response.code, registry_words(body if self._is_own(key.realm) else b"")
+        status, words = response.code, parse_error_details(body if self._is_own(key.realm) else b"")
         said = f"{status}: {words.text}" if words.text else f"{status}"
         wait = retry_after(response.headers, self._wall_clock())
         name = f"the token server {where} of {self._host}"
@@ -449,8 +463,8 @@ class Authenticator:
             )
         if status in (400, 401, 403):
             self._keychain.forget(self._host)
-            shown = self._shown(key.credentials, login=True)
-            return denied(subject, f"token server {where}: {said}", status, shown)
+            used = self._used(key.credentials, login=True)
+            return denied(resource, f"token server {where}: {said}", status, used)
         return RegistryError(f"{name} answers {said}", host=self._host, status=status)
 
 

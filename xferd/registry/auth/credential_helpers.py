@@ -26,7 +26,7 @@ from xferd.credentials import Credentials
 from xferd.descriptors import limited
 from xferd.docker_config import NOT_FOUND, parse_helper_answer, server_of
 from xferd.errors import CredentialsUnavailable
-from xferd.registry.auth.single_flight import Flight
+from xferd.registry.auth.single_flight import SingleFlight
 from xferd.registry.transport.errors import clean
 
 LIFE: Final = 30.0
@@ -160,7 +160,7 @@ class CredentialHelpers:
         self._limit = limit
         self._environ = environ
         self._known: dict[tuple[str, str], tuple[float, Credentials | None]] = {}
-        self._flights: dict[tuple[str, str], Flight[Credentials | None]] = {}
+        self._flights: dict[tuple[str, str], SingleFlight[Credentials | None]] = {}
 
     def get(self, name: str, host: str, file: str) -> Deferred[Credentials | None]:
         """
@@ -196,7 +196,7 @@ class CredentialHelpers:
             return self._known[key][1]
         flight = self._flights.get(key)
         if flight is None:
-            flight = self._flights[key] = Flight()
+            flight = self._flights[key] = SingleFlight()
             waiting = flight.wait()
             work = Deferred.fromCoroutine(self._ask(name, host, file))
             flight.start(work, lambda: self._landed(key))

@@ -26,7 +26,7 @@ _EMPTY_FILE: Final = b"{}"
 
 @implementer(IKeychain)
 @frozen
-class Nobody:
+class Anonymous:
     """
     Nobody in particular, everywhere.
     """

@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 T = TypeVar("T")
 
 
-class Flight(Generic[T]):
+class SingleFlight(Generic[T]):
     """
     One piece of work and all who wait for it.  It is cancelled when the last
     of them has gone.

@@ -19,10 +19,10 @@ from xferd.errors import ConfigError
 from xferd.expiring import ExpiringDict
 from xferd.names import DOCKER_HUB, HUB_NAMES
 from xferd.registry.hosts.configured import api_host
-from xferd.registry.hosts.hosts_toml import CAPABILITIES, Entry, HostsFile, parse_hosts_file
-from xferd.registry.transport.connections import Manner
+from xferd.registry.hosts.hosts_toml import CAPABILITIES, HostEntry, HostsToml, parse_hosts_toml
+from xferd.registry.transport.connections import TransportConfig
 from xferd.registry.transport.proxies import Proxy
-from xferd.registry.transport.tls import Trust, Unreadable, read_ca, read_client
+from xferd.registry.transport.tls import TLSConfig, UnreadableFile, read_ca, read_client
 
 DEFAULT = "_default"
 """The directory for hosts that have none of their own."""
@@ -32,7 +32,7 @@ MAX_FILE = 1024 * 1024
 
 
 @frozen
-class Endpoint:
+class EndpointConfig:
     """
     One server that stands for a registry: the registry's own, or a mirror.
 
@@ -45,7 +45,7 @@ class Endpoint:
     @ivar namespace: the registry that it stands for, as it is told in C{ns},
         or the empty string for the registry's own.
     @ivar headers: what else it is sent.
-    @ivar manner: how to speak with it.
+    @ivar transport: how to speak with it.
     """
 
     name: str
@@ -54,7 +54,7 @@ class Endpoint:
     capabilities: frozenset[str] = CAPABILITIES
     namespace: str = ""
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
-    manner: Manner = field(factory=Manner)
+    transport: TransportConfig = field(factory=TransportConfig)
 
 
 @define(eq=False)
@@ -70,7 +70,7 @@ class _Known:
 
     files: tuple[str, ...] = ()
     stamp: object = None
-    endpoints: tuple[Endpoint, ...] | None = None
+    endpoints: tuple[EndpointConfig, ...] | None = None
     error: ConfigError | None = None
     good: bool = False
 
@@ -111,10 +111,10 @@ class CertsDirs:
                 host = DOCKER_HUB if name == DEFAULT else _host_of(name)
                 try:
                     self._read(os.path.join(directory, name), host, [])
-                except Unreadable as e:
+                except UnreadableFile as e:
                     self._log.warn("{host} cannot be used: {why}", host=host, why=str(e))
 
-    def find(self, host: str) -> tuple[Endpoint, ...] | None:
+    def find(self, host: str) -> tuple[EndpointConfig, ...] | None:
         """
         The servers that stand for a registry, in the order in which to ask
         them, or L{None} if nothing is said.
@@ -145,7 +145,7 @@ class CertsDirs:
         """
         files: list[str] = []
         try:
-            found: tuple[Endpoint, ...] | None = None
+            found: tuple[EndpointConfig, ...] | None = None
             for directory in self._candidates(host):
                 files.append(directory)
                 if os.path.isdir(directory):
@@ -174,7 +174,7 @@ class CertsDirs:
         for directory in self._directories:
             yield os.path.join(directory, DEFAULT)
 
-    def _read(self, directory: str, host: str, files: list[str]) -> tuple[Endpoint, ...]:
+    def _read(self, directory: str, host: str, files: list[str]) -> tuple[EndpointConfig, ...]:
         """
         Read one directory.
 
@@ -188,13 +188,13 @@ class CertsDirs:
         except FileNotFoundError:
             data = b""
         except PermissionError as e:
-            raise Unreadable(f"{path} cannot be read: {e.strerror}") from e
+            raise UnreadableFile(f"{path} cannot be read: {e.strerror}") from e
         except OSError as e:
             raise ConfigError(f"{path} cannot be read: {e.strerror}") from e
         if len(data) > MAX_FILE:
             raise ConfigError(f"{path} is larger than {MAX_FILE} bytes")
         # As containerd does, an empty one is as good as none.
-        found = parse_hosts_file(data, path) if data.strip() else HostsFile((_plain_entry(directory),))
+        found = parse_hosts_toml(data, path) if data.strip() else HostsToml((_plain_entry(directory),))
         for key in found.unknown:
             self._log.debug("{key} is not known here", key=key)
         endpoints = []
@@ -204,7 +204,7 @@ class CertsDirs:
         return tuple(endpoints)
 
 
-def _plain_entry(directory: str) -> Entry:
+def _plain_entry(directory: str) -> HostEntry:
     """
     What certificates without a C{hosts.toml} say, as docker reads them: each
     C{*.crt} is a CA, each C{*.cert} with its C{*.key} is a client's.
@@ -214,7 +214,7 @@ def _plain_entry(directory: str) -> Entry:
     try:
         names = sorted(os.listdir(directory))
     except PermissionError as e:
-        raise Unreadable(f"{directory} cannot be read: {e.strerror}") from e
+        raise UnreadableFile(f"{directory} cannot be read: {e.strerror}") from e
     except OSError as e:
         raise ConfigError(f"{directory} cannot be read: {e.strerror}") from e
     pairs = []
@@ -226,10 +226,10 @@ def _plain_entry(directory: str) -> Entry:
         if extension == ".cert":
             pairs.append((os.path.join(directory, name), os.path.join(directory, f"{stem}.key")))
     ca = tuple(os.path.join(directory, name) for name in names if name.endswith(".crt"))
-    return Entry(ca=ca, client=tuple(pairs))
+    return HostEntry(ca=ca, client=tuple(pairs))
 
 
-def _endpoint(entry: Entry, host: str, path: str) -> Endpoint:
+def _endpoint(entry: HostEntry, host: str, path: str) -> EndpointConfig:
     """
     Read the certificates that an entry names.
 
@@ -239,7 +239,7 @@ def _endpoint(entry: Entry, host: str, path: str) -> Endpoint:
     url = entry.url and f"{split.scheme}://{api_host(split.netloc)}"
     own = not url or api_host(split.netloc) == api_host(host)
     name = host if own else split.netloc
-    trust = Trust(
+    tls = TLSConfig(
         split.hostname if split.netloc not in HUB_NAMES and split.hostname else api_host(DOCKER_HUB),
         tuple(read_ca(p, name) for p in entry.ca),
         # Of several, OpenSSL can show one.
@@ -247,14 +247,14 @@ def _endpoint(entry: Entry, host: str, path: str) -> Endpoint:
         entry.skip_verify,
     )
     proxy = Proxy.parse(entry.proxy, f"{path}: the proxy of {name}") if entry.proxy else None
-    return Endpoint(
+    return EndpointConfig(
         name=name,
         url=url or None,
         path=entry.path,
         capabilities=entry.capabilities if url or entry.url else CAPABILITIES,
         namespace="" if own else host,
         headers=entry.headers,
-        manner=Manner(trust if trust else None, entry.dial_timeout, proxy),
+        transport=TransportConfig(tls if tls else None, entry.dial_timeout, proxy),
     )
 
 

@@ -23,7 +23,7 @@ from twisted.web.client import BrowserLikePolicyForHTTPS, HostnameCachingHTTPSPo
 from xferd.errors import ConfigError
 from xferd.expiring import ExpiringDict
 from xferd.names import DOCKER_HUB, HUB_NAMES, is_loopback
-from xferd.registry.transport.tls import Unverified
+from xferd.registry.transport.tls import UnverifiedTLS
 
 _DOCKER_HUB_API = "registry-1.docker.io"
 
@@ -150,7 +150,7 @@ class Hosts:
             options = (
                 policy.creatorForNetloc(name.encode("ascii"), port)
                 if policy is not None
-                else Unverified(name, CertificateOptions().getContext())
+                else UnverifiedTLS(name, CertificateOptions().getContext())
             )
             self._options[(name, port)] = options
         return options

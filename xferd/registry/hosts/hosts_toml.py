@@ -47,7 +47,7 @@ _HEADER_VALUE = re.compile(r"[\x20-\x7e\t]*")
 
 
 @frozen
-class Entry:
+class HostEntry:
     """
     One server, as the file has it.
 
@@ -78,7 +78,7 @@ class Entry:
 
 
 @frozen
-class HostsFile:
+class HostsToml:
     """
     A whole file.
 
@@ -87,11 +87,11 @@ class HostsFile:
     @ivar unknown: keys that mean nothing here, as C{path: key}.
     """
 
-    entries: tuple[Entry, ...]
+    entries: tuple[HostEntry, ...]
     unknown: tuple[str, ...] = ()
 
 
-def parse_hosts_file(data: bytes, path: str) -> HostsFile:
+def parse_hosts_toml(data: bytes, path: str) -> HostsToml:
     """
     Read a C{hosts.toml}.
 
@@ -122,7 +122,7 @@ def parse_hosts_file(data: bytes, path: str) -> HostsFile:
     if not isinstance(server, str):
         raise reader.wrong((), "server", "a URL")
     entries = [reader.entry(("host", url), url, value) for url, value in servers.items()]
-    return HostsFile((*entries, reader.entry((), server, table)), tuple(reader.unknown))
+    return HostsToml((*entries, reader.entry((), server, table)), tuple(reader.unknown))
 
 
 def parse_duration(text: str) -> float:
@@ -149,7 +149,7 @@ class _Reader:
         self._lines = text.splitlines()
         self.unknown: list[str] = []
 
-    def entry(self, table: tuple[str, ...], url: str, value: object) -> Entry:
+    def entry(self, table: tuple[str, ...], url: str, value: object) -> HostEntry:
         """
         Read what is said of one server.
         """
@@ -159,7 +159,7 @@ class _Reader:
             self.unknown.append(self._where(table, key))
         override = self._flag(table, value, "override_path") or False
         origin, path = self._server(table, url, override)
-        return Entry(
+        return HostEntry(
             url=origin,
             path=path,
             capabilities=self._capabilities(table, value),

@@ -25,7 +25,7 @@ from twisted.logger import Logger
 from xferd.errors import ConnectionFailed, RegistryUnavailable, SourceError, TimedOut, Truncated
 from xferd.interfaces.registry import IContent, UploadSession
 from xferd.names import Digest
-from xferd.registry.capabilities import Abilities, ChunkSizes
+from xferd.registry.capabilities import Capabilities, ChunkSizes
 from xferd.registry.push.session import (
     BodyTooLarge,
     BytesRefused,
@@ -35,7 +35,7 @@ from xferd.registry.push.session import (
     SessionGone,
     Setback,
 )
-from xferd.registry.transport.errors import Subject
+from xferd.registry.transport.errors import Resource
 from xferd.registry.transport.request_body import ContentFailed
 
 MAX_SETBACKS: Final = 2
@@ -48,7 +48,7 @@ MAX_SESSIONS: Final = 3
 """How many sessions one attempt begins."""
 
 
-class Sending:
+class ChunkedUpload:
     """
     One attempt to send one blob.
 
@@ -59,10 +59,10 @@ class Sending:
 
     def __init__(
         self,
-        what: Subject,
+        resource: Resource,
         digest: Digest,
         content: IContent,
-        abilities: Abilities,
+        capabilities: Capabilities,
         sizes: ChunkSizes,
         *,
         begin: Callable[[], Awaitable[Session]],
@@ -74,10 +74,10 @@ class Sending:
         @param begin: begins a session.
         @param exists: looks whether the registry has the blob.
         """
-        self._what = what
+        self._resource = resource
         self._digest = digest
         self._content = content
-        self._abilities = abilities
+        self._capabilities = capabilities
         self._begin = begin
         self._exists = exists
         self._remember = remember
@@ -108,30 +108,30 @@ class Sending:
             if session is None:
                 # A session that nobody uses is of no use to the registry.
                 await self._ready(0, min(1, self._content.size))
-                session = await self._anew()
+                session = await self._begin_session()
             self._note(session)
             try:
                 done = await self._step(session)
             except Setback as setback:
                 self._count(setback, setback.error)
-                session = await self._around(setback, session)
+                session = await self._recover(setback, session)
             except (ConnectionFailed, Truncated) as e:
                 # Whether a pooled connection had died is known only now; once,
                 # it is worth another, which is new.
                 self._count(e, e)
                 self._chunk = max(self._chunk // 4, self._sizes.smallest)
                 self._broken = True
-                session = await self._ask(session)
+                session = await self._query(session)
         self._remember(None)
 
-    async def _anew(self) -> Session:
+    async def _begin_session(self) -> Session:
         """
         Begin a session.
         """
         if self._sessions == MAX_SESSIONS:
             raise RegistryUnavailable(
-                f"{self._what.host} forgets how far the upload of {self._what.name} was, each time",
-                host=self._what.host,
+                f"{self._resource.host} forgets how far the upload of {self._resource.name} was, each time",
+                host=self._resource.host,
             )
         if self._sessions:
             self._remember(None)
@@ -158,21 +158,23 @@ class Sending:
 
         @return: whether the registry has the blob.
         """
-        size, offset, abilities = self._content.size, session.offset, self._abilities
+        size, offset, capabilities = self._content.size, session.offset, self._capabilities
         if offset == size:
             await self._close(session)
             return True
-        if offset == 0 and not abilities.chunks:
+        if offset == 0 and not capabilities.chunks:
             await self._ready(0, size, size)
             await self._close(session)
             return True
-        if not abilities.chunks:
+        if not capabilities.chunks:
             raise SessionGone(
-                RegistryUnavailable(f"{self._what.host} has a part of {self._what.name} and takes no more")
+                RegistryUnavailable(
+                    f"{self._resource.host} has a part of {self._resource.name} and takes no more"
+                )
             )
-        small = offset == 0 and size <= self._sizes.first and abilities.takes(size)
+        small = offset == 0 and size <= self._sizes.first and capabilities.takes(size)
         length = size if small else min(self._length(), size - offset)
-        length = await self._ready(offset, length, max(1, abilities.least))
+        length = await self._ready(offset, length, max(1, capabilities.least))
         if small and length == size:
             await self._close(session)
             return True
@@ -199,9 +201,9 @@ class Sending:
         The bytes of the next chunk, if it is not the last.
         """
         length = self._chunk
-        if self._abilities.most is not None:
-            length = min(length, self._abilities.most)
-        return max(length, self._abilities.least)
+        if self._capabilities.most is not None:
+            length = min(length, self._capabilities.most)
+        return max(length, self._capabilities.least)
 
     async def _close(self, session: Session) -> None:
         """
@@ -217,8 +219,8 @@ class Sending:
                 raise
             self._log.info(
                 "{host} has {name} after all: {reason}",
-                host=self._what.host,
-                name=self._what.name,
+                host=self._resource.host,
+                name=self._resource.name,
                 reason=str(e),
             )
 
@@ -234,13 +236,13 @@ class Sending:
             raise error from setback
         self._log.info(
             "the upload of {name} to {host} is set back at byte {offset}: {reason}",
-            name=self._what.name,
-            host=self._what.host,
+            name=self._resource.name,
+            host=self._resource.host,
             offset=self._confirmed,
             reason=str(error),
         )
 
-    async def _around(self, setback: Setback, session: Session) -> Session | None:
+    async def _recover(self, setback: Setback, session: Session) -> Session | None:
         """
         Find a way around a setback.
 
@@ -249,7 +251,7 @@ class Sending:
         if isinstance(setback, SessionGone):
             return None
         if isinstance(setback, BodyTooLarge):
-            if not self._abilities.chunks or not self._abilities.too_large(setback.length):
+            if not self._capabilities.chunks or not self._capabilities.too_large(setback.length):
                 raise setback.error from setback
             # To halve until it fits is progress.
             self._setbacks = 0
@@ -261,7 +263,7 @@ class Sending:
         if isinstance(setback, ChunksRefused):
             await self._without_chunks(session)
             return None
-        asked = await self._ask(session)
+        asked = await self._query(session)
         # The session is there; it is the request that is not, or that is never
         # right, whatever the registry said of where to go on.
         never_right = setback.error.status == 416 and self._setbacks == MAX_SETBACKS
@@ -275,14 +277,14 @@ class Sending:
         Learn that the registry takes no chunks, and give the session up, for
         one that takes all at once.
         """
-        self._abilities.chunks = False
+        self._capabilities.chunks = False
         try:
             await session.delete()
         except SourceError:
             # It ends by itself.
             pass
 
-    async def _ask(self, session: Session) -> Session | None:
+    async def _query(self, session: Session) -> Session | None:
         """
         Ask a session how far it is.
 
@@ -290,7 +292,7 @@ class Sending:
         """
         self._clean = False
         try:
-            await session.ask()
+            await session.query()
         except SessionGone:
             return None
         return session if session.offset <= self._content.size else None

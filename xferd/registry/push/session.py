@@ -20,10 +20,10 @@ from twisted.python.failure import Failure
 from xferd.errors import DigestMismatch, RegistryError, RegistryUnavailable, SourceError, TimedOut
 from xferd.interfaces.registry import IContent, UploadSession
 from xferd.names import Digest, Repository
-from xferd.registry.access import Access, push_scope
-from xferd.registry.capabilities import Abilities
-from xferd.registry.transport.errors import RegistryWords, Subject, header
-from xferd.registry.transport.exchange import Answer
+from xferd.registry.access import AuthenticatedClient, push_scope
+from xferd.registry.capabilities import Capabilities
+from xferd.registry.transport.errors import ErrorDetails, Resource, header
+from xferd.registry.transport.exchange import Response
 from xferd.registry.transport.ranges import chunk_range, parse_session_range
 from xferd.registry.transport.request_body import ContentBody
 from xferd.registry.transport.timeouts import within
@@ -95,7 +95,7 @@ class Session:
     """
     One upload session.
 
-    Life cycle: begun or taken up; any number of C{patch} and C{ask}; then
+    Life cycle: begun or taken up; any number of C{patch} and C{query}; then
     C{put}, C{delete} or C{abort}.
 
     @ivar location: the URL for the next request, which may be signed.
@@ -106,9 +106,9 @@ class Session:
 
     def __init__(
         self,
-        access: Access,
+        client: AuthenticatedClient,
         repository: Repository,
-        what: Subject,
+        resource: Resource,
         location: str,
         offset: int = 0,
         led_from: Zone | None = None,
@@ -118,12 +118,12 @@ class Session:
             of the registry by default.
         """
         self.location = location
-        self._led_from = access.zone if led_from is None else led_from
+        self._led_from = client.zone if led_from is None else led_from
         self.offset = offset
-        self._access = access
+        self._client = client
         self._repository = repository
         self._scope = push_scope(repository)
-        self._what = what
+        self._resource = resource
 
     @property
     def state(self) -> UploadSession:
@@ -132,31 +132,31 @@ class Session:
         """
         return UploadSession(self.location, self.offset)
 
-    async def ask(self) -> None:
+    async def query(self) -> None:
         """
         Ask the registry how far it is.
 
         @raise SessionGone: it does not know, or does not say.
         """
-        answer = await self._access.ask(
+        response = await self._client.request(
             b"GET",
             self._repository,
             self.location,
-            self._what,
+            self._resource,
             scope=self._scope,
             led_from=self._led_from,
         )
-        status, body = answer.response.code, await self._access.excerpt(answer.response)
+        status, body = response.status, await self._client.excerpt(response.raw)
         if status in (200, 202, 204):
-            confirmed = parse_session_range(header(answer.response.headers, "Range"))
+            confirmed = parse_session_range(header(response.headers, "Range"))
             if confirmed is not None:
-                self._go_on(answer, confirmed)
+                self._go_on(response, confirmed)
                 return
-        error = self._access.refusal(answer, self._what, body)
+        error = self._client.refusal(response, self._resource, body)
         # A registry of Distribution 2 answers 404 after any break: what it has
         # is not what its signed URL says.  A foreign storage says 403 of an URL
         # that is too old.
-        foreign = status in (401, 403) and not await self._is_own(answer)
+        foreign = status in (401, 403) and not await self._is_own(response)
         if foreign or status in (200, 202, 204, 400, 404, 405, 410, 416, 501):
             raise self._gone(error)
         raise error
@@ -173,22 +173,23 @@ class Session:
         """
         stop = self.offset + length
         headers = {"Content-Type": _OCTETS, "Content-Range": chunk_range(self.offset, length)}
-        answer = await self._send(b"PATCH", self.location, headers, content, stop, report, alone)
-        status, body = answer.response.code, await self._access.excerpt(answer.response)
+        response = await self._send(b"PATCH", self.location, headers, content, stop, report, alone)
+        status, body = response.status, await self._client.excerpt(response.raw)
         if status in (200, 201, 202, 204):
             # 0-0 is what a registry says that never says anything else.
-            confirmed = parse_session_range(header(answer.response.headers, "Range")) or stop
+            confirmed = parse_session_range(header(response.headers, "Range")) or stop
             if confirmed > stop:
                 raise RegistryError(
-                    f"{self._what.host} confirms {confirmed} bytes of {self._what.name}; {stop} were sent",
-                    host=self._what.host,
+                    f"{self._resource.host} confirms {confirmed} bytes of {self._resource.name}; "
+                    f"{stop} were sent",
+                    host=self._resource.host,
                     status=status,
                 )
-            self._go_on(answer, confirmed)
+            self._go_on(response, confirmed)
             return
-        words = self._access.words(answer, body)
-        await self._raise_setback(answer, body, words, length)
-        error = self._access.refusal(answer, self._what, body)
+        details = self._client.details(response, body)
+        await self._raise_setback(response, body, details, length)
+        error = self._client.refusal(response, self._resource, body)
         raise ChunksRefused(error) if status in (400, 405, 501) else error
 
     async def put(
@@ -212,45 +213,45 @@ class Session:
         length = stop - self.offset
         headers = {"Content-Type": _OCTETS}
         url = with_argument(self.location, "digest", str(digest))
-        answer = await self._send(b"PUT", url, headers, content, stop, report, alone)
-        status, body = answer.response.code, await self._access.excerpt(answer.response)
+        response = await self._send(b"PUT", url, headers, content, stop, report, alone)
+        status, body = response.status, await self._client.excerpt(response.raw)
         if status in (200, 201, 204):
-            check_digest(self._what, header(answer.response.headers, "Docker-Content-Digest"), digest)
+            check_digest(self._resource, header(response.headers, "Docker-Content-Digest"), digest)
             return
-        words = self._access.words(answer, body)
-        if _WRONG_BYTES.intersection(words.codes):
+        details = self._client.details(response, body)
+        if _WRONG_BYTES.intersection(details.codes):
             raise BytesRefused(
                 DigestMismatch(
-                    f"{self._what.host} did not get what {self._what.name} should be "
-                    f"({status}{f': {words.text}' if words.text else ''})",
-                    host=self._what.host,
+                    f"{self._resource.host} did not get what {self._resource.name} should be "
+                    f"({status}{f': {details.text}' if details.text else ''})",
+                    host=self._resource.host,
                     status=status,
                 )
             )
-        await self._raise_setback(answer, body, words, length)
-        raise self._access.refusal(answer, self._what, body)
+        await self._raise_setback(response, body, details, length)
+        raise self._client.refusal(response, self._resource, body)
 
     async def delete(self) -> None:
         """
         Give the session up.  What the registry says to it does not matter.
         """
-        answer = await self._access.ask(
+        response = await self._client.request(
             b"DELETE",
             self._repository,
             self.location,
-            self._what,
+            self._resource,
             scope=self._scope,
             led_from=self._led_from,
         )
-        await self._access.excerpt(answer.response)
+        await self._client.excerpt(response.raw)
 
     def abort(self) -> Deferred[None]:
         """
         Delete the session.  Fires within a bounded time; never fails.
         """
-        host, seconds = self._access.host, self._access.timeouts.close
+        host, seconds = self._client.host, self._client.timeouts.close
         deleting = within(
-            self._access.clock,
+            self._client.clock,
             seconds,
             Deferred.fromCoroutine(self.delete()),
             lambda: TimedOut(f"no answer within {seconds:g} s", phase="headers", host=host),
@@ -277,11 +278,11 @@ class Session:
         stop: int,
         report: Callable[[int], None],
         alone: bool,
-    ) -> Answer:
+    ) -> Response:
         """
         Send a part of the blob, once.
         """
-        access, start = self._access, self.offset
+        client, start = self._client, self.offset
 
         def body() -> ContentBody:
             return ContentBody(
@@ -289,41 +290,45 @@ class Session:
                 start,
                 stop,
                 report,
-                host=access.host,
-                clock=access.clock,
-                timeouts=access.timeouts,
+                host=client.host,
+                clock=client.clock,
+                timeouts=client.timeouts,
             )
 
-        return await access.send(method, url, self._what, headers, self._scope, body, alone, self._led_from)
+        return await client.send(
+            method, url, self._resource, headers, self._scope, body, alone, self._led_from
+        )
 
-    async def _raise_setback(self, answer: Answer, body: bytes, words: RegistryWords, length: int) -> None:
+    async def _raise_setback(
+        self, response: Response, body: bytes, details: ErrorDetails, length: int
+    ) -> None:
         """
         Raise what there is a way around.
 
         @param length: the bytes that were to be sent.
         """
-        status = answer.response.code
-        error = self._access.refusal(answer, self._what, body)
-        if status == 401 and await self._is_own(answer):
-            await self._access.refused(answer, body, self._scope, self._what)
+        status = response.status
+        error = self._client.refusal(response, self._resource, body)
+        if status == 401 and await self._is_own(response):
+            await self._client.refused(response, body, self._scope, self._resource)
             raise OutOfStep(error)
-        if status in (401, 403) and not await self._is_own(answer):
+        if status in (401, 403) and not await self._is_own(response):
             raise self._gone(error)
         if status == 413:
             raise BodyTooLarge(
                 RegistryError(
-                    f"{self._what.host} does not take {length} bytes of {self._what.name} at once, "
+                    f"{self._resource.host} does not take {length} bytes of {self._resource.name} at once, "
                     "nor fewer ('client_max_body_size' and the like of a proxy before it)",
-                    host=self._what.host,
+                    host=self._resource.host,
                     status=413,
                 ),
                 length,
             )
         if status == 416:
             raise OutOfStep(error)
-        if _GONE.intersection(words.codes):
+        if _GONE.intersection(details.codes):
             raise self._gone(error)
-        if await self._is_own(answer) and await self._access.expired(answer, self._scope):
+        if await self._is_own(response) and await self._client.expired(response, self._scope):
             raise OutOfStep(error)
         if status == 404:
             raise Missing(error)
@@ -331,57 +336,57 @@ class Session:
     def _gone(self, error: SourceError) -> SessionGone:
         return SessionGone(
             RegistryUnavailable(
-                f"{self._what.host} knows the upload of {self._what.name} no more ({error.status})",
-                host=self._what.host,
+                f"{self._resource.host} knows the upload of {self._resource.name} no more ({error.status})",
+                host=self._resource.host,
                 status=error.status,
             )
         )
 
-    def _go_on(self, answer: Answer, confirmed: int) -> None:
+    def _go_on(self, response: Response, confirmed: int) -> None:
         """
         Note where to go on.
         """
-        location = header(answer.response.headers, "Location")
+        location = header(response.headers, "Location")
         if location:
-            self.location = located(self._what, answer, location)
-            self._led_from = answer.zone
+            self.location = located(self._resource, response, location)
+            self._led_from = response.zone
         self.offset = confirmed
-        learn_least(self._access.abilities, answer)
+        learn_least(self._client.capabilities, response)
 
-    async def _is_own(self, answer: Answer) -> bool:
+    async def _is_own(self, response: Response) -> bool:
         """
         Whether the registry itself has answered.
         """
-        return await self._access.is_own(answer.url)
+        return await self._client.is_own(response.url)
 
 
-def located(what: Subject, answer: Answer, location: str) -> str:
+def located(resource: Resource, response: Response, location: str) -> str:
     """
     The URL of a session.
 
     @raise RegistryError: it is not a place to go to.
     """
     try:
-        return resolve(answer.url, location, answer.zone)
+        return resolve(response.url, location, response.zone)
     except ValueError as e:
         raise RegistryError(
-            f"{what.host} wants {what.name} sent to a place that is refused: {e}",
-            host=what.host,
-            status=answer.response.code,
+            f"{resource.host} wants {resource.name} sent to a place that is refused: {e}",
+            host=resource.host,
+            status=response.status,
         ) from None
 
 
-def learn_least(abilities: Abilities, answer: Answer) -> None:
+def learn_least(capabilities: Capabilities, response: Response) -> None:
     """
     Learn how large chunks must be (OCI distribution-spec, "Pushing a blob in
     chunks": C{OCI-Chunk-Min-Length}).
     """
-    text = header(answer.response.headers, "OCI-Chunk-Min-Length").strip()
+    text = header(response.headers, "OCI-Chunk-Min-Length").strip()
     if text.isascii() and text.isdigit() and len(text) < 16:
-        abilities.least = int(text)
+        capabilities.least = int(text)
 
 
-def check_digest(what: Subject, text: str, digest: Digest) -> None:
+def check_digest(resource: Resource, text: str, digest: Digest) -> None:
     """
     Hold what the registry says that it has got against what was sent.
 
@@ -389,7 +394,7 @@ def check_digest(what: Subject, text: str, digest: Digest) -> None:
     """
     # Another algorithm's digest is not ours to compare with.
     if text.startswith(f"{digest.algorithm}:") and text != str(digest):
-        raise DigestMismatch(f"{what.host} got {text[:140]!r} for {what.name}", host=what.host)
+        raise DigestMismatch(f"{resource.host} got {text[:140]!r} for {resource.name}", host=resource.host)
 
 
 def begin_path(arguments: Mapping[str, str]) -> str:

@@ -20,11 +20,11 @@ from xferd.errors import (
 )
 from xferd.interfaces.registry import IContent, Pushed, UploadSession
 from xferd.names import Digest, Repository
-from xferd.registry.access import Access, pull_scope, push_scope
-from xferd.registry.push.chunked_upload import Sending
+from xferd.registry.access import AuthenticatedClient, pull_scope, push_scope
+from xferd.registry.push.chunked_upload import ChunkedUpload
 from xferd.registry.push.session import Session, SessionGone, begin_path, learn_least, located
-from xferd.registry.transport.errors import Subject, header
-from xferd.registry.transport.exchange import Answer
+from xferd.registry.transport.errors import Resource, header
+from xferd.registry.transport.exchange import Response
 from xferd.registry.transport.request_body import ContentFailed
 
 MAX_MOUNTS: Final = 3
@@ -40,11 +40,11 @@ class PushAttempt:
 
     _log = Logger()
 
-    def __init__(self, access: Access, repository: Repository, digest: Digest) -> None:
-        self._access = access
+    def __init__(self, client: AuthenticatedClient, repository: Repository, digest: Digest) -> None:
+        self._client = client
         self._repository = repository
         self._digest = digest
-        self._what = Subject(access.host, f"{repository}@{digest}", BlobUnknown, push=True)
+        self._resource = Resource(client.host, f"{repository}@{digest}", BlobUnknown, push=True)
 
     async def run(
         self,
@@ -71,12 +71,12 @@ class PushAttempt:
             if isinstance(found, Pushed):
                 return found
             taken = found
-        sending = Sending(
-            self._what,
+        sending = ChunkedUpload(
+            self._resource,
             self._digest,
             content,
-            self._access.abilities,
-            self._access.chunk_sizes,
+            self._client.capabilities,
+            self._client.chunk_sizes,
             begin=self._begin,
             exists=self._exists,
             remember=remember,
@@ -95,13 +95,13 @@ class PushAttempt:
         """
         digest = self._digest
         try:
-            answer = await self._ask(b"HEAD", f"blobs/{digest}", push_scope(self._repository))
+            response = await self._request(b"HEAD", f"blobs/{digest}", push_scope(self._repository))
         except Denied:
             return False
-        status, headers = answer.response.code, answer.response.headers
-        await self._access.excerpt(answer.response)
+        status, headers = response.status, response.headers
+        await self._client.excerpt(response.raw)
         if status == 429:
-            raise self._access.refusal(answer, self._what, b"")
+            raise self._client.refusal(response, self._resource, b"")
         told = header(headers, "Docker-Content-Digest")
         return status == 200 and not (told.startswith(f"{digest.algorithm}:") and told != str(digest))
 
@@ -113,12 +113,12 @@ class PushAttempt:
         """
         taken = self._session(session)
         try:
-            await taken.ask()
+            await taken.query()
         except SessionGone as e:
             self._log.info(
                 "{host} no longer knows the upload of {name}: {reason}",
-                host=self._access.host,
-                name=self._what.name,
+                host=self._client.host,
+                name=self._resource.name,
                 reason=str(e),
             )
             return None
@@ -144,7 +144,7 @@ class PushAttempt:
             if found is True:
                 return Pushed("mounted", source)
             session = found if isinstance(found, Session) else session
-        if session is None and self._access.abilities.finds_blobs:
+        if session is None and self._client.capabilities.finds_blobs:
             found = await self._try_mount(None)
             if found is True:
                 return Pushed("mounted")
@@ -165,19 +165,19 @@ class PushAttempt:
             arguments["from"] = source.path
             scope = f"{scope} {pull_scope(source)}"
         try:
-            answer = await self._ask(b"POST", begin_path(arguments), scope)
+            response = await self._request(b"POST", begin_path(arguments), scope)
         except Denied:
             # Of the other repository, perhaps; of this one, it will be said again.
             return False
-        if answer.response.code == 202 and header(answer.response.headers, "Location"):
-            return await self._opened(answer)
-        body = await self._access.excerpt(answer.response)
-        if answer.response.code == 429:
-            raise self._access.refusal(answer, self._what, body)
-        if source is None and answer.response.code in _NO_SUCH_REQUEST:
-            self._access.abilities.finds_blobs = False
-        told = header(answer.response.headers, "Docker-Content-Digest")
-        return answer.response.code == 201 and told in ("", str(digest))
+        if response.status == 202 and header(response.headers, "Location"):
+            return await self._opened(response)
+        body = await self._client.excerpt(response.raw)
+        if response.status == 429:
+            raise self._client.refusal(response, self._resource, body)
+        if source is None and response.status in _NO_SUCH_REQUEST:
+            self._client.capabilities.finds_blobs = False
+        told = header(response.headers, "Docker-Content-Digest")
+        return response.status == 201 and told in ("", str(digest))
 
     async def _begin(self) -> Session:
         """
@@ -185,26 +185,26 @@ class PushAttempt:
 
         @raise SourceError: the registry refuses.
         """
-        answer = await self._ask(b"POST", begin_path(self._arguments()), push_scope(self._repository))
-        if answer.response.code == 202:
-            return await self._opened(answer)
-        status, body = answer.response.code, await self._access.excerpt(answer.response)
-        raise self._refusal(self._access.refusal(answer, self._what, body), status)
+        response = await self._request(b"POST", begin_path(self._arguments()), push_scope(self._repository))
+        if response.status == 202:
+            return await self._opened(response)
+        status, body = response.status, await self._client.excerpt(response.raw)
+        raise self._refusal(self._client.refusal(response, self._resource, body), status)
 
-    async def _ask(self, method: bytes, path: str, scope: str) -> Answer:
-        return await self._access.ask(method, self._repository, path, self._what, scope=scope)
+    async def _request(self, method: bytes, path: str, scope: str) -> Response:
+        return await self._client.request(method, self._repository, path, self._resource, scope=scope)
 
     def _session(self, session: UploadSession) -> Session:
-        return Session(self._access, self._repository, self._what, session.location, session.offset)
+        return Session(self._client, self._repository, self._resource, session.location, session.offset)
 
-    async def _opened(self, answer: Answer) -> Session:
+    async def _opened(self, response: Response) -> Session:
         """
         The session that an answer opens.
         """
-        await self._access.excerpt(answer.response)
-        location = located(self._what, answer, header(answer.response.headers, "Location"))
-        learn_least(self._access.abilities, answer)
-        return Session(self._access, self._repository, self._what, location, led_from=answer.zone)
+        await self._client.excerpt(response.raw)
+        location = located(self._resource, response, header(response.headers, "Location"))
+        learn_least(self._client.capabilities, response)
+        return Session(self._client, self._repository, self._resource, location, led_from=response.zone)
 
     def _arguments(self) -> dict[str, str]:
         """
@@ -229,7 +229,7 @@ class PushAttempt:
         else:
             return error
         return RegistryError(
-            f"{self._access.host} takes no push to {self._repository}: {why} ({error})",
-            host=self._access.host,
+            f"{self._client.host} takes no push to {self._repository}: {why} ({error})",
+            host=self._client.host,
             status=status,
         )

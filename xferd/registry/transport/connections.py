@@ -28,11 +28,11 @@ from zope.interface import implementer
 from xferd.errors import TimedOut
 from xferd.registry.transport.addresses import AddressedFactory, ZonedEndpoint
 from xferd.registry.transport.connect_tunnel import ProxyEndpoint, TunnelEndpoint, proxy_refusal
-from xferd.registry.transport.limited_endpoint import LimitedEndpoint, Live
+from xferd.registry.transport.limited_endpoint import LimitedEndpoint, OpenConnections
 from xferd.registry.transport.proxies import Proxies, Proxy, ProxySettings
 from xferd.registry.transport.response_body import discard
 from xferd.registry.transport.timeouts import Timeouts, within
-from xferd.registry.transport.tls import Trust
+from xferd.registry.transport.tls import TLSConfig
 from xferd.registry.transport.zones import Zone
 
 IDLE_PER_HOST = 8
@@ -47,17 +47,17 @@ IDLE_SECONDS = 30
 
 
 @frozen
-class Manner:
+class TransportConfig:
     """
     How to speak with one server and those that it leads to.
 
-    @ivar trust: whom to trust; L{None} for what is usual.
+    @ivar tls: whom to trust; L{None} for what is usual.
     @ivar connect: seconds that a connection may take; L{None} likewise.
     @ivar proxy: the proxy to go through; L{None} for the one that the
         environment or the configuration names.
     """
 
-    trust: Trust | None = None
+    tls: TLSConfig | None = None
     connect: float | None = None
     proxy: Proxy | None = None
 
@@ -92,33 +92,35 @@ class Connections:
         self._tls_options = tls_options
         self._proxies = Proxies(ProxySettings()) if proxies is None else proxies
         self._remedy = remedy
-        self._live = Live()
-        self._lines: WeakValueDictionary[tuple[Manner, bool, Zone | None], _Line] = WeakValueDictionary()
+        self._open_connections = OpenConnections()
+        self._agents: WeakValueDictionary[tuple[TransportConfig, bool, Zone | None], PooledAgent] = (
+            WeakValueDictionary()
+        )
         # They outlive their lines while there are idle connections.
         self._pools: WeakSet[HTTPConnectionPool] = WeakSet()
         # treq wraps a response, and leaves its request as it is.
         self._addresses: WeakKeyDictionary[IClientRequest, str] = WeakKeyDictionary()
 
     def __len__(self) -> int:
-        return len(self._live)
+        return len(self._open_connections)
 
     def agent(
-        self, manner: Manner | None = None, *, reuse: bool = True, led_from: Zone | None = None
+        self, config: TransportConfig | None = None, *, reuse: bool = True, led_from: Zone | None = None
     ) -> IAgent:
         """
         An agent that makes requests in one manner.
 
-        @param manner: L{None} for the usual one.
+        @param config: L{None} for the usual one.
         @param reuse: whether a connection serves several requests.
         @param led_from: the zone of the server that leads to those that are
             asked; where no proxy is between, they are asked only at addresses
             where it may lead.  L{None} for servers that no other one named.
         """
-        manner = Manner() if manner is None else manner
-        line = self._lines.get((manner, reuse, led_from))
-        if line is None:
-            line = self._lines[manner, reuse, led_from] = _Line(self, manner, reuse, led_from)
-        return line
+        config = TransportConfig() if config is None else config
+        agent = self._agents.get((config, reuse, led_from))
+        if agent is None:
+            agent = self._agents[config, reuse, led_from] = PooledAgent(self, config, reuse, led_from)
+        return agent
 
     def address_of(self, response: IResponse) -> str | None:
         """
@@ -133,10 +135,10 @@ class Connections:
 
         @return: fires when they are gone, or when it has taken too long.
         """
-        self._live.closed = True
+        self._open_connections.closed = True
         closing = DeferredList([pool.closeCachedConnections() for pool in self._pools])
         # The pool's own way to close waits for the peer to agree.
-        for connection in list(self._live):
+        for connection in list(self._open_connections):
             connection.abort()
         late = TimedOut("connections that do not close", phase="silence")
         bounded = within(self._reactor, self._timeouts.close, closing, lambda: late)
@@ -144,42 +146,40 @@ class Connections:
 
     # --------------------------------------------------------- for the lines
 
-    def proxy(self, manner: Manner, uri: URI) -> Proxy | None:
+    def proxy(self, config: TransportConfig, uri: URI) -> Proxy | None:
         """
         The proxy that leads to an URL.
         """
-        if manner.proxy is not None:
-            return manner.proxy
+        if config.proxy is not None:
+            return config.proxy
         return self._proxies.find(uri.scheme.decode("ascii"), _host(uri), uri.port)
 
-    def endpoint(self, manner: Manner, uri: URI, led_from: Zone | None) -> IStreamClientEndpoint:
+    def endpoint(self, config: TransportConfig, uri: URI, led_from: Zone | None) -> IStreamClientEndpoint:
         """
         Connects to the server of an URL, directly or through a tunnel.
         """
         # Most requests find an idle connection, and need no endpoint.
         return _LazyEndpoint(
-            f"connections to {uri.netloc.decode('ascii')}", lambda: self._endpoint(manner, uri, led_from)
+            f"connections to {uri.netloc.decode('ascii')}", lambda: self._endpoint(config, uri, led_from)
         )
 
-    def _endpoint(self, manner: Manner, uri: URI, led_from: Zone | None) -> IStreamClientEndpoint:
+    def _endpoint(self, config: TransportConfig, uri: URI, led_from: Zone | None) -> IStreamClientEndpoint:
         host, tls = _host(uri), uri.scheme == b"https"
-        proxy = self.proxy(manner, uri) if tls else None
+        proxy = self.proxy(config, uri) if tls else None
         if proxy is None:
-            endpoint: IStreamClientEndpoint = self._connect(manner, host, uri.port, led_from)
+            endpoint: IStreamClientEndpoint = self._connect(config, host, uri.port, led_from)
         else:
-            endpoint = TunnelEndpoint(self._to_proxy(manner, proxy), proxy, host, uri.port)
+            endpoint = TunnelEndpoint(self._to_proxy(config, proxy), proxy, host, uri.port)
         if tls:
-            options = (
-                self._tls_options(host, uri.port) if manner.trust is None else manner.trust.options(host)
-            )
+            options = self._tls_options(host, uri.port) if config.tls is None else config.tls.options(host)
             endpoint = wrapClientTLS(options, endpoint)
-        return self._limited(manner, uri.netloc.decode("ascii"), endpoint, tls, direct=proxy is None)
+        return self._limited(config, uri.netloc.decode("ascii"), endpoint, tls, direct=proxy is None)
 
-    def plain_endpoint(self, manner: Manner, proxy: Proxy) -> IStreamClientEndpoint:
+    def plain_endpoint(self, config: TransportConfig, proxy: Proxy) -> IStreamClientEndpoint:
         """
         Connects to a proxy that is to be asked for whole URLs.
         """
-        return self._limited(manner, f"the proxy {proxy.name}", self._to_proxy(manner, proxy), False)
+        return self._limited(config, f"the proxy {proxy.name}", self._to_proxy(config, proxy), False)
 
     def pool(self, reuse: bool) -> HTTPConnectionPool:
         """
@@ -198,39 +198,44 @@ class Connections:
         """
         return self._reactor
 
-    def _to_proxy(self, manner: Manner, proxy: Proxy) -> IStreamClientEndpoint:
+    def _to_proxy(self, config: TransportConfig, proxy: Proxy) -> IStreamClientEndpoint:
         """
         Connects to a proxy, by TLS where it wants that.
         """
-        endpoint: IStreamClientEndpoint = self._connect(manner, proxy.host, proxy.port)
+        endpoint: IStreamClientEndpoint = self._connect(config, proxy.host, proxy.port)
         if proxy.scheme == "https":
             endpoint = wrapClientTLS(self._tls_options(proxy.host, proxy.port), endpoint)
         return ProxyEndpoint(endpoint, proxy)
 
     def _connect(
-        self, manner: Manner, host: str, port: int, led_from: Zone | None = None
+        self, config: TransportConfig, host: str, port: int, led_from: Zone | None = None
     ) -> IStreamClientEndpoint:
-        seconds = self._limits(manner).connect
+        seconds = self._limits(config).connect
         if led_from is not None:
             return ZonedEndpoint(self._reactor, host, port, seconds, led_from)
         return HostnameEndpoint(self._reactor, host, port, timeout=seconds)
 
     def _limited(
-        self, manner: Manner, name: str, endpoint: IStreamClientEndpoint, tls: bool, direct: bool = False
+        self,
+        config: TransportConfig,
+        name: str,
+        endpoint: IStreamClientEndpoint,
+        tls: bool,
+        direct: bool = False,
     ) -> LimitedEndpoint:
         return LimitedEndpoint(
             name,
             endpoint,
             tls=tls,
             direct=direct,
-            live=self._live,
+            open_connections=self._open_connections,
             clock=self._reactor,
-            timeouts=self._limits(manner),
+            timeouts=self._limits(config),
             remedy=self._remedy(name),
         )
 
-    def _limits(self, manner: Manner) -> Timeouts:
-        return self._timeouts if manner.connect is None else evolve(self._timeouts, connect=manner.connect)
+    def _limits(self, config: TransportConfig) -> Timeouts:
+        return self._timeouts if config.connect is None else evolve(self._timeouts, connect=config.connect)
 
 
 @implementer(IStreamClientEndpoint)
@@ -290,16 +295,18 @@ class _Pool(HTTPConnectionPool):
 
 
 @implementer(IAgent, IAgentEndpointFactory)
-class _Line:
+class PooledAgent:
     """
     Makes requests in one manner, over connections of its own.
 
     @ivar pool: those that are idle.
     """
 
-    def __init__(self, connections: Connections, manner: Manner, reuse: bool, led_from: Zone | None) -> None:
+    def __init__(
+        self, connections: Connections, config: TransportConfig, reuse: bool, led_from: Zone | None
+    ) -> None:
         self._connections = connections
-        self._manner = manner
+        self._config = config
         self._led_from = led_from
         self.pool = connections.pool(reuse)
         self._plain: dict[Proxy, IAgent] = {}
@@ -318,7 +325,7 @@ class _Line:
         if plain is None or plain.scheme == b"https":
             proxy = None  # If there is one, the endpoint is a tunnel through it.
         else:
-            proxy = self._connections.proxy(self._manner, plain)
+            proxy = self._connections.proxy(self._config, plain)
         if plain is None or proxy is None:
             agent: IAgent = Agent.usingEndpointFactory(self._connections.reactor, self, self.pool)
             return agent.request(method, uri, headers, bodyProducer)
@@ -327,7 +334,7 @@ class _Line:
             headers.setRawHeaders("Proxy-Authorization", [proxy.authorization.reveal()])
         asking = self._through(proxy).request(method, uri, headers, bodyProducer)
         let_through: Deferred[IResponse] = asking.addCallback(
-            _let_through, proxy, plain.netloc.decode("ascii")
+            _check_refusal, proxy, plain.netloc.decode("ascii")
         )
         return let_through
 
@@ -335,7 +342,7 @@ class _Line:
         """
         See L{IAgentEndpointFactory.endpointForURI}.
         """
-        return self._connections.endpoint(self._manner, uri, self._led_from)
+        return self._connections.endpoint(self._config, uri, self._led_from)
 
     def _through(self, proxy: Proxy) -> IAgent:
         """
@@ -344,7 +351,7 @@ class _Line:
         """
         agent = self._plain.get(proxy)
         if agent is None:
-            endpoint = self._connections.plain_endpoint(self._manner, proxy)
+            endpoint = self._connections.plain_endpoint(self._config, proxy)
             agent = self._plain[proxy] = ProxyAgent(endpoint, self._connections.reactor, self.pool)
         return agent
 
@@ -357,7 +364,7 @@ def _host(uri: URI) -> str:
     return host.strip("[]")
 
 
-def _let_through(response: IResponse, proxy: Proxy, target: str) -> IResponse:
+def _check_refusal(response: IResponse, proxy: Proxy, target: str) -> IResponse:
     """
     See whether it is the proxy that refuses.
     """

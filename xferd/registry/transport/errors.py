@@ -63,7 +63,7 @@ class NotHTTP(RegistryError):
 
 
 @frozen
-class Subject:
+class Resource:
     """
     What was asked for, as errors call it.
 
@@ -153,7 +153,7 @@ def _seconds(date: str) -> float | None:
 
 
 @frozen
-class RegistryWords:
+class ErrorDetails:
     """
     What a registry says about its refusal (OCI distribution-spec, "Error
     Codes").
@@ -166,7 +166,7 @@ class RegistryWords:
     text: str = ""
 
 
-def registry_words(body: bytes) -> RegistryWords:
+def parse_error_details(body: bytes) -> ErrorDetails:
     """
     Read the body of a refusal, of whatever form.
 
@@ -176,19 +176,19 @@ def registry_words(body: bytes) -> RegistryWords:
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
-        return RegistryWords() if "<" in text else RegistryWords((), clean(text))
+        return ErrorDetails() if "<" in text else ErrorDetails((), clean(text))
     if not isinstance(value, dict):
-        return RegistryWords()
+        return ErrorDetails()
     listed = value.get("errors")
     errors = [e for e in listed if isinstance(e, dict)] if isinstance(listed, list) else []
     if not errors:
-        return RegistryWords((), clean(_first_text(value, "message", "details", "detail", "error")))
+        return ErrorDetails((), clean(_first_text(value, "message", "details", "detail", "error")))
     codes = tuple(clean(str(e["code"])).upper() for e in errors[:5] if isinstance(e.get("code"), str))
     words = [
         ": ".join(t for t in (_first_text(e, "code"), _first_text(e, "message", "detail")) if t)
         for e in errors[:3]
     ]
-    return RegistryWords(codes, clean("; ".join(w for w in words if w)))
+    return ErrorDetails(codes, clean("; ".join(w for w in words if w)))
 
 
 def _first_text(value: dict[str, Any], *names: str) -> str:
@@ -199,21 +199,21 @@ def _first_text(value: dict[str, Any], *names: str) -> str:
 
 
 def refusal(
-    subject: Subject,
+    resource: Resource,
     status: int,
     headers: Headers,
     body: bytes,
     now: float,
-    shown: Shown,
+    used: CredentialsUsed,
     storage: str = "",
 ) -> SourceError:
     """
     The error for an answer of the registry that is no success.
 
-    @param shown: as whom it was asked.
+    @param used: as whom it was asked.
     @param storage: the host that the registry led to and that gave the answer.
     """
-    host, words = subject.host, registry_words(body)
+    host, words = resource.host, parse_error_details(body)
     name = f"{storage} (for {host})" if storage else host
     said = f"{status}: {words.text}" if words.text else f"{status}"
     wait = retry_after(headers, now)
@@ -223,21 +223,21 @@ def refusal(
             f"{name} limits requests ({said}){asks}", host=host, status=status, retry_after=wait
         )
     if status in (401, 403):
-        return denied(subject, said, status, shown)
-    if status == 404 and not subject.push:
-        return subject.missing(
-            f"{subject.name} does not exist; {name} answers {said}", host=host, status=status
+        return denied(resource, said, status, used)
+    if status == 404 and not resource.push:
+        return resource.missing(
+            f"{resource.name} does not exist; {name} answers {said}", host=host, status=status
         )
     if status >= 500:
         return RegistryUnavailable(
             f"{name} is in trouble ({said}){asks}", host=host, status=status, retry_after=wait
         )
-    asked = "an attempt to push" if subject.push else "a request for"
-    return RegistryError(f"{name} answers {said} to {asked} {subject.name}", host=host, status=status)
+    asked = "an attempt to push" if resource.push else "a request for"
+    return RegistryError(f"{name} answers {said} to {asked} {resource.name}", host=host, status=status)
 
 
 @frozen
-class Shown:
+class CredentialsUsed:
     """
     As whom a registry was asked, in words.
 
@@ -258,30 +258,30 @@ class Shown:
         return self.remedy or f"'xferctl login {host}'"
 
 
-def denied(subject: Subject, said: str, status: int, shown: Shown) -> Denied:
+def denied(resource: Resource, said: str, status: int, used: CredentialsUsed) -> Denied:
     """
     The error for credentials that do not do, with the remedy.  Registries say
     the same of what does not exist, lest one learns that it does.
     """
-    host, name, advice = subject.host, subject.name, shown.advice(subject.host)
-    if shown.login and status == 401:
-        text = f"{host} does not accept a login {shown.words} ({said}): they are wrong or have expired; " + (
-            shown.remedy or f"{advice} renews them"
+    host, name, advice = resource.host, resource.name, used.advice(resource.host)
+    if used.login and status == 401:
+        text = f"{host} does not accept a login {used.words} ({said}): they are wrong or have expired; " + (
+            used.remedy or f"{advice} renews them"
         )
-    elif subject.push:
+    elif resource.push:
         text = (
-            f"{host} does not let you push {name} {shown.words} ({said}): it needs other credentials "
+            f"{host} does not let you push {name} {used.words} ({said}): it needs other credentials "
             f"({advice}), or a right that yours do not have"
         )
     else:
         text = (
-            f"{host} denies access to {name} {shown.words} ({said}): it does not exist, or it needs other "
+            f"{host} denies access to {name} {used.words} ({said}): it does not exist, or it needs other "
             f"credentials ({advice})"
         )
     return Denied(text, host=host, status=status)
 
 
-def roots(error: BaseException) -> Iterator[BaseException]:
+def causes(error: BaseException) -> Iterator[BaseException]:
     """
     An error of L{twisted.web} and all that it wraps, which may be several
     things and deep, outermost first.
@@ -289,7 +289,7 @@ def roots(error: BaseException) -> Iterator[BaseException]:
     yield error
     for reason in getattr(error, "reasons", None) or ():
         if isinstance(reason, Failure) and reason.value is not None:
-            yield from roots(reason.value)
+            yield from causes(reason.value)
 
 
 _PHRASES: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], str], ...] = (
@@ -314,7 +314,7 @@ def connection_error(error: BaseException, host: str, where: str) -> XferdError 
         server or some storage.
     """
     name = where if where == host else f"{where} (for {host})"
-    found = list(roots(error))
+    found = list(causes(error))
     for each in found:
         if isinstance(each, XferdError):
             if isinstance(each, SourceError):
@@ -339,7 +339,7 @@ def body_error(error: BaseException | None, host: str, received: int, expected: 
     @param received: the bytes that came.
     @param expected: the bytes that should have come, where that is known.
     """
-    found = list(roots(error)) if error is not None else []
+    found = list(causes(error)) if error is not None else []
     for each in found:
         if isinstance(each, XferdError):
             return each

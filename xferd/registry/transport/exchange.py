@@ -21,7 +21,7 @@ from twisted.web.iweb import IAgent, IBodyProducer, IResponse
 from xferd.credentials import Secret
 from xferd.errors import RegistryError, TimedOut
 from xferd.expiring import ExpiringDict
-from xferd.registry.transport.errors import Shown, connection_error, header, header_values, roots
+from xferd.registry.transport.errors import CredentialsUsed, causes, connection_error, header, header_values
 from xferd.registry.transport.request_body import ContentBody
 from xferd.registry.transport.response_body import discard, read_excerpt
 from xferd.registry.transport.timeouts import Timeouts, within
@@ -57,19 +57,19 @@ class Authorization:
     The proof that a request brings.
 
     @ivar secret: the C{Authorization} header.
-    @ivar shown: whose it is.
+    @ivar used: whose it is.
     """
 
     secret: Secret
-    shown: Shown
+    used: CredentialsUsed
 
 
 @frozen
-class Answer:
+class Response:
     """
     The answer that redirects led to.
 
-    @ivar response: its head; the body is the caller's, to read or to discard.
+    @ivar raw: the response itself; its body is the caller's, to read or to discard.
     @ivar is_own: whether the registry's own server gave it, and no server that
         it led to.
     @ivar where: the host that gave it.
@@ -80,13 +80,29 @@ class Answer:
         server may lead.
     """
 
-    response: IResponse
+    raw: IResponse
     is_own: bool
     where: str
     url: str = field(repr=False)
     authorization: Authorization | None = None
     warnings: tuple[str, ...] = ()
     zone: Zone = Zone.PUBLIC
+
+    @property
+    def status(self) -> int:
+        """
+        The status code.
+        """
+        status: int = self.raw.code
+        return status
+
+    @property
+    def headers(self) -> Headers:
+        """
+        The header fields.
+        """
+        headers: Headers = self.raw.headers
+        return headers
 
 
 class Exchange:
@@ -135,13 +151,13 @@ class Exchange:
         *,
         host: str,
         led_from: Zone | None = None,
-    ) -> Answer:
+    ) -> Response:
         """
-        GET an URL; see L{ask}.
+        GET an URL; see L{request}.
         """
-        return await self.ask(b"GET", url, headers, authorization, host=host, led_from=led_from)
+        return await self.request(b"GET", url, headers, authorization, host=host, led_from=led_from)
 
-    async def ask(
+    async def request(
         self,
         method: bytes,
         url: str,
@@ -152,7 +168,7 @@ class Exchange:
         body: Callable[[], IBodyProducer] | None = None,
         fresh: bool = False,
         led_from: Zone | None = None,
-    ) -> Answer:
+    ) -> Response:
         """
         Ask an URL, wherever it leads, within the zones where each server may
         lead.
@@ -175,18 +191,18 @@ class Exchange:
         """
         first = origin = self._origin(url, host)
         redirects = _REDIRECTS | {303} if method in _READING else _REDIRECTS
-        is_asked = True
+        is_first_origin = True
         warnings: tuple[str, ...] = ()
         began = self._clock.seconds()
         led = led_from
         for _ in range(MAX_REDIRECTS + 1):
-            is_asked = is_asked and origin == first
+            is_first_origin = is_first_origin and origin == first
             # What another server named is not the registry's, wherever it is.
-            is_own = is_asked and led_from is None
+            is_own = is_first_origin and led_from is None
             sent = Headers({n: [v] if isinstance(v, str) else v for n, v in headers.items()})
-            if is_asked and authorization is not None:
+            if is_first_origin and authorization is not None:
                 sent.setRawHeaders("Authorization", [authorization.secret.reveal()])
-            response = await self._request(
+            response = await self._send(
                 method,
                 url,
                 origin,
@@ -194,14 +210,14 @@ class Exchange:
                 host,
                 None if body is None else body(),
                 fresh,
-                led_from if is_asked else led,
+                led_from if is_first_origin else led,
             )
             led = self.zone(response, url, host if is_own else "")
             if is_own:
                 warnings += self._show_warnings(response.headers, host)
             if response.code not in redirects:
-                proof = authorization if is_asked else None
-                return Answer(response, is_own, origin.host, url, proof, warnings, led)
+                proof = authorization if is_first_origin else None
+                return Response(response, is_own, origin.host, url, proof, warnings, led)
             if self._clock.seconds() - began > REDIRECT_SECONDS:
                 discard(response)
                 raise TimedOut(
@@ -216,7 +232,7 @@ class Exchange:
                 raise RegistryError(f"{host} redirects to a place that is refused: {e}", host=host) from None
         raise RegistryError(f"{host} redirects more than {MAX_REDIRECTS} times", host=host)
 
-    async def request(
+    async def request_once(
         self,
         method: bytes,
         url: str,
@@ -241,9 +257,9 @@ class Exchange:
         @raise TimedOut: no answer in time.
         """
         origin = self._origin(url, host)
-        return await self._request(method, url, origin, headers, host, body, fresh, led_from)
+        return await self._send(method, url, origin, headers, host, body, fresh, led_from)
 
-    async def _request(
+    async def _send(
         self,
         method: bytes,
         url: str,
@@ -273,7 +289,7 @@ class Exchange:
         except CancelledError:
             raise
         except Exception as e:
-            refused = next((each for each in roots(e) if isinstance(each, OutOfZone)), None)
+            refused = next((each for each in causes(e) if isinstance(each, OutOfZone)), None)
             if refused is not None:
                 raise RegistryError(
                     f"{host} leads to {where}, which is refused: {refused}", host=host

@@ -37,7 +37,7 @@ EARLY = 256 * 1024
 being sent."""
 
 
-class Untrusted(ConnectionFailed):
+class UntrustedCertificate(ConnectionFailed):
     """
     The registry's certificate is not one to trust.  Time does not mend it.
     """
@@ -53,7 +53,7 @@ class StaleConnection(ConnectionFailed):
     """
 
 
-class Live(set["_Connection"]):
+class OpenConnections(set["_Connection"]):
     """
     The connections that are open, in use or idle.
 
@@ -92,13 +92,13 @@ class _Connection(Protocol):
     @ivar ready: fires with the inner protocol.
     """
 
-    def __init__(self, inner: IProtocol, tls: bool, live: Live, name: str) -> None:
+    def __init__(self, inner: IProtocol, tls: bool, open_connections: OpenConnections, name: str) -> None:
         """
         @param name: the server, for errors.
         """
         self._inner = inner
         self._tls = tls
-        self._live = live
+        self._open_connections = open_connections
         self._name = name
         self._is_ready = False
         # Weak: an idle connection is kept in the pool, and a parser leads to its
@@ -113,9 +113,9 @@ class _Connection(Protocol):
         """
         There is a transport.
         """
-        self._live.drop_closing()
-        self._live.add(self)
-        if self._live.closed:
+        self._open_connections.drop_closing()
+        self._open_connections.add(self)
+        if self._open_connections.closed:
             # It was asked for before the end, or by the pool, which tries a
             # request again whose idle connection has gone.
             self.abort()
@@ -174,7 +174,7 @@ class _Connection(Protocol):
         """
         The transport is gone.
         """
-        self._live.discard(self)
+        self._open_connections.discard(self)
         if self._refused is not None:
             reason = Failure(self._refused)
         elif self._is_stale():
@@ -217,11 +217,13 @@ class _ConnectionFactory(Factory):
 
     noisy = False
 
-    def __init__(self, inner: IProtocolFactory, tls: bool, live: Live, name: str, direct: bool) -> None:
+    def __init__(
+        self, inner: IProtocolFactory, tls: bool, open_connections: OpenConnections, name: str, direct: bool
+    ) -> None:
         self._inner = inner
         self._direct = direct
         self._tls = tls
-        self._live = live
+        self._open_connections = open_connections
         self._name = name
 
     def buildProtocol(self, addr: IAddress | None) -> _Connection | None:
@@ -229,7 +231,9 @@ class _ConnectionFactory(Factory):
         Build one.
         """
         protocol = self._inner.buildProtocol(cast(IAddress, addr if self._direct else None))
-        return None if protocol is None else _Connection(protocol, self._tls, self._live, self._name)
+        return (
+            None if protocol is None else _Connection(protocol, self._tls, self._open_connections, self._name)
+        )
 
 
 @implementer(IStreamClientEndpoint)
@@ -244,7 +248,7 @@ class LimitedEndpoint:
         endpoint: IStreamClientEndpoint,
         *,
         tls: bool,
-        live: Live,
+        open_connections: OpenConnections,
         clock: IReactorTime,
         timeouts: Timeouts,
         remedy: str = "configure its CA for this host",
@@ -261,7 +265,7 @@ class LimitedEndpoint:
         self._direct = direct
         self._endpoint = endpoint
         self._tls = tls
-        self._live = live
+        self._open_connections = open_connections
         self._clock = clock
         self._timeouts = timeouts
 
@@ -279,7 +283,7 @@ class LimitedEndpoint:
 
     async def _connect(self, factory: IProtocolFactory) -> IProtocol:
         attempt = self._endpoint.connect(
-            _ConnectionFactory(factory, self._tls, self._live, self._name, self._direct)
+            _ConnectionFactory(factory, self._tls, self._open_connections, self._name, self._direct)
         )
         connection = cast(
             _Connection,
@@ -299,7 +303,7 @@ class LimitedEndpoint:
                 self._late("no TLS handshake", self._timeouts.tls),
             )
         except VerificationError as e:
-            raise Untrusted(f"the TLS certificate of {self._name} is for another host") from e
+            raise UntrustedCertificate(f"the TLS certificate of {self._name} is for another host") from e
         except TLSError as e:
             raise self._tls_error(e) from e
         except ConnectionClosed as e:
@@ -315,7 +319,7 @@ class LimitedEndpoint:
         listed = error.args[0] if error.args and isinstance(error.args[0], list) else []
         reasons = ", ".join(str(each[2]) for each in listed if len(each) > 2) or "no reason given"
         if "certificate verify failed" in reasons:
-            return Untrusted(
+            return UntrustedCertificate(
                 f"the TLS certificate of {self._name} is not signed by a trusted authority; "
                 f"if it is right, {self._remedy}"
             )

@@ -26,14 +26,14 @@ from xferd.errors import ConfigError
 from xferd.names import is_loopback
 
 
-class Unreadable(ConfigError):
+class UnreadableFile(ConfigError):
     """
     A file that is there may not be read.
     """
 
 
 @frozen
-class Trust:
+class TLSConfig:
     """
     What one server is known by, and what it is shown.
 
@@ -72,16 +72,16 @@ class Trust:
             skip = not self.ca and is_loopback(f"[{name}]" if ":" in name else name)
         extra = {} if client is None else _client_options(*client)
         if skip:
-            return Unverified(name, CertificateOptions(**extra).getContext())
-        roots = [X509.from_cryptography(c) for pem in self.ca for c in load_pem_x509_certificates(pem)]
+            return UnverifiedTLS(name, CertificateOptions(**extra).getContext())
+        causes = [X509.from_cryptography(c) for pem in self.ca for c in load_pem_x509_certificates(pem)]
         creator: IOpenSSLClientConnectionCreator = optionsForClientTLS(
-            name, trustRoot=_Besides(roots), extraCertificateOptions=extra
+            name, trustRoot=_Besides(causes), extraCertificateOptions=extra
         )
         return creator
 
 
 @implementer(IOpenSSLClientConnectionCreator)
-class Unverified:
+class UnverifiedTLS:
     """
     TLS with whoever answers.
     """
@@ -113,8 +113,8 @@ class _Besides:
     private, and has been the same since 2014.
     """
 
-    def __init__(self, roots: Iterable[X509]) -> None:
-        self._roots = list(roots)
+    def __init__(self, causes: Iterable[X509]) -> None:
+        self._roots = list(causes)
 
     def _addCACertsToContext(self, context: Context) -> None:
         context.set_default_verify_paths()
@@ -142,7 +142,7 @@ def read_ca(path: str, host: str) -> bytes:
     Read certificates to trust.
 
     @param host: whom they are for.
-    @raise ConfigError: there are none; L{Unreadable}, if we may not look.
+    @raise ConfigError: there are none; L{UnreadableFile}, if we may not look.
     """
     data = _read(path, "CA file", host)
     _certificates(data, path, "CA file", host)
@@ -154,7 +154,7 @@ def read_client(certificate: str, key: str, host: str) -> tuple[bytes, bytes]:
     Read a client certificate and its key.
 
     @param key: the key's path; the certificate's own, if it is empty.
-    @raise ConfigError: they are none, or do not fit; L{Unreadable}, if we may
+    @raise ConfigError: they are none, or do not fit; L{UnreadableFile}, if we may
         not look.
     """
     certificate_pem = _read(certificate, "client certificate", host)
@@ -191,6 +191,6 @@ def _read(path: str, what: str, host: str) -> bytes:
         with open(path, "rb") as file:
             return file.read()
     except PermissionError as e:
-        raise Unreadable(f"the {what} {path} for {host} cannot be read: {e.strerror}") from e
+        raise UnreadableFile(f"the {what} {path} for {host} cannot be read: {e.strerror}") from e
     except OSError as e:
         raise ConfigError(f"the {what} {path} for {host} cannot be read: {e.strerror}") from e
