@@ -20,6 +20,7 @@ from xferd.jobs.images.naming import Naming
 from xferd.names import Digest, Reference, Repository
 from xferd.platforms import Platform
 from xferd.testing.images import image_of, index_of, sample_image, sample_layer
+from xferd.transfer.eventual import Eventual
 
 
 class TagTests(JobsCase):
@@ -442,7 +443,7 @@ class LeavingTests(StoreTestCase):
         """
         super().setUp()
         self.run_now(pull(self.store, sample("app", b"one")))
-        news = Broker(self.reactor)
+        news = Broker(self.reactor, Eventual(self.reactor))
         naming = Naming(self.store, news.named)
         self.image_admin = ImageAdmin(self.store, news, lambda: True, naming=naming, wall_clock=lambda: 0.0)
         self.stream = news.follow_all([], [], [])

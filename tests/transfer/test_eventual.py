@@ -8,7 +8,7 @@ from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from xferd.transfer.eventual import Background, Eventual
+from xferd.transfer.eventual import SLICE, Background, Eventual
 
 
 class EventualTests(SynchronousTestCase):
@@ -45,6 +45,27 @@ class EventualTests(SynchronousTestCase):
         self.clock.advance(0)
         self.assertEqual(called, [1])
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+    def test_long(self) -> None:
+        """
+        Calls that take long are spread over several turns, in their order;
+        what is asked for meanwhile comes behind them.
+        """
+        called: list[str] = []
+        turns: list[str] = []
+
+        def take(name: str) -> None:
+            called.append(name)
+            self.clock.rightNow += SLICE
+            if name == "a":
+                self.clock.callLater(0, lambda: turns.append("".join(called)))
+                self.eventual.call(take, "d")
+
+        for name in "abc":
+            self.eventual.call(take, name)
+        self.clock.advance(0)
+        self.assertEqual(("".join(called), turns), ("abcd", ["a"]))
+        self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_chain(self) -> None:
         """

@@ -6,6 +6,8 @@ Jobs, as the API and the page use them.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
+from json import JSONEncoder
 from typing import Any
 
 from attrs import field, frozen
@@ -14,6 +16,8 @@ from zope.interface import Attribute, Interface
 
 from xferd.credentials import Credentials
 from xferd.interfaces.store import Freed, Image
+
+_encode = JSONEncoder(separators=(",", ":")).encode
 
 
 @frozen
@@ -30,6 +34,13 @@ class Event:
     kind: str
     data: Mapping[str, Any] = field(hash=False)
     final: bool = False
+
+    @cached_property
+    def json(self) -> bytes:
+        """
+        The data as one line of JSON in ASCII, made once for all who read it.
+        """
+        return _encode(self.data).encode("ascii")
 
 
 class IEventStream(Interface):

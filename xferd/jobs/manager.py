@@ -53,7 +53,7 @@ from xferd.names import Reference, Repository, parse_tag
 from xferd.platforms import Platform
 from xferd.transfer.adaptive_streams import RangePolicy
 from xferd.transfer.bandwidth import Bandwidth
-from xferd.transfer.eventual import Background
+from xferd.transfer.eventual import Background, Eventual
 from xferd.transfer.fair_queue import Turn
 from xferd.transfer.manager import TransferManager
 from xferd.transfer.pauses import Pauses
@@ -179,7 +179,8 @@ class Jobs:
             ),
             "registration": transfers("registration", attempts=False),
         }
-        self._broker = Broker(clock)
+        self._eventual = Eventual(clock)
+        self._broker = Broker(clock, self._eventual)
         self._quota = Quota(store, self._broker.removed, quota)
         self._layers = DownloadManager(
             store,
@@ -788,6 +789,7 @@ class Jobs:
             uploads=self._uploads,
             manifests=self._managers["document"],
             reporter=self._reporter(job),
+            eventual=self._eventual,
         )
 
     def _end(self, running: _Running, state: str, error: Exception | None = None) -> None:

@@ -130,7 +130,7 @@ class Pull:
         resolved.manifest.check_runnable()
         others = len(self._job.rows)
         self._rows = [LayerRow(n, blob) for n, blob in enumerate(resolved.manifest.layers, others)]
-        self._reporter.add_rows(self._rows)
+        self._job.add_rows(self._rows)
         await self._reserve()
         for row in self._rows:
             self._begin(row)

@@ -5,7 +5,7 @@ The changes of one job, on their way to the event streams and the journal.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 
 from zope.interface import implementer
 
@@ -66,13 +66,6 @@ class Reporter:
         self._broker = news
         self._record = record
         self._recorded = False
-
-    def add_rows(self, rows: Sequence[Row]) -> None:
-        """
-        Add rows to the job.
-        """
-        self._job.add_rows(rows)
-        self.rows_changed(rows)
 
     def job_changed(self) -> None:
         """

@@ -5,13 +5,17 @@ Calls made from a clean reactor turn, and Deferreds that nobody awaits.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+
+SLICE: Final = 0.004
+"""Seconds of calls after which the reactor gets a turn in between."""
 
 
 class Eventual:
@@ -19,23 +23,25 @@ class Eventual:
     Make calls later, in order, with nothing of ours on the stack.
 
     What is called here may call back into anything, and a chain of a thousand
-    such calls is a loop, not a recursion.
+    such calls is a loop, not a recursion.  Calls that take longer than L{SLICE}
+    together are spread over several turns of the reactor.
     """
 
     _log = Logger()
 
     def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock
-        self._calls: list[tuple[Callable[..., object], tuple[Any, ...]]] = []
+        self._turning = False
+        self._calls: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
 
     def call(self, function: Callable[..., object], *args: Any) -> None:
         """
         Call C{function(*args)} in the next reactor turn.  What it raises is
         logged, and stops nothing.
         """
-        if not self._calls:
-            self._clock.callLater(0, self._turn)
         self._calls.append((function, args))
+        if len(self._calls) == 1 and not self._turning:
+            self._clock.callLater(0, self._turn)
 
     def caught_up(self) -> Deferred[None]:
         """
@@ -48,12 +54,19 @@ class Eventual:
     def _turn(self) -> None:
         # What these calls ask for waits for a turn of its own, so that the
         # reactor comes to its sockets in between.
-        calls, self._calls = self._calls, []
-        for function, args in calls:
+        self._turning = True
+        until = self._clock.seconds() + SLICE
+        for _ in range(len(self._calls)):
+            function, args = self._calls.popleft()
             try:
                 function(*args)
             except Exception:
                 self._log.failure("while calling {function}", function=function)
+            if self._clock.seconds() >= until:
+                break
+        self._turning = False
+        if self._calls:
+            self._clock.callLater(0, self._turn)
 
 
 class Background:

@@ -535,16 +535,14 @@ class Transfer:
         if state != "done":
             self._owner.closed(self)
         self._tell_all()
-        self._context.eventual.call(self._deliver)
+        for watcher in self._watchers:
+            # One call each: what a result sets going may take its time.
+            self._context.eventual.call(watcher.deliver)
         facts = {"kind": self.kind, "digest": self.digest, "size": self.bytes_done}
         if error is None:
             self._log.info("{kind} of {digest} done: {size} bytes", **facts)
         else:
             self._log.info("{kind} of {digest} {state}: {error}", state=state, error=repr(error), **facts)
-
-    def _deliver(self) -> None:
-        for watcher in list(self._watchers):
-            watcher.deliver()
 
     def _tell_soon(self) -> None:
         if not self.over:

@@ -12,7 +12,6 @@ from attrs import frozen
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 
-from xferd.web.answers import dump
 from xferd.web.flow import Flow
 
 if TYPE_CHECKING:
@@ -63,15 +62,16 @@ def _as_sse(event: Event, position: str) -> bytes:
     One event for an C{EventSource}.
     """
     where = b"id: %s\n" % position.encode("ascii") if position else b""
-    return b"%sevent: %s\ndata: %s\n\n" % (where, event.kind.encode("ascii"), dump(event.data))
+    return b"%sevent: %s\ndata: %s\n\n" % (where, event.kind.encode("ascii"), event.json)
 
 
 def _as_line(event: Event, position: str) -> bytes:
     """
     One event as a line of JSON.
     """
-    line = {"kind": event.kind, "data": event.data, "final": event.final}
-    return dump({**line, "id": position} if position else line) + b"\n"
+    final = b"true" if event.final else b"false"
+    where = b',"id":"%s"' % position.encode("ascii") if position else b""
+    return b'{"kind":"%s","data":%s,"final":%s%s}\n' % (event.kind.encode("ascii"), event.json, final, where)
 
 
 SERVER_SENT = FeedForm(b"text/event-stream; charset=utf-8", b"retry: 2000\n\n", b":\n\n", _as_sse)

@@ -12,8 +12,9 @@ from zope.interface.verify import verifyObject
 
 from xferd.interfaces.jobs import Event, IEventStream
 from xferd.jobs.events.broker import READINGS, Broker
-from xferd.jobs.events.stream import INTERVAL, EventStream
+from xferd.jobs.events.stream import BATCH, INTERVAL, EventStream
 from xferd.jobs.job import Job
+from xferd.transfer.eventual import Eventual
 
 
 def make(kind: str, number: int, *, final: bool = False) -> Event:
@@ -34,7 +35,7 @@ class EventStreamTests(SynchronousTestCase):
         """
         self.clock = Clock()
         self.closed: list[EventStream] = []
-        self.stream = EventStream(self.clock, self.closed.append)
+        self.stream = EventStream(self.clock, Eventual(self.clock), self.closed.append)
 
     def read(self, seconds: float = 0.0) -> list[int]:
         """
@@ -93,8 +94,56 @@ class EventStreamTests(SynchronousTestCase):
         self.stream.put("job", lambda: make("job", 1))
         self.stream.put("layer", lambda: make("layer", 3, final=True))
         self.stream.put("job", lambda: make("job", 2, final=True), final=True)
+        self.clock.advance(0)
         self.assertEqual([event.data["n"] for event in self.successResultOf(reading)], [3, 2])
         self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_batches(self) -> None:
+        """
+        Many items are read in several batches, each in a turn of its own and
+        without a pause; the last word of a job is in the last one.
+        """
+        self.stream.put("job", lambda: make("job", -1))
+        for number in range(2 * BATCH):
+            self.stream.put(number, lambda number=number: make("layer", number))  # type: ignore[misc]
+        self.stream.put("job", lambda: make("job", -2, final=True), final=True)
+        first = self.read()
+        reading = self.stream.get()
+        self.assertNoResult(reading)
+        self.clock.advance(0)
+        second = [event.data["n"] for event in self.successResultOf(reading)]
+        self.assertEqual((len(first), len(second)), (BATCH, BATCH))
+        self.assertEqual([*first, *second, *self.read()], [*range(2 * BATCH), -2])
+
+    def test_position(self) -> None:
+        """
+        The position moves with the last batch, not before.
+        """
+        stream = EventStream(self.clock, Eventual(self.clock), self.closed.append, now=lambda: "here")
+        for number in range(BATCH + 1):
+            stream.put(number, lambda number=number: make("layer", number))  # type: ignore[misc]
+        self.successResultOf(stream.get())
+        self.assertEqual(stream.position, "")
+        reading = stream.get()
+        self.clock.advance(0)
+        self.assertEqual((len(self.successResultOf(reading)), stream.position), (1, "here"))
+
+    def test_broken_item(self) -> None:
+        """
+        An item that cannot be made is logged and keeps none of the others back.
+        """
+        self.stream.put("a", lambda: make("job", 1 // 0))
+        self.stream.put("b", lambda: make("job", 2))
+        self.assertEqual(self.read(), [2])
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+    def test_one_reader(self) -> None:
+        """
+        A second reader is refused while one waits.
+        """
+        reading = self.stream.get()
+        self.assertRaises(RuntimeError, self.stream.get)
+        self.assertNoResult(reading)
 
     def test_end(self) -> None:
         """
@@ -141,7 +190,7 @@ class IntervalTests(SynchronousTestCase):
         Have a job followed by many, who have all read its state.
         """
         clock = Clock()
-        news = Broker(clock)
+        news = Broker(clock, Eventual(clock))
         job = Job(
             id="j1",
             number=1,

@@ -20,6 +20,7 @@ from xferd.jobs.job import ENDED, Job, in_short, rfc3339
 from xferd.jobs.reasons import snapshot
 from xferd.jobs.rows import Row
 from xferd.names import Reference
+from xferd.transfer.eventual import Eventual
 from xferd.transfer.transfer import Transfer
 
 READINGS = 100
@@ -61,14 +62,19 @@ class Broker:
     follows it; the event is made when the first of them reads it.
     """
 
-    def __init__(self, clock: IReactorTime) -> None:
+    def __init__(self, clock: IReactorTime, eventual: Eventual) -> None:
+        """
+        @param eventual: makes the calls to those who read.
+        """
         self._clock = clock
+        self._eventual = eventual
         self._of_all: list[EventStream] = []
         self._of_one: defaultdict[str, list[EventStream]] = defaultdict(list)
         self._users: defaultdict[str, dict[str, None]] = defaultdict(dict)
         self._used: defaultdict[str, dict[str, None]] = defaultdict(dict)
         self._moving: dict[str, _Item] = {}
         self._history = ChangeLog()
+        self._streams = 0
 
     def follow(self, job: Job, position: str | None = None) -> EventStream:
         """
@@ -176,27 +182,23 @@ class Broker:
         """
         A job has ended; C{record} is what is remembered of it.
         """
-        transfers = {t.id: t for row in job.rows for t in row.transfers}
         for transfer_id in self._used.pop(job.id, ()):
             users = self._users[transfer_id]
             del users[job.id]
             if not users:
                 del self._users[transfer_id]
-                self._moving.pop(transfer_id, None)
         streams = self._followers(job)
+        transfers = list({t.id: t for row in job.rows for t in row.transfers}.values())
         if len(transfers) > MAX_TRANSFERS:
             self._history.overflowed()
-        # Without streams, only those that the history keeps are needed.
-        needed = transfers.values() if streams else list(transfers.values())[-MAX_TRANSFERS:]
-        lasts = [self.transfer_json(transfer) for transfer in needed]
-        for last in lasts[-MAX_TRANSFERS:]:
-            self._history.ended(last)
+        for number, transfer in enumerate(transfers, MAX_TRANSFERS - len(transfers)):
+            # The job's own streams have got the last state of one that is over.
+            self._release(self._of_all if transfer.over else streams, transfer, keep=number >= 0)
         self._history.changed(("job", job.id))
         for stream in streams:
-            for last in lasts:
-                _tell_last(stream, last)
             _tell_record(stream, record)
         for stream in self._of_one.pop(job.id, ()):
+            self._streams -= 1
             stream.end()
 
     def named(self, image: Image) -> None:
@@ -236,6 +238,31 @@ class Broker:
             "jobs": list(self._users.get(transfer.id, ())),
         }
 
+    def _release(self, streams: Sequence[EventStream], transfer: Transfer, *, keep: bool) -> None:
+        """
+        A job has released a transfer.  If it was the last one, the event is
+        made now: nobody knows when a client reads, and until then the transfer
+        would keep the credentials of the job's client.
+
+        @param keep: whether the history keeps it.
+        """
+        if transfer.id in self._users:
+            self._put_transfer(streams, transfer)
+            return
+        item = self._moving.pop(transfer.id, None)
+        if item is None or item.made:
+            if not (streams or keep):
+                return
+            item = self._item_of(transfer)
+        event = item()
+        for stream in streams:
+            stream.put(("transfer", transfer.id), item)
+        if keep:
+            self._history.ended(event.data)
+
+    def _item_of(self, transfer: Transfer) -> _Item:
+        return _Item(lambda: Event("transfer", self.transfer_json(transfer)))
+
     def _open(self, streams: list[EventStream], since: int | None, position: str | None) -> EventStream:
         """
         Open a stream that is one of these until it is closed.
@@ -246,17 +273,19 @@ class Broker:
         def closed(stream: EventStream) -> None:
             if stream in streams:
                 streams.remove(stream)
+                self._streams -= 1
 
         begin = None if since is None else position
-        stream = EventStream(self._clock, closed, self._interval, self._history.now, begin)
+        stream = EventStream(self._clock, self._eventual, closed, self._interval, self._history.now, begin)
         streams.append(stream)
+        self._streams += 1
         return stream
 
     def _interval(self) -> float:
         """
         Seconds between two readings of each stream.
         """
-        return max(INTERVAL, (len(self._of_all) + sum(map(len, self._of_one.values()))) / READINGS)
+        return max(INTERVAL, self._streams / READINGS)
 
     def _use(self, job: Job, transfer: Transfer) -> None:
         """
@@ -334,15 +363,6 @@ def _tell_record(stream: EventStream, record: Mapping[str, Any]) -> None:
         stream.put(("layer", record["id"], layer["index"]), partial(Event, "layer", layer, True))
     job = in_short(record)
     stream.put(("job", record["id"]), lambda: Event("job", job, True), final=True)
-
-
-def _tell_last(stream: EventStream, transfer: Mapping[str, Any]) -> None:
-    """
-    Tell a stream of a transfer that a job has released.  Nobody knows when the
-    client reads: until then the transfer itself would keep the credentials of
-    the job's client.
-    """
-    stream.put(("transfer", transfer["id"]), partial(Event, "transfer", transfer))
 
 
 def _tell_image(stream: EventStream, image: Image) -> None:

@@ -6,16 +6,21 @@ What clients are told of jobs, layers, transfers and images while they change.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from itertools import islice
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
 from zope.interface import implementer
 
 from xferd.interfaces.jobs import Event, IEventStream
-from xferd.transfer.progress import Mailbox
+from xferd.transfer.eventual import Eventual
 
 INTERVAL = 0.1
-"""Seconds at least between two readings of one stream, unless there is a last word."""
+"""Seconds at least between two readings of one stream, unless a job has ended."""
+
+BATCH = 200
+"""The most events of one reading; the next ones follow after a turn of the reactor."""
 
 
 @implementer(IEventStream)
@@ -27,67 +32,74 @@ class EventStream:
     reader that is slow, or gone, costs one entry for each subject and no work.
     """
 
+    _log = Logger()
+
     def __init__(
         self,
         clock: IReactorTime,
+        eventual: Eventual,
         closed: Callable[[EventStream], None],
         interval: Callable[[], float] = lambda: INTERVAL,
         now: Callable[[], str] = lambda: "",
         since: str | None = None,
     ) -> None:
         """
+        @param eventual: makes the calls to readers.
         @param closed: called with the stream when it is closed.
-        @param interval: gives the seconds between two readings, as they are at
-            present.
-        @param now: gives the position behind all that has happened.
-        @param since: the position to go on from, if it is to go on.
+        @param interval: returns the present number of seconds between two
+            readings.
+        @param now: returns the position behind all that has happened.
+        @param since: the position from which it goes on, if it does.
         """
         self._clock = clock
+        self._eventual = eventual
         self._closed = closed
         self._interval = interval
         self._now = now
         self.resumed = since is not None
         self.position = since or ""
-        self._mailbox = Mailbox(clock)
-        self._last_read = float("-inf")
+        self._items: dict[Hashable, Callable[[], Event]] = {}
+        self._reader: Deferred[list[Event]] | None = None
+        self._timer: IDelayedCall | None = None
+        self._handing = False
+        self._ended = False
         self._hurry = False
-        self._pausing: tuple[IDelayedCall, Deferred[None]] | None = None
+        self._more = False
+        self._last_read = float("-inf")
 
     def put(self, subject: Hashable, item: Callable[[], Event], *, final: bool = False) -> None:
         """
-        Remember that there is news of C{subject}.
+        Remember the newest item of C{subject}, which keeps its place if an
+        older one has not been read yet.
+
+        @param final: whether it is the last one of a job: it is read behind
+            all others, and without delay.
         """
-        self._mailbox.put(subject, item)
+        if self._ended:
+            return
         if final:
-            self._wake()
+            self._items.pop(subject, None)
+            self._hurry = True
+        self._items[subject] = item
+        self._wake()
 
     def get(self) -> Deferred[list[Event]]:
         """
         Wait for news and take it.
         """
-        return Deferred.fromCoroutine(self._get())
-
-    async def _get(self) -> list[Event]:
-        """
-        Leave some time since the last reading, then take what there is.
-        """
-        pause = self._last_read + self._interval() - self._clock.seconds()
-        if pause > 0 and not self._hurry:
-            wake: Deferred[None] = Deferred(self._stop_pausing)
-            self._pausing = self._clock.callLater(pause, self._wake), wake
-            await wake
-        items: list[Event] = await self._mailbox.get()
-        self._last_read = self._clock.seconds()
-        self._hurry = False
-        self.position = self._now()
-        # A job's last word comes after those on its layers.
-        return sorted(items, key=lambda item: item.kind == "job" and item.final)
+        if self._reader is not None:
+            raise RuntimeError("a stream has one reader, who waits already")
+        if not self._more and self._pause() <= 0 and (self._items or self._ended):
+            return succeed(self._take())
+        reader = self._reader = Deferred(self._forget)
+        self._wake()
+        return reader
 
     def end(self) -> None:
         """
-        Nothing more will come: once it is read, C{get} gives an empty list.
+        Take no more items: once all are read, C{get} gives an empty list.
         """
-        self._mailbox.close()
+        self._ended = True
         self._wake()
 
     def close(self) -> None:
@@ -97,22 +109,68 @@ class EventStream:
         self.end()
         self._closed(self)
 
+    def _pause(self) -> float:
+        """
+        Seconds until the next reading.
+        """
+        if self._hurry or self._ended or self._more:
+            return 0.0
+        return self._last_read + self._interval() - self._clock.seconds()
+
     def _wake(self) -> None:
         """
-        Let a pausing reader go on.
+        Have the reader called, if there is something to read, when it is time.
         """
-        self._hurry = True
-        if self._pausing is not None:
-            timer, wake = self._pausing
-            self._pausing = None
-            if timer.active():
-                timer.cancel()
-            wake.callback(None)
+        if self._reader is None or self._handing or not (self._items or self._ended):
+            return
+        pause = self._pause()
+        if pause <= 0:
+            self._stop_timer()
+            self._handing = True
+            self._eventual.call(self._hand)
+        elif self._timer is None:
+            self._timer = self._clock.callLater(pause, self._due)
 
-    def _stop_pausing(self, _: Deferred[None]) -> None:
+    def _due(self) -> None:
+        self._timer = None
+        self._last_read = float("-inf")
+        self._wake()
+
+    def _hand(self) -> None:
+        self._handing = False
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            reader.callback(self._take())
+
+    def _take(self) -> list[Event]:
         """
-        The reader left while it paused.
+        Make the items that have waited longest.
         """
-        if self._pausing is not None:
-            self._pausing[0].cancel()
-            self._pausing = None
+        items = self._items
+        self._more = len(items) > BATCH
+        if self._more:
+            items = {subject: items.pop(subject) for subject in list(islice(items, BATCH))}
+        else:
+            self._items = {}
+            self._hurry = False
+            self.position = self._now()
+        self._last_read = self._clock.seconds()
+        events = []
+        for subject, item in items.items():
+            try:
+                events.append(item())
+            except Exception:
+                self._log.failure("while making the event of {subject}", subject=subject)
+        return events
+
+    def _forget(self, _: Deferred[list[Event]]) -> None:
+        """
+        The reader left while it waited.
+        """
+        self._reader = None
+        self._stop_timer()
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from xferd.interfaces.registry import IRepository
 from xferd.interfaces.transfer import IProgressSink, ISource
@@ -23,9 +23,13 @@ from xferd.jobs.reporter import Reporter
 from xferd.jobs.rows import BlobRow
 from xferd.names import Reference, Repository
 from xferd.oci import Descriptor, Document
+from xferd.transfer.eventual import Eventual
 from xferd.transfer.manager import TransferManager
 from xferd.transfer.transfer import Transfer
 from xferd.transfer.watcher import Watcher
+
+AT_ONCE: Final = 50
+"""How many uploads are requested in one turn of the reactor."""
 
 
 class Publisher:
@@ -42,12 +46,14 @@ class Publisher:
         uploads: UploadManager,
         manifests: TransferManager,
         reporter: Reporter,
+        eventual: Eventual,
     ) -> None:
         self._job = job
         self._target = target
         self._uploads = uploads
         self._manifests = manifests
         self._reporter = reporter
+        self._eventual = eventual
 
     async def publish(
         self,
@@ -76,10 +82,13 @@ class Publisher:
         graphs = list(graphs)
         blobs = {blob.digest: blob for graph in graphs for blob in graph.blobs}
         rows = [BlobRow(n, blob) for n, blob in enumerate(blobs.values(), len(self._job.rows))]
-        self._reporter.add_rows(rows)
+        self._job.add_rows(rows)
         watchers: list[Watcher[Any]] = []
         try:
             for row in rows:
+                if row.index % AT_ONCE == AT_ONCE - 1:
+                    # With thousands of blobs, others get their turn in between.
+                    await self._eventual.caught_up()
                 fetched = partial(content, row.blob, self._reporter.fetch_sink(row))
                 watcher = self._uploads.upload(
                     UploadSource(self._target, fetched, source),
@@ -90,7 +99,7 @@ class Publisher:
                 )
                 row.upload = watcher.transfer
                 watchers.append(watcher)
-            self._reporter.rows_changed(rows)
+                self._reporter.rows_changed([row])
             self._reporter.record()
             await gather(watcher.result() for watcher in watchers)
             documents = {d.digest: d for graph in graphs for d in graph.documents}
