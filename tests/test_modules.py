@@ -49,15 +49,17 @@ def interfaces() -> list[InterfaceClass]:
 def undocumented(kind: type) -> list[str]:
     """
     The public methods and properties that a class defines and that neither the
-    class, nor one of its bases, nor an Interface that it implements documents.
+    class (itself or as C{@ivar}), nor one of its bases, nor an Interface that it
+    implements documents.
     """
+    attributes = set(re.findall(r"@ivar (\w+):", kind.__doc__ or ""))
     promised = {name for interface in implementedBy(kind) for name in interface.names(all=True)}
     return [
         name
         for name, member in vars(kind).items()
         if not name.startswith("_")
         and isinstance(member, METHODS)
-        and name not in promised
+        and name not in promised | attributes
         and not any(getdoc(vars(base)[name]) for base in kind.__mro__ if name in vars(base))
     ]
 

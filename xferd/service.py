@@ -22,20 +22,21 @@ from xferd import __version__
 from xferd.access_tokens import own_token
 from xferd.config import Config
 from xferd.descriptors import own_limit, raise_limit
-from xferd.doctor import Doctor, Running
+from xferd.doctor.doctor import Doctor
+from xferd.doctor.problem import Running
 from xferd.errors import ConfigError, XferdError
-from xferd.hangup import Hangup
 from xferd.interfaces.reactor import IReactor, WallClock
 from xferd.jobs.isolation import ISOLATED
 from xferd.jobs.job import rfc3339
 from xferd.jobs.manager import Jobs
 from xferd.names import Repository, is_loopback
-from xferd.notify import ServiceManager
 from xferd.registry.auth.credential_helpers import CredentialHelpers, IHelperReactor
 from xferd.registry.auth.keychain import DockerKeychain
 from xferd.registry.client import Registries
 from xferd.registry.hosts.certs_d import CertsDirs
 from xferd.registry.transport.proxies import Proxies
+from xferd.sd_notify import ServiceManager
+from xferd.sighup import Hangup
 from xferd.store.store import Store
 from xferd.transfer.eventual import Background
 from xferd.unix_socket import SocketInUse, UnixSocket, make_directory, open_to_group

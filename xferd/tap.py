@@ -21,7 +21,7 @@ from xferd.config import Config
 from xferd.errors import ConfigError, XferdError
 from xferd.log_escapes import escape_event
 from xferd.monotonic import use_monotonic_time
-from xferd.notify import ServiceManager
+from xferd.sd_notify import ServiceManager
 from xferd.service import Daemon, parse_endpoint
 
 

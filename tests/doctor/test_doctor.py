@@ -1,5 +1,5 @@
 """
-Tests for L{xferd.doctor}.
+Tests for L{xferd.doctor.doctor} and its checks.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IReactorThreads
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from xferd import doctor
 from xferd.config import Config, StoreLimits
-from xferd.doctor import CHECKS, Doctor, Problem, Running, examine
+from xferd.doctor import machine, network
+from xferd.doctor.doctor import CHECKS, Doctor, examine
+from xferd.doctor.problem import Problem, Running
 from xferd.errors import ConfigError
 from xferd.jobs.limits import Limits
 from xferd.registry.transport.proxies import ProxySettings
@@ -41,7 +42,7 @@ class DoctorTests(SynchronousTestCase):
         Make an installation in which nothing is wrong.
         """
         # The authority of the tests issues certificates for one day.
-        self.patch(doctor, "SOON", 3600.0)
+        self.patch(network, "SOON", 3600.0)
         self.place = Path(self.mktemp()).absolute()
         self.place.mkdir(mode=0o755)
         for name in ("data", "run", "certs"):
@@ -278,7 +279,7 @@ class DoctorTests(SynchronousTestCase):
         missing are found.
         """
         (self.data / "reserve").unlink()
-        self.patch(doctor, "free_bytes", lambda _: 5 * 1024**2)
+        self.patch(machine, "free_bytes", lambda _: 5 * 1024**2)
         self.change(store=StoreLimits(quota=1 << 60))
         found = " ".join(p.message for p in self.problems("disk"))
         for text in ("has 5 MiB left", "the reserve of the store has 0 KiB", f"the quota is {1 << 60} bytes"):

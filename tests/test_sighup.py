@@ -1,5 +1,5 @@
 """
-Tests for L{xferd.hangup}.
+Tests for L{xferd.sighup}.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from twisted.internet.interfaces import IReactorFromThreads
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
-from xferd.hangup import Hangup
+from xferd.sighup import Hangup
 
 
 @implementer(IReactorFromThreads)

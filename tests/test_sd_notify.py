@@ -1,5 +1,5 @@
 """
-Tests for L{xferd.notify}.
+Tests for L{xferd.sd_notify}.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from uuid import uuid4
 from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
-from xferd.notify import ServiceManager
+from xferd.sd_notify import ServiceManager
 
 
 class ServiceManagerTests(SynchronousTestCase):

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.test_notify -*-
+# -*- test-case-name: tests.test_sd_notify -*-
 """
 A word to whoever started the daemon: systemd's C{Type=notify}.
 

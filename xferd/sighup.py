@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.test_hangup -*-
+# -*- test-case-name: tests.test_sighup -*-
 """
 C{SIGHUP}: the sign to read the settings again.
 """

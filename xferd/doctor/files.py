@@ -1,0 +1,170 @@
+# -*- test-case-name: tests.doctor.test_doctor -*-
+"""
+Checks of files: their owners and modes, and whether they can be read.
+"""
+
+from __future__ import annotations
+
+import grp
+import os
+import shutil
+import stat
+from collections.abc import Iterator
+
+from attrs import fields
+
+from xferd.config import Config
+from xferd.docker_config import MAX_CONFIG, parse_docker_config
+from xferd.doctor.problem import Problem, Running
+from xferd.errors import ConfigError, StoreError
+from xferd.store.disk.permissions import check_owner, entries
+from xferd.store.paths import Paths
+from xferd.unix_socket import GROUP
+
+
+def check_data_directory(running: Running) -> Iterator[Problem]:
+    """
+    Owner and modes of the data directory.
+    """
+    path = running.config.data_dir
+    if not running.config.store.trust_data_dir:
+        try:
+            check_owner(path)
+        except StoreError as e:
+            message, _, remedy = str(e).rpartition(": ")
+            yield Problem(message, remedy)
+        except OSError as e:
+            yield Problem(f"the data directory {path} cannot be looked at: {e.strerror}", f"restore {path}")
+            return
+    for each in entries(Paths(path)):
+        yield from check_access(each, 0o077, missing=False)
+
+
+def check_sockets(running: Running) -> Iterator[Problem]:
+    """
+    Who can connect to the unix sockets, and who can replace them.
+    """
+    for path in running.sockets:
+        directory = os.path.dirname(path) or "."
+        yield from check_access(directory, 0o022)
+        try:
+            found = os.lstat(path)
+        except OSError as e:
+            yield Problem(f"the socket {path} cannot be reached: {e.strerror}", "restart xferd")
+            continue
+        mode = stat.S_IMODE(found.st_mode)
+        if not stat.S_ISSOCK(found.st_mode):
+            yield Problem(f"{path} is no socket", "remove it, and restart xferd")
+        elif found.st_uid not in (0, os.geteuid()):
+            yield Problem(f"the socket {path} belongs to user {found.st_uid}", "restart xferd")
+        elif mode & stat.S_IWOTH:
+            yield Problem(
+                f"every user can connect to {path} and act, as its mode is {mode:o}", f"chmod o= {path}"
+            )
+        elif mode & stat.S_IWGRP and found.st_gid not in (0, _group()):
+            yield Problem(
+                f"the group {found.st_gid} can connect to {path} and act, as its mode is {mode:o}",
+                f"chmod g= {path}, or chgrp {GROUP} {path}",
+            )
+
+
+def _group() -> int:
+    """
+    The group whose members may use the socket; -1 if there is none.
+    """
+    try:
+        return grp.getgrnam(GROUP).gr_gid
+    except KeyError:
+        return -1
+
+
+def check_settings(running: Running) -> Iterator[Problem]:
+    """
+    The configuration file: who can change it, and whether it can be read.
+    """
+    if not running.config_file or running.reread is None:
+        return
+    secret = any("@" in url for url in (running.config.proxy.https, running.config.proxy.http))
+    yield from check_access(running.config_file, 0o077 if secret else 0o022)
+    try:
+        config = running.reread()
+    except ConfigError as e:
+        yield Problem(str(e), "correct it: xferd would not start again")
+        return
+    late = [
+        f.name
+        for f in fields(Config)
+        if f.name in running.late and getattr(config, f.name) != getattr(running.config, f.name)
+    ]
+    if late:
+        yield Problem(
+            f"{running.config_file} has changed since xferd started: {', '.join(late)}", "restart xferd"
+        )
+
+
+def check_credentials(running: Running) -> Iterator[Problem]:
+    """
+    The files with the credentials of registries.
+    """
+    for path in running.config.auth_files:
+        yield from check_access(path, 0o077, missing=path == running.config.auth_file)
+        try:
+            with open(path, "rb") as file:
+                config = parse_docker_config(file.read(MAX_CONFIG + 1), path)
+        except FileNotFoundError:
+            continue
+        except OSError as e:
+            yield Problem(f"{path} cannot be read: {e.strerror}", f"let user {os.geteuid()} read {path}")
+            continue
+        except ConfigError as e:
+            yield Problem(str(e), f"correct {path}, or remove it and log in again")
+            continue
+        for host, why in config.broken.items():
+            yield Problem(why, f"xferctl login {host.partition('/')[0]}")
+        for name in sorted({config.store, *config.helpers.values()} - {""}):
+            if shutil.which(f"docker-credential-{name}") is None:
+                yield Problem(
+                    f"{path} names the helper docker-credential-{name}, which is not in PATH",
+                    f"install docker-credential-{name}, or take it out of {path}",
+                )
+
+
+def check_tokens(running: Running) -> Iterator[Problem]:
+    """
+    The file with the tokens of the API.
+    """
+    path = running.config.token_file or running.config.own_token_file
+    yield from check_access(path, 0o077)
+    if running.config.token_file:
+        try:
+            running.config.read_tokens()
+        except ConfigError as e:
+            yield Problem(str(e), f"write a token into {path}: xferd would not start again")
+
+
+def check_access(path: str, forbidden: int, *, missing: bool = True) -> Iterator[Problem]:
+    """
+    Look at owner and mode of something.
+
+    @param forbidden: the bits that its mode must not have.
+    @param missing: whether it is a problem that it is not there.
+    """
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        if missing:
+            yield Problem(f"{path} is gone", "restart xferd, which makes what is its own")
+        return
+    except OSError as e:
+        yield Problem(f"{path} cannot be looked at: {e.strerror}", f"let user {os.geteuid()} reach {path}")
+        return
+    if found.st_uid not in (0, os.geteuid()):
+        yield Problem(
+            f"{path} belongs to user {found.st_uid}, who can change it", f"chown {os.geteuid()} {path}"
+        )
+    mode = stat.S_IMODE(found.st_mode)
+    if mode & forbidden and not (forbidden == 0o022 and mode & stat.S_ISVTX):
+        verb = "read" if forbidden & 0o044 else "change"
+        letters = "" if forbidden & 0o044 else "-w"
+        change = f"go{letters or '='}"
+        yield Problem(f"others can {verb} {path}, as its mode is {mode:o}", f"chmod {change} {path}")

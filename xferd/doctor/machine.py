@@ -1,0 +1,88 @@
+# -*- test-case-name: tests.doctor.test_doctor -*-
+"""
+Checks of the disk, of the system's limits and of the sandbox.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Final
+
+from xferd.descriptors import own_limit
+from xferd.doctor.problem import Problem, Running
+from xferd.store.disk.file_system import free_bytes, total_bytes
+from xferd.store.disk.reserve import RESERVE
+from xferd.store.paths import Paths
+
+LEAST_FREE: Final = 1024 * 1024 * 1024
+"""Bytes of a disk that should be free, or a twentieth of a small disk."""
+
+LEAST_FILES: Final = 4096
+"""Files that the daemon should be able to open."""
+
+
+def check_disk(running: Running) -> Iterator[Problem]:
+    """
+    Room on the disk of the store, and its reserve.
+    """
+    path = running.config.data_dir
+    try:
+        free, total = free_bytes(path), total_bytes(path)
+        found = os.statvfs(path)
+    except OSError as e:
+        yield Problem(
+            f"the disk of {path} cannot be looked at: {e.strerror}", f"mount it, and restore {path}"
+        )
+        return
+    if found.f_flag & os.ST_RDONLY:
+        yield Problem(f"the disk of {path} is mounted read-only", "mount it with rw")
+    if free < min(LEAST_FREE, total // 20):
+        yield Problem(
+            f"the disk of {path} has {free // 1024**2} MiB left",
+            "xferctl rm what is not needed, xferctl gc, or set quota in [store]",
+        )
+    if found.f_files and found.f_favail < found.f_files // 50:
+        yield Problem(f"the disk of {path} has {found.f_favail} inodes left", "xferctl rm what is not needed")
+    try:
+        reserve = os.stat(Paths(path).reserve).st_blocks * 512
+    except OSError:
+        reserve = 0
+    if reserve < min(RESERVE, total // 30):
+        yield Problem(
+            f"the reserve of the store has {reserve // 1024} KiB: on a full disk nothing could be removed",
+            "make room on the disk; xferd fills it up by itself",
+        )
+    if running.config.store.quota > total:
+        yield Problem(
+            f"the quota is {running.config.store.quota} bytes, and the disk has {total}",
+            "lower quota in [store], or set it to 0",
+        )
+
+
+def check_limits(running: Running) -> Iterator[Problem]:
+    """
+    What the system lets the daemon have.
+    """
+    files = own_limit()
+    if 0 <= files < LEAST_FILES:
+        yield Problem(
+            f"the daemon may open {files} files, which are few for many clients",
+            "set LimitNOFILE=1024:65536 in its unit, or ulimit -Hn 65536",
+        )
+    cores = len(os.sched_getaffinity(0))
+    workers = running.config.limits.resolved().workers
+    if workers > 4 * cores:
+        yield Problem(f"{workers} layers unpack at once on {cores} cores", "lower workers in [limits]")
+
+
+def check_sandbox(running: Running) -> Iterator[Problem]:
+    """
+    What the sandbox of layers' processes lacks.
+    """
+    for measure, why in (running.sandbox or {}).items():
+        if why:
+            yield Problem(
+                f"layers are unpacked without {measure}: {why}",
+                "allow it in the unit or container of xferd; see 'The sandbox' in the documentation",
+            )

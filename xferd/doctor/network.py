@@ -1,0 +1,137 @@
+# -*- test-case-name: tests.doctor.test_doctor -*-
+"""
+Checks of listeners, certificates, proxies and the clock.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Final
+
+from cryptography.x509 import load_pem_x509_certificates
+
+from xferd.doctor.files import check_access
+from xferd.doctor.problem import Problem, Running
+from xferd.errors import ConfigError
+from xferd.registry.hosts.certs_d import CertsDirs
+from xferd.registry.transport.proxies import Proxy
+
+SKEW: Final = 60.0
+"""Seconds by which the clock may differ from those of registries."""
+
+SOON: Final = 14 * 24 * 3600.0
+"""Seconds before its end from which on a certificate is reported."""
+
+PATIENCE: Final = 3.0
+"""Seconds in which a proxy has to take a connection."""
+
+CERTIFICATES: Final = (".crt", ".cert", ".pem")
+
+
+def check_listeners(running: Running) -> Iterator[Problem]:
+    """
+    What is spoken where other machines can connect.
+    """
+    for endpoint in running.exposed:
+        kind = endpoint.partition(":")[0]
+        if kind == "ssl":
+            for argument in endpoint.split(":")[1:]:
+                name, _, path = argument.partition("=")
+                if name in ("certKey", "extraCertChain"):
+                    yield from _certificate(path, running.now)
+                elif name == "privateKey":
+                    yield from check_access(path, 0o077)
+        elif kind in ("tcp", "tcp4", "tcp6"):
+            yield Problem(
+                f"tokens and images go over the network in the clear: {endpoint} is without TLS",
+                "listen on ssl:..., or on interface=127.0.0.1 behind a proxy that speaks TLS",
+            )
+
+
+def check_certificates(running: Running) -> Iterator[Problem]:
+    """
+    The certificates for registries.
+    """
+    paths = ssl.get_default_verify_paths()
+    if not paths.cafile and not (paths.capath and os.listdir(paths.capath)):
+        yield Problem(
+            "this machine knows no certificate authorities, so no registry can prove who it is",
+            "install the package ca-certificates",
+        )
+    if named := os.environ.get("SSL_CERT_FILE"):
+        yield from _certificate(named)
+    try:
+        CertsDirs(running.config.certs_dirs).check()
+    except ConfigError as e:
+        yield Problem(str(e), "correct it: xferd would not start again")
+    for directory in running.config.certs_dirs:
+        for above, _, names in os.walk(directory):
+            for path in sorted(os.path.join(above, name) for name in names):
+                if path.endswith(CERTIFICATES):
+                    yield from _certificate(path, running.now)
+                elif path.endswith(".key"):
+                    yield from check_access(path, 0o077)
+
+
+def _certificate(path: str, now: float | None = None) -> Iterator[Problem]:
+    """
+    Look at a file's first certificate.
+
+    @param now: seconds since the epoch; without them its dates do not count,
+        as among all authorities are some that have expired.
+    """
+    try:
+        with open(path, "rb") as file:
+            first, mark, _ = file.read().partition(b"-----END CERTIFICATE-----")
+        found = load_pem_x509_certificates(first + mark)[0]
+    except OSError as e:
+        yield Problem(f"{path} cannot be read: {e.strerror}", f"let user {os.geteuid()} read {path}")
+        return
+    except ValueError:
+        yield Problem(f"{path} holds no PEM certificates", f"put the certificate into {path}, or remove it")
+        return
+    if now is None:
+        return
+    today = datetime.fromtimestamp(now, UTC)
+    end, begin = found.not_valid_after_utc, found.not_valid_before_utc
+    if end <= today:
+        yield Problem(f"the certificate {path} has expired on {end:%Y-%m-%d}", "renew it")
+    elif (end - today).total_seconds() < SOON:
+        yield Problem(f"the certificate {path} expires on {end:%Y-%m-%d}", "renew it")
+    elif begin > today:
+        yield Problem(f"the certificate {path} is not valid before {begin:%Y-%m-%d}", "set the clock right")
+
+
+def check_proxies(running: Running) -> Iterator[Problem]:
+    """
+    Whether the proxies take connections.
+    """
+    settings = running.config.proxy
+    for url in sorted({settings.https, settings.http} - {""}):
+        # The daemon has read it at its start, so that it is one.
+        proxy = Proxy.parse(url, "the setting")
+        try:
+            socket.create_connection((proxy.host, proxy.port), PATIENCE).close()
+        except OSError as e:
+            yield Problem(
+                f"the proxy {proxy.name} takes no connection: {e.strerror or e}",
+                "start it, or change [proxy] or HTTPS_PROXY",
+            )
+
+
+def check_clock(running: Running) -> Iterator[Problem]:
+    """
+    Whether the clock is that of the registries.
+    """
+    far = {host: skew for host, skew in running.skews.items() if abs(skew) > SKEW}
+    # Where most of them agree with us, the others are wrong.
+    if far and 2 * len(far) >= len(running.skews):
+        host, skew = min(far.items(), key=lambda item: abs(item[1]))
+        yield Problem(
+            f"the clock is {abs(skew):.0f} s {'behind' if skew > 0 else 'ahead of'} that of {host}",
+            "synchronise it, for example with chrony or systemd-timesyncd",
+        )
