@@ -47,6 +47,7 @@ class AddressTests(SynchronousTestCase):
             "http://x:y",
             "http://[",
             "http://u@x",
+            "http://x[::1]",
             "http://x\n",
         )
         for text in wrong:

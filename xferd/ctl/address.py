@@ -10,10 +10,10 @@ import socket
 import struct
 from http.client import HTTPConnection, HTTPSConnection
 from typing import TYPE_CHECKING, NamedTuple
-from urllib.parse import urlsplit
 
 from xferd.ctl.errors import BadAddress
 from xferd.ctl.listener_owner import check_owner
+from xferd.http_urls import split_url
 from xferd.paths import ROOT_SOCKET, default_socket
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class Address(NamedTuple):
                 return cls("unix", path)
         elif text.isprintable():
             try:
-                parts = urlsplit(text)
+                parts = split_url(text)
                 if parts.scheme in ("http", "https") and parts.hostname and parts.username is None:
                     return cls(parts.scheme, parts.hostname, parts.port, parts.path.rstrip("/"))
             except ValueError:

@@ -152,6 +152,7 @@ class ReadTests(SynchronousTestCase):
             ('server = "https://"', ", line 1: server", "the URL of a server"),
             ('server = "https://h:x"', ", line 1: server", "the URL of a server"),
             ('server = "https://a:b@h"', ", line 1: server", "the URL of a server"),
+            ('server = "https://a:b[::1]"', ", line 1: server", "the URL of a server"),
             ("host = 3", ", line 1: host", "tables"),
             ('[host]\n"https://m" = 3', ', line 2: host."https://m"', "a table"),
             ('[host."https://m?x"]', ', line 1: host."https://m?x"', "the URL of a server"),
@@ -174,6 +175,20 @@ class ReadTests(SynchronousTestCase):
             self.assertIn(f"{PATH}{where}", error)
             self.assertIn(why, error)
         self.assertIn("UTF-8", str(self.assertRaises(ConfigError, parse_hosts_toml, b"\xff", PATH)))
+
+    def test_password_in_a_name(self) -> None:
+        """
+        A password in the name of a server is not quoted.
+        """
+        for name in (
+            "http://u:hunter2@m/v2",
+            "u:hunter2@m",
+            "http://u:hunter2@[::1]:5000",
+            "http://u:hunter2[::1]",
+        ):
+            error = str(self.assertRaises(ConfigError, read, f'[host."{name}"]\n'))
+            self.assertIn(f"{PATH}, line 1: host.", error)
+            self.assertNotIn("hunter2", error)
 
     @given(binary(max_size=60))
     def test_anything(self, data: bytes) -> None:

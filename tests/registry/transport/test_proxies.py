@@ -34,7 +34,13 @@ class ProxyTests(SynchronousTestCase):
         """
         What cannot be used is refused, without its password.
         """
-        for text in ("socks5://a:hunter2@p", "http://", "http://a:hunter2@p:x", "http://a:hunter2@p/x"):
+        for text in (
+            "socks5://a:hunter2@p",
+            "http://",
+            "http://a:hunter2@p:x",
+            "http://a:hunter2@p/x",
+            "http://a:hunter2[::1]",
+        ):
             error = str(self.assertRaises(ConfigError, Proxy.parse, text, "HTTPS_PROXY"))
             self.assertIn("HTTPS_PROXY", error)
             self.assertNotIn("hunter2", error)

@@ -49,6 +49,8 @@ class LocationTests(SynchronousTestCase):
             "https://" + "a" * (MAX_HOST + 1),
             "http://s3.example/",
             "https://[x",
+            "https://a.example[2001:db8::1]/",
+            "https://[2001:db8::1]a.example/",
             "http://a:b/",
             "/" + "a" * MAX_LOCATION,
         ):

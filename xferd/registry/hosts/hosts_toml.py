@@ -12,11 +12,12 @@ import os
 import re
 import tomllib
 from typing import Any, Final
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult
 
 from attrs import field, frozen
 
 from xferd.errors import ConfigError
+from xferd.http_urls import split_url
 
 CAPABILITIES: Final = frozenset({"pull", "resolve", "push"})
 """What a server may be asked for: content by digest, what a tag stands for,
@@ -44,6 +45,10 @@ _UNITS: Final = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m":
 _PART = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ns|us|µs|ms|s|m|h)")
 _HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _HEADER_VALUE = re.compile(r"[\x20-\x7e\t]*")
+
+
+_USER_INFO: Final = re.compile(r"(?:(?<=//)|^)[^/\[]+[@\[]")
+"""A user and a password in the URL of a server, which an error does not quote."""
 
 
 @frozen
@@ -184,7 +189,8 @@ class _Reader:
         """
         A key with its file and, where it can be found, its line.
         """
-        name = ".".join(t if re.fullmatch(r"[A-Za-z0-9_-]+", t) else f'"{t}"' for t in (*table, key))
+        names = [_USER_INFO.sub("…", name) for name in (*table, key)]
+        name = ".".join(n if re.fullmatch(r"[A-Za-z0-9_-]+", n) else f'"{n}"' for n in names)
         line = self._line_of(table, key)
         return f"{self._path}{'' if line is None else f', line {line}'}: {name}"
 
@@ -315,11 +321,10 @@ def _split(url: str) -> SplitResult | None:
     The parts of a server's URL, or L{None} if it is none.
     """
     try:
-        split = urlsplit(url)
-        port = split.port
+        split = split_url(url)
     except ValueError:
         return None
-    if not split.hostname or port == 0 or split.query or split.fragment or "@" in split.netloc:
+    if not split.hostname or split.port == 0 or split.query or split.fragment or "@" in split.netloc:
         return None
     return None if re.fullmatch(r"[!-~]+", url) is None else split
 

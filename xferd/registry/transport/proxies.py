@@ -13,12 +13,13 @@ import re
 from base64 import b64encode
 from collections.abc import Mapping
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from attrs import field, frozen
 
 from xferd.credentials import Secret
 from xferd.errors import ConfigError
+from xferd.http_urls import split_url
 from xferd.names import is_loopback
 
 _PORTS = {"http": 80, "https": 443}
@@ -51,7 +52,7 @@ class Proxy:
         if re.match(r"[a-zA-Z0-9+.-]+://", text) is None:
             text = f"http://{text}"
         try:
-            split = urlsplit(text)
+            split = split_url(text)
             scheme, host, port = split.scheme.lower(), split.hostname, split.port
         except ValueError:
             raise ConfigError(f"{where} is not the URL of a proxy: say for example {_EXAMPLE}") from None

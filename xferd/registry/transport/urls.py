@@ -10,10 +10,11 @@ may be a password.
 from __future__ import annotations
 
 import re
-from urllib.parse import quote, urlencode, urljoin, urlsplit
+from urllib.parse import quote, urlencode, urljoin
 
 from attrs import frozen
 
+from xferd.http_urls import split_url
 from xferd.names import is_disguised
 from xferd.registry.transport.zones import OutOfZone, Zone
 
@@ -49,7 +50,7 @@ class Origin:
         @raise ValueError: it has none that a request can be made to.
         """
         try:
-            split = urlsplit(url)
+            split = split_url(url)
             scheme, host, port = split.scheme, split.hostname, split.port
         except ValueError:
             # Without its text, which quotes the URL.
