@@ -36,10 +36,10 @@ from xferd.service import STEP_LIMIT
 from xferd.tap import Options
 from xferd.testing.images import sample_image
 from xferd.unpack.sandbox import _NEEDED, _SETPCAP, _SYS_CHROOT
-from xferd.web.answers import STATUSES
 from xferd.web.app import Web
-from xferd.web.job_asked import _KINDS
+from xferd.web.job_request import _KINDS
 from xferd.web.metrics import METRICS
+from xferd.web.responses import STATUSES
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"

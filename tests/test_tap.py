@@ -24,7 +24,7 @@ from xferd import __version__
 from xferd.errors import ConfigError
 from xferd.service import Daemon, parse_endpoint
 from xferd.tap import Options, makeService
-from xferd.web.trust import Trust
+from xferd.web.peer_trust import Trust
 
 
 class OptionsTests(SynchronousTestCase):

@@ -42,7 +42,7 @@ from xferd.transfer.eventual import Background
 from xferd.unix_socket import SocketInUse, UnixSocket, make_directory, open_to_group
 from xferd.unpack.unpacker import IUnpackReactor, Unpacker
 from xferd.web.app import Web
-from xferd.web.trust import Trust
+from xferd.web.peer_trust import Trust
 
 STEP_LIMIT = 5.0
 """Seconds that one step of the shutdown may take, besides the jobs' grace."""

@@ -36,7 +36,7 @@ from xferd.testing.fake_journal import FakeJournal
 from xferd.testing.fakes import FakeRegistries, FakeWallClock
 from xferd.testing.gate import Gate
 from xferd.web.app import Web
-from xferd.web.trust import Trust
+from xferd.web.peer_trust import Trust
 
 JOB: Mapping[str, Any] = {
     "id": "j1",

@@ -1,6 +1,6 @@
 """
-Tests for the routes by which archives come and go, L{xferd.web.content_asked}
-and L{xferd.web.outgoing}.
+Tests for the routes by which archives come and go, L{xferd.web.archive_request}
+and L{xferd.web.archive_response}.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from zope.interface.verify import verifyObject
 from tests.web.fakes import Answer, Connection, FakeArchive, FakeUploadStream, World
 from xferd.errors import NotFound, StoreError
 from xferd.interfaces.jobs import IArchive, IUploadStream
-from xferd.web.content_asked import MAX_PIECE
-from xferd.web.outgoing import PIECE, STALL
+from xferd.web.archive_request import MAX_PIECE
+from xferd.web.archive_response import PIECE, STALL
 from xferd.web.site import MAX_BODY
 
 

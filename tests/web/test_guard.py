@@ -13,11 +13,11 @@ from twisted.web.server import Request
 
 from tests.web.fakes import Answer, Connection, World
 from xferd.access_tokens import AccessTokens, Right
-from xferd.web.entry import Entry
+from xferd.web.client_limits import Places
 from xferd.web.guard import HEADERS, Guard
-from xferd.web.places import Places
+from xferd.web.page_login import Entry
+from xferd.web.peer_trust import Trust
 from xferd.web.site import WebSite
-from xferd.web.trust import Trust
 
 PULL = b'{"kind": "pull", "reference": "alpine"}'
 

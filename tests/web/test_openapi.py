@@ -18,8 +18,8 @@ from tests.web.conformance import Undocumented, api, conforms, path_of, valid
 from tests.web.fakes import TRANSFER, World, image, job
 from xferd.jobs.limits import bounds
 from xferd.web.app import Web
-from xferd.web.job_asked import _KINDS
-from xferd.web.lists import IMAGES, JOBS, TRANSFERS
+from xferd.web.job_request import _KINDS
+from xferd.web.pagination import IMAGES, JOBS, TRANSFERS
 
 
 class DocumentTests(SynchronousTestCase):

@@ -23,23 +23,23 @@ from xferd.jobs.events.broker import image_json
 from xferd.jobs.images.details import image_details
 from xferd.jobs.job import ENDED, MAX_JOBS
 from xferd.names import Reference, is_loopback
-from xferd.web.answers import answer, answer_error, answer_refusal, answer_unknown
-from xferd.web.asked import client_name, fingerprint_of, header, limit_changes, platform_asked, shown
-from xferd.web.brought import brought, login_asked
-from xferd.web.content_asked import MAX_PIECE, form_asked, is_piece, piece_asked, size_asked
-from xferd.web.entry import CODE_LIFE, Entry, cookie_name, user_asked
-from xferd.web.feed import JSON_LINES, SERVER_SENT, EventFeed, FeedTimes
+from xferd.web.archive_request import MAX_PIECE, form_asked, is_piece, piece_asked, size_asked
+from xferd.web.archive_response import OutgoingArchive
+from xferd.web.client_limits import Client, Kind, Places
+from xferd.web.event_response import JSON_LINES, SERVER_SENT, EventFeed, FeedTimes
 from xferd.web.guard import Guard
-from xferd.web.job_asked import collection_asked, job_asked, new_name, pin_asked
-from xferd.web.job_pages import page_of_jobs
-from xferd.web.lists import IMAGES, TRANSFERS
+from xferd.web.idempotency import Replays
+from xferd.web.job_list import page_of_jobs
+from xferd.web.job_request import collection_asked, job_asked, new_name, pin_asked
 from xferd.web.metrics import MEDIA_TYPE, Metrics, Scene
 from xferd.web.openapi import document
-from xferd.web.outgoing import OutgoingArchive
-from xferd.web.places import Client, Kind, Places
-from xferd.web.replays import Replays
+from xferd.web.page_login import CODE_LIFE, Entry, cookie_name, user_asked
+from xferd.web.pagination import IMAGES, TRANSFERS
+from xferd.web.registry_auth import brought, login_asked
+from xferd.web.request import client_name, fingerprint_of, header, limit_changes, platform_asked, shown
+from xferd.web.responses import answer, answer_error, answer_refusal, answer_unknown
 from xferd.web.site import MAX_BODY, WebSite, admitted
-from xferd.web.static import StaticFiles
+from xferd.web.static_files import StaticFiles
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -52,8 +52,8 @@ if TYPE_CHECKING:
     from xferd.interfaces.reactor import WallClock
     from xferd.interfaces.registry import IRegistries
     from xferd.interfaces.store import IStore
+    from xferd.web.peer_trust import Trust
     from xferd.web.site import BoundedChannel
-    from xferd.web.trust import Trust
 
 MAX_FEEDS: Final = 512
 """How many event streams may be open at a time, of all clients."""

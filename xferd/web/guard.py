@@ -3,7 +3,7 @@
 Who may use the API, decided before any route is looked up.
 
 Two kinds of right exist.  Some clients may act because of their connection
-(L{xferd.web.trust}); a browser among them can be tricked into it by any page, so
+(L{xferd.web.peer_trust}); a browser among them can be tricked into it by any page, so
 there C{Host} is checked against DNS rebinding and C{Origin} against forged
 requests.  Everybody else shows a bearer token, which no browser sends unasked.
 """
@@ -20,8 +20,8 @@ from werkzeug.exceptions import BadRequest, Forbidden, HTTPException, Unauthoriz
 
 from xferd.access_tokens import AccessTokens, Right
 from xferd.names import is_loopback
-from xferd.web.answers import answer_refusal, answer_unknown
-from xferd.web.asked import header, shown
+from xferd.web.request import header, shown
+from xferd.web.responses import answer_refusal, answer_unknown
 
 if TYPE_CHECKING:
     from collections.abc import Set
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from twisted.web.resource import IResource
     from twisted.web.server import Request
 
-    from xferd.web.entry import Entry
+    from xferd.web.page_login import Entry
     from xferd.web.site import BoundedChannel
 
 HEADERS: Final = {

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from xferd.archive.plan import FORMS
-from xferd.web.content_asked import MAX_PIECE
-from xferd.web.lists import KINDS, MAX_LISTED, MAX_VALUE, STATES, TRANSFER_KINDS, TRANSFER_STATES
+from xferd.web.archive_request import MAX_PIECE
+from xferd.web.pagination import KINDS, MAX_LISTED, MAX_VALUE, STATES, TRANSFER_KINDS, TRANSFER_STATES
 from xferd.web.schemas import SCHEMAS, TEXT, Schema, array, ref
 
 JSON: Final = "application/json"

@@ -12,8 +12,8 @@ from attrs import fields
 
 from xferd.interfaces.store import Freed
 from xferd.jobs.limits import Limits
-from xferd.web.job_asked import MAX_PLATFORM, MAX_PRIORITY, MAX_REFERENCE, MAX_SIZE, MAX_TAG, MAX_TAGS
-from xferd.web.lists import KINDS, STATES, TRANSFER_KINDS, TRANSFER_STATES
+from xferd.web.job_request import MAX_PLATFORM, MAX_PRIORITY, MAX_REFERENCE, MAX_SIZE, MAX_TAG, MAX_TAGS
+from xferd.web.pagination import KINDS, STATES, TRANSFER_KINDS, TRANSFER_STATES
 
 Schema = Mapping[str, Any]
 

@@ -17,12 +17,12 @@ from twisted.web.http import Request as HTTPRequest
 from twisted.web.http_headers import Headers
 from twisted.web.server import Request, Site
 
-from xferd.web.answers import dump, error_json
-from xferd.web.asked import shown
-from xferd.web.content_asked import is_piece
+from xferd.web.archive_request import is_piece
+from xferd.web.client_limits import Client, Kind, Places, client_of
 from xferd.web.guard import HEADERS
-from xferd.web.places import Client, Kind, Places, client_of
-from xferd.web.trust import Trust, trusts, user_of
+from xferd.web.peer_trust import Trust, trusts, user_of
+from xferd.web.request import shown
+from xferd.web.responses import dump, error_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,5 +1,5 @@
 """
-Tests for L{xferd.web.brought}: credentials in headers.
+Tests for L{xferd.web.registry_auth}: credentials in headers.
 """
 
 from __future__ import annotations

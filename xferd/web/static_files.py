@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.web.test_static -*-
+# -*- test-case-name: tests.web.test_static_files -*-
 """
 The files of the status page, held in memory: they are small and few.
 """

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.web.test_lists -*-
+# -*- test-case-name: tests.web.test_pagination -*-
 """
 Lists: what a query asks for of one, and its pages.
 
@@ -20,7 +20,7 @@ from attrs import frozen
 
 from xferd.errors import BadInput
 from xferd.names import Reference
-from xferd.web.asked import quoted
+from xferd.web.request import quoted
 
 if TYPE_CHECKING:
     from twisted.web.server import Request

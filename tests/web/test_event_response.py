@@ -1,5 +1,5 @@
 """
-Tests for L{xferd.web.feed}: streams of events through the whole server.
+Tests for L{xferd.web.event_response}: streams of events through the whole server.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from zope.interface.verify import verifyObject
 from tests.web.fakes import Connection, FakeStream, World, job, unchunk
 from xferd.interfaces.jobs import Event
 from xferd.web.app import GRACE, MAX_FEEDS
-from xferd.web.feed import JSON_LINES, PIECE, SERVER_SENT, EventFeed, FeedTimes
+from xferd.web.event_response import JSON_LINES, PIECE, SERVER_SENT, EventFeed, FeedTimes
 
 ONE = Event("job", job(id="j1", state="running"))
 LAST = Event("job", job(id="j1", state="done"), final=True)

@@ -1,5 +1,5 @@
 """
-Tests for L{xferd.web.entry}: a browser of another user.
+Tests for L{xferd.web.page_login}: a browser of another user.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.web.fakes import Answer, World
-from xferd.web.entry import CODE_LIFE, COOKIE_LIFE, Entry
+from xferd.web.page_login import CODE_LIFE, COOKIE_LIFE, Entry
 from xferd.web.site import BoundedChannel
 
 ALICE, BOB = 1000, 1001

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.web.test_trust -*-
+# -*- test-case-name: tests.web.test_peer_trust -*-
 """
 Whether a connection alone shows that its client may act.
 """

@@ -1,5 +1,5 @@
 """
-Tests for L{xferd.web.answers}: JSON, and the table of statuses.
+Tests for L{xferd.web.responses}: JSON, and the table of statuses.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.web.fakes import World
 from xferd import errors
 from xferd.errors import TooManyRequests, XferdError
-from xferd.web.answers import STATUSES, dump, status_of
+from xferd.web.responses import STATUSES, dump, status_of
 
 
 def tree(kind: type[XferdError]) -> Iterator[type[XferdError]]:

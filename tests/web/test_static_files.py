@@ -1,5 +1,5 @@
 """
-Tests for L{xferd.web.static}, and for what the files of the page keep to.
+Tests for L{xferd.web.static_files}, and for what the files of the page keep to.
 """
 
 from __future__ import annotations

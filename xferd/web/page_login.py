@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.web.test_entry -*-
+# -*- test-case-name: tests.web.test_page_login -*-
 """
 How the browser of another user of this machine gets the right to act, without
 a token in an address.
@@ -16,7 +16,7 @@ import secrets
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from xferd.errors import BadInput
-from xferd.web.asked import json_object, quoted
+from xferd.web.request import json_object, quoted
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime

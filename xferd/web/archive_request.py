@@ -12,7 +12,7 @@ from werkzeug.exceptions import UnsupportedMediaType
 
 from xferd.archive.plan import FORMS
 from xferd.errors import BadInput
-from xferd.web.asked import header, json_object, quoted
+from xferd.web.request import header, json_object, quoted
 
 if TYPE_CHECKING:
     from twisted.web.http import Request as HTTPRequest

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.web.test_feed -*-
+# -*- test-case-name: tests.web.test_event_response -*-
 """
 Events as they happen, over one HTTP response that ends when they do.
 """
@@ -12,7 +12,7 @@ from attrs import frozen
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 
-from xferd.web.flow import Flow
+from xferd.web.backpressure import Flow
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IReactorTime

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.web.test_places -*-
+# -*- test-case-name: tests.web.test_client_limits -*-
 """
 How many connections and event streams there may be, and how many of them one
 client may have.
@@ -20,7 +20,7 @@ from typing import Any, Final
 from attrs import frozen
 from twisted.internet.address import UNIXAddress
 
-from xferd.web.trust import user_of
+from xferd.web.peer_trust import user_of
 
 
 class Kind(Enum):

@@ -1,5 +1,5 @@
 """
-Tests for L{xferd.web.replays}, by C{POST /api/v1/jobs}.
+Tests for L{xferd.web.idempotency}, by C{POST /api/v1/jobs}.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.web.fakes import Answer, World
 from xferd.errors import DiskFull, StoreError
-from xferd.web import replays
-from xferd.web.replays import MAX_AGE, Replays
+from xferd.web import idempotency
+from xferd.web.idempotency import MAX_AGE, Replays
 
 
 class ReplayTests(SynchronousTestCase):
@@ -95,7 +95,7 @@ class ReplayTests(SynchronousTestCase):
         So many keys of a client are remembered, and its oldest is dropped for
         its newest: never one of another client.
         """
-        self.patch(replays, "MAX_KEYS", 2)
+        self.patch(idempotency, "MAX_KEYS", 2)
         self.post("mine", client="me")
         for key in "abc":
             self.assertEqual(self.post(key).status, 202)
@@ -107,7 +107,7 @@ class ReplayTests(SynchronousTestCase):
         """
         So many keys are remembered in all.
         """
-        self.patch(replays, "MAX_ALL_KEYS", 2)
+        self.patch(idempotency, "MAX_ALL_KEYS", 2)
         for client in ("x", "y", "z"):
             self.post(client=client)
         for client, status in (("z", 200), ("y", 200), ("x", 202)):

@@ -1,5 +1,5 @@
 """
-Tests for L{xferd.web.asked} and L{xferd.web.job_asked}: what clients may ask,
+Tests for L{xferd.web.request} and L{xferd.web.job_request}: what clients may ask,
 and how they are told.
 """
 
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.web.fakes import World
-from xferd.web.job_asked import MAX_PRIORITY, MAX_REFERENCE
+from xferd.web.job_request import MAX_PRIORITY, MAX_REFERENCE
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.web.test_feed,tests.web.test_archives -*-
+# -*- test-case-name: tests.web.test_event_response,tests.web.test_archives -*-
 """
 The pace of a response's body that is written bit by bit: no faster than the
 client reads, and not for ever where it does not.

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.web.test_lists -*-
+# -*- test-case-name: tests.web.test_pagination -*-
 """
 The list of jobs, whose pages go on into the journal.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from xferd.web.lists import JOBS
+from xferd.web.pagination import JOBS
 
 if TYPE_CHECKING:
     from twisted.web.server import Request

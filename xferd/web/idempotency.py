@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.web.test_replays -*-
+# -*- test-case-name: tests.web.test_idempotency -*-
 """
 C{Idempotency-Key}: a request that is made again begins nothing new.
 

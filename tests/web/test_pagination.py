@@ -1,5 +1,5 @@
 """
-Tests for L{xferd.web.lists}.
+Tests for L{xferd.web.pagination}.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from twisted.internet.defer import succeed
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.web.fakes import TRANSFER, Answer, World, image, job
-from xferd.web import job_pages
+from xferd.web import job_list
 
 JOB_A = {"id": "a", "created": "2026-01-02T03:04:01.000Z"}
 
@@ -138,7 +138,7 @@ class JobListTests(ListCase):
         """
         Pages go on where the memory ends; without C{limit} they do not.
         """
-        self.patch(job_pages, "CHUNK", 3)
+        self.patch(job_list, "CHUNK", 3)
         for n in range(20):
             self.add(f"j{n:02}", n // 3, state="running" if n == 1 else "done")
             if n < 10 and n != 1:
@@ -168,7 +168,7 @@ class JobListTests(ListCase):
         """
         A page reads of the journal what it needs, in chunks.
         """
-        self.patch(job_pages, "CHUNK", 5)
+        self.patch(job_list, "CHUNK", 5)
         for n in range(50):
             self.add(f"j{n:02}", n)
         self.assertEqual(len(self.found("?limit=6")), 6)

@@ -1,5 +1,5 @@
 """
-Tests for L{xferd.web.trust}: whose connection it is.
+Tests for L{xferd.web.peer_trust}: whose connection it is.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import socket
 from attrs import define
 from twisted.trial.unittest import SynchronousTestCase
 
-from xferd.web import trust
-from xferd.web.trust import Trust, owners, trusts, user_of
+from xferd.web import peer_trust
+from xferd.web.peer_trust import Trust, owners, trusts, user_of
 
 
 @define
@@ -66,7 +66,7 @@ class TrustTests(SynchronousTestCase):
         """
         Another user may not.
         """
-        self.patch(trust, "owners", lambda: frozenset({os.geteuid() + 1}))
+        self.patch(peer_trust, "owners", lambda: frozenset({os.geteuid() + 1}))
         _, accepted = self.accepted("127.0.0.1", socket.AF_INET)
         self.assertFalse(trusts(Trust.OWNER, user_of(Transport(accepted))))
 
@@ -94,7 +94,7 @@ class TrustTests(SynchronousTestCase):
         self.assertEqual(owners(), frozenset({0, os.geteuid()}))
         self.patch(os, "geteuid", lambda: 65534)
         path = self.mktemp()
-        self.patch(trust, "_UID_MAP", path)
+        self.patch(peer_trust, "_UID_MAP", path)
         for table, found in (
             ("         0          0 4294967295\n", {0, 65534}),
             ("         0     100000      65536\n", {0}),

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.web.test_answers -*-
+# -*- test-case-name: tests.web.test_responses -*-
 """
 JSON out of values and out of errors, with the one table that gives each
 error its HTTP status.
@@ -34,7 +34,7 @@ from xferd.errors import (
     WrongOffset,
     XferdError,
 )
-from xferd.web.asked import shown
+from xferd.web.request import shown
 
 if TYPE_CHECKING:
     from twisted.web.server import Request

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.web.test_brought -*-
+# -*- test-case-name: tests.web.test_registry_auth -*-
 """
 Credentials that clients bring along with one request, in the headers that
 docker's clients send: C{X-Registry-Auth} for one registry, and
@@ -20,7 +20,7 @@ from xferd.credentials import Credentials, Secret
 from xferd.docker_config import host_of, is_unicode, registry_of, unpack_auth
 from xferd.errors import BadInput
 from xferd.names import Reference
-from xferd.web.asked import header, json_object, quoted
+from xferd.web.request import header, json_object, quoted
 
 if TYPE_CHECKING:
     from twisted.web.server import Request

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.web.test_asked -*-
+# -*- test-case-name: tests.web.test_request -*-
 """
 What clients ask, read and checked: bodies, queries and names.
 

@@ -13,7 +13,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from xferd.errors import XferdError
-from xferd.web.flow import Flow
+from xferd.web.backpressure import Flow
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime

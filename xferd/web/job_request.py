@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.web.test_asked -*-
+# -*- test-case-name: tests.web.test_request -*-
 """
 The body of C{POST /api/v1/jobs}: one class for each kind of job, which says
 what may be asked and whom to ask; and what else is asked by a reference.
@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from attrs import frozen
 
 from xferd.errors import BadInput
-from xferd.web.asked import json_object, quoted
+from xferd.web.request import json_object, quoted
 
 if TYPE_CHECKING:
     from twisted.web.server import Request
 
     from xferd.interfaces.jobs import IJobs
-    from xferd.web.brought import Brought
+    from xferd.web.registry_auth import Brought
 
 MAX_REFERENCE: Final = 512
 """The longest reference, in characters: a repository, a tag and a digest fit."""

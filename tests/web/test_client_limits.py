@@ -1,5 +1,5 @@
 """
-Tests for L{xferd.web.places}.
+Tests for L{xferd.web.client_limits}.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.interfaces import IAddress
 from twisted.trial.unittest import SynchronousTestCase
 
-from xferd.web.places import Client, Kind, Places, client_of
+from xferd.web.client_limits import Client, Kind, Places, client_of
 
 
 @define
