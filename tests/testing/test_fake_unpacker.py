@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from xferd.errors import BadLayer, WorkerLost
-from xferd.interfaces.unpack import IUnpacker, IUnpacking, UnpackProgress
+from xferd.interfaces.unpack import ILayerTask, IUnpacker, UnpackProgress
 from xferd.names import Digest
 from xferd.testing.fake_unpacker import FakeUnpacker, FakeUnpacking, measure
 from xferd.testing.images import sample_layer
@@ -90,7 +90,7 @@ class FakeUnpackerTests(SynchronousTestCase):
         The fakes provide their Interfaces.
         """
         verifyObject(IUnpacker, self.unpacker)
-        verifyObject(IUnpacking, self.unpack())
+        verifyObject(ILayerTask, self.unpack())
 
     def test_sealed(self) -> None:
         """

@@ -15,9 +15,9 @@ from typing import Any, TypeVar
 
 from tests.forks import bounded, fork
 from xferd.interfaces.unpack import UnpackLimits
-from xferd.unpack.metadata import attributes
+from xferd.unpack.metadata import metadata_writer
 from xferd.unpack.tar import Entry, TarReader
-from xferd.unpack.tree_writer import Tree
+from xferd.unpack.tree_writer import TreeWriter
 
 T = TypeVar("T")
 
@@ -170,7 +170,7 @@ def make(
     mask = os.umask(0)
     try:
         reader = TarReader(blocks(data), limits)
-        tree = Tree(root, limits, attributes(privileged))
+        tree = TreeWriter(root, limits, metadata_writer(privileged))
         for entry in reader:
             tree.add(entry, reader.read)
         implied = tree.finish()

@@ -22,11 +22,11 @@ from xferd.unpack import flatten as module
 from xferd.unpack import tar
 from xferd.unpack.flatten import Progress, flatten
 from xferd.unpack.limits import PlainLimits
-from xferd.unpack.metadata import Attributes, Kept, Real
-from xferd.unpack.overlay_merge import Directories, merge
+from xferd.unpack.metadata import MetadataWriter, NativeMetadata, OverrideMetadata
+from xferd.unpack.overlay_merge import OpenDirectories, merge
 from xferd.unpack.sandbox import is_privileged
 from xferd.unpack.tar import Entry
-from xferd.unpack.tree_writer import Tree
+from xferd.unpack.tree_writer import TreeWriter
 
 LIMITS = PlainLimits(10_000, 1 << 30, 1 << 20, 300, 400)
 OVERRIDE = "user.containers.override_stat"
@@ -70,7 +70,7 @@ class FlattenCase(SynchronousTestCase):
         self.trees: list[str] = []
         self.addCleanup(os.umask, os.umask(0o022))
 
-    def layer(self, *entries: Entry | tuple[Entry, bytes], form: Attributes | None = None) -> str:
+    def layer(self, *entries: Entry | tuple[Entry, bytes], form: MetadataWriter | None = None) -> str:
         """
         Unpack a layer on top of those before.
 
@@ -81,7 +81,7 @@ class FlattenCase(SynchronousTestCase):
         path.mkdir(parents=True)
         umask = os.umask(0)
         root = os.open(path, os.O_RDONLY)
-        tree = Tree(root, LIMITS, form or (Real() if is_privileged() else Kept()))
+        tree = TreeWriter(root, LIMITS, form or (NativeMetadata() if is_privileged() else OverrideMetadata()))
         try:
             for item in entries:
                 made, data = item if isinstance(item, tuple) else (item, b"")
@@ -214,7 +214,7 @@ class MergeTests(FlattenCase):
         """
         for number in range(20):
             self.layer(*(entry(f"{n}/" * 9 + str(number)) for n in range(5)))
-        roots = Directories(self.trees, most=3)
+        roots = OpenDirectories(self.trees, most=3)
         self.addCleanup(roots.close)
         merged = merge(roots, 20, lambda: None)
         self.assertEqual(merged.entries, 5 * (9 + 20))
@@ -439,7 +439,7 @@ class AttributeTests(FlattenCase):
         """
         Without root, modes are as safe and owners as kept as in the tree.
         """
-        tree = self.layer(*everything(), form=Kept())
+        tree = self.layer(*everything(), form=OverrideMetadata())
         target = self.flatten(privileged=False)
         self.assertEqual(differences(listing(target), listing(tree)), [])
         self.assertEqual(os.getxattr(target, OVERRIDE), os.getxattr(tree, OVERRIDE))
@@ -453,7 +453,7 @@ class AttributeTests(FlattenCase):
         if not is_privileged():
             raise SkipTest("needs root")
         real = self.layer(*everything())
-        kept = self.layer(*everything(), form=Kept())
+        kept = self.layer(*everything(), form=OverrideMetadata())
         for folder, folders, files in os.walk(os.path.dirname(kept)):
             for name in [".", *folders, *files]:
                 os.chown(os.path.join(folder, name), 1000, 1000, follow_symlinks=False)
@@ -481,7 +481,7 @@ class AttributeTests(FlattenCase):
         """
         An xattr that should keep an owner and does not is passed over.
         """
-        tree = self.layer(file("f", b"x", 0o600), form=Kept())
+        tree = self.layer(file("f", b"x", 0o600), form=OverrideMetadata())
         for value in (b"", b"1:2", b"a:b:c", b"\xff"):
             os.setxattr(os.path.join(tree, "f"), OVERRIDE, value)
             target = self.flatten(privileged=False)

@@ -39,7 +39,7 @@ from tests.unpack.tars import (
 from tests.unpack.test_landlock import available as landlocked
 from xferd.errors import StoreError
 from xferd.unpack import inflate, layer_process, protocol, sandbox, seccomp
-from xferd.unpack.layer_process import Abandoned, Growing
+from xferd.unpack.layer_process import Abandoned, GrowingBlob
 from xferd.unpack.worker import Worker
 
 SIZE = 1 << 20
@@ -122,12 +122,12 @@ class GrowingTests(LayerCase):
     Tests for L{Growing}.
     """
 
-    def growing(self, *lines: bytes) -> Growing:
+    def growing(self, *lines: bytes) -> GrowingBlob:
         """
         One that is told so much.
         """
         self.said: list[tuple[str, dict[str, Any]]] = []
-        return Growing(
+        return GrowingBlob(
             io.BytesIO(b"".join(lines)), lambda line: self.said.append(protocol.decode(line.rstrip()))
         )
 
@@ -489,10 +489,10 @@ class CageTests(LayerCase):
 
         def inside() -> list[str]:
             root = os.open(self.staged, os.O_RDONLY)
-            caged = sandbox.enter(root, True, SIZE)
+            confined = sandbox.enter(root, True, SIZE)
             os.mknod("disk", 0o60666, os.makedev(8, 0), dir_fd=root)
             os.mknod("/null", 0o20666, os.makedev(1, 3))
-            caged.seal()
+            confined.seal()
             refused = []
             for name in ("disk", "null"):
                 try:
@@ -512,8 +512,8 @@ class CageTests(LayerCase):
 
         def inside() -> list[bool]:
             root = os.open(self.staged, os.O_RDONLY)
-            caged = sandbox.enter(root, True, SIZE)
-            caged.seal()
+            confined = sandbox.enter(root, True, SIZE)
+            confined.seal()
             found = []
             for path, start in (("..", root), ("../../..", root), ("/", None), ("..", None)):
                 found.append(os.path.samestat(os.stat(path, dir_fd=start), os.fstat(root)))
@@ -534,10 +534,10 @@ class CageTests(LayerCase):
             said: list[str] = []
             missing = refuse_namespaces()
 
-            def confine(root: int, privileged: bool, size: int) -> sandbox.Cage:
-                caged = sandbox.enter(root, privileged, size)
-                missing.update(caged.missing)
-                return caged
+            def confine(root: int, privileged: bool, size: int) -> sandbox.Sandbox:
+                confined = sandbox.enter(root, privileged, size)
+                missing.update(confined.missing)
+                return confined
 
             lines = io.BytesIO(self.sealed())
             layer_process.run(self.task(), lines, lambda line: said.append(line.decode().split()[0]), confine)
@@ -792,10 +792,10 @@ class EscapeTests(LayerCase):
         def inside() -> list[str]:
             said: list[str] = []
 
-            def confine(root: int, privileged: bool, size: int) -> sandbox.Cage:
-                caged = sandbox.enter(root, privileged, size)
+            def confine(root: int, privileged: bool, size: int) -> sandbox.Sandbox:
+                confined = sandbox.enter(root, privileged, size)
                 os.mkdir("/proof")
-                return caged
+                return confined
 
             self.write(gzipped(symlink(b"up", os.fsencode(self.folder)) + file(b"up/f") + END))
             lines = io.BytesIO(self.sealed())

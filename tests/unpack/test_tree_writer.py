@@ -41,7 +41,7 @@ from tests.unpack.tars import (
 from xferd.errors import BadLayer, DiskFull, StoreError
 from xferd.interfaces.unpack import UnpackLimits
 from xferd.unpack import directories, tree_writer
-from xferd.unpack.tree_writer import Tree
+from xferd.unpack.tree_writer import TreeWriter
 
 CAPABILITY = b"\x01\0\0\x02\0\x20\0\0" + bytes(12)
 
@@ -1232,7 +1232,7 @@ class ErrorTests(TreeCase):
         """
         So it is at the end.
         """
-        self.patch(Tree, "_finish", lambda *_: os.mkdir(self.outside))
+        self.patch(TreeWriter, "_finish", lambda *_: os.mkdir(self.outside))
         self.assertIn("the directories", str(self.assertRaises(StoreError, self.make)))
 
     def test_short_writes(self) -> None:

@@ -30,10 +30,10 @@ from zstandard import ZstdCompressor
 from tests.unpack.tars import END, LIMITS, file, folder, gzipped, listing, pax
 from xferd.errors import BadLayer, DiskFull, StoreError, WorkerLost, XferdError
 from xferd.interfaces.store import Unpacked
-from xferd.interfaces.unpack import Displaced, IUnpacker, IUnpacking, UnpackProgress
+from xferd.interfaces.unpack import Displaced, ILayerTask, IUnpacker, UnpackProgress
 from xferd.names import Digest
 from xferd.unpack import protocol, sandbox
-from xferd.unpack.layer_task import MOUTHFUL, TURN, Unpacking
+from xferd.unpack.layer_task import TURN_SIZE, WAKE_SIZE, LayerTask
 from xferd.unpack.unpacker import GRACE, IUnpackReactor, Unpacker
 
 DIFF_ID = Digest.of(b"tar")
@@ -47,11 +47,11 @@ def children(pid: int) -> list[int]:
         return [int(child) for child in file.read().split()]
 
 
-def is_hungry(layer: IUnpacking) -> bool:
+def is_hungry(layer: ILayerTask) -> bool:
     """
     Whether a layer's process has read all it may.
     """
-    assert isinstance(layer, Unpacking)
+    assert isinstance(layer, LayerTask)
     return layer.begun and layer.hungry
 
 
@@ -145,12 +145,12 @@ class UnpackerCase(SynchronousTestCase):
         [self.process] = self.reactor.processes
         self.seen: list[UnpackProgress] = []
 
-    def unpack(self, size: int | None = None, moving: Callable[[], bool] = lambda: True) -> Unpacking:
+    def unpack(self, size: int | None = None, moving: Callable[[], bool] = lambda: True) -> LayerTask:
         """
         Ask for a layer, of so many bytes that are sealed.
         """
         layer = self.unpacker.unpack("/staged", "gzip", self.seen.append, moving=moving)
-        assert isinstance(layer, Unpacking)
+        assert isinstance(layer, LayerTask)
         if size is not None:
             layer.sealed("/blob", size)
         return layer
@@ -182,7 +182,7 @@ class UnpackingTests(UnpackerCase):
         The Interfaces are provided.
         """
         self.assertTrue(verifyObject(IUnpacker, self.unpacker))
-        self.assertTrue(verifyObject(IUnpacking, self.unpack()))
+        self.assertTrue(verifyObject(ILayerTask, self.unpack()))
 
     def test_success(self) -> None:
         """
@@ -229,13 +229,13 @@ class UnpackingTests(UnpackerCase):
         """
         for number, kind in enumerate((BadLayer, StoreError, DiskFull, WorkerLost)):
             layer = self.unpack()
-            layer.grown("/blob", MOUTHFUL)
+            layer.grown("/blob", WAKE_SIZE)
             self.process.says(number, "error", code=kind.code, message="why it is so")
             self.process.says(number, "ended", status=0)
             error = self.failureResultOf(layer.result, kind).value
             self.assertEqual((type(error), str(error)), (kind, "why it is so"))
-            layer.grown("/blob", 9 * MOUTHFUL)
-            layer.sealed("/blob", 9 * MOUTHFUL)
+            layer.grown("/blob", 9 * WAKE_SIZE)
+            layer.sealed("/blob", 9 * WAKE_SIZE)
 
     def test_unknown_code(self) -> None:
         """
@@ -324,21 +324,21 @@ class TurnTests(UnpackerCase):
         has not read; at the seal it gets the rest, however little.
         """
         layer = self.unpack()
-        layer.grown("/partial", MOUTHFUL - 1)
+        layer.grown("/partial", WAKE_SIZE - 1)
         self.assertEqual(self.told(), [])
-        layer.grown("/partial", MOUTHFUL + 5)
-        self.assertEqual(self.told(), [(0, MOUTHFUL + 5, False)])
-        layer.grown("/partial", 3 * MOUTHFUL)
-        layer.grown("/partial", 4 * MOUTHFUL)
+        layer.grown("/partial", WAKE_SIZE + 5)
+        self.assertEqual(self.told(), [(0, WAKE_SIZE + 5, False)])
+        layer.grown("/partial", 3 * WAKE_SIZE)
+        layer.grown("/partial", 4 * WAKE_SIZE)
         self.assertEqual(self.told(), [])
-        self.process.says(0, "hungry", consumed=MOUTHFUL + 5)
-        self.assertEqual(self.told(), [(0, 4 * MOUTHFUL, False)])
-        self.process.says(0, "hungry", consumed=4 * MOUTHFUL)
-        layer.grown("/partial", 4 * MOUTHFUL + 9)
+        self.process.says(0, "hungry", consumed=WAKE_SIZE + 5)
+        self.assertEqual(self.told(), [(0, 4 * WAKE_SIZE, False)])
+        self.process.says(0, "hungry", consumed=4 * WAKE_SIZE)
+        layer.grown("/partial", 4 * WAKE_SIZE + 9)
         self.assertEqual(self.told(), [])
-        layer.sealed("/blob", 4 * MOUTHFUL + 9)
-        self.assertEqual(self.told(), [(0, 4 * MOUTHFUL + 9, True)])
-        self.process.says(0, "hungry", consumed=4 * MOUTHFUL + 9)
+        layer.sealed("/blob", 4 * WAKE_SIZE + 9)
+        self.assertEqual(self.told(), [(0, 4 * WAKE_SIZE + 9, True)])
+        self.process.says(0, "hungry", consumed=4 * WAKE_SIZE + 9)
         self.assertEqual(self.told(), [])
 
     def test_seal_without_bytes(self) -> None:
@@ -346,12 +346,12 @@ class TurnTests(UnpackerCase):
         A seal is told though all bytes were.
         """
         layer = self.unpack()
-        layer.grown("/partial", MOUTHFUL)
-        layer.sealed("/blob", MOUTHFUL)
-        self.assertEqual(self.told(), [(0, MOUTHFUL, False)])
-        self.process.says(0, "hungry", consumed=MOUTHFUL)
+        layer.grown("/partial", WAKE_SIZE)
+        layer.sealed("/blob", WAKE_SIZE)
+        self.assertEqual(self.told(), [(0, WAKE_SIZE, False)])
+        self.process.says(0, "hungry", consumed=WAKE_SIZE)
         self.assertEqual(
-            self.process.take(), [(0, "grown", {"path": "/blob", "size": MOUTHFUL, "sealed": True})]
+            self.process.take(), [(0, "grown", {"path": "/blob", "size": WAKE_SIZE, "sealed": True})]
         )
 
     def test_workers_change(self) -> None:
@@ -360,16 +360,16 @@ class TurnTests(UnpackerCase):
         that read go on and no other begins.
         """
         for _ in range(4):
-            self.unpack().grown("/partial", MOUTHFUL)
+            self.unpack().grown("/partial", WAKE_SIZE)
         self.assertEqual([number for number, _, _ in self.told()], [0, 1])
         self.assertEqual((self.unpacker.workers, self.unpacker.busy), (2, 2))
         self.unpacker.workers = 3
         self.assertEqual([number for number, _, _ in self.told()], [2])
         self.unpacker.workers = 1
-        self.process.says(0, "hungry", consumed=MOUTHFUL)
-        self.process.says(1, "hungry", consumed=MOUTHFUL)
+        self.process.says(0, "hungry", consumed=WAKE_SIZE)
+        self.process.says(1, "hungry", consumed=WAKE_SIZE)
         self.assertEqual((self.told(), self.unpacker.busy), ([], 1))
-        self.process.says(2, "hungry", consumed=MOUTHFUL)
+        self.process.says(2, "hungry", consumed=WAKE_SIZE)
         self.assertEqual([number for number, _, _ in self.told()], [3])
 
     def test_turns(self) -> None:
@@ -378,17 +378,17 @@ class TurnTests(UnpackerCase):
         first asked for come first.
         """
         for _ in range(4):
-            self.unpack(2 * TURN + 5)
-        self.assertEqual(self.told(), [(0, TURN, False), (1, TURN, False)])
-        self.process.says(1, "hungry", consumed=TURN)
-        self.assertEqual(self.told(), [(1, 2 * TURN, False)])
-        self.process.says(0, "hungry", consumed=TURN)
-        self.process.says(0, "hungry", consumed=2 * TURN)
-        self.assertEqual(self.told(), [(0, 2 * TURN, False), (0, 2 * TURN + 5, True)])
+            self.unpack(2 * TURN_SIZE + 5)
+        self.assertEqual(self.told(), [(0, TURN_SIZE, False), (1, TURN_SIZE, False)])
+        self.process.says(1, "hungry", consumed=TURN_SIZE)
+        self.assertEqual(self.told(), [(1, 2 * TURN_SIZE, False)])
+        self.process.says(0, "hungry", consumed=TURN_SIZE)
+        self.process.says(0, "hungry", consumed=2 * TURN_SIZE)
+        self.assertEqual(self.told(), [(0, 2 * TURN_SIZE, False), (0, 2 * TURN_SIZE + 5, True)])
         self.result(0)
         self.assertEqual(self.told(), [])
         self.process.says(0, "ended", status=0)
-        self.assertEqual(self.told(), [(2, TURN, False)])
+        self.assertEqual(self.told(), [(2, TURN_SIZE, False)])
 
     def test_stalled(self) -> None:
         """
@@ -397,17 +397,17 @@ class TurnTests(UnpackerCase):
         """
         stalled = [self.unpack() for _ in range(3)]
         for layer in stalled:
-            layer.grown("/partial", MOUTHFUL)
+            layer.grown("/partial", WAKE_SIZE)
         for number in range(3):
-            self.process.says(number, "hungry", consumed=MOUTHFUL)
+            self.process.says(number, "hungry", consumed=WAKE_SIZE)
         self.told()
-        self.unpack(2 * TURN)
-        self.unpack(2 * TURN)
-        self.assertEqual(self.told(), [(3, TURN, False), (4, TURN, False)])
-        stalled[1].grown("/partial", 2 * MOUTHFUL)
+        self.unpack(2 * TURN_SIZE)
+        self.unpack(2 * TURN_SIZE)
+        self.assertEqual(self.told(), [(3, TURN_SIZE, False), (4, TURN_SIZE, False)])
+        stalled[1].grown("/partial", 2 * WAKE_SIZE)
         self.assertEqual(self.told(), [])
-        self.process.says(3, "hungry", consumed=TURN)
-        self.assertEqual(self.told(), [(1, 2 * MOUTHFUL, False)])
+        self.process.says(3, "hungry", consumed=TURN_SIZE)
+        self.assertEqual(self.told(), [(1, 2 * WAKE_SIZE, False)])
 
     def test_cancelled_turn(self) -> None:
         """
@@ -436,7 +436,7 @@ class RoomTests(UnpackerCase):
         super().setUp()
         self.moving: set[int] = set()
 
-    def partial(self, size: int = MOUTHFUL) -> Unpacking:
+    def partial(self, size: int = WAKE_SIZE) -> LayerTask:
         """
         A layer of which so many bytes are here.
         """
@@ -472,12 +472,12 @@ class RoomTests(UnpackerCase):
         for number in range(4):
             self.moving = {number}
             layers.append(self.partial())
-            self.process.says(number, "progress", consumed=MOUTHFUL - number, entries=1)
-            self.process.says(number, "hungry", consumed=MOUTHFUL - number)
+            self.process.says(number, "progress", consumed=WAKE_SIZE - number, entries=1)
+            self.process.says(number, "hungry", consumed=WAKE_SIZE - number)
         commands = self.process.take()
         self.assertEqual([n for n, verb, _ in commands if verb == "begin"], [0, 1, 2])
         self.assertEqual([n for n, verb, _ in commands if verb == "cancel"], [2])
-        layers[3].grown("/partial", 2 * MOUTHFUL)
+        layers[3].grown("/partial", 2 * WAKE_SIZE)
         self.assertEqual(self.process.take(), [])
         self.process.says(2, "ended", status=-9)
         self.failureResultOf(layers[2].result, Displaced)
@@ -490,11 +490,11 @@ class RoomTests(UnpackerCase):
         self.moving = {0, 1, 2}
         layers = [self.partial() for _ in range(3)]
         for number, layer in enumerate(layers[:2]):
-            layer.sealed("/blob", MOUTHFUL)
-            self.process.says(number, "hungry", consumed=MOUTHFUL)
+            layer.sealed("/blob", WAKE_SIZE)
+            self.process.says(number, "hungry", consumed=WAKE_SIZE)
         self.assertEqual(self.commands("begin"), [0, 1])
         self.moving = set()
-        layers[2].sealed("/blob", MOUTHFUL)
+        layers[2].sealed("/blob", WAKE_SIZE)
         self.assertEqual(self.process.take(), [])
         self.result(0)
         self.process.says(0, "ended", status=0)
@@ -506,7 +506,7 @@ class RoomTests(UnpackerCase):
         """
         self.moving = {0}
         layer = self.partial()
-        layer.make_room()
+        layer.displace()
         self.result(0)
         self.process.says(0, "ended", status=-9)
         self.assertEqual(self.successResultOf(layer.result).entries, 2)
@@ -547,12 +547,12 @@ class SilenceTests(UnpackerCase):
         One that waits for bytes may wait for ever.
         """
         layer = self.unpack()
-        layer.grown("/partial", MOUTHFUL)
-        self.process.says(0, "hungry", consumed=MOUTHFUL)
+        layer.grown("/partial", WAKE_SIZE)
+        self.process.says(0, "hungry", consumed=WAKE_SIZE)
         self.process.take()
         self.wait(1000)
         self.assertEqual(self.process.take(), [])
-        layer.sealed("/blob", MOUTHFUL)
+        layer.sealed("/blob", WAKE_SIZE)
         self.wait(60)
         self.assertEqual([verb for _, verb, _ in self.process.take()], ["grown"])
 
@@ -798,7 +798,7 @@ class RealTests(TestCase):
         self.unpacker.start()
         self.addCleanup(self.unpacker.stop)
 
-    def unpack(self, notify: Any = lambda _: None) -> tuple[str, IUnpacking]:
+    def unpack(self, notify: Any = lambda _: None) -> tuple[str, ILayerTask]:
         """
         Ask for a layer.
         """
@@ -883,7 +883,7 @@ class RealTests(TestCase):
         A layer that is seen to be bad while its bytes stall is told of at once.
         """
         # The tail is more than a buffer, and less than all: whoever inflates waits for more by then.
-        self.tar = file(b"large", os.urandom(MOUTHFUL)) + file(b"d/.wh.") + os.urandom(MOUTHFUL)
+        self.tar = file(b"large", os.urandom(WAKE_SIZE)) + file(b"d/.wh.") + os.urandom(WAKE_SIZE)
         self.blob = gzipped(self.tar)
         self.write()
         _, layer = self.unpack()

@@ -55,7 +55,7 @@ class Displaced(Exception):
     """
 
 
-class IUnpacking(IFollower):
+class ILayerTask(IFollower):
     """
     The unpacking of one layer, which follows the blob's growing file.
 
@@ -92,7 +92,7 @@ class IUnpacker(Interface):
         notify: Callable[[UnpackProgress], None],
         algorithm: str = "sha256",
         moving: Callable[[], bool] = lambda: True,
-    ) -> IUnpacking:
+    ) -> ILayerTask:
         """
         Begin to unpack a layer.
 

@@ -25,7 +25,7 @@ from zstandard import ZstdDecompressor, ZstdError
 
 from xferd.errors import BadLayer
 from xferd.interfaces.store import Unpacked
-from xferd.interfaces.unpack import IUnpacker, IUnpacking, UnpackProgress
+from xferd.interfaces.unpack import ILayerTask, IUnpacker, UnpackProgress
 from xferd.names import Digest
 from xferd.testing.gate import Gate, settle
 
@@ -79,7 +79,7 @@ def measure(packed: bytes, algorithm: str = "sha256") -> Unpacked:
     return Unpacked(Digest.of(tar, algorithm), len(tar), size, entries, implied)
 
 
-@implementer(IUnpacking)
+@implementer(ILayerTask)
 class FakeUnpacking:
     """
     The unpacking of one layer.

@@ -61,7 +61,7 @@ _PACKED: Final = Struct("=HIIq")
 
 
 @define(weakref_slot=False)
-class Folder:
+class Directory:
     """
     What a directory gets once nothing is put into it any more.
 
@@ -92,7 +92,7 @@ class Folder:
         return Entry(real, DIRECTORY, mode, uid, gid, 0, mtime, xattrs=self.xattrs)
 
 
-class Folders:
+class Directories:
     """
     Finds and makes directories below a root, and remembers what each is to
     become.
@@ -112,7 +112,7 @@ class Folders:
             what is kept here.
         """
         self._root, self._limits = root, limits
-        self.known: dict[bytes, Folder] = {b"": Folder()}
+        self.known: dict[bytes, Directory] = {b"": Directory()}
         self.whiteouts: dict[bytes, set[bytes]] = {}
         self._aliases: dict[bytes, bytes] = {}
         self._open: OrderedDict[bytes, int] = OrderedDict()
@@ -222,7 +222,7 @@ class Folders:
             todo += [part for part in reversed(target.split(b"/")) if part not in (b"", b".")]
         return real
 
-    def imply(self, above: bytes, name: bytes) -> Folder:
+    def imply(self, above: bytes, name: bytes) -> Directory:
         """
         Make a directory that no entry lists.
 
@@ -234,7 +234,7 @@ class Folders:
             raise BadLayer(f"the tar implies more than {self._limits.entries} directories")
         return self.make(above, name)
 
-    def make(self, above: bytes, name: bytes) -> Folder:
+    def make(self, above: bytes, name: bytes) -> Directory:
         """
         Make a directory, which is implied until it is given an entry.
 
@@ -249,7 +249,7 @@ class Folders:
         self._take(len(real) + _FOLDER)
         # Readable, writable and searchable for us until all is in it; its entry has the last word.
         os.mkdir(name, 0o755, dir_fd=self.descriptor(above))
-        folder = self.known[real] = Folder()
+        folder = self.known[real] = Directory()
         return folder
 
     def remove(self, above: bytes, name: bytes) -> int:

@@ -25,8 +25,8 @@ from typing import Final, NamedTuple
 from xferd.errors import DiskFull, StoreError
 from xferd.unpack import tar
 from xferd.unpack.limits import show
-from xferd.unpack.metadata import OVERRIDE, attributes
-from xferd.unpack.overlay_merge import Directories, Folder, by_descriptor, merge
+from xferd.unpack.metadata import OVERRIDE, metadata_writer
+from xferd.unpack.overlay_merge import MergedDirectory, OpenDirectories, by_descriptor, merge
 from xferd.unpack.tar import Entry
 
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -106,7 +106,7 @@ def copy_folder(tree: str, target: str) -> None:
         entry = _entry(b"/", source, os.fstat(source), kept=is_kept(tree))
         out = os.open(target, _READ | os.O_DIRECTORY)
         try:
-            attributes(True).folder(out, entry)
+            metadata_writer(True).folder(out, entry)
         finally:
             os.close(out)
     finally:
@@ -123,10 +123,10 @@ class _Copy:
     ) -> None:
         self._count = len(trees)
         self._kept = [is_kept(tree) for tree in trees]
-        self._source = Directories(trees)
-        self._target = Directories([target])
+        self._source = OpenDirectories(trees)
+        self._target = OpenDirectories([target])
         self._notify = notify
-        self._attributes = attributes(privileged)
+        self._attributes = metadata_writer(privileged)
         self._linked: dict[tuple[int, int], tuple[bytes, bytes]] = {}
         self._clones = True
         self._ranges = True
@@ -151,11 +151,11 @@ class _Copy:
         for folder in reversed(merged.folders):
             self._guarded(self._finish, folder, folder.path)
         if not merged.folders:
-            self._guarded(self._finish_empty, Folder(b"", 0, []), b"")
+            self._guarded(self._finish_empty, MergedDirectory(b"", 0, []), b"")
         self._notify(self._progress)
         return self._progress
 
-    def _guarded(self, step: Callable[[Folder], None], folder: Folder, path: bytes) -> None:
+    def _guarded(self, step: Callable[[MergedDirectory], None], folder: MergedDirectory, path: bytes) -> None:
         """
         Take a step, and say what it means where the kernel refuses.
         """
@@ -164,7 +164,7 @@ class _Copy:
         except OSError as e:
             raise _explained(e, path) from e
 
-    def _fill(self, folder: Folder) -> None:
+    def _fill(self, folder: MergedDirectory) -> None:
         """
         Make a directory and what is in it but its directories.
         """
@@ -180,7 +180,7 @@ class _Copy:
                 raise _explained(e, b"%b/%b" % (path, name) if path else name) from e
             self._advance(0)
 
-    def _finish(self, folder: Folder) -> None:
+    def _finish(self, folder: MergedDirectory) -> None:
         """
         Give a directory its attributes.
         """
@@ -188,7 +188,7 @@ class _Copy:
         entry = _entry(folder.path, source, os.fstat(source), kept=self._kept[folder.tree])
         self._attributes.folder(self._target.at(0, folder.path), entry)
 
-    def _finish_empty(self, root: Folder) -> None:
+    def _finish_empty(self, root: MergedDirectory) -> None:
         """
         Give the root its attributes where no layer does: those that a layer
         without an entry for the root gives it.

@@ -22,9 +22,9 @@ from xferd.errors import BadLayer, DiskFull, StoreError, WorkerLost, XferdError
 from xferd.unpack import protocol, sandbox
 from xferd.unpack.inflate import Blocks
 from xferd.unpack.limits import PlainLimits
-from xferd.unpack.metadata import attributes
+from xferd.unpack.metadata import metadata_writer
 from xferd.unpack.tar import TarReader
-from xferd.unpack.tree_writer import FULL, Tree
+from xferd.unpack.tree_writer import FULL, TreeWriter
 
 _PROGRESS: Final = 0.1
 """Seconds between two words of progress."""
@@ -43,12 +43,12 @@ Say = Callable[[bytes], None]
 
 class Confined(Protocol):
     """
-    L{sandbox.Cage}.
+    L{sandbox.Sandbox}.
     """
 
     def seal(self) -> None:
         """
-        See L{sandbox.Cage.seal}.
+        See L{sandbox.Sandbox.seal}.
         """
 
 
@@ -58,7 +58,7 @@ class Abandoned(Exception):
     """
 
 
-class Growing:
+class GrowingBlob:
     """
     A blob's file, read as far as the reactor has said that it may be.
     """
@@ -121,7 +121,7 @@ class Growing:
 
 
 def unpack(
-    source: Growing,
+    source: GrowingBlob,
     root: int,
     compression: str,
     algorithm: str,
@@ -157,7 +157,7 @@ def unpack(
 
         stream = reporting()
         reader = TarReader(stream, limits)
-        tree = Tree(root, limits, attributes(privileged), lambda: blocks.memory)
+        tree = TreeWriter(root, limits, metadata_writer(privileged), lambda: blocks.memory)
         for entry in reader:
             tree.add(entry, reader.read)
             entries += 1
@@ -206,7 +206,7 @@ def run(
     @param confine: L{sandbox.enter}.
     """
     try:
-        source = Growing(lines, say)
+        source = GrowingBlob(lines, say)
         source.open()
         root = os.open(task["staged"], os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         privileged = sandbox.is_privileged()

@@ -14,21 +14,21 @@ from zope.interface import implementer
 
 from xferd.errors import BadLayer, DiskFull, StoreError, WorkerLost, XferdError
 from xferd.interfaces.store import Unpacked
-from xferd.interfaces.unpack import Displaced, IUnpacking, UnpackProgress
+from xferd.interfaces.unpack import Displaced, ILayerTask, UnpackProgress
 from xferd.names import Digest
 from xferd.unpack import protocol
 
-MOUTHFUL: Final = 1024 * 1024
+WAKE_SIZE: Final = 1024 * 1024
 """Bytes of blob for which a layer's process is woken."""
 
-TURN: Final = 32 * 1024 * 1024
+TURN_SIZE: Final = 32 * 1024 * 1024
 """Bytes of blob that a layer may read before an older one goes first again."""
 
 _ERRORS: Final[dict[str, type[XferdError]]] = {e.code: e for e in (BadLayer, StoreError, DiskFull)}
 
 
-@implementer(IUnpacking)
-class Unpacking:
+@implementer(ILayerTask)
+class LayerTask:
     """
     One layer, from the first byte told of until its process is gone.
 
@@ -153,7 +153,7 @@ class Unpacking:
             return not self._told_seal
         if not self.begun and not self.moving():
             return False
-        return self._size - self._told >= MOUTHFUL
+        return self._size - self._told >= WAKE_SIZE
 
     def feed(self) -> None:
         """
@@ -164,7 +164,7 @@ class Unpacking:
             self._say(protocol.address(self.number, protocol.encode("begin", **self._task)))
         self.hungry = False
         self.silence = 0.0
-        self._told = min(self._size, self._told + TURN)
+        self._told = min(self._size, self._told + TURN_SIZE)
         self._told_seal = self._sealed and self._told == self._size
         told = protocol.encode("grown", path=self._path, size=self._told, sealed=self._told_seal)
         self._say(protocol.address(self.number, told))
@@ -221,14 +221,14 @@ class Unpacking:
         else:
             self.ended(WorkerLost("no process has begun"))
 
-    def make_room(self) -> None:
+    def displace(self) -> None:
         """
         End the process, because others can use its place.
         """
         self._yielded = True
         self._kill()
 
-    def give_up(self, seconds: float) -> None:
+    def fail_stalled(self, seconds: float) -> None:
         """
         End the process, because it made no progress for so long.
         """

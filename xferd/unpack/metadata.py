@@ -48,7 +48,7 @@ _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _TYPES = {CHARACTER: stat.S_IFCHR, BLOCK_DEVICE: stat.S_IFBLK, FIFO: stat.S_IFIFO}
 
 
-class Attributes(Protocol):
+class MetadataWriter(Protocol):
     """
     What L{xferd.unpack.tree_writer.Tree} needs to know of rights.  The process's
     umask is 0.
@@ -87,7 +87,7 @@ class Attributes(Protocol):
         """
 
 
-class Real:
+class NativeMetadata:
     """
     Files get what their entries say.
     """
@@ -96,13 +96,13 @@ class Real:
 
     def create(self, name: bytes, here: int, entry: Entry) -> int:
         """
-        See L{Attributes.create}.
+        See L{MetadataWriter.create}.
         """
         return os.open(name, _CREATE, entry.mode & 0o777, dir_fd=here)
 
     def regular(self, descriptor: int, entry: Entry) -> None:
         """
-        See L{Attributes.regular}.
+        See L{MetadataWriter.regular}.
         """
         if entry.uid or entry.gid:
             os.fchown(descriptor, entry.uid, entry.gid)
@@ -114,7 +114,7 @@ class Real:
 
     def folder(self, descriptor: int, entry: Entry) -> None:
         """
-        See L{Attributes.folder}.
+        See L{MetadataWriter.folder}.
         """
         os.fchown(descriptor, entry.uid, entry.gid)
         os.fchmod(descriptor, entry.mode)
@@ -124,7 +124,7 @@ class Real:
 
     def node(self, name: bytes, here: int, entry: Entry) -> None:
         """
-        See L{Attributes.node}.
+        See L{MetadataWriter.node}.
         """
         os.mknod(name, _TYPES[entry.kind] | entry.mode & 0o777, os.makedev(*entry.device), dir_fd=here)
         self._named(name, here, entry)
@@ -133,7 +133,7 @@ class Real:
 
     def link(self, name: bytes, here: int, entry: Entry) -> None:
         """
-        See L{Attributes.link}.
+        See L{MetadataWriter.link}.
         """
         self._named(name, here, entry)
 
@@ -149,7 +149,7 @@ class Real:
         os.utime(name, ns=(entry.mtime, entry.mtime), dir_fd=here, follow_symlinks=False)
 
 
-class Kept:
+class OverrideMetadata:
     """
     Files belong to us, and what their entries say is kept beside them.
     """
@@ -158,25 +158,25 @@ class Kept:
 
     def create(self, name: bytes, here: int, entry: Entry) -> int:  # noqa: ARG002
         """
-        See L{Attributes.create}.
+        See L{MetadataWriter.create}.
         """
         return os.open(name, _CREATE, 0o600, dir_fd=here)
 
     def regular(self, descriptor: int, entry: Entry) -> None:
         """
-        See L{Attributes.regular}.
+        See L{MetadataWriter.regular}.
         """
         self._opened(descriptor, entry, "file", 0o400)
 
     def folder(self, descriptor: int, entry: Entry) -> None:
         """
-        See L{Attributes.folder}.
+        See L{MetadataWriter.folder}.
         """
         self._opened(descriptor, entry, "dir", 0o700)
 
     def node(self, name: bytes, here: int, entry: Entry) -> None:
         """
-        See L{Attributes.node}.
+        See L{MetadataWriter.node}.
         """
         if entry.kind == FIFO:
             os.mkfifo(name, entry.mode & 0o777, dir_fd=here)
@@ -192,7 +192,7 @@ class Kept:
 
     def link(self, name: bytes, here: int, entry: Entry) -> None:
         """
-        See L{Attributes.link}.
+        See L{MetadataWriter.link}.
         """
         os.utime(name, ns=(entry.mtime, entry.mtime), dir_fd=here, follow_symlinks=False)
 
@@ -209,11 +209,11 @@ class Kept:
         os.utime(descriptor, ns=(entry.mtime, entry.mtime))
 
 
-def attributes(privileged: bool) -> Attributes:
+def metadata_writer(privileged: bool) -> MetadataWriter:
     """
     The attributes that can be had.
     """
-    return Real() if privileged else Kept()
+    return NativeMetadata() if privileged else OverrideMetadata()
 
 
 def set_own_xattr(target: int | bytes, name: bytes, value: bytes) -> None:

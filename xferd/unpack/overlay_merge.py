@@ -28,7 +28,7 @@ _MOST_OPEN: Final = 256
 _PREFIXES: Final = ("trusted.overlay.", "user.overlay.")
 
 
-class Directories:
+class OpenDirectories:
     """
     The directories of some trees, opened when they are asked for.
     """
@@ -73,7 +73,7 @@ class Directories:
             os.close(self._open.popitem()[1])
 
 
-class Folder(NamedTuple):
+class MergedDirectory(NamedTuple):
     """
     One directory of the merged tree.
 
@@ -88,7 +88,7 @@ class Folder(NamedTuple):
     files: list[tuple[bytes, int]]
 
 
-class Merged(NamedTuple):
+class MergedTree(NamedTuple):
     """
     A merged tree.
 
@@ -98,12 +98,12 @@ class Merged(NamedTuple):
         however many names it has.
     """
 
-    folders: list[Folder]
+    folders: list[MergedDirectory]
     entries: int
     size: int
 
 
-def merge(trees: Directories, count: int, look: Callable[[], None]) -> Merged:
+def merge(trees: OpenDirectories, count: int, look: Callable[[], None]) -> MergedTree:
     """
     Find out what a stack of trees amounts to (OCI image-spec, "Applying
     Changesets"; kernel documentation of overlayfs, "whiteouts and opaque
@@ -114,7 +114,7 @@ def merge(trees: Directories, count: int, look: Callable[[], None]) -> Merged:
     @param look: called for each directory; what it raises ends the search.
     @raise StoreError: a tree cannot be read.
     """
-    folders: list[Folder] = []
+    folders: list[MergedDirectory] = []
     entries, sizes = 0, _Sizes()
     todo: list[tuple[bytes, list[int]]] = [(b"", list(range(count))[::-1])] if count else []
     while todo:
@@ -124,10 +124,10 @@ def merge(trees: Directories, count: int, look: Callable[[], None]) -> Merged:
             files, inner = _merge_one(trees, path, having, sizes)
         except OSError as e:
             raise StoreError(f"cannot read {show(path or b'/')} in the store: {e.strerror}") from e
-        folders.append(Folder(path, having[0], files))
+        folders.append(MergedDirectory(path, having[0], files))
         entries += len(files) + len(inner)
         todo += [(b"%b/%b" % (path, name) if path else name, layers) for name, layers in inner.items()]
-    return Merged(folders, entries, sizes.total)
+    return MergedTree(folders, entries, sizes.total)
 
 
 class _Sizes:
@@ -154,7 +154,7 @@ class _Sizes:
 
 
 def _merge_one(
-    trees: Directories, path: bytes, having: Sequence[int], sizes: _Sizes
+    trees: OpenDirectories, path: bytes, having: Sequence[int], sizes: _Sizes
 ) -> tuple[list[tuple[bytes, int]], dict[bytes, list[int]]]:
     """
     Merge one directory.

@@ -7,7 +7,7 @@ device can be opened and no program run; network and IPC namespaces come from
 the worker.  Of root's capabilities those that making files needs stay, and
 none can be regained.  Where the kernel refuses the mount namespace, the root
 directory changes by C{chroot}, and Landlock stands in.  Once the threads
-have started, L{Cage.seal} leaves few system calls.  What the kernel does not
+have started, L{Sandbox.seal} leaves few system calls.  What the kernel does not
 grant is reported and prevents nothing.
 
 What a layer holds must never be
@@ -91,7 +91,7 @@ def end_with_parent(parent: int) -> None:
 
 
 @define
-class Cage:
+class Sandbox:
     """
     The sandbox of this process.
 
@@ -131,7 +131,7 @@ def leave_network() -> dict[str, str]:
     Give this process and its children network and IPC namespaces of their own,
     in which there is nothing.
 
-    @return: as L{Cage.missing}.
+    @return: as L{Sandbox.missing}.
     """
     missing: dict[str, str] = {}
     for measure, flag in (("network", _NEWNET), ("ipc", _NEWIPC)):
@@ -140,7 +140,7 @@ def leave_network() -> dict[str, str]:
     return missing
 
 
-def enter(root: int, privileged: bool, size: int) -> Cage:
+def enter(root: int, privileged: bool, size: int) -> Sandbox:
     """
     Make a directory this process's working directory and, where it can be
     done, its root; and give away rights.  There is no way back.
@@ -173,7 +173,7 @@ def enter(root: int, privileged: bool, size: int) -> Cage:
     sys.path.clear()
     sys.meta_path.clear()
     sys.path_hooks.clear()
-    return Cage(missing)
+    return Sandbox(missing)
 
 
 @contextmanager

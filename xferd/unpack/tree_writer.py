@@ -33,9 +33,9 @@ from typing import Final
 
 from xferd.errors import BadLayer, DiskFull, StoreError, XferdError
 from xferd.unpack import tar
-from xferd.unpack.directories import LONGEST, Folder, Folders
+from xferd.unpack.directories import LONGEST, Directories, Directory
 from xferd.unpack.limits import Limits, show
-from xferd.unpack.metadata import Attributes, set_own_xattr
+from xferd.unpack.metadata import MetadataWriter, set_own_xattr
 from xferd.unpack.tar import Entry
 
 _WHITEOUT: Final = b".wh."
@@ -70,7 +70,7 @@ _LAYERS_FAULT = frozenset(
 Read = Callable[[int], memoryview]
 
 
-class Tree:
+class TreeWriter:
     """
     A tree that is being made below a directory.
 
@@ -78,14 +78,14 @@ class Tree:
     """
 
     def __init__(
-        self, root: int, limits: Limits, attributes: Attributes, others: Callable[[], int] = lambda: 0
+        self, root: int, limits: Limits, attributes: MetadataWriter, others: Callable[[], int] = lambda: 0
     ) -> None:
         """
         @param root: a descriptor of an empty directory.
         @param others: tells how many bytes of memory this layer needs besides.
         """
         self._limits, self._attributes = limits, attributes
-        self._folders = Folders(root, limits, others)
+        self._folders = Directories(root, limits, others)
         self._parent: bytes | None = None  # as the last entry wrote it, and what that is
         self._real = b""
         self._here = -1
@@ -441,7 +441,7 @@ def _is_meta(parts: list[bytes]) -> bool:
     return False
 
 
-def _is_severed(real: bytes, known: Mapping[bytes, Folder]) -> bool:
+def _is_severed(real: bytes, known: Mapping[bytes, Directory]) -> bool:
     """
     Whether a directory replaces the one of the layers below, or is in one
     that hides what they have in it.

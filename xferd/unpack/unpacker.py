@@ -41,9 +41,9 @@ from zope.interface import implementer
 import xferd
 from xferd.descriptors import limited
 from xferd.errors import WorkerLost
-from xferd.interfaces.unpack import IUnpacker, IUnpacking, UnpackLimits, UnpackProgress
+from xferd.interfaces.unpack import ILayerTask, IUnpacker, UnpackLimits, UnpackProgress
 from xferd.unpack import protocol
-from xferd.unpack.layer_task import MOUTHFUL, Unpacking
+from xferd.unpack.layer_task import WAKE_SIZE, LayerTask
 from xferd.unpack.sandbox import MEASURES
 
 GRACE: Final = 5.0
@@ -179,7 +179,7 @@ class Unpacker:
         self._limits = asdict(limits)
         self._stall = stall
         self.sandbox: dict[str, str] | None = None
-        self._layers: dict[int, Unpacking] = {}
+        self._layers: dict[int, LayerTask] = {}
         self._asked = 0
         self._process: _WorkerProcess | None = None
         self._stopped: list[Deferred[None]] = []
@@ -206,7 +206,7 @@ class Unpacker:
         """
         See L{IUnpacker.least}.
         """
-        return MOUTHFUL
+        return WAKE_SIZE
 
     @property
     def busy(self) -> int:
@@ -230,7 +230,7 @@ class Unpacker:
         notify: Callable[[UnpackProgress], None],
         algorithm: str = "sha256",
         moving: Callable[[], bool] = lambda: True,
-    ) -> IUnpacking:
+    ) -> ILayerTask:
         """
         See L{IUnpacker.unpack}.
         """
@@ -242,7 +242,7 @@ class Unpacker:
             "algorithm": algorithm,
             "limits": self._limits,
         }
-        layer = self._layers[number] = Unpacking(number, task, notify, moving, self._say, self._schedule)
+        layer = self._layers[number] = LayerTask(number, task, notify, moving, self._say, self._schedule)
         if self._stopping:
             layer.abandon()
         return layer
@@ -391,7 +391,7 @@ class Unpacker:
         if sum(not layer.killed for layer in processes) >= room:
             idle = [layer for layer in processes if layer.is_idle]
             if idle:
-                min(idle, key=lambda layer: layer.progress.consumed).make_room()
+                min(idle, key=lambda layer: layer.progress.consumed).displace()
         return False
 
     def _tick(self) -> None:
@@ -419,5 +419,5 @@ class Unpacker:
                 process.signal("KILL")
             elif not layer.killed and layer.silence > self._stall:
                 self._log.warn("a layer in {staged} makes no progress", staged=layer.staged)
-                layer.give_up(self._stall)
+                layer.fail_stalled(self._stall)
         self._schedule()

@@ -200,16 +200,16 @@ def _probe() -> dict[str, str]:
     Enter the sandbox in a process that ends at once, with a directory that is
     there in any case.
 
-    @return: what the kernel does not grant, as L{sandbox.Cage.missing}.
+    @return: what the kernel does not grant, as L{sandbox.Sandbox.missing}.
     """
     report, into = os.pipe()
     pid = os.fork()
     if pid == 0:
         try:
             root = os.open(os.path.dirname(os.path.abspath(__file__)), os.O_RDONLY | os.O_DIRECTORY)
-            caged = sandbox.enter(root, sandbox.is_privileged(), 1)
-            caged.seal()
-            _write(into, protocol.encode("sandbox", missing=caged.missing))
+            confined = sandbox.enter(root, sandbox.is_privileged(), 1)
+            confined.seal()
+            _write(into, protocol.encode("sandbox", missing=confined.missing))
         finally:
             os._exit(0)
     os.close(into)

@@ -18,7 +18,7 @@ from xferd.errors import BadLayer, DiffIDMismatch, DiskFull, WorkerLost, XferdEr
 from xferd.interfaces.blobs import IFollower
 from xferd.interfaces.store import IStore, Layer, Unpacked
 from xferd.interfaces.transfer import IProgressSink
-from xferd.interfaces.unpack import Displaced, IUnpacker, IUnpacking, UnpackProgress
+from xferd.interfaces.unpack import Displaced, ILayerTask, IUnpacker, UnpackProgress
 from xferd.jobs.blobs.growth import Growth
 from xferd.jobs.disk_space.full_disk import retry_while_full
 from xferd.jobs.isolation import SharingScope
@@ -330,7 +330,7 @@ class _Reader:
 
     _log = Logger()
 
-    def __init__(self, unpacking: IUnpacking, *, last: bool) -> None:
+    def __init__(self, unpacking: ILayerTask, *, last: bool) -> None:
         """
         @param last: whether there is no other try.
         """
