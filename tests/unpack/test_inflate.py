@@ -20,7 +20,7 @@ from tests.unpack.tars import LIMITS, Bytes, gzipped
 from xferd.errors import BadLayer
 from xferd.interfaces.unpack import UnpackLimits
 from xferd.unpack.inflate import BUFFER_SIZE, Blocks
-from xferd.unpack.limits import show
+from xferd.unpack.limits import printable
 
 SKIPPABLE = b"\x50\x2a\x4d\x18\x05\0\0\0abcde"
 
@@ -229,5 +229,5 @@ class ShowTests(SynchronousTestCase):
         """
         Names in errors have no control characters and an end.
         """
-        self.assertEqual(show(b"a\x1b[31m\n\xff"), r"'a\x1b[31m\n\\xff'")
-        self.assertLess(len(show(b"x" * 5000)), 201)
+        self.assertEqual(printable(b"a\x1b[31m\n\xff"), r"'a\x1b[31m\n\\xff'")
+        self.assertLess(len(printable(b"x" * 5000)), 201)

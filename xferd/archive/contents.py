@@ -29,7 +29,7 @@ from xferd.errors import BadArchive, BadDigest, BadDocument, BadInput, BadRefere
 from xferd.media_types import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST
 from xferd.names import Digest, Reference
 from xferd.oci import MAX_LAYERS, Descriptor, Document, Index, check_extent, parse_document
-from xferd.unpack.limits import show
+from xferd.unpack.limits import printable
 
 LAYOUT: Final = "oci-layout"
 INDEX: Final = "index.json"
@@ -183,7 +183,7 @@ class Contents:
             if name not in self.links:
                 break
             name = self.links[name]
-        raise BadArchive(f"the archive names a file {show(name.encode())} that is not in it")
+        raise BadArchive(f"the archive names a file {printable(name.encode())} that is not in it")
 
 
 def choose_images(
@@ -210,7 +210,7 @@ def choose_images(
         if len(matching) == 1:
             return [(matching[0], (wanted,))]
     names = [name.familiar() for image in found for name in image.names]
-    names += [show(image.tag.encode("utf-8", "replace")) for image in found if image.tag is not None]
+    names += [printable(image.tag.encode("utf-8", "replace")) for image in found if image.tag is not None]
     listed: list[str] = []
     for name in names:
         if len(listed) == _LISTED or sum(map(len, [*listed, name])) > _SHOWN:

@@ -15,7 +15,7 @@ from typing import Final
 from attrs import frozen
 
 from xferd.errors import BadArchive, BadLayer
-from xferd.unpack.limits import PlainLimits, show
+from xferd.unpack.limits import PlainLimits, printable
 from xferd.unpack.tar import BLOCK, DIRECTORY, HARD_LINK, REGULAR, SYMLINK, Entry, TarReader
 
 MAX_ENTRIES: Final = 100_000
@@ -105,7 +105,7 @@ class Splitter:
         """
         if self._left:
             # Padding may be missing, as in layers: the file is whole.
-            raise BadArchive(f"the archive breaks off in {show(self._within.encode())}")
+            raise BadArchive(f"the archive breaks off in {printable(self._within.encode())}")
         if self._head:
             raise BadArchive("the archive breaks off in a header, or is no tar")
         if not self._entries:
@@ -178,7 +178,7 @@ class Splitter:
         Look at an entry, and be ready for its data.
         """
         if entry.sparse is not None:
-            raise BadArchive(f"{show(entry.path)} is a sparse file; make the archive without --sparse")
+            raise BadArchive(f"{printable(entry.path)} is a sparse file; make the archive without --sparse")
         name = clean_name(entry.path)
         if entry.kind == REGULAR:
             if not name:
@@ -192,7 +192,7 @@ class Splitter:
             folder = b"" if entry.link.startswith(b"/") else name.rpartition("/")[0].encode()
             return Member(name, 0, clean_name(folder + b"/" + entry.link, below_root=True))
         if entry.kind != DIRECTORY:
-            raise BadArchive(f"{show(entry.path)} is a device or a pipe; an archive of images has none")
+            raise BadArchive(f"{printable(entry.path)} is a device or a pipe; an archive of images has none")
         return None
 
 
@@ -207,19 +207,19 @@ def clean_name(path: bytes, *, below_root: bool = False) -> str:
     @raise BadArchive: it leads out of the archive, or is no name.
     """
     if len(path) > MAX_NAME:
-        raise BadArchive(f"{show(path)} is too long a name for an archive of images")
+        raise BadArchive(f"{printable(path)} is too long a name for an archive of images")
     try:
         text = path.decode("utf-8")
     except UnicodeDecodeError as e:
-        raise BadArchive(f"{show(path)} is no name in UTF-8") from e
+        raise BadArchive(f"{printable(path)} is no name in UTF-8") from e
     parts: list[str] = []
     for part in text.split("/"):
         if "\0" in part or (part == ".." and not parts and not below_root):
-            raise BadArchive(f"the name {show(path)} leads out of the archive")
+            raise BadArchive(f"the name {printable(path)} leads out of the archive")
         if part == "..":
             del parts[-1:]
         elif part not in ("", "."):
             parts.append(part)
     if len(parts) > MAX_DEPTH:
-        raise BadArchive(f"{show(path)} is too deep for an archive of images")
+        raise BadArchive(f"{printable(path)} is too deep for an archive of images")
     return "/".join(parts)

@@ -290,7 +290,7 @@ class Journal:
 
     def record_job(self, record: Mapping[str, Any]) -> Deferred[None]:
         """
-        See L{IJournal.record_job}.  Cancelling waits for the disk.
+        Cancelling waits for the disk.
         """
         # Encoded now: the caller may go on to change it.
         values = {name: record[name] for name in ("id", "created", "state")}
@@ -298,34 +298,25 @@ class Journal:
 
     def record_attempt(self, record: Mapping[str, Any]) -> Deferred[None]:
         """
-        See L{IJournal.record_attempt}.  Cancelling waits for the disk.
+        Cancelling waits for the disk.
         """
         return self._add(_RECORD_ATTEMPT, {name: record.get(name) for name in _ATTEMPT})
 
     def attempts(self, transfers: Sequence[str], limit: int) -> Deferred[list[dict[str, Any]]]:
-        """
-        See L{IJournal.attempts}.
-        """
         return self._threads.run(self._attempts, json.dumps(list(transfers)), limit)
 
     def job(self, job_id: str) -> Deferred[dict[str, Any] | None]:
-        """
-        See L{IJournal.job}.
-        """
         found: Deferred[list[dict[str, Any]]] = self._threads.run(self._records, _JOB, (job_id,))
         return found.addCallback(lambda records: records[0] if records else None)
 
     def jobs(self, limit: int, before: tuple[str, str] | None = None) -> Deferred[list[dict[str, Any]]]:
-        """
-        See L{IJournal.jobs}.
-        """
         if before is None:
             return self._threads.run(self._records, _NEWEST, (limit,))
         return self._threads.run(self._records, _NEWEST_BEFORE, (*before, limit))
 
     def record_key(self, kept: IdempotencyKey) -> Deferred[None]:
         """
-        See L{IJournal.record_key}.  Cancelling waits for the disk.
+        Cancelling waits for the disk.
         """
         return self._add(
             _RECORD_KEY,
@@ -339,30 +330,21 @@ class Journal:
         )
 
     def keys(self, since: float) -> Deferred[list[IdempotencyKey]]:
-        """
-        See L{IJournal.keys}.
-        """
         return self._threads.run(self._keys, since)
 
     def unfinished(self, reference: str) -> Deferred[list[dict[str, Any]]]:
-        """
-        See L{IJournal.unfinished}.
-        """
         # As json.dumps writes it.
         member = json.dumps({"reference": reference})[1:-1]
         return self._threads.run(self._records, _UNFINISHED, (member,))
 
     def interrupted(self) -> Deferred[list[dict[str, Any]]]:
-        """
-        See L{IJournal.interrupted}.
-        """
         return self._threads.run(self._records, _INTERRUPTED, ())
 
     def record_upload(
         self, repository: Repository, digest: Digest, session: UploadSession | None
     ) -> Deferred[None]:
         """
-        See L{IJournal.record_upload}.  Cancelling waits for the disk.
+        Cancelling waits for the disk.
         """
         values = _names(repository, digest)
         if session is None:
@@ -376,9 +358,6 @@ class Journal:
         return self._add(_RECORD_UPLOAD, {**values, **known})
 
     def uploads(self) -> Deferred[dict[tuple[Repository, Digest], UploadSession]]:
-        """
-        See L{IJournal.uploads}.
-        """
         return self._threads.run(self._uploads)
 
     def record_use(self, name: str, when: float | None) -> Deferred[None]:
@@ -398,14 +377,11 @@ class Journal:
 
     def record_holder(self, repository: Repository, digest: Digest) -> Deferred[None]:
         """
-        See L{IJournal.record_holder}.  Cancelling waits for the disk.
+        Cancelling waits for the disk.
         """
         return self._add(_RECORD_HOLDER, _names(repository, digest))
 
     def holders(self, host: str, digest: Digest) -> Deferred[list[Repository]]:
-        """
-        See L{IJournal.holders}.
-        """
         return self._threads.run(self._holders, host, digest)
 
     def _keys(self, since: float) -> list[IdempotencyKey]:

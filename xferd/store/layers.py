@@ -122,9 +122,6 @@ class Layers:
         self._records = records
 
     def get(self, chain_id: Digest) -> Layer | None:
-        """
-        See L{ILayers.get}.
-        """
         self._leases.touch(chain_id)
         record = self._records.get(chain_id)
         return None if record is None else self._layer(record)
@@ -188,7 +185,7 @@ class Layers:
 
     def register(self, parent: Digest | None, diff_id: Digest, blob: Descriptor) -> Deferred[Layer]:
         """
-        See L{ILayers.register}.  Cancelling ends it at its next step, and waits
+        Cancelling ends it at its next step, and waits
         for that.
         """
         stop = Event()

@@ -237,9 +237,6 @@ class Store:
         return self._stops.add(None)
 
     def usage(self) -> Deferred[Mapping[str, int]]:
-        """
-        See L{IStore.usage}.
-        """
         return Deferred.fromCoroutine(self._usage())
 
     async def _usage(self) -> Mapping[str, int]:

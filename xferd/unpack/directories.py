@@ -25,7 +25,7 @@ from typing import Final
 from attrs import define
 
 from xferd.errors import BadLayer
-from xferd.unpack.limits import Limits, show
+from xferd.unpack.limits import Limits, printable
 from xferd.unpack.tar import DIRECTORY, Entry
 
 _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -212,10 +212,10 @@ class Directories:
             if not stat.S_ISLNK(mode):
                 if not make:
                     raise NotADirectoryError
-                raise BadLayer(f"{show(path)} leads over {show(below)}, which is not a directory")
+                raise BadLayer(f"{printable(path)} leads over {printable(below)}, which is not a directory")
             links += 1
             if links > _MOST_LINKS:
-                raise BadLayer(f"{show(path)} leads over more than {_MOST_LINKS} symbolic links")
+                raise BadLayer(f"{printable(path)} leads over more than {_MOST_LINKS} symbolic links")
             target = os.readlink(name, dir_fd=here)
             if target.startswith(b"/"):
                 real = b""
@@ -243,9 +243,9 @@ class Directories:
         """
         real = b"%b/%b" % (above, name) if above else name
         if len(real) > LONGEST:
-            raise BadLayer(f"{show(real)} is longer than {LONGEST} bytes")
+            raise BadLayer(f"{printable(real)} is longer than {LONGEST} bytes")
         if real.count(b"/") >= self._limits.depth:
-            raise BadLayer(f"{show(real)} is deeper than {self._limits.depth} directories")
+            raise BadLayer(f"{printable(real)} is deeper than {self._limits.depth} directories")
         self._take(len(real) + _FOLDER)
         # Readable, writable and searchable for us until all is in it; its entry has the last word.
         os.mkdir(name, 0o755, dir_fd=self.descriptor(above))

@@ -24,7 +24,7 @@ from typing import Final, NamedTuple
 
 from xferd.errors import DiskFull, StoreError
 from xferd.unpack import tar
-from xferd.unpack.limits import show
+from xferd.unpack.limits import printable
 from xferd.unpack.metadata import OVERRIDE, metadata_writer
 from xferd.unpack.overlay_merge import MergedDirectory, OpenDirectories, by_descriptor, merge
 from xferd.unpack.tar import Entry
@@ -398,7 +398,7 @@ def _explained(error: OSError, path: bytes) -> StoreError:
     """
     What an error of the kernel's means.
     """
-    name = show(path or b"/")
+    name = printable(path or b"/")
     if error.errno in _FULL:
         return DiskFull(f"no space is left for {name}")
     return StoreError(f"cannot copy {name}: {error.strerror or error}")

@@ -98,9 +98,6 @@ class _Sniffed:
         self.consumed = have
 
     def readinto(self, buffer: memoryview, /) -> int:
-        """
-        See L{Readable.readinto}.
-        """
         view = memoryview(buffer)
         if self._again:
             count = min(len(view), len(self._again))

@@ -91,9 +91,6 @@ class GrowingBlob:
                 self._say(protocol.encode("hungry", consumed=0))
 
     def readinto(self, buffer: memoryview, /) -> int:
-        """
-        See L{xferd.unpack.inflate.Readable.readinto}.
-        """
         file = self._file
         assert file is not None
         while self._at == self._size:

@@ -79,23 +79,14 @@ class LayerTask:
     # ------------------------------------------------------ from the blob
 
     def grown(self, path: str, size: int) -> None:
-        """
-        See L{IFollower.grown}.
-        """
         self._path, self._size = path, size
         self._news()
 
     def sealed(self, path: str, size: int) -> None:
-        """
-        See L{IFollower.sealed}.
-        """
         self._path, self._size, self._sealed = path, size, True
         self._news()
 
     def restarted(self) -> None:
-        """
-        See L{IFollower.restarted}.
-        """
         self.abandon()
 
     def _news(self) -> None:

@@ -57,7 +57,7 @@ class PlainLimits(NamedTuple):
     ratio: int
 
 
-def show(name: bytes) -> str:
+def printable(name: bytes) -> str:
     """
     A name from a tar, fit to stand in an error: no control characters, no
     surrogates, not endless.

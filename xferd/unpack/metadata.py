@@ -25,7 +25,7 @@ from contextlib import contextmanager
 from typing import Final, Protocol
 
 from xferd.errors import BadLayer, StoreError
-from xferd.unpack.limits import show
+from xferd.unpack.limits import printable
 from xferd.unpack.tar import BLOCK_DEVICE, CHARACTER, FIFO, Entry
 
 OVERRIDE: Final = b"user.containers.override_stat"
@@ -95,15 +95,9 @@ class NativeMetadata:
     overlay = b"trusted.overlay."
 
     def create(self, name: bytes, here: int, entry: Entry) -> int:
-        """
-        See L{MetadataWriter.create}.
-        """
         return os.open(name, _CREATE, entry.mode & 0o777, dir_fd=here)
 
     def regular(self, descriptor: int, entry: Entry) -> None:
-        """
-        See L{MetadataWriter.regular}.
-        """
         if entry.uid or entry.gid:
             os.fchown(descriptor, entry.uid, entry.gid)
         if entry.mode & 0o7000:
@@ -113,9 +107,6 @@ class NativeMetadata:
         os.utime(descriptor, ns=(entry.mtime, entry.mtime))
 
     def folder(self, descriptor: int, entry: Entry) -> None:
-        """
-        See L{MetadataWriter.folder}.
-        """
         os.fchown(descriptor, entry.uid, entry.gid)
         os.fchmod(descriptor, entry.mode)
         if entry.xattrs:
@@ -123,18 +114,12 @@ class NativeMetadata:
         os.utime(descriptor, ns=(entry.mtime, entry.mtime))
 
     def node(self, name: bytes, here: int, entry: Entry) -> None:
-        """
-        See L{MetadataWriter.node}.
-        """
         os.mknod(name, _TYPES[entry.kind] | entry.mode & 0o777, os.makedev(*entry.device), dir_fd=here)
         self._named(name, here, entry)
         if entry.mode & 0o7000:
             os.chmod(name, entry.mode, dir_fd=here)
 
     def link(self, name: bytes, here: int, entry: Entry) -> None:
-        """
-        See L{MetadataWriter.link}.
-        """
         self._named(name, here, entry)
 
     def _named(self, name: bytes, here: int, entry: Entry) -> None:
@@ -157,27 +142,15 @@ class OverrideMetadata:
     overlay = b"user.overlay."
 
     def create(self, name: bytes, here: int, entry: Entry) -> int:  # noqa: ARG002
-        """
-        See L{MetadataWriter.create}.
-        """
         return os.open(name, _CREATE, 0o600, dir_fd=here)
 
     def regular(self, descriptor: int, entry: Entry) -> None:
-        """
-        See L{MetadataWriter.regular}.
-        """
         self._opened(descriptor, entry, "file", 0o400)
 
     def folder(self, descriptor: int, entry: Entry) -> None:
-        """
-        See L{MetadataWriter.folder}.
-        """
         self._opened(descriptor, entry, "dir", 0o700)
 
     def node(self, name: bytes, here: int, entry: Entry) -> None:
-        """
-        See L{MetadataWriter.node}.
-        """
         if entry.kind == FIFO:
             os.mkfifo(name, entry.mode & 0o777, dir_fd=here)
             self.link(name, here, entry)
@@ -191,9 +164,6 @@ class OverrideMetadata:
             os.close(descriptor)
 
     def link(self, name: bytes, here: int, entry: Entry) -> None:
-        """
-        See L{MetadataWriter.link}.
-        """
         os.utime(name, ns=(entry.mtime, entry.mtime), dir_fd=here, follow_symlinks=False)
 
     def _opened(self, descriptor: int, entry: Entry, kind: str, least: int) -> None:
@@ -249,7 +219,7 @@ def _set_xattrs(target: int | bytes, entry: Entry) -> None:
             if e.errno in (errno.E2BIG, errno.ERANGE, errno.ENOSPC, errno.EINVAL):
                 # File systems say ENOSPC also when a file's own room for xattrs is full.
                 raise BadLayer(
-                    f"{show(entry.path)} has an extended attribute {show(name)} of {len(value)} bytes, "
+                    f"{printable(entry.path)} has an extended attribute {printable(name)} of {len(value)} bytes, "
                     f"which the file system does not take: {e.strerror}"
                 ) from e
             raise

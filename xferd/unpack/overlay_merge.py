@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 from xferd.errors import StoreError
-from xferd.unpack.limits import show
+from xferd.unpack.limits import printable
 
 _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -123,7 +123,7 @@ def merge(trees: OpenDirectories, count: int, look: Callable[[], None]) -> Merge
         try:
             files, inner = _merge_one(trees, path, having, sizes)
         except OSError as e:
-            raise StoreError(f"cannot read {show(path or b'/')} in the store: {e.strerror}") from e
+            raise StoreError(f"cannot read {printable(path or b'/')} in the store: {e.strerror}") from e
         folders.append(MergedDirectory(path, having[0], files))
         entries += len(files) + len(inner)
         todo += [(b"%b/%b" % (path, name) if path else name, layers) for name, layers in inner.items()]

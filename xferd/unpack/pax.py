@@ -15,7 +15,7 @@ from typing import Final
 from urllib.parse import unquote_to_bytes
 
 from xferd.errors import BadLayer
-from xferd.unpack.limits import show
+from xferd.unpack.limits import printable
 
 Records = dict[bytes, bytes]
 
@@ -50,7 +50,7 @@ def parse(data: bytes) -> Records:
         if stop > end or stop <= space or data[stop - 1] != 0x0A or not equals or not key:
             raise BadLayer("a PAX header has a record that is not of its length")
         if b"\0" in key or (b"\0" in value and key in _TEXTS):
-            raise BadLayer(f"a PAX header has a NUL in its record {show(key)}")
+            raise BadLayer(f"a PAX header has a NUL in its record {printable(key)}")
         if key in (b"GNU.sparse.offset", b"GNU.sparse.numbytes"):
             # Format 0.0 repeats these for each part; 0.1 has them in one list.
             if len(sparse) % 2 != (key == b"GNU.sparse.numbytes"):
@@ -74,7 +74,7 @@ def check_global(data: bytes) -> None:
     """
     for key in parse(data):
         if key in _NOT_GLOBAL or key.startswith(b"GNU.sparse."):
-            raise BadLayer(f"a global PAX header sets {show(key)} for all entries; tools differ on that")
+            raise BadLayer(f"a global PAX header sets {printable(key)} for all entries; tools differ on that")
 
 
 def number(records: Records, key: bytes, default: int) -> int:
@@ -85,7 +85,7 @@ def number(records: Records, key: bytes, default: int) -> int:
     if not text:
         return default
     if not text.isdigit() or len(text) > 19:
-        raise BadLayer(f"a PAX header has {show(text)} for {show(key)}, which is no number")
+        raise BadLayer(f"a PAX header has {printable(text)} for {printable(key)}, which is no number")
     return int(text)
 
 
@@ -98,7 +98,7 @@ def time(records: Records, key: bytes, default: int) -> int:
         return default
     found = _DECIMAL.fullmatch(text)
     if found is None:
-        raise BadLayer(f"a PAX header has {show(text)} for {show(key)}, which is no time")
+        raise BadLayer(f"a PAX header has {printable(text)} for {printable(key)}, which is no time")
     sign, seconds, fraction = found.groups()
     nanoseconds = int(seconds) * 10**9 + int((fraction or b"")[:9].ljust(9, b"0"))
     return -nanoseconds if sign else nanoseconds
@@ -127,7 +127,7 @@ def xattrs(records: Records) -> dict[bytes, bytes] | None:
     for name, value in found.items():
         if len(value) > MAX_XATTR:
             raise BadLayer(
-                f"a PAX header has the extended attribute {show(name)} of {len(value)} bytes; "
+                f"a PAX header has the extended attribute {printable(name)} of {len(value)} bytes; "
                 f"Linux takes at most {MAX_XATTR}"
             )
     return found or None

@@ -32,7 +32,7 @@ from attrs import define
 
 from xferd.errors import BadLayer
 from xferd.unpack import pax
-from xferd.unpack.limits import Limits, show
+from xferd.unpack.limits import Limits, printable
 
 BLOCK: Final = 512
 
@@ -286,7 +286,7 @@ class TarReader:
         flag = fields[7]
         kind = _KINDS.get(flag)
         if kind is None:
-            raise BadLayer(f"{show(path)} is of a type, {show(flag)}, that no container image has")
+            raise BadLayer(f"{printable(path)} is of a type, {printable(flag)}, that no container image has")
         if flag == b"\0" and path.endswith(b"/"):
             kind = DIRECTORY  # as tar wrote it before 1988
         entry = Entry(
@@ -302,14 +302,16 @@ class TarReader:
             entry.link = link or records.get(b"linkpath") or _text(fields[8])
         elif kind in _DEVICES:
             if not fields[9].startswith(_POSIX) and fields[9] != _GNU:
-                raise BadLayer(f"{show(path)} is a device in a tar of a format that has no device numbers")
+                raise BadLayer(
+                    f"{printable(path)} is a device in a tar of a format that has no device numbers"
+                )
             entry.device = _number(fields[10], "device"), _number(fields[11], "device")
         if records:
             _amend(entry, records)
         if entry.uid >= _NOBODY or entry.gid >= _NOBODY:
-            raise BadLayer(f"{show(entry.path)} belongs to {entry.uid}:{entry.gid}, which no file can")
+            raise BadLayer(f"{printable(entry.path)} belongs to {entry.uid}:{entry.gid}, which no file can")
         if b"\0" in entry.path or b"\0" in entry.link:
-            raise BadLayer(f"{show(entry.path)} has a NUL in its name")
+            raise BadLayer(f"{printable(entry.path)} has a NUL in its name")
         entry.mtime = max(-_TIMES, min(_TIMES, entry.mtime))
         self._expect(entry.size if kind == REGULAR else 0)
         if kind == REGULAR:
@@ -318,7 +320,7 @@ class TarReader:
             elif records:
                 self._pax_sparse(entry, records)
             if entry.size > self._limits.size:
-                raise BadLayer(f"{show(entry.path)} is larger than {self._limits.size} bytes")
+                raise BadLayer(f"{printable(entry.path)} is larger than {self._limits.size} bytes")
         return entry
 
     # ----------------------------------------------------------------- sparse
@@ -328,7 +330,7 @@ class TarReader:
         GNU's type S: four parts in the header, then blocks of 21 each.
         """
         if bytes(header[257:265]) != _GNU:
-            raise BadLayer(f"{show(entry.path)} is sparse in a format that is not GNU's")
+            raise BadLayer(f"{printable(entry.path)} is sparse in a format that is not GNU's")
         parts = bytes(header[386:482])
         more, real = header[482], bytes(header[483:495])
         numbers: list[int] = []
@@ -344,7 +346,7 @@ class TarReader:
             block = self._block()
             room -= BLOCK
             if block is None or room < 0:
-                raise BadLayer(f"{show(entry.path)} has a sparse map without an end")
+                raise BadLayer(f"{printable(entry.path)} has a sparse map without an end")
             parts, more = bytes(block[:504]), block[504]
         entry.size = _number(real, "size")
         self._map(entry, numbers)
@@ -364,7 +366,7 @@ class TarReader:
         elif version == (b"1", b"0"):
             numbers = self._leading_map(entry)
         else:
-            raise BadLayer(f"{show(entry.path)} is sparse in an unknown format")
+            raise BadLayer(f"{printable(entry.path)} is sparse in an unknown format")
         size = pax.number(records, b"GNU.sparse.realsize", entry.size)
         entry.size = pax.number(records, b"GNU.sparse.size", size)
         self._map(entry, numbers)
@@ -380,7 +382,7 @@ class TarReader:
             piece = bytes(self.read(BLOCK))
             used += len(piece)
             if len(piece) < BLOCK or used > self._limits.header:
-                raise BadLayer(f"{show(entry.path)} has a sparse map without an end")
+                raise BadLayer(f"{printable(entry.path)} has a sparse map without an end")
             *found, rest = (rest + piece).split(b"\n")
             lines += found
             if lines and wanted == 1:
@@ -396,11 +398,11 @@ class TarReader:
         at = total = 0
         for offset, length in parts:
             if offset < at:
-                raise BadLayer(f"{show(entry.path)} has a sparse map whose parts overlap")
+                raise BadLayer(f"{printable(entry.path)} has a sparse map whose parts overlap")
             at = offset + length
             total += length
         if at > entry.size or total != self._left:
-            raise BadLayer(f"{show(entry.path)} has a sparse map that does not fit its data")
+            raise BadLayer(f"{printable(entry.path)} has a sparse map that does not fit its data")
         entry.sparse = [part for part in parts if part[1]]
 
 
@@ -481,7 +483,7 @@ def _number(field: bytes, what: str, signed: bool = False) -> int:
     # Some writers leave what was in the field behind the NUL.
     text = text.partition(b"\0")[0].strip()
     if not text.isdigit() or b"8" in text or b"9" in text:
-        raise BadLayer(f"a header has {show(field)} for its {what}; this is no tar, or a damaged one")
+        raise BadLayer(f"a header has {printable(field)} for its {what}; this is no tar, or a damaged one")
     return int(text, 8)
 
 
@@ -490,7 +492,7 @@ def _decimal(text: bytes) -> int:
     A number in a sparse map of format 1.0.
     """
     if not text.isdigit() or len(text) > 19:
-        raise BadLayer(f"a sparse file has {show(text)} in its map")
+        raise BadLayer(f"a sparse file has {printable(text)} in its map")
     return int(text)
 
 

@@ -34,7 +34,7 @@ from typing import Final
 from xferd.errors import BadLayer, DiskFull, StoreError, XferdError
 from xferd.unpack import tar
 from xferd.unpack.directories import LONGEST, Directories, Directory
-from xferd.unpack.limits import Limits, show
+from xferd.unpack.limits import Limits, printable
 from xferd.unpack.metadata import MetadataWriter, set_own_xattr
 from xferd.unpack.tar import Entry
 
@@ -195,7 +195,7 @@ class TreeWriter:
         """
         if entry.kind != tar.DIRECTORY:
             raise BadLayer(
-                f"{show(entry.path)} would make something else of the tree's root than a directory"
+                f"{printable(entry.path)} would make something else of the tree's root than a directory"
             )
         self._folders.list(b"", entry)
 
@@ -256,7 +256,7 @@ class TreeWriter:
             os.link(target, name, src_dir_fd=there, dst_dir_fd=self._here, follow_symlinks=False)
         except FileNotFoundError:
             raise BadLayer(
-                f"{show(entry.path)} is a hard link to {show(entry.link)}, which is no file of this layer"
+                f"{printable(entry.path)} is a hard link to {printable(entry.link)}, which is no file of this layer"
             ) from None
         finally:
             if there is not None:
@@ -267,7 +267,7 @@ class TreeWriter:
         Make a link; its target is kept to the letter, wherever it leads.
         """
         if not entry.link:
-            raise BadLayer(f"{show(entry.path)} is a symbolic link to nothing")
+            raise BadLayer(f"{printable(entry.path)} is a symbolic link to nothing")
         os.symlink(entry.link, name, dir_fd=self._here)
         self._attributes.link(name, self._here, entry)
 
@@ -277,7 +277,7 @@ class TreeWriter:
         """
         major, minor = entry.device
         if not (0 <= major < 1 << 12 and 0 <= minor < 1 << 20):
-            raise BadLayer(f"{show(entry.path)} is a device {major}:{minor}, which Linux does not have")
+            raise BadLayer(f"{printable(entry.path)} is a device {major}:{minor}, which Linux does not have")
         self._attributes.node(name, self._here, entry)
 
     # -------------------------------------------------------------- whiteouts
@@ -290,15 +290,12 @@ class TreeWriter:
         """
         hidden = name[len(_WHITEOUT) :]
         if hidden in (b"", b".", b".."):
-            raise BadLayer(f"{show(entry.path)} is a whiteout of nothing")
+            raise BadLayer(f"{printable(entry.path)} is a whiteout of nothing")
         real = self._folders.locate(above)
         if real is not None:
             self._folders.note(real, _OPAQUE if name == _OPAQUE else hidden)
 
     def _finish(self, step: Callable[[], object]) -> tuple[bytes, ...]:
-        """
-        See L{finish}.
-        """
         known, whiteouts = self._folders.known, self._folders.whiteouts
         for real, names in whiteouts.items():
             if real not in known:
@@ -409,7 +406,7 @@ def _components(path: bytes, limits: Limits) -> list[bytes]:
     @raise BadLayer: it has too many components.
     """
     if len(path) > LONGEST:
-        raise BadLayer(f"{show(path)} is longer than {LONGEST} bytes")
+        raise BadLayer(f"{printable(path)} is longer than {LONGEST} bytes")
     parts = [part for part in path.split(b"/") if part and part != b"."]
     if b".." in parts:
         named, parts = parts, []
@@ -419,7 +416,7 @@ def _components(path: bytes, limits: Limits) -> list[bytes]:
             elif parts:
                 parts.pop()
     if len(parts) > limits.depth:
-        raise BadLayer(f"{show(path)} is deeper than {limits.depth} directories")
+        raise BadLayer(f"{printable(path)} is deeper than {limits.depth} directories")
     return parts
 
 
@@ -437,7 +434,7 @@ def _is_meta(parts: list[bytes]) -> bool:
         if part.startswith(_META):
             return True
         if part.startswith(_WHITEOUT):
-            raise BadLayer(f"{show(b'/'.join(parts))} is below a whiteout")
+            raise BadLayer(f"{printable(b'/'.join(parts))} is below a whiteout")
     return False
 
 
@@ -472,7 +469,7 @@ def _explained(error: OSError, path: bytes) -> XferdError:
     What an error of the kernel's means.
     """
     if error.errno in FULL:
-        return DiskFull(f"no space is left for {show(path)}; make room below the data directory")
+        return DiskFull(f"no space is left for {printable(path)}; make room below the data directory")
     if error.errno in _LAYERS_FAULT:
-        return BadLayer(f"{show(path)} cannot be made: {error.strerror}")
-    return StoreError(f"the disk refuses {show(path)}: {error.strerror or error}")
+        return BadLayer(f"{printable(path)} cannot be made: {error.strerror}")
+    return StoreError(f"the disk refuses {printable(path)}: {error.strerror or error}")

@@ -109,29 +109,17 @@ class _WorkerProcess(ProcessProtocol):
             pass  # its end is about to be told
 
     def inConnectionLost(self) -> None:
-        """
-        See L{ProcessProtocol.inConnectionLost}.
-        """
         self._deaf = True
 
     def outReceived(self, data: bytes) -> None:
-        """
-        See L{ProcessProtocol.outReceived}.
-        """
         for line in self._lines.feed(data):
             self._line(line)
 
     def errReceived(self, data: bytes) -> None:
-        """
-        See L{ProcessProtocol.errReceived}.
-        """
         for line in self._complaints.feed(data):
             self._log.error("the unpacking worker says: {text}", text=line.decode("utf-8", "replace"))
 
     def processEnded(self, reason: Failure) -> None:
-        """
-        See L{ProcessProtocol.processEnded}.
-        """
         self._lost(self, reason.getErrorMessage())
 
     def _line(self, line: bytes) -> None:
@@ -191,7 +179,7 @@ class Unpacker:
     @property
     def workers(self) -> int:
         """
-        See L{IUnpacker.workers}.  Raised, layers that wait begin at once;
+        Raised, layers that wait begin at once;
         lowered, those that run go on.
         """
         return self._workers
@@ -203,22 +191,13 @@ class Unpacker:
 
     @property
     def least(self) -> int:
-        """
-        See L{IUnpacker.least}.
-        """
         return WAKE_SIZE
 
     @property
     def busy(self) -> int:
-        """
-        See L{IUnpacker.busy}.
-        """
         return sum(layer.is_running for layer in self._layers.values())
 
     def start(self) -> None:
-        """
-        See L{IUnpacker.start}.
-        """
         self._stopping = False
         if self._process is None:
             self._spawn()
@@ -231,9 +210,6 @@ class Unpacker:
         algorithm: str = "sha256",
         moving: Callable[[], bool] = lambda: True,
     ) -> ILayerTask:
-        """
-        See L{IUnpacker.unpack}.
-        """
         number = self._asked
         self._asked += 1
         task = {
@@ -249,8 +225,6 @@ class Unpacker:
 
     def stop(self) -> Deferred[None]:
         """
-        See L{IUnpacker.stop}.
-
         Layers that are not done are cancelled.  Processes get C{SIGTERM}, then
         C{SIGKILL}, and are given up, with a word in the log, if that does not
         end them either.

@@ -71,9 +71,6 @@ class AnonymousBlob:
         self._close_later = False
 
     def write(self, data: bytes | memoryview) -> None:
-        """
-        See L{IAnonymousBlob.write}.
-        """
         fd = self._open()
         view = memoryview(data)
         written = 0
@@ -86,15 +83,9 @@ class AnonymousBlob:
         self.size += written
 
     def commit(self) -> Deferred[Digest]:
-        """
-        See L{IAnonymousBlob.commit}.
-        """
         return patient(Deferred.fromCoroutine(self._commit()))
 
     def close(self) -> None:
-        """
-        See L{IAnonymousBlob.close}.
-        """
         if self._busy:
             self._close_later = True
         elif self._fd is not None:

@@ -74,15 +74,9 @@ class Blobs:
         self._waiting: dict[Digest, list[Deferred[None]]] = {}
 
     def has(self, digest: Digest) -> bool:
-        """
-        See L{IBlobs.has}.
-        """
         return self.size(digest) is not None
 
     def size(self, digest: Digest) -> int | None:
-        """
-        See L{IBlobs.size}.
-        """
         # Who does not find it may go on with what is there of it.
         self._leases.touch(digest)
         # One stat of a cached entry takes microseconds, and is never out of
@@ -96,9 +90,6 @@ class Blobs:
         return found.st_size
 
     def partial_size(self, digest: Digest) -> int:
-        """
-        See L{IBlobs.partial_size}.
-        """
         try:
             found = os.lstat(self._paths.partial(digest))
         except OSError:
@@ -106,38 +97,23 @@ class Blobs:
         return min(found.st_size, found.st_blocks * 512)
 
     def path(self, digest: Digest) -> str:
-        """
-        See L{IBlobs.path}.
-        """
         return self._paths.blob(digest)
 
     def read(self, digest: Digest) -> Deferred[bytes]:
-        """
-        See L{IBlobs.read}.
-        """
         self._leases.touch(digest)
         return self._threads.run(read_document, self._paths, digest)
 
     def put(self, digest: Digest, data: bytes) -> Deferred[None]:
-        """
-        See L{IBlobs.put}.
-        """
         self._leases.touch(digest)
         if len(data) > _SMALL:
             return self._threads.run(write_document, self._paths, digest, data)
         return self._threads.run(self._reserve.spend, write_document, self._paths, digest, data)
 
     def partial(self, digest: Digest, size: int | None) -> Deferred[IPartial]:
-        """
-        See L{IBlobs.partial}.
-        """
         self._leases.touch(digest)
         return Deferred.fromCoroutine(self._partial(digest, size))
 
     def anonymous(self) -> Deferred[IAnonymousBlob]:
-        """
-        See L{IBlobs.anonymous}.
-        """
         opening = Deferred.fromCoroutine(self._anonymous())
         return patient(opening, undo=lambda blob: blob.close())
 

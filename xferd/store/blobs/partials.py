@@ -112,15 +112,9 @@ class Partial:
 
     @property
     def spans(self) -> tuple[tuple[int, int], ...]:
-        """
-        See L{IPartial.spans}.
-        """
         return self._spans.all()
 
     def write(self, data: bytes) -> None:
-        """
-        See L{IPartial.write}.
-        """
         self._check_room(self.offset, data)
         if self._spans and self.offset + len(data) > self._spans.first[0]:
             raise StoreError(f"bytes of blob {self.digest} came that are here already")
@@ -133,9 +127,6 @@ class Partial:
         self._advance(self.offset + len(data))
 
     def write_at(self, offset: int, data: bytes) -> None:
-        """
-        See L{IPartial.write_at}.
-        """
         if offset == self.offset and self._reading is None:
             self.write(data)
             return
@@ -154,9 +145,6 @@ class Partial:
             raise refusal(e, f"write blob {self.digest} to {self._path}") from e
 
     def trim(self) -> None:
-        """
-        See L{IPartial.trim}.
-        """
         self._check()
         if self._spans:
             self._stop_reading()
@@ -164,22 +152,13 @@ class Partial:
             self._forget_note()
 
     def restart(self) -> None:
-        """
-        See L{IPartial.restart}.
-        """
         self._check()
         self._empty()
 
     def commit(self) -> Deferred[None]:
-        """
-        See L{IPartial.commit}.
-        """
         return patient(Deferred.fromCoroutine(self._commit()))
 
     def suspend(self) -> None:
-        """
-        See L{IPartial.suspend}.
-        """
         if self._state != "open":
             return
         self._stop_reading()
@@ -187,9 +166,6 @@ class Partial:
         self._state = "suspended"
 
     def resume(self) -> None:
-        """
-        See L{IPartial.resume}.
-        """
         if self._state != "suspended":
             return
         try:
@@ -204,9 +180,6 @@ class Partial:
         self._read_on()
 
     def close(self) -> None:
-        """
-        See L{IPartial.close}.
-        """
         if self._state == "committing":
             self._close_later = True
         elif self._state == "open":
@@ -233,9 +206,6 @@ class Partial:
                 self._log.warn("cannot remove {path}: {error}", path=self._path, error=e)
 
     def follow(self, follower: IFollower) -> None:
-        """
-        See L{IPartial.follow}.
-        """
         if self._state == "committed":
             follower.sealed(self._target, self.offset)
             return
@@ -244,9 +214,6 @@ class Partial:
             follower.grown(self._path, self.offset)
 
     def unfollow(self, follower: IFollower) -> None:
-        """
-        See L{IPartial.unfollow}.
-        """
         if follower in self._followers:
             self._followers.remove(follower)
 

@@ -101,22 +101,13 @@ class FreeSpace:
         self._stopped = False
 
     def free(self) -> int:
-        """
-        See L{IFreeSpace.free}.
-        """
         return self._free()
 
     def now(self) -> float:
-        """
-        See L{IFreeSpace.now}.
-        """
         return self._clock.seconds()
 
     @property
     def why(self) -> str:
-        """
-        See L{IFreeSpace.why}.
-        """
         full = f"the disk of {self._path} is full"
         if self.paused or self._waiting:
             return f"{full}; transfers go on when there is room"
@@ -128,28 +119,16 @@ class FreeSpace:
 
     @property
     def paused(self) -> bool:
-        """
-        See L{IFreeSpace.paused}.
-        """
         return self._since is not None and not self.given_up
 
     @property
     def given_up(self) -> bool:
-        """
-        See L{IFreeSpace.given_up}.
-        """
         return self._since is not None and self._clock.seconds() >= self._since + PATIENCE
 
     def follow(self, changed: Callable[[], object]) -> None:
-        """
-        See L{IFreeSpace.follow}.
-        """
         self._followers.append(changed)
 
     def ran_out(self) -> None:
-        """
-        See L{IFreeSpace.ran_out}.
-        """
         if self._since is None and not self._stopped:
             self._log.warn("the disk of {path} is full: what needs room waits", path=self._path)
             now = self._clock.seconds()
@@ -161,9 +140,6 @@ class FreeSpace:
         self._look_later()
 
     def wait(self, error: DiskFull, since: float | None = None) -> Deferred[None]:
-        """
-        See L{IFreeSpace.wait}.
-        """
         self.ran_out()
         now = self._clock.seconds()
         until = now + PATIENCE if since is None else since + PATIENCE

@@ -105,25 +105,19 @@ class GarbageCollector:
             pass
 
     def lease(self) -> Callable[[], None]:
-        """
-        See L{IGarbageCollector.lease}.
-        """
         return self._leases.acquire()
 
     def collect(
         self, dry_run: bool = False, partials: bool = False, abandoned: Set[Digest] = frozenset()
     ) -> Deferred[Freed]:
         """
-        See L{IGarbageCollector.collect}.  Cancelling ends it at its next step.
+        Cancelling ends it at its next step.
         """
         return Deferred.fromCoroutine(self._collect(dry_run, partials, abandoned))
 
     def evict(
         self, excess: int, spare: Set[Reference] = frozenset(), enough: bool = False
     ) -> Deferred[list[Reference]]:
-        """
-        See L{IGarbageCollector.evict}.
-        """
         return Deferred.fromCoroutine(self._evict(excess, spare, enough))
 
     async def _evict(self, excess: int, spare: Set[Reference], enough: bool) -> list[Reference]:
@@ -156,9 +150,6 @@ class GarbageCollector:
         return record is not None and (record.chain_id in found.chains or record.tree in found.mounted)
 
     def removed(self) -> Deferred[None]:
-        """
-        See L{IGarbageCollector.removed}.
-        """
         return self._trash.emptied()
 
     async def _collect(self, dry_run: bool, all_partials: bool, abandoned: Set[Digest]) -> Freed:

@@ -113,15 +113,9 @@ class Images:
             self._log.error("{name} is no longer a whole image: {why}; pull it again", name=name, why=why)
 
     def all(self) -> Sequence[Image]:
-        """
-        See L{IImages.all}.
-        """
         return list(self._sorted)
 
     def get(self, reference: Reference) -> Image | None:
-        """
-        See L{IImages.get}.
-        """
         image = self._images.get(reference)
         if image is not None:
             self._leases.touch(*image.parts)
@@ -130,19 +124,19 @@ class Images:
 
     def put(self, image: Image) -> Deferred[None]:
         """
-        See L{IImages.put}.  Cancelling waits for the disk.
+        Cancelling waits for the disk.
         """
         return Deferred.fromCoroutine(self._put(image))
 
     def pin(self, reference: Reference, pinned: bool) -> Deferred[Image]:
         """
-        See L{IImages.pin}.  Cancelling waits for the disk.
+        Cancelling waits for the disk.
         """
         return Deferred.fromCoroutine(self._pin(reference, pinned))
 
     def remove(self, reference: Reference) -> Deferred[None]:
         """
-        See L{IImages.remove}.  Cancelling waits for the disk.
+        Cancelling waits for the disk.
         """
         return Deferred.fromCoroutine(self._remove(reference))
 

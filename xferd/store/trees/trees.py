@@ -98,16 +98,10 @@ class Trees:
             self._remember(tree)
 
     def has(self, diff_id: Digest) -> bool:
-        """
-        See L{ITrees.has}.
-        """
         self._leases.touch(diff_id)
         return diff_id in self._trees
 
     def diff_id_of(self, blob: Digest) -> Digest | None:
-        """
-        See L{ITrees.diff_id_of}.
-        """
         diff_id = self._known.get(blob)
         if diff_id is not None:
             # Who has the tree will not fetch the blob, which somebody may want to push.
@@ -115,16 +109,10 @@ class Trees:
         return diff_id
 
     def is_outdated(self, diff_id: Digest) -> bool:
-        """
-        See L{ITrees.is_outdated}.
-        """
         tree = self._trees.get(diff_id)
         return tree is not None and tree.rules < self._rules
 
     def stage(self) -> Deferred[str]:
-        """
-        See L{ITrees.stage}.
-        """
         return patient(
             self._threads.run(stage, self._paths.staging),
             undo=lambda staged: self._trash.throw(os.path.dirname(staged)),
@@ -132,20 +120,14 @@ class Trees:
 
     def commit(self, staged: str, unpacked: Unpacked, blob: Digest) -> Deferred[None]:
         """
-        See L{ITrees.commit}.  Cancelling waits for the disk.
+        Cancelling waits for the disk.
         """
         return patient(Deferred.fromCoroutine(self._commit(staged, unpacked, blob)))
 
     def staged_size(self, staged: str) -> Deferred[int]:
-        """
-        See L{ITrees.staged_size}.
-        """
         return self._bulk.run(size_below, staged)
 
     def discard(self, staged: str) -> Deferred[None]:
-        """
-        See L{ITrees.discard}.
-        """
         try:
             self._discard(staged)
         except StoreError:
