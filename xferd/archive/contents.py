@@ -23,8 +23,8 @@ from typing import Any, Final
 
 from attrs import evolve, field, frozen
 
-from xferd.archive.inflate import packing_of
 from xferd.archive.tar_splitter import clean_name
+from xferd.compression import compression_of
 from xferd.errors import BadArchive, BadDigest, BadDocument, BadInput, BadReference, XferdError
 from xferd.media_types import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST
 from xferd.names import Digest, Reference
@@ -60,7 +60,7 @@ _SHOWN: Final = 300
 """Images to name in an error, and the characters of all their names."""
 
 _LAYER: Final = "application/vnd.oci.image.layer.v1.tar"
-_PACKED: Final = {"gzip": f"{_LAYER}+gzip", "zstd": f"{_LAYER}+zstd"}
+_COMPRESSED: Final = {"gzip": f"{_LAYER}+gzip", "zstd": f"{_LAYER}+zstd"}
 
 
 @frozen
@@ -162,7 +162,8 @@ class Contents:
             "mediaType": OCI_MANIFEST,
             "config": Descriptor(OCI_CONFIG, kept.digest, kept.size).to_json(),
             "layers": [
-                Descriptor(_PACKED.get(packing_of(k.head), _LAYER), k.digest, k.size).to_json() for k in stack
+                Descriptor(_COMPRESSED.get(compression_of(k.head), _LAYER), k.digest, k.size).to_json()
+                for k in stack
             ],
         }
         data = json.dumps(manifest, separators=(",", ":"), sort_keys=True).encode()

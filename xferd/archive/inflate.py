@@ -1,15 +1,13 @@
 # -*- test-case-name: tests.archive.test_inflate -*-
 """
-From the bytes of a file to the bytes of the tar in it, pushed piece by piece.
+Inflates an archive into its tar, as its bytes arrive.
 
-The first bytes say how the file is packed: gzip, zstd, xz, bzip2, or not at
-all.  zstd may begin with a skippable frame (RFC 8878, 3.1.2).  Several members
-are one stream, as C{cat a.gz b.gz} makes it; zeros behind the last one are
-padding.
+The first bytes decide: gzip, zstd, xz, bzip2, or no compression.  Several
+members are one stream, as C{cat a.gz b.gz} makes it; zeros after the last
+member are padding.
 
-What comes out is handed on in pieces that are small whatever went in, and an
-empty piece behind each member, so that who inflates in the reactor may let
-others have their turn in between.
+The output comes in small pieces, however large the input, with an empty piece
+after each member, so that a caller in the reactor can yield in between.
 """
 
 from __future__ import annotations
@@ -23,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from isal.igzip_lib import DECOMP_GZIP, IgzipDecompressor, IsalError
 from zstandard import ZstdDecompressor, ZstdError
 
+from xferd.compression import HEAD_SIZE, MAX_RATIO, MAX_WINDOW, RATIO_FROM, compression_of
 from xferd.errors import BadArchive
 
 if TYPE_CHECKING:
@@ -31,32 +30,20 @@ if TYPE_CHECKING:
 PIECE: Final = 64 * 1024
 """Bytes of a piece, at most."""
 
-RATIO: Final = 1100
-"""
-Bytes of tar for each byte of the file, at most; looked at above L{RATIO_FROM}.
-gzip reaches 1,032 with zeros.
-"""
-
-RATIO_FROM: Final = 64 * 1024 * 1024
-MAX_WINDOW: Final = 128 * 1024 * 1024
-"""The memory, in bytes, that a zstd frame or an xz stream may ask for."""
-
 MEMBERS: Final = 10_000
-"""Members of a file, besides one for each L{MEMBER_SIZE} bytes of its tar."""
+"""Members of a file, at most, besides one for each L{MEMBER_SIZE} bytes of its tar."""
 
 MEMBER_SIZE: Final = 1024
-
-_MAGIC = 6
 _NOTHING = memoryview(b"")
 _SLICE = 1024
-"""Bytes that zstd is given at once: at most 128 KiB come out for each four of them."""
+"""Bytes that zstd gets at once: each four of them inflate to 128 KiB at most."""
 
 _BAD: Any = (EOFError, IsalError, LZMAError, OSError, OverflowError, ZstdError)  # isal's stubs hide its base
 
 
 class _Decompressor(Protocol):
     """
-    What those of Python's own have in common.
+    The common part of the decompressors of the standard library and isal.
     """
 
     @property
@@ -68,30 +55,32 @@ class _Decompressor(Protocol):
     @property
     def needs_input(self) -> bool:
         """
-        Whether more has to come before more comes out.
+        Whether there is no output without further input.
         """
 
     @property
     def unused_data(self) -> bytes:
         """
-        What came behind the member's end.
+        The bytes after the member's end.
         """
 
     def decompress(self, data: bytes, max_length: int = -1) -> bytes:
         """
-        Take some bytes; give at most so many.
+        Add some bytes.
+
+        @return: at most C{max_length} bytes of output.
         """
 
 
 class _Zstd:
     """
-    The same for zstd, whose own gives all that there is at once.
+    The same for zstd, whose decompressor returns all output at once.
     """
 
     def __init__(self, decompressor: ZstdDecompressor) -> None:
         """
-        @param decompressor: what all frames of a file share: to make it takes
-            longer than to inflate a small frame.
+        @param decompressor: shared by all frames of a file: creating it takes
+            longer than inflating a small frame.
         """
         self._inner: ZstdDecompressionObj = decompressor.decompressobj()
         self._in = b""
@@ -117,12 +106,6 @@ class _Zstd:
         return piece
 
 
-_MAGICS: Final[Mapping[bytes, str]] = {
-    b"\x1f\x8b": "gzip",
-    b"\x28\xb5\x2f\xfd": "zstd",
-    b"\xfd7zXZ\x00": "xz",
-    b"BZh": "bzip2",
-}
 _Make = Callable[[], _Decompressor]
 _MAKERS: Final[Mapping[str, Callable[[], _Make]]] = {
     "gzip": lambda: partial(IgzipDecompressor, flag=DECOMP_GZIP),
@@ -130,30 +113,18 @@ _MAKERS: Final[Mapping[str, Callable[[], _Make]]] = {
     "xz": lambda: partial(LZMADecompressor, FORMAT_XZ, memlimit=MAX_WINDOW),
     "bzip2": lambda: BZ2Decompressor,
 }
-"""What makes the decompressors of one file, one for each member."""
-
-
-def packing_of(head: bytes) -> str:
-    """
-    How a file is packed: C{gzip}, C{zstd}, C{xz}, C{bzip2}, or not, which is
-    the empty string.
-
-    @param head: its first six bytes, or all if it has fewer.
-    """
-    if head[1:4] == b"\x2a\x4d\x18" and head[0] >> 4 == 5:
-        return "zstd"
-    return next((name for magic, name in _MAGICS.items() if head.startswith(magic)), "")
+"""For each format, a function that returns the factory of one file's decompressors, one per member."""
 
 
 class Inflater:
     """
-    One file's bytes on their way.
+    Inflates one archive.
 
     Life cycle: C{feed} any number of times, then C{finish}.
 
-    @ivar consumed: bytes of the file so far.
+    @ivar consumed: bytes of the archive so far.
     @ivar produced: bytes of the tar so far.
-    @ivar members: members that have ended so far.
+    @ivar members: completed members so far.
     """
 
     def __init__(self) -> None:
@@ -161,22 +132,22 @@ class Inflater:
         self.produced = 0
         self.members = 0
         self._head: bytes | None = b""
-        self._packing = ""
+        self._compression = ""
         self._make: _Make | None = None
         self._member: _Decompressor | None = None
 
     def feed(self, data: bytes) -> Iterator[memoryview]:
         """
-        Take some bytes of the file; iterate to the end before the next.
+        Add some bytes of the archive.  Iterate to the end before the next call.
 
-        @return: what they inflate to, in pieces of at most L{PIECE} bytes; an
-            empty one where a member has ended.
-        @raise BadArchive: they do not, or to too much.
+        @return: the inflated bytes in pieces of at most L{PIECE} bytes; an
+            empty piece at the end of a member.
+        @raise BadArchive: the bytes cannot be inflated, or to too many.
         """
         self.consumed += len(data)
         if self._head is not None:
             self._head += data
-            if len(self._head) < _MAGIC:
+            if len(self._head) < HEAD_SIZE:
                 return
             data = self._sniffed()
         for at in range(0, len(data), PIECE):
@@ -184,23 +155,25 @@ class Inflater:
 
     def finish(self) -> Iterator[memoryview]:
         """
-        That was all.
+        Report that the archive has no further bytes.
 
-        @return: the rest.
-        @raise BadArchive: the file breaks off.
+        @return: the remaining inflated bytes, as L{feed}.
+        @raise BadArchive: the archive ends inside a member.
         """
         if self._head is not None:
             yield from self._inflate(self._sniffed())
         if self._member is not None:
-            raise BadArchive(f"the archive breaks off: its {self._packing} stream has no end")
+            raise BadArchive(f"the archive breaks off: its {self._compression} stream has no end")
 
     def _sniffed(self) -> bytes:
         """
-        Choose by magic; gives the bytes that were looked at.
+        Choose a decompressor by the magic number.
+
+        @return: the bytes that were held back until then.
         """
         head, self._head = self._head or b"", None
-        self._packing = packing_of(head)
-        maker = _MAKERS.get(self._packing)
+        self._compression = compression_of(head)
+        maker = _MAKERS.get(self._compression)
         self._make = None if maker is None else maker()
         return head
 
@@ -214,7 +187,7 @@ class Inflater:
             yield from self._members(data, self._make)
         except _BAD as e:
             raise BadArchive(
-                f"the archive cannot be inflated after {self.produced} bytes: {str(e) or self._packing}"
+                f"the archive cannot be inflated after {self.produced} bytes: {str(e) or self._compression}"
             ) from e
 
     def _members(self, data: bytes, make: _Make) -> Iterator[memoryview]:
@@ -229,8 +202,8 @@ class Inflater:
             data = b""
             if piece:
                 self.produced += len(piece)
-                if self.produced > RATIO_FROM and self.produced > RATIO * self.consumed:
-                    raise BadArchive(f"the archive inflates to more than {RATIO} times its size")
+                if self.produced > RATIO_FROM and self.produced > MAX_RATIO * self.consumed:
+                    raise BadArchive(f"the archive inflates to more than {MAX_RATIO} times its size")
                 yield memoryview(piece)
             if member.eof:
                 data, self._member = member.unused_data, None
@@ -241,13 +214,11 @@ class Inflater:
 
     def _count_member(self) -> None:
         """
-        A member has ended.
-
-        @raise BadArchive: there are too many for what is in them.
+        @raise BadArchive: there are too many members for their size.
         """
         self.members += 1
         if self.members > MEMBERS + self.produced // MEMBER_SIZE:
             raise BadArchive(
-                f"the archive has {self.members} {self._packing} streams one behind the other, of less than "
-                f"{MEMBER_SIZE} bytes on average: at most {MEMBERS} of those may be in it"
+                f"the archive has {self.members} {self._compression} streams one behind the other, of less "
+                f"than {MEMBER_SIZE} bytes on average: at most {MEMBERS} of those may be in it"
             )

@@ -11,6 +11,7 @@ from attrs import frozen
 from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
 
+from xferd.compression import MAX_RATIO
 from xferd.interfaces.blobs import IFollower
 from xferd.interfaces.store import Unpacked
 
@@ -32,7 +33,7 @@ class UnpackLimits:
     size: int = 128 * 1024**3
     header: int = 1024 * 1024
     depth: int = 256
-    ratio: int = 1100
+    ratio: int = MAX_RATIO
 
 
 @frozen

@@ -1,17 +1,20 @@
 # -*- test-case-name: tests.unpack.test_inflate -*-
 """
-From the bytes of a blob to the bytes of its tar.
+Inflates a blob into its tar, for one reader in the worker.
 
-What the bytes say wins over what the media type says: a blob that begins with
-gzip's or zstd's magic is that, and one that does not is a tar.  Several gzip
+The bytes decide over the media type: a blob that begins with the magic number
+of gzip or zstd is inflated as such, and any other is a tar.  Several gzip
 members and several zstd frames are one stream (RFC 1952, 2.2; RFC 8878, 3.1),
 skippable frames are skipped, and zeros after the last gzip member are
-padding.  Any other trailing bytes are an error: tools differ on them.
+padding.  Any other trailing bytes are an error, since tools disagree on them.
 
 L{Blocks} inflates in one thread and hashes in another, a few buffers ahead of
-its reader.  Both let go of the interpreter's lock for nearly all of their
-time, so that one large layer keeps several cores busy.  The buffers are used over and
-over: fresh memory for each would cost a page fault for every 4 KiB.
+its reader.  Both release the interpreter's lock for nearly all of their time,
+so that one large layer keeps several cores busy.  Buffers are reused: new
+memory for each would cost a page fault for every 4 KiB.
+
+Archives, which arrive at the reactor in pieces, are inflated by
+L{xferd.archive.inflate}.
 
 Imports no Twisted: this runs in the worker.
 """
@@ -29,11 +32,12 @@ from isal.igzip_lib import IsalError
 from isal.isal_zlib import _GzipReader
 from zstandard import ZstdDecompressor, ZstdError
 
+from xferd.compression import HEAD_SIZE, MAX_WINDOW, RATIO_FROM, compression_of
 from xferd.errors import BadLayer
 from xferd.unpack.limits import Limits
 
 READ_SIZE: Final = 256 * 1024
-"""Compressed bytes to read at once."""
+"""Compressed bytes of one read."""
 
 BUFFER_SIZE: Final = 512 * 1024
 """Bytes of tar in one buffer: a multiple of a tar's block."""
@@ -41,25 +45,9 @@ BUFFER_SIZE: Final = 512 * 1024
 BUFFERS: Final = 6
 """Buffers of one layer: how far inflating may be ahead of writing."""
 
-RATIO_FROM: Final = 64 * 1024 * 1024
-"""Uncompressed bytes from which on the ratio is looked at."""
-
-MAX_WINDOW: Final = 128 * 1024 * 1024
-"""The largest window, in bytes, that a zstd frame may ask for."""
-
 _TOO_WIDE: Final = "too much memory"
-"""What zstd's error says of a larger one."""
+"""Part of zstd's error for a window above L{MAX_WINDOW}."""
 
-_GZIP = b"\x1f\x8b"
-_ZSTD = b"\x28\xb5\x2f\xfd"
-_FOREIGN = {
-    b"BZh": "bzip2",
-    b"\xfd7zXZ\x00": "xz",
-    b"\x5d\x00\x00": "lzma",
-    b"\x04\x22\x4d\x18": "lz4",
-    b"PK\x03\x04": "zip",
-}
-_MAGIC = 6
 _BAD: Any = (
     EOFError,
     BadGzipFile,
@@ -71,27 +59,30 @@ _BAD: Any = (
 
 class Readable(Protocol):
     """
-    What gives the blob's bytes, or the tar's.
+    A source of bytes: the blob, or the tar.
     """
 
     def readinto(self, buffer: memoryview, /) -> int:
         """
-        Wait for bytes and put some into C{buffer}.
+        Wait for bytes and write some to C{buffer}.
 
-        @return: how many; 0 at the end.
+        @return: their number; 0 at the end.
         """
 
 
 class _Sniffed:
     """
-    A source whose first bytes were looked at and are given again.
+    A source whose first bytes are read ahead.
+
+    @ivar head: the first L{HEAD_SIZE} bytes, or all if there are fewer.
+    @ivar consumed: bytes read from the source so far.
     """
 
     def __init__(self, source: Readable) -> None:
         self._source = source
-        head = bytearray(_MAGIC)
+        head = bytearray(HEAD_SIZE)
         room, have = memoryview(head), 0
-        while have < _MAGIC and (count := source.readinto(room[have:])):
+        while have < HEAD_SIZE and (count := source.readinto(room[have:])):
             have += count
         self.head = bytes(head[:have])
         self._again = self.head
@@ -110,7 +101,7 @@ class _Sniffed:
 
     def read(self, size: int = -1, /) -> bytes:
         """
-        The same for zstandard, which takes bytes.
+        Read for zstandard, which does not use C{readinto}.
         """
         room = bytearray(READ_SIZE if size < 0 else size)
         count = self.readinto(memoryview(room))
@@ -120,7 +111,7 @@ class _Sniffed:
 
 class _Zstd:
     """
-    Inflates zstd.
+    A zstd decompressor with its window's size.
     """
 
     def __init__(self, source: _Sniffed) -> None:
@@ -135,29 +126,28 @@ class _Zstd:
     @property
     def memory(self) -> int:
         """
-        Bytes of memory that it needs, of which most are the frame's window.
+        Bytes of memory in use; most of them are the frame's window.
         """
         return self._inner.memory_size()
 
 
 def _inflater(source: _Sniffed, compression: str) -> Readable:
     """
-    Choose by magic.
+    Choose a decompressor by the magic number.
 
-    @raise BadLayer: it is none of OCI's formats.
+    @raise BadLayer: the format is not one of OCI's.
     """
-    head = source.head
-    if head.startswith(_GZIP):
-        # The class is private to isal by its name only: it is in the stubs, and it is what the public
-        # IGzipFile reads with, through a BufferedReader that would copy every byte once more.
+    found = compression_of(source.head)
+    if found == "gzip":
+        # The class is private by its name only: isal's stubs have it, and the public IGzipFile reads
+        # through it, behind a BufferedReader that copies every byte once more.
         reader: Readable = _GzipReader(source, READ_SIZE)  # type: ignore[arg-type]
         return reader
-    if head.startswith(_ZSTD) or (head[1:4] == b"\x2a\x4d\x18" and head[0] >> 4 == 5):
+    if found == "zstd":
         return _Zstd(source)
-    for magic, name in _FOREIGN.items():
-        if head.startswith(magic):
-            raise BadLayer(f"the layer is compressed with {name}; OCI knows gzip and zstd")
-    if not head and compression != "tar":
+    if found:
+        raise BadLayer(f"the layer is compressed with {found}; OCI knows gzip and zstd")
+    if not source.head and compression != "tar":
         raise BadLayer(f"the layer is empty, and should be {compression}")
     return source
 
@@ -167,11 +157,11 @@ _Filled = tuple[memoryview, int] | BaseException | None
 
 class Blocks:
     """
-    The tar in buffers, each full (and so a whole number of tar's blocks) but
-    the last.
+    Iterates over the tar in buffers.  Each but the last is full, and so a whole
+    number of tar blocks.
 
-    @ivar size: bytes of tar so far; all, once iteration has ended.
-    @ivar consumed: bytes of the blob that were read so far.
+    @ivar size: bytes of tar inflated so far; all of them once iteration has
+        ended.
     """
 
     def __init__(
@@ -184,7 +174,8 @@ class Blocks:
     ) -> None:
         """
         @param algorithm: the algorithm of the tar's digest.
-        @param seal: called when both threads run and nothing has been read yet.
+        @param seal: called after both threads have started and before a byte is
+            read.
         """
         self._source, self._compression, self._limits = source, compression, limits
         self._sniffed: _Sniffed | None = None
@@ -206,15 +197,15 @@ class Blocks:
     @property
     def consumed(self) -> int:
         """
-        Bytes of the blob that were read so far.
+        Bytes of the blob read so far.
         """
         return 0 if self._sniffed is None else self._sniffed.consumed
 
     @property
     def memory(self) -> int:
         """
-        Bytes of memory that the compression needs; a stream may have frames
-        that each need more than those before.
+        Bytes of memory that decompression uses.  Later frames of a stream may
+        need more.
         """
         return 0 if self._zstd is None else self._zstd.memory
 
@@ -230,9 +221,9 @@ class Blocks:
 
     def __next__(self) -> memoryview:
         """
-        The next buffer.  The one before is void from now on.
+        Return the next buffer.  The previous one becomes invalid.
 
-        @raise BadLayer: the bytes cannot be inflated, or there are too many.
+        @raise BadLayer: the bytes cannot be inflated, or to too many.
         """
         if self._lent is not None:
             self._free.put(self._lent)
@@ -241,20 +232,20 @@ class Blocks:
         if isinstance(found, tuple):
             self._lent, count = found
             return self._lent[:count]
-        self._hashed.put(found)  # the end stays the end
+        self._hashed.put(found)  # for further calls after the end
         if found is None:
             raise StopIteration
         raise found
 
     def close(self) -> None:
         """
-        Let the threads end, when they have what they wait for.  Idempotent.
+        End the threads after their current buffer.  Idempotent.
         """
         self._free.put(None)
 
     def _digest(self) -> None:
         """
-        The second thread: hash each buffer and hand it on.
+        The second thread: hash the buffers, in order.
         """
         while isinstance(filled := self._filled.get(), tuple):
             buffer, have = filled
@@ -264,7 +255,7 @@ class Blocks:
 
     def _inflate(self) -> None:
         """
-        The first thread: fill buffers, and say how it ended.
+        The first thread: fill buffers, and report the end or the error.
         """
         try:
             self._fill()
@@ -278,10 +269,7 @@ class Blocks:
             self._filled.put(None)
 
     def _fill(self) -> None:
-        """
-        Fill buffers until the stream ends.
-        """
-        buffer = self._free.get()  # there is none before the process is sealed
+        buffer = self._free.get()  # blocks until the process is sealed
         source = self._sniffed = _Sniffed(self._source)
         inflater = _inflater(source, self._compression)
         readinto = inflater.readinto
@@ -309,7 +297,7 @@ class Blocks:
 
 def _explained(error: BaseException) -> str:
     """
-    What an error of a decompressor means.
+    The message of a decompressor's error.
     """
     text = str(error)
     return f"a zstd frame has a window above {MAX_WINDOW} bytes" if _TOO_WIDE in text else text
