@@ -311,7 +311,7 @@ class RunTests(LayerCase):
         self.addCleanup(os.close, out)
         real = os.write
         self.patch(os, "write", lambda fd, data: real(into if fd == 2 else fd, data))
-        self.patch(layer_process, "Tree", lambda *_: 1 // 0)
+        self.patch(layer_process, "TreeWriter", lambda *_: 1 // 0)
         [(verb, body)] = self.run_layer(self.sealed())
         os.close(into)
         self.assertEqual((verb, body["code"]), ("error", "WORKER_LOST"))

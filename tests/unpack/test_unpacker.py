@@ -440,7 +440,7 @@ class RoomTests(UnpackerCase):
         """
         A layer of which so many bytes are here.
         """
-        number = self.unpacker._asked
+        number = self.unpacker._requests
         layer = self.unpack(moving=lambda: number in self.moving)
         layer.grown("/partial", size)
         return layer

@@ -106,7 +106,7 @@ def copy_folder(tree: str, target: str) -> None:
         entry = _entry(b"/", source, os.fstat(source), kept=is_kept(tree))
         out = os.open(target, _READ | os.O_DIRECTORY)
         try:
-            metadata_writer(True).folder(out, entry)
+            metadata_writer(True).directory(out, entry)
         finally:
             os.close(out)
     finally:
@@ -186,7 +186,7 @@ class _Copy:
         """
         source = self._source.at(folder.tree, folder.path)
         entry = _entry(folder.path, source, os.fstat(source), kept=self._kept[folder.tree])
-        self._attributes.folder(self._target.at(0, folder.path), entry)
+        self._attributes.directory(self._target.at(0, folder.path), entry)
 
     def _finish_empty(self, root: MergedDirectory) -> None:
         """
@@ -194,7 +194,7 @@ class _Copy:
         without an entry for the root gives it.
         """
         entry = Entry(root.path, tar.DIRECTORY, 0o755, 0, 0, 0, 0)
-        self._attributes.folder(self._target.at(0, root.path), entry)
+        self._attributes.directory(self._target.at(0, root.path), entry)
 
     def _advance(self, size: int) -> None:
         """

@@ -1,10 +1,10 @@
 # -*- test-case-name: tests.unpack.test_landlock -*-
 """
-A process loses all files but those below one directory, by Landlock.
+Landlock: a process keeps access only to the files below one directory.
 
-This takes no privilege.  Landlock looks at opening, making, linking and
-removing; files that are open stay open.  Its first version forbids hard links
-from one directory to another, so the second (Linux 5.19) is needed.
+This needs no privilege.  Landlock checks opening, creating, linking and
+removing; open files stay open.  Its first version forbids hard links between
+directories, so the second (Linux 5.19) is required.
 
 Imports no Twisted: this runs in the worker.
 """
@@ -22,7 +22,7 @@ _VERSION: Final = 1
 _PATH_BENEATH: Final = 1
 
 LEAST: Final = 2
-"""The oldest version that is of use."""
+"""The oldest version that allows hard links between directories."""
 
 _WRITE_FILE, _READ_FILE, _READ_DIR = 1 << 1, 1 << 2, 1 << 3
 _REMOVE_DIR, _REMOVE_FILE = 1 << 4, 1 << 5
@@ -44,7 +44,10 @@ _BELOW: Final = (
     | _REFER
     | _TRUNCATE
 )
-"""What making a tree takes.  Without it: programs, sockets, and C{ioctl} on devices."""
+"""
+The rights that writing a tree needs.  Not among them: executing programs,
+creating sockets, and C{ioctl} on devices.
+"""
 
 # By version: the rights to files that the kernel knows; those to TCP ports; the scopes.
 _KNOWN: Final = {2: (14, 0, 0), 3: (15, 0, 0), 4: (15, 2, 0), 5: (16, 2, 0), 6: (16, 2, 2)}
@@ -56,24 +59,24 @@ def version() -> int:
     """
     The kernel's version of Landlock.
 
-    @raise OSError: it has none, or it is switched off.
+    @raise OSError: the kernel lacks Landlock, or has it disabled.
     """
     return _call(_CREATE_RULESET, None, 0, _VERSION)
 
 
 def restrict(root: int) -> None:
     """
-    Leave this process nothing but what is below a directory.
+    Limit this process to the files below a directory.
 
     @param root: the directory's descriptor.
-    @raise OSError: the kernel does not have Landlock, or too old a one.
+    @raise OSError: the kernel lacks Landlock, or its version is too old.
     """
     found = version()
     if found < LEAST:
         raise OSError(errno.ENOSYS, f"Landlock's version is {found}, and {LEAST} is needed")
     files, ports, scopes = ((1 << bits) - 1 for bits in _KNOWN[min(found, max(_KNOWN))])
     rules = pack("=QQQ", files, ports, scopes)
-    # Older kernels take a longer structure whose further fields are 0.
+    # Older kernels accept a longer structure whose further fields are 0.
     ruleset = _call(_CREATE_RULESET, rules, len(rules), 0)
     try:
         _call(_ADD_RULE, ruleset, _PATH_BENEATH, pack("=Qi", _BELOW & files, root), 0)

@@ -1,10 +1,9 @@
 # -*- test-case-name: tests.unpack.test_layer_process -*-
 """
-A layer's own process: it follows the blob's growing file and makes the tree.
+A layer's own process: it follows the blob's growing file and writes the tree.
 
-One thread inflates and hashes, L{xferd.unpack.inflate}, and this one reads
-the tar and writes.  A layer that has no bytes waits in a read on its pipe and
-costs nothing.
+Two threads inflate and hash (L{xferd.unpack.inflate}); the main thread reads
+the tar and writes files.
 
 Imports no Twisted.
 """
@@ -20,17 +19,17 @@ from typing import Any, Final, Protocol
 
 from xferd.errors import BadLayer, DiskFull, StoreError, WorkerLost, XferdError
 from xferd.unpack import protocol, sandbox
-from xferd.unpack.inflate import Blocks
+from xferd.unpack.inflate import Blocks, Readable
 from xferd.unpack.limits import PlainLimits
 from xferd.unpack.metadata import metadata_writer
 from xferd.unpack.tar import TarReader
 from xferd.unpack.tree_writer import FULL, TreeWriter
 
 _PROGRESS: Final = 0.1
-"""Seconds between two words of progress."""
+"""Seconds between two reports of progress."""
 
 _IMPLIED: Final = 32 * 1024
-"""Bytes of implied directories' paths in one line; in JSON a byte is at most six."""
+"""Bytes of implied directories' paths in one line; JSON encodes a byte in at most six."""
 
 _NO_MEMORY: Final = protocol.encode(
     "error",
@@ -38,57 +37,57 @@ _NO_MEMORY: Final = protocol.encode(
     message=f"the layer takes more than {sandbox.MEMORY} bytes of memory to unpack",
 )
 
-Say = Callable[[bytes], None]
+Send = Callable[[bytes], None]
 
 
 class Confined(Protocol):
     """
-    L{sandbox.Sandbox}.
+    The part of L{sandbox.Sandbox} that unpacking uses.
     """
 
     def seal(self) -> None:
         """
-        See L{sandbox.Sandbox.seal}.
+        Refuse all system calls that unpacking does not make.
         """
 
 
 class Abandoned(Exception):
     """
-    The reactor, or the worker, is gone.
+    The reactor or the worker has ended.
     """
 
 
-class GrowingBlob:
+class GrowingBlob(Readable):
     """
-    A blob's file, read as far as the reactor has said that it may be.
+    A blob's growing file, read as far as the reactor permits.
     """
 
-    def __init__(self, lines: io.BufferedIOBase, say: Say) -> None:
+    def __init__(self, lines: io.BufferedIOBase, send: Send) -> None:
         """
-        @param lines: where C{grown} comes from.
-        @param say: where C{hungry} goes.
+        @param lines: delivers C{grown}.
+        @param send: sends C{hungry}.
         """
-        self._lines, self._say = lines, say
+        self._lines, self._send = lines, send
         self._file: io.FileIO | None = None
         self._at = self._size = 0
         self._sealed = False
 
     def open(self) -> None:
         """
-        Wait for the first word, and open the file, once and for all.
+        Wait for the first C{grown}, and open the file.
 
-        @raise Abandoned: it never comes.
+        @raise Abandoned: the pipe ends first.
         @raise StoreError: there is no such file.
         """
         while self._file is None:
-            path = self._listen()
+            path = self._receive()
             try:
                 self._file = io.FileIO(path)
             except FileNotFoundError as e:
-                # A partial file may be renamed under us; its seal then brings the new path.
+                # A commit may have renamed the partial file; the sealing message has the new path.
                 if self._sealed:
                     raise StoreError(f"the blob's file {path} is gone") from e
-                self._say(protocol.encode("hungry", consumed=0))
+                self._send(protocol.encode("hungry", consumed=0))
 
     def readinto(self, buffer: memoryview, /) -> int:
         file = self._file
@@ -96,17 +95,19 @@ class GrowingBlob:
         while self._at == self._size:
             if self._sealed:
                 return 0
-            self._say(protocol.encode("hungry", consumed=self._at))
-            self._listen()
+            self._send(protocol.encode("hungry", consumed=self._at))
+            self._receive()
         count = file.readinto(memoryview(buffer)[: self._size - self._at])
         if not count:
             raise StoreError(f"the blob's file ends at {self._at} bytes; it had {self._size}")
         self._at += count
         return count
 
-    def _listen(self) -> str:
+    def _receive(self) -> str:
         """
         Wait for the next C{grown}.
+
+        @return: the file's path.
         """
         line = self._lines.readline()
         if not line.endswith(b"\n"):
@@ -124,15 +125,16 @@ def unpack(
     algorithm: str,
     limits: PlainLimits,
     privileged: bool,
-    say: Say,
+    send: Send,
     seal: Callable[[], None],
 ) -> None:
     """
-    Unpack one layer, and say what became of it.
+    Unpack one layer, and send the result.
 
     @param root: a descriptor of the empty directory that becomes the tree.
     @param algorithm: the algorithm of the diff ID.
-    @param seal: called once all threads run, before anything is read.
+    @param seal: called after all threads have started and before a byte is
+        read.
     """
     blocks = Blocks(source, compression, limits, algorithm, seal)
     try:
@@ -144,7 +146,7 @@ def unpack(
             now = monotonic()
             if now - last >= _PROGRESS:
                 last = now
-                say(protocol.encode("progress", consumed=blocks.consumed, entries=entries))
+                send(protocol.encode("progress", consumed=blocks.consumed, entries=entries))
 
         def reporting() -> Iterator[memoryview]:
             for block in blocks:
@@ -158,16 +160,16 @@ def unpack(
         for entry in reader:
             tree.add(entry, reader.read)
             entries += 1
-        # One who reports nothing for long is taken to have hung.
+        # The unpacker kills a process that reports nothing for long.
         implied = tree.finish(report)
-        # What stands behind the tar's end belongs to its digest all the same.
+        # Bytes after the tar's end are part of its digest.
         for _ in stream:
             pass
     finally:
         blocks.close()
     for paths in _batches(implied):
-        say(protocol.encode("implied", paths=[path.decode("latin-1") for path in paths]))
-    say(
+        send(protocol.encode("implied", paths=[path.decode("latin-1") for path in paths]))
+    send(
         protocol.encode(
             "result", diff_id=blocks.diff_id, tar_size=blocks.size, size=tree.size, entries=entries
         )
@@ -176,7 +178,7 @@ def unpack(
 
 def _batches(paths: tuple[bytes, ...]) -> Iterator[list[bytes]]:
     """
-    Part paths into what fits into a line.
+    Split paths into lists that fit into one line each.
     """
     batch: list[bytes] = []
     size = 0
@@ -193,45 +195,46 @@ def _batches(paths: tuple[bytes, ...]) -> Iterator[list[bytes]]:
 def run(
     task: dict[str, Any],
     lines: io.BufferedIOBase,
-    say: Say,
+    send: Send,
     confine: Callable[[int, bool, int], Confined],
 ) -> None:
     """
-    The life of a layer's process.
+    Run a layer's process: confine it, unpack the layer, and send the result or
+    the error.
 
     @param task: the body of C{begin}.
     @param confine: L{sandbox.enter}.
     """
     try:
-        source = GrowingBlob(lines, say)
+        source = GrowingBlob(lines, send)
         source.open()
         root = os.open(task["staged"], os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         privileged = sandbox.is_privileged()
-        # Inherited group or mode would be inherited further.
+        # The tree's directories would inherit its group and its setgid bit.
         if privileged:
             os.fchown(root, 0, 0)
         os.fchmod(root, 0o755)
         limits = PlainLimits(**task["limits"])
         confined = confine(root, privileged, limits.size)
-        unpack(source, root, task["compression"], task["algorithm"], limits, privileged, say, confined.seal)
+        unpack(source, root, task["compression"], task["algorithm"], limits, privileged, send, confined.seal)
     except Abandoned:
         pass
     except MemoryError:
-        say(_NO_MEMORY)
+        send(_NO_MEMORY)
     except XferdError as e:
-        say(protocol.encode("error", code=e.code, message=str(e)))
+        send(protocol.encode("error", code=e.code, message=str(e)))
     except OSError as e:
         code = DiskFull.code if e.errno in FULL else StoreError.code
-        say(protocol.encode("error", code=code, message=f"a layer cannot be unpacked: {e}"))
+        send(protocol.encode("error", code=code, message=f"a layer cannot be unpacked: {e}"))
     except Exception as e:
         message = f"unpacking ended in {type(e).__name__}: {e}"
         os.write(2, f"{message} {_frames(e)}\n".encode("utf-8", "backslashreplace"))
-        say(protocol.encode("error", code=WorkerLost.code, message=message))
+        send(protocol.encode("error", code=WorkerLost.code, message=message))
 
 
 def warm_up() -> None:
     """
-    Load what is loaded with the first use, while something can be.
+    Load what Python imports on first use: the sandbox prevents it later.
     """
     sha256(b"").hexdigest()
     sha512(b"").hexdigest()
@@ -242,8 +245,8 @@ def warm_up() -> None:
 
 def _frames(error: BaseException) -> str:
     """
-    Where an error was raised.  The C{traceback} module would look for the
-    source, and find what the layer has in its place.
+    The frames of an error.  The C{traceback} module would read the source
+    files, whose paths may exist in the layer.
     """
     frames, at = [], error.__traceback__
     while at is not None:

@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.unpack.test_unpacker -*-
 """
-One layer that is being unpacked, as the reactor sees it.
+The unpacking of one layer, on the reactor's side.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from xferd.names import Digest
 from xferd.unpack import protocol
 
 WAKE_SIZE: Final = 1024 * 1024
-"""Bytes of blob for which a layer's process is woken."""
+"""New bytes of a blob that are worth waking the layer's process for."""
 
 TURN_SIZE: Final = 32 * 1024 * 1024
-"""Bytes of blob that a layer may read before an older one goes first again."""
+"""Bytes of a blob that a layer may read in one turn; older layers have their turns first."""
 
 _ERRORS: Final[dict[str, type[XferdError]]] = {e.code: e for e in (BadLayer, StoreError, DiskFull)}
 
@@ -30,15 +30,15 @@ _ERRORS: Final[dict[str, type[XferdError]]] = {e.code: e for e in (BadLayer, Sto
 @implementer(ILayerTask)
 class LayerTask:
     """
-    One layer, from the first byte told of until its process is gone.
+    The unpacking of one layer, from its request until its process has ended.
 
     States: waiting (no process yet); hungry (its process has read all that it
-    was told of); running; ending (its process is being killed, or has said its
-    last word); ended.
+    may); running; ending (its process is being killed, or has sent its result);
+    ended.
 
-    @ivar moving: reports whether more bytes of the blob are arriving.
-    @ivar silence: seconds since its process reported something, or since it
-        had to; counted by the unpacker.
+    @ivar moving: returns whether more bytes of the blob are arriving.
+    @ivar silence: seconds since its process reported anything, while it has
+        work; counted by the unpacker.
     @ivar killed: whether its process is being killed.
     """
 
@@ -48,14 +48,14 @@ class LayerTask:
         task: dict[str, Any],
         notify: Callable[[UnpackProgress], None],
         moving: Callable[[], bool],
-        say: Callable[[bytes], None],
+        send: Callable[[bytes], None],
         schedule: Callable[[], None],
     ) -> None:
         """
-        @param number: its place among all layers.
+        @param number: its number, in the order of requests.
         @param task: the body of C{begin}.
-        @param say: sends a line to the worker.
-        @param schedule: called when it has news, is hungry or is gone.
+        @param send: sends a line to the worker.
+        @param schedule: called when it can use a turn, is hungry or has ended.
         """
         self.number = number
         self.moving = moving
@@ -64,39 +64,35 @@ class LayerTask:
         self.progress = UnpackProgress()
         self.begun = False
         self.hungry = True
-        self._task, self._notify, self._say, self._schedule = task, notify, say, schedule
+        self._task, self._notify, self._send, self._schedule = task, notify, send, schedule
         self._path: str | None = None
-        self._size = self._told = 0
-        self._sealed = self._told_seal = False
-        self._abandoned = self._yielded = False
+        self._size = self._granted = 0
+        self._sealed = self._granted_all = False
+        self._abandoned = self._displaced = False
         self._stall = ""
         self._implied: list[bytes] = []
         self._outcome: Unpacked | XferdError | None = None
         self._ended = False
         self._waiter: Deferred[None] | None = None
-        self.result: Deferred[Unpacked] = Deferred.fromCoroutine(self._live())
+        self.result: Deferred[Unpacked] = Deferred.fromCoroutine(self._run())
 
-    # ------------------------------------------------------ from the blob
-
+    # ---------------------------------------------------------- IFollower
     def grown(self, path: str, size: int) -> None:
         self._path, self._size = path, size
-        self._news()
+        self._request_turn()
 
     def sealed(self, path: str, size: int) -> None:
         self._path, self._size, self._sealed = path, size, True
-        self._news()
+        self._request_turn()
 
     def restarted(self) -> None:
         self.abandon()
 
-    def _news(self) -> None:
-        """
-        Ask for a turn if there is need of one.
-        """
+    def _request_turn(self) -> None:
         if self.is_ready():
             self._schedule()
 
-    # ------------------------------------------------------ for the unpacker
+    # --------------------------------------------- called by the unpacker
 
     @property
     def staged(self) -> str:
@@ -108,61 +104,62 @@ class LayerTask:
     @property
     def is_over(self) -> bool:
         """
-        Whether nothing more will be heard of it.
+        Whether its process has ended, or will never start.
         """
         return self._ended
 
     @property
     def is_running(self) -> bool:
         """
-        Whether its process has something to read.
+        Whether its process has bytes to read.
         """
         return self.begun and not self.hungry and not self._ended
 
     @property
     def is_wanted(self) -> bool:
         """
-        Whether it goes on: its process, if it has one, is not being killed.
+        Whether its process, if any, is neither ended nor being killed.
         """
         return not self.killed and not self._ended
 
     @property
     def is_idle(self) -> bool:
         """
-        Whether its process waits for bytes of which none arrive.
+        Whether its process waits for bytes while none arrive.
         """
         waits = self.begun and self.hungry and self.is_wanted and not self._sealed
         return waits and self._outcome is None and not self.moving()
 
     def is_ready(self) -> bool:
         """
-        Whether a turn would be of use.
+        Whether it can use a turn.
         """
         if not self.hungry or not self.is_wanted or self._outcome is not None or self._path is None:
             return False
         if self._sealed:
-            return not self._told_seal
+            return not self._granted_all
         if not self.begun and not self.moving():
             return False
-        return self._size - self._told >= WAKE_SIZE
+        return self._size - self._granted >= WAKE_SIZE
 
     def feed(self) -> None:
         """
-        Take a turn: say how far to read, and begin if it has not.
+        Give it a turn: permit its process to read further, and start the
+        process first if there is none.
         """
         if not self.begun:
             self.begun = True
-            self._say(protocol.address(self.number, protocol.encode("begin", **self._task)))
+            self._send(protocol.address(self.number, protocol.encode("begin", **self._task)))
         self.hungry = False
         self.silence = 0.0
-        self._told = min(self._size, self._told + TURN_SIZE)
-        self._told_seal = self._sealed and self._told == self._size
-        told = protocol.encode("grown", path=self._path, size=self._told, sealed=self._told_seal)
-        self._say(protocol.address(self.number, told))
+        self._granted = min(self._size, self._granted + TURN_SIZE)
+        self._granted_all = self._sealed and self._granted == self._size
+        grown = protocol.encode("grown", path=self._path, size=self._granted, sealed=self._granted_all)
+        self._send(protocol.address(self.number, grown))
 
-    def heard(self, verb: str, body: dict[str, Any]) -> None:
+    def received(self, verb: str, body: dict[str, Any]) -> None:
         """
-        Take a word of the process.
+        Handle a message from the process.
         """
         self.silence = 0.0
         if verb == "ended":
@@ -190,9 +187,9 @@ class LayerTask:
 
     def ended(self, why: WorkerLost) -> None:
         """
-        Note that its process is gone.
+        Record that its process has ended.
 
-        @param why: the error, if the process has not said its last word.
+        @param why: the error, if the process has sent neither result nor error.
         """
         self._ended = True
         if self._outcome is None:
@@ -202,7 +199,7 @@ class LayerTask:
 
     def abandon(self) -> None:
         """
-        End the work.  Idempotent.
+        End the work; L{result} fails with CancelledError.  Idempotent.
         """
         if self._abandoned or self._ended:
             return
@@ -214,14 +211,14 @@ class LayerTask:
 
     def displace(self) -> None:
         """
-        End the process, because others can use its place.
+        End the process to make room for another layer's.
         """
-        self._yielded = True
+        self._displaced = True
         self._kill()
 
     def fail_stalled(self, seconds: float) -> None:
         """
-        End the process, because it made no progress for so long.
+        End the process because it made no progress for some seconds.
         """
         self._stall = f"the process that unpacked the layer made no progress for {seconds:g} s"
         self._kill()
@@ -230,17 +227,17 @@ class LayerTask:
         if not self.killed:
             self.killed = True
             self.silence = 0.0
-            self._say(protocol.address(self.number, protocol.encode("cancel")))
+            self._send(protocol.address(self.number, protocol.encode("cancel")))
 
-    # ------------------------------------------------------ its life
+    # ------------------------------------------------------------ result
 
-    async def _live(self) -> Unpacked:
+    async def _run(self) -> Unpacked:
         """
-        Wait for the end of the process, come what may: until then it may
+        Wait for the end of the process, also when cancelled: until then it may
         write into the staging directory.
         """
         while not self._ended:
-            # No canceller: cancelling ends the wait, and the loop waits on.
+            # No canceller: a cancellation ends this wait, and the loop waits again.
             self._waiter = Deferred()
             try:
                 await self._waiter
@@ -250,16 +247,13 @@ class LayerTask:
             raise CancelledError
         if isinstance(self._outcome, Unpacked):
             return self._outcome
-        if self._yielded:
-            # Its own error, if it had one, comes again.
+        if self._displaced:
+            # Its own error, if it had one, occurs again at the next try.
             raise Displaced("the process that unpacked the layer made room for another layer")
         assert self._outcome is not None
         raise self._outcome
 
     def _wake(self) -> None:
-        """
-        Let L{_live} look again.
-        """
         waiter, self._waiter = self._waiter, None
         if waiter is not None and not waiter.called:
             waiter.callback(None)
@@ -267,7 +261,7 @@ class LayerTask:
 
 def _death(status: int) -> str:
     """
-    What befell a process that ended without its last word.
+    The reason why a process ended before it had sent a result.
     """
     if status == -SIGKILL:
         return "the process that unpacked the layer was killed; the machine may be short of memory"

@@ -1,7 +1,7 @@
 # -*- test-case-name: tests.unpack.test_inflate -*-
 """
-What the reading side of unpacking asks of its limits, and how it shows names
-in errors.  Imports no Twisted.
+The limits of one layer as the worker has them, and names as its errors show
+them.  Imports no Twisted.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from typing import NamedTuple, Protocol
 
 class Limits(Protocol):
     """
-    L{xferd.interfaces.unpack.UnpackLimits} as this side of the pipe sees it.
+    The attributes of L{xferd.interfaces.unpack.UnpackLimits}, which imports
+    Twisted.
     """
 
     @property
@@ -47,7 +48,7 @@ class Limits(Protocol):
 
 class PlainLimits(NamedTuple):
     """
-    Limits as they come out of a message.
+    Limits that were read from a message of the L{xferd.unpack.protocol}.
     """
 
     entries: int
@@ -59,8 +60,8 @@ class PlainLimits(NamedTuple):
 
 def printable(name: bytes) -> str:
     """
-    A name from a tar, fit to stand in an error: no control characters, no
-    surrogates, not endless.
+    A name from a tar for an error message: without control characters and
+    surrogates, and at most 200 characters.
     """
     text = repr(name.decode("utf-8", "backslashreplace"))
     return text if len(text) <= 200 else f"{text[:150]}...{text[-40:]}"

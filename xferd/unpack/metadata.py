@@ -1,16 +1,16 @@
 # -*- test-case-name: tests.unpack.test_tree_writer -*-
 """
-How an entry's owner, mode, extended attributes and times get onto a file.
+Writes the owner, mode, extended attributes and times of an entry to a file.
 
-C{Real} is for root: the files get what the entry says.  The order is the
-kernel's: C{chown} clears setuid bits and C{security.capability}, so it comes
-first; times come last (OCI image-spec, "Applying Changesets").
+L{NativeMetadata} is for root: files get the metadata of their entries.  The
+order is the kernel's: C{chown} clears setuid bits and C{security.capability},
+so it comes first; times come last (OCI image-spec, "Applying Changesets").
 
-C{Kept} is for everybody else.  Files belong to the user that runs xferd, who
-can always read them; what the entry says is kept in the xattr
-C{user.containers.override_stat}, as containers/storage and fuse-overlayfs
-know it: C{uid:gid:mode:type}, the mode in octal.  Devices become empty files
-with such an xattr.  Links and FIFOs cannot have one.
+L{OverrideMetadata} is for all other users.  Files belong to the user that runs
+xferd, who can always read them.  The metadata of the entry is stored in the
+xattr C{user.containers.override_stat}, in the format of containers/storage and
+fuse-overlayfs: C{uid:gid:mode:type}, the mode in octal.  Devices become empty
+files with this xattr.  Symbolic links and FIFOs cannot have it.
 
 Imports no Twisted: this runs in the worker.
 """
@@ -31,7 +31,7 @@ from xferd.unpack.tar import BLOCK_DEVICE, CHARACTER, FIFO, Entry
 OVERRIDE: Final = b"user.containers.override_stat"
 
 _FOREIGN = (
-    # These steer overlayfs and its likes, or hold what this module writes: a layer must not.
+    # These control overlayfs and fuse-overlayfs, or are written by this module: a layer must not set them.
     b"trusted.overlay.",
     b"user.overlay.",
     b"user.fuseoverlayfs.",
@@ -42,7 +42,7 @@ _FOREIGN = (
 )
 
 _REFUSED = frozenset({errno.ENOTSUP, errno.EPERM, errno.EACCES})
-"""What the kernel says to an xattr that it keeps for others, or not at all."""
+"""Errors of C{setxattr} for a name that this process may not set, or that the file system lacks."""
 
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _TYPES = {CHARACTER: stat.S_IFCHR, BLOCK_DEVICE: stat.S_IFBLK, FIFO: stat.S_IFIFO}
@@ -50,8 +50,8 @@ _TYPES = {CHARACTER: stat.S_IFCHR, BLOCK_DEVICE: stat.S_IFBLK, FIFO: stat.S_IFIF
 
 class MetadataWriter(Protocol):
     """
-    What L{xferd.unpack.tree_writer.Tree} needs to know of rights.  The process's
-    umask is 0.
+    Makes files with the metadata of their entries, for
+    L{xferd.unpack.tree_writer.TreeWriter}.  The process's umask is 0.
     """
 
     overlay: bytes
@@ -59,37 +59,38 @@ class MetadataWriter(Protocol):
 
     def create(self, name: bytes, here: int, entry: Entry) -> int:
         """
-        Make a regular file and open it.
+        Create a regular file.
 
-        @raise FileExistsError: something is in its place.
+        @return: a descriptor for writing.
+        @raise FileExistsError: the name is taken.
         """
 
     def regular(self, descriptor: int, entry: Entry) -> None:
         """
-        Give an open regular file its attributes, when its data is written.
+        Set the metadata of an open regular file, after its data.
         """
 
-    def folder(self, descriptor: int, entry: Entry) -> None:
+    def directory(self, descriptor: int, entry: Entry) -> None:
         """
-        Give an open directory its attributes, when all is in it.
+        Set the metadata of an open directory, after its entries.
         """
 
     def node(self, name: bytes, here: int, entry: Entry) -> None:
         """
-        Make a device or a FIFO.
+        Create a device or a FIFO.
 
-        @raise FileExistsError: something is in its place.
+        @raise FileExistsError: the name is taken.
         """
 
     def link(self, name: bytes, here: int, entry: Entry) -> None:
         """
-        Give a symbolic link its attributes.
+        Set the metadata of a symbolic link.
         """
 
 
-class NativeMetadata:
+class NativeMetadata(MetadataWriter):
     """
-    Files get what their entries say.
+    Sets owner, mode, xattrs and times on the file itself.
     """
 
     overlay = b"trusted.overlay."
@@ -106,7 +107,7 @@ class NativeMetadata:
             _set_xattrs(descriptor, entry)
         os.utime(descriptor, ns=(entry.mtime, entry.mtime))
 
-    def folder(self, descriptor: int, entry: Entry) -> None:
+    def directory(self, descriptor: int, entry: Entry) -> None:
         os.fchown(descriptor, entry.uid, entry.gid)
         os.fchmod(descriptor, entry.mode)
         if entry.xattrs:
@@ -124,7 +125,7 @@ class NativeMetadata:
 
     def _named(self, name: bytes, here: int, entry: Entry) -> None:
         """
-        Owner, xattrs and times of what cannot be opened.
+        Set owner, xattrs and times of a file that cannot be opened.
         """
         if entry.uid or entry.gid:
             os.chown(name, entry.uid, entry.gid, dir_fd=here, follow_symlinks=False)
@@ -134,9 +135,9 @@ class NativeMetadata:
         os.utime(name, ns=(entry.mtime, entry.mtime), dir_fd=here, follow_symlinks=False)
 
 
-class OverrideMetadata:
+class OverrideMetadata(MetadataWriter):
     """
-    Files belong to us, and what their entries say is kept beside them.
+    Stores the metadata in an xattr of the file, which belongs to this user.
     """
 
     overlay = b"user.overlay."
@@ -147,7 +148,7 @@ class OverrideMetadata:
     def regular(self, descriptor: int, entry: Entry) -> None:
         self._opened(descriptor, entry, "file", 0o400)
 
-    def folder(self, descriptor: int, entry: Entry) -> None:
+    def directory(self, descriptor: int, entry: Entry) -> None:
         self._opened(descriptor, entry, "dir", 0o700)
 
     def node(self, name: bytes, here: int, entry: Entry) -> None:
@@ -168,8 +169,9 @@ class OverrideMetadata:
 
     def _opened(self, descriptor: int, entry: Entry, kind: str, least: int) -> None:
         """
-        Keep the attributes, and set the mode as far as it is safe: nobody
-        gets our rights by a setuid bit, and we can always read.
+        Store the metadata, and set the mode without setuid and setgid bits,
+        which would grant this user's rights, and with C{least}, the bits that
+        the daemon needs itself.
         """
         value = f"{entry.uid}:{entry.gid}:0{entry.mode:o}:{kind}"
         set_own_xattr(descriptor, OVERRIDE, value.encode())
@@ -181,16 +183,18 @@ class OverrideMetadata:
 
 def metadata_writer(privileged: bool) -> MetadataWriter:
     """
-    The attributes that can be had.
+    Choose by privilege.
+
+    @param privileged: L{xferd.unpack.sandbox.is_privileged}.
     """
     return NativeMetadata() if privileged else OverrideMetadata()
 
 
 def set_own_xattr(target: int | bytes, name: bytes, value: bytes) -> None:
     """
-    Set an xattr without which the tree would be wrong.
+    Set an xattr that the tree depends on.
 
-    @raise StoreError: the file system has none.
+    @raise StoreError: the file system does not support it.
     """
     try:
         os.setxattr(target, name, value, follow_symlinks=isinstance(target, int))
@@ -205,8 +209,9 @@ def set_own_xattr(target: int | bytes, name: bytes, value: bytes) -> None:
 
 def _set_xattrs(target: int | bytes, entry: Entry) -> None:
     """
-    Set an entry's extended attributes, but for those that are not its to set.
-    What the kernel refuses is left out, as docker and containerd do.
+    Set an entry's extended attributes, without those that a layer must not
+    set.  An attribute that the kernel refuses is skipped, as docker and
+    containerd do.
     """
     for name, value in (entry.xattrs or {}).items():
         if name.startswith(_FOREIGN):
@@ -217,10 +222,10 @@ def _set_xattrs(target: int | bytes, entry: Entry) -> None:
             if e.errno in _REFUSED:
                 continue
             if e.errno in (errno.E2BIG, errno.ERANGE, errno.ENOSPC, errno.EINVAL):
-                # File systems say ENOSPC also when a file's own room for xattrs is full.
+                # File systems also return ENOSPC when a file's own space for xattrs is full.
                 raise BadLayer(
-                    f"{printable(entry.path)} has an extended attribute {printable(name)} of {len(value)} bytes, "
-                    f"which the file system does not take: {e.strerror}"
+                    f"{printable(entry.path)} has an extended attribute {printable(name)} of "
+                    f"{len(value)} bytes, which the file system refuses: {e.strerror}"
                 ) from e
             raise
 
@@ -228,7 +233,8 @@ def _set_xattrs(target: int | bytes, entry: Entry) -> None:
 @contextmanager
 def _working_directory(here: int) -> Iterator[None]:
     """
-    Be in a directory for a moment: there is no C{setxattrat} before Linux 6.13.
+    Change the working directory for one block: there is no C{setxattrat}
+    before Linux 6.13.
     """
     before = os.open(b".", os.O_PATH | os.O_CLOEXEC)
     try:

@@ -1,29 +1,30 @@
 # -*- test-case-name: tests.unpack.test_unpacker -*-
 """
-What the reactor and its worker process say to each other: lines, each with the
+The messages between the reactor and its worker process: lines, each with the
 layer's number, a verb and a JSON object.
 
 From the reactor:
 
-  - C{begin}: C{staged}, C{compression}, C{algorithm}, C{limits}.  Take on a
-    layer.
-  - C{grown}: C{path}, C{size}, C{sealed}.  The first C{size} bytes of the blob
-    may be read, and if it is sealed, there are no more.
-  - C{cancel}: end the layer's process, at once.
+  - C{begin}: C{staged}, C{compression}, C{algorithm}, C{limits}.  Start the
+    process of a layer.
+  - C{grown}: C{path}, C{size}, C{sealed}.  The process may read the first
+    C{size} bytes of the blob; if C{sealed}, these are all.
+  - C{cancel}: kill the layer's process.
 
 From the worker:
 
-  - C{hungry}: C{consumed}.  All that it may read is read.
+  - C{hungry}: C{consumed}.  The process has read all the bytes it may read.
   - C{progress}: C{consumed}, C{entries}.
-  - C{implied}: C{paths}, some of the result's implied directories.
+  - C{implied}: C{paths}, a part of the result's implied directories.
   - C{result}: C{diff_id}, C{tar_size}, C{size}, C{entries}.
   - C{error}: C{code}, C{message}, as in L{xferd.errors}.
-  - C{ended}: C{status}.  The layer's process is gone; always the last word.
-  - C{sandbox}, with the number L{WORKER}, once: C{missing}, what the sandbox of
-    layers' processes lacks.
+  - C{ended}: C{status}.  The layer's process has ended; always its last
+    message.
+  - C{sandbox}, with the number L{WORKER}, once: C{missing}, the measures that
+    are not in force in the sandbox of layers' processes.
 
-A layer's process has at most one unread C{grown}: it gets the next when it is
-hungry.  Paths are bytes, and stand in JSON as Latin-1.
+A layer's process has at most one unread C{grown}: the next follows its
+C{hungry}.  Paths are bytes, encoded in JSON as Latin-1.
 
 Imports no Twisted: both sides use it.
 """
@@ -42,21 +43,21 @@ MAX_LINE: Final = 1024 * 1024
 
 def encode(verb: str, **body: Any) -> bytes:
     """
-    A line without its number, as a layer's own process sees it.
+    A line without its number, as a layer's process reads and writes it.
     """
     return f"{verb} {json.dumps(body)}\n".encode("ascii")
 
 
 def address(number: int, line: bytes) -> bytes:
     """
-    A line for or from a layer's process.
+    Put the number of a layer in front of a line.
     """
     return b"%d %b" % (number, line)
 
 
 def split(line: bytes) -> tuple[int, bytes]:
     """
-    Part the number from the rest of a line.
+    Separate the number from the rest of a line.
     """
     number, _, rest = line.partition(b" ")
     return int(number), rest
@@ -64,7 +65,9 @@ def split(line: bytes) -> tuple[int, bytes]:
 
 def decode(line: bytes) -> tuple[str, dict[str, Any]]:
     """
-    Read a line without its number.
+    Decode a line without its number.
+
+    @return: its verb and its object.
     """
     verb, _, body = line.partition(b" ")
     return verb.decode("ascii"), json.loads(body)
@@ -72,7 +75,7 @@ def decode(line: bytes) -> tuple[str, dict[str, Any]]:
 
 class Lines:
     """
-    Parts a stream of bytes into lines.
+    Splits a stream of bytes into lines.
     """
 
     def __init__(self) -> None:
@@ -80,7 +83,9 @@ class Lines:
 
     def feed(self, data: bytes) -> list[bytes]:
         """
-        Take some bytes and give the lines that are whole now, without their ends.
+        Add received bytes.
+
+        @return: the lines that are complete now, without their ends.
 
         @raise ValueError: a line has more than L{MAX_LINE} bytes.
         """

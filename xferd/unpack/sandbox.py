@@ -1,18 +1,19 @@
 # -*- test-case-name: tests.unpack.test_layer_process -*-
 """
-A layer's process keeps what it needs to make a tree, and loses everything else.
+The sandbox of a layer's process: it drops every right that writing a tree does
+not need.
 
 The tree becomes its root directory, in a mount namespace of its own where no
-device can be opened and no program run; network and IPC namespaces come from
-the worker.  Of root's capabilities those that making files needs stay, and
-none can be regained.  Where the kernel refuses the mount namespace, the root
-directory changes by C{chroot}, and Landlock stands in.  Once the threads
-have started, L{Sandbox.seal} leaves few system calls.  What the kernel does not
-grant is reported and prevents nothing.
+device can be opened and no program executed; network and IPC namespaces come
+from the worker.  Of root's capabilities, it keeps those that creating files
+needs, and cannot regain others.  Where the kernel refuses the mount namespace,
+C{chroot} changes the root directory and Landlock limits access to files.
+After the threads have started, L{Sandbox.seal} allows few system calls.  A
+measure that the kernel refuses is reported; unpacking continues without it.
 
-What a layer holds must never be
-run (moby GHSA-x86f-5xw2-fm2r, CVE-2019-14271: a helper and a library out of the image),
-so Python can import nothing from there on.
+Code from a layer must never run (moby GHSA-x86f-5xw2-fm2r, CVE-2019-14271: a
+helper and a library out of the image), so Python cannot import anything after
+L{enter}.
 
 Imports no Twisted: this runs in the worker.
 """
@@ -44,7 +45,7 @@ _CAPABILITY_VERSION_3 = 0x20080522
 _NEEDED: Final = sum(1 << bit for bit in (0, 1, 3, 4, 21, 27, 31))
 _SYS_CHROOT: Final = 1 << 18
 _SETPCAP: Final = 1 << 8
-"""To empty the bounding set; nothing else depends on it."""
+"""Needed only to empty the bounding set."""
 
 _NEWNS, _NEWIPC, _NEWNET = 0x00020000, 0x08000000, 0x40000000
 _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_REMOUNT = 2, 4, 8, 32
@@ -52,22 +53,21 @@ _MS_BIND, _MS_REC, _MS_SLAVE = 4096, 16384, 1 << 19
 _MNT_DETACH = 2
 
 MEMORY: Final = 1536 * 1024 * 1024
-"""Bytes of a process's address space.  A zstd window of 128 MiB and half a GiB of directories fit in."""
+"""Bytes of a process's address space: enough for a zstd window of 128 MiB and 512 MiB of directories."""
 
 OOM_SCORE: Final = 900
-"""Of 1000: when memory is short, the kernel ends a layer's process before the daemon."""
+"""Of 1000: when memory is short, the kernel kills a layer's process before the daemon."""
 
 _RECURSION = 10_000
-"""Frames: enough to go down a path of the longest length, component by component."""
+"""Frames of recursion: enough for the components of the longest path."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def is_privileged() -> bool:
     """
-    Whether this process can give files any owner, make devices and set
-    trusted xattrs.  Being root is not enough: in a container or a user
-    namespace it often cannot.
+    Whether this process can set any owner, create devices and set trusted
+    xattrs.  Root in a container or a user namespace often cannot.
     """
     if os.geteuid() != 0:
         return False
@@ -81,7 +81,7 @@ def is_privileged() -> bool:
 
 def end_with_parent(parent: int) -> None:
     """
-    Let the kernel end this process when its parent is gone, however busy it is.
+    Have the kernel kill this process when its parent ends.
 
     @param parent: the parent's process ID.
     """
@@ -95,20 +95,20 @@ class Sandbox:
     """
     The sandbox of this process.
 
-    @ivar missing: why a measure is not in force, by its name (see
-        L{MEASURES}).
+    @ivar missing: the reason for each measure of L{MEASURES} that is not in
+        force.
     """
 
     missing: dict[str, str]
 
     def seal(self) -> None:
         """
-        Refuse new processes and all system calls that unpacking does not make.
-        All threads have started.  There is no way back.
+        Refuse new processes and all system calls that unpacking does not make,
+        irrevocably.  All threads have started.
         """
-        with _noting(self.missing, "limits"):
+        with _recording(self.missing, "limits"):
             resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
-        with _noting(self.missing, "seccomp"):
+        with _recording(self.missing, "seccomp"):
             seccomp.install()
 
 
@@ -128,47 +128,46 @@ MEASURES: Final = (
 
 def leave_network() -> dict[str, str]:
     """
-    Give this process and its children network and IPC namespaces of their own,
-    in which there is nothing.
+    Move this process and its children to empty network and IPC namespaces.
 
     @return: as L{Sandbox.missing}.
     """
     missing: dict[str, str] = {}
     for measure, flag in (("network", _NEWNET), ("ipc", _NEWIPC)):
-        with _noting(missing, measure):
+        with _recording(missing, measure):
             _call("unshare", flag)
     return missing
 
 
 def enter(root: int, privileged: bool, size: int) -> Sandbox:
     """
-    Make a directory this process's working directory and, where it can be
-    done, its root; and give away rights.  There is no way back.
+    Make a directory this process's working directory and, where possible, its
+    root, and drop rights, irrevocably.
 
-    @param root: the directory's descriptor; from here on its number stands
-        for the directory as it is in the sandbox.
+    @param root: the directory's descriptor; from here on its number refers to
+        the directory inside the sandbox.
     @param privileged: L{is_privileged}.
-    @param size: bytes of the largest file.
+    @param size: bytes of the largest file, at most.
     """
     missing: dict[str, str] = {}
     os.umask(0)
     sys.setrecursionlimit(_RECURSION)
-    with _noting(missing, "limits"):
+    with _recording(missing, "limits"):
         _limit(size)
-    with _noting(missing, "oom_score"), open("/proc/self/oom_score_adj", "wb", buffering=0) as score:
+    with _recording(missing, "oom_score"), open("/proc/self/oom_score_adj", "wb", buffering=0) as score:
         score.write(b"%d" % OOM_SCORE)
     _call("prctl", _PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-    with _noting(missing, "mounts"):
+    with _recording(missing, "mounts"):
         _make_root(root)
     os.fchdir(root)
     if "mounts" in missing and privileged:
         os.chroot(b".")
-    with _noting(missing, "bounding_set"):
+    with _recording(missing, "bounding_set"):
         _empty_bounding_set()
-    with _noting(missing, "capabilities"):
+    with _recording(missing, "capabilities"):
         _keep_capabilities(_NEEDED if privileged else 0)
     if "mounts" in missing:
-        with _noting(missing, "landlock"):
+        with _recording(missing, "landlock"):
             landlock.restrict(root)
     sys.path.clear()
     sys.meta_path.clear()
@@ -177,9 +176,9 @@ def enter(root: int, privileged: bool, size: int) -> Sandbox:
 
 
 @contextmanager
-def _noting(missing: dict[str, str], measure: str) -> Iterator[None]:
+def _recording(missing: dict[str, str], measure: str) -> Iterator[None]:
     """
-    Note a refused measure, and go on.
+    Record a measure that the kernel refuses.
     """
     try:
         yield
@@ -191,7 +190,7 @@ def _noting(missing: dict[str, str], measure: str) -> Iterator[None]:
 
 def _limit(size: int) -> None:
     """
-    Bound memory and files; no core is written.
+    Limit memory and file sizes, and disable core dumps.
     """
     for limit, value in (
         (resource.RLIMIT_AS, MEMORY),
@@ -205,19 +204,19 @@ def _limit(size: int) -> None:
 
 def _make_root(root: int) -> None:
     """
-    Make a directory the root of a mount namespace of its own, in which nothing
-    else is mounted.
+    Make a directory the root of a mount namespace of its own, without any other
+    mount.
 
     @param root: its descriptor, which refers to the new mount afterwards.  The
-        old one would lead out by C{..}.
+        old one would allow leaving by C{..}.
     """
-    # The working directory goes along into the namespace; descriptors do not.
+    # The working directory moves into the namespace; descriptors do not.
     os.fchdir(root)
     _call("unshare", _NEWNS)
-    # What the machine unmounts is unmounted here; nothing goes the other way.
+    # Unmounts propagate from the machine to here, and nothing propagates back.
     _call("mount", None, b"/", None, _MS_REC | _MS_SLAVE, None)
     _call("mount", b".", b".", None, _MS_BIND, None)
-    # Only a path leads to what was mounted over it.
+    # Only a path reaches the new mount; the descriptor is below it.
     os.chdir(os.readlink(f"/proc/self/fd/{root}"))
     mounted = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -233,7 +232,7 @@ def _make_root(root: int) -> None:
 
 def _empty_bounding_set() -> None:
     """
-    Let no capability be regained, not even by a program.
+    Prevent regaining a capability, also by executing a program.
     """
     capability = 0
     while _libc.prctl(_PR_CAPBSET_READ, capability, 0, 0, 0) >= 0:
@@ -244,7 +243,7 @@ def _empty_bounding_set() -> None:
 
 def _keep_capabilities(kept: int) -> None:
     """
-    Keep some capabilities, and no other.
+    Keep these capabilities only.
     """
     header = pack("=Ii", _CAPABILITY_VERSION_3, 0)
     low, high = kept & 0xFFFFFFFF, kept >> 32
@@ -253,7 +252,7 @@ def _keep_capabilities(kept: int) -> None:
 
 def _call(name: str, *arguments: int | bytes | None) -> None:
     """
-    Call a function of the C library that gives 0 or fails.
+    Call a function of the C library that returns 0 or sets C{errno}.
     """
     if getattr(_libc, name)(*arguments) != 0:
         code = ctypes.get_errno()

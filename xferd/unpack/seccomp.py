@@ -2,13 +2,14 @@
 """
 The system calls of a layer's process, as a BPF program for C{seccomp(2)}.
 
-A layer's process reads a pipe and a file, makes files below one directory and
-computes in threads that it has.  What that takes is allowed.  What only an
-intruder would call kills the process.  Every other number, those of future
-kernels among them, gets C{ENOSYS}, with which the C library uses an older call.
+A layer's process reads a pipe and a file, creates files below one directory and
+computes in threads that have already started.  The calls that it needs are
+allowed.  Calls that only an attacker would make kill the process.  All other
+numbers, also those of future kernels, return C{ENOSYS}, after which the C
+library uses an older call.
 
-Memory can become executable no more, and there is neither C{fork} nor
-C{exec}: install the filter when all threads have started.
+Memory can no longer become executable, and neither C{fork} nor C{exec} is
+allowed: install the filter after all threads have started.
 
 Imports no Twisted: this runs in the worker.
 """
@@ -29,7 +30,7 @@ from attrs import frozen
 _SET_MODE_FILTER: Final = 1
 _TSYNC: Final = 1
 _SPEC_ALLOW: Final = 4
-"""Older kernels slow down each process that has a filter, unless it asks them not to."""
+"""Without this flag, older kernels slow down each process that has a filter."""
 
 _KILL: Final = 0x80000000
 _ERRNO: Final = 0x00050000
@@ -41,14 +42,14 @@ _NUMBER, _ARCHITECTURE, _THIRD_ARGUMENT = 0, 4, 32
 _LOAD, _EQUAL, _AT_LEAST, _SET, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 
 _X32: Final = 0x40000000
-"""Numbers from here on are those of the x32 ABI."""
+"""Greater numbers belong to the x32 ABI."""
 
 _PROT_EXEC: Final = 4
 
 _MOST_JUMPED: Final = 255
 
-# Name: (number on x86-64, number on arm64).  The most frequent first: before Linux 5.11 each
-# call goes down this list.
+# Name: (number on x86-64, number on arm64).  The most frequent first: before Linux 5.11 the
+# kernel compares each call with this list in order.
 ALLOWED: Final[Mapping[str, tuple[int | None, int | None]]] = {
     "openat": (257, 56),
     "write": (1, 64),
@@ -236,14 +237,14 @@ def assemble(machine: Machine) -> bytes:
     fatal = _numbers(FATAL, machine)
     head = [_statement(_LOAD, _ARCHITECTURE), _jump(_EQUAL, machine.architecture, 1, 0)]
     head += [_statement(_RETURN, _KILL), _statement(_LOAD, _NUMBER)]
-    # One test for each number; behind them, in this order: what the rest gets, what the checked
-    # calls go through, and the two ends.
+    # One test for each number, followed by the return for all other numbers, the check of the
+    # third argument, and the two returns that the tests jump to.
     tests = len(allowed) + 1 + len(checked) + len(fatal)
     rest = 1
     check = 2
     allow, kill = tests + rest + check + 1, tests + rest + check + 2
     if kill > _MOST_JUMPED:
-        raise ValueError(f"{tests} system calls are more than one jump can pass by")
+        raise ValueError(f"{tests} system calls are more than one jump can skip")
     program = [_jump(_EQUAL, number, allow - at - 2, 0) for at, number in enumerate(allowed)]
     program.append(_jump(_AT_LEAST, _X32, kill - len(program) - 2, 0))
     for number in checked:
@@ -257,29 +258,26 @@ def assemble(machine: Machine) -> bytes:
 
 
 def _numbers(table: Mapping[str, tuple[int | None, int | None]], machine: Machine) -> list[int]:
-    """
-    The numbers that a machine has for some calls.
-    """
     return [number for row in table.values() if (number := row[machine.column]) is not None]
 
 
 def _statement(code: int, value: int) -> bytes:
-    """
-    An instruction.
-    """
     return pack("=HBBI", code, 0, 0, value)
 
 
 def _jump(code: int, value: int, true: int, false: int) -> bytes:
     """
-    A conditional jump, over so many instructions.
+    A conditional jump.
+
+    @param true: instructions to skip if the condition holds.
+    @param false: instructions to skip if not.
     """
     return pack("=HBBI", code, true, false, value)
 
 
 def _present() -> Machine | None:
     """
-    The machine that this process runs on, if there is a filter for it.
+    The instruction set of this process, or L{None} without a filter for it.
     """
     return MACHINES.get(platform.machine()) if sys.maxsize > 1 << 32 and sys.byteorder == "little" else None
 
@@ -299,10 +297,10 @@ class _Program(ctypes.Structure):
 
 def install() -> None:
     """
-    Install the filter for all threads of this process.  There is no way back.
+    Install the filter for all threads of this process, irrevocably.
 
-    @raise OSError: the kernel has no such filters, or there is none for this
-        machine.
+    @raise OSError: the kernel does not support filters, or there is none for
+        this machine.
     """
     if _machine is None:
         raise OSError(errno.ENOSYS, f"no system call filter for {platform.machine()}")
@@ -315,8 +313,6 @@ def install() -> None:
 
 def _install(flags: int, call: int) -> int:
     """
-    Install the filter with some flags.
-
     @param call: the number of C{seccomp}.
     @return: an error number, or 0.
     """

@@ -256,7 +256,8 @@ class TreeWriter:
             os.link(target, name, src_dir_fd=there, dst_dir_fd=self._here, follow_symlinks=False)
         except FileNotFoundError:
             raise BadLayer(
-                f"{printable(entry.path)} is a hard link to {printable(entry.link)}, which is no file of this layer"
+                f"{printable(entry.path)} is a hard link to {printable(entry.link)}, "
+                "which is no file of this layer"
             ) from None
         finally:
             if there is not None:
@@ -326,10 +327,10 @@ class TreeWriter:
                 set_own_xattr(descriptor, self._attributes.overlay + b"opaque", b"y")
             entry = folder.entry(real)
             if entry is not None:
-                self._attributes.folder(descriptor, entry)
+                self._attributes.directory(descriptor, entry)
             elif is_severed(real):
                 # It has nothing below to take its attributes from.
-                self._attributes.folder(descriptor, Entry(real, tar.DIRECTORY, 0o755, 0, 0, 0, 0))
+                self._attributes.directory(descriptor, Entry(real, tar.DIRECTORY, 0o755, 0, 0, 0, 0))
         implied = tuple(
             real or b"."
             for real, folder in known.items()

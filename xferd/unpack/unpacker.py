@@ -1,25 +1,25 @@
 # -*- test-case-name: tests.unpack.test_unpacker -*-
 """
-The reactor's side of unpacking: which layer may compute, and when.
+The reactor's side of unpacking: it decides which layers compute, and when.
 
-There is one worker process, which forks a process for each layer
-(L{xferd.unpack.worker}).  A layer's process may read its blob only as far as
-it was told, and says when it is hungry.  So the right to compute is handed out
-here: at any time at most C{workers} layers have something to read, those that
-were asked for first before the others, in turns of some 32 MiB.  A layer
-whose bytes stall is hungry and holds back nobody: it has no processor, only
-a process that sleeps.
+One worker process forks a process for each layer (L{xferd.unpack.worker}).  A
+layer's process reads its blob as far as the unpacker permits, and reports when
+it is hungry.  So this module schedules computing: at any time at most
+C{workers} layers have bytes to read, in the order of their requests and in
+turns of 32 MiB.  A layer whose bytes stall is hungry and delays no other: its
+process sleeps.
 
-A layer's process begins when its bytes arrive, or when they are all here and it
-has a turn.  There are at most C{workers} processes more than layers whose bytes
-arrive: one that waits for bytes while none arrive makes room for another layer.
+A layer's process begins when its bytes arrive, or when all of them are here and
+it has a turn.  There are at most C{workers} more processes than layers whose
+bytes arrive: a process that waits for bytes while none arrive is ended when
+another layer needs its place.
 
-No process is waited for without end.  One that has something to read and
-reports nothing for a minute is killed; where that does not end it, the worker
-is killed, and given up if that does not end it either.
+Every wait for a process is bounded.  A process that has bytes to read and
+reports nothing for a minute is killed.  If that does not end it, the worker is
+killed; if that does not end the worker, a new one replaces it.
 
-A layer is fed a MiB or more at a time, but for its end: waking a process for
-each segment from the network would cost more than it brings.
+A layer gets permission for a MiB or more at a time, except at the blob's end:
+waking a process for each segment from the network costs more than it gains.
 """
 
 from __future__ import annotations
@@ -53,27 +53,28 @@ STALL: Final = 60.0
 """Seconds after which a process that has bytes and reports nothing is killed."""
 
 TICK: Final = 1.0
-"""Seconds between two looks at the processes."""
+"""Seconds between two checks of the processes."""
 
 _START: Final = (
     "import sys; root = sys.argv[1]; root in sys.path or sys.path.insert(0, root); "
     "from xferd.unpack.worker import main; main()"
 )
-"""C{-m} would not do: in isolated mode, Python sees only what is installed."""
+"""Instead of C{-m}: in isolated mode, Python finds only installed packages."""
 
 
 class IUnpackReactor(IReactorProcess, IReactorTime):
     """
-    What unpacking needs of a reactor.
+    The reactor of an L{Unpacker}.
     """
 
 
 class _WorkerProcess(ProcessProtocol):
     """
-    The worker.
+    The connection to the worker.
 
-    Twisted calls C{processEnded} when it has ended and its pipes are closed.
-    Its layers' processes have its standard error too: they are gone by then.
+    Twisted calls C{processEnded} after the worker has ended and its pipes are
+    closed.  Its layers' processes share its standard error, so they have ended
+    too.
     """
 
     _log = Logger()
@@ -81,32 +82,32 @@ class _WorkerProcess(ProcessProtocol):
 
     def __init__(
         self,
-        heard: Callable[[int, str, dict[str, Any]], None],
+        received: Callable[[int, str, dict[str, Any]], None],
         lost: Callable[[_WorkerProcess, str], None],
     ) -> None:
         """
-        @param heard: called with each message.
+        @param received: called with each message.
         @param lost: called with this process and the reason, when it has ended.
         """
-        self._heard, self._lost = heard, lost
+        self._received, self._lost = received, lost
         self._lines, self._complaints = protocol.Lines(), protocol.Lines()
         self._deaf = False
 
-    def say(self, line: bytes) -> None:
+    def send(self, line: bytes) -> None:
         """
-        Send a line.  One that does not listen any more is about to be lost.
+        Send a line.  A worker that has closed its end is about to be lost.
         """
         if not self._deaf:
             self.transport.writeToChild(0, line)
 
     def signal(self, name: str) -> None:
         """
-        Send a signal, if there is anybody to get it.
+        Send a signal, unless the worker has ended.
         """
         try:
             self.transport.signalProcess(name)
         except ProcessExitedAlready:
-            pass  # its end is about to be told
+            pass  # processEnded is about to be called
 
     def inConnectionLost(self) -> None:
         self._deaf = True
@@ -124,12 +125,12 @@ class _WorkerProcess(ProcessProtocol):
 
     def _line(self, line: bytes) -> None:
         """
-        Take a message; one that cannot be taken is a bug, and not the next
-        one's fault.
+        Handle a message.  One that cannot be handled is a bug; the next one is
+        handled all the same.
         """
         try:
             number, rest = protocol.split(line)
-            self._heard(number, *protocol.decode(rest))
+            self._received(number, *protocol.decode(rest))
         except Exception:
             self._log.failure("a message of the unpacking worker could not be taken")
 
@@ -139,9 +140,9 @@ class Unpacker:
     """
     Unpacks layers in processes of their own.
 
-    Life cycle: stopped, L{start}ed, L{stop}ped.  Where the worker dies on its
-    own, the layers of the time fail with L{WorkerLost}, and the next layer
-    starts another worker.
+    Life cycle: stopped, L{start}ed, L{stop}ped.  If the worker ends by itself,
+    its layers fail with L{WorkerLost}, and the next layer starts another
+    worker.
     """
 
     _log = Logger()
@@ -168,7 +169,7 @@ class Unpacker:
         self._stall = stall
         self.sandbox: dict[str, str] | None = None
         self._layers: dict[int, LayerTask] = {}
-        self._asked = 0
+        self._requests = 0
         self._process: _WorkerProcess | None = None
         self._stopped: list[Deferred[None]] = []
         self._timers: list[IDelayedCall] = []
@@ -179,8 +180,8 @@ class Unpacker:
     @property
     def workers(self) -> int:
         """
-        Raised, layers that wait begin at once;
-        lowered, those that run go on.
+        If raised, layers that wait begin at once; if lowered, running layers
+        continue.
         """
         return self._workers
 
@@ -210,30 +211,30 @@ class Unpacker:
         algorithm: str = "sha256",
         moving: Callable[[], bool] = lambda: True,
     ) -> ILayerTask:
-        number = self._asked
-        self._asked += 1
+        number = self._requests
+        self._requests += 1
         task = {
             "staged": staged,
             "compression": compression,
             "algorithm": algorithm,
             "limits": self._limits,
         }
-        layer = self._layers[number] = LayerTask(number, task, notify, moving, self._say, self._schedule)
+        layer = self._layers[number] = LayerTask(number, task, notify, moving, self._send, self._schedule)
         if self._stopping:
             layer.abandon()
         return layer
 
     def stop(self) -> Deferred[None]:
         """
-        Layers that are not done are cancelled.  Processes get C{SIGTERM}, then
-        C{SIGKILL}, and are given up, with a word in the log, if that does not
-        end them either.
+        Unfinished layers are cancelled.  The worker gets C{SIGTERM}, then
+        C{SIGKILL}; if that does not end it, either, the wait ends with an error
+        in the log.
         """
         self._stopping = True
         for layer in list(self._layers.values()):
             layer.abandon()
         process = self._process
-        # No canceller: who asked for the end does not change its mind.
+        # No canceller: stopping cannot be taken back.
         stopped: Deferred[None] = Deferred()
         if process is None:
             stopped.callback(None)
@@ -249,9 +250,9 @@ class Unpacker:
 
     def _spawn(self) -> _WorkerProcess:
         """
-        Start the worker, with nothing of our environment.
+        Start the worker with an empty environment.
         """
-        process = self._process = _WorkerProcess(self._heard, self._lost)
+        process = self._process = _WorkerProcess(self._received, self._lost)
         root = os.path.dirname(os.path.dirname(os.path.abspath(xferd.__file__)))
         argv = [sys.executable, "-I", "-X", "utf8", "-c", _START, root]
         if self._descriptors is not None:
@@ -266,32 +267,29 @@ class Unpacker:
         )
         return process
 
-    def _say(self, line: bytes) -> None:
-        """
-        Send a line to the worker; without one, to a new one.
-        """
-        (self._process or self._spawn()).say(line)
+    def _send(self, line: bytes) -> None:
+        (self._process or self._spawn()).send(line)
 
-    def _heard(self, number: int, verb: str, body: dict[str, Any]) -> None:
+    def _received(self, number: int, verb: str, body: dict[str, Any]) -> None:
         """
-        Take a message to the layer it is about.
+        Pass a message to its layer.
         """
         if number == protocol.WORKER:
             self._confined(body["missing"])
             return
         layer = self._layers.get(number)
         if layer is not None:
-            layer.heard(verb, body)
+            layer.received(verb, body)
 
     def _confined(self, missing: dict[str, str]) -> None:
         """
-        Note what is in force in the sandbox of layers' processes, and log it.
+        Record and log which measures of the sandbox are in force.
         """
-        # Landlock stands in for the mount namespace.
+        # Landlock replaces the mount namespace where that is missing.
         measures = [each for each in MEASURES if each != "landlock" or "mounts" in missing]
         sandbox = {each: missing.get(each, "") for each in measures}
         if sandbox == self.sandbox:
-            return  # this worker is not the first
+            return  # an earlier worker has reported the same
         self.sandbox = sandbox
         if missing:
             lacks = "; ".join(f"{measure} ({why})" for measure, why in sorted(missing.items()))
@@ -301,10 +299,10 @@ class Unpacker:
 
     def _lost(self, process: _WorkerProcess, reason: str) -> None:
         """
-        The worker has ended, and all layers' processes with it.
+        Record the end of the worker and of all layers' processes.
         """
         if process is not self._process:
-            return  # it was given up
+            return  # it was abandoned
         self._process, self._dying = None, 0.0
         if not self._stopping:
             self._log.error("the unpacking worker ended on its own: {reason}", reason=reason)
@@ -315,15 +313,12 @@ class Unpacker:
 
     def _give_up(self) -> None:
         """
-        Stop waiting for processes that do not end.
+        Stop waiting for a worker that does not end.
         """
         self._log.error("the unpacking worker does not end; giving it up")
         self._finish_stop()
 
     def _finish_stop(self) -> None:
-        """
-        Tell those who asked for the end.
-        """
         timers, self._timers = self._timers, []
         for timer in timers:
             if timer.active():
@@ -334,7 +329,7 @@ class Unpacker:
 
     def _schedule(self) -> None:
         """
-        Hand out turns, to the layers that were asked for first.
+        Give turns to layers, in the order of their requests.
         """
         self._layers = {number: layer for number, layer in self._layers.items() if not layer.is_over}
         if not self._stopping and self._dying == 0:
@@ -342,7 +337,7 @@ class Unpacker:
             for layer in [layer for layer in self._layers.values() if layer.is_ready()]:
                 if free <= 0:
                     break
-                if layer.begun or self._has_room():
+                if layer.begun or self._can_begin():
                     layer.feed()
                     free -= 1
         if not any(layer.begun for layer in self._layers.values()):
@@ -352,17 +347,17 @@ class Unpacker:
         elif self._ticking is None:
             self._ticking = self._reactor.callLater(TICK, self._tick)
 
-    def _has_room(self) -> bool:
+    def _can_begin(self) -> bool:
         """
-        Whether another process may begin.  If not, an idle one is ended: the
-        one that has read least.
+        Whether another process may begin.  If not, end the idle process that
+        has read least.
         """
         layers = self._layers.values()
-        room = self._workers + sum(layer.is_wanted and layer.moving() for layer in layers)
+        most = self._workers + sum(layer.is_wanted and layer.moving() for layer in layers)
         processes = [layer for layer in layers if layer.begun]
-        if len(processes) < room:
+        if len(processes) < most:
             return True
-        if sum(not layer.killed for layer in processes) >= room:
+        if sum(not layer.killed for layer in processes) >= most:
             idle = [layer for layer in processes if layer.is_idle]
             if idle:
                 min(idle, key=lambda layer: layer.progress.consumed).displace()
@@ -370,10 +365,10 @@ class Unpacker:
 
     def _tick(self) -> None:
         """
-        Kill what has something to do and does not do it.
+        Kill processes that have bytes to read and report nothing.
 
-        Time is counted in ticks: while the daemon itself stands still, nobody
-        is silent.
+        Time is counted in ticks: a pause of the daemon itself does not count
+        as silence of a process.
         """
         self._ticking = None
         process = self._process

@@ -1,18 +1,17 @@
 # -*- test-case-name: tests.unpack.test_layer_process -*-
 """
-The worker process, and the processes of its layers.
+The worker process: a fork server that starts a process for each layer.
 
-The reactor starts one worker, which has all modules loaded and nothing else to
-do than to fork: a process for each layer, which is there within a
-millisecond where a new interpreter takes fifty.  So a layer that takes its
-process down takes nothing else down, C{chroot} can be final, and the reactor
-has one process to look after.  The worker hands lines back and forth
-(L{xferd.unpack.protocol}); a layer's process knows only its own two pipes, so
-that whatever a hostile layer could make of it, it cannot speak for another.
+The reactor starts one worker, which has all modules loaded and only forks.  A
+forked process is ready within a millisecond; a new interpreter takes fifty.
+A layer that crashes its process affects no other layer, C{chroot} is final in
+it, and the reactor supervises a single process.  The worker forwards lines
+(L{xferd.unpack.protocol}) between the reactor and the layers' processes.  Each
+of these has only its own two pipes, so that a hostile layer cannot send
+messages in the name of another.
 
-Who computes is decided in the reactor, which lets a layer read its blob in
-turns: see L{xferd.unpack.unpacker}.  A layer that has no bytes waits in a read
-on its pipe and costs nothing.
+The reactor decides which layers compute (L{xferd.unpack.unpacker}).  A layer
+without bytes blocks in a read on its pipe and costs nothing.
 
 Imports no Twisted.
 """
@@ -37,11 +36,11 @@ _STDIN, _STDOUT = 0, 1
 @define
 class _Child:
     """
-    A layer's process, as the worker sees it.
+    A layer's process.
 
-    @ivar control: where it reads.
-    @ivar report: where it writes.
-    @ivar lines: what it says.
+    @ivar control: the descriptor that it reads commands from.
+    @ivar report: the descriptor that it writes reports to.
+    @ivar lines: splits its reports.
     """
 
     number: int
@@ -53,13 +52,13 @@ class _Child:
 
 class Worker:
     """
-    Forks, and hands lines back and forth.
+    Forks layers' processes and forwards lines.
     """
 
     def __init__(self, commands: int, reports: int) -> None:
         """
-        @param commands: the descriptor on which the reactor speaks.
-        @param reports: the one on which it listens.
+        @param commands: a descriptor to read the reactor's lines from.
+        @param reports: a descriptor to write lines for the reactor to.
         """
         self._commands, self._reports = commands, reports
         self._poll = select.poll()
@@ -70,9 +69,10 @@ class Worker:
 
     def step(self) -> bool:
         """
-        Wait for something to do, and do it.
+        Wait for lines and forward them.
 
-        @return: whether there can be more; if not, all layers are gone.
+        @return: false once the reactor has closed its end and all layers'
+            processes are gone.
         """
         for descriptor, _ in self._poll.poll():
             if descriptor != self._commands:
@@ -85,7 +85,9 @@ class Worker:
 
     def _commanded(self) -> bool:
         """
-        Read commands; false when there will be no more.
+        Execute commands.
+
+        @return: false at the end of the commands.
         """
         data = os.read(self._commands, _READ)
         for line in self._lines.feed(data):
@@ -95,20 +97,17 @@ class Worker:
             if verb == b"begin":
                 self._begin(number, rest)
             elif child is None:
-                continue  # it ended while the command was on its way
+                continue  # it ended before the command arrived
             elif verb == b"cancel":
                 os.kill(child.pid, signal.SIGKILL)
             else:
                 try:
                     os.write(child.control, rest + b"\n")
                 except BrokenPipeError:
-                    pass  # it is ending, and will be reaped
+                    pass  # it is ending, and is reaped later
         return bool(data)
 
     def _begin(self, number: int, line: bytes) -> None:
-        """
-        Fork a layer's process.
-        """
         control_out, control_in = os.pipe()
         report_out, report_in = os.pipe()
         worker = os.getpid()
@@ -125,9 +124,6 @@ class Worker:
         self._poll.register(report_out, select.POLLIN)
 
     def _reported(self, child: _Child) -> None:
-        """
-        Hand on what a layer's process says.
-        """
         data = os.read(child.report, _READ)
         if not data:
             self._reap(child)
@@ -140,10 +136,7 @@ class Worker:
         _write(self._reports, b"".join(protocol.address(child.number, line + b"\n") for line in lines))
 
     def _reap(self, child: _Child) -> None:
-        """
-        See a layer's process off, and say so.
-        """
-        # It says no more; whether it has ended by itself does not matter now.
+        # It has closed its pipe: it reports nothing further, whether it ends by itself or not.
         os.kill(child.pid, signal.SIGKILL)
         _, status = os.waitpid(child.pid, 0)
         self._poll.unregister(child.report)
@@ -154,31 +147,31 @@ class Worker:
         try:
             _write(self._reports, protocol.address(child.number, ended))
         except BrokenPipeError:
-            pass  # the reactor is gone
+            pass  # the reactor has ended
 
 
 def _close_others() -> None:
     """
-    Close all but the three standard descriptors.  The other layers' pipes
-    must not stay open in this process: their ends would never be noticed.
+    Close all but the three standard descriptors.  While another layer's pipe
+    stayed open in this process, its end would go unnoticed.
     """
     for name in os.listdir("/proc/self/fd"):
         if int(name) > 2:
             try:
                 os.close(int(name))
             except OSError:
-                pass  # the listing's own
+                pass  # the descriptor of the listing itself
 
 
 def _child(worker: int, line: bytes) -> NoReturn:
     """
-    The life of a forked process, which never comes back.
+    Run a layer in a forked process.
     """
     status = 1
     try:
         sandbox.end_with_parent(worker)
         _, task = protocol.decode(line)
-        # Left open: closing would wait for a thread that waits to read.
+        # Left open: closing would wait for the thread that blocks in a read.
         lines = open(_STDIN, "rb")  # noqa: SIM115
         layer_process.run(task, lines, lambda said: _write(_STDOUT, said), sandbox.enter)
         status = 0
@@ -187,9 +180,6 @@ def _child(worker: int, line: bytes) -> NoReturn:
 
 
 def _write(descriptor: int, data: bytes) -> None:
-    """
-    Write all of some bytes.
-    """
     view = memoryview(data)
     while view:
         view = view[os.write(descriptor, view) :]
@@ -197,10 +187,10 @@ def _write(descriptor: int, data: bytes) -> None:
 
 def _probe() -> dict[str, str]:
     """
-    Enter the sandbox in a process that ends at once, with a directory that is
-    there in any case.
+    Find out which measures of the sandbox the kernel refuses, in a process that
+    enters it and ends.
 
-    @return: what the kernel does not grant, as L{sandbox.Sandbox.missing}.
+    @return: as L{sandbox.Sandbox.missing}.
     """
     report, into = os.pipe()
     pid = os.fork()
@@ -226,13 +216,13 @@ def main() -> None:
     """
     The worker process.
     """
-    # Ctrl-C on a terminal goes to all processes; the daemon decides what it means.
+    # Ctrl-C on a terminal signals all processes; the daemon alone handles it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     layer_process.warm_up()
     missing = sandbox.leave_network()
     missing |= _probe()
     _write(_STDOUT, protocol.address(protocol.WORKER, protocol.encode("sandbox", missing=missing)))
-    # Nothing that was loaded so far will be garbage; untouched, it stays shared.
+    # Loaded modules never become garbage; uncollected, their pages stay shared with the children.
     gc.freeze()
     worker = Worker(_STDIN, _STDOUT)
     while worker.step():
