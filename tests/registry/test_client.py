@@ -483,7 +483,6 @@ class MemoryTests(ClientCase):
             registries._context.exchange._warned,
             registries._certs_dirs._known,
             hosts._learned,
-            hosts._options,
         )
         return {len(table) for table in tables}
 
@@ -498,6 +497,7 @@ class MemoryTests(ClientCase):
             hosts.tls_options("localhost", n)
             exchange._show_warnings(Headers({"Warning": [f'299 - "gone soon {n}"']}), "r.example")
         self.assertEqual(self.sizes(), {MOST})
+        self.assertEqual(len(hosts._options), 50)
 
     def test_expired(self) -> None:
         """

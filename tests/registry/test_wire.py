@@ -5,6 +5,7 @@ behaved peer show.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -162,6 +163,29 @@ class WireTests(WireCase):
             self.assertIn(self.host, str(error))
             await server.all_closed()
             self._no_connection_left()
+
+    async def test_exclusive(self) -> None:
+        """
+        A host's own CA is trusted instead of the system's, which are trusted
+        for a host without one.
+        """
+        other = Authority()
+        system = Path(self.mktemp())
+        system.write_bytes(other.pem)
+        before = os.environ.get("SSL_CERT_FILE")
+        os.environ["SSL_CERT_FILE"] = str(system)
+
+        def restore() -> None:
+            del os.environ["SSL_CERT_FILE"]
+            if before is not None:
+                os.environ["SSL_CERT_FILE"] = before
+
+        self.addCleanup(restore)
+        self._listen(_whole, other.options("127.0.0.1"))
+        self._client(HostConfig())
+        self.assertEqual(await self._read(), _BLOB)
+        self._client(HostConfig(ca_file=str(self.ca)))
+        await self._fails(self._open(), UntrustedCertificate)
 
     async def test_unverified(self) -> None:
         """

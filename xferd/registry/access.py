@@ -27,8 +27,8 @@ from xferd.registry.auth.authenticator import Authenticator
 from xferd.registry.auth.challenge import Challenge, parse_challenges
 from xferd.registry.capabilities import Capabilities, ChunkSizes
 from xferd.registry.clock_skews import ClockSkews
-from xferd.registry.hosts.certs_d import EndpointConfig
 from xferd.registry.hosts.configured import Hosts
+from xferd.registry.hosts.endpoint_config import EndpointConfig
 from xferd.registry.transport.errors import (
     CredentialsUsed,
     ErrorDetails,

@@ -25,8 +25,9 @@ from xferd.registry.access import AuthenticatedClient, ClientContext
 from xferd.registry.auth.keychain import Anonymous, ClientKeychain
 from xferd.registry.capabilities import ChunkSizes
 from xferd.registry.clock_skews import ClockSkews
-from xferd.registry.hosts.certs_d import CertsDirs, EndpointConfig
+from xferd.registry.hosts.certs_d import CertsDirs
 from xferd.registry.hosts.configured import HostConfig, Hosts, api_host
+from xferd.registry.hosts.endpoint_config import EndpointConfig
 from xferd.registry.mirrors import CircuitBreaker, Endpoint, Endpoints
 from xferd.registry.repository import RemoteRepository
 from xferd.registry.transport.connections import Connections, TransportConfig

@@ -32,7 +32,7 @@ from xferd.errors import (
 from xferd.interfaces.registry import IBlobBody
 from xferd.registry.access import AuthenticatedClient
 from xferd.registry.blobs import Blobs
-from xferd.registry.hosts.certs_d import EndpointConfig
+from xferd.registry.hosts.endpoint_config import EndpointConfig
 from xferd.registry.manifests import Manifests
 from xferd.registry.referrers import Referrers
 from xferd.registry.transport.errors import NotHTTP

@@ -12,7 +12,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from xferd.errors import ConfigError
-from xferd.registry.hosts.certs_d import CertsDirs, EndpointConfig
+from xferd.registry.hosts.certs_d import CertsDirs
+from xferd.registry.hosts.endpoint_config import EndpointConfig
 from xferd.registry.transport.tls import TLSConfig, UnreadableFile, read_ca
 from xferd.testing.certificates import Authority
 

@@ -12,13 +12,14 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from urllib.parse import urlsplit
 
-from attrs import define, field, frozen
+from attrs import define
 from twisted.logger import Logger
 
 from xferd.errors import ConfigError
 from xferd.expiring import ExpiringDict
 from xferd.names import DOCKER_HUB, HUB_NAMES
 from xferd.registry.hosts.configured import api_host
+from xferd.registry.hosts.endpoint_config import EndpointConfig
 from xferd.registry.hosts.hosts_toml import CAPABILITIES, HostEntry, HostsToml, parse_hosts_toml
 from xferd.registry.transport.connections import TransportConfig
 from xferd.registry.transport.proxies import Proxy
@@ -29,32 +30,6 @@ DEFAULT = "_default"
 
 MAX_FILE = 1024 * 1024
 """Bytes of a C{hosts.toml} at most."""
-
-
-@frozen
-class EndpointConfig:
-    """
-    One server that stands for a registry: the registry's own, or a mirror.
-
-    @ivar name: what to call it: the registry's host, or the mirror's.
-    @ivar url: its scheme, host and port, or L{None} for the registry's own
-        address, whatever that turns out to be.
-    @ivar path: where its API begins.
-    @ivar capabilities: what it may be asked for: C{pull} is content by its
-        digest, C{resolve} what a tag stands for, C{push} to take things.
-    @ivar namespace: the registry that it stands for, as it is told in C{ns},
-        or the empty string for the registry's own.
-    @ivar headers: what else it is sent.
-    @ivar transport: how to speak with it.
-    """
-
-    name: str
-    url: str | None = None
-    path: str = "/v2"
-    capabilities: frozenset[str] = CAPABILITIES
-    namespace: str = ""
-    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
-    transport: TransportConfig = field(factory=TransportConfig)
 
 
 @define(eq=False)

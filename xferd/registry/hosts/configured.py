@@ -7,25 +7,21 @@ address, and whom to trust there.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Final
 from urllib.parse import urlsplit
 
 from attrs import frozen
-from cryptography.x509 import load_pem_x509_certificates
-from OpenSSL.crypto import X509
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
-from twisted.internet.ssl import (
-    Certificate,
-    CertificateOptions,
-    trustRootFromCertificates,
-)
-from twisted.web.client import BrowserLikePolicyForHTTPS, HostnameCachingHTTPSPolicy
 
 from xferd.errors import ConfigError
 from xferd.expiring import ExpiringDict
 from xferd.names import DOCKER_HUB, HUB_NAMES, is_loopback
-from xferd.registry.transport.tls import UnverifiedTLS
+from xferd.registry.transport.tls import TLSConfig, read_ca
 
 _DOCKER_HUB_API = "registry-1.docker.io"
+
+_MOST_OPTIONS: Final = 50
+"""Servers whose TLS options are kept at most."""
 
 
 @frozen
@@ -47,12 +43,42 @@ class HostConfig:
     private_redirects: bool = False
 
 
+@frozen
+class _Settings:
+    """
+    One version of the configuration.
+
+    @ivar hosts: what is configured of each, but for C{private_redirects}.
+    @ivar private: the hosts with C{private_redirects}.
+    @ivar tls: the TLS of each, by the server's name and port.
+    """
+
+    hosts: Mapping[str, HostConfig]
+    private: frozenset[str]
+    tls: Mapping[tuple[str, int], TLSConfig]
+
+    @classmethod
+    def of(cls, configured: Mapping[str, HostConfig]) -> _Settings:
+        """
+        Read the files that a configuration names.
+
+        @raise ConfigError: one of them cannot be used, or a host is none.
+        """
+        usual = {_usual(host): config for host, config in configured.items()}
+        private = frozenset(host for host, config in usual.items() if config.private_redirects)
+        # A table with nothing else leaves the certs.d directories in force.
+        only = HostConfig(private_redirects=True)
+        hosts = {host: config for host, config in usual.items() if config != only}
+        return cls(hosts, private, {_server(host): _tls(host, config) for host, config in hosts.items()})
+
+
 class Hosts:
     """
-    The hosts of registries, as they are configured and as they turned out.
+    The hosts of registries: their configuration, and which loopback hosts speak
+    plain HTTP.
 
-    A loopback host of which nobody said anything may speak plain HTTP, or TLS
-    with any certificate; whoever asks first finds out, and it is remembered.
+    A loopback host without a configuration speaks plain HTTP, or TLS with any
+    certificate.  The first request finds out which, and it is remembered.
     """
 
     def __init__(
@@ -65,51 +91,39 @@ class Hosts:
             out expires.
         @raise ConfigError: a CA file cannot be used.
         """
-        usual = {_usual(host): config for host, config in configured.items()}
-        self._private = frozenset(host for host, config in usual.items() if config.private_redirects)
-        # What says nothing else does not decide how a host is spoken to.
-        only = HostConfig(private_redirects=True)
-        self._configured = {host: config for host, config in usual.items() if config != only}
+        self._settings = _Settings.of(configured)
         self._clock = clock
         self._learned: ExpiringDict[str, bool] = ExpiringDict(clock)
-        self._default = HostnameCachingHTTPSPolicy(BrowserLikePolicyForHTTPS(), 50)
-        self._policies = {
-            _netloc(host): BrowserLikePolicyForHTTPS(_trust_root(host, config.ca_file))
-            for host, config in self._configured.items()
-            if config.ca_file and not config.skip_verify
-        }
-        self._by_netloc = {_netloc(host): config for host, config in self._configured.items()}
-        self._options: ExpiringDict[tuple[str, int], IOpenSSLClientConnectionCreator] = ExpiringDict(clock)
+        self._options = self._no_options()
 
     def configures(self, host: str) -> bool:
         """
-        Whether the operator says anything about how to speak with a host.
+        Whether the scheme or the TLS of a host is configured.
         """
-        return host in self._configured
+        return host in self._settings.hosts
 
     def allows_private(self, host: str) -> bool:
         """
         Whether a registry may lead to private networks, wherever it is.
         """
-        return _usual(host) in self._private
+        return _usual(host) in self._settings.private
 
     def reload(self, configured: Mapping[str, HostConfig]) -> None:
         """
-        Let another configuration count from now on.  What was found out about
-        hosts stays known, and a connection that is open stays as it is.
+        Replace the configuration for all requests from now on.  What was found
+        out about loopback hosts and the connections that are open remain.
 
         @raise ConfigError: a CA file cannot be used; then nothing changes.
         """
-        fresh = Hosts(configured, self._clock)
-        fresh._learned = self._learned
-        vars(self).update(vars(fresh))
+        self._settings = _Settings.of(configured)
+        self._options = self._no_options()
 
     def url(self, host: str) -> str | None:
         """
-        Where a host's API begins, C{https://registry-1.docker.io}, or L{None}
-        if that is yet to be found out.
+        The URL of a host's API without its path, C{https://registry-1.docker.io},
+        or L{None} for a loopback host of which nothing is known yet.
         """
-        config = self._configured.get(host)
+        config = self._settings.hosts.get(host)
         if config is not None:
             return _url(host, config.plain_http)
         if is_loopback(host):
@@ -119,41 +133,31 @@ class Hosts:
 
     def learn(self, host: str, plain: bool) -> str:
         """
-        Remember how a loopback host speaks.
+        Remember whether a loopback host speaks plain HTTP.
 
-        @return: where its API begins.
+        @return: the URL of its API without its path.
         """
         self._learned[host] = plain
         return _url(host, plain)
 
     def forget(self, host: str) -> None:
         """
-        A host does not answer as it did before: find out anew next time.
+        Forget how a loopback host speaks, as it has failed.
         """
         self._learned.pop(host)
 
     def tls_options(self, name: str, port: int) -> IOpenSSLClientConnectionCreator:
         """
-        How to speak TLS with a server, be it a registry or not.
+        The TLS options for a server, a registry or another.
 
         @param name: its host name or address, without brackets.
         """
-        netloc = _join(name, port)
-        config = self._by_netloc.get(netloc)
-        if config is None and is_loopback(bracketed(name)):
-            config = HostConfig(skip_verify=True)
-        if config is None or not (config.skip_verify or config.ca_file):
-            return self._default.creatorForNetloc(name.encode("ascii"), port)
-        options = self._options.get((name, port))
-        if options is None:
-            policy = self._policies.get(netloc)
-            options = (
-                policy.creatorForNetloc(name.encode("ascii"), port)
-                if policy is not None
-                else UnverifiedTLS(name, CertificateOptions().getContext())
-            )
-            self._options[(name, port)] = options
-        return options
+        config = self._settings.tls.get((name.lower(), port)) or TLSConfig(name.lower())
+        return self._options.get_or_make((name, port), lambda: config.options(name))
+
+    def _no_options(self) -> ExpiringDict[tuple[str, int], IOpenSSLClientConnectionCreator]:
+        # Each has all authorities of the system in memory.
+        return ExpiringDict(self._clock, most=_MOST_OPTIONS)
 
 
 def bracketed(name: str) -> str:
@@ -185,34 +189,18 @@ def api_host(host: str) -> str:
     return _DOCKER_HUB_API if host in HUB_NAMES else host
 
 
-def _netloc(host: str) -> str:
+def _server(host: str) -> tuple[str, int]:
     """
-    The server behind a configured host, with its port.
+    The name and the port of the server behind a configured host.
     """
     split = urlsplit(f"//{api_host(host)}")
     try:
         port = split.port
     except ValueError as e:
         raise ConfigError(f"{host!r} is not a registry's host: {e}") from e
-    return _join(split.hostname or "", port or 443)
+    return (split.hostname or "").lower(), port or 443
 
 
-def _join(name: str, port: int) -> str:
-    """
-    One spelling for a server's name and port.
-    """
-    return f"{name.lower()}:{port}"
-
-
-def _trust_root(host: str, ca_file: str) -> object:
-    """
-    The certificates to trust for a host.
-    """
-    try:
-        with open(ca_file, "rb") as file:
-            found = load_pem_x509_certificates(file.read())
-    except OSError as e:
-        raise ConfigError(f"the CA file {ca_file} of {host} cannot be read: {e.strerror}") from e
-    except ValueError as e:
-        raise ConfigError(f"the CA file {ca_file} of {host} holds no PEM certificates") from e
-    return trustRootFromCertificates([Certificate(X509.from_cryptography(c)) for c in found])
+def _tls(host: str, config: HostConfig) -> TLSConfig:
+    ca = (read_ca(config.ca_file, host),) if config.ca_file and not config.skip_verify else ()
+    return TLSConfig(_server(host)[0], ca, skip_verify=config.skip_verify, exclusive=bool(ca))

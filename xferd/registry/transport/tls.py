@@ -44,6 +44,7 @@ class TLSConfig:
         where the server sends us elsewhere: that is, in the same house.
     @ivar client: our certificate with its chain, and its key, in PEM; shown
         to this server only.
+    @ivar exclusive: whether the system's certificates are not trusted.
     @ivar skip_verify: whether to speak with whoever answers in its place; if
         nothing is said, that is so of loopback hosts without a CA.
     """
@@ -52,6 +53,7 @@ class TLSConfig:
     ca: tuple[bytes, ...] = field(default=(), repr=False)
     client: tuple[bytes, bytes] | None = field(default=None, repr=False)
     skip_verify: bool | None = None
+    exclusive: bool = False
 
     def __bool__(self) -> bool:
         """
@@ -73,9 +75,9 @@ class TLSConfig:
         extra = {} if client is None else _client_options(*client)
         if skip:
             return UnverifiedTLS(name, CertificateOptions(**extra).getContext())
-        causes = [X509.from_cryptography(c) for pem in self.ca for c in load_pem_x509_certificates(pem)]
+        authorities = [X509.from_cryptography(c) for pem in self.ca for c in load_pem_x509_certificates(pem)]
         creator: IOpenSSLClientConnectionCreator = optionsForClientTLS(
-            name, trustRoot=_Besides(causes), extraCertificateOptions=extra
+            name, trustRoot=_Authorities(authorities, self.exclusive), extraCertificateOptions=extra
         )
         return creator
 
@@ -105,22 +107,24 @@ class UnverifiedTLS:
 
 
 @implementer(IOpenSSLTrustRoot)
-class _Besides:
+class _Authorities:
     """
-    The system's authorities, and some more.
+    Some authorities, with the system's or without.
 
     Twisted has each of the two, but not both: its Interface for this is
     private, and has been the same since 2014.
     """
 
-    def __init__(self, causes: Iterable[X509]) -> None:
-        self._roots = list(causes)
+    def __init__(self, authorities: Iterable[X509], exclusive: bool) -> None:
+        self._authorities = list(authorities)
+        self._exclusive = exclusive
 
     def _addCACertsToContext(self, context: Context) -> None:
-        context.set_default_verify_paths()
+        if not self._exclusive:
+            context.set_default_verify_paths()
         store = context.get_cert_store()
         assert store is not None
-        for root in self._roots:
+        for root in self._authorities:
             store.add_cert(root)
 
 
