@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from attrs import define, field, frozen
 from twisted.internet.abstract import isIPAddress, isIPv6Address
@@ -20,7 +20,6 @@ from twisted.internet.interfaces import (
     IHostnameResolver,
     IHostResolution,
     IProtocol,
-    IReactorPluggableNameResolver,
     IResolutionReceiver,
 )
 from twisted.internet.protocol import Factory
@@ -37,6 +36,7 @@ from zope.interface import implementer
 from xferd.media_types import OCI_CONFIG, OCI_MANIFEST
 from xferd.names import Digest
 from xferd.oci import Descriptor
+from xferd.registry.transport.addresses import ResolvingReactor
 
 T = TypeVar("T")
 
@@ -372,10 +372,10 @@ class _Elsewhere(WrappingFactory):
         return protocol
 
 
-@implementer(IReactorPluggableNameResolver, IHostnameResolver)
-class NamingReactor:
+@implementer(IHostnameResolver)
+class NamingReactor(ResolvingReactor):
     """
-    A reactor that is given the addresses of all names; an address stands for
+    A reactor that knows the addresses of some names; an address stands for
     itself.  Connections to any address end at 127.0.0.1, and look as if they
     did not.
 
@@ -384,19 +384,9 @@ class NamingReactor:
     """
 
     def __init__(self, reactor: object, names: Mapping[str, Sequence[str]]) -> None:
-        self._reactor: Any = reactor
+        super().__init__(reactor, self)
         self.names = dict(names)
         self.connected: list[str] = []
-        self.nameResolver = self
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._reactor, name)
-
-    def installNameResolver(self, resolver: IHostnameResolver) -> IHostnameResolver:
-        """
-        Keep this one.
-        """
-        return resolver
 
     def connectTCP(
         self,

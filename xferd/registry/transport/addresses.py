@@ -60,44 +60,54 @@ class ZonedEndpoint:
         return Deferred.fromCoroutine(self._connect(protocolFactory))
 
     async def _connect(self, factory: IProtocolFactory) -> IProtocol:
-        reactor = _ZonedReactor(self._reactor, self._led_from)
+        resolver = _ZonedResolver(self._reactor, self._led_from)
+        reactor = ResolvingReactor(self._reactor, resolver)
         endpoint = HostnameEndpoint(reactor, self._host, self._port, timeout=self._timeout)
         try:
             return await endpoint.connect(factory)
         except DNSLookupError:
-            if reactor.refused is None:
+            if resolver.refused is None:
                 raise
-            raise OutOfZone(reactor.refused) from None
+            raise OutOfZone(resolver.refused) from None
 
 
-@implementer(IReactorPluggableNameResolver, IHostnameResolver)
-class _ZonedReactor:
+@implementer(IReactorPluggableNameResolver)
+class ResolvingReactor:
     """
-    A reactor for one connection, which resolves a name to nothing but
-    addresses that may be connected to.
+    A reactor with a name resolver of its own, and otherwise the reactor that it
+    wraps.
 
-    L{HostnameEndpoint} connects to addresses that its reactor's resolver gave
-    it, literal ones too, and to no others.
-
-    @ivar nameResolver: the resolver, which is this object.
-    @ivar refused: the zone of an address that was left out, if one was.
+    L{HostnameEndpoint} connects to addresses that its reactor's resolver
+    returned, literal ones too, and to no others.
     """
 
-    def __init__(self, reactor: IReactorTime, led_from: Zone) -> None:
-        self._reactor = reactor
-        self._led_from = led_from
-        self.nameResolver = self
-        self.refused: Zone | None = None
+    def __init__(self, reactor: object, resolver: IHostnameResolver) -> None:
+        self._reactor: Any = reactor
+        self.nameResolver = resolver
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._reactor, name)
 
     def installNameResolver(self, resolver: IHostnameResolver) -> IHostnameResolver:
         """
-        See L{IReactorPluggableNameResolver.installNameResolver}: it is the
-        reactor's own.
+        Replace the resolver, as a real reactor does.
         """
-        return cast(IReactorPluggableNameResolver, self._reactor).installNameResolver(resolver)
+        self.nameResolver, before = resolver, self.nameResolver
+        return before
+
+
+@implementer(IHostnameResolver)
+class _ZonedResolver:
+    """
+    Resolves a name to those of its addresses that may be connected to.
+
+    @ivar refused: the zone of an address that was left out, if one was.
+    """
+
+    def __init__(self, reactor: IReactorTime, led_from: Zone) -> None:
+        self._reactor = reactor
+        self._led_from = led_from
+        self.refused: Zone | None = None
 
     def resolveHostName(
         self,
