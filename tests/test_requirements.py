@@ -23,13 +23,13 @@ _DISTRIBUTIONS = {"OpenSSL": "pyopenssl", "zope": "zope.interface"}
 
 def _imports(file: Path) -> Iterator[str]:
     """
-    The top-level modules that a file imports, wherever in it.
+    The modules that a file imports, wherever in it.
     """
     for node in ast.walk(ast.parse(file.read_text("utf-8"))):
         if isinstance(node, ast.Import):
-            yield from (alias.name.partition(".")[0] for alias in node.names)
+            yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            yield node.module.partition(".")[0]
+            yield node.module
 
 
 def _required(setup: str) -> set[str]:
@@ -53,10 +53,22 @@ class RequirementTests(SynchronousTestCase):
         """
         Each distribution that a module imports is required, and no other.
         """
-        found = {name for file in sorted(_ROOT.rglob("*.py")) for name in _imports(file)}
+        found = {name.partition(".")[0] for file in _ROOT.rglob("*.py") for name in _imports(file)}
         foreign = found - sys.stdlib_module_names - {"xferd"}
         used = {_DISTRIBUTIONS.get(name, name).lower().replace("_", "-") for name in foreign}
         self.assertEqual(used, _required((_ROOT.parent / "setup.cfg").read_text("utf-8")))
+
+    def test_requests(self) -> None:
+        """
+        One module imports treq, and none outside the transport imports
+        Twisted's HTTP client.
+        """
+        files = {file.relative_to(_ROOT): set(_imports(file)) for file in _ROOT.rglob("*.py")}
+        transport = Path("registry/transport")
+        treq = [str(f) for f, found in files.items() if {n.partition(".")[0] for n in found} & {"treq"}]
+        self.assertEqual(treq, [str(transport / "treq_client.py")])
+        clients = {file.parent for file, found in files.items() if "twisted.web.client" in found}
+        self.assertEqual(clients, {transport})
 
     def test_required(self) -> None:
         """
