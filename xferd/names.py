@@ -234,6 +234,19 @@ def parse_tag(text: str) -> str:
     return text
 
 
+def parse_target(text: str) -> Reference:
+    """
+    Parse a reference under which something is to be stored or pushed.
+
+    @raise BadReference: it is no reference, or has a digest: what goes there
+        has its own.
+    """
+    target = Reference.parse(text)
+    if target.digest is not None:
+        raise BadReference(text, "a target has a tag, not a digest")
+    return target
+
+
 def _split_tag(text: str) -> tuple[str, str | None]:
     """
     Part the tag from the name.  A colon before the last slash is a port's.

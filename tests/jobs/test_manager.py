@@ -23,7 +23,7 @@ from xferd.errors import (
     TooManyRequests,
 )
 from xferd.interfaces.jobs import Event, IEventStream, IJobs
-from xferd.jobs import job, manager
+from xferd.jobs import runner
 from xferd.jobs.ended_jobs import REMEMBERED
 from xferd.jobs.job import BUG
 from xferd.names import Repository
@@ -95,9 +95,9 @@ class ListTests(JobsCase):
         A client that begins jobs without end, or many clients together, are
         refused beyond a bound; jobs that end make room.
         """
-        self.assertEqual((job.MAX_JOBS, job.MAX_CLIENT_JOBS), (10_000, 5_000))
-        self.patch(manager, "MAX_JOBS", 20)
-        self.patch(manager, "MAX_CLIENT_JOBS", 10)
+        self.assertEqual((runner.MAX_JOBS, runner.MAX_CLIENT_JOBS), (10_000, 5_000))
+        self.patch(runner, "MAX_JOBS", 20)
+        self.patch(runner, "MAX_CLIENT_JOBS", 10)
         jobs = self.make_jobs()
 
         def begin(client: str, count: int) -> list[str]:

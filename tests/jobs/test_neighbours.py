@@ -12,7 +12,7 @@ from tests.jobs.archives.test_importing import ImportCase
 from tests.jobs.case import HOST, OTHER
 from xferd.credentials import Credentials, Secret
 from xferd.errors import TooManyRequests
-from xferd.jobs.manager import SMALL_BLOB
+from xferd.jobs.transfers import SMALL_BLOB
 from xferd.testing.fake_registry import FakeRegistry
 from xferd.testing.images import SampleImage, sample_image
 

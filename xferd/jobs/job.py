@@ -20,12 +20,6 @@ from xferd.transfer.fair_queue import Turn
 ENDED = frozenset({"done", "failed", "cancelled"})
 """The states in which a job stays."""
 
-MAX_JOBS = 10_000
-"""How many jobs may be there at one time that have not ended."""
-
-MAX_CLIENT_JOBS = MAX_JOBS // 2
-"""How many of them one client may have."""
-
 MAX_WARNINGS = 20
 """How many warnings of registries one job keeps."""
 

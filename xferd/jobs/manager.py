@@ -1,25 +1,24 @@
 # -*- test-case-name: tests.jobs.test_manager -*-
 """
-All jobs of the daemon: begun, listed, cancelled, remembered.
+The jobs of the daemon: clients begin, list, follow and cancel them here.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from functools import partial
 from itertools import count
 from secrets import token_hex
 from typing import Any
 
-from attrs import asdict, define, evolve
+from attrs import asdict
 from twisted.internet.defer import CancelledError, Deferred, DeferredList, fail, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
 from xferd.credentials import Credentials
-from xferd.errors import BadInput, BadReference, Interrupted, NotFound, StoreError, TooManyJobs, XferdError
+from xferd.errors import BadInput, Interrupted, NotFound
 from xferd.interfaces.jobs import Figures, IArchive, IEventStream, IJobs, IUploadStream
 from xferd.interfaces.reactor import WallClock
 from xferd.interfaces.registry import IRegistries, IRepository
@@ -28,12 +27,8 @@ from xferd.interfaces.unpack import IUnpacker
 from xferd.jobs.archives.exporting import open_archive
 from xferd.jobs.archives.importing import Import
 from xferd.jobs.archives.upload_stream import UploadStream
-from xferd.jobs.blobs.download import DownloadManager
-from xferd.jobs.blobs.layers import QUEUED_LAYERS
-from xferd.jobs.blobs.upload import UploadManager
 from xferd.jobs.copy import Copy
 from xferd.jobs.disk_space.quota import Quota
-from xferd.jobs.disk_space.reservations import Reservations
 from xferd.jobs.ended_jobs import EndedJobs, whole
 from xferd.jobs.events.broker import Broker
 from xferd.jobs.image_admin import ImageAdmin
@@ -43,65 +38,27 @@ from xferd.jobs.images.naming import Naming
 from xferd.jobs.images.outdated_trees import renew_image
 from xferd.jobs.images.publish import Publisher
 from xferd.jobs.isolation import SHARED
-from xferd.jobs.job import BUG, MAX_CLIENT_JOBS, MAX_JOBS, Job, describe, in_short, rfc3339
-from xferd.jobs.limits import Limits, LiveLimits
+from xferd.jobs.job import Job, in_short
+from xferd.jobs.limits import Limits
 from xferd.jobs.pull import Pull
 from xferd.jobs.push import ALL, Push
-from xferd.jobs.reporter import Reporter
-from xferd.jobs.shutdown_errors import killed, stopped
-from xferd.names import Reference, Repository, parse_tag
+from xferd.jobs.runner import DELIVERING, Runner, archive_refused
+from xferd.jobs.transfers import SMALL_BLOB, Transfers
+from xferd.names import Reference, Repository, parse_tag, parse_target
 from xferd.platforms import Platform
 from xferd.transfer.adaptive_streams import RangePolicy
-from xferd.transfer.bandwidth import Bandwidth
-from xferd.transfer.eventual import Background, Eventual
+from xferd.transfer.eventual import Eventual
 from xferd.transfer.fair_queue import Turn
-from xferd.transfer.manager import TransferManager
-from xferd.transfer.pauses import Pauses
 from xferd.transfer.retry import RetryPolicy
-from xferd.transfer.slots import Slots
-
-DELIVERING = frozenset({"pull", "copy"})
-"""The kinds of jobs by which clients get what registries have."""
-
-NAMING = frozenset({"pull", "import"})
-"""The kinds of jobs that bring images into the store."""
 
 MOST_ATTEMPTS = 1000
 """How many attempts are told of one job."""
-
-DOCUMENTS_AT_ONCE = 8
-"""How many manifests and configs are asked for at the same time."""
-
-SMALL_BLOB = 1024 * 1024
-"""Blobs of fewer bytes do not wait behind larger ones."""
-
-SMALL_AT_ONCE = 4
-"""How many slots there are for them alone, in each direction."""
-
-
-@define(eq=False)
-class _Running:
-    """
-    A job at work.
-
-    @ivar since: the clock's time at which it was added.
-    @ivar end_use: to be called when it needs nothing of the store any more.
-    @ivar cancelled: whether its client has cancelled it.
-    """
-
-    job: Job
-    run: Callable[[], Awaitable[dict[str, str]]]
-    since: float
-    work: Deferred[None] | None = None
-    end_use: Callable[[], None] = lambda: None
-    reason: XferdError | None = None
-    cancelled: bool = False
 
 
 @implementer(IJobs)
 class Jobs:
     """
-    The jobs, and the transfers that they share.
+    The jobs of one daemon.
     """
 
     _log = Logger()
@@ -138,135 +95,57 @@ class Jobs:
         self._unpacker = unpacker
         self._clock = clock
         self._wall_clock = wall_clock
-        limits = Limits() if limits is None else limits
-        retry = RetryPolicy() if retry is None else retry
-        rates = {
-            "download": Bandwidth(limits.download_rate, clock),
-            "upload": Bandwidth(limits.upload_rate, clock),
-        }
-        self._slots: dict[str, Slots] = {}
-
-        def add_slots(kind: str, limit: int, per_host: int) -> None:
-            slots = partial(
-                Slots, clock=clock, per_host=per_host, pauses=Pauses(clock), bandwidth=rates[kind]
-            )
-            large = self._slots[kind] = slots(limit)
-            self._slots[f"small_{kind}"] = slots(SMALL_AT_ONCE, beyond=large)
-
-        add_slots("download", limits.downloads, limits.downloads_per_host)
-        add_slots("upload", limits.uploads, 0)
-
-        def transfers(kind: str, slots: Slots | None = None, *, attempts: bool = True) -> TransferManager:
-            return TransferManager(
-                clock,
-                wall_clock=wall_clock,
-                slots=slots,
-                small=self._slots.get(f"small_{kind}"),
-                small_size=small_blob,
-                retry=retry,
-                kind=kind,
-                on_attempt=self._attempted,
-                on_watch=self._watched if attempts else None,
-                use=store.gc.lease,
-            )
-
-        self._managers = {
-            "document": transfers("document", Slots(DOCUMENTS_AT_ONCE, clock)),
-            "download": transfers("download", self._slots["download"]),
-            "upload": transfers("upload", self._slots["upload"]),
-            "unpacking": transfers(
-                "unpacking", Slots(unpacker.workers * QUEUED_LAYERS, clock), attempts=False
-            ),
-            "registration": transfers("registration", attempts=False),
-        }
         self._eventual = Eventual(clock)
         self._broker = Broker(clock, self._eventual)
         self._quota = Quota(store, self._broker.removed, quota)
-        self._layers = DownloadManager(
+        self._ended = EndedJobs(store.journal, self._broker.forget)
+        self._runner = Runner(
+            store, self._broker, self._quota, self._ended, clock=clock, wall_clock=wall_clock
+        )
+        self._transfers = Transfers(
             store,
             unpacker,
-            downloads=self._managers["download"],
-            unpackings=self._managers["unpacking"],
-            registrations=self._managers["registration"],
-            bandwidth=rates["download"],
-            ranges=evolve(RangePolicy() if ranges is None else ranges, most=limits.ranges),
-            reservations=Reservations(store, self._quota),
+            self._quota,
+            clock=clock,
+            wall_clock=wall_clock,
+            limits=Limits() if limits is None else limits,
+            ranges=RangePolicy() if ranges is None else ranges,
+            retry=RetryPolicy() if retry is None else retry,
             sharing=sharing,
+            small_blob=small_blob,
+            on_attempt=self._runner.record_attempt,
+            on_watch=self._runner.record_watch,
         )
-        self._limits = LiveLimits(
-            downloads=self._slots["download"],
-            layers=self._layers,
-            uploads=self._slots["upload"],
-            download=rates["download"],
-            upload=rates["upload"],
-        )
+        self._layers = self._transfers.layers
+        self._uploads = self._transfers.uploads
         self._memory = DocumentMemory()
-        self._uploads = UploadManager(
-            store.journal, self._managers["upload"], rates["upload"], wall_clock, sharing
-        )
-        store.free_space.follow(self._see_room)
-        self._running: dict[str, _Running] = {}
-        self._by_number: dict[int, Job] = {}
-        self._clients: Counter[str] = Counter()
-        self._ended = EndedJobs(store.journal, self._broker.forget)
         self._numbers = count(1)
-        self._started = False
-        self._stopping = False
         self._naming = Naming(store, self._broker.named)
         self.image_admin = ImageAdmin(
             store,
             self._broker,
-            lambda: self._started and not self._stopping,
+            lambda: self._runner.is_open,
             naming=self._naming,
             wall_clock=wall_clock,
         )
-        self._delivered = 0
-        self._ends: Counter[tuple[str, str]] = Counter()
-        self._background = Background()
 
     async def start(self) -> None:
         """
-        Remember what an earlier daemon did, and begin what was asked for
-        meanwhile.
-
-        Jobs that it left unfinished have failed: their clients are gone.
+        Read what an earlier daemon recorded, and begin the jobs that were
+        requested meanwhile.
         """
-        for record in await self._store.journal.interrupted():
-            error = describe(killed(record["kind"]))
-            finished = rfc3339(self._wall_clock())
-            ended = {**record, "state": "failed", "error": error, "finished": finished}
-            try:
-                await self._store.journal.record_job(ended)
-            except StoreError as e:
-                # The next start tries again.
-                self._log.error("cannot record the end of job {id}: {error}", id=record["id"], error=e)
         await self._uploads.start()
-        await self._ended.load()
-        self._started = True
-        self._quota.check()
-        for running in tuple(self._running.values()):
-            self._begin(running)
+        await self._runner.start()
 
     async def stop(self, grace: float) -> None:
         """
-        Take no more jobs, end those that run, and keep what they fetched.
+        Refuse new jobs, end those that run, and keep what they fetched.
 
-        @param grace: seconds after which to go on without those that do not
-            end.
+        @param grace: the seconds to wait for jobs and transfers to end.
         """
-        self._stopping = True
         kept = Deferred.fromCoroutine(self._uploads.stop())
-        works = []
-        for running in tuple(self._running.values()):
-            running.reason = stopped(running.job.kind)
-            if running.work is None:
-                self._end(running, "failed", error=running.reason)
-            else:
-                works.append(running.work)
-                running.work.cancel()
-        ends = [manager.stop() for manager in self._managers.values()]
-        ends.append(self._quota.stop())
-        waiting = DeferredList([*works, *ends, kept, self._background.ended()], consumeErrors=True)
+        works = [*self._runner.stop(), *self._transfers.stop(), self._quota.stop(), kept]
+        waiting = DeferredList([*works, self._runner.recorded()], consumeErrors=True)
         late = self._clock.callLater(grace, waiting.cancel)
         try:
             await waiting
@@ -287,9 +166,6 @@ class Jobs:
         priority: int,
         credentials: Mapping[str, Credentials] | None = None,
     ) -> Mapping[str, Any]:
-        """
-        Begin to pull an image.
-        """
         wanted = Reference.parse(reference)
         job = self._job("pull", wanted, platform, client, priority)
         return self._add(job, lambda: self._pull(job, wanted, self._seen_by(credentials)))
@@ -304,11 +180,8 @@ class Jobs:
         priority: int,
         credentials: Mapping[str, Credentials] | None = None,
     ) -> Mapping[str, Any]:
-        """
-        Begin to push an image of the store.
-        """
         wanted = Reference.parse(reference)
-        goal = wanted if target is None else _place(target)
+        goal = wanted if target is None else parse_target(target)
         job = self._job("push", wanted, platform, client, priority, goal)
         registries = self._seen_by(credentials)
         parsed = [parse_tag(tag) for tag in tags]
@@ -339,10 +212,7 @@ class Jobs:
         priority: int,
         credentials: Mapping[str, Credentials] | None = None,
     ) -> Mapping[str, Any]:
-        """
-        Begin to copy something from one repository into another.
-        """
-        wanted, goal = Reference.parse(reference), _place(target)
+        wanted, goal = Reference.parse(reference), parse_target(target)
         job = self._job("copy", wanted, platform, client, priority, goal)
         registries = self._seen_by(credentials)
 
@@ -366,10 +236,7 @@ class Jobs:
     def import_archive(
         self, reference: str | None, platform: str | None, size: int | None, client: str, priority: int
     ) -> Mapping[str, Any]:
-        """
-        Begin to import images out of an archive.
-        """
-        wanted = None if reference is None else _place(reference)
+        wanted = None if reference is None else parse_target(reference)
         job = self._job("import", wanted, platform, client, priority)
         upload_stream = job.upload_stream = UploadStream(self._clock, size)
         importing = Import(
@@ -380,42 +247,33 @@ class Jobs:
             layers=self._layers,
             clock=self._clock,
             wall_clock=self._wall_clock,
-            reporter=self._reporter(job),
+            reporter=self._runner.reporter(job),
             naming=self._naming,
         )
         return self._add(job, importing.run)
 
     def upload_stream(self, job_id: str) -> IUploadStream:
-        """
-        Where the bytes of an archive go.
-        """
-        running = self._running.get(job_id)
-        if running is not None and running.job.upload_stream is not None:
-            return running.job.upload_stream
+        running = self._runner.get(job_id)
+        if running is not None and running.upload_stream is not None:
+            return running.upload_stream
         job = self.get(job_id)
         if job["kind"] == "import":
-            raise BadInput(_past(job_id, job["state"]))
+            raise BadInput(archive_refused(job_id, job["state"]))
         raise BadInput(f"job {job_id} is a {job['kind']} and takes no archive")
 
     def renew(
         self, reference: str, client: str, credentials: Mapping[str, Credentials] | None = None
     ) -> Deferred[Sequence[str]]:
-        """
-        Unpack layers again that older rules have unpacked.
-        """
-        try:
-            wanted = Reference.parse(reference)
-        except BadReference as e:
-            return fail(e)
-        return Deferred.fromCoroutine(
-            renew_image(
-                wanted,
-                Turn(client, 0, next(self._numbers), 0),
+        async def renew() -> Sequence[str]:
+            return await renew_image(
+                Reference.parse(reference),
+                self._turn(client),
                 store=self._store,
                 registries=self._seen_by(credentials),
                 layers=self._layers,
             )
-        )
+
+        return Deferred.fromCoroutine(renew())
 
     def export(
         self,
@@ -424,58 +282,44 @@ class Jobs:
         client: str,
         credentials: Mapping[str, Credentials] | None = None,
     ) -> Deferred[IArchive]:
-        """
-        Open an image of the store as an archive.
-        """
-        try:
-            wanted = Reference.parse(reference)
-        except BadReference as e:
-            return fail(e)
-        return Deferred.fromCoroutine(
-            open_archive(
-                wanted,
+        async def export() -> IArchive:
+            return await open_archive(
+                Reference.parse(reference),
                 form,
-                Turn(client, 0, next(self._numbers), 0),
+                self._turn(client),
                 store=self._store,
                 registries=self._seen_by(credentials),
                 layers=self._layers,
             )
-        )
+
+        return Deferred.fromCoroutine(export())
+
+    def _turn(self, client: str) -> Turn:
+        """
+        The turn of a request that is no job.
+        """
+        return Turn(client, 0, next(self._numbers), 0)
 
     def get(self, job_id: str) -> Mapping[str, Any]:
-        """
-        One job, with its layers.
-        """
-        running = self._running.get(job_id)
-        if running is not None:
-            return running.job.with_layers()
-        return whole(self._ended.get(job_id))
+        running = self._runner.get(job_id)
+        return whole(self._ended.get(job_id)) if running is None else running.with_layers()
 
     def find(self, job_id: str) -> Deferred[Mapping[str, Any]]:
-        """
-        One job, with its layers, also where only the journal has it.
-        """
-        if job_id in self._running:
+        if self._runner.get(job_id) is not None:
             return succeed(self.get(job_id))
-        if not self._started:
+        if not self._runner.started:
             return fail(Interrupted("the daemon is just starting; ask again in a moment"))
         return self._ended.find(job_id).addCallback(whole)
 
     def recorded(
         self, limit: int, before: tuple[str, str] | None = None
     ) -> Deferred[Sequence[Mapping[str, Any]]]:
-        """
-        Jobs in the journal, the newest first.
-        """
-        if not self._started:
+        if not self._runner.started:
             return succeed([])
         found = self._store.journal.jobs(limit, before)
         return found.addCallback(lambda records: [in_short(record) for record in records])
 
     def attempts(self, job_id: str) -> Deferred[list[dict[str, Any]]]:
-        """
-        The attempts behind a job.
-        """
 
         def read(job: Mapping[str, Any]) -> Deferred[list[dict[str, Any]]]:
             return self._store.journal.attempts(job["transfers"], MOST_ATTEMPTS)
@@ -483,78 +327,40 @@ class Jobs:
         return self.find(job_id).addCallback(read)
 
     def all(self) -> Sequence[Mapping[str, Any]]:
-        """
-        Every job that is remembered, the newest first.
-        """
         ended = [in_short(record) for record in self._ended.recent()]
-        jobs = [*ended, *(running.job.to_json() for running in self._running.values())]
+        jobs = [*ended, *(job.to_json() for job in self._runner.jobs())]
         return sorted(jobs, key=lambda job: job["created"], reverse=True)
 
     def cancel(self, job_id: str) -> Mapping[str, Any]:
-        """
-        Cancel a job, at once.
-        """
-        running = self._running.get(job_id)
-        if running is not None:
-            running.cancelled = True
-            if running.work is None:
-                self._end(running, "cancelled")
-            else:
-                running.work.cancel()
+        self._runner.cancel(job_id)
         return self.get(job_id)
 
     def transfers(self) -> Sequence[Mapping[str, Any]]:
-        """
-        Every transfer.
-        """
-        managers = self._managers.values()
-        return [self._broker.transfer_json(t) for manager in managers for t in manager.transfers()]
+        return [self._broker.transfer_json(transfer) for transfer in self._transfers]
 
     @property
     def unfinished(self) -> int:
-        """
-        How many jobs have not ended.
-        """
-        return len(self._running)
+        return len(self._runner)
 
     def figures(self) -> Figures:
-        """
-        What the jobs do, in numbers.
-        """
-        managers = self._managers.values()
         return Figures(
-            jobs=Counter((running.job.kind, running.job.state) for running in self._running.values()),
-            ended=dict(self._ends),
-            transfers=Counter((t.kind, t.state) for manager in managers for t in manager.transfers()),
+            jobs=Counter((job.kind, job.state) for job in self._runner.jobs()),
+            ended=dict(self._runner.ends),
+            transfers=Counter((transfer.kind, transfer.state) for transfer in self._transfers),
             fetched=dict(self._layers.fetched),
             sent=dict(self._uploads.sent),
-            delivered=self._delivered,
-            retries=sum((manager.retries for manager in managers), Counter()),
-            slots=self._slot_counts(),
-            waits={kind: (slots.waits.buckets(), slots.waits.total) for kind, slots in self._slots.items()},
+            delivered=self._runner.delivered,
+            retries=self._transfers.retries(),
+            slots=self._transfers.slot_counts(),
+            waits=self._transfers.slot_waits(),
             workers_busy=self._unpacker.busy,
         )
 
-    def _slot_counts(self) -> dict[str, dict[str, int]]:
-        """
-        The slots, and those who want them.
-        """
-        return {
-            kind: {"limit": slots.limit, "in_use": slots.in_use, "queued": slots.queued}
-            for kind, slots in self._slots.items()
-        }
-
     def limits(self) -> Mapping[str, int]:
-        """
-        How much happens at once and how fast.
-        """
-        return asdict(self._limits.present())
+        return asdict(self._transfers.limits.present())
 
     def change_limits(self, changes: Mapping[str, int]) -> Mapping[str, int]:
-        """
-        Set some limits, from now on.
-        """
-        limits = asdict(self._limits.change(changes))
+        limits = asdict(self._transfers.limits.change(changes))
         if changes:
             self._log.info("the limits are now {limits}", limits=limits)
         return limits
@@ -562,33 +368,27 @@ class Jobs:
     @property
     def quota(self) -> int:
         """
-        The bytes that the store may take; 0 for any number.  When it is set,
-        what is over it is freed.
+        The bytes that the store may take, or 0.  Setting it frees what exceeds it.
         """
         return self._quota.limit
 
     @quota.setter
     def quota(self, limit: int) -> None:
         self._quota.limit = limit
-        if self._started and not self._stopping:
+        if self._runner.is_open:
             self._quota.check()
 
     def events(self, job_id: str | None, since: str | None = None) -> IEventStream:
-        """
-        Follow one job, until it ends, or everything.
-        """
         if job_id is None:
-            jobs = [running.job for running in self._running.values()]
-            return self._broker.follow_all(jobs, self._ended.recent(), self._store.images.all(), since)
-        found = self._running.get(job_id)
-        if found is None:
+            return self._broker.follow_all(
+                self._runner.jobs(), self._ended.recent(), self._store.images.all(), since
+            )
+        job = self._runner.get(job_id)
+        if job is None:
             return self._broker.read_only(self._ended.get(job_id), since)
-        return self._broker.follow(found.job, since)
+        return self._broker.follow(job, since)
 
     def follow(self, job_id: str, since: str | None = None) -> Deferred[IEventStream]:
-        """
-        Follow one job, also where only the journal has it.
-        """
 
         def open_stream(record: Mapping[str, Any]) -> IEventStream:
             try:
@@ -599,19 +399,12 @@ class Jobs:
         return self.find(job_id).addCallback(open_stream)
 
     def status(self) -> Mapping[str, Any]:
-        """
-        Slots in use, the queue, jobs by state, bytes by host, the sandbox.
-        """
         states = Counter(job["state"] for job in self.all())
-        arriving = sum(
-            running.job.to_json()["bytes_done"]
-            for running in self._running.values()
-            if running.job.kind in DELIVERING
-        )
+        arriving = sum(job.to_json()["bytes_done"] for job in self._runner.jobs() if job.kind in DELIVERING)
         fetched, sent = self._layers.fetched, self._uploads.sent
         return {
             "jobs": dict(states),
-            "slots": self._slot_counts(),
+            "slots": self._transfers.slot_counts(),
             "hosts": {
                 host: {"bytes": fetched[host], "sent": sent[host]} for host in sorted({*fetched, *sent})
             },
@@ -619,13 +412,10 @@ class Jobs:
             "quota": self._quota.limit,
             "bytes_fetched": fetched.total(),
             "bytes_sent": sent.total(),
-            "bytes_delivered": self._delivered + arriving,
+            "bytes_delivered": self._runner.delivered + arriving,
         }
 
     def _sandbox(self) -> Mapping[str, Any] | None:
-        """
-        What is in force in the sandbox of layers, once it is known.
-        """
         measures = self._unpacker.sandbox
         if measures is None:
             return None
@@ -636,20 +426,9 @@ class Jobs:
 
     def warned(self, repository: Repository, text: str) -> None:
         """
-        A registry warns of something, asked about a repository: for those to
-        read who move something there.
+        Add a registry's warning to the jobs that use a repository.
         """
-        for running in self._running.values():
-            if running.job.warned(repository, text):
-                self._broker.job_changed(running.job)
-
-    def _see_room(self) -> None:
-        """
-        While the disk is full, no download begins.
-        """
-        room = self._store.free_space
-        for kind in ("download", "small_download"):
-            self._slots[kind].hold = room.why if room.paused else ""
+        self._runner.warned(repository, text)
 
     # ------------------------------------------------------------- one job
 
@@ -668,14 +447,7 @@ class Jobs:
         @raise Interrupted: the daemon is stopping.
         @raise TooManyJobs: this client, or all together, have too many.
         """
-        if self._stopping:
-            raise Interrupted("the daemon is stopping and takes no more jobs")
-        if self.unfinished >= MAX_JOBS:
-            raise TooManyJobs(f"{self.unfinished} jobs have not ended: try again when some have")
-        if self._clients[client] >= MAX_CLIENT_JOBS:
-            raise TooManyJobs(
-                f"{self._clients[client]} jobs of {client} have not ended: try again when some have"
-            )
+        self._runner.check_capacity(client)
         if not (platform is None or (kind == "push" and platform == ALL)):
             platform = str(Platform.parse(platform))
         return Job(
@@ -692,56 +464,10 @@ class Jobs:
         )
 
     def _add(self, job: Job, run: Callable[[], Awaitable[dict[str, str]]]) -> Mapping[str, Any]:
-        """
-        Take a job: it begins at once, or with the daemon.
-
-        @param run: does it, and gives its result.
-        """
-        running = self._running[job.id] = _Running(job, run, self._clock.seconds())
-        self._by_number[job.number] = job
-        self._clients[job.client] += 1
-        if self._started:
-            self._begin(running)
-        self._broker.job_changed(job)
-        self._record(job.to_json())
+        self._runner.add(job, run)
         return self.get(job.id)
 
-    def _begin(self, running: _Running) -> None:
-        """
-        Set a job to work.
-        """
-        job = running.job
-        job.state, job.started = "running", self._wall_clock()
-        running.end_use = self._store.gc.lease()
-        running.work = Deferred.fromCoroutine(self._work(running))
-
-    async def _work(self, running: _Running) -> None:
-        """
-        Do what a job asks, and note how it ends.
-        """
-        job = running.job
-        try:
-            job.result = await running.run()
-        except CancelledError:
-            if running.reason is None or running.cancelled:
-                self._end(running, "cancelled")
-            else:
-                self._end(running, "failed", error=running.reason)
-        except Exception as e:
-            if not isinstance(e, XferdError):
-                self._log.failure("{kind} of {reference} broke", kind=job.kind, reference=job.reference)
-            if running.cancelled:
-                # Whatever the interruption looked like where it arrived.
-                self._end(running, "cancelled")
-            else:
-                self._end(running, "failed", error=running.reason or e)
-        else:
-            self._end(running, "done")
-
     async def _pull(self, job: Job, wanted: Reference, registries: IRegistries) -> dict[str, str]:
-        """
-        Pull an image.
-        """
         repository = registries.repository(wanted.repository)
         pull = Pull(
             job,
@@ -751,126 +477,25 @@ class Jobs:
             documents=self._documents(repository),
             layers=self._layers,
             naming=self._naming,
-            reporter=self._reporter(job),
+            reporter=self._runner.reporter(job),
         )
         image = await pull.run(self._wall_clock)
         for blob in {layer.digest for layer in image.layers}:
-            self._background.spawn(
-                self._store.journal.record_holder(wanted.repository, blob),
-                "while recording the holder of a blob",
-            )
+            self._runner.record_holder(wanted.repository, blob)
         return {"digest": str(image.manifest.digest), "image_id": str(image.config.digest)}
 
-    def _reporter(self, job: Job) -> Reporter:
-        """
-        Where a job reports its changes.
-        """
-        return Reporter(job, self._broker, lambda: self._record(job.with_layers()))
-
     def _seen_by(self, credentials: Mapping[str, Credentials] | None) -> IRegistries:
-        """
-        The registries as a client sees them.
-        """
         return self._registries.seen_by(credentials) if credentials else self._registries
 
     def _documents(self, repository: IRepository, *, keep: bool = True) -> DocumentFetcher:
-        """
-        The documents of a repository.
-        """
-        return DocumentFetcher(self._store, repository, self._managers["document"], self._sharing, keep=keep)
+        return DocumentFetcher(self._store, repository, self._transfers.documents, self._sharing, keep=keep)
 
     def _publisher(self, job: Job, target: IRepository) -> Publisher:
-        """
-        What pushes for a job.
-        """
         return Publisher(
             job,
             target,
             uploads=self._uploads,
-            manifests=self._managers["document"],
-            reporter=self._reporter(job),
+            manifests=self._transfers.documents,
+            reporter=self._runner.reporter(job),
             eventual=self._eventual,
         )
-
-    def _end(self, running: _Running, state: str, error: Exception | None = None) -> None:
-        """
-        A job has ended: keep what is to be known of it, and tell.
-        """
-        job = running.job
-        self._ends[job.kind, state] += 1
-        job.state, job.finished = state, self._wall_clock()
-        if job.upload_stream is not None:
-            job.upload_stream.close(_past(job.id, state))
-        if state == "done" and job.kind in DELIVERING:
-            self._delivered += job.size
-        job.error = None if error is None else describe(error)
-        record = job.with_layers()
-        running.end_use()
-        del self._running[job.id]
-        del self._by_number[job.number]
-        self._clients[job.client] -= 1
-        if not self._clients[job.client]:
-            del self._clients[job.client]
-        self._background.spawn(self._ended.add(record), "while recording a job")
-        self._broker.ended(job, record)
-        if job.kind in NAMING and self._started and not self._stopping:
-            # What has just come is what its client wants.
-            names = job.reference.split(", ") if state == "done" else ()
-            self._quota.check(frozenset(map(Reference.parse, names)))
-        self._log.info(
-            "{kind} of {reference} for {client}: {state} {why}",
-            kind=job.kind,
-            reference=job.reference,
-            client=job.client,
-            state=state,
-            why="" if error is None else str(error),
-            bytes=job.size,
-            seconds=self._clock.seconds() - running.since,
-        )
-
-    # ------------------------------------------------------------- the journal
-
-    def _record(self, record: Mapping[str, Any]) -> None:
-        """
-        Write a job to the journal.
-        """
-        self._background.spawn(self._store.journal.record_job(record), "while recording a job")
-
-    def _watched(self, turn: Turn, transfer_id: str) -> None:
-        """
-        Note which transfers a job waits for, so that their attempts are found.
-        """
-        job = self._by_number.get(turn.job)
-        if job is not None:
-            job.waits_for(transfer_id)
-
-    def _attempted(self, record: Mapping[str, Any]) -> None:
-        """
-        Write an attempt of a transfer to the journal.
-        """
-        told: dict[str, str] = {key: rfc3339(record[key]) for key in ("started", "finished")}
-        if record["code"] == XferdError.code:
-            told["error"] = BUG
-        self._background.spawn(
-            self._store.journal.record_attempt({**record, **told}), "while recording an attempt"
-        )
-
-
-def _past(job_id: str, state: str) -> str:
-    """
-    What a client is told that goes on sending to an import that has ended.
-    """
-    return f"import {job_id} has ended ({state}) and reads no more of its archive"
-
-
-def _place(text: str) -> Reference:
-    """
-    Read where something is to go.
-
-    @raise BadReference: it is no reference, or has a digest: what goes there
-        has its own.
-    """
-    place = Reference.parse(text)
-    if place.digest is not None:
-        raise BadReference(text, "a target has a tag, not a digest")
-    return place

@@ -21,7 +21,8 @@ from xferd.descriptors import own_limit
 from xferd.errors import BadInput, NotFound, StoreError, TooManyJobs, XferdError
 from xferd.jobs.events.broker import image_json
 from xferd.jobs.images.details import image_details
-from xferd.jobs.job import ENDED, MAX_JOBS
+from xferd.jobs.job import ENDED
+from xferd.jobs.runner import MAX_JOBS
 from xferd.names import Reference, is_loopback
 from xferd.web.archive_request import MAX_PIECE, form_asked, is_piece, piece_asked, size_asked
 from xferd.web.archive_response import OutgoingArchive

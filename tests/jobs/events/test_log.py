@@ -153,7 +153,8 @@ class ResumeTests(JobsCase):
         self.registry.gate.hold("open")
         job_id = self.copy()
         self.settle()
-        job = self.jobs._running[job_id].job
+        job = self.jobs._runner.get(job_id)
+        assert job is not None
         stream = self.jobs.events(None)
         self.jobs.cancel(job_id)
         self.settle()

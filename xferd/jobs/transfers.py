@@ -1,0 +1,176 @@
+# -*- test-case-name: tests.jobs.test_manager -*-
+"""
+What the jobs of one daemon share to move bytes: slots, bandwidths, a manager
+for each kind of transfer, and the limits on them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Any
+
+from attrs import evolve
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+
+from xferd.interfaces.reactor import WallClock
+from xferd.interfaces.store import IStore
+from xferd.interfaces.unpack import IUnpacker
+from xferd.jobs.blobs.download import DownloadManager
+from xferd.jobs.blobs.layers import QUEUED_LAYERS
+from xferd.jobs.blobs.upload import UploadManager
+from xferd.jobs.disk_space.quota import Quota
+from xferd.jobs.disk_space.reservations import Reservations
+from xferd.jobs.limits import Limits, LiveLimits
+from xferd.transfer.adaptive_streams import RangePolicy
+from xferd.transfer.bandwidth import Bandwidth
+from xferd.transfer.fair_queue import Turn
+from xferd.transfer.manager import TransferManager
+from xferd.transfer.pauses import Pauses
+from xferd.transfer.retry import RetryPolicy
+from xferd.transfer.slots import Slots
+from xferd.transfer.transfer import Transfer
+
+DOCUMENTS_AT_ONCE = 8
+"""The number of manifests and configs that are requested at the same time."""
+
+SMALL_BLOB = 1024 * 1024
+"""Blobs of fewer bytes do not wait behind larger ones."""
+
+SMALL_AT_ONCE = 4
+"""The number of slots for such blobs alone, in each direction."""
+
+
+class Transfers:
+    """
+    The transfers of one daemon.
+
+    @ivar documents: the manager of transfers of manifests and configs.
+    @ivar layers: downloads, unpacks and registers layers.
+    @ivar uploads: pushes blobs.
+    @ivar limits: the limits in force.
+    """
+
+    def __init__(
+        self,
+        store: IStore,
+        unpacker: IUnpacker,
+        quota: Quota,
+        *,
+        clock: IReactorTime,
+        wall_clock: WallClock,
+        limits: Limits,
+        ranges: RangePolicy,
+        retry: RetryPolicy,
+        sharing: str,
+        small_blob: int,
+        on_attempt: Callable[[Mapping[str, Any]], None],
+        on_watch: Callable[[Turn, str], None],
+    ) -> None:
+        """
+        @param limits: the first limits; that of C{workers} is the unpacker's.
+        @param ranges: when a blob is fetched by several streams; the limits have
+            their number.
+        @param sharing: C{shared} or C{isolated}.
+        @param small_blob: the least size in bytes of a blob that waits for the
+            slots of C{downloads} and C{uploads}.
+        @param on_attempt: see L{TransferManager}.
+        @param on_watch: called when a job begins to wait for a transfer over the
+            network, with its turn and the transfer's id.
+        """
+        downloading = Bandwidth(limits.download_rate, clock)
+        uploading = Bandwidth(limits.upload_rate, clock)
+        self._free_space = store.free_space
+        self._slots: dict[str, Slots] = {}
+
+        def add_slots(kind: str, limit: int, per_host: int, bandwidth: Bandwidth) -> Slots:
+            slots = partial(Slots, clock=clock, per_host=per_host, pauses=Pauses(clock), bandwidth=bandwidth)
+            large = self._slots[kind] = slots(limit)
+            self._slots[f"small_{kind}"] = slots(SMALL_AT_ONCE, beyond=large)
+            return large
+
+        downloads = add_slots("download", limits.downloads, limits.downloads_per_host, downloading)
+        uploads = add_slots("upload", limits.uploads, 0, uploading)
+        self._managers: list[TransferManager] = []
+
+        def manager(kind: str, slots: Slots | None = None, *, attempts: bool = True) -> TransferManager:
+            made = TransferManager(
+                clock,
+                wall_clock=wall_clock,
+                slots=slots,
+                small=self._slots.get(f"small_{kind}"),
+                small_size=small_blob,
+                retry=retry,
+                kind=kind,
+                on_attempt=on_attempt,
+                on_watch=on_watch if attempts else None,
+                use=store.gc.lease,
+            )
+            self._managers.append(made)
+            return made
+
+        self.documents = manager("document", Slots(DOCUMENTS_AT_ONCE, clock))
+        self.layers = DownloadManager(
+            store,
+            unpacker,
+            downloads=manager("download", downloads),
+            unpackings=manager("unpacking", Slots(unpacker.workers * QUEUED_LAYERS, clock), attempts=False),
+            registrations=manager("registration", attempts=False),
+            bandwidth=downloading,
+            ranges=evolve(ranges, most=limits.ranges),
+            reservations=Reservations(store, quota),
+            sharing=sharing,
+        )
+        self.uploads = UploadManager(
+            store.journal, manager("upload", uploads), uploading, wall_clock, sharing
+        )
+        self.limits = LiveLimits(
+            downloads=downloads,
+            layers=self.layers,
+            uploads=uploads,
+            download=downloading,
+            upload=uploading,
+        )
+        store.free_space.follow(self._hold_downloads)
+
+    def __iter__(self) -> Iterator[Transfer]:
+        return (transfer for manager in self._managers for transfer in manager.transfers())
+
+    def retries(self) -> Counter[str]:
+        """
+        The attempts after which another one was made, by the code of the error.
+        """
+        return sum((manager.retries for manager in self._managers), Counter())
+
+    def slot_counts(self) -> dict[str, dict[str, int]]:
+        """
+        C{limit}, C{in_use} and C{queued} of the slots, by kind.
+        """
+        return {
+            kind: {"limit": slots.limit, "in_use": slots.in_use, "queued": slots.queued}
+            for kind, slots in self._slots.items()
+        }
+
+    def slot_waits(self) -> dict[str, tuple[list[tuple[str, int]], float]]:
+        """
+        The waits for slots by kind: a cumulative histogram, and the seconds of all.
+        """
+        return {kind: (slots.waits.buckets(), slots.waits.total) for kind, slots in self._slots.items()}
+
+    def stop(self) -> list[Deferred[None]]:
+        """
+        Cancel all transfers.
+
+        @return: fire when those of one kind have ended.
+        """
+        return [manager.stop() for manager in self._managers]
+
+    def _hold_downloads(self) -> None:
+        """
+        While the disk is full, no download begins.
+        """
+        space = self._free_space
+        for kind in ("download", "small_download"):
+            self._slots[kind].hold = space.why if space.paused else ""
