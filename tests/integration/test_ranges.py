@@ -29,7 +29,7 @@ from xferd.testing.faults import Flip, IgnoreRange
 from xferd.testing.images import image_of
 from xferd.testing.layers import LayerBuilder
 from xferd.testing.registry import Registry
-from xferd.transfer.adaptive_streams import Lessons, RangePolicy
+from xferd.transfer.adaptive_streams import RangePolicy, StreamTrials
 from xferd.transfer.fair_queue import Turn
 from xferd.transfer.slot_request import SlotRequest
 from xferd.transfer.slots import Slots
@@ -68,7 +68,7 @@ class StreamsTests(TestCase):
         self.slots = Slots(4, reactor)
         self.request = SlotRequest([Turn("ci", 0, 1, 0)], self.registry.host)
         _ = self.slots.acquire(self.request)
-        self.lessons = Lessons()
+        self.lessons = StreamTrials()
         self.partial: IPartial = await self.store.blobs.partial(self.blob.digest, self.blob.size)
         self.addCleanup(lambda: self.partial.close())
 

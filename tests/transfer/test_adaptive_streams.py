@@ -9,7 +9,7 @@ from collections.abc import Callable
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from xferd.transfer.adaptive_streams import Advice, Lessons, RangePolicy, Widening
+from xferd.transfer.adaptive_streams import AdaptiveStreams, Advice, RangePolicy, StreamTrials
 
 HOST = "registry.example"
 MB = 1_000_000
@@ -18,7 +18,7 @@ POLICY = RangePolicy()
 
 class LessonsTests(SynchronousTestCase):
     """
-    L{Lessons} are of hosts that were used lately.
+    L{StreamTrials} are of hosts that were used lately.
     """
 
     def test_forgotten(self) -> None:
@@ -26,14 +26,14 @@ class LessonsTests(SynchronousTestCase):
         What was learned of a host is forgotten in time, whichever host is
         asked about.
         """
-        lessons = Lessons()
+        lessons = StreamTrials()
         for n in range(100):
             lessons.avoid(f"r{n}.example", n)
         self.assertTrue(lessons.may_try("other.example", 98))
         self.assertEqual(list(lessons._until), ["r99.example"])
 
 
-class WideningTests(SynchronousTestCase):
+class AdaptiveStreamsTests(SynchronousTestCase):
     """
     A transfer of a gigabyte, looked at each second.
     """
@@ -43,17 +43,17 @@ class WideningTests(SynchronousTestCase):
         Begin with one stream.
         """
         self.clock = Clock()
-        self.lessons = Lessons()
+        self.lessons = StreamTrials()
         self.moved = 0
         self.total = 1000 * MB
         self.streams = 1
         self.widening = self.begin()
 
-    def begin(self, policy: RangePolicy = POLICY) -> Widening:
+    def begin(self, policy: RangePolicy = POLICY) -> AdaptiveStreams:
         """
         Begin to measure.
         """
-        widening = Widening(policy, self.lessons, HOST)
+        widening = AdaptiveStreams(policy, self.lessons, HOST)
         widening.begin(self.clock.seconds(), self.moved)
         return widening
 

@@ -6,10 +6,10 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from xferd.transfer.histogram import BOUNDS, Waits
+from xferd.transfer.histogram import BOUNDS, Histogram
 
 
-class WaitsTests(SynchronousTestCase):
+class HistogramTests(SynchronousTestCase):
     """
     A histogram of waits.
     """
@@ -18,7 +18,7 @@ class WaitsTests(SynchronousTestCase):
         """
         There is a bucket for each bound, and one for all.
         """
-        waits = Waits()
+        waits = Histogram()
         self.assertEqual(waits.buckets(), [*((str(bound), 0) for bound in BOUNDS), ("+Inf", 0)])
 
     def test_some(self) -> None:
@@ -26,7 +26,7 @@ class WaitsTests(SynchronousTestCase):
         Each wait counts in all buckets that are long enough, its own bound
         among them.
         """
-        waits = Waits()
+        waits = Histogram()
         for seconds in (0.0, 0.1, 0.2, 10_000.0):
             waits.add(seconds)
         buckets = dict(waits.buckets())

@@ -7,12 +7,12 @@ from __future__ import annotations
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from xferd.transfer.host_reputation import Reputation
+from xferd.transfer.host_reputation import HostReputation
 
 HOST = "one.example"
 
 
-class ReputationTests(SynchronousTestCase):
+class HostReputationTests(SynchronousTestCase):
     """
     Which hosts go first.
     """
@@ -22,7 +22,7 @@ class ReputationTests(SynchronousTestCase):
         Know nothing.
         """
         self.clock = Clock()
-        self.reputation = Reputation(self.clock)
+        self.reputation = HostReputation(self.clock)
 
     def test_good(self) -> None:
         """

@@ -7,10 +7,10 @@ from __future__ import annotations
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from xferd.transfer.pauses import Party, Pauses
+from xferd.transfer.pauses import HostAccount, Pauses
 
 HOST = "one.example"
-ALICE, BOB = Party(HOST, "alice"), Party(HOST, "bob")
+ALICE, BOB = HostAccount(HOST, "alice"), HostAccount(HOST, "bob")
 
 
 class PausesTests(SynchronousTestCase):
@@ -58,6 +58,6 @@ class PausesTests(SynchronousTestCase):
         Pauses that are over are forgotten, though nobody asks for them again.
         """
         for n in range(10_000):
-            self.pauses.pause(Party(HOST, n), 1)
+            self.pauses.pause(HostAccount(HOST, n), 1)
             self.clock.advance(0.1)
         self.assertLess(len(self.pauses), 200)

@@ -16,14 +16,14 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from xferd.transfer.bandwidth import Bandwidth
 from xferd.transfer.fair_queue import Turn
-from xferd.transfer.pauses import Party, Pauses
+from xferd.transfer.pauses import HostAccount, Pauses
 from xferd.transfer.reason import NO_REASON, PLACES, Obstacle, Reason
 from xferd.transfer.slot_request import SlotRequest
 from xferd.transfer.slots import Slots
 
 HOST = "one.example"
 OTHER = "two.example"
-ALICE = Party(HOST, "alice")
+ALICE = HostAccount(HOST, "alice")
 
 picks = st.integers(0, 1000)
 
@@ -948,9 +948,9 @@ class PauseTests(SlotsTests):
             _ = self.slots.acquire(request)
         for whom, names in (
             (HOST, [f"{HOST} alice", f"{HOST} bob"]),
-            (Party(HOST, "bob"), [f"{HOST} bob"]),
+            (HostAccount(HOST, "bob"), [f"{HOST} bob"]),
             (OTHER, [f"{OTHER} bob"]),
-            (Party(OTHER, "alice"), []),
+            (HostAccount(OTHER, "alice"), []),
         ):
             self.slots.pause(whom, 5)
             self.assertEqual(called, [])
@@ -1104,7 +1104,9 @@ class RequestTests(SlotsTests):
         self.slots.pause(OTHER, 5)
         _ = self.slots.acquire(request)
         self.assertEqual(request.reason(), Reason(Obstacle.PAUSE, 5, OTHER))
-        self.assertEqual((dict(request.turns), request.party), ({turn("early", 1): 1}, Party(OTHER, "alice")))
+        self.assertEqual(
+            (dict(request.turns), request.host_account), ({turn("early", 1): 1}, HostAccount(OTHER, "alice"))
+        )
 
     def test_released_twice(self) -> None:
         """
@@ -1645,14 +1647,14 @@ class Model:
     spares: list[Waiter] = field(factory=list)
     lent: Waiter | None = None
     rotation: list[str] = field(factory=list)
-    resumes: dict[str | Party, float] = field(factory=dict)
+    resumes: dict[str | HostAccount, float] = field(factory=dict)
 
     def is_open(self, host: str, account: str) -> bool:
         """
         Whether an account may start something at a host.
         """
         full = self.per_host and self.running(host) >= self.per_host
-        ends = (self.resumes.get(whom, 0) for whom in (host, Party(host, account)))
+        ends = (self.resumes.get(whom, 0) for whom in (host, HostAccount(host, account)))
         return not full and max(ends) <= self.clock.seconds()
 
     @property
@@ -1734,7 +1736,9 @@ steps = st.lists(
         st.tuples(st.just("spare"), hosts, accounts),
         st.tuples(st.just("limit"), st.integers(1, 6)),
         st.tuples(st.just("per_host"), st.integers(0, 2)),
-        st.tuples(st.just("pause"), st.one_of(hosts, st.builds(Party, hosts, accounts)), st.integers(1, 9)),
+        st.tuples(
+            st.just("pause"), st.one_of(hosts, st.builds(HostAccount, hosts, accounts)), st.integers(1, 9)
+        ),
         st.tuples(st.just("pass"), st.integers(1, 9)),
     ),
     max_size=60,
@@ -1923,7 +1927,7 @@ class WalkTests(SynchronousTestCase):
         """
         self.slots.per_host = self.model.per_host = per_host
 
-    def step_pause(self, whom: str | Party, seconds: int) -> None:
+    def step_pause(self, whom: str | HostAccount, seconds: int) -> None:
         """
         A host or an account there is paused.
         """

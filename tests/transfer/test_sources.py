@@ -24,7 +24,7 @@ from xferd.errors import (
     WorkerLost,
 )
 from xferd.interfaces.transfer import ISource
-from xferd.transfer.pauses import Party
+from xferd.transfer.pauses import HostAccount
 from xferd.transfer.retry import RetryPolicy
 from xferd.transfer.sources import Sources, asked_for, pause_for
 
@@ -180,7 +180,7 @@ class SourcesTests(SynchronousTestCase):
             RegistryUnavailable("", status=503, retry_after=3600),
         ):
             pause = pause_for(error, ONE, self.policy)
-            self.assertEqual((pause.whom, pause.seconds), (Party("one.example", "anonymous"), 0))
+            self.assertEqual((pause.whom, pause.seconds), (HostAccount("one.example", "anonymous"), 0))
         self.fail_best(TooManyRequests("tomorrow", retry_after=3600))
         self.assertEqual(self.best(), alice)
         self.sources.drop(alice)

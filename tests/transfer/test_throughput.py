@@ -6,10 +6,10 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from xferd.transfer.throughput import ASSUMED, Pace, fair_share
+from xferd.transfer.throughput import ASSUMED, Throughput, fair_share
 
 
-class PaceTests(SynchronousTestCase):
+class ThroughputTests(SynchronousTestCase):
     """
     How fast something moves.
     """
@@ -19,7 +19,7 @@ class PaceTests(SynchronousTestCase):
         The last 30 s count, however long it has run and how often it was
         looked at.
         """
-        pace = Pace(0, 0)
+        pace = Throughput(0, 0)
         for now in range(1, 1_001):
             pace.sample(now / 10, 100 * now)
         self.assertApproximates(pace.rate(100, 100_000), 1_000, 1)
@@ -30,7 +30,7 @@ class PaceTests(SynchronousTestCase):
         """
         It remembers only a few samples.
         """
-        pace = Pace(0, 0)
+        pace = Throughput(0, 0)
         for now in range(100_000):
             pace.sample(now / 100, now)
         self.assertLess(len(pace._samples), 15)
@@ -39,7 +39,7 @@ class PaceTests(SynchronousTestCase):
         """
         There is nothing to judge by before 30 s have passed.
         """
-        pace = Pace(5, 0)
+        pace = Throughput(5, 0)
         self.assertFalse(pace.lasts(34))
         self.assertTrue(pace.lasts(35))
         self.assertEqual(pace.rate(5, 0), 0)

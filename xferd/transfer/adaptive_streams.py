@@ -47,7 +47,7 @@ class RangePolicy:
 
 
 @define
-class Lessons:
+class StreamTrials:
     """
     What further streams taught about each host, for all transfers together.
     """
@@ -92,7 +92,7 @@ class Advice(Enum):
     NARROW = "narrow"
 
 
-class Widening:
+class AdaptiveStreams:
     """
     The measuring of one transfer.
 
@@ -100,7 +100,7 @@ class Widening:
     I{trying} it, from its first byte on.
     """
 
-    def __init__(self, policy: RangePolicy, lessons: Lessons, host: str) -> None:
+    def __init__(self, policy: RangePolicy, lessons: StreamTrials, host: str) -> None:
         self._policy = policy
         self._lessons = lessons
         self._host = host

@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar
 
 from attrs import define, field, frozen
 
-from xferd.transfer.pauses import Party
+from xferd.transfer.pauses import HostAccount
 
 W = TypeVar("W")
 
@@ -83,7 +83,7 @@ class _Lane:
     rotation: list[tuple[int, int, _Cell]] = field(factory=list)
 
 
-class Queue(Generic[W]):
+class FairQueue(Generic[W]):
     """
     Who waits for which host, in the order of their turns.
 
@@ -95,7 +95,7 @@ class Queue(Generic[W]):
 
     def __init__(self) -> None:
         self._lanes: dict[str, _Lane] = {}
-        self._aside: dict[Party, _Lane] = {}
+        self._aside: dict[HostAccount, _Lane] = {}
         self._clients: dict[str, _Client] = {}
         self._rounds = count()
 
@@ -106,7 +106,7 @@ class Queue(Generic[W]):
         """
         return list(self._lanes)
 
-    def enter(self, place: str | Party, turn: Turn, number: int, waiter: W) -> None:
+    def enter(self, place: str | HostAccount, turn: Turn, number: int, waiter: W) -> None:
         """
         Queue C{waiter} under one of its turns.
 
@@ -125,7 +125,7 @@ class Queue(Generic[W]):
             insort(lane.rotation, (-cell.priority, client.round, cell))
         insort(cell.entries, (turn.job, turn.layer, number, waiter))
 
-    def leave(self, place: str | Party, turn: Turn, number: int, waiter: W) -> None:
+    def leave(self, place: str | HostAccount, turn: Turn, number: int, waiter: W) -> None:
         """
         Take out what was entered.
         """
@@ -164,7 +164,7 @@ class Queue(Generic[W]):
                 found = waiter, cell.client.name
         return found
 
-    def _table(self, place: str | Party) -> dict[Any, _Lane]:
+    def _table(self, place: str | HostAccount) -> dict[Any, _Lane]:
         return self._lanes if isinstance(place, str) else self._aside
 
     def served(self, name: str) -> None:

@@ -13,7 +13,7 @@ BOUNDS: Final = (0.01, 0.1, 1.0, 5.0, 30.0, 60.0, 300.0, 1800.0)
 """The upper ends of the lengths that are told apart, in seconds."""
 
 
-class Waits:
+class Histogram:
     """
     A histogram of waits, since the start.
 

@@ -19,7 +19,7 @@ _SWEEP: Final = 128
 """How many hosts are recorded before old records are removed."""
 
 
-class Reputation:
+class HostReputation:
     """
     The reputations of hosts, by their last attempts of the last ten minutes.
     """

@@ -20,7 +20,7 @@ _SWEEP: Final = 64
 
 
 @frozen
-class Party:
+class HostAccount:
     """
     One account at one host.  A registry's rate limit belongs to it.
 
@@ -40,20 +40,20 @@ class Pauses:
 
     def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock
-        self._observers: list[Callable[[str | Party], object]] = []
-        self._ends: dict[str | Party, float] = {}
+        self._observers: list[Callable[[str | HostAccount], object]] = []
+        self._ends: dict[str | HostAccount, float] = {}
         self._sweep_at = _SWEEP
 
     def __len__(self) -> int:
         return len(self._ends)
 
-    def observe(self, observer: Callable[[str | Party], object]) -> None:
+    def observe(self, observer: Callable[[str | HostAccount], object]) -> None:
         """
         Call C{observer} with each host or party when it is paused.
         """
         self._observers.append(observer)
 
-    def pause(self, whom: str | Party, seconds: float) -> None:
+    def pause(self, whom: str | HostAccount, seconds: float) -> None:
         """
         Pause a host, for all accounts, or one party.
         """
@@ -65,7 +65,7 @@ class Pauses:
         for observer in self._observers:
             observer(whom)
 
-    def left(self, whom: str | Party) -> float:
+    def left(self, whom: str | HostAccount) -> float:
         """
         The seconds left of the pause of a host, or of a party alone; 0 if
         there is none.

@@ -12,9 +12,9 @@ from typing import Any, Protocol
 from twisted.internet.defer import Deferred
 
 from xferd.transfer.fair_queue import Turn
-from xferd.transfer.pauses import Party
+from xferd.transfer.pauses import HostAccount
 from xferd.transfer.reason import NO_REASON, Obstacle, Reason
-from xferd.transfer.throughput import Pace
+from xferd.transfer.throughput import Throughput
 
 Standing = tuple[Obstacle, int]
 """What a request waits for, and a number: a L{Reason} without what changes as time passes."""
@@ -120,18 +120,18 @@ class SlotRequest:
         self.held = False
         self.number = 0
         self.since = 0.0
-        self.place: str | Party = host
+        self.place: str | HostAccount = host
         self.reported: Standing | None = None
         self.acquired: Deferred[Any] | None = None
-        self.pace: Pace | None = None
+        self.pace: Throughput | None = None
         self._issuer: Issuer | None = None
 
     @property
-    def party(self) -> Party:
+    def host_account(self) -> HostAccount:
         """
         Its account at its host.
         """
-        return Party(self.host, self.account)
+        return HostAccount(self.host, self.account)
 
     def add(self, turn: Turn) -> None:
         """

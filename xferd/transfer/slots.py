@@ -18,13 +18,13 @@ from twisted.logger import Logger
 
 from xferd.transfer.bandwidth import Bandwidth
 from xferd.transfer.eventual import Eventual
-from xferd.transfer.fair_queue import Queue, Turn
-from xferd.transfer.histogram import Waits
-from xferd.transfer.host_reputation import Reputation
-from xferd.transfer.pauses import ROUNDING, Party, Pauses
+from xferd.transfer.fair_queue import FairQueue, Turn
+from xferd.transfer.histogram import Histogram
+from xferd.transfer.host_reputation import HostReputation
+from xferd.transfer.pauses import ROUNDING, HostAccount, Pauses
 from xferd.transfer.reason import NO_REASON, PLACES, Obstacle, Reason
 from xferd.transfer.slot_request import SlotRequest, Standing
-from xferd.transfer.slow_transfers import Laggards
+from xferd.transfer.slow_transfers import SlowHolders
 
 _NEWS: Final = 1.0
 """Seconds from one telling of those who wait, that they wait for something else now, to the next."""
@@ -98,23 +98,23 @@ class Slots(DeferredSemaphore):
         if beyond is not None:
             beyond.admit(self)
         self._running: Counter[str] = Counter()
-        self._laggards = Laggards(clock, lambda: 0 if bandwidth is None else bandwidth.rate)
+        self._laggards = SlowHolders(clock, lambda: 0 if bandwidth is None else bandwidth.rate)
         self._lent: SlotRequest | None = None
-        self._reputation = Reputation(clock)
+        self._reputation = HostReputation(clock)
         self._kept_since: dict[str, float] = {}
         self._pauses = Pauses(clock) if pauses is None else pauses
         self._pauses.observe(self._see_pause)
-        self._waiters: dict[Party, dict[SlotRequest, None]] = {}
-        self._resumes: list[tuple[float, int, Party]] = []
-        self._resuming: set[Party] = set()
-        self._queue: Queue[SlotRequest] = Queue()
+        self._waiters: dict[HostAccount, dict[SlotRequest, None]] = {}
+        self._resumes: list[tuple[float, int, HostAccount]] = []
+        self._resuming: set[HostAccount] = set()
+        self._queue: FairQueue[SlotRequest] = FairQueue()
         self._queued = 0
         self._anonymous: deque[SlotRequest] = deque()
         self._eventual = Eventual(clock)
         self._waking: IDelayedCall | None = None
         self._places: dict[SlotRequest, int] | None = None
         self._telling: IDelayedCall | None = None
-        self.waits = Waits()
+        self.waits = Histogram()
 
     # ------------------------------------------------------------- settings
 
@@ -171,7 +171,7 @@ class Slots(DeferredSemaphore):
             for guest in self._guests:
                 guest.hold = why
 
-    def pause(self, whom: str | Party, seconds: float) -> None:
+    def pause(self, whom: str | HostAccount, seconds: float) -> None:
         """
         Start nothing at a host, or for one party there, until some seconds
         have passed.  What runs already goes on.  A pause is never shortened by
@@ -207,7 +207,7 @@ class Slots(DeferredSemaphore):
         For how many seconds yet nothing may start for C{account} at C{host},
         whatever else.
         """
-        return max(self._pauses.left(host), self._pauses.left(Party(host, account))) if host else 0.0
+        return max(self._pauses.left(host), self._pauses.left(HostAccount(host, account))) if host else 0.0
 
     def reason(self, request: SlotRequest) -> Reason:
         """
@@ -424,21 +424,21 @@ class Slots(DeferredSemaphore):
         self._wake_later()
         return True
 
-    def _enlist(self, request: SlotRequest) -> str | Party:
+    def _enlist(self, request: SlotRequest) -> str | HostAccount:
         """
         Note who waits for which party.
 
         @return: where the request has to stand in the queue: aside, while its
             party is paused.
         """
-        party = request.party
+        party = request.host_account
         self._waiters.setdefault(party, {})[request] = None
         if not request.host or not self._pauses.left(party):
             return request.host
         self._resume_later(party)
         return party
 
-    def _shift(self, request: SlotRequest, place: str | Party) -> None:
+    def _shift(self, request: SlotRequest, place: str | HostAccount) -> None:
         """
         Let a request that waits stand elsewhere in the queue.
         """
@@ -451,10 +451,10 @@ class Slots(DeferredSemaphore):
                 self._queue.leave(old, turn, request.number, request)
 
     def _unlist(self, request: SlotRequest) -> None:
-        waiters = self._waiters[request.party]
+        waiters = self._waiters[request.host_account]
         del waiters[request]
         if not waiters:
-            del self._waiters[request.party]
+            del self._waiters[request.host_account]
 
     def _number(self, request: SlotRequest) -> None:
         """
@@ -639,7 +639,7 @@ class Slots(DeferredSemaphore):
 
     # ------------------------------------------------------------ the pauses
 
-    def _see_pause(self, whom: str | Party) -> None:
+    def _see_pause(self, whom: str | HostAccount) -> None:
         """
         A host or a party is paused, perhaps by what shares the pauses.
         """
@@ -648,14 +648,14 @@ class Slots(DeferredSemaphore):
                 for request in waiters:
                     if request.host_paused is not None:
                         self._eventual.call(request.host_paused)
-        if isinstance(whom, Party) and whom.host and whom in self._waiters:
+        if isinstance(whom, HostAccount) and whom.host and whom in self._waiters:
             self._resume_later(whom)
             for request in self._waiters[whom]:
                 self._shift(request, whom)
         self._tell_soon()
         self._wake_later()
 
-    def _resume_later(self, party: Party) -> None:
+    def _resume_later(self, party: HostAccount) -> None:
         """
         Look at a party again when its pause ends.
         """

@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.transfer.test_slots -*-
 """
-Laggards: transfers that hold a slot and hardly move.
+SlowHolders: transfers that hold a slot and hardly move.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from xferd.transfer.pauses import ROUNDING
 from xferd.transfer.slot_request import SlotRequest
-from xferd.transfer.throughput import TENTH, WINDOW, Pace, fair_share
+from xferd.transfer.throughput import TENTH, WINDOW, Throughput, fair_share
 
 IDLE: Final = 3.0
 """Seconds after which a lent slot without progress may be recalled."""
@@ -21,7 +21,7 @@ _LOOK: Final = 1.0
 """Seconds between two evaluations."""
 
 
-class Laggards:
+class SlowHolders:
     """
     The requests that hold slots, and which of them hardly move.
 
@@ -47,7 +47,7 @@ class Laggards:
         """
         self._holders[request] = None
         if request.position is not None:
-            request.pace = Pace(self._clock.seconds(), request.position())
+            request.pace = Throughput(self._clock.seconds(), request.position())
 
     def remove(self, request: SlotRequest) -> None:
         """

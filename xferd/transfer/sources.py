@@ -23,7 +23,7 @@ from xferd.errors import (
     is_retryable,
 )
 from xferd.interfaces.transfer import ISource
-from xferd.transfer.pauses import ROUNDING, Party
+from xferd.transfer.pauses import ROUNDING, HostAccount
 from xferd.transfer.reason import NO_REASON, Reason
 from xferd.transfer.retry import RetryPolicy
 
@@ -57,11 +57,11 @@ class Origin:
     held: Reason | None = None
 
     @property
-    def party(self) -> Party:
+    def host_account(self) -> HostAccount:
         """
         Whose account it uses, and where.
         """
-        return Party(self.source.host, self.source.account)
+        return HostAccount(self.source.host, self.source.account)
 
 
 @define(eq=False)
@@ -212,7 +212,7 @@ class Sources:
         concerned = [
             other
             for other in {origin, *self._origins.values()}
-            if pause.whom in (other.party, other.source.host)
+            if pause.whom in (other.host_account, other.source.host)
         ]
         for other in concerned:
             if not other.dead:
@@ -249,7 +249,7 @@ class Pause:
     @ivar seconds: for how long nothing more is to start there; 0 for no time.
     """
 
-    whom: str | Party
+    whom: str | HostAccount
     seconds: float
 
 
@@ -263,9 +263,9 @@ def pause_for(error: Exception, source: ISource, policy: RetryPolicy) -> Pause:
     """
     wanted = asked_for(error)
     if wanted > policy.patience:
-        return Pause(Party(source.host, source.account), 0.0)
+        return Pause(HostAccount(source.host, source.account), 0.0)
     whole = any(_is_of_host(e) for e in causes(error))
-    return Pause(source.host if whole else Party(source.host, source.account), wanted)
+    return Pause(source.host if whole else HostAccount(source.host, source.account), wanted)
 
 
 def _is_of_host(error: BaseException) -> bool:

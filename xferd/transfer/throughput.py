@@ -25,7 +25,7 @@ _STEP: Final = 3.0
 """Seconds between two samples."""
 
 
-class Pace:
+class Throughput:
     """
     The bytes that moved in the last half minute, kept as a few samples.
     """

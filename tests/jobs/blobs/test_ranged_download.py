@@ -30,7 +30,7 @@ from xferd.jobs.manager import Jobs
 from xferd.names import Digest, Repository
 from xferd.testing.fakes import FakeRegistry, FakeStore
 from xferd.testing.images import sample_image
-from xferd.transfer.adaptive_streams import Lessons, RangePolicy
+from xferd.transfer.adaptive_streams import RangePolicy, StreamTrials
 from xferd.transfer.fair_queue import Turn
 from xferd.transfer.retry import RetryPolicy
 from xferd.transfer.slot_request import SlotRequest
@@ -80,7 +80,7 @@ class StreamsCase(SynchronousTestCase):
         self.slots = Slots(4, self.clock)
         self.request = SlotRequest([Turn("ci", 0, 1, 0)], HOST)
         self.successResultOf(self.slots.acquire(self.request))
-        self.lessons = Lessons()
+        self.lessons = StreamTrials()
         self.arrived = 0
         self.counts: list[int] = []
         self.partial: IPartial = self.result(self.store.blobs.partial(DIGEST, len(DATA)))

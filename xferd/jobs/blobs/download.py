@@ -42,7 +42,7 @@ from xferd.jobs.disk_space.reservations import Reservations
 from xferd.jobs.isolation import ISOLATED, SHARED, SharingScope
 from xferd.names import Digest
 from xferd.oci import Descriptor
-from xferd.transfer.adaptive_streams import Lessons, RangePolicy
+from xferd.transfer.adaptive_streams import RangePolicy, StreamTrials
 from xferd.transfer.bandwidth import Bandwidth
 from xferd.transfer.fair_queue import Turn
 from xferd.transfer.manager import TransferManager
@@ -83,7 +83,7 @@ class DownloadManager:
         self._downloads = downloads
         self._bandwidth = bandwidth
         self._ranges = ranges
-        self._lessons = Lessons()
+        self._lessons = StreamTrials()
         self._possession = Possession()
         self._waiting: dict[Digest, tuple[Transfer, Deferred[None]]] = {}
         self._growths: WeakValueDictionary[tuple[Digest, SharingScope | None], Growth] = WeakValueDictionary()

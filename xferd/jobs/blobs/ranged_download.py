@@ -27,7 +27,7 @@ from twisted.logger import Logger
 from xferd.errors import RegistryError, SizeMismatch, SourceError, Truncated
 from xferd.interfaces.blobs import IPartial
 from xferd.interfaces.registry import IBlobBody, IBlobSource
-from xferd.transfer.adaptive_streams import Advice, Lessons, RangePolicy, Widening
+from xferd.transfer.adaptive_streams import AdaptiveStreams, Advice, RangePolicy, StreamTrials
 from xferd.transfer.eventual import Background
 from xferd.transfer.slot_request import SlotRequest
 from xferd.transfer.slots import Slots
@@ -83,7 +83,7 @@ class RangedDownload:
         clock: IReactorTime,
         slots: Slots,
         policy: RangePolicy,
-        lessons: Lessons,
+        lessons: StreamTrials,
         arrived: Callable[[int], Deferred[None] | None],
         changed: Callable[[int], None],
     ) -> None:
@@ -99,7 +99,7 @@ class RangedDownload:
         self._clock = clock
         self._slots = slots
         self._policy = policy
-        self._widening = Widening(policy, lessons, source.host)
+        self._widening = AdaptiveStreams(policy, lessons, source.host)
         self._arrived = arrived
         self._changed = changed
         self._size = maxsize if partial.size is None else partial.size
