@@ -198,7 +198,7 @@ class AttemptsTests(EngineTests):
         first = self.request("a", Attempt().work(), ONE)
         first.release()
         first = self.request("b", attempt.work(), ONE)
-        self.assertEqual(self.slots.paused("one.example"), 0)
+        self.assertEqual(self.slots.hosts.paused("one.example"), 0)
         self.failureResultOf(first.result(), TooManyRequests)
         first.release()
         attempt = Attempt()
@@ -394,7 +394,7 @@ class AttemptsTests(EngineTests):
         attempt, other = Attempt(TooManyRequests("tomorrow", retry_after=86_400)), Attempt()
         watcher = self.request("a", attempt.work(), ONE)
         self.failureResultOf(watcher.result(), TooManyRequests)
-        self.assertEqual(self.slots.paused("one.example", "anonymous"), 0)
+        self.assertEqual(self.slots.hosts.paused("one.example", "anonymous"), 0)
         self.request("b", other.work(), ONE)
         self.assertEqual(other.sources, [ONE])
 
@@ -490,7 +490,7 @@ class AttemptsTests(EngineTests):
             self.clock.advance(10)
             attempt.ends[0].errback(error)
             self.turn()
-            self.assertEqual(self.slots._reputation.rank("one.example") is not None, allowed)
+            self.assertEqual(self.slots.reputation.rank("one.example") is not None, allowed)
             watcher.release()
             self.turn()
 

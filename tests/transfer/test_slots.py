@@ -16,6 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from xferd.transfer.bandwidth import Bandwidth
 from xferd.transfer.fair_queue import Turn
+from xferd.transfer.host_limits import HostLimits
 from xferd.transfer.pauses import HostAccount, Pauses
 from xferd.transfer.reason import NO_REASON, PLACES, Obstacle, Reason
 from xferd.transfer.slot_request import SlotRequest
@@ -254,7 +255,7 @@ class LimitTests(SlotsTests):
         same, other = self.queue("same", turn()), self.queue("other", turn(), host=OTHER)
         self.assertEqual((same.held, other.held), (False, True))
         self.assertEqual(same.reason(), Reason(Obstacle.HOST_LIMIT, 1, HOST))
-        self.assertTrue(self.slots.closed(HOST))
+        self.assertTrue(self.slots.hosts.closed(HOST))
         self.assertEqual(self.slots.per_host, 1)
         self.slots.per_host = 2
         self.clock.advance(0)
@@ -279,7 +280,7 @@ class LimitTests(SlotsTests):
         self.slots.per_host = 1
         self.slots.pause("", 10)
         self.assertTrue(all(self.queue("any", turn(), host="").held for _ in range(3)))
-        self.assertFalse(self.slots.closed(""))
+        self.assertFalse(self.slots.hosts.closed(""))
 
 
 class ShareTests(SlotsTests):
@@ -397,14 +398,14 @@ class ShareTests(SlotsTests):
         for n in range(3):
             self.hold(f"mute{n}.example", 1)
         (mute,) = self.hold("mute.example", 1)
-        self.slots.judge("mute.example", good=False)
+        self.slots.reputation.record("mute.example", good=False)
         self.clock.advance(0)
         self.assertFalse(mute.held)
         (healthy,) = self.hold(OTHER, 1)
         self.clock.advance(0)
         self.assertEqual((mute.held, healthy.held), (False, True))
         healthy.release()
-        self.slots.judge("mute.example", good=True)
+        self.slots.reputation.record("mute.example", good=True)
         self.clock.advance(0)
         self.assertTrue(mute.held)
 
@@ -412,7 +413,7 @@ class ShareTests(SlotsTests):
         """
         A host is doubted for a minute; then others go first.
         """
-        self.slots.judge(OTHER, good=False)
+        self.slots.reputation.record(OTHER, good=False)
         (request,) = self.hold(OTHER, 1)
         self.clock.pump([5] * 11)
         self.assertFalse(request.held)
@@ -430,7 +431,7 @@ class ShareTests(SlotsTests):
         for half a minute.
         """
         (unknown,), known = self.hold("unknown.example", 1), self.hold(OTHER, 50)
-        self.slots.judge(OTHER, good=True)
+        self.slots.reputation.record(OTHER, good=True)
         self.clock.advance(0)
         for request in known[:29]:
             self.assertEqual((unknown.held, request.held), (False, True))
@@ -490,7 +491,7 @@ class ShareTests(SlotsTests):
         _, recalled = self.lend("mute.example")
         self.clock.advance(100)
         self.hold("mute.example", 1)
-        self.slots.judge("also.mute.example", good=False)
+        self.slots.reputation.record("also.mute.example", good=False)
         self.hold("also.mute.example", 1)
         self.clock.pump([5] * 20)
         self.assertEqual(recalled, [])
@@ -686,7 +687,7 @@ class TrickleTests(SynchronousTestCase):
         self.run_for(40)
         for request in slow:
             request.release()
-        self.assertEqual(self.slots._laggards.slow, frozenset())
+        self.assertEqual(self.slots._slow.slow, frozenset())
 
 
 class BeyondTests(SynchronousTestCase):
@@ -923,8 +924,8 @@ class PauseTests(SlotsTests):
         self.assertTrue(bob.held)
         self.assertEqual(waiting.reason(), Reason(Obstacle.PAUSE, 12, HOST))
         self.assertEqual(coming.until(), 12)
-        self.assertTrue(self.slots.closed(HOST, "alice"))
-        self.assertFalse(self.slots.closed(HOST, "bob"))
+        self.assertTrue(self.slots.hosts.closed(HOST, "alice"))
+        self.assertFalse(self.slots.hosts.closed(HOST, "bob"))
         bob.release()
         self.slots.limit = 2
         self.clock.advance(11)
@@ -1030,7 +1031,7 @@ class PauseTests(SlotsTests):
         """
         self.slots.pause(OTHER, 5)
         self.clock.advance(5)
-        self.assertFalse(self.slots.closed(OTHER))
+        self.assertFalse(self.slots.hosts.closed(OTHER))
         self.assertTrue(self.queue("any", turn(), host=OTHER).waiting)
 
 
@@ -1228,7 +1229,7 @@ class RequestTests(SlotsTests):
         self.holder.release()
         self.holder.move(OTHER)
         self.assertEqual(self.slots.in_use, 0)
-        self.assertFalse(self.slots.closed(OTHER))
+        self.assertFalse(self.slots.hosts.closed(OTHER))
 
 
 class WhyTests(SlotsTests):
@@ -1595,11 +1596,14 @@ class SemaphoreTests(SynchronousTestCase):
         looks = 0
         held: list[SlotRequest] = []
 
-        class Counting(Slots):
-            def _is_open(self, host: str) -> bool:
-                nonlocal looks
-                looks += 1
-                return super()._is_open(host)
+        is_open = HostLimits.is_open
+
+        def counted(hosts: HostLimits, host: str) -> bool:
+            nonlocal looks
+            looks += 1
+            return is_open(hosts, host)
+
+        self.patch(HostLimits, "is_open", counted)
 
         def ask(slots: Slots, n: int) -> None:
             host = HOST if n < 5_000 else OTHER
@@ -1607,7 +1611,7 @@ class SemaphoreTests(SynchronousTestCase):
             if request.held:
                 held.append(request)
 
-        slots = Counting(2, self.clock, per_host=1)
+        slots = Slots(2, self.clock, per_host=1)
         for n in range(10_000):
             ask(slots, n)
         served = 0

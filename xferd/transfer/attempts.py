@@ -186,7 +186,7 @@ class Attempts:
         Whether there is another source that an attempt could begin with now.
         """
         others = self.sources.others(source, self._clock.seconds())
-        return any(not self._slots.paused(other.host, other.account) for other in others)
+        return any(not self._slots.hosts.paused(other.host, other.account) for other in others)
 
     # ------------------------------------------------------------- the loop
 
@@ -274,10 +274,10 @@ class Attempts:
                 raise _Again from error
             now = self._clock.seconds()
             if self._owner.bytes_done > before:
-                self._slots.judge(source.host, good=True)
+                self._slots.reputation.record(source.host, good=True)
             elif now - started >= FRUITLESS and not isinstance(error, StoreError):
                 # A disk that refuses says nothing of the host.
-                self._slots.judge(source.host, good=False)
+                self._slots.reputation.record(source.host, good=False)
             progress = self._owner.has_progressed()
             again = self.sources.failed(origin, error, now, policy(), self._random, progress)
             self._owner.attempt_ends(source, error, again=again)
@@ -295,7 +295,7 @@ class Attempts:
             )
             raise _Again from error
         self._owner.attempt_ends(source, None)
-        self._slots.judge(source.host, good=True)
+        self._slots.reputation.record(source.host, good=True)
         return result
 
     def _short(self) -> Postponed:
@@ -341,11 +341,11 @@ class Attempts:
         """
         How much keeps us from beginning with a source, free slots or not.
         """
-        paused = self._slots.paused(source.host, source.account)
+        paused = self._slots.hosts.paused(source.host, source.account)
         if paused:
             return 1 + paused
         ours = self._request.held and self._request.host == source.host
-        return 0.0 if ours or not self._slots.closed(source.host) else 1.0
+        return 0.0 if ours or not self._slots.hosts.closed(source.host) else 1.0
 
     def _recall(self) -> bool:
         """

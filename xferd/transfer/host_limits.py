@@ -1,0 +1,89 @@
+# -*- test-case-name: tests.transfer.test_slots -*-
+"""
+Host limits: how many slots each host holds, and whether it may have more.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable
+
+from xferd.transfer.pauses import HostAccount, Pauses
+
+
+class HostLimits:
+    """
+    The slots that hosts hold, and what keeps a host from another one: its
+    limit, a pause, a hold on all hosts.
+
+    The host C{""} is none: it has no limit and no pause.
+
+    @ivar per_host: how many slots one host may hold; 0 for all.
+    @ivar hold: why nothing may start at any host; empty if it may.
+    @ivar held: how many slots each host holds.
+    """
+
+    def __init__(self, limit: int, per_host: int, pauses: Pauses) -> None:
+        self.limit = limit
+        self.per_host = per_host
+        self.hold = ""
+        self.held: Counter[str] = Counter()
+        self._pauses = pauses
+
+    @property
+    def limit(self) -> int:
+        """
+        How many slots there are.
+        """
+        return self._limit
+
+    @limit.setter
+    def limit(self, limit: int) -> None:
+        self._limit = limit
+        # What a host may hold while another one waits.
+        self._share = (limit + 1) // 2 if limit >= 4 else max(1, limit - 1)
+
+    def add(self, host: str) -> None:
+        """
+        A host holds one more slot.
+        """
+        self.held[host] += 1
+
+    def remove(self, host: str) -> None:
+        """
+        A host holds one slot less.
+        """
+        self.held[host] -= 1
+        if not self.held[host]:
+            del self.held[host]
+
+    def is_open(self, host: str) -> bool:
+        """
+        Whether anything may start at a host now, slots or not.
+        """
+        if self.hold or (self.per_host and host and self.held.get(host, 0) >= self.per_host):
+            return False
+        # Called of all hosts at each grant: where there is no pause at all, it is quick.
+        return not self._pauses or not host or not self._pauses.left(host)
+
+    def closed(self, host: str, account: Hashable = None) -> bool:
+        """
+        Whether nothing may start for C{account} at C{host} now, slots or not.
+        """
+        return not self.is_open(host) or bool(self.paused(host, account))
+
+    def paused(self, host: str, account: Hashable = None) -> float:
+        """
+        The seconds left of the pause of C{account} at C{host}; 0 if there is
+        none.
+        """
+        return max(self._pauses.left(host), self._pauses.left(HostAccount(host, account))) if host else 0.0
+
+    def rank(self, host: str) -> int | None:
+        """
+        The rank of a host in the queue: those that hold their share come after
+        all that do not; L{None} if nothing may start there.
+        """
+        if not self.is_open(host):
+            return None
+        return 1 if host and self.held.get(host, 0) >= self._share else 0
