@@ -14,26 +14,12 @@ from twisted.web.client import FileBodyProducer, readBody
 from twisted.web.http_headers import Headers
 
 from tests.integration.test_daemon import DaemonCase, reactor
-from tests.jobs.archives.samples import layout, tar
+from tests.jobs.neighbours import BESIDE, broken_imports, image_of, of_neighbour, wrong_images
 from xferd.testing.faults import Flip, Slow, Stall, too_many_requests
-from xferd.testing.images import SampleImage, sample_image
 from xferd.testing.registry import Registry
-
-LARGE = 2_000_000
-"""Bytes of a neighbour's layer: no small one."""
 
 TRICKLE = 2_000.0
 """Bytes a second of a layer that trickles."""
-
-BESIDE = "beside"
-"""The image that is pulled beside the neighbours."""
-
-
-def image_of(name: str) -> SampleImage:
-    """
-    An image of 20 MB.
-    """
-    return sample_image(4, 5_000_000, seed=name)
 
 
 class NeighboursTests(DaemonCase):
@@ -96,7 +82,7 @@ class NeighboursTests(DaemonCase):
         and one that answers nothing at all, asked twelve times.
         """
         for n in range(3):
-            registry, image = await self.serve(), sample_image(1, LARGE, seed=f"mute {n}")
+            registry, image = await self.serve(), of_neighbour(f"mute {n}")
             registry.add(image, "app", "1")
             registry.faults.plant(Stall(), str(image.layers[0].blob.digest), times=None)
             self.stuck.append(await self.ask(f"{registry.host}/app:1"))
@@ -111,7 +97,7 @@ class NeighboursTests(DaemonCase):
         """
         registry = await self.serve()
         for n in range(4):
-            image = sample_image(1, LARGE, seed=f"trickle {n}")
+            image = of_neighbour(f"trickle {n}")
             registry.add(image, f"app{n}", "1")
             registry.faults.plant(Slow(TRICKLE), str(image.layers[0].blob.digest), times=None)
             self.stuck.append(await self.ask(f"{registry.host}/app{n}:1"))
@@ -120,7 +106,7 @@ class NeighboursTests(DaemonCase):
         """
         A client of the healthy registry that has met its rate limit.
         """
-        image = sample_image(2, LARGE, seed="limited")
+        image = of_neighbour("limited", 2)
         self.registry.add(image, "hers", "1")
         for layer in image.layers:
             self.registry.faults.plant(too_many_requests("500"), str(layer.blob.digest), times=None)
@@ -133,11 +119,9 @@ class NeighboursTests(DaemonCase):
         Imports that end in the middle of a blob: one of their own, and one
         that the pull wants as well.
         """
-        for name, image in (("own", sample_image(1, LARGE, seed="own")), (BESIDE, image_of(BESIDE))):
-            archive = tar(layout({f"{name}:1": image}))
-            job = {"kind": "import", "reference": f"{name}:1", "size": len(archive)}
+        for name, size, part in broken_imports():
+            job = {"kind": "import", "reference": name, "size": size}
             job_id = (await self.send("POST", "jobs", json.dumps(job).encode()))["id"]
-            part = archive[: LARGE // 2]
             await self.send(
                 "PATCH",
                 f"jobs/{job_id}/content",
@@ -153,12 +137,11 @@ class NeighboursTests(DaemonCase):
         of what the pull wants.
         """
         registry = await self.serve()
-        for n in range(3):
-            image = sample_image(1, LARGE, seed=f"wrong {n}") if n else image_of(BESIDE)
-            registry.add(image, f"app{n}", "1")
+        for name, image in wrong_images(3):
+            registry.add(image, name, "1")
             for layer in image.layers:
                 registry.faults.plant(Flip(), str(layer.blob.digest), times=None)
-            await self.ask(f"{registry.host}/app{n}:1")
+            await self.ask(f"{registry.host}/{name}:1")
 
     async def beside(self, *neighbours: Any) -> None:
         """

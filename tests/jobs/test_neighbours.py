@@ -7,19 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tests.jobs.archives.samples import layout, tar
 from tests.jobs.archives.test_importing import ImportCase
 from tests.jobs.case import HOST, OTHER
+from tests.jobs.neighbours import BESIDE, broken_imports, image_of, of_neighbour, wrong_images
 from xferd.credentials import Credentials, Secret
 from xferd.errors import TooManyRequests
 from xferd.jobs.transfers import SMALL_BLOB
 from xferd.testing.fake_registry import FakeRegistry
-from xferd.testing.images import SampleImage, sample_image
+from xferd.testing.images import SampleImage
 
 ANN = Credentials("ann", Secret("hunter2"))
-LARGE = 2_000_000
-"""Bytes of a neighbour's layer: no small one."""
-
 LINE = 4_000_000
 """Bytes a second of the healthy registry's line, for all connections."""
 
@@ -27,16 +24,6 @@ TRICKLE = 2_000
 """Bytes a second of each connection to the registry that trickles."""
 
 TICK = 0.25
-
-BESIDE = "beside"
-"""The image that is pulled beside the neighbours."""
-
-
-def image_of(name: str) -> SampleImage:
-    """
-    An image of 20 MB.
-    """
-    return sample_image(4, 5_000_000, seed=name)
 
 
 class ScenarioTests(ImportCase):
@@ -109,7 +96,7 @@ class ScenarioTests(ImportCase):
         """
         for n in range(3):
             registry = self.registries.registry(f"mute{n}.example")
-            registry.add(sample_image(1, LARGE, seed=f"mute {n}"), "app")
+            registry.add(of_neighbour(f"mute {n}"), "app")
             registry.gate.hold("open")
             self.begin_other(registry.host, "app", f"mute {n}")
         self.registries.registry("mute.example").gate.hold("manifest")
@@ -122,7 +109,7 @@ class ScenarioTests(ImportCase):
         limit forbids.
         """
         for n in range(4):
-            self.serve(self.trickling, sample_image(1, LARGE, seed=f"trickle {n}"), f"app{n}")
+            self.serve(self.trickling, of_neighbour(f"trickle {n}"), f"app{n}")
             self.begin_other(self.trickling.host, f"app{n}", f"trickle {n}")
 
     def limited(self) -> None:
@@ -130,7 +117,7 @@ class ScenarioTests(ImportCase):
         A client of the healthy registry that has met its rate limit.
         """
         registry = self.registries.registry(HOST, "ann")
-        self.serve(registry, sample_image(3, LARGE, seed="ann"), "hers")
+        self.serve(registry, of_neighbour("ann", 3), "hers")
         error = TooManyRequests("slow down", host=HOST, status=429, retry_after=500)
         registry.gate.fail("open", error, times=1000)
         self.begin_other(HOST, "hers", "ann", {HOST: ANN})
@@ -140,11 +127,9 @@ class ScenarioTests(ImportCase):
         Imports that end in the middle of a blob: one of their own, and one
         that the pull wants as well.
         """
-        for seed in ("stalled", BESIDE):
-            image = sample_image(1, LARGE, seed=seed) if seed != BESIDE else image_of(seed)
-            archive = tar(layout({f"{seed}:1": image}))
-            job_id = self.begin(f"{seed}:1", size=len(archive))
-            self.give(job_id, archive[: LARGE // 2])
+        for name, size, part in broken_imports():
+            job_id = self.begin(name, size=size)
+            self.give(job_id, part)
             self.jobs_of_others.append(job_id)
 
     def wrong(self) -> None:
@@ -152,12 +137,11 @@ class ScenarioTests(ImportCase):
         A registry that sends other bytes than those that were asked for, to
         one pull after the other, of which one wants what the pull wants.
         """
-        for n in range(6):
-            image = sample_image(1, LARGE, seed=f"wrong {n}") if n else image_of(BESIDE)
-            self.other.add(image, f"app{n}")
+        for name, image in wrong_images(6):
+            self.other.add(image, name)
             for layer in image.layers:
                 self.other.corrupt(layer.blob.digest, b"?" * layer.blob.descriptor.size, times=100)
-            self.begin_other(OTHER, f"app{n}", f"wrong {n}")
+            self.begin_other(OTHER, name, f"wrong {name}")
 
     def beside(self, *neighbours: Callable[[], None], seconds: float = 60) -> None:
         """

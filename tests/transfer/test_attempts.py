@@ -20,12 +20,13 @@ from xferd.errors import (
     TooManyRequests,
 )
 from xferd.interfaces.transfer import ISource
+from xferd.real_progress import REAL_PROGRESS
 from xferd.testing.fake_wall_clock import BEGIN
 from xferd.transfer.attempts import Postponed, Unusable
 from xferd.transfer.fair_queue import Turn
 from xferd.transfer.progress import Mailbox
 from xferd.transfer.reason import Obstacle, Reason
-from xferd.transfer.retry import REAL_PROGRESS, RetryPolicy
+from xferd.transfer.retry import RetryPolicy
 from xferd.transfer.slots import Slots
 from xferd.transfer.transfer import Transfer
 from xferd.transfer.watcher import Watcher

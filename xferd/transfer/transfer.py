@@ -17,13 +17,13 @@ from twisted.python.failure import Failure
 
 from xferd.errors import XferdError, causes
 from xferd.interfaces.transfer import IProgressSink, ISource
+from xferd.real_progress import is_real_progress
 from xferd.transfer.attempts import Attempts
 from xferd.transfer.context import TransferContext
 from xferd.transfer.fair_queue import Turn
 from xferd.transfer.file_descriptors import PAUSE, is_shortage
 from xferd.transfer.progress import Rate
 from xferd.transfer.reason import NO_REASON, Obstacle, Reason
-from xferd.transfer.retry import REAL_PROGRESS
 from xferd.transfer.slot_request import SlotRequest
 from xferd.transfer.slots import Slots
 
@@ -395,13 +395,11 @@ class Transfer:
 
     def has_progressed(self) -> bool:
         """
-        Whether L{REAL_PROGRESS} has been made since this was last true.
+        Whether L{real progress <is_real_progress>} has been made since this was
+        last true.
         """
         before = self._furthest
-        if before is None or self.bytes_done <= before:
-            return False
-        missing = REAL_PROGRESS if self.bytes_total is None else self.bytes_total - before
-        if self.bytes_done - before < min(REAL_PROGRESS, missing):
+        if before is None or not is_real_progress(before, self.bytes_done, self.bytes_total):
             return False
         self._furthest = self.bytes_done
         return True

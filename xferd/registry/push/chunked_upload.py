@@ -25,6 +25,7 @@ from twisted.logger import Logger
 from xferd.errors import ConnectionFailed, RegistryUnavailable, SourceError, TimedOut, Truncated
 from xferd.interfaces.registry import IContent, UploadSession
 from xferd.names import Digest
+from xferd.real_progress import is_real_progress
 from xferd.registry.capabilities import Capabilities, ChunkSizes
 from xferd.registry.push.session import (
     BodyTooLarge,
@@ -39,10 +40,7 @@ from xferd.registry.transport.errors import Resource
 from xferd.registry.transport.request_body import ContentFailed
 
 MAX_SETBACKS: Final = 2
-"""How many setbacks without L{REAL_PROGRESS} one attempt takes."""
-
-REAL_PROGRESS: Final = 64 * 1024
-"""How many further bytes a registry must confirm, or all that are missing."""
+"""How many setbacks without L{real progress <is_real_progress>} one attempt takes."""
 
 MAX_SESSIONS: Final = 3
 """How many sessions one attempt begins."""
@@ -147,8 +145,7 @@ class ChunkedUpload:
         self._remember(session.state)
         self._report(session.offset)
         self._confirmed = max(self._confirmed, session.offset)
-        moved, missing = self._confirmed - self._reset_at, self._content.size - self._reset_at
-        if moved and moved >= min(REAL_PROGRESS, missing):
+        if is_real_progress(self._reset_at, self._confirmed, self._content.size):
             self._reset_at = self._confirmed
             self._setbacks = 0
 
