@@ -71,14 +71,17 @@ class Attempting(Protocol):
 
     @ivar bytes_done: how many bytes are there.
     @ivar bytes_total: how many there will be, or L{None} if that is not known.
-    @ivar over: whether no attempt is wanted any more.
     """
 
     bytes_done: int
     bytes_total: int | None
 
     @property
-    def over(self) -> bool: ...
+    def over(self) -> bool:
+        """
+        Whether no attempt is wanted any more.
+        """
+        raise NotImplementedError
 
     def enter(self, state: str) -> None:
         """

@@ -1,20 +1,25 @@
 # -*- test-case-name: tests.transfer.test_transfer -*-
 """
-What a transfer needs of the manager that made it.
+What a transfer needs of its manager and of its watchers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from random import Random
+from typing import Any, Protocol, TypeVar
 
 from attrs import frozen
 from twisted.internet.interfaces import IReactorTime
 
 from xferd.interfaces.reactor import WallClock
+from xferd.interfaces.transfer import IProgressSink, ISource
 from xferd.transfer.eventual import Background, Eventual
+from xferd.transfer.fair_queue import Turn
 from xferd.transfer.progress import Pulse
 from xferd.transfer.retry import RetryPolicy
+
+X_contra = TypeVar("X_contra", contravariant=True)
 
 
 @frozen
@@ -40,3 +45,48 @@ class TransferContext:
     pulse: Pulse
     random: Random
     policy: Callable[[], RetryPolicy]
+
+
+class Watching(Protocol):
+    """
+    A watcher, as its transfer needs it.
+
+    @ivar turn: in whose turn it waits.
+    @ivar source: the source that it brings.
+    @ivar sink: where its progress goes.
+    """
+
+    turn: Turn
+    source: ISource | None
+    sink: IProgressSink | None
+
+    def deliver(self) -> None:
+        """
+        Fire the Deferreds that wait for the result.
+        """
+
+
+class Owner(Protocol[X_contra]):
+    """
+    The manager of a transfer, as the transfer needs it.
+    """
+
+    def closed(self, transfer: X_contra) -> None:
+        """
+        A transfer may not be joined any more: it failed, was cancelled, or is
+        done and has no watcher.
+        """
+
+    def work_ended(self, transfer: X_contra) -> None:
+        """
+        The work of a transfer has ended.
+        """
+
+    def attempted(self, record: Mapping[str, Any], *, again: bool) -> None:
+        """
+        An attempt has ended.
+
+        @param record: as for C{on_attempt} of
+            L{TransferManager <xferd.transfer.manager.TransferManager>}.
+        @param again: whether it failed, and another follows.
+        """

@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.transfer.test_transfer -*-
 """
-Transfers: work that is done once for all who want it.
+The manager of the transfers of one kind: single flight by key.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from twisted.logger import Logger
 from xferd.errors import Interrupted
 from xferd.interfaces.reactor import WallClock
 from xferd.interfaces.transfer import IProgressSink, ISource
-from xferd.transfer.context import TransferContext
+from xferd.transfer.context import Owner, TransferContext
 from xferd.transfer.eventual import Background, Eventual
 from xferd.transfer.fair_queue import Turn
 from xferd.transfer.progress import Pulse
@@ -33,20 +33,20 @@ PATIENCE: Final = 10.0
 """Seconds for which a successor waits for cancelled work that does not end."""
 
 
-class TransferManager:
+class TransferManager(Owner[Transfer]):
     """
-    The transfers of one kind: at most one is running for each key.
+    The transfers of one kind: at most one runs for each key.
 
     Cancelled work that does not end within L{PATIENCE} seconds is left behind:
-    its slot is free, and its successor begins.  The work itself has to see to
-    it that two of its kind do not harm each other; a partial file has one
-    writer (L{IBlobs.partial<xferd.interfaces.blobs.IBlobs.partial>}), and every try
-    of an unpacking has a staging directory of its own.
+    its slot is released, and its successor begins.  The work functions make
+    sure that both can run at once: a partial file has one writer
+    (L{IBlobs.partial<xferd.interfaces.blobs.IBlobs.partial>}), and each try of an
+    unpacking has its own staging directory.
 
-    @ivar retry: the policy that L{Transfer.attempts} follows; may be replaced
-        at any time.
-    @ivar retries: how many attempts failed that were not the last, by the
-        code of the error.
+    @ivar slots: what the transfers wait for.
+    @ivar retry: the policy of L{Transfer.attempts}; may be replaced at any time.
+    @ivar retries: how many failed attempts were followed by another one, by
+        the code of the error.
     """
 
     _log = Logger()
@@ -69,18 +69,19 @@ class TransferManager:
         """
         @param wall_clock: makes the stamps of transfers and attempts.
         @param slots: what the transfers wait for; L{None} for no limit.
-        @param small: what those of less than C{small_size} bytes wait for
+        @param small: what transfers of less than C{small_size} bytes wait for
             instead.
-        @param kind: what to call these transfers: C{download}.
-        @param on_attempt: told of every attempt, when it has ended: C{transfer,
-            kind, digest, source, attempt, started, finished, bytes_done, code,
-            error}; the last two are L{None} where it went well, and the times
-            are the wall clock's.
-        @param on_watch: told of everyone who begins to watch: in whose turn, and
-            the transfer's id.
-        @param use: called when a transfer comes into being; what it returns is
-            called when nobody can join it any more and its work has ended.
-        @param random: where jitter comes from.
+        @param retry: when a failed attempt is followed by another.
+        @param kind: the name of these transfers: C{download}.
+        @param on_attempt: called with the record of each attempt, when it has
+            ended: C{transfer, kind, digest, source, attempt, started, finished,
+            bytes_done, code, error}; the last two are L{None} if it succeeded,
+            and the times are the wall clock's.
+        @param on_watch: called with the turn of each new watcher and the id of
+            its transfer.
+        @param use: called when a transfer is made; what it returns is called
+            when the transfer can no longer be joined and its work has ended.
+        @param random: the source of jitter.
         """
         self.clock = clock
         self.slots = Slots(maxsize, clock) if slots is None else slots
@@ -120,21 +121,21 @@ class TransferManager:
         sink: IProgressSink | None = None,
     ) -> Watcher[T]:
         """
-        Watch the transfer of this key, which begins now if there is none.
+        Watch the transfer of this key; if there is none, it is made.
 
-        A transfer that failed or was cancelled is not joined.  A new one
-        begins its work when the work of the old one has really ended, or
-        L{PATIENCE} seconds after it was cancelled.
+        A transfer that failed or was cancelled is not joined.  The work of its
+        successor begins when the old work has ended, or L{PATIENCE} seconds
+        after it was cancelled.
 
-        @param work: what is to be done; called once, from a clean turn, and
-            not at all if there is a transfer.
-        @param digest: what it is about, for people.
-        @param size: how many bytes it moves, where that is known.
-        @param source: a place to take bytes from.
-        @param turn: in whose turn it waits for a slot.
-        @param sink: where its progress goes; gets the present state at once.
-        @return: to be released by the caller.
-        @raise Interrupted: the manager was stopped.
+        @param work: called once, from a clean turn; not called if there is a
+            transfer.
+        @param digest: the digest of the blob or the layer, for people.
+        @param size: how many bytes it moves, if that is known.
+        @param source: a source of the bytes.
+        @param turn: the turn in which it waits for a slot.
+        @param sink: receives its progress; the present state at once.
+        @return: a watcher, which the caller releases.
+        @raise Interrupted: the manager is stopped.
         """
         if self._stopping:
             raise Interrupted("xferd is stopping and begins nothing new")
@@ -169,9 +170,9 @@ class TransferManager:
 
     def stop(self) -> Deferred[None]:
         """
-        Cancel all transfers and begin no more.  Watchers get L{Interrupted}.
+        Cancel all transfers, and begin no more.  Watchers get L{Interrupted}.
 
-        @return: fires when all work has ended and all watchers were told.
+        @return: fires when all work has ended and all results are delivered.
             Cancelling it ends only the wait.
         """
         self._stopping = True
@@ -184,10 +185,6 @@ class TransferManager:
     # ---------------------------------------------------- for the transfers
 
     def closed(self, transfer: Transfer) -> None:
-        """
-        Forget a transfer that may not be joined any more, and wait for the end
-        of its work if it was cancelled.
-        """
         if self._current.get(transfer.key) is transfer:
             del self._current[transfer.key]
         self._end_use(transfer)
@@ -195,9 +192,6 @@ class TransferManager:
             self._dying[transfer] = self.clock.callLater(PATIENCE, self._leave_behind, transfer)
 
     def work_ended(self, transfer: Transfer) -> None:
-        """
-        Let the successor of a transfer begin.
-        """
         timer = self._dying.pop(transfer, None)
         if timer is not None:
             timer.cancel()
@@ -205,12 +199,9 @@ class TransferManager:
             self._left_behind.discard(transfer)
             self._end_use(transfer)
         else:
-            self._make_way(transfer)
+            self._begin_successor(transfer)
 
     def attempted(self, record: Mapping[str, Any], *, again: bool) -> None:
-        """
-        Count an attempt, and pass its facts on.
-        """
         if again:
             self.retries[record["code"]] += 1
         if self._on_attempt is not None:
@@ -221,21 +212,22 @@ class TransferManager:
 
     def _leave_behind(self, transfer: Transfer) -> None:
         """
-        Go on without cancelled work that does not end.
+        Let the successor begin, though the cancelled work has not ended.
         """
         del self._dying[transfer]
         self._log.error(
-            "the cancelled {kind} of {digest} does not end; going on without it",
+            "the cancelled {kind} of {digest} does not end; its successor begins",
             kind=self._context.kind,
             digest=transfer.digest,
         )
         self._left_behind.add(transfer)
         transfer.release_slot()
-        self._make_way(transfer)
+        self._begin_successor(transfer)
 
-    def _make_way(self, transfer: Transfer) -> None:
+    def _begin_successor(self, transfer: Transfer) -> None:
         """
-        Let the successor of a transfer begin.
+        Let the successor of a transfer begin, as its work has ended or is left
+        behind.
         """
         del self._at_work[transfer.key]
         self._end_use(transfer)
@@ -254,7 +246,7 @@ class TransferManager:
 
     def _end_use(self, transfer: Transfer) -> None:
         """
-        End a transfer's use of what it works with, once it is quite over.
+        End the use of a transfer that can neither be joined nor is at work.
         """
         in_use = (self._current.get(transfer.key), self._at_work.get(transfer.key), *self._left_behind)
         if transfer not in in_use:

@@ -24,7 +24,7 @@ from xferd.transfer.lent_slot import LentSlot
 from xferd.transfer.pauses import HostAccount, Pauses
 from xferd.transfer.reason import Reason
 from xferd.transfer.request_queue import RequestQueue
-from xferd.transfer.slot_request import SlotRequest
+from xferd.transfer.slot_request import Issuer, SlotRequest
 from xferd.transfer.slow_transfers import SlowHolders
 from xferd.transfer.spare_slots import SpareSlots
 from xferd.transfer.standings import Standings
@@ -36,7 +36,7 @@ _PLAIN: Final = Turn("", 0, 0, 0)
 """The turn of those who acquire a slot without a request."""
 
 
-class Slots(DeferredSemaphore):
+class Slots(DeferredSemaphore, Issuer):
     """
     A semaphore whose limit may change at any time, with a fair queue.
 
@@ -341,29 +341,17 @@ class Slots(DeferredSemaphore):
     # ---------------------------------------------------------- for SlotRequest
 
     def now(self) -> float:
-        """
-        The clock's time.
-        """
         return self._clock.seconds()
 
     def enter(self, request: SlotRequest, turn: Turn) -> None:
-        """
-        Queue a request under one more turn.
-        """
         self._queue.enter(request, turn)
         self._standings.changed()
 
     def leave(self, request: SlotRequest, turn: Turn) -> None:
-        """
-        Queue a request under one turn less.
-        """
         self._queue.leave(request, turn)
         self._standings.changed()
 
     def end(self, request: SlotRequest) -> None:
-        """
-        Release the slot or the place in the queue of a request.
-        """
         if request.waiting:
             self._remove(request)
             request.belong(None)
@@ -383,11 +371,6 @@ class Slots(DeferredSemaphore):
             self.wake()
 
     def move(self, request: SlotRequest, host: str, account: Hashable) -> bool:
-        """
-        Change the host or the account of a request.
-
-        @return: whether that was possible.
-        """
         old = request.host
         if request.held and (
             self.hosts.paused(host, account) if host == old else self.hosts.closed(host, account)
@@ -409,15 +392,9 @@ class Slots(DeferredSemaphore):
         return True
 
     def reason(self, request: SlotRequest) -> Reason:
-        """
-        What a request waits for, or what slows its holder.
-        """
         return self._standings.reason(request)
 
     def until(self, request: SlotRequest) -> float | None:
-        """
-        The clock's time before which a request is not granted, if it is known.
-        """
         return self._standings.until(request)
 
     # ------------------------------------------------------------ waking up

@@ -1,13 +1,13 @@
 # -*- test-case-name: tests.transfer.test_transfer -*-
 """
-A transfer, one shared piece of work, and its watchers.
+Transfers: one piece of work for all jobs that want its result.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterator
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, TypeVar
 from uuid import uuid4
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -16,11 +16,11 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from xferd.errors import XferdError, causes
-from xferd.interfaces.transfer import IProgressSink, ISource
+from xferd.interfaces.transfer import ISource
 from xferd.real_progress import is_real_progress
-from xferd.transfer.attempts import Attempts
-from xferd.transfer.context import TransferContext
-from xferd.transfer.fair_queue import Turn
+from xferd.transfer.attempt_record import outcome
+from xferd.transfer.attempts import Attempting, Attempts
+from xferd.transfer.context import Owner, TransferContext, Watching
 from xferd.transfer.file_descriptors import PAUSE, is_shortage
 from xferd.transfer.progress import Rate
 from xferd.transfer.reason import NO_REASON, Obstacle, Reason
@@ -30,76 +30,43 @@ from xferd.transfer.slots import Slots
 T = TypeVar("T")
 
 
-class Watching(Protocol):
+class Transfer(Attempting):
     """
-    A watcher, as its transfer needs it.
+    One piece of work, shared by its watchers.
 
-    @ivar turn: in whose turn it waits.
-    @ivar source: the source that it brings.
-    @ivar sink: where its progress goes.
-    """
+    Its work function receives this object, and uses L{attempts} or L{slot},
+    L{report} and L{wait}.  The work belongs to no watcher: it is cancelled when
+    the last one leaves, whoever came first.
 
-    turn: Turn
-    source: ISource | None
-    sink: IProgressSink | None
+    States, by C{state}, of which a manager calls L{begin} and the watchers
+    L{join} and L{leave}::
 
-    def deliver(self) -> None:
-        """
-        Fire what waits for the result.
-        """
+        waiting --the predecessor's work ends--+
+                                               v
+        queued --begin--> running <--granted-- queued
+                          running --a slot is needed--> queued
+                          running --wait--> waiting --> running
+                          running --an attempt fails--> backing-off --> queued, running
+                          running --the work returns--> done
+                          running --the work fails--> failed
+        any of these --the last watcher leaves, or the manager stops--> cancelled
 
-
-class Owner(Protocol):
-    """
-    What a transfer reports to.
-    """
-
-    def closed(self, transfer: Transfer) -> None:
-        """
-        A transfer may not be joined any more: it failed, was cancelled, or is
-        done and has no watcher.
-        """
-
-    def work_ended(self, transfer: Transfer) -> None:
-        """
-        The work of a transfer has ended.
-        """
-
-    def attempted(self, record: Mapping[str, Any], *, again: bool) -> None:
-        """
-        An attempt has ended.
-
-        @param record: as for C{on_attempt} of
-            L{TransferManager <xferd.transfer.manager.TransferManager>}.
-        @param again: whether it failed, and another follows.
-        """
-
-
-class Transfer:
-    """
-    One shared piece of work, with those who watch it.
-
-    Its work function is given this object, and uses L{attempts} or L{slot},
-    L{report} and L{wait}.  It runs in nobody's name: it is cancelled when the
-    last watcher has gone, and by nothing else.
-
-    Life cycle, by C{state}:
-
-      - C{queued}: it waits for its turn.
-      - C{running}: its work goes on.
-      - C{backing-off}: an attempt failed; it waits, without a slot, to try again.
-      - C{waiting}: it waits, without a slot, for something else than a slot.
+      - C{queued}: it waits for its first turn, or for a slot.
+      - C{running}: its work runs.
+      - C{backing-off}: an attempt failed; it waits, without a slot, for the next.
+      - C{waiting}: it waits, without a slot, for something other than a slot.
       - C{done}, C{failed}: its work has ended.
-      - C{cancelled}: nobody wants it; its work has ended or is about to.
+      - C{cancelled}: its result is no longer wanted; its work has ended, or is
+        being cancelled.
 
-    @ivar id: unique, over restarts too.
-    @ivar created: the wall clock's time when it was first asked for.
-    @ivar key: what the work is; equal keys are equal work.
-    @ivar digest: what it is about, for people.
+    @ivar id: unique, also across restarts.
+    @ivar created: the wall clock's time when it was first requested.
+    @ivar key: identifies the work; equal keys are equal work.
+    @ivar digest: the digest of its blob or layer, for people.
     @ivar state: see above.
-    @ivar bytes_done: how many bytes are there.
-    @ivar bytes_total: how many there will be, or L{None} if nobody knows.
-    @ivar extra: what else the work reported, newest values.
+    @ivar bytes_done: the bytes that are there.
+    @ivar bytes_total: the bytes that there will be, or L{None} if unknown.
+    @ivar extra: the newest values of all else that the work reported.
     @ivar small: whether it waits for the slots of small transfers.
     @ivar value: what the work returned, once it is C{done}.
     @ivar error: what it failed with, once it is C{failed} or C{cancelled}.
@@ -110,7 +77,7 @@ class Transfer:
     def __init__(
         self,
         context: TransferContext,
-        owner: Owner,
+        owner: Owner[Transfer],
         key: Hashable,
         work: Callable[[Transfer], Awaitable[Any]],
         digest: object,
@@ -156,7 +123,7 @@ class Transfer:
     @property
     def sources(self) -> list[ISource]:
         """
-        The sources that the watchers brought, each once, in their order.
+        The sources of the watchers, each once, in the order of their arrival.
         """
         if self._attempts is not None:
             return self._attempts.sources.all()
@@ -168,23 +135,24 @@ class Transfer:
 
     async def attempts(self, attempt: Callable[[ISource], Awaitable[T]]) -> T:
         """
-        Have C{attempt} made with one source after another, in a slot, until
-        it succeeds.
+        Call C{attempt} with one source after another, in a slot, until it
+        succeeds.
 
-          - What is retryable is tried again after a while, without a slot in
-            between, or at once with another source.
-          - What is the source's own fault goes on with the next source.
-          - Wrong bytes mark the source; another one is tried at once or,
-            failing that, this one once more.
-          - What is L{Postponed <xferd.transfer.attempts.Postponed>}, or could
-            not be opened for want of a file descriptor, is no failure: it is
-            waited for without a slot, unless another source can go on.
-          - Everything else fails at once.
+          - A retryable error is followed by another attempt: after a delay,
+            without a slot, or at once with another source.
+          - An error of the source alone is followed by an attempt with the
+            next source.
+          - Wrong bytes mark the source; another source is tried at once or,
+            without one, this source once more.
+          - L{Postponed <xferd.transfer.attempts.Postponed>}, or a missing file
+            descriptor, is no failure: it is waited for without a slot, unless
+            another source can go on.
+          - Every other error fails at once.
 
-        A transfer has one slot at a time, so this and L{slot} are not for
-        use at the same time.
+        A transfer has one slot at a time: do not use this and L{slot} at the
+        same time.
 
-        @raise Exception: what the last attempt failed with.
+        @raise Exception: the error of the last attempt.
         """
         if self._attempts is None:
             context = self._context
@@ -210,7 +178,7 @@ class Transfer:
     @asynccontextmanager
     async def slot(self) -> AsyncIterator[None]:
         """
-        Hold a slot, without a host, for work that is not tried again::
+        Hold a slot, for no host, for work that makes no attempts::
 
             async with transfer.slot():
                 ...
@@ -218,6 +186,7 @@ class Transfer:
         if self.over:
             raise CancelledError
         request = self._slot_request()
+        request.move("")
         acquired = self._slots.acquire(request)
         try:
             if not request.held:
@@ -230,21 +199,22 @@ class Transfer:
 
     def wait(self, why: str) -> AbstractContextManager[None]:
         """
-        Be C{waiting} in here.  The work should not hold a slot.
+        A context in which the state is C{waiting}.  The work should hold no
+        slot.
 
-        @param why: for what, for people: "waiting for the parent layer".
+        @param why: the reason, for people: "waiting for the parent layer".
         """
         return self.wait_for(Reason(Obstacle.WORK, detail=why))
 
     def report(self, bytes_done: int | None = None, bytes_total: int | None = None, **extra: Any) -> None:
         """
-        Say how far the work is.  This is made to be called for every piece.
+        Report how far the work is.  It is cheap, to be called for every piece.
 
-        The first report of an attempt says where the attempt begins; what
-        lies before that was not moved by it.
+        The first report of an attempt is the offset where the attempt begins:
+        the bytes before it were not moved by it.
         """
         if self.over:
-            return  # The last word has been said.
+            return
         if bytes_done is not None:
             self.bytes_done = bytes_done
             if not self._placed:
@@ -259,14 +229,14 @@ class Transfer:
         if extra:
             self.extra.update(extra)
         if not self._moved:
-            self._tell_soon()
+            self._changed()
 
-    # ---------------------------------------------------------- for everybody
+    # --------------------------------------------------------------- for all
 
     @property
     def over(self) -> bool:
         """
-        Whether there is a result, or nobody wants one.
+        Whether it is done, failed or cancelled.
         """
         return self.state in _OVER
 
@@ -328,8 +298,8 @@ class Transfer:
             self._request.add(watcher.turn)
         if self._attempts is not None and watcher.source is not None:
             self._attempts.add(watcher.source)
-        self._tell(watcher)
-        self._tell_soon()
+        self._notify(watcher)
+        self._changed()
 
     def leave(self, watcher: Watching) -> None:
         """
@@ -342,7 +312,7 @@ class Transfer:
                 self._request.discard(watcher.turn)
             if self._attempts is not None and watcher.source is not None:
                 self._attempts.drop(watcher.source)
-            self._tell_soon()
+            self._changed()
         elif self.over:
             self._owner.closed(self)
         else:
@@ -350,9 +320,9 @@ class Transfer:
 
     def outcome(self, watcher: Watching) -> Any:
         """
-        What there is for a watcher when all is L{over}: the result, or a
-        L{Failure <twisted.python.failure.Failure>} with the error of the
-        watcher's own source, where every source failed, or of the transfer.
+        What a watcher gets when the transfer is L{over}: its value, or a
+        L{Failure <twisted.python.failure.Failure>}.  Where every source failed,
+        that is the error of the watcher's own source.
         """
         if self.state == "done":
             return self.value
@@ -364,18 +334,12 @@ class Transfer:
     # ----------------------------------------------------- for the attempts
 
     def enter(self, state: str) -> None:
-        """
-        Be in another state, and say so.
-        """
         if not self.over and (state != self.state or state == "waiting"):
             self.state = state
-            self._tell_all()
+            self._notify_all()
 
     @contextmanager
     def wait_for(self, reason: Reason) -> Iterator[None]:
-        """
-        Be C{waiting} in here.
-        """
         before = self.state, self._reason
         self._reason = reason
         self.enter("waiting")
@@ -386,18 +350,11 @@ class Transfer:
             self.enter(state)
 
     def attempt_begins(self) -> None:
-        """
-        An attempt begins; the next report says where.
-        """
         self._placed = False
         self._attempt_started = self._context.wall_clock()
-        self._tell_soon()
+        self._changed()
 
     def has_progressed(self) -> bool:
-        """
-        Whether L{real progress <is_real_progress>} has been made since this was
-        last true.
-        """
         before = self._furthest
         if before is None or not is_real_progress(before, self.bytes_done, self.bytes_total):
             return False
@@ -405,9 +362,6 @@ class Transfer:
         return True
 
     def attempt_ends(self, source: ISource, error: Exception | None, *, again: bool = False) -> None:
-        """
-        Report an attempt to the owner.
-        """
         record = {
             "transfer": self.id,
             "kind": self.kind,
@@ -417,8 +371,7 @@ class Transfer:
             "started": self._attempt_started,
             "finished": self._context.wall_clock(),
             "bytes_done": self.bytes_done,
-            "code": None if error is None else _code(error),
-            "error": None if error is None else _text(error),
+            **outcome(error),
         }
         self._owner.attempted(record, again=again)
 
@@ -458,16 +411,16 @@ class Transfer:
 
     def pulse(self) -> int:
         """
-        Tell the watchers how far the work is.
+        Notify all watchers of the progress.
 
-        @return: how many they are.
+        @return: the number of watchers.
         """
         self._moved = False
         if self._rate is not None:
             self._rate.sample(self._clock.seconds(), self.bytes_done)
         if self._request is not None:
             self._request.sample()
-        self._tell_all()
+        self._notify_all()
         return len(self._watchers)
 
     def _until(self) -> float | None:
@@ -485,14 +438,14 @@ class Transfer:
             self._request = SlotRequest(
                 (watcher.turn for watcher in self._watchers),
                 position=lambda: self.bytes_done,
-                reason_changed=self._tell_soon,
+                reason_changed=self._changed,
             )
         return self._request
 
     async def _perform(self) -> Any:
         """
-        Do the work; again, where a file or a process could not be opened for
-        want of a descriptor.
+        Call the work function; again, if a file or a process could not be opened
+        because no descriptor was left.
         """
         while True:
             try:
@@ -520,7 +473,10 @@ class Transfer:
             assert result.value is not None
             if not any(isinstance(e, (XferdError, CancelledError)) for e in causes(result.value)):
                 self._log.failure(
-                    "{kind} of {digest} broke", failure=result, kind=self.kind, digest=self.digest
+                    "{kind} of {digest} failed with an unexpected error",
+                    failure=result,
+                    kind=self.kind,
+                    digest=self.digest,
                 )
             if not self.over:
                 self._finish("failed", result.value)
@@ -532,7 +488,7 @@ class Transfer:
         self._context.pulse.ended(self)
         if state != "done":
             self._owner.closed(self)
-        self._tell_all()
+        self._notify_all()
         for watcher in self._watchers:
             # One call each: what a result sets going may take its time.
             self._context.eventual.call(watcher.deliver)
@@ -542,39 +498,22 @@ class Transfer:
         else:
             self._log.info("{kind} of {digest} {state}: {error}", state=state, error=repr(error), **facts)
 
-    def _tell_soon(self) -> None:
+    def _changed(self) -> None:
         if not self.over:
             self._moved = True
             self._context.pulse.moved(self)
 
-    def _tell_all(self) -> None:
+    def _notify_all(self) -> None:
         for watcher in self._watchers:
-            self._tell(watcher)
+            self._notify(watcher)
 
-    def _tell(self, watcher: Watching) -> None:
+    def _notify(self, watcher: Watching) -> None:
         if watcher.sink is not None:
             try:
                 watcher.sink.put(self.id, self)
             except Exception:
-                # It promised not to.  The other watchers must not suffer.
-                self._log.failure("while telling of {kind} {id}", kind=self.kind, id=self.id)
+                # IProgressSink.put does not raise; the other watchers must be notified.
+                self._log.failure("while notifying a watcher of {kind} {id}", kind=self.kind, id=self.id)
 
 
 _OVER: Final = frozenset({"done", "failed", "cancelled"})
-
-
-def _code(error: BaseException) -> str:
-    """
-    The word for an error that programs know.
-    """
-    if isinstance(error, CancelledError):
-        return "CANCELLED"
-    return next((e.code for e in causes(error) if isinstance(e, XferdError)), XferdError.code)
-
-
-def _text(error: BaseException) -> str:
-    """
-    The text that goes with it.
-    """
-    ours = next((e for e in causes(error) if isinstance(e, XferdError)), error)
-    return str(ours) or type(ours).__name__

@@ -11,6 +11,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
 from xferd.interfaces.transfer import IProgressSink, ISource
+from xferd.transfer.context import Watching
 from xferd.transfer.eventual import Eventual
 from xferd.transfer.fair_queue import Turn
 from xferd.transfer.transfer import Transfer
@@ -18,15 +19,15 @@ from xferd.transfer.transfer import Transfer
 T = TypeVar("T")
 
 
-class Watcher(Generic[T]):
+class Watcher(Watching, Generic[T]):
     """
-    Somebody's interest in a transfer, until L{release}.
+    The interest of one job in a transfer, until L{release}.
 
     @ivar transfer: the transfer.
-    @ivar source: the source that this watcher brought.
-    @ivar turn: in whose turn it waits.
-    @ivar sink: where its progress goes: the transfer itself under its C{id},
-        whose C{snapshot} is the item.
+    @ivar source: the source that this watcher brings.
+    @ivar turn: the turn in which it waits for a slot.
+    @ivar sink: receives the progress: the transfer itself under its C{id}, of
+        which C{snapshot} is the item.
     """
 
     def __init__(
@@ -47,12 +48,12 @@ class Watcher(Generic[T]):
 
     def result(self) -> Deferred[T]:
         """
-        Wait for the transfer's result.  Every call has a Deferred of its own.
+        Wait for the transfer's result.
 
-        @return: fires with what the work returned.  Cancelling it ends the
-            wait and nothing else.
-        @raise XferdError: what the work failed with; where every source
-            failed, what this watcher's own source failed with.
+        @return: a Deferred of its own for each call, which fires with the value
+            that the work returned.  Cancelling it ends only the wait.
+        @raise XferdError: the error of the work; where every source failed,
+            the error of this watcher's own source.
         @raise Interrupted: the manager was stopped.
         @raise CancelledError: the watcher was released.
         """
@@ -64,10 +65,10 @@ class Watcher(Generic[T]):
 
     def release(self) -> None:
         """
-        Want the transfer no longer.  Idempotent.
+        End the interest.  Idempotent.
 
-        The last watcher's release cancels a transfer that is not over, and
-        lets go of the result of one that is.
+        When the last watcher is released, a transfer that is not over is
+        cancelled; one that is over, and its result, are forgotten.
         """
         if not self._released:
             self._released = True
@@ -76,9 +77,6 @@ class Watcher(Generic[T]):
                 self._eventual.call(self.deliver)
 
     def deliver(self) -> None:
-        """
-        Fire what waits for the result.
-        """
         while self._waiting:
             d = self._waiting.pop(0)
             # A Failure makes this an errback.
