@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from xferd.interfaces.transfer import IProgressSink
-from xferd.transfer.progress import PULSE, TELLINGS, WINDOW, Mailbox, Pulse, Rate
+from xferd.transfer.progress import NOTIFICATIONS, PULSE, WINDOW, Mailbox, Pulse, Rate
 
 
 class MailboxTests(SynchronousTestCase):
@@ -180,7 +180,7 @@ class PulseTests(SynchronousTestCase):
         """
         A thing that many watch tells of it less often, until there are fewer.
         """
-        for self.watchers, pause in ((TELLINGS, PULSE), (1, 1.0), (1, PULSE)):
+        for self.watchers, pause in ((NOTIFICATIONS, PULSE), (1, 1.0), (1, PULSE)):
             before = self.clock.seconds()
             self.beat.moved(self)
             self.clock.advance(pause * 0.9)

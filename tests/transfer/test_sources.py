@@ -26,7 +26,7 @@ from xferd.errors import (
 from xferd.interfaces.transfer import ISource
 from xferd.transfer.pauses import HostAccount
 from xferd.transfer.retry import RetryPolicy
-from xferd.transfer.sources import Sources, asked_for, pause_for
+from xferd.transfer.sources import Sources, pause_for, retry_after_of
 
 ONE, TWO, THREE = Source("one.example"), Source("two.example"), Source("three.example")
 
@@ -226,14 +226,14 @@ class SourcesTests(SynchronousTestCase):
         self.fail_best(TooManyRequests("come back tomorrow", retry_after=86_400))
         self.assertTrue(self.sources.exhausted)
 
-    def test_asked_for(self) -> None:
+    def test_retry_after_of(self) -> None:
         """
         What a source asked for is seen through causes.
         """
         wrapped = WorkerLost("gone")
         wrapped.__cause__ = TooManyRequests("slow down", retry_after=7)
-        self.assertEqual(asked_for(wrapped), 7)
-        self.assertEqual(asked_for(WorkerLost("gone")), 0)
+        self.assertEqual(retry_after_of(wrapped), 7)
+        self.assertEqual(retry_after_of(WorkerLost("gone")), 0)
 
     def test_wrong_bytes_again(self) -> None:
         """

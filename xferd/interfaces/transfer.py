@@ -1,6 +1,7 @@
 # -*- test-case-name: tests.test_interfaces -*-
 """
-What the transfer engine needs of the transfers that it runs, and reports to its callers.
+What the transfer engine needs of its callers: sources of bytes, and sinks of
+progress.
 """
 
 from __future__ import annotations
@@ -13,24 +14,22 @@ from zope.interface import Attribute, Interface
 
 class ISource(Interface):
     """
-    A place that a transfer can take its bytes from.  Every watcher brings one.
+    A place that a transfer can take its bytes from.  Each watcher brings one.
     """
 
-    host: str = Attribute("The registry's host, by which slots and pauses are counted.")
-    label: str = Attribute("What to call the source on the page: host/path, never a secret.")
-    identity: Hashable = Attribute(
-        "Equal for sources that would behave alike: host, repository, credentials."
-    )
+    host: str = Attribute("The registry's host, by which slots and pauses are counted; empty for none.")
+    label: str = Attribute("The name of the source on the page: host/path, never a secret.")
+    identity: Hashable = Attribute("Equal for sources that behave alike: host, repository, credentials.")
     account: Hashable = Attribute(
-        "Whose credentials are used at the host, by which pauses are counted: equal for equal credentials, "
-        "and no secret; None for those that the daemon has for the host, or for anonymous access."
+        "The account at the host, by which pauses are counted: equal for equal credentials, and no secret; "
+        "None for the daemon's own credentials for the host, or for anonymous access."
     )
 
 
 class IProgressSink(Interface):
     """
-    Where a watcher's progress goes.  Providers only remember: C{put} neither
-    blocks, nor raises, nor calls back.
+    Receives the progress of a transfer for one watcher.  Providers only
+    remember it: C{put} neither blocks, nor raises, nor calls back.
     """
 
     def put(key: Hashable, item: Any) -> None:

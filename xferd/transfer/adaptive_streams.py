@@ -1,9 +1,9 @@
 # -*- test-case-name: tests.transfer.test_adaptive_streams -*-
 """
-Whether one more stream makes a transfer faster: tried where there is enough
-left to gain, kept where it does, remembered where it does not.
+Adaptive streams: whether one more stream makes a transfer faster.
 
-Pure: told the time and what has moved, it gives advice.
+It is tried where enough is left to gain, kept where it gains, and remembered
+for a while where it does not.  Pure: it is passed the time and the bytes.
 """
 
 from __future__ import annotations
@@ -24,16 +24,17 @@ class RangePolicy:
     """
     When a blob is fetched by several streams.
 
-    @ivar most: streams for one blob; 1 for no further ones.
-    @ivar window: seconds over which a rate is taken.
-    @ivar gain: how much faster, as a share of the rate before, a further
-        stream must make it all.  Of many streams, one more cannot bring so
-        much: half of its fair share will do.
-    @ivar fast: bytes a second from which on nothing is tried.
+    @ivar most: the most streams for one blob; 1 for no further ones.
+    @ivar window: seconds over which a rate is measured.
+    @ivar gain: the part of the rate before by which a further stream must raise
+        it.  One more of many streams cannot gain as much: half of its fair
+        share is enough.
+    @ivar fast: bytes per second from which on no further stream is tried.
     @ivar least: bytes that must be left.
     @ivar lasting: seconds that these must take at the present rate.
     @ivar part: the fewest bytes that are worth a request.
-    @ivar memory: seconds for which a host that gave no more is left alone.
+    @ivar memory: seconds for which none is tried at a host where one gained
+        nothing.
     """
 
     most: int = field(default=4, validator=ge(1))
@@ -49,7 +50,7 @@ class RangePolicy:
 @define
 class StreamTrials:
     """
-    What further streams taught about each host, for all transfers together.
+    The trials of further streams at each host, of all transfers together.
     """
 
     _until: dict[str, float] = field(factory=dict, init=False)
@@ -57,8 +58,8 @@ class StreamTrials:
 
     def may_try(self, host: str, now: float) -> bool:
         """
-        Whether a further stream may be tried: one at a time, or each would
-        take the other's bytes for its own.
+        Whether a further stream may be tried.  One at a time: two trials would
+        measure each other's bytes.
         """
         self._until = {h: until for h, until in self._until.items() if until > now}
         return host not in self._until and host not in self._trying
@@ -77,14 +78,14 @@ class StreamTrials:
 
     def avoid(self, host: str, until: float) -> None:
         """
-        Further streams bring nothing at a host.
+        Try none at a host until then, as one gained nothing.
         """
         self._until[host] = until
 
 
 class Advice(Enum):
     """
-    What to do now.
+    What L{AdaptiveStreams.look} advises.
     """
 
     STAY = "stay"
@@ -94,15 +95,21 @@ class Advice(Enum):
 
 class AdaptiveStreams:
     """
-    The measuring of one transfer.
+    Measures the streams of one transfer.
 
-    States: I{measuring} the streams that there are; I{opening} a further one;
-    I{trying} it, from its first byte on.
+    States::
+
+        measuring --opening--> opening --flowing--> trying --look--> measuring
+        opening, trying --begin, refused, end--> measuring
+
+      - C{measuring}: the present streams are measured.
+      - C{opening}: a further one was requested.
+      - C{trying}: it has had its first byte, and is measured.
     """
 
-    def __init__(self, policy: RangePolicy, lessons: StreamTrials, host: str) -> None:
+    def __init__(self, policy: RangePolicy, trials: StreamTrials, host: str) -> None:
         self._policy = policy
-        self._lessons = lessons
+        self._trials = trials
         self._host = host
         self._state = "measuring"
         self._since = 0.0
@@ -114,15 +121,15 @@ class AdaptiveStreams:
     @property
     def in_trial(self) -> bool:
         """
-        Whether a further stream has still to show what it brings.
+        Whether a further stream is opening or being tried.
         """
         return self._state != "measuring"
 
     def begin(self, now: float, moved: int) -> None:
         """
-        Measure from now on, as the streams are others than before.
+        Measure from now on, as the streams have changed.
 
-        @param moved: the bytes that have come up to now.
+        @param moved: the bytes that have arrived up to now.
         """
         self._end_trial()
         self._mark(now, moved)
@@ -130,12 +137,12 @@ class AdaptiveStreams:
 
     def look(self, now: float, moved: int, left: int, streams: int) -> Advice:
         """
-        Look how fast it goes, at the end of each window.
+        Measure the rate, at the end of each window.
 
-        @param left: the bytes that are still to come.
-        @param streams: how many bring them.
-        @return: C{WIDEN}: open a further stream, if that can be, and say so
-            by L{opening}.  C{NARROW}: close the one that is being tried.
+        @param left: the bytes that have not arrived.
+        @param streams: the number of streams.
+        @return: C{WIDEN}: open a further stream, if that is possible, and call
+            L{opening}.  C{NARROW}: close the one that is being tried.
         """
         elapsed = now - self._since
         if self._state == "opening" or elapsed < self._policy.window - ROUNDING:
@@ -145,26 +152,26 @@ class AdaptiveStreams:
         self._mark(now, moved)
         if self._state == "trying":
             return self._judge(rate, now, streams)
-        # A rate that still grows by itself would speak for the new stream.
+        # A rate that still grows by itself would count as the new stream's gain.
         if not before or rate > before * (1 + self._policy.gain) or streams >= self._policy.most:
             return Advice.STAY
         if rate >= self._policy.fast or left < max(self._policy.least, rate * self._policy.lasting):
             return Advice.STAY
-        if not self._lessons.may_try(self._host, now):
+        if not self._trials.may_try(self._host, now):
             return Advice.STAY
         self._before = max(rate, before)
         return Advice.WIDEN
 
     def opening(self) -> None:
         """
-        A further stream is being opened.
+        A further stream was requested.
         """
         self._state = "opening"
-        self._lessons.begin(self._host)
+        self._trials.begin(self._host)
 
     def flowing(self, now: float, moved: int) -> None:
         """
-        The further stream brings its first bytes.
+        The first bytes of the further stream have arrived.
         """
         if self._state == "opening":
             self._state = "trying"
@@ -173,31 +180,31 @@ class AdaptiveStreams:
 
     def refused(self, now: float, moved: int) -> None:
         """
-        The host would not give a further stream, or broke it: it is left
-        alone for a while.
+        The host refused the further stream, or broke it off: none is tried
+        there for a while.
         """
-        self._lessons.avoid(self._host, now + self._policy.memory)
+        self._trials.avoid(self._host, now + self._policy.memory)
         self.begin(now, moved)
 
     def end(self) -> None:
         """
-        Measure no more.
+        Stop measuring.
         """
         self._end_trial()
 
     def _judge(self, rate: float, now: float, streams: int) -> Advice:
         """
-        See what the further stream has brought.
+        Decide whether the further stream has gained enough.
         """
         self._windows += 1
         if self._windows < 2:
-            # In the first window it has come up to speed.
+            # In the first window it reaches its speed.
             return Advice.STAY
         self._end_trial()
         gain = min(self._policy.gain, 0.5 / max(1, streams - 1))
         if rate >= self._before * (1 + gain):
             return Advice.STAY
-        self._lessons.avoid(self._host, now + self._policy.memory)
+        self._trials.avoid(self._host, now + self._policy.memory)
         self._rate = None
         return Advice.NARROW
 
@@ -207,4 +214,4 @@ class AdaptiveStreams:
     def _end_trial(self) -> None:
         if self.in_trial:
             self._state = "measuring"
-            self._lessons.end(self._host)
+            self._trials.end(self._host)

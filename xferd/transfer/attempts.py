@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.transfer.test_attempts -*-
 """
-One attempt after another, until one does it or none can.
+Attempts: one after another, until one succeeds or none can.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ from xferd.transfer.sources import Origin, Sources, pause_for
 T = TypeVar("T")
 
 FRUITLESS: Final = 5.0
-"""Seconds of a slot that an attempt without a byte must have cost to count against its host."""
+"""Seconds that an attempt without a byte must have held a slot to count against its host."""
 
 
 class Postponed(Exception):
     """
-    An attempt cannot go on now, for a reason that is not its source's: it
-    counts for nothing, and its slot is given back.
+    An attempt cannot go on now, for a reason that is not its source's: it is
+    not counted, and its slot is released.
 
-    @ivar reason: what is waited for.
-    @ivar ready: fires, well or not, when it may be tried again; cancelled when
-        nobody wants that any more.
+    @ivar reason: what it waits for.
+    @ivar ready: fires, with any result, when it may be tried again; cancelled
+        when the transfer ends first.
     """
 
     def __init__(self, why: str, ready: Deferred[None], obstacle: Obstacle = Obstacle.WORK) -> None:
         """
-        @param why: what is waited for, for people.
+        @param why: what it waits for, for people.
         """
         super().__init__(why)
         self.reason = Reason(obstacle, detail=why)
@@ -54,8 +54,8 @@ class Postponed(Exception):
 
 class Unusable(Exception):
     """
-    What a source brought cannot be used any more, for a reason that is neither
-    its host's nor another source's.
+    A source can no longer be used, for a reason that concerns neither its host
+    nor another source.
 
     @ivar error: the reason.
     """
@@ -67,10 +67,10 @@ class Unusable(Exception):
 
 class Attempting(Protocol):
     """
-    On whose behalf attempts are made.
+    The transfer that attempts are made for.
 
-    @ivar bytes_done: how many bytes are there.
-    @ivar bytes_total: how many there will be, or L{None} if that is not known.
+    @ivar bytes_done: the bytes that are there.
+    @ivar bytes_total: the bytes that there will be, or L{None} if unknown.
     """
 
     bytes_done: int
@@ -85,7 +85,7 @@ class Attempting(Protocol):
 
     def enter(self, state: str) -> None:
         """
-        The attempts are C{queued}, C{running} or C{backing-off} now.
+        Enter the state C{queued}, C{running} or C{backing-off}.
         """
 
     def attempt_begins(self) -> None:
@@ -95,20 +95,20 @@ class Attempting(Protocol):
 
     def has_progressed(self) -> bool:
         """
-        Whether enough bytes have moved, since this was last true, to reset the
-        count of attempts.
+        Whether L{real progress <xferd.real_progress.is_real_progress>} has been
+        made since this was last true.
         """
 
     def attempt_ends(self, source: ISource, error: Exception | None, *, again: bool = False) -> None:
         """
-        An attempt ended, well or with C{error}.
+        An attempt has succeeded, or failed with C{error}.
 
-        @param again: whether another follows.
+        @param again: whether another one follows.
         """
 
     def wait_for(self, reason: Reason) -> AbstractContextManager[None]:
         """
-        Be C{waiting} meanwhile.
+        A context in which the state is C{waiting}.
         """
 
 
@@ -116,8 +116,8 @@ class Attempts:
     """
     The attempts of one transfer: with which source, when, and in which slot.
 
-    What is to be done next follows from what is known now; whatever changes
-    that only wakes the loop of L{run}, which looks again.
+    The next step follows from what is known now.  Every change only wakes the
+    loop of L{run}, which decides again.
 
     @ivar sources: the sources.
     @ivar source: the source of the newest attempt.
@@ -165,18 +165,18 @@ class Attempts:
         A watcher brings a source.
         """
         if self.sources.add(source):
-            self._look_again()
+            self._choose_again()
 
     def drop(self, source: ISource) -> None:
         """
         A watcher takes its source away.
         """
         if self.sources.drop(source):
-            self._look_again()
+            self._choose_again()
 
     def back_off(self) -> Reason:
         """
-        Which error the next attempt waits after, and for how long.
+        The seconds until the next attempt, and the error before it.
         """
         next_try = self.sources.next_try()
         if next_try is None:
@@ -198,9 +198,8 @@ class Attempts:
         Make attempts, one at a time, each in a slot and with the source that
         is best then.
 
-        @param policy: asked for each decision, so that it may change.
-        @raise Exception: what the last attempt failed with, if no other can
-            mend it.
+        @param policy: called for each decision, as the policy may change.
+        @raise Exception: the error of the last attempt, if no other can follow.
         """
         try:
             while not self._owner.over:
@@ -240,10 +239,10 @@ class Attempts:
         """
         Make one attempt.
 
-        @raise _Again: it failed, and there is something left to try.
+        @raise _Again: it failed, and another one may follow.
         """
         if few_left():
-            self._hold(origin, self._short())
+            self._hold(origin, self._no_descriptor())
             raise _Again
         self.number += 1
         source = self.source = origin.source
@@ -268,7 +267,7 @@ class Attempts:
         except Exception as error:
             if isinstance(error, Postponed) or is_shortage(error):
                 self.number -= 1
-                self._hold(origin, error if isinstance(error, Postponed) else self._short())
+                self._hold(origin, error if isinstance(error, Postponed) else self._no_descriptor())
                 raise _Again from error
             if isinstance(error, Unusable):
                 self._owner.attempt_ends(source, error.error)
@@ -279,7 +278,7 @@ class Attempts:
             if self._owner.bytes_done > before:
                 self._slots.reputation.record(source.host, good=True)
             elif now - started >= FRUITLESS and not isinstance(error, StoreError):
-                # A disk that refuses says nothing of the host.
+                # An error of the disk says nothing about the host.
                 self._slots.reputation.record(source.host, good=False)
             progress = self._owner.has_progressed()
             again = self.sources.failed(origin, error, now, policy(), self._random, progress)
@@ -301,15 +300,12 @@ class Attempts:
         self._slots.reputation.record(source.host, good=True)
         return result
 
-    def _short(self) -> Postponed:
-        """
-        There is no file descriptor left.
-        """
+    def _no_descriptor(self) -> Postponed:
         return Postponed("", deferLater(self._clock, PAUSE), Obstacle.FILE_DESCRIPTORS)
 
     def _hold(self, origin: Origin, postponed: Postponed) -> None:
         """
-        Do not turn to a source until it may be tried again.
+        Try a source no more until it is ready.
         """
         ready = postponed.ready
         self._awaited.add(ready)
@@ -318,7 +314,7 @@ class Attempts:
         def go_on(_: object) -> None:
             self._awaited.discard(ready)
             origin.held = None
-            self._look_again()
+            self._choose_again()
 
         _ = ready.addBoth(go_on)
 
@@ -326,8 +322,8 @@ class Attempts:
 
     def _has_slot(self, source: ISource) -> bool:
         """
-        Make sure that we hold a slot for a source, or wait for one.  A source
-        without a host needs none.
+        Hold a slot for a source, or wait for one.  A source without a host needs
+        none.
         """
         request = self._request
         if not source.host:
@@ -342,7 +338,7 @@ class Attempts:
 
     def _obstacle(self, source: ISource) -> float:
         """
-        How much keeps us from beginning with a source, free slots or not.
+        How far a source is from beginning, slots or not: 0 if it may begin now.
         """
         paused = self._slots.hosts.paused(source.host, source.account)
         if paused:
@@ -352,9 +348,9 @@ class Attempts:
 
     def _recall(self) -> bool:
         """
-        Another host needs the slot that was lent: break off the attempt and
-        queue for another slot, unless all bytes are there and only have to be
-        confirmed.
+        Release the lent slot, which another host needs: break off the attempt
+        and queue for another slot.  It is kept if all bytes are there and only
+        have to be confirmed.
         """
         whole = self._owner.bytes_total is not None and self._owner.bytes_done >= self._owner.bytes_total
         if whole or self._recalled or self._working is None:
@@ -365,23 +361,23 @@ class Attempts:
 
     def _host_paused(self) -> None:
         """
-        The host that we wait for is paused: perhaps another source is not.
+        Turn to another source, as the host that we wait for is paused.
         """
         if len(self.sources) > 1:
             self._wake()
 
-    def _look_again(self) -> None:
+    def _choose_again(self) -> None:
         """
-        Look, from a clean turn, whether another source is the best one now.
+        Choose the source again, from a clean turn.
         """
         if self._nap is not None:
             self._eventual.call(self._wake)
 
     async def _sleep(self, seconds: float | None = None) -> None:
         """
-        Wait to be woken, or for some seconds at most.
+        Sleep until woken, or for some seconds at most.
         """
-        # No canceller: nothing but this coroutine knows of it.
+        # No canceller: only this coroutine knows it.
         nap = self._nap = Deferred[None]()
         timer = None if seconds is None else self._clock.callLater(seconds, self._wake)
         try:
@@ -406,5 +402,5 @@ def _trap_cancelled(failure: Failure) -> None:
 
 class _Again(Exception):
     """
-    An attempt failed, and there is something left to try.
+    An attempt failed, and another one may follow.
     """

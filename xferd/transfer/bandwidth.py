@@ -1,7 +1,6 @@
 # -*- test-case-name: tests.transfer.test_bandwidth -*-
 """
-Bandwidth: how many bytes a second may move in one direction, all transfers
-together.
+Bandwidth: the bytes per second of all transfers in one direction together.
 """
 
 from __future__ import annotations
@@ -14,23 +13,23 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 BURST: Final = 0.1
 """
-Seconds whose bytes may move at once after a pause.  Without them the little
-by which every timer is late would be lost for good.
+Seconds whose bytes may move at once after a pause.  They make up for timers,
+all of which are a little late.
 """
 
 
 class Bandwidth:
     """
-    A bucket of bytes that fills at a rate, which may change at any time.
+    A token bucket whose rate may change at any time.
 
-    Bytes are accounted for when they have moved; whoever moved them then waits
-    until they are paid for.  Those who wait are served in the order of their
-    coming, each for one piece at a time, so that all get the same share.
+    Bytes are counted when they have moved; the transfer then waits until they
+    are paid for.  The waiting transfers are served in the order of their
+    arrival, each for one piece at a time, so that all get the same share.
     """
 
     def __init__(self, rate: int, clock: IReactorTime) -> None:
         """
-        @param rate: bytes a second; 0 for no limit.
+        @param rate: bytes per second; 0 for no limit.
         """
         self._rate = rate
         self._clock = clock
@@ -44,15 +43,15 @@ class Bandwidth:
     @property
     def binding(self) -> bool:
         """
-        Whether somebody has to wait, or had to within the last second.
+        Whether a transfer waits, or waited within the last second.
         """
         return bool(self._rate and (self._waiting or self._clock.seconds() - self._held <= 1.0))
 
     @property
     def rate(self) -> int:
         """
-        Bytes a second; 0 for no limit.  A change counts at once, also for
-        those who wait.
+        Bytes per second; 0 for no limit.  A change takes effect at once, also
+        for the transfers that wait.
         """
         return self._rate
 
@@ -66,11 +65,10 @@ class Bandwidth:
 
     def take(self, size: int) -> Deferred[None] | None:
         """
-        Account for bytes that have moved.
+        Count bytes that have moved.
 
-        @return: L{None} where more may move at once; else fires, from a clean
-            turn, when they may.  Cancelling ends the wait; the bytes stay
-            accounted for.
+        @return: L{None} if more may move at once; else fires, from a clean turn,
+            when they may.  Cancelling ends the wait; the bytes stay counted.
         """
         if not self._rate:
             return None
@@ -85,7 +83,7 @@ class Bandwidth:
 
     def _pay(self) -> None:
         """
-        Count what the time since the last count has paid for.
+        Add the bytes that the time since the last call has paid for.
         """
         now = self._clock.seconds()
         paid = self._paid + (now - self._counted) * self._rate
@@ -94,7 +92,7 @@ class Bandwidth:
 
     def _wake_later(self) -> None:
         """
-        Wake the first of those who wait when its bytes are paid for.
+        Wake the first waiter when its bytes are paid for.
         """
         if self._waking is not None:
             self._waking.cancel()
@@ -106,13 +104,13 @@ class Bandwidth:
 
     def _wake(self) -> None:
         """
-        Wake all whose bytes are paid for.
+        Wake all waiters whose bytes are paid for.
         """
         self._waking = None
         self._pay()
         self._held = self._clock.seconds()
         ready = []
-        # Half a byte is what sums of floats may lack.
+        # Sums of floats may lack half a byte.
         while self._waiting and (not self._rate or self._waiting[0][0] <= self._paid + 0.5):
             ready.append(self._waiting.popleft()[1])
         self._wake_later()
@@ -122,7 +120,7 @@ class Bandwidth:
 
     def _forget(self, waiting: Deferred[None]) -> None:
         """
-        Somebody does not wait any more.
+        Remove a cancelled waiter.
         """
         left = deque(item for item in self._waiting if item[1] is not waiting)
         if len(left) < len(self._waiting):

@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.transfer.test_eventual -*-
 """
-Calls made from a clean reactor turn, and Deferreds that nobody awaits.
+Calls made from a clean reactor turn, and Deferreds that no caller awaits.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ SLICE: Final = 0.004
 
 class Eventual:
     """
-    Make calls later, in order, with nothing of ours on the stack.
+    Makes calls from a clean reactor turn, in order.
 
-    What is called here may call back into anything, and a chain of a thousand
-    such calls is a loop, not a recursion.  Calls that take longer than L{SLICE}
+    The functions may call back into any object; a chain of a thousand such
+    calls is a loop, not a recursion.  Calls that take longer than L{SLICE}
     together are spread over several turns of the reactor.
     """
 
@@ -36,8 +36,8 @@ class Eventual:
 
     def call(self, function: Callable[..., object], *args: Any) -> None:
         """
-        Call C{function(*args)} in the next reactor turn.  What it raises is
-        logged, and stops nothing.
+        Call C{function(*args)} in the next reactor turn.  An exception is
+        logged, and the other calls are made.
         """
         self._calls.append((function, args))
         if len(self._calls) == 1 and not self._turning:
@@ -45,15 +45,15 @@ class Eventual:
 
     def caught_up(self) -> Deferred[None]:
         """
-        Wait until all that was asked for up to now has been called.
+        Wait until all calls that were requested up to now are made.
         """
         d: Deferred[None] = Deferred()  # needs no canceller: a late result of it is dropped
         self.call(d.callback, None)
         return d
 
     def _turn(self) -> None:
-        # What these calls ask for waits for a turn of its own, so that the
-        # reactor comes to its sockets in between.
+        # Calls that these calls request wait for a turn of their own, so that the
+        # reactor serves its sockets in between.
         self._turning = True
         until = self._clock.seconds() + SLICE
         for _ in range(len(self._calls)):
@@ -71,8 +71,8 @@ class Eventual:
 
 class Background:
     """
-    The Deferreds that nobody awaits: their errors are logged and their ends
-    waited for.
+    The Deferreds that no caller awaits: their errors are logged, and their ends
+    are waited for.
     """
 
     _log = Logger()
@@ -84,10 +84,10 @@ class Background:
 
     def spawn(self, d: Deferred[Any], activity: str) -> None:
         """
-        Take over C{d}.
+        Own C{d} until it fires.
 
-        @param activity: what goes on until it fires, for the log: "while
-            closing idle connections".
+        @param activity: its description in the log: "while closing idle
+            connections".
         """
         self._live[d] = activity
         _ = d.addErrback(self._failed, activity).addBoth(self._ended, d)
@@ -96,7 +96,7 @@ class Background:
         """
         Wait for all of them.
 
-        @return: fires when none is left.  Cancelling it ends only the wait.
+        @return: fires when all have fired.  Cancelling it ends only the wait.
         """
         if not self._live:
             return succeed(None)
@@ -107,7 +107,7 @@ class Background:
     def stop(self) -> Deferred[None]:
         """
         Cancel all of them, each once: a second cancellation would interrupt
-        what the first has set going.
+        the cleanup that the first one began.
 
         @return: as L{ended}.
         """

@@ -1,6 +1,7 @@
 # -*- test-case-name: tests.transfer.test_slots -*-
 """
-Turns: in which order those who wait are served.
+The fair queue: priorities, then clients in turn, then the oldest job's bottom
+layer.
 """
 
 from __future__ import annotations
@@ -21,15 +22,15 @@ W = TypeVar("W")
 @frozen
 class Turn:
     """
-    Who waits.
+    What decides the order of a waiter.
 
-    The higher priority goes first; then the clients take turns; within a
-    client the oldest job goes first, and of that the bottom layer.
+    The highest priority goes first; then the clients take turns; of one client
+    the oldest job goes first, and of that the bottom layer.
 
-    @ivar client: who asked.
+    @ivar client: the client that asked.
     @ivar priority: higher goes first; 0 is usual.
-    @ivar job: the job's number, counted up from the oldest.
-    @ivar layer: the layer's index, 0 for the bottom one.
+    @ivar job: the number of the job, counted up from the oldest.
+    @ivar layer: the index of the layer, 0 for the bottom one.
     """
 
     client: str
@@ -38,17 +39,18 @@ class Turn:
     layer: int
 
 
-# All is kept as lists in order, found by bisection: moving even 100,000
-# pointers by one costs less than a few comparisons in Python, and unlike a
-# heap a list can lose an entry from its middle.
+# Everything is kept in sorted lists, searched by bisection: to move even 100,000
+# pointers by one costs less than a few comparisons in Python, and an entry can be
+# removed from the middle of a list, unlike from a heap.
 
 
 @define(eq=False)
 class _Client:
     """
-    A client that waits somewhere.
+    A client with waiters.
 
-    @ivar round: when it last had its turn, or came: the lowest is next.
+    @ivar round: counted up when it arrives and at each of its turns: the lowest
+        one is next.
     """
 
     name: str
@@ -59,9 +61,9 @@ class _Client:
 @define(eq=False)
 class _Cell:
     """
-    What one client wants of one host with one priority.
+    The waiters of one client for one host with one priority.
 
-    @ivar entries: job, layer, number, waiter: in order.
+    @ivar entries: job, layer, number, waiter; sorted.
     """
 
     lane: _Lane
@@ -73,10 +75,10 @@ class _Cell:
 @define(eq=False)
 class _Lane:
     """
-    Those who wait for one host.
+    The waiters for one host.
 
-    @ivar rotation: priority (negative), round, cell: in order.  A client has
-        one cell for each priority, so the first two are unique.
+    @ivar rotation: negative priority, round, cell; sorted.  A client has one
+        cell for each priority, so the first two are unique.
     """
 
     cells: dict[tuple[int, str], _Cell] = field(factory=dict)
@@ -85,12 +87,12 @@ class _Lane:
 
 class FairQueue(Generic[W]):
     """
-    Who waits for which host, in the order of their turns.
+    The waiters for each host, in the order of their turns.
 
-    The waiters of a party that is paused stand aside: they keep their places,
-    and L{first} does not look at them.
+    Waiters may be set aside with an account: they keep their places, and
+    L{first} does not look at them.
 
-    With n waiting for h hosts, each step costs some h + log n.
+    With n waiters for h hosts, each operation costs about h + log n.
     """
 
     def __init__(self) -> None:
@@ -102,7 +104,7 @@ class FairQueue(Generic[W]):
     @property
     def hosts(self) -> list[str]:
         """
-        The hosts for which somebody waits who does not stand aside.
+        The hosts with waiters that are not set aside.
         """
         return list(self._lanes)
 
@@ -110,15 +112,15 @@ class FairQueue(Generic[W]):
         """
         Queue C{waiter} under one of its turns.
 
-        @param place: the host, or the party with which it stands aside.
-        @param number: its own, counted up as waiters come.
+        @param place: the host, or the account with which it is set aside.
+        @param number: its number, counted up as waiters arrive.
         """
         lane = self._table(place).setdefault(place, _Lane())
         cell = lane.cells.get((turn.priority, turn.client))
         if cell is None:
             client = self._clients.get(turn.client)
             if client is None:
-                # Who comes new stands behind those who wait already.
+                # A new client stands behind those that wait already.
                 client = self._clients[turn.client] = _Client(turn.client, next(self._rounds))
             cell = lane.cells[turn.priority, turn.client] = _Cell(lane, turn.priority, client)
             client.cells.add(cell)
@@ -127,7 +129,7 @@ class FairQueue(Generic[W]):
 
     def leave(self, place: str | HostAccount, turn: Turn, number: int, waiter: W) -> None:
         """
-        Take out what was entered.
+        Remove C{waiter} under one of its turns.
         """
         lane = self._table(place)[place]
         cell = lane.cells[turn.priority, turn.client]
@@ -145,10 +147,10 @@ class FairQueue(Generic[W]):
 
     def first(self, rank: Callable[[str], int | None]) -> tuple[W, str] | None:
         """
-        Who is next, and in which client's turn.
+        The next waiter, and the client in whose turn it is.
 
-        @param rank: of a host: those of the lowest one go first; L{None} for
-            a host for which nothing may start.
+        @param rank: returns the rank of a host: the lowest one goes first; L{None}
+            for a host where nothing may start.
         """
         # Hosts are few, and rounds belong to the clients, not to the lanes:
         # one look at the head of each lane is enough.
@@ -169,7 +171,7 @@ class FairQueue(Generic[W]):
 
     def served(self, name: str) -> None:
         """
-        A client had its turn: the others come first now.
+        A client has had its turn: put it behind all others.
         """
         client = self._clients[name]
         now = next(self._rounds)
@@ -181,8 +183,9 @@ class FairQueue(Generic[W]):
 
     def in_order(self) -> Iterator[W]:
         """
-        All who wait, in the order in which they would be served if every
-        host were open and nobody else came.  Not to be used over a change.
+        The waiters that are not set aside, in the order in which they would be
+        served if every host were open and no other waiter arrived.  Invalid
+        after a change.
         """
         rotation = dict.fromkeys(sorted(self._clients.values(), key=lambda c: c.round))
         seen: set[object] = set()

@@ -1,7 +1,7 @@
 # -*- test-case-name: tests.transfer.test_file_descriptors -*-
 """
-File descriptors: whether enough are free to begin something, and whether an
-error means that there was none.
+File descriptors: whether enough of them are free for an attempt, and whether an
+error means that none was left.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from typing import Final
 from xferd.errors import causes
 
 RESERVE: Final = 8
-"""Descriptors that must be free for an attempt to begin: its file, its
-connection, one to a token server, and what resolving a name opens."""
+"""Descriptors that must be free for an attempt to begin: for its file, its
+connection, one to a token server, and the resolver's."""
 
 PAUSE: Final = 1.0
-"""Seconds until it is tried again."""
+"""Seconds until the next try."""
 
 _SHORTAGE: Final = frozenset({errno.EMFILE, errno.ENFILE})
 
@@ -40,8 +40,8 @@ def few_left(needed: int = RESERVE) -> bool:
 
 def is_shortage(error: BaseException) -> bool:
     """
-    Whether an error, or one of its causes, is that a file, a socket or a
-    process could not be opened for want of a descriptor.
+    Whether an error, or one of its causes, is that no descriptor was left for a
+    file, a socket or a process.
     """
     # Twisted's ConnectError keeps the number in an attribute of its own.
     return any(

@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.transfer.test_histogram -*-
 """
-How long things waited, counted by length.
+A histogram of durations.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from itertools import accumulate
 from typing import Final
 
 BOUNDS: Final = (0.01, 0.1, 1.0, 5.0, 30.0, 60.0, 300.0, 1800.0)
-"""The upper ends of the lengths that are told apart, in seconds."""
+"""The upper bounds of the buckets, in seconds."""
 
 
 class Histogram:
     """
-    A histogram of waits, since the start.
+    The durations since the start, counted by length.
 
-    @ivar total: the seconds of all of them.
+    @ivar total: the sum of all, in seconds.
     """
 
     def __init__(self) -> None:
@@ -26,13 +26,13 @@ class Histogram:
 
     def add(self, seconds: float) -> None:
         """
-        Count a wait that is over.
+        Add one duration.
         """
         self._counts[bisect_left(BOUNDS, seconds)] += 1
         self.total += seconds
 
     def buckets(self) -> list[tuple[str, int]]:
         """
-        How many waits were at most so long, for each of L{BOUNDS} and C{+Inf}.
+        The cumulative counts, for each of L{BOUNDS} and C{+Inf}.
         """
         return list(zip([*map(str, BOUNDS), "+Inf"], accumulate(self._counts), strict=True))

@@ -1,9 +1,8 @@
 # -*- test-case-name: tests.transfer.test_progress -*-
 """
-Progress: mailboxes of last values, and how fast something moves.
+Progress: mailboxes of last values, and the rate at which something moves.
 
-Nobody who looks on can slow what is looked at: news are remembered, and the
-reader comes for them.
+A reader cannot slow a transfer: changes are remembered until it reads them.
 """
 
 from __future__ import annotations
@@ -20,10 +19,10 @@ from zope.interface import implementer
 from xferd.interfaces.transfer import IProgressSink
 
 PULSE: Final = 0.1
-"""Seconds at least between two news of the same moving thing."""
+"""Seconds between two notifications by the same transfer, at least."""
 
-TELLINGS: Final = 1000
-"""How many watchers are told a second: a hundred of one transfer hear less often."""
+NOTIFICATIONS: Final = 1000
+"""Notifications per second: where one transfer has a hundred watchers, each gets fewer."""
 
 WINDOW: Final = 5.0
 """Seconds over which a rate is taken."""
@@ -34,12 +33,12 @@ class Mailbox:
     """
     The last value under each key, for one reader.
 
-    An item may be a function, or an object with a method C{snapshot}: then
-    what the reader gets is what that returns when it is taken, so that news
-    which nobody reads are never made.
+    An item may be a function, or an object with a method C{snapshot}: the
+    reader gets what it returns when the item is read, so that values which are
+    not read are never made.
 
-    Memory is one item per key.  A reader that is slow misses steps in
-    between, never the last one.
+    Memory is one item for each key.  A slow reader misses values in between,
+    never the last one.
     """
 
     _log = Logger()
@@ -48,13 +47,13 @@ class Mailbox:
         self._clock = clock
         self._items: dict[Hashable, Any] = {}
         self._reader: Deferred[list[Any]] | None = None
-        self._handing: IDelayedCall | None = None
+        self._delivery: IDelayedCall | None = None
         self._closed = False
 
     def put(self, key: Hashable, item: Any) -> None:
         """
         Remember C{item} as the newest under C{key}, which keeps its place if
-        an older one has not been read yet.  After L{close} it is dropped.
+        an older item was not read yet.  After L{close} it is dropped.
         """
         if not self._closed:
             self._items[key] = item
@@ -62,15 +61,15 @@ class Mailbox:
 
     def get(self) -> Deferred[list[Any]]:
         """
-        Wait for news and take it, the key that has waited longest first.
+        Wait for items and read them all, the key that has waited longest first.
 
         @return: fires with at least one item, or with an empty list once the
-            mailbox is closed and what was in it has been taken.  Cancelling
-            ends only the wait.
-        @raise RuntimeError: somebody is waiting already.
+            mailbox is closed and all of it was read.  Cancelling ends only the
+            wait.
+        @raise RuntimeError: the last call still waits.
         """
         if self._reader is not None:
-            raise RuntimeError("a mailbox has one reader, who waits already")
+            raise RuntimeError("a mailbox has one reader, which waits already")
         if self._items or self._closed:
             return succeed(self._take())
         self._reader = Deferred(self._forget)
@@ -78,27 +77,27 @@ class Mailbox:
 
     def close(self) -> None:
         """
-        Take no more news.  Idempotent.
+        Accept no more items.  Idempotent.
         """
         self._closed = True
         self._wake()
 
     def _wake(self) -> None:
-        # From a clean turn: who puts must not find itself in the reader.
-        if self._reader is not None and self._handing is None:
-            self._handing = self._clock.callLater(0, self._hand)
+        # From a clean turn: put does not call the reader.
+        if self._reader is not None and self._delivery is None:
+            self._delivery = self._clock.callLater(0, self._deliver)
 
-    def _hand(self) -> None:
-        self._handing = None
+    def _deliver(self) -> None:
+        self._delivery = None
         reader, self._reader = self._reader, None
         if reader is not None:
             reader.callback(self._take())
 
     def _forget(self, _: Deferred[list[Any]]) -> None:
         self._reader = None
-        if self._handing is not None:
-            self._handing.cancel()
-            self._handing = None
+        if self._delivery is not None:
+            self._delivery.cancel()
+            self._delivery = None
 
     def _take(self) -> list[Any]:
         items, self._items = self._items, {}
@@ -108,27 +107,27 @@ class Mailbox:
             try:
                 taken.append(snapshot() if callable(snapshot) else snapshot)
             except Exception:
-                self._log.failure("while looking at {key}", key=key)
+                self._log.failure("while reading {key}", key=key)
         return taken
 
 
 class Moving(Protocol):
     """
-    Something whose progress is worth telling.
+    A transfer, as the pulse needs it.
     """
 
     def pulse(self) -> int:
         """
-        Tell those who want to know.
+        Notify all watchers of the progress.
 
-        @return: how many they are.
+        @return: the number of watchers.
         """
 
 
 class Pulse:
     """
-    Let moving things tell of themselves, each at most ten times a second, and
-    less often the more they have to tell.
+    Lets transfers notify their watchers, each at most ten times a second, and
+    less often the more watchers there are.
     """
 
     def __init__(self, clock: IReactorTime) -> None:
@@ -139,7 +138,7 @@ class Pulse:
 
     def moved(self, thing: Moving) -> None:
         """
-        Have C{thing} tell its news soon.
+        Let C{thing} notify its watchers soon.
         """
         self._moved[thing] = None
         if self._next is None:
@@ -147,7 +146,7 @@ class Pulse:
 
     def ended(self, thing: Moving) -> None:
         """
-        C{thing} has told its last.
+        Let C{thing} notify no more.
         """
         self._moved.pop(thing, None)
         if not self._moved and self._next is not None:
@@ -157,13 +156,13 @@ class Pulse:
     def _beat(self) -> None:
         self._next = None
         moved, self._moved = self._moved, {}
-        told = sum(thing.pulse() for thing in moved)
-        self._pause = max(PULSE, told / TELLINGS)
+        notified = sum(thing.pulse() for thing in moved)
+        self._pause = max(PULSE, notified / NOTIFICATIONS)
 
 
 class Rate:
     """
-    Bytes per second, over the last seconds.
+    The rate over the last L{WINDOW}.
     """
 
     def __init__(self) -> None:
@@ -171,14 +170,14 @@ class Rate:
 
     def begin(self, now: float, position: int) -> None:
         """
-        Begin anew: what lies before C{position} was not moved now.
+        Begin at C{position}: the bytes before it were not moved now.
         """
         self._samples.clear()
         self._samples.append((now, position))
 
     def sample(self, now: float, position: int) -> None:
         """
-        Note that C{position} bytes are there.  A few times a second will do.
+        Record that C{position} bytes are there; a few times a second is enough.
         """
         if not self._samples or position < self._samples[-1][1]:
             self.begin(now, position)
@@ -188,7 +187,7 @@ class Rate:
 
     def value(self, now: float, position: int) -> float:
         """
-        The rate, in bytes per second.
+        The rate in bytes per second.
         """
         self._prune(now)
         if not self._samples:

@@ -1,8 +1,8 @@
 # -*- test-case-name: tests.transfer.test_sources -*-
 """
-Which source a transfer turns to next: what each attempt taught about each.
+Sources: which one a transfer tries next, by the outcomes of its attempts.
 
-Pure: no clock of its own, no Deferreds.
+Pure: it has no clock and no Deferreds.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ from xferd.transfer.retry import RetryPolicy
 @define(eq=False)
 class Origin:
     """
-    A source, and what is known of it.
+    A source, and the outcomes of its attempts.
 
-    @ivar source: the source that the first watcher brought.
-    @ivar order: when it came, counted.
-    @ivar watchers: how many watchers brought one like it.
-    @ivar failures: attempts that failed in a row, here or where the trouble
-        was the same.
-    @ivar not_before: the time at which it may be tried again.
+    @ivar source: the source of the first watcher.
+    @ivar order: counted up as sources arrive.
+    @ivar watchers: how many watchers brought an equal one.
+    @ivar failures: the failures in a row, its own and those of sources with the
+        same host or account that concern it.
+    @ivar not_before: the clock's time before which it is not tried.
     @ivar error: the newest failure.
-    @ivar marked: whether it gave bytes that were not what their name says.
+    @ivar marked: whether it sent bytes that do not have the digest.
     @ivar dead: whether it is not tried any more.
     @ivar held: what it waits for, while it cannot go on for reasons that are
         not its own; L{None} otherwise.
@@ -59,7 +59,7 @@ class Origin:
     @property
     def host_account(self) -> HostAccount:
         """
-        Whose account it uses, and where.
+        Its account at its host.
         """
         return HostAccount(self.source.host, self.source.account)
 
@@ -76,9 +76,9 @@ class Sources:
 
     def add(self, source: ISource) -> bool:
         """
-        A watcher brings C{source}.
+        Add the source of a watcher.
 
-        @return: whether it is a new one.
+        @return: whether no equal one was there.
         """
         origin = self._origins.get(source.identity)
         if origin is None:
@@ -89,10 +89,10 @@ class Sources:
 
     def drop(self, source: ISource) -> bool:
         """
-        A watcher takes its source away.  It is not tried any more unless
-        another watcher brought one like it.
+        Remove the source of a watcher.  It is not tried any more, unless another
+        watcher brought an equal one.
 
-        @return: whether it was the last one.
+        @return: whether no equal one is left.
         """
         origin = self._origins[source.identity]
         origin.watchers -= 1
@@ -106,7 +106,7 @@ class Sources:
 
     def all(self) -> list[ISource]:
         """
-        The sources, in the order in which they came.
+        The sources, in the order of their arrival.
         """
         return [origin.source for origin in self._origins.values()]
 
@@ -117,26 +117,26 @@ class Sources:
         origin = None if source is None else self._origins.get(source.identity)
         return None if origin is None else origin.error
 
-    # ----------------------------------------------------------- what is next
+    # ------------------------------------------------------------------ choice
 
     @property
     def exhausted(self) -> bool:
         """
-        Whether no source is left to try, now or later.
+        Whether no source may be tried, now or later.
         """
         return all(origin.dead for origin in self._origins.values())
 
     def next_try(self) -> float | None:
         """
-        The time at which the first of the sources that are left may be tried,
-        or L{None} if it is not known, as they are held.
+        The clock's time at which the first source may be tried, or L{None} if it
+        is not known, as all are held.
         """
         return min((o.not_before for o in self._origins.values() if not (o.dead or o.held)), default=None)
 
     @property
     def held(self) -> Reason:
         """
-        What the first source that is held waits for.
+        What the first held source waits for.
         """
         return next((o.held for o in self._origins.values() if o.held and not o.dead), NO_REASON)
 
@@ -152,12 +152,11 @@ class Sources:
 
     def best(self, now: float, obstacle: Callable[[ISource], float]) -> Origin | None:
         """
-        The source to turn to: none that gave wrong bytes while there is
-        another, one that may start now, the one that failed least, the one
-        that came first.
+        The source to try: first those without wrong bytes, then those that may
+        begin now, then the fewest failures, then the order of arrival.
 
-        @param obstacle: 0 if a source may start now, and the more, the longer
-            it may not.
+        @param obstacle: returns 0 if a source may begin now; the longer it may
+            not, the more.
         @return: L{None} if none may be tried now.
         """
         return min(
@@ -166,17 +165,17 @@ class Sources:
             default=None,
         )
 
-    # -------------------------------------------------- what attempts taught
+    # ---------------------------------------------------------------- outcomes
 
     def succeeded(self, origin: Origin) -> None:
         """
-        An attempt did what it should.
+        An attempt has succeeded.
         """
         origin.failures = 0
 
     def lost(self, origin: Origin, error: Exception) -> None:
         """
-        A source is not to be tried any more; this concerns no other.
+        Try a source no more; no other is concerned.
         """
         origin.error = error
         origin.dead = True
@@ -191,11 +190,12 @@ class Sources:
         progress: bool,
     ) -> bool:
         """
-        An attempt failed.
+        An attempt has failed.
 
-        @param progress: whether it resets the count of attempts all the same.
-        @return: whether any further attempt, with this source or another, can
-            mend it.  If not, C{error} is everybody's.
+        @param progress: whether it made L{real progress
+            <xferd.real_progress.is_real_progress>}.
+        @return: whether a further attempt, with this source or another, can
+            succeed.  If not, C{error} is the error of the transfer.
         """
         origin.error = error
         final = [e for e in causes(error) if isinstance(e, XferdError) and not e.retryable]
@@ -208,7 +208,7 @@ class Sources:
                 origin.dead = True
             return True
         pause = pause_for(error, origin.source, policy)
-        wanted = asked_for(error)
+        wanted = retry_after_of(error)
         concerned = [
             other
             for other in {origin, *self._origins.values()}
@@ -226,7 +226,7 @@ class Sources:
 
     def _mismatched(self, origin: Origin) -> None:
         """
-        Other sources first; failing these, one more try from scratch.
+        Try the other sources first; without any, this one once more from scratch.
         """
         origin.marked = True
         self._mismatches += 1
@@ -243,10 +243,10 @@ def _may_try(origin: Origin, now: float) -> bool:
 @frozen
 class Pause:
     """
-    What a failure means for others than the transfer.
+    The pause that a failure means for all transfers.
 
-    @ivar whom: the host, or the party, that is in trouble.
-    @ivar seconds: for how long nothing more is to start there; 0 for no time.
+    @ivar whom: the host, or the account there, that the failure concerns.
+    @ivar seconds: how long nothing may start there; 0 for no pause.
     """
 
     whom: str | HostAccount
@@ -255,13 +255,13 @@ class Pause:
 
 def pause_for(error: Exception, source: ISource, policy: RetryPolicy) -> Pause:
     """
-    Whom an attempt's failure concerns, and who has to pause for it.
+    The host or the account that a failure concerns, and its pause.
 
-    A host is in trouble as a whole if it cannot be connected to, or says so
-    by a 503 with C{Retry-After}; all else belongs to the account.  A pause
-    that is longer than anybody has patience for is nobody's.
+    A failed connection, and a 503 with C{Retry-After}, concern the whole host;
+    everything else concerns the account.  A pause that is longer than the
+    patience of the policy is not made.
     """
-    wanted = asked_for(error)
+    wanted = retry_after_of(error)
     if wanted > policy.patience:
         return Pause(HostAccount(source.host, source.account), 0.0)
     whole = any(_is_of_host(e) for e in causes(error))
@@ -274,8 +274,8 @@ def _is_of_host(error: BaseException) -> bool:
     return isinstance(error, ConnectionFailed) or (isinstance(error, TimedOut) and error.phase == "connect")
 
 
-def asked_for(error: BaseException) -> float:
+def retry_after_of(error: BaseException) -> float:
     """
-    How many seconds a source asked to be left alone for; 0 if it did not.
+    The C{Retry-After} of an error in seconds; 0 if it has none.
     """
     return max((e.retry_after or 0.0 for e in causes(error) if isinstance(e, SourceError)), default=0.0)
