@@ -1,5 +1,6 @@
 """
-What the tests of the transfer engine play with.
+What the tests of the transfer engine share: sources, sinks, work functions, and
+a test case with an engine on a clock.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ T = TypeVar("T")
 @frozen
 class Source:
     """
-    A source that is nothing but its name.
+    A source that consists of its name.
     """
 
     host: str = "one.example"
@@ -62,7 +63,7 @@ class Source:
 @implementer(IProgressSink)
 class Recorder:
     """
-    A sink that keeps, of each item, what it was when it was put.
+    A sink that records a snapshot of each item when it is put.
     """
 
     def __init__(self) -> None:
@@ -70,13 +71,13 @@ class Recorder:
 
     def put(self, key: Hashable, item: Any) -> None:
         """
-        Look at the item, and keep it.
+        Record a snapshot of the item.
         """
         self.items.append(item.snapshot())
 
     def states(self) -> list[str]:
         """
-        The states that were seen, each once.
+        The states in their order, without repetitions.
         """
         states: list[str] = []
         for item in self.items:
@@ -86,17 +87,19 @@ class Recorder:
 
     def finals(self) -> int:
         """
-        How many final items came.
+        How many final items were put.
         """
         return sum(item["state"] in ("done", "failed", "cancelled") for item in self.items)
 
 
 class Steered:
     """
-    A work function that does what the test says.
+    A work function that the test steers.
 
     @ivar calls: the transfer of each call.
-    @ivar ends: what each call waits for, to return it.
+
+    @ivar ends: the Deferred that each call awaits and returns.
+
     @ivar cancelled: how many calls were cancelled.
     """
 
@@ -108,7 +111,8 @@ class Steered:
 
     async def __call__(self, transfer: Transfer) -> Any:
         """
-        Wait until the test ends it; if stubborn, once more when cancelled.
+        Wait until the test ends it; if stubborn, once more after its
+        cancellation.
         """
         self.calls.append(transfer)
         try:
@@ -126,7 +130,7 @@ class Steered:
 
 class SlotWork(Steered):
     """
-    Work that holds a slot, without attempts, and counts who does.
+    Work that holds a slot, without attempts, and counts how many do so at once.
     """
 
     def __init__(self) -> None:
@@ -136,7 +140,7 @@ class SlotWork(Steered):
 
     async def __call__(self, transfer: Transfer) -> Any:
         """
-        Take a slot, then wait until the test ends it.
+        Acquire a slot, then wait until the test ends it.
         """
         async with transfer.slot():
             self.running += 1
@@ -149,10 +153,11 @@ class SlotWork(Steered):
 
 class Attempt:
     """
-    Attempts that do what the test says.
+    Attempts with a script.
 
     @ivar sources: the source of each attempt.
-    @ivar ends: what each attempt waits for, if the script is at its end.
+
+    @ivar ends: the Deferred that each attempt awaits when the script has ended.
     """
 
     def __init__(self, *script: Any) -> None:
@@ -162,7 +167,7 @@ class Attempt:
 
     async def __call__(self, source: ISource) -> Any:
         """
-        Return, or raise, what is next in the script.
+        Return or raise the next step of the script.
         """
         assert isinstance(source, Source)
         self.sources.append(source)
@@ -232,13 +237,13 @@ class EngineTests(SynchronousTestCase):
 
     def turn(self) -> None:
         """
-        Let everything happen that can happen now.
+        Run everything that is due now.
         """
         self.clock.advance(0)
 
     def assert_idle(self) -> None:
         """
-        Nothing is held, queued, known or about to happen.
+        Nothing is held, queued or known, and no call is due.
         """
         self.turn()
         self.assertEqual((self.slots.in_use, self.slots.queued), (0, 0))

@@ -1,7 +1,7 @@
 """
-What the transfer engine must do, case by case: the cases that the docker
-engine tests (T1 to T6 of transfers, D1 to D3 of downloads), and those that it
-gets wrong (A1 to A16), in terms of keys, time and slots.
+The acceptance cases of the transfer engine: those that the docker engine tests
+(T1 to T6 of transfers, D1 to D3 of downloads), and those that it fails (A1 to
+A16), in terms of keys, time and slots.
 """
 
 from __future__ import annotations
@@ -53,8 +53,9 @@ class TransferCases(EngineTests):
 
     def test_t1_transfer(self) -> None:
         """
-        T1: below the limit every transfer begins at once; a sink sees each
-        one's progress in order, nothing twice but the state, and its end.
+        T1: below the limit every transfer begins at once; a sink sees its
+        progress in order, repeats no item except for a new state, and sees its
+        end.
         """
         mailbox = Mailbox(self.clock)
         begun: list[str] = []
@@ -90,7 +91,7 @@ class TransferCases(EngineTests):
 
     def test_t2_limit(self) -> None:
         """
-        T2: of eight transfers never more than three are in a slot, and all end.
+        T2: of eight transfers at most three hold a slot at once, and all end.
         """
         self.slots.limit = 3
         work = SlotWork()
@@ -104,9 +105,9 @@ class TransferCases(EngineTests):
 
     def test_t3_slot_given_back_early(self) -> None:
         """
-        T3: a transfer that has left its slot, though it is not done, is in
-        nobody's way: with three slots all eight get through them while none
-        of them is done.
+        T3: a transfer that has released its slot, though it is not done, keeps
+        no other out: with three slots all eight hold one in turn while none of
+        them is done.
         """
         self.slots.limit = 3
         waiting: list[Deferred[None]] = []
@@ -133,8 +134,8 @@ class TransferCases(EngineTests):
 
     def test_t4_watch_and_release(self) -> None:
         """
-        T4: five watch one transfer; each sees it; only the last one's end
-        cancels it.
+        T4: each of five watchers of one transfer sees it; only the release of
+        the last one cancels it.
         """
         work = Steered()
         sinks = [Recorder() for _ in range(5)]
@@ -151,7 +152,7 @@ class TransferCases(EngineTests):
 
     def test_t5_watch_what_is_done(self) -> None:
         """
-        T5: one may watch a finished transfer; the count of watchers stays right.
+        T5: a finished transfer can be watched, and its watchers are counted.
         """
         watchers = [self.request("id1", lambda transfer: succeed(5)) for _ in range(2)]
         watchers.append(self.request("id1", Steered()))
@@ -177,8 +178,8 @@ class TransferCases(EngineTests):
 
 class Pull:
     """
-    One client's pull, as far as the engine knows of it: each layer is a
-    registration, which waits for its blob's download and then for its parent.
+    A client's pull, as the engine sees it: each layer is a registration, which
+    waits for the download of its blob and then for its parent.
     """
 
     def __init__(
@@ -241,7 +242,7 @@ class Pull:
 
     def release(self) -> None:
         """
-        Want nothing any more.
+        Release all watchers.
         """
         for watcher in self.watchers:
             watcher.release()
@@ -249,14 +250,15 @@ class Pull:
 
 class DownloadCases(EngineTests):
     """
-    The cases of docker's download manager, and of what it shares.
+    The cases of docker's download manager.
     """
 
     limit = 3
 
     def setUp(self) -> None:
         """
-        Have downloads with three slots, and registrations without.
+        Make a manager of downloads with three slots, and one of registrations
+        without a limit.
         """
         super().setUp()
         self.registrations = self.managed(None, "registration")
@@ -278,22 +280,22 @@ class DownloadCases(EngineTests):
 
     def arrive(self, blob: str) -> None:
         """
-        Let a blob's newest attempt end well.
+        End the newest attempt of a blob with success.
         """
         self.attempts[blob].ends[-1].callback(f"bytes of {blob}")
         self.turn()
 
     def assert_all_idle(self) -> None:
         """
-        No manager has anything left.
+        Both managers are idle.
         """
         self.assert_idle()
         self.assertEqual(self.registrations.transfers(), [])
 
     def test_d1_download(self) -> None:
         """
-        D1: six layers, of which one is there twice and one fails once, come
-        through three slots; they are registered from the bottom to the top.
+        D1: six layers, one of which occurs twice and one of which fails once,
+        are downloaded in three slots and registered from the bottom up.
         """
         self.attempts["id4"] = Attempt(ConnectionFailed("cut"))
         pull = self.pull("id1", "id2", "id3", "id2", "id4", "id5")
@@ -322,7 +324,7 @@ class DownloadCases(EngineTests):
 
     def test_d2_cancelled(self) -> None:
         """
-        D2: a pull that is cancelled ends with just that, and nothing is left.
+        D2: a pull that is cancelled ends with that error, and nothing is left.
         """
         pull = self.pull("id1", "id2", "id3", "id4", "id5")
         self.clock.advance(0.001)
@@ -333,8 +335,8 @@ class DownloadCases(EngineTests):
 
     def test_d3_attempts(self) -> None:
         """
-        D3: of at most m attempts, n that fail leave success while n < m; else
-        the last one's error is the result.
+        D3: of at most m attempts, n failures end in success if n < m; else the
+        error of the last attempt is the result.
         """
         for most, failing in [(5, 1), (5, 4), (5, 5), (1, 0), (1, 1)]:
             self.manager.retry = RetryPolicy(attempts=most, base=1, jitter=0)
@@ -354,8 +356,8 @@ class DownloadCases(EngineTests):
 
     def test_a9_two_requests_share(self) -> None:
         """
-        A9: two pulls share layers; one is cancelled, the other completes;
-        when both have ended nothing is held for either.
+        A9: two pulls share layers; one is cancelled, the other completes; when
+        both have ended, nothing is held for either.
         """
         first, second = self.pull("a", "b", "c", job=1), self.pull("a", "b", "d", job=2)
         first.release()
@@ -372,7 +374,8 @@ class DownloadCases(EngineTests):
     def test_a10_fails_fast(self) -> None:
         """
         A10: the bottom layer fails for good while others download: the pull
-        fails at once with that cause, and what nobody else wants is cancelled.
+        fails at once with that error, and the transfers without another watcher
+        are cancelled.
         """
         pull = self.pull("a", "b", "c", job=1)
         other = self.pull("c", job=2)
@@ -406,8 +409,8 @@ class DownloadCases(EngineTests):
 
     def test_a16_released_after_the_end(self) -> None:
         """
-        A16: something else fails after all layers are done: releasing the
-        watchers lets go of every result.
+        A16: a later step fails after all layers are done: the release of the
+        watchers releases every result.
         """
         watchers = [self.request(blob, self.work(blob), ONE) for blob in "abc"]
         for blob in "abc":
@@ -420,14 +423,14 @@ class DownloadCases(EngineTests):
 
 class DefectCases(EngineTests):
     """
-    What docker's engine gets wrong.
+    The cases that docker's engine fails.
     """
 
     def test_a1_successor_of_a_dying_transfer(self) -> None:
         """
-        A1: a request of a key whose work is being cancelled, and takes its
-        time, gets a transfer of its own at once; its work begins as soon as
-        the old one's has ended, and the old one's end does not touch it.
+        A1: a request of a key whose cancelled work has not ended gets a new
+        transfer at once; its work begins when the old work has ended, whose end
+        does not affect it.
         """
         old, new = Steered(stubborn=True), Steered()
         self.request("a", old).release()
@@ -445,7 +448,7 @@ class DefectCases(EngineTests):
 
     def test_a1_wait_for_a_dying_transfer_ends_at_once(self) -> None:
         """
-        A1: who waits for that may stop waiting at any time.
+        A1: that wait can be cancelled at any time.
         """
         self.request("a", Steered(stubborn=True)).release()
         self.turn()
@@ -457,8 +460,8 @@ class DefectCases(EngineTests):
 
     def test_a2_sink_never_read(self) -> None:
         """
-        A2: a client that never reads its mailbox holds up nobody, and costs
-        one item for each transfer.
+        A2: a client that never reads its mailbox blocks no other, and costs one
+        item for each transfer.
         """
         stuck, other = Mailbox(self.clock), Recorder()
         work = Steered()
@@ -476,8 +479,8 @@ class DefectCases(EngineTests):
 
     def test_a3_cancelled_in_the_queue(self) -> None:
         """
-        A3: a queued transfer that is cancelled leaves its place at once,
-        nothing is attempted for it, and the others keep their order.
+        A3: a queued transfer that is cancelled leaves its place at once, no
+        attempt is made for it, and the others keep their order.
         """
         self.slots.limit = 1
         attempts = [Attempt() for _ in range(4)]
@@ -496,7 +499,7 @@ class DefectCases(EngineTests):
     def test_a4_limit_changed(self) -> None:
         """
         A4: with one running and five queued, a limit of three starts two at
-        once, in order; lowered to one, none starts until none runs.
+        once, in order; after it is lowered to one, none starts until none runs.
         """
         self.slots.limit = 1
         attempts = [Attempt() for _ in range(6)]
@@ -518,9 +521,9 @@ class DefectCases(EngineTests):
 
     def test_a5_late_and_quiet(self) -> None:
         """
-        A5: who joins late gets the present item first; the last item of a
-        transfer that goes quiet comes without a further event; the final
-        item comes once.
+        A5: a late watcher gets the present item first; the last item of a
+        transfer that goes quiet arrives without a further event; the final item
+        arrives once.
         """
         work, early, late = Steered(), Mailbox(self.clock), Recorder()
         self.request("a", work, sink=early)
@@ -544,7 +547,7 @@ class DefectCases(EngineTests):
 
     def test_a6_slow_reader(self) -> None:
         """
-        A6: a slow reader sees some of the steps, in order, and the last.
+        A6: a slow reader sees some of the items, in order, and the last.
         """
         work, mailbox = Steered(), Mailbox(self.clock)
         self.request("a", work, sink=mailbox)
@@ -561,8 +564,8 @@ class DefectCases(EngineTests):
 
     def test_a7_back_off(self) -> None:
         """
-        A7: in back-off the seconds that are left and the reason can be seen,
-        others use the slot, and cancellation ends it in the same tick.
+        A7: in back-off the seconds that are left and the error are reported,
+        other transfers use the slot, and cancellation ends it in the same tick.
         """
         self.slots.limit = 1
         self.manager.retry = RetryPolicy(base=5, jitter=0)
@@ -583,8 +586,8 @@ class DefectCases(EngineTests):
 
     def test_a8_attempts(self) -> None:
         """
-        A8: one attempt means one; what is final is not tried again, even when
-        it is wrapped.
+        A8: a limit of one attempt means one; a final error is followed by no
+        other attempt, even if it is wrapped.
         """
         wrapped = RuntimeError("while fetching")
         wrapped.__cause__ = Denied("no")
@@ -601,8 +604,8 @@ class DefectCases(EngineTests):
 
     def test_ten_thousand_on_one_slot(self) -> None:
         """
-        Ten thousand transfers of many clients on one slot all end, none twice
-        and none lost, without recursion, each after a bounded number of turns.
+        Ten thousand transfers of many clients on one slot all end, each once,
+        without recursion and within a bounded number of turns.
         """
         self.slots.limit = 1
         order: list[int] = []
@@ -631,7 +634,8 @@ class DefectCases(EngineTests):
     def test_fifty_clients(self) -> None:
         """
         Fifty clients want one blob: it is fetched once; forty-nine leave, and
-        it goes on; the last leaves, and it ends at once and frees its slot.
+        it goes on; the last one leaves, and it ends at once and releases its
+        slot.
         """
         attempt = Attempt()
         watchers = [

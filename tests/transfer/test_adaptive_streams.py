@@ -16,15 +16,14 @@ MB = 1_000_000
 POLICY = RangePolicy()
 
 
-class LessonsTests(SynchronousTestCase):
+class StreamTrialsTests(SynchronousTestCase):
     """
-    L{StreamTrials} are of hosts that were used lately.
+    The trials at hosts are remembered for a while.
     """
 
     def test_forgotten(self) -> None:
         """
-        What was learned of a host is forgotten in time, whichever host is
-        asked about.
+        Hosts are forgotten in time, whichever host is asked for.
         """
         lessons = StreamTrials()
         for n in range(100):
@@ -35,7 +34,7 @@ class LessonsTests(SynchronousTestCase):
 
 class AdaptiveStreamsTests(SynchronousTestCase):
     """
-    A transfer of a gigabyte, looked at each second.
+    A transfer of a gigabyte, measured each second.
     """
 
     def setUp(self) -> None:
@@ -59,7 +58,7 @@ class AdaptiveStreamsTests(SynchronousTestCase):
 
     def second(self, rate: float) -> Advice:
         """
-        Let a second pass at so many bytes a second, and look.
+        Advance the clock by a second in which so many bytes move, and measure.
         """
         self.clock.advance(1)
         self.moved += int(rate)
@@ -67,13 +66,13 @@ class AdaptiveStreamsTests(SynchronousTestCase):
 
     def seconds(self, *rates: float) -> list[Advice]:
         """
-        Let some seconds pass; gives the advice other than to stay.
+        Advance by some seconds; returns the advice other than C{STAY}.
         """
         return [advice for rate in rates if (advice := self.second(rate)) is not Advice.STAY]
 
     def open(self) -> None:
         """
-        Open a further stream, which brings its first byte at once.
+        Open a further stream, whose first byte arrives at once.
         """
         self.streams += 1
         self.widening.opening()
@@ -81,7 +80,8 @@ class AdaptiveStreamsTests(SynchronousTestCase):
 
     def grow(self, rate: Callable[[int], float], seconds: int) -> None:
         """
-        Follow the advice for a while, with a rate that depends on the streams.
+        Follow the advice for a while, with a rate that depends on the number of
+        streams.
         """
         for _ in range(seconds):
             match self.second(rate(self.streams)):
@@ -92,30 +92,31 @@ class AdaptiveStreamsTests(SynchronousTestCase):
 
     def test_steady(self) -> None:
         """
-        A further stream is tried when two windows have passed, of which the
-        second was no better.
+        A further stream is tried after two windows, if the second one was no
+        faster.
         """
         self.assertEqual(self.second(10 * MB), Advice.STAY)
         self.assertEqual(self.second(10 * MB), Advice.WIDEN)
 
     def test_growing_by_itself(self) -> None:
         """
-        While the rate still grows, nothing is tried; a rate that falls is as
-        steady as any.
+        While the rate still grows, none is tried; a falling rate counts as
+        steady.
         """
         self.assertEqual(self.seconds(2 * MB, 4 * MB, 8 * MB, 16 * MB), [])
         self.assertEqual(self.second(12 * MB), Advice.WIDEN)
 
     def test_nothing_yet(self) -> None:
         """
-        Before the first stream brings something, there is nothing to better.
+        Before the first byte none is tried.
         """
         self.assertEqual(self.seconds(0, 0, 0, 10 * MB), [])
         self.assertEqual(self.second(10 * MB), Advice.WIDEN)
 
     def test_before_the_window_ends(self) -> None:
         """
-        A look within a window tells nothing, and does not begin another.
+        A measurement within a window gives no advice, and does not begin
+        another window.
         """
         self.second(10 * MB)
         self.clock.advance(0.5)
@@ -127,8 +128,8 @@ class AdaptiveStreamsTests(SynchronousTestCase):
 
     def test_capped_streams(self) -> None:
         """
-        Where each stream has a rate of its own, there are soon as many as
-        there may be, and no more.
+        Where each stream has a rate of its own, the number grows up to the
+        maximum.
         """
         self.grow(lambda streams: streams * 8 * MB, 10)
         self.assertEqual(self.streams, POLICY.most)
@@ -137,8 +138,8 @@ class AdaptiveStreamsTests(SynchronousTestCase):
 
     def test_capped_line(self) -> None:
         """
-        Where the line is full, the further stream is given back, and none is
-        tried for a while.
+        Where the line is full, the further stream is closed, and none is tried
+        for a while.
         """
         self.grow(lambda _: 10 * MB, 5)
         self.assertEqual(self.streams, 1)
@@ -150,8 +151,8 @@ class AdaptiveStreamsTests(SynchronousTestCase):
 
     def test_lesson_for_all(self) -> None:
         """
-        What one transfer learned of a host holds for the next, and for no
-        other host.
+        The outcome of a trial at a host holds for the next transfer there, and
+        for no other host.
         """
         self.grow(lambda _: 10 * MB, 5)
         self.widening = self.begin()
@@ -160,14 +161,14 @@ class AdaptiveStreamsTests(SynchronousTestCase):
 
     def test_partly(self) -> None:
         """
-        Two streams may be worth it where three are not.
+        Two streams may gain where three do not.
         """
         self.grow(lambda streams: min(streams, 2) * 10 * MB, 12)
         self.assertEqual(self.streams, 2)
 
     def test_many_streams(self) -> None:
         """
-        Of the tenth stream nobody asks a fifth of the whole.
+        The tenth stream need not gain a fifth of the whole rate.
         """
         self.widening = self.begin(RangePolicy(most=12))
         self.grow(lambda streams: streams * MB, 60)
@@ -175,14 +176,14 @@ class AdaptiveStreamsTests(SynchronousTestCase):
 
     def test_fast(self) -> None:
         """
-        On a fast line nothing is tried.
+        On a fast line none is tried.
         """
         self.total *= 100
         self.assertEqual(self.seconds(*[POLICY.fast] * 10), [])
 
     def test_little_left(self) -> None:
         """
-        What is nearly done is left alone: few bytes, or few seconds.
+        None is tried if few bytes, or few seconds, are left.
         """
         self.total = POLICY.least + MB
         self.assertEqual(self.seconds(MB, MB, MB), [])
@@ -191,14 +192,14 @@ class AdaptiveStreamsTests(SynchronousTestCase):
 
     def test_one_stream_only(self) -> None:
         """
-        Where one is all that there may be, it stays so.
+        With a maximum of one, none is tried.
         """
         self.widening = self.begin(RangePolicy(most=1))
         self.assertEqual(self.seconds(*[MB] * 10), [])
 
     def test_slow_to_open(self) -> None:
         """
-        A stream is judged from its first byte on.
+        A stream is measured from its first byte on.
         """
         self.seconds(10 * MB, 10 * MB)
         self.streams = 2
@@ -210,7 +211,7 @@ class AdaptiveStreamsTests(SynchronousTestCase):
 
     def test_refused(self) -> None:
         """
-        A host that gives no further stream is left alone for a while.
+        At a host that refuses a further stream, none is tried for a while.
         """
         self.seconds(10 * MB, 10 * MB)
         self.widening.opening()
@@ -220,7 +221,7 @@ class AdaptiveStreamsTests(SynchronousTestCase):
     def test_one_trial_at_a_time(self) -> None:
         """
         While one transfer tries a host, another does not; when it has ended,
-        even in the middle of the trial, another may.
+        even during the trial, another may.
         """
         self.seconds(10 * MB, 10 * MB)
         first = self.widening
@@ -233,13 +234,13 @@ class AdaptiveStreamsTests(SynchronousTestCase):
 
     def test_no_slot(self) -> None:
         """
-        Advice that could not be followed is given again.
+        Advice that could not be followed is repeated.
         """
         self.assertEqual(self.seconds(*[10 * MB] * 4), [Advice.WIDEN] * 3)
 
     def test_begun_anew(self) -> None:
         """
-        When there are other streams than before, what was measured is void.
+        When the streams have changed, earlier measurements do not count.
         """
         self.second(10 * MB)
         self.widening.begin(self.clock.seconds(), self.moved)

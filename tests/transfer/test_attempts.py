@@ -1,5 +1,5 @@
 """
-Tests for L{xferd.transfer.attempts}, as work functions meet it.
+Tests for L{xferd.transfer.attempts}, as work functions use it.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class AttemptsTests(EngineTests):
 
     def test_success(self) -> None:
         """
-        An attempt that succeeds gives the result, and its slot back.
+        An attempt that succeeds has its result returned and its slot released.
         """
         attempt = Attempt("blob")
         watcher = self.request("a", attempt.work(), ONE)
@@ -55,7 +55,7 @@ class AttemptsTests(EngineTests):
 
     def test_slot_held_and_given_back(self) -> None:
         """
-        An attempt holds a slot; who is queued meanwhile begins when it ends.
+        An attempt holds a slot; a queued transfer begins when it ends.
         """
         first, second = Attempt(), Attempt()
         self.request("a", first.work(), ONE)
@@ -72,8 +72,8 @@ class AttemptsTests(EngineTests):
 
     def test_no_slot_in_back_off(self) -> None:
         """
-        Between two attempts others may use the slot; then the transfer
-        waits for its turn again.
+        Between two attempts other transfers may use the slot; then the transfer
+        is queued again.
         """
         first, second = Attempt(ConnectionFailed("cut"), "late"), Attempt()
         watcher = self.request("a", first.work(), ONE)
@@ -90,7 +90,7 @@ class AttemptsTests(EngineTests):
 
     def test_no_slots(self) -> None:
         """
-        A manager without slots lets everything run.
+        A manager without slots limits nothing.
         """
         self.manager = self.managed(None)
         attempts = [Attempt() for _ in range(20)]
@@ -100,15 +100,15 @@ class AttemptsTests(EngineTests):
 
     def test_no_source(self) -> None:
         """
-        Without a source there is nothing to attempt.
+        Without a source there is no attempt.
         """
         watcher = self.request("a", Attempt().work())
         self.failureResultOf(watcher.result(), SourceError)
 
     def test_next_source_at_once(self) -> None:
         """
-        A source that refuses is followed by the next at once, in the same
-        slot, before others that wait.
+        A source that refuses is followed by the next one at once, in the same
+        slot, before other transfers that wait.
         """
         attempt, other = Attempt(), Attempt()
         watcher = self.request("a", attempt.work(), ONE)
@@ -123,8 +123,8 @@ class AttemptsTests(EngineTests):
 
     def test_postponed(self) -> None:
         """
-        An attempt that is postponed gives its slot back, says why, and counts
-        for nothing.
+        A postponed attempt releases its slot, has its reason reported, and is
+        not counted.
         """
         ready: Deferred[None] = Deferred()
         attempt, other = Attempt(Postponed("waiting for rain", ready), "blob"), Attempt()
@@ -145,7 +145,7 @@ class AttemptsTests(EngineTests):
 
     def test_postponed_with_another_source(self) -> None:
         """
-        Meanwhile another source is turned to, also one that comes later.
+        Meanwhile another source is tried, also one that arrives later.
         """
         for late in (False, True):
             ready: Deferred[None] = Deferred()
@@ -162,7 +162,7 @@ class AttemptsTests(EngineTests):
 
     def test_postponed_and_cancelled(self) -> None:
         """
-        Who leaves meanwhile ends the wait.
+        The release of the watcher ends the wait.
         """
         cancelled: list[object] = []
         ready: Deferred[None] = Deferred(cancelled.append)
@@ -173,8 +173,8 @@ class AttemptsTests(EngineTests):
 
     def test_another_source(self) -> None:
         """
-        A work function learns whether another source could go on now: none
-        that failed just now, waits, or is paused.
+        A work function learns whether another source could begin now: not one
+        that has just failed, is held, or is paused.
         """
         attempt = Attempt()
         transfer = self.request("a", attempt.work(), ONE).transfer
@@ -191,8 +191,8 @@ class AttemptsTests(EngineTests):
 
     def test_unusable(self) -> None:
         """
-        What a source brought may become unusable: it is not tried again, no
-        other one is concerned, and nobody pauses.
+        A source that has become unusable is not tried again; no other one is
+        concerned, and nothing is paused.
         """
         reason = TooManyRequests("slow down", host="three.example", retry_after=40)
         attempt = Attempt(Unusable(reason), Unusable(Denied("no")))
@@ -216,7 +216,7 @@ class AttemptsTests(EngineTests):
 
     def test_each_its_own_error(self) -> None:
         """
-        When all sources failed, each watcher learns what its own failed with.
+        When all sources failed, each watcher gets the error of its own.
         """
         attempt = Attempt()
         first = self.request("a", attempt.work(), ONE)
@@ -234,7 +234,8 @@ class AttemptsTests(EngineTests):
 
     def test_work_s_own_error(self) -> None:
         """
-        Where the work makes another error of it, all watchers get that.
+        When the work raises an error of its own instead, all watchers get that
+        one.
         """
 
         async def work(transfer: Transfer) -> None:
@@ -248,7 +249,7 @@ class AttemptsTests(EngineTests):
 
     def test_hopeless(self) -> None:
         """
-        What no source can mend fails at once, for all.
+        An error that no source can mend fails at once, for all watchers.
         """
         attempt = Attempt()
         first = self.request("a", attempt.work(), ONE)
@@ -262,7 +263,7 @@ class AttemptsTests(EngineTests):
 
     def test_wrong_bytes(self) -> None:
         """
-        Wrong bytes are tried once more at once, then fail.
+        Wrong bytes are fetched once more at once; then the transfer fails.
         """
         attempt = Attempt(DigestMismatch("wrong"), DigestMismatch("still wrong"))
         watcher = self.request("a", attempt.work(), ONE)
@@ -272,7 +273,8 @@ class AttemptsTests(EngineTests):
 
     def test_new_source_in_back_off(self) -> None:
         """
-        A source that comes while the only other is left alone is tried at once.
+        A source that arrives during the back-off of the only other is tried at
+        once.
         """
         attempt = Attempt(ConnectionFailed("cut"))
         first = self.request("a", attempt.work(), ONE)
@@ -286,7 +288,7 @@ class AttemptsTests(EngineTests):
 
     def test_known_source_in_back_off(self) -> None:
         """
-        A watcher with a source like the one that is left alone changes nothing.
+        A watcher with a source equal to the one in back-off changes nothing.
         """
         attempt = Attempt(ConnectionFailed("cut"))
         self.request("a", attempt.work(), ONE)
@@ -297,7 +299,8 @@ class AttemptsTests(EngineTests):
 
     def test_source_leaves_in_back_off(self) -> None:
         """
-        When the source that is left alone goes, those that remain decide.
+        When the source in back-off is removed, the outcomes of the others
+        decide.
         """
         attempt = Attempt()
         first = self.request("a", attempt.work(), ONE)
@@ -311,7 +314,8 @@ class AttemptsTests(EngineTests):
 
     def test_source_leaves_in_attempt(self) -> None:
         """
-        An attempt whose source's watcher leaves goes on, and its result is everybody's.
+        An attempt whose source is removed goes on, and its result is the result
+        of all.
         """
         attempt = Attempt()
         first = self.request("a", attempt.work(), ONE)
@@ -336,7 +340,7 @@ class AttemptsTests(EngineTests):
 
     def test_source_leaves_in_the_queue(self) -> None:
         """
-        A queued transfer turns to the source that remains, and to its host.
+        A queued transfer turns to the source that is left, and to its host.
         """
         self.slots.limit = 2
         self.slots.per_host = 1
@@ -367,8 +371,8 @@ class AttemptsTests(EngineTests):
 
     def test_retry_after(self) -> None:
         """
-        A source gets the time it asks for, and so does its host from all
-        other transfers.  (A14, as far as the engine goes)
+        C{Retry-After} delays the source and all other transfers at its host.
+        (A14, as far as the engine goes)
         """
         attempt, other, elsewhere = (
             Attempt(TooManyRequests("slow down", retry_after=30)),
@@ -389,8 +393,8 @@ class AttemptsTests(EngineTests):
 
     def test_retry_after_out_of_proportion(self) -> None:
         """
-        A source that wants to be left alone for a day has failed; nothing is
-        paused for it.
+        A source that asks for a delay of a day has failed; nothing is paused
+        for it.
         """
         attempt, other = Attempt(TooManyRequests("tomorrow", retry_after=86_400)), Attempt()
         watcher = self.request("a", attempt.work(), ONE)
@@ -401,8 +405,7 @@ class AttemptsTests(EngineTests):
 
     def test_rate_limit_of_an_account(self) -> None:
         """
-        One client's rate limit pauses no other client of the host, and no
-        host.
+        The rate limit of one client pauses no other client of the host.
         """
         bob = Source("one.example", "bob")
         hers, his, also_hers = Attempt(TooManyRequests("slow down", retry_after=30)), Attempt(), Attempt()
@@ -419,7 +422,7 @@ class AttemptsTests(EngineTests):
     def test_rate_limit_in_a_shared_transfer(self) -> None:
         """
         A transfer goes on at once with the credentials of another watcher,
-        whether it met the limit itself or waits because another one did.
+        whether it met the limit itself or waits for another transfer's pause.
         """
         bob = Source("one.example", "bob")
         attempt, queued = Attempt(), Attempt()
@@ -440,9 +443,8 @@ class AttemptsTests(EngineTests):
 
     def test_recalled(self) -> None:
         """
-        An attempt in a further slot that brings nothing is broken off for
-        another host; it counts for nothing, and is made again in a slot of
-        its own.
+        An attempt in a lent slot that moves no bytes is broken off for another
+        host; it is not counted, and is made again in a slot of its own.
         """
         holder, mute, healthy = Attempt(), Attempt(), Attempt("blob")
         self.request("a", holder.work(), ONE)
@@ -481,8 +483,8 @@ class AttemptsTests(EngineTests):
 
     def test_no_doubt_for_a_full_disk(self) -> None:
         """
-        An attempt that has held a slot for long and fails because our own disk
-        is full does not count against its host; one that times out does.
+        An attempt that held a slot for long and failed because the disk is full
+        does not count against its host; one that timed out does.
         """
         for error, allowed in ((DiskFull("full"), True), (TimedOut("late", phase="headers"), False)):
             self.manager = self.managed(self.slots)
@@ -497,7 +499,7 @@ class AttemptsTests(EngineTests):
 
     def test_recalled_and_cancelled(self) -> None:
         """
-        A transfer that nobody wants any more ends, recalled or not.
+        A transfer without watchers ends, whether its slot was recalled or not.
         """
         holder, mute = Attempt(), Attempt()
         self.request("a", holder.work(), ONE)
@@ -542,7 +544,7 @@ class AttemptsTests(EngineTests):
 
     def test_pause_ends_same_slot(self) -> None:
         """
-        A slot is not used on for a host that was paused meanwhile.
+        A slot is not used further for a host that was paused meanwhile.
         """
         self.slots.limit = 2
         first, second = Attempt(), Attempt()
@@ -558,7 +560,8 @@ class AttemptsTests(EngineTests):
 
     def test_held_host_is_not_full(self) -> None:
         """
-        A transfer does not think a host full because of its own slot there.
+        The slot that a transfer holds at a host does not count against it
+        there.
         """
         self.slots.per_host = 1
         attempt = Attempt(DigestMismatch("wrong"))
@@ -568,8 +571,8 @@ class AttemptsTests(EngineTests):
 
     def test_host_full(self) -> None:
         """
-        When the next source's host is full, the slot is given back and the
-        transfer queues there.
+        When the host of the next source is full, the slot is released and the
+        transfer is queued there.
         """
         self.slots.limit = 2
         self.slots.per_host = 1
@@ -586,7 +589,7 @@ class AttemptsTests(EngineTests):
     def breaking(self, step: int, total: int | None = None, attempts: int = 3) -> Watcher[None]:
         """
         Request a transfer that moves C{step} bytes with each attempt, up to
-        C{total}, and then fails; there is a second between two attempts.
+        C{total}, and then fails; attempts are one second apart.
         """
         self.manager.retry = RetryPolicy(attempts=attempts, jitter=0, cap=1)
         self.step, position = step, 0
@@ -605,8 +608,8 @@ class AttemptsTests(EngineTests):
 
     def test_progress_resets(self) -> None:
         """
-        A line that breaks again and again, but moves 64 KiB each time, is
-        tried for ever; once it moves none, for its attempts only.
+        A line that breaks repeatedly, but moves 64 KiB each time, is tried
+        without end; once it moves none, only for its attempts.
         """
         watcher = self.breaking(REAL_PROGRESS, attempts=2)
         self.clock.pump([1] * 20)
@@ -618,7 +621,7 @@ class AttemptsTests(EngineTests):
 
     def test_little_progress(self) -> None:
         """
-        A source that sends one byte for each connection has its attempts only.
+        A source that sends one byte for each connection has only its attempts.
         """
         watcher = self.breaking(1, 1_000_000)
         self.clock.pump([1] * 20)
@@ -627,7 +630,7 @@ class AttemptsTests(EngineTests):
 
     def test_progress_of_several_attempts(self) -> None:
         """
-        What several attempts moved together counts as progress.
+        The bytes of several attempts together count as progress.
         """
         watcher = self.breaking(REAL_PROGRESS // 2)
         self.clock.pump([1] * 20)
@@ -635,8 +638,8 @@ class AttemptsTests(EngineTests):
 
     def test_the_rest_is_progress(self) -> None:
         """
-        The rest of a blob is progress, however little it is: what was sent
-        last may have been wrong.
+        The rest of a blob is progress, however little it is: the last bytes may
+        have been wrong.
         """
         watcher = self.breaking(1_000, 2_000)
         self.clock.pump([1] * 20)
@@ -646,8 +649,8 @@ class AttemptsTests(EngineTests):
 
     def test_same_bytes_again_are_no_progress(self) -> None:
         """
-        A source that cannot resume and always breaks at the same byte has
-        its attempts only.
+        A source that cannot resume and always breaks at the same byte has only
+        its attempts.
         """
 
         async def work(transfer: Transfer) -> None:
@@ -665,7 +668,7 @@ class AttemptsTests(EngineTests):
 
     def test_policy_is_live(self) -> None:
         """
-        A policy that is changed holds for what is running.
+        A changed policy holds for transfers that run.
         """
         attempt = Attempt(ConnectionFailed("cut"), ConnectionFailed("cut"))
         watcher = self.request("a", attempt.work(), ONE)
@@ -675,7 +678,8 @@ class AttemptsTests(EngineTests):
 
     def test_records(self) -> None:
         """
-        Each attempt is told of when it has ended, with stamps of the wall clock.
+        Each attempt is recorded when it has ended, with stamps of the wall
+        clock.
         """
         attempt = Attempt(ConnectionFailed("cut"))
         watcher = self.request("a", attempt.work(), ONE)
@@ -715,7 +719,7 @@ class AttemptsTests(EngineTests):
 
     def test_record_of_a_cancelled_attempt(self) -> None:
         """
-        An attempt that was cancelled is told of, too.
+        An attempt that was cancelled is recorded, too.
         """
         watcher = self.request("a", Attempt().work(), ONE)
         watcher.release()
@@ -725,7 +729,7 @@ class AttemptsTests(EngineTests):
 
     def test_record_of_a_bug(self) -> None:
         """
-        An error that is not ours has the code of all such errors.
+        An unexpected error has the code of all such errors.
         """
         watcher = self.request("a", Attempt(ZeroDivisionError()).work(), ONE)
         self.failureResultOf(watcher.result(), ZeroDivisionError)
@@ -734,7 +738,7 @@ class AttemptsTests(EngineTests):
 
     def test_record_that_fails(self) -> None:
         """
-        Who cannot take note of an attempt does not spoil it.
+        A recorder that raises does not affect the attempt.
         """
         self.records = []
         self.patch(self.manager, "_on_attempt", lambda record: 1 / 0)
@@ -744,7 +748,7 @@ class AttemptsTests(EngineTests):
 
     def test_nobody_takes_note(self) -> None:
         """
-        Nobody need be told of attempts.
+        Attempts need no recorder.
         """
         self.patch(self.manager, "_on_attempt", None)
         watcher = self.request("a", Attempt("blob").work(), ONE)
@@ -752,8 +756,8 @@ class AttemptsTests(EngineTests):
 
     def test_attempt_cancelled_from_within(self) -> None:
         """
-        An attempt whose Deferred somebody else cancels fails the transfer,
-        which does not hang.
+        An attempt whose Deferred is cancelled by its own code fails the
+        transfer, which does not hang.
         """
         attempt = Attempt()
         watcher = self.request("a", attempt.work(), ONE)
@@ -764,8 +768,8 @@ class AttemptsTests(EngineTests):
 
     def test_abandoned_work_attempts_nothing(self) -> None:
         """
-        Work that goes on though it was cancelled gets no further attempt and
-        no further slot.
+        Work that goes on after its cancellation gets no further attempt and no
+        further slot.
         """
         attempt = Attempt()
         refused: list[BaseException] = []
@@ -788,7 +792,7 @@ class AttemptsTests(EngineTests):
 
     def test_cancelled_in_queue_of_slot(self) -> None:
         """
-        Work that only wants a slot leaves the queue when it is cancelled.
+        Work that waits for a slot leaves the queue when it is cancelled.
         """
         self.request("a", Attempt().work(), ONE)
 
@@ -805,7 +809,7 @@ class AttemptsTests(EngineTests):
 
     def test_failure_in_slot(self) -> None:
         """
-        Work that fails in a slot gives it back.
+        Work that fails in a slot releases it.
         """
 
         async def work(transfer: Transfer) -> None:
@@ -849,12 +853,12 @@ class SharedSlotsTests(EngineTests):
 
 class LastMessageTests(EngineTests):
     """
-    What the reader of a mailbox is told while a transfer backs off.
+    The reason for a back-off, as the reader of a mailbox sees it.
     """
 
     def test_countdown(self) -> None:
         """
-        The seconds that are left count down as often as somebody looks.
+        The seconds that are left count down as often as the reason is read.
         """
         self.manager.retry = RetryPolicy(base=5, jitter=0)
         mailbox = Mailbox(self.clock)

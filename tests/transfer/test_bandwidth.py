@@ -15,19 +15,19 @@ from xferd.transfer.bandwidth import BURST, Bandwidth
 
 class BandwidthTests(SynchronousTestCase):
     """
-    A bucket that fills at 1000 bytes a second.
+    A bucket that fills with 1000 bytes per second.
     """
 
     def setUp(self) -> None:
         """
-        Make it.
+        Make the bucket.
         """
         self.clock = Clock()
         self.bandwidth = Bandwidth(1000, self.clock)
 
     def waits(self, size: int) -> Deferred[None]:
         """
-        Take bytes, and have to wait.
+        Take bytes, and get a Deferred.
         """
         waiting = self.bandwidth.take(size)
         assert waiting is not None
@@ -35,7 +35,7 @@ class BandwidthTests(SynchronousTestCase):
 
     def test_no_limit(self) -> None:
         """
-        Without a limit nobody waits and nothing is counted.
+        Without a limit there is no wait and no count.
         """
         self.bandwidth.rate = 0
         self.assertIsNone(self.bandwidth.take(10**9))
@@ -44,7 +44,7 @@ class BandwidthTests(SynchronousTestCase):
 
     def successful_after(self, waiting: Deferred[None], seconds: float) -> None:
         """
-        Check that a wait takes just so long.
+        Assert that a wait takes exactly so long.
         """
         self.clock.advance(seconds - 0.01)
         self.assertNoResult(waiting)
@@ -53,13 +53,13 @@ class BandwidthTests(SynchronousTestCase):
 
     def test_wait(self) -> None:
         """
-        Who moved bytes waits until they are paid for.
+        A transfer waits until the bytes it moved are paid for.
         """
         self.successful_after(self.waits(2000), 2.0)
 
     def test_binding(self) -> None:
         """
-        The limit is binding while somebody waits for it, and a second longer.
+        The limit is binding while a transfer waits for it, and a second longer.
         """
         self.assertFalse(self.bandwidth.binding)
         waiting = self.waits(2000)
@@ -75,7 +75,7 @@ class BandwidthTests(SynchronousTestCase):
 
     def test_order(self) -> None:
         """
-        Several share the rate, in the order of their coming.
+        Several transfers share the rate, in the order of their arrival.
         """
         first, second = self.waits(1000), self.waits(1000)
         self.successful_after(first, 1.0)
@@ -83,7 +83,7 @@ class BandwidthTests(SynchronousTestCase):
 
     def test_burst(self) -> None:
         """
-        After a pause a little may move at once, and no more than that.
+        After a pause some bytes may move at once, up to a bound.
         """
         self.clock.advance(1000)
         self.assertIsNone(self.bandwidth.take(int(1000 * BURST)))
@@ -91,7 +91,7 @@ class BandwidthTests(SynchronousTestCase):
 
     def test_raised(self) -> None:
         """
-        A higher rate counts at once for those who wait.
+        A higher rate takes effect at once for those that wait.
         """
         waiting = self.waits(10_000)
         self.clock.advance(1.0)
@@ -100,7 +100,7 @@ class BandwidthTests(SynchronousTestCase):
 
     def test_lowered(self) -> None:
         """
-        A lower rate does, too; what is paid for stays so.
+        So does a lower rate; what is paid for stays paid for.
         """
         waiting = self.waits(10_000)
         self.clock.advance(9.0)
@@ -109,7 +109,7 @@ class BandwidthTests(SynchronousTestCase):
 
     def test_lifted(self) -> None:
         """
-        Without a limit, all who wait go on, from a clean turn.
+        Without a limit, all that wait go on, from a clean turn.
         """
         waiting = [self.waits(10**9), self.waits(10**9)]
         self.bandwidth.rate = 0
@@ -121,13 +121,13 @@ class BandwidthTests(SynchronousTestCase):
 
     def test_negative(self) -> None:
         """
-        A rate below nothing is refused.
+        A negative rate is refused.
         """
         self.assertRaises(ValueError, setattr, self.bandwidth, "rate", -1)
 
     def test_cancelled(self) -> None:
         """
-        Who goes leaves its bytes on the bill, and no timer.
+        A cancelled wait leaves its bytes counted, and no timer.
         """
         first, second = self.waits(1000), self.waits(1000)
         first.cancel()
@@ -140,7 +140,8 @@ class BandwidthTests(SynchronousTestCase):
 
     def test_cancelled_by_another(self) -> None:
         """
-        One who is woken may cancel another who would be woken with it.
+        A waiter that is woken may cancel another one that would be woken with
+        it.
         """
         first, second = self.waits(1000), self.waits(0)
         _ = first.addCallback(lambda _: second.cancel())
@@ -153,7 +154,7 @@ class BandwidthTests(SynchronousTestCase):
     @given(st.lists(st.integers(1, 200_000), min_size=1, max_size=40), st.integers(1000, 10**6))
     def test_rate(self, pieces: list[int], rate: int) -> None:
         """
-        Whatever the pieces, they take as long as the rate says.
+        Pieces of any size take as long as the rate says.
         """
         clock = Clock()
         bandwidth = Bandwidth(rate, clock)

@@ -18,14 +18,14 @@ class EventualTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         """
-        Have a clock.
+        Make a clock.
         """
         self.clock = Clock()
         self.eventual = Eventual(self.clock)
 
     def test_order(self) -> None:
         """
-        Calls are made later, in the order in which they were asked for, in one turn.
+        Calls are made later, in the order of the requests, in one turn.
         """
         called: list[int] = []
         for n in range(3):
@@ -69,7 +69,7 @@ class EventualTests(SynchronousTestCase):
 
     def test_chain(self) -> None:
         """
-        Ten thousand calls that each ask for the next do not recurse.
+        Ten thousand calls, each of which requests the next, do not recurse.
         """
         left = 10_000
 
@@ -85,7 +85,7 @@ class EventualTests(SynchronousTestCase):
 
     def test_caught_up(self) -> None:
         """
-        One may wait for all calls that were asked for before.
+        All calls that were requested before can be waited for.
         """
         called: list[int] = []
         self.eventual.call(called.append, 1)
@@ -98,25 +98,25 @@ class EventualTests(SynchronousTestCase):
 
 class BackgroundTests(SynchronousTestCase):
     """
-    Deferreds that nobody awaits.
+    Deferreds that no caller awaits.
     """
 
     def setUp(self) -> None:
         """
-        Have a background.
+        Make a background.
         """
         self.background = Background()
 
     def test_success(self) -> None:
         """
-        What has ended well is forgotten.
+        A Deferred that has fired is forgotten.
         """
         self.background.spawn(succeed(1), "while counting")
         self.successResultOf(self.background.ended())
 
     def test_failure(self) -> None:
         """
-        An error is logged with what went on.
+        An error is logged with its activity.
         """
         self.background.spawn(fail(ZeroDivisionError()), "while dividing")
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
@@ -124,8 +124,8 @@ class BackgroundTests(SynchronousTestCase):
 
     def test_stop(self) -> None:
         """
-        Stopping cancels everything once, waits for the last to end, and
-        takes a cancellation for no error.
+        Stopping cancels each Deferred once and waits for the last one; a
+        cancellation is not logged as an error.
         """
         interrupted: list[Deferred[None]] = []
         cleaned: Deferred[None] = Deferred(interrupted.append)
@@ -147,7 +147,7 @@ class BackgroundTests(SynchronousTestCase):
 
     def test_stop_waiting(self) -> None:
         """
-        Who waits for the end may stop waiting.
+        The wait for the end can be cancelled.
         """
         d: Deferred[None] = Deferred()
         self.background.spawn(d, "while waiting")

@@ -25,12 +25,12 @@ ONE, TWO = Source("one.example"), Source("two.example")
 
 class DescriptorsTests(SynchronousTestCase):
     """
-    Whether there are some, and which errors mean that there were none.
+    Whether descriptors are free, and which errors mean that none was.
     """
 
     def test_few_left(self) -> None:
         """
-        It is seen in time, and nothing stays open.
+        A shortage is recognised, and the check leaves no descriptor open.
         """
         before = os.listdir("/proc/self/fd")
         self.assertFalse(few_left())
@@ -43,7 +43,7 @@ class DescriptorsTests(SynchronousTestCase):
 
     def test_shortage(self) -> None:
         """
-        The reason is found in the causes, from the kernel or from Twisted.
+        The error is found among the causes, from the kernel or from Twisted.
         """
         for number in (errno.EMFILE, errno.ENFILE):
             error = StoreError("cannot open it")
@@ -86,8 +86,8 @@ class ShortageTests(EngineTests):
 
     def test_attempt_does_not_count(self) -> None:
         """
-        An attempt that could open no file or socket is none: there may be any
-        number of them.
+        An attempt that could open no file or socket is not counted: there may
+        be any number of them.
         """
         error = StoreError("cannot open it")
         error.__cause__ = OSError(errno.EMFILE, "Too many open files")
@@ -102,7 +102,7 @@ class ShortageTests(EngineTests):
 
     def test_work(self) -> None:
         """
-        Work that attempts nothing is done again, too.
+        Work without attempts is repeated, too.
         """
         calls = []
 
@@ -120,7 +120,7 @@ class ShortageTests(EngineTests):
 
     def test_cancelled(self) -> None:
         """
-        Who leaves meanwhile leaves nothing.
+        A release during the wait leaves nothing behind.
         """
         for work in (Attempt().work(), _without):
             with no_descriptors():

@@ -11,7 +11,7 @@ from xferd.transfer.histogram import BOUNDS, Histogram
 
 class HistogramTests(SynchronousTestCase):
     """
-    A histogram of waits.
+    A histogram of durations.
     """
 
     def test_none(self) -> None:
@@ -23,8 +23,8 @@ class HistogramTests(SynchronousTestCase):
 
     def test_some(self) -> None:
         """
-        Each wait counts in all buckets that are long enough, its own bound
-        among them.
+        Each duration counts in all buckets that are long enough, its own bound
+        included.
         """
         waits = Histogram()
         for seconds in (0.0, 0.1, 0.2, 10_000.0):

@@ -14,20 +14,20 @@ HOST = "one.example"
 
 class HostReputationTests(SynchronousTestCase):
     """
-    Which hosts go first.
+    The ranks of hosts.
     """
 
     def setUp(self) -> None:
         """
-        Know nothing.
+        Begin without records.
         """
         self.clock = Clock()
         self.reputation = HostReputation(self.clock)
 
     def test_good(self) -> None:
         """
-        A host that brought something goes before one of which nothing is
-        known, for ten minutes.
+        A host that transferred something goes before an unknown host, for ten
+        minutes.
         """
         self.assertEqual(self.reputation.rank(HOST), 1)
         self.reputation.record(HOST, True)
@@ -38,8 +38,8 @@ class HostReputationTests(SynchronousTestCase):
 
     def test_bad(self) -> None:
         """
-        A host where an attempt came to nothing is not trusted for a minute,
-        then comes last, and is forgotten after ten.
+        A host where an attempt transferred nothing has no rank for a minute,
+        then the last one, and is forgotten after ten.
         """
         self.reputation.record(HOST, False)
         self.assertIsNone(self.reputation.rank(HOST))
@@ -58,7 +58,7 @@ class HostReputationTests(SynchronousTestCase):
 
     def test_bounded(self) -> None:
         """
-        What does not count any more is forgotten.
+        Expired records are removed.
         """
         for n in range(10_000):
             self.reputation.record(str(n), n % 2 == 0)

@@ -15,7 +15,7 @@ ALICE, BOB = HostAccount(HOST, "alice"), HostAccount(HOST, "bob")
 
 class PausesTests(SynchronousTestCase):
     """
-    Who is paused, and for how long.
+    The pauses of hosts and accounts.
     """
 
     def setUp(self) -> None:
@@ -27,7 +27,7 @@ class PausesTests(SynchronousTestCase):
 
     def test_separate(self) -> None:
         """
-        A host and its parties have pauses of their own.
+        A host and its accounts have separate pauses.
         """
         self.pauses.pause(ALICE, 5)
         self.pauses.pause(HOST, 2)
@@ -45,7 +45,7 @@ class PausesTests(SynchronousTestCase):
 
     def test_observed(self) -> None:
         """
-        Observers learn of each pause.
+        Observers are called with each pause.
         """
         seen: list[object] = []
         self.pauses.observe(seen.append)
@@ -55,7 +55,7 @@ class PausesTests(SynchronousTestCase):
 
     def test_bounded(self) -> None:
         """
-        Pauses that are over are forgotten, though nobody asks for them again.
+        Expired pauses are removed, though none is asked for.
         """
         for n in range(10_000):
             self.pauses.pause(HostAccount(HOST, n), 1)

@@ -20,7 +20,7 @@ class MailboxTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         """
-        Have a mailbox.
+        Make a mailbox.
         """
         self.clock = Clock()
         self.mailbox = Mailbox(self.clock)
@@ -33,8 +33,8 @@ class MailboxTests(SynchronousTestCase):
 
     def test_last_value(self) -> None:
         """
-        Of each key the newest item is kept, and the key that has waited
-        longest comes first.
+        Of each key the newest item is kept, and the key that has waited longest
+        is read first.
         """
         for key, item in [("a", 1), ("b", 1), ("a", 2), ("c", 1), ("a", 3)]:
             self.mailbox.put(key, item)
@@ -42,7 +42,7 @@ class MailboxTests(SynchronousTestCase):
 
     def test_taken_keys_wait_anew(self) -> None:
         """
-        A key that was read takes its place among the others anew.
+        A key that was read takes a new place among the others.
         """
         self.mailbox.put("a", 1)
         self.successResultOf(self.mailbox.get())
@@ -52,8 +52,8 @@ class MailboxTests(SynchronousTestCase):
 
     def test_waits(self) -> None:
         """
-        A reader waits for news and gets them from a clean turn, with what
-        came in the meantime.
+        A reader waits for items and gets them from a clean turn, with those
+        that arrived meanwhile.
         """
         d = self.mailbox.get()
         self.mailbox.put("a", 1)
@@ -72,7 +72,7 @@ class MailboxTests(SynchronousTestCase):
 
     def test_cancelled_early(self) -> None:
         """
-        A reader that stops waiting leaves the mailbox as it was.
+        A cancelled read leaves the mailbox as it was.
         """
         d = self.mailbox.get()
         d.cancel()
@@ -82,8 +82,7 @@ class MailboxTests(SynchronousTestCase):
 
     def test_cancelled_late(self) -> None:
         """
-        News that were on their way to a reader that stopped waiting stay for
-        the next.
+        Items on their way to a cancelled read stay for the next one.
         """
         d = self.mailbox.get()
         self.mailbox.put("a", 1)
@@ -95,7 +94,7 @@ class MailboxTests(SynchronousTestCase):
 
     def test_closed(self) -> None:
         """
-        A closed mailbox gives what it has, then nothing, and takes nothing.
+        A closed mailbox returns what it has, then nothing, and accepts nothing.
         """
         self.mailbox.put("a", 1)
         self.mailbox.close()
@@ -106,7 +105,7 @@ class MailboxTests(SynchronousTestCase):
 
     def test_closed_while_waiting(self) -> None:
         """
-        A reader that waits is told of the end.
+        A reader that waits gets the end.
         """
         d = self.mailbox.get()
         self.mailbox.close()
@@ -115,8 +114,8 @@ class MailboxTests(SynchronousTestCase):
 
     def test_lazy(self) -> None:
         """
-        A function is called, and an object with a snapshot asked for it, when
-        the item is taken, and not before.
+        A function is called, and a snapshot made, when the item is read, and
+        not before.
         """
 
         class Thing:
@@ -135,7 +134,7 @@ class MailboxTests(SynchronousTestCase):
 
     def test_lazy_failure(self) -> None:
         """
-        An item that cannot be made is logged and left out.
+        An item that raises is logged and left out.
         """
         self.mailbox.put("a", lambda: 1 / 0)
         self.mailbox.put("b", 2)
@@ -145,12 +144,12 @@ class MailboxTests(SynchronousTestCase):
 
 class PulseTests(SynchronousTestCase):
     """
-    Things that move tell of it at a bearable rate.
+    The rate of notifications.
     """
 
     def setUp(self) -> None:
         """
-        Have a pulse, and be something that moves.
+        Make a pulse, with this test as the transfer.
         """
         self.clock = Clock()
         self.beat = Pulse(self.clock)
@@ -159,14 +158,14 @@ class PulseTests(SynchronousTestCase):
 
     def pulse(self) -> int:
         """
-        Note the time.
+        Record the time.
         """
         self.pulses.append(self.clock.seconds())
         return self.watchers
 
     def test_rate(self) -> None:
         """
-        However often a thing moves, it tells of it once per pulse.
+        However often a transfer moves, it notifies once for each pulse.
         """
         for _ in range(1000):
             self.beat.moved(self)
@@ -178,7 +177,8 @@ class PulseTests(SynchronousTestCase):
 
     def test_many_watchers(self) -> None:
         """
-        A thing that many watch tells of it less often, until there are fewer.
+        A transfer with many watchers notifies less often, until there are
+        fewer.
         """
         for self.watchers, pause in ((NOTIFICATIONS, PULSE), (1, 1.0), (1, PULSE)):
             before = self.clock.seconds()
@@ -190,7 +190,7 @@ class PulseTests(SynchronousTestCase):
 
     def test_ended(self) -> None:
         """
-        What has ended tells nothing more, and no timer is left behind.
+        A transfer that has ended does not notify, and no timer is left.
         """
         self.beat.moved(self)
         self.beat.ended(self)
@@ -205,7 +205,7 @@ class RateTests(SynchronousTestCase):
 
     def test_nothing(self) -> None:
         """
-        What never moved has no speed.
+        Without movement there is no rate.
         """
         self.assertEqual(Rate().value(5, 0), 0)
 
@@ -221,7 +221,7 @@ class RateTests(SynchronousTestCase):
 
     def test_resumed(self) -> None:
         """
-        What was there before an attempt began does not count.
+        Bytes that were there before an attempt began do not count.
         """
         rate = Rate()
         rate.sample(0, 0)
@@ -240,7 +240,7 @@ class RateTests(SynchronousTestCase):
 
     def test_restarted(self) -> None:
         """
-        When bytes are thrown away, the rate begins anew and is never negative.
+        When bytes are discarded, the rate begins again and is never negative.
         """
         rate = Rate()
         rate.begin(0, 0)

@@ -16,7 +16,7 @@ from xferd.transfer.retry import RetryPolicy
 
 class RetryPolicyTests(SynchronousTestCase):
     """
-    How long to wait.
+    The delays of a policy.
     """
 
     def test_doubles_up_to_the_cap(self) -> None:
@@ -30,7 +30,7 @@ class RetryPolicyTests(SynchronousTestCase):
     @given(integers(1, 10_000), floats(0, 1), integers())
     def test_jitter(self, attempt: int, jitter: float, seed: int) -> None:
         """
-        Chance takes away its part of the delay at most, and never adds.
+        Jitter shortens a delay by its part at most, and never prolongs it.
         """
         longest = RetryPolicy(jitter=0).delay(attempt, Random(seed))
         delay = RetryPolicy(jitter=jitter).delay(attempt, Random(seed))
@@ -39,14 +39,15 @@ class RetryPolicyTests(SynchronousTestCase):
 
     def test_apart(self) -> None:
         """
-        Many who failed at once do not come back at once, not even at the cap.
+        Many transfers that failed at once do not return at once, not even at
+        the cap.
         """
         random = Random(1)
         self.assertEqual(len({RetryPolicy().delay(50, random) for _ in range(100)}), 100)
 
     def test_checked(self) -> None:
         """
-        Values that make no sense are refused.
+        Senseless values are refused.
         """
         bad: list[dict[str, Any]] = [
             {"attempts": 0},

@@ -33,14 +33,14 @@ ONE, TWO, THREE = Source("one.example"), Source("two.example"), Source("three.ex
 
 class SourcesTests(SynchronousTestCase):
     """
-    What is tried next.
+    The source that is tried next.
     """
 
     policy = RetryPolicy(jitter=0)
 
     def setUp(self) -> None:
         """
-        Have one source, at time 0.
+        Begin with one source, at time 0.
         """
         self.now = 0.0
         self.shut: set[str] = set()
@@ -49,7 +49,7 @@ class SourcesTests(SynchronousTestCase):
 
     def best(self) -> Source | None:
         """
-        The source to turn to.
+        The best source.
         """
         origin = self.sources.best(self.now, lambda source: source.host in self.shut)
         if origin is None:
@@ -59,7 +59,7 @@ class SourcesTests(SynchronousTestCase):
 
     def fail_best(self, error: Exception, progress: bool = False) -> bool:
         """
-        Have the best source fail.
+        Fail the best source.
         """
         origin = self.sources.best(self.now, lambda source: source.host in self.shut)
         assert origin is not None
@@ -67,13 +67,13 @@ class SourcesTests(SynchronousTestCase):
 
     def test_interface(self) -> None:
         """
-        The tests' source is a source.
+        The source of the tests provides the Interface.
         """
         verifyObject(ISource, ONE)
 
     def test_counted(self) -> None:
         """
-        Sources that are alike are one, until the last of them goes.
+        Equal sources are one, until the last of them is removed.
         """
         self.sources.add(Source("one.example"))
         self.assertEqual(self.sources.all(), [ONE])
@@ -86,7 +86,7 @@ class SourcesTests(SynchronousTestCase):
 
     def test_own_fault(self) -> None:
         """
-        A source that refuses is not asked again; the next one is.
+        A source that refuses is not tried again; the next one is.
         """
         self.sources.add(TWO)
         for error, left in [(Denied("no"), TWO), (BlobUnknown("what?"), None)]:
@@ -100,8 +100,8 @@ class SourcesTests(SynchronousTestCase):
 
     def test_outage(self) -> None:
         """
-        A source in trouble is left alone for the policy's time, longer each
-        time, and given up after its attempts.
+        A failing source is delayed by the policy, longer each time, and given
+        up after its attempts.
         """
         for n, delay in enumerate([1, 2, 4, 8], 1):
             self.assertTrue(self.fail_best(ConnectionFailed("no route")))
@@ -114,7 +114,7 @@ class SourcesTests(SynchronousTestCase):
 
     def test_outage_next_source(self) -> None:
         """
-        While one host is in trouble, another is asked.
+        While one host fails, another one is tried.
         """
         self.sources.add(TWO)
         self.fail_best(ConnectionFailed("no route"))
@@ -126,8 +126,8 @@ class SourcesTests(SynchronousTestCase):
 
     def test_outage_of_a_host(self) -> None:
         """
-        A host without connections, or that asks for time, is in trouble
-        whatever the credentials; but who comes new is tried.
+        A failed connection, and a C{Retry-After} of the host, delay all its
+        accounts; but a source that arrives later is tried.
         """
         self.sources.add(Source("one.example", "alice"))
         for error in (
@@ -144,8 +144,8 @@ class SourcesTests(SynchronousTestCase):
 
     def test_trouble_of_an_account(self) -> None:
         """
-        All other trouble belongs to the credentials: others are tried at once
-        at the same host, and their attempts are not counted.
+        Other failures concern the account: other accounts are tried at once at
+        the same host, and their failures are not counted.
         """
         alice = Source("one.example", "alice")
         for error in (
@@ -162,7 +162,7 @@ class SourcesTests(SynchronousTestCase):
 
     def test_account_in_many_repositories(self) -> None:
         """
-        One account's other repositories at the host wait as well.
+        The account's other repositories at the host are delayed as well.
         """
         self.sources.add(Source("one.example", repository="other"))
         self.fail_best(TooManyRequests("slow down", retry_after=90))
@@ -170,8 +170,8 @@ class SourcesTests(SynchronousTestCase):
 
     def test_impatience(self) -> None:
         """
-        Who is asked to wait for longer than it has patience has failed; others
-        at the host, and the host itself, are not concerned.
+        A source that asks for a longer delay than the patience of the policy
+        has failed; other accounts and the host are not concerned.
         """
         alice = Source("one.example", "alice")
         self.sources.add(alice)
@@ -188,7 +188,7 @@ class SourcesTests(SynchronousTestCase):
 
     def test_progress(self) -> None:
         """
-        An attempt that moved bytes gives the attempts back, if the policy is so.
+        Progress gives the source all its attempts back, if the policy says so.
         """
         for _ in range(20):
             self.fail_best(ConnectionFailed("cut"), progress=True)
@@ -202,7 +202,7 @@ class SourcesTests(SynchronousTestCase):
 
     def test_success_resets(self) -> None:
         """
-        Success gives the attempts back.
+        Success gives the source all its attempts back.
         """
         for _ in range(4):
             self.fail_best(ConnectionFailed("cut"))
@@ -215,7 +215,8 @@ class SourcesTests(SynchronousTestCase):
 
     def test_retry_after(self) -> None:
         """
-        A source gets the time that it asks for, unless that is out of proportion.
+        A source is delayed as long as it asks for, unless that is out of
+        proportion.
         """
         self.fail_best(TooManyRequests("slow down", retry_after=90))
         self.assertEqual(self.sources.next_try(), 90)
@@ -228,7 +229,7 @@ class SourcesTests(SynchronousTestCase):
 
     def test_retry_after_of(self) -> None:
         """
-        What a source asked for is seen through causes.
+        C{Retry-After} is found through causes.
         """
         wrapped = WorkerLost("gone")
         wrapped.__cause__ = TooManyRequests("slow down", retry_after=7)
@@ -237,7 +238,7 @@ class SourcesTests(SynchronousTestCase):
 
     def test_wrong_bytes_again(self) -> None:
         """
-        Wrong bytes are asked for once more, at once, then no more.
+        Wrong bytes are fetched once more, at once, and then no more.
         """
         self.assertTrue(self.fail_best(DigestMismatch("wrong")))
         self.assertEqual(self.best(), ONE)
@@ -246,7 +247,7 @@ class SourcesTests(SynchronousTestCase):
 
     def test_wrong_bytes_next_source(self) -> None:
         """
-        A source that gave wrong bytes comes after all others.
+        A source that sent wrong bytes comes after all others.
         """
         self.sources.add(TWO)
         self.fail_best(DigestMismatch("wrong"))
@@ -256,7 +257,8 @@ class SourcesTests(SynchronousTestCase):
 
     def test_wrong_bytes_twice(self) -> None:
         """
-        After wrong bytes from two sources, neither is asked again; a third is.
+        After wrong bytes from two sources, neither is tried again; a third one
+        is.
         """
         self.sources.add(TWO)
         self.sources.add(THREE)
@@ -268,8 +270,8 @@ class SourcesTests(SynchronousTestCase):
 
     def test_hopeless(self) -> None:
         """
-        What is not the source's fault is nobody's to mend, in whatever it is
-        wrapped and whatever wraps it.
+        An error that is not the source's is final, whatever it is wrapped in
+        and whatever it wraps.
         """
         wrapped = RuntimeError("broke")
         wrapped.__cause__ = BadLayer("a bomb")
@@ -280,7 +282,7 @@ class SourcesTests(SynchronousTestCase):
 
     def test_wrapped(self) -> None:
         """
-        A wrapper does not hide what can be mended, nor what cannot.
+        A wrapper hides neither a retryable error nor a final one.
         """
         wrapped = RuntimeError("broke")
         wrapped.__cause__ = ConnectionFailed("cut")
@@ -294,7 +296,7 @@ class SourcesTests(SynchronousTestCase):
 
     def test_closed_hosts_last(self) -> None:
         """
-        A host at which something may start is preferred.
+        A host where something may start is preferred.
         """
         self.shut.add("one.example")
         self.assertEqual(self.best(), ONE)
@@ -303,8 +305,8 @@ class SourcesTests(SynchronousTestCase):
 
     def test_gone_while_it_was_tried(self) -> None:
         """
-        The failure of a source that was taken away meanwhile concerns only
-        its host.
+        The failure of a source that was removed meanwhile concerns only its
+        host.
         """
         alice = Source("one.example", "alice")
         self.sources.add(TWO)

@@ -11,13 +11,13 @@ from xferd.transfer.throughput import ASSUMED, Throughput, fair_share
 
 class ThroughputTests(SynchronousTestCase):
     """
-    How fast something moves.
+    The rate over 30 seconds.
     """
 
     def test_window(self) -> None:
         """
-        The last 30 s count, however long it has run and how often it was
-        looked at.
+        The last 30 s count, however long it has run and however often it is
+        read.
         """
         pace = Throughput(0, 0)
         for now in range(1, 1_001):
@@ -28,7 +28,7 @@ class ThroughputTests(SynchronousTestCase):
 
     def test_few_samples(self) -> None:
         """
-        It remembers only a few samples.
+        Only a few samples are kept.
         """
         pace = Throughput(0, 0)
         for now in range(100_000):
@@ -37,7 +37,7 @@ class ThroughputTests(SynchronousTestCase):
 
     def test_lasts(self) -> None:
         """
-        There is nothing to judge by before 30 s have passed.
+        Before 30 s have passed, there is no rate to judge by.
         """
         pace = Throughput(5, 0)
         self.assertFalse(pace.lasts(34))
@@ -46,7 +46,8 @@ class ThroughputTests(SynchronousTestCase):
 
     def test_fair_share(self) -> None:
         """
-        A share is that of what moves, or might; our own limit is its bound.
+        The share is that of the present rates or of an assumed line, bounded by
+        the bandwidth limit.
         """
         self.assertEqual(fair_share([1, 1, 1], 4, 0), ASSUMED / 4)
         self.assertEqual(fair_share([10e6, 20e6], 3, 0), 10e6)

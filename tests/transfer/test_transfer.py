@@ -1,5 +1,6 @@
 """
-Tests for L{xferd.transfer.transfer} and L{xferd.transfer.transfer}.
+Tests for L{xferd.transfer.manager}, L{xferd.transfer.transfer} and
+L{xferd.transfer.watcher}.
 """
 
 from __future__ import annotations
@@ -26,12 +27,12 @@ ONE = Source("one.example")
 
 class UseTests(EngineTests):
     """
-    What a transfer uses.
+    The use of the store by transfers.
     """
 
     def setUp(self) -> None:
         """
-        Count who uses something.
+        Count the uses.
         """
         super().setUp()
         self.using = 0
@@ -46,7 +47,7 @@ class UseTests(EngineTests):
 
     def use(self) -> Callable[[], None]:
         """
-        Begin to use it.
+        Begin a use.
         """
         self.using += 1
 
@@ -57,8 +58,8 @@ class UseTests(EngineTests):
 
     def test_watched(self) -> None:
         """
-        A transfer uses what it needs from the first request to the last
-        release, done or not.
+        The use lasts from the first request to the last release, whether the
+        transfer is done or not.
         """
         work = Steered()
         watchers = [self.request("a", work) for _ in range(2)]
@@ -72,7 +73,7 @@ class UseTests(EngineTests):
 
     def test_failed(self) -> None:
         """
-        One that failed uses nothing, watched or not.
+        The use of a failed transfer ends at once, whether it is watched or not.
         """
         work = Steered()
         watcher = self.request("a", work)
@@ -83,8 +84,8 @@ class UseTests(EngineTests):
 
     def test_cancelled(self) -> None:
         """
-        One that is cancelled uses it until its work has ended; one that never
-        began does not.
+        The use of a cancelled transfer ends with its work; without begun work,
+        at once.
         """
         work = Steered(stubborn=True)
         watcher = self.request("a", work)
@@ -102,8 +103,7 @@ class UseTests(EngineTests):
     def test_predecessor_does_not_end(self) -> None:
         """
         Work that does not end within ten seconds of its cancellation is left
-        behind: its successor begins, and what it uses stays in use until it
-        has ended.
+        behind: its successor begins, and its use lasts until it has ended.
         """
         old, new = Steered(stubborn=True), Steered()
         first = self.request("a", old)
@@ -133,7 +133,7 @@ class SingleFlightTests(EngineTests):
 
     def test_begins_from_a_clean_turn(self) -> None:
         """
-        Whoever requests a transfer has its watcher before the work begins.
+        The caller of C{request} has its watcher before the work begins.
         """
         work = Steered()
         watcher = self.manager.request("a", work, digest="d", turn=Turn("c", 0, 0, 0))
@@ -143,7 +143,7 @@ class SingleFlightTests(EngineTests):
 
     def test_joined(self) -> None:
         """
-        A second request of a key joins; its own work is not called.
+        A second request of a key joins; its own work function is not called.
         """
         first, second = Steered(), Steered()
         watchers = [self.request("a", first), self.request("a", second)]
@@ -163,8 +163,8 @@ class SingleFlightTests(EngineTests):
 
     def test_result_is_everybody_s(self) -> None:
         """
-        The result lives on the transfer: whoever watches gets it, however
-        often they ask, also those who come after the end.  (docker's #18785)
+        The result lives on the transfer: each watcher gets it, however often it
+        asks, also one that arrives after the end.  (docker's #18785)
         """
         work = Steered()
         creator, joiner = self.request("a", work), self.request("a", Steered())
@@ -184,8 +184,8 @@ class SingleFlightTests(EngineTests):
 
     def test_forgotten(self) -> None:
         """
-        A finished transfer is forgotten with its last watcher: the next
-        request does the work anew.
+        A finished transfer is forgotten with its last watcher: the next request
+        does the work again.
         """
         work = Steered()
         first = self.request("a", work)
@@ -197,8 +197,8 @@ class SingleFlightTests(EngineTests):
 
     def test_failed_is_not_joined(self) -> None:
         """
-        A failed transfer gives its error to those who watched it, and the
-        next request begins anew.
+        A failed transfer passes its error to its watchers, and the next request
+        makes a new transfer.
         """
         work = Steered()
         first = self.request("a", work)
@@ -222,7 +222,7 @@ class SingleFlightTests(EngineTests):
 
     def test_bug(self) -> None:
         """
-        An error that nobody raised on purpose is logged once, and is the result.
+        An unexpected error is logged once, and is the result.
         """
 
         def work(transfer: Transfer) -> Deferred[None]:
@@ -235,7 +235,7 @@ class SingleFlightTests(EngineTests):
 
     def test_delivered_from_a_clean_turn(self) -> None:
         """
-        Who waits for a result does not run inside the work that makes it.
+        The callbacks of a result do not run inside the work that returns it.
         """
         work = Steered()
         d = self.request("a", work).result()
@@ -247,12 +247,12 @@ class SingleFlightTests(EngineTests):
 
 class ReleaseTests(EngineTests):
     """
-    Watchers go.
+    Watchers are released.
     """
 
     def test_not_the_last(self) -> None:
         """
-        One watcher's end does not end the transfer.
+        The release of one watcher does not end the transfer.
         """
         work = Steered()
         first, second = self.request("a", work), self.request("a", work)
@@ -263,7 +263,7 @@ class ReleaseTests(EngineTests):
 
     def test_the_last(self) -> None:
         """
-        The last watcher's end cancels the work, from a clean turn.
+        The release of the last watcher cancels the work, from a clean turn.
         """
         work = Steered()
         watcher = self.request("a", work)
@@ -275,7 +275,7 @@ class ReleaseTests(EngineTests):
 
     def test_before_it_began(self) -> None:
         """
-        A transfer that nobody wants any more does not begin.
+        A transfer without watchers does not begin.
         """
         work = Steered()
         self.manager.request("a", work, digest="d", turn=Turn("c", 0, 0, 0)).release()
@@ -285,7 +285,7 @@ class ReleaseTests(EngineTests):
 
     def test_waiting_for_the_result(self) -> None:
         """
-        Who still waits when the watcher is released is told.
+        A wait for the result fails when its watcher is released.
         """
         watcher = self.request("a", Steered())
         d = watcher.result()
@@ -296,7 +296,7 @@ class ReleaseTests(EngineTests):
 
     def test_cancelled_result(self) -> None:
         """
-        Cancelling a result ends that wait, and nothing else.
+        Cancelling a result ends only that wait.
         """
         work = Steered()
         watcher = self.request("a", work)
@@ -310,7 +310,7 @@ class ReleaseTests(EngineTests):
 
     def test_cancelled_result_while_delivered(self) -> None:
         """
-        One who gets the result may cancel another who waits for it.
+        A callback of a result may cancel another wait for it.
         """
         work = Steered()
         watcher = self.request("a", work)
@@ -323,7 +323,7 @@ class ReleaseTests(EngineTests):
 
     def test_released_while_delivered(self) -> None:
         """
-        One who gets the result may release its own watcher, and others'.
+        A callback of a result may release its own watcher, and others.
         """
         work = Steered()
         watchers = [self.request("a", work) for _ in range(3)]
@@ -343,7 +343,7 @@ class ReleaseTests(EngineTests):
 
     def test_work_that_succeeds_all_the_same(self) -> None:
         """
-        A result that nobody wants any more is dropped.
+        The result of a cancelled transfer is dropped.
         """
 
         async def work(transfer: Transfer) -> int:
@@ -358,7 +358,7 @@ class ReleaseTests(EngineTests):
 
     def test_work_that_breaks_at_its_end(self) -> None:
         """
-        A bug in what the work does when it is cancelled is logged.
+        An unexpected error in the cleanup of cancelled work is logged.
         """
 
         async def work(transfer: Transfer) -> None:
@@ -394,8 +394,9 @@ class ReleaseTests(EngineTests):
 
     def test_successor_waits(self) -> None:
         """
-        A new request of a key whose old work has not ended yet is a new
-        transfer, which says what it waits for, and begins when it may.
+        A new request of a key whose old work has not ended makes a new
+        transfer, which reports its reason, and begins when the old work has
+        ended.
         """
         old, new = Steered(stubborn=True), Steered()
         first = self.request("a", old)
@@ -413,7 +414,7 @@ class ReleaseTests(EngineTests):
 
     def test_left_behind_is_not_waited_for(self) -> None:
         """
-        What comes later begins at once, and its end is its own.
+        A later transfer begins at once, and its end is its own.
         """
         old, new = Steered(stubborn=True), Steered()
         self.request("a", old).release()
@@ -431,8 +432,8 @@ class ReleaseTests(EngineTests):
 
     def test_successor_abandoned(self) -> None:
         """
-        A successor that is abandoned never begins, and its own successor
-        still waits for the first.
+        A successor without watchers never begins, and its own successor still
+        waits for the first.
         """
         old, new = Steered(stubborn=True), Steered()
         self.request("a", old).release()
@@ -446,8 +447,8 @@ class ReleaseTests(EngineTests):
 
     def test_successor_replaced_in_the_same_turn(self) -> None:
         """
-        Abandoning and asking again in the turn in which the old work ends
-        begins the newest work, once.
+        A release and a new request in the turn in which the old work ends begin
+        the newest work, once.
         """
         old, new = Steered(stubborn=True), Steered()
         self.request("a", old).release()
@@ -466,7 +467,7 @@ class ReportTests(EngineTests):
 
     def test_snapshot(self) -> None:
         """
-        A snapshot has exactly what people and programs were promised.
+        A snapshot has exactly the promised fields.
         """
         attempt = Attempt()
         watcher = self.request(("v2", "a"), attempt.work(), ONE)
@@ -521,7 +522,7 @@ class ReportTests(EngineTests):
 
     def test_late_watcher(self) -> None:
         """
-        Who comes late gets the present state at once.
+        A late watcher gets the present state at once.
         """
         watcher = self.request("a", Steered())
         watcher.transfer.report(bytes_done=77)
@@ -531,7 +532,7 @@ class ReportTests(EngineTests):
 
     def test_watchers_are_news(self) -> None:
         """
-        Watchers hear soon of others who come and go.
+        Watchers are notified soon when others arrive and leave.
         """
         sink = Recorder()
         self.request("a", Steered(), sink=sink)
@@ -544,7 +545,7 @@ class ReportTests(EngineTests):
 
     def test_late_report(self) -> None:
         """
-        What is reported after the end changes nothing.
+        A report after the end changes nothing.
         """
         work = Steered()
         watcher = self.request("a", work)
@@ -554,8 +555,8 @@ class ReportTests(EngineTests):
 
     def test_final_once(self) -> None:
         """
-        Each watcher gets the final item once, also those who come later; no
-        report comes after it, and no timer is left.
+        Each watcher gets the final item once, also one that arrives later; no
+        item follows it, and no timer is left.
         """
         work = Steered()
         sinks = [Recorder() for _ in range(3)]
@@ -573,7 +574,7 @@ class ReportTests(EngineTests):
 
     def test_released_watcher_hears_nothing(self) -> None:
         """
-        After its release a watcher's sink gets nothing more.
+        After its release the sink of a watcher gets nothing more.
         """
         work, sink = Steered(), Recorder()
         self.request("a", work)
@@ -585,7 +586,7 @@ class ReportTests(EngineTests):
 
     def test_bad_sink(self) -> None:
         """
-        A sink that raises, which it must not, is logged; others get theirs.
+        A sink that raises is logged; the others get their items.
         """
 
         @implementer(IProgressSink)
@@ -602,7 +603,7 @@ class ReportTests(EngineTests):
 
     def test_mailbox(self) -> None:
         """
-        A mailbox's reader gets snapshots.
+        The reader of a mailbox gets snapshots.
         """
         work, mailbox = Steered(), Mailbox(self.clock)
         watcher = self.request("a", work, sink=mailbox)
@@ -614,8 +615,8 @@ class ReportTests(EngineTests):
 
     def test_wait(self) -> None:
         """
-        Work that waits for something says for what, and is what it was before
-        afterwards, however it ended.
+        Work that waits reports its reason, and is in its former state
+        afterwards, however the wait ended.
         """
         parent: Deferred[None] = Deferred()
 
@@ -664,7 +665,7 @@ class ChainTests(EngineTests):
 
     def test_done(self) -> None:
         """
-        A result runs through a thousand transfers without recursion.
+        A result passes through a thousand transfers without recursion.
         """
         first = Steered()
         watchers = self.chain(first)
@@ -688,7 +689,7 @@ class ChainTests(EngineTests):
 
     def test_cancelled(self) -> None:
         """
-        When nobody wants the top any more, all below end, without recursion.
+        When the top one is released, all below end, without recursion.
         """
         first = Steered()
         watchers = self.chain(first)
@@ -714,7 +715,8 @@ class StopTests(EngineTests):
 
     def test_stops_all(self) -> None:
         """
-        All work is cancelled, once; watchers learn why; the end is waited for.
+        All work is cancelled, once; watchers get the error; the end is waited
+        for.
         """
         stubborn, running, queued = Steered(stubborn=True), Attempt(), Attempt()
         self.slots.limit = 1
@@ -742,7 +744,7 @@ class StopTests(EngineTests):
 
     def test_told_before_it_has_stopped(self) -> None:
         """
-        Watchers hear of it before whoever stops the manager.
+        Results are delivered before the manager has stopped.
         """
         order: list[str] = []
         watcher = self.request("a", Steered())
@@ -755,7 +757,7 @@ class StopTests(EngineTests):
 
     def test_nothing_new(self) -> None:
         """
-        A manager that stops refuses requests, also of known keys.
+        A manager that is stopping refuses requests, also of known keys.
         """
         self.request("a", Steered(stubborn=True))
         stopped = self.manager.stop()
@@ -766,7 +768,7 @@ class StopTests(EngineTests):
 
     def test_not_begun(self) -> None:
         """
-        What had not begun never does.
+        Transfers that had not begun never begin.
         """
         work = Steered()
         watcher = self.manager.request("a", work, digest="d", turn=Turn("c", 0, 0, 0))
@@ -778,7 +780,7 @@ class StopTests(EngineTests):
 
     def test_done_stays_done(self) -> None:
         """
-        What was done before still gives its result.
+        Transfers that were done before still return their results.
         """
         work = Steered()
         watcher = self.request("a", work)

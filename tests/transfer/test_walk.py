@@ -1,5 +1,5 @@
 """
-Transfers under whatever watchers, sources and work may do.
+Transfers under random watchers, sources and work.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class WalkTests(EngineTests):
 
     def check(self) -> None:
         """
-        What holds at any time.
+        Assert what holds at any time.
         """
         # Cancelled work may be left behind while it cleans up.
         keys = [t.key for t in self.working if not t.over]
@@ -97,7 +97,7 @@ class WalkTests(EngineTests):
 
     async def work(self, transfer: Transfer) -> None:
         """
-        Make attempts, and take time to clean up.
+        Make attempts, and clean up slowly.
         """
         self.working.append(transfer)
         try:
@@ -111,7 +111,7 @@ class WalkTests(EngineTests):
 
     async def attempt(self, source: ISource) -> None:
         """
-        Wait to be told how to end.
+        Wait for the test to end it.
         """
         end: Deferred[None] = Deferred()
         self.attempting.append(end)
@@ -122,7 +122,7 @@ class WalkTests(EngineTests):
 
     def step_request(self, key: str, source: Source) -> None:
         """
-        Somebody wants something.
+        A watcher arrives.
         """
         self.jobs += 1
         sink = Recorder()
@@ -133,7 +133,7 @@ class WalkTests(EngineTests):
 
     def step_release(self, pick: int) -> None:
         """
-        Somebody wants it no longer.
+        A watcher is released.
         """
         if self.watchers:
             watcher, result, _ = self.watchers.pop(pick % len(self.watchers))
@@ -156,7 +156,7 @@ class WalkTests(EngineTests):
 
     def step_clean(self, pick: int) -> None:
         """
-        Work that was cancelled ends at last.
+        Work that was cancelled ends.
         """
         if self.cleaning:
             self.cleaning.pop(pick % len(self.cleaning)).callback(None)
@@ -164,7 +164,7 @@ class WalkTests(EngineTests):
 
     def step_limit(self, limit: int) -> None:
         """
-        There are more slots, or fewer.
+        The number of slots changes.
         """
         self.slots.limit = limit
         self.turn()
