@@ -94,7 +94,7 @@ class Referrers:
 
     async def find(self, repository: Repository, digest: Digest) -> tuple[Descriptor, ...]:
         """
-        See L{IRegistry.referrers<xferd.interfaces.registry.IRegistry.referrers>}.
+        See L{IRepository.referrers<xferd.interfaces.registry.IRepository.referrers>}.
 
         @raise RegistryError: the list leads elsewhere, or has no end.
         """

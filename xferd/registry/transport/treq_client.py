@@ -112,7 +112,7 @@ class _ExactURL(EncodedURL):
     """
     An URL that treq passes on unchanged.
 
-    A real L{EncodedURL} drops an empty query and percent-encodes C{[},
+    A real C{EncodedURL} drops an empty query and percent-encodes C{[},
     C{|} and others, and refuses hosts such as C{[::1]} and C{my_host}
     (U{https://github.com/python-hyper/hyperlink/issues/68}).
     """
