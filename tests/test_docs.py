@@ -39,6 +39,7 @@ from xferd.unpack.sandbox import _NEEDED, _SETPCAP, _SYS_CHROOT
 from xferd.web.app import Web
 from xferd.web.job_request import _KINDS
 from xferd.web.metrics import METRICS
+from xferd.web.openapi import document
 from xferd.web.responses import STATUSES
 
 ROOT = Path(__file__).parent.parent
@@ -123,6 +124,21 @@ def flat(tables: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
             yield f"{prefix}{name}", value
 
 
+def strings(value: Any, where: str = "") -> Iterator[tuple[str, str]]:
+    """
+    The summaries and descriptions in a document, each with its place.
+    """
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            if key in ("summary", "description") and isinstance(item, str):
+                yield where, item
+            else:
+                yield from strings(item, f"{where}/{key}")
+    elif isinstance(value, list):
+        for number, item in enumerate(value):
+            yield from strings(item, f"{where}/{number}")
+
+
 SETTINGS = dict(settings(Config, ROOTS))
 
 
@@ -174,6 +190,13 @@ class LanguageTests(SynchronousTestCase):
                 f"xferctl {name} --help", command_parser(name, load_command(name)).format_help()
             )
         self.assert_plain("twistd xferd --help", Options().getUsage())
+
+    def test_openapi(self) -> None:
+        """
+        The description of the HTTP API.
+        """
+        for where, text in strings(document("0")):
+            self.assert_plain(f"the OpenAPI document, {where}", text)
 
     def test_metrics(self) -> None:
         """

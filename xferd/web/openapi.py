@@ -18,20 +18,20 @@ JSON: Final = "application/json"
 PIECE: Final = "application/octet-stream"
 
 REFUSALS: Final[Mapping[int, str]] = {
-    400: "The request is wrong in itself.",
+    400: "The request is invalid.",
     401: "This client needs the daemon's token.",
     403: "A page of another site made a browser send this, the token is read_only, or a registry denies it.",
-    404: "There is no such thing.",
-    405: "This method does not work here.",
+    404: "There is no such resource.",
+    405: "The path does not support this method.",
     413: "The body is too large.",
-    415: "The body does not say that it is what it should be.",
-    416: "The piece is not the next one; detail.offset says where that begins.",
-    421: "The daemon does not go by the name in Host.",
-    422: "The key came with another request before, or the image is not what it should be.",
-    429: "The registry's rate limit, or too many jobs that have not ended.",
-    500: "The daemon made a mistake, or its store did.",
+    415: "The Content-Type is not supported.",
+    416: "The piece is not the next one; detail.offset is the expected offset.",
+    421: "The name in Host is not one of the daemon's.",
+    422: "The idempotency key belongs to another request, or the image is invalid.",
+    429: "The registry's rate limit was exceeded, or too many jobs are queued or running.",
+    500: "An internal error, or an error of the store.",
     502: "The registry failed.",
-    503: "The daemon is stopping, or has followers enough.",
+    503: "The daemon is stopping, or too many event streams are open.",
     504: "The registry took too long.",
     507: "The store's disk is full.",
 }
@@ -62,7 +62,7 @@ def document(version: str) -> dict[str, Any]:
                 "token": {
                     "type": "http",
                     "scheme": "bearer",
-                    "description": "For clients that may not act because of their connection.",
+                    "description": "For clients that their connection does not authorise.",
                 }
             },
         },
@@ -132,11 +132,11 @@ def _list(name: str, summary: str, item: str, *filters: Mapping[str, Any]) -> di
     """
     limit = {"type": "integer", "minimum": 1, "maximum": MAX_LISTED}
     pages = (
-        _parameter("query", "limit", "How many at most.", limit),
-        _parameter("query", "after", "Where the page begins: out of a Link header.", TEXT),
+        _parameter("query", "limit", "The largest number of items.", limit),
+        _parameter("query", "after", "The start of the page, from a Link header.", TEXT),
     )
-    link = 'The next page, with rel="next", where there is one.'
-    answer = _answer("What was found.", array(ref(item)), Link=link)
+    link = 'The next page, with rel="next", if there is one.'
+    answer = _answer("The items.", array(ref(item)), Link=link)
     return _operation(name, summary, {200: answer}, parameters=[*filters, *pages])
 
 
@@ -144,28 +144,28 @@ def _events(name: str, summary: str, *parameters: Mapping[str, Any]) -> dict[str
     """
     A stream of events.
     """
-    resumed = "Whether only what has changed since Last-Event-ID is told."
-    answer = _answer("Events, as they happen.", TEXT, "text/event-stream", Xferd_Resumed=resumed)
+    resumed = "Whether the stream has only the changes since Last-Event-ID."
+    answer = _answer("A stream of events.", TEXT, "text/event-stream", Xferd_Resumed=resumed)
     answer["content"]["application/x-ndjson"] = {"schema": ref("Event")}
-    since = _parameter("header", "Last-Event-ID", "The id of the last event that was seen.", TEXT)
+    since = _parameter("header", "Last-Event-ID", "The ID of the last event that the client received.", TEXT)
     refusals = (404, 503) if parameters else (503,)
     return _operation(name, summary, {200: answer}, refusals, [*parameters, since])
 
 
-_JOB_ID: Final = _parameter("path", "job_id", "The job's id.", {"type": "string", "minLength": 1})
+_JOB_ID: Final = _parameter("path", "job_id", "The job's ID.", {"type": "string", "minLength": 1})
 _NAME: Final = _parameter(
-    "path", "name", "The image's name; its slashes may stand as they are.", {"type": "string", "minLength": 1}
+    "path", "name", "The image's name; slashes need no escape.", {"type": "string", "minLength": 1}
 )
 _KEY: Final = _parameter(
     "header",
     "Idempotency-Key",
-    "A word of the client's own: the same request with the same key begins nothing new.",
+    "A key of the client's choice: the same request with the same key begins no second job.",
     {"type": "string", "pattern": "^[!-~]{1,128}$"},
 )
 _CLIENT: Final = _parameter(
     "header",
     "X-Xferd-Client",
-    "What the client calls itself, for fairness and for the page.",
+    "The client's name, for fairness and for display.",
     {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._:@/+-]{0,63}$"},
 )
 _AUTH: Final = _parameter(
@@ -198,7 +198,7 @@ PATHS: Final[Mapping[str, Mapping[str, Any]]] = {
             "Begin a job.",
             {
                 200: _answer(
-                    "The job that the same request began before.", ref("JobInFull"), Location="The job."
+                    "The job of the earlier request with this key.", ref("JobInFull"), Location="The job."
                 ),
                 202: _answer("The job.", ref("JobInFull"), Location="The job."),
             },
@@ -226,7 +226,7 @@ PATHS: Final[Mapping[str, Mapping[str, Any]]] = {
         ),
         "delete": _operation(
             "cancel_job",
-            "Cancel a job; one that has ended stays as it is.",
+            "Cancel a job; a job that has ended does not change.",
             {200: _answer("The job.", ref("JobInFull"))},
             (404, 503),
             [_JOB_ID],
@@ -236,8 +236,8 @@ PATHS: Final[Mapping[str, Mapping[str, Any]]] = {
         "patch": {
             **_operation(
                 "take_piece",
-                "Send the next piece of an import's archive; answered when it was read.",
-                {202: _answer("It was taken.", ref("Offset"))},
+                "Send the next piece of an import's archive; the response is sent once it was read.",
+                {202: _answer("The piece was read.", ref("Offset"))},
                 (404, 413, 415, 416, 422, 503),
                 [_JOB_ID, _RANGE],
             ),
@@ -248,8 +248,8 @@ PATHS: Final[Mapping[str, Mapping[str, Any]]] = {
         },
         "put": _operation(
             "end_content",
-            "Say that an import's archive is whole.",
-            {200: _answer("It is.", ref("Offset"))},
+            "Complete an import's archive.",
+            {200: _answer("The archive is complete.", ref("Offset"))},
             (404, 416, 422, 503),
             [_JOB_ID],
             ref("ArchiveEnd"),
@@ -267,7 +267,7 @@ PATHS: Final[Mapping[str, Mapping[str, Any]]] = {
     "/api/v1/jobs/{job_id}/attempts": {
         "get": _operation(
             "show_attempts",
-            "Show the attempts behind a job, the oldest first; the newest thousand at most.",
+            "Show the attempts of a job, the oldest first; the newest thousand at most.",
             {200: _answer("The attempts.", array(ref("Attempt")))},
             (404, 503),
             [_JOB_ID],
@@ -276,7 +276,7 @@ PATHS: Final[Mapping[str, Mapping[str, Any]]] = {
     "/api/v1/auth": {
         "post": _operation(
             "check_login",
-            "Try credentials with a registry, and keep nothing of them.",
+            "Try credentials with a registry; they are not stored.",
             {200: _answer("The registry accepts them.", ref("Accepted"))},
             (429, 502, 503, 504),
             [_AUTH, _CONFIG],
@@ -284,7 +284,7 @@ PATHS: Final[Mapping[str, Mapping[str, Any]]] = {
         )
     },
     "/api/v1/jobs/{job_id}/events": {"get": _events("follow_job", "Follow a job until it ends.", _JOB_ID)},
-    "/api/v1/events": {"get": _events("follow_all", "Follow everything.")},
+    "/api/v1/events": {"get": _events("follow_all", "Follow all jobs, layers, transfers and images.")},
     "/api/v1/transfers": {
         "get": _list(
             "list_transfers",
@@ -298,13 +298,13 @@ PATHS: Final[Mapping[str, Mapping[str, Any]]] = {
     "/api/v1/limits": {
         "get": _operation(
             "show_limits",
-            "Show how much happens at once, and how fast (bytes a second); 0 is no limit.",
+            "Show the limits on concurrency and bandwidth (bytes per second); 0 means no limit.",
             {200: _answer("The limits.", ref("Limits"))},
         ),
         "patch": _operation(
             "change_limits",
-            "Set some limits, from now on.",
-            {200: _answer("The limits as they are then.", ref("Limits"))},
+            "Set some limits, while jobs run.",
+            {200: _answer("All limits, with the changes.", ref("Limits"))},
             body=ref("LimitChanges"),
         ),
     },
@@ -322,12 +322,12 @@ PATHS: Final[Mapping[str, Mapping[str, Any]]] = {
             "Show an image of the store.",
             {200: _answer("The image.", ref("ImageInFull"))},
             (404, 422),
-            [_NAME, _filter("platform", "What it must be for: os/architecture[/variant].")],
+            [_NAME, _filter("platform", "The required platform: os/architecture[/variant].")],
         ),
         "delete": _operation(
             "remove_image",
-            "Take an image's name away, and free what nothing needs any more.",
-            {200: _answer("What was freed.", ref("Removed"))},
+            "Remove an image's name, and free what became unused.",
+            {200: _answer("The freed content.", ref("Removed"))},
             (404, 503, 507),
             [_NAME],
         ),
@@ -335,7 +335,7 @@ PATHS: Final[Mapping[str, Mapping[str, Any]]] = {
     "/api/v1/images/{name}/trees": {
         "post": _operation(
             "renew_trees",
-            "Unpack the layers of an image again that an older xferd has unpacked.",
+            "Unpack again the layers of an image that an older version of xferd unpacked.",
             {200: _answer("The layers are unpacked.", ref("Renewed"))},
             (404, 503, 507),
             [_NAME],
@@ -344,8 +344,8 @@ PATHS: Final[Mapping[str, Mapping[str, Any]]] = {
     "/api/v1/images/{name}/tags": {
         "post": _operation(
             "tag_image",
-            "Give an image of the store another name.",
-            {201: _answer("The image by that name.", ref("Image"))},
+            "Set another name for an image of the store.",
+            {201: _answer("The image under that name.", ref("Image"))},
             (404, 503, 507),
             [_NAME],
             ref("TagAsked"),
@@ -354,7 +354,7 @@ PATHS: Final[Mapping[str, Mapping[str, Any]]] = {
     "/api/v1/images/{name}/pin": {
         "post": _operation(
             "pin_image",
-            "Pin an image, which then stays when the store needs room, or unpin it.",
+            "Pin an image, which exempts it from removal by the quota, or unpin it.",
             {200: _answer("The image.", ref("Image"))},
             (404, 503, 507),
             [_NAME],
@@ -364,8 +364,8 @@ PATHS: Final[Mapping[str, Mapping[str, Any]]] = {
     "/api/v1/gc": {
         "post": _operation(
             "collect",
-            "Free what nothing in the store names or uses, or tell what that would be.",
-            {200: _answer("What was freed, or would be.", ref("Collected"))},
+            "Free unused content of the store, or report what would be freed.",
+            {200: _answer("The content that was freed, or would be.", ref("Collected"))},
             (503, 507),
             body=ref("CollectionAsked"),
         )
@@ -373,14 +373,14 @@ PATHS: Final[Mapping[str, Mapping[str, Any]]] = {
     "/api/v1/status": {
         "get": _operation(
             "show_status",
-            "Show how the daemon as a whole is doing.",
-            {200: _answer("Its state.", ref("Status"))},
+            "Show the state of the daemon as a whole.",
+            {200: _answer("The daemon's state.", ref("Status"))},
         )
     },
     "/api/v1/page": {
         "post": _operation(
             "let_in",
-            "Make a code for http://xferd.localhost:PORT/enter?code=CODE, which lets a browser in once.",
+            "Create a code for http://xferd.localhost:PORT/enter?code=CODE, which authorises one browser.",
             {201: _answer("The code.", ref("PageCode"))},
             (404,),
             body=ref("PageAsked"),
@@ -394,35 +394,52 @@ PATHS: Final[Mapping[str, Mapping[str, Any]]] = {
         )
     },
     "/api/v1/openapi.json": {
-        "get": _operation("show_openapi", "Show this description.", {200: _answer("It.", {"type": "object"})})
+        "get": _operation(
+            "show_openapi",
+            "Show this description.",
+            {200: _answer("The OpenAPI document.", {"type": "object"})},
+        )
     },
     "/metrics": {
         "get": _operation(
             "show_metrics",
-            "Show numbers to Prometheus.",
-            {200: _answer("Its text format.", TEXT, "text/plain; version=0.0.4; charset=utf-8")},
+            "Show metrics in Prometheus' text format.",
+            {200: _answer("The metrics.", TEXT, "text/plain; version=0.0.4; charset=utf-8")},
         )
     },
     "/healthz": {
-        "get": _operation("live", "Say that the daemon lives.", {200: _answer("So it is.", ref("Well"))})
+        "get": _operation(
+            "live", "Show that the daemon responds.", {200: _answer("The daemon responds.", ref("Well"))}
+        )
     },
     "/readyz": {
         "get": _operation(
-            "ready", "Say whether the daemon takes jobs.", {200: _answer("It does.", ref("Well"))}, (503,)
+            "ready",
+            "Show whether the daemon accepts jobs.",
+            {200: _answer("The daemon accepts jobs.", ref("Well"))},
+            (503,),
         )
     },
     "/enter": {
         "get": _operation(
             "enter",
-            "Give a browser its cookie for a code, and lead it to the page.",
-            {303: _answer("Go to the page.", TEXT, "text/plain; charset=utf-8", Location="The page.")},
-            parameters=[_parameter("query", "code", "What 'let_in' gave.", TEXT)],
+            "Set a browser's cookie for a code, and redirect it to the page.",
+            {
+                303: _answer(
+                    "A redirect to the page.", TEXT, "text/plain; charset=utf-8", Location="The page."
+                )
+            },
+            parameters=[_parameter("query", "code", "The code from 'let_in'.", TEXT)],
         )
     },
-    "/": {"get": _operation("page", "The status page.", {200: _answer("It.", TEXT, _PAGE_TYPES[0])})},
+    "/": {"get": _operation("page", "The status page.", {200: _answer("The page.", TEXT, _PAGE_TYPES[0])})},
     "/static/{name}": {
         "get": _operation(
-            "file", "A file of the status page.", {200: _answer("It.", TEXT, *_PAGE_TYPES)}, (404,), [_FILE]
+            "file",
+            "A file of the status page.",
+            {200: _answer("The file.", TEXT, *_PAGE_TYPES)},
+            (404,),
+            [_FILE],
         )
     },
 }

@@ -145,4 +145,4 @@ def answer_unknown(request: Request) -> bytes:
     """
     Answer for a bug: the log knows more, the client does not.
     """
-    return answer(request, error_json(XferdError.code, "xferd made a mistake; its log says which"), 500)
+    return answer(request, error_json(XferdError.code, "internal error; see the daemon's log"), 500)

@@ -74,7 +74,7 @@ REFERENCE: Final[Schema] = {
     "type": "string",
     "minLength": 1,
     "maxLength": MAX_REFERENCE,
-    "description": "The name of an image, as docker has it: alpine, ghcr.io/owner/app:1.2, HOST/NAME@DIGEST.",
+    "description": "An image reference, by docker's rules: alpine, ghcr.io/owner/app:1.2, HOST/NAME@DIGEST.",
     "examples": ["registry.example.com/team/app:1.2"],
 }
 PLATFORM: Final[Schema] = {
@@ -87,7 +87,7 @@ PRIORITY: Final[Schema] = {
     "type": ["integer", "null"],
     "minimum": -MAX_PRIORITY,
     "maximum": MAX_PRIORITY,
-    "description": "Higher goes first; 0, or null, is usual.",
+    "description": "Jobs with a higher priority precede others; 0 is the default.",
 }
 
 _SHORT_ERROR: Final = _object({"code": ref("ErrorCode"), "message": TEXT})
@@ -96,10 +96,10 @@ _JOB: Final[Mapping[str, Schema]] = {
     "id": TEXT,
     "kind": KIND,
     "state": STATE,
-    "reference": {**TEXT, "description": "What is asked for, in full."},
-    "target": _nullable("string", description="Where it goes, of a push and a copy."),
+    "reference": {**TEXT, "description": "The requested reference, in full."},
+    "target": _nullable("string", description="The destination of a push or a copy."),
     "platform": _nullable("string"),
-    "client": {**TEXT, "description": "Who asks."},
+    "client": {**TEXT, "description": "The client's name."},
     "created": TIME,
     "started": _nullable("string", format="date-time"),
     "finished": _nullable("string", format="date-time"),
@@ -110,18 +110,21 @@ _JOB: Final[Mapping[str, Schema]] = {
     "archive": _or_null(_object({"received": COUNT, "size": _nullable("integer", minimum=0)})),
     "error": _or_null(_SHORT_ERROR),
     "result": _or_null({**_object({"digest": DIGEST}), "additionalProperties": TEXT}),
-    "warnings": array({**TEXT, "description": "What xferd warns of, or a registry: HOST: TEXT."}),
+    "warnings": array({**TEXT, "description": "A warning of xferd, or of a registry as HOST: TEXT."}),
 }
 
 _IMAGE: Final[Mapping[str, Schema]] = {
     "reference": TEXT,
     "digest": DIGEST,
     "image_id": DIGEST,
-    "resolved": {**DIGEST, "description": "What the name stood for: an index's digest, or the manifest's."},
-    "source": {**TEXT, "description": "The repository that is asked for what the store lacks of it."},
+    "resolved": {
+        **DIGEST,
+        "description": "The digest that the name referred to: an index's, or the manifest's.",
+    },
+    "source": {**TEXT, "description": "The repository from which missing content is fetched."},
     "size": COUNT,
     "created": TIME,
-    "pinned": {**FLAG, "description": "Whether it stays when the store needs room."},
+    "pinned": {**FLAG, "description": "Whether the image is exempt from removal by the quota."},
     "layers": array(_object({"digest": DIGEST, "size": COUNT, "media_type": TEXT})),
 }
 
@@ -164,14 +167,17 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
                             },
                             "host": {**TEXT, "description": "The registry that failed."},
                             "status": _nullable("integer", description="Its HTTP status."),
-                            "offset": {**COUNT, "description": "Where an archive is to go on."},
+                            "offset": {
+                                **COUNT,
+                                "description": "The expected offset of an archive's next piece.",
+                            },
                         },
                     },
                 }
             )
         }
     ),
-    "ErrorCode": {"type": "string", "pattern": "^[A-Z_]+$", "description": "A stable word for programs."},
+    "ErrorCode": {"type": "string", "pattern": "^[A-Z_]+$", "description": "A stable code for programs."},
     "PullAsked": _asked("pull", ["reference"], reference=REFERENCE, platform=PLATFORM),
     "PushAsked": _asked(
         "push",
@@ -182,11 +188,11 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
             "type": ["array", "null"],
             "maxItems": MAX_TAGS,
             "items": {"type": "string", "minLength": 1, "maxLength": MAX_TAG},
-            "description": "More tags to give it there.",
+            "description": "Additional tags at the destination.",
         },
         platform={
             **PLATFORM,
-            "description": 'This one of the index that the name stood for, or "all": that index as it is.',
+            "description": 'One platform of the index that the name referred to, or "all": the whole index.',
         },
     ),
     "CopyAsked": _asked(
@@ -195,7 +201,7 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
         reference=REFERENCE,
         target=REFERENCE,
         platform=PLATFORM,
-        referrers={"type": ["boolean", "null"], "description": "Also what refers to it."},
+        referrers={"type": ["boolean", "null"], "description": "Whether to copy its referrers, too."},
     ),
     "ImportAsked": _asked(
         "import",
@@ -203,19 +209,21 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
         reference={
             **REFERENCE,
             "type": ["string", "null"],
-            "description": "What to call the image, or which one to take; else the archive's own names.",
+            "description": "The name of the image, or the image to read; by default the archive's own names.",
         },
         platform=PLATFORM,
         size={
             "type": ["integer", "null"],
             "minimum": 0,
             "maximum": MAX_SIZE,
-            "description": "The archive's bytes.",
+            "description": "The size of the archive, in bytes.",
         },
     ),
     "JobAsked": {"oneOf": [ref("PullAsked"), ref("PushAsked"), ref("CopyAsked"), ref("ImportAsked")]},
-    "Offset": _object({"offset": {**COUNT, "description": "Where the next piece begins."}}),
-    "ArchiveEnd": _object({"size": {**COUNT, "maximum": MAX_SIZE, "description": "The archive's bytes."}}),
+    "Offset": _object({"offset": {**COUNT, "description": "The offset of the next piece."}}),
+    "ArchiveEnd": _object(
+        {"size": {**COUNT, "maximum": MAX_SIZE, "description": "The size of the archive, in bytes."}}
+    ),
     "LoginAsked": {
         **_object({"host": {**TEXT, "minLength": 1, "description": "The registry's host."}}),
         "additionalProperties": False,
@@ -226,21 +234,21 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
         {
             **_JOB,
             "layers": array(ref("Layer")),
-            "transfers": {**array(TEXT), "description": "The ids of those that it waited for."},
+            "transfers": {**array(TEXT), "description": "The IDs of the transfers that it watched."},
         }
     ),
     "Attempt": _object(
         {
-            "transfer": {**TEXT, "description": "The id of the transfer that it was for."},
+            "transfer": {**TEXT, "description": "The ID of its transfer."},
             "kind": {"type": "string", "enum": list(TRANSFER_KINDS)},
             "digest": TEXT,
-            "source": {**TEXT, "description": "HOST/PATH, where bytes came from or went to."},
-            "attempt": {**COUNT, "description": "Which one of that transfer: the first is 1."},
+            "source": {**TEXT, "description": "HOST/PATH: the repository that sent or received the bytes."},
+            "attempt": {**COUNT, "description": "The number of the attempt within its transfer, from 1."},
             "started": TIME,
             "finished": TIME,
-            "bytes_done": {**COUNT, "description": "How many bytes were there at its end."},
+            "bytes_done": {**COUNT, "description": "The completed bytes at its end."},
             "code": _or_null(ref("ErrorCode")),
-            "error": _nullable("string", description="What went wrong, if something did."),
+            "error": _nullable("string", description="The error, if it failed."),
         }
     ),
     "Layer": _object(
@@ -252,9 +260,9 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
             "size": COUNT,
             "state": {"type": "string", "enum": list(LAYER_STATES)},
             "bytes_done": COUNT,
-            "unpacked": {**COUNT, "description": "How much of what came is unpacked."},
-            "transfer": _nullable("string", description="The id of the transfer that it waits for."),
-            "why": {**TEXT, "description": "What it waits for, or failed of."},
+            "unpacked": {**COUNT, "description": "The bytes that were unpacked."},
+            "transfer": _nullable("string", description="The ID of the transfer that it waits for."),
+            "why": {**TEXT, "description": "The reason why it waits, or the error."},
         }
     ),
     "Transfer": _object(
@@ -264,21 +272,21 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
             "kind": {"type": "string", "enum": list(TRANSFER_KINDS)},
             "digest": TEXT,
             "state": {"type": "string", "enum": list(TRANSFER_STATES)},
-            "watchers": {**COUNT, "description": "How many jobs and layers share it."},
+            "watchers": {**COUNT, "description": "The number of its watchers."},
             "bytes_done": COUNT,
             "bytes_total": _nullable("integer", minimum=0),
-            "rate": {"type": "number", "minimum": 0, "description": "Bytes a second."},
+            "rate": {"type": "number", "minimum": 0, "description": "Bytes per second."},
             "attempt": COUNT,
-            "streams": {**COUNT, "description": "The requests by which a download comes now."},
-            "source": {**TEXT, "description": "HOST/PATH, where bytes come from or go to."},
-            "why": {**TEXT, "description": "What it waits for, what slows it, or what it failed of."},
+            "streams": {**COUNT, "description": "The parallel requests of a download."},
+            "source": {**TEXT, "description": "HOST/PATH: the repository that sends or receives the bytes."},
+            "why": {**TEXT, "description": "The reason why it waits or is slow, or the error."},
             "until": _nullable(
                 "string",
                 format="date-time",
-                description="When that wait is over, where it is known; seconds in its words may be old.",
+                description='The end of that wait, where known; seconds in "why" may be outdated.',
             ),
             "created": TIME,
-            "jobs": {**array(TEXT), "description": "The ids of the jobs that share it."},
+            "jobs": {**array(TEXT), "description": "The IDs of the jobs that watch it."},
         }
     ),
     "Image": _object(_IMAGE),
@@ -286,21 +294,21 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
         {
             **_IMAGE,
             "platform": _nullable("string"),
-            "config": {"type": ["object", "null"], "description": "The image's config, as it is."},
-            "chain_id": {**_or_null(DIGEST), "description": "What its top layer is registered as."},
-            "trees": {**array(TEXT), "description": "Where its layers are unpacked, the bottom one first."},
+            "config": {"type": ["object", "null"], "description": "The image's config, unchanged."},
+            "chain_id": {**_or_null(DIGEST), "description": "The chain ID of the top layer."},
+            "trees": {**array(TEXT), "description": "The directories of its layers, the bottom one first."},
         }
     ),
     "Renewed": _object(
         {
             "warnings": {
                 **array(TEXT),
-                "description": "The layers that could not be unpacked again, and are used as they are.",
+                "description": "The layers whose older trees remain in use, because unpacking failed.",
             }
         }
     ),
     "TagAsked": {
-        **_object({"reference": {**REFERENCE, "description": "The image's other name; it has no digest."}}),
+        **_object({"reference": {**REFERENCE, "description": "The other name, without a digest."}}),
         "additionalProperties": False,
     },
     "PinAsked": {**_object({"pinned": FLAG}), "additionalProperties": False},
@@ -309,7 +317,10 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
         "type": "object",
         "additionalProperties": False,
         "properties": {
-            "dry_run": {"type": ["boolean", "null"], "description": "Free nothing."},
+            "dry_run": {
+                "type": ["boolean", "null"],
+                "description": "Report what would be freed, and free nothing.",
+            },
             "partials": {
                 "type": ["boolean", "null"],
                 "description": "Also free the partial blobs that no transfer uses.",
@@ -329,12 +340,12 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
                     "path": TEXT,
                     "free": _nullable("integer"),
                     "total": _nullable("integer"),
-                    "why": {**TEXT, "description": "That it is full; empty if it is not."},
+                    "why": {**TEXT, "description": "Reports a full disk; otherwise empty."},
                 },
                 description="The store's disk, in bytes.",
             ),
             "images": COUNT,
-            "jobs": {**NUMBERS, "description": "How many are in each state."},
+            "jobs": {**NUMBERS, "description": "The number of jobs in each state."},
             "slots": {
                 "type": "object",
                 "additionalProperties": _object({"limit": COUNT, "in_use": COUNT, "queued": COUNT}),
@@ -342,7 +353,7 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
             "hosts": {
                 "type": "object",
                 "additionalProperties": _object({"bytes": COUNT, "sent": COUNT}),
-                "description": "Bytes that came from and went to each registry.",
+                "description": "Bytes received from and sent to each registry.",
             },
             "sandbox": {
                 **_object(
@@ -351,25 +362,27 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
                         "missing": {
                             "type": "object",
                             "additionalProperties": TEXT,
-                            "description": "Why each is not in force.",
+                            "description": "The reason why each is not in force.",
                         },
                     }
                 ),
                 "type": ["object", "null"],
-                "description": "What confines the processes of layers; null until it is known.",
+                "description": "The measures that confine the processes of layers; null until known.",
             },
-            "quota": {**COUNT, "description": "The bytes that the store may take; 0 for any number."},
+            "quota": {**COUNT, "description": "The size limit of the store, in bytes; 0 means no limit."},
             "bytes_fetched": COUNT,
             "bytes_sent": COUNT,
             "bytes_delivered": COUNT,
         }
     ),
-    "PageAsked": _object({"uid": {"type": "integer", "minimum": 0, "description": "Whose browser it is."}}),
+    "PageAsked": _object(
+        {"uid": {"type": "integer", "minimum": 0, "description": "The user ID of the browser's user."}}
+    ),
     "PageCode": _object(
         {
             "code": TEXT,
             "port": {"type": "integer", "minimum": 1, "maximum": 65535},
-            "seconds": {"type": "number", "description": "How long the code is good."},
+            "seconds": {"type": "number", "description": "The lifetime of the code."},
         }
     ),
     "Examination": _object(
@@ -377,12 +390,12 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
             "checks": array(
                 _object(
                     {
-                        "name": {**TEXT, "description": "What was checked."},
+                        "name": {**TEXT, "description": "The subject of the check."},
                         "problems": array(
                             _object(
                                 {
-                                    "message": {**TEXT, "description": "What is wrong."},
-                                    "remedy": {**TEXT, "description": "What to change."},
+                                    "message": {**TEXT, "description": "The problem."},
+                                    "remedy": {**TEXT, "description": "The remedy."},
                                 }
                             )
                         ),
@@ -400,10 +413,13 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
                 "data": {
                     "anyOf": [ref("Job"), ref("Layer"), ref("Transfer"), ref("Image"), ref("ImageGone")]
                 },
-                "final": {**FLAG, "description": "Whether this is the last word on its subject."},
+                "final": {**FLAG, "description": "Whether this is the last event of its subject."},
             }
         ),
         "description": "One line of JSON; server-sent events have kind, data and id as their own fields.",
     },
 }
-SCHEMAS["Event"]["properties"]["id"] = {**TEXT, "description": "Where to go on: Last-Event-ID."}
+SCHEMAS["Event"]["properties"]["id"] = {
+    **TEXT,
+    "description": "The position in the stream, for Last-Event-ID.",
+}
