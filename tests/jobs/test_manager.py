@@ -8,9 +8,9 @@ import json
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
-from zope.interface.verify import verifyObject
 
 from tests.jobs.case import HOST, OTHER, JobsCase
+from tests.jobs.conformance import JobsConformance
 from xferd.errors import (
     BadPlatform,
     BadReference,
@@ -22,26 +22,52 @@ from xferd.errors import (
     TooManyJobs,
     TooManyRequests,
 )
-from xferd.interfaces.jobs import Event, IEventStream, IJobs
+from xferd.interfaces.jobs import Event, IEventStream
+from xferd.interfaces.store import Image
 from xferd.jobs import runner
 from xferd.jobs.ended_jobs import REMEMBERED
 from xferd.jobs.job import BUG
-from xferd.names import Repository
+from xferd.names import Reference, Repository
 from xferd.testing.fake_wall_clock import BEGIN
 from xferd.testing.images import sample_image
+
+
+class ConformanceTests(JobsConformance, JobsCase):
+    """
+    L{Jobs<xferd.jobs.manager.Jobs>} do what their Interface says.
+    """
+
+    def setUp(self) -> None:
+        """
+        Have the image in the store, and a registry that does not answer.
+        """
+        super().setUp()
+        image = sample_image(0)
+        for blob in image.blobs:
+            self.store.blobs.contents[blob.digest] = blob.read()
+        self.store.blobs.contents[image.digest] = image.manifest.data
+        descriptor = image.manifest.descriptor
+        putting = self.store.images.put(
+            Image(
+                Reference.parse(f"{HOST}/app"),
+                descriptor,
+                image.config.descriptor,
+                descriptor.digest,
+                (),
+                None,
+                descriptor.size,
+                "2026-01-02T03:04:05Z",
+            )
+        )
+        self.settle()
+        self.successResultOf(putting)
+        self.registry.gate.hold("manifest")
 
 
 class ListTests(JobsCase):
     """
     Jobs, as they are listed and shown.
     """
-
-    def test_interface(self) -> None:
-        """
-        L{Jobs} provides what the web needs.
-        """
-        verifyObject(IJobs, self.jobs)
-        verifyObject(IEventStream, self.jobs.events(None))
 
     def test_job(self) -> None:
         """

@@ -73,6 +73,16 @@ class GateTests(SynchronousTestCase):
         self.clock.advance(0)
         self.successResultOf(held)
 
+    def test_mended(self) -> None:
+        """
+        Failures that are planted can be taken back.
+        """
+        self.gate.fail("open", StoreError("no"), times=9)
+        self.gate.mend()
+        turn = self.gate.enter("open", "a")
+        self.clock.advance(0)
+        self.successResultOf(turn)
+
     def test_fails_as_often_as_planted(self) -> None:
         """
         A planted failure meets the calls that it is for, so many times.

@@ -10,7 +10,7 @@ from email.message import Message
 from email.parser import BytesParser
 from typing import Any
 
-from attrs import evolve, frozen
+from attrs import asdict, evolve, frozen
 from twisted.internet.address import IPv4Address, UNIXAddress
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.error import ConnectionLost
@@ -25,12 +25,15 @@ from zope.interface import implementer
 from tests.web.conformance import conforms
 from xferd.access_tokens import AccessTokens, Right
 from xferd.credentials import Credentials
-from xferd.errors import NotFound, StoreError, WrongOffset, XferdError
+from xferd.errors import BadInput, NotFound, StoreError, WrongOffset, XferdError
 from xferd.interfaces.jobs import Event, Figures, IArchive, IEventStream, IImageAdmin, IJobs, IUploadStream
 from xferd.interfaces.store import Freed, IImages, Image, IStore, Layer
+from xferd.jobs.job import ENDED
+from xferd.jobs.limits import Limits
 from xferd.media_types import OCI_CONFIG, OCI_MANIFEST
-from xferd.names import Digest, Reference
+from xferd.names import Digest, Reference, parse_tag, parse_target
 from xferd.oci import Descriptor
+from xferd.platforms import Platform
 from xferd.store.disk.free_space import FreeSpace
 from xferd.testing.fake_journal import FakeJournal
 from xferd.testing.fakes import FakeRegistries, FakeWallClock
@@ -416,9 +419,10 @@ class FakeJobs:
         Remember a pull.
         """
         self._check()
+        _parse(reference, platform)
         self.brought.append(credentials)
         self.pulled.append((reference, platform, client, priority))
-        return self._made("pull", client)
+        return self._made("pull", client, platform)
 
     def push(
         self,
@@ -434,9 +438,12 @@ class FakeJobs:
         Remember a push.
         """
         self._check()
+        _parse(reference, None if platform == "all" else platform, target)
+        for tag in tags:
+            parse_tag(tag)
         self.brought.append(credentials)
         self.pushed.append((reference, target, tuple(tags), platform, client, priority))
-        return self._made("push", client)
+        return self._made("push", client, platform)
 
     def copy(
         self,
@@ -452,9 +459,10 @@ class FakeJobs:
         Remember a copy.
         """
         self._check()
+        _parse(reference, platform, target)
         self.brought.append(credentials)
         self.copied.append((reference, target, platform, referrers, client, priority))
-        return self._made("copy", client)
+        return self._made("copy", client, platform)
 
     def import_archive(
         self, reference: str | None, platform: str | None, size: int | None, client: str, priority: int
@@ -463,8 +471,9 @@ class FakeJobs:
         Remember an import.
         """
         self._check()
+        _parse(None, platform, reference)
         self.imported.append((reference, platform, size, client, priority))
-        made = self._made("import", client)
+        made = self._made("import", client, platform)
         self.intakes[made["id"]] = FakeUploadStream()
         return made
 
@@ -473,6 +482,8 @@ class FakeJobs:
         Where the archive of an import goes.
         """
         self._check(job_id)
+        if job_id not in self.intakes or self.known[job_id]["state"] in ENDED:
+            raise BadInput(f"job {job_id} takes no archive")
         return self.intakes[job_id]
 
     def renew(
@@ -484,8 +495,11 @@ class FakeJobs:
         """
         Remember what was to be unpacked again.
         """
-        if self.refuses is not None:
-            return fail(self.refuses)
+        try:
+            self._check()
+            _parse(reference)
+        except XferdError:
+            return fail()
         self.brought.append(credentials)
         self.renewed.append((reference, client))
         return succeed(["one layer is old"])
@@ -500,8 +514,11 @@ class FakeJobs:
         """
         Remember an export.
         """
-        if self.refuses is not None:
-            return fail(self.refuses)
+        try:
+            self._check()
+            _parse(reference)
+        except XferdError:
+            return fail()
         self.brought.append(credentials)
         self.exported.append((reference, form, client))
         return succeed(self.archive)
@@ -509,15 +526,17 @@ class FakeJobs:
     @property
     def unfinished(self) -> int:
         """
-        How many jobs were made, and a number that a test sets.
+        The jobs that have not ended, and a number that a test sets.
         """
-        return len(self.known) + self.others
+        return sum(job["state"] not in ENDED for job in self.known.values()) + self.others
 
-    def _made(self, kind: str, client: str) -> Mapping[str, Any]:
+    def _made(self, kind: str, client: str, platform: str | None) -> Mapping[str, Any]:
         """
         A new job.
         """
         made = job(id=f"j{len(self.known) + 1}", kind=kind, client=client)
+        if platform is not None:
+            made["platform"] = platform
         self.known[made["id"]] = made
         return self.get(made["id"])
 
@@ -564,7 +583,7 @@ class FakeJobs:
         Show all jobs.
         """
         self._check()
-        return list(self.known.values())
+        return sorted(self.known.values(), key=lambda job: str(job["created"]), reverse=True)
 
     def cancel(self, job_id: str) -> Mapping[str, Any]:
         """
@@ -597,10 +616,13 @@ class FakeJobs:
 
     def change_limits(self, changes: Mapping[str, int]) -> Mapping[str, int]:
         """
-        Set them to whatever there comes.
+        Set some of them.
         """
         self._check()
-        self.limited |= changes
+        try:
+            self.limited = asdict(evolve(Limits(**self.limited), **changes))
+        except (TypeError, ValueError) as e:
+            raise BadInput(str(e)) from e
         return self.limits()
 
     def events(self, job_id: str | None, since: str | None = None) -> FakeStream:
@@ -644,6 +666,21 @@ class FakeJobs:
             "bytes_delivered": 2,
             **self.more,
         }
+
+
+def _parse(reference: str | None, platform: str | None = None, target: str | None = None) -> None:
+    """
+    Check what a job is asked for.
+
+    @raise BadReference: one of the references is none, or the target has a digest.
+    @raise BadPlatform: the platform is none.
+    """
+    if reference is not None:
+        Reference.parse(reference)
+    if target is not None:
+        parse_target(target)
+    if platform is not None:
+        Platform.parse(platform)
 
 
 def _age(job: Mapping[str, Any]) -> tuple[str, str]:

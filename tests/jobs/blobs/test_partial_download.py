@@ -271,7 +271,7 @@ class BlameTests(SourcesCase):
         # While the first one backs off, the second has its other chance.
         self.assertEqual([body.start for body in self.other.bodies], [40_000, 0, 0])
         self.assertEqual((set(self.other.distrusted), self.registry.distrusted), ({self.blob}, []))
-        self.registry.gate._planted.clear()
+        self.registry.gate.mend()
         self.wait(5)
         for job_id in jobs:
             self.assert_done(job_id)
@@ -300,7 +300,7 @@ class BlameTests(SourcesCase):
         data = self.image.layers[0].blob.read()
         self.other.corrupt(self.blob, data + b"?", times=9)
         jobs = self.broken(data)
-        self.registry.gate._planted.clear()
+        self.registry.gate.mend()
         self.registry.finish(self.blob)
         self.wait(3)
         for job_id in jobs:
