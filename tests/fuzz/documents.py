@@ -118,7 +118,7 @@ _HOSTS_TOML: Final = st.sampled_from(
             b'  skip_verify = false\n  dial_timeout = "1m30s"\n  override_path = true\n'
             b'  [host."https://mirror.example:5000".header]\n    authorization = ["Basic hunter2hunter2"]\n'
         ),
-        b'[host."http://u:hunter2hunter2@[::1]:5000/v2"]\nproxy = "http://u:hunter2hunter2@proxy:3128"\n',
+        b'[host."http://u:swordfish@[::1]:5000/v2"]\nproxy = "http://u:hunter2hunter2@proxy:3128"\n',
         b"capabilities = " + b"[" * 2000,
         b"capabilities = " + b"1" * 5000,
         b'[host."mirror"]\nunknown = 1\n[host."https://x/%zz?q#f"]\nclient = "a"\n',
@@ -129,7 +129,7 @@ _HOSTS_TOML: Final = st.sampled_from(
 def check_hosts_file(data: bytes) -> None:
     """
     A C{hosts.toml} is read or refused in one sentence, which never quotes the
-    value of a header or a proxy.
+    value of a header or a proxy, or a password in the name of a server.
     """
     with only(ValueError):
         assert parse_duration(data.decode("latin-1")) >= 0
@@ -137,7 +137,7 @@ def check_hosts_file(data: bytes) -> None:
         found = parse_hosts_toml(data, "/etc/hosts.toml")
     except ConfigError as e:
         check_message(str(e))
-        if _SECRET in str(e):
+        if _SECRET in str(e) or "swordfish@" in str(e):
             raise Broken(f"a secret is quoted: {e}") from e
         return
     for entry in found.entries:
@@ -145,7 +145,7 @@ def check_hosts_file(data: bytes) -> None:
             raise Broken(f"{entry} is taken")
         if any("\r" in t or "\n" in t for pair in entry.headers for t in pair):
             raise Broken("a header of two lines is taken")
-        if _SECRET in repr(entry):
+        if _SECRET in repr(entry) or "swordfish@" in entry.url:
             raise Broken(f"a secret is shown: {entry}")
 
 

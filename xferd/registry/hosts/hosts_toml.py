@@ -18,6 +18,7 @@ from attrs import field, frozen
 
 from xferd.errors import ConfigError
 from xferd.http_urls import split_url
+from xferd.registry.transport.urls import Origin
 
 CAPABILITIES: Final = frozenset({"pull", "resolve", "push"})
 """What a server may be asked for: content by digest, what a tag stands for,
@@ -47,7 +48,7 @@ _HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _HEADER_VALUE = re.compile(r"[\x20-\x7e\t]*")
 
 
-_USER_INFO: Final = re.compile(r"(?:(?<=//)|^)[^/\[]+[@\[]")
+_USER_INFO: Final = re.compile(r"^(?:.*@|(?!(?:\w+://)?\[).*\[)")
 """A user and a password in the URL of a server, which an error does not quote."""
 
 
@@ -216,7 +217,7 @@ class _Reader:
         if not url and not table:
             return "", "/v2"
         name, place = ("server", ()) if not table else (table[-1], table[:-1])
-        whole = url if re.match(r"https?://", url) else f"https://{url}"
+        whole = url if "://" in url else f"https://{url}"
         split = _split(whole)
         if split is None:
             raise self.wrong(place, name, "the URL of a server, for example https://mirror.example:5000")
@@ -321,10 +322,11 @@ def _split(url: str) -> SplitResult | None:
     The parts of a server's URL, or L{None} if it is none.
     """
     try:
+        Origin.of(url)
         split = split_url(url)
     except ValueError:
         return None
-    if not split.hostname or split.port == 0 or split.query or split.fragment or "@" in split.netloc:
+    if split.port == 0 or split.netloc.endswith(":") or split.query or split.fragment:
         return None
     return None if re.fullmatch(r"[!-~]+", url) is None else split
 
