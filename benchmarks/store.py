@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
 from attrs import evolve
 from twisted.internet.defer import Deferred, gatherResults
-from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
 from benchmarks.figures import Outcome, Row, Series
@@ -28,77 +26,12 @@ from xferd.media_types import OCI_CONFIG, OCI_MANIFEST
 from xferd.names import Digest, Reference
 from xferd.oci import Descriptor
 from xferd.store.store import Store
+from xferd.testing.inline_threads import InlinePools, InlineReactor
 
 _NAMES = (1_000, 10_000)
 _RECORDS = (1_000, 1_000_000)
 _TIMED = 50
-
-
-class _Reactor(Clock):
-    """
-    A clock that takes calls from threads at once.
-    """
-
-    def callFromThread(self, f: Callable[..., object], *args: object, **kw: object) -> None:
-        """
-        Call it.
-        """
-        f(*args, **kw)
-
-
-class _Inline:
-    """
-    A pool of threads that does its work before the call returns, or, within
-    L{held}, at the end of the block.
-    """
-
-    _held: ClassVar[list[Callable[[], None]] | None] = None
-
-    def __init__(self, minthreads: int, maxthreads: int, name: str) -> None:
-        pass
-
-    @classmethod
-    @contextmanager
-    def held(cls) -> Iterator[None]:
-        """
-        Let work gather, as it does while a disk is busy.
-        """
-        works = cls._held = []
-        yield
-        cls._held = None
-        for work in works:
-            work()
-
-    def start(self) -> None:
-        """
-        There is nothing to start.
-        """
-
-    def stop(self) -> None:
-        """
-        There is nothing to stop.
-        """
-
-    def callInThreadWithCallback(
-        self, onResult: Callable[[bool, Any], object] | None, func: Callable[..., Any], *args: Any, **kw: Any
-    ) -> None:
-        """
-        Do it now.
-        """
-        assert onResult is not None
-
-        def work() -> None:
-            try:
-                result = func(*args, **kw)
-            except BaseException:
-                onResult(False, Failure())
-            else:
-                onResult(True, result)
-
-        if self._held is None:
-            work()
-        else:
-            self._held.append(work)
+_POOLS = InlinePools()
 
 
 def names(setting: Setting) -> Outcome:
@@ -111,7 +44,7 @@ def names(setting: Setting) -> Outcome:
         with in_memory() as place:
             store = _opened(place)
             image = _image(store)
-            with _Inline.held():
+            with _POOLS.held():
                 waiting = [store.images.put(evolve(image, reference=_name(n))) for n in range(_number(who))]
             _wait(gatherResults(waiting))
             one = _timed(
@@ -190,7 +123,7 @@ def _timed(work: Callable[[int], Deferred[Any]], together: bool) -> float:
     """
     began = perf_counter()
     if together:
-        with _Inline.held():
+        with _POOLS.held():
             all_ = gatherResults([work(n) for n in range(_TIMED)])
         _wait(all_)
     else:
@@ -201,7 +134,11 @@ def _timed(work: Callable[[int], Deferred[Any]], together: bool) -> float:
 
 def _opened(place: Path) -> Store:
     store = Store(
-        str(place / "data"), cast("IReactor", _Reactor()), wall_clock=lambda: 0.0, pools=_Inline, reserve=0
+        str(place / "data"),
+        cast("IReactor", InlineReactor()),
+        wall_clock=lambda: 0.0,
+        pools=_POOLS,
+        reserve=0,
     )
     store.open()
     _wait(store.start())

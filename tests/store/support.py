@@ -7,13 +7,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
 from typing import Any, cast
 
 from attrs import define, field, frozen
 from twisted.internet.defer import Deferred
-from twisted.internet.task import Clock
-from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
@@ -26,6 +23,7 @@ from xferd.names import Digest, Reference, chain_id
 from xferd.oci import Descriptor
 from xferd.store.store import Store
 from xferd.testing.fakes import FakeWallClock
+from xferd.testing.inline_threads import InlinePool, InlinePools, InlineReactor
 
 LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar"
 RESERVE = 64 * 1024
@@ -33,92 +31,10 @@ RESERVE = 64 * 1024
 DOCKER_LAYER_TYPE = "application/vnd.docker.image.rootfs.diff.tar"
 
 
-class Reactor(Clock):
+class Pools(InlinePools):
     """
-    A clock that also takes calls from threads.
+    The pools of a store, by their use.
     """
-
-    def callFromThread(self, f: Callable[..., object], *args: object, **kw: object) -> None:
-        """
-        Call at once: the pools here work in the test's own thread.
-        """
-        f(*args, **kw)
-
-
-class InlinePool:
-    """
-    A pool that does its work before the call returns, or, while C{held}, when
-    the test says so.
-    """
-
-    def __init__(self, minthreads: int = 0, maxthreads: int = 1, name: str = "") -> None:
-        self.held = False
-        self.waiting: list[Callable[[], None]] = []
-        self.running = False
-
-    def start(self) -> None:
-        """
-        Begin.
-        """
-        self.running = True
-
-    def stop(self) -> None:
-        """
-        End.
-        """
-        assert not self.waiting, "threads were stopped with work to do"
-        self.running = False
-
-    def callInThreadWithCallback(
-        self, onResult: Callable[[bool, Any], object] | None, func: Callable[..., Any], *args: Any, **kw: Any
-    ) -> None:
-        """
-        Do it now, or later.
-        """
-        assert onResult is not None
-
-        def work() -> None:
-            try:
-                result = func(*args, **kw)
-            except BaseException:
-                onResult(False, Failure())
-            else:
-                onResult(True, result)
-
-        if self.held:
-            self.waiting.append(work)
-        else:
-            work()
-
-    def step(self) -> None:
-        """
-        Do the oldest work that is held.
-        """
-        self.waiting.pop(0)()
-
-    def release(self) -> None:
-        """
-        Do all that is held, and hold no more.
-        """
-        self.held = False
-        while self.waiting:
-            self.step()
-
-
-@define
-class Pools:
-    """
-    Makes pools and remembers them.
-    """
-
-    made: list[InlinePool] = field(factory=list)
-
-    def __call__(self, minthreads: int, maxthreads: int, name: str) -> InlinePool:
-        """
-        Make one.
-        """
-        self.made.append(InlinePool(minthreads, maxthreads, name))
-        return self.made[-1]
 
     @property
     def layers(self) -> InlinePool:
@@ -317,7 +233,7 @@ class StoreTestCase(SynchronousTestCase):
         """
         Open a new store.
         """
-        self.reactor = Reactor()
+        self.reactor = InlineReactor()
         self.wall_clock = FakeWallClock(self.reactor, 500.0)
         self.pools = Pools()
         self.path = self.mktemp()

@@ -25,7 +25,6 @@ from tests.store.conformance import job
 from tests.store.support import (
     RESERVE,
     Pools,
-    Reactor,
     Sample,
     StoreTestCase,
     fetch,
@@ -38,6 +37,7 @@ from xferd.interfaces.reactor import IReactor
 from xferd.names import Digest, chain_id
 from xferd.store.disk.file_system import remove
 from xferd.store.store import Store
+from xferd.testing.inline_threads import InlineReactor
 
 WANTED = sample("alpine", b"bottom", b"top")
 OTHER = sample("other", b"another bottom", b"top")
@@ -57,7 +57,7 @@ def life(path: str, say: Any, *, tidy: bool = False) -> None:
     @param say: called with what is done.
     @param tidy: whether it removes them one after the other in the end.
     """
-    store = Store(path, cast(IReactor, Reactor()), wall_clock=time.time, pools=Pools(), reserve=RESERVE)
+    store = Store(path, cast(IReactor, InlineReactor()), wall_clock=time.time, pools=Pools(), reserve=RESERVE)
     store.open()
 
     async def live() -> None:
@@ -138,7 +138,7 @@ def parts(path: str, say: Any) -> None:
 
     @param say: called with what is done.
     """
-    store = Store(path, cast(IReactor, Reactor()), wall_clock=time.time, pools=Pools(), reserve=RESERVE)
+    store = Store(path, cast(IReactor, InlineReactor()), wall_clock=time.time, pools=Pools(), reserve=RESERVE)
     store.open()
 
     async def live() -> None:
@@ -371,14 +371,16 @@ class LeftBehindTests(StoreTestCase):
 
     def test_empty_version(self) -> None:
         """
-        A data directory that was only just begun is begun again.
+        A data directory whose creation was interrupted is created again.
         """
         self.path = self.mktemp()
         os.mkdir(self.path)
         for name in ("version", "lock"):
             with open(os.path.join(self.path, name), "wb"):
                 pass
-        self.run_now(pull(self.open(), WANTED))
+        store = self.open()
+        self.run_now(pull(store, WANTED))
+        self.assertIsNotNone(store.images.get(WANTED.image.reference))
 
     def test_empty_facts(self) -> None:
         """
@@ -466,7 +468,7 @@ class KilledProcessTests(SynchronousTestCase):
         for first, after in ((0, 1), (100, 4), (200, 9)):
             said.extend(self.run_and_kill(path, first, after))
             store = Store(
-                path, cast(IReactor, Reactor()), wall_clock=time.time, pools=Pools(), reserve=RESERVE
+                path, cast(IReactor, InlineReactor()), wall_clock=time.time, pools=Pools(), reserve=RESERVE
             )
             store.open()
             self.successResultOf(store.start())

@@ -13,9 +13,9 @@ from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from tests.store.support import InlinePool, Reactor
 from xferd.errors import StoreError
 from xferd.store.threads import Rounds, Threads, patient
+from xferd.testing.inline_threads import InlinePool, InlineReactor
 
 
 class PatientTests(SynchronousTestCase):
@@ -119,7 +119,7 @@ class ThreadsTests(SynchronousTestCase):
         Start threads that work when the test says so.
         """
         self.pool = InlinePool()
-        self.threads = Threads(cast(IReactorFromThreads, Reactor()), self.pool, "it is shut")
+        self.threads = Threads(cast(IReactorFromThreads, InlineReactor()), self.pool, "it is shut")
 
     def test_not_started(self) -> None:
         """
