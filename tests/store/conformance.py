@@ -952,13 +952,12 @@ class JournalConformance(Conformance):
 
     def test_attempt(self) -> None:
         """
-        An attempt is remembered, with what is not known left out.
+        An attempt is recorded; what is not known of it is L{None}.
         """
-        self.result(
-            self.store.journal.record_attempt(
-                {"transfer": "t1", "kind": "download", "attempt": 1, "started": None, "bytes_done": 3}
-            )
-        )
+        known = {"transfer": "t1", "kind": "download", "attempt": 1, "bytes_done": 3}
+        self.result(self.store.journal.record_attempt(known))
+        unknown = dict.fromkeys(("digest", "source", "started", "finished", "code", "error"))
+        self.assertEqual(self.result(self.store.journal.attempts(["t1"], 9)), [{**known, **unknown}])
 
     def test_attempts_of_some(self) -> None:
         """

@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from tests.store.conformance import BlobsConformance
+from tests.store.conformance import BlobsConformance, JournalConformance
 from xferd.errors import DigestMismatch, DiskFull, NotFound, SizeMismatch, StoreError
 from xferd.interfaces.blobs import IBlobs, IFollower, IPartial
 from xferd.interfaces.journal import IJournal
@@ -57,9 +57,9 @@ class Follower:
         self.told.append(("sealed", path, size))
 
 
-class ConformingBlobsTests(BlobsConformance, SynchronousTestCase):
+class Conforming(SynchronousTestCase):
     """
-    The fake's blobs do what the true ones do.
+    A fake store, for the tests of an Interface.
     """
 
     def setUp(self) -> None:
@@ -82,6 +82,18 @@ class ConformingBlobsTests(BlobsConformance, SynchronousTestCase):
         """
         self.clock.pump([0] * 10)
         return self.failureResultOf(waiting, *expected)
+
+
+class ConformingBlobsTests(Conforming, BlobsConformance):
+    """
+    The fake's blobs conform to L{IBlobs}.
+    """
+
+
+class ConformingJournalTests(Conforming, JournalConformance):
+    """
+    The fake's journal conforms to L{IJournal}.
+    """
 
 
 class StoreTestCase(SynchronousTestCase):

@@ -6,7 +6,7 @@ A journal in memory, behind its Interface, for tests of what stands on it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
@@ -15,6 +15,9 @@ from xferd.interfaces.journal import IdempotencyKey, IJournal
 from xferd.interfaces.registry import UploadSession
 from xferd.names import Digest, Repository
 from xferd.testing.gate import Gate
+
+_UNKNOWN: Final = dict.fromkeys(("digest", "source", "started", "finished", "bytes_done", "code", "error"))
+"""What the record of an attempt may lack."""
 
 
 @implementer(IJournal)
@@ -65,7 +68,8 @@ class FakeJournal:
         """
         The newest attempts of some transfers.
         """
-        found = [dict(a) for a in self.recorded_attempts if a.get("transfer") in set(transfers)][-limit:]
+        some = [a for a in self.recorded_attempts if a["transfer"] in set(transfers)][-limit:]
+        found = [{**_UNKNOWN, **attempt} for attempt in some]
         return self._gate.enter("journal.attempts").addCallback(lambda _: found)
 
     def job(self, job_id: str) -> Deferred[dict[str, Any] | None]:

@@ -97,13 +97,15 @@ class BlobBodyTests(_BodyCase):
 
     def test_unknown_length(self) -> None:
         """
-        Where nobody says the length, the end of the connection is the end.
+        A body without a stated length ends with the connection.
         """
         response = FakeResponse()
         done = self._open(response).deliver(self.arrived.extend)
         response.send(b"abc")
+        self.assertNoResult(done)
         response.end(PotentialDataLoss())
         self.successResultOf(done)
+        self.assertEqual(self.arrived, b"abc")
 
     def test_too_much(self) -> None:
         """
