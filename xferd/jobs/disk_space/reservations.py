@@ -166,11 +166,23 @@ class Reservations:
         How many bytes more than there are these blobs need; none if it is not
         known how many there are.
         """
+        if self._fits(sum(blob.size for blob in wanted.values())):
+            return 0
         needed = self._needed(wanted)
         try:
             return needed + self.total - self._store.free_space.free() if needed else 0
         except OSError:
             return 0
+
+    def _fits(self, size: int) -> bool:
+        """
+        Whether so many bytes fit even if nothing of what is reserved is here:
+        then no file has to be looked at.
+        """
+        try:
+            return size + sum(held.size for held in self._blobs.values()) <= self._store.free_space.free()
+        except OSError:
+            return False
 
     def _needed(self, wanted: Mapping[Digest, Descriptor]) -> int:
         """
