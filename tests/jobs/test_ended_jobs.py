@@ -11,6 +11,7 @@ from twisted.internet.defer import CancelledError, Deferred
 
 from tests.jobs.case import JobsCase
 from xferd.errors import Interrupted, NotFound, StoreError
+from xferd.interfaces.job_json import AttemptJSON
 from xferd.interfaces.jobs import Event
 from xferd.jobs.ended_jobs import REMEMBERED
 from xferd.testing.images import sample_image
@@ -29,7 +30,7 @@ class EndedTests(JobsCase):
         self.settle()
         return self.successResultOf(finding)
 
-    def attempts(self, job_id: str) -> list[dict[str, Any]]:
+    def attempts(self, job_id: str) -> list[AttemptJSON]:
         """
         The attempts behind a job.
         """

@@ -22,6 +22,7 @@ from xferd.errors import (
     TooManyJobs,
     TooManyRequests,
 )
+from xferd.interfaces.job_json import AttemptJSON
 from xferd.interfaces.jobs import Event, IEventStream
 from xferd.interfaces.store import Image
 from xferd.jobs import runner
@@ -293,7 +294,7 @@ class AttemptTests(JobsCase):
     The attempts behind a job.
     """
 
-    def attempts(self, job_id: str) -> list[dict[str, Any]]:
+    def attempts(self, job_id: str) -> list[AttemptJSON]:
         """
         All of them.
         """

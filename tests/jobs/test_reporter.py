@@ -13,6 +13,7 @@ from xferd.interfaces.jobs import Event, IEventStream
 from xferd.interfaces.transfer import IProgressSink
 from xferd.jobs.reporter import FetchSink, RowSink
 from xferd.jobs.rows import BlobRow, LayerRow
+from xferd.names import Digest
 from xferd.testing.images import image_of, sample_image, sample_layer
 
 LAYERS = 20
@@ -88,6 +89,34 @@ class CostTests(JobsCase):
         fetch = self.transfer("download", blob)["id"]
         self.assertEqual(one[fetch].data["bytes_done"], 100)
         self.assertIs(one[fetch], two[fetch])
+
+    def test_listed(self) -> None:
+        """
+        A transfer that waits is listed as it was before, until something about
+        it has changed.
+        """
+        image = self.add(sample_image(self.downloads + 2))
+        for layer in image.layers:
+            self.registry.stall(layer.blob.digest)
+        self.pull()
+        self.wait(1)
+
+        def waiting() -> dict[str, str]:
+            return {t["digest"]: t["why"] for t in self.jobs.transfers() if t["state"] == "queued"}
+
+        first, second = (str(layer.blob.digest) for layer in image.layers[self.downloads :])
+        before = self.transfer("download", Digest.parse(second))
+        self.assertIs(self.transfer("download", Digest.parse(second)), before)
+        self.assertEqual(
+            waiting(),
+            {
+                first: "waiting for a download slot, 1st in line",
+                second: "waiting for a download slot, 2nd in line",
+            },
+        )
+        self.registry.finish(image.layers[0].blob.digest)
+        self.settle()
+        self.assertEqual(waiting(), {second: "waiting for a download slot, 1st in line"})
 
     def test_sums(self) -> None:
         """

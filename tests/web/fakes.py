@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from email.message import Message
 from email.parser import BytesParser
-from typing import Any
+from typing import Any, cast
 
 from attrs import asdict, evolve, frozen
 from twisted.internet.address import IPv4Address, UNIXAddress
@@ -26,6 +26,7 @@ from tests.web.conformance import conforms
 from xferd.access_tokens import AccessTokens, Right
 from xferd.credentials import Credentials
 from xferd.errors import BadInput, NotFound, StoreError, WrongOffset, XferdError
+from xferd.interfaces.job_json import AttemptJSON, JobDetailsJSON, JobJSON, JobsStatusJSON, TransferJSON
 from xferd.interfaces.jobs import Event, Figures, IArchive, IEventStream, IImageAdmin, IJobs, IUploadStream
 from xferd.interfaces.store import Freed, IImages, Image, IStore, Layer
 from xferd.jobs.job import ENDED
@@ -41,7 +42,7 @@ from xferd.testing.gate import Gate
 from xferd.web.app import Web
 from xferd.web.peer_trust import Trust
 
-JOB: Mapping[str, Any] = {
+JOB: JobJSON = {
     "id": "j1",
     "kind": "pull",
     "state": "running",
@@ -64,7 +65,7 @@ JOB: Mapping[str, Any] = {
 
 FREED = Freed(blobs=3, trees=2, layers=2, partials=1, bytes=900)
 
-TRANSFER: Mapping[str, Any] = {
+TRANSFER: TransferJSON = {
     "id": "t1",
     "key": f"blob sha256:{1:064x}",
     "kind": "download",
@@ -83,7 +84,7 @@ TRANSFER: Mapping[str, Any] = {
     "jobs": ["j1"],
 }
 
-ATTEMPT: Mapping[str, Any] = {
+ATTEMPT: AttemptJSON = {
     "transfer": "t1",
     "kind": "download",
     "digest": f"sha256:{1:064x}",
@@ -118,11 +119,11 @@ FIGURES = Figures(
 )
 
 
-def job(**fields: Any) -> dict[str, Any]:
+def job(**fields: Any) -> JobJSON:
     """
     A job as JSON has it.
     """
-    return {**JOB, **fields}
+    return cast("JobJSON", {**JOB, **fields})
 
 
 def image(reference: str = "alpine") -> Image:
@@ -368,9 +369,9 @@ class FakeJobs:
 
     def __init__(self) -> None:
         self.image_admin = FakeImageAdmin()
-        self.known: dict[str, dict[str, Any]] = {}
+        self.known: dict[str, JobJSON] = {}
         self.others = 0
-        self.older: dict[str, dict[str, Any]] = {}
+        self.older: dict[str, JobJSON] = {}
         self.reads: list[tuple[str, str] | None] = []
         self.pulled: list[tuple[str, str | None, str, int]] = []
         self.pushed: list[tuple[str, str | None, tuple[str, ...], str | None, str, int]] = []
@@ -385,8 +386,8 @@ class FakeJobs:
         self.refuses: Exception | None = None
         self.streams: list[tuple[str | None, FakeStream]] = []
         self.present: Sequence[Event] = ()
-        self.running: list[Mapping[str, Any]] = []
-        self.tried = [dict(ATTEMPT)]
+        self.running: list[TransferJSON] = []
+        self.tried: list[AttemptJSON] = [{**ATTEMPT}]
         self.numbers = FIGURES
         self.limited = {
             "downloads": 3,
@@ -414,7 +415,7 @@ class FakeJobs:
         client: str,
         priority: int,
         credentials: Mapping[str, Credentials] | None = None,
-    ) -> Mapping[str, Any]:
+    ) -> JobDetailsJSON:
         """
         Remember a pull.
         """
@@ -433,7 +434,7 @@ class FakeJobs:
         client: str,
         priority: int,
         credentials: Mapping[str, Credentials] | None = None,
-    ) -> Mapping[str, Any]:
+    ) -> JobDetailsJSON:
         """
         Remember a push.
         """
@@ -454,7 +455,7 @@ class FakeJobs:
         client: str,
         priority: int,
         credentials: Mapping[str, Credentials] | None = None,
-    ) -> Mapping[str, Any]:
+    ) -> JobDetailsJSON:
         """
         Remember a copy.
         """
@@ -466,7 +467,7 @@ class FakeJobs:
 
     def import_archive(
         self, reference: str | None, platform: str | None, size: int | None, client: str, priority: int
-    ) -> Mapping[str, Any]:
+    ) -> JobDetailsJSON:
         """
         Remember an import.
         """
@@ -530,7 +531,7 @@ class FakeJobs:
         """
         return sum(job["state"] not in ENDED for job in self.known.values()) + self.others
 
-    def _made(self, kind: str, client: str, platform: str | None) -> Mapping[str, Any]:
+    def _made(self, kind: str, client: str, platform: str | None) -> JobDetailsJSON:
         """
         A new job.
         """
@@ -540,14 +541,14 @@ class FakeJobs:
         self.known[made["id"]] = made
         return self.get(made["id"])
 
-    def get(self, job_id: str) -> Mapping[str, Any]:
+    def get(self, job_id: str) -> JobDetailsJSON:
         """
         Show a job.
         """
         self._check(job_id)
         return {**self.known[job_id], "layers": [], "transfers": ["t1"]}
 
-    def find(self, job_id: str) -> Deferred[Mapping[str, Any]]:
+    def find(self, job_id: str) -> Deferred[JobDetailsJSON]:
         """
         Show a job, also one that only the journal has.
         """
@@ -558,9 +559,7 @@ class FakeJobs:
         except XferdError:
             return fail()
 
-    def recorded(
-        self, limit: int, before: tuple[str, str] | None = None
-    ) -> Deferred[Sequence[Mapping[str, Any]]]:
+    def recorded(self, limit: int, before: tuple[str, str] | None = None) -> Deferred[Sequence[JobJSON]]:
         """
         Show the jobs of the journal.
         """
@@ -568,7 +567,7 @@ class FakeJobs:
         self.reads.append(before)
         return succeed([job for job in jobs if before is None or _age(job) < before][:limit])
 
-    def attempts(self, job_id: str) -> Deferred[list[dict[str, Any]]]:
+    def attempts(self, job_id: str) -> Deferred[list[AttemptJSON]]:
         """
         Show the attempts that the test made.
         """
@@ -578,14 +577,14 @@ class FakeJobs:
             return fail()
         return succeed(list(self.tried))
 
-    def all(self) -> Sequence[Mapping[str, Any]]:
+    def all(self) -> Sequence[JobJSON]:
         """
         Show all jobs.
         """
         self._check()
         return sorted(self.known.values(), key=lambda job: str(job["created"]), reverse=True)
 
-    def cancel(self, job_id: str) -> Mapping[str, Any]:
+    def cancel(self, job_id: str) -> JobDetailsJSON:
         """
         Cancel a job.
         """
@@ -593,7 +592,7 @@ class FakeJobs:
         self.known[job_id]["state"] = "cancelled"
         return self.get(job_id)
 
-    def transfers(self) -> Sequence[Mapping[str, Any]]:
+    def transfers(self) -> Sequence[TransferJSON]:
         """
         Show the transfers.
         """
@@ -649,13 +648,13 @@ class FakeJobs:
         except XferdError:
             return fail()
 
-    def status(self) -> Mapping[str, Any]:
+    def status(self) -> JobsStatusJSON:
         """
         Say something.
         """
         self._check()
         jobs = {"running": len(self.known)}
-        return {
+        status = {
             "jobs": jobs,
             "slots": {},
             "hosts": {},
@@ -666,6 +665,7 @@ class FakeJobs:
             "bytes_delivered": 2,
             **self.more,
         }
+        return cast("JobsStatusJSON", status)
 
 
 def _parse(reference: str | None, platform: str | None = None, target: str | None = None) -> None:
@@ -683,7 +683,7 @@ def _parse(reference: str | None, platform: str | None = None, target: str | Non
         Platform.parse(platform)
 
 
-def _age(job: Mapping[str, Any]) -> tuple[str, str]:
+def _age(job: JobJSON) -> tuple[str, str]:
     return job["created"], job["id"]
 
 

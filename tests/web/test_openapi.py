@@ -10,16 +10,26 @@ from __future__ import annotations
 import json
 import re
 from itertools import chain
+from typing import get_type_hints
 
 from jsonschema import Draft202012Validator
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.web.conformance import Undocumented, api, conforms, path_of, valid
 from tests.web.fakes import TRANSFER, World, image, job
+from xferd.interfaces.job_json import (
+    AttemptJSON,
+    ImageJSON,
+    JobDetailsJSON,
+    JobJSON,
+    LayerJSON,
+    TransferJSON,
+)
 from xferd.jobs.limits import bounds
 from xferd.web.app import Web
 from xferd.web.job_request import _KINDS
 from xferd.web.pagination import IMAGES, JOBS, TRANSFERS
+from xferd.web.schemas import SCHEMAS
 
 
 class DocumentTests(SynchronousTestCase):
@@ -80,6 +90,20 @@ class DocumentTests(SynchronousTestCase):
         named = set(re.findall(r'"#/components/schemas/(\w+)"', json.dumps(api())))
         self.assertEqual(named - set(schemas), set())
         self.assertEqual(set(schemas) - named, set())
+
+    def test_types(self) -> None:
+        """
+        The types of the jobs' interface have the fields that the schemas have.
+        """
+        for name, shape in (
+            ("Job", JobJSON),
+            ("JobInFull", JobDetailsJSON),
+            ("Layer", LayerJSON),
+            ("Transfer", TransferJSON),
+            ("Attempt", AttemptJSON),
+            ("Image", ImageJSON),
+        ):
+            self.assertEqual(set(get_type_hints(shape)), set(SCHEMAS[name]["properties"]), name)
 
     def test_asked(self) -> None:
         """

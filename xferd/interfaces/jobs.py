@@ -15,6 +15,14 @@ from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
 
 from xferd.credentials import Credentials
+from xferd.interfaces.job_json import (
+    AttemptJSON,
+    JobDetailsJSON,
+    JobJSON,
+    JobsStatusJSON,
+    SlotsJSON,
+    TransferJSON,
+)
 from xferd.interfaces.store import Freed, Image
 
 _encode = JSONEncoder(separators=(",", ":")).encode
@@ -148,7 +156,7 @@ class Figures:
     sent: Mapping[str, int]
     delivered: int
     retries: Mapping[str, int]
-    slots: Mapping[str, Mapping[str, int]]
+    slots: Mapping[str, SlotsJSON]
     waits: Mapping[str, tuple[Sequence[tuple[str, int]], float]]
     workers_busy: int
 
@@ -217,7 +225,7 @@ class IJobs(Interface):
         client: str,
         priority: int,
         credentials: Mapping[str, Credentials] | None = None,
-    ) -> Mapping[str, Any]:
+    ) -> JobDetailsJSON:
         """
         Begin to pull an image.
 
@@ -242,7 +250,7 @@ class IJobs(Interface):
         client: str,
         priority: int,
         credentials: Mapping[str, Credentials] | None = None,
-    ) -> Mapping[str, Any]:
+    ) -> JobDetailsJSON:
         """
         Begin to push an image of the store.
 
@@ -266,7 +274,7 @@ class IJobs(Interface):
         client: str,
         priority: int,
         credentials: Mapping[str, Credentials] | None = None,
-    ) -> Mapping[str, Any]:
+    ) -> JobDetailsJSON:
         """
         Begin to copy an image, an index or an artifact from one repository
         into another.
@@ -281,7 +289,7 @@ class IJobs(Interface):
 
     def import_archive(
         reference: str | None, platform: str | None, size: int | None, client: str, priority: int
-    ) -> Mapping[str, Any]:
+    ) -> JobDetailsJSON:
         """
         Begin to import images out of an archive, whose bytes go to the
         L{upload_stream} of the job.  The job gives up a client that goes silent.
@@ -334,7 +342,7 @@ class IJobs(Interface):
             had to be fetched could not be.
         """
 
-    def get(job_id: str) -> Mapping[str, Any]:
+    def get(job_id: str) -> JobDetailsJSON:
         """
         One job, with C{"layers"}: for each, bottom first, C{index, digest,
         diff_id, size, state, bytes_done, unpacked, transfer, why}; and with
@@ -343,7 +351,7 @@ class IJobs(Interface):
         @raise NotFound: it neither runs nor is one of those that ended last.
         """
 
-    def find(job_id: str) -> Deferred[Mapping[str, Any]]:
+    def find(job_id: str) -> Deferred[JobDetailsJSON]:
         """
         One job, as C{get} has it, also where only the journal has it.
 
@@ -352,7 +360,7 @@ class IJobs(Interface):
         @raise StoreError: the journal cannot be read.
         """
 
-    def recorded(limit: int, before: tuple[str, str] | None = None) -> Deferred[Sequence[Mapping[str, Any]]]:
+    def recorded(limit: int, before: tuple[str, str] | None = None) -> Deferred[Sequence[JobJSON]]:
         """
         Jobs in the journal, the newest first, without layers.
 
@@ -361,7 +369,7 @@ class IJobs(Interface):
         @raise StoreError: the journal cannot be read.
         """
 
-    def attempts(job_id: str) -> Deferred[list[dict[str, Any]]]:
+    def attempts(job_id: str) -> Deferred[list[AttemptJSON]]:
         """
         The attempts behind a job: of every transfer that it waited for, also
         those made before it came, the oldest first and the newest thousand at
@@ -373,20 +381,20 @@ class IJobs(Interface):
         @raise StoreError: the journal cannot be read.
         """
 
-    def all() -> Sequence[Mapping[str, Any]]:
+    def all() -> Sequence[JobJSON]:
         """
         The jobs that have not ended and the 200 that ended last, the newest
         first, without layers.
         """
 
-    def cancel(job_id: str) -> Mapping[str, Any]:
+    def cancel(job_id: str) -> JobDetailsJSON:
         """
         Cancel a job, at once; one that has ended stays as it is.
 
         @raise NotFound: there is no such job.
         """
 
-    def transfers() -> Sequence[Mapping[str, Any]]:
+    def transfers() -> Sequence[TransferJSON]:
         """
         Every transfer: C{id, key, kind, digest, state, watchers, bytes_done,
         bytes_total, rate, attempt, streams, source, why, until,
@@ -436,7 +444,7 @@ class IJobs(Interface):
         @raise StoreError: the journal cannot be read.
         """
 
-    def status() -> Mapping[str, Any]:
+    def status() -> JobsStatusJSON:
         """
         Slots in use, the queue, jobs by state, bytes by host.
         """

@@ -6,11 +6,12 @@ Jobs that have ended: the last ones in memory, the others in the journal.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from twisted.internet.defer import Deferred, succeed
 
 from xferd.errors import Interrupted, NotFound
+from xferd.interfaces.job_json import JobDetailsJSON
 from xferd.interfaces.journal import IJournal
 from xferd.jobs.job import ENDED, describe
 
@@ -31,7 +32,7 @@ class EndedJobs:
         """
         self._journal = journal
         self._forgotten = forgotten
-        self._recent: dict[str, dict[str, Any]] = {}
+        self._recent: dict[str, Mapping[str, Any]] = {}
         self._unwritten: set[str] = set()
 
     async def load(self) -> None:
@@ -42,13 +43,13 @@ class EndedJobs:
             if record["state"] in ENDED:
                 self._recent[record["id"]] = record
 
-    def recent(self) -> Collection[dict[str, Any]]:
+    def recent(self) -> Collection[Mapping[str, Any]]:
         """
         The jobs in memory, the one that ended first first.
         """
         return self._recent.values()
 
-    def add(self, record: dict[str, Any]) -> Deferred[None]:
+    def add(self, record: Mapping[str, Any]) -> Deferred[None]:
         """
         Remember a job that has ended.
 
@@ -67,7 +68,7 @@ class EndedJobs:
 
         return self._journal.record_job(record).addBoth(written)
 
-    def get(self, job_id: str) -> dict[str, Any]:
+    def get(self, job_id: str) -> Mapping[str, Any]:
         """
         A job in memory.
 
@@ -78,7 +79,7 @@ class EndedJobs:
         except KeyError:
             raise _no_job(job_id) from None
 
-    def find(self, job_id: str) -> Deferred[dict[str, Any]]:
+    def find(self, job_id: str) -> Deferred[Mapping[str, Any]]:
         """
         A job in memory or in the journal.
 
@@ -90,7 +91,7 @@ class EndedJobs:
             return succeed(found)
         return Deferred.fromCoroutine(self._read(job_id))
 
-    async def _read(self, job_id: str) -> dict[str, Any]:
+    async def _read(self, job_id: str) -> Mapping[str, Any]:
         known = len(job_id) <= _LONGEST_ID and job_id.isascii()
         record = await self._journal.job(job_id) if known else None
         if record is None:
@@ -109,11 +110,11 @@ class EndedJobs:
             self._forgotten(oldest)
 
 
-def whole(record: Mapping[str, Any]) -> dict[str, Any]:
+def whole(record: Mapping[str, Any]) -> JobDetailsJSON:
     """
     A record with all members of a job in full: older journals lack some.
     """
-    return {"layers": [], "transfers": [], **record}
+    return cast("JobDetailsJSON", {"layers": [], "transfers": [], **record})
 
 
 def _no_job(job_id: str) -> NotFound:

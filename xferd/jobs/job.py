@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 from attrs import define, field
 
 from xferd.errors import MAX_MESSAGE, XferdError
+from xferd.interfaces.job_json import ErrorJSON, JobDetailsJSON, JobJSON
 from xferd.jobs.archives.upload_stream import UploadStream
 from xferd.jobs.rows import PRESENT, Row
 from xferd.names import Digest, Repository
@@ -32,11 +33,11 @@ MAX_TRANSFERS = 1000
 _IN_FULL = frozenset({"layers", "transfers"})
 
 
-def in_short(record: Mapping[str, Any]) -> dict[str, Any]:
+def in_short(record: Mapping[str, Any]) -> JobJSON:
     """
     What lists and events tell of a job out of all that is remembered.
     """
-    return {key: value for key, value in record.items() if key not in _IN_FULL}
+    return cast("JobJSON", {key: value for key, value in record.items() if key not in _IN_FULL})
 
 
 def rfc3339(seconds: float) -> str:
@@ -46,7 +47,7 @@ def rfc3339(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def describe(error: BaseException) -> dict[str, str]:
+def describe(error: BaseException) -> ErrorJSON:
     """
     An error as the API, xferctl and the page show it.
 
@@ -96,7 +97,7 @@ class Job:
     state: str = "queued"
     started: float | None = None
     finished: float | None = None
-    error: dict[str, str] | None = None
+    error: ErrorJSON | None = None
     result: dict[str, str] | None = None
     transfers: dict[str, None] = field(factory=dict)
     repositories: frozenset[Repository] = frozenset()
@@ -175,7 +176,7 @@ class Job:
         """
         return Turn(self.client, self.priority, self.number, layer)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JobJSON:
         """
         The job as the API shows it, without its layers.
         """
@@ -203,7 +204,7 @@ class Job:
             "warnings": list(self.warnings),
         }
 
-    def with_layers(self) -> dict[str, Any]:
+    def with_layers(self) -> JobDetailsJSON:
         """
         The job as the API shows it, with its layers and transfers.
         """

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from itertools import count
 from secrets import token_hex
-from typing import Any
+from typing import cast
 
 from attrs import asdict
 from twisted.internet.defer import CancelledError, Deferred, DeferredList, fail, succeed
@@ -19,6 +19,14 @@ from zope.interface import implementer
 
 from xferd.credentials import Credentials
 from xferd.errors import BadInput, Interrupted, NotFound
+from xferd.interfaces.job_json import (
+    AttemptJSON,
+    JobDetailsJSON,
+    JobJSON,
+    JobsStatusJSON,
+    SandboxJSON,
+    TransferJSON,
+)
 from xferd.interfaces.jobs import Figures, IArchive, IEventStream, IJobs, IUploadStream
 from xferd.interfaces.reactor import WallClock
 from xferd.interfaces.registry import IRegistries, IRepository
@@ -165,7 +173,7 @@ class Jobs:
         client: str,
         priority: int,
         credentials: Mapping[str, Credentials] | None = None,
-    ) -> Mapping[str, Any]:
+    ) -> JobDetailsJSON:
         wanted = Reference.parse(reference)
         job = self._job("pull", wanted, platform, client, priority)
         return self._add(job, lambda: self._pull(job, wanted, self._seen_by(credentials)))
@@ -179,7 +187,7 @@ class Jobs:
         client: str,
         priority: int,
         credentials: Mapping[str, Credentials] | None = None,
-    ) -> Mapping[str, Any]:
+    ) -> JobDetailsJSON:
         wanted = Reference.parse(reference)
         goal = wanted if target is None else parse_target(target)
         job = self._job("push", wanted, platform, client, priority, goal)
@@ -211,7 +219,7 @@ class Jobs:
         client: str,
         priority: int,
         credentials: Mapping[str, Credentials] | None = None,
-    ) -> Mapping[str, Any]:
+    ) -> JobDetailsJSON:
         wanted, goal = Reference.parse(reference), parse_target(target)
         job = self._job("copy", wanted, platform, client, priority, goal)
         registries = self._seen_by(credentials)
@@ -235,7 +243,7 @@ class Jobs:
 
     def import_archive(
         self, reference: str | None, platform: str | None, size: int | None, client: str, priority: int
-    ) -> Mapping[str, Any]:
+    ) -> JobDetailsJSON:
         wanted = None if reference is None else parse_target(reference)
         job = self._job("import", wanted, platform, client, priority)
         upload_stream = job.upload_stream = UploadStream(self._clock, size)
@@ -300,43 +308,42 @@ class Jobs:
         """
         return Turn(client, 0, next(self._numbers), 0)
 
-    def get(self, job_id: str) -> Mapping[str, Any]:
+    def get(self, job_id: str) -> JobDetailsJSON:
         running = self._runner.get(job_id)
         return whole(self._ended.get(job_id)) if running is None else running.with_layers()
 
-    def find(self, job_id: str) -> Deferred[Mapping[str, Any]]:
+    def find(self, job_id: str) -> Deferred[JobDetailsJSON]:
         if self._runner.get(job_id) is not None:
             return succeed(self.get(job_id))
         if not self._runner.started:
             return fail(Interrupted("the daemon is just starting; ask again in a moment"))
         return self._ended.find(job_id).addCallback(whole)
 
-    def recorded(
-        self, limit: int, before: tuple[str, str] | None = None
-    ) -> Deferred[Sequence[Mapping[str, Any]]]:
+    def recorded(self, limit: int, before: tuple[str, str] | None = None) -> Deferred[Sequence[JobJSON]]:
         if not self._runner.started:
             return succeed([])
         found = self._store.journal.jobs(limit, before)
         return found.addCallback(lambda records: [in_short(record) for record in records])
 
-    def attempts(self, job_id: str) -> Deferred[list[dict[str, Any]]]:
+    def attempts(self, job_id: str) -> Deferred[list[AttemptJSON]]:
 
-        def read(job: Mapping[str, Any]) -> Deferred[list[dict[str, Any]]]:
-            return self._store.journal.attempts(job["transfers"], MOST_ATTEMPTS)
+        def read(job: JobDetailsJSON) -> Deferred[list[AttemptJSON]]:
+            attempts = self._store.journal.attempts(job["transfers"], MOST_ATTEMPTS)
+            return cast("Deferred[list[AttemptJSON]]", attempts)
 
         return self.find(job_id).addCallback(read)
 
-    def all(self) -> Sequence[Mapping[str, Any]]:
+    def all(self) -> Sequence[JobJSON]:
         ended = [in_short(record) for record in self._ended.recent()]
         jobs = [*ended, *(job.to_json() for job in self._runner.jobs())]
         return sorted(jobs, key=lambda job: job["created"], reverse=True)
 
-    def cancel(self, job_id: str) -> Mapping[str, Any]:
+    def cancel(self, job_id: str) -> JobDetailsJSON:
         self._runner.cancel(job_id)
         return self.get(job_id)
 
-    def transfers(self) -> Sequence[Mapping[str, Any]]:
-        return [self._broker.transfer_json(transfer) for transfer in self._transfers]
+    def transfers(self) -> Sequence[TransferJSON]:
+        return [self._broker.listed(transfer) for transfer in self._transfers]
 
     @property
     def unfinished(self) -> int:
@@ -390,7 +397,7 @@ class Jobs:
 
     def follow(self, job_id: str, since: str | None = None) -> Deferred[IEventStream]:
 
-        def open_stream(record: Mapping[str, Any]) -> IEventStream:
+        def open_stream(record: JobDetailsJSON) -> IEventStream:
             try:
                 return self.events(job_id, since)
             except NotFound:
@@ -398,7 +405,7 @@ class Jobs:
 
         return self.find(job_id).addCallback(open_stream)
 
-    def status(self) -> Mapping[str, Any]:
+    def status(self) -> JobsStatusJSON:
         states = Counter(job["state"] for job in self.all())
         arriving = sum(job.to_json()["bytes_done"] for job in self._runner.jobs() if job.kind in DELIVERING)
         fetched, sent = self._layers.fetched, self._uploads.sent
@@ -415,7 +422,7 @@ class Jobs:
             "bytes_delivered": self._runner.delivered + arriving,
         }
 
-    def _sandbox(self) -> Mapping[str, Any] | None:
+    def _sandbox(self) -> SandboxJSON | None:
         measures = self._unpacker.sandbox
         if measures is None:
             return None
@@ -463,7 +470,7 @@ class Jobs:
             repositories=frozenset(r.repository for r in (wanted, target) if r is not None),
         )
 
-    def _add(self, job: Job, run: Callable[[], Awaitable[dict[str, str]]]) -> Mapping[str, Any]:
+    def _add(self, job: Job, run: Callable[[], Awaitable[dict[str, str]]]) -> JobDetailsJSON:
         self._runner.add(job, run)
         return self.get(job.id)
 

@@ -7,10 +7,10 @@ pushed.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
 
 from attrs import define, field
 
+from xferd.interfaces.job_json import LayerJSON
 from xferd.jobs.reasons import why
 from xferd.names import Digest
 from xferd.oci import Descriptor
@@ -54,7 +54,7 @@ class Row(ABC):
         """
 
     @abstractmethod
-    def to_json(self, job_id: str) -> dict[str, Any]:
+    def to_json(self, job_id: str) -> LayerJSON:
         """
         The row as the API shows it.
         """
@@ -97,7 +97,7 @@ class LayerRow(Row):
         """
         return self._state()[0]
 
-    def to_json(self, job_id: str) -> dict[str, Any]:
+    def to_json(self, job_id: str) -> LayerJSON:
         """
         The row as the API shows it.
 
@@ -192,7 +192,7 @@ class BlobRow(Row):
             return upload.state
         return "uploading" if upload.bytes_done else "waiting"
 
-    def to_json(self, job_id: str) -> dict[str, Any]:
+    def to_json(self, job_id: str) -> LayerJSON:
         """
         The row as the API shows it.  Its C{transfer} is the one that it waits
         for.

@@ -15,6 +15,7 @@ from attrs import evolve
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
+from xferd.interfaces.job_json import SlotsJSON
 from xferd.interfaces.reactor import WallClock
 from xferd.interfaces.store import IStore
 from xferd.interfaces.unpack import IUnpacker
@@ -144,7 +145,7 @@ class Transfers:
         """
         return sum((manager.retries for manager in self._managers), Counter())
 
-    def slot_counts(self) -> dict[str, dict[str, int]]:
+    def slot_counts(self) -> dict[str, SlotsJSON]:
         """
         C{limit}, C{in_use} and C{queued} of the slots, by kind.
         """

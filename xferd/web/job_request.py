@@ -7,7 +7,7 @@ what may be asked and whom to ask; and what else is asked by a reference.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from attrs import frozen
 
@@ -17,6 +17,7 @@ from xferd.web.request import json_object, quoted
 if TYPE_CHECKING:
     from twisted.web.server import Request
 
+    from xferd.interfaces.job_json import JobDetailsJSON
     from xferd.interfaces.jobs import IJobs
     from xferd.web.registry_auth import Brought
 
@@ -37,7 +38,7 @@ class JobAsked(Protocol):
     A job that a client asks for.
     """
 
-    def begin(self, jobs: IJobs, client: str, brought: Brought) -> Mapping[str, Any]:
+    def begin(self, jobs: IJobs, client: str, brought: Brought) -> JobDetailsJSON:
         """
         Begin it.
 
@@ -56,7 +57,7 @@ class PullAsked:
     platform: str | None
     priority: int
 
-    def begin(self, jobs: IJobs, client: str, brought: Brought) -> Mapping[str, Any]:
+    def begin(self, jobs: IJobs, client: str, brought: Brought) -> JobDetailsJSON:
         """
         Begin it.
         """
@@ -76,7 +77,7 @@ class PushAsked:
     platform: str | None
     priority: int
 
-    def begin(self, jobs: IJobs, client: str, brought: Brought) -> Mapping[str, Any]:
+    def begin(self, jobs: IJobs, client: str, brought: Brought) -> JobDetailsJSON:
         """
         Begin it.
         """
@@ -98,7 +99,7 @@ class CopyAsked:
     referrers: bool
     priority: int
 
-    def begin(self, jobs: IJobs, client: str, brought: Brought) -> Mapping[str, Any]:
+    def begin(self, jobs: IJobs, client: str, brought: Brought) -> JobDetailsJSON:
         """
         Begin it.
         """
@@ -124,7 +125,7 @@ class ImportAsked:
     size: int | None
     priority: int
 
-    def begin(self, jobs: IJobs, client: str, brought: Brought) -> Mapping[str, Any]:  # noqa: ARG002
+    def begin(self, jobs: IJobs, client: str, brought: Brought) -> JobDetailsJSON:  # noqa: ARG002
         """
         Begin it.  No registry has a part in it.
         """

@@ -113,9 +113,10 @@ class Metrics:
         yield _counter("xferd_delivered_bytes_total", [((), figures.delivered)])
         retries = [((reason,), count) for reason, count in figures.retries.items()]
         yield _counter("xferd_retries_total", retries, "reason")
-        for name, which in (("", "limit"), ("_in_use", "in_use"), ("_waiting", "queued")):
-            slots = [((kind,), counts[which]) for kind, counts in figures.slots.items()]
-            yield _gauge(f"xferd_slots{name}", slots, "kind")
+        slots = figures.slots.items()
+        yield _gauge("xferd_slots", [((kind,), counts["limit"]) for kind, counts in slots], "kind")
+        yield _gauge("xferd_slots_in_use", [((kind,), counts["in_use"]) for kind, counts in slots], "kind")
+        yield _gauge("xferd_slots_waiting", [((kind,), counts["queued"]) for kind, counts in slots], "kind")
         yield _waits(figures)
         rates = [(("in",), limits["download_rate"]), (("out",), limits["upload_rate"])]
         yield _gauge("xferd_bandwidth_limit_bytes", rates, "direction")

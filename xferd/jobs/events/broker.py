@@ -6,12 +6,13 @@ Who is told when a job, a layer, a transfer or an image changes.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from twisted.internet.interfaces import IReactorTime
 
+from xferd.interfaces.job_json import ImageJSON, TransferJSON
 from xferd.interfaces.jobs import Event
 from xferd.interfaces.store import Image
 from xferd.jobs.events.log import MAX_TRANSFERS, ChangeLog
@@ -73,6 +74,7 @@ class Broker:
         self._users: defaultdict[str, dict[str, None]] = defaultdict(dict)
         self._used: defaultdict[str, dict[str, None]] = defaultdict(dict)
         self._moving: dict[str, _Item] = {}
+        self._listed: dict[str, tuple[Hashable, TransferJSON]] = {}
         self._history = ChangeLog()
         self._streams = 0
 
@@ -170,6 +172,7 @@ class Broker:
         if job.state in ENDED or transfer not in row.transfers:
             return
         self._use(job, transfer)
+        self._listed.pop(transfer.id, None)
         self._history.changed(("job", job.id))
         streams = self._followers(job)
         self._put_job(streams, job)
@@ -187,6 +190,7 @@ class Broker:
             del users[job.id]
             if not users:
                 del self._users[transfer_id]
+                self._listed.pop(transfer_id, None)
         streams = self._followers(job)
         transfers = list({t.id: t for row in job.rows for t in row.transfers}.values())
         if len(transfers) > MAX_TRANSFERS:
@@ -225,18 +229,35 @@ class Broker:
         for stream in [*self._of_all, *(s for streams in self._of_one.values() for s in streams)]:
             stream.end()
 
-    def transfer_json(self, transfer: Transfer) -> dict[str, Any]:
+    def listed(self, transfer: Transfer) -> TransferJSON:
+        """
+        A transfer as the API lists it.  One that waits is shown as it was
+        when it was last listed, unless something about it has changed.
+        """
+        users = self._users.get(transfer.id)
+        if users is None or transfer.state == "running":
+            return self.transfer_json(transfer)
+        mark = transfer.state, transfer.reason(), transfer.bytes_done, len(users)
+        known = self._listed.get(transfer.id)
+        if known is None or known[0] != mark or known[1]["until"] is not None:
+            known = self._listed[transfer.id] = mark, self.transfer_json(transfer)
+        return known[1]
+
+    def transfer_json(self, transfer: Transfer) -> TransferJSON:
         """
         A transfer as the API shows it, with the jobs that watch it.
         """
         shown = snapshot(transfer)
         until = shown["until"]
-        return {
-            **shown,
-            "until": None if until is None else rfc3339(until),
-            "created": rfc3339(transfer.created),
-            "jobs": list(self._users.get(transfer.id, ())),
-        }
+        return cast(
+            "TransferJSON",
+            {
+                **shown,
+                "until": None if until is None else rfc3339(until),
+                "created": rfc3339(transfer.created),
+                "jobs": list(self._users.get(transfer.id, ())),
+            },
+        )
 
     def _release(self, streams: Sequence[EventStream], transfer: Transfer, *, keep: bool) -> None:
         """
@@ -335,7 +356,7 @@ class Broker:
             stream.put(("transfer", transfer.id), item)
 
 
-def image_json(image: Image) -> dict[str, Any]:
+def image_json(image: Image) -> ImageJSON:
     """
     An image as the API shows it.
     """

@@ -1,0 +1,194 @@
+# -*- test-case-name: tests.web.test_openapi -*-
+"""
+The JSON objects of the API, as C{GET /api/v1/openapi.json} describes them:
+sizes in bytes, times in RFC 3339, UTC.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypedDict
+
+
+class ErrorJSON(TypedDict):
+    """
+    Why a job failed: a stable code, and one sentence.
+    """
+
+    code: str
+    message: str
+
+
+class ArchiveJSON(TypedDict):
+    """
+    How much of an import's archive has been received, and its size where that
+    was announced.
+    """
+
+    received: int
+    size: int | None
+
+
+class JobJSON(TypedDict):
+    """
+    A job, without its layers.
+    """
+
+    id: str
+    kind: str
+    state: str
+    reference: str
+    target: str | None
+    platform: str | None
+    client: str
+    created: str
+    started: str | None
+    finished: str | None
+    bytes_done: int
+    bytes_total: int
+    layers_done: int
+    layers_total: int
+    archive: ArchiveJSON | None
+    error: ErrorJSON | None
+    result: dict[str, str] | None
+    warnings: list[str]
+
+
+class LayerJSON(TypedDict):
+    """
+    A layer of an image that is pulled, or a blob that is pushed.
+    """
+
+    job: str
+    index: int
+    digest: str
+    diff_id: str | None
+    size: int
+    state: str
+    bytes_done: int
+    unpacked: int
+    transfer: str | None
+    why: str
+
+
+class JobDetailsJSON(JobJSON):
+    """
+    A job with its layers, the bottom one first, and the ids of the transfers
+    that it waited for over the network.
+    """
+
+    layers: list[LayerJSON]
+    transfers: list[str]
+
+
+class TransferJSON(TypedDict):
+    """
+    A transfer: a download, an upload, an unpacking, a registration or a
+    document.  C{streams} is the number of requests by which a download comes,
+    0 where none is running.
+    """
+
+    id: str
+    key: str
+    kind: str
+    digest: str
+    state: str
+    watchers: int
+    bytes_done: int
+    bytes_total: int | None
+    rate: float
+    attempt: int
+    streams: int
+    source: str
+    why: str
+    until: str | None
+    created: str
+    jobs: list[str]
+
+
+class AttemptJSON(TypedDict):
+    """
+    One attempt of a transfer; C{code} and C{error} are L{None} where it
+    succeeded.
+    """
+
+    transfer: str
+    kind: str
+    digest: str
+    source: str
+    attempt: int
+    started: str
+    finished: str
+    bytes_done: int
+    code: str | None
+    error: str | None
+
+
+class BlobJSON(TypedDict):
+    """
+    A layer of an image in the store.
+    """
+
+    digest: str
+    size: int
+    media_type: str
+
+
+class ImageJSON(TypedDict):
+    """
+    An image in the store.
+    """
+
+    reference: str
+    digest: str
+    image_id: str
+    resolved: str
+    source: str
+    size: int
+    created: str
+    pinned: bool
+    layers: list[BlobJSON]
+
+
+class SlotsJSON(TypedDict):
+    """
+    The slots of one kind.
+    """
+
+    limit: int
+    in_use: int
+    queued: int
+
+
+class HostJSON(TypedDict):
+    """
+    The bytes that came from a registry and went to it.
+    """
+
+    bytes: int
+    sent: int
+
+
+class SandboxJSON(TypedDict):
+    """
+    The measures that confine the processes of layers: those in force, and why
+    each of the others is not.
+    """
+
+    in_force: Sequence[str]
+    missing: dict[str, str]
+
+
+class JobsStatusJSON(TypedDict):
+    """
+    The part of C{GET /api/v1/status} that the jobs know.
+    """
+
+    jobs: dict[str, int]
+    slots: dict[str, SlotsJSON]
+    hosts: dict[str, HostJSON]
+    sandbox: SandboxJSON | None
+    quota: int
+    bytes_fetched: int
+    bytes_sent: int
+    bytes_delivered: int
