@@ -18,7 +18,8 @@ from xferd.interfaces.registry import IBlobBody, IRegistries, IRepository
 from xferd.media_types import OCI_MANIFEST
 from xferd.names import Repository
 from xferd.oci import Document
-from xferd.testing.fake_registry import PIECE, FakeBody, FakeRegistries, Request
+from xferd.testing.fake_body import PIECE, FakeBody
+from xferd.testing.fake_registry import FakeRegistries, Request
 from xferd.testing.images import SampleImage, sample_image
 
 T = TypeVar("T")

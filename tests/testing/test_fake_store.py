@@ -19,7 +19,8 @@ from xferd.interfaces.journal import IJournal
 from xferd.interfaces.store import IImages, ILayers, Image, IStore, ITrees, Unpacked
 from xferd.names import Digest, Reference
 from xferd.oci import MAX_DOCUMENT, Descriptor
-from xferd.testing.fake_store import FakePartial, FakeStore
+from xferd.testing.fake_blobs import FakePartial
+from xferd.testing.fake_store import FakeStore
 from xferd.testing.images import sample_image
 
 T = TypeVar("T")

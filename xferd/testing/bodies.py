@@ -9,18 +9,50 @@ the servers for tests use this one; in memory, nothing goes wrong with a body.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from typing import Any, BinaryIO, Protocol, cast
 
 from twisted.internet.interfaces import ITCPTransport
 from twisted.python.failure import Failure
 from twisted.web.http import RESPONSES
+from twisted.web.resource import IResource
 from twisted.web.server import Request, Site
 
 from xferd.testing.answers import Answer, Exchange
-from xferd.testing.faults import BodyFault, CutBody, RefuseBody
+from xferd.testing.faults import BodyFault, CutBody, Faults, RefuseBody
 
-if TYPE_CHECKING:
-    from xferd.testing.server import Server
+
+class BodyServer(Protocol):
+    """
+    What a site needs of its server.
+
+    @ivar log: the exchanges so far, the oldest first.
+    @ivar faults: the faults that are planted.
+    """
+
+    log: list[Exchange]
+    faults: Faults
+
+    def resource(self) -> IResource:
+        """
+        The root resource.
+        """
+
+    def received(self, connection: object, size: int) -> None:
+        """
+        Count C{size} bytes of a request's body.
+        """
+
+    def received_by(self, connection: object) -> int:
+        """
+        The bytes of bodies that a connection has brought so far.
+        """
+
+    def interrupted(self, method: str, path: str, content: BinaryIO) -> None:
+        """
+        A request broke off before its body was whole.
+
+        @param content: what arrived of it.
+        """
 
 
 class BodySite(Site):
@@ -32,7 +64,7 @@ class BodySite(Site):
 
     noisy = False
 
-    def __init__(self, server: Server, **options: Any) -> None:
+    def __init__(self, server: BodyServer, **options: Any) -> None:
         super().__init__(server.resource(), requestFactory=BodyRequest, **options)
         self.server = server
 
@@ -120,7 +152,7 @@ class BodyRequest(Request):
         transport.loseConnection()
 
     @property
-    def _server(self) -> Server:
+    def _server(self) -> BodyServer:
         return cast(BodySite, cast(Any, self.channel).site).server
 
     @property

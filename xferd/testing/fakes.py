@@ -3,24 +3,21 @@
 All fakes of the Interfaces, in one place to import them from.
 """
 
+from xferd.testing.fake_blobs import FakeAnonymousBlob, FakeBlobs, FakePartial
+from xferd.testing.fake_body import FakeBody
+from xferd.testing.fake_images import FakeImages
 from xferd.testing.fake_journal import FakeJournal
 from xferd.testing.fake_keychain import FakeKeychain
-from xferd.testing.fake_registry import FakeBody, FakeRegistries, FakeRegistry, FakeRepository, Request
-from xferd.testing.fake_store import (
-    FakeBlobs,
-    FakeImages,
-    FakeLayers,
-    FakePartial,
-    FakeStore,
-    FakeTrees,
-    FakeUnnamed,
-)
+from xferd.testing.fake_registry import FakeRegistries, FakeRegistry, FakeRepository, Request
+from xferd.testing.fake_store import FakeStore
+from xferd.testing.fake_trees import FakeLayers, FakeTrees
 from xferd.testing.fake_unpacker import FakeUnpacker, FakeUnpacking
 from xferd.testing.fake_uploads import FakeContent, FakeUpload, FakeUploads
 from xferd.testing.fake_wall_clock import FakeWallClock
 from xferd.testing.gate import Gate
 
 __all__ = [
+    "FakeAnonymousBlob",
     "FakeBlobs",
     "FakeBody",
     "FakeContent",
@@ -34,7 +31,6 @@ __all__ = [
     "FakeRepository",
     "FakeStore",
     "FakeTrees",
-    "FakeUnnamed",
     "FakeUnpacker",
     "FakeUnpacking",
     "FakeUpload",

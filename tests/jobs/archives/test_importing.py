@@ -104,7 +104,7 @@ class ImportCase(JobsCase):
         Nothing is left of an import either.
         """
         super().assert_idle()
-        self.assertEqual(self.store.blobs.unnamed_open, set())
+        self.assertEqual(self.store.blobs.anonymous_open, set())
 
 
 class FormTests(ImportCase):

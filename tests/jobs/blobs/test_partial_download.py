@@ -16,7 +16,7 @@ from xferd.archive.contents import FULL_NAME
 from xferd.errors import ConnectionFailed, Denied, DiskFull
 from xferd.jobs.blobs.possession import PARTS
 from xferd.names import Digest
-from xferd.testing.fake_store import FakePartial
+from xferd.testing.fake_blobs import FakePartial
 from xferd.testing.images import image_of, sample_image, sample_layer
 
 

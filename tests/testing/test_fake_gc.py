@@ -1,5 +1,5 @@
 """
-Tests for L{xferd.testing.fake_collection}.
+Tests for L{xferd.testing.fake_gc}.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from xferd.testing.fake_store import FakeStore
 T = TypeVar("T")
 
 
-class FakeCollectionTests(CollectionConformance, SynchronousTestCase):
+class FakeGarbageCollectorTests(CollectionConformance, SynchronousTestCase):
     """
     A store in memory is collected as a real one is.
     """

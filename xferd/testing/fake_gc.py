@@ -1,0 +1,133 @@
+# -*- test-case-name: tests.testing.test_fake_gc -*-
+"""
+The garbage collector of a store in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Set
+
+from twisted.internet.defer import Deferred, succeed
+from zope.interface import implementer
+
+from xferd.interfaces.store import (
+    Freed,
+    IGarbageCollector,
+)
+from xferd.names import Digest, Reference
+from xferd.testing.fake_blobs import FakeBlobs
+from xferd.testing.fake_images import FakeImages
+from xferd.testing.fake_leases import FakeLeases
+from xferd.testing.fake_trees import FakeLayers, FakeTrees
+from xferd.testing.gate import Gate
+
+
+@implementer(IGarbageCollector)
+class FakeGarbageCollector:
+    """
+    The collection.
+
+    @ivar kept: digests that other tools rely on, for a test to fill.
+    """
+
+    def __init__(
+        self,
+        gate: Gate,
+        blobs: FakeBlobs,
+        trees: FakeTrees,
+        layers: FakeLayers,
+        images: FakeImages,
+        leases: FakeLeases,
+    ) -> None:
+        self.kept: set[Digest] = set()
+        self._gate = gate
+        self._blobs = blobs
+        self._trees = trees
+        self._layers = layers
+        self._images = images
+        self._leases = leases
+
+    def lease(self) -> Callable[[], None]:
+        """
+        Begin to use the store.
+        """
+        return self._leases.begin()
+
+    def collect(
+        self, dry_run: bool, partials: bool = False, abandoned: Set[Digest] = frozenset()
+    ) -> Deferred[Freed]:
+        """
+        Free what is of no use, all at once; no partial blob is old.
+        """
+        return Deferred.fromCoroutine(self._collect(dry_run, partials, abandoned))
+
+    def evict(
+        self, excess: int, spare: Set[Reference] = frozenset(), enough: bool = False
+    ) -> Deferred[list[Reference]]:
+        """
+        Take the names of images away.
+        """
+        return Deferred.fromCoroutine(self._evict(excess, spare, enough))
+
+    async def _evict(self, excess: int, spare: Set[Reference], enough: bool) -> list[Reference]:
+        await self._gate.enter("gc.evict")
+        gone: list[Reference] = []
+        for image in sorted(self._images.all(), key=lambda image: self._images.used[image.reference]):
+            held = (
+                image.pinned or image.manifest.digest in self._leases or not self.kept.isdisjoint(image.parts)
+            )
+            if excess > 0 and not held and image.reference not in spare:
+                gone.append(image.reference)
+                excess -= image.size
+                current = image.chain_id
+                while current is not None:
+                    excess -= self._layers.registered[current].size
+                    current = self._layers.registered[current].parent
+        if enough and excess > 0:
+            return []
+        for reference in gone:
+            await self._images.remove(reference)
+        return gone
+
+    def removed(self) -> Deferred[None]:
+        """
+        All is removed at once.
+        """
+        return succeed(None)
+
+    async def _collect(self, dry_run: bool, all_partials: bool, abandoned: Set[Digest]) -> Freed:
+        await self._gate.enter("gc.collect")
+        wanted = {digest for image in self._images.all() for digest in image.parts} | self.kept
+        chains: set[Digest] = set()
+        for chain_id in self._layers.registered:
+            current: Digest | None = chain_id if chain_id in wanted or chain_id in self._leases else None
+            while current is not None:
+                chains.add(current)
+                current = self._layers.registered[current].parent
+        diff_ids = {self._layers.registered[chain_id].diff_id for chain_id in chains}
+        layers = self._layers.registered.keys() - chains
+        trees = {d for d in self._trees.unpacked if d not in diff_ids and d not in self._leases}
+        blobs = {d for d in self._blobs.contents if d not in wanted and d not in self._leases}
+        blobs -= self._blobs.opened.keys()
+        partials = self._blobs.partials.keys() - self._blobs.opened.keys()
+        partials = {d for d in partials if (all_partials or d in abandoned) and d not in self._leases}
+        freed = Freed(
+            blobs=len(blobs),
+            trees=len(trees),
+            layers=len(layers),
+            partials=len(partials),
+            bytes=sum(len(self._blobs.contents[d]) for d in blobs)
+            + sum(len(self._blobs.partials[d]) for d in partials)
+            + sum(self._trees.unpacked[d].size for d in trees),
+        )
+        if not dry_run:
+            self._blobs.free += freed.bytes
+            for chain_id in layers:
+                del self._layers.registered[chain_id]
+            for digest in trees:
+                del self._trees.unpacked[digest]
+            for digest in blobs:
+                del self._blobs.contents[digest]
+            for digest in partials:
+                del self._blobs.partials[digest]
+        return freed

@@ -1,0 +1,171 @@
+# -*- test-case-name: tests.testing.test_fake_store -*-
+"""
+The trees and layers of a store in memory.
+"""
+
+from __future__ import annotations
+
+from attrs import evolve
+from twisted.internet.defer import Deferred
+from zope.interface import implementer
+
+from xferd.errors import StoreError
+from xferd.interfaces.store import (
+    ILayers,
+    ITrees,
+    Layer,
+    Unpacked,
+)
+from xferd.names import Digest, chain_id
+from xferd.oci import Descriptor
+from xferd.testing.fake_leases import FakeLeases
+from xferd.testing.gate import Gate
+
+
+@implementer(ITrees)
+class FakeTrees:
+    """
+    The trees, of which only the facts are kept.
+
+    @ivar unpacked: the facts by diff ID.
+    @ivar blobs: what each blob unpacks to.
+    @ivar outdated: the diff IDs of trees that older rules have made.
+    @ivar staged: the directories in C{staging/}.
+    """
+
+    def __init__(self, path: str, gate: Gate, leases: FakeLeases) -> None:
+        self._leases = leases
+        self.unpacked: dict[Digest, Unpacked] = {}
+        self.blobs: dict[Digest, Digest] = {}
+        self.outdated: set[Digest] = set()
+        self.staged: set[str] = set()
+        self._root = path
+        self._gate = gate
+        self._number = 0
+
+    def has(self, diff_id: Digest) -> bool:
+        """
+        Whether the tree is here.
+        """
+        self._leases.touch(diff_id)
+        return diff_id in self.unpacked
+
+    def diff_id_of(self, blob: Digest) -> Digest | None:
+        """
+        What the blob unpacks to, if the tree is here.
+        """
+        diff_id = self.blobs.get(blob)
+        if diff_id is None or diff_id not in self.unpacked:
+            return None
+        self._leases.touch(diff_id, blob)
+        return diff_id
+
+    def is_outdated(self, diff_id: Digest) -> bool:
+        """
+        Whether the tree is here, made by older rules.
+        """
+        return diff_id in self.unpacked and diff_id in self.outdated
+
+    def path(self, diff_id: Digest) -> str:
+        """
+        Where the tree would be.
+        """
+        return f"{self._root}/trees/{diff_id}"
+
+    def stage(self) -> Deferred[str]:
+        """
+        Name a new directory.
+        """
+        return Deferred.fromCoroutine(self._stage())
+
+    def commit(self, staged: str, unpacked: Unpacked, blob: Digest) -> Deferred[None]:
+        """
+        Make a staged tree the tree of its diff ID.
+        """
+        self._leases.touch(unpacked.diff_id)
+        return Deferred.fromCoroutine(self._commit(staged, unpacked, blob))
+
+    def staged_size(self, staged: str) -> Deferred[int]:
+        """
+        The bytes of a staged tree: none.
+        """
+        return self._gate.enter("trees.weigh", staged).addCallback(lambda _: 0)
+
+    def discard(self, staged: str) -> Deferred[None]:
+        """
+        Remove a staged tree.
+        """
+        return Deferred.fromCoroutine(self._discard(staged))
+
+    async def _stage(self) -> str:
+        await self._gate.enter("trees.stage")
+        self._number += 1
+        staged = f"{self._root}/staging/{self._number}"
+        self.staged.add(staged)
+        return staged
+
+    async def _commit(self, staged: str, unpacked: Unpacked, blob: Digest) -> None:
+        if staged not in self.staged:
+            raise StoreError(f"{staged} is not in staging/")
+        try:
+            await self._gate.enter("trees.commit", unpacked.diff_id)
+        finally:
+            self.staged.discard(staged)
+        self.unpacked.setdefault(unpacked.diff_id, unpacked)
+        self.outdated.discard(unpacked.diff_id)
+        self.blobs[blob] = unpacked.diff_id
+
+    async def _discard(self, staged: str) -> None:
+        await self._gate.enter("trees.discard", staged)
+        self.staged.discard(staged)
+
+
+@implementer(ILayers)
+class FakeLayers:
+    """
+    The layers.
+
+    @ivar registered: the layers by chain ID, in the order of registration.
+    @ivar blobs: the blobs that each chain ID's layer is known by.
+    @ivar outdated: the chain IDs of layers whose trees older rules have made.
+    """
+
+    def __init__(self, trees: FakeTrees, gate: Gate, leases: FakeLeases) -> None:
+        self._leases = leases
+        self.registered: dict[Digest, Layer] = {}
+        self.blobs: dict[Digest, set[Digest]] = {}
+        self.outdated: set[Digest] = set()
+        self._trees = trees
+        self._gate = gate
+
+    def get(self, chain_id: Digest) -> Layer | None:
+        """
+        The layer, or None.
+        """
+        self._leases.touch(chain_id)
+        layer = self.registered.get(chain_id)
+        return None if layer is None else evolve(layer, outdated=chain_id in self.outdated)
+
+    def register(self, parent: Digest | None, diff_id: Digest, blob: Descriptor) -> Deferred[Layer]:
+        """
+        Put a tree on top of a parent chain.
+        """
+        return Deferred.fromCoroutine(self._register(parent, diff_id, blob))
+
+    async def _register(self, parent: Digest | None, diff_id: Digest, blob: Descriptor) -> Layer:
+        await self._gate.enter("layers.register", diff_id)
+        if parent is not None and parent not in self.registered:
+            raise StoreError(f"the parent {parent} is not registered")
+        if not self._trees.has(diff_id):
+            raise StoreError(f"there is no tree {diff_id}")
+        chain = chain_id([diff_id], parent)
+        assert chain is not None
+        self._leases.touch(chain)
+        size = self._trees.unpacked[diff_id].size
+        layer = self.registered.setdefault(
+            chain, Layer(chain, parent, diff_id, self._trees.path(diff_id), size)
+        )
+        self.blobs.setdefault(chain, set()).add(blob.digest)
+        if not self._trees.is_outdated(diff_id):
+            self.outdated.discard(chain)
+        return layer
