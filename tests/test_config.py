@@ -68,7 +68,7 @@ class ConfigTests(SynchronousTestCase):
         self.assertEqual(usual.auth_files, ("/etc/d/config.json",))
         self.assertEqual(evolve(usual, auth_file="/f").auth_files, ("/f",))
         self.assertEqual(Config(data_dir="/d").auth_files, ())
-        self.assertIn("is no setting", self.refused('usual_auth_files = ["/f"]'))
+        self.assertIn("is not a setting", self.refused('usual_auth_files = ["/f"]'))
         self.assertEqual(self.read('auth_file = "/f"').auth_files, ("/f",))
 
     def test_sharing(self) -> None:
@@ -143,11 +143,13 @@ class ConfigTests(SynchronousTestCase):
 
     def test_unknown_key(self) -> None:
         """
-        A key that is no setting is refused, with the nearest that is one.
+        A key that is not a setting is refused, with the nearest that is one.
         """
         self.assertIn("did you mean 'data_dir'?", self.refused("datadir = '/x'"))
-        self.assertIn("limits.download is no setting; did you mean", self.refused("[limits]\ndownload = 1"))
-        self.assertIn("known are: plain_http", self.refused("[hosts.x]\nzzz = 1"))
+        self.assertIn(
+            "limits.download is not a setting; did you mean", self.refused("[limits]\ndownload = 1")
+        )
+        self.assertIn("the settings are: plain_http", self.refused("[hosts.x]\nzzz = 1"))
 
     def test_wrong_value(self) -> None:
         """

@@ -13,7 +13,7 @@ from twisted.internet.interfaces import IReactorFromThreads
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
-from xferd.sighup import Hangup
+from xferd.sighup import SignalHandler
 
 
 @implementer(IReactorFromThreads)
@@ -40,7 +40,7 @@ class Turns:
             call()
 
 
-class HangupTests(SynchronousTestCase):
+class SignalHandlerTests(SynchronousTestCase):
     """
     C{SIGHUP}, sent to the test itself.
     """
@@ -54,7 +54,7 @@ class HangupTests(SynchronousTestCase):
         self.addCleanup(signal.signal, signal.SIGHUP, before)
         self.calls: list[str] = []
         self.turns = Turns()
-        self.hangup = Hangup(self.turns, lambda: self.calls.append("read"))
+        self.handler = SignalHandler(self.turns, lambda: self.calls.append("read"))
 
     def test_started(self) -> None:
         """
@@ -62,14 +62,14 @@ class HangupTests(SynchronousTestCase):
         whose it was.
         """
         self.assertEqual(self.calls, [])
-        self.hangup.startService()
-        self.hangup.startService()
+        self.handler.startService()
+        self.handler.startService()
         os.kill(os.getpid(), signal.SIGHUP)
         os.kill(os.getpid(), signal.SIGHUP)
         self.assertEqual((self.calls, self.missed), ([], []))
         self.turns.turn()
         self.assertEqual((self.calls, self.missed), (["read", "read"], []))
-        self.hangup.stopService()
-        self.hangup.stopService()
+        self.handler.stopService()
+        self.handler.stopService()
         os.kill(os.getpid(), signal.SIGHUP)
         self.assertEqual((len(self.calls), self.missed), (2, [signal.SIGHUP]))

@@ -83,8 +83,8 @@ class OptionsTests(SynchronousTestCase):
         """
         self.assertIn("unexpected argument 'pull'", self.refused("pull"))
         self.assertIn("cannot read the configuration file", self.refused("-c", "/nowhere.toml"))
-        self.assertIn("'9337' is no endpoint", self.refused("-l", "9337"))
-        self.assertIn("'systemd:index=0' is no endpoint", self.refused("-l", "systemd:index=0"))
+        self.assertIn("'9337' is not an endpoint", self.refused("-l", "9337"))
+        self.assertIn("'systemd:index=0' is not an endpoint", self.refused("-l", "systemd:index=0"))
         path = self.mktemp()
         Path(path).write_text("token_file = '/nowhere'")
         self.assertIn("cannot read the token file /nowhere", self.refused("-c", path))
@@ -210,10 +210,10 @@ class PluginTests(SynchronousTestCase):
         """
         for endpoint, why in (
             ("tcp:80", "set token_file"),
-            ("nothing:1:interface=localhost", "is no endpoint"),
-            ("systemd:UNIX:name=xferd.socket", "systemd has handed over no socket"),
+            ("nothing:1:interface=localhost", "is not an endpoint"),
+            ("systemd:UNIX:name=xferd.socket", "systemd has passed no socket"),
             ("systemd:domain=UNIX:index=0", "is the socket unit active?"),
-            ("systemd:UNIX", "is no endpoint: Specify exactly one"),
+            ("systemd:UNIX", "is not an endpoint: Specify exactly one"),
             ("systemd:INET:index=0", "set token_file"),
             ("systemd:domain=INET6:index=0", "set token_file"),
         ):

@@ -1,9 +1,9 @@
 # -*- test-case-name: tests.test_config -*-
 """
-The daemon's settings: where they come from, what they may be.
+The daemon's settings, with their defaults and checks.
 
-A setting is a default, else what the TOML file says, else what the command
-line says.  Everything is checked here, before anything starts.
+An option of the command line overrides the TOML file, which overrides the
+default.  All settings are checked before the daemon starts.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ DEFAULT_LISTEN = ("tcp:9337:interface=127.0.0.1",)
 
 
 MOST: Final = 1e9
-"""The largest number of seconds, or whatever else is no whole number."""
+"""The largest value of a number that is not whole, such as seconds."""
 
 
 @frozen
 class Collect:
     """
-    What is kept although nothing names it.
+    How long the garbage collector keeps what no image refers to.
 
-    @ivar partials: seconds for which a partial blob is kept that nobody goes
-        on with.
+    @ivar partials: seconds for which the partial blob of an interrupted download
+        is kept.
     """
 
     partials: float = field(default=7 * 24 * 3600.0, validator=ge(0.0))
@@ -54,11 +54,11 @@ class Collect:
 @frozen
 class StoreLimits:
     """
-    How much the store may hold, and where.
+    The size of the store, and trust in its directory.
 
-    @ivar quota: bytes that it may take; 0 for any number.
-    @ivar trust_data_dir: whether the data directory is used whoever can write
-        to it.
+    @ivar quota: the most bytes of the store; 0 is no limit.
+    @ivar trust_data_dir: whether to use a data directory that other users can
+        write to.
     """
 
     quota: int = field(default=0, validator=ge(0))
@@ -68,9 +68,9 @@ class StoreLimits:
 @frozen
 class MetricsSettings:
     """
-    Who may see the metrics.
+    Access to the metrics.
 
-    @ivar public: whether everybody may who can connect.
+    @ivar public: whether clients without a token may read them.
     """
 
     public: bool = False
@@ -85,28 +85,28 @@ class Config:
     @ivar listen: endpoint strings (L{twisted.internet.endpoints.serverFromString})
         to serve the API and the page on.
     @ivar socket: the path of the unix socket, or the empty string for none.
-    @ivar token_file: a file with the tokens that clients show who may not act
-        because of their connection, or the empty string: then the daemon makes
-        one for clients on this machine.
-    @ivar hosts_allowed: names besides the loopback ones that a browser may
-        call this daemon by.
+    @ivar token_file: a file with the tokens of clients that have no rights by
+        their connection, or the empty string: the daemon then makes a token for
+        clients on this machine.
+    @ivar hosts_allowed: host names, besides the loopback ones, that a browser's
+        requests may have.
     @ivar auth_file: docker's C{config.json} with the credentials of
-        registries; the empty string is where docker and podman have theirs.
+        registries; the empty string selects docker's and podman's files.
     @ivar certs_dirs: directories like containerd's and docker's C{certs.d},
         with mirrors and certificates of registries.
-    @ivar sharing: C{shared}: who knows a digest shares what is on its way or
-        there already; C{isolated}: a client's own registry has to let it.
-    @ivar grace: seconds that a shutdown may take.
-    @ivar limits: how much happens at once.
-    @ivar retry: when and how often a failed transfer is tried again.
-    @ivar timeouts: how long a registry is waited for.
-    @ivar unpack: what one layer may ask for.
-    @ivar proxy: the proxies through which registries are reached.
-    @ivar collect: what is kept although nothing names it.
-    @ivar store: how much the store may hold.
-    @ivar metrics: who may see the metrics.
-    @ivar hosts: what is special about single registries, by host.
-    @ivar usual_auth_files: where docker and podman have theirs; no setting.
+    @ivar sharing: C{shared}: clients that know a digest share its transfer and
+        its blob; C{isolated}: only with access at the client's own registry.
+    @ivar grace: seconds that running jobs have to end at shutdown.
+    @ivar limits: concurrency and bandwidth.
+    @ivar retry: retries of failed transfers.
+    @ivar timeouts: time limits of requests to registries.
+    @ivar unpack: limits of one layer.
+    @ivar proxy: the proxies for registries.
+    @ivar collect: how long unused data is kept.
+    @ivar store: the size of the store.
+    @ivar metrics: access to the metrics.
+    @ivar hosts: settings of single registries, by host.
+    @ivar usual_auth_files: docker's and podman's credential files; not a setting.
     """
 
     data_dir: str
@@ -137,7 +137,7 @@ class Config:
     @classmethod
     def default(cls, environ: dict[str, str], uid: int) -> Config:
         """
-        The settings of a daemon that nobody configured.
+        The settings without a configuration file.
         """
         return cls(
             data_dir=default_data_dir(environ, uid),
@@ -148,10 +148,10 @@ class Config:
 
     def with_file(self, path: str) -> Config:
         """
-        These settings, overlaid with those of a TOML file.
+        These settings, overridden by those of a TOML file.
 
-        @raise ConfigError: the file cannot be read, or says something that
-            xferd does not know or cannot do; the message names file and key.
+        @raise ConfigError: the file cannot be read, or has an unknown key or an
+            invalid value; the message names file and key.
         """
         try:
             table = tomllib.loads(Path(path).read_text())
@@ -160,24 +160,23 @@ class Config:
         except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as e:
             raise ConfigError(f"{path} is not TOML: {e}") from e
         except ValueError as e:
-            # A number of more than 4300 digits.
+            # An integer of more than 4,300 digits.
             raise ConfigError(f"{path} cannot be read: {e}") from e
         return _overlay(self, table, path, "")
 
     def read_tokens(self) -> AccessTokens:
         """
-        The tokens in the file that is named for them; none if there is no
-        such file.
+        The tokens of L{token_file}; none without that setting.
 
-        @raise ConfigError: the file cannot be read, or is no file of tokens.
+        @raise ConfigError: the file cannot be read, or is not a file of tokens.
         """
         return read_tokens(self.token_file) if self.token_file else AccessTokens()
 
     @property
     def own_token_file(self) -> str:
         """
-        Where the daemon keeps the token that it makes where none is named:
-        beside its socket.
+        The path of the token that the daemon makes without L{token_file}: beside
+        its socket, else in the data directory.
         """
         if self.socket:
             return f"{self.socket.removesuffix('.sock')}.token"
@@ -186,15 +185,15 @@ class Config:
     @property
     def auth_files(self) -> tuple[str, ...]:
         """
-        The files with the credentials of registries, the first to be asked
-        first.  None of them needs to exist.
+        The files with the credentials of registries, in the order of their
+        lookup.  They may be missing.
         """
         return (self.auth_file,) if self.auth_file else self.usual_auth_files
 
 
 def _overlay(settings: T, table: dict[str, Any], path: str, prefix: str) -> T:
     """
-    Change a frozen value by a TOML table, key by key, checking each.
+    Override settings by a TOML table, and check each key.
     """
     cls = type(settings)
     hints = get_type_hints(cls)
@@ -205,8 +204,8 @@ def _overlay(settings: T, table: dict[str, Any], path: str, prefix: str) -> T:
         where = f"{path}: {prefix}{key}"
         if key not in known:
             near = get_close_matches(key, known, 1)
-            hint = f"; did you mean {near[0]!r}?" if near else f"; known are: {', '.join(known)}"
-            raise ConfigError(f"{where} is no setting{hint}")
+            hint = f"; did you mean {near[0]!r}?" if near else f"; the settings are: {', '.join(known)}"
+            raise ConfigError(f"{where} is not a setting{hint}")
         changes[key] = _value(hints[key], value, getattr(settings, key), path, f"{prefix}{key}")
     try:
         return evolve(settings, **changes)  # type: ignore[misc]
@@ -216,7 +215,7 @@ def _overlay(settings: T, table: dict[str, Any], path: str, prefix: str) -> T:
 
 def _value(kind: Any, value: Any, present: Any, path: str, key: str) -> Any:
     """
-    Check and convert one TOML value for a setting of type C{kind}.
+    Check and convert the TOML value of a setting of type C{kind}.
     """
 
     def wrong(expected: str) -> ConfigError:
@@ -244,7 +243,7 @@ def _value(kind: Any, value: Any, present: Any, path: str, key: str) -> Any:
     if kind is int and isinstance(value, int) and not isinstance(value, bool):
         return value
     if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
-        # Infinity is no time that a timer can have.
+        # A timer cannot be set to infinity.
         if abs(value) <= MOST:
             return float(value)
         raise wrong(f"a number of at most {MOST:.0f}")

@@ -1,47 +1,47 @@
 # -*- test-case-name: tests.test_errors -*-
 """
-What can go wrong, in one tree::
+The errors of xferd, in one tree::
 
     XferdError
-    ├── BadInput                   the client can mend it: another request
+    ├── BadInput                   the client corrects the request
     │   ├── BadReference
     │   ├── BadDigest
     │   ├── BadPlatform
-    │   ├── KeyReused              an Idempotency-Key for two requests
-    │   ├── TooManyJobs            other jobs have to end first
-    │   ├── NotFound               no such job, image, transfer here
-    │   └── WrongOffset            a piece of an archive is not the next one
-    ├── SourceError                one source failed; another may not
-    │   ├── Denied                 401 or 403: credentials, by the client
-    │   ├── CredentialsUnavailable a credential helper failed: the operator
-    │   ├── ManifestUnknown        404: the name, by the client
-    │   ├── BlobUnknown            404: the registry's owner
-    │   ├── TooManyRequests        429: time mends it
-    │   ├── RegistryError          any other answer that is no success
-    │   │   └── RegistryUnavailable    5xx: time mends it
+    │   ├── KeyReused              one Idempotency-Key, two requests
+    │   ├── TooManyJobs            the client waits for other jobs to end
+    │   ├── NotFound               the daemon has no such job, image or transfer
+    │   └── WrongOffset            a part of an archive is out of order
+    ├── SourceError                one source failed; another may work
+    │   ├── Denied                 401 or 403: the client corrects the credentials
+    │   ├── CredentialsUnavailable a credential helper failed: the operator repairs it
+    │   ├── ManifestUnknown        404: the client corrects the name
+    │   ├── BlobUnknown            404: the registry's owner repairs it
+    │   ├── TooManyRequests        429: a retry later helps
+    │   ├── RegistryError          any other failure status
+    │   │   └── RegistryUnavailable    5xx: a retry later helps
     │   ├── ConnectionFailed       no route, refused, reset, TLS
     │   ├── TimedOut               connect, TLS, headers, silence, too slow
     │   ├── Truncated              fewer bytes than promised
-    │   └── ContentMismatch        the bytes are not what their name says
+    │   └── ContentMismatch        the bytes differ from their descriptor
     │       ├── DigestMismatch
     │       └── SizeMismatch
-    ├── BadImage                   the image's author can mend it
+    ├── BadImage                   the image's author corrects it
     │   ├── UnsupportedImage       schema 1, an artifact, an unknown layer type
-    │   ├── NoSuchPlatform         the index offers others
-    │   ├── BadDocument            a manifest, index or config that breaks the spec
-    │   ├── BadArchive             a file that holds no images, or damaged ones
-    │   ├── BadLayer               a layer that is no tar, escapes, lies or is a bomb
-    │   └── DiffIDMismatch         a layer is not the one its config names
-    ├── StoreError                 the operator can mend it
+    │   ├── NoSuchPlatform         the index has other platforms only
+    │   ├── BadDocument            a manifest, index or config that violates its specification
+    │   ├── BadArchive             a file without images, or with damaged ones
+    │   ├── BadLayer               a layer that is not a tar, escapes its tree, is inconsistent or is a bomb
+    │   └── DiffIDMismatch         a layer differs from the one in the config
+    ├── StoreError                 the operator repairs it
     │   ├── DiskFull
-    │   └── StoreLocked            another daemon has the data directory
+    │   └── StoreLocked            another daemon uses the data directory
     ├── WorkerLost                 an unpacking process died
     ├── Interrupted                the daemon stopped
-    └── ConfigError                the operator can mend it: a bad option or file
+    └── ConfigError                the operator corrects an option or a file
 
-Each class has a stable C{code}, which the HTTP API, xferctl and the status
-page show alike, and says whether trying again can help.  Each instance is one
-sentence that names the thing and, where there is one, the remedy.
+Each class has a stable C{code}, shown by the HTTP API, xferctl and the status
+page, and declares whether a retry can help.  A message is one sentence that
+names the object and, where there is one, the remedy.
 """
 
 from __future__ import annotations
@@ -52,21 +52,21 @@ from reprlib import Repr
 from typing import ClassVar, Final
 
 MAX_MESSAGE: Final = 500
-"""Characters of a message at most."""
+"""The most characters of a message."""
 
 MAX_QUOTED: Final = 150
-"""Characters of a value that a message quotes, at most: enough for a digest."""
+"""The most characters of a quoted value: enough for a digest."""
 
 _END: Final = 180
-"""Characters at the end of a message, with the remedy, that stay when it is cut."""
+"""Characters kept at the end of a truncated message, where the remedy is."""
 
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 
 def quoted(value: object) -> str:
     """
-    A value that came from outside, as a message quotes it: on one line, and
-    cut where it is long.
+    Quote an external value in a message: on one line, truncated to
+    L{MAX_QUOTED} characters.
     """
     shorter = Repr()
     shorter.maxstring = shorter.maxlong = shorter.maxother = MAX_QUOTED
@@ -77,7 +77,7 @@ def quoted(value: object) -> str:
 
 def shown(text: str) -> str:
     """
-    Foreign text, fit for a message: printable, and not too long.
+    Make external text printable for a message, and truncate it to 100 characters.
     """
     line = "".join(c if c.isprintable() else "?" for c in text)
     return line if len(line) <= 100 else f"{line[:97]}..."
@@ -85,14 +85,14 @@ def shown(text: str) -> str:
 
 def _cut(text: str) -> str:
     """
-    A message without its middle, if it is too long.
+    Truncate a message in the middle.
     """
     return text if len(text) <= MAX_MESSAGE else f"{text[: MAX_MESSAGE - _END - 5]} ... {text[-_END:]}"
 
 
 def _escaped(text: str) -> str:
     """
-    A message on one line and without control sequences, of at most
+    Put a message on one line, without control sequences, of at most
     L{MAX_MESSAGE} characters.
     """
     text = _SURROGATE.sub("\ufffd", _cut(text))
@@ -103,15 +103,15 @@ def _escaped(text: str) -> str:
 
 class XferdError(Exception):
     """
-    The root of all that xferd raises on purpose.
+    The base class of xferd's errors.
 
     A message may quote a registry, a tar or a file name.  Lone surrogates in
     it are replaced by U+FFFD, so that every message can be written as UTF-8;
     other characters that are not printable are escaped.  A message that is
-    longer than L{MAX_MESSAGE} loses its middle.
+    longer than L{MAX_MESSAGE} is truncated in the middle.
 
-    @cvar code: a stable word for programs, C{[A-Z_]+}.
-    @cvar retryable: whether the same call may succeed when it is made again.
+    @cvar code: a stable code for programs, C{[A-Z_]+}.
+    @cvar retryable: whether a retry of the same call may succeed.
     """
 
     code: ClassVar[str] = "INTERNAL"
@@ -123,7 +123,7 @@ class XferdError(Exception):
 
 def causes(error: BaseException) -> Iterator[BaseException]:
     """
-    An error and what it was raised from, outermost first.
+    An error and its causes, the outermost first.
     """
     seen: set[int] = set()
     current: BaseException | None = error
@@ -135,10 +135,10 @@ def causes(error: BaseException) -> Iterator[BaseException]:
 
 def is_retryable(error: BaseException) -> bool:
     """
-    Whether trying again can help, seen through causes: a wrapper does not
-    make a final error retryable.
+    Whether a retry can help.  All causes count: a wrapper does not make a final
+    error retryable.
 
-    An error that is not ours is a bug or an unknown, and is not tried again.
+    An error of another class is a bug, or unknown, and is not retried.
     """
     ours = [e for e in causes(error) if isinstance(e, XferdError)]
     return bool(ours) and all(e.retryable for e in ours)
@@ -149,7 +149,7 @@ def is_retryable(error: BaseException) -> bool:
 
 class BadInput(XferdError):
     """
-    The request cannot be served as it stands.
+    The request is invalid.
     """
 
     code = "BAD_INPUT"
@@ -157,7 +157,7 @@ class BadInput(XferdError):
 
 class BadReference(BadInput):
     """
-    A text that is not the name of an image.
+    The text is not an image reference.
     """
 
     code = "NAME_INVALID"
@@ -168,7 +168,7 @@ class BadReference(BadInput):
 
 class BadDigest(BadInput):
     """
-    A text that is not a digest.
+    The text is not a digest.
     """
 
     code = "DIGEST_INVALID"
@@ -181,7 +181,7 @@ class BadDigest(BadInput):
 
 class BadPlatform(BadInput):
     """
-    A text that is not a platform.
+    The text is not a platform.
     """
 
     code = "PLATFORM_INVALID"
@@ -194,7 +194,7 @@ class BadPlatform(BadInput):
 
 class KeyReused(BadInput):
     """
-    An C{Idempotency-Key} that came with another request before.
+    The C{Idempotency-Key} belongs to another request.
     """
 
     code = "IDEMPOTENCY_KEY_REUSED"
@@ -202,7 +202,7 @@ class KeyReused(BadInput):
 
 class TooManyJobs(BadInput):
     """
-    A job beyond those that may be there at one time.
+    The number of unfinished jobs is at its limit.
     """
 
     code = "TOO_MANY_JOBS"
@@ -211,7 +211,7 @@ class TooManyJobs(BadInput):
 
 class NotFound(BadInput):
     """
-    xferd itself has no such thing.
+    The daemon has no such job, image or transfer.
     """
 
     code = "NOT_FOUND"
@@ -219,9 +219,9 @@ class NotFound(BadInput):
 
 class WrongOffset(BadInput):
     """
-    A piece of an archive that is not the next one, or comes too early.
+    A part of an archive is not the next one.
 
-    @ivar offset: the bytes that were taken so far: where to go on.
+    @ivar offset: the bytes received so far, where the next part begins.
     """
 
     code = "OFFSET_INVALID"
@@ -236,12 +236,12 @@ class WrongOffset(BadInput):
 
 class SourceError(XferdError):
     """
-    One source failed for its own reasons; another source may not.
+    One source failed; another source may work.
 
     @ivar host: the registry's host.
-    @ivar status: the HTTP status that told, or L{None}.
-    @ivar retry_after: seconds the source asked to be left alone for, or
-        L{None}.
+    @ivar status: the HTTP status of the response, or L{None}.
+    @ivar retry_after: the delay in seconds that the source requests before the
+        next attempt, or L{None}.
     """
 
     code = "SOURCE_FAILED"
@@ -262,7 +262,7 @@ class SourceError(XferdError):
 
 class Denied(SourceError):
     """
-    The registry wants other credentials, or none will do.
+    The registry rejects the credentials, or denies access (401, 403).
     """
 
     code = "DENIED"
@@ -270,8 +270,7 @@ class Denied(SourceError):
 
 class CredentialsUnavailable(SourceError):
     """
-    There should be credentials, but the helper that keeps them does not give
-    them.
+    A credential helper is configured for the registry and fails.
     """
 
     code = "CREDENTIALS_UNAVAILABLE"
@@ -295,7 +294,7 @@ class BlobUnknown(SourceError):
 
 class TooManyRequests(SourceError):
     """
-    The registry's rate limit.
+    The registry's rate limit is reached (429).
     """
 
     code = "TOOMANYREQUESTS"
@@ -304,7 +303,7 @@ class TooManyRequests(SourceError):
 
 class RegistryError(SourceError):
     """
-    The registry gave an answer that is neither success nor any of the others.
+    The registry returned an unexpected status or response.
     """
 
     code = "REGISTRY_ERROR"
@@ -312,7 +311,7 @@ class RegistryError(SourceError):
 
 class RegistryUnavailable(RegistryError):
     """
-    The registry is in trouble of its own (5xx).
+    The registry reports an error of its own (5xx).
     """
 
     code = "REGISTRY_UNAVAILABLE"
@@ -321,7 +320,7 @@ class RegistryUnavailable(RegistryError):
 
 class ConnectionFailed(SourceError):
     """
-    No connection, or it broke.
+    The connection cannot be established, or is lost.
     """
 
     code = "CONNECTION_FAILED"
@@ -330,7 +329,7 @@ class ConnectionFailed(SourceError):
 
 class TimedOut(SourceError):
     """
-    A limit on waiting was reached.
+    A time limit is exceeded.
 
     @ivar phase: C{connect}, C{headers}, C{silence}, C{rate} or C{token}.
     """
@@ -345,7 +344,7 @@ class TimedOut(SourceError):
 
 class Truncated(SourceError):
     """
-    The body ended before its promised length.
+    The body is shorter than its declared length.
     """
 
     code = "TRUNCATED"
@@ -354,7 +353,7 @@ class Truncated(SourceError):
 
 class ContentMismatch(SourceError):
     """
-    The bytes are not what their name says.  They were thrown away.
+    The bytes differ from their descriptor, and are discarded.
     """
 
     code = "CONTENT_MISMATCH"
@@ -362,7 +361,7 @@ class ContentMismatch(SourceError):
 
 class DigestMismatch(ContentMismatch):
     """
-    The bytes have another digest.
+    The bytes have a different digest.
     """
 
     code = "DIGEST_MISMATCH"
@@ -370,7 +369,7 @@ class DigestMismatch(ContentMismatch):
 
 class SizeMismatch(ContentMismatch):
     """
-    There are more or fewer bytes than the descriptor says.
+    The number of bytes differs from the descriptor's.
     """
 
     code = "SIZE_MISMATCH"
@@ -381,7 +380,7 @@ class SizeMismatch(ContentMismatch):
 
 class BadImage(XferdError):
     """
-    The image itself is at fault; no registry or retry mends it.
+    The image is invalid; neither another registry nor a retry helps.
     """
 
     code = "IMAGE_INVALID"
@@ -389,7 +388,7 @@ class BadImage(XferdError):
 
 class UnsupportedImage(BadImage):
     """
-    A kind of image that xferd does not unpack.
+    xferd does not unpack this kind of image.
     """
 
     code = "UNSUPPORTED"
@@ -397,7 +396,7 @@ class UnsupportedImage(BadImage):
 
 class NoSuchPlatform(BadImage):
     """
-    The image is not offered for the wanted platform.
+    The image has no variant for the requested platform.
     """
 
     code = "PLATFORM_UNKNOWN"
@@ -405,7 +404,7 @@ class NoSuchPlatform(BadImage):
 
 class BadDocument(BadImage):
     """
-    A manifest, index or config that breaks its specification.
+    A manifest, index or config violates its specification.
     """
 
     code = "MANIFEST_INVALID"
@@ -413,7 +412,7 @@ class BadDocument(BadImage):
 
 class BadArchive(BadImage):
     """
-    A file that is no archive of images, breaks off, escapes or lies.
+    The file is not an archive of images, or is truncated or inconsistent.
     """
 
     code = "ARCHIVE_INVALID"
@@ -421,7 +420,8 @@ class BadArchive(BadImage):
 
 class BadLayer(BadImage):
     """
-    A layer that is not a tar, leads out of its tree, lies or is a bomb.
+    The layer is not a tar, leads out of its tree, is inconsistent or exceeds a
+    limit.
     """
 
     code = "LAYER_INVALID"
@@ -429,7 +429,7 @@ class BadLayer(BadImage):
 
 class DiffIDMismatch(BadImage):
     """
-    A layer unpacks to something else than the image's config names.
+    The diff ID of an unpacked layer differs from the config's.
     """
 
     code = "DIFFID_MISMATCH"
@@ -440,7 +440,7 @@ class DiffIDMismatch(BadImage):
 
 class StoreError(XferdError):
     """
-    The data directory cannot do what was asked.
+    An operation on the data directory fails.
     """
 
     code = "STORE_FAILED"
@@ -448,10 +448,9 @@ class StoreError(XferdError):
 
 class DiskFull(StoreError):
     """
-    No space is left.
+    The disk is full.
 
-    @ivar need: the bytes that must be free before another attempt is of use,
-        as far as that is known.
+    @ivar need: the free bytes that another attempt requires, 0 if unknown.
     """
 
     code = "DISK_FULL"
@@ -468,7 +467,7 @@ class StoreLocked(StoreError):
 
 class WorkerLost(XferdError):
     """
-    An unpacking process died, for example for want of memory.
+    An unpacking process ended unexpectedly, for example out of memory.
     """
 
     code = "WORKER_LOST"
@@ -477,7 +476,7 @@ class WorkerLost(XferdError):
 
 class Interrupted(XferdError):
     """
-    The daemon stopped before the job was done.  What was fetched is kept.
+    The daemon stopped before the job was done.  Downloaded bytes are kept.
     """
 
     code = "INTERRUPTED"
@@ -485,7 +484,7 @@ class Interrupted(XferdError):
 
 class ConfigError(XferdError):
     """
-    An option or a configuration file is wrong.
+    An option or a configuration file is invalid.
     """
 
     code = "CONFIG_INVALID"

@@ -1,9 +1,9 @@
 # -*- test-case-name: tests.test_sd_notify -*-
 """
-A word to whoever started the daemon: systemd's C{Type=notify}.
+Notification of the service manager, for systemd's C{Type=notify}.
 
-The protocol is C{sd_notify(3)}: lines in a datagram to the unix socket that
-C{$NOTIFY_SOCKET} names.  Where nobody set that, nobody wants to know.
+The protocol is C{sd_notify(3)}: lines in a datagram to the unix socket in
+C{$NOTIFY_SOCKET}.  Without that variable, nothing is sent.
 """
 
 from __future__ import annotations
@@ -16,8 +16,7 @@ from twisted.logger import Logger
 
 class ServiceManager:
     """
-    The program that started the daemon and waits for it to be ready, if there
-    is one.
+    The service manager that started the daemon, if there is one.
     """
 
     _log = Logger()
@@ -32,31 +31,28 @@ class ServiceManager:
 
     def ready(self, status: str) -> None:
         """
-        Say that the daemon is ready.
+        Report that the daemon is ready.
 
-        @param status: one line for people, which C{systemctl status} shows.
+        @param status: one line, which C{systemctl status} shows.
         """
-        self._tell("READY=1", f"STATUS={status}")
+        self._send("READY=1", f"STATUS={status}")
 
     def stopping(self) -> None:
         """
-        Say that the daemon is about to end.
+        Report that the daemon is stopping.
         """
-        self._tell("STOPPING=1", "STATUS=stopping")
+        self._send("STOPPING=1", "STATUS=stopping")
 
-    def _tell(self, *lines: str) -> None:
-        """
-        Send some lines.  That nobody takes them is no reason not to work, but
-        one for a word in the log: the manager will take the daemon for dead.
-        """
+    def _send(self, *lines: str) -> None:
         if not self._address:
             return
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
-                # A manager that is busy is not worth stopping for.
+                # A busy manager must not block the daemon.
                 sender.setblocking(False)
                 sender.sendto("\n".join(lines).encode(), self._address)
         except OSError as e:
+            # The daemon works; the manager may take it for dead and restart it.
             self._log.warn(
-                "cannot tell the service manager {line}: {error}", line=lines[0], error=e.strerror or e
+                "cannot notify the service manager of {line}: {error}", line=lines[0], error=e.strerror or e
             )

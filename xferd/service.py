@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.test_tap -*-
 """
-The daemon: all rooms put together, started and stopped in their order.
+The daemon: assembles all packages, and starts and stops them in order.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from xferd.registry.client import Registries
 from xferd.registry.hosts.certs_d import CertsDirs
 from xferd.registry.transport.proxies import Proxies
 from xferd.sd_notify import ServiceManager
-from xferd.sighup import Hangup
+from xferd.sighup import SignalHandler
 from xferd.store.store import Store
 from xferd.transfer.eventual import Background
 from xferd.unix_socket import SocketInUse, UnixSocket, make_directory, open_to_group
@@ -45,21 +45,21 @@ from xferd.web.app import Web
 from xferd.web.peer_trust import Trust
 
 STEP_LIMIT = 5.0
-"""Seconds that one step of the shutdown may take, besides the jobs' grace."""
+"""The time limit of one step of the shutdown, in seconds, besides the jobs' grace."""
 
 LIVE = frozenset({"limits", "store", "hosts"})
-"""The settings that C{SIGHUP} sets anew."""
+"""The settings that C{SIGHUP} changes."""
 
 BACKLOG = 1024
-"""Clients that may wait to be let in at the unix socket: a CI job begins many at once."""
+"""The length of the queue of connections at the unix socket: a CI job opens many at once."""
 
 
 class StartFailed(SystemExit, Exception):
     """
-    The daemon cannot start; the one argument says why, for the operator.
+    The daemon cannot start; the argument is the reason, for the operator.
 
-    As an Exception, twistd cleans up after it and tells the process that
-    waits for the daemon to detach; as a SystemExit, it ends in one line and
+    As it is an Exception, twistd cleans up and reports to the process that waits
+    for the daemon to detach; as it is a SystemExit, twistd ends with one line and
     status 1 instead of a traceback.
     """
 
@@ -67,12 +67,12 @@ class StartFailed(SystemExit, Exception):
 @frozen
 class Listener:
     """
-    A place to serve the API on.
+    An endpoint to serve the API on.
 
     @ivar description: the endpoint string.
-    @ivar trust: who may act without a token, of those who can connect.
-    @ivar socket: the path of the unix socket to make, or the empty string.
-    @ivar port: the TCP port where browsers of this machine find the page, or 0.
+    @ivar trust: the clients that need no token.
+    @ivar socket: the path of the unix socket to create, or the empty string.
+    @ivar port: the TCP port of the page for browsers on this machine, or 0.
     """
 
     description: str
@@ -83,19 +83,19 @@ class Listener:
 
 def parse_endpoint(description: str) -> Listener:
     """
-    See who can reach an endpoint.
+    Parse an endpoint string, and find out who can reach it.
 
-    @raise ConfigError: it is no endpoint string.
+    @raise ConfigError: it is not an endpoint string.
     """
     kind, colon, rest = description.partition(":")
     if not colon or not kind or not rest:
-        raise ConfigError(f"{description!r} is no endpoint: say for example tcp:9337:interface=127.0.0.1")
+        raise ConfigError(f"{description!r} is not an endpoint; an example is tcp:9337:interface=127.0.0.1")
     arguments = _arguments(rest)
     if kind == "unix":
-        # Twisted's own lock goes by process IDs; ours (UnixSocket) is held by the kernel.
+        # Twisted's lock relies on process IDs; the kernel holds that of UnixSocket.
         kept = [a for a in arguments if not a.startswith("lockfile=")]
         if not any(a.startswith("mode=") for a in kept):
-            # Twisted's own would let everybody in.
+            # Twisted's default lets every user connect.
             kept.append("mode=600")
         paths = [a.removeprefix("address=") for a in kept if "=" not in a or a.startswith("address=")]
         without = ":".join(["unix", *map(quoteStringArgument, kept), "lockfile=0"])
@@ -104,10 +104,10 @@ def parse_endpoint(description: str) -> Listener:
         family = next((a.removeprefix("domain=") for a in arguments if a.startswith("domain=")), arguments[0])
         if family not in ("UNIX", "INET", "INET6"):
             raise ConfigError(
-                f"{description!r} is no endpoint: say for example systemd:UNIX:name=xferd.socket"
+                f"{description!r} is not an endpoint; an example is systemd:UNIX:name=xferd.socket"
             )
-        # Who may connect to a unix socket is what its unit says; of another
-        # socket nobody here knows who can reach it.
+        # The socket's unit decides who may connect to a unix socket; any other
+        # socket may be reachable from other machines.
         return Listener(description, Trust.ALL if family == "UNIX" else Trust.NONE)
     interfaces = [a.removeprefix("interface=") for a in arguments if a.startswith("interface=")]
     local = bool(interfaces) and is_loopback(interfaces[-1])
@@ -118,8 +118,8 @@ def parse_endpoint(description: str) -> Listener:
 
 def _arguments(text: str) -> list[str]:
     """
-    The arguments of an endpoint string: a colon separates them, and a backslash
-    takes the next character as it is.
+    The arguments of an endpoint string: colons separate them, and a backslash
+    escapes the next character.
     """
     found = [""]
     characters = iter(text)
@@ -133,10 +133,10 @@ def _arguments(text: str) -> list[str]:
 
 class Daemon(Service):
     """
-    What C{twistd xferd} runs.
+    The service that C{twistd xferd} runs.
 
-    States: built; started (listening, and the store opens behind it: jobs
-    that come meanwhile are queued); stopping; stopped.
+    States: built; started (it listens and queues jobs while the store opens);
+    stopping; stopped.
     """
 
     _log = Logger()
@@ -152,19 +152,19 @@ class Daemon(Service):
         config_file: str = "",
     ) -> None:
         """
-        @param reread: gives the settings as they are when C{SIGHUP} comes, or
-            raises L{ConfigError}; without it they stay.
-        @param manager: told when the daemon is ready and when it stops.
-        @param wall_clock: makes stamps; durations are measured with the
-            reactor's time.
-        @param config_file: the path of the file with the settings, or the empty
+        @param reread: reads the settings again on C{SIGHUP}, or raises
+            L{ConfigError}; without it the settings stay.
+        @param manager: notified when the daemon is ready and when it stops.
+        @param wall_clock: for timestamps; durations are measured with the reactor's
+            time.
+        @param config_file: the path of the configuration file, or the empty
             string.
         """
         self._config = config
         self._config_file = config_file
         self._wall_clock = wall_clock
         self._reread = reread
-        self._hangup = Hangup(reactor, self.reload)
+        self._sighup = SignalHandler(reactor, self.reload)
         self._reactor = reactor
         self._manager = ServiceManager({}) if manager is None else manager
         self._tokens = config.read_tokens()
@@ -177,7 +177,7 @@ class Daemon(Service):
         for listener in listeners:
             if listener.trust is Trust.NONE and not self._tokens:
                 raise ConfigError(
-                    f"{listener.description} can be reached from other machines: set token_file, "
+                    f"{listener.description} is reachable from other machines: set token_file, "
                     "or listen on interface=127.0.0.1"
                 )
         self.store = Store(
@@ -188,7 +188,7 @@ class Daemon(Service):
             trusted=config.store.trust_data_dir,
             unpack_limits=config.unpack,
         )
-        # Programs that the daemon runs get the limit that it was started with.
+        # Programs that the daemon runs have the limit that it was started with.
         descriptors = own_limit()
         self.unpacker = Unpacker(
             cast("IUnpackReactor", reactor),
@@ -248,21 +248,20 @@ class Daemon(Service):
                 )
             except LookupError as e:
                 if not listener.description.startswith("systemd:"):
-                    raise ConfigError(f"{listener.description!r} is no endpoint: {e}") from e
+                    raise ConfigError(f"{listener.description!r} is not an endpoint: {e}") from e
                 raise ConfigError(
-                    f"systemd has handed over no socket for {listener.description!r}; "
-                    "is the socket unit active?"
+                    f"systemd has passed no socket for {listener.description!r}; is the socket unit active?"
                 ) from e
             except ValueError as e:
-                raise ConfigError(f"{listener.description!r} is no endpoint: {e}") from e
+                raise ConfigError(f"{listener.description!r} is not an endpoint: {e}") from e
             child.setName(listener.description)
             child.setServiceParent(self.listening)
 
     def privilegedStartService(self) -> None:
         """
-        Open the data directory and the listening ports.
+        Open the data directory, and listen.
 
-        @raise StartFailed: one of them cannot be had.
+        @raise StartFailed: one of them fails.
         """
         raise_limit()
         try:
@@ -287,8 +286,8 @@ class Daemon(Service):
 
     def _make_token(self) -> None:
         """
-        Make a token for those on this machine who may not act without one,
-        unless the settings name some.
+        Make a token for other users of this machine, unless the settings have
+        tokens.
 
         @raise StartFailed: it cannot be written.
         """
@@ -314,35 +313,29 @@ class Daemon(Service):
             raise self._cannot_listen(path.path, str(e.strerror)) from e
 
     def _cannot_listen(self, where: str, why: str) -> StartFailed:
-        """
-        Why the daemon does not start, and the option that chooses another place.
-        """
         option = "--socket" if where == self._config.socket else "--listen"
-        return StartFailed(f"xferd: cannot listen on {where}: {why}; {option} chooses another place")
+        return StartFailed(f"xferd: cannot listen on {where}: {why}; {option} selects another address")
 
     def startService(self) -> None:
         """
-        Begin to work.
+        Start the daemon.
 
         @raise StartFailed: as for L{privilegedStartService}.
         """
         if self.running:
             return
         super().startService()
-        self._hangup.startService()
+        self._sighup.startService()
         self.listening.startService()
         self.unpacker.start()
         self._starting = Deferred.fromCoroutine(self._start())
 
     def _warned(self, repository: Repository, text: str) -> None:
-        """
-        Hand on what a registry warns of.
-        """
         self.jobs.warned(repository, text)
 
     async def _start(self) -> None:
         """
-        Open what is in the data directory, then let the jobs begin.
+        Open the store, then start the jobs and the web.
         """
         try:
             await self.store.start()
@@ -351,7 +344,7 @@ class Daemon(Service):
         except CancelledError:
             return
         except XferdError as e:
-            self._log.error("xferd cannot go on: {why}", why=str(e))
+            self._log.error("xferd cannot start: {why}", why=str(e))
         except Exception:
             self._log.failure("while starting")
         else:
@@ -364,9 +357,9 @@ class Daemon(Service):
 
     def reload(self) -> None:
         """
-        Read the settings again, and let those count from now on that can:
-        limits, the quota and hosts.  What runs goes on.  With a file that is wrong all
-        stays as it is, and one sentence in the log says why.
+        Read the settings again, and apply the limits, the quota and the hosts.
+        Running jobs continue.  If the file is invalid, no setting changes, and the
+        log has the reason.
         """
         if self._reread is None:
             return
@@ -374,7 +367,7 @@ class Daemon(Service):
             config = self._reread()
             self.registries.reload(config.hosts)
         except XferdError as e:
-            self._log.error("the settings stay as they were: {why}", why=str(e))
+            self._log.error("the settings are unchanged: {why}", why=str(e))
             return
         # Neither fails: a value of Limits is within its bounds.
         self.jobs.change_limits(asdict(config.limits))
@@ -384,14 +377,11 @@ class Daemon(Service):
             for f in fields(Config)
             if f.name not in LIVE and getattr(config, f.name) != getattr(self._config, f.name)
         ]
-        self._log.info("read the settings again: limits, quota and hosts are as the file says")
+        self._log.info("reloaded the settings: limits, quota and hosts")
         if late:
-            self._log.warn("to change {names} as well, restart xferd", names=", ".join(late))
+            self._log.warn("restart xferd to apply {names}", names=", ".join(late))
 
     def _running_state(self) -> Running:
-        """
-        What an examination has to know.
-        """
         return Running(
             config=self._config,
             config_file=self._config_file,
@@ -406,19 +396,17 @@ class Daemon(Service):
 
     def stopService(self) -> Deferred[None]:
         """
-        Stop: take no more work, let go of what runs, keep what was fetched.
+        Stop: refuse new jobs, end those that run, and keep downloaded bytes.
 
-        @return: fires within the grace time and a few seconds.
+        @return: fires within the grace time and L{STEP_LIMIT} for each step.
         """
         super().stopService()
-        self._hangup.stopService()
+        self._sighup.stopService()
         self._manager.stopping()
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
-        """
-        Stop the rooms one after the other, those that need others first.
-        """
+        # In order: each step needs those behind it.
         self._starting.cancel()
         grace = self._config.grace
         steps: list[tuple[str, float, Callable[[], Awaitable[object]]]] = [
@@ -437,12 +425,11 @@ class Daemon(Service):
 
     async def _bounded(self, stopping: Awaitable[object], limit: float, name: str) -> bool:
         """
-        Wait for a step of the shutdown, but no longer than C{limit} seconds;
-        then it goes on alone.
+        Wait for a step of the shutdown, for at most C{limit} seconds.
 
-        @return: whether it ended in time.
+        @return: whether it ended in time.  A late step continues by itself.
         """
-        # Nobody cancels it: it ends by itself.
+        # It needs no canceller: the timer fires it.
         ended: Deferred[bool] = Deferred()
 
         async def step() -> None:

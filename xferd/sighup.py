@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.test_sighup -*-
 """
-C{SIGHUP}: the sign to read the settings again.
+A handler for C{SIGHUP}, on which the daemon reads its settings again.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from twisted.application.service import Service
 from twisted.internet.interfaces import IReactorFromThreads
 
 
-class Hangup(Service):
+class SignalHandler(Service):
     """
-    Calls something in the reactor whenever C{SIGHUP} comes, while it runs.
+    Calls a function in the reactor on each C{SIGHUP} while it runs.
 
-    twistd leaves the signal alone, in the foreground and as a daemon; without
-    this it would end the process.
+    twistd does not handle the signal, in the foreground or as a daemon; its
+    default action ends the process.
     """
 
     def __init__(self, reactor: IReactorFromThreads, call: Callable[[], object]) -> None:
         """
-        @param call: is called from a clean turn of the reactor.
+        @param call: the function, called in a reactor turn of its own.
         """
         self._reactor = reactor
         self._call = call
@@ -32,7 +32,7 @@ class Hangup(Service):
 
     def startService(self) -> None:
         """
-        Listen to the signal.  Only the main thread can.
+        Install the handler, in the main thread.
         """
         if not self.running:
             super().startService()
@@ -40,15 +40,13 @@ class Hangup(Service):
 
     def stopService(self) -> None:
         """
-        Leave it to whoever had it before.
+        Restore the previous handler.
         """
         if self.running:
             super().stopService()
-            # None is a handler that Python knows nothing of.
+            # None is a handler that was not installed from Python.
             signal.signal(signal.SIGHUP, signal.SIG_DFL if self._before is None else self._before)
 
     def _came(self, _number: int, _frame: FrameType | None) -> None:
-        """
-        Leave the signal's context, in which little is allowed.
-        """
+        # A signal handler may do little: the reactor calls.
         self._reactor.callFromThread(self._call)

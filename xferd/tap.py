@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.test_tap -*-
 """
-C{twistd xferd}: options in, service out.
+The options of C{twistd xferd}, and its service.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from xferd.service import Daemon, parse_endpoint
 
 class Options(BaseOptions):
     """
-    The command line of C{twistd xferd}.
+    The options of C{twistd xferd}.
 
-    @ivar config: the settings, once the options were parsed.
+    @ivar config: the settings, after the options are parsed.
     """
 
     longdesc = (
@@ -74,9 +74,9 @@ class Options(BaseOptions):
         """
         Parse the options.
 
-        @raise SystemExit: they are wrong, and C{twistd} asks: it would print
-            its usage before the reason.
-        @raise UsageError: they are wrong, and something else asks.
+        @raise SystemExit: an option is invalid, under C{twistd}, which would print
+            its whole usage before the reason of a L{UsageError}.
+        @raise UsageError: an option is invalid, elsewhere.
         """
         try:
             super().parseOptions(options)
@@ -88,20 +88,20 @@ class Options(BaseOptions):
 
     def parseArgs(self, *rest: str) -> None:
         """
-        Take no arguments.
+        Refuse arguments.
         """
         if rest:
             raise UsageError(f"unexpected argument {rest[0]!r}")
 
     def postOptions(self) -> None:
         """
-        Make the settings of file and command line, and check them.
+        Read and check the settings.
 
-        @raise UsageError: something in them is wrong.
+        @raise UsageError: one of them is invalid.
         """
         try:
             if self["config"] is not None:
-                # As a daemon we may be somewhere else when it is read again.
+                # A daemon has another working directory when it reads the file again.
                 self["config"] = os.path.abspath(self["config"])
             if self["auth-file"] is not None:
                 self["auth-file"] = os.path.abspath(self["auth-file"])
@@ -111,9 +111,9 @@ class Options(BaseOptions):
 
     def read(self) -> Config:
         """
-        Read the settings, as file and command line have them now.
+        Read the settings of the file, as it is now, and of the command line.
 
-        @raise ConfigError: something in them is wrong.
+        @raise ConfigError: one of them is invalid.
         """
         config = self._default
         if self["config"] is not None:
@@ -136,14 +136,14 @@ class Options(BaseOptions):
 
 def makeService(options: Options) -> IService:
     """
-    Make the daemon; nothing is opened or started yet.
+    Make the daemon, without starting it.
     """
-    # Not before twistd has installed the reactor that its options name.
+    # twistd has installed the reactor of its options by now.
     from twisted.internet import reactor  # noqa: PLC0415
 
     use_monotonic_time(reactor)  # type: ignore[arg-type]
     if options.parent is not None:
-        # Before twistd adds the observers that write the log.
+        # twistd adds the observers that write the log later.
         globalLogPublisher.addObserver(escape_event)
     try:
         return Daemon(

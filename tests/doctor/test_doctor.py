@@ -130,7 +130,7 @@ class DoctorTests(SynchronousTestCase):
         self.assertEqual(self.problems("data directory"), [])
         (self.data / "content").mkdir(mode=0o700)
         (self.data / "content").chmod(0o755)
-        self.assert_found("data directory", "content, as its mode is 755", f"chmod go= {self.data}/content")
+        self.assert_found("data directory", "content: its mode is 755", f"chmod go= {self.data}/content")
 
     def test_sockets(self) -> None:
         """
@@ -142,26 +142,26 @@ class DoctorTests(SynchronousTestCase):
         self.socket.chmod(0o660)
         if os.geteuid() == 0:
             os.chown(self.socket, -1, 12345)
-            self.assert_found("sockets", "the group 12345 can connect", "chmod g=")
+            self.assert_found("sockets", "group 12345 can connect", "chmod g=")
         self.socket.chmod(0o600)
         (self.place / "run").chmod(0o777)
-        self.assert_found("sockets", "others can change", f"chmod go-w {self.place}/run")
+        self.assert_found("sockets", "other users can change", f"chmod go-w {self.place}/run")
         (self.place / "run").chmod(0o700)
         self.socket.unlink()
-        self.assert_found("sockets", "cannot be reached", "restart xferd")
+        self.assert_found("sockets", "cannot reach the socket", "restart xferd")
         self.write("run/s.sock", "")
-        self.assert_found("sockets", "is no socket", "remove it")
+        self.assert_found("sockets", "is not a socket", "remove it")
 
     def test_settings(self) -> None:
         """
-        A file that others can change, or read although a password is in it,
+        A file that other users can change, or read although a password is in it,
         that cannot be read again or has changed, is found.
         """
         self.file.chmod(0o666)
-        self.assert_found("settings", "others can change", f"chmod go-w {self.file}")
+        self.assert_found("settings", "other users can change", f"chmod go-w {self.file}")
         self.file.chmod(0o644)
         self.change(proxy=ProxySettings(https="http://u:p@proxy:3128"))
-        self.assert_found("settings", "others can read", f"chmod go= {self.file}")
+        self.assert_found("settings", "other users can read", f"chmod go= {self.file}")
         self.file.chmod(0o600)
         config = self.running.config
         self.running = evolve(self.running, reread=lambda: evolve(config, grace=1.0))
@@ -171,7 +171,7 @@ class DoctorTests(SynchronousTestCase):
             raise ConfigError("x.toml: grace is wrong")
 
         self.running = evolve(self.running, reread=wrong)
-        self.assert_found("settings", "x.toml: grace is wrong", "would not start again")
+        self.assert_found("settings", "x.toml: grace is wrong", "cannot restart with")
         self.running = evolve(self.running, config_file="")
         self.assertEqual(self.problems("settings"), [])
 
@@ -181,7 +181,7 @@ class DoctorTests(SynchronousTestCase):
         helper is missing, is found.
         """
         self.auth.chmod(0o644)
-        self.assert_found("credentials", "others can read", f"chmod go= {self.auth}")
+        self.assert_found("credentials", "other users can read", f"chmod go= {self.auth}")
         self.write("auth.json", "{")
         self.assert_found("credentials", "is not JSON", "log in again")
         self.write("auth.json", '{"credsStore": "nowhere"}')
@@ -189,7 +189,7 @@ class DoctorTests(SynchronousTestCase):
         self.write("auth.json", '{"auths": {"r.example/a": {"auth": "?"}}}')
         self.assert_found("credentials", "auth must be", "xferctl login r.example")
         self.auth.unlink()
-        self.assertIn("is gone", self.problems("credentials")[0].message)
+        self.assertIn("is missing", self.problems("credentials")[0].message)
 
     def test_owner(self) -> None:
         """
@@ -205,11 +205,11 @@ class DoctorTests(SynchronousTestCase):
         A token that others can read, or that is gone, is found.
         """
         self.token.chmod(0o640)
-        self.assert_found("tokens", "others can read", f"chmod go= {self.token}")
+        self.assert_found("tokens", "other users can read", f"chmod go= {self.token}")
         self.token.unlink()
-        self.assert_found("tokens", "is gone", "restart xferd")
+        self.assert_found("tokens", "is missing", "restart xferd")
         self.change(token_file=str(self.write("tokens", "")))
-        self.assert_found("tokens", "is empty", "would not start again")
+        self.assert_found("tokens", "is empty", "cannot restart without")
 
     def test_listeners(self) -> None:
         """
@@ -217,12 +217,12 @@ class DoctorTests(SynchronousTestCase):
         is the key of one with TLS that others can read.
         """
         self.running = evolve(self.running, exposed=("tcp:9337",))
-        self.assert_found("listeners", "in the clear: tcp:9337", "ssl:")
+        self.assert_found("listeners", "tcp:9337 has no TLS", "ssl:")
         certificate, key = Authority().issue("a.example")
         cert_path, key_path = self.write("a.crt", certificate), self.write("a.key", key, 0o644)
         endpoint = f"ssl:9337:privateKey={key_path}:certKey={cert_path}"
         self.running = evolve(self.running, exposed=(endpoint,))
-        self.assert_found("listeners", "others can read", f"chmod go= {key_path}")
+        self.assert_found("listeners", "other users can read", f"chmod go= {key_path}")
 
     def test_certificates(self) -> None:
         """
@@ -235,7 +235,7 @@ class DoctorTests(SynchronousTestCase):
         self.assertEqual(self.problems("certificates"), before)
         end = load_pem_x509_certificates(certificate)[0].not_valid_after_utc.timestamp()
         for now, message in (
-            (end + DAY, "has expired"),
+            (end + DAY, "expired on"),
             (end - 60, "expires on"),
             (0.0, "not valid before"),
         ):
@@ -258,7 +258,7 @@ class DoctorTests(SynchronousTestCase):
             url = f"http://u:secret@127.0.0.1:{server.getsockname()[1]}"
             self.change(proxy=ProxySettings(https=url))
             self.assertEqual(self.problems("proxies"), [])
-        self.assert_found("proxies", "takes no connection: Connection refused", "HTTPS_PROXY")
+        self.assert_found("proxies", "refuses connections: Connection refused", "HTTPS_PROXY")
         self.assertNotIn("secret", repr(self.problems("proxies")))
 
     def test_clock(self) -> None:
@@ -285,7 +285,7 @@ class DoctorTests(SynchronousTestCase):
         for text in ("has 5 MiB left", "the reserve of the store has 0 KiB", f"the quota is {1 << 60} bytes"):
             self.assertIn(text, found)
         self.change(data_dir="/nowhere/at/all")
-        self.assert_found("disk", "cannot be looked at", "mount it")
+        self.assert_found("disk", "cannot read the disk", "mount it")
 
     def test_limits(self) -> None:
         """
@@ -297,7 +297,7 @@ class DoctorTests(SynchronousTestCase):
         self.assert_found("limits", "may open 1024 files", "LimitNOFILE")
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 8192), hard))
         self.change(limits=Limits(workers=4 * len(os.sched_getaffinity(0)) + 1))
-        self.assert_found("limits", "layers unpack at once", "lower workers")
+        self.assert_found("limits", "layers are unpacked at the same time", "lower workers")
 
     def test_sandbox(self) -> None:
         """

@@ -403,7 +403,7 @@ class StartTests(TestCase):
             self.assertEqual(
                 said,
                 f"xferd: cannot listen on {first.socket}: another xferd (process {first.pid}) listens there; "
-                f"{option} chooses another place",
+                f"{option} selects another address",
             )
 
     async def test_second_daemon(self) -> None:
@@ -452,5 +452,5 @@ class StartTests(TestCase):
         self.assertIn("--nope", await self.said("--nope"))
         (self.place / "x.toml").write_text("lisen = []")
         self.assertIn("did you mean 'listen'?", await self.said(f"--config={self.place}/x.toml"))
-        self.assertIn("is no endpoint", await self.said("--listen=nothing:1:interface=localhost"))
+        self.assertIn("is not an endpoint", await self.said("--listen=nothing:1:interface=localhost"))
         self.assertIn("set token_file", await self.said("--listen=tcp:0"))

@@ -128,7 +128,7 @@ class LedAstrayTests(TestCase):
         self.assertIn("private_redirects", errors)
         self.configure("private_redirects = true\n")
         self.daemon.signal("HUP")
-        while "read the settings again" not in self.daemon.output:
+        while "reloaded the settings" not in self.daemon.output:
             await self.daemon.ctl("jobs")
         asked, errors = await self.lead("hub.test", "private.test")
         self.assertTrue(asked, errors)

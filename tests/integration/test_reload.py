@@ -56,7 +56,7 @@ class ReloadTests(DaemonCase):
         self.assertEqual(await self.downloads(), 2)
         self.configure("[limits]\ndownloads = 7\nupload_rate = 5000\n")
         self.daemon.signal("HUP")
-        await self.said("read the settings again")
+        await self.said("reloaded the settings")
         self.assertEqual(await self.downloads(), 7)
         self.assertEqual((await self.api("GET", "limits"))["upload_rate"], 5000)
         for wrong in ("downloads = 0", "downloads = 20000", "upload_rate = -1"):
@@ -72,7 +72,7 @@ class ReloadTests(DaemonCase):
         self.assertEqual(await self.downloads(), 7)
         self.configure("grace = 2.5\n[limits]\ndownloads = 4\n")
         self.daemon.signal("HUP")
-        await self.said("to change grace as well, restart xferd")
+        await self.said("restart xferd to apply grace")
         self.assertEqual(await self.downloads(), 4)
         self.registry.resume()
         await self.state(job, "done")

@@ -1,12 +1,9 @@
 # -*- test-case-name: tests.doctor.test_doctor -*-
 """
-The examination of a running daemon: files, listeners, certificates and limits,
-as they are now.
+The examination of a running daemon: files, listeners, certificates and limits.
 
-Modes are changed, certificates expire and disks fill up after a daemon has
-started.  Each problem comes with what to change.
-
-The checks block, and are made in a thread.
+Modes change, certificates expire and disks fill up after a daemon has started.
+Each problem has a remedy.  The checks block, so they run in a thread.
 """
 
 from __future__ import annotations
@@ -35,12 +32,12 @@ Checks = list[dict[str, object]]
 
 class Doctor:
     """
-    Makes examinations, one at a time: clients that ask meanwhile share it.
+    Runs one examination at a time; concurrent requests share it.
     """
 
     def __init__(self, reactor: IReactorThreads, state: Callable[[], Running]) -> None:
         """
-        @param state: reports what is known of the daemon.
+        @param state: returns the daemon's state.
         """
         self._reactor = reactor
         self._state = state
@@ -49,10 +46,10 @@ class Doctor:
 
     def examine(self) -> Deferred[Checks]:
         """
-        Make all checks, in a thread.
+        Run all checks in a thread.
 
-        @return: as L{examine}.  Cancelling it ends the wait, not the
-            examination, which is over within seconds.
+        @return: as L{examine}.  Cancelling it ends the wait; the examination
+            ends by itself within seconds.
         """
         waiting: Deferred[Checks] = Deferred(self._waiting.remove)
         self._waiting.append(waiting)
@@ -64,9 +61,6 @@ class Doctor:
         return waiting
 
     def _examined(self, result: Checks | Failure) -> None:
-        """
-        Answer the clients that wait.
-        """
         self._is_examining = False
         waiting = self._waiting[:]
         self._waiting.clear()
@@ -76,9 +70,9 @@ class Doctor:
 
 def examine(running: Running) -> Checks:
     """
-    Make all checks.
+    Run all checks.
 
-    @return: for each its name and its problems, in the API's form.
+    @return: the name and the problems of each check, as the API returns them.
     """
     return [
         {

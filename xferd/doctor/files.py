@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.doctor.test_doctor -*-
 """
-Checks of files: their owners and modes, and whether they can be read.
+Checks of files: owner, mode and syntax.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from xferd.unix_socket import GROUP
 
 def check_data_directory(running: Running) -> Iterator[Problem]:
     """
-    Owner and modes of the data directory.
+    Check owner and modes of the data directory.
     """
     path = running.config.data_dir
     if not running.config.store.trust_data_dir:
@@ -34,7 +34,7 @@ def check_data_directory(running: Running) -> Iterator[Problem]:
             message, _, remedy = str(e).rpartition(": ")
             yield Problem(message, remedy)
         except OSError as e:
-            yield Problem(f"the data directory {path} cannot be looked at: {e.strerror}", f"restore {path}")
+            yield Problem(f"cannot read the data directory {path}: {e.strerror}", f"restore {path}")
             return
     for each in entries(Paths(path)):
         yield from check_access(each, 0o077, missing=False)
@@ -42,7 +42,7 @@ def check_data_directory(running: Running) -> Iterator[Problem]:
 
 def check_sockets(running: Running) -> Iterator[Problem]:
     """
-    Who can connect to the unix sockets, and who can replace them.
+    Check which users can connect to the unix sockets, or replace them.
     """
     for path in running.sockets:
         directory = os.path.dirname(path) or "."
@@ -50,27 +50,28 @@ def check_sockets(running: Running) -> Iterator[Problem]:
         try:
             found = os.lstat(path)
         except OSError as e:
-            yield Problem(f"the socket {path} cannot be reached: {e.strerror}", "restart xferd")
+            yield Problem(f"cannot reach the socket {path}: {e.strerror}", "restart xferd")
             continue
         mode = stat.S_IMODE(found.st_mode)
         if not stat.S_ISSOCK(found.st_mode):
-            yield Problem(f"{path} is no socket", "remove it, and restart xferd")
+            yield Problem(f"{path} is not a socket", "remove it, and restart xferd")
         elif found.st_uid not in (0, os.geteuid()):
             yield Problem(f"the socket {path} belongs to user {found.st_uid}", "restart xferd")
         elif mode & stat.S_IWOTH:
             yield Problem(
-                f"every user can connect to {path} and act, as its mode is {mode:o}", f"chmod o= {path}"
+                f"every user can connect to {path}, and has all rights: its mode is {mode:o}",
+                f"chmod o= {path}",
             )
         elif mode & stat.S_IWGRP and found.st_gid not in (0, _group()):
             yield Problem(
-                f"the group {found.st_gid} can connect to {path} and act, as its mode is {mode:o}",
+                f"group {found.st_gid} can connect to {path}, and has all rights: its mode is {mode:o}",
                 f"chmod g= {path}, or chgrp {GROUP} {path}",
             )
 
 
 def _group() -> int:
     """
-    The group whose members may use the socket; -1 if there is none.
+    The ID of the group L{GROUP}, or -1 if it does not exist.
     """
     try:
         return grp.getgrnam(GROUP).gr_gid
@@ -80,7 +81,7 @@ def _group() -> int:
 
 def check_settings(running: Running) -> Iterator[Problem]:
     """
-    The configuration file: who can change it, and whether it can be read.
+    Check the configuration file: access, syntax, and changes since the start.
     """
     if not running.config_file or running.reread is None:
         return
@@ -89,7 +90,7 @@ def check_settings(running: Running) -> Iterator[Problem]:
     try:
         config = running.reread()
     except ConfigError as e:
-        yield Problem(str(e), "correct it: xferd would not start again")
+        yield Problem(str(e), "correct the file: xferd cannot restart with it")
         return
     late = [
         f.name
@@ -104,7 +105,7 @@ def check_settings(running: Running) -> Iterator[Problem]:
 
 def check_credentials(running: Running) -> Iterator[Problem]:
     """
-    The files with the credentials of registries.
+    Check the files with the credentials of registries, and their helpers.
     """
     for path in running.config.auth_files:
         yield from check_access(path, 0o077, missing=path == running.config.auth_file)
@@ -114,7 +115,9 @@ def check_credentials(running: Running) -> Iterator[Problem]:
         except FileNotFoundError:
             continue
         except OSError as e:
-            yield Problem(f"{path} cannot be read: {e.strerror}", f"let user {os.geteuid()} read {path}")
+            yield Problem(
+                f"cannot read {path}: {e.strerror}", f"give user {os.geteuid()} read access to {path}"
+            )
             continue
         except ConfigError as e:
             yield Problem(str(e), f"correct {path}, or remove it and log in again")
@@ -125,13 +128,13 @@ def check_credentials(running: Running) -> Iterator[Problem]:
             if shutil.which(f"docker-credential-{name}") is None:
                 yield Problem(
                     f"{path} names the helper docker-credential-{name}, which is not in PATH",
-                    f"install docker-credential-{name}, or take it out of {path}",
+                    f"install docker-credential-{name}, or remove it from {path}",
                 )
 
 
 def check_tokens(running: Running) -> Iterator[Problem]:
     """
-    The file with the tokens of the API.
+    Check the file with the tokens of the API.
     """
     path = running.config.token_file or running.config.own_token_file
     yield from check_access(path, 0o077)
@@ -139,24 +142,24 @@ def check_tokens(running: Running) -> Iterator[Problem]:
         try:
             running.config.read_tokens()
         except ConfigError as e:
-            yield Problem(str(e), f"write a token into {path}: xferd would not start again")
+            yield Problem(str(e), f"write a token to {path}: xferd cannot restart without one")
 
 
 def check_access(path: str, forbidden: int, *, missing: bool = True) -> Iterator[Problem]:
     """
-    Look at owner and mode of something.
+    Check owner and mode of a file or directory.
 
     @param forbidden: the bits that its mode must not have.
-    @param missing: whether it is a problem that it is not there.
+    @param missing: whether its absence is a problem.
     """
     try:
         found = os.stat(path)
     except FileNotFoundError:
         if missing:
-            yield Problem(f"{path} is gone", "restart xferd, which makes what is its own")
+            yield Problem(f"{path} is missing", "restart xferd, which creates its own files")
         return
     except OSError as e:
-        yield Problem(f"{path} cannot be looked at: {e.strerror}", f"let user {os.geteuid()} reach {path}")
+        yield Problem(f"cannot access {path}: {e.strerror}", f"give user {os.geteuid()} access to {path}")
         return
     if found.st_uid not in (0, os.geteuid()):
         yield Problem(
@@ -167,4 +170,4 @@ def check_access(path: str, forbidden: int, *, missing: bool = True) -> Iterator
         verb = "read" if forbidden & 0o044 else "change"
         letters = "" if forbidden & 0o044 else "-w"
         change = f"go{letters or '='}"
-        yield Problem(f"others can {verb} {path}, as its mode is {mode:o}", f"chmod {change} {path}")
+        yield Problem(f"other users can {verb} {path}: its mode is {mode:o}", f"chmod {change} {path}")

@@ -16,42 +16,40 @@ from xferd.store.disk.reserve import RESERVE
 from xferd.store.paths import Paths
 
 LEAST_FREE: Final = 1024 * 1024 * 1024
-"""Bytes of a disk that should be free, or a twentieth of a small disk."""
+"""The bytes that should be free on a disk, or a twentieth of a small disk."""
 
 LEAST_FILES: Final = 4096
-"""Files that the daemon should be able to open."""
+"""The number of files that the daemon should be able to open."""
 
 
 def check_disk(running: Running) -> Iterator[Problem]:
     """
-    Room on the disk of the store, and its reserve.
+    Check the free space on the store's disk, and its reserve.
     """
     path = running.config.data_dir
     try:
         free, total = free_bytes(path), total_bytes(path)
         found = os.statvfs(path)
     except OSError as e:
-        yield Problem(
-            f"the disk of {path} cannot be looked at: {e.strerror}", f"mount it, and restore {path}"
-        )
+        yield Problem(f"cannot read the disk of {path}: {e.strerror}", f"mount it, and restore {path}")
         return
     if found.f_flag & os.ST_RDONLY:
         yield Problem(f"the disk of {path} is mounted read-only", "mount it with rw")
     if free < min(LEAST_FREE, total // 20):
         yield Problem(
             f"the disk of {path} has {free // 1024**2} MiB left",
-            "xferctl rm what is not needed, xferctl gc, or set quota in [store]",
+            "remove images with xferctl rm, run xferctl gc, or set quota in [store]",
         )
     if found.f_files and found.f_favail < found.f_files // 50:
-        yield Problem(f"the disk of {path} has {found.f_favail} inodes left", "xferctl rm what is not needed")
+        yield Problem(f"the disk of {path} has {found.f_favail} inodes left", "remove images with xferctl rm")
     try:
         reserve = os.stat(Paths(path).reserve).st_blocks * 512
     except OSError:
         reserve = 0
     if reserve < min(RESERVE, total // 30):
         yield Problem(
-            f"the reserve of the store has {reserve // 1024} KiB: on a full disk nothing could be removed",
-            "make room on the disk; xferd fills it up by itself",
+            f"the reserve of the store has {reserve // 1024} KiB: on a full disk, removals would fail",
+            "free space on the disk; xferd then restores the reserve",
         )
     if running.config.store.quota > total:
         yield Problem(
@@ -62,23 +60,25 @@ def check_disk(running: Running) -> Iterator[Problem]:
 
 def check_limits(running: Running) -> Iterator[Problem]:
     """
-    What the system lets the daemon have.
+    Check the number of open files, and that of workers.
     """
     files = own_limit()
     if 0 <= files < LEAST_FILES:
         yield Problem(
-            f"the daemon may open {files} files, which are few for many clients",
-            "set LimitNOFILE=1024:65536 in its unit, or ulimit -Hn 65536",
+            f"the daemon may open {files} files, too few for many clients",
+            "set LimitNOFILE=1024:65536 in its unit, or run ulimit -Hn 65536",
         )
     cores = len(os.sched_getaffinity(0))
     workers = running.config.limits.resolved().workers
     if workers > 4 * cores:
-        yield Problem(f"{workers} layers unpack at once on {cores} cores", "lower workers in [limits]")
+        yield Problem(
+            f"{workers} layers are unpacked at the same time on {cores} cores", "lower workers in [limits]"
+        )
 
 
 def check_sandbox(running: Running) -> Iterator[Problem]:
     """
-    What the sandbox of layers' processes lacks.
+    Check the sandbox of unpacking processes.
     """
     for measure, why in (running.sandbox or {}).items():
         if why:

@@ -21,20 +21,20 @@ from xferd.registry.hosts.certs_d import CertsDirs
 from xferd.registry.transport.proxies import Proxy
 
 SKEW: Final = 60.0
-"""Seconds by which the clock may differ from those of registries."""
+"""The largest accepted difference from the clocks of registries, in seconds."""
 
 SOON: Final = 14 * 24 * 3600.0
-"""Seconds before its end from which on a certificate is reported."""
+"""Seconds before its expiry at which a certificate becomes a problem."""
 
 PATIENCE: Final = 3.0
-"""Seconds in which a proxy has to take a connection."""
+"""The time limit of a connection to a proxy, in seconds."""
 
 CERTIFICATES: Final = (".crt", ".cert", ".pem")
 
 
 def check_listeners(running: Running) -> Iterator[Problem]:
     """
-    What is spoken where other machines can connect.
+    Check the endpoints that other machines can reach: TLS and its certificates.
     """
     for endpoint in running.exposed:
         kind = endpoint.partition(":")[0]
@@ -47,19 +47,19 @@ def check_listeners(running: Running) -> Iterator[Problem]:
                     yield from check_access(path, 0o077)
         elif kind in ("tcp", "tcp4", "tcp6"):
             yield Problem(
-                f"tokens and images go over the network in the clear: {endpoint} is without TLS",
-                "listen on ssl:..., or on interface=127.0.0.1 behind a proxy that speaks TLS",
+                f"{endpoint} has no TLS: tokens and images cross the network unencrypted",
+                "listen on ssl:..., or on interface=127.0.0.1 behind a proxy with TLS",
             )
 
 
 def check_certificates(running: Running) -> Iterator[Problem]:
     """
-    The certificates for registries.
+    Check the certificates for registries.
     """
     paths = ssl.get_default_verify_paths()
     if not paths.cafile and not (paths.capath and os.listdir(paths.capath)):
         yield Problem(
-            "this machine knows no certificate authorities, so no registry can prove who it is",
+            "this machine has no certificate authorities, so no registry's certificate can be verified",
             "install the package ca-certificates",
         )
     if named := os.environ.get("SSL_CERT_FILE"):
@@ -67,7 +67,7 @@ def check_certificates(running: Running) -> Iterator[Problem]:
     try:
         CertsDirs(running.config.certs_dirs).check()
     except ConfigError as e:
-        yield Problem(str(e), "correct it: xferd would not start again")
+        yield Problem(str(e), "correct it: xferd cannot restart with it")
     for directory in running.config.certs_dirs:
         for above, _, names in os.walk(directory):
             for path in sorted(os.path.join(above, name) for name in names):
@@ -79,59 +79,59 @@ def check_certificates(running: Running) -> Iterator[Problem]:
 
 def _certificate(path: str, now: float | None = None) -> Iterator[Problem]:
     """
-    Look at a file's first certificate.
+    Check the first certificate of a file.
 
-    @param now: seconds since the epoch; without them its dates do not count,
-        as among all authorities are some that have expired.
+    @param now: seconds since the epoch; L{None} skips the dates, as some of a
+        system's authorities have expired.
     """
     try:
         with open(path, "rb") as file:
             first, mark, _ = file.read().partition(b"-----END CERTIFICATE-----")
         found = load_pem_x509_certificates(first + mark)[0]
     except OSError as e:
-        yield Problem(f"{path} cannot be read: {e.strerror}", f"let user {os.geteuid()} read {path}")
+        yield Problem(f"cannot read {path}: {e.strerror}", f"give user {os.geteuid()} read access to {path}")
         return
     except ValueError:
-        yield Problem(f"{path} holds no PEM certificates", f"put the certificate into {path}, or remove it")
+        yield Problem(f"{path} has no PEM certificates", f"write the certificate to {path}, or remove it")
         return
     if now is None:
         return
     today = datetime.fromtimestamp(now, UTC)
     end, begin = found.not_valid_after_utc, found.not_valid_before_utc
     if end <= today:
-        yield Problem(f"the certificate {path} has expired on {end:%Y-%m-%d}", "renew it")
+        yield Problem(f"the certificate {path} expired on {end:%Y-%m-%d}", "renew it")
     elif (end - today).total_seconds() < SOON:
         yield Problem(f"the certificate {path} expires on {end:%Y-%m-%d}", "renew it")
     elif begin > today:
-        yield Problem(f"the certificate {path} is not valid before {begin:%Y-%m-%d}", "set the clock right")
+        yield Problem(f"the certificate {path} is not valid before {begin:%Y-%m-%d}", "correct the clock")
 
 
 def check_proxies(running: Running) -> Iterator[Problem]:
     """
-    Whether the proxies take connections.
+    Check that the proxies accept connections.
     """
     settings = running.config.proxy
     for url in sorted({settings.https, settings.http} - {""}):
-        # The daemon has read it at its start, so that it is one.
+        # The daemon has parsed it at its start.
         proxy = Proxy.parse(url, "the setting")
         try:
             socket.create_connection((proxy.host, proxy.port), PATIENCE).close()
         except OSError as e:
             yield Problem(
-                f"the proxy {proxy.name} takes no connection: {e.strerror or e}",
+                f"the proxy {proxy.name} refuses connections: {e.strerror or e}",
                 "start it, or change [proxy] or HTTPS_PROXY",
             )
 
 
 def check_clock(running: Running) -> Iterator[Problem]:
     """
-    Whether the clock is that of the registries.
+    Check the clock against those of registries.
     """
     far = {host: skew for host, skew in running.skews.items() if abs(skew) > SKEW}
-    # Where most of them agree with us, the others are wrong.
+    # If most clocks agree with ours, the others are wrong.
     if far and 2 * len(far) >= len(running.skews):
         host, skew = min(far.items(), key=lambda item: abs(item[1]))
         yield Problem(
             f"the clock is {abs(skew):.0f} s {'behind' if skew > 0 else 'ahead of'} that of {host}",
-            "synchronise it, for example with chrony or systemd-timesyncd",
+            "synchronise it, for example by chrony or systemd-timesyncd",
         )

@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.doctor.test_doctor -*-
 """
-What a check is given, and what it finds.
+The input and the result of a check.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from xferd.config import Config
 @frozen
 class Problem:
     """
-    Something to change.
+    A problem of the installation.
 
-    @ivar message: what is wrong, in one sentence.
-    @ivar remedy: what to do about it.
+    @ivar message: the problem, in one sentence.
+    @ivar remedy: the action that solves it.
     """
 
     message: str
@@ -28,17 +28,17 @@ class Problem:
 @frozen
 class Running:
     """
-    What is known of the daemon, by itself.
+    The state of the running daemon.
 
-    @ivar config: the settings that it was started with.
-    @ivar config_file: the path of the file with them, or the empty string.
-    @ivar reread: reads the settings again; L{None} where there is no file.
+    @ivar config: the settings at its start.
+    @ivar config_file: the path of the configuration file, or the empty string.
+    @ivar reread: reads the settings again; L{None} without a file.
     @ivar sockets: the paths of its unix sockets.
     @ivar exposed: the endpoint strings that other machines can reach.
-    @ivar late: the names of the settings that count only after a restart.
-    @ivar sandbox: the measures of the sandbox of layers' processes, each with the
-        reason why it is not in force, empty if it is; L{None} until it is known.
-    @ivar skews: seconds by which registries' clocks are ahead, by host.
+    @ivar late: the names of the settings that need a restart to change.
+    @ivar sandbox: for each measure of the unpacking processes' sandbox the reason
+        why it is not in force, empty if it is; L{None} until that is known.
+    @ivar skews: seconds by which the clocks of registries are ahead, by host.
     @ivar now: seconds since the epoch.
     """
 
