@@ -4,9 +4,11 @@ Tests for what holds in every module of the package.
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Iterator
 from functools import cached_property
+from graphlib import CycleError, TopologicalSorter
 from importlib import import_module
 from inspect import getdoc, getmembers, isclass
 from pathlib import Path
@@ -62,6 +64,43 @@ def undocumented(kind: type) -> list[str]:
         and name not in promised | attributes
         and not any(getdoc(vars(base)[name]) for base in kind.__mro__ if name in vars(base))
     ]
+
+
+def imports() -> dict[str, set[str]]:
+    """
+    The modules of the package that each of them imports, wherever in it:
+    inside functions and under C{TYPE_CHECKING}, too.
+    """
+    paths = {
+        ".".join(path.relative_to(ROOT.parent).with_suffix("").parts): path for path in ROOT.rglob("*.py")
+    }
+    names = {name.removesuffix(".__init__"): path for name, path in paths.items()}
+    found: dict[str, set[str]] = {}
+    for name, path in names.items():
+        found[name] = set()
+        for node in ast.walk(ast.parse(path.read_bytes())):
+            if isinstance(node, ast.Import):
+                found[name] |= {alias.name for alias in node.names} & names.keys()
+            elif isinstance(node, ast.ImportFrom) and node.module is not None:
+                members = {f"{node.module}.{alias.name}" for alias in node.names}
+                found[name] |= members & names.keys() or {node.module} & names.keys()
+    return found
+
+
+class ImportTests(SynchronousTestCase):
+    """
+    The imports between the modules of the package.
+    """
+
+    def test_no_circle(self) -> None:
+        """
+        No modules import one another in a circle.
+        """
+        order = TopologicalSorter(imports())
+        try:
+            order.prepare()
+        except CycleError as e:
+            self.fail(" <- ".join(e.args[1]))
 
 
 class ModuleTests(SynchronousTestCase):

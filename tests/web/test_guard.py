@@ -14,9 +14,10 @@ from twisted.web.server import Request
 from tests.web.fakes import Answer, Connection, World
 from xferd.access_tokens import AccessTokens, Right
 from xferd.web.client_limits import Places
-from xferd.web.guard import HEADERS, Guard
+from xferd.web.guard import Guard
 from xferd.web.page_login import Entry
 from xferd.web.peer_trust import Trust
+from xferd.web.security_headers import SECURITY_HEADERS
 from xferd.web.site import WebSite
 
 PULL = b'{"kind": "pull", "reference": "alpine"}'
@@ -328,9 +329,9 @@ class AnswerTests(SynchronousTestCase):
         """
         for path in ("/", "/api/v1/jobs", "/nope", "/static/main.js"):
             answer = World().ask("GET", path)
-            for name, value in HEADERS.items():
+            for name, value in SECURITY_HEADERS.items():
                 self.assertEqual(answer.headers.get_all(name.decode()), [value.decode()], path)
-        policy = HEADERS[b"content-security-policy"]
+        policy = SECURITY_HEADERS[b"content-security-policy"]
         self.assertNotIn(b"unsafe", policy)
         self.assertIn(b"frame-ancestors 'none'", policy)
 

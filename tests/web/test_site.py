@@ -10,7 +10,7 @@ from twisted.logger import LogLevel, capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.web.fakes import Connection, World
-from xferd.web.guard import HEADERS
+from xferd.web.security_headers import SECURITY_HEADERS
 from xferd.web.site import ARRIVAL, FIRST, LINGER, MAX_BODY
 
 FIELDS = {"Host": "localhost", "Content-Type": "application/json"}
@@ -51,7 +51,7 @@ class BodyTests(SynchronousTestCase):
         self.assertEqual(answer.status, 413)
         self.assertEqual(answer.headers["connection"], "close")
         self.assertEqual(answer.json()["error"]["code"], "REQUEST_ENTITY_TOO_LARGE")
-        for name in HEADERS:
+        for name in SECURITY_HEADERS:
             self.assertIn(name.decode(), answer.headers)
         self.assertFalse(self.connection.transport.disconnecting)
 

@@ -22,6 +22,7 @@ from xferd.access_tokens import AccessTokens, Right
 from xferd.names import is_loopback
 from xferd.web.request import header, shown
 from xferd.web.responses import answer_refusal, answer_unknown
+from xferd.web.security_headers import SECURITY_HEADERS
 
 if TYPE_CHECKING:
     from collections.abc import Set
@@ -32,21 +33,6 @@ if TYPE_CHECKING:
 
     from xferd.web.page_login import Entry
     from xferd.web.site import BoundedChannel
-
-HEADERS: Final = {
-    b"content-security-policy": (
-        b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
-        b"base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
-        b"require-trusted-types-for 'script'; trusted-types 'none'"
-    ),
-    b"x-content-type-options": b"nosniff",
-    b"x-frame-options": b"DENY",
-    b"referrer-policy": b"no-referrer",
-    b"cross-origin-opener-policy": b"same-origin",
-    b"cross-origin-resource-policy": b"same-origin",
-    b"server": b"xferd",
-}
-"""What every answer carries."""
 
 SAFE_METHODS: Final = frozenset({b"GET", b"HEAD"})
 
@@ -104,7 +90,7 @@ class Guard(Resource):
         """
         Refuse the request, or hand it on.
         """
-        for name, value in HEADERS.items():
+        for name, value in SECURITY_HEADERS.items():
             request.setHeader(name, value)
         try:
             self._check(request)

@@ -19,10 +19,10 @@ from twisted.web.server import Request, Site
 
 from xferd.web.archive_request import is_piece
 from xferd.web.client_limits import Client, Kind, Places, client_of
-from xferd.web.guard import HEADERS
 from xferd.web.peer_trust import Trust, trusts, user_of
 from xferd.web.request import shown
 from xferd.web.responses import dump, error_json
+from xferd.web.security_headers import SECURITY_HEADERS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -210,7 +210,7 @@ class BoundedRequest(Request):
         self.requestHeaders.removeHeader(b"expect")
         message = f"a body of more than {self._most} bytes is refused"
         body = dump(error_json("REQUEST_ENTITY_TOO_LARGE", message)) + b"\n"
-        headers = Headers({name: [value] for name, value in HEADERS.items()})
+        headers = Headers({name: [value] for name, value in SECURITY_HEADERS.items()})
         headers.setRawHeaders(b"content-type", [b"application/json"])
         headers.setRawHeaders(b"content-length", [b"%d" % len(body)])
         headers.setRawHeaders(b"connection", [b"close"])

@@ -1,0 +1,23 @@
+# -*- test-case-name: tests.web.test_guard -*-
+"""
+The headers of every response.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+SECURITY_HEADERS: Final = {
+    b"content-security-policy": (
+        b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+        b"base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+        b"require-trusted-types-for 'script'; trusted-types 'none'"
+    ),
+    b"x-content-type-options": b"nosniff",
+    b"x-frame-options": b"DENY",
+    b"referrer-policy": b"no-referrer",
+    b"cross-origin-opener-policy": b"same-origin",
+    b"cross-origin-resource-policy": b"same-origin",
+    b"server": b"xferd",
+}
+"""For pages: no foreign scripts, frames or requests (CSP, Fetch, HTML)."""
