@@ -87,7 +87,7 @@ class DoctorTests(DaemonCase):
             if remedy.startswith("chmod"):
                 self.assertEqual(os.system(remedy), 0)
         self.file.write_text("grace = five\n")
-        self.assertEqual(await self.examine(), {"settings": "correct it: xferd would not start again"})
+        self.assertEqual(await self.examine(), {"settings": "correct the file: xferd cannot restart with it"})
         self.file.write_text("grace = 5\n")
         self.assertEqual(await self.examine(), {})
 
