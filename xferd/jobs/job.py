@@ -111,6 +111,13 @@ class Job:
     _layers_done: int = field(default=0, init=False)
 
     @property
+    def label(self) -> str:
+        """
+        The job's images, as the log names them.
+        """
+        return self.reference or "an archive"
+
+    @property
     def rows(self) -> Sequence[Row]:
         """
         The layers, bottom first, or the blobs, once they are known.

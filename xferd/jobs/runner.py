@@ -251,7 +251,7 @@ class Runner:
                 self._end(running, "failed", error=running.reason)
         except Exception as e:
             if not isinstance(e, XferdError):
-                self._log.failure("{kind} of {reference} broke", kind=job.kind, reference=job.reference)
+                self._log.failure("{kind} of {image} broke", kind=job.kind, image=job.label)
             if running.cancelled:
                 # An interruption may arrive as another error.
                 self._end(running, "cancelled")
@@ -286,12 +286,12 @@ class Runner:
             names = job.reference.split(", ") if state == "done" else ()
             self._quota.check(frozenset(map(Reference.parse, names)))
         self._log.info(
-            "{kind} of {reference} for {client}: {state} {why}",
+            "{kind} of {image} for {client}: {state}{why}",
             kind=job.kind,
-            reference=job.reference,
+            image=job.label,
             client=job.client,
             state=state,
-            why="" if error is None else str(error),
+            why="" if error is None else f": {error}",
             bytes=job.size,
             seconds=self._clock.seconds() - running.since,
         )

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.logger import capturedLogs, formatEvent
 
 from tests.jobs.archives.samples import docker_save, layout, path, tar
 from tests.jobs.case import HOST, JobsCase
@@ -111,6 +112,18 @@ class FormTests(ImportCase):
     """
     All forms of archives.
     """
+
+    def test_logged(self) -> None:
+        """
+        The log names the images of an archive, or the archive while they are
+        unknown.
+        """
+        with capturedLogs() as events:
+            why = self.refused(b"x" * 1024)
+            self.imported(tar(docker_save({"a:1": sample_image(1)})))
+        lines = [formatEvent(event) for event in events]
+        self.assertIn(f"import of an archive for ci: failed: {why}", lines)
+        self.assertIn("import of docker.io/library/a:1 for ci: done", lines)
 
     def test_layout(self) -> None:
         """
