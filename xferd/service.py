@@ -390,6 +390,7 @@ class Daemon(Service):
             exposed=self._exposed,
             late=frozenset(f.name for f in fields(Config) if f.name not in LIVE),
             sandbox=self.unpacker.sandbox,
+            is_root=os.geteuid() == 0,
             skews=self.registries.clock_skews,
             now=self._wall_clock(),
         )

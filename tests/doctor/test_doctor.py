@@ -73,6 +73,7 @@ class DoctorTests(SynchronousTestCase):
             exposed=(),
             late=frozenset({"grace"}),
             sandbox={},
+            is_root=True,
             skews={},
             now=datetime.now(UTC).timestamp(),
         )
@@ -308,6 +309,18 @@ class DoctorTests(SynchronousTestCase):
         self.running = evolve(self.running, sandbox=None)
         self.assertEqual(self.problems("sandbox"), [])
 
+    def test_sandbox_of_a_user(self) -> None:
+        """
+        What the kernel grants only to root is no problem of another user's daemon.
+        """
+        missing = dict.fromkeys(("network", "ipc", "mounts", "bounding_set"), "Operation not permitted")
+        self.running = evolve(self.running, sandbox=missing, is_root=True)
+        self.assertEqual(len(self.problems("sandbox")), 4)
+        self.running = evolve(self.running, is_root=False)
+        self.assertEqual(self.problems("sandbox"), [])
+        self.running = evolve(self.running, sandbox={**missing, "landlock": "Function not implemented"})
+        self.assert_found("sandbox", "without landlock", "The sandbox")
+
 
 class SharingTests(TestCase):
     """
@@ -330,7 +343,7 @@ class SharingTests(TestCase):
 
         def state() -> Running:
             config = Config(data_dir=self.mktemp(), certs_dirs=())
-            states.append(Running(config, "/dev/null", wait, (), (), frozenset(), None, {}, 0.0))
+            states.append(Running(config, "/dev/null", wait, (), (), frozenset(), None, True, {}, 0.0))
             return states[-1]
 
         examiner = Doctor(cast("IReactorThreads", reactor), state)

@@ -38,6 +38,7 @@ class Running:
     @ivar late: the names of the settings that need a restart to change.
     @ivar sandbox: for each measure of the unpacking processes' sandbox the reason
         why it is not in force, empty if it is; L{None} until that is known.
+    @ivar is_root: whether root runs the daemon.
     @ivar skews: seconds by which the clocks of registries are ahead, by host.
     @ivar now: seconds since the epoch.
     """
@@ -49,6 +50,7 @@ class Running:
     exposed: Sequence[str]
     late: frozenset[str]
     sandbox: Mapping[str, str] | None
+    is_root: bool
     skews: Mapping[str, float]
     now: float
 
