@@ -1,5 +1,5 @@
 """
-Sphinx's configuration.  The pages pass axe: see docs/contributing.rst.
+Sphinx's configuration.  The pages pass axe: see CONTRIBUTING.rst.
 """
 
 import re

@@ -12,6 +12,7 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from configparser import ConfigParser
+from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar, get_args, get_type_hints
 
@@ -19,6 +20,7 @@ from attrs import asdict, fields, has
 from docutils.core import publish_doctree
 from docutils.utils import Reporter
 from twisted.internet.defer import Deferred
+from twisted.python.reflect import namedAny
 from twisted.trial.unittest import SynchronousTestCase
 
 import xferd
@@ -44,7 +46,11 @@ from xferd.web.responses import STATUSES
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
-PAGES = [ROOT / "README.rst", ROOT / "CHANGELOG.rst", *DOCS.rglob("*.rst")]
+
+OUTSIDE = ("README.rst", "CHANGELOG.rst", "CONTRIBUTING.rst", "SECURITY.rst", "newsfragments/README.rst")
+"""The pages that Sphinx does not read."""
+
+PAGES = [*(ROOT / name for name in OUTSIDE), *DOCS.rglob("*.rst")]
 
 ODD = re.compile(
     # Pronouns without an antecedent, and fragments in place of a noun.
@@ -61,10 +67,17 @@ ODD = re.compile(
     r"|\banew\b|\bon (?:its|their) way\b|\bas (?:it|they) came\b|\bas it is\b|\bnothing but\b|\bso it is\b",
     re.IGNORECASE,
 )
-"""Phrases with a plainer form: see docs/contributing.rst, "Language"."""
+"""Phrases with a plainer form: see CONTRIBUTING.rst, "Language"."""
 
 ROOTS = Config.default({"HOME": "/root"}, 0)
 """The default settings of root."""
+
+
+def read(name: str) -> str:
+    """
+    The text of a file.
+    """
+    return (ROOT / name).read_text()
 
 
 def page(name: str) -> str:
@@ -151,10 +164,37 @@ class MarkupTests(SynchronousTestCase):
         """
         They are reStructuredText without warnings, as a package index requires.
         """
-        for name in ("README.rst", "CHANGELOG.rst"):
+        for name in OUTSIDE:
             # A warning is raised as an error, which names the line.
             strict = {"halt_level": Reporter.WARNING_LEVEL, "report_level": Reporter.SEVERE_LEVEL}
             publish_doctree((ROOT / name).read_text(), source_path=name, settings_overrides=strict)
+
+
+class ContributingTests(SynchronousTestCase):
+    """
+    CONTRIBUTING.rst.
+    """
+
+    def test_questions(self) -> None:
+        """
+        The modules that answer ten questions can be imported.
+        """
+        questions = re.findall(
+            r"^(?:How|What|When|Where|Which) .*\? +(``.*)$", read("CONTRIBUTING.rst"), re.MULTILINE
+        )
+        self.assertEqual(len(questions), 10)
+        for answer in questions:
+            for path in re.findall(r"``(\S+)\.py``", answer):
+                import_module(path.replace("/", "."))
+
+    def test_tests(self) -> None:
+        """
+        Each test that an example runs exists.
+        """
+        names = re.findall(r"twisted\.trial (tests[\w.]*)", read("CONTRIBUTING.rst"))
+        self.assertGreater(len(names), 3)
+        for name in names:
+            self.assertIsNotNone(namedAny(name), name)
 
 
 class LanguageTests(SynchronousTestCase):
