@@ -57,7 +57,7 @@ def environment(**more: str) -> dict[str, str]:
     """
     The environment for a process that imports this xferd.
     """
-    # The tests bring no credentials of the user who runs them, unless they say so.
+    # By default, the tests use no credentials of the user who runs them.
     own = {"DOCKER_CONFIG": os.devnull, "REGISTRY_AUTH_FILE": "", "XDG_RUNTIME_DIR": ""}
     return {**os.environ, "PYTHONPATH": ROOT, "COLUMNS": "", "LINES": "", **own, **more}
 

@@ -167,7 +167,7 @@ class RequestTests(ConversationMixin, DaemonTestCase):
         An incomplete answer is an error.
         """
         self.fake.on("GET", "/status", Answer(lines=[b'{"version"'], whole=False))
-        self.assertIn("broke off", str(self.assertRaises(NoDaemon, self.daemon().status)))
+        self.assertIn("ended its answer early", str(self.assertRaises(NoDaemon, self.daemon().status)))
 
     def test_nobody(self) -> None:
         """

@@ -134,9 +134,9 @@ class Download:
                 left -= len(piece)
                 yield piece
         except (OSError, HTTPException) as e:
-            raise NoDaemon(f"the daemon at {self._source} broke off the archive: {reason(e)}") from e
+            raise NoDaemon(f"the daemon at {self._source} ended the archive early: {reason(e)}") from e
         if left:
-            raise NoDaemon(f"the daemon at {self._source} broke off the archive; see the daemon's log")
+            raise NoDaemon(f"the daemon at {self._source} ended the archive early; see the daemon's log")
 
 
 class API:
@@ -307,7 +307,9 @@ class API:
             try:
                 return _json(response.read()), response.headers
             except (OSError, HTTPException) as e:
-                raise NoDaemon(f"the daemon at {self._addresses[0]} broke off its answer: {reason(e)}") from e
+                raise NoDaemon(
+                    f"the daemon at {self._addresses[0]} ended its answer early: {reason(e)}"
+                ) from e
 
     def _connect(self, timeout: float) -> HTTPConnection:
         failures = []

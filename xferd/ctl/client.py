@@ -203,7 +203,7 @@ class Daemon:
             try:
                 if isinstance(self._api.request_json("PATCH", path, data, headers), dict):
                     return
-                raise NoDaemon(f"the daemon at {self.address()} broke off its answer")
+                raise NoDaemon(f"the daemon at {self.address()} ended its answer early")
             except Refused as e:
                 reached = e.detail.get("offset")
                 if reached == offset + len(data):

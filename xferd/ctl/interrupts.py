@@ -36,7 +36,7 @@ class Interrupts:
 
     def install(self) -> None:
         """
-        Handle the signals, except those that are ignored: C{nohup} and shells
+        Handle the signals, except ignored ones: C{nohup} and shells
         ignore them for background jobs.
         """
         for number in _SIGNALS:
