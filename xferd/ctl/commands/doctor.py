@@ -86,6 +86,5 @@ COMMANDS: Final[Mapping[str, Command]] = {
         doctor,
         "It checks the daemon's directories, sandbox, certificates and credentials, and your own "
         "credential files.  It exits with status 1 if it finds a problem.",
-        ("xferctl doctor",),
     )
 }

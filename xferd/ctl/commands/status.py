@@ -78,13 +78,7 @@ def _member(value: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 COMMANDS: Final[Mapping[str, Command]] = {
-    "status": Command(
-        "Show the daemon's version, disk space, jobs and sandbox",
-        "",
-        add_json,
-        status,
-        examples=("xferctl status",),
-    ),
+    "status": Command("Show the daemon's version, disk space, jobs and sandbox", "", add_json, status),
     "transfers": Command(
         "List the transfers of all jobs and the reasons why they wait",
         "",
@@ -92,6 +86,5 @@ COMMANDS: Final[Mapping[str, Command]] = {
         transfers,
         "A transfer is the download, upload, unpacking or registration of one layer or blob.  The jobs that "
         "need it share it.",
-        ("xferctl transfers",),
     ),
 }

@@ -173,13 +173,7 @@ def _freed(answer: dict[str, Any]) -> str:
 
 
 COMMANDS: Final[Mapping[str, Command]] = {
-    "images": Command(
-        "List the images in the store",
-        "",
-        add_json,
-        images,
-        examples=("xferctl images", "xferctl images --json"),
-    ),
+    "images": Command("List the images in the store", "", add_json, images),
     "inspect": Command(
         "Show one image in the store",
         "REF",

@@ -65,6 +65,5 @@ COMMANDS: Final[Mapping[str, Command]] = {
         watch,
         "On a terminal it fills the screen until Ctrl-C.  Elsewhere it prints a line when a job changes its "
         "state.",
-        ("xferctl watch", "xferctl watch --json"),
     )
 }
