@@ -13,8 +13,8 @@ from attrs import define, field
 
 from xferd.errors import MAX_MESSAGE, XferdError
 from xferd.interfaces.job_json import ErrorJSON, JobDetailsJSON, JobJSON
-from xferd.jobs.archives.upload_stream import UploadStream
 from xferd.jobs.rows import PRESENT, Row
+from xferd.jobs.upload_stream import UploadStream
 from xferd.names import Digest, Repository
 from xferd.transfer.fair_queue import Turn
 

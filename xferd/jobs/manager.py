@@ -34,7 +34,6 @@ from xferd.interfaces.store import IStore
 from xferd.interfaces.unpack import IUnpacker
 from xferd.jobs.archives.exporting import open_archive
 from xferd.jobs.archives.importing import Import
-from xferd.jobs.archives.upload_stream import UploadStream
 from xferd.jobs.copy import Copy
 from xferd.jobs.disk_space.quota import Quota
 from xferd.jobs.ended_jobs import EndedJobs, whole
@@ -52,6 +51,7 @@ from xferd.jobs.pull import Pull
 from xferd.jobs.push import ALL, Push
 from xferd.jobs.runner import DELIVERING, Runner, archive_refused
 from xferd.jobs.transfers import SMALL_BLOB, Transfers
+from xferd.jobs.upload_stream import UploadStream
 from xferd.names import Reference, Repository, parse_tag, parse_target
 from xferd.platforms import Platform
 from xferd.transfer.adaptive_streams import RangePolicy

@@ -20,7 +20,7 @@ from xferd.archive.plan import tar_header
 from xferd.docker_manifest import render
 from xferd.errors import BadInput, BadReference, Denied, NotFound
 from xferd.interfaces.store import Image
-from xferd.jobs.archives.upload_stream import SILENCE
+from xferd.jobs.upload_stream import SILENCE
 from xferd.media_types import OCI_MANIFEST
 from xferd.names import Digest, Reference
 from xferd.oci import Document

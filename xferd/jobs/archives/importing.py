@@ -22,7 +22,6 @@ from xferd.interfaces.registry import IBlobBody, IBlobSource
 from xferd.interfaces.store import Image, IStore
 from xferd.interfaces.transfer import IProgressSink
 from xferd.jobs.archives.ingest import Ingestion
-from xferd.jobs.archives.upload_stream import UploadStream
 from xferd.jobs.blobs.download import DownloadManager
 from xferd.jobs.deferreds import uninterrupted
 from xferd.jobs.disk_space.full_disk import retry_while_full
@@ -32,6 +31,7 @@ from xferd.jobs.images.resolve import Resolved, Search
 from xferd.jobs.job import Job
 from xferd.jobs.pull import Pull
 from xferd.jobs.reporter import Reporter
+from xferd.jobs.upload_stream import UploadStream
 from xferd.media_types import DOCKER_MANIFEST
 from xferd.names import Digest, Reference
 from xferd.oci import Descriptor, Document, Index, Manifest, parse_document

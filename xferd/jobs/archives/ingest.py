@@ -25,9 +25,9 @@ from xferd.errors import BadArchive, BadDigest, ContentMismatch, Truncated
 from xferd.interfaces.blobs import IAnonymousBlob
 from xferd.interfaces.store import IStore
 from xferd.jobs.archives.source import ArchiveSource
-from xferd.jobs.archives.upload_stream import UploadStream
 from xferd.jobs.blobs.download import DownloadManager
 from xferd.jobs.disk_space.full_disk import retry_while_full
+from xferd.jobs.upload_stream import UploadStream
 from xferd.names import Digest
 from xferd.oci import MAX_DOCUMENT, Descriptor
 from xferd.transfer.fair_queue import Turn

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.jobs.archives.test_upload_stream -*-
+# -*- test-case-name: tests.jobs.test_upload_stream -*-
 """
 The bytes of an archive on their way from a client to the job that imports it.
 """

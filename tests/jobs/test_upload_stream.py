@@ -1,5 +1,5 @@
 """
-Tests for L{xferd.jobs.archives.upload_stream}.
+Tests for L{xferd.jobs.upload_stream}.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from zope.interface.verify import verifyObject
 
 from xferd.errors import BadArchive, BadInput, TimedOut, WrongOffset
 from xferd.interfaces.jobs import IUploadStream
-from xferd.jobs.archives.upload_stream import SILENCE, UploadStream
+from xferd.jobs.upload_stream import SILENCE, UploadStream
 
 
 class IntakeTests(SynchronousTestCase):
