@@ -31,12 +31,12 @@ _encode = JSONEncoder(separators=(",", ":")).encode
 @frozen
 class Event:
     """
-    One item of an event stream.
+    One event of a stream.
 
     @ivar kind: C{job}, C{layer}, C{transfer} or C{image}.
-    @ivar data: the item as JSON has it; of an image that was removed, its
+    @ivar data: the subject's state as JSON; of an image that was removed, its
         C{reference} and C{"removed": true}.
-    @ivar final: whether this is the last word on its subject.
+    @ivar final: whether this is the last event of its subject.
     """
 
     kind: str
@@ -53,43 +53,43 @@ class Event:
 
 class IEventStream(Interface):
     """
-    One client's view of what happens: the newest item of each subject.
+    One client's view of what changes: the newest state of each subject.
 
-    A reader that is slow misses steps in between, never the last one.
+    A slow reader misses states in between, never the last one.
     """
 
     position: str = Attribute(
-        "Where to go on after all that get() gave so far; empty if there is no going on yet."
+        "The position after all that get() returned so far, or empty if there is none yet."
     )
-    resumed: bool = Attribute("Whether it goes on where an earlier stream was, and does not begin anew.")
+    resumed: bool = Attribute("Whether it continues at the position of an earlier stream.")
 
     def get() -> Deferred[list[Event]]:
         """
-        Wait for news and take it, oldest subject first.  The first call gives
-        the present state of everything.  One call at a time.
+        Wait for events and take them, the oldest subject first.  The first call
+        returns the present state of every subject.  One call at a time.
 
-        @return: fires with at least one item, or with an empty list when the
+        @return: fires with at least one event, or with an empty list when the
             stream has ended.  Cancelling ends only the wait.
         """
 
     def close() -> None:
         """
-        End the stream; a waiting C{get} gives an empty list.  Idempotent.
+        End the stream; a waiting C{get} fires with an empty list.  Idempotent.
         """
 
 
 class IImageAdmin(Interface):
     """
-    What clients ask of the store's images, which takes no job.
+    Changes to the store's images that clients make without a job.
     """
 
     def tag(reference: str, name: str) -> Deferred[Image]:
         """
-        Give an image of the store another name, too; an image that had it
-        before loses it.  When this fires, the name is on disk.
+        Give an image of the store another name besides its own.  An image that
+        had the name before loses it.  When this fires, the name is on disk.
 
         @return: the image under its new name.
-        @raise BadReference: one of them is no reference, or C{name} has a
+        @raise BadReference: one argument is no reference, or C{name} has a
             digest.
         @raise NotFound: the store has no image C{reference}.
         @raise Interrupted: the daemon is starting or stopping.
@@ -98,11 +98,11 @@ class IImageAdmin(Interface):
 
     def pin(reference: str, pinned: bool) -> Deferred[Image]:
         """
-        Pin an image, which then stays when the store needs room, or unpin it.
-        When this fires, it is on disk.
+        Pin an image, so that the quota does not remove it, or unpin it.
+        When this fires, the change is on disk.
 
         @return: the image as it is then.
-        @raise BadReference: C{reference} is none.
+        @raise BadReference: C{reference} is not a reference.
         @raise NotFound: the store has no such image.
         @raise Interrupted: the daemon is starting or stopping.
         @raise StoreError: the disk refuses.
@@ -110,11 +110,11 @@ class IImageAdmin(Interface):
 
     def remove(reference: str) -> Deferred[Freed]:
         """
-        Take an image's name away, and free what nothing needs any more, and
-        what unfinished jobs have fetched for this name.  Where the name is
-        none, and there is something of the latter, only that is freed.
+        Remove an image's name, and free what nothing uses any more and
+        what unfinished jobs have fetched for this name.  Where no image has the
+        name, only the latter is freed.
 
-        @raise BadReference: C{reference} is none.
+        @raise BadReference: C{reference} is not a reference.
         @raise NotFound: the store has no such image.
         @raise Interrupted: the daemon is starting or stopping.
         @raise StoreError: the disk refuses.
@@ -122,7 +122,7 @@ class IImageAdmin(Interface):
 
     def collect(dry_run: bool, partials: bool = False) -> Deferred[Freed]:
         """
-        Free what nothing needs, or only say what that would be.
+        Free what nothing uses, or report what that would be.
 
         @param partials: also free the partial blobs that no transfer uses.
         @raise Interrupted: the daemon is starting or stopping.
@@ -133,20 +133,20 @@ class IImageAdmin(Interface):
 @frozen
 class Figures:
     """
-    What the jobs do, in numbers.  Those that say "since the start" only rise.
+    Figures for metrics.  Counters since the start of the daemon only rise.
 
-    @ivar jobs: those that have not ended, by kind and state.
-    @ivar ended: those that have since the start, by kind and state.
-    @ivar transfers: by kind and state.
-    @ivar fetched: bytes that came since the start, by registry host.
-    @ivar sent: bytes that went since the start, by registry host.
-    @ivar delivered: bytes that clients got since the start.
+    @ivar jobs: jobs that have not ended, by kind and state.
+    @ivar ended: jobs that have ended since the start, by kind and state.
+    @ivar transfers: present transfers, by kind and state.
+    @ivar fetched: bytes received since the start, by registry host.
+    @ivar sent: bytes sent since the start, by registry host.
+    @ivar delivered: bytes of the pulls and copies that are done since the start.
     @ivar retries: attempts since the start after which another was made, by
-        the code of what went wrong.
+        the code of the error.
     @ivar slots: C{limit}, C{in_use} and C{queued}, by kind.
-    @ivar waits: for slots, since the start, by kind: how many were at most so
-        many seconds long, and the seconds of all.
-    @ivar workers_busy: layers that unpack now.
+    @ivar waits: waits for slots since the start, by kind: a cumulative
+        histogram of seconds, and the sum of seconds.
+    @ivar workers_busy: layers that are being unpacked.
     """
 
     jobs: Mapping[tuple[str, str], int]
@@ -163,29 +163,30 @@ class Figures:
 
 class IUploadStream(Interface):
     """
-    Where the bytes of an archive go, of one import.
+    Takes the bytes of an archive, for one import.
     """
 
-    offset: int = Attribute("The bytes that came so far: where the next piece begins.")
+    offset: int = Attribute("The bytes received so far: the offset of the next piece.")
 
     def put(offset: int, data: bytes) -> Deferred[int]:
         """
-        Hand over the next piece.
+        Pass the next piece.
 
-        @return: fires with the new offset when the job has taken the piece:
-            only then is it ready for the next.  Cancelling ends the wait
-            alone.
-        @raise WrongOffset: it is not the next one, or another one is being
+        @return: fires with the new offset when the job has taken the piece and is
+            ready for the next.  Cancelling ends the wait alone.
+        @raise WrongOffset: it is not the next piece, or another one is being
             taken.
-        @raise BadInput: the job has ended, or this is more than was announced.
+        @raise BadInput: the job has ended, or the archive exceeds its announced
+            size.
         """
 
     def finish(size: int) -> None:
         """
-        Say that the archive is whole.
+        Report that the archive is complete.
 
-        @raise WrongOffset: not so many bytes are here.
-        @raise BadArchive: fewer are here than were announced.
+        @param size: its size in bytes.
+        @raise WrongOffset: another number of bytes was received.
+        @raise BadArchive: fewer bytes were received than announced.
         @raise BadInput: the job has ended.
         """
 
@@ -194,30 +195,30 @@ class IArchive(Interface):
     """
     An image as an archive, to be sent.
 
-    Life cycle: open; C{read} until it gives nothing; C{close}d in any case.
+    Life cycle: open; C{read} until it returns nothing; C{close}d in any case.
     """
 
-    size: int = Attribute("How many bytes it has.")
+    size: int = Attribute("Its size in bytes.")
 
     def read(most: int) -> Deferred[bytes]:
         """
-        Read on: at least one byte, at most so many; at the end, nothing.
+        Read the next bytes: at least one and at most C{most}; at the end, none.
 
         @raise StoreError: a blob cannot be read.
         """
 
     def close() -> None:
         """
-        Let go of it.  Idempotent.
+        Release its blobs and files.  Idempotent.
         """
 
 
 class IJobs(Interface):
     """
-    What clients ask of the daemon.
+    The jobs of the daemon.
     """
 
-    unfinished: int = Attribute("How many jobs have not ended.")
+    unfinished: int = Attribute("The number of jobs that have not ended.")
 
     def pull(
         reference: str,
@@ -230,16 +231,16 @@ class IJobs(Interface):
         Begin to pull an image.
 
         @param platform: C{os/architecture[/variant]}; this machine's by default.
-        @param client: who asks, for fairness and for the page.
-        @param priority: higher goes first; 0 is usual.
+        @param client: the client's name, for fairness and for the page.
+        @param priority: a higher one goes first; 0 is usual.
         @param credentials: the client's own, by registry host, in place of the
             daemon's; they live as long as the job does.
-        @return: the job as JSON has it (DESIGN: "A job is").
-        @raise BadReference: C{reference} is none.
-        @raise BadPlatform: C{platform} is none.
+        @return: the job as JSON.
+        @raise BadReference: C{reference} is not a reference.
+        @raise BadPlatform: C{platform} is not a platform.
         @raise Interrupted: the daemon is stopping.
-        @raise TooManyJobs: this client, or all together, have too many, as
-            with every kind of job.
+        @raise TooManyJobs: this client, or all clients together, have too many
+            jobs of any kind.
         """
 
     def push(
@@ -254,15 +255,15 @@ class IJobs(Interface):
         """
         Begin to push an image of the store.
 
-        @param target: where to; the image's own name by default.
+        @param target: the reference to push to; the image's own name by default.
         @param tags: more tags to give it there.
         @param platform: C{all} for what the image's name stood for when it was
             pulled, an index with all its platforms; or one of them.  By
             default it is the image that the store has.
-        @return: the job as JSON has it.
-        @raise BadReference: one of the references or tags is none, or the
-            target has a digest.
-        @raise BadPlatform: C{platform} is none.
+        @return: the job as JSON.
+        @raise BadReference: a reference or tag is malformed, or the target has a
+            digest.
+        @raise BadPlatform: C{platform} is not a platform.
         @raise Interrupted: the daemon is stopping.
         """
 
@@ -279,11 +280,11 @@ class IJobs(Interface):
         Begin to copy an image, an index or an artifact from one repository
         into another.
 
-        @param platform: the one to copy of an index; all by default.
-        @param referrers: whether to copy what refers to it, too.
-        @return: the job as JSON has it.
-        @raise BadReference: one of the references is none.
-        @raise BadPlatform: C{platform} is none.
+        @param platform: the platform to copy of an index; all by default.
+        @param referrers: whether to copy the referrers, too: signatures, SBOMs.
+        @return: the job as JSON.
+        @raise BadReference: a reference is malformed, or the target has a digest.
+        @raise BadPlatform: C{platform} is not a platform.
         @raise Interrupted: the daemon is stopping.
         """
 
@@ -292,37 +293,38 @@ class IJobs(Interface):
     ) -> JobDetailsJSON:
         """
         Begin to import images out of an archive, whose bytes go to the
-        L{upload_stream} of the job.  The job gives up a client that goes silent.
+        L{upload_stream} of the job.  The job fails if the client stays silent.
 
-        @param reference: what to call the only image, or which one to take of
-            several; by default all that the archive has names for.
-        @param platform: the one to take of an index; this machine's by default.
-        @param size: how many bytes will come, if that is known.
-        @return: the job as JSON has it; its C{archive} is C{{received, size}}.
-        @raise BadReference: C{reference} is none, or has a digest.
-        @raise BadPlatform: C{platform} is none.
+        @param reference: the name for the only image, or the image to take of
+            several; by default all images that have names in the archive.
+        @param platform: the platform to take of an index; this machine's by
+            default.
+        @param size: the archive's size in bytes, if it is known.
+        @return: the job as JSON; its C{archive} is C{{received, size}}.
+        @raise BadReference: C{reference} is malformed, or has a digest.
+        @raise BadPlatform: C{platform} is not a platform.
         @raise Interrupted: the daemon is stopping.
         """
 
     def upload_stream(job_id: str) -> IUploadStream:
         """
-        Where the bytes of an import's archive go.
+        The stream that takes the bytes of an import's archive.
 
         @raise NotFound: there is no such job.
-        @raise BadInput: it is no import, or has ended.
+        @raise BadInput: the job is no import, or has ended.
         """
 
     def renew(
         reference: str, client: str, credentials: Mapping[str, Credentials] | None = None
     ) -> Deferred[Sequence[str]]:
         """
-        Unpack the layers of an image of the store again that older rules have
-        unpacked; for those who are about to use its trees.
+        Unpack those layers of an image of the store again that an older xferd
+        has unpacked, for a client that is about to use its trees.
 
         @param credentials: the client's own, as for L{pull}.
-        @return: warnings: the layers for which that failed, which are used as
-            they are.
-        @raise BadReference: C{reference} is none.
+        @return: warnings about the layers for which that failed; they are used
+            as they are.
+        @raise BadReference: C{reference} is not a reference.
         @raise NotFound: there is no such image.
         @raise StoreError: a layer is missing, or the disk refuses.
         """
@@ -332,14 +334,15 @@ class IJobs(Interface):
     ) -> Deferred[IArchive]:
         """
         Open an image of the store as an archive.  All blobs are in the store
-        when this fires; a layer whose tree came by another blob is fetched.
+        when this fires; the blob of a layer whose tree came with another blob is
+        fetched.
 
         @param form: C{docker}, which all tools load, or C{oci}, a layout only.
         @param credentials: the client's own, as for L{pull}.
-        @raise BadReference: C{reference} is none.
+        @raise BadReference: C{reference} is not a reference.
         @raise NotFound: there is no such image.
-        @raise StoreError: a part of it is gone or damaged, or a layer that
-            had to be fetched could not be.
+        @raise StoreError: a part of it is gone or damaged, or a blob could not be
+            fetched.
         """
 
     def get(job_id: str) -> JobDetailsJSON:
@@ -348,12 +351,12 @@ class IJobs(Interface):
         diff_id, size, state, bytes_done, unpacked, transfer, why}; and with
         C{"transfers"}: the ids of those that it waited for over the network.
 
-        @raise NotFound: it neither runs nor is one of those that ended last.
+        @raise NotFound: it has ended, and is not one of the last 200 that have.
         """
 
     def find(job_id: str) -> Deferred[JobDetailsJSON]:
         """
-        One job, as C{get} has it, also where only the journal has it.
+        One job, as C{get} returns it, also where only the journal has it.
 
         @raise NotFound: there is no such job.
         @raise Interrupted: the daemon is starting.
@@ -364,18 +367,17 @@ class IJobs(Interface):
         """
         Jobs in the journal, the newest first, without layers.
 
-        @param limit: how many at most.
+        @param limit: the largest number of jobs.
         @param before: only jobs that are older than this C{created} and C{id}.
         @raise StoreError: the journal cannot be read.
         """
 
     def attempts(job_id: str) -> Deferred[list[AttemptJSON]]:
         """
-        The attempts behind a job: of every transfer that it waited for, also
-        those made before it came, the oldest first and the newest thousand at
-        most.  Each is C{transfer, kind, digest, source, attempt, started,
-        finished, bytes_done, code, error}; the last two are L{None} where it
-        went well.
+        The attempts of every transfer that a job waited for, also those made
+        before it joined: the newest thousand at most, the oldest first.  Each is
+        C{transfer, kind, digest, source, attempt, started, finished, bytes_done,
+        code, error}; the last two are L{None} where it succeeded.
 
         @raise NotFound: there is no such job.
         @raise StoreError: the journal cannot be read.
@@ -399,45 +401,44 @@ class IJobs(Interface):
         Every transfer: C{id, key, kind, digest, state, watchers, bytes_done,
         bytes_total, rate, attempt, streams, source, why, until,
         created, jobs}.
-        C{streams} are the requests by which a download comes; 0 where none is
-        running.
+        C{streams} is the number of requests by which a download runs now.
         """
 
     def figures() -> Figures:
         """
-        What the jobs do, in numbers.
+        Figures for metrics.
         """
 
     def limits() -> Mapping[str, int]:
         """
-        How much happens at once and how fast: C{downloads,
+        The limits on concurrency and bandwidth: C{downloads,
         downloads_per_host, ranges, uploads, workers, download_rate, upload_rate},
         the last two in bytes a second; 0 is no limit.
         """
 
     def change_limits(changes: Mapping[str, int]) -> Mapping[str, int]:
         """
-        Set some limits, from now on.  What waits starts at once where there
-        is room; what runs goes on.
+        Set some limits.  Transfers that wait start at once where slots are
+        free; transfers that run continue.
 
         @return: all limits as they are then.
-        @raise BadInput: one of them is unknown or cannot be that; then none
-            was set.
+        @raise BadInput: one of them is unknown or out of bounds; then none was
+            set.
         """
 
     def events(job_id: str | None, since: str | None = None) -> IEventStream:
         """
-        Follow one job, until it ends, or everything.
+        Follow one job, until it ends, or all jobs, transfers and images.
 
-        @param since: where an earlier stream was, by its C{position}: then
-            only what has changed since then is told, if that is known still.
-        @raise NotFound: it neither runs nor is one of those that ended last.
+        @param since: the C{position} of an earlier stream: then only what has
+            changed since is reported, if that is still known.
+        @raise NotFound: it has ended, and is not one of the last 200 that have.
         """
 
     def follow(job_id: str, since: str | None = None) -> Deferred[IEventStream]:
         """
         Follow one job, as C{events} does, also where only the journal has it:
-        then the stream begins anew, reports its end and ends.
+        then the stream reports the job's last state and ends.
 
         @raise NotFound: there is no such job.
         @raise Interrupted: the daemon is starting.
@@ -449,4 +450,4 @@ class IJobs(Interface):
         Slots in use, the queue, jobs by state, bytes by host.
         """
 
-    image_admin: IImageAdmin = Attribute("What clients ask of the store at once, without a job.")
+    image_admin: IImageAdmin = Attribute("Changes to the store's images.")

@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.test_interfaces -*-
 """
-The registry client, as the jobs use it: sources and targets of blobs, registries, credentials.
+The registry client, as the jobs use it: registries, repositories, blobs and credentials.
 """
 
 from __future__ import annotations
@@ -21,29 +21,29 @@ class IBlobBody(Interface):
     """
     The body of one answer to a GET of a blob.
 
-    Life cycle: opened (headers are here, the transport is paused), then
-    either C{deliver}ed once or C{abandon}ed.  One that is neither holds its
+    Life cycle: opened (the headers have arrived, the transport is paused), then
+    either C{deliver}ed once or C{abandon}ed.  Until then it holds its
     connection.
     """
 
-    start: int = Attribute(
-        "The offset in the blob, in bytes, of the first byte to come: 0 if Range was ignored."
-    )
-    total: int | None = Attribute("The blob's size in bytes as the registry says it, or None if it does not.")
+    start: int = Attribute("The offset in the blob of the first byte to come: 0 if the server ignored Range.")
+    total: int | None = Attribute("The blob's size in bytes by the response, or None if it does not have it.")
 
     def deliver(sink: Callable[[bytes], Deferred[None] | None]) -> Deferred[None]:
         """
-        Hand each piece, of 1 byte to some 64 KiB, to C{sink} as it arrives.
+        Pass each piece, of 1 byte to some 64 KiB, to C{sink} as it arrives.
 
-        Where C{sink} returns a Deferred, no more is read until it fires; what
-        is in flight still comes.  The time is nobody's silence.  An exception
-        from C{sink} ends the body and fails the Deferred with it.  Cancelling
-        drops the connection at once, and cancels what C{sink} returned.
+        Where C{sink} returns a Deferred, nothing more is read until it fires;
+        bytes in flight still arrive.  Time spent waiting here does not count
+        towards the silence timeout.  An exception from C{sink} ends the body and
+        fails the Deferred with it.  Cancelling drops the connection at once, and
+        cancels what C{sink} returned.
 
-        @return: fires when the last byte was handed over.
+        @return: fires when the last byte was passed.
         @raise ConnectionFailed: the connection broke.
         @raise Truncated: fewer bytes came than the headers promised.
-        @raise TimedOut: silence, or fewer bytes a second than the floor.
+        @raise TimedOut: no byte arrived for too long, or fewer bytes a second
+            than the floor.
         """
 
     def abandon() -> None:
@@ -54,43 +54,45 @@ class IBlobBody(Interface):
 
 class IBlobSource(ISource):
     """
-    A source of blobs: one repository of one registry, with the credentials of
-    one client.
+    A source of blobs: a repository with one client's credentials, or an archive
+    that a client sends.
     """
 
     def open(digest: Digest, offset: int, end: int | None = None) -> Deferred[IBlobBody]:
         """
-        Ask for a blob from C{offset} bytes on.
+        Request a blob from byte C{offset} on.
 
-        The answer may start at 0 all the same: look at L{IBlobBody.start}.
-        Then it may also go on behind C{end}.
+        The body may start at 0 nevertheless: see L{IBlobBody.start}.  Then it
+        may also continue past C{end}.
 
-        @param end: where the answer is to end, before the blob does.
-        @raise Denied: the credentials do not do, after one refresh of the token.
+        @param end: the exclusive offset at which the body is to end; the blob's
+            end by default.
+        @raise Denied: the credentials do not suffice, after one refresh of the
+            token.
         @raise BlobUnknown: the repository has no such blob.
         @raise TooManyRequests: with C{retry_after}, where the registry names it.
         @raise RegistryUnavailable: 5xx.
-        @raise RegistryError: any other status, a 206 that is not what was
-            asked for, or a redirect too many.
-        @raise SizeMismatch: the offset lies behind the blob's end (416).
+        @raise RegistryError: any other status, a 206 for another range than
+            requested, or too many redirects.
+        @raise SizeMismatch: the offset lies past the blob's end (416).
         @raise ConnectionFailed: no connection.
         @raise TimedOut: connect, TLS or headers took too long.
         """
 
     def confirm(digest: Digest) -> Deferred[None]:
         """
-        Ask the registry itself, no mirror, whether the client may have a
-        blob, without fetching it.
+        Check with the registry itself, not with a mirror, that the client may
+        have a blob, without fetching it.
 
-        @raise Denied: the credentials do not do.
+        @raise Denied: the credentials do not suffice.
         @raise BlobUnknown: the repository has no such blob.
         @raise SourceError: as for C{open}.
         """
 
     def distrust(digest: Digest) -> None:
         """
-        What came for C{digest} was not it: from now on it is to come from
-        the registry itself, where a mirror may have given it.
+        Report that the bytes that came for C{digest} were wrong.  From now on
+        they come from the registry itself, not from a mirror.
         """
 
 
@@ -98,46 +100,47 @@ class IContent(Interface):
     """
     The bytes of a blob, to be sent.  They may still be arriving.
 
-    They are asked for piece by piece, one at a time, and again from an
+    They are read piece by piece, one read at a time, and again from an
     earlier offset where a registry has lost some.
     """
 
-    size: int = Attribute("How many bytes there are, or will be.")
+    size: int = Attribute("The blob's size in bytes.")
 
     def ready(offset: int, size: int, least: int = 1) -> Deferred[int]:
         """
-        Wait until a request that sends bytes from C{offset} on may begin: one
-        that waited for its bytes would keep a connection and a slot.
+        Wait until a request that sends bytes from C{offset} on may begin.  A
+        request that waits for its bytes would hold a connection and a slot.
 
-        @param size: how many bytes the request would have.
-        @param least: how many it must have, if the blob does not end before.
-        @return: fires with how many can be read without waiting: C{size}, or
-            what is left of the blob, or at least C{least} where more come
-            slowly.  Cancelling ends the wait.
-        @raise Exception: as for C{read}; or none will come soon, and the
+        @param size: the number of bytes that the request would send.
+        @param least: the least number that it must send, unless the blob ends
+            before.
+        @return: fires with the number of bytes that can be read without waiting:
+            C{size}, or the rest of the blob, or at least C{least} where more
+            arrive slowly.  Cancelling ends the wait.
+        @raise Exception: as for C{read}; or no bytes will arrive soon, and the
             attempt is to end here.
         """
 
     def read(offset: int, most: int) -> Deferred[bytes]:
         """
-        Read from C{offset} on: at least one byte, at most so many, as soon as
-        there are some.  At the end, nothing.  Cancelling ends the wait, and
-        no other.
+        Read from C{offset} on: at least one byte and at most C{most}, as soon as
+        there are some; at the end, the empty string.  Cancelling ends this wait
+        alone.
 
-        @raise XferdError: the bytes will not come, or the disk refuses.
+        @raise XferdError: the bytes will not arrive, or the disk refuses.
         """
 
 
 @frozen
 class UploadSession:
     """
-    What must be known to go on with an upload.
+    The state by which an upload can be continued.
 
-    @ivar location: the session's URL.  It may be signed: not for the log.
+    @ivar location: the session's URL.  It may be signed, so it is not logged.
     @ivar offset: the bytes that the registry has confirmed.
     @ivar used: when it was last used, in seconds since the epoch.
-    @ivar isolated: whether it belongs to one account alone, as clients are
-        kept apart.
+    @ivar isolated: whether it belongs to one account alone, because clients
+        share nothing.
     """
 
     location: str = field(repr=False)
@@ -149,7 +152,7 @@ class UploadSession:
 @frozen
 class Pushed:
     """
-    How a blob came to be in a repository.
+    How a push brought a blob into a repository.
 
     @ivar how: C{exists}, C{mounted} or C{uploaded}.
     @ivar source: the repository that it was mounted from, where one is known.
@@ -161,28 +164,28 @@ class Pushed:
 
 class IKeychain(Interface):
     """
-    Who somebody is, at all registries or at some.
+    Credentials for registries: those of the daemon's user, or of one client.
     """
 
     identity: Hashable = Attribute(
-        "Equal for keychains that would give the same.  Tokens and transfers' sources are told apart by it."
+        "Equal for keychains with equal credentials.  Tokens and sources are kept apart by it."
     )
-    account: Hashable = Attribute("The same without secrets, see L{ISource.account}; may be kept for long.")
-    where: str = Attribute("Where credentials are looked for, as errors name it; may be empty.")
+    account: Hashable = Attribute("The identity without secrets: see L{ISource.account}.  It may be stored.")
+    where: str = Attribute("The place of the credentials, as errors name it; may be empty.")
 
     def lookup(host: str, path: str) -> Deferred[Credentials | None]:
         """
-        The credentials for a registry, or L{None}.
+        Look up the credentials for a registry.
 
         @param host: as people write it, C{docker.io}.
-        @param path: the repository, or the empty string for none in
-            particular.
-        @raise CredentialsUnavailable: a helper should know them, and fails.
+        @param path: the repository, or the empty string for the registry.
+        @return: fires with the credentials, or with L{None}.
+        @raise CredentialsUnavailable: the helper that has them fails.
         """
 
     def forget(host: str) -> None:
         """
-        The registry did not accept what L{lookup} gave: look anew next time.
+        Drop what L{lookup} returned: the registry did not accept it.
         """
 
 

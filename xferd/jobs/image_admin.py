@@ -56,9 +56,6 @@ class ImageAdmin:
         self._ready = ready
 
     def tag(self, reference: str, name: str) -> Deferred[Image]:
-        """
-        See L{IImageAdmin.tag}.
-        """
         return Deferred.fromCoroutine(self._tag(reference, name))
 
     async def _tag(self, reference: str, name: str) -> Image:
@@ -85,9 +82,6 @@ class ImageAdmin:
         return self._store.images.get(new) or tagged
 
     def pin(self, reference: str, pinned: bool) -> Deferred[Image]:
-        """
-        See L{IImageAdmin.pin}.
-        """
         return Deferred.fromCoroutine(self._pin(reference, pinned))
 
     async def _pin(self, reference: str, pinned: bool) -> Image:
@@ -101,15 +95,9 @@ class ImageAdmin:
         return image
 
     def remove(self, reference: str) -> Deferred[Freed]:
-        """
-        See L{IImageAdmin.remove}.
-        """
         return Deferred.fromCoroutine(self._remove(reference))
 
     def collect(self, dry_run: bool, partials: bool = False) -> Deferred[Freed]:
-        """
-        See L{IImageAdmin.collect}.
-        """
         return Deferred.fromCoroutine(self._collect(dry_run, partials))
 
     async def _remove(self, reference: str) -> Freed:

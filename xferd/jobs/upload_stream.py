@@ -51,9 +51,6 @@ class UploadStream:
     # ---------------------------------------------------- the client's side
 
     def put(self, offset: int, data: bytes) -> Deferred[int]:
-        """
-        See L{IUploadStream.put}.
-        """
         try:
             self._check(offset, data)
         except XferdError as e:
@@ -69,9 +66,6 @@ class UploadStream:
         return taken
 
     def finish(self, size: int) -> None:
-        """
-        See L{IUploadStream.finish}.
-        """
         if self._closed is not None:
             raise self._closed
         if size != self.offset or self._busy:

@@ -135,15 +135,9 @@ class Archive:
         self._at = 0
 
     def read(self, most: int) -> Deferred[bytes]:
-        """
-        See L{IArchive.read}.
-        """
         return Deferred.fromCoroutine(self._read(most))
 
     def close(self) -> None:
-        """
-        See L{IArchive.close}.
-        """
         self._parts.clear()
         if self._open is not None:
             self._open.close()

@@ -242,9 +242,6 @@ class _NoMore:
         return fail(BlobUnknown(f"the archive lacks the layer {digest}, which it names"))
 
     def confirm(self, digest: Digest) -> Deferred[None]:
-        """
-        See L{IBlobSource.confirm}.
-        """
         if digest in self._came:
             return succeed(None)
         return fail(BlobUnknown(f"the archive lacks the layer {digest}, which it names"))

@@ -60,9 +60,6 @@ class ArchiveSource:
         offset: int,  # noqa: ARG002 - it begins where it is
         end: int | None = None,  # noqa: ARG002 - and ends where the blob does
     ) -> Deferred[IBlobBody]:
-        """
-        See L{IBlobSource.open}.
-        """
         if self._passed is not None:
             return fail(self._passed)
         return succeed(self)

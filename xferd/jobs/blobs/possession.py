@@ -157,18 +157,12 @@ class _Where:
         self.path = ""
 
     def grown(self, path: str, size: int) -> None:  # noqa: ARG002
-        """
-        See L{IFollower.grown}.
-        """
         self.path = path
 
     def restarted(self) -> None:
         """
-        See L{IFollower.restarted}.
+        The path stays the same.
         """
 
     def sealed(self, path: str, size: int) -> None:
-        """
-        See L{IFollower.sealed}.
-        """
         self.grown(path, size)

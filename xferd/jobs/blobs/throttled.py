@@ -33,15 +33,9 @@ class ThrottledContent:
         self.error: Exception | None = None
 
     def ready(self, offset: int, size: int, least: int = 1) -> Deferred[int]:
-        """
-        See L{IContent.ready}.
-        """
         return self._content.ready(offset, size, least).addErrback(self._failed)
 
     def read(self, offset: int, most: int) -> Deferred[bytes]:
-        """
-        See L{IContent.read}.
-        """
         if self._owed is None or self._owed.called:
             reading = self._content.read(offset, most).addCallback(self._took)
         else:
