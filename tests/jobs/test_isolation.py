@@ -256,7 +256,7 @@ class IsolatedTests(RightsCase):
         self.hers.feed(self.blob, 50_000)
         self.settle()
         self.assertEqual((self.row(ann)["bytes_done"], self.row(bob)["bytes_done"]), (50_000, 0))
-        self.assertIn("by somebody else", self.row(bob)["why"])
+        self.assertIn("another client's download", self.row(bob)["why"])
         self.hers.finish(self.blob)
         self.settle()
         self.assert_done(ann)

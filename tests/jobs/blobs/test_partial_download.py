@@ -249,7 +249,7 @@ class BlameTests(SourcesCase):
     def test_mixed(self) -> None:
         """
         Bytes of two sources that together are wrong are nobody's fault: the
-        one at hand is asked for all of them, and both clients are served.
+        one at hand sends all of them, and both clients are served.
         """
         data = self.image.layers[0].blob.read()
         jobs = self.broken(b"?" + data[1:])

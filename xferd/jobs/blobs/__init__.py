@@ -1,4 +1,4 @@
 """
-Blobs and layers on their way: downloads into partial files, layers unpacked
-meanwhile, uploads, and the bytes that are read while they still arrive.
+Blobs and layers: downloads into partial files, unpacking and registration of
+layers, uploads, and readers of blobs that are still arriving.
 """

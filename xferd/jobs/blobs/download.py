@@ -1,17 +1,17 @@
 # -*- test-case-name: tests.jobs.test_pull -*-
 """
-Layers: from a registry to the store, each byte once.
+Layers are fetched, unpacked and registered: each byte once, for all jobs.
 
-Three kinds of shared work make a layer, each under a key of its own, each
-with its watchers counted by the engine::
+Three kinds of transfers make a layer, each with its own key::
 
     download        key: the blob            holds a slot while bytes move
     unpacking       key: the blob            reads the blob while it grows
     registration    key: the stack of blobs  waits for its unpacking and for
                                              the registration below
 
-A job watches all three for each of its layers.  A registration watches the
-two that it waits for as well, so that it can outlive the job that began it.
+A job watches all three for each of its layers.  A registration also watches
+the unpacking and the registration below, so that it can outlive the job that
+began it.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ class DownloadManager:
     """
     Fetches, unpacks and registers layers for all jobs together.
 
-    @ivar fetched: the bytes that came over the network, by registry host.
-    @ivar reservations: the bytes that are still to come.
+    @ivar fetched: the bytes received over the network, by registry host.
+    @ivar reservations: the disk space reserved for blobs that are to be fetched.
     @ivar unpack: see L{LayerManager.unpack}.
     @ivar register: see L{LayerManager.register}.
     """
@@ -98,7 +98,8 @@ class DownloadManager:
     @property
     def ranges(self) -> int:
         """
-        By how many streams one blob may be fetched; from the next attempt on.
+        The largest number of streams for one blob; a change counts from the next
+        attempt on.
         """
         return self._ranges.most
 
@@ -109,7 +110,8 @@ class DownloadManager:
     @property
     def workers(self) -> int:
         """
-        How many layers unpack at a time; changes at once.
+        The number of layers that are unpacked at the same time; a change counts at
+        once.
         """
         return self._layers.workers
 
@@ -120,13 +122,13 @@ class DownloadManager:
     @property
     def isolated(self) -> bool:
         """
-        Whether clients are kept apart.
+        Whether clients share only what each of them has access to.
         """
         return self._sharing == ISOLATED
 
     def scope(self, source: ISource) -> SharingScope | None:
         """
-        Those with whom what comes from a source is shared, if not everybody.
+        The clients that share what comes from a source; L{None} for all.
         """
         return SharingScope.of(source) if self.isolated else None
 
@@ -138,13 +140,12 @@ class DownloadManager:
         sink: IProgressSink | None = None,
     ) -> Watcher[None]:
         """
-        Bring a blob into the store.
+        Fetch a blob into the store.
 
-        Isolated, this is also how a client proves that it may have the blob:
-        where that is there already, the client's registry is asked whether it
-        would give it.
+        In isolated mode this also proves that the client has access to the blob:
+        where the store has it already, the client's registry has to confirm it.
 
-        @return: a watcher whose result fires when the blob is there.  It
+        @return: a watcher whose result fires when the blob is in the store.  It
             fails with a L{SourceError} of the watcher's own source, or a
             L{StoreError}.
         """
@@ -174,12 +175,12 @@ class DownloadManager:
         named: bool = False,
     ) -> BlobReader:
         """
-        Open a blob to be sent elsewhere: where it is not in the store, it is
-        fetched once the first byte is asked for.
+        Open a blob to be sent elsewhere.  Where it is not in the store, it is
+        fetched when the first byte is read.
 
-        @param sink: where the progress of the download goes.
-        @param named: whether an image of the store has it, which everybody has
-            who may use the daemon.
+        @param sink: receives the progress of the download.
+        @param named: whether an image of the store has the blob: all clients of
+            the daemon have access to it.
         """
         scope = self.scope(source)
         if (named or scope is None) and self._store.blobs.has(blob.digest):
@@ -197,8 +198,8 @@ class DownloadManager:
 
     def brought(self, digest: Digest) -> None:
         """
-        A blob is in the store by another way than a download: one that waits
-        for a slot needs none any more.
+        Report that a blob came into the store by another way than a download: a
+        download of it that waits for a slot ends.
         """
         transfer, attempts = self._waiting.get(digest, (None, None))
         if transfer is not None and attempts is not None and transfer.state != "running":
@@ -219,7 +220,7 @@ class DownloadManager:
             if blob.data is not None:
                 await retry_while_full(room, lambda: blobs.put(blob.digest, blob.data or b""), transfer.wait)
             else:
-                # A pull has reserved all of its blobs; the bytes of an archive come at once.
+                # A pull has reserved space for all of its blobs; the bytes of an archive arrive at once.
                 if all(source.host for source in transfer.sources):
                     end = await self.reservations.reserve([blob], f"blob {blob.digest}")
                 else:
@@ -238,7 +239,7 @@ class DownloadManager:
                 await self._possession.prove(cast("IBlobSource", source), blob.digest, path, size)
 
             await transfer.attempts(ask)
-        # Whoever asked may not have known, and waits for its bytes.
+        # A watcher that began before the blob was in the store waits for its bytes.
         growth.sealed(blobs.path(blob.digest), blob.size)
         transfer.report(bytes_done=blob.size)
 
@@ -273,11 +274,11 @@ class DownloadManager:
 
     async def _attempts(self, transfer: Transfer, blob: Descriptor, download: PartialDownload) -> None:
         """
-        Make attempts, unless the blob comes by another way before one begins.
+        Make attempts, unless the blob arrives by another way before one begins.
         """
         attempts = Deferred.fromCoroutine(transfer.attempts(download.attempt))
         if self.isolated:
-            # Without an attempt there is no proof.
+            # Only an attempt proves that the client has access.
             await attempts
             return
         self._waiting[blob.digest] = transfer, attempts
@@ -299,13 +300,13 @@ class DownloadManager:
         moved: Callable[[int, Deferred[None] | None], None],
     ) -> None:
         """
-        Bring what is missing of a partial file.
+        Fetch what is missing of a partial file.
         """
 
         def arrived(size: int) -> Deferred[None] | None:
             transfer.report(bytes_done=held(partial))
             hold = None
-            if source.host:  # else it did not come over the network
+            if source.host:  # an archive's bytes do not come over the network
                 self.fetched[source.host] += size
                 hold = self._bandwidth.take(size)
             moved(size, hold)
@@ -316,7 +317,7 @@ class DownloadManager:
             source,
             clock=self._downloads.clock,
             slots=self._downloads.slots,
-            # What is no registry gives its bytes once.
+            # An archive passes its bytes once.
             policy=self._ranges if source.host else evolve(self._ranges, most=1),
             lessons=self._lessons,
             arrived=arrived,
@@ -335,10 +336,10 @@ class DownloadManager:
 
     def _growth(self, digest: Digest, scope: SharingScope | None = None) -> Growth:
         """
-        The feed of a blob, which lives as long as anybody holds it.
+        The growth of a blob's file, which lives as long as it is referenced.
         """
         growth = self._growths.get((digest, scope))
-        # A blob may have been removed since.
+        # The blob may have been removed since.
         if growth is None or (growth.is_whole and not self._store.blobs.has(digest)):
             growth = self._growths[digest, scope] = Growth()
         return growth

@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.jobs.blobs.test_reader -*-
 """
-From the partial file to the unpacker: what is known of a blob's bytes.
+The growth of a blob's file, relayed from the download to those that read the file.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from xferd.interfaces.blobs import IFollower
 @implementer(IFollower)
 class Growth:
     """
-    Relays the growth of one blob's file to those who unpack it.
+    Relays the growth of one blob's file to the unpackings and readers of it.
 
-    The download that fills the file and the unpackings that read it come and
-    go independently: a download may fail and a second one go on with the same
-    file, an unpacking may begin before the first byte or after the last.
+    The download that fills the file and its followers are independent: a
+    download may fail and another one continue the same file; a follower may
+    begin before the first byte or after the last.
     """
 
     def __init__(self) -> None:
@@ -35,14 +35,14 @@ class Growth:
     @property
     def is_whole(self) -> bool:
         """
-        Whether the blob is there.
+        Whether the blob is complete and verified.
         """
         return self._sealed
 
     @property
     def size(self) -> int:
         """
-        How many bytes followers were told of; 0 once the blob is whole.
+        The number of bytes reported to followers; 0 once the blob is complete.
         """
         return 0 if self._sealed else self._size
 
@@ -56,7 +56,7 @@ class Growth:
     @contextmanager
     def arriving(self) -> Iterator[None]:
         """
-        Bytes of the blob arrive in here.
+        Enter while an attempt receives bytes of the blob.
         """
         self._arrivals += 1
         try:
@@ -67,11 +67,11 @@ class Growth:
 
     def ready(self, least: int) -> Deferred[None]:
         """
-        Wait until unpacking is of use.
+        Wait until unpacking can begin.
 
-        @param least: with how many bytes to begin while more arrive.
-        @return: fires when the blob is whole, or has so many bytes and gets
-            more.  Cancelling ends the wait.
+        @param least: the number of bytes with which it begins while more arrive.
+        @return: fires when the blob is complete, or when so many bytes are here
+            and more arrive.  Cancelling ends the wait.
         """
         waiting: Deferred[None] = Deferred(self._forget)
         self._waiting.append((least, waiting))
@@ -80,7 +80,7 @@ class Growth:
 
     def _look(self) -> None:
         """
-        Wake those who can begin.
+        Fire the waits that are over.
         """
         for least, waiting in tuple(self._waiting):
             if self._sealed or (self.moving and self._path is not None and self._size >= least):
@@ -92,7 +92,7 @@ class Growth:
 
     def follow(self, follower: IFollower) -> None:
         """
-        Tell C{follower} of all that is here now and of all that comes.
+        Report to C{follower} the bytes that are here, and those that arrive.
         """
         self._followers.append(follower)
         if self._path is None:
@@ -104,14 +104,14 @@ class Growth:
 
     def unfollow(self, follower: IFollower) -> None:
         """
-        Tell it nothing more.  Idempotent.
+        Stop reporting to C{follower}.  Idempotent.
         """
         if follower in self._followers:
             self._followers.remove(follower)
 
     def grown(self, path: str, size: int) -> None:
         """
-        The first C{size} bytes of the file are there.
+        The first C{size} bytes of the file are here.
         """
         self._path, self._size, self._sealed = path, size, False
         for follower in tuple(self._followers):
@@ -120,7 +120,7 @@ class Growth:
 
     def restarted(self) -> None:
         """
-        The bytes are void; others will come.
+        The bytes are void; others will arrive.
         """
         self._path, self._size, self._sealed = None, 0, False
         for follower in tuple(self._followers):
@@ -128,7 +128,7 @@ class Growth:
 
     def sealed(self, path: str, size: int) -> None:
         """
-        The blob is whole and verified.  Idempotent.
+        The blob is complete and verified.  Idempotent.
         """
         if self._sealed:
             return

@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.jobs.blobs.test_layers -*-
 """
-Layers: blobs unpacked into trees, and trees registered on top of each other.
+Blobs are unpacked into trees, and trees are registered on top of each other.
 """
 
 from __future__ import annotations
@@ -32,24 +32,24 @@ from xferd.transfer.watcher import Watcher
 
 QUEUED_LAYERS: Final = 2
 """
-Whole blobs, for each unpacking worker, that are unpacked or about to be: the
-next one is at hand when a worker is free.
+Complete blobs, for each unpacking worker, that are being unpacked or are about
+to be: the next one is ready when a worker is free.
 """
 
 
 @frozen(eq=False)
 class Stack:
     """
-    A layer with all that is below it, as one image has it.
+    A layer of one image, with all layers below it.
 
     @ivar blob: the layer's blob.
-    @ivar diff_id: what it unpacks to, by the image's config.
-    @ivar below: the stack that the layer stands on, or L{None} at the bottom.
-    @ivar chain_id: what the layer is registered as.
+    @ivar diff_id: the digest of its unpacked tar, by the image's config.
+    @ivar below: the stack below the layer, or L{None} at the bottom.
+    @ivar chain_id: the ID under which the layer is registered.
     @ivar key: the key of its registration.  The blobs are a part of it: two
         images may have one layer in two compressions, and then each waits
         for its own bytes.
-    @ivar scope: who shares it, if not everybody.
+    @ivar scope: the clients that share it; L{None} for all.
     """
 
     blob: Descriptor
@@ -66,7 +66,7 @@ class Stack:
         """
         The stacks of an image, the bottom one first.
 
-        @param scope: who shares them, if not everybody.
+        @param scope: the clients that share them; L{None} for all.
         """
         stacks: list[Stack] = []
         layers: Digest | None = None
@@ -97,7 +97,7 @@ class LayerManager:
         growth: Callable[[Digest, SharingScope | None], Growth],
     ) -> None:
         """
-        @param growth: returns the feed of a blob.
+        @param growth: returns the growth of a blob's file.
         """
         self._store = store
         self._unpacker = unpacker
@@ -108,7 +108,8 @@ class LayerManager:
     @property
     def workers(self) -> int:
         """
-        How many layers unpack at a time; changes at once.
+        The number of layers that are unpacked at the same time; a change counts at
+        once.
         """
         return self._unpacker.workers
 
@@ -126,13 +127,13 @@ class LayerManager:
         scope: SharingScope | None = None,
     ) -> Watcher[Digest]:
         """
-        Make a layer's tree, from the bytes that are there and those that come.
+        Unpack a layer's blob into a tree, while the blob arrives.
 
-        A download has to bring the blob meanwhile, if it is not there.
+        Where the store lacks the blob, the caller has to download it meanwhile.
 
-        @param algorithm: the algorithm of the diff ID; the blob's own, as is
-            usual, where the config is not known yet.
-        @param scope: who shares it, if not everybody.
+        @param algorithm: the algorithm of the diff ID.  The default is the
+            blob's own, for callers that do not know the config yet.
+        @param scope: the clients that share it; L{None} for all.
         @return: a watcher whose result is the tree's diff ID.  It fails with
             L{BadLayer}, L{WorkerLost} or a L{StoreError}.
         """
@@ -148,13 +149,14 @@ class LayerManager:
 
     def register(self, stack: Stack, turn: Turn, sink: IProgressSink | None = None) -> Watcher[Layer]:
         """
-        Put a layer on top of the one below.
+        Register a layer on top of the one below.
 
-        Ask for the layers of an image from the bottom up.  Where the tree is
-        not there yet, its blob has to be downloaded and L{unpack}ed meanwhile.
+        Call this for the layers of an image from the bottom up.  Where the store
+        lacks the tree, the caller has to download and L{unpack} the blob
+        meanwhile.
 
         @return: a watcher whose result is the layer.  It fails with
-            L{DiffIDMismatch}, a L{StoreError}, or as what it waits for.
+            L{DiffIDMismatch}, a L{StoreError}, or the error of what it waits for.
         """
 
         async def work(transfer: Transfer) -> Layer:
@@ -168,7 +170,7 @@ class LayerManager:
         self, transfer: Transfer, blob: Descriptor, algorithm: str, scope: SharingScope | None
     ) -> Digest:
         """
-        The work of an unpacking: as many tries as the bytes need to be right.
+        The work of an unpacking: tries until the blob's bytes are right.
         """
         transfer.report(bytes_done=0, bytes_total=blob.size)
         growth = self._growth(blob.digest, scope)
@@ -208,12 +210,12 @@ class LayerManager:
         """
         Unpack a blob once, into a tree of the store.
 
-        A blob that is whole waits for a worker, and has no staging directory
-        before.  One that grows is unpacked as its bytes arrive.
+        A complete blob waits for a worker, and has no staging directory before.
+        A blob that grows is unpacked as its bytes arrive.
 
         @param last: whether there is no other try.
-        @return: the tree's facts, or L{None} if it has to be begun anew: the
-            bytes were void, or ceased to arrive.
+        @return: the tree's facts, or L{None} if the unpacking has to start over:
+            the bytes were void, or ceased to arrive.
         """
         whole = self._store.blobs.has(blob.digest)
         staged: str | None = None
@@ -227,7 +229,7 @@ class LayerManager:
                 staged = None
             return unpacked
         except DiskFull as e:
-            # As much is free again when it is removed, and was not enough.
+            # Removing the directory frees as much, which was not enough.
             if unpacked is not None:
                 e.need = unpacked.size * 11 // 10
             elif staged is not None:
@@ -264,7 +266,7 @@ class LayerManager:
 
     async def _register(self, transfer: Transfer, stack: Stack, turn: Turn) -> Layer:
         """
-        The work of a registration: wait for the tree, wait for the parent.
+        The work of a registration: wait for the tree and for the parent.
         """
         wanted = stack.diff_id
         if stack.scope is not None:
@@ -274,7 +276,7 @@ class LayerManager:
         here = self._store.trees.has(wanted)
         registered = self._store.layers.get(stack.chain_id)
         if registered is not None:
-            # An outdated layer takes on the tree that was made anew.
+            # An outdated layer gets the tree that was unpacked again.
             renewed = registered.outdated and here and not self._store.trees.is_outdated(wanted)
             if not renewed:
                 return registered
@@ -299,8 +301,7 @@ class LayerManager:
         """
         Wait until a layer's blob is unpacked.
 
-        @raise DiffIDMismatch: it unpacks to something else than its image's
-            config says.
+        @raise DiffIDMismatch: its diff ID is not the one in the image's config.
         """
         tree = self.unpack(stack.blob, turn, algorithm=stack.diff_id.algorithm, scope=stack.scope)
         try:
@@ -311,13 +312,13 @@ class LayerManager:
         if found != stack.diff_id:
             raise DiffIDMismatch(
                 f"layer {stack.blob.digest} unpacks to {found}, but the image's config says {stack.diff_id}; "
-                "whoever made the image has to make it again"
+                "the image has to be built again"
             )
 
 
 def key(*parts: Hashable) -> tuple[Hashable, ...]:
     """
-    A key, without what everybody has.
+    A transfer's key, without the parts that are L{None}.
     """
     return tuple(part for part in parts if part is not None)
 
@@ -325,7 +326,7 @@ def key(*parts: Hashable) -> tuple[Hashable, ...]:
 @implementer(IFollower)
 class _Reader:
     """
-    One unpacking that follows a growth, and what the feed says of its bytes.
+    One unpacking, which follows the growth of the blob's file.
     """
 
     _log = Logger()
@@ -342,14 +343,14 @@ class _Reader:
 
     def grown(self, path: str, size: int) -> None:
         """
-        There is more to read.
+        More bytes can be read.
         """
         if not self._void:
             self._unpacking.grown(path, size)
 
     def restarted(self) -> None:
         """
-        What was read is void.
+        The bytes that were read are void.
         """
         if not self._void:
             self._void = True
@@ -358,7 +359,7 @@ class _Reader:
 
     def sealed(self, path: str, size: int) -> None:
         """
-        All is there, and right.
+        The blob is complete and verified.
         """
         if not self._void:
             self._sealed = True
@@ -369,8 +370,8 @@ class _Reader:
         """
         Wait for the unpacking's end.
 
-        What goes wrong before the blob is verified may be the fault of the
-        bytes: then their digest decides whose error it is.
+        An error before the blob is verified may be caused by wrong bytes: then
+        this waits until their digest is known.
 
         @return: the layer's facts, or L{None} if its bytes were void or ceased
             to arrive.
@@ -386,9 +387,9 @@ class _Reader:
         except XferdError as e:
             self._log.debug("an unpacking failed: {why}", why=str(e))
             if isinstance(e, WorkerLost) and not self._last and not self._void:
-                raise  # the next try reads what is here already
+                raise  # the next try reads the bytes that are here
             if isinstance(e, DiskFull):
-                raise  # no bytes are at fault, and what was written is in the way
+                raise  # the bytes are not the cause, and the written files occupy the disk
             if not self._sealed and not self._void:
                 self._waiting = Deferred(lambda _: setattr(self, "_waiting", None))
                 await self._waiting
@@ -398,7 +399,7 @@ class _Reader:
 
     def _wake(self) -> None:
         """
-        Let go whoever waits for the verdict.
+        Fire the wait for the digest.
         """
         waiting, self._waiting = self._waiting, None
         if waiting is not None:

@@ -1,10 +1,10 @@
 # -*- test-case-name: tests.jobs.blobs.test_partial_download -*-
 """
-One blob from any number of sources into its partial file: what is open when,
-which source sent what, and when to turn to another one.
+One blob is fetched from any number of sources into its partial file: when the
+file is open, which source sent which bytes, and when to use another source.
 
 The file is open while an attempt is made.  A download that is queued or backs
-off holds no descriptor; one that has not begun has no file either.
+off holds no descriptor; one that has not begun has no file.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from xferd.transfer.attempts import Postponed
 from xferd.transfer.transfer import Transfer
 
 REST: Final = 30.0
-"""Seconds for which a source that stalled is left alone while there are others."""
+"""Seconds for which a source that stalled is not used while there are others."""
 
 TURN: Final = 1.0
-"""Seconds in which another download that waits for the file takes its turn."""
+"""Seconds for which another download that waits for the file can acquire it."""
 
 _EARLIER: Final = object()
-"""Whoever sent the bytes that were found in the file."""
+"""The unknown sender of the bytes that were found in the file."""
 
 Receive = Callable[
     [Transfer, IPartial, IBlobSource, Callable[[int, "Deferred[None] | None"], None]], Awaitable[None]
@@ -69,13 +69,13 @@ class PartialDownload:
         possession: Possession | None = None,
     ) -> None:
         """
-        @param receive: brings what a partial file lacks from one source, and
-            calls its last argument for each piece, with its size and what has
-            to fire before the next is read.
-        @param lock: where clients are kept apart: the lock of the blob's file.
-            Then the source has to prove that it has the blob, before a byte is
-            used that did not come from it.
-        @param possession: how it does that; given together with C{lock}.
+        @param receive: fetches what a partial file lacks from one source, and
+            calls its last argument for each piece, with its size and with what
+            has to fire before the next is read.
+        @param lock: in isolated mode, the lock of the blob's file.  Then the
+            source has to prove that it has the blob, before a byte is used that
+            another source sent.
+        @param possession: checks that proof; given together with C{lock}.
         """
         self._transfer = transfer
         self._blob = blob
@@ -93,10 +93,10 @@ class PartialDownload:
 
     async def attempt(self, source: ISource) -> None:
         """
-        Make one attempt: go on where the file ends, and make it a blob.
+        Make one attempt: continue at the file's end, and commit it as a blob.
 
         @raise Postponed: another download writes the file, or the source
-            stalls and there is another one.
+            stalls and there is another source.
         @raise ContentMismatch: the source sent wrong bytes.
         """
         if self._lock is not None:
@@ -114,11 +114,11 @@ class PartialDownload:
 
     async def finish(self) -> bool:
         """
-        Make the file a blob where an earlier download left all of its bytes:
-        that needs neither a source nor a slot.  Where clients are kept apart,
-        it needs a proof, and so an attempt.
+        Commit the file where an earlier download left all of its bytes: that
+        needs neither a source nor a slot.  In isolated mode it needs a proof, and
+        so an attempt.
 
-        @return: whether it is a blob now.
+        @return: whether the file is a blob now.
         @raise StoreError: the disk refuses.
         """
         if self._lock is not None or self._blobs.partial_size(self._blob.digest) < self._blob.size:
@@ -138,7 +138,7 @@ class PartialDownload:
 
     def put_away(self) -> None:
         """
-        Close the file, for another download to go on with.
+        Close the file, so that another download can continue it.
         """
         partial, self._partial = self._partial, None
         if partial is not None:
@@ -147,7 +147,7 @@ class PartialDownload:
 
     def close(self) -> None:
         """
-        Have done with the file.
+        Close the file, and release its lock.
         """
         self.put_away()
         if self._lock is not None:
@@ -157,10 +157,10 @@ class PartialDownload:
 
     async def _go_on(self, source: IBlobSource) -> None:
         """
-        Bring what is missing, and look whether it is the blob.
+        Fetch what is missing, and verify the blob.
         """
         if self._lock is not None and self._blobs.has(self._blob.digest):
-            # Another download has brought it meanwhile.
+            # Another download has fetched it meanwhile.
             path = self._blobs.path(self._blob.digest)
             if self._possession is not None:
                 size = self._blobs.size(self._blob.digest) or 0
@@ -177,7 +177,7 @@ class PartialDownload:
                 if partial.size is None or partial.offset < partial.size:
                     await self._watched(partial, source)
             except ContentMismatch:
-                # The source itself shows that it has something else.
+                # The source itself shows that it has other content.
                 if source.identity in self._senders:
                     self._discard(partial)
                 source.distrust(partial.digest)
@@ -192,7 +192,7 @@ class PartialDownload:
                     raise
                 self._alone = True
                 self._log.warn(
-                    "the bytes that several sources sent are not {digest}: {source} is asked for all of them",
+                    "the bytes that several sources sent are not {digest}: all are requested from {source}",
                     digest=self._blob.digest,
                     source=source.label,
                 )
@@ -201,9 +201,9 @@ class PartialDownload:
 
     async def _open(self, source: IBlobSource | None = None) -> IPartial:
         """
-        Open the file, and let it be read while it grows.
+        Open the file, and let followers read it while it grows.
 
-        @param source: proves that the client may have what is in it.
+        @param source: has to prove that the client has access to its bytes.
         """
         partial = self._partial
         if partial is not None:
@@ -218,15 +218,15 @@ class PartialDownload:
             if not held(partial):
                 self._senders.clear()
         if self._growth.size > partial.offset or (self._lock is not None and self._growth.size):
-            # Another download may have begun the file anew meanwhile.
+            # Another download may have restarted the file meanwhile.
             self._growth.restarted()
         partial.follow(self._growth)
         return partial
 
     def _is_anew(self, source: IBlobSource) -> bool:
         """
-        Whether the bytes of a source come but once, and are all still to come:
-        they are not to be spoilt by what an earlier download has left.
+        Whether a source passes its bytes only once, and has not begun: bytes that
+        an earlier download has left must not spoil them.
         """
         return not source.host and source.identity not in self._begun and _EARLIER in self._senders
 
@@ -261,7 +261,7 @@ class PartialDownload:
             if not watch.stalled:
                 raise
             self._log.info(
-                "{source} sends nothing of {digest}: the next one is asked",
+                "{source} sends nothing of {digest}: the next source is used",
                 source=source.label,
                 digest=self._blob.digest,
             )
@@ -274,7 +274,7 @@ class PartialDownload:
 
     def _is_replaceable(self, source: IBlobSource) -> bool:
         """
-        Whether there is something better to do than to wait for a source.
+        Whether to stop waiting for a source: another source or download waits.
         """
         contested = self._lock is not None and self._lock.contested
         return contested or self._transfer.has_another(source)

@@ -1,7 +1,6 @@
 # -*- test-case-name: tests.jobs.test_isolation -*-
 """
-The lock of a partial file, where clients are kept apart: one download at a time
-writes it.
+The lock of a partial file in isolated mode: one download at a time writes it.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ class Writer(Protocol):
 
     def put_away(self) -> None:
         """
-        Close the file, for another download to go on with.
+        Close the file, so that another download can continue it.
         """
 
 
@@ -58,7 +57,7 @@ class PartialLock:
             if present.active:
                 ready: Deferred[None] = Deferred(self._waiting.remove)
                 self._waiting.append(ready)
-                raise Postponed("waiting for a download of the same blob by somebody else", ready)
+                raise Postponed("waiting for another client's download of the same blob", ready)
             present.put_away()
         self._writer = writer
 
@@ -72,7 +71,7 @@ class PartialLock:
 
     def end(self, writer: Writer) -> None:
         """
-        Forget a download that will not write the file any more.
+        Remove a download that will not write the file any more.
         """
         if self._writer is writer:
             self._writer = None

@@ -1,11 +1,11 @@
 # -*- test-case-name: tests.jobs.blobs.test_possession -*-
 """
-Proof that the registry of an isolated client has a blob.
+The proof that the registry of an isolated client has a blob.
 
 A registry that a client runs itself confirms any digest.  So it has to send
-some parts of the blob, which are compared with the bytes that are here.  Which
-parts nobody can foresee, and they stay the same for as long as the daemon
-runs: who knows only some of the bytes has one chance, however often he asks.
+some parts of the blob, which are compared with the bytes that are here.  The
+parts are unpredictable, and stay the same for as long as the daemon runs: a
+client that knows only some of the bytes has one chance, however often it tries.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from xferd.interfaces.registry import IBlobSource
 from xferd.names import Digest
 
 PARTS: Final = 3
-"""Parts of a blob that are asked for."""
+"""The number of parts that are requested of a blob."""
 
 PART: Final = 1024
 """Bytes of each part."""
@@ -34,9 +34,9 @@ PART: Final = 1024
 @frozen
 class Possession:
     """
-    Asks registries to prove that they have what is here.
+    Has registries prove that they have the blobs that are here.
 
-    @ivar key: decides which parts of a blob are asked for.
+    @ivar key: determines which parts of a blob are requested.
     """
 
     key: bytes = field(factory=lambda: token_bytes(32), repr=False)
@@ -45,11 +45,11 @@ class Possession:
         """
         Have a source confirm a blob and send parts of it.
 
-        What is no registry has brought all of its bytes and shows nothing more.
+        An archive has sent all of its bytes: it proves nothing more.
 
         @param path: the file to compare with.
-        @param size: how many bytes of the blob are in the file.
-        @raise ContentMismatch: it sends something else.
+        @param size: the number of the blob's bytes that are in the file.
+        @raise ContentMismatch: it sends other bytes.
         @raise SourceError: as for L{IBlobSource.confirm} and L{IBlobSource.open}.
         @raise StoreError: the file cannot be read.
         """
@@ -57,8 +57,8 @@ class Possession:
 
     async def prove_partial(self, source: IBlobSource, partial: IPartial) -> None:
         """
-        Have a source confirm a blob that is not whole yet; where it does not
-        prove to have what is here, that is thrown away.
+        Have a source confirm a blob that is not complete yet.  Where it does not
+        prove to have the bytes that are here, they are discarded.
 
         @raise SourceError: as for L{prove}, but for C{ContentMismatch}.
         """
@@ -66,7 +66,7 @@ class Possession:
         partial.follow(where)
         partial.unfollow(where)
         if not partial.offset:
-            # What is behind a gap is compared with nothing.
+            # Bytes behind a gap cannot be compared.
             partial.trim()
         try:
             await self._prove(source, partial.digest, where.path, partial.offset)
@@ -75,9 +75,9 @@ class Possession:
 
     def parts(self, digest: Digest, size: int) -> list[tuple[int, int]]:
         """
-        Which parts of a blob are asked for.
+        The parts that are requested of a blob.
 
-        @param size: how many bytes there are to choose from.
+        @param size: the number of bytes to choose from.
         @return: the parts, each a start and a stop; all of a small blob.
         """
         if size <= PARTS * PART:
@@ -111,9 +111,9 @@ async def _compare(source: IBlobSource, digest: Digest, start: int, stop: int, f
     """
     Compare a part of a blob with a file.
 
-    @param size: how many bytes of the file can be compared with.
-    @return: whether the source sent everything in place of a part, so that no
-        further part is of use.
+    @param size: the number of bytes of the file that can be compared.
+    @return: whether the source sent the whole blob in place of a part, so that no
+        further part is needed.
     """
     body = await source.open(digest, start, stop)
     whole = body.start == 0 and (start, stop) != (0, size)
@@ -124,12 +124,12 @@ async def _compare(source: IBlobSource, digest: Digest, start: int, stop: int, f
         comparable = data[: max(0, size - at)]
         if os.pread(file, len(comparable), at) != comparable:
             raise DigestMismatch(
-                f"{source.label} confirms {digest}, and sends something else for it",
+                f"{source.label} confirms {digest}, and sends other bytes for it",
                 host=source.host,
             )
         at += len(data)
         if at > size:
-            # Of a partial file's registry that sends no parts.
+            # A registry that ignores Range sends more than the partial file has.
             raise _Enough
 
     try:
@@ -143,14 +143,14 @@ async def _compare(source: IBlobSource, digest: Digest, start: int, stop: int, f
 
 class _Enough(Exception):
     """
-    All that is here was compared.
+    All bytes that are here were compared.
     """
 
 
 @implementer(IFollower)
 class _Where:
     """
-    Learns where a partial file is.
+    Learns the path of a partial file.
     """
 
     def __init__(self) -> None:

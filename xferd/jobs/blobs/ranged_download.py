@@ -1,16 +1,15 @@
 # -*- test-case-name: tests.jobs.blobs.test_ranged_download -*-
 """
-One blob from one source, by one stream or several.
+One blob is fetched from one source, by one stream or several.
 
-Each stream asks for the bytes from one offset on and writes them in place, up
-to where what is here, or what another stream brings, begins.  Then it turns
-to the next gap, or to half of what another has before it.  A stream that is
-alone asks for all; where another has taken half of that, it breaks off its
-answer.  One of several asks for a part, and gets it.
+Each stream requests the bytes from one offset on and writes them in place, up
+to the first byte that is here or that another stream fetches.  Then it continues
+with the next gap, or with half of what another stream has still to fetch.  A
+single stream requests everything; where another stream has taken the second half
+of that, it ends its response early.  One of several streams requests a part.
 
-The stream in front is the transfer's own, in its slot, and fails as it; the
-further ones borrow slots that nobody waits for, and what one of them leaves
-undone is another's.
+The stream in front uses the transfer's own slot, and its error is the transfer's;
+the others borrow spare slots, and what one of them leaves is fetched by another.
 """
 
 from __future__ import annotations
@@ -33,12 +32,12 @@ from xferd.transfer.slot_request import SlotRequest
 from xferd.transfer.slots import Slots
 
 _PARTS: Final = 2
-"""How many of the smallest parts one of several streams asks for at once."""
+"""The number of smallest parts that one of several streams requests at once."""
 
 
 def held(partial: IPartial) -> int:
     """
-    How many bytes of a blob are here, wherever.
+    The number of a blob's bytes that are here, at any offset.
     """
     return partial.offset + sum(stop - start for start, stop in partial.spans)
 
@@ -46,11 +45,11 @@ def held(partial: IPartial) -> int:
 @define(eq=False)
 class _Stream:
     """
-    One answer of the source, or the request for it.
+    One request to the source, and its response.
 
-    @ivar position: where its next byte goes.
-    @ivar bound: where its answer ends.
-    @ivar brought: the bytes that have come.
+    @ivar position: the offset of its next byte.
+    @ivar bound: the exclusive offset at which its response ends.
+    @ivar brought: the bytes received.
     @ivar work: the Deferred of its coroutine.
     """
 
@@ -62,13 +61,13 @@ class _Stream:
 
 class _Complete(Exception):
     """
-    A stream is where what is here already begins.
+    A stream has reached bytes that are here already.
     """
 
 
 class RangedDownload:
     """
-    What fills the gaps of one partial file from one source.
+    Fills the gaps of one partial file from one source.
 
     Life cycle: made; L{run}, once.
     """
@@ -88,11 +87,11 @@ class RangedDownload:
         changed: Callable[[int], None],
     ) -> None:
         """
-        @param slots: where the transfer has its slot, and borrows others.
-        @param arrived: told of each piece, by its bytes, when it is written;
-            where it returns a Deferred, that stream brings no more until that
+        @param slots: the slots of the transfer, from which others are borrowed.
+        @param arrived: called with the size of each piece, when it is written;
+            where it returns a Deferred, that stream reads no more until it
             fires.
-        @param changed: told how many streams there are, when that changes.
+        @param changed: called with the number of streams, when it changes.
         """
         self._partial = partial
         self._source = source
@@ -115,9 +114,9 @@ class RangedDownload:
 
     async def run(self) -> None:
         """
-        Bring all that is missing, or as much as the source has.
+        Fetch all that is missing, or as much as the source has.
 
-        @raise SourceError: the stream in front failed.  What has come stays.
+        @raise SourceError: the stream in front failed.  Received bytes stay.
         @raise StoreError: the disk refuses.
         """
         self._widening.begin(self._clock.seconds(), 0)
@@ -147,7 +146,7 @@ class RangedDownload:
 
     def _end_of(self, stream: _Stream) -> int:
         """
-        Where a stream has to end.
+        The exclusive offset at which a stream has to end.
         """
         position, end = stream.position, self._size
         for start, _ in self._partial.spans:
@@ -160,9 +159,8 @@ class RangedDownload:
 
     def _next_start(self) -> int | None:
         """
-        Where one more stream should begin: at the first gap that none is
-        filling, or else half-way in what the one with most before it has to
-        bring.
+        The offset at which one more stream should begin: the first gap that no
+        stream fills, or else the middle of the longest rest of a stream.
         """
         start = self._partial.offset
         for span in (*self._partial.spans, (self._size, self._size)):
@@ -175,11 +173,11 @@ class RangedDownload:
 
     def _start_behind(self, stream: _Stream) -> tuple[int, int] | None:
         """
-        Where one more stream could begin in what another one has before it:
-        half-way, but behind a part that was asked for.  To break off an answer
-        wastes what is on its way.
+        The offset at which one more stream could begin in the rest of another:
+        in its middle, but behind a requested part.  Ending a response early wastes
+        the bytes in flight.
 
-        @return: how many bytes it would have, and its start.
+        @return: the number of bytes that it would have, and its start.
         """
         part, end = self._policy.part, self._end_of(stream)
         start = stream.position + (end - stream.position) // 2
@@ -190,7 +188,7 @@ class RangedDownload:
 
     def _front(self) -> _Stream:
         """
-        The stream that brings what followers wait for.
+        The stream that fetches the bytes that followers wait for.
         """
         return min(self._streams, key=lambda stream: stream.position)
 
@@ -198,8 +196,7 @@ class RangedDownload:
 
     def _fill(self) -> None:
         """
-        Let there be as many streams as there are slots, and give back the
-        slots for which there is nothing to do.
+        Begin a stream for each slot, and release the slots that have no work.
         """
         while self._error is None and not self._ended_early and len(self._streams) <= len(self._borrowed):
             start = self._next_start()
@@ -214,7 +211,7 @@ class RangedDownload:
 
     def _look(self) -> None:
         """
-        Do what the rate advises.
+        Follow the advice that the rate gives.
         """
         self._timer = self._clock.callLater(self._policy.window, self._look)
         left = self._size - held(self._partial)
@@ -226,7 +223,7 @@ class RangedDownload:
 
     def _widen(self) -> None:
         """
-        Try one more stream, if there is a part for it and a slot.
+        Try one more stream, if there is a part and a slot for it.
         """
         start = self._next_start()
         request = (
@@ -244,7 +241,7 @@ class RangedDownload:
 
     def _wanted(self, request: SlotRequest | None) -> None:
         """
-        Somebody else needs a slot.
+        Another transfer needs a slot.
         """
         if request in self._borrowed:
             self._widening.begin(self._clock.seconds(), self._moved)
@@ -252,8 +249,8 @@ class RangedDownload:
 
     def _narrow(self, request: SlotRequest) -> None:
         """
-        Give a slot back, and close a stream for it: the newest one, but not
-        the one in front.
+        Release a slot, and close a stream for it: the newest one, but not the one
+        in front.
         """
         self._borrowed.remove(request)
         if len(self._streams) > 1 + len(self._borrowed):
@@ -274,7 +271,7 @@ class RangedDownload:
 
     def _ended(self, _: object, stream: _Stream) -> None:
         """
-        A stream is over.  One that was closed has left already.
+        Remove a stream that has ended, unless it was closed.
         """
         if stream in self._streams:
             self._streams.remove(stream)
@@ -284,7 +281,7 @@ class RangedDownload:
 
     async def _flow(self, stream: _Stream) -> None:
         """
-        What a stream does, to its end.
+        Run a stream to its end.
         """
         try:
             await self._bring(stream)
@@ -297,10 +294,10 @@ class RangedDownload:
 
     async def _bring(self, stream: _Stream) -> None:
         """
-        Write what one answer brings, until there is no gap any more.
+        Write the bytes of one response, up to the end of the gap.
         """
         partial, bound = self._partial, self._size
-        # From the first byte on, the whole is what every registry can send.
+        # Every registry can send the whole blob from the first byte on.
         if stream.position:
             bound = self._end_of(stream)
             if len(self._streams) > 1:
@@ -317,12 +314,12 @@ class RangedDownload:
             skipped = min(passed_over, size)
             data = data[skipped:]
             end = min(bound, self._end_of(stream))
-            # Where it was asked to end, the answer has to end by itself.
+            # At the end of the requested range, the response has to end by itself.
             complete = stream.position + len(data) >= end != bound
             if complete:
                 data = data[: end - stream.position]
             partial.write_at(stream.position, data)
-            # Not before: what could not be written may be handed over again.
+            # Not before: a piece that could not be written may be passed again.
             passed_over -= skipped
             stream.position += len(data)
             self._moved += size
@@ -331,31 +328,31 @@ class RangedDownload:
             stream.brought += size
             waiting = self._arrived(size)
             if complete:
-                # There is nobody who would wait.
+                # Nothing would wait for the Deferred.
                 raise _Complete
             return waiting
 
         await body.deliver(sink)
         if stream.position < min(bound, self._end_of(stream)):
             if self._size < maxsize:
-                # An answer without a length does not show that it was cut.
+                # A response without a length does not show that it was cut.
                 raise Truncated(
                     f"{self._source.label} ended {partial.digest} after {stream.position} bytes",
                     host=self._source.host,
                 )
-            # Nobody knows how many bytes there should be.
+            # The blob's size is not known.
             self._ended_early = True
 
     def _see_start(self, stream: _Stream, body: IBlobBody) -> int:
         """
-        Look where an answer starts.
+        Check where a response starts.
 
         A registry that ignores Range sends the whole blob: then the bytes that
-        are there are passed over, and what was unpacked of them stands.  The
-        digest decides in the end.  Several streams are no use then.
+        are here are skipped, and what was unpacked of them stays.  The digest
+        decides in the end.  Several streams are of no use then.
 
-        @return: how many bytes to pass over.
-        @raise SourceError: the answer is of no use.
+        @return: the number of bytes to skip.
+        @raise SourceError: the response cannot be used.
         """
         partial, source = self._partial, self._source
         if None not in (body.total, partial.size) and body.total != partial.size:
@@ -377,8 +374,8 @@ class RangedDownload:
 
     def _failed(self, stream: _Stream, error: Exception) -> None:
         """
-        What a further stream leaves undone is another's, and its slot is given
-        back; all else ends the attempt.
+        An error of the stream in front ends the attempt.  After an error of
+        another stream, its slot is released and other streams do its work.
         """
         if stream is self._front() or not isinstance(error, SourceError):
             self._error = self._error or error

@@ -1,7 +1,6 @@
 # -*- test-case-name: tests.jobs.blobs.test_reader -*-
 """
-The bytes of a blob on their way out: from the store, or from another registry
-while they arrive.
+A reader of a blob's bytes: from the store, or while they arrive from a registry.
 """
 
 from __future__ import annotations
@@ -25,24 +24,24 @@ from xferd.transfer.attempts import Postponed
 from xferd.transfer.watcher import Watcher
 
 PATIENCE: Final = 1.0
-"""Seconds for which a request to the target waits for more of its bytes."""
+"""Seconds for which a request to the target waits for more bytes."""
 
 
 class Restarted(Exception):
     """
-    The bytes that came first were wrong, and come anew.
+    The first bytes were wrong, and are fetched again.
     """
 
 
 @define(eq=False)
 class _Wait:
     """
-    A request that is about to begin.
+    The wait of a request that is about to begin.
 
-    @ivar offset: where its bytes begin.
-    @ivar end: where they end.
-    @ivar least: where they may end.
-    @ivar done: fires with their number.
+    @ivar offset: the offset of its first byte.
+    @ivar end: the exclusive offset of its end.
+    @ivar least: the least exclusive offset at which it may end.
+    @ivar done: fires with the number of bytes.
     @ivar timer: ends the wait for more.
     """
 
@@ -56,11 +55,10 @@ class _Wait:
 @implementer(IContent, IFollower)
 class BlobReader:
     """
-    A blob's file, read while it grows or when it is whole.
+    Reads a blob's file while it grows or when it is complete.
 
-    Nothing is opened, and nobody is asked for the blob, before the first
-    C{read} or C{ready}: where the registry has the blob already, not a byte is
-    needed.
+    The file is opened, and the blob requested, with the first C{read} or
+    C{ready}: where the target registry has the blob already, no byte is needed.
 
     Life cycle: made; read, any number of times and from any offset, with
     C{rest}s in between; closed.
@@ -76,9 +74,9 @@ class BlobReader:
         slowed: Callable[[], bool] = lambda: False,
     ) -> None:
         """
-        @param growth: what is known of the file.
+        @param growth: the growth of the file.
         @param fetch: begins to fetch the blob, if it is not in the store.
-        @param slowed: whether our own limit on the rate slows downloads.
+        @param slowed: returns whether the bandwidth limit slows downloads.
         """
         self.size = blob.size
         self._blob = blob
@@ -98,15 +96,15 @@ class BlobReader:
 
     def read(self, offset: int, most: int) -> Deferred[bytes]:
         """
-        Read what is there, or wait for it.
+        Read bytes that are here, or wait for them.
 
         The file was written a moment ago, or is read in its order: the
-        kernel has the bytes at hand, and a thread would cost more than it
+        kernel has the bytes in memory, and a thread would cost more than it
         saves.
 
-        @raise Restarted: the bytes turned out to be wrong, and come anew; the
-            next C{read} is one of the new ones.
-        @raise XferdError: what the download failed with.
+        @raise Restarted: the bytes were wrong, and are fetched again; the next
+            C{read} returns new bytes.
+        @raise XferdError: the error of the download.
         """
         failure = self._see()
         if failure is not None:
@@ -121,8 +119,8 @@ class BlobReader:
         """
         See L{IContent.ready}.
 
-        @raise Postponed: for a second, none came; it is ready when there are
-            some.  The time of our own limit on the rate does not count.
+        @raise Postponed: no byte arrived for a second; it is ready when some
+            have.  Time of the daemon's own bandwidth limit does not count.
         """
         failure = self._see()
         if failure is not None:
@@ -144,7 +142,7 @@ class BlobReader:
 
     def close(self) -> None:
         """
-        Let go of the file and of the download.  Idempotent.
+        Release the file and the download.  Idempotent.
         """
         self._growth.unfollow(self)
         self._forget_file()
@@ -158,22 +156,22 @@ class BlobReader:
 
     def grown(self, path: str, size: int) -> None:
         """
-        There is more to read.  The last byte is kept back until it is known
-        that all are right: no registry shall be told to take wrong ones.
+        More bytes can be read.  The last byte is held until the blob is verified:
+        no registry may commit wrong bytes.
         """
         self._path, self._there = path, min(size, self.size - 1)
         self._wake()
 
     def restarted(self) -> None:
         """
-        What was read is void.
+        The bytes that were read are void.
         """
         self._forget_file()
-        self._fail(Failure(Restarted(f"the bytes of {self._blob.digest} that came first were wrong")))
+        self._fail(Failure(Restarted(f"the bytes of {self._blob.digest} were wrong")))
 
     def sealed(self, path: str, size: int) -> None:
         """
-        All is there.
+        The blob is complete.
         """
         self._path, self._there, self._whole = path, size, True
         self._wake()
@@ -182,9 +180,9 @@ class BlobReader:
 
     def _see(self) -> Failure | None:
         """
-        Begin, if that has not been done.
+        Begin, if the reader has not begun.
 
-        @return: what went wrong since.
+        @return: an error since the last call.
         """
         if not self._begun:
             self._begin()

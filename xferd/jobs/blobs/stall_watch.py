@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.jobs.blobs.test_stall_watch -*-
 """
-Whether a source stalls, as long as there is another one.
+The watch on a source that may stall, while there is another source.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ PATIENCE: Final = 5.0
 """Seconds for which a source may send nothing."""
 
 LEAST: Final = 5 * 1024
-"""Fewer bytes in that time are nothing: a trickle is no better than silence."""
+"""Fewer bytes in that time count as none."""
 
 CONNECTING: Final = 10.0
 """Seconds more until the first byte, for the connection to be made."""
@@ -27,19 +27,18 @@ _LOOK: Final = 1.0
 
 class StallWatch:
     """
-    Watches one answer of a source.
+    Watches one response of a source.
 
-    The time in which reading is held, by our own limit on the rate, does not
-    count.
+    Time for which the daemon's own bandwidth limit holds reading does not count.
 
     Life cycle: made; L{start}ed; I{stalled} or not; L{stop}ped.
 
-    @ivar stalled: whether it gave the source up.
+    @ivar stalled: whether the source has stalled.
     """
 
     def __init__(self, clock: IReactorTime, replaceable: Callable[[], bool]) -> None:
         """
-        @param replaceable: whether there is another source, when it matters.
+        @param replaceable: returns whether there is another source.
         """
         self._clock = clock
         self._replaceable = replaceable
@@ -52,7 +51,7 @@ class StallWatch:
 
     def start(self, give_up: Callable[[], object]) -> None:
         """
-        Begin to look.
+        Begin to watch.
 
         @param give_up: called once, if the source stalls.
         """
@@ -61,9 +60,9 @@ class StallWatch:
 
     def moved(self, size: int, hold: Deferred[None] | None) -> None:
         """
-        Some bytes have come.
+        Report received bytes.
 
-        @param hold: what has to fire before more are read.
+        @param hold: fires before more are read.
         """
         now = self._clock.seconds()
         self._bytes += size
@@ -76,12 +75,12 @@ class StallWatch:
 
     def stop(self) -> None:
         """
-        Look no more.  Idempotent.
+        Stop watching.  Idempotent.
         """
         timer, self._timer = self._timer, None
         if timer is not None:
             timer.cancel()
-        # What reads keeps this object; it must not keep what has ended.
+        # The reader keeps this object, which must not keep an ended download.
         self._give_up, self._replaceable = lambda: None, lambda: False
 
     def _released(self, result: T) -> T:

@@ -16,13 +16,13 @@ from xferd.transfer.bandwidth import Bandwidth
 @implementer(IContent)
 class ThrottledContent:
     """
-    Other content, of which the next piece can be had when the one before is
-    paid for.
+    Content whose next piece can be read when the bandwidth of the previous one
+    is available.
 
-    To who sends it this is content that takes its time to arrive, which is
-    nobody's fault and counts for no limit on the registry.
+    To the sender this is content that arrives slowly: the time does not count
+    towards the limits on the registry.
 
-    @ivar error: what the content failed with last, if it did.
+    @ivar error: the content's last error, if it failed.
     """
 
     def __init__(self, content: IContent, bandwidth: Bandwidth) -> None:
@@ -44,7 +44,7 @@ class ThrottledContent:
 
     async def _read(self, offset: int, most: int) -> bytes:
         """
-        Wait, then read.
+        Wait for bandwidth, then read.
         """
         assert self._owed is not None
         await self._owed
@@ -52,7 +52,7 @@ class ThrottledContent:
 
     def _took(self, data: bytes) -> bytes:
         """
-        Account for a piece that is about to be sent.
+        Take the bandwidth of a piece that is about to be sent.
         """
         self._owed = self._bandwidth.take(len(data))
         return data

@@ -1,11 +1,10 @@
 # -*- test-case-name: tests.jobs.test_push -*-
 """
-Blobs: from the store, or from another registry, into a repository.
+Blobs are uploaded from the store, or from another registry, into a repository.
 
-Shared as downloads are: one upload for each repository and blob, whoever asks
-for it, and what became of it is on the transfer for everybody to read.  Where
-clients are kept apart, there is one for each repository, blob and account, and
-so is each upload session.
+Uploads are shared as downloads are: one for each repository and blob.  In
+isolated mode there is one upload, and one upload session, for each repository,
+blob and account.
 """
 
 from __future__ import annotations
@@ -38,19 +37,19 @@ from xferd.transfer.transfer import Transfer
 from xferd.transfer.watcher import Watcher
 
 KEPT: Final = 24 * 3600.0
-"""Seconds for which an upload session that is not used is remembered."""
+"""Seconds for which an unused upload session is remembered."""
 
 _LOOK: Final = 600.0
-"""Seconds from one look for such sessions to the next."""
+"""Seconds between two searches for such sessions."""
 
 
 @frozen
 class _Key:
     """
-    Whose upload session it is.
+    The key of an upload session.
 
-    @ivar account: whose credentials are used at the repository's host, see
-        L{ISource.account}; L{None} for the daemon's, or where it does not matter.
+    @ivar account: the account at the repository's host, see L{ISource.account};
+        L{None} for the daemon's, or where all clients share sessions.
     """
 
     repository: Repository
@@ -60,9 +59,9 @@ class _Key:
 
 class UploadManager:
     """
-    Brings blobs into repositories, for all jobs together.
+    Uploads blobs for all jobs together.
 
-    @ivar sent: the bytes that went over the network, by registry host.
+    @ivar sent: the bytes sent over the network, by registry host.
     """
 
     _log = Logger()
@@ -92,21 +91,21 @@ class UploadManager:
 
     async def start(self) -> None:
         """
-        Learn which uploads an earlier daemon did not finish.
+        Read the sessions of the uploads that an earlier daemon did not finish.
         """
         for (repository, digest), session in (await self._journal.uploads()).items():
             key = _Key(repository, digest, None)
             self._sessions[key] = session
             if self._isolated and not session.isolated:
-                # It may be any client's.
+                # It may belong to any client.
                 self._remember(key, None)
         self._drop_unused()
 
     async def stop(self) -> None:
         """
-        From now on a session whose upload ends is kept, for the next daemon.
+        Keep the sessions of uploads that end from now on, for the next daemon.
 
-        Fires when what is to be remembered is on the disk.
+        Returns when all sessions are in the journal.
         """
         self._stopping = True
         await self._background.ended()
@@ -126,9 +125,9 @@ class UploadManager:
         @param upload_source: the repository that gets it, and the blob's
             bytes, which are opened when they are needed.
         @param origin: a repository that has the blob.
-        @return: a watcher whose result says how the blob came to be there.  It
-            fails with a L{SourceError} of the watcher's own target, or with
-            what its own content failed with.
+        @return: a watcher whose result is how the blob came to be there.  It
+            fails with a L{SourceError} of the watcher's own target, or with the
+            error of its own content.
         """
 
         self._drop_unused()
@@ -169,7 +168,7 @@ class UploadManager:
             target = upload_source.target
             wanted = {source.identity, *(source.identity for source in transfer.sources)}
             for identity in contents.keys() - wanted:
-                # With its client, a content leaves.
+                # The client has released the transfer.
                 contents.pop(identity).close()
             content = contents.get(upload_source.identity)
             if content is None:
@@ -186,7 +185,9 @@ class UploadManager:
             for content in contents.values():
                 content.close()
         transfer.report(bytes_done=blob.size)
-        self._spawn(self._journal.record_holder(repository, blob.digest), "while noting who has a blob")
+        self._spawn(
+            self._journal.record_holder(repository, blob.digest), "while recording the holder of a blob"
+        )
         return pushed
 
     async def _attempt(
@@ -201,7 +202,7 @@ class UploadManager:
         Make one attempt.
 
         @raise Postponed: the content has no bytes now.
-        @raise Unusable: it will have none; that is not the target's fault.
+        @raise Unusable: the content failed, not the target.
         """
         session = self._sessions.get(key)
         transfer.report(bytes_done=0 if session is None else session.offset)
@@ -220,7 +221,7 @@ class UploadManager:
             if error is None or error not in causes(e):
                 raise
             if isinstance(error, Restarted):
-                # What the session has are the wrong bytes.
+                # The session has the wrong bytes.
                 self._abort(key, target)
                 raise Postponed(str(error), succeed(None)) from e
             if isinstance(error, Postponed) or is_shortage(error):
@@ -233,14 +234,15 @@ class UploadManager:
         self, repository: Repository, digest: Digest, origin: Repository | None
     ) -> list[Repository]:
         """
-        The repositories to mount a blob from, the best first.
-
-        These are hints: without them the blob is sent.
+        The repositories from which a blob may be mounted, the best first.  Without
+        any, the blob is sent.
         """
         try:
             known = await self._journal.holders(repository.host, digest)
         except StoreError as e:
-            self._log.warn("which repositories have {digest} is not known: {why}", digest=digest, why=str(e))
+            self._log.warn(
+                "the repositories that have {digest} are not known: {why}", digest=digest, why=str(e)
+            )
             known = []
         known = [r for r in known if r not in (repository, origin)]
         known.sort(key=lambda r: -_kinship(r, repository))
@@ -250,17 +252,17 @@ class UploadManager:
 
     def _report(self, transfer: Transfer, target: IRepository, size: int) -> None:
         """
-        So many bytes should be there.
+        Count the bytes that the registry should have.
         """
         self.sent[target.host] += max(0, size - transfer.bytes_done)
         transfer.report(bytes_done=size)
 
     def _remember(self, key: _Key, session: UploadSession | None) -> None:
         """
-        Note how to go on with an upload.
+        Record an upload session, or that it has ended.
 
-        The journal has no sessions of isolated clients with credentials of
-        their own: it stores nothing by which these could be known again.
+        Sessions of isolated clients with credentials of their own are not in the
+        journal, which stores nothing by which such clients could be identified.
         """
         if session is None:
             self._sessions.pop(key, None)
@@ -269,12 +271,12 @@ class UploadManager:
             self._sessions[key] = session
         if key.account is None:
             recorded = self._journal.record_upload(key.repository, key.digest, session)
-            self._spawn(recorded, "while noting an upload")
+            self._spawn(recorded, "while recording an upload session")
 
     def _drop_unused(self) -> None:
         """
-        Forget sessions that no upload has used for a day.  Registries end them
-        by themselves.
+        Drop sessions that no upload has used for a day.  Registries end them by
+        themselves.
         """
         now = self._wall_clock()
         if now < self._drop_at:
@@ -286,7 +288,7 @@ class UploadManager:
 
     def _abort(self, key: _Key, target: IRepository) -> None:
         """
-        Have an upload's session deleted: nobody will go on with it.
+        Delete an upload's session, which is not continued.
         """
         session = self._sessions.get(key)
         if session is not None:
@@ -299,8 +301,8 @@ class UploadManager:
 
 def _kinship(one: Repository, other: Repository) -> int:
     """
-    How many path components two repositories have in common from the left:
-    who may write to the one may probably read the other.
+    The number of leading path components that two repositories have in common: a
+    client with write access to the one can probably read the other.
     """
     count = 0
     for a, b in zip(one.path.split("/"), other.path.split("/"), strict=False):

@@ -1,7 +1,7 @@
 # -*- test-case-name: tests.jobs.blobs.test_upload_source -*-
 """
-What one watcher of an upload brings: a repository to put a blob into, and a
-place to take its bytes from.
+The source of one watcher of an upload: the repository to push a blob into, and
+the blob's bytes.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from xferd.jobs.blobs.reader import BlobReader
 @implementer(ISource)
 class UploadSource:
     """
-    A target with a content.  To the engine it is one source among others:
-    where its content fails, an upload goes on with that of another watcher.
+    A target with content.  To the engine it is one source among others: where
+    its content fails, an upload continues with that of another watcher.
     """
 
     def __init__(self, target: IRepository, content: Callable[[], BlobReader], origin: ISource) -> None:
         """
-        @param content: opens the bytes.
-        @param origin: where they come from.
+        @param content: opens the blob's bytes.
+        @param origin: the source of the bytes.
         """
         self.target = target
         self.content = content
