@@ -17,6 +17,7 @@ from xferd.errors import DiskFull, StoreError
 from xferd.interfaces.journal import IdempotencyKey
 from xferd.names import Digest, Repository
 from xferd.store import journal
+from xferd.store.journal_schema import MIGRATIONS
 
 
 class JournalTests(JournalConformance, StoreTestCase):
@@ -225,7 +226,7 @@ class JournalTests(JournalConformance, StoreTestCase):
         self.close(self.store)
         os.unlink(self.file)
         database = sqlite3.connect(self.file)
-        for script in journal._MIGRATIONS[:3]:
+        for script in MIGRATIONS[:3]:
             database.executescript(script)
         for number in (2, 1):
             values = (f"job-{number}", number, job(number)["created"], "running", json.dumps(job(number)))

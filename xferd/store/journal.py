@@ -26,93 +26,8 @@ from xferd.interfaces.journal import IdempotencyKey, IJournal
 from xferd.interfaces.registry import UploadSession
 from xferd.names import Digest, Repository
 from xferd.store.disk.reserve import Reserve
+from xferd.store.journal_schema import MIGRATIONS
 from xferd.store.threads import Rounds, Threads
-
-_MIGRATIONS = (
-    """
-    CREATE TABLE daemon (run INTEGER NOT NULL);
-    INSERT INTO daemon VALUES (0);
-    CREATE TABLE job (
-        id TEXT PRIMARY KEY,
-        number INTEGER NOT NULL,
-        created TEXT NOT NULL,
-        state TEXT NOT NULL,
-        run INTEGER NOT NULL,
-        record TEXT NOT NULL
-    ) WITHOUT ROWID;
-    CREATE INDEX job_by_age ON job (created, number);
-    CREATE INDEX job_by_state ON job (state, run);
-    CREATE TABLE attempt (
-        id INTEGER PRIMARY KEY,
-        transfer TEXT NOT NULL,
-        kind TEXT NOT NULL,
-        digest TEXT,
-        source TEXT,
-        attempt INTEGER NOT NULL,
-        started TEXT,
-        finished TEXT,
-        bytes_done INTEGER,
-        code TEXT,
-        error TEXT
-    );
-    """,
-    """
-    CREATE TABLE upload (
-        host TEXT NOT NULL,
-        path TEXT NOT NULL,
-        digest TEXT NOT NULL,
-        location TEXT NOT NULL,
-        confirmed INTEGER NOT NULL,
-        PRIMARY KEY (host, path, digest)
-    ) WITHOUT ROWID;
-    CREATE TABLE holder (
-        number INTEGER PRIMARY KEY,
-        host TEXT NOT NULL,
-        path TEXT NOT NULL,
-        digest TEXT NOT NULL,
-        UNIQUE (digest, host, path)
-    );
-    """,
-    """
-    CREATE INDEX attempt_by_transfer ON attempt (transfer);
-    """,
-    """
-    CREATE TABLE numbered_job (
-        number INTEGER PRIMARY KEY,
-        id TEXT NOT NULL UNIQUE,
-        created TEXT NOT NULL,
-        state TEXT NOT NULL,
-        run INTEGER NOT NULL,
-        record TEXT NOT NULL
-    );
-    INSERT INTO numbered_job (id, created, state, run, record)
-    SELECT id, created, state, run, record FROM job ORDER BY created, number;
-    DROP TABLE job;
-    ALTER TABLE numbered_job RENAME TO job;
-    CREATE INDEX job_by_age ON job (created, id);
-    CREATE INDEX job_unfinished ON job (run) WHERE state IN ('queued', 'running');
-    CREATE TABLE idempotency_key (
-        number INTEGER PRIMARY KEY,
-        client TEXT NOT NULL,
-        key TEXT NOT NULL,
-        fingerprint BLOB NOT NULL,
-        job TEXT NOT NULL,
-        created REAL NOT NULL,
-        UNIQUE (client, key)
-    );
-    """,
-    """
-    CREATE TABLE image_use (name TEXT PRIMARY KEY, used REAL NOT NULL) WITHOUT ROWID;
-    """,
-    """
-    ALTER TABLE upload ADD COLUMN used REAL NOT NULL DEFAULT 0;
-    UPDATE upload SET used = strftime('%s', 'now');
-    """,
-    """
-    ALTER TABLE upload ADD COLUMN isolated INTEGER NOT NULL DEFAULT 0;
-    """,
-)
-"""What makes a database of version n one of version n + 1."""
 
 _RECORD_JOB = """
     INSERT INTO job (id, created, state, run, record)
@@ -265,10 +180,10 @@ class Journal:
             # What is said to be done must outlast a power cut.
             database.execute("PRAGMA synchronous = FULL")
             (version,) = database.execute("PRAGMA user_version").fetchone()
-            if version > len(_MIGRATIONS):
+            if version > len(MIGRATIONS):
                 self.release()
                 raise StoreError(f"{self._path} was made by a newer xferd; use that one")
-            for number, script in enumerate(_MIGRATIONS[version:], version + 1):
+            for number, script in enumerate(MIGRATIONS[version:], version + 1):
                 database.executescript(f"BEGIN; {script} PRAGMA user_version = {number}; COMMIT;")
             database.execute("UPDATE daemon SET run = run + 1")
 

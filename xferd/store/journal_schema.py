@@ -1,0 +1,94 @@
+# -*- test-case-name: tests.store.test_journal -*-
+"""
+The tables of the journal's database, and how older versions become newer ones.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+MIGRATIONS: Final = (
+    """
+    CREATE TABLE daemon (run INTEGER NOT NULL);
+    INSERT INTO daemon VALUES (0);
+    CREATE TABLE job (
+        id TEXT PRIMARY KEY,
+        number INTEGER NOT NULL,
+        created TEXT NOT NULL,
+        state TEXT NOT NULL,
+        run INTEGER NOT NULL,
+        record TEXT NOT NULL
+    ) WITHOUT ROWID;
+    CREATE INDEX job_by_age ON job (created, number);
+    CREATE INDEX job_by_state ON job (state, run);
+    CREATE TABLE attempt (
+        id INTEGER PRIMARY KEY,
+        transfer TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        digest TEXT,
+        source TEXT,
+        attempt INTEGER NOT NULL,
+        started TEXT,
+        finished TEXT,
+        bytes_done INTEGER,
+        code TEXT,
+        error TEXT
+    );
+    """,
+    """
+    CREATE TABLE upload (
+        host TEXT NOT NULL,
+        path TEXT NOT NULL,
+        digest TEXT NOT NULL,
+        location TEXT NOT NULL,
+        confirmed INTEGER NOT NULL,
+        PRIMARY KEY (host, path, digest)
+    ) WITHOUT ROWID;
+    CREATE TABLE holder (
+        number INTEGER PRIMARY KEY,
+        host TEXT NOT NULL,
+        path TEXT NOT NULL,
+        digest TEXT NOT NULL,
+        UNIQUE (digest, host, path)
+    );
+    """,
+    """
+    CREATE INDEX attempt_by_transfer ON attempt (transfer);
+    """,
+    """
+    CREATE TABLE numbered_job (
+        number INTEGER PRIMARY KEY,
+        id TEXT NOT NULL UNIQUE,
+        created TEXT NOT NULL,
+        state TEXT NOT NULL,
+        run INTEGER NOT NULL,
+        record TEXT NOT NULL
+    );
+    INSERT INTO numbered_job (id, created, state, run, record)
+    SELECT id, created, state, run, record FROM job ORDER BY created, number;
+    DROP TABLE job;
+    ALTER TABLE numbered_job RENAME TO job;
+    CREATE INDEX job_by_age ON job (created, id);
+    CREATE INDEX job_unfinished ON job (run) WHERE state IN ('queued', 'running');
+    CREATE TABLE idempotency_key (
+        number INTEGER PRIMARY KEY,
+        client TEXT NOT NULL,
+        key TEXT NOT NULL,
+        fingerprint BLOB NOT NULL,
+        job TEXT NOT NULL,
+        created REAL NOT NULL,
+        UNIQUE (client, key)
+    );
+    """,
+    """
+    CREATE TABLE image_use (name TEXT PRIMARY KEY, used REAL NOT NULL) WITHOUT ROWID;
+    """,
+    """
+    ALTER TABLE upload ADD COLUMN used REAL NOT NULL DEFAULT 0;
+    UPDATE upload SET used = strftime('%s', 'now');
+    """,
+    """
+    ALTER TABLE upload ADD COLUMN isolated INTEGER NOT NULL DEFAULT 0;
+    """,
+)
+"""The statements that bring a database of version n to version n + 1."""
