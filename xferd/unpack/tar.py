@@ -1,31 +1,29 @@
 # -*- test-case-name: tests.unpack.test_tar -*-
 """
-A tar reader of one pass: buffers in, entries and their data out, each byte
-looked at once and never copied.
+A streaming tar reader: it takes buffers and yields entries and their data
+without copying it.
 
 It reads ustar, GNU (long names, base-256 numbers, sparse files) and PAX
-(POSIX.1-2001 C{pax}, "pax Interchange Format"), with names as bytes.  Where the
-tools differ, it does what Go's C{archive/tar} does, since docker, containerd,
-podman and umoci are made of it; where that is unsafe, it refuses:
+(POSIX.1-2001 C{pax}, "pax Interchange Format"), with names as bytes.  Where
+tools differ, it follows Go's C{archive/tar}, which docker, containerd, podman
+and umoci use; where that is unsafe, it refuses:
 
   - PAX's C{size} wins over the header's (CVE-2025-62518).
-  - Links, devices, FIFOs and directories have no data, whatever size they name.
+  - Links, devices, FIFOs and directories have no data, whatever size they state.
   - GNU's long names win over PAX's C{path} and C{linkpath}.
-  - Bytes 345 to 500 are a prefix to the name where the magic is POSIX's, of
-    whatever version; 131 of them where star's mark is at the end.  With GNU's
-    magic they are times and a sparse map, unless the times are no numbers:
-    Go's own writer put a prefix there before 2017.  Any other magic is that of
-    tars older than all of these, which have no prefix.
-  - A global header changes nothing; one that names or sizes files is refused.
+  - Bytes 345 to 500 are a prefix of the name if the magic is POSIX's, in any
+    version; 131 of them if star's mark is at the end.  With GNU's magic they
+    are times and a sparse map, unless the times are not numbers: Go's own
+    writer put a prefix there before 2017.  Any other magic belongs to older
+    tars, which have no prefix.
+  - A global header changes nothing; one that sets names or sizes is refused.
 
 Pure, and imports no Twisted: this runs in the worker.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
-from struct import Struct
 from typing import Final
 
 from attrs import define
@@ -33,6 +31,16 @@ from attrs import define
 from xferd.errors import BadLayer
 from xferd.unpack import pax
 from xferd.unpack.limits import Limits, printable
+from xferd.unpack.tar_header import (
+    GNU_MAGIC,
+    HEADER,
+    POSIX_MAGIC,
+    Fields,
+    number_of,
+    path_of,
+    text_of,
+    verify_checksum,
+)
 
 BLOCK: Final = 512
 
@@ -50,25 +58,14 @@ _LINKS = frozenset({HARD_LINK, SYMLINK})
 _DEVICES = frozenset({CHARACTER, BLOCK_DEVICE})
 _EXTENSIONS = frozenset({b"x", b"g", b"L", b"K"})
 
-# name mode uid gid size mtime checksum type link magic+version (uname gname) major minor prefix
-_HEADER = Struct("100s8s8s8s12s12s8sc100s8s64x8s8s155s12x")
-_POSIX = b"ustar\0"
-_GNU = b"ustar  \0"
-_STAR = b"tar\0"
-_OCTAL = re.compile(rb"[0-7]*")
 _ZEROS = bytes(BLOCK)
 _NOTHING = memoryview(b"")
 
-_NOBODY = 0xFFFFFFFF
-"""What chown takes for "leave it as it is"."""
+_UNCHANGED = 0xFFFFFFFF
+"""For C{chown}, this ID means "unchanged"."""
 
 _TIMES = (1 << 46) * 10**9
-"""Times are kept within this many nanoseconds of 1970; file systems clamp further."""
-
-
-_Fields = tuple[
-    bytes, bytes, bytes, bytes, bytes, bytes, bytes, bytes, bytes, bytes, bytes, bytes, bytes
-]  # fmt: skip
+"""Times are clamped to this many nanoseconds around 1970; file systems clamp further."""
 
 
 @define
@@ -76,7 +73,7 @@ class Entry:
     """
     One entry of a tar.
 
-    @ivar path: its name, as it stands there.
+    @ivar path: its name, as in the tar.
     @ivar kind: one of this module's constants.
     @ivar mode: permission bits, C{0o7777} at most.
     @ivar size: bytes of a regular file, holes included.
@@ -103,26 +100,26 @@ class Entry:
 
 class TarReader:
     """
-    Iterate over the entries; L{read} gives the present one's data.
+    Iterates over the entries; L{read} returns the data of the current one.
 
     @ivar entries: headers read so far, extended ones included.
     """
 
     def __init__(self, blocks: Iterator[memoryview], limits: Limits) -> None:
         """
-        @param blocks: the tar in buffers of a whole number of blocks, but for
-            the last; each may be void once the next was asked for.
+        @param blocks: the tar in buffers of a whole number of blocks, except the
+            last; each may become invalid when the next is requested.
         """
         self._blocks, self._limits = blocks, limits
         self._buffer = memoryview(b"")
         self._at = 0
-        self._left = 0  # of the present entry's data
-        self._padding = 0  # behind it
+        self._left = 0  # of the current entry's data
+        self._padding = 0  # after it
         self.entries = 0
 
     def __iter__(self) -> Iterator[Entry]:
         """
-        @raise BadLayer: this is no tar, or breaks off, or asks for too much.
+        @raise BadLayer: this is not a tar, is truncated, or exceeds a limit.
         """
         while True:
             self._skip()
@@ -130,7 +127,7 @@ class TarReader:
             if header is None:
                 return
             if header[0] == 0 and header == _ZEROS:
-                # One block of zeros is the end too, if nothing comes behind it.
+                # A single block of zeros is an end, too, if nothing follows.
                 second = self._block()
                 if second is not None and second != _ZEROS:
                     raise BadLayer("the tar goes on behind a block of zeros; tools differ on what that means")
@@ -141,21 +138,22 @@ class TarReader:
 
     def read(self, most: int) -> memoryview:
         """
-        Take at most so many bytes of the present entry's data, without a copy.
+        Read from the current entry's data, without a copy.
 
-        @return: a view that is void with the next call here; empty at the end.
-        @raise BadLayer: the tar breaks off.
+        @param most: bytes, at most.
+        @return: a view that is valid until the next call; empty at the end.
+        @raise BadLayer: the tar is truncated.
         """
         count = min(most, self._left)
         if not count:
             return _NOTHING
         at = self._at
-        room = len(self._buffer) - at
-        if not room:
+        have = len(self._buffer) - at
+        if not have:
             self._refill("in the middle of a file")
-            at, room = 0, len(self._buffer)
-        if room < count:
-            count = room
+            at, have = 0, len(self._buffer)
+        if have < count:
+            count = have
         self._at = at + count
         self._left -= count
         return self._buffer[at : at + count]
@@ -163,9 +161,6 @@ class TarReader:
     # ------------------------------------------------------------- the stream
 
     def _refill(self, where: str) -> None:
-        """
-        Go on to the next buffer.
-        """
         self._buffer = next(self._blocks, _NOTHING)
         self._at = 0
         if self._buffer:
@@ -174,7 +169,7 @@ class TarReader:
 
     def _block(self) -> memoryview | None:
         """
-        The next block, or None at the end of the stream.
+        The next block, or L{None} at the end of the stream.
         """
         at = self._at
         end = at + BLOCK
@@ -191,9 +186,8 @@ class TarReader:
 
     def _skip(self) -> None:
         """
-        Pass over what was not read of the present entry, and its padding.
-        The stream may end where the last padding should be: Go takes that,
-        and there are layers without it.
+        Skip the rest of the current entry, and its padding.  The stream may
+        end before the last padding: Go accepts this, and such layers exist.
         """
         left, padding = self._left, self._padding
         self._left = self._padding = 0
@@ -214,7 +208,7 @@ class TarReader:
 
     def _collect(self, size: int) -> bytes:
         """
-        The whole data of an extended header, read and passed over.
+        Read the whole data of an extended header.
         """
         self._expect(size)
         parts = []
@@ -224,9 +218,6 @@ class TarReader:
         return b"".join(parts)
 
     def _expect(self, size: int) -> None:
-        """
-        Note that so many bytes of data follow.
-        """
         self._left = size
         self._padding = -size % BLOCK
 
@@ -234,8 +225,7 @@ class TarReader:
 
     def _entry(self, header: memoryview) -> Entry | None:
         """
-        One entry, with the extended headers in front of it; None for a global
-        header.
+        Read one entry with its extended headers; L{None} for a global header.
         """
         records: pax.Records | None = None
         name = link = None
@@ -244,12 +234,12 @@ class TarReader:
             self.entries += 1
             if self.entries > self._limits.entries:
                 raise BadLayer(f"the tar has more than {self._limits.entries} entries")
-            fields: _Fields = _HEADER.unpack(header)
-            _check(header, fields[6])
+            fields: Fields = HEADER.unpack(header)
+            verify_checksum(header, fields[6])
             kind = fields[7]
             if kind not in _EXTENSIONS:
                 return self._plain(header, fields, records, name, link)
-            size = _number(fields[4], "size")
+            size = number_of(fields[4], "size")
             extended += size
             if extended > self._limits.header:
                 raise BadLayer(f"an entry has more than {self._limits.header} bytes of extended headers")
@@ -273,42 +263,42 @@ class TarReader:
     def _plain(
         self,
         header: memoryview,
-        fields: _Fields,
+        fields: Fields,
         records: pax.Records | None,
         name: bytes | None,
         link: bytes | None,
     ) -> Entry:
         """
-        The entry that a header describes, with what stood in front of it.
+        The entry that a header describes, amended by its extended headers.
         """
         records = records or {}
-        path = name or records.get(b"path") or _path(header, fields)
+        path = name or records.get(b"path") or path_of(header, fields)
         flag = fields[7]
         kind = _KINDS.get(flag)
         if kind is None:
             raise BadLayer(f"{printable(path)} is of a type, {printable(flag)}, that no container image has")
         if flag == b"\0" and path.endswith(b"/"):
-            kind = DIRECTORY  # as tar wrote it before 1988
+            kind = DIRECTORY  # in the format before 1988
         entry = Entry(
             path,
             kind,
-            _number(fields[1], "mode") & 0o7777,
-            _number(fields[2], "owner"),
-            _number(fields[3], "group"),
-            _number(fields[4], "size"),
-            _number(fields[5], "time", signed=True) * 10**9,
+            number_of(fields[1], "mode") & 0o7777,
+            number_of(fields[2], "owner"),
+            number_of(fields[3], "group"),
+            number_of(fields[4], "size"),
+            number_of(fields[5], "time", signed=True) * 10**9,
         )
         if kind in _LINKS:
-            entry.link = link or records.get(b"linkpath") or _text(fields[8])
+            entry.link = link or records.get(b"linkpath") or text_of(fields[8])
         elif kind in _DEVICES:
-            if not fields[9].startswith(_POSIX) and fields[9] != _GNU:
+            if not fields[9].startswith(POSIX_MAGIC) and fields[9] != GNU_MAGIC:
                 raise BadLayer(
                     f"{printable(path)} is a device in a tar of a format that has no device numbers"
                 )
-            entry.device = _number(fields[10], "device"), _number(fields[11], "device")
+            entry.device = number_of(fields[10], "device"), number_of(fields[11], "device")
         if records:
             _amend(entry, records)
-        if entry.uid >= _NOBODY or entry.gid >= _NOBODY:
+        if entry.uid >= _UNCHANGED or entry.gid >= _NOBODY:
             raise BadLayer(f"{printable(entry.path)} belongs to {entry.uid}:{entry.gid}, which no file can")
         if b"\0" in entry.path or b"\0" in entry.link:
             raise BadLayer(f"{printable(entry.path)} has a NUL in its name")
@@ -327,34 +317,35 @@ class TarReader:
 
     def _old_sparse(self, entry: Entry, header: memoryview) -> None:
         """
-        GNU's type S: four parts in the header, then blocks of 21 each.
+        Read the map of GNU's type S: four parts in the header, then blocks of
+        21 each.
         """
-        if bytes(header[257:265]) != _GNU:
+        if bytes(header[257:265]) != GNU_MAGIC:
             raise BadLayer(f"{printable(entry.path)} is sparse in a format that is not GNU's")
         parts = bytes(header[386:482])
         more, real = header[482], bytes(header[483:495])
         numbers: list[int] = []
-        room = self._limits.header
+        left = self._limits.header
         while True:
             for at in range(0, len(parts) - 23, 24):
                 if not parts[at]:
                     break
-                numbers.append(_number(parts[at : at + 12], "sparse map"))
-                numbers.append(_number(parts[at + 12 : at + 24], "sparse map"))
+                numbers.append(number_of(parts[at : at + 12], "sparse map"))
+                numbers.append(number_of(parts[at + 12 : at + 24], "sparse map"))
             if not more:
                 break
             block = self._block()
-            room -= BLOCK
-            if block is None or room < 0:
+            left -= BLOCK
+            if block is None or left < 0:
                 raise BadLayer(f"{printable(entry.path)} has a sparse map without an end")
             parts, more = bytes(block[:504]), block[504]
-        entry.size = _number(real, "size")
+        entry.size = number_of(real, "size")
         self._map(entry, numbers)
 
     def _pax_sparse(self, entry: Entry, records: pax.Records) -> None:
         """
-        GNU's PAX formats, if it is sparse: 0.0 and 0.1 have the map in the
-        header, 1.0 has it in front of the data.
+        Read the map of a sparse file in GNU's PAX formats: 0.0 and 0.1 have it
+        in the header, 1.0 before the data.
         """
         version = records.get(b"GNU.sparse.major", b""), records.get(b"GNU.sparse.minor", b"")
         text = records.get(b"GNU.sparse.map", b"")
@@ -373,7 +364,8 @@ class TarReader:
 
     def _leading_map(self, entry: Entry) -> list[int]:
         """
-        Format 1.0: decimal lines, the first their number, padded to a block.
+        Read the map of format 1.0: decimal lines, the first their number, padded
+        to a block.
         """
         lines: list[bytes] = []
         rest, wanted, used = b"", 1, 0
@@ -391,8 +383,8 @@ class TarReader:
 
     def _map(self, entry: Entry, numbers: list[int]) -> None:
         """
-        Check a map and give it to the entry: ascending, without overlap,
-        within the file, and of as many bytes as are there.
+        Check and set a map: ascending, without overlap, within the file, and of
+        as many bytes as the entry's data.
         """
         parts = list(zip(numbers[::2], numbers[1::2], strict=True))
         at = total = 0
@@ -408,83 +400,13 @@ class TarReader:
 
 def _amend(entry: Entry, records: pax.Records) -> None:
     """
-    Put what the PAX records say in place of what the header says.
+    Replace values of the header by those of PAX records.
     """
     entry.size = pax.number(records, b"size", entry.size)
     entry.uid = pax.number(records, b"uid", entry.uid)
     entry.gid = pax.number(records, b"gid", entry.gid)
     entry.mtime = pax.time(records, b"mtime", entry.mtime)
     entry.xattrs = pax.xattrs(records)
-
-
-def _path(header: memoryview, fields: _Fields) -> bytes:
-    """
-    The name in a header, with its prefix if it has one.
-    """
-    name, magic, prefix = _text(fields[0]), fields[9], fields[12]
-    if not prefix[0]:
-        return name
-    if magic.startswith(_POSIX):
-        prefix = _text(prefix[:131] if header[508:] == _STAR else prefix)
-    elif magic == _GNU and not (_is_number(prefix[:12]) and _is_number(prefix[12:24])):
-        prefix = _text(prefix)
-        if not prefix.isascii():
-            return name
-    else:
-        return name
-    return b"%b/%b" % (prefix, name)
-
-
-def _is_number(field: bytes) -> bool:
-    """
-    Whether GNU's writer may have put a number, or nothing, into a field.
-    """
-    if field[0] & 0x80:
-        value = _base256(field)
-        return -(1 << 63) <= value < 1 << 63
-    return not field[0] or _OCTAL.fullmatch(field.strip(b" \0").partition(b"\0")[0]) is not None
-
-
-def _base256(field: bytes) -> int:
-    """
-    GNU's form of large numbers: two's complement in all the bits but the
-    first, which says so.
-    """
-    value = int.from_bytes(field, "big") & ((1 << (8 * len(field) - 1)) - 1)
-    return value - (1 << (8 * len(field) - 1)) if field[0] & 0x40 else value
-
-
-def _text(field: bytes) -> bytes:
-    """
-    A name out of a header: up to the first NUL.
-    """
-    return field.partition(b"\0")[0]
-
-
-def _number(field: bytes, what: str, signed: bool = False) -> int:
-    """
-    A number out of a header: octal, or GNU's base 256.
-
-    @raise BadLayer: it is neither, or negative where that makes no sense.
-    """
-    if field[0] & 0x80:
-        value = _base256(field)
-        if not (-(1 << 63) if signed else 0) <= value < 1 << 63:
-            raise BadLayer(f"a header has {value} for its {what}")
-        return value
-    text = field.strip(b" \0")
-    if text.isdigit():
-        try:
-            return int(text, 8)
-        except ValueError:
-            pass
-    elif not text:
-        return 0
-    # Some writers leave what was in the field behind the NUL.
-    text = text.partition(b"\0")[0].strip()
-    if not text.isdigit() or b"8" in text or b"9" in text:
-        raise BadLayer(f"a header has {printable(field)} for its {what}; this is no tar, or a damaged one")
-    return int(text, 8)
 
 
 def _decimal(text: bytes) -> int:
@@ -494,17 +416,3 @@ def _decimal(text: bytes) -> int:
     if not text.isdigit() or len(text) > 19:
         raise BadLayer(f"a sparse file has {printable(text)} in its map")
     return int(text)
-
-
-def _check(header: memoryview, field: bytes) -> None:
-    """
-    Verify a header's checksum: the sum of its bytes, with the field itself
-    taken as blanks; some old tars took the bytes as signed.
-    """
-    stated = _number(field, "checksum")
-    blank = 8 * 0x20 - sum(field)
-    if sum(header) + blank == stated:
-        return
-    signed = sum(header.cast("b")) + 8 * 0x20 - sum(b - 256 if b > 127 else b for b in field)
-    if signed != stated:
-        raise BadLayer("a header's checksum is wrong; this is no tar, or a damaged one")
