@@ -182,7 +182,7 @@ class MemoryTests(SynchronousTestCase):
         Directories whose extended attributes would pile up are refused, at
         the first that does not fit.
         """
-        each = len(b"d00000") + directories._FOLDER + directories._XATTRS
+        each = len(b"d00000") + directories._DIRECTORY + directories._XATTRS
         each += 15 * (len(b"none.00") + MAX_XATTR + directories._XATTR)
         most = (directories.MOST_MEMORY - (2 << 20)) // each
         self.taken(laden(most))
@@ -293,12 +293,12 @@ class MemoryTests(SynchronousTestCase):
         empty = self.taken([file(b"f")])
         for each, parts in (
             (
-                directories._FOLDER + 6,
+                directories._DIRECTORY + 6,
                 [folder(b"d%05d/" % n, uid=NOBODY, mtime=n + 10**9) for n in range(count)],
             ),
             (directories._WHITEOUT + 6, [file(b".wh.d%05d" % n) for n in range(count)]),
             (
-                directories._FOLDER + 6 + directories._WHITEOUTS + 6 + directories._WHITEOUT + 1,
+                directories._DIRECTORY + 6 + directories._WHITEOUTS + 6 + directories._WHITEOUT + 1,
                 [folder(b"d%05d/" % n) + file(b"d%05d/.wh.x" % n) for n in range(count)],
             ),
         ):

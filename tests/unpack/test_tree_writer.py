@@ -639,7 +639,7 @@ class EscapeTests(TreeCase):
         """
         few = evolve(LIMITS, entries=3)
         self.assertIn("implies more than 3", self.refused(file(b"a/b/c/d/f"), limits=few))
-        self.patch(directories, "MOST_MEMORY", 2 * (1 + directories._FOLDER))
+        self.patch(directories, "MOST_MEMORY", 2 * (1 + directories._DIRECTORY))
         self.make(folder(b"x"), folder(b"y"), file(b"x"), folder(b"z"))
         self.assertIn("bytes of memory", self.refused(folder(b"x"), folder(b"y"), folder(b"z")))
         self.patch(directories, "MOST_MEMORY", directories._WHITEOUTS + 2 * (1 + directories._WHITEOUT))
@@ -689,7 +689,7 @@ class EscapeTests(TreeCase):
         The extended attributes of directories are counted, those of the
         newest entry for each, and no longer when it is gone.
         """
-        most = 2 * (1 + directories._FOLDER) + directories._XATTRS + directories._XATTR + 8 + 100
+        most = 2 * (1 + directories._DIRECTORY) + directories._XATTRS + directories._XATTR + 8 + 100
         self.patch(directories, "MOST_MEMORY", most)
         one, two = (pax({b"SCHILY.xattr.none.one": b"x" * size}) for size in (100, 101))
         self.make(one + folder(b"x"), folder(b"x"), one + folder(b"y"), file(b"y"), one + folder(b"z"))

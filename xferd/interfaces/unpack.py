@@ -19,14 +19,14 @@ from xferd.interfaces.store import Unpacked
 @frozen
 class UnpackLimits:
     """
-    How much one layer may ask for.  The defaults let every sane image pass.
+    Limits of one layer.  The defaults accept every ordinary image.
 
     @ivar entries: entries in the tar.
     @ivar size: bytes of the uncompressed tar.
     @ivar header: bytes of one entry's extended headers, and of its xattrs.
     @ivar depth: components in one path.
-    @ivar ratio: uncompressed bytes for each compressed byte; looked at only
-        above 64 MiB.
+    @ivar ratio: uncompressed bytes for each compressed byte; checked above
+        64 MiB only.
     """
 
     entries: int = 2_000_000
@@ -39,7 +39,7 @@ class UnpackLimits:
 @frozen
 class UnpackProgress:
     """
-    How far a layer's unpacking is.
+    The progress of a layer's unpacking.
 
     @ivar consumed: compressed bytes read.
     @ivar entries: entries written.
@@ -51,8 +51,8 @@ class UnpackProgress:
 
 class Displaced(Exception):
     """
-    The process that unpacked a layer whose bytes had ceased to arrive made
-    room for another layer: unpack it again once bytes arrive.
+    The process of a layer whose bytes had stopped arriving was ended to make
+    room for another layer.  Unpack the layer again once bytes arrive.
     """
 
 
@@ -60,16 +60,16 @@ class ILayerTask(IFollower):
     """
     The unpacking of one layer, which follows the blob's growing file.
 
-    Life cycle: made; C{grown} any number of times; then C{sealed}, after
-    which C{result} fires with the layer's facts, or with what is wrong with
-    it.  C{restarted}, or cancelling C{result}, ends the work at once, and
-    C{result} fails with CancelledError once no process touches the staging
-    directory any more.
+    Life cycle: made; C{grown} any number of times; then C{sealed}, after which
+    C{result} fires with the layer's facts or an error.  C{restarted}, or
+    cancelling C{result}, ends the work; C{result} then fails with
+    CancelledError after the process that writes to the staging directory has
+    ended.
     """
 
     result: Deferred[Unpacked] = Attribute(
         "Fires with Unpacked; fails with BadLayer, StoreError, DiskFull, WorkerLost, Displaced or "
-        "CancelledError. It may fail before the blob is sealed: then the bytes may be wrong, not the layer."
+        "CancelledError. If it fails before the blob is sealed, the bytes may be wrong, not the layer."
     )
     progress: UnpackProgress = Attribute("The newest progress.")
 
@@ -79,12 +79,12 @@ class IUnpacker(Interface):
     The worker processes that unpack layers.
     """
 
-    workers: int = Attribute("How many layers unpack at a time, at least 1.  May be set at any time.")
-    busy: int = Attribute("How many do now.")
-    least: int = Attribute("Bytes of a growing blob with which its unpacking begins.")
+    workers: int = Attribute("Layers that may compute at a time, at least 1.  May be set at any time.")
+    busy: int = Attribute("Layers that compute now.")
+    least: int = Attribute("Bytes of a growing blob that its unpacking needs to begin.")
     sandbox: Mapping[str, str] | None = Attribute(
         "The measures of the sandbox of layers' processes, each with the reason why it is not in force, "
-        "which is empty if it is; None until the worker has reported."
+        "or an empty string; None until the worker has reported."
     )
 
     def unpack(
@@ -97,21 +97,21 @@ class IUnpacker(Interface):
         """
         Begin to unpack a layer.
 
-        With more layers than workers, the first asked is the first begun.
+        With more layers than workers, layers begin in the order of requests.
 
         @param staged: an empty directory, which becomes the tree.
-        @param compression: C{tar}, C{gzip} or C{zstd}: what the media type
-            says.  What the bytes say wins.
+        @param compression: C{tar}, C{gzip} or C{zstd}, by the media type.  The
+            magic number of the bytes has precedence.
         @param notify: called with newer progress, at most ten times a second.
         @param algorithm: the algorithm of the diff ID.
-        @param moving: reports whether bytes of the blob are arriving.  While
-            they are not, a process that has read all there is may be ended to
-            make room for another.
+        @param moving: returns whether bytes of the blob are arriving.  While
+            none arrive, a process that has read all bytes may be ended to make
+            room for another.
         """
 
     def start() -> None:
         """
-        Begin to work.  Processes may start now or with the first layer.
+        Accept work.  Processes start now or with the first layer.
         """
 
     def stop() -> Deferred[None]:

@@ -1,13 +1,13 @@
 # -*- test-case-name: tests.unpack.test_tree_writer -*-
 """
-The directories of a tree that is being made.
+The directories of a tree that is being written.
 
-No path of a layer is ever given to the kernel whole.  A directory is reached
-from its parent's descriptor, one component at a time and never through a
-symbolic link (C{O_NOFOLLOW}); where a layer's path leads over a link, the link
-is read and its target looked up here, with the tree's root as C{/}, so that
-neither C{..} nor an absolute target leads out.  This is what C{chroot} and
-C{openat2}'s C{RESOLVE_IN_ROOT} do, without needing rights or a new kernel.
+The kernel never gets a whole path from a layer.  A directory is opened from its
+parent's descriptor, one component at a time and never through a symbolic link
+(C{O_NOFOLLOW}).  Where a layer's path leads over a link, the link is read and
+its target resolved here, with the tree's root as C{/}, so that neither C{..} nor
+an absolute target leads out.  C{chroot} and C{openat2}'s C{RESOLVE_IN_ROOT} do
+the same, but need privileges or a newer kernel.
 
 Imports no Twisted: this runs in the worker.
 """
@@ -31,30 +31,30 @@ from xferd.unpack.tar import DIRECTORY, Entry
 _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 _MOST_OPEN: Final = 128
-"""Descriptors to keep."""
+"""Descriptors to keep open."""
 
 _MOST_LINKS: Final = 40
-"""Links on the way to one path, as Linux has it."""
+"""Links to follow in one path, as in Linux."""
 
 LONGEST: Final = 4095
-"""Bytes of a path, as Linux has it."""
+"""Bytes of a path, as in Linux."""
 
 MOST_MEMORY: Final = 168 * 1024 * 1024
 """
-Bytes that a layer may make its process keep: for directories, their extended
-attributes, whiteouts, and the window of its compression.  With what every
-such process needs, that is less than 256 MB.
+Bytes of memory that a layer may take in its process: for directories, their
+extended attributes, whiteouts, and the window of its compression.  Together
+with the memory of an idle process, that is less than 256 MB.
 """
 
-_FOLDER: Final = 330
+_DIRECTORY: Final = 330
 _WHITEOUTS: Final = 400
 _WHITEOUT: Final = 160
 _XATTRS: Final = 250
 _XATTR: Final = 150
 """
-About how many bytes Python needs, besides those of names and values, for a
-directory, a directory's whiteouts, each of those, a directory's extended
-attributes, and each of those.
+Approximate bytes of Python objects, besides names and values: for a directory,
+for its set of whiteouts, for each whiteout, for its extended attributes, and
+for each of these.
 """
 
 _PACKED: Final = Struct("=HIIq")
@@ -63,16 +63,16 @@ _PACKED: Final = Struct("=HIIq")
 @define(weakref_slot=False)
 class Directory:
     """
-    What a directory gets once nothing is put into it any more.
+    The metadata of a directory, which are written after all its entries.
 
-    There may be hundreds of thousands, so that this is small.
+    There may be hundreds of thousands, so this is small.
 
-    @ivar attributes: mode, owner, group and time by the entry that lists it,
-        packed, or L{None} if it is only implied.
-    @ivar xattrs: its extended attributes by that entry.
-    @ivar opaque: whether it hides what the layers below have in it.
-    @ivar replaces: whether it hides the directory of the layers below itself,
-        with its attributes; it is opaque then.
+    @ivar attributes: mode, owner, group and time of the entry that lists it,
+        packed; L{None} if it is only implied.
+    @ivar xattrs: the extended attributes of that entry.
+    @ivar opaque: whether it hides the entries that the layers below have in it.
+    @ivar replaces: whether it also hides the directory of the layers below with
+        its metadata; it is opaque then.
     """
 
     attributes: bytes | None = None
@@ -82,9 +82,9 @@ class Directory:
 
     def entry(self, real: bytes) -> Entry | None:
         """
-        The entry that lists it, or L{None} if it is only implied.
+        The entry that lists it; L{None} if it is only implied.
 
-        @param real: its path.
+        @param real: its real path.
         """
         if self.attributes is None:
             return None
@@ -94,29 +94,28 @@ class Directory:
 
 class Directories:
     """
-    Finds and makes directories below a root, and remembers what each is to
-    become.
+    Finds and creates directories below a root, and keeps their metadata.
 
     Paths here are I{real}: relative to the root, without C{.}, C{..}, links or
     slashes at the ends; the root is the empty path.
 
     @ivar known: every directory of the tree, by its real path.
-    @ivar whiteouts: the names that this layer removes, by the real path of
-        their directory, which need not exist.
+    @ivar whiteouts: the names that this layer hides, by the real path of their
+        directory, which need not exist.
     """
 
-    def __init__(self, root: int, limits: Limits, others: Callable[[], int]) -> None:
+    def __init__(self, root: int, limits: Limits, other_memory: Callable[[], int]) -> None:
         """
-        @param root: a descriptor of the empty root, which stays the caller's.
-        @param others: tells how many bytes of L{MOST_MEMORY} are not left for
-            what is kept here.
+        @param root: a descriptor of the empty root; the caller closes it.
+        @param other_memory: returns the bytes of L{MOST_MEMORY} that are used
+            elsewhere.
         """
         self._root, self._limits = root, limits
         self.known: dict[bytes, Directory] = {b"": Directory()}
         self.whiteouts: dict[bytes, set[bytes]] = {}
         self._aliases: dict[bytes, bytes] = {}
         self._open: OrderedDict[bytes, int] = OrderedDict()
-        self._others = others
+        self._other_memory = other_memory
         self._memory = 0
         self._implied = 0
 
@@ -146,13 +145,13 @@ class Directories:
 
     def resolve(self, path: bytes, *, make: bool) -> bytes | None:
         """
-        The real path of a directory that a layer names.
+        Resolve a path of the layer to the real path of a directory.
 
         @param path: a relative path, without C{.} and C{..}.
-        @param make: whether to make what is missing; it is implied then.
-        @return: the real path, or None where something is missing.
+        @param make: whether to create missing directories, as implied ones.
+        @return: the real path, or L{None} if a directory is missing.
         @raise BadLayer: it leads over too many links, or over a file where a
-            directory is to be made.
+            directory is to be created.
         """
         if path in self.known:
             return path
@@ -170,10 +169,10 @@ class Directories:
 
     def locate(self, path: bytes) -> bytes | None:
         """
-        The real path that a directory of a layer has, or would have.
+        The real path that a directory of the layer has, or would have.
 
         @param path: as for L{resolve}.
-        @return: the real path, or None where it leads over a file.
+        @return: the real path, or L{None} if it leads over a file.
         @raise BadLayer: it leads over too many links.
         """
         if path in self.known:
@@ -185,7 +184,7 @@ class Directories:
 
     def _walk(self, path: bytes, make: bool) -> bytes:
         """
-        Go down one component at a time, resolving links within the root.
+        Resolve one component at a time, and links within the root.
 
         @raise NotADirectoryError: it leads over a file, and C{make} is false.
         """
@@ -198,7 +197,7 @@ class Directories:
                 continue
             below = b"%b/%b" % (real, name) if real else name
             if below in self.known or real not in self.known:
-                # What is in a missing directory is missing, too.
+                # The entries of a missing directory are missing, too.
                 real = below
                 continue
             here = self.descriptor(real)
@@ -224,9 +223,9 @@ class Directories:
 
     def imply(self, above: bytes, name: bytes) -> Directory:
         """
-        Make a directory that no entry lists.
+        Create a directory that no entry lists.
 
-        @raise FileExistsError: something is in its place.
+        @raise FileExistsError: the name is taken.
         @raise BadLayer: it is too deep, or there are too many.
         """
         self._implied += 1
@@ -236,9 +235,9 @@ class Directories:
 
     def make(self, above: bytes, name: bytes) -> Directory:
         """
-        Make a directory, which is implied until it is given an entry.
+        Create a directory, which is implied until L{record}.
 
-        @raise FileExistsError: something is in its place.
+        @raise FileExistsError: the name is taken.
         @raise BadLayer: it is too deep, or there are too many.
         """
         real = b"%b/%b" % (above, name) if above else name
@@ -246,17 +245,17 @@ class Directories:
             raise BadLayer(f"{printable(real)} is longer than {LONGEST} bytes")
         if real.count(b"/") >= self._limits.depth:
             raise BadLayer(f"{printable(real)} is deeper than {self._limits.depth} directories")
-        self._take(len(real) + _FOLDER)
-        # Readable, writable and searchable for us until all is in it; its entry has the last word.
+        self._charge(len(real) + _DIRECTORY)
+        # Readable, writable and searchable until all its entries are written; then its own mode is set.
         os.mkdir(name, 0o755, dir_fd=self.descriptor(above))
-        folder = self.known[real] = Directory()
-        return folder
+        directory = self.known[real] = Directory()
+        return directory
 
     def remove(self, above: bytes, name: bytes) -> int:
         """
-        Remove what is in an entry's place, with all that is below it.
+        Remove the file or directory of a name, with all its entries.
 
-        @return: the bytes of regular files that are gone.
+        @return: the bytes of regular files removed.
         """
         here = self.descriptor(above)
         found = os.lstat(name, dir_fd=here)
@@ -269,7 +268,7 @@ class Directories:
         self._aliases.clear()
         size = 0
         while True:
-            # Name by name: there may be millions.
+            # One name at a time, without a list: there may be millions.
             with os.scandir(self.descriptor(real)) as listing:
                 for inner in listing:
                     size += self.remove(real, os.fsencode(inner.name))
@@ -280,52 +279,49 @@ class Directories:
                 os.rmdir(name, dir_fd=self.descriptor(above))
                 break
             except OSError as e:
-                # Some file systems pass over names while others are removed.
+                # Some file systems skip names in a listing while others are removed.
                 if e.errno != errno.ENOTEMPTY:
                     raise
-        self._memory -= len(real) + _FOLDER + _size(self.known.pop(real).xattrs)
+        self._memory -= len(real) + _DIRECTORY + _size(self.known.pop(real).xattrs)
         return size
 
-    def list(self, real: bytes, entry: Entry) -> None:
+    def record(self, real: bytes, entry: Entry) -> None:
         """
-        Remember what an entry says of a directory; a later one has the last
-        word.
+        Keep the metadata of a directory, in place of those of an earlier entry.
 
-        @raise BadLayer: that is too much.
+        @raise BadLayer: it needs too much memory.
         """
-        folder = self.known[real]
-        self._take(_size(entry.xattrs) - _size(folder.xattrs))
-        folder.attributes = _PACKED.pack(entry.mode, entry.uid, entry.gid, entry.mtime)
-        folder.xattrs = entry.xattrs
+        directory = self.known[real]
+        self._charge(_size(entry.xattrs) - _size(directory.xattrs))
+        directory.attributes = _PACKED.pack(entry.mode, entry.uid, entry.gid, entry.mtime)
+        directory.xattrs = entry.xattrs
 
-    def note(self, real: bytes, name: bytes) -> None:
+    def add_whiteout(self, real: bytes, name: bytes) -> None:
         """
-        Remember a whiteout.
+        Keep a whiteout.
 
         @param real: the real path of its directory, which need not exist.
-        @raise BadLayer: there are too many.
+        @raise BadLayer: it needs too much memory.
         """
         names = self.whiteouts.get(real)
         if names is None:
-            self._take(len(real) + _WHITEOUTS)
+            self._charge(len(real) + _WHITEOUTS)
             names = self.whiteouts[real] = set()
         if name not in names:
-            self._take(len(name) + _WHITEOUT)
+            self._charge(len(name) + _WHITEOUT)
             names.add(name)
 
     def check_memory(self) -> None:
         """
-        Make sure that all that is kept is not too much.
-
-        @raise BadLayer: it is.
+        @raise BadLayer: the layer needs more memory than L{MOST_MEMORY}.
         """
-        if self._memory + self._others() > MOST_MEMORY:
+        if self._memory + self._other_memory() > MOST_MEMORY:
             raise BadLayer(
                 f"the layer needs more than {MOST_MEMORY} bytes of memory for its directories, "
                 "their extended attributes, its whiteouts and its compression's window"
             )
 
-    def _take(self, size: int) -> None:
+    def _charge(self, size: int) -> None:
         """
         Count memory, before it is used.
         """
@@ -335,7 +331,7 @@ class Directories:
 
 def _size(xattrs: dict[bytes, bytes] | None) -> int:
     """
-    About how many bytes of memory extended attributes take.
+    Approximate bytes of memory of extended attributes.
     """
     if not xattrs:
         return 0

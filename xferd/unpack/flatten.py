@@ -1,14 +1,14 @@
 # -*- test-case-name: tests.unpack.test_flatten -*-
 """
-A stack of layers' trees, copied into one directory: the root file system.
+Copies a stack of layers' trees into one directory: the root file system.
 
-What the layers amount to is found out first (L{xferd.unpack.overlay_merge}), so that
-each file is copied once, by reflink where the file system can, and nothing is
-copied to be removed again.
+The layers are merged first (L{xferd.unpack.overlay_merge}), so that each file
+is copied once, by reflink where the file system supports it, and no copied file
+is removed again.
 
-Trees made by root have owners and devices as such; those made by another user
-have them in an xattr (L{xferd.unpack.metadata}).  Either kind is read, and
-the kind that this process can make is written.
+Trees written by root have native owners and devices; those written by another
+user have them in an xattr (L{xferd.unpack.metadata}).  Either form is read, and
+the form that this process can write is written.
 
 Imports no Twisted: C{xferctl} uses it, in its user's process.
 """
@@ -35,13 +35,15 @@ _FICLONE: Final = 0x40049409
 """C{_IOW(0x94, 9, int)} of C{linux/fs.h}."""
 
 _PIECE: Final = 64 * 1024 * 1024
-_NEWS: Final = 100
-"""Bytes to copy at a time, and entries to make, before telling how far it is."""
+"""Bytes to copy before the next report of progress."""
+
+_REPORTED: Final = 100
+"""Entries to make before the next report of progress."""
 
 _CANNOT = frozenset(
     {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTTY, errno.EPERM, errno.ETXTBSY}
 )
-"""What the kernel says to a way of copying that these two files do not have."""
+"""Errors for a method of copying that these two files do not support."""
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
@@ -53,17 +55,17 @@ _KINDS = {
     stat.S_IFIFO: tar.FIFO,
     stat.S_IFDIR: tar.DIRECTORY,
 }
-_KEPT_KINDS = {"char": tar.CHARACTER, "block": tar.BLOCK_DEVICE}
+_DEVICES = {"char": tar.CHARACTER, "block": tar.BLOCK_DEVICE}
 
 
 class Progress(NamedTuple):
     """
-    How far the copying is.
+    The progress of L{flatten}.
 
     @ivar entries: entries made.
-    @ivar entries_total: entries that there will be; 0 until that is known.
+    @ivar entries_total: entries to make; 0 until that is known.
     @ivar size: bytes of regular files copied.
-    @ivar size_total: bytes that there will be.
+    @ivar size_total: bytes to copy.
     """
 
     entries: int = 0
@@ -76,17 +78,17 @@ def flatten(
     trees: Sequence[str], target: str, notify: Callable[[Progress], None], *, privileged: bool
 ) -> Progress:
     """
-    Make the root file system of some layers.
+    Write the root file system of some layers.
 
     @param trees: the layers' trees, bottom first.
-    @param target: an empty directory of ours, which nobody else writes to; it
-        becomes the root.  If this fails, what is there so far stays.
-    @param notify: told how far it is, some times a second at least; what it
-        raises ends the work.
-    @param privileged: whether files can be given owners, and devices made.
-    @return: how much there was.
+    @param target: an empty directory that no other process writes to; it
+        becomes the root.  If this fails, its content so far stays.
+    @param notify: called with the progress, at least a few times a second; an
+        error that it raises ends the work.
+    @param privileged: whether this process can set owners and create devices.
+    @return: the final progress.
     @raise DiskFull: no space is left.
-    @raise StoreError: a tree cannot be read, or a file not made.
+    @raise StoreError: a tree cannot be read, or a file cannot be written.
     """
     umask = os.umask(0)
     copy = _Copy(trees, target, notify, privileged)
@@ -97,13 +99,13 @@ def flatten(
         os.umask(umask)
 
 
-def copy_folder(tree: str, target: str) -> None:
+def copy_root_metadata(tree: str, target: str) -> None:
     """
-    Give a directory the attributes that a tree's root has.
+    Set a directory's metadata to those of a tree's root.
     """
     source = os.open(tree, _READ | os.O_DIRECTORY)
     try:
-        entry = _entry(b"/", source, os.fstat(source), kept=is_kept(tree))
+        entry = _entry(b"/", source, os.fstat(source), unprivileged=is_unprivileged(tree))
         out = os.open(target, _READ | os.O_DIRECTORY)
         try:
             metadata_writer(True).directory(out, entry)
@@ -122,11 +124,11 @@ class _Copy:
         self, trees: Sequence[str], target: str, notify: Callable[[Progress], None], privileged: bool
     ) -> None:
         self._count = len(trees)
-        self._kept = [is_kept(tree) for tree in trees]
+        self._unprivileged = [is_unprivileged(tree) for tree in trees]
         self._source = OpenDirectories(trees)
         self._target = OpenDirectories([target])
         self._notify = notify
-        self._attributes = metadata_writer(privileged)
+        self._metadata = metadata_writer(privileged)
         self._linked: dict[tuple[int, int], tuple[bytes, bytes]] = {}
         self._clones = True
         self._ranges = True
@@ -140,61 +142,56 @@ class _Copy:
         self._target.close()
 
     def run(self) -> Progress:
-        """
-        Copy everything.
-        """
         merged = merge(self._source, self._count, lambda: self._notify(self._progress))
         self._progress = Progress(0, merged.entries, 0, merged.size)
-        for folder in merged.folders:
-            self._guarded(self._fill, folder, folder.path)
-        # From below, so that nothing changes a directory's times any more.
-        for folder in reversed(merged.folders):
-            self._guarded(self._finish, folder, folder.path)
-        if not merged.folders:
+        for directory in merged.directories:
+            self._guarded(self._fill, directory, directory.path)
+        # The deepest first, so that a directory's times do not change afterwards.
+        for directory in reversed(merged.directories):
+            self._guarded(self._finish, directory, directory.path)
+        if not merged.directories:
             self._guarded(self._finish_empty, MergedDirectory(b"", 0, []), b"")
         self._notify(self._progress)
         return self._progress
 
-    def _guarded(self, step: Callable[[MergedDirectory], None], folder: MergedDirectory, path: bytes) -> None:
-        """
-        Take a step, and say what it means where the kernel refuses.
-        """
+    def _guarded(
+        self, step: Callable[[MergedDirectory], None], directory: MergedDirectory, path: bytes
+    ) -> None:
         try:
-            step(folder)
+            step(directory)
         except OSError as e:
             raise _explained(e, path) from e
 
-    def _fill(self, folder: MergedDirectory) -> None:
+    def _fill(self, directory: MergedDirectory) -> None:
         """
-        Make a directory and what is in it but its directories.
+        Make a directory and its files.
         """
-        path = folder.path
+        path = directory.path
         if path:
             above, _, name = path.rpartition(b"/")
             os.mkdir(name, 0o700, dir_fd=self._target.at(0, above))
             self._advance(0)
-        for name, tree in folder.files:
+        for name, tree in directory.files:
             try:
                 self._file(path, name, tree)
             except OSError as e:
                 raise _explained(e, b"%b/%b" % (path, name) if path else name) from e
             self._advance(0)
 
-    def _finish(self, folder: MergedDirectory) -> None:
-        """
-        Give a directory its attributes.
-        """
-        source = self._source.at(folder.tree, folder.path)
-        entry = _entry(folder.path, source, os.fstat(source), kept=self._kept[folder.tree])
-        self._attributes.directory(self._target.at(0, folder.path), entry)
+    def _finish(self, directory: MergedDirectory) -> None:
+        source = self._source.at(directory.tree, directory.path)
+        entry = _entry(
+            directory.path, source, os.fstat(source), unprivileged=self._unprivileged[directory.tree]
+        )
+        self._metadata.directory(self._target.at(0, directory.path), entry)
 
     def _finish_empty(self, root: MergedDirectory) -> None:
         """
-        Give the root its attributes where no layer does: those that a layer
-        without an entry for the root gives it.
+        Set the metadata of the root of an image without layers, as for a layer
+        without an entry for the root.
         """
         entry = Entry(root.path, tar.DIRECTORY, 0o755, 0, 0, 0, 0)
-        self._attributes.directory(self._target.at(0, root.path), entry)
+        self._metadata.directory(self._target.at(0, root.path), entry)
 
     def _advance(self, size: int) -> None:
         """
@@ -205,19 +202,19 @@ class _Copy:
             self._progress = done._replace(size=done.size + size)
         else:
             self._progress = done._replace(entries=done.entries + 1)
-            if done.entries % _NEWS == 0:
+            if done.entries % _REPORTED == 0:
                 self._notify(self._progress)
 
     # ---------------------------------------------------------------- entries
 
     def _file(self, path: bytes, name: bytes, tree: int) -> None:
         """
-        Copy what is no directory.
+        Copy a file of any kind but a directory.
         """
         here, there = self._source.at(tree, path), self._target.at(0, path)
         status = os.lstat(name, dir_fd=here)
         if status.st_nlink > 1:
-            # Layers share inodes in the store, which says nothing about the image.
+            # Links within a tree are the image's; inodes that trees share in the store are not.
             first = self._linked.setdefault((tree, status.st_ino), (path, name))
             if first != (path, name):
                 self._link(first, path, name)
@@ -225,18 +222,18 @@ class _Copy:
         if stat.S_ISREG(status.st_mode):
             self._regular(name, here, there, tree)
             return
-        entry = _entry(name, by_descriptor(here, name), status, kept=self._kept[tree])
+        entry = _entry(name, by_descriptor(here, name), status, unprivileged=self._unprivileged[tree])
         if entry.kind == tar.SYMLINK:
             os.symlink(os.readlink(name, dir_fd=here), name, dir_fd=there)
-            self._attributes.link(name, there, entry)
+            self._metadata.link(name, there, entry)
         else:
-            self._attributes.node(name, there, entry)
+            self._metadata.node(name, there, entry)
 
     def _link(self, first: tuple[bytes, bytes], path: bytes, name: bytes) -> None:
         """
-        Give a file that was copied a further name.
+        Make a hard link to a file that has been copied.
         """
-        # A copy: in deep trees, opening the second directory closes the first.
+        # A duplicate: in deep trees, opening the second directory closes the first.
         old = os.dup(self._target.at(0, first[0]))
         try:
             there = self._target.at(0, path)
@@ -246,19 +243,19 @@ class _Copy:
 
     def _regular(self, name: bytes, here: int, there: int, tree: int) -> None:
         """
-        Copy a file, or make the device that it stands for.
+        Copy a regular file, or make the device that it represents.
         """
         source = os.open(name, _READ, dir_fd=here)
         try:
             status = os.fstat(source)
-            entry = _entry(name, source, status, kept=self._kept[tree])
+            entry = _entry(name, source, status, unprivileged=self._unprivileged[tree])
             if entry.kind != tar.REGULAR:
-                self._attributes.node(name, there, entry)
+                self._metadata.node(name, there, entry)
                 return
-            out = self._attributes.create(name, there, entry)
+            out = self._metadata.create(name, there, entry)
             try:
                 self._data(source, out, status)
-                self._attributes.regular(out, entry)
+                self._metadata.regular(out, entry)
             finally:
                 os.close(out)
         finally:
@@ -268,7 +265,7 @@ class _Copy:
 
     def _data(self, source: int, out: int, status: os.stat_result) -> None:
         """
-        Copy a file's bytes, and leave its holes.
+        Copy a file's bytes, and keep its holes.
         """
         size = status.st_size
         if not size:
@@ -286,7 +283,7 @@ class _Copy:
             except OSError as e:
                 if e.errno != errno.ENXIO:
                     raise
-                start = size  # there is no more data
+                start = size  # only a hole follows
             if start > at:
                 self._advance(start - at)
             if start == size:
@@ -297,7 +294,9 @@ class _Copy:
 
     def _clone(self, source: int, out: int) -> bool:
         """
-        Let both files have the same blocks, where the file system can.
+        Share the blocks of both files.
+
+        @return: false if the file system does not support it.
         """
         try:
             ioctl(out, _FICLONE, source)
@@ -310,7 +309,7 @@ class _Copy:
 
     def _range(self, source: int, out: int, start: int, end: int) -> None:
         """
-        Copy a part of a file, inside the kernel.
+        Copy a part of a file, in the kernel.
         """
         while start < end:
             length = min(_PIECE, end - start)
@@ -326,7 +325,7 @@ class _Copy:
         """
         Copy some bytes.
 
-        @return: how many.
+        @return: their number.
         """
         if self._ranges:
             try:
@@ -339,23 +338,23 @@ class _Copy:
         return os.sendfile(out, source, start, length)
 
 
-def is_kept(tree: str) -> bool:
+def is_unprivileged(tree: str) -> bool:
     """
-    Whether a tree was made by a daemon without root: its files are that
-    user's, and what has no xattr to say otherwise is taken to be root's.
+    Whether a tree was written by a daemon without root.  Its files belong to
+    that user; those without an xattr for another owner count as root's.
     """
     return os.stat(os.path.dirname(tree)).st_uid != 0
 
 
-def _entry(name: bytes, target: int | bytes, status: os.stat_result, *, kept: bool) -> Entry:
+def _entry(name: bytes, target: int | bytes, status: os.stat_result, *, unprivileged: bool) -> Entry:
     """
     A file of a layer's tree, as the layer's tar described it.
 
     @param target: its descriptor, or its path if it cannot be opened.
-    @param kept: see L{is_kept}.
+    @param unprivileged: whether its tree L{is_unprivileged}.
     """
     mode, mtime = stat.S_IMODE(status.st_mode), status.st_mtime_ns
-    uid, gid = (0, 0) if kept else (status.st_uid, status.st_gid)
+    uid, gid = (0, 0) if unprivileged else (status.st_uid, status.st_gid)
     device = (os.major(status.st_rdev), os.minor(status.st_rdev))
     kind = _KINDS[stat.S_IFMT(status.st_mode)]
     xattrs = _xattrs(target)
@@ -363,14 +362,14 @@ def _entry(name: bytes, target: int | bytes, status: os.stat_result, *, kept: bo
     if override is not None:
         uid, gid, mode, wanted = override
         word, *numbers = wanted.split("-")
-        if kind == tar.REGULAR and word in _KEPT_KINDS and len(numbers) == 2:
-            kind, device = _KEPT_KINDS[word], (int(numbers[0]), int(numbers[1]))
+        if kind == tar.REGULAR and word in _DEVICES and len(numbers) == 2:
+            kind, device = _DEVICES[word], (int(numbers[0]), int(numbers[1]))
     return Entry(name, kind, mode, uid, gid, status.st_size, mtime, device=device, xattrs=xattrs)
 
 
 def _xattrs(target: int | bytes) -> dict[bytes, bytes]:
     """
-    A file's extended attributes, but for those that are overlayfs's.
+    A file's extended attributes.
     """
     follow = isinstance(target, int)
     try:
@@ -384,7 +383,8 @@ def _xattrs(target: int | bytes) -> dict[bytes, bytes]:
 
 def _override(value: bytes) -> tuple[int, int, int, str] | None:
     """
-    Owner, group, mode and type out of the xattr that keeps them, if it does.
+    Owner, group, mode and type in the value of the override xattr; L{None} if
+    it is not valid.
     """
     parts = value.decode("ascii", "replace").split(":")
     try:
@@ -396,7 +396,7 @@ def _override(value: bytes) -> tuple[int, int, int, str] | None:
 
 def _explained(error: OSError, path: bytes) -> StoreError:
     """
-    What an error of the kernel's means.
+    The error to report for an error of the kernel.
     """
     name = printable(path or b"/")
     if error.errno in _FULL:

@@ -1,11 +1,10 @@
 # -*- test-case-name: tests.unpack.test_flatten -*-
 """
-The one tree that a stack of layers' trees amounts to: what overlayfs would
-show if it were mounted.
+Merges a stack of layers' trees as overlayfs would show it if it were mounted.
 
-Nothing is copied here and nothing opened but directories, one component at a
-time and never through a symbolic link.  Imports no Twisted: C{xferctl} uses
-it, in its user's process.
+Nothing is copied, and only directories are opened, one component at a time and
+never through a symbolic link.  Imports no Twisted: C{xferctl} uses it, in its
+user's process.
 """
 
 from __future__ import annotations
@@ -23,20 +22,20 @@ from xferd.unpack.limits import printable
 _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 _MOST_OPEN: Final = 256
-"""Descriptors to keep."""
+"""Descriptors to keep open."""
 
 _PREFIXES: Final = ("trusted.overlay.", "user.overlay.")
 
 
 class OpenDirectories:
     """
-    The directories of some trees, opened when they are asked for.
+    Opens directories of some trees, and keeps the most recent descriptors.
     """
 
     def __init__(self, roots: Sequence[str], most: int = _MOST_OPEN) -> None:
         """
         @param roots: the trees' paths.
-        @param most: how many descriptors to keep; one at least.
+        @param most: descriptors to keep open; one at least.
         """
         self._roots = roots
         self._most = most
@@ -44,11 +43,12 @@ class OpenDirectories:
 
     def at(self, tree: int, path: bytes) -> int:
         """
-        A descriptor of a directory, valid until the next call.
+        Open a directory.
 
-        @param tree: which tree.
+        @param tree: the tree's index in C{roots}.
         @param path: relative to its root, which is the empty path; without
             C{.}, C{..} and links.
+        @return: a descriptor, valid until the next call.
         """
         key = (tree, path)
         found = self._open.get(key)
@@ -78,8 +78,8 @@ class MergedDirectory(NamedTuple):
     One directory of the merged tree.
 
     @ivar path: relative to the root, which is the empty path.
-    @ivar tree: the tree whose attributes it has.
-    @ivar files: what is in it besides directories: names, and the tree that
+    @ivar tree: the tree that its metadata come from.
+    @ivar files: its entries that are not directories: names, and the tree that
         each comes from.
     """
 
@@ -92,47 +92,47 @@ class MergedTree(NamedTuple):
     """
     A merged tree.
 
-    @ivar folders: its directories, each behind the one that holds it.
-    @ivar entries: its entries of every kind, the root not among them.
+    @ivar directories: its directories, each after its parent.
+    @ivar entries: the number of its entries of every kind, without the root.
     @ivar size: the bytes in its regular files, each file counted once,
         however many names it has.
     """
 
-    folders: list[MergedDirectory]
+    directories: list[MergedDirectory]
     entries: int
     size: int
 
 
-def merge(trees: OpenDirectories, count: int, look: Callable[[], None]) -> MergedTree:
+def merge(trees: OpenDirectories, count: int, step: Callable[[], None]) -> MergedTree:
     """
-    Find out what a stack of trees amounts to (OCI image-spec, "Applying
-    Changesets"; kernel documentation of overlayfs, "whiteouts and opaque
-    directories").
+    Merge a stack of trees (OCI image-spec, "Applying Changesets"; kernel
+    documentation of overlayfs, "whiteouts and opaque directories").
 
     @param trees: the layers' trees, bottom first, in overlayfs's form.
-    @param count: how many there are.
-    @param look: called for each directory; what it raises ends the search.
+    @param count: the number of trees.
+    @param step: called for each directory; an error that it raises ends the
+        merge.
     @raise StoreError: a tree cannot be read.
     """
-    folders: list[MergedDirectory] = []
+    directories: list[MergedDirectory] = []
     entries, sizes = 0, _Sizes()
     todo: list[tuple[bytes, list[int]]] = [(b"", list(range(count))[::-1])] if count else []
     while todo:
-        look()
+        step()
         path, having = todo.pop()
         try:
             files, inner = _merge_one(trees, path, having, sizes)
         except OSError as e:
             raise StoreError(f"cannot read {printable(path or b'/')} in the store: {e.strerror}") from e
-        folders.append(MergedDirectory(path, having[0], files))
+        directories.append(MergedDirectory(path, having[0], files))
         entries += len(files) + len(inner)
         todo += [(b"%b/%b" % (path, name) if path else name, layers) for name, layers in inner.items()]
-    return MergedTree(folders, entries, sizes.total)
+    return MergedTree(directories, entries, sizes.total)
 
 
 class _Sizes:
     """
-    Adds up files, each inode once.
+    Sums up the sizes of files, each inode once.
     """
 
     def __init__(self) -> None:
@@ -159,12 +159,12 @@ def _merge_one(
     """
     Merge one directory.
 
-    @param having: the trees that have it and show through, the topmost first.
-    @return: what is in it, and its directories with the trees that have each.
+    @param having: the trees that have it and are not hidden, the topmost first.
+    @return: its files, and its directories with the trees that have each.
     """
     files: list[tuple[bytes, int]] = []
-    folders: dict[bytes, list[int]] = {}
-    closed: set[bytes] = set()  # names of which the layers below show nothing
+    directories: dict[bytes, list[int]] = {}
+    closed: set[bytes] = set()  # names that hide those of the layers below
     for tree in having:
         here = trees.at(tree, path)
         opaque = overlay_xattr(here, "opaque")
@@ -174,10 +174,10 @@ def _merge_one(
                 if name in closed:
                     continue
                 if found.is_dir(follow_symlinks=False):
-                    folders.setdefault(name, []).append(tree)
+                    directories.setdefault(name, []).append(tree)
                     continue
                 closed.add(name)
-                if name in folders:
+                if name in directories:
                     continue
                 status = found.stat(follow_symlinks=False)
                 if not _is_whiteout(here, name, status, by_xattr=opaque == b"x"):
@@ -185,14 +185,14 @@ def _merge_one(
                     files.append((name, tree))
         if opaque == b"y":
             break
-    return files, folders
+    return files, directories
 
 
 def overlay_xattr(target: int | bytes, name: str) -> bytes | None:
     """
-    What overlayfs would read of a file, in either of its name spaces.
+    The value of an xattr of overlayfs, in either of its name spaces.
 
-    @param name: without prefix, C{opaque}.
+    @param name: the name without its prefix, such as C{opaque}.
     """
     for prefix in _PREFIXES:
         try:
@@ -205,10 +205,10 @@ def overlay_xattr(target: int | bytes, name: str) -> bytes | None:
 
 def _is_whiteout(here: int, name: bytes, status: os.stat_result, *, by_xattr: bool) -> bool:
     """
-    Whether a file only hides what the layers below have of its name.
+    Whether a file is a whiteout.
 
-    @param by_xattr: whether its directory says that there may be whiteouts of
-        the form that every user can make.
+    @param by_xattr: whether its directory is marked for whiteouts in the form
+        that unprivileged users can create.
     """
     if stat.S_ISCHR(status.st_mode):
         return status.st_rdev == 0
@@ -219,6 +219,6 @@ def _is_whiteout(here: int, name: bytes, status: os.stat_result, *, by_xattr: bo
 
 def by_descriptor(here: int, name: bytes) -> bytes:
     """
-    A path to a name in an open directory, for calls that know no C{dir_fd}.
+    A path to a name in an open directory, for calls without C{dir_fd}.
     """
     return b"/proc/self/fd/%d/%b" % (here, name)

@@ -20,7 +20,7 @@ from xferd.unpack.limits import printable
 Records = dict[bytes, bytes]
 
 MAX_XATTR: Final = 65_536
-"""Bytes of an extended attribute, as Linux has it (C{XATTR_SIZE_MAX})."""
+"""Bytes of an extended attribute, as in Linux (C{XATTR_SIZE_MAX})."""
 
 _SCHILY: Final = b"SCHILY.xattr."
 _LIBARCHIVE: Final = b"LIBARCHIVE.xattr."
@@ -28,14 +28,14 @@ _LIBARCHIVE: Final = b"LIBARCHIVE.xattr."
 _DECIMAL = re.compile(rb"(-?)([0-9]{1,19})(?:\.([0-9]*))?")
 _NOT_GLOBAL = frozenset({b"path", b"linkpath", b"size"})
 _TEXTS = frozenset({b"path", b"linkpath", b"uname", b"gname", b"GNU.sparse.name"})
-"""The records that have no NUL in them; the others may have any bytes."""
+"""Records whose values must not contain NUL; other values may have any bytes."""
 
 
 def parse(data: bytes) -> Records:
     """
-    Read the records of one extended header.
+    Parse the records of one extended header.
 
-    @raise BadLayer: they break the grammar C{"%d %s=%s\\n"}.
+    @raise BadLayer: they violate the grammar C{"%d %s=%s\\n"}.
     """
     records: Records = {}
     sparse: list[bytes] = []
@@ -66,11 +66,10 @@ def parse(data: bytes) -> Records:
 
 def check_global(data: bytes) -> None:
     """
-    Check a global header, whose attributes count for nothing: Go's tools
-    ignore it.  Others do not, and with names and sizes of it they would see
-    different files.
+    Check a global header.  Its records have no effect, as in Go's tools.  Other
+    tools apply them, and would see different files if it set names or sizes.
 
-    @raise BadLayer: it sets a name or a size, or breaks the grammar.
+    @raise BadLayer: it sets a name or a size, or violates the grammar.
     """
     for key in parse(data):
         if key in _NOT_GLOBAL or key.startswith(b"GNU.sparse."):
@@ -79,7 +78,9 @@ def check_global(data: bytes) -> None:
 
 def number(records: Records, key: bytes, default: int) -> int:
     """
-    A whole number out of the records; an empty one leaves the header's.
+    The integer of a record.
+
+    @param default: the header's value, for a record that is absent or empty.
     """
     text = records.get(key)
     if not text:
@@ -91,7 +92,9 @@ def number(records: Records, key: bytes, default: int) -> int:
 
 def time(records: Records, key: bytes, default: int) -> int:
     """
-    A time out of the records, in nanoseconds since 1970.
+    The time of a record, in nanoseconds since 1970.
+
+    @param default: the header's value, for a record that is absent or empty.
     """
     text = records.get(key)
     if not text:
@@ -106,10 +109,10 @@ def time(records: Records, key: bytes, default: int) -> int:
 
 def xattrs(records: Records) -> dict[bytes, bytes] | None:
     """
-    The extended attributes, star's before libarchive's.
+    The extended attributes in the records, star's in preference to libarchive's.
 
-    libarchive writes each in both forms, its own in base64 without padding.
-    What is no base64 is left out: no other tool reads that form.
+    libarchive writes each in both forms, its own in base64 without padding.  A
+    value that is not base64 is skipped: no other tool reads that form.
     """
     found: dict[bytes, bytes] = {}
     for key, value in records.items():
@@ -135,7 +138,7 @@ def xattrs(records: Records) -> dict[bytes, bytes] | None:
 
 def sparse_numbers(text: bytes) -> list[int]:
     """
-    The numbers of a sparse map in format 0.0 or 0.1.
+    Parse the numbers of a sparse map in format 0.0 or 0.1.
     """
     parts = text.split(b",") if text else []
     if len(parts) % 2 or not all(p.isdigit() and len(p) <= 19 for p in parts):

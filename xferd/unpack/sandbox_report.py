@@ -1,11 +1,11 @@
 # -*- test-case-name: tests.unpack.test_sandbox_report -*-
 """
-C{python -m xferd.unpack.sandbox_report}: what C{/proc} says of the sandbox of
-a layer's process, beside the worker and this process.
+C{python -m xferd.unpack.sandbox_report}: the sandbox of a layer's process as
+C{/proc} shows it, beside the worker and this process.
 
-The table is one of reStructuredText, as in C{docs/security.rst}; with
-C{--json}, the same as an object.  The processes are real: a worker, and a layer
-of which no more than the first bytes arrive.
+Prints a table of reStructuredText, as in C{docs/security.rst}, or with
+C{--json} an object.  The processes are real: a worker, and a layer whose bytes
+stop after the first.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _CAPABILITIES: Final = {
 }
 
 _MANY: Final = 10
-"""Capabilities that are counted and not named."""
+"""More capabilities than these are counted, not named."""
 
 _NAMESPACES: Final = ("net", "mnt", "ipc", "pid", "user", "uts")
 
@@ -51,7 +51,7 @@ Facts = Mapping[str, str]
 
 def facts(pid: int) -> dict[str, str]:
     """
-    What C{/proc} says of a process.
+    The properties of a process's sandbox, by name, from C{/proc}.
     """
     place = Path(f"/proc/{pid}")
     status = dict(
@@ -81,9 +81,6 @@ def facts(pid: int) -> dict[str, str]:
 
 
 def _root(place: Path) -> str:
-    """
-    A process's root directory.
-    """
     mounts = len((place / "mounts").read_text().splitlines())
     if os.path.samefile(place / "root", "/"):
         return "/"
@@ -91,9 +88,6 @@ def _root(place: Path) -> str:
 
 
 def _names(mask: str) -> str:
-    """
-    The names of a set of capabilities.
-    """
     bits = [bit for bit in range(64) if int(mask, 16) >> bit & 1]
     if len(bits) > _MANY:
         return f"{len(bits)} capabilities"
@@ -102,10 +96,10 @@ def _names(mask: str) -> str:
 
 def observe(folder: str) -> dict[str, Any]:
     """
-    Start a worker and a layer, look at them, and end them.
+    Start a worker and a layer, inspect them, and end them.
 
     @param folder: an empty directory of this user's.
-    @return: the facts by process, and under C{missing} what the worker reports.
+    @return: the facts by process, and in C{missing} the worker's report.
     """
     blob, staged = os.path.join(folder, "blob"), os.path.join(folder, "staged")
     Path(blob).write_bytes(bytes(512))
@@ -138,9 +132,6 @@ def observe(folder: str) -> dict[str, Any]:
 
 
 def _work(commands: int, reports: int) -> NoReturn:
-    """
-    Be the worker.
-    """
     try:
         os.dup2(commands, 0)
         os.dup2(reports, 1)
@@ -152,7 +143,9 @@ def _work(commands: int, reports: int) -> NoReturn:
 
 def _until(lines: IO[bytes], verb: str) -> dict[str, Any]:
     """
-    Read until a message of a kind.
+    Read messages until the first of a kind.
+
+    @return: its body.
     """
     for line in lines:
         found, body = protocol.decode(protocol.split(line)[1])
@@ -160,12 +153,12 @@ def _until(lines: IO[bytes], verb: str) -> dict[str, Any]:
             return body
         if found in ("error", "ended"):
             break
-    raise SystemExit(f"the unpacking worker ended before it said {verb}")
+    raise SystemExit(f"the unpacking worker ended before it sent {verb!r}")
 
 
 def table(processes: Mapping[str, Facts]) -> str:
     """
-    A table of reStructuredText, with a column for each process.
+    Format a table of reStructuredText with a column for each process.
     """
     lines = [".. list-table::", "   :header-rows: 1", ""]
     names = list(processes)

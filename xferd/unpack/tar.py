@@ -298,7 +298,7 @@ class TarReader:
             entry.device = number_of(fields[10], "device"), number_of(fields[11], "device")
         if records:
             _amend(entry, records)
-        if entry.uid >= _UNCHANGED or entry.gid >= _NOBODY:
+        if entry.uid >= _UNCHANGED or entry.gid >= _UNCHANGED:
             raise BadLayer(f"{printable(entry.path)} belongs to {entry.uid}:{entry.gid}, which no file can")
         if b"\0" in entry.path or b"\0" in entry.link:
             raise BadLayer(f"{printable(entry.path)} has a NUL in its name")

@@ -1,26 +1,27 @@
 # -*- test-case-name: tests.unpack.test_tree_writer -*-
 """
-Entries of a tar become a directory tree, ready to be a lowerdir of overlayfs.
+Writes the entries of a tar as a directory tree, ready to be a lowerdir of
+overlayfs.
 
 The rules are those of OCI's image-spec, "Applying Changesets":
 
-  - An entry replaces what an earlier one made, unless both are directories;
-    then the later one's attributes stand.  Nothing is written through an old
+  - An entry replaces an earlier one of its name, unless both are directories;
+    then the later one's metadata apply.  Nothing is written through an old
     inode or an old link.
   - A whiteout C{.wh.x} hides the C{x} of the layers below, never this layer's
-    own, in whatever order they stand.  Where this layer has an C{x} of its
-    own, that hides the old one if it is a file, and is made opaque if it is
-    a directory.  C{.wh..wh..opq} makes its directory opaque.
+    own, in any order of entries.  If this layer has an C{x}, too, a file hides
+    the old one by itself, and a directory becomes opaque.
+    C{.wh..wh..opq} makes its directory opaque.
   - A whiteout makes nothing visible: it replaces no file, and a directory that
-    only whiteouts name is made here for overlayfs alone.  If the layers below
-    do not have that directory, registration leaves it out.
-  - Whiteouts are written when all else is there: as a character device 0/0,
-    or, where the kernel does not let us make one (Linux before 5.8), in
-    overlayfs's other form, an empty file with the xattr C{overlay.whiteout} in a
-    directory that is marked C{overlay.opaque=x}.
+    only whiteouts name is created for overlayfs alone.  If the layers below
+    lack that directory, registration removes it.
+  - Whiteouts are written after all other entries: as a character device 0/0,
+    or, if the kernel refuses that (Linux before 5.8), in overlayfs's other
+    form, an empty file with the xattr C{overlay.whiteout} in a directory with
+    C{overlay.opaque=x}.
 
-The tree must belong to nobody else while it is made.  Imports no Twisted:
-this runs in the worker.
+Nothing else may change the tree meanwhile.  Imports no Twisted: this runs in
+the worker.
 """
 
 from __future__ import annotations
@@ -41,19 +42,19 @@ from xferd.unpack.tar import Entry
 _WHITEOUT: Final = b".wh."
 _OPAQUE: Final = b".wh..wh..opq"
 _META: Final = b".wh..wh."
-"""The prefix of AUFS's own files, which old images still contain."""
+"""The prefix of AUFS's internal files, which old images still contain."""
 
 _LINKED: Final = b".wh..wh.plnk"
 """
 The directory in the root where AUFS kept the first names of hard links.  Its
-files exist here until the end, so that other entries can link to them.
+files exist until L{TreeWriter.finish}, so that other entries can link to them.
 """
 
 _IMPLIED: Final = 16 * 1024 * 1024
-"""Bytes of the paths of all implied directories, which the daemon gets."""
+"""Bytes of the paths of all implied directories, at most: they are sent to the daemon."""
 
 _MOST_IMPLIED: Final = 50_000
-"""How many directories may be implied: each is looked up in the layers below."""
+"""Implied directories, at most: each is looked up in the layers below."""
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _LAYERS_FAULT = frozenset(
@@ -72,23 +73,24 @@ Read = Callable[[int], memoryview]
 
 class TreeWriter:
     """
-    A tree that is being made below a directory.
+    Writes a tree below a directory.
 
     @ivar size: bytes of the regular files so far, each counted once.
     """
 
     def __init__(
-        self, root: int, limits: Limits, attributes: MetadataWriter, others: Callable[[], int] = lambda: 0
+        self, root: int, limits: Limits, metadata: MetadataWriter, other_memory: Callable[[], int] = lambda: 0
     ) -> None:
         """
         @param root: a descriptor of an empty directory.
-        @param others: tells how many bytes of memory this layer needs besides.
+        @param other_memory: returns the bytes of memory that this layer needs
+            besides.
         """
-        self._limits, self._attributes = limits, attributes
-        self._folders = Directories(root, limits, others)
-        self._parent: bytes | None = None  # as the last entry wrote it, and what that is
-        self._real = b""
-        self._here = -1
+        self._limits, self._metadata = limits, metadata
+        self._directories = Directories(root, limits, other_memory)
+        self._parent: bytes | None = None  # as in the last entry's path
+        self._real = b""  # the real path of that
+        self._here = -1  # its descriptor
         self.size = 0
         self._makers = {
             tar.REGULAR: self._regular,
@@ -101,12 +103,12 @@ class TreeWriter:
 
     def add(self, entry: Entry, read: Read) -> None:
         """
-        Make what an entry describes.
+        Write an entry.
 
-        @param read: gives the entry's data, as L{xferd.unpack.tar.TarReader.read}.
-        @raise BadLayer: the entry leads out, or cannot be.
+        @param read: returns the entry's data, as L{xferd.unpack.tar.TarReader.read}.
+        @raise BadLayer: the entry is invalid.
         @raise DiskFull: no space is left.
-        @raise StoreError: the disk refuses for another reason.
+        @raise StoreError: the file system refuses for another reason.
         """
         try:
             self._add(entry, read)
@@ -115,39 +117,36 @@ class TreeWriter:
 
     def check_memory(self) -> None:
         """
-        Make sure that the layer does not need too much memory.
-
-        @raise BadLayer: it does.
+        @raise BadLayer: the layer needs too much memory.
         """
-        self._folders.check_memory()
+        self._directories.check_memory()
 
     def finish(self, step: Callable[[], object] = lambda: None) -> tuple[bytes, ...]:
         """
-        Write whiteouts and give the directories their attributes, now that
-        nothing more is put into them.
+        Write whiteouts and the metadata of directories, after all entries.
 
         @param step: called for each directory: there may be millions.
-        @return: the directories that are implied and show through to those
+        @return: the implied directories that merge with those of the layers
             below, the root as C{.}.
         """
         try:
-            if _LINKED in self._folders.known:
-                self.size -= self._folders.remove(b"", _LINKED)
+            if _LINKED in self._directories.known:
+                self.size -= self._directories.remove(b"", _LINKED)
             return self._finish(step)
         except OSError as e:
             raise _explained(e, b"the directories") from e
         finally:
-            self._folders.close()
+            self._directories.close()
 
     # ---------------------------------------------------------------- entries
 
     def _add(self, entry: Entry, read: Read) -> None:
         """
-        Find the entry's directory and make it there.
+        Find the entry's directory, and write the entry to it.
         """
         above, _, name = entry.path.rpartition(b"/")
         if above != self._parent or not name or name[0] == 0x2E:
-            # The fast way is for the next file in the same directory, with a name of no special meaning.
+            # The fast path is for a further file in the same directory, with an ordinary name.
             parts = _components(entry.path, self._limits)
             if not parts:
                 self._root(entry)
@@ -157,18 +156,18 @@ class TreeWriter:
             ):
                 return
             last = parts.pop()
-            folder = b"/".join(parts)
+            directory = b"/".join(parts)
             self._parent = None
             if last.startswith(_WHITEOUT):
-                self._whiteout(folder, last, entry)
+                self._whiteout(directory, last, entry)
                 return
-            real = self._folders.resolve(folder, make=True)
+            real = self._directories.resolve(directory, make=True)
             assert real is not None
-            self._real, self._here = real, self._folders.descriptor(real)
+            self._real, self._here = real, self._directories.descriptor(real)
             if entry.kind == tar.DIRECTORY:
                 self._directory(last, entry)
                 return
-            # Behind a name such as "a/" or "a/.", C{above} is not the directory that was resolved.
+            # For a path such as "a/" or "a/.", C{above} is not the directory that was resolved.
             self._parent = above if last == name else None
             name = last
         elif entry.kind == tar.DIRECTORY:
@@ -182,44 +181,38 @@ class TreeWriter:
             self._makers[entry.kind](name, entry, read)
 
     def _replace(self, name: bytes) -> None:
-        """
-        Remove what is in the way.
-        """
-        self.size -= self._folders.remove(self._real, name)
-        self._here = self._folders.descriptor(self._real)
+        self.size -= self._directories.remove(self._real, name)
+        self._here = self._directories.descriptor(self._real)
 
     def _root(self, entry: Entry) -> None:
         """
-        The root's own entry gives attributes, and cannot be anything else
+        Record the metadata of the root, which must be a directory
         (CVE-2021-29136).
         """
         if entry.kind != tar.DIRECTORY:
             raise BadLayer(
                 f"{printable(entry.path)} would make something else of the tree's root than a directory"
             )
-        self._folders.list(b"", entry)
+        self._directories.record(b"", entry)
 
     def _directory(self, name: bytes, entry: Entry) -> None:
         """
-        Make a directory, or take new attributes for one.
+        Create a directory, or replace its metadata.
         """
         real = b"%b/%b" % (self._real, name) if self._real else name
-        folder = self._folders.known.get(real)
-        if folder is None:
+        directory = self._directories.known.get(real)
+        if directory is None:
             try:
-                folder = self._folders.make(self._real, name)
+                directory = self._directories.make(self._real, name)
             except FileExistsError:
                 self._replace(name)
-                folder = self._folders.make(self._real, name)
-                # It replaces this layer's file, and so also what the file replaced.
-                folder.opaque = True
-        self._folders.list(real, entry)
+                directory = self._directories.make(self._real, name)
+                # It replaces this layer's file, which hides the layers below.
+                directory.opaque = True
+        self._directories.record(real, entry)
 
     def _regular(self, name: bytes, entry: Entry, read: Read) -> None:
-        """
-        Make a file with its data.
-        """
-        out = self._attributes.create(name, self._here, entry)
+        out = self._metadata.create(name, self._here, entry)
         try:
             if entry.sparse is None:
                 while piece := read(entry.size):
@@ -233,22 +226,19 @@ class TreeWriter:
                         _write(out, piece)
                         offset += len(piece)
                 os.ftruncate(out, entry.size)
-            self._attributes.regular(out, entry)
+            self._metadata.regular(out, entry)
         finally:
             os.close(out)
         self.size += entry.size
 
     def _hard_link(self, name: bytes, entry: Entry, _read: Read) -> None:
-        """
-        Link to a file that this layer has already.
-        """
         parts = _components(entry.link, self._limits)
         target = parts.pop() if parts else b""
-        above = self._folders.resolve(b"/".join(parts), make=False)
-        # A copy: in deep trees, opening the second directory closes the first.
-        there = None if above is None else os.dup(self._folders.descriptor(above))
+        above = self._directories.resolve(b"/".join(parts), make=False)
+        # A duplicate: in deep trees, opening the second directory closes the first.
+        there = None if above is None else os.dup(self._directories.descriptor(above))
         try:
-            self._here = self._folders.descriptor(self._real)
+            self._here = self._directories.descriptor(self._real)
             if there is None or stat.S_ISDIR(os.lstat(target, dir_fd=there).st_mode):
                 raise FileNotFoundError
             if (above, target) == (self._real, name):
@@ -264,40 +254,35 @@ class TreeWriter:
                 os.close(there)
 
     def _symlink(self, name: bytes, entry: Entry, _read: Read) -> None:
-        """
-        Make a link; its target is kept to the letter, wherever it leads.
-        """
+        # The target is kept verbatim, wherever it leads.
         if not entry.link:
             raise BadLayer(f"{printable(entry.path)} is a symbolic link to nothing")
         os.symlink(entry.link, name, dir_fd=self._here)
-        self._attributes.link(name, self._here, entry)
+        self._metadata.link(name, self._here, entry)
 
     def _node(self, name: bytes, entry: Entry, _read: Read) -> None:
-        """
-        Make a device or a FIFO.
-        """
         major, minor = entry.device
         if not (0 <= major < 1 << 12 and 0 <= minor < 1 << 20):
             raise BadLayer(f"{printable(entry.path)} is a device {major}:{minor}, which Linux does not have")
-        self._attributes.node(name, self._here, entry)
+        self._metadata.node(name, self._here, entry)
 
     # -------------------------------------------------------------- whiteouts
 
     def _whiteout(self, above: bytes, name: bytes, entry: Entry) -> None:
         """
-        Note what the layer removes.
+        Record a whiteout.
 
-        @param above: the directory of the whiteout, as the layer names it.
+        @param above: the directory of the whiteout, as in the entry's path.
         """
         hidden = name[len(_WHITEOUT) :]
         if hidden in (b"", b".", b".."):
             raise BadLayer(f"{printable(entry.path)} is a whiteout of nothing")
-        real = self._folders.locate(above)
+        real = self._directories.locate(above)
         if real is not None:
-            self._folders.note(real, _OPAQUE if name == _OPAQUE else hidden)
+            self._directories.add_whiteout(real, _OPAQUE if name == _OPAQUE else hidden)
 
     def _finish(self, step: Callable[[], object]) -> tuple[bytes, ...]:
-        known, whiteouts = self._folders.known, self._folders.whiteouts
+        known, whiteouts = self._directories.known, self._directories.whiteouts
         for real, names in whiteouts.items():
             if real not in known:
                 continue
@@ -308,33 +293,33 @@ class TreeWriter:
                     below.opaque = below.replaces = True
         for real in sorted(whiteouts):
             self._make_hidden(real)
-        severs = any(folder.opaque for folder in known.values())
+        severs = any(directory.opaque for directory in known.values())
 
         def is_severed(real: bytes) -> bool:
             return severs and _is_severed(real, known)
 
         for real, names in whiteouts.items():
-            # Where nothing below shows there is nothing to hide, and overlayfs would list the name.
+            # Where the layers below do not show, overlayfs would list the whiteout's name.
             if real in known and not known[real].opaque and not is_severed(real):
                 for name in names:
                     self._hide(real, name)
             step()
         for real in sorted(known):
             step()
-            descriptor = self._folders.descriptor(real)
-            folder = known[real]
-            if folder.opaque:
-                set_own_xattr(descriptor, self._attributes.overlay + b"opaque", b"y")
-            entry = folder.entry(real)
+            descriptor = self._directories.descriptor(real)
+            directory = known[real]
+            if directory.opaque:
+                set_own_xattr(descriptor, self._metadata.overlay + b"opaque", b"y")
+            entry = directory.entry(real)
             if entry is not None:
-                self._attributes.directory(descriptor, entry)
+                self._metadata.directory(descriptor, entry)
             elif is_severed(real):
-                # It has nothing below to take its attributes from.
-                self._attributes.directory(descriptor, Entry(real, tar.DIRECTORY, 0o755, 0, 0, 0, 0))
+                # There is no directory below to copy metadata from.
+                self._metadata.directory(descriptor, Entry(real, tar.DIRECTORY, 0o755, 0, 0, 0, 0))
         implied = tuple(
             real or b"."
-            for real, folder in known.items()
-            if folder.attributes is None and not is_severed(real)
+            for real, directory in known.items()
+            if directory.attributes is None and not is_severed(real)
         )
         if len(implied) > _MOST_IMPLIED:
             raise BadLayer(
@@ -349,12 +334,12 @@ class TreeWriter:
 
     def _make_hidden(self, real: bytes) -> None:
         """
-        Make the directory of some whiteouts, for overlayfs alone.
+        Create the directory of some whiteouts, for overlayfs alone.
 
-        It is not made where this layer has something else in its place, or
-        hides all that is below: then the whiteouts hide nothing.
+        Skip it if this layer has another entry in its place, or hides the
+        layers below: then the whiteouts have no effect.
         """
-        known, whiteouts = self._folders.known, self._folders.whiteouts
+        known, whiteouts = self._directories.known, self._directories.whiteouts
         above, opaque = b"", False
         for name in real.split(b"/"):
             below = b"%b/%b" % (above, name) if above else name
@@ -363,17 +348,17 @@ class TreeWriter:
                 if opaque or name in whiteouts.get(above, ()):
                     return
                 try:
-                    folder = self._folders.imply(above, name)
+                    directory = self._directories.imply(above, name)
                 except FileExistsError:
                     return
-                folder.opaque = _OPAQUE in whiteouts.get(below, ())
+                directory.opaque = _OPAQUE in whiteouts.get(below, ())
             above = below
 
     def _hide(self, real: bytes, name: bytes) -> None:
         """
-        Write one whiteout, unless the layer has a file of that name.
+        Write one whiteout, unless the layer has a file of its name.
         """
-        here = self._folders.descriptor(real)
+        here = self._directories.descriptor(real)
         try:
             os.mknod(name, stat.S_IFCHR, os.makedev(0, 0), dir_fd=here)
         except FileExistsError:
@@ -383,7 +368,7 @@ class TreeWriter:
 
     def _hide_by_xattr(self, here: int, name: bytes) -> None:
         """
-        The same with what every user may make.
+        Write a whiteout in the form that unprivileged users can create.
         """
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
@@ -391,18 +376,18 @@ class TreeWriter:
         except FileExistsError:
             return
         try:
-            set_own_xattr(out, self._attributes.overlay + b"whiteout", b"y")
+            set_own_xattr(out, self._metadata.overlay + b"whiteout", b"y")
         finally:
             os.close(out)
-        set_own_xattr(here, self._attributes.overlay + b"opaque", b"x")
+        set_own_xattr(here, self._metadata.overlay + b"opaque", b"x")
 
 
 def _components(path: bytes, limits: Limits) -> list[bytes]:
     """
-    The components of a path, seen from the tree's root.
+    The components of a path, relative to the tree's root.
 
-    C{..} takes away the component before it, whatever that is, and means
-    nothing in the root, as Go's C{path.Clean} has it.  None is left.
+    C{..} removes the component before it, and has no effect in the root, as in
+    Go's C{path.Clean}.
 
     @raise BadLayer: it has too many components.
     """
@@ -423,9 +408,9 @@ def _components(path: bytes, limits: Limits) -> list[bytes]:
 
 def _is_meta(parts: list[bytes]) -> bool:
     """
-    Whether an entry is of AUFS's own, and nobody else's business.
+    Whether an entry is one of AUFS's internal files.
 
-    @raise BadLayer: it would be in a directory that is itself a whiteout.
+    @raise BadLayer: it is in a directory that is itself a whiteout.
     """
     if not any(part.startswith(_WHITEOUT) for part in parts):
         return False
@@ -441,8 +426,8 @@ def _is_meta(parts: list[bytes]) -> bool:
 
 def _is_severed(real: bytes, known: Mapping[bytes, Directory]) -> bool:
     """
-    Whether a directory replaces the one of the layers below, or is in one
-    that hides what they have in it.
+    Whether a directory does not merge with the layers below: it, or one above
+    it, hides them.
     """
     if not real:
         return False
@@ -458,7 +443,7 @@ def _is_severed(real: bytes, known: Mapping[bytes, Directory]) -> bool:
 
 def _write(out: int, piece: memoryview) -> None:
     """
-    Write all of a piece, however little the kernel takes at a time.
+    Write all of a piece, also if the kernel accepts less at once.
     """
     written = os.write(out, piece)
     while written < len(piece):
@@ -467,7 +452,7 @@ def _write(out: int, piece: memoryview) -> None:
 
 def _explained(error: OSError, path: bytes) -> XferdError:
     """
-    What an error of the kernel's means.
+    The error to report for an error of the kernel.
     """
     if error.errno in FULL:
         return DiskFull(f"no space is left for {printable(path)}; make room below the data directory")

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from xferd.ctl.errors import ClientError
-from xferd.unpack.flatten import copy_folder, is_kept
+from xferd.unpack.flatten import copy_root_metadata, is_unprivileged
 from xferd.unpack.overlay_merge import overlay_xattr
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def check_mountable(trees: Sequence[str]) -> None:
             f"the image has {len(trees)} layers, and 1 to {_MOST_LAYERS} can be mounted; "
             "omit --mount to copy them"
         )
-    if any(is_kept(tree) for tree in trees):
+    if any(is_unprivileged(tree) for tree in trees):
         raise CannotMount(
             "the daemon does not run as root and stores the files' owners in attributes, which a mount would "
             "not apply; omit --mount to copy the layers"
@@ -76,7 +76,7 @@ def mount(
         for name in ("upper", "work"):
             os.mkdir(os.path.join(changes, name), 0o700)
         # This directory becomes the root of the mount.
-        copy_folder(trees[-1], os.path.join(changes, "upper"))
+        copy_root_metadata(trees[-1], os.path.join(changes, "upper"))
     elif len(layers) == 1:
         # An overlay needs two layers; the second one is an empty directory.
         layers.append(target)
