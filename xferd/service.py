@@ -211,7 +211,7 @@ class Daemon(Service):
             proxies=Proxies(config.proxy),
             keychain=keychain,
             timeouts=config.timeouts,
-            warned=self._warned,
+            on_warning=self._warned,
             mirrors=config.sharing != ISOLATED,
         )
         self.jobs = Jobs(

@@ -205,7 +205,9 @@ class CredentialsTests(TestCase):
         await self.daemon.ctl("pull", reference)
         self.file.write_text("{")
         await self.daemon.ctl("pull", reference)
-        self.assertIn(f"credentials stay as they were: {self.file}, line 1, column 2", self.daemon.output)
+        self.assertIn(
+            f"the previous credentials remain in use: {self.file}, line 1, column 2", self.daemon.output
+        )
         self.file.write_text(json.dumps({"auths": {host: {"username": USER, "password": "old"}}}))
         error = await self.denied(reference)
         self.assertIn(f"with the credentials of {USER} from {self.file} (401", error)

@@ -205,7 +205,7 @@ class MirrorTests(HostsCase):
         )
         daemon = await self.daemon()
         await daemon.ctl("pull", f"{origin.host}/team/app:1")
-        self.assertEqual(daemon.output.count("is left alone for 15 s"), 1)
+        self.assertEqual(daemon.output.count("is skipped for 15 s"), 1)
         _, errors, code = await daemon.try_ctl("pull", f"{origin.host}/team/app:2")
         self.assertEqual(code, 1)
         self.assertIn(f"{origin.host}/team/app:2 does not exist; {origin.host} answers 404", errors)

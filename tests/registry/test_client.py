@@ -158,7 +158,7 @@ class ManifestTests(ClientCase):
             request.setHeader("Warning", '299 - "gone soon"')
 
         self.server.fault = warn
-        registries = Registries(self.clock, wall_clock=self.wall_clock, agent=self.agent, warned=warned)
+        registries = Registries(self.clock, wall_clock=self.wall_clock, agent=self.agent, on_warning=warned)
         for _ in range(2):
             self.successResultOf(registries.repository(REPOSITORY).manifest("1"))
         self.assertEqual(told, [(REPOSITORY, "gone soon")] * 2)
@@ -397,7 +397,7 @@ class AuthenticationTests(ClientCase):
                 failure_of(self, self.registries.check(host), RegistryError),
                 failure_of(self, opening, RegistryError),
             ):
-                self.assertIn("cannot be asked", str(error))
+                self.assertIn("cannot be requested", str(error))
 
     def test_check(self) -> None:
         """

@@ -36,7 +36,7 @@ from xferd.names import Digest
 from xferd.oci import Descriptor, Document
 from xferd.registry.client import Registries
 from xferd.registry.hosts.certs_d import CertsDirs
-from xferd.registry.mirrors import FIRST_REST, LONGEST_REST, PROBE, CircuitBreaker
+from xferd.registry.mirrors import FIRST_PAUSE, LONGEST_PAUSE, PROBE, CircuitBreaker
 from xferd.registry.repository import RemoteRepository
 from xferd.testing.fakes import FakeContent
 
@@ -237,7 +237,7 @@ class OrderTests(MirrorCase):
         """
         for status in (401, 403, 404, 429, 500, 302, 400):
             self.network.take()
-            self.clock.advance(LONGEST_REST * 2)
+            self.clock.advance(LONGEST_PAUSE * 2)
             self.fault("one.test", lambda r, s=status: refuse(r, s, "NO", "no"))  # type: ignore[misc]
             self.successResultOf(self.manifest())
             # A 401 that does not say what is wanted makes xferd ask the root, once.
@@ -378,20 +378,20 @@ class TroubleTests(MirrorCase):
 
     def test_rest(self) -> None:
         """
-        A dead mirror is left alone for a while, then asked again by one.
+        A dead mirror is skipped for a while, then one request probes it.
         """
         server = self.network.servers.pop("one.test")
         for _ in range(3):
             self.successResultOf(self.manifest())
         self.assertEqual(self.network.take(), ["one.test", *["two.test"] * 3])
-        self.clock.advance(FIRST_REST)
+        self.clock.advance(FIRST_PAUSE)
         self.successResultOf(self.manifest())
         self.assertEqual(self.network.take(), ["one.test", "two.test"])
-        self.clock.advance(FIRST_REST)
+        self.clock.advance(FIRST_PAUSE)
         self.successResultOf(self.manifest())
         self.assertEqual(self.network.take(), ["two.test"])
         self.network.servers["one.test"] = server
-        self.clock.advance(FIRST_REST)
+        self.clock.advance(FIRST_PAUSE)
         self.successResultOf(self.manifest())
         self.successResultOf(self.manifest())
         self.assertEqual(self.network.take(), ["one.test"] * 2)
@@ -496,7 +496,7 @@ class CircuitBreakerTests(SynchronousTestCase):
         breaker, now, rests = CircuitBreaker(), 0.0, []
         for _ in range(7):
             self.assertTrue(breaker.allows(now))
-            rest = breaker.failed(ConnectionFailed("x"), now)
+            rest = breaker.record_failure(ConnectionFailed("x"), now)
             self.assertFalse(breaker.allows(now + rest - 1))
             rests.append(rest)
             now += rest
@@ -507,14 +507,18 @@ class CircuitBreakerTests(SynchronousTestCase):
         Those that failed together count once.
         """
         breaker = CircuitBreaker()
-        self.assertEqual([breaker.failed(ConnectionFailed("x"), 1.0) for _ in range(3)], [FIRST_REST, 0, 0])
+        self.assertEqual(
+            [breaker.record_failure(ConnectionFailed("x"), 1.0) for _ in range(3)], [FIRST_PAUSE, 0, 0]
+        )
 
     def test_asked_to_wait(self) -> None:
         """
-        One that says for how long is left alone for so long, within reason.
+        C{Retry-After} sets the pause, up to a limit.
         """
-        for asked, rest in ((60.0, 60.0), (1.0, FIRST_REST), (1e6, LONGEST_REST), (None, FIRST_REST)):
-            self.assertEqual(CircuitBreaker().failed(TooManyRequests("x", retry_after=asked), 0.0), rest)
+        for asked, rest in ((60.0, 60.0), (1.0, FIRST_PAUSE), (1e6, LONGEST_PAUSE), (None, FIRST_PAUSE)):
+            self.assertEqual(
+                CircuitBreaker().record_failure(TooManyRequests("x", retry_after=asked), 0.0), rest
+            )
 
     def test_one_probe(self) -> None:
         """
@@ -522,18 +526,18 @@ class CircuitBreakerTests(SynchronousTestCase):
         another one.
         """
         breaker = CircuitBreaker()
-        breaker.failed(ConnectionFailed("x"), 0.0)
-        self.assertTrue(breaker.allows(FIRST_REST))
-        self.assertFalse(breaker.allows(FIRST_REST))
-        self.assertTrue(breaker.allows(FIRST_REST + PROBE))
-        breaker.answered()
-        self.assertTrue(breaker.allows(FIRST_REST + PROBE))
+        breaker.record_failure(ConnectionFailed("x"), 0.0)
+        self.assertTrue(breaker.allows(FIRST_PAUSE))
+        self.assertFalse(breaker.allows(FIRST_PAUSE))
+        self.assertTrue(breaker.allows(FIRST_PAUSE + PROBE))
+        breaker.record_success()
+        self.assertTrue(breaker.allows(FIRST_PAUSE + PROBE))
 
     def test_answers(self) -> None:
         """
         Who refuses is there.
         """
         breaker = CircuitBreaker()
-        breaker.failed(ConnectionFailed("x"), 0.0)
-        self.assertEqual(breaker.failed(Denied("x"), 1.0), 0)
+        breaker.record_failure(ConnectionFailed("x"), 0.0)
+        self.assertEqual(breaker.record_failure(Denied("x"), 1.0), 0)
         self.assertTrue(breaker.allows(1.0))

@@ -1,8 +1,10 @@
 """
-The reading side of the OCI distribution-spec: documents and blobs, whatever
-authentication, redirects and broken connections stand in between.
+The client of the OCI distribution-spec: manifests, blobs and referrers of
+registries and their mirrors, with authentication.
 
-Nothing above this room knows an HTTP status or an exception of
-L{twisted.web}: what goes wrong leaves here as an L{XferdError
-<xferd.errors.XferdError>}.
+C{transport} makes requests, C{auth} gets credentials and tokens, C{hosts} reads
+the configuration of registries, and C{push} writes.
+
+Other packages see no HTTP status and no exception of L{twisted.web}: every
+failure leaves this package as an L{XferdError<xferd.errors.XferdError>}.
 """

@@ -1,7 +1,6 @@
 # -*- test-case-name: tests.registry.push.test_session -*-
 """
-How one client's requests reach one registry: its address, and the proof that
-it wants to see.
+Requests to one server of a registry, with one client's credentials.
 """
 
 from __future__ import annotations
@@ -51,31 +50,33 @@ _PORT = re.compile(r":[0-9]+$")
 
 def pull_scope(repository: Repository) -> str:
     """
-    What a token must allow in order to read.
+    The scope of a token for reading a repository.
     """
     return f"repository:{repository.path}:pull"
 
 
 def push_scope(repository: Repository) -> str:
     """
-    What a token must allow in order to write.
+    The scope of a token for writing to a repository.
     """
     return f"repository:{repository.path}:pull,push"
 
 
 def _ignore_warning(repository: Repository, text: str) -> None:
     """
-    Leave it at the log.
+    The warning is in the log.
     """
 
 
 @frozen
 class ClientContext:
     """
-    What the requests to all registries use.
+    What the clients of all registries share.
 
-    @ivar clock_skews: how far the clocks of registries are from this machine's.
-    @ivar warned: told what a registry warns of, and whom it was asked about.
+    @ivar clock_skews: the differences between registries' clocks and this
+        machine's.
+    @ivar on_warning: called with a repository and the text for each warning of
+        its registry.
     """
 
     clock: IReactorTime
@@ -87,25 +88,26 @@ class ClientContext:
     capabilities: ExpiringDict[str, Capabilities]
     clock_skews: ClockSkews
     locks: WeakValueDictionary[Hashable, DeferredLock] = field(factory=WeakValueDictionary)
-    warned: Callable[[Repository, str], None] = _ignore_warning
+    on_warning: Callable[[Repository, str], None] = _ignore_warning
 
 
 class AuthenticatedClient:
     """
-    One registry, as one client reaches it.
+    Makes requests to one server of a registry, and authenticates them.
 
     @ivar host: the registry's host as people write it.
-    @ivar identity: equal for clients that are the same to the registry.
+    @ivar identity: equal for clients with the same credentials.
     @ivar account: the same without secrets.
-    @ivar capabilities: what the registry can do, whoever asks.
-    @ivar locks: held while something of a registry is read and written back.
+    @ivar capabilities: the features of the registry, for all clients.
+    @ivar locks: held from reading a document of a registry until it is written
+        back.
     """
 
     def __init__(
         self, host: str, keychain: IKeychain, context: ClientContext, config: EndpointConfig | None = None
     ) -> None:
         """
-        @param config: the server that stands for it; its own by default.
+        @param config: the server; the registry's own by default.
         """
         self.host = host
         self.identity = keychain.identity
@@ -123,7 +125,7 @@ class AuthenticatedClient:
         self._checked_url = ""
         self._root_is_open = False
         self._zone = Zone.named(_PORT.sub("", host).strip("[]"))
-        self._warned = context.warned
+        self._on_warning = context.on_warning
         self._hosts = context.hosts
         self._authenticator = Authenticator(
             host,
@@ -139,8 +141,8 @@ class AuthenticatedClient:
     @property
     def zone(self) -> Zone:
         """
-        Where the registry is, by its last response, which decides where it may
-        lead.
+        The zone of the registry's address, by its last response, which limits
+        where it may lead.
         """
         return Zone.PUBLIC if self._zone is None else self._zone
 
@@ -149,11 +151,11 @@ class AuthenticatedClient:
 
     async def get(self, repository: Repository, path: str, headers: Fields, resource: Resource) -> Response:
         """
-        GET something of a repository.
+        GET a resource of a repository.
 
         @param path: below the repository, C{blobs/sha256:...}.
-        @return: the answer, whatever its status.
-        @raise Denied: no proof can be had.
+        @return: the response, whatever its status.
+        @raise Denied: the registry demands credentials, and there are none.
         """
         return await self.request(b"GET", repository, path, resource, headers, pull_scope(repository))
 
@@ -169,16 +171,16 @@ class AuthenticatedClient:
         led_from: Zone = Zone.PUBLIC,
     ) -> Response:
         """
-        Make a request about a repository, with all the proof that the registry
-        wants.
+        Make a request about a repository, and repeat it with the authorization
+        that the registry demands.
 
         @param path: below the repository, C{blobs/sha256:...}, or a whole URL.
-        @param scope: what a token must allow.
-        @param body: makes a body, anew for each time that it has to be sent.
-        @param led_from: the zone of the server that named the URL, where that
-            is on another host than the registry.
-        @return: the answer, whatever its status.
-        @raise Denied: no proof can be had.
+        @param scope: what a token must permit.
+        @param body: makes the body, once for each time that it is sent.
+        @param led_from: the zone of the server that named the URL, if the URL's
+            host is not the registry.
+        @return: the response, whatever its status.
+        @raise Denied: the registry demands credentials, and there are none.
         """
         base = f"{await self.url()}{self._config.path}/{repository.path}/"
         url = urljoin(base, path)
@@ -190,9 +192,9 @@ class AuthenticatedClient:
             self._hosts.forget(self.host)
             raise
         for text in response.warnings:
-            self._warned(repository, text)
+            self._on_warning(repository, text)
         if response.status == 400 and response.is_own:
-            # What Go's servers say to plain HTTP where TLS is spoken by now.
+            # Go's servers answer so to plain HTTP on a port for TLS.
             self._hosts.forget(self.host)
         return response
 
@@ -208,10 +210,10 @@ class AuthenticatedClient:
         led_from: Zone = Zone.PUBLIC,
     ) -> Response:
         """
-        Make one request with a body that is better not sent twice: a 401 is
-        for the caller, who tells it to L{refused}.
+        Make one request with a body that is too large to send twice: the caller
+        handles a 401, by L{refused}.
 
-        @param fresh: whether to use no connection that was used before.
+        @param fresh: whether to use a new connection.
         @param led_from: as for L{request}.
         """
         authorization = await self._authorization(url, scope, resource)
@@ -219,12 +221,12 @@ class AuthenticatedClient:
 
     async def refused(self, response: Response, body: bytes, scope: str, resource: Resource) -> None:
         """
-        Learn from a 401 what the registry wants, and drop the token that it
-        did not like.
+        Learn from a 401 what the registry demands, and drop the token that it
+        refused.
 
-        @param body: the answer's body.
-        @raise Denied: there is nothing that could be brought.
-        @raise CredentialsUnavailable: a helper does not give the credentials.
+        @param body: the response's body.
+        @raise Denied: there are no credentials, or they were refused.
+        @raise CredentialsUnavailable: a helper fails.
         """
         headers = response.headers
         challenges = parse_challenges(header_values(headers, "WWW-Authenticate"))
@@ -239,8 +241,8 @@ class AuthenticatedClient:
 
     async def expired(self, response: Response, scope: str) -> bool:
         """
-        Whether a 400 may mean that the token has expired, as some gateways
-        say it.  The token is dropped then.
+        Whether a 400 may mean that the token has expired, as it does for some
+        gateways.  If so, the token is dropped.
         """
         proof = response.authorization
         if response.status != 400 or proof is None:
@@ -249,10 +251,10 @@ class AuthenticatedClient:
 
     async def check(self) -> None:
         """
-        See whether the registry lets this client in at all (OCI
+        Check that the registry answers and accepts the credentials (OCI
         distribution-spec, "Determining Support").
 
-        @raise Denied: it does not.
+        @raise Denied: it does not accept them.
         """
         resource = Resource(self.host, "its API", ManifestUnknown)
         url = f"{await self.url()}{self._config.path}/"
@@ -263,9 +265,9 @@ class AuthenticatedClient:
 
     async def url(self) -> str:
         """
-        Where the registry's API begins.
+        The URL of the registry's API without its path.
 
-        @raise RegistryError: its host stands for no server.
+        @raise RegistryError: the host is not one that can be connected to.
         """
         url = self._config.url or self._hosts.url(self.host)
         if url is None:
@@ -279,11 +281,11 @@ class AuthenticatedClient:
         """
         Find out whether a loopback registry speaks plain HTTP.
 
-        Docker tries TLS first.  A server that waits for the end of a line, as
-        Twisted's does, then lets the handshake run into its limit; to plain
-        HTTP, every TLS server answers at once.  A redirect is not followed:
-        where it leads says nothing of this host, unless it leads to the same
-        port by TLS, as nginx can do for plain requests.
+        Docker tries TLS first.  With a server that waits for the end of a line,
+        as Twisted's does, the handshake then runs into its timeout; every TLS
+        server answers plain HTTP at once.  A redirect is not followed.  It means
+        plain HTTP, unless it leads to the same port by TLS, as nginx can do for
+        plain requests.
         """
         url = f"http://{self.host}/v2/"
         try:
@@ -311,7 +313,8 @@ class AuthenticatedClient:
         led_from: Zone = Zone.PUBLIC,
     ) -> Response:
         """
-        Ask; when told to, get the proof that is wanted, once, and ask again.
+        Make a request, and repeat it once with the authorization that is
+        demanded.
         """
         authorization = await self._authorization(url, scope, resource)
         try:
@@ -319,8 +322,8 @@ class AuthenticatedClient:
         except ConnectionFailed as e:
             if method in (b"GET", b"HEAD") or not e.retryable:
                 raise
-            # An idle connection may have died.  The Agent tries reading again
-            # by itself, and nothing else; all that goes through here may be.
+            # An idle connection may have died.  Twisted's pool repeats only
+            # requests without a body; all that come here may be repeated.
             response = await self._request_once(
                 method, url, headers, authorization, body, led_from, fresh=True
             )
@@ -346,7 +349,7 @@ class AuthenticatedClient:
         fresh: bool = False,
     ) -> Response:
         """
-        Ask once, and learn from the registry's own response where it is.
+        Make one request, and note the zone and the clock of the registry.
         """
         own = await self.is_own(url)
         response = await self._exchange.request(
@@ -366,9 +369,9 @@ class AuthenticatedClient:
 
     async def _hides(self, response: Response, scope: str, resource: Resource) -> bool:
         """
-        Whether a registry that answers 403 or 404 to anonymous requests asks
-        for credentials at its root only (GitHub Packages and GHES do), and
-        there are some.
+        Whether a registry that answers 403 or 404 to anonymous requests demands
+        credentials at its root only (GitHub Packages and GHES do), and there
+        are some.
         """
         if response.status not in (403, 404) or response.authorization is not None:
             return False
@@ -378,11 +381,11 @@ class AuthenticatedClient:
 
     async def _challenged_at_root(self, scope: str, resource: Resource) -> bool:
         """
-        Ask the root of the API what proof the registry wants, as docker does
-        before any other request.
+        Request the root of the API, as docker does before any other request,
+        to learn what the registry demands.
 
-        @return: whether it wants any.
-        @raise Denied: it does, and there is nothing that could be brought.
+        @return: whether it demands credentials.
+        @raise Denied: it does, and there are none.
         """
         url = f"{await self.url()}{self._config.path}/"
         response = await self._request_once(b"GET", url, _NO_HEADERS, None, None, self.zone)
@@ -398,7 +401,7 @@ class AuthenticatedClient:
 
     async def _authorization(self, url: str, scope: str, resource: Resource) -> Authorization | None:
         """
-        The proof to bring to an URL: none to a foreign one.
+        The authorization for an URL: none for another host's.
         """
         if not await self.is_own(url):
             return None
@@ -406,10 +409,9 @@ class AuthenticatedClient:
 
     async def is_own(self, url: str) -> bool:
         """
-        Whether an URL is the registry's own, and not of some storage where it
-        keeps its blobs.
+        Whether an URL is the registry's own, and not its storage's.
 
-        @raise RegistryError: it is none that can be asked.
+        @raise RegistryError: no request can be made to it.
         """
         own = await self.url()
         # The same text up to the path is the same origin, without parsing it.
@@ -419,12 +421,14 @@ class AuthenticatedClient:
         """
         The origin of an URL.
 
-        @raise RegistryError: it has none that can be asked.
+        @raise RegistryError: no request can be made to it.
         """
         try:
             return Origin.of(url)
         except ValueError as e:
-            raise RegistryError(f"{self.host} has an URL that cannot be asked: {e}", host=self.host) from None
+            raise RegistryError(
+                f"{self.host} has an URL that cannot be requested: {e}", host=self.host
+            ) from None
 
     # -------------------------------------------------------------- refusals
 
@@ -436,7 +440,7 @@ class AuthenticatedClient:
 
     def details(self, response: Response, body: bytes) -> ErrorDetails:
         """
-        What a refusal says, with the text only where the registry itself says
+        The error in a response, with its text only if the registry itself sent
         it.
         """
         details = parse_error_details(body)
@@ -444,16 +448,16 @@ class AuthenticatedClient:
 
     async def refuse(self, response: Response, resource: Resource) -> SourceError:
         """
-        The error for an answer that is no success.
+        The error for a response that is not a success.
         """
         return self.refusal(response, resource, await self.excerpt(response.raw))
 
     def refusal(self, response: Response, resource: Resource, body: bytes) -> SourceError:
         """
-        The same, where the answer's body has been read already.
+        The same, if the response's body has been read already.
         """
         if not response.is_own:
-            # Whoever named the place must not learn by us what it says.
+            # The registry must not read another server through our errors.
             body = b""
         if not response.is_own and response.status in (401, 403):
             return RegistryError(

@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.registry.test_client -*-
 """
-All registries: which servers stand for each, and which credentials they are shown.
+All registries: the endpoints of each, and the credentials for them.
 """
 
 from __future__ import annotations
@@ -55,23 +55,23 @@ class Registries:
         timeouts: Timeouts | None = None,
         chunk_sizes: ChunkSizes | None = None,
         agent: IAgent | None = None,
-        warned: Callable[[Repository, str], None] | None = None,
+        on_warning: Callable[[Repository, str], None] | None = None,
         mirrors: bool = True,
     ) -> None:
         """
         @param reactor: also connects (TCP and names), unless there is an
             C{agent}.
         @param wall_clock: dates in headers are compared with it.
-        @param hosts: what the operator says about single registries, by host.
-        @param keychain: has the daemon's user's credentials.
-        @param certs_dirs: where more is said of hosts, and of mirrors.
-        @param proxies: through which proxies servers are reached.
-        @param chunk_sizes: in which parts large blobs are sent.
+        @param hosts: the C{[hosts]} tables, by host.
+        @param keychain: the credentials of the daemon's user.
+        @param certs_dirs: the configuration of other hosts, and of mirrors.
+        @param proxies: the proxies through which servers are reached.
+        @param chunk_sizes: the sizes of the chunks in which large blobs are sent.
         @param agent: makes the requests instead of our own connections.
-        @param warned: told what registries warn of, and of which repository,
-            each time they do.
-        @param mirrors: whether mirrors are asked.  They do not know who the
-            client is, and so cannot tell what it may have.
+        @param on_warning: called with a repository and the text for each warning
+            of its registry.
+        @param mirrors: whether mirrors are used.  They do not know the client,
+            and thus cannot decide what it may read.
         @raise ConfigError: a CA file cannot be used.
         """
         timeouts = timeouts if timeouts is not None else Timeouts()
@@ -99,13 +99,13 @@ class Registries:
             ClockSkews(wall_clock),
         )
         self._mirrors = mirrors
-        if warned is not None:
-            self._context = evolve(self._context, warned=warned)
+        if on_warning is not None:
+            self._context = evolve(self._context, on_warning=on_warning)
         self._keychain = keychain if keychain is not None else Anonymous()
         self._breakers: ExpiringDict[str, CircuitBreaker] = ExpiringDict(reactor.seconds)
         self._endpoints: ExpiringDict[str, tuple[tuple[EndpointConfig, ...], Endpoints]]
         self._endpoints = ExpiringDict(reactor.seconds)
-        # As long as a client's job has them, so that no token outlives it.
+        # Weak: tokens of a client live no longer than its jobs.
         self._clients: WeakValueDictionary[tuple[str, Credentials, tuple[EndpointConfig, ...]], Endpoints] = (
             WeakValueDictionary()
         )
@@ -151,7 +151,7 @@ class Registries:
 
     def _use(self, configs: tuple[EndpointConfig, ...]) -> None:
         """
-        Keep what is known of some servers, as it is used.
+        Count a use of what is known of some servers, which would expire.
         """
         for config in configs:
             self._breakers.get(_server(config))
@@ -159,7 +159,7 @@ class Registries:
 
     def _configs(self, host: str) -> tuple[EndpointConfig, ...]:
         """
-        The servers that stand for a registry.
+        The configurations of a registry's endpoints.
         """
         found = None if self._context.hosts.configures(host) else self._certs_dirs.find(host)
         if found is None:
@@ -168,15 +168,15 @@ class Registries:
 
     def _make(self, host: str, configs: tuple[EndpointConfig, ...], keychain: IKeychain) -> Endpoints:
         """
-        The servers of a registry.  The keychain is for its own; others are
-        shown what the daemon's user has for them.
+        The endpoints of a registry.  The keychain is for the registry's own;
+        mirrors receive the credentials of the daemon's user for them.
         """
         endpoints = [self._endpoint(e, self._keychain if e.namespace else keychain) for e in configs]
         return Endpoints(host, endpoints, self._context.clock)
 
     def _endpoint(self, config: EndpointConfig, keychain: IKeychain) -> Endpoint:
         """
-        One of them, as the user reaches it.
+        One endpoint, with one client's credentials.
         """
         context = self._context
         transport = config.transport
@@ -199,7 +199,7 @@ class Registries:
         own_headers: tuple[tuple[str, str], ...] = (),
     ) -> Exchange:
         """
-        What makes requests in one manner.
+        What makes requests with one configuration of the transport.
         """
         connections, only = self._connections, self._agent
 
@@ -220,7 +220,7 @@ class Registries:
 
     def _remedy(self, name: str) -> str:
         """
-        What to do where a server's certificate is not trusted.
+        The advice for a server whose certificate is not trusted.
         """
         place = self._certs_dirs.remedy
         file = os.path.join(place, name, "ca.crt") if place else f'the ca_file of [hosts."{name}"]'
@@ -230,8 +230,7 @@ class Registries:
 
     def reload(self, hosts: Mapping[str, HostConfig]) -> None:
         """
-        Let other settings of single registries count, for all requests that
-        begin from now on.
+        Replace the C{[hosts]} tables for all requests from now on.
 
         @raise ConfigError: a CA file cannot be used; then all stays as it is.
         """
@@ -243,7 +242,7 @@ class Registries:
 
 def _server(config: EndpointConfig) -> str:
     """
-    What a server is known by.
+    The key of a server.
     """
     return config.url or config.name
 

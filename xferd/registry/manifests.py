@@ -1,7 +1,7 @@
 # -*- test-case-name: tests.registry.test_client -*-
 """
-Documents: manifests, indexes and configs, fetched whole and held against all
-digests that are known of them, and manifests put.
+Manifests, indexes and configs: fetched whole and verified against every digest
+that is known of them; and manifests put.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from xferd.registry.transport.exchange import Response
 from xferd.registry.transport.request_body import BytesBody
 from xferd.registry.transport.response_body import discard, read_whole
 
-# Schema 1 is asked for in order to be refused by its name, and all the rest, as
-# containerd does, in order to be copied.
+# Schema 1 is accepted in order to refuse it by its name, and everything else, as
+# containerd does, in order to copy it.
 _ACCEPTED: Final = (*ACCEPT, *(f"{t};q=0.1" for t in sorted(DOCKER_SCHEMA1)), "*/*;q=0.05")
 
 # One line with all types for registries that read the first line only, as
@@ -50,7 +50,7 @@ _MISSING: Final = frozenset({"MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN", "MANIFEST_
 
 class ManifestChanged(RegistryError):
     """
-    Somebody else has written the same tag.
+    Another client has written the same tag.
     """
 
     retryable = True
@@ -58,7 +58,7 @@ class ManifestChanged(RegistryError):
 
 class Manifests:
     """
-    The documents of one registry.
+    The manifests and configs of one server.
     """
 
     _log = Logger()
@@ -69,7 +69,7 @@ class Manifests:
 
     async def manifest(self, repository: Repository, wanted: str) -> Document:
         """
-        Fetch a manifest and hold it against all digests that are known of it.
+        Fetch a manifest and verify it against every digest that is known of it.
         """
         document, _ = await self.fetch(repository, wanted)
         return document
@@ -89,7 +89,7 @@ class Manifests:
         document = Document.verified(header(headers, "Content-Type"), data)
         self.check_readable(response, document, resource)
         if document.media_type in DOCKER_SCHEMA1:
-            # Its digest is of a part of its bytes only: say what it is first.
+            # Its digest covers a part of its bytes only: refuse it by its type first.
             parse_document(document)
         for expected in (digest, self._promised(header(headers, "Docker-Content-Digest"))):
             if expected is not None:
@@ -102,12 +102,12 @@ class Manifests:
         """
         Put a manifest, byte for byte.
 
-        @param etag: what it is to replace, if that is known.
-        @return: the digest of the subject whose referrers the registry has
-            added it to, if it has.
-        @raise Overtaken: it would replace something else.
-        @raise BlobUnknown: something that it names is missing.
-        @raise DigestMismatch: the registry says that it got something else.
+        @param etag: the C{ETag} of the manifest that it replaces, if that is known.
+        @return: the digest of the subject whose list of referrers the registry
+            has added it to, if it has.
+        @raise ManifestChanged: it would replace another manifest.
+        @raise BlobUnknown: the registry lacks something that it names.
+        @raise DigestMismatch: the registry reports another digest.
         """
         checked_reference(wanted)
         resource = self._resource(repository, wanted, push=True)
@@ -124,10 +124,10 @@ class Manifests:
         status, body = response.status, await self._client.excerpt(response.raw)
         if status not in (200, 201, 202, 204):
             raise self._put_refused(response, resource, body, document)
-        told = self._promised(header(response.headers, "Docker-Content-Digest"))
-        if told is not None and told != Digest.of(document.data, told.algorithm):
+        stored = self._promised(header(response.headers, "Docker-Content-Digest"))
+        if stored is not None and stored != Digest.of(document.data, stored.algorithm):
             raise DigestMismatch(
-                f"{self._host} got {told} for {resource.name}, not {document.digest}", host=self._host
+                f"{self._host} got {stored} for {resource.name}, not {document.digest}", host=self._host
             )
         return self._promised(header(response.headers, "OCI-Subject"))
 
@@ -162,14 +162,14 @@ class Manifests:
 
     def _resource(self, repository: Repository, wanted: str, push: bool = False) -> Resource:
         """
-        What a manifest is called in errors.
+        A manifest as errors name it.
         """
         joint = "@" if ":" in wanted else ":"
         return Resource(self._host, f"{repository}{joint}{wanted}", ManifestUnknown, push)
 
     async def document(self, repository: Repository, descriptor: Descriptor) -> bytes:
         """
-        Fetch a config and hold it against its descriptor.
+        Fetch a config and verify it against its descriptor.
         """
         resource = Resource(self._host, f"{repository}@{descriptor.digest}", BlobUnknown)
         size = descriptor.size
@@ -188,8 +188,8 @@ class Manifests:
 
     def check_readable(self, response: Response, document: Document, resource: Resource) -> None:
         """
-        Check that a document from a server that the registry led to is one:
-        errors would quote parts of it otherwise.
+        Check that a document from another server than the registry's own is a
+        manifest; errors would quote parts of any other text.
 
         @raise RegistryError: it is no manifest and no index.
         """
@@ -205,7 +205,7 @@ class Manifests:
                 status=response.status,
             ) from None
         except UnsupportedImage:
-            pass  # Its type is a header, and no part of it.
+            pass  # The error quotes the type, which is a header.
 
     async def read(
         self,
@@ -217,7 +217,7 @@ class Manifests:
         """
         Read a document's bytes.
 
-        @param limit: how many there may be.
+        @param limit: bytes at most.
         @param too_long: makes the error for more.
         """
         if too_long is None:
@@ -230,7 +230,7 @@ class Manifests:
             discard(response.raw)
             raise RegistryError(
                 f"{resource.host} sends {resource.name} encoded ({clean(encoding)}), "
-                "though it was asked not to",
+                "though identity was requested",
                 host=resource.host,
                 status=response.status,
             )
@@ -245,8 +245,8 @@ class Manifests:
 
     def _promised(self, text: str) -> Digest | None:
         """
-        The digest in C{Docker-Content-Digest}, where there is one that can be
-        verified; old registries send none.
+        The digest in a header, if there is one that can be verified; old
+        registries send none.
         """
         try:
             return Digest.parse(text) if text else None
@@ -256,7 +256,7 @@ class Manifests:
 
     def _verify(self, data: bytes, expected: Digest, name: str) -> None:
         """
-        Hold bytes against a digest.
+        Verify bytes against a digest.
         """
         found = Digest.of(data, expected.algorithm)
         if found != expected:
@@ -268,7 +268,7 @@ class Manifests:
 
 def checked_reference(wanted: str) -> Digest | None:
     """
-    Make sure that a tag or a digest can stand in an URL.
+    Check that a reference is a tag or a digest, before it becomes a part of an URL.
 
     @return: the digest, if it is one.
     @raise BadReference: it is neither.

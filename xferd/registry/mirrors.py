@@ -1,10 +1,9 @@
 # -*- test-case-name: tests.registry.test_mirrors -*-
 """
-One registry by several ways: its mirrors in their order, and its own server.
+The endpoints of one registry: its mirrors in their order, and its own server.
 
-What one way does not give, the next is asked for.  A way that was in trouble
-is left alone for a while, so that its silence is not waited for with each
-blob anew.
+When an endpoint fails or lacks something, the next one is tried.  A mirror that
+has failed is skipped for a while, so that not every blob waits for its timeout.
 """
 
 from __future__ import annotations
@@ -40,31 +39,30 @@ from xferd.registry.transport.timeouts import within
 
 T = TypeVar("T")
 
-FIRST_REST: Final = 15.0
-"""Seconds for which a mirror is left alone after its first failure; doubled
-with each further."""
+FIRST_PAUSE: Final = 15.0
+"""Seconds for which a mirror is skipped after its first failure; doubled by each
+further one."""
 
-LONGEST_REST: Final = 300.0
-"""The most seconds for which it is left alone."""
+LONGEST_PAUSE: Final = 300.0
+"""The most seconds for which a mirror is skipped."""
 
 PROBE: Final = 30.0
-"""Seconds in which one request finds out whether a mirror is back, while
-others still pass it by."""
+"""Seconds in which one request probes a mirror, while others skip it."""
 
-_TROUBLE: Final = (ConnectionFailed, TimedOut, RegistryUnavailable, TooManyRequests, Truncated, NotHTTP)
+_UNAVAILABLE: Final = (ConnectionFailed, TimedOut, RegistryUnavailable, TooManyRequests, Truncated, NotHTTP)
 
 
 @define(eq=False)
 class CircuitBreaker:
     """
-    How a mirror has been lately.
+    Decides whether requests go to a mirror.
 
-    States: well; resting, after a failure, when nobody asks it; probed, when
-    the rest is over and one request finds out.
+    States: closed; open, after a failure, when no request goes to the mirror;
+    half-open, when the pause has ended and one request probes the mirror.
 
-    @ivar failures: those in a row.
-    @ivar until: the time at which it may be asked again.
-    @ivar probed: whether one request finds out just now.
+    @ivar failures: consecutive failures.
+    @ivar until: the time at which the pause ends.
+    @ivar probed: whether it is half-open.
     """
 
     failures: int = 0
@@ -73,8 +71,8 @@ class CircuitBreaker:
 
     def allows(self, now: float) -> bool:
         """
-        Whether it may be asked now.  Of those who want to when its rest is
-        over, the first may.
+        Whether a request may go to the mirror now.  After the pause, the first
+        caller may.
         """
         if not self.failures:
             return True
@@ -83,31 +81,32 @@ class CircuitBreaker:
         self.until, self.probed = now + PROBE, True
         return True
 
-    def answered(self) -> None:
+    def record_success(self) -> None:
         """
-        It is there.
+        Record a success, which closes the circuit.
         """
         self.failures, self.probed = 0, False
 
-    def failed(self, error: Exception, now: float) -> float:
+    def record_failure(self, error: Exception, now: float) -> float:
         """
-        It was asked in vain.
+        Record a failure.
 
-        @return: the seconds for which it is left alone from now on; 0 if the
-            error is not its trouble, or was known already.
+        @return: the seconds for which the mirror is skipped from now on; 0 if
+            the error does not show that the mirror is down, or if it was known
+            to be.
         """
-        if not isinstance(error, _TROUBLE):
-            self.answered()
+        if not isinstance(error, _UNAVAILABLE):
+            self.record_success()
             return 0.0
         if self.failures and now < self.until and not self.probed:
-            # Who asked before, together with others, has failed like them.
+            # Several requests were under way when the first of them failed.
             return 0.0
         self.failures += 1
         self.probed = False
-        rest = min(LONGEST_REST, FIRST_REST * 2.0 ** min(self.failures - 1, 10))
-        rest = max(rest, min(getattr(error, "retry_after", None) or 0.0, LONGEST_REST))
-        self.until = now + rest
-        return rest
+        pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(self.failures - 1, 10))
+        pause = max(pause, min(getattr(error, "retry_after", None) or 0.0, LONGEST_PAUSE))
+        self.until = now + pause
+        return pause
 
 
 @frozen(eq=False)
@@ -202,19 +201,19 @@ class Endpoints:
         last_only: bool = False,
     ) -> T:
         """
-        Ask one server after another until one does it.
+        Try one endpoint after another until one succeeds.
 
-        @param capability: what they must be able to.
-        @param what: what it is, for the log.
-        @param last_only: whether to ask none but the last of them.
-        @raise XferdError: what the last of them, the registry itself as a
-            rule, fails with.
+        @param capability: only endpoints that have it are tried.
+        @param what: what is requested, for the log.
+        @param last_only: whether to try the last endpoint alone.
+        @raise XferdError: the failure of the last endpoint, which is usually
+            the registry's own.
         """
         *mirrors, last = self._able(capability)
-        passed_by: list[Endpoint] = []
+        skipped: list[Endpoint] = []
         for endpoint in mirrors if not last_only else []:
             if not endpoint.breaker.allows(self._clock.seconds()):
-                passed_by.append(endpoint)
+                skipped.append(endpoint)
                 continue
             try:
                 return await self._try(endpoint, work, what)
@@ -225,8 +224,8 @@ class Endpoints:
         except SourceError as error:
             if not error.retryable or last_only:
                 raise
-            for endpoint in passed_by:
-                # Better late than never.
+            for endpoint in skipped:
+                # The registry itself is down: a paused mirror may serve it.
                 try:
                     return await self._try(endpoint, work, what)
                 except _TryNext:
@@ -235,9 +234,9 @@ class Endpoints:
 
     async def _try(self, endpoint: Endpoint, work: Callable[[Endpoint], Awaitable[T]], what: str) -> T:
         """
-        Ask a mirror.
+        Try a mirror.
 
-        @raise _Next: it does not do it.
+        @raise _TryNext: it failed.
         """
         try:
             result = await work(endpoint)
@@ -246,25 +245,25 @@ class Endpoints:
         except XferdError as e:
             self.failed(endpoint, e, what)
             raise _TryNext from e
-        endpoint.breaker.answered()
+        endpoint.breaker.record_success()
         return result
 
     def failed(self, endpoint: Endpoint, error: XferdError, what: str) -> None:
         """
-        A mirror was asked in vain.
+        Record the failure of a mirror.
         """
-        rest = endpoint.breaker.failed(error, self._clock.seconds())
-        if rest:
+        pause = endpoint.breaker.record_failure(error, self._clock.seconds())
+        if pause:
             self._log.warn(
-                "{mirror}, which stands for {host}, is left alone for {rest:.0f} s: {why}",
+                "{mirror}, a mirror of {host}, is skipped for {pause:.0f} s: {why}",
                 mirror=endpoint.config.name,
                 host=self._host,
-                rest=rest,
+                pause=pause,
                 why=str(error),
             )
         else:
             self._log.info(
-                "{mirror} has no {what} of {host}: {why}",
+                "{mirror}, a mirror of {host}, does not serve {what}: {why}",
                 mirror=endpoint.config.name,
                 what=what,
                 host=self._host,
@@ -273,7 +272,7 @@ class Endpoints:
 
     def _able(self, capability: str) -> list[Endpoint]:
         """
-        Those that may be asked for something.
+        The endpoints that have a capability.
         """
         able = [endpoint for endpoint in self._endpoints if capability in endpoint.config.capabilities]
         if not able:
@@ -285,7 +284,7 @@ class Endpoints:
 
 class _TryNext(Exception):
     """
-    The next one is to be asked.
+    A mirror has failed, and the next endpoint is to be tried.
     """
 
 
@@ -305,18 +304,12 @@ class WatchedBody:
         self.start, self.total = self._body.start, self._body.total
 
     def deliver(self, sink: Callable[[bytes], Deferred[None] | None]) -> Deferred[None]:
-        """
-        See L{IBlobBody.deliver}.
-        """
         return self._body.deliver(sink).addErrback(self._look)
 
     def abandon(self) -> None:
-        """
-        See L{IBlobBody.abandon}.
-        """
         self._body.abandon()
 
     def _look(self, failure: Failure) -> Failure:
-        if isinstance(failure.value, _TROUBLE):
+        if isinstance(failure.value, _UNAVAILABLE):
             self._broke(failure.value)
         return failure

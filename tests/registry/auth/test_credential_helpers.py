@@ -200,8 +200,8 @@ class HelperTests(SynchronousTestCase):
         """
         for said, status, words in (
             (b"no  store\n\x1b[31m", 3, "ended with 3: no  store"),
-            (_ANSWER, 1, "ended with 1: it says nothing"),
-            (b"", 1, "ended with 1: it says nothing"),
+            (_ANSWER, 1, "ended with 1: no message"),
+            (b"", 1, "ended with 1: no message"),
         ):
             asking = self.get()
             self.process.write(said)

@@ -1,11 +1,11 @@
 # -*- test-case-name: tests.registry.auth.test_authenticator -*-
 """
-How one client proves to one registry who it is: not at all, by Basic (RFC
-7617), or by a Bearer token from the registry's token server (the Distribution
-project's token specification).
+Authentication of one client to one registry: none, Basic (RFC 7617), or a Bearer
+token from the registry's token server (the Distribution project's token
+specification).
 
-A registry is asked without proof first; its challenge tells what to do, and
-is remembered, so that later requests bring their proof along.
+The first request has no authorization.  The registry's challenge is remembered,
+and later requests are authorized at once.
 """
 
 from __future__ import annotations
@@ -56,14 +56,14 @@ CLIENT_ID: Final = "xferd"
 
 _NO_OAUTH: Final = frozenset({401, 404, 405})
 """
-How token servers refuse what has no OAuth2 form: GCR by 404, JFrog's
-Artifactory by 401, the others by 405 (containerd's resolver knows them, too).
+How token servers without OAuth2 refuse its form: GCR by 404, JFrog's Artifactory
+by 401, the others by 405 (containerd's resolver handles the same ones).
 """
 
 _CLIENTS_FAULT: Final = frozenset({400, 401, 403, 404, 405})
 
 _YOUNG: Final = 5.0
-"""Seconds in which no token expires: a 400 to a younger one has another cause."""
+"""Seconds in which no token expires: a 400 to a younger token has another cause."""
 
 MAX_TOKEN_ANSWER: Final = 256 * 1024
 """Bytes of a token server's answer at most."""
@@ -72,7 +72,7 @@ MAX_TOKEN_ANSWER: Final = 256 * 1024
 @frozen
 class _TokenKey:
     """
-    What a token is for, and whose it is.
+    The scope and the credentials of a token.
     """
 
     credentials: Credentials | None
@@ -83,7 +83,7 @@ class _TokenKey:
 
 class Authenticator:
     """
-    One client at one registry: what the registry wants, and the tokens.
+    One client at one registry: the registry's challenge, and the tokens.
     """
 
     def __init__(
@@ -100,12 +100,12 @@ class Authenticator:
     ) -> None:
         """
         @param host: the registry as people write it.
-        @param url: gives the registry's URL, against which a realm is checked.
-        @param keychain: knows who the client is, once the registry wants to
-            know.
-        @param clock: tokens age by it.
+        @param url: returns the registry's URL, against which a realm is checked.
+        @param keychain: returns the client's credentials, which are looked up
+            when the registry demands them.
+        @param clock: measures the age of tokens.
         @param wall_clock: dates in headers are compared with it.
-        @param zone: gives the zone of the registry, which decides where its
+        @param zone: returns the zone of the registry, which limits where its
             token server may be.
         """
         self._host = host
@@ -126,13 +126,13 @@ class Authenticator:
         The C{Authorization} header for a request, with a token that is valid
         now.
 
-        @param scope: C{repository:library/alpine:pull}; several are parted by
-            blanks.
+        @param scope: C{repository:library/alpine:pull}; several are separated by
+            spaces.
         @param resource: what the request is for.
-        @return: L{None} while the registry has not asked for any, or where
-            there are no credentials that it could be shown.
+        @return: L{None} until the registry has demanded authorization, and if
+            there are no credentials for it.
         @raise Denied: the token server refuses.
-        @raise CredentialsUnavailable: a helper does not give the credentials.
+        @raise CredentialsUnavailable: a helper fails.
         @raise TimedOut: the token server does not answer.
         """
         if self._challenge is None:
@@ -146,15 +146,16 @@ class Authenticator:
         return self._bearer(token.secret, credentials)
 
     async def challenged(
-        self, challenges: Sequence[Challenge], scope: str, sent: Authorization | None, said: Resource
+        self, challenges: Sequence[Challenge], scope: str, sent: Authorization | None, resource: Resource
     ) -> None:
         """
-        The registry has answered 401: learn what it wants, and drop the token
-        that it did not like.
+        Handle a 401: remember the challenge, and drop the token that was
+        refused.
 
-        @param sent: the proof that was refused, if any.
-        @raise Denied: there is nothing that could be brought.
-        @raise CredentialsUnavailable: a helper does not give the credentials.
+        @param sent: the authorization that was refused, if any.
+        @param resource: what was requested, for errors.
+        @raise Denied: there are no credentials, or they were refused.
+        @raise CredentialsUnavailable: a helper fails.
         """
         wanted = self._choose(challenges)
         credentials = await self._credentials(scope)
@@ -163,38 +164,38 @@ class Authenticator:
             if proof is None:
                 self._keychain.forget(self._host)
                 used = self._used(credentials)
-                raise denied(said, "401: it wants a user and a password", 401, used)
+                raise denied(resource, "401: it wants a user and a password", 401, used)
             if sent is not None and sent.secret == proof.secret:
                 self._keychain.forget(self._host)
-                raise denied(said, "401", 401, sent.used)
+                raise denied(resource, "401", 401, sent.used)
         self._challenge = wanted
         if wanted.scheme == "bearer":
             if credentials is not None and credentials.registry_token:
                 if sent is not None:
-                    raise denied(said, "401", 401, sent.used)
+                    raise denied(resource, "401", 401, sent.used)
                 return
             asked = frozenset(wanted.parameters.get("scope", "").split())
             self._asked_scopes[scope] = asked | frozenset(scope.split())
             key = self._key(scope, credentials)
             held = self._tokens.get(key)
-            # Another request may have brought a new one meanwhile.
+            # Another request may have fetched a new one in the meantime.
             refused = sent is not None and held is not None and sent.secret == _header(held.secret)
             if refused:
                 self._tokens.pop(key)
 
     async def renew(self, scope: str, sent: Authorization | None, *, certain: bool = True) -> bool:
         """
-        The registry has refused a proof and does not say what it wants: drop
-        what was sent.
+        Handle a refusal without a challenge: drop the authorization that was
+        sent.
 
-        @param certain: whether it is certain that the proof is the reason.
-        @return: whether there may be another proof than the one that was sent.
-        @raise CredentialsUnavailable: a helper does not give the credentials.
+        @param certain: whether the authorization is certainly the reason.
+        @return: whether another authorization may be available.
+        @raise CredentialsUnavailable: a helper fails.
         """
         if self._challenge is None:
             return False
         if sent is None:
-            # Another request has learned meanwhile what is wanted.
+            # Another request has received a challenge in the meantime.
             return True
         if self._challenge.scheme == "basic":
             self._keychain.forget(self._host)
@@ -206,13 +207,13 @@ class Authenticator:
                     return False
                 self._tokens.pop(key)
                 return True
-        # Another request has dropped it; a client's own token is the only one.
+        # Another request has dropped it; a registry token cannot be renewed.
         credentials = await self._credentials(scope)
         return credentials is None or not credentials.registry_token
 
     async def has_credentials(self, scope: str) -> bool:
         """
-        Whether there are credentials that the registry has not asked for.
+        Whether there are credentials that the registry has not demanded yet.
         """
         if self._challenge is not None:
             return False
@@ -223,7 +224,7 @@ class Authenticator:
 
     def _choose(self, challenges: Sequence[Challenge]) -> Challenge:
         """
-        The best challenge that can be met: Bearer rather than Basic.
+        The preferred challenge that is supported: Bearer before Basic.
         """
         for challenge in challenges:
             if challenge.scheme == "bearer" and challenge.parameters.get("realm"):
@@ -239,17 +240,17 @@ class Authenticator:
 
     async def _credentials(self, scope: str) -> Credentials | None:
         """
-        Who the client is, for the first repository of a scope.
+        The credentials for the first repository of a scope.
         """
         parts = scope.partition(" ")[0].split(":")
         return await self._keychain.lookup(self._host, parts[1] if len(parts) == 3 else "")
 
     def _used(self, credentials: Credentials | None, login: bool = False) -> CredentialsUsed:
         """
-        As whom the registry is asked, in words.
+        Describe the credentials of a request.
 
-        @param login: whether the credentials themselves are shown, not a token
-            that they were good for.
+        @param login: whether they are sent themselves, and not a token that was
+            issued for them.
         """
         if credentials is None:
             where = self._keychain.where
@@ -264,7 +265,7 @@ class Authenticator:
 
     def _basic(self, credentials: Credentials | None) -> Authorization | None:
         """
-        User and password in Basic's form.
+        The header with a user and a password.
         """
         if credentials is None or not credentials.password:
             return None
@@ -273,14 +274,14 @@ class Authenticator:
 
     def _bearer(self, token: Secret, credentials: Credentials | None) -> Authorization:
         """
-        A token in its header.
+        The header with a token.
         """
         login = credentials is not None and bool(credentials.registry_token)
         return Authorization(_header(token), self._used(credentials, login))
 
     def _key(self, scope: str, credentials: Credentials | None) -> _TokenKey:
         """
-        The token that a scope needs, by what the registry has said so far.
+        The key of the token for a scope, by the registry's challenges so far.
         """
         assert self._challenge is not None
         parameters = self._challenge.parameters
@@ -291,8 +292,8 @@ class Authenticator:
 
     async def _token(self, key: _TokenKey, resource: Resource) -> Token:
         """
-        A valid token: the one at hand, or a new one, fetched once for all who
-        want it.
+        A valid token: the present one, or a new one, which concurrent requests
+        share.
         """
         now = self._clock.seconds()
         token = self._tokens.get(key)
@@ -317,7 +318,7 @@ class Authenticator:
 
     def _forget(self, key: _TokenKey, fetch: SingleFlight[Token]) -> None:
         """
-        A fetch is over.
+        Remove a fetch that has ended.
         """
         if self._fetches.get(key) is fetch:
             del self._fetches[key]
@@ -340,8 +341,8 @@ class Authenticator:
         if who is not None and who.identity_token:
             response, where = await self._post(realm, key, who.identity_token)
             if response.code in _NO_OAUTH:
-                # What it says then is of its other form; when that does not
-                # help, this one's words count.
+                # The older form is tried.  If it is refused, too, this refusal
+                # is reported.
                 refused = await self._refused(response, where, key, resource)
                 response, where = await self._get(realm, key)
                 if response.code in _CLIENTS_FAULT:
@@ -369,7 +370,7 @@ class Authenticator:
 
     async def _get(self, realm: str, key: _TokenKey) -> tuple[IResponse, str]:
         """
-        Ask with the password, or as nobody.
+        Request a token with the password, or anonymously.
         """
         query = [("service", key.service)] if key.service else []
         query += [("scope", scope) for scope in key.scopes]
@@ -392,7 +393,7 @@ class Authenticator:
 
     async def _post(self, realm: str, key: _TokenKey, identity: Secret) -> tuple[IResponse, str]:
         """
-        Ask with an identity token (OAuth2, RFC 6749, section 6).
+        Request a token with an identity token (OAuth2, RFC 6749, section 6).
         """
         form = urlencode(
             [
@@ -419,8 +420,8 @@ class Authenticator:
 
     def _checked(self, realm: str) -> str:
         """
-        A realm that credentials may be sent to: where the registry may lead,
-        and by TLS, unless the registry itself is spoken to without.
+        A realm that credentials may be sent to: within the zones where the
+        registry may lead, and by TLS if the registry is reached by TLS.
         """
         realm = quote(realm.partition("#")[0], safe=PRINTABLE)
         try:
@@ -433,8 +434,8 @@ class Authenticator:
 
     def _led_from(self, realm: str) -> Zone | None:
         """
-        The zone of the server that named a realm; L{None} where the token
-        server is the registry itself.
+        The zone of the server that named a realm; L{None} if the token server is
+        the registry itself.
         """
         return None if self._is_own(realm) else self._zone()
 
@@ -448,7 +449,7 @@ class Authenticator:
         The error for a token server's refusal.
         """
         body = await read_excerpt(response, host=self._host, clock=self._clock, timeouts=self._timeouts)
-        # Whoever named another server must not learn by us what it says.
+        # The registry must not read another server through our errors.
         status, words = response.code, parse_error_details(body if self._is_own(key.realm) else b"")
         said = f"{status}: {words.text}" if words.text else f"{status}"
         wait = retry_after(response.headers, self._wall_clock())
@@ -470,13 +471,13 @@ class Authenticator:
 
 def _header(token: Secret) -> Secret:
     """
-    A token in the header that it is sent in (RFC 6750).
+    The C{Authorization} header with a token (RFC 6750).
     """
     return Secret(f"Bearer {token.reveal()}")
 
 
 def _pair(username: str, password: Secret) -> str:
     """
-    User and password as Basic has them (RFC 7617).
+    User and password in the encoding of Basic (RFC 7617).
     """
     return b64encode(f"{username}:{password.reveal()}".encode()).decode("ascii")

@@ -1,7 +1,6 @@
 # -*- test-case-name: tests.registry.auth.test_challenge -*-
 """
-The C{WWW-Authenticate} header (RFC 9110, section 11.6.1): what a registry
-wants to see before it answers.
+The C{WWW-Authenticate} header (RFC 9110, section 11.6.1).
 
 Pure.  Registries send several challenges in one header or in several, with
 commas inside quoted strings; the grammar is ambiguous only to those who split
@@ -23,10 +22,10 @@ _TOKEN68 = re.compile(r"([A-Za-z0-9\-._~+/]+=*)[ \t]*(?=,|$)")
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 
 MAX_HEADER = 16 * 1024
-"""Characters of a header that are looked at; a longer one is cut."""
+"""Characters of a header that are read; a longer one is cut."""
 
 MAX_CHALLENGES = 16
-"""Challenges of one answer that are looked at; the others do not count."""
+"""Challenges of one response that are read; the others are ignored."""
 
 
 @frozen
@@ -35,7 +34,7 @@ class Challenge:
     One challenge.
 
     @ivar scheme: in lower case, C{basic} or C{bearer}.
-    @ivar parameters: by name in lower case; of one that comes twice, the first.
+    @ivar parameters: by name in lower case; of duplicates, the first.
     """
 
     scheme: str
@@ -44,11 +43,10 @@ class Challenge:
 
 def parse_challenges(headers: Iterable[str]) -> tuple[Challenge, ...]:
     """
-    Read all challenges of all C{WWW-Authenticate} headers of one answer, in
+    Read all challenges of all C{WWW-Authenticate} headers of one response, in
     order.
 
-    What breaks the grammar ends the header it is in; the challenges before it
-    count.
+    A header is read up to its first syntax error.
     """
     found: list[Challenge] = []
     for header in headers:

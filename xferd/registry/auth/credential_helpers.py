@@ -2,10 +2,9 @@
 """
 Credential helpers: programs that keep credentials for docker.
 
-C{docker-credential-NAME get} reads what docker calls the registry on stdin
-and writes C{{"ServerURL", "Username", "Secret"}} to stdout, or its complaint
-and ends with another status than 0 (docker-credential-helpers, README,
-"Development").
+C{docker-credential-NAME get} reads docker's name of the registry from stdin and
+writes C{{"ServerURL", "Username", "Secret"}} to stdout, or an error, and exits
+with another status than 0 (docker-credential-helpers, README, "Development").
 """
 
 from __future__ import annotations
@@ -31,8 +30,8 @@ from xferd.registry.transport.errors import clean
 
 LIFE: Final = 30.0
 """
-Seconds that a helper's answer is used: no layer of a pull needs a process of
-its own, and C{docker login} is heeded soon.
+Seconds for which a helper's answer is used: not every layer of a pull runs a
+helper, and C{docker login} takes effect soon.
 """
 
 MAX_OUTPUT: Final = 64 * 1024
@@ -41,30 +40,30 @@ MAX_OUTPUT: Final = 64 * 1024
 
 class HelperMissing(CredentialsUnavailable):
     """
-    The program is not there.
+    The program is not installed.
     """
 
 
 class IHelperReactor(IReactorTime, IReactorProcess):
     """
-    What running a program needs of a reactor.
+    A reactor that runs programs.
     """
 
 
-class _Late(Exception):
+class _HelperTimeout(Exception):
     """
     The program took too long.
     """
 
 
-class _Talkative(Exception):
+class _TooMuchOutput(Exception):
     """
     The program wrote too much.
     """
 
 
 @frozen
-class Said:
+class HelperResult:
     """
     How a program ended.
 
@@ -80,53 +79,53 @@ class _Run(ProcessProtocol):
     """
     One run of a program, with a text on its stdin.
 
-    @ivar said: fires with L{Said} when it has ended; cancelling kills it.
+    @ivar result: fires with L{HelperResult} when it has ended; cancelling kills it.
     """
 
     transport: IProcessTransport
 
     def __init__(self, stdin: bytes) -> None:
-        self.said: Deferred[Said] = Deferred(lambda _: self._kill())
+        self.result: Deferred[HelperResult] = Deferred(lambda _: self._kill())
         self._stdin = stdin
         self._output = {1: bytearray(), 2: bytearray()}
 
     def connectionMade(self) -> None:
         """
-        Write, and say that this was all.
+        Write all of its input.
         """
         self.transport.writeToChild(0, self._stdin)
         self.transport.closeStdin()
 
     def childDataReceived(self, childFD: int, data: bytes) -> None:
         """
-        Keep what it writes, within limits.
+        Collect its output, within the limit.
         """
         self._output[childFD] += data
         if sum(map(len, self._output.values())) > MAX_OUTPUT:
-            self.give_up(_Talkative())
+            self.give_up(_TooMuchOutput())
 
     def give_up(self, error: Exception) -> None:
         """
         Kill it, and fail.
         """
         self._kill()
-        if not self.said.called:
-            self.said.errback(Failure(error))
+        if not self.result.called:
+            self.result.errback(Failure(error))
 
     def processEnded(self, reason: Failure) -> None:
         """
-        It has ended, and nobody has its pipes open any more.
+        It has ended, and its pipes are closed.
         """
-        if self.said.called:
+        if self.result.called:
             return
         status = getattr(reason.value, "exitCode", None)
         if status is None:
             status = -(getattr(reason.value, "signal", None) or 0)
-        self.said.callback(Said(status, bytes(self._output[1]), bytes(self._output[2])))
+        self.result.callback(HelperResult(status, bytes(self._output[1]), bytes(self._output[2])))
 
     def _kill(self) -> None:
         """
-        End it at once, and do not wait for children of its own.
+        Kill it, without waiting for its own children.
         """
         try:
             self.transport.signalProcess("KILL")
@@ -137,8 +136,8 @@ class _Run(ProcessProtocol):
 
 class CredentialHelpers:
     """
-    Asks helpers, each for one registry at one time but once, and remembers
-    their answers for a short while.
+    Runs credential helpers; concurrent requests for one registry share one run.
+    Answers are remembered for L{LIFE} seconds.
     """
 
     def __init__(
@@ -164,31 +163,28 @@ class CredentialHelpers:
 
     def get(self, name: str, host: str, file: str) -> Deferred[Credentials | None]:
         """
-        Ask a helper for a registry's credentials.
+        Get a registry's credentials from a helper.
 
-        Cancelling kills the helper, if nobody else waits for it.
+        Cancelling the last of concurrent requests kills the helper.
 
         @param name: what follows C{docker-credential-}; checked before.
         @param host: the registry as people write it.
         @param file: the file that names the helper, for errors.
         @return: fires with L{None} if it has none.
-        @raise HelperMissing: it is not there.
-        @raise CredentialsUnavailable: it does not work.
+        @raise HelperMissing: it is not installed.
+        @raise CredentialsUnavailable: it fails.
         """
         return Deferred.fromCoroutine(self._get(name, host, file))
 
     def forget(self, server: str) -> None:
         """
-        Ask anew for a registry's credentials next time.
+        Forget the credentials of a registry.
 
-        @param server: what docker calls it.
+        @param server: docker's name of it.
         """
         self._known = {key: found for key, found in self._known.items() if key[1] != server}
 
     async def _get(self, name: str, host: str, file: str) -> Credentials | None:
-        """
-        Look what is known, join who asks already, or ask.
-        """
         now = self._reactor.seconds()
         key = (name, server_of(host))
         self._known = {k: known for k, known in self._known.items() if now < known[0]}
@@ -204,9 +200,6 @@ class CredentialHelpers:
         return await flight.wait()
 
     def _landed(self, key: tuple[str, str]) -> None:
-        """
-        Nobody can join any more.
-        """
         del self._flights[key]
 
     async def _ask(self, name: str, host: str, file: str) -> Credentials | None:
@@ -227,39 +220,39 @@ class CredentialHelpers:
         if path is None:
             raise fails(f"is not in PATH; install it, or take its name out of {file}", HelperMissing)
         try:
-            said = await self._run(path, program, server.encode())
+            result = await self._run(path, program, server.encode())
         except CancelledError:
             raise
-        except _Late:
+        except _HelperTimeout:
             raise fails(
-                f"gave no answer within {self._limit:g} s; it may wait for somebody to unlock its store: "
+                f"gave no answer within {self._limit:g} s; it may wait for its store to be unlocked: "
                 f"try 'echo {server} | {program} get'"
             ) from None
-        except _Talkative:
+        except _TooMuchOutput:
             raise fails(f"writes more than {MAX_OUTPUT} bytes") from None
         except OSError as e:
             raise fails(f"cannot be run: {e.strerror}") from e
-        if said.status != 0:
-            # They complain on stdout, by the protocol, or on stderr.
-            complaint = clean((said.stdout.strip() or said.stderr.strip()).decode("utf-8", "replace"))
+        if result.status != 0:
+            # Errors are on stdout, by the protocol, or on stderr.
+            complaint = clean((result.stdout.strip() or result.stderr.strip()).decode("utf-8", "replace"))
             if complaint.startswith("{"):
-                # No complaint, but what may have a secret in it.
+                # Not an error message, and perhaps with a secret.
                 complaint = ""
             if NOT_FOUND in complaint.lower():
                 found = None
             else:
-                raise fails(f"ended with {said.status}: {complaint or 'it says nothing'}")
+                raise fails(f"ended with {result.status}: {complaint or 'no message'}")
         else:
-            found = parse_helper_answer(said.stdout, f"{program} ({file})")
+            found = parse_helper_answer(result.stdout, f"{program} ({file})")
             if found is None:
                 raise fails("answered something else than Username and Secret in JSON")
         self._known[name, server] = (self._reactor.seconds() + LIFE, found)
         return found
 
-    def _run(self, path: str, program: str, stdin: bytes) -> Deferred[Said]:
+    def _run(self, path: str, program: str, stdin: bytes) -> Deferred[HelperResult]:
         """
-        Run a helper.  What it is to do is on its command line, for everybody
-        to see; all else is on its stdin.
+        Run a helper.  Its command line, which any user can see, has the action
+        alone; the rest is on its stdin.
         """
         run = _Run(stdin)
         argv = [program, "get"]
@@ -267,11 +260,11 @@ class CredentialHelpers:
             argv = limited(self._descriptors, [path, "get"])
             path = argv[0]
         self._reactor.spawnProcess(run, path, argv, env=self._environ)
-        timer = self._reactor.callLater(self._limit, run.give_up, _Late())
+        timer = self._reactor.callLater(self._limit, run.give_up, _HelperTimeout())
 
-        def ended(result: Said | Failure) -> Said | Failure:
+        def ended(result: HelperResult | Failure) -> HelperResult | Failure:
             if timer.active():
                 timer.cancel()
             return result
 
-        return run.said.addBoth(ended)
+        return run.result.addBoth(ended)

@@ -1,7 +1,7 @@
 # -*- test-case-name: tests.registry.auth.test_keychain -*-
 """
-Who somebody is at a registry: the daemon's user, by docker's files and the
-helpers that they name, or one client, by what it brought along.
+Sources of credentials: docker's configuration files with their helpers, for the
+daemon's user, and a client's request.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _EMPTY_FILE: Final = b"{}"
 @frozen
 class Anonymous:
     """
-    Nobody in particular, everywhere.
+    No credentials for any registry.
     """
 
     identity: Hashable = None
@@ -36,21 +36,18 @@ class Anonymous:
     where: str = ""
 
     def lookup(self, host: str, path: str) -> Deferred[Credentials | None]:  # noqa: ARG002
-        """
-        Give none.
-        """
         return succeed(None)
 
     def forget(self, host: str) -> None:
         """
-        There is nothing to forget.
+        Nothing is remembered.
         """
 
 
 @implementer(IKeychain)
 class ClientKeychain:
     """
-    One client, at the one registry that it brought credentials for.
+    The credentials that a client sent for one registry.
     """
 
     where = ""
@@ -61,24 +58,20 @@ class ClientKeychain:
         self._credentials = credentials
 
     def lookup(self, host: str, path: str) -> Deferred[Credentials | None]:  # noqa: ARG002
-        """
-        Give what was brought.
-        """
         return succeed(self._credentials)
 
     def forget(self, host: str) -> None:
         """
-        Keep them: there are no others.
+        Nothing else is available.
         """
 
 
 class _File:
     """
-    One C{config.json}, which may change or come into being while the daemon
-    runs.
+    One C{config.json}, which may change or be created while the daemon runs.
 
-    @ivar missing: the helper of all hosts that the file names and that was not
-        there when it was needed, or the empty string.
+    @ivar missing: the C{credsStore} of the file, if it was needed and is not
+        installed, or the empty string.
     """
 
     _log = Logger()
@@ -91,10 +84,9 @@ class _File:
 
     def load(self) -> DockerConfig:
         """
-        Read the file anew, if it has changed since.  None is as good as an
-        empty one.
+        Read the file again if it has changed.  A missing file counts as empty.
 
-        @raise ConfigError: it cannot be used; what was read before stays.
+        @raise ConfigError: it cannot be used; the previous contents remain.
         """
         try:
             status = os.stat(self.path)
@@ -115,14 +107,13 @@ class _File:
 
     def lacks(self, helper: str) -> None:
         """
-        Note that the helper of all hosts is not there, which is warned of
-        once.
+        Note that the C{credsStore} is not installed, and log it once.
         """
         if self.missing != helper:
             self.missing = helper
             self._log.warn(
                 "docker-credential-{helper}, which {path} names, is not in PATH: "
-                "registries are asked without credentials",
+                "requests to registries have no credentials",
                 helper=helper,
                 path=self.path,
             )
@@ -137,28 +128,28 @@ class _File:
 
     def current(self) -> DockerConfig:
         """
-        What the file says; one that has become unreadable is warned of once,
-        and its former content used.
+        The contents of the file.  If it has become unreadable, that is logged
+        once and its previous contents are used.
         """
         try:
             return self.load()
         except ConfigError as e:
-            self._log.warn("credentials stay as they were: {reason}", reason=str(e))
+            self._log.warn("the previous credentials remain in use: {reason}", reason=str(e))
             return self._config
 
 
 @implementer(IKeychain)
 class DockerKeychain:
     """
-    The daemon's user, as docker and podman have written it down.
+    The credentials in the files of docker and podman.
 
-    For each file in turn: the narrowest namespace that podman has an entry
-    for, the host's helper, the host's own entry.
+    In each file, in this order: the narrowest namespace with an entry (podman),
+    the host's helper, the host's own entry.
     """
 
     def __init__(self, paths: Sequence[str], helpers: CredentialHelpers) -> None:
         """
-        @param paths: the files, the first one to be asked first.
+        @param paths: the files, in the order in which they are searched.
         """
         self.identity: Hashable = None
         self.account: Hashable = None
@@ -167,9 +158,6 @@ class DockerKeychain:
 
     @property
     def where(self) -> str:
-        """
-        See L{IKeychain.where}.
-        """
         return " or ".join(map(str, self._files))
 
     def load(self) -> None:
@@ -182,20 +170,17 @@ class DockerKeychain:
             file.load()
 
     def lookup(self, host: str, path: str) -> Deferred[Credentials | None]:
-        """
-        See L{IKeychain.lookup}.
-        """
         return Deferred.fromCoroutine(self._lookup(host.lower(), path))
 
     def forget(self, host: str) -> None:
         """
-        Ask helpers anew next time; files are looked at each time.
+        Run helpers again next time; files are checked each time.
         """
         self._helpers.forget(server_of(host.lower()))
 
     async def _lookup(self, host: str, path: str) -> Credentials | None:
         """
-        Ask the files one after the other.
+        Search the files in order.
         """
         for file in self._files:
             config = file.current()
@@ -214,11 +199,11 @@ class DockerKeychain:
 
     async def _ask_helper(self, file: _File, config: DockerConfig, host: str) -> Credentials | None:
         """
-        Ask the helper that a file names for a host.
+        Run the helper that a file names for a host.
 
-        A C{credsStore} that is not installed, which people copy from other
-        machines, stands in the way of no image that needs no credentials; a
-        helper that is named for this host does.
+        A C{credsStore} that is not installed counts as empty: people copy files
+        from other machines, and many images need no credentials.  A missing
+        helper of this host is an error.
         """
         helper = config.helper(host)
         if not helper:

@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.registry.auth.test_single_flight -*-
 """
-Waiting together for one thing that is fetched once.
+One fetch whose result several callers wait for.
 """
 
 from __future__ import annotations
@@ -16,8 +16,7 @@ T = TypeVar("T")
 
 class SingleFlight(Generic[T]):
     """
-    One piece of work and all who wait for it.  It is cancelled when the last
-    of them has gone.
+    One piece of work and its waiters.  It is cancelled when the last waiter is.
     """
 
     def __init__(self) -> None:
@@ -26,10 +25,12 @@ class SingleFlight(Generic[T]):
 
     def start(self, work: Deferred[T], done: Callable[[], None]) -> None:
         """
-        Begin; C{done} is called before the first waiter is told.
+        Begin.
+
+        @param done: called when the work has ended, before the first waiter fires.
         """
 
-        def tell(result: T | Failure) -> None:
+        def fire(result: T | Failure) -> None:
             done()
             while self._waiting:
                 waiter = self._waiting.pop(0)
@@ -38,7 +39,7 @@ class SingleFlight(Generic[T]):
                 else:
                     waiter.callback(result)
 
-        self._work = work.addBoth(tell)
+        self._work = work.addBoth(fire)
 
     def wait(self) -> Deferred[T]:
         """

@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.registry.auth.test_tokens -*-
 """
-Bearer tokens: what a token server answers.
+Bearer tokens, as token servers send them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from attrs import frozen
 from xferd.credentials import Secret
 
 DEFAULT_LIFE: Final = 60.0
-"""Seconds that a token lives if the token server does not say."""
+"""Seconds for which a token is valid if the token server does not state it."""
 
 _MARGIN: Final = 10.0
 
@@ -23,9 +23,9 @@ class Token:
     """
     A Bearer token.
 
-    @ivar secret: what to send.
-    @ivar expires: the clock's seconds from which on it is not to be used.
-    @ivar made: the clock's seconds when it was asked for.
+    @ivar secret: the token itself.
+    @ivar expires: the clock's seconds from which on it is not used.
+    @ivar made: the clock's seconds when it was requested.
     """
 
     secret: Secret
@@ -35,11 +35,11 @@ class Token:
 
 def parse_token(data: bytes, began: float) -> Token | None:
     """
-    Read a token server's answer: C{token} or C{access_token}, and for how
-    many seconds it lives.
+    Read a token server's response: C{token} or C{access_token}, and
+    C{expires_in}.
 
-    @param began: the clock's seconds when it was asked for; a token ages on
-        its way.
+    @param began: the clock's seconds when it was requested, from which its age
+        is counted.
     @return: L{None} if there is no token in it.
     """
     try:
@@ -54,5 +54,5 @@ def parse_token(data: bytes, began: float) -> Token | None:
     life = value.get("expires_in")
     if not isinstance(life, int | float) or isinstance(life, bool) or not 0 < life < 1e9:
         life = DEFAULT_LIFE
-    # Not used in its last moments, lest it dies on its way.
+    # Not used in its last moments: it could expire on the way.
     return Token(Secret(text), began + life - min(_MARGIN, life / 10), began)

@@ -117,9 +117,6 @@ class _ZonedResolver:
         addressTypes: Sequence[type[IAddress]] | None = None,
         transportSemantics: str = "TCP",
     ) -> IHostResolution:
-        """
-        See L{IHostnameResolver.resolveHostName}.
-        """
         resolver = cast(IReactorPluggableNameResolver, self._reactor).nameResolver
         receiver = _ZonedReceiver(resolutionReceiver, self._check)
         return resolver.resolveHostName(receiver, hostName, portNumber, addressTypes, transportSemantics)
@@ -150,9 +147,6 @@ class _ZonedReceiver:
         self.resolutionComplete = receiver.resolutionComplete
 
     def addressResolved(self, address: IAddress) -> None:
-        """
-        See L{IResolutionReceiver.addressResolved}.
-        """
         if self._check(address):
             self._receiver.addressResolved(address)
 
@@ -174,9 +168,6 @@ class _Addressed(HTTP11ClientProtocol):
         self._addresses = addresses
 
     def request(self, request: Request) -> Deferred[IResponse]:
-        """
-        Make a request.
-        """
         asking: Deferred[IResponse] = super().request(request)
         return asking.addCallback(self._note)
 

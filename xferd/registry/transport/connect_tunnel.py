@@ -183,9 +183,6 @@ class _TunnelFactory(Factory):
         self._build = build
 
     def buildProtocol(self, addr: IAddress | None) -> _Tunnel:  # noqa: ARG002
-        """
-        Build one.
-        """
         return self._build()
 
 

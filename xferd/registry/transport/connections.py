@@ -318,9 +318,6 @@ class PooledAgent:
         headers: Headers | None = None,
         bodyProducer: IBodyProducer | None = None,
     ) -> Deferred[IResponse]:
-        """
-        See L{IAgent.request}.
-        """
         plain = None if uri.startswith(b"https://") else URI.fromBytes(uri)
         if plain is None or plain.scheme == b"https":
             proxy = None  # If there is one, the endpoint is a tunnel through it.
@@ -339,9 +336,6 @@ class PooledAgent:
         return let_through
 
     def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:
-        """
-        See L{IAgentEndpointFactory.endpointForURI}.
-        """
         return self._connections.endpoint(self._config, uri, self._led_from)
 
     def _through(self, proxy: Proxy) -> IAgent:

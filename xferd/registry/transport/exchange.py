@@ -323,7 +323,7 @@ class Exchange:
         try:
             return Origin.of(url)
         except ValueError as e:
-            raise RegistryError(f"{host} names an URL that cannot be asked: {e}", host=host) from None
+            raise RegistryError(f"{host} names an URL that cannot be requested: {e}", host=host) from None
 
     def _agent(self, fresh: bool, origin: Origin, led_from: Zone | None) -> IAgent:
         """

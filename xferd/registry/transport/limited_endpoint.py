@@ -227,9 +227,6 @@ class _ConnectionFactory(Factory):
         self._name = name
 
     def buildProtocol(self, addr: IAddress | None) -> _Connection | None:
-        """
-        Build one.
-        """
         protocol = self._inner.buildProtocol(cast(IAddress, addr if self._direct else None))
         return (
             None if protocol is None else _Connection(protocol, self._tls, self._open_connections, self._name)

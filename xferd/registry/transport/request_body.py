@@ -53,9 +53,6 @@ class BytesBody:
         self.length = len(data)
 
     def startProducing(self, consumer: IConsumer) -> Deferred[None]:
-        """
-        Write it all.
-        """
         consumer.write(self._data)
         return succeed(None)
 

@@ -292,9 +292,6 @@ class BlobBody:
         self._delivery: Deferred[None] | None = None
 
     def deliver(self, sink: Callable[[bytes], Deferred[None] | None]) -> Deferred[None]:
-        """
-        See L{IBlobBody.deliver}.
-        """
         if self._taken:
             raise RuntimeError("a body is delivered once")
         self._taken = True
@@ -314,9 +311,6 @@ class BlobBody:
         return self._delivery
 
     def abandon(self) -> None:
-        """
-        See L{IBlobBody.abandon}.
-        """
         if self._delivery is not None:
             self._delivery.cancel()
         elif not self._taken:

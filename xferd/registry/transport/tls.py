@@ -97,9 +97,6 @@ class UnverifiedTLS:
         self._server_name = None if isIPAddress(name) or isIPv6Address(name) else name.encode("ascii")
 
     def clientConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> Connection:  # noqa: ARG002
-        """
-        See L{IOpenSSLClientConnectionCreator.clientConnectionForTLS}.
-        """
         connection = Connection(self._context, None)
         if self._server_name is not None:
             connection.set_tlsext_host_name(self._server_name)
