@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.transfer.test_slots -*-
+# -*- test-case-name: tests.transfer.test_lent_slot -*-
 """
 Host limits: how many slots each host holds, and whether it may have more.
 """

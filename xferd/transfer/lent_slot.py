@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.transfer.test_slots -*-
+# -*- test-case-name: tests.transfer.test_lent_slot -*-
 """
 The lent slot: one slot above the limit, while all others are held.
 """

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.transfer.test_slots,tests.transfer.test_transfer -*-
+# -*- test-case-name: tests.transfer.test_standings,tests.transfer.test_transfer -*-
 """
 Reasons: what a transfer waits for, or what slows it, as data.
 """

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.transfer.test_slots -*-
+# -*- test-case-name: tests.transfer.test_slot_request -*-
 """
 Requests for slots: places in the queue, and slots that are held.
 """

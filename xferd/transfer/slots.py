@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.transfer.test_slots -*-
+# -*- test-case-name: tests.transfer.test_slots,tests.transfer.test_slots_walk -*-
 """
 Slots: the right to move bytes, in a fair order.
 """

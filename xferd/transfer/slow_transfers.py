@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.transfer.test_slots -*-
+# -*- test-case-name: tests.transfer.test_lent_slot -*-
 """
 SlowHolders: transfers that hold a slot and hardly move.
 """

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.transfer.test_slots -*-
+# -*- test-case-name: tests.transfer.test_spare_slots -*-
 """
 Spare slots: those that are borrowed while no request waits for them.
 """

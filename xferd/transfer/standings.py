@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.transfer.test_slots -*-
+# -*- test-case-name: tests.transfer.test_standings -*-
 """
 Standings: what each request waits for, and calls when that changes.
 """
