@@ -45,17 +45,18 @@ class Slots(DeferredSemaphore, Issuer):
     its own; a host, or one account there, may be paused; a L{SlotRequest} may
     change while it waits, and is released only once.
 
-    Each slot is in one of these states::
+    The states of a slot::
 
         free --acquire--> held --release--> free
-        free --spare----> spare -wanted, release--> free
-        held --all are held, and a request has to wait--> one more is lent
-        lent --release, or the limit is raised, or a slot becomes free--> held, or gone
+        free --spare--> spare --release--> free
+        (all are held) --> lent --release--> (gone)
+                           lent --another one is released--> held
 
     While another host waits, grants to one host stop at its share: n - 1 of n
     slots, or half, rounded up, of four or more.  Running transfers keep their
-    slots.  Where all slots are held, one further slot in all is lent: see
-    L{LentSlot}.
+    slots.  Where all slots are held, one further slot in all is lent, as
+    L{LentSlot} decides.  A spare slot is borrowed while no request waits for
+    one; L{SpareSlots} decides when it is wanted back.
 
     Without a request, by C{acquire}, C{release}, C{run} or C{async with}, it is
     a semaphore like any other.  C{waiting} stays empty: the queue is elsewhere.

@@ -38,17 +38,14 @@ class Transfer(Attempting):
     L{report} and L{wait}.  The work belongs to no watcher: it is cancelled when
     the last one leaves, whoever came first.
 
-    States, by C{state}, of which a manager calls L{begin} and the watchers
-    L{join} and L{leave}::
+    States, by C{state}::
 
-        waiting --the predecessor's work ends--+
-                                               v
-        queued --begin--> running <--granted-- queued
-                          running --a slot is needed--> queued
-                          running --wait--> waiting --> running
-                          running --an attempt fails--> backing-off --> queued, running
-                          running --the work returns--> done
-                          running --the work fails--> failed
+        waiting --the predecessor's work ends--> running
+        queued --begin--> running
+        running --a slot is needed--> queued --it is granted--> running
+        running --wait--> waiting --> running
+        running --an attempt fails--> backing-off --> queued, running
+        running --the work ends--> done, failed
         any of these --the last watcher leaves, or the manager stops--> cancelled
 
       - C{queued}: it waits for its first turn, or for a slot.
