@@ -28,8 +28,10 @@ def few_left(needed: int = RESERVE) -> bool:
     """
     opened: list[int] = []
     try:
+        opened.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
         while len(opened) < needed:
-            opened.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+            # In less than half the time of opening it again.
+            opened.append(os.dup(opened[0]))
     except OSError as e:
         return e.errno in _SHORTAGE
     finally:

@@ -77,7 +77,9 @@ class HostLimits:
         The seconds left of the pause of C{account} at C{host}; 0 if there is
         none.
         """
-        return max(self._pauses.left(host), self._pauses.left(HostAccount(host, account))) if host else 0.0
+        if not host or not self._pauses:
+            return 0.0
+        return max(self._pauses.left(host), self._pauses.left(HostAccount(host, account)))
 
     def rank(self, host: str) -> int | None:
         """

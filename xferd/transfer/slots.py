@@ -11,9 +11,10 @@ from itertools import count
 from typing import Any, Final, Self
 
 from twisted.internet.defer import Deferred, DeferredSemaphore
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from xferd.transfer.alarm import Alarm
 from xferd.transfer.bandwidth import Bandwidth
 from xferd.transfer.eventual import Eventual
 from xferd.transfer.fair_queue import Turn
@@ -105,7 +106,8 @@ class Slots(DeferredSemaphore, Issuer):
         if beyond is not None:
             beyond.admit(self)
         self._anonymous: deque[SlotRequest] = deque()
-        self._waking: IDelayedCall | None = None
+        self._soon = Alarm(clock, self._wake)
+        self._later = Alarm(clock, self._wake)
         self.waits = Histogram()
 
     # ------------------------------------------------------------- settings
@@ -220,11 +222,11 @@ class Slots(DeferredSemaphore, Issuer):
             _ = acquired.addCallback(self._remember, wanted)
         self._number(wanted)
         # No request overtakes those that are about to be granted.
-        open_ = not self.hosts.closed(wanted.host, wanted.account)
-        if open_ and self.has_free(wanted.host):
+        host, beyond = wanted.host, self._beyond
+        if self.has_free(host) and not self.hosts.paused(host, wanted.account):
             self.take_over(wanted)
-        elif open_ and self._beyond is not None and self._beyond.has_free(wanted.host):
-            self._beyond.take_over(wanted)
+        elif beyond is not None and beyond.has_free(host) and not self.hosts.closed(host, wanted.account):
+            beyond.take_over(wanted)
         else:
             wanted.acquired = acquired
             self._add(wanted)
@@ -323,12 +325,11 @@ class Slots(DeferredSemaphore, Issuer):
 
     def rest(self) -> None:
         """
-        Cancel the timer if it would wake none.
+        Cancel the alarms if they would wake none.
         """
         if not (self._queue or self._spares or self._guests_wait):
-            if self._waking is not None:
-                self._waking.cancel()
-                self._waking = None
+            self._soon.cancel()
+            self._later.cancel()
             if self._beyond is not None:
                 self._beyond.rest()
 
@@ -337,7 +338,7 @@ class Slots(DeferredSemaphore, Issuer):
         Grant what can be granted, from a clean turn.
         """
         if self._queue or self._spares or self._guests_wait:
-            self._wake_in(0)
+            self._soon.set(0)
 
     # ---------------------------------------------------------- for SlotRequest
 
@@ -427,17 +428,10 @@ class Slots(DeferredSemaphore, Issuer):
         if self._may_lend or self._lent.holder is not None:
             seconds = _LOOK if seconds is None else min(seconds, _LOOK)
         if seconds is not None:
-            self._wake_in(seconds)
-
-    def _wake_in(self, seconds: float) -> None:
-        if self._waking is not None:
-            if self._waking.getTime() <= self.now() + seconds:
-                return
-            self._waking.cancel()
-        self._waking = self._clock.callLater(seconds, self._wake)
+            self._later.set(seconds)
 
     def _wake(self) -> None:
-        self._waking = None
+        self._soon.cancel()
         self._queue.bring_back()
         # Not one more than are free now: a slot that comes back at once waits
         # for a turn of its own, so that short holders do not hold the reactor.
