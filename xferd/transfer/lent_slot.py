@@ -83,7 +83,8 @@ class LentSlot:
         """
         A host holds a slot now.
         """
-        self._waiting_since.pop(host, None)
+        if self._waiting_since:
+            self._waiting_since.pop(host, None)
 
     def may_move(self, host: str) -> bool:
         """
@@ -91,13 +92,12 @@ class LentSlot:
         """
         return self._rank_without_slot(host) is not None
 
-    def recall(self) -> None:
+    def recall(self, holder: SlotRequest) -> None:
         """
         Want the slot back, if its holder makes no use of it and another host
         holds none.
         """
-        holder = self.holder
-        if holder is None or holder.recalled is None:
+        if holder.recalled is None:
             return
         self._slow.look(self._hosts.limit)
         if not self._slow.is_useless(holder):

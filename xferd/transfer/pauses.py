@@ -7,9 +7,8 @@ for all.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from typing import Final
+from typing import Final, NamedTuple
 
-from attrs import frozen
 from twisted.internet.interfaces import IReactorTime
 
 ROUNDING: Final = 1e-3
@@ -19,13 +18,12 @@ _SWEEP: Final = 64
 """How many pauses are kept before expired ones are removed."""
 
 
-@frozen
-class HostAccount:
+class HostAccount(NamedTuple):
     """
     One account at one host.  A registry's rate limit belongs to it.
 
     @ivar host: the registry's host.
-    @ivar account: whose credentials are used, as in
+    @ivar account: the account there, as in
         L{ISource <xferd.interfaces.transfer.ISource>}.
     """
 
@@ -35,7 +33,7 @@ class HostAccount:
 
 class Pauses:
     """
-    The pauses of hosts and of parties.  A pause is never shortened by another.
+    The pauses of hosts and of accounts.  A later pause never shortens an earlier one.
     """
 
     def __init__(self, clock: IReactorTime) -> None:
@@ -49,13 +47,13 @@ class Pauses:
 
     def observe(self, observer: Callable[[str | HostAccount], object]) -> None:
         """
-        Call C{observer} with each host or party when it is paused.
+        Call C{observer} with each host or account when it is paused.
         """
         self._observers.append(observer)
 
     def pause(self, whom: str | HostAccount, seconds: float) -> None:
         """
-        Pause a host, for all accounts, or one party.
+        Pause a host, for all accounts, or one account.
         """
         now = self._clock.seconds()
         self._ends[whom] = max(self._ends.get(whom, 0.0), now + seconds)
@@ -67,7 +65,7 @@ class Pauses:
 
     def left(self, whom: str | HostAccount) -> float:
         """
-        The seconds left of the pause of a host, or of a party alone; 0 if
+        The seconds left of the pause of a host, or of an account alone; 0 if
         there is none.
         """
         end = self._ends.get(whom)

@@ -151,8 +151,9 @@ class RequestQueue:
         The seconds until the first pause that concerns a request ends; L{None}
         if there is none.
         """
-        # Where there is no pause at all, this is quick.
-        left = [self._pauses.left(host) for host in self._queue.hosts] if self._pauses else []
+        if not self._pauses and not self._ends:
+            return None
+        left = [self._pauses.left(host) for host in self._queue.hosts]
         if self._ends:
             left.append(max(self._ends[0][0] - self._clock.seconds(), ROUNDING))
         return min(filter(None, left), default=None)

@@ -364,7 +364,8 @@ class Slots(DeferredSemaphore, Issuer):
         elif request.held:
             request.held = False
             request.belong(None)
-            self._spares.discard(request)
+            if self._spares:
+                self._spares.discard(request)
             self._slow.remove(request)
             self.hosts.remove(request.host)
             if request is self._lent.holder:
@@ -440,14 +441,17 @@ class Slots(DeferredSemaphore, Issuer):
             if following is None or self.tokens <= 0:
                 break
             self._grant(*following)
-        self._go_beyond()
+        if self._beyond is not None:
+            self._go_beyond(self._beyond)
         if self._queue and self._may_lend:
             following = self._lent.borrower()
             if following is not None:
                 self._lent.holder = following[0]
                 self._grant(*following)
-        self._spares.want_back(self.tokens < 0 or self._guests_wait)
-        self._lent.recall()
+        if self._spares:
+            self._spares.want_back(self.tokens < 0 or self._guests_wait)
+        if self._lent.holder is not None:
+            self._lent.recall(self._lent.holder)
         for guest in self._guests:
             if self.tokens > 0:
                 guest.wake()
@@ -455,13 +459,10 @@ class Slots(DeferredSemaphore, Issuer):
         self._wake_later()
         self.rest()
 
-    def _go_beyond(self) -> None:
+    def _go_beyond(self, beyond: Slots) -> None:
         """
         Grant slots of C{beyond} that no request waits for.
         """
-        beyond = self._beyond
-        if beyond is None:
-            return
         for _ in range(beyond.tokens):
             following = self._queue.first(
                 lambda host: self.hosts.rank(host) if beyond.has_free(host) else None
