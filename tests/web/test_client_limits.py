@@ -12,7 +12,7 @@ from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.interfaces import IAddress
 from twisted.trial.unittest import SynchronousTestCase
 
-from xferd.web.client_limits import Client, Kind, Places, client_of
+from xferd.web.client_limits import Client, ClientLimits, Kind, client_of
 
 
 @define
@@ -40,7 +40,7 @@ class Transport:
 
 class PlacesTests(SynchronousTestCase):
     """
-    L{Places}.
+    L{ClientLimits}.
     """
 
     def setUp(self) -> None:
@@ -48,7 +48,7 @@ class PlacesTests(SynchronousTestCase):
         Have 16 places.
         """
         self.most = 16
-        self.places = Places(lambda: self.most)
+        self.places = ClientLimits(lambda: self.most)
 
     def fill(self, kind: Kind, name: str) -> int:
         """

@@ -15,12 +15,19 @@ from zope.interface.verify import verifyObject
 
 from tests.web.fakes import Connection, FakeStream, World, job, unchunk
 from xferd.interfaces.jobs import Event
-from xferd.web.app import GRACE, MAX_FEEDS
-from xferd.web.event_response import JSON_LINES, PIECE, SERVER_SENT, EventFeed, FeedTimes
+from xferd.web.event_response import (
+    GRACE,
+    JSON_LINES,
+    MAX_STREAMS,
+    PIECE,
+    SERVER_SENT,
+    EventResponse,
+    EventTimes,
+)
 
 ONE = Event("job", job(id="j1", state="running"))
 LAST = Event("job", job(id="j1", state="done"), final=True)
-TIMES = FeedTimes()
+TIMES = EventTimes()
 
 
 class FeedTests(SynchronousTestCase):
@@ -49,9 +56,9 @@ class FeedTests(SynchronousTestCase):
         A feed has a push producer, for the transport to pause.
         """
         self.follow()
-        (feed,) = self.world.web._feeds
+        (feed,) = self.world.web._events._open
         self.assertTrue(verifyObject(IPushProducer, feed._flow))
-        self.assertIsInstance(feed, EventFeed)
+        self.assertIsInstance(feed, EventResponse)
 
     def test_server_sent_events(self) -> None:
         """
@@ -131,7 +138,7 @@ class FeedTests(SynchronousTestCase):
         self.assertTrue(connection.received().endswith(b"0\r\n\r\n"))
         connection.send("GET", "/healthz", {"Host": "localhost"})
         self.assertEqual(connection.answer().status, 200)
-        self.assertEqual(self.world.web._feeds, {})
+        self.assertEqual(self.world.web._events._open, {})
 
     def test_http_10(self) -> None:
         """
@@ -166,7 +173,7 @@ class FeedTests(SynchronousTestCase):
         connection, stream = self.follow()
         connection.lose()
         self.assertEqual((stream.closed, stream.cancelled), (1, 1))
-        self.assertEqual(self.world.web._feeds, {})
+        self.assertEqual(self.world.web._events._open, {})
         self.assert_no_timers()
 
     def test_left_while_paused(self) -> None:
@@ -251,7 +258,7 @@ class FeedTests(SynchronousTestCase):
         self.world.clock.advance(1)
         self.assertTrue(connection.cut)
         connection.lose()
-        self.assertEqual(self.world.web._feeds, {})
+        self.assertEqual(self.world.web._events._open, {})
 
     def test_broken_stream(self) -> None:
         """
@@ -263,7 +270,7 @@ class FeedTests(SynchronousTestCase):
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
         self.assertTrue(connection.cut)
         self.assertEqual(stream.closed, 1)
-        self.assertEqual(self.world.web._feeds, {})
+        self.assertEqual(self.world.web._events._open, {})
 
     def test_too_many(self) -> None:
         """
@@ -277,20 +284,20 @@ class FeedTests(SynchronousTestCase):
 
             @return: how many were opened.
             """
-            for count in range(MAX_FEEDS + 1):
+            for count in range(MAX_STREAMS + 1):
                 connection = self.world.connect(**where)
                 connection.send("GET", "/api/v1/events", {"Host": "localhost"})
                 if b"503" in connection.received()[:20]:
                     return count
             raise AssertionError("none is refused")
 
-        self.assertEqual(follow(peer="192.0.2.1"), MAX_FEEDS // 2)
-        self.assertEqual(follow(peer="192.0.2.2"), MAX_FEEDS // 4)
+        self.assertEqual(follow(peer="192.0.2.1"), MAX_STREAMS // 2)
+        self.assertEqual(follow(peer="192.0.2.2"), MAX_STREAMS // 4)
         self.assertEqual(follow(peer="192.0.2.3"), 0)
-        self.assertEqual(follow(unix=True), MAX_FEEDS // 4)
+        self.assertEqual(follow(unix=True), MAX_STREAMS // 4)
         answer = self.world.ask("GET", "/api/v1/events", unix=True)
         self.assertEqual((answer.status, answer.json()["error"]["code"]), (503, "SERVICE_UNAVAILABLE"))
-        self.assertEqual(len(self.world.jobs.streams), MAX_FEEDS)
+        self.assertEqual(len(self.world.jobs.streams), MAX_STREAMS)
         self.world.connections[0].lose()
         self.assertEqual(follow(unix=True), 1)
 

@@ -13,9 +13,9 @@ from twisted.web.server import Request
 
 from tests.web.fakes import Answer, Connection, World
 from xferd.access_tokens import AccessTokens, Right
-from xferd.web.client_limits import Places
+from xferd.web.client_limits import ClientLimits
 from xferd.web.guard import Guard
-from xferd.web.page_login import Entry
+from xferd.web.page_login import PageLogin
 from xferd.web.peer_trust import Trust
 from xferd.web.security_headers import SECURITY_HEADERS
 from xferd.web.site import WebSite
@@ -354,8 +354,8 @@ class AnswerTests(SynchronousTestCase):
                 raise ZeroDivisionError("secret")
 
         world = World()
-        guard = Guard(Broken(), tokens=AccessTokens(), hosts=set(), entry=Entry(world.clock))
-        site = WebSite(guard, world.clock, places=Places(lambda: 2), trust=Trust.ALL)
+        guard = Guard(Broken(), tokens=AccessTokens(), hosts=set(), page_login=PageLogin(world.clock))
+        site = WebSite(guard, world.clock, places=ClientLimits(lambda: 2), trust=Trust.ALL)
         connection = Connection(site, world.PEER, world.TCP)
         connection.send("GET", "/", {"Host": "localhost"})
         answer = connection.answer()

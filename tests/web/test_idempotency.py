@@ -14,10 +14,10 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.web.fakes import Answer, World
 from xferd.errors import DiskFull, StoreError
 from xferd.web import idempotency
-from xferd.web.idempotency import MAX_AGE, Replays
+from xferd.web.idempotency import MAX_AGE, Idempotency
 
 
-class ReplayTests(SynchronousTestCase):
+class IdempotencyTests(SynchronousTestCase):
     """
     The same request, made again.
     """
@@ -234,7 +234,7 @@ class ReplayTests(SynchronousTestCase):
         broken off begins nothing.
         """
         jobs, journal = self.world.jobs, self.world.store.journal
-        waiting = Replays(jobs, journal, self.world.clock, wall_clock=self.world.wall_clock)
+        waiting = Idempotency(jobs, journal, self.world.clock, wall_clock=self.world.wall_clock)
         begins = [
             Deferred.fromCoroutine(waiting.begin("ci", "k", b"1", lambda: jobs.pull("alpine", None, "ci", 0)))
             for _ in range(3)
@@ -255,7 +255,7 @@ class ReplayTests(SynchronousTestCase):
         """
         journal = self.world.store.journal
         journal._gate.fail("journal.keys", StoreError("damaged"))
-        replays = Replays(self.world.jobs, journal, self.world.clock, wall_clock=self.world.wall_clock)
+        replays = Idempotency(self.world.jobs, journal, self.world.clock, wall_clock=self.world.wall_clock)
         starting = Deferred.fromCoroutine(replays.start())
         self.world.clock.advance(0)
         self.failureResultOf(starting, StoreError)

@@ -12,7 +12,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.web.fakes import Answer, World
-from xferd.web.page_login import CODE_LIFE, COOKIE_LIFE, Entry
+from xferd.web.page_login import CODE_LIFE, COOKIE_LIFE, PageLogin
 from xferd.web.site import BoundedChannel
 
 ALICE, BOB = 1000, 1001
@@ -199,7 +199,7 @@ class EntryTests(EntryCase):
         """
         Codes and cookies that nobody uses displace one another.
         """
-        entry = Entry(Clock())
+        entry = PageLogin(Clock())
         codes = [entry.code(ALICE) for _ in range(17)]
         self.assertIsNone(entry.enter(codes[0], ALICE))
         self.assertIsNotNone(entry.enter(codes[1], ALICE))

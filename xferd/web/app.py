@@ -5,65 +5,64 @@ The routes of the HTTP API and the status page.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Set
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 from attrs import asdict
 from klein import Klein
-from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
-from werkzeug.exceptions import Forbidden, HTTPException, ServiceUnavailable
+from werkzeug.exceptions import HTTPException, ServiceUnavailable
 
 from xferd.descriptors import own_limit
-from xferd.errors import BadInput, NotFound, StoreError, TooManyJobs, XferdError
+from xferd.errors import NotFound, StoreError, TooManyJobs, XferdError
 from xferd.jobs.events.broker import image_json
 from xferd.jobs.images.details import image_details
 from xferd.jobs.job import ENDED
 from xferd.jobs.runner import MAX_JOBS
-from xferd.names import Reference, is_loopback
-from xferd.web.archive_request import MAX_PIECE, form_asked, is_piece, piece_asked, size_asked
-from xferd.web.archive_response import OutgoingArchive
-from xferd.web.client_limits import Client, Kind, Places
-from xferd.web.event_response import JSON_LINES, SERVER_SENT, EventFeed, FeedTimes
+from xferd.names import Reference
+from xferd.web.archive_request import (
+    MAX_PIECE,
+    is_piece,
+    read_format,
+    read_piece,
+    read_size,
+    upload_stream_of,
+)
+from xferd.web.archive_response import ArchiveResponse
+from xferd.web.client_limits import ClientLimits, Kind
+from xferd.web.disk_status import disk_status
+from xferd.web.event_response import EventResponses, EventTimes
 from xferd.web.guard import Guard
-from xferd.web.idempotency import Replays
+from xferd.web.idempotency import Idempotency
 from xferd.web.job_list import page_of_jobs
-from xferd.web.job_request import collection_asked, job_asked, new_name, pin_asked
+from xferd.web.job_request import read_collection, read_job_request, read_new_name, read_pin
 from xferd.web.metrics import MEDIA_TYPE, Metrics, Scene
 from xferd.web.openapi import document
-from xferd.web.page_login import CODE_LIFE, Entry, cookie_name, user_asked
+from xferd.web.page_login import PageLogin
 from xferd.web.pagination import IMAGES, TRANSFERS
-from xferd.web.registry_auth import brought, login_asked
-from xferd.web.request import client_name, fingerprint_of, header, limit_changes, platform_asked, shown
-from xferd.web.responses import answer, answer_error, answer_refusal, answer_unknown
+from xferd.web.registry_auth import read_login, registry_auth
+from xferd.web.request import client_name, fingerprint_of, header, read_limit_changes, read_platform, shown
+from xferd.web.responses import respond, respond_error, respond_http_error, respond_internal_error
 from xferd.web.site import MAX_BODY, WebSite, admitted
 from xferd.web.static_files import StaticFiles
 
 if TYPE_CHECKING:
-    from twisted.internet.interfaces import IDelayedCall, IReactorTime
+    from twisted.internet.interfaces import IReactorTime
     from twisted.python.failure import Failure
     from twisted.web.http import Request as HTTPRequest
     from twisted.web.server import Request, Site
 
     from xferd.access_tokens import AccessTokens
-    from xferd.interfaces.jobs import IEventStream, IJobs, IUploadStream
+    from xferd.interfaces.jobs import IJobs
     from xferd.interfaces.reactor import WallClock
     from xferd.interfaces.registry import IRegistries
     from xferd.interfaces.store import IStore
     from xferd.web.peer_trust import Trust
-    from xferd.web.site import BoundedChannel
-
-MAX_FEEDS: Final = 512
-"""How many event streams may be open at a time, of all clients."""
 
 MAX_TCP_JOBS: Final = MAX_JOBS * 3 // 4
 """Beyond so many jobs that have not ended, one more can be begun over the unix socket only."""
-
-GRACE: Final = 2.0
-"""Seconds that clients have, at the end, to read the last events."""
 
 API: Final = "/api/v1"
 
@@ -93,7 +92,7 @@ class Web:
         started: str,
         tokens: AccessTokens,
         hosts: Set[str],
-        times: FeedTimes | None = None,
+        times: EventTimes | None = None,
         page_port: int = 0,
         public_metrics: bool = False,
         examine: Callable[[], Deferred[list[dict[str, object]]]] = lambda: succeed([]),
@@ -122,19 +121,14 @@ class Web:
         self._tokens = tokens
         self._page_port = page_port
         self._public_metrics = public_metrics
-        self._entry = Entry(clock)
+        self._page_login = PageLogin(clock)
         self._hosts = hosts
-        self._times = FeedTimes() if times is None else times
+        self._events = EventResponses(clock, EventTimes() if times is None else times)
         self._examine = examine
         self._files = StaticFiles()
         self._metrics = Metrics()
-        self._replays = Replays(jobs, store.journal, clock, wall_clock=wall_clock)
-        self._connections = Places(connections)
-        self._feed_places = Places(lambda: MAX_FEEDS)
-        self._feeds: dict[EventFeed, Client] = {}
-        self._stopping = False
-        self._stops: list[Deferred[None]] = []
-        self._grace: IDelayedCall | None = None
+        self._replays = Idempotency(jobs, store.journal, clock, wall_clock=wall_clock)
+        self._connections = ClientLimits(connections)
 
     def site(self, trust: Trust) -> Site:
         """
@@ -147,7 +141,7 @@ class Web:
             self.app.resource(),
             tokens=self._tokens,
             hosts=self._hosts,
-            entry=self._entry,
+            page_login=self._page_login,
             public_metrics=self._public_metrics,
         )
 
@@ -172,37 +166,7 @@ class Web:
         @return: fires when the last one has ended, within L{GRACE} seconds
             and a turn of the reactor.
         """
-        self._stopping = True
-        if not self._feeds:
-            return succeed(None)
-        # No canceller: whoever stops the daemon has no way back.
-        stopped: Deferred[None] = Deferred()
-        self._stops.append(stopped)
-        if self._grace is None:
-            self._grace = self._clock.callLater(GRACE, self._abort_feeds)
-        for feed in list(self._feeds):
-            feed.end()
-        return stopped
-
-    def _abort_feeds(self) -> None:
-        """
-        Cut off who did not read the end of its events.
-        """
-        for feed in list(self._feeds):
-            feed.abort()
-
-    def _feed_over(self, feed: EventFeed) -> None:
-        """
-        Forget a feed; the last one ends the wait of L{stop}.
-        """
-        self._feed_places.leave(self._feeds.pop(feed))
-        if self._feeds:
-            return
-        if self._grace is not None and self._grace.active():
-            self._grace.cancel()
-        stops, self._stops = self._stops, []
-        for stopped in stops:
-            stopped.callback(None)
+        return self._events.stop()
 
     # --------------------------------------------------------------- jobs
 
@@ -211,7 +175,7 @@ class Web:
         """
         Begin a job.
         """
-        asked, client, credentials = job_asked(request), client_name(request), brought(request)
+        asked, client, credentials = read_job_request(request), client_name(request), registry_auth(request)
         key = header(request, b"idempotency-key")
         over_tcp = admitted(request).kind is not Kind.SOCKET
 
@@ -228,28 +192,28 @@ class Web:
         else:
             job, new = await self._replays.begin(client, key, fingerprint_of(request), begin)
         request.setHeader(b"location", f"{API}/jobs/{job['id']}".encode("ascii"))
-        return answer(request, job, 202 if new else 200)
+        return respond(request, job, 202 if new else 200)
 
     @app.route(f"{API}/jobs", methods=["GET"])
     async def list_jobs(self, request: Request) -> bytes:
         """
         List jobs, the newest first.
         """
-        return answer(request, await page_of_jobs(request, self._jobs))
+        return respond(request, await page_of_jobs(request, self._jobs))
 
     @app.route(f"{API}/jobs/<job_id>", methods=["GET"])
     async def show_job(self, request: Request, job_id: str) -> bytes:
         """
         Show one job with its layers.
         """
-        return answer(request, await self._jobs.find(job_id))
+        return respond(request, await self._jobs.find(job_id))
 
     @app.route(f"{API}/jobs/<job_id>/attempts", methods=["GET"])
     async def show_attempts(self, request: Request, job_id: str) -> bytes:
         """
         Show the attempts behind a job.
         """
-        return answer(request, await self._jobs.attempts(job_id))
+        return respond(request, await self._jobs.attempts(job_id))
 
     @app.route(f"{API}/jobs/<job_id>", methods=["DELETE"])
     async def cancel_job(self, request: Request, job_id: str) -> bytes:
@@ -257,7 +221,7 @@ class Web:
         Cancel a job.
         """
         job = await self._jobs.find(job_id)
-        return answer(request, job if job["state"] in ENDED else self._jobs.cancel(job_id))
+        return respond(request, job if job["state"] in ENDED else self._jobs.cancel(job_id))
 
     # ------------------------------------------------------------- logins
 
@@ -267,9 +231,9 @@ class Web:
         See whether a registry accepts the credentials that came along; keep
         nothing of them.
         """
-        host, credentials = login_asked(request)
+        host, credentials = read_login(request)
         await self._registries.seen_by({host: credentials}).check(host)
-        return answer(request, {"host": host, "accepted": True})
+        return respond(request, {"host": host, "accepted": True})
 
     # ----------------------------------------------------------- archives
 
@@ -278,33 +242,20 @@ class Web:
         """
         Take the next piece of an import's archive; answered when it was read.
         """
-        offset, data = piece_asked(request)
-        upload_stream = await self._upload_stream(job_id)
+        offset, data = read_piece(request)
+        upload_stream = await upload_stream_of(self._jobs, job_id)
         offset = await upload_stream.put(offset, data)
-        return answer(request, {"offset": offset}, 202)
+        return respond(request, {"offset": offset}, 202)
 
     @app.route(f"{API}/jobs/<job_id>/content", methods=["PUT"])
     async def end_content(self, request: Request, job_id: str) -> bytes:
         """
         Hear that an import's archive is whole.
         """
-        size = size_asked(request)
-        upload_stream = await self._upload_stream(job_id)
+        size = read_size(request)
+        upload_stream = await upload_stream_of(self._jobs, job_id)
         upload_stream.finish(size)
-        return answer(request, {"offset": size})
-
-    async def _upload_stream(self, job_id: str) -> IUploadStream:
-        """
-        Where the pieces of an archive go.
-
-        @raise NotFound: there is no such job.
-        @raise BadInput: it is no import, or has ended.
-        """
-        try:
-            return self._jobs.upload_stream(job_id)
-        except NotFound:
-            job = await self._jobs.find(job_id)
-            raise BadInput(f"the {job['kind']} {job_id} has ended ({job['state']})") from None
+        return respond(request, {"offset": size})
 
     @app.route(f"{API}/archives/<path:name>", methods=["GET"])
     async def send_archive(self, request: Request, name: str) -> bytes | None:
@@ -313,8 +264,8 @@ class Web:
 
         This is not below C{images/}: a repository may be called C{archive}.
         """
-        form = form_asked(request)
-        credentials = brought(request).towards(name)
+        form = read_format(request)
+        credentials = registry_auth(request).towards(name)
         archive = await self._jobs.export(name, form, client_name(request), credentials)
         request.setHeader(b"content-type", b"application/x-tar")
         request.setHeader(b"content-length", b"%d" % archive.size)
@@ -322,7 +273,7 @@ class Web:
         if request.method == b"HEAD":
             archive.close()
             return b""
-        await OutgoingArchive(request, archive, self._clock).run()
+        await ArchiveResponse(request, archive, self._clock).run()
         return None
 
     # ------------------------------------------------------------- events
@@ -332,60 +283,18 @@ class Web:
         """
         Follow one job until it ends.
         """
-        client = self._check_feeds(request)
+        client = self._events.admit(request)
         stream = await self._jobs.follow(job_id, header(request, b"last-event-id"))
-        return await self._feed(request, stream, client)
+        return await self._events.send(request, stream, client)
 
     @app.route(f"{API}/events", methods=["GET"])
     async def follow_all(self, request: Request) -> bytes | None:
         """
         Follow everything.
         """
-        client = self._check_feeds(request)
-        return await self._feed(request, self._jobs.events(None, header(request, b"last-event-id")), client)
-
-    def _check_feeds(self, request: Request) -> Client:
-        """
-        Make sure that the client may follow events once more.
-
-        @return: the client.
-        @raise ServiceUnavailable: the daemon stops, or there are too many
-            feeds, of this client or of all.
-        """
-        if self._stopping:
-            raise ServiceUnavailable("xferd is stopping")
-        client = admitted(request)
-        if not self._feed_places.has_room(client):
-            raise self._too_many_feeds()
-        return client
-
-    def _too_many_feeds(self) -> ServiceUnavailable:
-        return ServiceUnavailable(
-            f"{self._feed_places.taken} event streams are open, and this client can have no more; "
-            "close some, or try again later"
-        )
-
-    async def _feed(self, request: Request, stream: IEventStream, client: Client) -> bytes | None:
-        """
-        Answer with a feed of events.
-        """
-        form = JSON_LINES if "application/x-ndjson" in (header(request, b"accept") or "") else SERVER_SENT
-        request.setHeader(b"content-type", form.media_type)
-        request.setHeader(b"cache-control", b"no-store")
-        request.setHeader(b"xferd-resumed", b"true" if stream.resumed else b"false")
-        if request.method == b"HEAD":
-            stream.close()
-            return b""
-        if not self._feed_places.enter(client):
-            # Others have come meanwhile.
-            stream.close()
-            raise self._too_many_feeds()
-        feed = EventFeed(request, stream, form, clock=self._clock, times=self._times, over=self._feed_over)
-        self._feeds[feed] = client
-        if self._stopping:
-            feed.end()
-        await feed.run()
-        return None
+        client = self._events.admit(request)
+        stream = self._jobs.events(None, header(request, b"last-event-id"))
+        return await self._events.send(request, stream, client)
 
     # ------------------------------------------------------------- limits
 
@@ -394,14 +303,14 @@ class Web:
         """
         Show how much happens at once, and how fast.
         """
-        return answer(request, self._jobs.limits())
+        return respond(request, self._jobs.limits())
 
     @app.route(f"{API}/limits", methods=["PATCH"])
     def change_limits(self, request: Request) -> bytes:
         """
         Set some limits, from now on.
         """
-        return answer(request, self._jobs.change_limits(limit_changes(request)))
+        return respond(request, self._jobs.change_limits(read_limit_changes(request)))
 
     # ---------------------------------------------- transfers and the store
 
@@ -410,7 +319,7 @@ class Web:
         """
         List transfers, the oldest first.
         """
-        return answer(request, TRANSFERS.page(request, self._jobs.transfers()))
+        return respond(request, TRANSFERS.page(request, self._jobs.transfers()))
 
     @app.route(f"{API}/images", methods=["GET"])
     def list_images(self, request: Request) -> bytes:
@@ -418,44 +327,44 @@ class Web:
         List the images of the store, by name.
         """
         page = IMAGES.page(request, self._store.images.all())
-        return answer(request, [image_json(image) for image in page])
+        return respond(request, [image_json(image) for image in page])
 
     @app.route(f"{API}/images/<path:name>", methods=["GET"])
     async def show_image(self, request: Request, name: str) -> bytes:
         """
         Show one image of the store, with its config and where its layers are.
         """
-        platform = platform_asked(request)
+        platform = read_platform(request)
         reference = Reference.parse(name)
         image = self._store.images.get(reference)
         if image is None:
             raise NotFound(f"the store has no image {reference.familiar()}")
-        return answer(request, await image_details(self._store, image, platform))
+        return respond(request, await image_details(self._store, image, platform))
 
     @app.route(f"{API}/images/<path:name>/tags", methods=["POST"])
     async def tag_image(self, request: Request, name: str) -> bytes:
         """
         Give an image of the store another name.
         """
-        image = await self._jobs.image_admin.tag(name, new_name(request))
-        return answer(request, image_json(image), 201)
+        image = await self._jobs.image_admin.tag(name, read_new_name(request))
+        return respond(request, image_json(image), 201)
 
     @app.route(f"{API}/images/<path:name>/pin", methods=["POST"])
     async def pin_image(self, request: Request, name: str) -> bytes:
         """
         Pin an image of the store, or unpin it.
         """
-        image = await self._jobs.image_admin.pin(name, pin_asked(request))
-        return answer(request, image_json(image))
+        image = await self._jobs.image_admin.pin(name, read_pin(request))
+        return respond(request, image_json(image))
 
     @app.route(f"{API}/images/<path:name>/trees", methods=["POST"])
     async def renew_trees(self, request: Request, name: str) -> bytes:
         """
         Unpack the layers of an image again that an older xferd has unpacked.
         """
-        credentials = brought(request).towards(name)
+        credentials = registry_auth(request).towards(name)
         warnings = await self._jobs.renew(name, client_name(request), credentials)
-        return answer(request, {"warnings": list(warnings)})
+        return respond(request, {"warnings": list(warnings)})
 
     @app.route(f"{API}/images/<path:name>", methods=["DELETE"])
     async def remove_image(self, request: Request, name: str) -> bytes:
@@ -463,16 +372,16 @@ class Web:
         Take an image's name away, and free what nothing needs any more.
         """
         freed = await self._jobs.image_admin.remove(name)
-        return answer(request, {"reference": str(Reference.parse(name)), "freed": asdict(freed)})
+        return respond(request, {"reference": str(Reference.parse(name)), "freed": asdict(freed)})
 
     @app.route(f"{API}/gc", methods=["POST"])
     async def collect(self, request: Request) -> bytes:
         """
         Free what nothing in the store needs, or tell what that would be.
         """
-        dry_run, partials = collection_asked(request)
+        dry_run, partials = read_collection(request)
         freed = await self._jobs.image_admin.collect(dry_run, partials)
-        return answer(request, {"dry_run": dry_run, "freed": asdict(freed)})
+        return respond(request, {"dry_run": dry_run, "freed": asdict(freed)})
 
     # ------------------------------------------------------------- the daemon
 
@@ -481,43 +390,23 @@ class Web:
         """
         Check the installation.
         """
-        return answer(request, {"checks": await self._examine()})
+        return respond(request, {"checks": await self._examine()})
 
     @app.route(f"{API}/status", methods=["GET"])
     def show_status(self, request: Request) -> bytes:
         """
         Show how the daemon as a whole is doing.
         """
-        own: dict[str, Any] = {
-            "version": self._version,
-            "started": self._started,
-            "disk": self._disk(),
-            "images": len(self._store.images.all()),
-        }
-        return answer(request, {**own, **self._jobs.status()})
+        images = len(self._store.images.all())
+        own = {"version": self._version, "started": self._started, "images": images}
+        return respond(request, {**own, "disk": disk_status(self._store), **self._jobs.status()})
 
     @app.route(f"{API}/openapi.json", methods=["GET"])
     def show_openapi(self, request: Request) -> bytes:
         """
         Show the description of all this.
         """
-        return answer(request, document(self._version))
-
-    def _disk(self) -> Mapping[str, Any]:
-        """
-        The room on the store's disk in bytes, or None where it is unknown.
-        """
-        try:
-            disk = os.statvfs(self._store.path)
-        except OSError as e:
-            self._log.warn("cannot tell the free space of {path}: {error}", path=self._store.path, error=e)
-            return {"path": self._store.path, "free": None, "total": None, "why": ""}
-        return {
-            "path": self._store.path,
-            "why": self._store.free_space.why,
-            "free": disk.f_bavail * disk.f_frsize,
-            "total": disk.f_blocks * disk.f_frsize,
-        }
+        return respond(request, document(self._version))
 
     @app.route("/metrics", methods=["GET"])
     async def show_metrics(self, request: Request) -> bytes:
@@ -529,7 +418,6 @@ class Web:
         except StoreError:
             # It is not open yet, or not any more.
             usage = {}
-        disk = self._disk()
         text = self._metrics.text(
             Scene(
                 version=self._version,
@@ -538,8 +426,8 @@ class Web:
                 limits=self._jobs.limits(),
                 images=len(self._store.images.all()),
                 store=usage,
-                disk=None if disk["free"] is None else (disk["free"], disk["total"]),
-                streams=len(self._feeds),
+                disk=disk_status(self._store),
+                streams=len(self._events),
             )
         )
         request.setHeader(b"content-type", MEDIA_TYPE)
@@ -552,47 +440,30 @@ class Web:
         """
         Say that the daemon lives.
         """
-        return answer(request, {"status": "ok"})
+        return respond(request, {"status": "ok"})
 
     @app.route("/readyz", methods=["GET"])
     def ready(self, request: Request) -> bytes:
         """
         Say whether the daemon takes new jobs.
         """
-        if self._stopping:
+        if self._events.stopping:
             raise ServiceUnavailable("xferd is stopping")
-        return answer(request, {"status": "ok"})
+        return respond(request, {"status": "ok"})
 
     @app.route(f"{API}/page", methods=["POST"])
     def let_in(self, request: Request) -> bytes:
         """
         Make an address for one browser of a user of this machine.
         """
-        uid = user_asked(request)
-        host = request.getHost()
-        over_loopback = isinstance(host, IPv4Address | IPv6Address) and is_loopback(host.host)
-        port = host.port if over_loopback and not request.isSecure() else self._page_port
-        if not port:
-            raise NotFound("the daemon serves no page to browsers of this machine; 'listen' can add it")
-        return answer(request, {"code": self._entry.code(uid), "port": port, "seconds": CODE_LIFE}, 201)
+        return respond(request, self._page_login.offer(request, self._page_port), 201)
 
     @app.route("/enter", methods=["GET"])
     def enter(self, request: Request) -> bytes:
         """
         Give a browser its cookie, and lead it to the page.
         """
-        channel = cast("BoundedChannel", request.channel)
-        if request.method == b"GET" and not channel.trusted:
-            code = (request.args or {}).get(b"code", [b""])[0].decode("latin-1")
-            cookie = self._entry.enter(code, channel.uid)
-            if cookie is None:
-                raise Forbidden(
-                    "this address was used already, is too old, or is for another user; "
-                    "'xferctl page' gives another"
-                )
-            request.addCookie(
-                cookie_name(request).decode("ascii"), cookie, path="/", httpOnly=True, sameSite="strict"
-            )
+        self._page_login.admit(request)
         request.setHeader(b"location", b"/")
         request.setHeader(b"cache-control", b"no-store")
         request.setHeader(b"content-type", b"text/plain; charset=utf-8")
@@ -622,8 +493,8 @@ class Web:
         """
         error = failure.value
         if isinstance(error, HTTPException):
-            return answer_refusal(request, error)
+            return respond_http_error(request, error)
         if isinstance(error, XferdError):
-            return answer_error(request, error)
+            return respond_error(request, error)
         self._log.failure("while answering {path}", failure, path=shown(request.path))
-        return answer_unknown(request)
+        return respond_internal_error(request)

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Final
 from werkzeug.exceptions import UnsupportedMediaType
 
 from xferd.archive.plan import FORMS
-from xferd.errors import BadInput
+from xferd.errors import BadInput, NotFound
 from xferd.web.request import header, json_object, quoted
 
 if TYPE_CHECKING:
     from twisted.web.http import Request as HTTPRequest
     from twisted.web.server import Request
+
+    from xferd.interfaces.jobs import IJobs, IUploadStream
 
 MAX_PIECE: Final = 4 * 1024 * 1024
 """The largest piece of an archive, in bytes."""
@@ -32,7 +34,7 @@ def is_piece(request: HTTPRequest) -> bool:
     return (header(request, b"content-type") or "").partition(";")[0].strip().lower() == _PIECE_TYPE
 
 
-def piece_asked(request: Request) -> tuple[int, bytes]:
+def read_piece(request: Request) -> tuple[int, bytes]:
     """
     Read a piece of an archive.
 
@@ -53,7 +55,7 @@ def piece_asked(request: Request) -> tuple[int, bytes]:
     return int(match[1]), data
 
 
-def size_asked(request: Request) -> int:
+def read_size(request: Request) -> int:
     """
     Read how large an archive was that is whole now.
 
@@ -66,7 +68,7 @@ def size_asked(request: Request) -> int:
     return size
 
 
-def form_asked(request: Request) -> str:
+def read_format(request: Request) -> str:
     """
     Read the form that an archive is wanted in.
 
@@ -81,3 +83,17 @@ def form_asked(request: Request) -> str:
         known = " or ".join(repr(known) for known in FORMS)
         raise BadInput(f"an archive's 'format' is {known}, not {quoted(next(iter(asked), form))}")
     return form
+
+
+async def upload_stream_of(jobs: IJobs, job_id: str) -> IUploadStream:
+    """
+    Find the stream to which the pieces of an import's archive go.
+
+    @raise NotFound: there is no such job.
+    @raise BadInput: it is no import, or has ended.
+    """
+    try:
+        return jobs.upload_stream(job_id)
+    except NotFound:
+        job = await jobs.find(job_id)
+        raise BadInput(f"the {job['kind']} {job_id} has ended ({job['state']})") from None

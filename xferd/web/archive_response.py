@@ -13,7 +13,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from xferd.errors import XferdError
-from xferd.web.backpressure import Flow
+from xferd.web.backpressure import Backpressure
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
@@ -28,7 +28,7 @@ STALL: Final = 300.0
 """Seconds after which a client that reads nothing is dropped: C{docker load} may take its time."""
 
 
-class OutgoingArchive:
+class ArchiveResponse:
     """
     The body of one response.
 
@@ -39,7 +39,7 @@ class OutgoingArchive:
     _log = Logger()
 
     def __init__(self, request: Request, archive: IArchive, clock: IReactorTime) -> None:
-        self._flow = Flow(request, clock, stall=STALL, noun="archive")
+        self._flow = Backpressure(request, clock, stall=STALL, noun="archive")
         self._archive = archive
         self._clock = clock
 

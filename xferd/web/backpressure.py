@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @implementer(IPushProducer)
-class Flow:
+class Backpressure:
     """
     What the transport of one response says of its client.
 

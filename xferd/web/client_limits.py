@@ -58,9 +58,9 @@ a lesser one, and which part one of them may.
 """
 
 
-class Places:
+class ClientLimits:
     """
-    Places, each of which one client at a time occupies.
+    ClientLimits, each of which one client at a time occupies.
 
     @ivar taken: how many are occupied.
     """

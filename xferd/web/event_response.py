@@ -9,16 +9,27 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Final
 
 from attrs import frozen
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.logger import Logger
+from werkzeug.exceptions import ServiceUnavailable
 
-from xferd.web.backpressure import Flow
+from xferd.web.backpressure import Backpressure
+from xferd.web.client_limits import ClientLimits
+from xferd.web.request import header
+from xferd.web.site import admitted
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
     from twisted.web.server import Request
 
     from xferd.interfaces.jobs import Event, IEventStream
+    from xferd.web.client_limits import Client
+
+MAX_STREAMS: Final = 512
+"""How many event streams may be open at a time, of all clients."""
+
+GRACE: Final = 2.0
+"""Seconds that clients have to read the last events when the daemon stops."""
 
 PIECE: Final = 32 * 1024
 """
@@ -28,7 +39,7 @@ more.  The present state of a busy daemon is some hundred kilobytes.
 
 
 @frozen
-class FeedTimes:
+class EventTimes:
     """
     The times of a feed, in seconds.
 
@@ -41,7 +52,7 @@ class FeedTimes:
 
 
 @frozen
-class FeedForm:
+class EventFormat:
     """
     How events look on the wire.
 
@@ -74,14 +85,14 @@ def _as_line(event: Event, position: str) -> bytes:
     return b'{"kind":"%s","data":%s,"final":%s%s}\n' % (event.kind.encode("ascii"), event.json, final, where)
 
 
-SERVER_SENT = FeedForm(b"text/event-stream; charset=utf-8", b"retry: 2000\n\n", b":\n\n", _as_sse)
+SERVER_SENT = EventFormat(b"text/event-stream; charset=utf-8", b"retry: 2000\n\n", b":\n\n", _as_sse)
 """Server-sent events (HTML Living Standard, "Server-sent events")."""
 
-JSON_LINES = FeedForm(b"application/x-ndjson", b"", b"\n", _as_line)
+JSON_LINES = EventFormat(b"application/x-ndjson", b"", b"\n", _as_line)
 """JSON lines; an empty line is a heartbeat."""
 
 
-class EventFeed:
+class EventResponse:
     """
     The body of one response that tells of events.
 
@@ -98,16 +109,16 @@ class EventFeed:
         self,
         request: Request,
         stream: IEventStream,
-        form: FeedForm,
+        form: EventFormat,
         *,
         clock: IReactorTime,
-        times: FeedTimes,
-        over: Callable[[EventFeed], None],
+        times: EventTimes,
+        over: Callable[[EventResponse], None],
     ) -> None:
         """
         @param over: called once, when the feed holds nothing any more.
         """
-        self._flow = Flow(request, clock, stall=times.stall, noun="event")
+        self._flow = Backpressure(request, clock, stall=times.stall, noun="event")
         self._stream = stream
         self._form = form
         self._clock = clock
@@ -196,6 +207,112 @@ class EventFeed:
         self._beat = self._clock.callLater(self._times.heartbeat, self._heartbeat)
         if not self._flow.paused:
             self._flow.write(self._form.heartbeat)
+
+
+class EventResponses:
+    """
+    The open event streams of one daemon.
+
+    Life cycle: made; C{send} for each request that C{admit} admits; C{stop}
+    ends the open ones and refuses new ones.
+
+    @ivar stopping: whether the daemon stops.
+    """
+
+    def __init__(self, clock: IReactorTime, times: EventTimes) -> None:
+        self._clock = clock
+        self._times = times
+        self._limits = ClientLimits(lambda: MAX_STREAMS)
+        self._open: dict[EventResponse, Client] = {}
+        self.stopping = False
+        self._stops: list[Deferred[None]] = []
+        self._grace: IDelayedCall | None = None
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def admit(self, request: Request) -> Client:
+        """
+        Check that the client may open one more stream.
+
+        @return: the client.
+        @raise ServiceUnavailable: the daemon is stopping, or too many streams
+            are open, of this client or of all.
+        """
+        if self.stopping:
+            raise ServiceUnavailable("xferd is stopping")
+        client = admitted(request)
+        if not self._limits.has_room(client):
+            raise self._too_many()
+        return client
+
+    async def send(self, request: Request, stream: IEventStream, client: Client) -> bytes | None:
+        """
+        Answer a request with a stream, until that ends or the client leaves.
+
+        @raise ServiceUnavailable: too many streams were opened since L{admit}.
+        """
+        form = JSON_LINES if "application/x-ndjson" in (header(request, b"accept") or "") else SERVER_SENT
+        request.setHeader(b"content-type", form.media_type)
+        request.setHeader(b"cache-control", b"no-store")
+        request.setHeader(b"xferd-resumed", b"true" if stream.resumed else b"false")
+        if request.method == b"HEAD":
+            stream.close()
+            return b""
+        if not self._limits.enter(client):
+            stream.close()
+            raise self._too_many()
+        response = EventResponse(request, stream, form, clock=self._clock, times=self._times, over=self._over)
+        self._open[response] = client
+        if self.stopping:
+            response.end()
+        await response.run()
+        return None
+
+    def stop(self) -> Deferred[None]:
+        """
+        End the open streams and refuse new ones.
+
+        @return: fires when the last one has ended, within L{GRACE} seconds
+            and a turn of the reactor.
+        """
+        self.stopping = True
+        if not self._open:
+            return succeed(None)
+        # No canceller: whoever stops the daemon has no way back.
+        stopped: Deferred[None] = Deferred()
+        self._stops.append(stopped)
+        if self._grace is None:
+            self._grace = self._clock.callLater(GRACE, self._abort)
+        for response in list(self._open):
+            response.end()
+        return stopped
+
+    def _abort(self) -> None:
+        """
+        Cut the connections of clients that have not read the last events.
+        """
+        for response in list(self._open):
+            response.abort()
+
+    def _over(self, response: EventResponse) -> None:
+        """
+        Forget a response; the last one ends the wait of L{stop}.
+        """
+        self._limits.leave(self._open.pop(response))
+        if self._open:
+            return
+        if self._grace is not None and self._grace.active():
+            self._grace.cancel()
+        stops, self._stops = self._stops, []
+        for stopped in stops:
+            stopped.callback(None)
+
+    def _too_many(self) -> ServiceUnavailable:
+        return ServiceUnavailable(
+            f"{self._limits.taken} event streams are open, and this client can have no more; "
+            "close some, or try again later"
+        )
 
 
 def _pieces(encoded: Iterable[bytes]) -> Iterator[bytes]:

@@ -21,7 +21,7 @@ from werkzeug.exceptions import BadRequest, Forbidden, HTTPException, Unauthoriz
 from xferd.access_tokens import AccessTokens, Right
 from xferd.names import is_loopback
 from xferd.web.request import header, shown
-from xferd.web.responses import answer_refusal, answer_unknown
+from xferd.web.responses import respond_http_error, respond_internal_error
 from xferd.web.security_headers import SECURITY_HEADERS
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from twisted.web.resource import IResource
     from twisted.web.server import Request
 
-    from xferd.web.page_login import Entry
+    from xferd.web.page_login import PageLogin
     from xferd.web.site import BoundedChannel
 
 SAFE_METHODS: Final = frozenset({b"GET", b"HEAD"})
@@ -69,20 +69,20 @@ class Guard(Resource):
         *,
         tokens: AccessTokens,
         hosts: Set[str],
-        entry: Entry,
+        page_login: PageLogin,
         public_metrics: bool = False,
     ) -> None:
         """
         @param tokens: what clients show whose connection is not trusted.
         @param hosts: names, besides those of loopback, that this daemon goes
             by, without port.
-        @param entry: the cookies that browsers show.
+        @param page_login: the cookies that browsers show.
         @param public_metrics: whether everybody may see the metrics.
         """
         super().__init__()
         self._guarded = guarded
         self._tokens = tokens
-        self._entry = entry
+        self._page_login = page_login
         self._public_metrics = public_metrics
         self._hosts = frozenset(host.lower() for host in hosts)
 
@@ -102,12 +102,12 @@ class Guard(Resource):
                 peer=request.getClientAddress(),
                 reason=refusal.description,
             )
-            return answer_refusal(request, refusal)
+            return respond_http_error(request, refusal)
         try:
             answered: int | bytes = self._guarded.render(request)
         except Exception:
             self._log.failure("while answering {path}", path=shown(request.path))
-            return answer_unknown(request)
+            return respond_internal_error(request)
         return answered
 
     def admits(self, request: HTTPRequest) -> bool:
@@ -127,7 +127,7 @@ class Guard(Resource):
             host = self._host(request)
             if _needed(request) is Right.ACT:
                 _check_origin(request, host)
-            if _is_trusted(request) or self._entry.admits(request, host):
+            if _is_trusted(request) or self._page_login.admits(request, host):
                 right = Right.ACT
         if self._is_open(request):
             return

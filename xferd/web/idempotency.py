@@ -40,7 +40,7 @@ MAX_AGE: Final = 24 * 3600.0
 _KEY = re.compile(r"[\x21-\x7e]{1,128}")
 
 
-class Replays:
+class Idempotency:
     """
     The keys of the requests that were made, and the jobs that they began.
 

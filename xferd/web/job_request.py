@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from xferd.interfaces.job_json import JobDetailsJSON
     from xferd.interfaces.jobs import IJobs
-    from xferd.web.registry_auth import Brought
+    from xferd.web.registry_auth import RegistryAuth
 
 MAX_REFERENCE: Final = 512
 """The longest reference, in characters: a repository, a tag and a digest fit."""
@@ -33,22 +33,22 @@ MAX_SIZE: Final = (1 << 63) - 1
 """The largest archive, in bytes: what a file can have."""
 
 
-class JobAsked(Protocol):
+class JobRequest(Protocol):
     """
     A job that a client asks for.
     """
 
-    def begin(self, jobs: IJobs, client: str, brought: Brought) -> JobDetailsJSON:
+    def begin(self, jobs: IJobs, client: str, auth: RegistryAuth) -> JobDetailsJSON:
         """
         Begin it.
 
-        @param brought: the client's own credentials.
+        @param auth: the client's own credentials.
         @return: the job as JSON has it.
         """
 
 
 @frozen
-class PullAsked:
+class PullRequest:
     """
     A pull.
     """
@@ -57,16 +57,16 @@ class PullAsked:
     platform: str | None
     priority: int
 
-    def begin(self, jobs: IJobs, client: str, brought: Brought) -> JobDetailsJSON:
+    def begin(self, jobs: IJobs, client: str, auth: RegistryAuth) -> JobDetailsJSON:
         """
         Begin it.
         """
-        credentials = brought.towards(self.reference)
+        credentials = auth.towards(self.reference)
         return jobs.pull(self.reference, self.platform, client, self.priority, credentials)
 
 
 @frozen
-class PushAsked:
+class PushRequest:
     """
     A push.
     """
@@ -77,18 +77,18 @@ class PushAsked:
     platform: str | None
     priority: int
 
-    def begin(self, jobs: IJobs, client: str, brought: Brought) -> JobDetailsJSON:
+    def begin(self, jobs: IJobs, client: str, auth: RegistryAuth) -> JobDetailsJSON:
         """
         Begin it.
         """
-        credentials = brought.towards(self.reference if self.target is None else self.target)
+        credentials = auth.towards(self.reference if self.target is None else self.target)
         return jobs.push(
             self.reference, self.target, self.tags, self.platform, client, self.priority, credentials
         )
 
 
 @frozen
-class CopyAsked:
+class CopyRequest:
     """
     A copy.
     """
@@ -99,7 +99,7 @@ class CopyAsked:
     referrers: bool
     priority: int
 
-    def begin(self, jobs: IJobs, client: str, brought: Brought) -> JobDetailsJSON:
+    def begin(self, jobs: IJobs, client: str, auth: RegistryAuth) -> JobDetailsJSON:
         """
         Begin it.
         """
@@ -110,12 +110,12 @@ class CopyAsked:
             self.referrers,
             client,
             self.priority,
-            brought.towards(self.reference, self.target),
+            auth.towards(self.reference, self.target),
         )
 
 
 @frozen
-class ImportAsked:
+class ImportRequest:
     """
     An import, whose archive comes in requests of its own.
     """
@@ -125,14 +125,14 @@ class ImportAsked:
     size: int | None
     priority: int
 
-    def begin(self, jobs: IJobs, client: str, brought: Brought) -> JobDetailsJSON:  # noqa: ARG002
+    def begin(self, jobs: IJobs, client: str, auth: RegistryAuth) -> JobDetailsJSON:  # noqa: ARG002
         """
         Begin it.  No registry has a part in it.
         """
         return jobs.import_archive(self.reference, self.platform, self.size, client, self.priority)
 
 
-def job_asked(request: Request) -> JobAsked:
+def read_job_request(request: Request) -> JobRequest:
     """
     Read the body of a request for a new job.  What is left out is the same as
     null: what is usual.
@@ -152,7 +152,7 @@ def job_asked(request: Request) -> JobAsked:
     return make(**{name: read(name, fields.get(name)) for name, read in readers.items()})
 
 
-def new_name(request: Request) -> str:
+def read_new_name(request: Request) -> str:
     """
     Read the body of a request for another name of an image.
 
@@ -166,7 +166,7 @@ def new_name(request: Request) -> str:
     return reference
 
 
-def pin_asked(request: Request) -> bool:
+def read_pin(request: Request) -> bool:
     """
     Read the body of a request to pin an image, or to unpin it.
 
@@ -182,7 +182,7 @@ def pin_asked(request: Request) -> bool:
     return pinned
 
 
-def collection_asked(request: Request) -> tuple[bool, bool]:
+def read_collection(request: Request) -> tuple[bool, bool]:
     """
     Read the body of a request for a collection.
 
@@ -251,10 +251,12 @@ def _priority(name: str, value: object) -> int:
     return value
 
 
-_KINDS: Final[Mapping[str, tuple[Callable[..., JobAsked], Mapping[str, Callable[[str, object], object]]]]] = {
-    "pull": (PullAsked, {"reference": _reference, "platform": _platform, "priority": _priority}),
+_KINDS: Final[
+    Mapping[str, tuple[Callable[..., JobRequest], Mapping[str, Callable[[str, object], object]]]]
+] = {
+    "pull": (PullRequest, {"reference": _reference, "platform": _platform, "priority": _priority}),
     "push": (
-        PushAsked,
+        PushRequest,
         {
             "reference": _reference,
             "target": _reference_or_none,
@@ -264,7 +266,7 @@ _KINDS: Final[Mapping[str, tuple[Callable[..., JobAsked], Mapping[str, Callable[
         },
     ),
     "copy": (
-        CopyAsked,
+        CopyRequest,
         {
             "reference": _reference,
             "target": _reference,
@@ -274,7 +276,7 @@ _KINDS: Final[Mapping[str, tuple[Callable[..., JobAsked], Mapping[str, Callable[
         },
     ),
     "import": (
-        ImportAsked,
+        ImportRequest,
         {
             "reference": _reference_or_none,
             "platform": _platform,

@@ -3,7 +3,7 @@
 C{/metrics}: what the daemon does, in the words of Prometheus.
 
 Nothing is counted here: each scrape reads the present state and the counters
-that the other rooms keep anyway.
+that the other packages keep anyway.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from prometheus_client.registry import Collector
 
 if TYPE_CHECKING:
     from xferd.interfaces.jobs import Figures
+    from xferd.web.disk_status import DiskJSON
 
 MEDIA_TYPE: Final = b"text/plain; version=0.0.4; charset=utf-8"
 """The text format, which every version of Prometheus reads."""
@@ -61,7 +62,7 @@ class Scene:
     What one scrape sees.
 
     @ivar started: in seconds since 1970.
-    @ivar disk: free and all bytes of the store's disk, where they are known.
+    @ivar disk: the store's disk.
     @ivar store: bytes by part of the store; empty where they are not known.
     @ivar streams: the clients that follow events.
     """
@@ -72,7 +73,7 @@ class Scene:
     limits: Mapping[str, int]
     images: int
     store: Mapping[str, int]
-    disk: tuple[int, int] | None
+    disk: DiskJSON
     streams: int
 
 
@@ -124,9 +125,12 @@ class Metrics:
         yield _gauge("xferd_workers_busy", [((), figures.workers_busy)])
         yield _gauge("xferd_images", [((), scene.images)])
         yield _gauge("xferd_store_bytes", [((part,), size) for part, size in scene.store.items()], "part")
-        disk = () if scene.disk is None else scene.disk
-        for name, size in zip(("xferd_disk_free_bytes", "xferd_disk_size_bytes"), disk, strict=False):
-            yield _gauge(name, [((), size)])
+        for name, size in (
+            ("xferd_disk_free_bytes", scene.disk["free"]),
+            ("xferd_disk_size_bytes", scene.disk["total"]),
+        ):
+            if size is not None:
+                yield _gauge(name, [((), size)])
         yield _gauge("xferd_event_streams", [((), scene.streams)])
 
     def _bounded(self, hosts: Mapping[str, int]) -> dict[str, int]:

@@ -15,7 +15,11 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from xferd.errors import BadInput
+from twisted.internet.address import IPv4Address, IPv6Address
+from werkzeug.exceptions import Forbidden
+
+from xferd.errors import BadInput, NotFound
+from xferd.names import is_loopback
 from xferd.web.request import json_object, quoted
 
 if TYPE_CHECKING:
@@ -40,7 +44,7 @@ _MOST_COOKIES: Final = 64
 _MAX_UID: Final = 0xFFFFFFFE
 
 
-class Entry:
+class PageLogin:
     """
     The codes and cookies of one daemon, which end with it.
     """
@@ -91,6 +95,45 @@ class Entry:
         until, user = known.get(shown, (0.0, None))
         return uid is not None and uid == user and self._clock.seconds() < until
 
+    def offer(self, request: Request, page_port: int) -> dict[str, object]:
+        """
+        Make a code for one browser of a user of this machine.
+
+        @param page_port: where browsers find the page, unless the request came
+            that way; 0 for nowhere.
+        @return: the code, the port, and for how many seconds the code is good.
+        @raise BadInput: the body does not name a user.
+        @raise NotFound: browsers of this machine cannot reach the page.
+        """
+        uid = read_user(request)
+        host = request.getHost()
+        over_loopback = isinstance(host, IPv4Address | IPv6Address) and is_loopback(host.host)
+        port = host.port if over_loopback and not request.isSecure() else page_port
+        if not port:
+            raise NotFound("the daemon serves no page to browsers of this machine; 'listen' can add it")
+        return {"code": self.code(uid), "port": port, "seconds": CODE_LIFE}
+
+    def admit(self, request: Request) -> None:
+        """
+        Give a browser a cookie for its code.  One whose connection is trusted
+        needs none.
+
+        @raise Forbidden: the code is unknown, too old, or another user's.
+        """
+        channel = cast("BoundedChannel", request.channel)
+        if request.method != b"GET" or channel.trusted:
+            return
+        code = (request.args or {}).get(b"code", [b""])[0].decode("latin-1")
+        cookie = self.enter(code, channel.uid)
+        if cookie is None:
+            raise Forbidden(
+                "this address was used already, is too old, or is for another user; "
+                "'xferctl page' gives another"
+            )
+        request.addCookie(
+            cookie_name(request).decode("ascii"), cookie, path="/", httpOnly=True, sameSite="strict"
+        )
+
 
 def cookie_name(request: HTTPRequest) -> bytes:
     """
@@ -99,7 +142,7 @@ def cookie_name(request: HTTPRequest) -> bytes:
     return b"xferd-%d" % getattr(request.getHost(), "port", 0)
 
 
-def user_asked(request: Request) -> int:
+def read_user(request: Request) -> int:
     """
     Read for whose browser a code is to be.
 

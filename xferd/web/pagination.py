@@ -54,7 +54,7 @@ Test = Callable[[T, Any], bool]
 
 
 @frozen
-class ListOf:
+class Pagination:
     """
     What may be asked of a list.
 
@@ -120,7 +120,7 @@ class Query:
     @ivar tests: what all items of the page pass.
     """
 
-    list_of: ListOf
+    list_of: Pagination
     given: Mapping[str, str]
     limit: int
     after: str | None
@@ -217,7 +217,7 @@ def _age(item: Mapping[str, Any]) -> str:
     return f"{item['created']}~{item['id']}"
 
 
-JOBS: Final = ListOf(
+JOBS: Final = Pagination(
     "jobs",
     {
         "state": (_one_of(*STATES), _is("state")),
@@ -233,7 +233,7 @@ JOBS: Final = ListOf(
 )
 """Jobs, the newest first."""
 
-TRANSFERS: Final = ListOf(
+TRANSFERS: Final = Pagination(
     "transfers",
     {
         "state": (_one_of(*TRANSFER_STATES), _is("state")),
@@ -244,7 +244,7 @@ TRANSFERS: Final = ListOf(
 )
 """Transfers, the oldest first."""
 
-IMAGES: Final = ListOf(
+IMAGES: Final = Pagination(
     "images", {"name": (_image_name, _is_named)}, lambda image: str(image.reference), in_order=True
 )
 """Images, by name."""

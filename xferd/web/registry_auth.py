@@ -35,7 +35,7 @@ MAX_ORIGIN: Final = 300
 
 
 @frozen
-class Brought:
+class RegistryAuth:
     """
     What one client brought.
 
@@ -66,7 +66,7 @@ class Brought:
         return {hosts.pop(): self.unnamed, **self.named}
 
 
-def brought(request: Request) -> Brought:
+def registry_auth(request: Request) -> RegistryAuth:
     """
     Read the credentials that a request brings.
 
@@ -91,10 +91,10 @@ def brought(request: Request) -> Brought:
             named[registry_of(server)] = credentials
         elif credentials:
             unnamed = credentials
-    return Brought(named, unnamed)
+    return RegistryAuth(named, unnamed)
 
 
-def login_asked(request: Request) -> tuple[str, Credentials]:
+def read_login(request: Request) -> tuple[str, Credentials]:
     """
     Read a request to try credentials: the body names the host, and the
     header has the credentials.
@@ -110,7 +110,7 @@ def login_asked(request: Request) -> tuple[str, Credentials]:
     if not isinstance(host, str):
         raise BadInput(f"'host' must be a registry's host, not {quoted(host)}")
     host = host_of(host)
-    found = brought(request)
+    found = registry_auth(request)
     credentials = found.named.get(host, found.unnamed)
     if credentials is None:
         raise BadInput(f"bring the credentials for {host} in {AUTH}")

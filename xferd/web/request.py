@@ -82,7 +82,7 @@ def fingerprint_of(request: Request) -> bytes:
     return sha256(json.dumps(value, sort_keys=True).encode("ascii")).digest()
 
 
-def limit_changes(request: Request) -> dict[str, int]:
+def read_limit_changes(request: Request) -> dict[str, int]:
     """
     Read the body of C{PATCH /api/v1/limits}; what each limit may be is for
     others to say.
@@ -106,7 +106,7 @@ def quoted(value: object) -> str:
     return text if len(text) <= 40 else text[:40] + "…"
 
 
-def platform_asked(request: Request) -> Platform | None:
+def read_platform(request: Request) -> Platform | None:
     """
     Read the query of a request for an image: the platform that it must be for.
 

@@ -89,7 +89,7 @@ def _plain(value: object) -> object:
     raise TypeError(f"{type(value).__name__} has no form in JSON")
 
 
-def answer(request: Request, value: object, status: int = 200) -> bytes:
+def respond(request: Request, value: object, status: int = 200) -> bytes:
     """
     Set status and headers for a JSON answer.
 
@@ -110,7 +110,7 @@ def error_json(code: str, message: str, detail: object = None) -> dict[str, Any]
     return {"error": {"code": code, "message": message, "detail": detail}}
 
 
-def answer_error(request: Request, error: XferdError) -> bytes:
+def respond_error(request: Request, error: XferdError) -> bytes:
     """
     Answer with one of our own errors.
     """
@@ -121,10 +121,10 @@ def answer_error(request: Request, error: XferdError) -> bytes:
             request.setHeader(b"retry-after", b"%d" % max(1, round(error.retry_after)))
     if isinstance(error, WrongOffset):
         detail["offset"] = error.offset
-    return answer(request, error_json(error.code, str(error), detail), status_of(error))
+    return respond(request, error_json(error.code, str(error), detail), status_of(error))
 
 
-def answer_refusal(request: Request, refusal: HTTPException) -> bytes:
+def respond_http_error(request: Request, refusal: HTTPException) -> bytes:
     """
     Answer with what HTTP itself has a name for: no such page, wrong method,
     no token.  The code is that name.
@@ -138,11 +138,11 @@ def answer_refusal(request: Request, refusal: HTTPException) -> bytes:
     elif isinstance(refusal, NoSuchPage):
         message = f"there is nothing at {path}"
     code = refusal.name.upper().replace(" ", "_")
-    return answer(request, error_json(code, message), refusal.code or 500)
+    return respond(request, error_json(code, message), refusal.code or 500)
 
 
-def answer_unknown(request: Request) -> bytes:
+def respond_internal_error(request: Request) -> bytes:
     """
     Answer for a bug: the log knows more, the client does not.
     """
-    return answer(request, error_json(XferdError.code, "internal error; see the daemon's log"), 500)
+    return respond(request, error_json(XferdError.code, "internal error; see the daemon's log"), 500)

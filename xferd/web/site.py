@@ -18,7 +18,7 @@ from twisted.web.http_headers import Headers
 from twisted.web.server import Request, Site
 
 from xferd.web.archive_request import is_piece
-from xferd.web.client_limits import Client, Kind, Places, client_of
+from xferd.web.client_limits import Client, ClientLimits, Kind, client_of
 from xferd.web.peer_trust import Trust, trusts, user_of
 from xferd.web.request import shown
 from xferd.web.responses import dump, error_json
@@ -236,7 +236,7 @@ class WebSite(Site):
         clock: IReactorTime,
         largest: Callable[[HTTPRequest], int] = lambda _: MAX_BODY,
         *,
-        places: Places,
+        places: ClientLimits,
         trust: Trust = Trust.NONE,
     ) -> None:
         """
