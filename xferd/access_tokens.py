@@ -1,9 +1,9 @@
 # -*- test-case-name: tests.test_access_tokens -*-
 """
-The tokens that clients of the API show, and what each of them permits.
+The bearer tokens of the API's clients, and their rights.
 
-A file has one token per line, and C{read_only} behind it where its clients may
-look and not act.  Where no file is named, the daemon makes a token of its own.
+A file has one token per line, followed by C{read_only} for clients that may
+only read.  Without a file, the daemon makes a token of its own.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 READ_ONLY: Final = "read_only"
-"""What stands behind a token that permits to look only."""
+"""The word behind a token that permits reading only."""
 
 _MOST: Final = 64 * 1024
 """The largest file of tokens, in bytes."""
@@ -30,14 +30,14 @@ _MOST: Final = 64 * 1024
 
 class Right(IntEnum):
     """
-    What a client may do.
+    The rights of a client.
     """
 
     NONE = 0
     LOOK = 1
-    """Read what the API shows, without causing any work or use of credentials."""
+    """Read the API, without causing work or the use of credentials."""
     ACT = 2
-    """Everything."""
+    """All rights."""
 
 
 class AccessTokens:
@@ -59,13 +59,13 @@ class AccessTokens:
 
     def add(self, token: str, right: Right = Right.ACT) -> None:
         """
-        Accept one more.
+        Accept a token.
         """
         self._tokens.append((token.encode("utf-8"), right))
 
     def right(self, shown: bytes) -> Right:
         """
-        What a token permits: nothing if it is not known.
+        The rights of a token: L{Right.NONE} if it is unknown.
         """
         found = Right.NONE
         for token, right in self._tokens:
@@ -78,8 +78,8 @@ def read_tokens(path: str) -> AccessTokens:
     """
     Read the tokens in a file.
 
-    @raise ConfigError: the file cannot be read, has none, or has a line that
-        is none.
+    @raise ConfigError: the file cannot be read, has no token, or has a malformed
+        line.
     """
     try:
         with open(path, encoding="utf-8") as file:
@@ -102,11 +102,11 @@ def read_tokens(path: str) -> AccessTokens:
 
 def own_token(path: str) -> str:
     """
-    The daemon's own token, which is made if the file is missing.
+    Read the daemon's own token, or make one if the file is missing.
 
-    @param path: the file, which only this user can read.
-    @raise ConfigError: the file is another user's, or others can read it.
-    @raise OSError: it can be neither read nor made.
+    @param path: the file, which only this user may read.
+    @raise ConfigError: another user owns the file or can read it.
+    @raise OSError: the file can be neither read nor written.
     """
     try:
         file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -122,10 +122,10 @@ def own_token(path: str) -> str:
 
 def _make(path: str) -> str:
     """
-    Make a token, and write it into the file.
+    Make a token, and write it to the file.
     """
     token = secrets.token_hex(32)
-    # Of mode 0600 from its beginning, and never there in part.
+    # mkstemp sets mode 0600; the file appears complete.
     file, name = tempfile.mkstemp(dir=os.path.dirname(path) or ".", prefix=f"{os.path.basename(path)}.")
     try:
         with open(file, "w", encoding="ascii") as opened:

@@ -1,8 +1,8 @@
 # -*- test-case-name: tests.test_credentials -*-
 """
-Who somebody is at one registry, and texts that do not show themselves.
+A client's credentials at one registry, and secrets that never print.
 
-Pure values, which cross from room to room.
+Pure values.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from attrs import field, frozen
 
 class Secret:
     """
-    A text that neither prints nor formats: only L{reveal} gives it.
+    A text that neither prints nor formats; only L{reveal} returns it.
     """
 
     __slots__ = ("_text",)
@@ -48,7 +48,7 @@ class Secret:
     __str__ = __repr__
 
     def __reduce__(self) -> str | tuple[Any, ...]:
-        raise TypeError("a secret is not to be pickled")
+        raise TypeError("a secret cannot be pickled")
 
 
 def _nothing() -> Secret:
@@ -58,17 +58,16 @@ def _nothing() -> Secret:
 @frozen
 class Credentials:
     """
-    Who somebody is at one registry.  Equal ones are the same person's,
-    wherever they came from.
+    A client's credentials at one registry.  Equal ones belong to the same
+    account, whatever their origin.
 
     @ivar username: the name, or the empty string if there is only a token.
     @ivar password: the password, or a token that serves as one.
-    @ivar identity_token: an OAuth2 refresh token, which stands for both.
-    @ivar registry_token: a Bearer token for the registry itself, which stands
-        for all of them.
-    @ivar origin: where they came from, as errors name it: a file, a helper or
-        a header.
-    @ivar remedy: what to do when they are not accepted; the empty string is to
+    @ivar identity_token: an OAuth2 refresh token, which replaces both.
+    @ivar registry_token: a Bearer token for the registry itself, which replaces
+        all others.
+    @ivar origin: the file, helper or header of the credentials, for errors.
+    @ivar remedy: the action if the registry rejects them; the empty string is to
         log in again.
     """
 
@@ -82,8 +81,8 @@ class Credentials:
     @classmethod
     def of(cls, username: str, password: str, identity_token: str = "", origin: str = "") -> Credentials:
         """
-        Read what docker calls a user: C{<token>} says that the password is an
-        identity token.
+        Read a user name and a password as docker stores them: the name
+        C{<token>} marks the password as an identity token.
         """
         if username == "<token>":
             username, password, identity_token = "", "", identity_token or password
@@ -91,15 +90,14 @@ class Credentials:
 
     def __bool__(self) -> bool:
         """
-        Whether they say anything at all.
+        Whether there is a name or a token.
         """
         return bool(self.username or self.identity_token or self.registry_token)
 
     @property
     def fingerprint(self) -> str:
         """
-        A text that is equal for equal credentials in this process, and from
-        which they cannot be found.
+        A keyed hash: equal for equal credentials in this process.
         """
         texts = [
             self.username,

@@ -1,12 +1,10 @@
 # -*- test-case-name: tests.test_descriptors -*-
 """
-How many files the daemon may have open: one for each connection and each
-blob that moves, where the usual limit of 1,024 is meant for programs that use
-C{select}.
+The limit of open files: the daemon needs one for each connection and each
+moving blob, and the usual limit of 1,024 is for programs that use C{select}.
 
-The daemon raises its own soft limit, and runs other programs with the one
-that it was started with, because some of those close every descriptor up to
-the limit, or do use C{select}.
+The daemon raises its own soft limit, and runs other programs with its original
+one, as some of them close every descriptor up to the limit, or use C{select}.
 """
 
 from __future__ import annotations
@@ -21,15 +19,15 @@ MOST: Final = 65_536
 
 def own_limit() -> int:
     """
-    This process's soft limit.
+    The soft limit of this process.
     """
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
 def raise_limit() -> None:
     """
-    Raise this process's soft limit to L{MOST} or to the hard limit, whichever
-    is lower; one that is higher already stays.
+    Raise the soft limit of this process to the lower of L{MOST} and the hard
+    limit, unless it is higher already.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = MOST if hard == resource.RLIM_INFINITY else min(hard, MOST)
@@ -39,10 +37,10 @@ def raise_limit() -> None:
 
 def limited(soft: int, argv: Sequence[str]) -> list[str]:
     """
-    A command line that runs another one with this soft limit.
+    A command line that runs another one with a soft limit.
 
-    Twisted sets no limit between C{fork} and C{exec}, so that the shell does,
-    which then becomes that program.
+    Twisted cannot set a limit between C{fork} and C{exec}; a shell does, and then
+    executes the program.
 
     @param argv: the program's path, and its arguments.
     """

@@ -1,12 +1,11 @@
 # -*- test-case-name: tests.test_docker_manifest -*-
 """
-Docker's manifests in OCI's words.
+Docker's manifests in OCI form.
 
-A manifest of Docker's cannot stand in an image layout under a name: skopeo
-and umoci look only at entries of OCI's types.  The two forms differ in nothing
-but the types that they name, so the same image is written down a second time
-as the OCI would have it, of the same config and the same layers.  The manifest
-as it came stays beside it: its digest is the one that registries know.
+In an image layout, skopeo and umoci read only entries with OCI media types.
+Docker's form differs in the media types only, so each Docker manifest has an OCI
+manifest of the same config and layers beside it.  The original remains, as
+registries know its digest.
 
 Pure.
 """
@@ -34,8 +33,7 @@ _TYPES: Final = {
 
 def render(manifest: bytes) -> bytes:
     """
-    Write a manifest of Docker's in OCI's words; always in the same way, so
-    that it is the same blob for every name.
+    Convert a Docker manifest to OCI form.  The result is the same blob each time.
 
     @param manifest: one that L{xferd.oci.parse_document} accepts.
     """

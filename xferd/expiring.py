@@ -1,7 +1,7 @@
 # -*- test-case-name: tests.test_expiring -*-
 """
-A table of what is known of hosts, repositories or credentials, which does not
-grow over the life of a daemon: entries that nobody uses are dropped.
+A bounded table of facts about hosts, repositories or credentials: unused entries
+expire.
 """
 
 from __future__ import annotations
@@ -14,25 +14,24 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 KEEP: Final = 3600.0
-"""Seconds for which an entry is kept without being used."""
+"""Seconds for which an unused entry is kept."""
 
 MOST: Final = 1000
-"""Entries that are kept at most: beyond, the one that was used longest ago is
-dropped."""
+"""The most entries; the least recently used one is dropped first."""
 
 
 class ExpiringDict(Generic[K, V]):
     """
-    A table whose entries are dropped when they are not used for a while.
+    A table whose unused entries expire.
 
-    It has no timer: each use of the table drops what has expired by then.
+    It has no timer: each use of the table drops the expired entries.
     """
 
     def __init__(self, clock: Callable[[], float], *, keep: float = KEEP, most: int = MOST) -> None:
         """
-        @param clock: gives seconds that never go back.
+        @param clock: returns monotonic seconds.
         @param keep: seconds for which an entry is kept after its last use.
-        @param most: entries at most.
+        @param most: the most entries.
         """
         self._clock = clock
         self._keep = keep
@@ -65,7 +64,7 @@ class ExpiringDict(Generic[K, V]):
 
     def get_or_make(self, key: K, make: Callable[[], V]) -> V:
         """
-        The value of a key, made if there is none.
+        The value of a key, made if the key is missing.
         """
         found = self.get(key)
         if found is None:
@@ -74,22 +73,19 @@ class ExpiringDict(Generic[K, V]):
 
     def pop(self, key: K) -> V | None:
         """
-        Remove a key, and return its value if there was one.
+        Remove a key, and return its value, if any.
         """
         found = self._entries.pop(key, None)
         return None if found is None else found[1]
 
     def items(self) -> Iterator[tuple[K, V]]:
         """
-        All entries that have not expired; this is no use of them.
+        All entries that have not expired.  This does not count as a use.
         """
         self._drop()
         return iter([(key, value) for key, (_, value) in self._entries.items()])
 
     def _drop(self) -> None:
-        """
-        Drop what has expired, and what is too much.
-        """
         expired = self._clock() - self._keep
         while self._entries:
             key, (used, _) = next(iter(self._entries.items()))

@@ -1,12 +1,12 @@
 # -*- test-case-name: tests.test_image_config -*-
 """
-The configs of images, which are read less strictly than manifests: as Go's
-tools read them.
+The configs of images, parsed less strictly than manifests, as Go's tools parse
+them.
 
-A config has labels, commands and comments of any origin.  What is no UTF-8,
-and halves of surrogate pairs, become U+FFFD; of a name that occurs twice in an
-object, the last counts.  Only what decides which files an image has, and where
-it runs, must not be ambiguous.
+A config has labels, commands and comments of any origin.  Invalid UTF-8 and
+lone surrogates become U+FFFD; of a duplicate name in an object, the last counts.
+Only the fields that decide an image's files and its platform must be
+unambiguous.
 
 Pure: bytes in, values or L{BadDocument} out.
 """
@@ -33,10 +33,10 @@ _DECIDING_LAYERS: Final = frozenset({"type", "diff_ids"})
 @frozen
 class ImageConfig:
     """
-    What an image's config says of its layers and its platform.
+    The layers and the platform of an image's config.
 
-    @ivar diff_ids: the digests of the uncompressed layers, bottom first.
-    @ivar platform: what the image runs on, or L{None} if it does not say.
+    @ivar diff_ids: the digests of the uncompressed layers, the bottom one first.
+    @ivar platform: the platform, or L{None} if the config has none.
     """
 
     diff_ids: tuple[Digest, ...]
@@ -47,7 +47,7 @@ class _Object(dict[str, Any]):
     """
     A JSON object.
 
-    @ivar ambiguous: the names that it has twice, with different values.
+    @ivar ambiguous: the duplicate names with different values.
     """
 
     # A config may have thousands of objects, and few are ambiguous.
@@ -66,19 +66,19 @@ def read_config(data: bytes, where: str) -> dict[str, Any]:
     """
     Parse a config.
 
-    @param where: what to call it in an error.
-    @return: the object, all of whose texts can be encoded.
-    @raise BadDocument: it is no JSON object, or too large.
+    @param where: the name of the config in an error.
+    @return: the object, whose texts can all be encoded.
+    @raise BadDocument: it is not a JSON object, or too large.
     """
     return _parse(data, where)
 
 
 def parse_config(data: bytes, manifest: Manifest) -> ImageConfig:
     """
-    Read an image's config and hold it against its manifest.
+    Parse an image's config, and compare it with its manifest.
 
-    @raise BadDocument: it breaks the specification, or names another number
-        of layers than the manifest.
+    @raise BadDocument: it violates the specification, or its number of layers
+        differs from the manifest's.
     """
     where = f"config {manifest.config.digest}"
     value = _parse(data, where)
@@ -103,9 +103,9 @@ def parse_config(data: bytes, manifest: Manifest) -> ImageConfig:
 
 def platform_of(data: bytes, digest: Digest) -> Platform | None:
     """
-    The platform that an image's config names, if it names one.
+    The platform of an image's config, or L{None} if it has none.
 
-    @raise BadDocument: it is no JSON object, or ambiguous.
+    @raise BadDocument: it is not a JSON object, or ambiguous.
     """
     where = f"config {digest}"
     value = _parse(data, where)
@@ -115,7 +115,7 @@ def platform_of(data: bytes, digest: Digest) -> Platform | None:
 
 def _parse(data: bytes, where: str) -> _Object:
     """
-    L{read_config}, with what is ambiguous.
+    Parse a config, and keep its ambiguous names.
     """
 
     def refuse(word: str) -> NoReturn:
@@ -134,7 +134,7 @@ def _parse(data: bytes, where: str) -> _Object:
 
 def _check(value: _Object, deciding: frozenset[str], where: str) -> None:
     """
-    Refuse an object that has a deciding name twice.
+    Refuse an object with a duplicate of a deciding name.
     """
     for name in sorted(value.ambiguous & deciding):
         raise BadDocument(f"{where} can be read in two ways: it has {name!r} twice in one object")
@@ -142,7 +142,7 @@ def _check(value: _Object, deciding: frozenset[str], where: str) -> None:
 
 def _readable(value: Any) -> Any:
     """
-    A text, or a list with texts, without halves of surrogate pairs.
+    A text, or a list with texts, without lone surrogates.
     """
     if isinstance(value, str) and _SURROGATES.search(value):
         return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

@@ -2,9 +2,9 @@
 """
 Locks on files, held by the kernel.
 
-C{flock} ends with the process that holds it, however that ends; what a lock
-file contains, such as a process ID, decides nothing.  Process IDs are used
-again, belong to zombies, and are the same in every container.
+C{flock} ends with the process that holds it.  The content of a lock file, such
+as a process ID, has no effect: process IDs are reused, belong to zombies, and
+are the same in every container.
 
 Blocking, and without Twisted.
 """
@@ -20,9 +20,8 @@ class Held(Exception):
     """
     Another process holds the lock.
 
-    @ivar holder: that process in words, C{" (process 12)"}, with its host
-        where that is not ours, or the empty string where it has not written
-        who it is.
+    @ivar holder: the process as a message names it, C{" (process 12)"}, with its
+        host where that is another one; the empty string if it is unknown.
     """
 
     def __init__(self, path: str, holder: str) -> None:
@@ -60,7 +59,7 @@ class FileLock:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as e:
                 raise Held(self.path, _holder(file)) from e
-            # The content is for people; a full disk must not prevent the lock.
+            # The content is informative; a full disk must not prevent the lock.
             try:
                 os.ftruncate(file, 0)
                 os.pwrite(file, f"{os.getpid()} {os.uname().nodename}\n".encode(), 0)
@@ -92,7 +91,7 @@ class FileLock:
 
 def _holder(file: int) -> str:
     """
-    The process that wrote itself into a lock file.
+    The process whose ID is in a lock file.
     """
     process, _, host = os.pread(file, 300, 0).decode("ascii", "replace").strip().partition(" ")
     if not process.isdecimal():

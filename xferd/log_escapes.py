@@ -2,9 +2,9 @@
 """
 Log lines without control characters.
 
-Registries, archives and clients have their words in errors, and errors are
-logged.  An escape sequence in such a word would act on the terminal that shows
-the log, and a line break would look like a line of xferd's own.
+Errors quote registries, archives and clients, and are logged.  An escape sequence
+in such text would act on the terminal that shows the log, and a line break would
+look like another line of the log.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from twisted.logger import ILogObserver, LogEvent, eventAsText, formatEvent
 from zope.interface import provider
 
 MAX_MESSAGE: Final = 8 * 1024
-"""Characters of one event's message, and of its traceback, that are logged."""
+"""The most characters of an event's message, and of its traceback, in the log."""
 
 _LINES = str.maketrans("", "", "\n\t")
 
@@ -23,12 +23,11 @@ _LINES = str.maketrans("", "", "\n\t")
 @provider(ILogObserver)
 def escape_event(event: LogEvent) -> None:
     """
-    Replace the text of an event where it is long or has characters that are
-    not printable.
+    Replace the text of an event that is long or has unprintable characters.
 
-    Has to be the first observer of a publisher: the event itself is changed,
-    so that every later observer writes the escaped text.  The lines of a
-    traceback stay lines, which Twisted indents; those of a message do not.
+    It must be the first observer of a publisher: it changes the event, so that
+    every later observer writes the escaped text.  The line breaks of a traceback
+    remain, as Twisted indents its lines; those of a message do not.
     """
     message = formatEvent(event)
     trace = ""
@@ -50,8 +49,8 @@ def escape_event(event: LogEvent) -> None:
 
 def escape(text: str) -> str:
     """
-    A text with everything that is not printable as C{\\x1b}: control
-    characters, line breaks, surrogates, bidirectional overrides.
+    Escape unprintable characters, as C{\\x1b}: control characters, line breaks,
+    surrogates, bidirectional overrides.
     """
     if text.isprintable():
         return text
@@ -64,7 +63,7 @@ def _is_safe(text: str) -> bool:
 
 def _cut(text: str) -> str:
     """
-    A text of at most L{MAX_MESSAGE} characters, without its middle if it is longer.
+    Truncate a text in the middle, to L{MAX_MESSAGE} characters.
     """
     if len(text) <= MAX_MESSAGE:
         return text

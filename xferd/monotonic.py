@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.test_monotonic -*-
 """
-Timers that do not depend on the time of day.
+Timers on monotonic time.
 """
 
 from __future__ import annotations
@@ -14,14 +14,12 @@ def use_monotonic_time(reactor: ReactorBase) -> None:
     """
     Run all timers of a reactor on monotonic time, Twisted's own among them.
 
-    Twisted's reactors measure with C{time.time}: when somebody sets the
-    clock back by an hour, every timer is an hour late.  C{callLater},
-    C{DelayedCall} and the loop itself read the time by the reactor's
-    C{seconds}, and so does all code that has the reactor as its clock.
-    Idempotent.
+    Twisted's reactors measure with C{time.time}: if the clock is set back by an
+    hour, every timer is an hour late.  C{callLater}, C{DelayedCall} and the loop
+    read the time by the reactor's C{seconds}, as does all code that uses the
+    reactor as its clock.  Idempotent.
 
-    @raise RuntimeError: a timer has been set already; its time was measured
-        by the old clock.
+    @raise RuntimeError: a timer was set before, measured by the old clock.
     """
     if reactor.seconds is monotonic:
         return

@@ -1,10 +1,10 @@
 # -*- test-case-name: tests.test_names -*-
 """
-The names of things: digests, repositories and references.
+Digests, repositories and references.
 
-Everything here is pure.  A name that was parsed is safe to put into a URL or
-a path: the grammars of the OCI distribution-spec ("Pulling manifests") and
-image-spec ("Digests") leave no room for C{..}, a slash or a control character.
+Pure.  A parsed name is safe in a URL or a path: the grammars of the OCI
+distribution-spec ("Pulling manifests") and image-spec ("Digests") exclude C{..},
+slashes and control characters.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ DOCKER_HUB = "docker.io"
 """The registry that a reference without a host names."""
 
 HUB_NAMES = frozenset({DOCKER_HUB, "index.docker.io", "registry-1.docker.io"})
-"""All that people call it."""
+"""The names of Docker Hub."""
 
 
 @frozen(order=True)
 class Digest:
     """
-    The name of some bytes: C{sha256:<64 hex>} or C{sha512:<128 hex>}.
+    The digest of some bytes: C{sha256:<64 hex>} or C{sha512:<128 hex>}.
 
     @ivar algorithm: C{sha256} or C{sha512}.
     @ivar hex: the hash in lower-case hexadecimal.
@@ -56,9 +56,10 @@ class Digest:
 
     def __attrs_post_init__(self) -> None:
         """
-        Refuse what is not a digest, before it becomes a path or a URL.
+        Check the digest before it becomes part of a path or a URL.
 
-        @raise BadDigest: unknown algorithm or wrong length or characters.
+        @raise BadDigest: the algorithm is unknown, or length or characters are
+            wrong.
         """
         grammar = _ENCODED.get(self.algorithm)
         if grammar is None or grammar.fullmatch(self.hex) is None:
@@ -69,8 +70,8 @@ class Digest:
         """
         Read C{algorithm:hex}.
 
-        @raise BadDigest: C{text} is none, or its algorithm is not one that
-            xferd can verify.
+        @raise BadDigest: C{text} is not a digest, or xferd cannot verify its
+            algorithm.
         """
         algorithm, colon, encoded = text.partition(":")
         if not colon:
@@ -93,7 +94,7 @@ class Digest:
     @property
     def short(self) -> str:
         """
-        The first twelve hexadecimal digits, as people quote it.
+        The first twelve hexadecimal digits.
         """
         return self.hex[:12]
 
@@ -103,7 +104,7 @@ class Digest:
 
 def chain_id(diff_ids: Iterable[Digest], parent: Digest | None = None) -> Digest | None:
     """
-    The identity of a stack of layers (OCI image-spec, "Layer ChainID").
+    The chain ID of a stack of layers (OCI image-spec, "Layer ChainID").
 
     @param diff_ids: the layers to put on top, the bottom one first.
     @param parent: the chain to put them on, or L{None} for the empty stack.
@@ -117,10 +118,10 @@ def chain_id(diff_ids: Iterable[Digest], parent: Digest | None = None) -> Digest
 @frozen(order=True)
 class Repository:
     """
-    Where a registry keeps the versions of one image.
+    A repository of a registry.
 
-    @ivar host: the registry as people write it, C{host} or C{host:port};
-        C{docker.io} for Docker Hub.
+    @ivar host: the registry, C{host} or C{host:port}; C{docker.io} for Docker
+        Hub.
     @ivar path: the repository's path on that host, C{library/alpine}.
     """
 
@@ -151,9 +152,10 @@ class Reference:
     @classmethod
     def parse(cls, text: str) -> Reference:
         """
-        Read a reference as a person writes it.
+        Read a reference, normalised as docker does.
 
-        @raise BadReference: C{text} is none; the message says what is wrong.
+        @raise BadReference: C{text} is not a reference; the message has the
+            reason.
         """
         rest, at, digest_text = text.partition("@")
         digest = None
@@ -167,18 +169,20 @@ class Reference:
             raise BadReference(text, _TAG_RULE)
         host, path = _split_host(name)
         if _HOST.fullmatch(host) is None:
-            raise BadReference(text, "what stands before the first '/' is not a registry's host name")
+            raise BadReference(text, "the part before the first '/' is not the host name of a registry")
         if host.startswith("[") and not _is_address(host[1 : host.index("]")]):
-            raise BadReference(text, "what stands in brackets is not an IPv6 address")
+            raise BadReference(text, "the part in brackets is not an IPv6 address")
         if is_disguised(_PORT.sub("", host)):
-            raise BadReference(text, "its registry is a number that is not written as an IPv4 address")
+            raise BadReference(
+                text, "its registry is a number, but not an IPv4 address in dotted decimal form"
+            )
         port = _PORT.search(host)
         if port is not None and not 0 < int(port[1]) < 1 << 16:
             raise BadReference(text, "the port of its registry is not between 1 and 65535")
         if _PATH.fullmatch(path) is None:
             raise BadReference(
                 text,
-                "a repository is lower-case letters and digits, parted by '/', '.', '_', '__' or '-'",
+                "a repository is lower-case letters and digits, separated by '/', '.', '_', '__' or '-'",
             )
         if len(host) + 1 + len(path) > 255:
             raise BadReference(text, "host and repository are longer than 255 characters")
@@ -189,8 +193,8 @@ class Reference:
     @property
     def wanted(self) -> str:
         """
-        What to ask the registry for: the digest where there is one, else the
-        tag (OCI distribution-spec, "Pulling manifests": C{<reference>}).
+        The digest, if there is one, else the tag: the C{<reference>} of a request
+        (OCI distribution-spec, "Pulling manifests").
         """
         if self.digest is not None:
             return str(self.digest)
@@ -199,7 +203,7 @@ class Reference:
 
     def familiar(self) -> str:
         """
-        The shortest way to write this, as docker prints it.
+        The shortest form of this reference, as docker prints it.
         """
         text = str(self)
         for prefix in (f"{DOCKER_HUB}/library/", f"{DOCKER_HUB}/"):
@@ -209,8 +213,8 @@ class Reference:
 
     def _is_named_by(self, text: str) -> bool:
         """
-        Whether a text is a way to write this: of C{docker.io/library/library/x}
-        and C{docker.io/localhost/x} the short forms name other images.
+        Whether a text is a form of this reference.  The short forms of
+        C{docker.io/library/library/x} and C{docker.io/localhost/x} name others.
         """
         try:
             return Reference.parse(text) == self
@@ -227,7 +231,7 @@ def parse_tag(text: str) -> str:
     """
     Check a tag.
 
-    @raise BadReference: it is none.
+    @raise BadReference: C{text} is not a tag.
     """
     if _TAG.fullmatch(text) is None:
         raise BadReference(text, _TAG_RULE)
@@ -249,7 +253,7 @@ def parse_target(text: str) -> Reference:
 
 def _split_tag(text: str) -> tuple[str, str | None]:
     """
-    Part the tag from the name.  A colon before the last slash is a port's.
+    Split a name and its tag.  A colon before the last slash belongs to a port.
     """
     name, colon, tag = text.rpartition(":")
     if not colon or "/" in tag:
@@ -259,8 +263,8 @@ def _split_tag(text: str) -> tuple[str, str | None]:
 
 def _split_host(name: str) -> tuple[str, str]:
     """
-    Part the host from the path by docker's rule: the first component is a
-    host if it has a dot or a colon, is C{localhost}, or has a capital letter.
+    Split host and path by docker's rule: the first component is a host if it
+    has a dot or a colon, is C{localhost}, or has a capital letter.
     """
     first, slash, rest = name.partition("/")
     plain = "." not in first and ":" not in first and first.lower() != "localhost"
@@ -274,7 +278,7 @@ def _split_host(name: str) -> tuple[str, str]:
 
 def _is_address(text: str) -> bool:
     """
-    Whether this is an IPv6 address.
+    Whether a text is an IPv6 address.
     """
     try:
         return ip_address(text).version == 6
@@ -284,8 +288,8 @@ def _is_address(text: str) -> bool:
 
 def is_loopback(host: str) -> bool:
     """
-    Whether C{host} (with or without a port) is this machine's own, so that
-    plain HTTP gives nothing away.
+    Whether C{host}, with or without a port, is a loopback address, where plain
+    HTTP reveals nothing.
     """
     name = host if host.count(":") > 1 and "[" not in host else re.sub(r":[0-9]+$", "", host).strip("[]")
     if name == "localhost" or name.endswith(".localhost"):
@@ -298,9 +302,8 @@ def is_loopback(host: str) -> bool:
 
 def is_disguised(host: str) -> bool:
     """
-    Whether a host is a number that resolvers take for an IPv4 address, as
-    C{2130706433}, C{0x7f.1} and C{0177.0.0.1} are, and that is not written as
-    four decimal numbers.
+    Whether resolvers read a host as an IPv4 address although it is not one of
+    four decimal numbers: C{2130706433}, C{0x7f.1} or C{0177.0.0.1}.
     """
     if _NUMBER.fullmatch(host.removesuffix(".").rpartition(".")[2]) is None:
         return False

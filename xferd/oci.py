@@ -78,7 +78,7 @@ _DESCRIBING: Final = frozenset({"mediaType", "digest", "size", "data", "platform
 @frozen
 class Descriptor:
     """
-    What a document says of a blob (OCI image-spec, "Descriptors").
+    A descriptor of a blob (OCI image-spec, "Descriptors").
 
     @ivar media_type: the type of the bytes.
     @ivar digest: their digest.
@@ -118,7 +118,7 @@ class Descriptor:
     @property
     def is_attestation(self) -> bool:
         """
-        Whether it is of something about an image, which nobody runs.
+        Whether it describes metadata of an image, such as an SBOM.
         """
         unknown = self.platform is not None and self.platform.os == self.platform.architecture == "unknown"
         return unknown or ATTESTATION in self.annotations
@@ -126,11 +126,11 @@ class Descriptor:
     @classmethod
     def from_json(cls, value: object, where: str, *, typed: bool = True) -> Descriptor:
         """
-        Read a descriptor out of a parsed document.
+        Read a descriptor of a parsed document.
 
-        @param where: what to call it in an error, C{layers[2]}.
+        @param where: its name in an error, C{layers[2]}.
         @param typed: whether it must have a C{mediaType}.
-        @raise BadDocument: it breaks the specification.
+        @raise BadDocument: it violates the specification.
         """
         if not isinstance(value, dict):
             raise BadDocument(f"{where} is not a descriptor")
@@ -183,11 +183,10 @@ class Descriptor:
 @frozen
 class Document:
     """
-    A manifest or index as it came: what is stored and hashed is C{data}, byte
-    for byte.
+    A manifest or an index, byte for byte as the registry sent it.
 
-    @ivar media_type: the type that the registry gave, without parameters.
-    @ivar data: the bytes, at most L{MAX_DOCUMENT} of them.
+    @ivar media_type: the registry's media type, without parameters.
+    @ivar data: the bytes, at most L{MAX_DOCUMENT}.
     @ivar digest: their digest.
     """
 
@@ -200,12 +199,12 @@ class Document:
         """
         Make a document of received bytes.
 
-        @param digest: what the bytes must be, where that is known.
-        @raise DigestMismatch: they are something else.
+        @param digest: the expected digest, where it is known.
+        @raise DigestMismatch: the digest differs.
         """
         found = Digest.of(data, digest.algorithm if digest is not None else "sha256")
         if digest is not None and found != digest:
-            raise DigestMismatch(f"a manifest arrived that is {found} and should be {digest}")
+            raise DigestMismatch(f"a manifest has the digest {found}, not {digest}")
         return cls(media_type.partition(";")[0].strip().lower(), data, found)
 
     @property
@@ -222,7 +221,7 @@ class Index:
     A list of manifests, one for each platform.
 
     @ivar manifests: their descriptors, in the order of the document.
-    @ivar media_type: what the index itself is.
+    @ivar media_type: the media type of the index.
     """
 
     manifests: tuple[Descriptor, ...]
@@ -236,8 +235,8 @@ class Manifest:
 
     @ivar config: the image's config.
     @ivar layers: its layers, the bottom one first.
-    @ivar media_type: what the manifest itself is.
-    @ivar artifact_type: what kind of artifact it is, if it says so.
+    @ivar media_type: the media type of the manifest.
+    @ivar artifact_type: the C{artifactType}, or the empty string.
     """
 
     config: Descriptor
@@ -248,8 +247,8 @@ class Manifest:
     @property
     def is_image(self) -> bool:
         """
-        Whether this is of a container image, by the type of its config; if
-        that is a type of anything, by the types of its layers.
+        Whether this is a container image, by the media type of its config; if that
+        is generic, by the types of its layers.
         """
         if self.config.media_type in MISNAMED_CONFIGS:
             return not self.artifact_type and all(layer.media_type in LAYERS for layer in self.layers)
@@ -257,16 +256,16 @@ class Manifest:
 
     def check_runnable(self) -> None:
         """
-        Make sure that this is an image whose layers can be unpacked.
+        Check that this is an image whose layers can be unpacked.
 
-        @raise UnsupportedImage: it is an artifact, or a layer is of a type
-            that xferd does not know.
+        @raise UnsupportedImage: it is an artifact, or the media type of a layer is
+            unknown.
         """
         if not self.is_image:
             kind = shown(self.artifact_type or self.config.media_type)
             raise UnsupportedImage(
                 f"this is an artifact of type {kind}, not a container image; "
-                "'xferctl copy' can copy it, and nothing can unpack it"
+                "'xferctl copy' can copy it, but it cannot be unpacked"
             )
         for position, layer in enumerate(self.layers):
             if layer.media_type not in LAYERS:
@@ -278,22 +277,22 @@ class Manifest:
 
 def parse_document(document: Document) -> Index | Manifest:
     """
-    Read a manifest or an index.
+    Parse a manifest or an index.
 
-    A document that could be taken for both is refused (CVE-2021-41190), as is
-    one whose C{mediaType} is not its Content-Type, and one whose names others
-    may read otherwise: Go takes C{"Layers"} for C{"layers"}.
+    A document that could be read as both is refused (CVE-2021-41190), as is one
+    whose C{mediaType} differs from its Content-Type, and one whose names other
+    tools may read differently: Go takes C{"Layers"} for C{"layers"}.
 
-    @raise UnsupportedImage: it is a Docker schema 1 manifest, or a type that
-        xferd does not know.
-    @raise BadDocument: it breaks the specification.
+    @raise UnsupportedImage: it is a Docker schema 1 manifest, or its media type is
+        unknown.
+    @raise BadDocument: it violates the specification.
     """
     value = _parse_object(document.data, f"manifest {document.digest}")
     _check_names(value, _DECIDING, f"manifest {document.digest}")
     if document.media_type in DOCKER_SCHEMA1 or value.get("schemaVersion") == 1:
         raise UnsupportedImage(
-            "the registry has this image only as a Docker schema 1 manifest, which nothing made "
-            "since 2017 needs; push it again with a current tool"
+            "the registry has this image only as a Docker schema 1 manifest, obsolete since "
+            "2017; push it again with a current tool"
         )
     if value.get("schemaVersion") != 2:
         raise BadDocument(
@@ -302,12 +301,12 @@ def parse_document(document: Document) -> Index | Manifest:
     named = value.get("mediaType")
     media_type = document.media_type
     if media_type not in MANIFESTS | INDEXES:
-        # Old and plain file servers say application/json or text/plain; the
-        # document's own word is then all there is.
+        # Old registries and file servers send application/json or text/plain; the
+        # document's mediaType then decides.
         media_type = named if isinstance(named, str) else media_type
     if named is not None and named != media_type:
         raise BadDocument(
-            f"manifest {document.digest} came as {shown(media_type)} and calls itself {shown(str(named))}"
+            f"manifest {document.digest} came as {shown(media_type)} with mediaType {shown(str(named))}"
         )
     has_index, has_manifest = (
         "manifests" in value,
@@ -335,11 +334,10 @@ def parse_document(document: Document) -> Index | Manifest:
 
 def document_type(data: bytes) -> str:
     """
-    The media type of a manifest or an index that came without one: its own
-    word, else what its fields make it (OCI image-spec: C{mediaType} may be
-    absent from documents of the OCI's).
+    The media type of a manifest or an index without a Content-Type: its
+    C{mediaType}, which OCI documents may omit, else by its fields.
 
-    @raise BadDocument: it is no JSON object.
+    @raise BadDocument: it is not a JSON object.
     """
     value = _parse_object(data, "the document")
     named = value.get("mediaType")
@@ -350,10 +348,10 @@ def document_type(data: bytes) -> str:
 
 def check_extent(data: bytes, where: str) -> None:
     """
-    Make sure that a document may be parsed.
+    Check the size of a document before it is parsed.
 
-    @param where: what to call it in an error.
-    @raise BadDocument: it is too large, or holds too much.
+    @param where: its name in an error.
+    @raise BadDocument: it is too large, or has too many values.
     """
     if len(data) > MAX_DOCUMENT:
         raise BadDocument(f"{where} is larger than {MAX_DOCUMENT} bytes")
@@ -372,8 +370,8 @@ def check_extent(data: bytes, where: str) -> None:
 
 def _parse_object(data: bytes, where: str) -> dict[str, Any]:
     """
-    Parse I-JSON (RFC 7493): UTF-8, no name twice, no numbers that are none,
-    no halves of characters, and, as a document needs it, an object at the top.
+    Parse I-JSON (RFC 7493): UTF-8, without duplicate names, NaN, infinities or lone
+    surrogates, and with an object at the top.
     """
 
     def refuse(word: str) -> NoReturn:
@@ -389,7 +387,7 @@ def _parse_object(data: bytes, where: str) -> dict[str, Any]:
     try:
         value = json.loads(data.decode("utf-8"), object_pairs_hook=once, parse_constant=refuse)
         if _SURROGATE.search(data):
-            # Those without their other halves cannot be written anywhere.
+            # A lone surrogate cannot be encoded.
             _check_texts(value)
     except (ValueError, RecursionError) as e:
         raise BadDocument(f"{where} is not JSON: {e}") from e
@@ -400,7 +398,7 @@ def _parse_object(data: bytes, where: str) -> dict[str, Any]:
 
 def _check_texts(value: object) -> None:
     """
-    Make sure that all texts can be encoded.
+    Check that all texts can be encoded.
 
     @raise ValueError: one cannot.
     """
@@ -417,7 +415,7 @@ def _check_texts(value: object) -> None:
 
 def _check_names(value: dict[str, Any], deciding: frozenset[str], where: str) -> None:
     """
-    Refuse a name that differs from a deciding one in its capitals only.
+    Refuse a name that differs from a deciding one in case only.
     """
     folded = {name.lower() for name in deciding}
     for name in value:
@@ -427,7 +425,7 @@ def _check_names(value: dict[str, Any], deciding: frozenset[str], where: str) ->
 
 def _list(value: dict[str, Any], key: str, most: int) -> list[object]:
     """
-    A list of at most so many entries; null counts as empty, as Go writes it.
+    A list of at most C{most} entries; null is an empty list, as Go writes it.
     """
     entries = value.get(key)
     if entries is None and key in value:
@@ -441,8 +439,8 @@ def _list(value: dict[str, Any], key: str, most: int) -> list[object]:
 
 def platform_from_json(value: object) -> Platform | None:
     """
-    The platform that an index entry or a config names, if it names one: both
-    C{os} and C{architecture}, which are not empty.
+    The platform of an index entry or a config, or L{None} without C{os} or
+    C{architecture}.
     """
     if not isinstance(value, dict):
         return None
@@ -454,7 +452,7 @@ def platform_from_json(value: object) -> Platform | None:
 
 def _annotations(value: dict[str, Any]) -> dict[str, str]:
     """
-    The string annotations of a descriptor; others are dropped.
+    The annotations of a descriptor that are strings.
     """
     found = value.get("annotations")
     if not isinstance(found, dict):
@@ -464,17 +462,17 @@ def _annotations(value: dict[str, Any]) -> dict[str, str]:
 
 def _urls(value: object) -> tuple[str, ...]:
     """
-    The URLs of a descriptor; what is no text is dropped.
+    The URLs of a descriptor that are strings.
     """
     return tuple(url for url in value if isinstance(url, str)) if isinstance(value, list) else ()
 
 
 def _embedded(value: object, digest: Digest, size: int, where: str) -> bytes | None:
     """
-    The C{data} of a descriptor (OCI image-spec, "Descriptors"): base64 of
-    bytes that must be what the descriptor says.
+    The C{data} of a descriptor (OCI image-spec, "Descriptors"): base64 of the
+    described bytes.
 
-    @raise BadDocument: they are not.
+    @raise BadDocument: the bytes differ from the descriptor.
     """
     if value is None:
         return None

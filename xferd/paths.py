@@ -1,11 +1,10 @@
 # -*- test-case-name: tests.test_paths -*-
 """
-Where daemon and client look for one another when nobody says: the data
-directory and the unix socket of a user.
+The default paths of a user's data directory and unix socket.
 
-Both sides must agree, and C{xferctl} must start at once, so this imports
-nothing but the standard library and looks at nothing but its arguments and
-the user database.
+Daemon and client must agree on them, and C{xferctl} must start quickly, so this
+imports the standard library only, and reads its arguments and the user database
+only.
 """
 
 from __future__ import annotations
@@ -69,8 +68,8 @@ def _directory(environ: Mapping[str, str], name: str) -> str | None:
 
 def _home(environ: Mapping[str, str], uid: int) -> str:
     """
-    The user's home directory: C{$HOME}, else what the user database says,
-    else C{/}, which is the home of a user whom nobody knows.
+    The user's home directory: C{$HOME}, else that of the user database, else
+    C{/} for an unknown user.
     """
     home = _directory(environ, "HOME")
     if home is not None:

@@ -3,10 +3,10 @@
 The user at the other end of a connection on this machine, as the kernel knows
 it.
 
-A unix socket has it by C{SO_PEERCRED} (unix(7)).  Of a TCP connection over
-loopback, the other end is a socket of this machine, too, and the kernel lists
+For a unix socket, C{SO_PEERCRED} returns the user (unix(7)).  The other end of
+a TCP connection over loopback is a socket of this machine, too; the kernel lists
 the owners of sockets by C{sock_diag} (sock_diag(7)), or in C{/proc/net/tcp} and
-C{tcp6} (proc(5)) where netlink is not allowed.
+C{tcp6} (proc(5)) where netlink is denied.
 
 An end counts only while the connection is established and a process has it
 open.  Of an end that was closed the kernel shows user 0, and so it does of a

@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.test_platforms -*-
 """
-Platforms: how they are spelled, and what runs where, as containerd has it.
+Platforms, their spellings, and which images run on them, as in containerd.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ _WORD = re.compile(r"[a-z0-9_.-]*[a-z0-9][a-z0-9_.-]*")
 
 
 MAX_LENGTH: Final = 100
-"""Characters of a platform that a client asks for: jobs, their events and the journal keep it."""
+"""The most characters of a platform in a request: jobs, events and the journal keep it."""
 
 
 @frozen
 class Platform:
     """
-    What an image runs on.
+    The platform of an image.
 
     @ivar os: C{linux}.
     @ivar architecture: as Go names it, C{amd64}, C{arm64}, C{arm}.
@@ -40,7 +40,7 @@ class Platform:
         Read C{os/architecture[/variant]}, with the usual other spellings
         (C{linux/aarch64} is C{linux/arm64}).
 
-        @raise BadPlatform: C{text} is none.
+        @raise BadPlatform: C{text} is not a platform.
         """
         parts = text.lower().split("/")
         if len(text) > MAX_LENGTH or len(parts) not in (2, 3) or not all(_WORD.fullmatch(p) for p in parts):
@@ -50,12 +50,12 @@ class Platform:
     @classmethod
     def normal(cls, os: str, architecture: str, variant: str = "") -> Platform:
         """
-        The one spelling of a platform, as containerd normalises it: arm64 is
-        v8 and arm is v7 where no variant is named; amd64 v1 is plain.
+        The normal form of a platform, as in containerd: arm64 is v8 and arm is
+        v7 without a variant; amd64 v1 is amd64.
         """
         os, architecture, variant = os.lower(), architecture.lower(), variant.lower()
         architecture, implied = _ARCHITECTURES.get(architecture, (architecture, variant))
-        # Names that say a variant say it for good; i386 has none.
+        # Some names imply a variant; i386 has none.
         variant = variant if implied is None else implied
         if architecture == "arm" and variant in ("", "7"):
             variant = "v7"
@@ -114,7 +114,7 @@ _ARCHITECTURES: Final[dict[str, tuple[str, str | None]]] = {
     "i386": ("386", ""),
     "i686": ("386", ""),
 }
-"""Other names of architectures, and the variant that each says, if it says one."""
+"""Other names of architectures, and the variant that each implies."""
 
 
 def _down(architecture: str, variant: str, lowest: int) -> list[tuple[str, str]]:
@@ -129,8 +129,8 @@ def _down(architecture: str, variant: str, lowest: int) -> list[tuple[str, str]]
 
 def _arm64_version(variant: str) -> tuple[int, int]:
     """
-    The version of the architecture, (8, 0) for C{v8} or nothing; what is no
-    version of which anything is known has none below it.
+    The version of the architecture, (8, 0) for C{v8} or no variant, and (0, 0)
+    for an unknown one, which has none below it.
     """
     major, _, minor = (variant or "v8").partition(".")
     known = major in ("v8", "v9") and len(minor) <= 1 and (minor or "0").isdecimal()
@@ -139,6 +139,6 @@ def _arm64_version(variant: str) -> tuple[int, int]:
 
 def _arm64_variant(major: int, minor: int) -> str:
     """
-    How a version is written.
+    The variant of a version.
     """
     return f"v{major}.{minor}" if minor else f"v{major}"

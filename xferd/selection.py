@@ -13,12 +13,11 @@ from xferd.platforms import Platform
 
 def candidates(index: Index, wanted: Platform) -> list[Descriptor]:
     """
-    The entries of an index that may be, or may hold, an image for a platform,
-    the likeliest first: the best variant, of equals the first (OCI image-spec,
-    "Image Index"), and last those that do not say what they are for.
+    The entries of an index that may be an image for a platform, or contain one,
+    the best first: by variant, then by position (OCI image-spec, "Image Index"),
+    and last the entries without a platform.
 
-    What is not of a kind that xferd can read is no candidate, and neither is
-    an attestation.
+    Attestations and unknown media types are excluded.
     """
     entries = [e for e in index.manifests if e.is_known and not e.is_attestation]
     named = [e for platform in wanted.accepts() for e in entries if e.platform == platform]
@@ -27,9 +26,9 @@ def candidates(index: Index, wanted: Platform) -> list[Descriptor]:
 
 def choose(index: Index, wanted: Platform) -> Descriptor:
     """
-    The entry of an index for a platform, as far as the index tells.
+    The entry of an index for a platform, as far as the index names platforms.
 
-    @raise NoSuchPlatform: there is none; the message lists what there is.
+    @raise NoSuchPlatform: there is none; the message lists the platforms.
     """
     found = candidates(index, wanted)
     sure = [e for e in found if e.platform is not None or e.media_type in INDEXES or len(found) == 1]
@@ -40,16 +39,16 @@ def choose(index: Index, wanted: Platform) -> Descriptor:
 
 def offered(index: Index) -> set[Platform]:
     """
-    The platforms that an index names, attestations left out.
+    The platforms of an index, without those of attestations.
     """
     return {e.platform for e in index.manifests if e.platform is not None and not e.is_attestation}
 
 
 def no_such_platform(name: str, wanted: Platform, there: set[Platform]) -> NoSuchPlatform:
     """
-    The error for an image that is offered for other platforms only.
+    The error of an image without a platform.
 
-    @param there: those.
+    @param there: the platforms of the image.
     """
     listed = sorted(shown(str(platform)) for platform in there)
     more = f" and {len(listed) - 20} more" if len(listed) > 20 else ""

@@ -1,10 +1,10 @@
 # -*- test-case-name: tests.test_unix_socket -*-
 """
-Exclusive use of the path of a unix socket, and who may connect to it.
+Exclusive use of the path of a unix socket, and its mode.
 
-Twisted's own lock goes by process IDs, so that a daemon that was killed may
-never start again in a container.  Here the kernel holds the lock
-(L{xferd.locks}), on the file C{PATH.lock} beside the socket.
+Twisted's lock relies on process IDs: in a container, a daemon that was killed
+may never start again.  Here the kernel holds the lock (L{xferd.locks}), on the
+file C{PATH.lock} beside the socket.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from typing import Final
 from xferd.locks import FileLock, Held
 
 GROUP: Final = "xferd"
-"""Whose members may use the socket of root's daemon."""
+"""The group whose members may use the socket of root's daemon."""
 
 
 class SocketInUse(Exception):
     """
-    The path cannot be listened on; the text says why.
+    The path is in use; the text is the reason.
     """
 
 
@@ -41,11 +41,9 @@ class UnixSocket:
 
     def claim(self) -> None:
         """
-        Acquire the path's lock, and remove the socket that an earlier
-        process left there.
+        Acquire the path's lock, and remove the socket of an earlier process.
 
-        @raise SocketInUse: a process listens there, or something else than a
-            socket has the name.
+        @raise SocketInUse: a process listens on it, or the path is not a socket.
         @raise OSError: the file system refuses.
         """
         try:
@@ -91,22 +89,22 @@ class UnixSocket:
 
 def make_directory(path: str) -> None:
     """
-    Make the directory of a socket, if it is missing.  Others may pass through
-    it, and not list or change it.
+    Make the directory of a socket, if it is missing.  Other users may traverse
+    it, but not list or change it.
     """
     directory = os.path.dirname(path) or "."
     if os.path.isdir(directory):
         return
     os.makedirs(directory, mode=0o700, exist_ok=True)
-    # Whatever the umask is.
+    # Independent of the umask.
     os.chmod(directory, 0o711)  # noqa: S103 - what is in it has modes of its own
 
 
 def open_to_group(path: str) -> None:
     """
-    Let the members of the group C{xferd} use a socket that nobody else can use,
-    if there is that group, and this process is root's or belongs to it first of
-    all.  A user who is only one of its members has a socket of their own.
+    Permit the members of the group C{xferd} to use a private socket, if the group
+    exists and this process is root's or has it as its primary group.  Other users
+    have sockets of their own.
 
     @raise OSError: owner or mode of the socket cannot be set.
     """

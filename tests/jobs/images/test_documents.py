@@ -154,7 +154,7 @@ class TypeTests(DocumentsCase):
         self.assertEqual(
             self.refused("UNSUPPORTED"),
             "this is an artifact of type application/x.poem, not a container image; "
-            "'xferctl copy' can copy it, and nothing can unpack it",
+            "'xferctl copy' can copy it, but it cannot be unpacked",
         )
 
     def test_name_twice(self) -> None:
