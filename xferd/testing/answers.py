@@ -223,22 +223,13 @@ class Delivery:
             self._flow()
 
     def pauseProducing(self) -> None:
-        """
-        The client reads no more for now.
-        """
         self._paused = True
 
     def resumeProducing(self) -> None:
-        """
-        The client reads on.
-        """
         self._paused = False
         self._flow()
 
     def stopProducing(self) -> None:
-        """
-        The client is gone; the cancelling that follows cleans up.
-        """
         self._paused = True
 
     def _begin(self) -> None:

@@ -84,9 +84,6 @@ class BodyRequest(Request):
     _is_whole = _is_over = False
 
     def gotLength(self, length: int | None) -> None:
-        """
-        Prepare for a body.
-        """
         super().gotLength(length)
         # twisted.web keeps both to itself until the body is whole.
         channel = cast(Any, self.channel)
@@ -97,9 +94,6 @@ class BodyRequest(Request):
             self._answer(self._fault.answer)
 
     def handleContentChunk(self, data: bytes) -> None:
-        """
-        Take a piece, or as much of it as the fault leaves.
-        """
         if self._is_over:
             return
         fault = self._fault
@@ -116,17 +110,11 @@ class BodyRequest(Request):
             self._answer(fault.answer)
 
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
-        """
-        All is here.
-        """
         if not self._is_over:
             self._is_whole = True
             super().requestReceived(command, path, version)
 
     def connectionLost(self, reason: Failure) -> None:
-        """
-        The connection is gone, perhaps before the body was whole.
-        """
         if not self._is_whole and self._asked is not None:
             method, path = self._asked
             if self._received or self._is_over:

@@ -38,16 +38,10 @@ class FakePartial:
 
     @property
     def offset(self) -> int:
-        """
-        How many bytes are here.
-        """
         return len(self._data)
 
     @property
     def spans(self) -> tuple[tuple[int, int], ...]:
-        """
-        What is here behind a gap.
-        """
         spans: list[tuple[int, int]] = []
         for start, data in sorted(self._behind.items()):
             first = spans.pop()[0] if spans and spans[-1][1] == start else start
@@ -55,9 +49,6 @@ class FakePartial:
         return tuple(spans)
 
     def write(self, data: bytes) -> None:
-        """
-        Append some bytes and tell the followers.
-        """
         self._must_be_open()
         self._blobs.gate.check("partial.write", self.digest)
         if self.size is not None and len(self._data) + len(data) > self.size:
@@ -73,9 +64,6 @@ class FakePartial:
             follower.grown(self._path, len(self._data))
 
     def write_at(self, offset: int, data: bytes) -> None:
-        """
-        Write some bytes behind a gap, or fill it.
-        """
         if offset == len(self._data):
             self.write(data)
             return
@@ -91,16 +79,10 @@ class FakePartial:
         self._behind[offset] = data
 
     def trim(self) -> None:
-        """
-        Forget what is behind a gap.
-        """
         self._must_be_open()
         self._behind.clear()
 
     def restart(self) -> None:
-        """
-        Begin with another, empty file.
-        """
         self._must_be_open()
         self._data = bytearray()
         self._behind.clear()
@@ -109,9 +91,6 @@ class FakePartial:
             follower.restarted()
 
     def commit(self) -> Deferred[None]:
-        """
-        Make the bytes a blob, if they are the right ones.
-        """
         return Deferred.fromCoroutine(settle(Deferred.fromCoroutine(self._commit())))
 
     @property
@@ -122,32 +101,20 @@ class FakePartial:
         return self._state == "open"
 
     def suspend(self) -> None:
-        """
-        Close the file for now.
-        """
         if self._state == "open":
             self._state = "suspended"
 
     def resume(self) -> None:
-        """
-        Open the file again.
-        """
         if self._state == "suspended":
             self._blobs.gate.check("partial.resume", self.digest)
             self._state = "open"
 
     def close(self) -> None:
-        """
-        Let go; what is here is found by the next who opens it.
-        """
         if self._state in ("open", "suspended"):
             self._state = "closed"
             self._blobs.let_go(self.digest, bytes(self._data), self._behind)
 
     def follow(self, follower: IFollower) -> None:
-        """
-        Tell of what is here and of what comes.
-        """
         self._followers.append(follower)
         if self._state == "committed":
             follower.sealed(self._path, len(self._data))
@@ -155,9 +122,6 @@ class FakePartial:
             follower.grown(self._path, len(self._data))
 
     def unfollow(self, follower: IFollower) -> None:
-        """
-        Tell it nothing more.
-        """
         if follower in self._followers:
             self._followers.remove(follower)
 
@@ -197,30 +161,18 @@ class FakeAnonymousBlob:
 
     @property
     def size(self) -> int:
-        """
-        How many bytes are here.
-        """
         return len(self._data)
 
     def write(self, data: bytes | memoryview) -> None:
-        """
-        Append some bytes.
-        """
         self._must_be_open()
         self._blobs.gate.check("anonymous.write")
         self._blobs.spend(len(data))
         self._data += data
 
     def commit(self) -> Deferred[Digest]:
-        """
-        Make the bytes a blob.
-        """
         return Deferred.fromCoroutine(self._commit())
 
     def close(self) -> None:
-        """
-        Throw the bytes away.
-        """
         if self in self._blobs.anonymous_open:
             self._blobs.anonymous_open.discard(self)
             self._blobs.free += len(self._data)
@@ -278,25 +230,16 @@ class FakeBlobs:
         self.free -= size
 
     def has(self, digest: Digest) -> bool:
-        """
-        Whether the blob is here.
-        """
         self._leases.touch(digest)
         return digest in self.contents
 
     def partial_size(self, digest: Digest) -> int:
-        """
-        The bytes of a partial blob.
-        """
         partial = self.opened.get(digest)
         if partial is not None:
             return partial.offset + sum(stop - start for start, stop in partial.spans)
         return len(self.partials.get(digest, b"")) + sum(map(len, self.behind.get(digest, {}).values()))
 
     def size(self, digest: Digest) -> int | None:
-        """
-        The blob's bytes, or None.
-        """
         data = self.contents.get(digest)
         return None if data is None else len(data)
 
@@ -319,30 +262,18 @@ class FakeBlobs:
         raise FileNotFoundError(path)
 
     def read(self, digest: Digest) -> Deferred[bytes]:
-        """
-        A document's bytes.
-        """
         self._leases.touch(digest)
         return Deferred.fromCoroutine(self._read(digest))
 
     def put(self, digest: Digest, data: bytes) -> Deferred[None]:
-        """
-        Keep a document.
-        """
         self._leases.touch(digest)
         return Deferred.fromCoroutine(self._put(digest, data))
 
     def partial(self, digest: Digest, size: int | None) -> Deferred[IPartial]:
-        """
-        Open a partial file.
-        """
         self._leases.touch(digest)
         return Deferred.fromCoroutine(self._partial(digest, size))
 
     def anonymous(self) -> Deferred[IAnonymousBlob]:
-        """
-        Begin a anonymous blob.
-        """
         anonymous = FakeAnonymousBlob(self)
         self.anonymous_open.add(anonymous)
         return succeed(anonymous)

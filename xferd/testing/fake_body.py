@@ -48,9 +48,6 @@ class FakeBody:
         self._failure: Exception | None = None
 
     def deliver(self, sink: Callable[[bytes], Deferred[None] | None]) -> Deferred[None]:
-        """
-        Hand over what the test lets through, from the next turn on.
-        """
         if self._sink is not None or self.ended:
             return fail(AssertionError("a body is delivered once, and not after it was abandoned"))
         self._sink = sink
@@ -58,9 +55,6 @@ class FakeBody:
         return self._delivered
 
     def abandon(self) -> None:
-        """
-        Drop the body.
-        """
         self.ended = True
         if self._sink is not None and not self._delivered.called:
             self._delivered.errback(CancelledError())

@@ -48,25 +48,16 @@ class FakeGarbageCollector:
         self._leases = leases
 
     def lease(self) -> Callable[[], None]:
-        """
-        Begin to use the store.
-        """
         return self._leases.begin()
 
     def collect(
         self, dry_run: bool, partials: bool = False, abandoned: Set[Digest] = frozenset()
     ) -> Deferred[Freed]:
-        """
-        Free what is of no use, all at once; no partial blob is old.
-        """
         return Deferred.fromCoroutine(self._collect(dry_run, partials, abandoned))
 
     def evict(
         self, excess: int, spare: Set[Reference] = frozenset(), enough: bool = False
     ) -> Deferred[list[Reference]]:
-        """
-        Take the names of images away.
-        """
         return Deferred.fromCoroutine(self._evict(excess, spare, enough))
 
     async def _evict(self, excess: int, spare: Set[Reference], enough: bool) -> list[Reference]:
@@ -90,9 +81,6 @@ class FakeGarbageCollector:
         return gone
 
     def removed(self) -> Deferred[None]:
-        """
-        All is removed at once.
-        """
         return succeed(None)
 
     async def _collect(self, dry_run: bool, all_partials: bool, abandoned: Set[Digest]) -> Freed:

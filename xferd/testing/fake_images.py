@@ -42,15 +42,9 @@ class FakeImages:
         self._gate = gate
 
     def all(self) -> Sequence[Image]:
-        """
-        Every named image, by name.
-        """
         return sorted(self._named.values(), key=lambda image: str(image.reference))
 
     def get(self, reference: Reference) -> Image | None:
-        """
-        The image of this name, or None.
-        """
         image = self._named.get(reference)
         if image is not None:
             self._leases.touch(*image.parts)
@@ -58,21 +52,12 @@ class FakeImages:
         return image
 
     def put(self, image: Image) -> Deferred[None]:
-        """
-        Give an image its name.
-        """
         return Deferred.fromCoroutine(self._put(image))
 
     def remove(self, reference: Reference) -> Deferred[None]:
-        """
-        Take a name away.
-        """
         return Deferred.fromCoroutine(self._remove(reference))
 
     def pin(self, reference: Reference, pinned: bool) -> Deferred[Image]:
-        """
-        Pin a name, or unpin it.
-        """
         return Deferred.fromCoroutine(self._pin(reference, pinned))
 
     async def _pin(self, reference: Reference, pinned: bool) -> Image:

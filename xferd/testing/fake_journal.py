@@ -50,78 +50,48 @@ class FakeJournal:
         self._left = [dict(r) for r in self.recorded.values() if r["state"] in ("queued", "running")]
 
     def record_job(self, record: Mapping[str, Any]) -> Deferred[None]:
-        """
-        Remember a job.
-        """
         self.recorded[record["id"]] = dict(record)
         self.history.append(dict(record))
         return self._gate.enter("journal.job", record["id"])
 
     def record_attempt(self, record: Mapping[str, Any]) -> Deferred[None]:
-        """
-        Remember an attempt.
-        """
         self.recorded_attempts.append(dict(record))
         return self._gate.enter("journal.attempt")
 
     def attempts(self, transfers: Sequence[str], limit: int) -> Deferred[list[dict[str, Any]]]:
-        """
-        The newest attempts of some transfers.
-        """
         some = [a for a in self.recorded_attempts if a["transfer"] in set(transfers)][-limit:]
         found = [{**_UNKNOWN, **attempt} for attempt in some]
         return self._gate.enter("journal.attempts").addCallback(lambda _: found)
 
     def job(self, job_id: str) -> Deferred[dict[str, Any] | None]:
-        """
-        One job.
-        """
         found = self.recorded.get(job_id)
         return self._gate.enter("journal.read_job", job_id).addCallback(lambda _: found and dict(found))
 
     def jobs(self, limit: int, before: tuple[str, str] | None = None) -> Deferred[list[dict[str, Any]]]:
-        """
-        The newest jobs.
-        """
         newest = sorted(self.recorded.values(), key=_age, reverse=True)
         found = [dict(r) for r in newest if before is None or _age(r) < before][:limit]
         return self._gate.enter("journal.jobs").addCallback(lambda _: found)
 
     def record_key(self, kept: IdempotencyKey) -> Deferred[None]:
-        """
-        Remember a key.
-        """
         self.recorded_keys = [k for k in self.recorded_keys if (k.client, k.key) != (kept.client, kept.key)]
         self.recorded_keys.append(kept)
         return self._gate.enter("journal.key", kept.key)
 
     def keys(self, since: float) -> Deferred[list[IdempotencyKey]]:
-        """
-        The keys.
-        """
         found = [kept for kept in self.recorded_keys if kept.created > since]
         return self._gate.enter("journal.keys").addCallback(lambda _: found)
 
     def unfinished(self, reference: str) -> Deferred[list[dict[str, Any]]]:
-        """
-        The jobs of an image that did not get done.
-        """
         found = [dict(r) for r in self.recorded.values() if r["state"] != "done"]
         found = [r for r in found if r["reference"] == reference]
         return self._gate.enter("journal.unfinished").addCallback(lambda _: found)
 
     def interrupted(self) -> Deferred[list[dict[str, Any]]]:
-        """
-        The jobs that the daemon before left unfinished.
-        """
         return self._gate.enter("journal.interrupted").addCallback(lambda _: list(self._left))
 
     def record_upload(
         self, repository: Repository, digest: Digest, session: UploadSession | None
     ) -> Deferred[None]:
-        """
-        Remember an upload, or forget it.
-        """
         if session is None:
             self.sessions.pop((repository, digest), None)
         else:
@@ -129,23 +99,14 @@ class FakeJournal:
         return self._gate.enter("journal.upload", digest)
 
     def uploads(self) -> Deferred[dict[tuple[Repository, Digest], UploadSession]]:
-        """
-        The unfinished uploads.
-        """
         return self._gate.enter("journal.uploads").addCallback(lambda _: dict(self.sessions))
 
     def record_holder(self, repository: Repository, digest: Digest) -> Deferred[None]:
-        """
-        Remember who has a blob.
-        """
         self.held = [(r, d) for r, d in self.held if (r, d) != (repository, digest)]
         self.held.insert(0, (repository, digest))
         return self._gate.enter("journal.holder", digest)
 
     def holders(self, host: str, digest: Digest) -> Deferred[list[Repository]]:
-        """
-        Who has a blob.
-        """
         found = [r for r, d in self.held if r.host == host and d == digest]
         return self._gate.enter("journal.holders", digest).addCallback(lambda _: found)
 

@@ -42,15 +42,9 @@ class FakeKeychain:
         self._credentials = credentials
 
     def lookup(self, host: str, path: str) -> Deferred[Credentials | None]:
-        """
-        Give them, or what is held.
-        """
         self.asked.append((host, path))
         held, self.held = self.held, None
         return succeed(self._credentials()) if held is None else held
 
     def forget(self, host: str) -> None:
-        """
-        Note that they did not do.
-        """
         self.forgotten.append(host)

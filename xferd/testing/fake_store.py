@@ -55,9 +55,6 @@ class FakeStore:
         self.free_space = FreeSpace(path, clock, free=lambda: self.blobs.free)
 
     def usage(self) -> Deferred[Mapping[str, int]]:
-        """
-        The bytes that are kept in memory.
-        """
         return succeed(
             {
                 "blobs": sum(map(len, self.blobs.contents.values())),

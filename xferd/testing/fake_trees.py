@@ -44,16 +44,10 @@ class FakeTrees:
         self._number = 0
 
     def has(self, diff_id: Digest) -> bool:
-        """
-        Whether the tree is here.
-        """
         self._leases.touch(diff_id)
         return diff_id in self.unpacked
 
     def diff_id_of(self, blob: Digest) -> Digest | None:
-        """
-        What the blob unpacks to, if the tree is here.
-        """
         diff_id = self.blobs.get(blob)
         if diff_id is None or diff_id not in self.unpacked:
             return None
@@ -61,9 +55,6 @@ class FakeTrees:
         return diff_id
 
     def is_outdated(self, diff_id: Digest) -> bool:
-        """
-        Whether the tree is here, made by older rules.
-        """
         return diff_id in self.unpacked and diff_id in self.outdated
 
     def path(self, diff_id: Digest) -> str:
@@ -73,28 +64,16 @@ class FakeTrees:
         return f"{self._root}/trees/{diff_id}"
 
     def stage(self) -> Deferred[str]:
-        """
-        Name a new directory.
-        """
         return Deferred.fromCoroutine(self._stage())
 
     def commit(self, staged: str, unpacked: Unpacked, blob: Digest) -> Deferred[None]:
-        """
-        Make a staged tree the tree of its diff ID.
-        """
         self._leases.touch(unpacked.diff_id)
         return Deferred.fromCoroutine(self._commit(staged, unpacked, blob))
 
     def staged_size(self, staged: str) -> Deferred[int]:
-        """
-        The bytes of a staged tree: none.
-        """
         return self._gate.enter("trees.weigh", staged).addCallback(lambda _: 0)
 
     def discard(self, staged: str) -> Deferred[None]:
-        """
-        Remove a staged tree.
-        """
         return Deferred.fromCoroutine(self._discard(staged))
 
     async def _stage(self) -> str:
@@ -139,17 +118,11 @@ class FakeLayers:
         self._gate = gate
 
     def get(self, chain_id: Digest) -> Layer | None:
-        """
-        The layer, or None.
-        """
         self._leases.touch(chain_id)
         layer = self.registered.get(chain_id)
         return None if layer is None else evolve(layer, outdated=chain_id in self.outdated)
 
     def register(self, parent: Digest | None, diff_id: Digest, blob: Descriptor) -> Deferred[Layer]:
-        """
-        Put a tree on top of a parent chain.
-        """
         return Deferred.fromCoroutine(self._register(parent, diff_id, blob))
 
     async def _register(self, parent: Digest | None, diff_id: Digest, blob: Descriptor) -> Layer:

@@ -112,23 +112,14 @@ class FakeUnpacking:
         self.result: Deferred[Unpacked] = Deferred.fromCoroutine(self._work())
 
     def grown(self, path: str, size: int) -> None:
-        """
-        Note that there is more.
-        """
         if self.state == "following":
             self.path = path
             self._advance(evolve(self.progress, consumed=size))
 
     def restarted(self) -> None:
-        """
-        End the work.
-        """
         self.fail(CancelledError())
 
     def sealed(self, path: str, size: int) -> None:
-        """
-        Unpack, in the next turn or when the gate is opened.
-        """
         if self.state == "following":
             self.state, self.path = "sealed", path
             self._advance(evolve(self.progress, consumed=size))
@@ -211,18 +202,12 @@ class FakeUnpacker:
         algorithm: str = "sha256",
         moving: Callable[[], bool] = lambda: True,  # noqa: ARG002 - it has room for all
     ) -> FakeUnpacking:
-        """
-        Begin to follow.
-        """
         unpacking = FakeUnpacking(self, staged, compression, notify, algorithm)
         self.unpackings.append(unpacking)
         return unpacking
 
     @property
     def busy(self) -> int:
-        """
-        How many have not ended.
-        """
         return sum(unpacking.state != "ended" for unpacking in self.unpackings)
 
     def begin(self, unpacking: FakeUnpacking) -> None:
@@ -236,15 +221,9 @@ class FakeUnpacker:
         )
 
     def start(self) -> None:
-        """
-        Begin to work.
-        """
         self.running = True
 
     def stop(self) -> Deferred[None]:
-        """
-        End all work.
-        """
         self.running = False
         for unpacking in self.unpackings:
             unpacking.fail(CancelledError())

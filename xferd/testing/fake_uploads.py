@@ -41,15 +41,9 @@ class FakeContent:
         self._waiting: list[Deferred[None]] = []
 
     def ready(self, offset: int, size: int, least: int = 1) -> Deferred[int]:  # noqa: ARG002
-        """
-        Wait until so many bytes are there.
-        """
         return Deferred.fromCoroutine(self._ready(offset, size))
 
     def read(self, offset: int, most: int) -> Deferred[bytes]:
-        """
-        Read what is there, or wait for it.
-        """
         self.reads.append((offset, most))
         return Deferred.fromCoroutine(self._read(offset, most))
 

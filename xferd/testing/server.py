@@ -58,9 +58,6 @@ class _Connection(ProtocolWrapper):
             super().dataReceived(data)
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
-        """
-        It is gone.
-        """
         super().connectionLost(reason)
         cast(_Connections, self.factory).tell()
 
