@@ -37,7 +37,7 @@ def parse(arguments: Sequence[str]) -> Namespace:
 
 async def serve(reactor: IReactor, arguments: Sequence[str]) -> None:
     """
-    Run a registry and print where it is.
+    Run a registry and print its address.
     """
     options = parse(arguments)
     registry = Registry(reactor, directory=options.dir, rate=options.rate)

@@ -1,7 +1,6 @@
 # -*- test-case-name: tests.testing.test_answers -*-
 """
-What a server for tests answers, and how the answer goes out: whole, or with a
-fault on its way.
+The answers of a server for tests, and their delivery: complete, or with a fault.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ class Answer:
     One answer.
 
     @ivar status: the HTTP status.
-    @ivar headers: header values by name; Content-Length comes by itself.
+    @ivar headers: header values by name; Content-Length is added.
     @ivar body: the bytes, or the blob that has them.
     @ivar start: the first byte of C{body} to send.
     @ivar stop: the byte behind the last, or L{None} for the end of C{body}.
@@ -46,7 +45,7 @@ class Answer:
     @ivar reset: whether it is closed by RST instead of FIN.
     @ivar stall_after: how many bytes to send before silence, or
         L{BEFORE_HEADERS}.
-    @ivar flip_at: the byte of C{body} to send wrong.
+    @ivar flip_at: the byte of C{body} to corrupt.
     @ivar rate: bytes a second.
     """
 
@@ -64,14 +63,14 @@ class Answer:
     @property
     def total(self) -> int:
         """
-        The bytes of the body, sent or not.
+        The bytes of the whole body.
         """
         return len(self.body) if isinstance(self.body, bytes) else self.body.descriptor.size
 
     @property
     def length(self) -> int:
         """
-        The bytes that the headers promise.
+        The value of Content-Length.
         """
         return (self.total if self.stop is None else self.stop) - self.start
 
@@ -88,7 +87,7 @@ class Problem(Exception):
     """
     A request cannot be served.
 
-    @ivar answer: what to say instead.
+    @ivar answer: the answer to send.
     """
 
     def __init__(self, answer: Answer) -> None:
@@ -100,7 +99,7 @@ def problem(
     status: int, code: str, message: str, headers: Mapping[str, str] | None = None, detail: object = None
 ) -> Problem:
     """
-    An error as the distribution-spec has it ("Error Codes").
+    An error answer (OCI distribution-spec, "Error Codes").
     """
     body = json.dumps({"errors": [{"code": code, "message": message, "detail": detail}]}).encode()
     return Problem(Answer(status, {"Content-Type": "application/json", **(headers or {})}, body))
@@ -117,10 +116,10 @@ def byte_range(header: str, size: int) -> tuple[int, int] | None:
     """
     Read a Range header (RFC 9110, 14.1.2).
 
-    @param size: the bytes that there are.
-    @return: the first byte, and the one behind the last; or L{None} for what
-        may be ignored: another unit, several ranges, nonsense.
-    @raise Problem: none of the bytes is there: 416.
+    @param size: the bytes of the content.
+    @return: the first byte, and the one behind the last; or L{None} for a header
+        that may be ignored: another unit, several ranges, invalid syntax.
+    @raise Problem: the range is outside of the content: 416.
     """
     matched = re.fullmatch(r"bytes=([0-9]*)-([0-9]*)", header.strip())
     if matched is None or matched.group(0) == "bytes=-":
@@ -141,7 +140,7 @@ def byte_range(header: str, size: int) -> tuple[int, int] | None:
 @define(eq=False)
 class Exchange:
     """
-    One request, and how far its answer is.
+    One request, and the progress of its answer.
 
     @ivar method: the request's method.
     @ivar path: its path, without the query.
@@ -149,7 +148,7 @@ class Exchange:
     @ivar authorization: its Authorization header, or L{None}.
     @ivar status: the answer's status, or L{None} before there is one.
     @ivar bytes_sent: the bytes of the body that were sent.
-    @ivar bytes_received: the bytes of the request's body that came.
+    @ivar bytes_received: the received bytes of the request's body.
     @ivar state: C{open}, C{done} or C{broken}.
     """
 
@@ -167,10 +166,11 @@ class Exchange:
 @define(eq=False)
 class Delivery:
     """
-    One answer on its way to a client, as fast as the client reads.
+    The delivery of one answer, at the client's pace.
 
-    Life cycle: started; then it flows, waits (for the client, its rate or a
-    C{resume}) or is dropped; it ends when all is sent or the client is gone.
+    Life cycle: started; then it sends, waits (for the client, its rate or a
+    C{resume}) or is dropped; it ends when all bytes are sent or the client has
+    disconnected.
     """
 
     _request: Request
@@ -190,9 +190,10 @@ class Delivery:
 
     def start(self) -> Deferred[None]:
         """
-        Send what may go.
+        Begin to send.
 
-        @return: fires when all is sent; cancelled when the client is gone.
+        @return: fires when all bytes are sent; cancelled when the client
+            disconnects.
         """
         self._body = self._answer.open()
         self._stalls_after = self._answer.stall_after

@@ -1,10 +1,10 @@
 # -*- test-case-name: tests.testing.test_bodies -*-
 """
-Requests whose bodies are looked at while they arrive: counted, cut off, or
-answered before they are whole.
+Requests whose bodies are processed while they arrive: counted, cut off, or
+answered before they are complete.
 
-twisted.web shows a route a request only when its body is whole.  On a socket,
-the servers for tests use this one; in memory, nothing goes wrong with a body.
+twisted.web passes a request to a route only when its body is complete.  The
+servers for tests use these requests on a socket; in memory, bodies have no faults.
 """
 
 from __future__ import annotations
@@ -71,10 +71,10 @@ class BodySite(Site):
 
 class BodyRequest(Request):
     """
-    A request whose body meets its fault as it arrives.
+    A request with a fault in its body.
 
-    States: its head has come; its body comes; it is whole, cut off, or
-    answered early.
+    States: headers received; receiving the body; complete, cut off, or answered
+    early.
     """
 
     _fault: BodyFault | None = None

@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.registry.hosts.test_configured -*-
 """
-A certificate authority of the test's own.
+A certificate authority for tests.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ _LIFETIME = timedelta(days=1)
 
 class Authority:
     """
-    Issues certificates that nobody else trusts.
+    Issues certificates that only its own clients trust.
 
-    @ivar pem: its own certificate, for the clients that shall.
+    @ivar pem: the certificate of the authority, for these clients.
     """
 
     def __init__(self, name: str = "xferd test authority") -> None:
@@ -55,7 +55,7 @@ class Authority:
 
     def options(self, *hosts: str) -> CertificateOptions:
         """
-        The same, as L{xferd.testing.server.Server.listen} takes it.
+        Make a server's certificate, for L{xferd.testing.server.Server.listen}.
         """
         certificate, key = self.issue(*hosts)
         options: CertificateOptions = PrivateCertificate.loadPEM(certificate + key).options()
@@ -63,7 +63,7 @@ class Authority:
 
     def _build(self, subject: x509.Name, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
         """
-        What all certificates have in common.
+        The common fields of all certificates.
         """
         now = datetime.now(UTC)
         return (

@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.transfer.test_file_descriptors -*-
 """
-A process without file descriptors, for tests of what needs some.
+A process without free file descriptors, for tests.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from contextlib import contextmanager
 @contextmanager
 def no_descriptors(left: int = 0) -> Iterator[None]:
     """
-    Let this process open no more than C{left} descriptors meanwhile.
+    A context in which this process can open C{left} descriptors at most.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     highest = max(map(int, os.listdir("/proc/self/fd")))

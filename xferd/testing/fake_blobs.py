@@ -21,7 +21,7 @@ from xferd.testing.gate import Gate, settle
 @implementer(IPartial)
 class FakePartial:
     """
-    A blob while it arrives.
+    A partial blob.
     """
 
     def __init__(
@@ -112,7 +112,7 @@ class FakePartial:
     def close(self) -> None:
         if self._state in ("open", "suspended"):
             self._state = "closed"
-            self._blobs.let_go(self.digest, bytes(self._data), self._behind)
+            self._blobs.put_back(self.digest, bytes(self._data), self._behind)
 
     def follow(self, follower: IFollower) -> None:
         self._followers.append(follower)
@@ -152,7 +152,7 @@ class FakePartial:
 @implementer(IAnonymousBlob)
 class FakeAnonymousBlob:
     """
-    A blob while it arrives, without a digest.
+    A partial blob without a digest.
     """
 
     def __init__(self, blobs: FakeBlobs) -> None:
@@ -198,9 +198,9 @@ class FakeBlobs:
     """
     The blobs.
 
-    @ivar contents: what is here, for a test to look at or to fill.
-    @ivar partials: the bytes of tries that ended early, likewise.
-    @ivar behind: what they have behind a gap, by its offset.
+    @ivar contents: the blobs by digest, for tests to read and to change.
+    @ivar partials: the first bytes of partial blobs, likewise.
+    @ivar behind: their bytes behind a gap, by offset.
     @ivar opened: the partial files that are open now.
     @ivar anonymous_open: the anonymous blobs that are open now.
     @ivar free: the bytes that are free on the disk.
@@ -221,7 +221,7 @@ class FakeBlobs:
 
     def spend(self, size: int) -> None:
         """
-        Use some of the disk; called by what writes.
+        Use space on the disk.
 
         @raise DiskFull: there is too little.
         """
@@ -245,14 +245,14 @@ class FakeBlobs:
 
     def path(self, digest: Digest) -> str:
         """
-        Where the blob would be.  There is such a file only where the store
-        has a real directory: L{open_path} it.
+        The path of the blob.  The file exists only if the store has a real
+        directory; L{open_path} reads it in any case.
         """
         return f"{self._root}/content/blobs/{digest.algorithm}/{digest.hex}"
 
     def open_path(self, path: str) -> bytes:
         """
-        The bytes of what would be a file: a follower's way to read.
+        The bytes of a path, for followers.
         """
         if path in self._ingested:
             return bytes(self._ingested[path])
@@ -280,13 +280,13 @@ class FakeBlobs:
 
     def touch(self, digest: Digest) -> None:
         """
-        Somebody relies on a blob; called by one without a name.
+        Note a use of a blob, for the leases.
         """
         self._leases.touch(digest)
 
     def ingest(self, digest: Digest, data: bytearray) -> str:
         """
-        Name the file that a partial writes; called by it.
+        Make a path for a partial blob.
         """
         path = f"{self._root}/ingest/{digest}.{len(self._ingested)}"
         self._ingested[path] = data
@@ -295,7 +295,7 @@ class FakeBlobs:
 
     def mirror(self, path: str, data: bytes | bytearray, *, append: bool = False) -> None:
         """
-        Write to a real file as well, where the store has a directory.
+        Write to a real file as well, if the store has a directory.
         """
         if os.path.isdir(self._root):
             os.makedirs(os.path.dirname(path), exist_ok=True)
@@ -304,7 +304,7 @@ class FakeBlobs:
 
     def keep(self, digest: Digest, data: bytes) -> str:
         """
-        Make verified bytes a blob; called by a partial.
+        Make the verified bytes of a partial blob a blob.
         """
         del self.opened[digest]
         self._wake()
@@ -312,9 +312,9 @@ class FakeBlobs:
         self.mirror(self.path(digest), data)
         return self.path(digest)
 
-    def let_go(self, digest: Digest, data: bytes, behind: dict[int, bytes]) -> None:
+    def put_back(self, digest: Digest, data: bytes, behind: dict[int, bytes]) -> None:
         """
-        Keep unfinished bytes for the next try; called by a partial.
+        Keep the bytes of a partial blob for the next attempt.
         """
         del self.opened[digest]
         self._wake()
@@ -342,7 +342,7 @@ class FakeBlobs:
 
     def _wake(self) -> None:
         """
-        Let those look again who wait for a partial file.
+        Wake the waiters for a partial blob.
         """
         for waiting in tuple(self._waiting):
             waiting.callback(None)

@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.testing.test_fake_registry -*-
 """
-The bodies of the answers of registries in memory.
+The response bodies of registries in memory.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ PIECE = 16 * 1024
 @implementer(IBlobBody)
 class FakeBody:
     """
-    The body of one answer.
+    The body of one response.
 
     Life cycle: opened, delivering, then ended: delivered, failed, cancelled or
     abandoned.
 
-    @ivar digest: the blob that was asked for.
-    @ivar sent: how many bytes were handed over.
+    @ivar digest: the requested blob.
+    @ivar sent: the bytes delivered so far.
     @ivar ended: whether its connection is free again.
     """
 
@@ -61,20 +61,20 @@ class FakeBody:
 
     def stall(self) -> None:
         """
-        Hand over nothing until C{feed} or C{finish}.
+        Deliver nothing until C{feed} or C{finish}.
         """
         self._allowed = 0
 
     def feed(self, size: int) -> None:
         """
-        Hand over so many bytes more, and wait again.
+        Deliver C{size} more bytes, and wait again.
         """
         self._allowed = (self._allowed or 0) + size
         self._flow()
 
     def finish(self) -> None:
         """
-        Hand over all the rest.
+        Deliver the rest.
         """
         self._allowed = None
         self._flow()
@@ -88,8 +88,8 @@ class FakeBody:
 
     def cut(self) -> None:
         """
-        End with what was handed over, as an answer without a length does when
-        its connection breaks.
+        End after the delivered bytes, as a response without a length does when its
+        connection breaks.
         """
         self._rest = self._rest[:0]
         self._flow()
@@ -101,10 +101,10 @@ class FakeBody:
 
     def _flow(self) -> None:
         """
-        Hand over what may go; a sink may end the body at any piece.
+        Deliver the permitted bytes.  A sink may end the body at any call.
         """
         if self._sink is None:
-            return  # What was said is kept until somebody listens.
+            return  # The test's settings are kept until the delivery begins.
         while not (self.ended or self._hold or self._failure) and self._rest and self._allowed != 0:
             size = min(PIECE, len(self._rest), self._allowed or PIECE)
             piece, self._rest = bytes(self._rest[:size]), self._rest[size:]
@@ -118,7 +118,7 @@ class FakeBody:
             else:
                 if hold is not None:
                     self._hold = hold
-                    _ = hold.addCallbacks(self._let_go, lambda _: None)
+                    _ = hold.addCallbacks(self._continue, lambda _: None)
         if self.ended:
             return
         if self._failure is not None:
@@ -128,9 +128,9 @@ class FakeBody:
             self.ended = True
             self._delivered.callback(None)
 
-    def _let_go(self, _: None) -> None:
+    def _continue(self, _: None) -> None:
         """
-        Go on after a sink has held the body.
+        Continue after a sink has paused the body.
         """
         self._hold = None
         self._flow()

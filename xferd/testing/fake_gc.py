@@ -25,9 +25,9 @@ from xferd.testing.gate import Gate
 @implementer(IGarbageCollector)
 class FakeGarbageCollector:
     """
-    The collection.
+    The garbage collector.
 
-    @ivar kept: digests that other tools rely on, for a test to fill.
+    @ivar kept: the digests that other tools use, for tests to change.
     """
 
     def __init__(

@@ -29,7 +29,7 @@ class FakeImages:
     """
     The named images.
 
-    @ivar used: the order in which they were used last.
+    @ivar used: the order of their last use.
     """
 
     def __init__(self, blobs: FakeBlobs, layers: FakeLayers, gate: Gate, leases: FakeLeases) -> None:

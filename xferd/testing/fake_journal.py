@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.testing.test_fake_store -*-
 """
-A journal in memory, behind its Interface, for tests of what stands on it.
+A journal in memory, for tests.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _UNKNOWN: Final = dict.fromkeys(("digest", "source", "started", "finished", "byt
 @implementer(IJournal)
 class FakeJournal:
     """
-    What is remembered.
+    The records of a daemon.
 
     @ivar recorded: each job as it was recorded last, the oldest first.
     @ivar history: every record of a job, in order.
@@ -45,7 +45,7 @@ class FakeJournal:
 
     def restart(self) -> None:
         """
-        Go on as the journal of the next daemon.
+        Continue as the journal of the next daemon.
         """
         self._left = [dict(r) for r in self.recorded.values() if r["state"] in ("queued", "running")]
 

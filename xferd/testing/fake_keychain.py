@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.testing.test_fake_keychain -*-
 """
-A keychain whose content a test decides.
+A keychain for tests.
 """
 
 from __future__ import annotations
@@ -19,10 +19,9 @@ class FakeKeychain:
     """
     The same credentials for every registry.
 
-    @ivar asked: the hosts and repositories that were asked for.
-    @ivar forgotten: the hosts that did not accept what they were shown.
-    @ivar held: what C{lookup} returns next, where that is not to be the
-        credentials at once.
+    @ivar asked: the requested hosts and repositories.
+    @ivar forgotten: the hosts that rejected the credentials.
+    @ivar held: the next result of C{lookup}, instead of the credentials.
     """
 
     def __init__(
@@ -32,7 +31,7 @@ class FakeKeychain:
         where: str = "",
     ) -> None:
         """
-        @param credentials: gives them, anew each time.
+        @param credentials: returns the credentials at each call.
         """
         self.identity = self.account = identity
         self.where = where

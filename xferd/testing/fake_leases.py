@@ -12,7 +12,7 @@ from xferd.names import Digest
 
 class FakeLeases:
     """
-    Who uses the store, each with what it asked about.
+    The open leases, each with the digests that were touched since.
     """
 
     def __init__(self) -> None:
@@ -20,14 +20,14 @@ class FakeLeases:
 
     def touch(self, *digests: Digest) -> None:
         """
-        Somebody asked about these.
+        Add digests to all open leases.
         """
         for use in self.open:
             use.update(digests)
 
     def begin(self) -> Callable[[], None]:
         """
-        Begin a use; gives what ends it.
+        Open a lease; the returned function ends it.
         """
         use: set[Digest] = set()
         self.open.append(use)

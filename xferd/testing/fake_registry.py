@@ -1,11 +1,11 @@
 # -*- test-case-name: tests.testing.test_fake_registry -*-
 """
-Registries in memory, behind the Interfaces, for tests of what stands on them.
+Registries in memory, for tests.
 
-Answers come in the next turn of the clock.  What a test wants to go otherwise
-it tells the registry's L{Gate} (C{manifest}, C{document}, C{open}, C{confirm}, C{push},
-C{abort}, C{put_manifest}, C{referrers} and C{check} can be held and made to fail) or,
-for bytes on their way, the registry itself and its C{uploads}.
+Responses arrive in the next turn of the clock.  A test holds calls, or makes them
+fail, by the registry's L{Gate} (C{manifest}, C{document}, C{open}, C{confirm},
+C{push}, C{abort}, C{put_manifest}, C{referrers} and C{check}), and controls bytes
+in transit by the registry itself and its C{uploads}.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ from xferd.testing.subjects import referrer
 @frozen
 class Request:
     """
-    One request that reached a fake registry.
+    One request to a fake registry.
 
     @ivar kind: C{manifest}, C{document}, C{blob}, C{confirm}, C{push}, C{put},
         C{referrers} or C{check}.
     @ivar repository: the repository's path.
-    @ivar wanted: a tag or a digest; of a check, who is to be let in.
-    @ivar offset: the first byte asked for, of a blob, or the offset that a
-        push goes on from.
+    @ivar wanted: a tag or a digest; the user, for a C{check}.
+    @ivar offset: the first requested byte of a blob, or the offset at which a
+        push resumes.
     """
 
     kind: str
@@ -58,7 +58,7 @@ class Request:
 @define(eq=False)
 class _Fault:
     """
-    What is wrong with the next bodies of a blob.
+    A fault of the next bodies of a blob.
     """
 
     data: bytes | None
@@ -120,15 +120,15 @@ class FakeRepository:
 
 class FakeRegistry:
     """
-    A registry that holds what was added to it.
+    One registry.
 
-    @ivar requests: every request, in the order of asking.
-    @ivar gate: where C{manifest}, C{document} and C{open} pass; the keys are
-        the tag or digest as text, and the L{Digest}.
-    @ivar bodies: every body that was opened, the oldest first.
-    @ivar distrusted: the blobs of which wrong bytes came, the oldest first.
+    @ivar requests: all requests, in order.
+    @ivar gate: the gate of its calls; the keys are the tag or digest as text, and
+        the L{Digest}.
+    @ivar bodies: all opened bodies, the oldest first.
+    @ivar distrusted: the digests of blobs with wrong bytes, the oldest first.
     @ivar uploads: the pushes of blobs.
-    @ivar user: whose credentials these are, a part of a source's identity.
+    @ivar user: the user of the credentials, a part of a source's identity.
     """
 
     def __init__(self, host: str, clock: IReactorTime, user: str = "") -> None:
@@ -152,7 +152,7 @@ class FakeRegistry:
         Put an image into a repository.
 
         @param repository: the path, C{library/alpine}.
-        @param tag: None to make it known by its digest only.
+        @param tag: L{None} for an image without a tag.
         """
         for document in image.documents:
             self._documents[repository, str(document.digest)] = document
@@ -163,7 +163,7 @@ class FakeRegistry:
 
     def add_document(self, document: Document, repository: str, tag: str) -> None:
         """
-        Put a manifest into a repository, whatever it says.
+        Put a manifest into a repository, without checks.
         """
         self._documents[repository, tag] = self._documents[repository, str(document.digest)] = document
 
@@ -195,7 +195,7 @@ class FakeRegistry:
 
     def remove_blob(self, repository: str, digest: Digest) -> None:
         """
-        Lose a blob.
+        Remove a blob from a repository.
         """
         del self._blobs[repository, digest]
 
@@ -203,19 +203,19 @@ class FakeRegistry:
 
     def count(self, kind: str, wanted: object) -> int:
         """
-        How many requests of a kind there were for a tag or digest.
+        The number of requests of a kind for a tag or digest.
         """
         return sum(1 for r in self.requests if r.kind == kind and r.wanted == str(wanted))
 
     def open_bodies(self, digest: Digest | None = None) -> list[FakeBody]:
         """
-        The bodies whose connections are in use; of one blob, or all.
+        The bodies with a connection in use, of one blob or of all.
         """
         return [b for b in self.bodies if not b.ended and digest in (None, b.digest)]
 
     def stall(self, digest: Digest) -> None:
         """
-        Hand over nothing of a blob from now on but what the test feeds.
+        Deliver from now on only those bytes of a blob that L{feed} permits.
         """
         self._stalled.add(digest)
         for body in self.open_bodies(digest):
@@ -223,14 +223,14 @@ class FakeRegistry:
 
     def feed(self, digest: Digest, size: int) -> None:
         """
-        Hand over so many bytes of a stalled blob, to each who reads it.
+        Deliver C{size} bytes of a stalled blob to each of its readers.
         """
         for body in self._reading(digest):
             body.feed(size)
 
     def finish(self, digest: Digest) -> None:
         """
-        Hand over the rest of a stalled blob, and what is asked for later.
+        End the stall of a blob.
         """
         self._stalled.discard(digest)
         for body in self.open_bodies(digest):
@@ -238,7 +238,7 @@ class FakeRegistry:
 
     def fail(self, digest: Digest, error: Exception | None = None) -> None:
         """
-        Break the connections on which a blob comes.
+        Break the connections that deliver a blob.
 
         @param error: L{ConnectionFailed} by default.
         """
@@ -247,20 +247,20 @@ class FakeRegistry:
 
     def cut(self, digest: Digest) -> None:
         """
-        End the answers in which a blob comes, without an error.
+        End the responses with a blob, without an error.
         """
         for body in self._reading(digest):
             body.cut()
 
     def corrupt(self, digest: Digest, data: bytes, times: int = 1) -> None:
         """
-        Send other bytes for a blob the next times.
+        Deliver other bytes for the next requests of a blob.
         """
         self._faults.setdefault(digest, []).append(_Fault(data, False, times))
 
     def ignore_range(self, digest: Digest, times: int = 1) -> None:
         """
-        Begin at the first byte whatever was asked, the next times.
+        Ignore the range of the next requests of a blob.
         """
         self._faults.setdefault(digest, []).append(_Fault(None, True, times))
 
@@ -374,7 +374,7 @@ class FakeRegistry:
     def _reading(self, digest: Digest) -> list[FakeBody]:
         found = self.open_bodies(digest)
         if not found:
-            raise AssertionError(f"nobody reads {digest} from {self.host}")
+            raise AssertionError(f"there is no reader of {digest} from {self.host}")
         return found
 
     def _blob(self, repository: Repository, digest: Digest) -> bytes:
@@ -389,7 +389,7 @@ class FakeRegistry:
 @implementer(IRegistries)
 class FakeRegistries:
     """
-    All registries of the world, each empty until something is added.
+    All registries, by host; each is empty at first.
 
     @ivar closed: whether C{close} was called.
     """
@@ -404,8 +404,7 @@ class FakeRegistries:
         """
         The registry of this name, the same one each time.
 
-        @param user: a client with credentials of its own; it sees what was
-            added for it, and nothing else.
+        @param user: a client with credentials of its own, with content of its own.
         """
         if (host, user) not in self._registries:
             self._registries[host, user] = FakeRegistry(host, self._clock, user)

@@ -1,15 +1,15 @@
 # -*- test-case-name: tests.testing.test_fake_store -*-
 """
-A store in memory, behind the Interfaces, for tests of what stands on them.
+A store in memory, for tests.
 
-What the Interfaces return at once is answered at once, all else in the next
-turn of the clock.  The store's L{Gate} can hold it or make it fail; its names
-are C{blobs.read}, C{blobs.put}, C{blobs.partial}, C{partial.write},
-C{partial.commit} (keys: the digest), C{anonymous.write}, C{anonymous.commit},
-C{trees.stage}, C{trees.weigh}, C{trees.commit} (key: the diff ID), C{trees.discard},
-C{layers.register} (key: the diff ID), C{images.put}, C{images.pin} and C{images.remove} (key:
-the reference), C{gc.collect}, C{journal.job}, C{journal.attempt},
-C{journal.jobs} and C{journal.interrupted}.
+Deferreds of the Interfaces fire in the next turn of the clock.  The store's L{Gate}
+holds calls or makes them fail.  Its names are C{blobs.read}, C{blobs.put},
+C{blobs.partial}, C{partial.write}, C{partial.commit} (keys: the digest),
+C{anonymous.write}, C{anonymous.commit}, C{trees.stage}, C{trees.weigh},
+C{trees.commit} (key: the diff ID), C{trees.discard}, C{layers.register} (key: the
+diff ID), C{images.put}, C{images.pin} and C{images.remove} (key: the reference),
+C{gc.collect}, C{journal.job}, C{journal.attempt}, C{journal.jobs} and
+C{journal.interrupted}.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ from xferd.testing.gate import Gate
 @implementer(IStore)
 class FakeStore:
     """
-    A data directory in memory.  Where C{path} is a real directory, blobs and
-    partial files are written there as well, for who reads files.
+    A data directory in memory.  If C{path} is a real directory, blobs and partial
+    files are written there as well, for readers of files.
 
-    @ivar gate: where its calls pass.
+    @ivar gate: the gate of its calls.
     """
 
     def __init__(self, clock: IReactorTime, path: str = "/memory") -> None:

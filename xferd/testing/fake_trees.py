@@ -25,11 +25,11 @@ from xferd.testing.gate import Gate
 @implementer(ITrees)
 class FakeTrees:
     """
-    The trees, of which only the facts are kept.
+    The trees, without their files.
 
-    @ivar unpacked: the facts by diff ID.
-    @ivar blobs: what each blob unpacks to.
-    @ivar outdated: the diff IDs of trees that older rules have made.
+    @ivar unpacked: the facts of the trees, by diff ID.
+    @ivar blobs: the diff ID of each unpacked blob.
+    @ivar outdated: the diff IDs of trees made by older rules.
     @ivar staged: the directories in C{staging/}.
     """
 
@@ -105,8 +105,8 @@ class FakeLayers:
     The layers.
 
     @ivar registered: the layers by chain ID, in the order of registration.
-    @ivar blobs: the blobs that each chain ID's layer is known by.
-    @ivar outdated: the chain IDs of layers whose trees older rules have made.
+    @ivar blobs: the blobs of each layer, by chain ID.
+    @ivar outdated: the chain IDs of layers with trees made by older rules.
     """
 
     def __init__(self, trees: FakeTrees, gate: Gate, leases: FakeLeases) -> None:

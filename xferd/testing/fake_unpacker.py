@@ -1,11 +1,10 @@
 # -*- test-case-name: tests.testing.test_fake_unpacker -*-
 """
-An unpacker without processes, behind the Interfaces, for tests of what stands
-on them.
+An unpacker without processes, for tests.
 
-It inflates, hashes and counts a layer for true, once the layer is sealed, and
-writes no tree.  Its L{Gate}'s names are C{unpack} (the work after C{sealed})
-and C{end} (how long a process takes to go away), with C{staged} as key.
+It inflates, hashes and counts a layer once the layer is sealed, and writes no
+tree.  The names of its L{Gate} are C{unpack} (the work after C{sealed}) and C{end}
+(the end of a process), with C{staged} as key.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ _INTERVAL = 0.1
 
 def inflate(data: bytes) -> bytes:
     """
-    Undo whatever compression the bytes themselves show.
+    Decompress bytes by their magic number.
 
     @raise BadLayer: they are damaged.
     """
@@ -84,10 +83,10 @@ class FakeUnpacking:
     """
     The unpacking of one layer.
 
-    @ivar staged: the directory that it would fill.
-    @ivar compression: what the media type said.
+    @ivar staged: the directory for its tree.
+    @ivar compression: that of the media type.
     @ivar algorithm: the algorithm of the diff ID.
-    @ivar path: the blob's file, as it was named last.
+    @ivar path: the path of the blob's file.
     @ivar state: C{following}, C{sealed} or C{ended}.
     """
 
@@ -171,10 +170,10 @@ class FakeUnpacker:
     """
     As many workers as there are layers.
 
-    @ivar gate: where its work passes.
-    @ivar unpackings: what was asked for, the oldest first.
+    @ivar gate: the gate of its work.
+    @ivar unpackings: all unpackings, the oldest first.
     @ivar running: whether C{start} was called, and C{stop} was not.
-    @ivar workers: what somebody set; it changes nothing.
+    @ivar workers: the setting, which has no effect.
     @ivar least: bytes with which the unpacking of a growing blob begins.
     @ivar sandbox: the measures of its sandbox.
     """

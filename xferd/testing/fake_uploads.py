@@ -26,12 +26,12 @@ class FakeContent:
     """
     The bytes of a blob, some of which may not have arrived yet.
 
-    @ivar reads: what was asked for, as offset and number of bytes.
+    @ivar reads: the offset and the size of each read.
     """
 
     def __init__(self, data: bytes, arrived: int | None = None) -> None:
         """
-        @param arrived: how many bytes are there; all by default.
+        @param arrived: the number of bytes that have arrived; all by default.
         """
         self.size = len(data)
         self.reads: list[tuple[int, int]] = []
@@ -49,14 +49,14 @@ class FakeContent:
 
     def arrive(self, size: int) -> None:
         """
-        Let so many bytes more be there.
+        Let C{size} more bytes arrive.
         """
         self._arrived = min(self._arrived + size, self.size)
         self._wake()
 
     def fail(self, error: Exception) -> None:
         """
-        Let nothing more come.
+        Let no more bytes arrive.
         """
         self._error = error
         self._wake()
@@ -64,7 +64,7 @@ class FakeContent:
     @property
     def waited_for(self) -> bool:
         """
-        Whether somebody waits for bytes.
+        Whether a reader waits for bytes.
         """
         return bool(self._waiting)
 
@@ -99,11 +99,11 @@ class FakeContent:
 @define(eq=False)
 class StoredSession:
     """
-    An upload session as the registry has it.
+    An upload session of the registry.
 
     @ivar location: its URL.
     @ivar repository: the repository's path.
-    @ivar data: the bytes that came.
+    @ivar data: the received bytes.
     """
 
     location: str
@@ -113,7 +113,7 @@ class StoredSession:
     @property
     def state(self) -> UploadSession:
         """
-        What the client is told.
+        The session as the client knows it.
         """
         return UploadSession(self.location, len(self.data))
 
@@ -125,8 +125,8 @@ class FakeUpload:
     Life cycle: begun, sending, then ended: done, failed or cancelled.
 
     @ivar digest: the blob.
-    @ivar session: where its bytes go.
-    @ivar sent: how many bytes this attempt has sent.
+    @ivar session: its upload session.
+    @ivar sent: the bytes sent by this attempt.
     @ivar ended: whether its connection is free again.
     """
 
@@ -141,27 +141,27 @@ class FakeUpload:
 
     def stall(self) -> None:
         """
-        Take nothing until C{feed} or C{finish}.
+        Accept nothing until C{feed} or C{finish}.
         """
         self._allowed = 0
 
     def feed(self, size: int) -> None:
         """
-        Take so many bytes more, and wait again.
+        Accept C{size} more bytes, and wait again.
         """
         self._allowed = (self._allowed or 0) + size
         self._wake()
 
     def finish(self) -> None:
         """
-        Take all the rest.
+        Accept the rest.
         """
         self._allowed = None
         self._wake()
 
     def fail(self, error: Exception) -> None:
         """
-        Break the connection.  What was taken is kept.
+        Break the connection.  Accepted bytes are kept.
         """
         self._failure = error
         self._wake()
@@ -173,7 +173,7 @@ class FakeUpload:
         report: Callable[[int], None],
     ) -> None:
         """
-        Take the bytes, as the test lets them through.
+        Accept the bytes that the test permits.
         """
         session = self.session
         try:
@@ -197,14 +197,14 @@ class FakeUpload:
 
     async def _permit(self, last: bool = False) -> int:
         """
-        Wait until bytes may be taken.
+        Wait until bytes are permitted.
 
-        @return: how many at most.
+        @return: their largest number.
         """
         while self._failure is None and self._allowed == 0:
             if last:
                 break
-            self._turn = Deferred()  # Whoever cancels the push cancels it; nobody else waits.
+            self._turn = Deferred()  # Only the push waits for it, and cancels it.
             await self._turn
         if self._failure is not None:
             raise self._failure
@@ -218,7 +218,7 @@ class FakeUpload:
 
 class BlobStore(Protocol):
     """
-    What L{FakeUploads} needs of its registry.
+    The registry of L{FakeUploads}.
     """
 
     host: str
@@ -247,7 +247,7 @@ class BlobStore(Protocol):
 
 class FakeUploads:
     """
-    What a fake registry does with pushes.
+    The pushes of blobs to a fake registry.
 
     @ivar attempts: every attempt that sent bytes, the oldest first.
     @ivar sessions: the sessions that are open, by location.
@@ -268,13 +268,13 @@ class FakeUploads:
 
     def running(self, digest: Digest | None = None) -> list[FakeUpload]:
         """
-        The attempts that go on; of one blob, or all.
+        The running attempts, of one blob or of all.
         """
         return [a for a in self.attempts if not a.ended and digest in (None, a.digest)]
 
     def stall(self, digest: Digest) -> None:
         """
-        Take nothing of a blob from now on but what the test lets through.
+        Accept from now on only those bytes of a blob that L{feed} permits.
         """
         self._stalled.add(digest)
         for attempt in self.running(digest):
@@ -282,14 +282,14 @@ class FakeUploads:
 
     def feed(self, digest: Digest, size: int) -> None:
         """
-        Take so many bytes of a stalled blob.
+        Accept C{size} bytes of a stalled blob.
         """
         for attempt in self._sending(digest):
             attempt.feed(size)
 
     def finish(self, digest: Digest) -> None:
         """
-        Take the rest of a stalled blob, and what is sent later.
+        End the stall of a blob.
         """
         self._stalled.discard(digest)
         for attempt in self.running(digest):
@@ -297,7 +297,7 @@ class FakeUploads:
 
     def fail(self, digest: Digest, error: Exception | None = None) -> None:
         """
-        Break the connections on which a blob is sent; sessions stay.
+        Break the connections that send a blob; the sessions remain.
 
         @param error: L{ConnectionFailed} by default.
         """
@@ -307,7 +307,7 @@ class FakeUploads:
 
     def forget(self) -> None:
         """
-        Know no session any more.
+        Forget all sessions.
         """
         self.sessions.clear()
 
@@ -376,5 +376,5 @@ class FakeUploads:
     def _sending(self, digest: Digest) -> list[FakeUpload]:
         found = self.running(digest)
         if not found:
-            raise AssertionError(f"nobody sends {digest} to {self._registry.host}")
+            raise AssertionError(f"there is no sender of {digest} to {self._registry.host}")
         return found

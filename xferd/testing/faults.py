@@ -1,7 +1,6 @@
 # -*- test-case-name: tests.testing.test_faults -*-
 """
-Faults to plant in a server for tests: what registries, proxies and networks do
-on bad days.
+Faults of registries, proxies and networks, to plant in a server for tests.
 """
 
 from __future__ import annotations
@@ -23,14 +22,14 @@ _SCHEMA1 = "application/vnd.docker.distribution.manifest.v1+prettyjws"
 
 class Fault:
     """
-    What goes wrong with one request.
+    A fault of one request.
     """
 
     def on_request(self, request: Request) -> None:
         """
-        Change the request before it is looked at.
+        Change the request before it is processed.
 
-        @raise Problem: give this answer, and do nothing of what was asked.
+        @raise Problem: the answer to send without processing the request.
         """
 
     def on_answer(self, answer: Answer) -> Answer:
@@ -43,15 +42,12 @@ class Fault:
 @frozen
 class Instead(Fault):
     """
-    Give another answer, and do nothing of what was asked.
+    Send another answer, without processing the request.
     """
 
     answer: Answer
 
     def on_request(self, request: Request) -> None:  # noqa: ARG002
-        """
-        Give the answer.
-        """
         raise Problem(self.answer)
 
 
@@ -68,16 +64,13 @@ class Drop(Fault):
     reset: bool = False
 
     def on_answer(self, answer: Answer) -> Answer:
-        """
-        Plan the end.
-        """
         return evolve(answer, drop_after=self.after, reset=self.reset)
 
 
 @frozen
 class Stall(Fault):
     """
-    Fall silent, until the server's C{resume} or until the client goes.
+    Stop sending until the server's C{resume}, or until the client disconnects.
 
     @ivar after: bytes of the body to send first, or C{BEFORE_HEADERS}.
     """
@@ -85,9 +78,6 @@ class Stall(Fault):
     after: int = BEFORE_HEADERS
 
     def on_answer(self, answer: Answer) -> Answer:
-        """
-        Plan the silence.
-        """
         return evolve(answer, stall_after=self.after)
 
 
@@ -102,73 +92,58 @@ class Slow(Fault):
     rate: float
 
     def on_answer(self, answer: Answer) -> Answer:
-        """
-        Set the rate.
-        """
         return evolve(answer, rate=self.rate)
 
 
 @frozen
 class Flip(Fault):
     """
-    Send one byte wrong.
+    Corrupt one byte.
 
-    @ivar at: its place in the blob or manifest, whatever range is sent.
+    @ivar at: its offset in the blob or manifest, in ranges, too.
     """
 
     at: int = 0
 
     def on_answer(self, answer: Answer) -> Answer:
-        """
-        Name the byte.
-        """
         return evolve(answer, flip_at=self.at)
 
 
 @frozen
 class Shorten(Fault):
     """
-    Send fewer bytes than the content has, with headers that say so too.
+    Send fewer bytes than the content has, with a matching Content-Length.
 
-    @ivar to: how many bytes.
+    @ivar to: the number of bytes.
     """
 
     to: int
 
     def on_answer(self, answer: Answer) -> Answer:
-        """
-        Promise less.
-        """
         return evolve(answer, stop=min(answer.start + self.to, answer.start + answer.length))
 
 
 @frozen
 class IgnoreRange(Fault):
     """
-    Send everything, with status 200, whatever range is asked for.
+    Ignore Range: send the whole content, with status 200.
     """
 
     def on_request(self, request: Request) -> None:
-        """
-        Forget the range.
-        """
         request.requestHeaders.removeHeader(b"range")
 
 
 @frozen
 class ShiftRange(Fault):
     """
-    Say in Content-Range that other bytes come than those that do.
+    Send a Content-Range that differs from the sent bytes.
 
-    @ivar by: how far to shift first and last.
+    @ivar by: the shift of its first and last byte.
     """
 
     by: int = 1
 
     def on_answer(self, answer: Answer) -> Answer:
-        """
-        Rewrite the header of a 206.
-        """
         told = re.fullmatch(r"bytes ([0-9]+)-([0-9]+)/(.+)", answer.headers.get("Content-Range", ""))
         if told is None:
             return answer
@@ -188,19 +163,16 @@ class SetHeader(Fault):
     value: str | None
 
     def on_answer(self, answer: Answer) -> Answer:
-        """
-        Replace it.
-        """
         return _with_header(answer, self.name, self.value)
 
 
 @frozen
 class Redirect(Fault):
     """
-    Send the client elsewhere.
+    Redirect the client.
 
     @ivar to: the beginning of a URL, C{http://host:port}, to which the path
-        and query are added; empty sends it in a circle.
+        and query are added; the empty string makes a loop.
     @ivar status: 301, 302, 303, 307 or 308.
     """
 
@@ -208,15 +180,12 @@ class Redirect(Fault):
     status: int = 307
 
     def on_request(self, request: Request) -> None:
-        """
-        Name the other place.
-        """
         raise Problem(Answer(self.status, {"Location": self.to + request.uri.decode("ascii")}))
 
 
 class BodyFault(Fault):
     """
-    What goes wrong with a request while its body arrives, on a socket.
+    A fault while a request's body arrives, on a socket.
     """
 
 
@@ -225,8 +194,8 @@ class CutBody(BodyFault):
     """
     Break the connection by RST.
 
-    @ivar after: how many bytes of the body to take first.
-    @ivar connection: whether to count all bodies that came on the connection.
+    @ivar after: the bytes of the body to accept first.
+    @ivar connection: whether to count all bodies of the connection.
     """
 
     after: int
@@ -236,11 +205,11 @@ class CutBody(BodyFault):
 @frozen
 class RefuseBody(BodyFault):
     """
-    Answer before the body is whole, and read no more of it.
+    Answer before the body is complete, and stop reading it.
 
     @ivar answer: the answer.
-    @ivar most: how many bytes of a body are none too many.  A body that is
-        announced to be larger is refused at once, others when they are.
+    @ivar most: the accepted bytes of a body.  A larger Content-Length is refused at
+        once, a body without one when it exceeds them.
     """
 
     answer: Answer
@@ -248,14 +217,14 @@ class RefuseBody(BodyFault):
 
     def at_once(self, length: int | None) -> bool:
         """
-        Whether a body of so many bytes is refused before any has come.
+        Whether a body of this length is refused before it arrives.
         """
         return length is not None and length > self.most
 
 
 def too_large(most: int) -> RefuseBody:
     """
-    Status 413 for bodies of more than C{most} bytes, as a proxy gives it.
+    Status 413 for bodies of more than C{most} bytes, in a proxy's form.
     """
     answer = Answer(413, {"Content-Type": "text/html"}, b"<h1>413 Request Entity Too Large</h1>")
     return RefuseBody(answer, most)
@@ -265,7 +234,7 @@ def too_many_requests(retry_after: str | None = None) -> Instead:
     """
     Status 429.
 
-    @param retry_after: seconds, an HTTP date, or anything else.
+    @param retry_after: seconds, an HTTP date, or another text.
     """
     headers = {} if retry_after is None else {"Retry-After": retry_after}
     return Instead(problem(429, "TOOMANYREQUESTS", "slow down", headers).answer)
@@ -273,7 +242,7 @@ def too_many_requests(retry_after: str | None = None) -> Instead:
 
 def unavailable(status: int = 503, retry_after: str | None = None) -> Instead:
     """
-    Status 5xx, as a proxy gives it: without the registry's JSON.
+    Status 5xx in a proxy's form, without the registry's JSON.
     """
     headers = {"Content-Type": "text/html"} | ({} if retry_after is None else {"Retry-After": retry_after})
     return Instead(Answer(status, headers, b"<h1>no</h1>"))
@@ -281,7 +250,7 @@ def unavailable(status: int = 503, retry_after: str | None = None) -> Instead:
 
 def unauthorized(challenge: str = 'Basic realm="test"') -> Instead:
     """
-    Status 401, whatever credentials came.
+    Status 401 for all credentials.
     """
     headers = {"WWW-Authenticate": challenge}
     return Instead(problem(401, "UNAUTHORIZED", "authentication required", headers).answer)
@@ -296,14 +265,14 @@ def not_found(code: str = "BLOB_UNKNOWN") -> Instead:
 
 def wrong_digest_header() -> SetHeader:
     """
-    A Docker-Content-Digest that is not the content's.
+    A Docker-Content-Digest that differs from the content's.
     """
     return SetHeader("Docker-Content-Digest", str(Digest.of(b"something else")))
 
 
 def schema1_manifest() -> Instead:
     """
-    A manifest as Docker made them before 2017.
+    A Docker schema 1 manifest.
     """
     body = json.dumps(
         {
@@ -321,7 +290,7 @@ def schema1_manifest() -> Instead:
 
 def huge_manifest(size: int = MAX_DOCUMENT + 1) -> Instead:
     """
-    A manifest of so many bytes, most of them blanks.
+    A manifest of C{size} bytes, mostly blanks.
     """
     return Instead(Answer(200, {"Content-Type": OCI_MANIFEST}, b'{"schemaVersion": 2}'.ljust(size)))
 
@@ -329,7 +298,7 @@ def huge_manifest(size: int = MAX_DOCUMENT + 1) -> Instead:
 @define(eq=False)
 class _Planted:
     """
-    A fault and the requests it is for.
+    A fault, and the requests that it applies to.
     """
 
     fault: Fault
@@ -341,10 +310,10 @@ class _Planted:
 @define
 class Faults:
     """
-    The faults that are still to happen.
+    The planted faults.
 
-    One request gets one fault, the first planted that is meant for it, and
-    one for its body; so a sequence of faults is planted in its order.
+    A request meets the first planted fault that applies to it, and one for its
+    body; a sequence of faults is planted in its order.
     """
 
     _planted: list[_Planted] = field(factory=list)
@@ -353,36 +322,36 @@ class Faults:
         self, fault: Fault, where: str | Digest = "", *, method: str | None = None, times: int | None = 1
     ) -> None:
         """
-        Let the next requests go wrong.
+        Plant a fault for the next requests.
 
         @param where: a part of the path, or a digest in it; all requests by
             default.
         @param method: only those of this method.
-        @param times: how many of them, or None for all.
+        @param times: the number of requests, or L{None} for all.
         """
         self._planted.append(_Planted(fault, str(where), method, times))
 
     def clear(self) -> None:
         """
-        Plant nothing any more.
+        Remove all faults.
         """
         self._planted.clear()
 
     def take(self, method: str, path: str) -> Fault:
         """
-        The fault for a request; most have one in which nothing goes wrong.
+        The fault of a request, L{Fault} itself if there is none.
         """
         return self._next(method, path, False) or Fault()
 
     def take_body(self, method: str, path: str) -> BodyFault | None:
         """
-        The fault for a request's body, if there is one.
+        The fault of a request's body, if any.
         """
         return cast("BodyFault | None", self._next(method, path, True))
 
     def _next(self, method: str, path: str, body: bool) -> Fault | None:
         """
-        The first fault that is meant for a request.
+        The first fault that applies to a request.
         """
         for planted in self._planted:
             fits = planted.path in path and planted.method in (None, method) and planted.times != 0
@@ -395,7 +364,7 @@ class Faults:
 
 def _with_header(answer: Answer, name: str, value: str | None) -> Answer:
     """
-    An answer with one header other than before.
+    An answer with one header changed.
     """
     headers = {n: v for n, v in answer.headers.items() if n.lower() != name.lower()}
     return evolve(answer, headers=headers if value is None else {**headers, name: value})

@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.testing.test_gate -*-
 """
-Where calls to a fake wait, pass or fail, as the test says.
+Control over the calls to a fake: a test lets them wait, pass or fail.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from twisted.python.failure import Failure
 @define(eq=False)
 class _Planted:
     """
-    A failure for the next calls.
+    A failure of the next calls.
     """
 
     what: str
@@ -26,7 +26,7 @@ class _Planted:
 
     def fits(self, what: str, key: Hashable) -> bool:
         """
-        Whether a call is meant.
+        Whether it applies to a call.
         """
         return self.times > 0 and what == self.what and self.key in (None, key)
 
@@ -44,14 +44,13 @@ class _Waiting:
 
 class Gate:
     """
-    What every call to a fake goes through.
+    The gate that each call to a fake passes.
 
-    A call is named by what it does, C{"open"}, and by what it does it to, a
-    digest for example.  By default it passes in the next turn of the clock, as
-    no real call is answered within the turn that makes it:
-    C{clock.advance(0)} lets everything through that is not held.
+    A call has a name, C{"open"}, and a key, for example a digest.  By default it
+    passes in the next turn of the clock, as no real call is answered in the turn
+    that makes it: C{clock.advance(0)} lets all calls pass that are not held.
 
-    @ivar calls: what was asked, in order, as C{(what, key)}.
+    @ivar calls: all calls in order, as C{(what, key)}.
     """
 
     def __init__(self, clock: IReactorTime) -> None:
@@ -63,19 +62,19 @@ class Gate:
 
     def count(self, what: str, key: Hashable = None) -> int:
         """
-        How often something was asked; of one thing, or of all.
+        The number of calls with a name, of one key or of all.
         """
         return sum(1 for w, k in self.calls if w == what and key in (None, k))
 
     def hold(self, what: str, key: Hashable = None) -> None:
         """
-        Let calls wait from now on; those for one thing, or all of this name.
+        Hold calls with a name from now on, of one key or of all.
         """
         self._held.add((what, key))
 
     def release(self, what: str, key: Hashable = None) -> None:
         """
-        Let the calls that wait pass, and those to come.
+        Release the held calls with a name, and those to come.
         """
         self._held.discard((what, key))
         for waiting in [w for w in self._waiting if w.what == what and not self._is_held(w.what, w.key)]:
@@ -83,13 +82,13 @@ class Gate:
 
     def waiting(self, what: str, key: Hashable = None) -> int:
         """
-        How many calls are held now.
+        The number of held calls.
         """
         return sum(1 for w in self._waiting if w.what == what and key in (None, w.key))
 
     def fail(self, what: str, error: Exception, key: Hashable = None, times: int = 1) -> None:
         """
-        Let the next calls fail: those for one thing, or any of this name.
+        Make the next calls with a name fail, of one key or of all.
         """
         self._planted.append(_Planted(what, key, error, times))
 
@@ -101,9 +100,9 @@ class Gate:
 
     def check(self, what: str, key: Hashable = None) -> None:
         """
-        Remember a call that is answered at once.
+        Record a call that returns at once.
 
-        @raise Exception: the failure that was planted for it.
+        @raise Exception: the planted failure.
         """
         self.calls.append((what, key))
         planted = self._next_failure(what, key)
@@ -112,10 +111,10 @@ class Gate:
 
     def enter(self, what: str, key: Hashable = None) -> Deferred[None]:
         """
-        Remember a call and let it wait for its turn.
+        Record a call, and wait until it passes.
 
-        @return: fires when it may go on; fails with what was planted for it.
-            Cancelling takes the call back.
+        @return: fires when the call passes; fails with the planted failure.
+            Cancelling ends the wait.
         """
         self.calls.append((what, key))
         waiting = _Waiting(what, key, Deferred(lambda _: self._forget(waiting)))
@@ -154,9 +153,9 @@ class Gate:
 
 async def settle(work: Deferred[None]) -> None:
     """
-    Wait for work that cannot be stopped to its end, also when cancelled.
+    Wait for work that cannot be cancelled to end, also after a cancellation.
 
-    @raise CancelledError: this was cancelled meanwhile; the work has ended.
+    @raise CancelledError: the wait was cancelled; the work has ended.
     """
     ended: list[Failure | None] = []
     waiter: Deferred[None] | None = None

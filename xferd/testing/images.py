@@ -1,7 +1,7 @@
 # -*- test-case-name: tests.testing.test_images -*-
 """
-Images made to order, in OCI's form and in Docker's: out of chance bytes that a
-seed decides, or out of this machine's own files.
+Sample images in OCI's form and in Docker's, of pseudo-random bytes or of this
+machine's files.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class SampleImage:
     @ivar manifest: its manifest.
     @ivar config: its config.
     @ivar layers: its layers, bottom first.
-    @ivar platform: what its config names.
+    @ivar platform: the platform of its config.
     """
 
     manifest: Document
@@ -49,7 +49,7 @@ class SampleImage:
     @property
     def document(self) -> Document:
         """
-        What a tag points at: the manifest.
+        The manifest.
         """
         return self.manifest
 
@@ -70,7 +70,7 @@ class SampleImage:
     @property
     def chain_ids(self) -> tuple[Digest, ...]:
         """
-        The identities of the layers on their parents, bottom first.
+        The chain IDs of the layers, bottom first.
         """
         chains = (chain_id(self.diff_ids[: n + 1]) for n in range(len(self.layers)))
         return tuple(chain for chain in chains if chain is not None)
@@ -78,7 +78,7 @@ class SampleImage:
     @property
     def documents(self) -> tuple[Document, ...]:
         """
-        The manifests to push, each after those that it names.
+        The manifests in the order of a push.
         """
         return (self.manifest,)
 
@@ -120,7 +120,7 @@ class SampleIndex:
     @property
     def documents(self) -> tuple[Document, ...]:
         """
-        The manifests and the index, each after those that it names.
+        The manifests and the index, in the order of a push.
         """
         return (*(image.manifest for image in self.images.values()), self.document)
 
@@ -134,7 +134,7 @@ class SampleIndex:
 
 def encode(value: object) -> bytes:
     """
-    JSON as a document holds it: the same bytes each time.
+    Encode JSON; equal values give equal bytes.
     """
     return json.dumps(value, indent=2).encode()
 
@@ -148,14 +148,14 @@ def image_of(
     algorithm: str = "sha256",
 ) -> SampleImage:
     """
-    Put layers together to an image.
+    Make an image of layers.
 
-    @param layers: the bottom one first; may be none.
+    @param layers: the layers, the bottom one first; may be empty.
     @param docker: Docker's media types instead of OCI's, for manifest and
         config; the layers keep theirs.
-    @param config: what the config says besides platform and layers.
-    @param algorithm: of the digests of config and manifest; the layers have
-        theirs: see L{SampleLayer.by}.
+    @param config: the config's fields besides platform and layers.
+    @param algorithm: that of the digests of config and manifest; for layers, see
+        L{SampleLayer.by}.
     """
     stack = tuple(layers)
     written = Blob.of(
@@ -194,7 +194,7 @@ def sample_layer(
     docker: bool = False,
 ) -> SampleLayer:
     """
-    A layer of a few files, which compress badly, a directory and links.
+    A layer of a few files with incompressible content, a directory and links.
 
     @param size: the bytes in its files.
     @param seed: equal seeds give equal layers.
@@ -222,7 +222,7 @@ def sample_image(
     platform: Platform = AMD64,
 ) -> SampleImage:
     """
-    An image that these arguments decide to the last byte.
+    An image, byte for byte the same for equal arguments.
 
     @param size: the bytes in each layer's files.
     @param compression: C{tar}, C{gzip} or C{zstd}.
@@ -233,7 +233,7 @@ def sample_image(
 
 def index_of(images: Mapping[Platform, SampleImage], *, docker: bool = False) -> SampleIndex:
     """
-    Put images together to an index (Docker's word: manifest list).
+    Make an index (Docker's manifest list) of images.
     """
     media_type = DOCKER_LIST if docker else OCI_INDEX
     entries = [
@@ -245,9 +245,9 @@ def index_of(images: Mapping[Platform, SampleImage], *, docker: bool = False) ->
 
 def write_layout(directory: str, images: Mapping[str, SampleImage | SampleIndex]) -> None:
     """
-    Write images as an OCI image layout, for skopeo and its like.
+    Write images as an OCI image layout, for tools such as skopeo.
 
-    @param directory: is made if it is not there.
+    @param directory: the directory, created if it is missing.
     @param images: the images by tag.
     """
     root = Path(directory)
@@ -270,16 +270,15 @@ def from_directories(
     paths: Sequence[str], into: str, *, limit: int = 48 * 1024 * 1024, platform: Platform | None = None
 ) -> SampleImage:
     """
-    Make an image out of this machine's files, one layer for each directory.
+    Make an image of this machine's files, with one layer for each directory.
 
-    Blobs are written to files as they are made: memory stays small.  What
-    not everybody may read is left out, as root has no secrets to tell to whom
-    the image is served; so is what is neither a file, a directory nor a
-    symbolic link.  This takes seconds and blocks.
+    Blobs are written to files, which limits memory.  Files that are not readable by
+    all users are excluded, as the image is served to other users, and so are files
+    other than regular ones, directories and symbolic links.  Blocks for seconds.
 
     @param paths: absolute paths of directories, the bottom layer's first.
-    @param into: an existing directory for the blobs; the image needs it.
-    @param limit: the bytes of files to take, at most, shared evenly.
+    @param into: an existing directory for the blobs, which the image refers to.
+    @param limit: the most bytes of files, shared evenly between the layers.
     @param platform: this machine's by default.
     """
     layers = []
@@ -307,7 +306,7 @@ def from_directories(
 
 def own_directories() -> list[str]:
     """
-    Directories that most machines with Python have, for L{from_directories}.
+    Directories of most machines with Python, for L{from_directories}.
     """
     wished = [
         sysconfig.get_path("stdlib"),
@@ -325,8 +324,8 @@ def own_directories() -> list[str]:
 
 def _walk(directory: Path) -> Iterator[tuple[Path, os.stat_result]]:
     """
-    A directory and everything below it that everybody may read, in a stable
-    order, parents first.  Links are not followed.
+    A directory and its content that all users may read, in a stable order, parents
+    first.  Links are not followed.
     """
     yield directory, directory.stat()
     try:
@@ -348,7 +347,7 @@ def _walk(directory: Path) -> Iterator[tuple[Path, os.stat_result]]:
 
 def _blob_path(root: Path, digest: Digest) -> Path:
     """
-    Where a layout keeps a blob; its folder is made.
+    The path of a blob in a layout; its directory is created.
     """
     folder = root / "blobs" / digest.algorithm
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,7 @@
 # -*- test-case-name: tests.testing.test_layers -*-
 """
-Layers made to order: a tar written entry by entry, packed and hashed on the
-way, in memory or into a file.
+Sample layers: a tar written entry by entry, compressed and hashed, in memory or
+in a file.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ class Blob:
     """
     Some bytes and their descriptor.
 
-    @ivar descriptor: what a document says of them; it may lie, in a test.
-    @ivar content: the bytes, or the file that holds them.
+    @ivar descriptor: the descriptor, which may be wrong in a test.
+    @ivar content: the bytes, or the file with them.
     """
 
     descriptor: Descriptor
@@ -54,26 +54,26 @@ class Blob:
         """
         Make a blob of some bytes.
 
-        @param algorithm: the digest's.
+        @param algorithm: that of the digest.
         """
         return cls(Descriptor(media_type, Digest.of(data, algorithm), len(data)), data)
 
     @property
     def digest(self) -> Digest:
         """
-        The digest that the descriptor names.
+        The digest of the descriptor.
         """
         return self.descriptor.digest
 
     def open(self) -> BinaryIO:
         """
-        Open the bytes for reading, from the first on.
+        Open the bytes for reading.
         """
         return BytesIO(self.content) if isinstance(self.content, bytes) else self.content.open("rb")
 
     def read(self) -> bytes:
         """
-        All the bytes at once.
+        All bytes.
         """
         return self.content if isinstance(self.content, bytes) else self.content.read_bytes()
 
@@ -83,7 +83,7 @@ class SampleLayer:
     """
     One layer.
 
-    @ivar blob: the packed tar.
+    @ivar blob: the compressed tar.
     @ivar diff_id: the digest of the tar.
     @ivar tar_size: the tar's bytes.
     """
@@ -94,10 +94,10 @@ class SampleLayer:
 
     def by(self, algorithm: str, diff_id: str = "") -> SampleLayer:
         """
-        The same layer, in memory, by other digests.
+        The same layer, in memory, with digests of other algorithms.
 
-        @param algorithm: that of the blob's digest.
-        @param diff_id: that of the diff ID, if it is another one.
+        @param algorithm: the blob's algorithm.
+        @param diff_id: the diff ID's algorithm, if it differs.
         """
         data = self.blob.read()
         blob = Blob.of(self.blob.descriptor.media_type, data, algorithm)
@@ -106,23 +106,23 @@ class SampleLayer:
 
 class _Compressor(Protocol):
     """
-    What zlib and zstandard have in common.
+    A compressor of zlib or zstandard.
     """
 
     def compress(self, data: bytes, /) -> bytes:
         """
-        Take some bytes; give those that are ready.
+        Compress some bytes, and return those that are ready.
         """
 
     def flush(self) -> bytes:
         """
-        Give the rest.
+        Return the rest.
         """
 
 
 class _Plain:
     """
-    A compressor that does not.
+    No compression.
     """
 
     def compress(self, data: bytes, /) -> bytes:
@@ -140,8 +140,8 @@ class _Plain:
 
 def _compressor(compression: str, level: int) -> _Compressor:
     """
-    The compressor for C{tar}, C{gzip} or C{zstd}.  Equal bytes in give equal
-    bytes out: no time and no name go into the gzip header.
+    The compressor for C{tar}, C{gzip} or C{zstd}.  The output is reproducible: the
+    gzip header has no time and no name.
     """
     if compression == "tar":
         return _Plain()
@@ -152,7 +152,7 @@ def _compressor(compression: str, level: int) -> _Compressor:
 
 class _Packer:
     """
-    Hash a tar, compress it, and hash what comes out, piece by piece.
+    Hash a tar, compress it, and hash the result, in pieces.
     """
 
     def __init__(self, output: BinaryIO, compression: str, level: int) -> None:
@@ -163,7 +163,7 @@ class _Packer:
 
     def write(self, data: bytes) -> int:
         """
-        Take the next bytes of the tar.
+        Add bytes of the tar.
         """
         self._diff.update(data)
         self.tar_size += len(data)
@@ -174,7 +174,7 @@ class _Packer:
         """
         Write out the rest.
 
-        @return: the descriptor of the packed bytes, and the diff ID.
+        @return: the descriptor of the compressed bytes, and the diff ID.
         """
         self._put(self._compressor.flush())
         descriptor = Descriptor(media_type, Digest("sha256", self._packed.hexdigest()), self.size)
@@ -191,8 +191,8 @@ class LayerBuilder:
     One layer, written entry by entry.
 
     Each method that adds an entry returns the builder, so that calls can be
-    chained.  Paths are relative to the root; bytes may be any, and nothing is
-    checked: hostile layers are made with it too.
+    chained.  Paths are relative to the root.  Nothing is checked, so that tests can
+    make hostile layers.
 
     Life cycle: entries are added, then C{finish} is called once.
     """
@@ -229,7 +229,7 @@ class LayerBuilder:
 
     def raw(self, entry: tarfile.TarInfo, data: bytes = b"") -> LayerBuilder:
         """
-        Add an entry as it stands.
+        Add an entry unchanged.
         """
         self._tar.addfile(entry, BytesIO(data))
         return self
@@ -252,9 +252,9 @@ class LayerBuilder:
         """
         Add an entry of any kind.
 
-        @param kind: C{tarfile.REGTYPE} and so on.
+        @param kind: a type of C{tarfile}, such as C{REGTYPE}.
         @param mtime: seconds; a fraction needs the PAX format.
-        @param target: where a symbolic or hard link points.
+        @param target: the target of a symbolic or hard link.
         @param device: major and minor number.
         @param xattrs: extended attributes, as C{SCHILY.xattr.} records.
         @param pax: further PAX records.
@@ -338,7 +338,7 @@ class LayerBuilder:
 
     def opaque(self, directory: str) -> LayerBuilder:
         """
-        Hide all that the layers below have in a directory ("Opaque Whiteout").
+        Hide the content that lower layers have in a directory ("Opaque Whiteout").
         """
         return self.file(f"{directory}/.wh..wh..opq")
 
@@ -360,7 +360,7 @@ class LayerBuilder:
 
 def pack(tar: bytes, compression: str = "gzip", *, docker: bool = False) -> SampleLayer:
     """
-    Make a layer of a tar, or of bytes that pretend to be one.
+    Make a layer of a tar, or of any bytes.
     """
     output = BytesIO()
     packer = _Packer(output, compression, 6)

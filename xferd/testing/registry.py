@@ -1,12 +1,11 @@
 # -*- test-case-name: tests.testing.test_registry -*-
 """
-A registry that speaks the OCI distribution-spec v1.1, for tests and for the
-demo: pulling, pushing, tags, referrers, deleting.
+A registry of the OCI distribution-spec v1.1, for tests and for the demo: pulling,
+pushing, tags, referrers, deleting.
 
-It is a real one, which skopeo, docker and podman push to and pull from; what
-it lacks for serious use is a plan for its disk: nothing is ever collected.
-twisted.web reads a request's body whole, into a temporary file if it is large,
-before a route sees it.
+skopeo, docker and podman push to it and pull from it.  It is not for production:
+it has no garbage collection, and twisted.web reads the whole body of a request,
+into a temporary file if it is large, before a route handles it.
 """
 
 from __future__ import annotations
@@ -36,16 +35,16 @@ from xferd.testing.subjects import referrer, subject_of
 
 class Guard(Protocol):
     """
-    Who may do what.
+    The access rights of a registry.
     """
 
     def challenge(self, authorization: str | None, scope: str) -> str | None:
         """
-        Look at a request's Authorization header.
+        Check a request's Authorization header.
 
-        @param scope: what the request needs, C{repository:<name>:pull}, or
-            the empty string for no more than being known.
-        @return: what WWW-Authenticate must say, or L{None} to let it in.
+        @param scope: the required scope, C{repository:<name>:pull}, or the empty
+            string for any valid credentials.
+        @return: the value of WWW-Authenticate, or L{None} to admit the request.
         """
 
 
@@ -53,12 +52,12 @@ class Registry(Server):
     """
     A registry.
 
-    @ivar storage: what it holds; two registries may share one.
-    @ivar breaks: what becomes of an upload whose connection breaks: C{keep}
-        all bytes that came, C{drop} those of the request that broke, or
-        C{forget} the session, as Distribution 2 does.
-    @ivar chunks: whether it takes chunks.
-    @ivar lists_referrers: whether it keeps lists of referrers.
+    @ivar storage: its content; two registries may share one.
+    @ivar breaks: the effect of a lost connection on an upload: C{keep} all received
+        bytes, C{drop} those of the broken request, or C{forget} the session, as
+        Distribution 2 does.
+    @ivar chunks: whether it accepts chunks.
+    @ivar lists_referrers: whether it has the referrers API.
     """
 
     app = Klein()
@@ -74,11 +73,11 @@ class Registry(Server):
         chunk_min_length: int | None = None,
     ) -> None:
         """
-        @param storage: what to serve; by default what C{directory} holds.
-        @param directory: where to keep it all; in memory by default.
-        @param guard: who may do what; everybody everything by default.
+        @param storage: its content; by default that of C{directory}.
+        @param directory: a directory for the content; in memory by default.
+        @param guard: the access rights; all requests are admitted by default.
         @param rate: bytes a second of each answer's body.
-        @param chunk_min_length: bytes that a chunk but the last must have.
+        @param chunk_min_length: the least bytes of each chunk but the last.
         """
         super().__init__(clock, rate=rate)
         self.storage = storage or Storage(directory)
@@ -95,7 +94,7 @@ class Registry(Server):
         """
         Put an image into a repository.
 
-        @param tag: None to make it known by its digest only.
+        @param tag: L{None} for an image without a tag.
         """
         for blob in image.blobs:
             self.storage.put_blob(repository, blob)
@@ -112,43 +111,40 @@ class Registry(Server):
 
     def count(self, method: str, wanted: str | Digest) -> int:
         """
-        How many exchanges of a method there were for a tag or digest.
+        The number of exchanges of a method for a tag or digest.
         """
         return len(self.exchanges(method, wanted))
 
     @property
     def bytes_sent(self) -> int:
         """
-        The bytes of blobs that were sent so far.
+        The bytes of blobs sent so far.
         """
         return sum(e.bytes_sent for e in self.log if "/blobs/" in e.path and e.status in (200, 206))
 
     @property
     def bytes_received(self) -> int:
         """
-        The bytes of uploads that came so far, those that came twice twice.
+        The bytes of uploads received so far; repeated bytes count each time.
         """
         return sum(e.bytes_received for e in self.log if "/blobs/uploads/" in e.path)
 
     @property
     def sessions(self) -> int:
         """
-        How many upload sessions are open.
+        The number of open upload sessions.
         """
         return len(self._uploads)
 
     def forget_uploads(self) -> None:
         """
-        Know no upload session any more.
+        Forget all upload sessions.
         """
         for upload in self._uploads.values():
             upload.discard()
         self._uploads.clear()
 
     def interrupted(self, method: str, path: str, content: BinaryIO) -> None:
-        """
-        The connection of an upload broke.
-        """
         upload = self._uploads.get(path.rpartition("/")[2])
         if upload is None or method not in ("PATCH", "PUT") or self.breaks == "drop":
             return
@@ -159,12 +155,9 @@ class Registry(Server):
             content.seek(0)
             upload.append(content)
 
-    # -------------------------------------------------------------- who is there
+    # ------------------------------------------------------------------- version
 
     def admit(self, request: Request, segments: dict[str, str]) -> None:
-        """
-        Ask the guard.
-        """
         if self._guard is None:
             return
         name = segments.get("name")
@@ -179,7 +172,7 @@ class Registry(Server):
     @answering
     def version(self, _: Request) -> Answer:
         """
-        end-1: this is a registry.
+        end-1: the version check.
         """
         return as_json({}, {"Docker-Distribution-API-Version": "registry/2.0"})
 
@@ -234,7 +227,7 @@ class Registry(Server):
     @answering
     def get_tags(self, request: Request, name: str) -> Answer:
         """
-        end-8: the tags, in pages if it is asked for.
+        end-8: the tags, in pages on request.
         """
         tags = sorted(self._stock(name).tags)
         last = _argument(request, "last")
@@ -254,7 +247,7 @@ class Registry(Server):
     @answering
     def get_referrers(self, request: Request, name: str, wanted: str) -> Answer:
         """
-        end-12: the manifests whose subject this is.
+        end-12: the referrers of a subject.
         """
         digest = _digest(wanted)
         if not self.lists_referrers:
@@ -276,7 +269,7 @@ class Registry(Server):
     @answering
     def begin_upload(self, request: Request, name: str) -> Answer:
         """
-        end-4a, end-4b, end-11: begin a session, take a whole blob, or mount
+        end-4a, end-4b, end-11: begin a session, accept a whole blob, or mount
         one.
         """
         _check_name(name)
@@ -325,7 +318,7 @@ class Registry(Server):
     @answering
     def get_upload(self, _: Request, name: str, session: str) -> Answer:
         """
-        end-13: how far a session is.
+        end-13: the offset of a session.
         """
         return self._session(self._upload(name, session), 204)
 
@@ -333,7 +326,7 @@ class Registry(Server):
     @answering
     def cancel_upload(self, _: Request, name: str, session: str) -> Answer:
         """
-        end-14: the client gives up.
+        end-14: cancel a session.
         """
         self._upload(name, session).discard()
         del self._uploads[session]
@@ -343,7 +336,7 @@ class Registry(Server):
     @answering
     def put_manifest(self, request: Request, name: str, wanted: str) -> Answer:
         """
-        end-7: a manifest, after all that it names.
+        end-7: a manifest, whose parts must be present.
         """
         _check_name(name, wanted)
         data = cast(BinaryIO, request.content).read(MAX_DOCUMENT + 1)
@@ -394,7 +387,7 @@ class Registry(Server):
     @app.handle_errors(HTTPException)
     def no_route(self, request: IRequest, failure: Failure) -> Deferred[None]:
         """
-        What no route fits: 404 or 405, in the registry's words.
+        404 or 405 in the registry's form, for requests without a route.
         """
         error = failure.value
         assert isinstance(error, HTTPException)
@@ -404,7 +397,7 @@ class Registry(Server):
 
     def _stock(self, name: str) -> Stock:
         """
-        A repository that is there.
+        An existing repository.
         """
         if name not in self.storage.repositories:
             raise problem(404, "NAME_UNKNOWN", f"there is no repository {name}", detail=name)
@@ -412,7 +405,7 @@ class Registry(Server):
 
     def _upload(self, name: str, session: str) -> Upload:
         """
-        A session that is there, in its repository.
+        An existing session, in its repository.
         """
         upload = self._uploads.get(session)
         if upload is None or upload.repository != name:
@@ -421,7 +414,7 @@ class Registry(Server):
 
     def _session(self, upload: Upload, status: int) -> Answer:
         """
-        Where a session goes on, and how far it is.
+        The location and the offset of a session.
         """
         headers = {
             "Location": f"/v2/{upload.repository}/blobs/uploads/{upload.id}",
@@ -434,7 +427,7 @@ class Registry(Server):
 
     def _append(self, request: Request, upload: Upload) -> None:
         """
-        Take a request's body, if it begins where the session is.
+        Append a request's body, if it begins at the session's offset.
         """
         told = request.getHeader("Content-Range")
         if told is not None and told.removeprefix("bytes ").partition("-")[0] != str(upload.size):
@@ -443,7 +436,7 @@ class Registry(Server):
 
     def _finish(self, request: Request, upload: Upload, wanted: str) -> Answer:
         """
-        Take the last bytes and make the upload a blob.
+        Append the last bytes, and make the upload a blob.
         """
         try:
             digest = _digest(wanted)
@@ -459,7 +452,7 @@ class Registry(Server):
 
 def _digest(text: str) -> Digest:
     """
-    Read a digest out of a path or query.
+    Read a digest of a path or query.
     """
     try:
         return Digest.parse(text)
@@ -469,7 +462,7 @@ def _digest(text: str) -> Digest:
 
 def _check_name(name: str, wanted: str = "latest") -> None:
     """
-    Make sure that a repository and a tag may be called so.
+    Check the names of a repository and a tag.
     """
     try:
         Reference.parse(f"registry.test/{name}{'@' if ':' in wanted else ':'}{wanted}")
@@ -486,7 +479,7 @@ def _argument(request: Request, name: str) -> str | None:
 
 def _created(name: str, kind: str, digest: Digest) -> Answer:
     """
-    Something is here now.
+    A 201 answer.
     """
     location = f"/v2/{name}/{kind}/{digest}"
     return Answer(201, {"Location": location, "Docker-Content-Digest": str(digest)})

@@ -1,7 +1,7 @@
 # -*- test-case-name: tests.testing.test_server -*-
 """
-What the servers for tests have in common: they log each exchange, plant
-faults, and can be listened to on a socket or called in memory.
+The base of servers for tests: it logs each exchange, plants faults, and serves on a
+socket or in memory.
 """
 
 from __future__ import annotations
@@ -41,15 +41,15 @@ _CLIENT_HELLO = b"\x16\x03"
 
 class _Connection(ProtocolWrapper):
     """
-    Say when it is gone, after everybody behind it knows.
+    Report the end of a connection, after the protocol behind it.
     """
 
     _begun = False
 
     def dataReceived(self, data: bytes) -> None:
         """
-        Close the connection of a client that begins with TLS where there is
-        none: skopeo and docker try that first, and would wait for an answer.
+        Close the connection of a client that begins with TLS on a plain port:
+        skopeo and docker try TLS first, and would wait for a response.
         """
         first, self._begun = not self._begun, True
         if first and cast(_Connections, self.factory).plain and data.startswith(_CLIENT_HELLO):
@@ -64,7 +64,7 @@ class _Connection(ProtocolWrapper):
 
 class _Connections(WrappingFactory):
     """
-    Know the open connections, so that they can be ended.
+    The open connections of a server.
     """
 
     noisy = False
@@ -77,7 +77,7 @@ class _Connections(WrappingFactory):
 
     def abort(self) -> Deferred[None]:
         """
-        Break every connection; fires when the last is gone.
+        Break all connections; fires when the last one has ended.
         """
         self._ended = Deferred()  # Nothing takes long that could be cancelled.
         for connection in list(self.protocols):
@@ -87,7 +87,7 @@ class _Connections(WrappingFactory):
 
     def tell(self) -> None:
         """
-        Fire if nobody is left; called by the connections.
+        Fire if no connection is left.
         """
         if self._ended is not None and not self.protocols and not self._ended.called:
             self._ended.callback(None)
@@ -95,8 +95,8 @@ class _Connections(WrappingFactory):
 
 def answering(handler: Callable[..., Answer]) -> Callable[..., Any]:
     """
-    Make a route's method, which returns an L{Answer} or raises a L{Problem}, one
-    that sends it: logged, guarded, with its fault, and at its rate.
+    Decorate a route's method, which returns an L{Answer} or raises a L{Problem}, to
+    log and check the request, and to send the answer with its fault and rate.
     """
 
     @wraps(handler)
@@ -125,10 +125,10 @@ def _size(request: Request) -> int:
 
 class Server:
     """
-    The common part.  Subclasses have routes in a C{Klein}.
+    A server.  Subclasses have routes in a C{Klein}.
 
-    @ivar log: every exchange, in the order of asking.
-    @ivar faults: where to plant faults.
+    @ivar log: all exchanges, in order.
+    @ivar faults: the planted faults.
     @ivar rate: bytes a second of each answer's body from now on, or L{None}.
     @ivar url: the beginning of its URLs, once it listens: C{http://127.0.0.1:80}.
     """
@@ -166,28 +166,28 @@ class Server:
         Listen on the loopback interface.
 
         @param port: any free port by default.
-        @return: fires with the address, which C{host} and C{url} have too.
+        @return: fires with the address, also in C{host} and C{url}.
         """
         return Deferred.fromCoroutine(self._listen(reactor, port, tls))
 
     def stop(self) -> Deferred[None]:
         """
-        Listen no more and break all connections.  Fires when they are gone.
+        Stop listening, and break all connections.  Fires when they have ended.
         """
         return Deferred.fromCoroutine(self._stop())
 
     def resume(self) -> None:
         """
-        Let the answers that were planted to stall go on.
+        Resume all stalled answers.
         """
         for delivery in [d for d in self._deliveries if d.stalled]:
             delivery.resume()
 
     def admit(self, request: Request, segments: dict[str, str]) -> None:
         """
-        Let a request in.  Subclasses that guard something override this.
+        Admit a request.  Subclasses with access rights override this.
 
-        @raise Problem: the request lacks something.
+        @raise Problem: the request is refused.
         """
 
     def interrupted(self, method: str, path: str, content: BinaryIO) -> None:
@@ -200,13 +200,13 @@ class Server:
 
     def received(self, connection: object, size: int) -> None:
         """
-        Count bytes of bodies that come.
+        Count received bytes of bodies.
         """
         self._received[connection] = self.received_by(connection) + size
 
     def received_by(self, connection: object) -> int:
         """
-        The bytes of bodies that came on a connection so far.
+        The bytes of bodies received on a connection so far.
         """
         return self._received.get(connection, 0)
 
@@ -214,7 +214,7 @@ class Server:
         self, request: Request, segments: dict[str, str], handle: Callable[[], Answer]
     ) -> Deferred[None]:
         """
-        Answer one request; what L{answering} does.
+        Answer one request, for L{answering}.
         """
         exchange = Exchange(
             request.method.decode("ascii"),

@@ -1,7 +1,6 @@
 # -*- test-case-name: tests.testing.test_registry -*-
 """
-What a registry for tests holds: in memory, or in a directory from which the
-next one goes on.
+The content of a registry for tests, in memory or in a directory.
 """
 
 from __future__ import annotations
@@ -29,8 +28,8 @@ class Stock:
     One repository.
 
     @ivar documents: its manifests.
-    @ivar tags: what its tags name.
-    @ivar blobs: the blobs that belong to it.
+    @ivar tags: the digests of its tags.
+    @ivar blobs: the digests of its blobs.
     """
 
     documents: dict[Digest, Document] = field(factory=dict)
@@ -50,9 +49,9 @@ class Upload:
     """
     One upload session.
 
-    @ivar id: its name in URLs.
-    @ivar repository: the repository it was begun in.
-    @ivar size: the bytes that came so far.
+    @ivar id: its ID in URLs.
+    @ivar repository: its repository.
+    @ivar size: the bytes received so far.
     """
 
     id: str
@@ -63,7 +62,7 @@ class Upload:
 
     def append(self, source: BinaryIO) -> None:
         """
-        Take all bytes of a file.
+        Append all bytes of a file.
         """
         shutil.copyfileobj(source, self._file)
         self.size = self._file.tell()
@@ -79,7 +78,7 @@ class Upload:
         """
         Make the bytes a blob.
 
-        @param target: the file to make of them, or L{None} for memory.
+        @param target: the file to create, or L{None} for memory.
         """
         content: bytes | Path
         if target is None or self._path is None:
@@ -92,7 +91,7 @@ class Upload:
 
     def discard(self) -> None:
         """
-        Forget the bytes.
+        Discard the bytes.
         """
         self._file.close()
         if self._path is not None:
@@ -109,7 +108,7 @@ class Storage:
 
     def __init__(self, directory: Path | None = None) -> None:
         """
-        @param directory: where to keep it all; in memory by default.
+        @param directory: a directory for the content; in memory by default.
         """
         self.blobs: dict[Digest, Blob] = {}
         self.repositories: dict[str, Stock] = {}
@@ -121,7 +120,7 @@ class Storage:
 
     def stock(self, repository: str) -> Stock:
         """
-        A repository, which is made if there is none.
+        A repository, created if it is missing.
         """
         return self.repositories.setdefault(repository, Stock())
 
@@ -144,8 +143,7 @@ class Storage:
 
     def put_blob(self, repository: str, blob: Blob) -> None:
         """
-        Put a blob into a repository.  In memory, a blob that is in a file stays
-        there.
+        Put a blob into a repository.  In memory, a blob in a file remains in it.
         """
         if blob.digest not in self.blobs:
             path = self._blob_path(blob.digest)
@@ -196,7 +194,7 @@ class Storage:
 
     def _save(self, repository: str) -> None:
         """
-        Write down what a repository holds.
+        Save the content of a repository.
         """
         if self._directory is None:
             return
@@ -215,8 +213,7 @@ class Storage:
 
     def _load(self, directory: Path) -> None:
         """
-        Go on from what was written down; blobs whose file is gone are not
-        there.
+        Load the saved content, without blobs whose file is missing.
         """
         for path in (directory / "repositories").glob("*.json"):
             value = json.loads(path.read_text())

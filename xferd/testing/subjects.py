@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.testing.test_registry -*-
 """
-Manifests that are about another one, as registries for tests list them.
+Manifests with a subject, as registries for tests list them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from xferd.oci import Descriptor, Document
 
 def subject_of(document: Document) -> str | None:
     """
-    The digest of the manifest that a manifest is about.
+    The digest of a manifest's subject, if it has one.
     """
     subject = json.loads(document.data).get("subject")
     return str(subject.get("digest")) if isinstance(subject, dict) else None
@@ -21,8 +21,8 @@ def subject_of(document: Document) -> str | None:
 
 def referrer(document: Document, subject: Digest) -> Descriptor | None:
     """
-    A manifest's entry in the list of a subject's referrers (OCI
-    distribution-spec, "Listing Referrers"), if it is one.
+    A manifest's entry in the list of its subject's referrers (OCI
+    distribution-spec, "Listing Referrers"), if it has a subject.
     """
     if subject_of(document) != str(subject):
         return None

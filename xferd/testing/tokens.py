@@ -1,8 +1,7 @@
 # -*- test-case-name: tests.testing.test_tokens -*-
 """
-Who may do what in a registry for tests: with Basic credentials, or with a
-bearer token from a token server (Docker's token specification, "Token
-Authentication").
+Access rights of a registry for tests: by Basic credentials, or by a bearer token
+of a token server (Docker's token specification, "Token Authentication").
 """
 
 from __future__ import annotations
@@ -42,9 +41,9 @@ def credentials(authorization: str | None) -> tuple[str, str] | None:
 
 class BasicGuard:
     """
-    Lets in who knows a password, to everything, as an htpasswd file does.
+    Admits all requests with a valid password, as an htpasswd file does.
 
-    @ivar refused: how many requests were not let in.
+    @ivar refused: the number of refused requests.
     """
 
     def __init__(self, users: Mapping[str, str], realm: str = "test registry") -> None:
@@ -72,10 +71,10 @@ class TokenRequest:
     One fetch of a token.
 
     @ivar method: C{GET} or C{POST}.
-    @ivar user: who asked, or L{None} for nobody.
-    @ivar service: what C{service} said.
-    @ivar scopes: the scopes that were asked for, one by one.
-    @ivar granted: those that were given.
+    @ivar user: the user, or L{None} for an anonymous request.
+    @ivar service: the value of C{service}.
+    @ivar scopes: the requested scopes, one by one.
+    @ivar granted: the granted scopes.
     """
 
     method: str
@@ -88,7 +87,7 @@ class TokenRequest:
 @frozen
 class _Token:
     """
-    What a token is good for.
+    The rights of a token.
     """
 
     scopes: frozenset[str]
@@ -101,17 +100,16 @@ class TokenServer(Server):
     registries that trust it.
 
     @ivar users: passwords by user.
-    @ivar anonymous: whether nobody in particular may pull.
-    @ivar lifetime: seconds that a token is good for.
-    @ivar field: how the answer names the token: C{token}, C{access_token} or
-        C{both}.
+    @ivar anonymous: whether anonymous clients may pull.
+    @ivar lifetime: the lifetime of a token in seconds.
+    @ivar field: the fields with the token: C{token}, C{access_token} or C{both}.
     @ivar tell_lifetime: whether the answer has C{expires_in} and C{issued_at};
-        a client must take 60 seconds if it has not.
-    @ivar realm: the URL that the challenge names; by default its own, once it
+        without them, a client assumes 60 seconds.
+    @ivar realm: the URL in the challenge; by default the server's own, once it
         listens.
-    @ivar refuse_oauth: the status with which the OAuth 2 form is refused by a
-        server that does not know it, or L{None}.
-    @ivar fetches: the tokens that were asked for.
+    @ivar refuse_oauth: the status of a server that lacks the OAuth 2 form, or
+        L{None}.
+    @ivar fetches: the requests for tokens.
     """
 
     app = Klein()
@@ -159,7 +157,7 @@ class TokenServer(Server):
 
     def revoke(self) -> None:
         """
-        Let every token be worth nothing from now on.
+        Revoke all tokens.
         """
         self._tokens.clear()
 
@@ -169,7 +167,7 @@ class TokenServer(Server):
     @answering
     def get_token(self, request: Request) -> Answer:
         """
-        The older form: Basic credentials, or none, and a query.
+        The older form: Basic or no credentials, and a query.
         """
         header = request.getHeader("Authorization")
         user = None
@@ -215,7 +213,7 @@ class TokenServer(Server):
 
     def _grant(self, request: Request, user: str | None, extra: dict[str, Any]) -> Answer:
         """
-        Make a token of what may be granted: nobody may pull at most.
+        Make a token of the permitted scopes: an anonymous client may only pull.
         """
         service = arguments(request, "service")
         scopes = [scope for value in arguments(request, "scope") for scope in value.split()]
