@@ -160,13 +160,15 @@ class ConfigTests(SynchronousTestCase):
             ("listen = 'tcp:80'", "listen must be a list of strings"),
             ("listen = [1]", "listen must be a list of strings"),
             ("grace = true", "grace must be a number, not True"),
-            ("grace = -1", "grace"),
+            ("grace = -1", "grace must be at least 0.0, not -1.0"),
             ("[collect]\npartials = -1", "partials"),
-            ("[store]\nquota = -1", "quota"),
+            ("[store]\nquota = -1", "store.quota must be at least 0, not -1"),
             ("[store]\nquota = 1.5", "store.quota must be a whole number"),
             ("[store]\nquotas = 1", "did you mean 'quota'?"),
             ("limits = 3", "limits must be a table"),
-            ("[limits]\ndownloads = 0", "downloads"),
+            ("[limits]\ndownloads = 0", "limits.downloads must be a whole number from 1 to 10000, not 0"),
+            ("[timeouts]\nsilence = 0", "timeouts.silence must be a number above 0, not 0.0"),
+            ("[retry]\njitter = 2", "retry.jitter must be at most 1, not 2.0"),
             ("[limits]\ndownloads = 1.5", "limits.downloads must be a whole number"),
             ("[limits]\ndownloads = true", "limits.downloads must be a whole number"),
             ("hosts = 1", "hosts must be a table of tables"),
@@ -186,7 +188,7 @@ class ConfigTests(SynchronousTestCase):
             for value in (least - 1, most + 1):
                 why = self.refused(f"[limits]\n{name} = {value}")
                 expected = f"must be a whole number from {least} to {most}, not {value}"
-                self.assertIn(f"limits: {name!r} {expected}", why)
+                self.assertIn(f"limits.{name} {expected}", why)
 
     def test_endless(self) -> None:
         """

@@ -126,7 +126,7 @@ class OptionsTests(SynchronousTestCase):
         for arguments, message in (
             (("--colour",), "xferd: option --colour not recognized; see twistd xferd --help"),
             (("pull",), "xferd: unexpected argument 'pull'; see twistd xferd --help"),
-            (("--config", path), f"xferd: {os.path.abspath(path)}: settings: 'grace' must be >= 0.0: -1.0"),
+            (("--config", path), f"xferd: {os.path.abspath(path)}: grace must be at least 0.0, not -1.0"),
         ):
             self.assertEqual(self.exit(*arguments), ("", message))
 

@@ -8,6 +8,7 @@ default.  All settings are checked before the daemon starts.
 
 from __future__ import annotations
 
+import re
 import tomllib
 from difflib import get_close_matches
 from pathlib import Path
@@ -132,7 +133,7 @@ class Config:
     @sharing.validator
     def _check_sharing(self, _: Attribute[str], value: str) -> None:
         if value not in (SHARED, ISOLATED):
-            raise ValueError(f"sharing must be {SHARED!r} or {ISOLATED!r}, not {value!r}")
+            raise ValueError(f"'sharing' must be {SHARED!r} or {ISOLATED!r}, not {value!r}")
 
     @classmethod
     def default(cls, environ: dict[str, str], uid: int) -> Config:
@@ -210,7 +211,20 @@ def _overlay(settings: T, table: dict[str, Any], path: str, prefix: str) -> T:
     try:
         return evolve(settings, **changes)  # type: ignore[misc]
     except ValueError as e:
-        raise ConfigError(f"{path}: {prefix.rstrip('.') or 'settings'}: {e.args[0]}") from e
+        raise ConfigError(f"{path}: {_reason(str(e.args[0]), prefix)}") from e
+
+
+def _reason(message: str, prefix: str) -> str:
+    """
+    The message of a validator, C{'name' must be ...}, with the setting's full
+    name; those of attrs have the value behind a colon.
+    """
+    message = re.sub(r"must be (>=|<=) (\S+): (.*)", _in_words, message)
+    return re.sub(r"^'(\w+)'", rf"{prefix}\1", message)
+
+
+def _in_words(match: re.Match[str]) -> str:
+    return f"must be at {'least' if match[1] == '>=' else 'most'} {match[2]}, not {match[3]}"
 
 
 def _value(kind: Any, value: Any, present: Any, path: str, key: str) -> Any:

@@ -62,7 +62,7 @@ class ReloadTests(DaemonCase):
         for wrong in ("downloads = 0", "downloads = 20000", "upload_rate = -1"):
             self.configure(f"[limits]\nuploads = 9\n{wrong}\n")
             self.daemon.signal("HUP")
-            await self.said(f"'{wrong.split()[0]}' must be a whole number from ")
+            await self.said(f"limits.{wrong.split()[0]} must be a whole number from ")
             await self.said(f"not {wrong.split()[-1]}")
         self.assertEqual((await self.api("GET", "limits"))["uploads"], 5)
         self.assertNotIn("Traceback", self.daemon.output)

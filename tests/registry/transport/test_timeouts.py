@@ -8,7 +8,6 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from xferd.errors import ConfigError
 from xferd.registry.transport.timeouts import Timeouts, within
 
 
@@ -29,8 +28,8 @@ class TimeoutsTests(SynchronousTestCase):
         """
         for name in Timeouts.names():
             for value in (0, -1, float("inf"), float("nan"), "10", None):
-                error = self.assertRaises(ConfigError, Timeouts, **{name: value})
-                self.assertIn(f"timeouts.{name}", str(error))
+                error = self.assertRaises(ValueError, Timeouts, **{name: value})
+                self.assertIn(f"{name!r} must be a number above 0", str(error))
 
 
 class WithinTests(SynchronousTestCase):

@@ -14,17 +14,15 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
-from xferd.errors import ConfigError
-
 T = TypeVar("T")
 
 
 def _positive(_: Timeouts, attribute: Attribute[float], value: float) -> None:
     """
-    Refuse a limit that is none: zero, negative, endless or not a number.
+    Refuse zero, negative and infinite values, and those that are not numbers.
     """
     if not isinstance(value, int | float) or not isfinite(value) or value <= 0:
-        raise ConfigError(f"timeouts.{attribute.name} is {value!r}; it must be a number above 0")
+        raise ValueError(f"{attribute.name!r} must be a number above 0, not {value!r}")
 
 
 @frozen(kw_only=True)
