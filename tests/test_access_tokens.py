@@ -15,12 +15,12 @@ from xferd.errors import ConfigError
 
 class TokensTests(SynchronousTestCase):
     """
-    Tokens and what they permit.
+    Tokens and their rights.
     """
 
     def test_right(self) -> None:
         """
-        A token permits what was said of it; what is no token permits nothing.
+        A token has the rights of its line; an unknown token has none.
         """
         tokens = AccessTokens([("all", Right.ACT), ("some", Right.LOOK), ("", Right.ACT)])
         tokens.add("more")
@@ -54,7 +54,7 @@ class FileTests(SynchronousTestCase):
 
     def test_read(self) -> None:
         """
-        A file has one token per line, some of them read only.
+        A file has one token per line, some of them read-only.
         """
         tokens = read_tokens(self.file(b" one \n\ntwo  read_only\n"))
         found = [tokens.right(shown) for shown in (b"one", b"two", b"read_only", b"")]
@@ -62,8 +62,7 @@ class FileTests(SynchronousTestCase):
 
     def test_refused(self) -> None:
         """
-        A file that cannot be read, has no token or a line of another form is
-        named.
+        The error names a file that cannot be read, has no token or has a malformed line.
         """
         for content, why in (
             (b" \n", "is empty"),
@@ -85,7 +84,7 @@ class OwnTokenTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         """
-        Have a place for it.
+        Make a directory for the token.
         """
         self.place = Path(self.mktemp())
         self.place.mkdir()
@@ -93,7 +92,7 @@ class OwnTokenTests(SynchronousTestCase):
 
     def test_made(self) -> None:
         """
-        It is made once, only its user can read it, and it stays the same.
+        The token is made once, only its user can read it, and it stays the same.
         """
         token = own_token(self.path)
         self.assertRegex(token, "^[0-9a-f]{64}$")
@@ -103,8 +102,7 @@ class OwnTokenTests(SynchronousTestCase):
 
     def test_others(self) -> None:
         """
-        A file that others can read or change is refused, and so is a link,
-        behind which there may be a file of anybody's.
+        A file that others can read or change is refused, and so is a symbolic link.
         """
         for mode in (0o640, 0o604, 0o620):
             Path(self.path).write_text("known")
@@ -117,7 +115,7 @@ class OwnTokenTests(SynchronousTestCase):
 
     def test_other_user(self) -> None:
         """
-        A file of another user's is refused, who knows what is in it.
+        A file of another user is refused, as that user knows its token.
         """
         if os.geteuid() != 0:
             self.skipTest("only root can give files away")
@@ -128,14 +126,14 @@ class OwnTokenTests(SynchronousTestCase):
 
     def test_empty(self) -> None:
         """
-        An empty file has no token; one is made in its place.
+        An empty file is replaced by one with a token.
         """
         Path(self.path).touch(0o600)
         self.assertEqual(len(own_token(self.path)), 64)
 
     def test_no_place(self) -> None:
         """
-        Where it cannot be written, the reason is the system's.
+        If the file cannot be written, the error has the system's reason.
         """
         self.assertRaises(OSError, own_token, "/nowhere/xferd.token")
         os.mkdir(self.place / "taken")

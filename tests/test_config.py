@@ -21,12 +21,12 @@ from xferd.registry.transport.proxies import ProxySettings
 
 class ConfigTests(SynchronousTestCase):
     """
-    Settings, from defaults and a file.
+    Settings of defaults and a file.
     """
 
     def file(self, text: str) -> str:
         """
-        Write a file; gives its path.
+        Write a file, and return its path.
         """
         path = str(self.mktemp())
         Path(path).write_text(dedent(text))
@@ -34,13 +34,13 @@ class ConfigTests(SynchronousTestCase):
 
     def read(self, text: str) -> Config:
         """
-        The default settings, overlaid with a file.
+        The default settings, overridden by a file.
         """
         return Config.default({"HOME": "/home/me"}, 1000).with_file(self.file(text))
 
     def refused(self, text: str) -> str:
         """
-        What is said of a file that is refused; names the file.
+        The message for a file that is refused; it names the file.
         """
         path = self.file(text)
         error = self.assertRaises(ConfigError, Config.default({}, 0).with_file, path)
@@ -49,7 +49,7 @@ class ConfigTests(SynchronousTestCase):
 
     def test_default(self) -> None:
         """
-        Nobody has to configure anything.
+        All settings have defaults.
         """
         config = Config.default({}, 0)
         self.assertEqual(config.data_dir, "/var/lib/xferd")
@@ -62,7 +62,7 @@ class ConfigTests(SynchronousTestCase):
 
     def test_docker_credentials(self) -> None:
         """
-        Credentials are those of docker, wherever its user keeps them.
+        By default, credentials are those of docker and podman.
         """
         usual = Config.default({"DOCKER_CONFIG": "/etc/d"}, 1000)
         self.assertEqual(usual.auth_files, ("/etc/d/config.json",))
@@ -73,7 +73,7 @@ class ConfigTests(SynchronousTestCase):
 
     def test_sharing(self) -> None:
         """
-        Clients share, or are kept apart; there is nothing else.
+        Sharing is either C{shared} or C{isolated}.
         """
         self.assertEqual(Config.default({}, 0).sharing, "shared")
         self.assertEqual(self.read('sharing = "isolated"').sharing, "isolated")
@@ -81,7 +81,7 @@ class ConfigTests(SynchronousTestCase):
 
     def test_file(self) -> None:
         """
-        Each key of a file replaces one default; the rest stays.
+        Each key of a file overrides one default; the others stay.
         """
         config = self.read(
             """
@@ -133,7 +133,7 @@ class ConfigTests(SynchronousTestCase):
 
     def test_proxies(self) -> None:
         """
-        Proxies are those of the environment; a file replaces one by one.
+        The environment sets the proxies; a file overrides them one by one.
         """
         config = Config.default({"HTTPS_PROXY": "http://p:1", "no_proxy": "a,b"}, 1000)
         self.assertEqual(config.proxy, ProxySettings(https="http://p:1", no_proxy=("a", "b")))
@@ -143,7 +143,7 @@ class ConfigTests(SynchronousTestCase):
 
     def test_unknown_key(self) -> None:
         """
-        A key that is not a setting is refused, with the nearest that is one.
+        An unknown key is refused, with the nearest setting.
         """
         self.assertIn("did you mean 'data_dir'?", self.refused("datadir = '/x'"))
         self.assertIn(
@@ -153,7 +153,8 @@ class ConfigTests(SynchronousTestCase):
 
     def test_wrong_value(self) -> None:
         """
-        A value of the wrong kind is refused, with the key and what it must be.
+        A value of a wrong type or out of bounds is refused, with the key and the expected
+        value.
         """
         for text, why in (
             ("data_dir = 1", "data_dir must be a string, not 1"),
@@ -179,7 +180,7 @@ class ConfigTests(SynchronousTestCase):
 
     def test_bounds_of_limits(self) -> None:
         """
-        A limit has the bounds that it has while the daemon runs.
+        The bounds of a limit are the same as while the daemon runs.
         """
         for name, (least, most) in bounds().items():
             for value in (least, most):
@@ -192,14 +193,14 @@ class ConfigTests(SynchronousTestCase):
 
     def test_endless(self) -> None:
         """
-        No time is endless, or none at all.
+        Infinite and excessive times are refused.
         """
         for value in ("inf", "-inf", "nan", "1e300", "10_000_000_000"):
             self.assertIn("grace must be a number of at most 1000000000", self.refused(f"grace = {value}"))
 
     def test_not_toml(self) -> None:
         """
-        What is no TOML is refused as such.
+        A file that is not TOML is refused.
         """
         for text in ("data_dir =", "listen = " + "[" * 5000):
             self.assertIn("is not TOML", self.refused(text))
@@ -212,14 +213,14 @@ class ConfigTests(SynchronousTestCase):
 
     def test_no_file(self) -> None:
         """
-        A file that is not there is named.
+        The error names a missing file.
         """
         error = self.assertRaises(ConfigError, Config.default({}, 0).with_file, "/nowhere/x.toml")
         self.assertIn("/nowhere/x.toml: No such file", str(error))
 
     def test_token(self) -> None:
         """
-        The token is what its file holds, without the white space around it.
+        The token is the content of its file, without white space.
         """
         tokens = self.read(f"token_file = '{self.file(' secret ')}'").read_tokens()
         self.assertIs(tokens.right(b"secret"), Right.ACT)
@@ -230,8 +231,8 @@ class ConfigTests(SynchronousTestCase):
 
     def test_own_token(self) -> None:
         """
-        The daemon keeps its own token beside the socket, or in the data
-        directory where there is no socket.
+        The daemon keeps its own token beside the socket, or in the data directory without
+        a socket.
         """
         for socket, path in (
             ("/run/s", "/run/s.token"),

@@ -13,12 +13,12 @@ from xferd.credentials import Credentials, Secret
 
 class SecretTests(SynchronousTestCase):
     """
-    A secret does not show itself.
+    A secret never prints.
     """
 
     def test_hidden(self) -> None:
         """
-        No way of printing gives it away.
+        No form of printing reveals the text.
         """
         secret = Secret("hunter2")
         credentials = Credentials("u", secret, secret, secret)
@@ -40,8 +40,7 @@ class SecretTests(SynchronousTestCase):
 
     def test_fingerprint(self) -> None:
         """
-        A fingerprint tells credentials apart, whichever part differs, and has
-        nothing of them in it.
+        Different credentials have different fingerprints, which contain no part of them.
         """
         ann = Credentials("ann", Secret("hunter2"))
         self.assertEqual(ann.fingerprint, Credentials("ann", Secret("hunter2"), origin="a file").fingerprint)
@@ -57,26 +56,26 @@ class SecretTests(SynchronousTestCase):
 
 class CredentialsTests(SynchronousTestCase):
     """
-    Who somebody is.
+    Credentials at one registry.
     """
 
     def test_origin(self) -> None:
         """
-        Where they came from makes no other person of them.
+        The origin has no effect on equality.
         """
         one, other = (Credentials.of("u", "p", origin=origin) for origin in ("/a", "/b"))
         self.assertEqual((one, hash(one)), (other, hash(other)))
 
     def test_identity_token(self) -> None:
         """
-        The user C{<token>} says that the password is an identity token.
+        The user name C{<token>} marks the password as an identity token.
         """
         for found in (Credentials.of("<token>", "t"), Credentials.of("<token>", "x", "t")):
             self.assertEqual(found, Credentials("", identity_token=Secret("t")))
 
     def test_something(self) -> None:
         """
-        A user or a token is somebody; a password alone is not.
+        Credentials need a user name or a token; a password alone is not enough.
         """
         self.assertTrue(Credentials.of("u", ""))
         self.assertTrue(Credentials.of("", "", "t"))

@@ -19,7 +19,7 @@ class RaiseTests(SynchronousTestCase):
 
     def raised(self, soft: int, hard: int) -> tuple[int, int]:
         """
-        What becomes of two limits.
+        The limits after L{raise_limit}.
         """
         limits = (soft, hard)
 
@@ -53,13 +53,13 @@ class LimitedTests(SynchronousTestCase):
 
     def run_limited(self, soft: int, *argv: str) -> str:
         """
-        What a program prints.
+        The output of a program with a limit.
         """
         return subprocess.run(limited(soft, argv), capture_output=True, check=True, text=True).stdout
 
     def test_limit(self) -> None:
         """
-        The program has the limit, and its hard limit is ours.
+        The program has the soft limit, and the hard limit of this process.
         """
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         printed = self.run_limited(77, "/bin/sh", "-c", "ulimit -S -n; ulimit -H -n")
@@ -69,6 +69,6 @@ class LimitedTests(SynchronousTestCase):
 
     def test_arguments(self) -> None:
         """
-        Arguments arrive as they are.
+        Arguments are passed unchanged.
         """
         self.assertEqual(self.run_limited(77, "/usr/bin/printf", "%s|", "a b", "$0", "", "-n"), "a b|$0||-n|")

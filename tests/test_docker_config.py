@@ -27,7 +27,7 @@ from xferd.errors import BadInput, ConfigError
 
 def auth(pair: str) -> str:
     """
-    User and password as docker writes them.
+    A user name and a password in docker's form.
     """
     return b64encode(pair.encode()).decode()
 
@@ -41,20 +41,20 @@ def config(**auths: object) -> bytes:
 
 def parsed(data: bytes) -> DockerConfig:
     """
-    Read a file that is called C{/f}.
+    Parse a file with the path C{/f}.
     """
     return parse_docker_config(data, "/f")
 
 
 class PlaceTests(SynchronousTestCase):
     """
-    Where the file is.
+    The paths of the files.
     """
 
     def test_usual(self) -> None:
         """
-        It is where docker has it, and behind it podman's; one that is named
-        by the environment is the only one.
+        The default files are docker's, then podman's; a path in the environment replaces
+        both.
         """
         self.assertEqual(auth_files({"HOME": "/h"}), ("/h/.docker/config.json",))
         self.assertEqual(auth_files({"DOCKER_CONFIG": "/c", "HOME": "/h"}), ("/c/config.json",))
@@ -65,7 +65,7 @@ class PlaceTests(SynchronousTestCase):
 
 class NameTests(SynchronousTestCase):
     """
-    What registries are called.
+    The names of registries.
     """
 
     def test_keys(self) -> None:
@@ -87,7 +87,7 @@ class NameTests(SynchronousTestCase):
 
     def test_hosts(self) -> None:
         """
-        What people call a registry is its host, or is refused.
+        A registry's name is its host; other names are refused.
         """
         for text, host in (
             ("docker.io", "docker.io"),
@@ -102,13 +102,13 @@ class NameTests(SynchronousTestCase):
 
 class ParseTests(SynchronousTestCase):
     """
-    C{config.json} is read as docker and podman write it.
+    C{config.json} is parsed as by docker and podman.
     """
 
     def test_auth(self) -> None:
         """
-        User and password in base64, wrapped or not; the password may have
-        colons, and old docker padded it with zeros.
+        User name and password are base64, wrapped or not; the password may have colons,
+        and old docker padded it with zeros.
         """
         wrapped = auth("u:" + "p" * 100)
         for written in (
@@ -124,7 +124,7 @@ class ParseTests(SynchronousTestCase):
 
     def test_plain(self) -> None:
         """
-        User and password as they are.
+        User name and password may be plain.
         """
         found = parsed(config(h={"username": "u", "password": "p"}))
         self.assertEqual(found.auths, {"h": Credentials("u", Secret("p"))})
@@ -138,8 +138,7 @@ class ParseTests(SynchronousTestCase):
 
     def test_namespaces(self) -> None:
         """
-        The narrowest namespace that a repository is in is found, and by its
-        whole components.
+        The most specific namespace of a repository applies, by whole components.
         """
         names = ("h", "h/team", "h/team/app")
         found = parsed(config(**{name: {"auth": auth(f"{name}:p")} for name in names}))
@@ -167,7 +166,7 @@ class ParseTests(SynchronousTestCase):
 
     def test_helpers(self) -> None:
         """
-        A host's own helper goes before that of all, and may be none.
+        A host's own helper takes precedence over the general one, and may be empty.
         """
         value = {
             "credsStore": "pass",
@@ -181,16 +180,16 @@ class ParseTests(SynchronousTestCase):
 
     def test_empty(self) -> None:
         """
-        An empty file, no C{auths}, and an entry that a credential helper
-        would fill are no credentials.
+        An empty file, no C{auths}, and an entry for a credential helper have no
+        credentials.
         """
         for data in (b"", b" \n", b"{}", b'{"auths": null, "credHelpers": null}', config(h={})):
             self.assertEqual(parsed(data).auths, {})
 
     def test_bad(self) -> None:
         """
-        What cannot be read is refused in one line that names file, line and
-        key, says what was expected, and quotes no value.
+        An invalid file is refused in one line with file, line, key and the expected
+        value, without a quotation.
         """
         for data, place in (
             (b'{\n  "auths": {secret', "/f, line 2, column 13: this is not JSON"),
@@ -211,8 +210,7 @@ class ParseTests(SynchronousTestCase):
 
     def test_broken_entry(self) -> None:
         """
-        An entry that cannot be used is named as such, and the others are
-        read; no value is quoted.
+        An invalid entry is reported without quoting a value; the others are read.
         """
         for data, place in (
             (b'{"auths": {\n"h": "secret"}}', "/f, line 2: auths.h must be an object"),
@@ -241,7 +239,7 @@ class ParseTests(SynchronousTestCase):
 
     def test_null_entry(self) -> None:
         """
-        An entry that is null is an empty one.
+        A null entry is an empty one.
         """
         found = parsed(config(**{"a.b": None, "c.d": {"auth": auth("u:p")}}))
         self.assertEqual((list(found.auths), dict(found.broken)), (["c.d"], {}))
@@ -249,7 +247,7 @@ class ParseTests(SynchronousTestCase):
     @given(st.binary(max_size=60) | st.text(max_size=60).map(str.encode))
     def test_anything(self, data: bytes) -> None:
         """
-        Whatever is there, it is read or refused.
+        Any content is either read or refused.
         """
         try:
             parsed(data)
@@ -259,7 +257,7 @@ class ParseTests(SynchronousTestCase):
     @given(st.text(max_size=20))
     def test_any_auth(self, text: str) -> None:
         """
-        Whatever C{auth} is, it is a pair or none.
+        Any C{auth} is either a pair or refused.
         """
         pair = unpack_auth(text)
         self.assertTrue(pair is None or len(pair) == 2)

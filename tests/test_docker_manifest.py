@@ -21,7 +21,7 @@ DOCKER_LAYERS = sorted(media_type for media_type in LAYERS if "docker" in media_
 
 def manifest(layers: Any) -> bytes:
     """
-    A manifest of Docker's.
+    A Docker manifest.
     """
     config = {"mediaType": DOCKER_CONFIG, "digest": str(Digest.of(b"config")), "size": 6}
     return json.dumps(
@@ -31,7 +31,7 @@ def manifest(layers: Any) -> bytes:
 
 def parsed(media_type: str, data: bytes) -> Manifest:
     """
-    A manifest as xferd reads it.
+    A parsed manifest.
     """
     found = parse_document(Document(media_type, data, Digest.of(data)))
     assert isinstance(found, Manifest)
@@ -40,14 +40,14 @@ def parsed(media_type: str, data: bytes) -> Manifest:
 
 class RenderTests(SynchronousTestCase):
     """
-    Docker's manifests in OCI's words.
+    Docker manifests in OCI form.
     """
 
     @given(st.lists(st.tuples(st.sampled_from(DOCKER_LAYERS), st.binary(max_size=9)), max_size=5))
     def test_same_image(self, layers: list[tuple[str, bytes]]) -> None:
         """
-        It is the same image, of the same blobs, each compressed as it was,
-        and no type of Docker's is left.
+        The result has the same blobs with the same compression, and no Docker media
+        types.
         """
         data = manifest(
             [{"mediaType": kind, "digest": str(Digest.of(blob)), "size": len(blob)} for kind, blob in layers]
@@ -65,8 +65,7 @@ class RenderTests(SynchronousTestCase):
 
     def test_what_else_there_is(self) -> None:
         """
-        What else a descriptor says stays, as does a type that nobody knows;
-        no layers may be written as null.
+        Other fields and unknown media types stay; null layers are accepted.
         """
         layer = {"mediaType": "x/y", "digest": "d", "size": 1, "urls": ["https://example.com/"]}
         self.assertEqual(json.loads(render(manifest([layer])))["layers"], [layer])
@@ -74,8 +73,8 @@ class RenderTests(SynchronousTestCase):
 
     def test_misnamed_config(self) -> None:
         """
-        A config that Docker's manifest calls something else is called OCI's
-        config, or other tools would not read it.
+        A config with a generic media type becomes an OCI config, as other tools require
+        it.
         """
         for kind in ("application/octet-stream", "application/json", "text/html"):
             data = manifest([]).replace(DOCKER_CONFIG.encode(), kind.encode())

@@ -30,19 +30,19 @@ from xferd.errors import (
 
 def ours() -> list[type[XferdError]]:
     """
-    Every class of the tree.
+    All classes of the tree.
     """
     return [c for _, c in getmembers(errors, isclass) if issubclass(c, XferdError)]
 
 
 class TreeTests(SynchronousTestCase):
     """
-    The tree is what its drawing says.
+    The tree in the docstring is complete.
     """
 
     def test_drawn(self) -> None:
         """
-        Every class is in the drawing, one level below its parent.
+        Each class is in the tree, one level below its parent.
         """
         drawn: dict[str, int] = {}
         for line in (errors.__doc__ or "").splitlines():
@@ -55,7 +55,7 @@ class TreeTests(SynchronousTestCase):
 
     def test_codes(self) -> None:
         """
-        Every class has a code of its own, a word for programs.
+        Each class has a code of its own.
         """
         codes = [cls.code for cls in ours()]
         self.assertEqual(len(set(codes)), len(codes))
@@ -65,13 +65,13 @@ class TreeTests(SynchronousTestCase):
 
 class MessageTests(SynchronousTestCase):
     """
-    Messages that quote what came from outside.
+    Messages that quote external text.
     """
 
     def test_long(self) -> None:
         """
-        A registry has values of megabytes quoted: a message has at most 500
-        characters, and keeps its beginning and its end.
+        A message with a quotation of megabytes has at most 500 characters, and keeps its
+        beginning and its end.
         """
         self.assertEqual(str(XferdError("a" * MAX_MESSAGE)), "a" * MAX_MESSAGE)
         for middle in ("x" * (MAX_MESSAGE + 1), "x" * 4_000_000, "\x1b" * MAX_MESSAGE, "\U0001f4a9\n" * 9999):
@@ -83,8 +83,7 @@ class MessageTests(SynchronousTestCase):
 
     def test_escaped(self) -> None:
         """
-        A registry has control sequences, line ends and marks for the direction
-        of writing quoted: they are escaped.
+        Control sequences, line breaks and bidirectional marks of quotations are escaped.
         """
         self.assertEqual(
             str(BadLayer("a\x1b[31m\nb\u202ec\xa0d \u00e9")), "a\\x1b[31m\\nb\\u202ec\\xa0d \u00e9"
@@ -92,7 +91,7 @@ class MessageTests(SynchronousTestCase):
 
     def test_quoted(self) -> None:
         """
-        A value that is quoted is cut, whatever it is and however deep.
+        A quoted value is truncated, whatever its type and depth.
         """
         values: tuple[object, ...] = (
             "x" * (MAX_QUOTED - 2),
@@ -113,8 +112,7 @@ class MessageTests(SynchronousTestCase):
 
     def test_surrogates(self) -> None:
         """
-        A lone surrogate is replaced, whatever class quotes it: each message
-        can be written as UTF-8.
+        Lone surrogates are replaced, so that each message can be encoded as UTF-8.
         """
         text = "half \ud800 and \udc80 of it"
         for error in (
@@ -129,12 +127,12 @@ class MessageTests(SynchronousTestCase):
 
 class RetryableTests(SynchronousTestCase):
     """
-    Whether trying again can help.
+    Whether a retry can help.
     """
 
     def test_by_class(self) -> None:
         """
-        What time may mend is retryable; what a person has to mend is not.
+        Errors that pass with time are retryable; those that need a person are not.
         """
         self.assertTrue(is_retryable(ConnectionFailed("no route", host="h")))
         self.assertTrue(is_retryable(TooManyRequests("slow down", host="h", retry_after=3.0)))
@@ -155,13 +153,13 @@ class RetryableTests(SynchronousTestCase):
 
     def test_foreign(self) -> None:
         """
-        An error that is not ours is a bug, and is not tried again.
+        An error of another class is a bug, and is not retried.
         """
         self.assertFalse(is_retryable(ValueError("bug")))
 
     def test_circle(self) -> None:
         """
-        Causes that go in a circle are seen once each.
+        Causes in a circle are visited once each.
         """
         one, two = ValueError(1), ValueError(2)
         one.__cause__, two.__cause__ = two, one

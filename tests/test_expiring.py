@@ -12,7 +12,7 @@ from xferd.expiring import ExpiringDict
 
 class ExpiringDictTests(SynchronousTestCase):
     """
-    L{ExpiringDict} drops what is not used.
+    L{ExpiringDict} drops unused entries.
     """
 
     def setUp(self) -> None:
@@ -24,13 +24,13 @@ class ExpiringDictTests(SynchronousTestCase):
 
     def keys(self) -> list[str]:
         """
-        The keys, the one that was used longest ago first.
+        The keys, the least recently used one first.
         """
         return [key for key, _ in self.table.items()]
 
     def test_dict(self) -> None:
         """
-        Until then it is a table like others.
+        Until an entry expires, it is a table like others.
         """
         self.table["a"] = 1
         self.assertEqual((self.table.get("a"), self.table.get("b")), (1, None))
@@ -44,8 +44,7 @@ class ExpiringDictTests(SynchronousTestCase):
 
     def test_expired(self) -> None:
         """
-        An entry is dropped so long after its last use, by the use of any
-        other.
+        An entry is dropped after its time without use, at the next use of the table.
         """
         self.table["a"] = self.table["b"] = 1
         self.clock.advance(6)
@@ -59,7 +58,7 @@ class ExpiringDictTests(SynchronousTestCase):
 
     def test_most(self) -> None:
         """
-        Of too many, the one that was used longest ago is dropped.
+        Beyond the largest number of entries, the least recently used one is dropped.
         """
         for key in "abc":
             self.table[key] = 1

@@ -19,7 +19,7 @@ class Timers(ReactorBase):
 
     def installWaker(self) -> None:
         """
-        Nothing wakes it.
+        It needs no waker.
         """
 
 
@@ -48,7 +48,7 @@ class MonotonicTests(SynchronousTestCase):
 
     def test_twice(self) -> None:
         """
-        To ask twice changes nothing, with timers or without.
+        A second call has no effect, with or without timers.
         """
         reactor = Timers()
         use_monotonic_time(reactor)
@@ -58,7 +58,7 @@ class MonotonicTests(SynchronousTestCase):
 
     def test_too_late(self) -> None:
         """
-        Once a timer is set it is too late: its time is that of another clock.
+        A timer that was set before is an error, as it was measured by another clock.
         """
         reactor = Timers()
         reactor.callLater(60, int)

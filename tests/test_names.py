@@ -14,25 +14,25 @@ EMPTY = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
 class DigestTests(SynchronousTestCase):
     """
-    Digests are read strictly, as they become paths and URLs.
+    Digests are parsed strictly, as they become parts of paths and URLs.
     """
 
     def test_round_trip(self) -> None:
         """
-        A digest that was parsed is written as it came.
+        A parsed digest is formatted unchanged.
         """
         self.assertEqual(str(Digest.parse(f"sha256:{EMPTY}")), f"sha256:{EMPTY}")
 
     def test_of(self) -> None:
         """
-        The digest of no bytes is the well-known one, and sha512 works too.
+        The digest of the empty string is the well-known one; sha512 works, too.
         """
         self.assertEqual(Digest.of(b"").hex, EMPTY)
         self.assertEqual(len(Digest.of(b"", "sha512").hex), 128)
 
     def test_hasher(self) -> None:
         """
-        A running hash gives the same as hashing at once.
+        A running hash equals a hash of all bytes.
         """
         digest = Digest.of(b"some bytes", "sha512")
         hasher = digest.hasher()
@@ -42,13 +42,13 @@ class DigestTests(SynchronousTestCase):
 
     def test_short(self) -> None:
         """
-        People quote the first twelve digits.
+        The short form has twelve digits.
         """
         self.assertEqual(Digest.of(b"").short, "e3b0c44298fc")
 
     def test_refused(self) -> None:
         """
-        What is not exactly a digest is refused, with its text in the message.
+        Other texts are refused, and quoted in the message.
         """
         for wrong in (
             "",
@@ -69,7 +69,7 @@ class DigestTests(SynchronousTestCase):
     @given(text(max_size=100))
     def test_nothing_else_than_a_digest_passes(self, wrong: str) -> None:
         """
-        No text gets through that is not what it says it is.
+        Any text is either refused, or a digest that formats as itself.
         """
         try:
             digest = Digest.parse(wrong)
@@ -85,7 +85,7 @@ class ChainIDTests(SynchronousTestCase):
 
     def test_empty(self) -> None:
         """
-        A stack without layers has none.
+        A stack without layers has no chain ID.
         """
         self.assertIsNone(chain_id([]))
 
@@ -97,7 +97,7 @@ class ChainIDTests(SynchronousTestCase):
 
     def test_stack(self) -> None:
         """
-        Each further one hashes "chain diff", and can be put on top later.
+        Each further layer hashes "chain diff", and can be added later.
         """
         a, b, c = (Digest.of(x) for x in (b"a", b"b", b"c"))
         two = Digest.of(f"{a} {b}".encode())
@@ -113,7 +113,7 @@ class ReferenceTests(SynchronousTestCase):
 
     def test_normal_form(self) -> None:
         """
-        A person's short form stands for the full one, and back.
+        A short form and its full form are the same reference.
         """
         for short, full in {
             "alpine": "docker.io/library/alpine:latest",
@@ -136,7 +136,7 @@ class ReferenceTests(SynchronousTestCase):
 
     def test_digest(self) -> None:
         """
-        A digest makes the tag superfluous, and what is asked for is the digest.
+        With a digest, the tag is optional, and the request uses the digest.
         """
         only = Reference.parse(f"alpine@sha256:{EMPTY}")
         self.assertIsNone(only.tag)
@@ -147,7 +147,7 @@ class ReferenceTests(SynchronousTestCase):
 
     def test_familiar(self) -> None:
         """
-        The familiar form leaves out Docker Hub, as docker prints it.
+        The familiar form omits Docker Hub, as docker prints it.
         """
         self.assertEqual(Reference.parse("alpine").familiar(), "alpine:latest")
         self.assertEqual(Reference.parse("me/app:1").familiar(), "me/app:1")
@@ -168,7 +168,7 @@ class ReferenceTests(SynchronousTestCase):
 
     def test_refused(self) -> None:
         """
-        What is no reference is refused in a sentence that says why.
+        Other texts are refused with a reason.
         """
         for wrong, why in {
             "": "lower-case",
@@ -200,7 +200,7 @@ class ReferenceTests(SynchronousTestCase):
     @given(text(max_size=60))
     def test_whatever_passes_is_stable(self, written: str) -> None:
         """
-        Any text is either refused, or its full form reads as itself.
+        Any text is either refused, or its full form parses as the same reference.
         """
         try:
             reference = Reference.parse(written)
@@ -217,7 +217,7 @@ class ReferenceTests(SynchronousTestCase):
     )
     def test_full_forms_pass(self, host: str, port: int, path: str, tag: str) -> None:
         """
-        A full reference by the grammar is taken apart as it was put together.
+        A full reference by the grammar parses into its parts.
         """
         if len(host) + len(path) > 200 or host.endswith(".docker.io"):
             return
@@ -227,12 +227,12 @@ class ReferenceTests(SynchronousTestCase):
 
 class LoopbackTests(SynchronousTestCase):
     """
-    Loopback hosts may be plain HTTP without asking.
+    Loopback hosts may use plain HTTP.
     """
 
     def test_loopback(self) -> None:
         """
-        This machine's own names and addresses, with and without a port.
+        The loopback names and addresses, with and without a port.
         """
         for host in (
             "localhost",
@@ -247,7 +247,7 @@ class LoopbackTests(SynchronousTestCase):
 
     def test_others(self) -> None:
         """
-        Everything else, though it may look alike.
+        Other hosts, some of which look alike.
         """
         for host in (
             "docker.io",
@@ -262,12 +262,12 @@ class LoopbackTests(SynchronousTestCase):
 
 class DisguisedTests(SynchronousTestCase):
     """
-    L{is_disguised} knows addresses that are not written as such.
+    L{is_disguised} recognizes addresses in unusual forms.
     """
 
     def test_disguised(self) -> None:
         """
-        Numbers that resolvers take for addresses are no way to write one.
+        Numbers that resolvers read as addresses are recognized.
         """
         for host in (
             "2130706433",
@@ -291,7 +291,7 @@ class DisguisedTests(SynchronousTestCase):
 
     def test_references(self) -> None:
         """
-        A registry is not named by such a number.
+        Such a number is refused as the host of a reference.
         """
         for host in ("2130706433:5000", "127.1", "127.1:80", "0x7f.1", "0177.0.0.1"):
             self.assertIn("a number", str(self.assertRaises(BadReference, Reference.parse, f"{host}/a")))

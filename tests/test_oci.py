@@ -40,21 +40,21 @@ LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
 
 def descriptor(media_type: str = LAYER, data: bytes = b"x", **more: Any) -> dict[str, Any]:
     """
-    A descriptor as JSON has it.
+    A descriptor in JSON.
     """
     return {"mediaType": media_type, "digest": str(Digest.of(data)), "size": len(data), **more}
 
 
 def document(value: object, media_type: str = OCI_MANIFEST) -> Document:
     """
-    A document of some JSON.
+    A document of JSON.
     """
     return Document.verified(media_type, json.dumps(value).encode())
 
 
 def image(**changes: Any) -> dict[str, Any]:
     """
-    A manifest of one layer as JSON has it.
+    A manifest of one layer in JSON.
     """
     return {"schemaVersion": 2, "config": descriptor(OCI_CONFIG), "layers": [descriptor()], **changes}
 
@@ -78,7 +78,7 @@ class DescriptorTests(SynchronousTestCase):
 
     def test_refused(self) -> None:
         """
-        What breaks the specification is refused by the name of its place.
+        A descriptor that violates the specification is refused, and its place is named.
         """
         refused: tuple[object, ...] = (
             None,
@@ -99,8 +99,7 @@ class DescriptorTests(SynchronousTestCase):
 
     def test_huge_values(self) -> None:
         """
-        A registry has a size or a digest of megabytes: the error quotes a part
-        of it.
+        A size or a digest of megabytes is truncated in the error.
         """
         huge = "9" * 3_900_000
         for wrong in ({"size": huge}, {"size": [huge]}, {"digest": huge}, {"digest": f"sha256:{huge}"}):
@@ -115,7 +114,7 @@ class DescriptorTests(SynchronousTestCase):
 
     def test_data(self) -> None:
         """
-        Bytes that a descriptor brings must be those that it describes.
+        Embedded bytes must match their descriptor.
         """
         good = b64encode(b"x").decode()
         for algorithm in ("sha256", "sha512"):
@@ -132,7 +131,7 @@ class DescriptorTests(SynchronousTestCase):
 
     def test_capitals(self) -> None:
         """
-        A name in other capitals, which Go takes for the same, is refused.
+        A name that differs in case only, which Go takes for the same, is refused.
         """
         value = descriptor(Digest=str(Digest.of(b"y")))
         error = self.assertRaises(BadDocument, Descriptor.from_json, value, "config")
@@ -140,7 +139,7 @@ class DescriptorTests(SynchronousTestCase):
 
     def test_attestation(self) -> None:
         """
-        What buildkit puts beside images is told from them.
+        Attestations of buildkit are recognized.
         """
         cases: tuple[tuple[dict[str, Any], bool], ...] = (
             ({"platform": {"os": "unknown", "architecture": "unknown"}}, True),
@@ -154,7 +153,7 @@ class DescriptorTests(SynchronousTestCase):
 
     def test_no_platform(self) -> None:
         """
-        A platform that is empty in part is none.
+        A platform with an empty part is none.
         """
         for platform in (
             {},
@@ -170,7 +169,7 @@ class DescriptorTests(SynchronousTestCase):
 
     def test_odd_annotations(self) -> None:
         """
-        Annotations that are no strings are dropped, odd platforms too.
+        Annotations that are not strings, and invalid platforms, are dropped.
         """
         value = descriptor(annotations={"a": 1, "b": "c"}, platform={"os": 1}, artifactType=["x"])
         read = Descriptor.from_json(value, "it")
@@ -186,7 +185,7 @@ class DocumentTests(SynchronousTestCase):
 
     def test_verified(self) -> None:
         """
-        Bytes that are not what was asked for are refused.
+        Bytes with another digest are refused.
         """
         self.assertRaises(DigestMismatch, Document.verified, OCI_MANIFEST, b"{}", Digest.of(b"x"))
         made = Document.verified("Application/Vnd.OCI.image.manifest.v1+json; charset=utf-8", b"{}")
@@ -195,7 +194,7 @@ class DocumentTests(SynchronousTestCase):
 
     def test_manifest(self) -> None:
         """
-        OCI 1.0 without a mediaType, OCI 1.1 and Docker schema 2 are read alike.
+        OCI 1.0 without a mediaType, OCI 1.1 and Docker schema 2 give the same manifest.
         """
         for value, media_type in (
             (image(), OCI_MANIFEST),
@@ -209,7 +208,7 @@ class DocumentTests(SynchronousTestCase):
 
     def test_plain_content_type(self) -> None:
         """
-        Where a file server says text/plain, the document's own word counts.
+        For a Content-Type of text/plain, the document's mediaType counts.
         """
         manifest = parse_document(document(image(mediaType=OCI_MANIFEST), "text/plain"))
         assert isinstance(manifest, Manifest)
@@ -217,7 +216,7 @@ class DocumentTests(SynchronousTestCase):
 
     def test_index(self) -> None:
         """
-        OCI's index and Docker's list are read alike.
+        An OCI index and a Docker manifest list give the same index.
         """
         for media_type in (OCI_INDEX, DOCKER_LIST):
             value = {"schemaVersion": 2, "mediaType": media_type, "manifests": [descriptor(OCI_MANIFEST)]}
@@ -227,7 +226,7 @@ class DocumentTests(SynchronousTestCase):
 
     def test_no_layers(self) -> None:
         """
-        An image without layers is one, whether they are empty or null.
+        An image may have no layers, as an empty list or null.
         """
         empty: tuple[object, ...] = ([], None)
         for layers in empty:
@@ -237,7 +236,7 @@ class DocumentTests(SynchronousTestCase):
 
     def test_schema_1(self) -> None:
         """
-        Docker schema 1 is refused in a sentence that says what to do.
+        Docker schema 1 is refused, with a remedy.
         """
         for value, media_type in (
             ({"schemaVersion": 1, "fsLayers": []}, "application/json"),
@@ -248,7 +247,7 @@ class DocumentTests(SynchronousTestCase):
 
     def test_refused(self) -> None:
         """
-        What breaks the specification, or could be read in two ways, is refused.
+        A document that violates the specification, or is ambiguous, is refused.
         """
         for value, media_type, why in (
             ([], OCI_MANIFEST, "not a JSON object"),
@@ -269,15 +268,15 @@ class DocumentTests(SynchronousTestCase):
 
     def test_unknown_type(self) -> None:
         """
-        A type that nobody knows is refused by its name.
+        An unknown media type is refused, and named.
         """
         error = self.assertRaises(UnsupportedImage, parse_document, document(image(), "text/html"))
         self.assertIn("text/html", str(error))
 
     def test_largest_index(self) -> None:
         """
-        An index of as many entries as there may be, with platforms and
-        annotations, does not hold too many values.
+        An index with the largest number of entries, with platforms and annotations, is
+        accepted.
         """
         entry = {
             "mediaType": OCI_MANIFEST,
@@ -293,8 +292,8 @@ class DocumentTests(SynchronousTestCase):
 
     def test_scripts(self) -> None:
         """
-        A large document may be in any script, and may have some characters
-        beyond U+FFFF if it is not that large.
+        A large document may be in any script; characters beyond U+FFFF have a lower
+        limit.
         """
         for script in ("\u00e9" * 2_000_000, "\u4e2d" * 1_300_000, "\U0001f600" * 1_000_000, "x" * 4_000_000):
             value = {"schemaVersion": 2, "manifests": [], "annotations": {"a": script}}
@@ -303,8 +302,7 @@ class DocumentTests(SynchronousTestCase):
 
     def test_surrogates(self) -> None:
         """
-        A pair of surrogates is a character, half a pair is none, wherever it
-        stands.
+        A pair of surrogates is a character; a lone one is refused wherever it is.
         """
         for half, good in (("\\ud83d\\ude00", True), ("\\ud83d", False), ("\\uDE00x", False)):
             for inside in (f'"{half}"', f'["{half}"]', f'{{"{half}": [{{"x": "y"}}]}}', f'{{"x": "{half}"}}'):
@@ -317,8 +315,8 @@ class DocumentTests(SynchronousTestCase):
 
     def test_not_json(self) -> None:
         """
-        What is no I-JSON is refused: bad UTF-8, a name twice, wherever it
-        stands, half a character, no number, too deep, too large.
+        Documents that are not I-JSON are refused: bad UTF-8, duplicate names, lone
+        surrogates, NaN, excessive depth or size.
         """
         for data in (
             b"",
@@ -359,7 +357,7 @@ class DocumentTests(SynchronousTestCase):
     )
     def test_anything(self, value: object, media_type: str) -> None:
         """
-        Whatever JSON comes, it is read or refused, and nothing else happens.
+        Any JSON is either parsed or refused, without another error.
         """
         try:
             parsed = parse_document(document(value, media_type))
@@ -375,7 +373,7 @@ class TypeTests(SynchronousTestCase):
 
     def test_own_word(self) -> None:
         """
-        A document's own word is taken; where there is none, its fields tell.
+        A document's mediaType counts; without one, its fields decide.
         """
         for data, expected in [
             (b'{"mediaType": "a/b"}', "a/b"),
@@ -388,12 +386,12 @@ class TypeTests(SynchronousTestCase):
 
 class RunnableTests(SynchronousTestCase):
     """
-    Which images can be unpacked.
+    Images that can be unpacked, and others.
     """
 
     def check(self, **changes: Any) -> None:
         """
-        Read a manifest and ask whether it can be unpacked.
+        Parse a manifest, and check that it can be unpacked.
         """
         manifest = parse_document(document(image(**changes)))
         assert isinstance(manifest, Manifest)
@@ -401,14 +399,14 @@ class RunnableTests(SynchronousTestCase):
 
     def test_image(self) -> None:
         """
-        A usual image can.
+        An image can be unpacked.
         """
         self.check()
         self.check(config=descriptor("application/vnd.docker.container.image.v1+json"))
 
     def test_artifact(self) -> None:
         """
-        An artifact cannot, and the message says what it is.
+        An artifact cannot be unpacked, and the message has its type.
         """
         error = self.assertRaises(UnsupportedImage, self.check, config=descriptor("application/x.helm"))
         self.assertIn("an artifact of type application/x.helm, not a container image", str(error))
@@ -423,8 +421,8 @@ class RunnableTests(SynchronousTestCase):
 
     def test_misnamed_config(self) -> None:
         """
-        What docker 1.10 and some registries called configs is an image if its
-        layers are those of one, and it does not call itself an artifact.
+        With a generic config type, a manifest is an image if its layers are, and if it
+        has no artifactType.
         """
         nameless = {name: value for name, value in descriptor().items() if name != "mediaType"}
         for config in (
@@ -443,7 +441,7 @@ class RunnableTests(SynchronousTestCase):
 
     def test_layer_type(self) -> None:
         """
-        A layer of an unknown type cannot, and the message says which.
+        A layer of an unknown media type cannot be unpacked, and the message has the type.
         """
         error = self.assertRaises(
             UnsupportedImage, self.check, layers=[descriptor(), descriptor("application/x.squashfs")]

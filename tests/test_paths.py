@@ -26,13 +26,13 @@ class DataDirectoryTests(SynchronousTestCase):
 
     def test_root(self) -> None:
         """
-        Root's data is the machine's, whatever the environment says.
+        Root's data directory does not depend on the environment.
         """
         self.assertEqual(default_data_dir({"XDG_DATA_HOME": "/data", "HOME": "/root"}, 0), "/var/lib/xferd")
 
     def test_named(self) -> None:
         """
-        C{$XDG_DATA_HOME} is heeded.
+        C{$XDG_DATA_HOME} is used.
         """
         self.assertEqual(default_data_dir({"XDG_DATA_HOME": "/data", "HOME": "/home/a"}, 1000), "/data/xferd")
 
@@ -48,7 +48,7 @@ class DataDirectoryTests(SynchronousTestCase):
 
     def test_no_home(self) -> None:
         """
-        Without C{$HOME} the user database is asked.
+        Without C{$HOME}, the home of the user database is used.
         """
         user = next(u for u in pwd.getpwall() if u.pw_uid != 0 and u.pw_dir.startswith("/"))
         expected = os.path.join(pwd.getpwuid(user.pw_uid).pw_dir, ".local/share/xferd")
@@ -56,7 +56,7 @@ class DataDirectoryTests(SynchronousTestCase):
 
     def test_unknown_user(self) -> None:
         """
-        A user whom nobody knows gets an absolute path too.
+        An unknown user has an absolute path, too.
         """
         self.assertEqual(default_data_dir({}, NOBODY_KNOWS), "/.local/share/xferd")
 
@@ -68,13 +68,13 @@ class SocketTests(SynchronousTestCase):
 
     def test_root(self) -> None:
         """
-        Root's socket is the machine's.
+        Root's socket does not depend on the environment.
         """
         self.assertEqual(default_socket({"XDG_RUNTIME_DIR": "/run/user/0"}, 0), "/run/xferd/xferd.sock")
 
     def test_runtime_directory(self) -> None:
         """
-        A user's socket lies in a directory of its own in C{$XDG_RUNTIME_DIR}.
+        A user's socket is in a subdirectory of C{$XDG_RUNTIME_DIR}.
         """
         self.assertEqual(
             default_socket({"XDG_RUNTIME_DIR": "/run/user/1000"}, 1000), "/run/user/1000/xferd/xferd.sock"
@@ -82,7 +82,7 @@ class SocketTests(SynchronousTestCase):
 
     def test_no_runtime_directory(self) -> None:
         """
-        Without a runtime directory, it lies beside the data.
+        Without a runtime directory, the socket is in the data directory.
         """
         environ = {"XDG_DATA_HOME": "/data", "XDG_RUNTIME_DIR": "relative"}
         self.assertEqual(default_socket(environ, 1000), "/data/xferd/xferd.sock")
@@ -90,13 +90,12 @@ class SocketTests(SynchronousTestCase):
 
 class ImportTests(SynchronousTestCase):
     """
-    What importing the module costs.
+    The cost of importing the module.
     """
 
     def test_light(self) -> None:
         """
-        Neither Twisted nor attrs is imported, so that the client starts at
-        once.
+        The module imports neither Twisted nor attrs, so that the client starts quickly.
         """
         program = "import sys, xferd.paths; print(sorted({'attr', 'twisted'} & set(sys.modules)))"
         root = os.path.dirname(os.path.dirname(paths.__file__))

@@ -14,12 +14,12 @@ from xferd.platforms import Platform
 
 class PlatformTests(SynchronousTestCase):
     """
-    Platforms, as containerd spells and matches them.
+    Platforms, spelled and matched as in containerd.
     """
 
     def test_spellings(self) -> None:
         """
-        Other spellings of one platform are one platform.
+        Different spellings of one platform are equal.
         """
         for written, normal in {
             "linux/aarch64": "linux/arm64",
@@ -41,14 +41,14 @@ class PlatformTests(SynchronousTestCase):
 
     def test_refused(self) -> None:
         """
-        What is no platform is refused.
+        Other texts are refused.
         """
         for wrong in ("", "linux", "linux/", "/amd64", "a/b/c/d", "linux/am d64", "linux/../x", "linux/ärm"):
             self.assertRaises(BadPlatform, Platform.parse, wrong)
 
     def test_long(self) -> None:
         """
-        A platform of thousands of characters is refused: a job would keep it.
+        A platform of thousands of characters is refused, as jobs keep it.
         """
         self.assertEqual(len(str(Platform.parse("linux/" + "a" * 94))), 100)
         error = self.assertRaises(BadPlatform, Platform.parse, "linux/" + "a" * 95)
@@ -56,25 +56,25 @@ class PlatformTests(SynchronousTestCase):
 
     def test_local(self) -> None:
         """
-        This machine's platform is one of Linux.
+        The platform of this machine is a Linux one.
         """
         self.assertEqual(Platform.local().os, "linux")
 
     def test_capitals(self) -> None:
         """
-        What a document writes in capitals is the same platform.
+        Upper case is the same platform.
         """
         self.assertEqual(Platform.normal("Linux", "ARM64", "V8"), Platform("linux", "arm64"))
 
     def accepted(self, text: str) -> list[str]:
         """
-        What runs on a platform, without the operating system.
+        The platforms accepted by a platform, without the operating system.
         """
         return [str(p).removeprefix("linux/") for p in Platform.parse(text).accepts()]
 
     def test_variants(self) -> None:
         """
-        A newer variant runs what was made for older ones, the best first.
+        A newer variant accepts older ones, the newest first.
         """
         self.assertEqual(self.accepted("linux/arm/v7"), ["arm/v7", "arm/v6", "arm/v5"])
         self.assertEqual(self.accepted("linux/arm/v5"), ["arm/v5"])
@@ -82,7 +82,7 @@ class PlatformTests(SynchronousTestCase):
 
     def test_smaller_architectures(self) -> None:
         """
-        Last comes what was made for the 32 bits of the same architecture.
+        The 32-bit platforms of the same architecture are accepted last.
         """
         arm = ["arm/v8", "arm/v7", "arm/v6", "arm/v5"]
         self.assertEqual(self.accepted("linux/amd64"), ["amd64", "386"])
@@ -91,7 +91,7 @@ class PlatformTests(SynchronousTestCase):
 
     def test_arm64_versions(self) -> None:
         """
-        Version 9.x of arm64 has all that 8.(x+5) has.
+        arm64 v9.x accepts v8.(x+5).
         """
         accepted = self.accepted("linux/arm64/v8.2")
         self.assertEqual(accepted[:3], ["arm64/v8.2", "arm64/v8.1", "arm64"])
@@ -111,8 +111,7 @@ class PlatformTests(SynchronousTestCase):
     )
     def test_anything(self, platform: Platform) -> None:
         """
-        Whatever a platform is called, it runs its own images before others,
-        and never so many that it matters.
+        Any platform accepts itself first, and few others.
         """
         accepted = platform.accepts()
         self.assertEqual(accepted[0], Platform.normal(platform.os, platform.architecture, platform.variant))

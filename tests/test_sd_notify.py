@@ -19,13 +19,12 @@ from xferd.sd_notify import ServiceManager
 
 class ServiceManagerTests(SynchronousTestCase):
     """
-    What a service manager hears, and what happens when there is none.
+    Notifications of a service manager, and none without one.
     """
 
     def setUp(self) -> None:
         """
-        Have a place for sockets, with a path that is short enough, and an eye
-        on the log.
+        Make a directory for sockets with a short path, and observe the log.
         """
         self.place = mkdtemp(prefix="xferd-")
         self.addCleanup(shutil.rmtree, self.place)
@@ -36,7 +35,7 @@ class ServiceManagerTests(SynchronousTestCase):
 
     def manager(self, address: str) -> socket.socket:
         """
-        Be a manager who listens at an address.
+        Listen at an address, as a service manager.
         """
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.addCleanup(listener.close)
@@ -46,7 +45,7 @@ class ServiceManagerTests(SynchronousTestCase):
 
     def test_ready(self) -> None:
         """
-        The manager is told that the daemon is ready, with a line for people.
+        The manager receives the notice that the daemon is ready, with a status line.
         """
         path = os.path.join(self.place, "notify")
         listener = self.manager(path)
@@ -55,7 +54,8 @@ class ServiceManagerTests(SynchronousTestCase):
 
     def test_stopping(self) -> None:
         """
-        The manager is told that the daemon stops, in a datagram of its own.
+        The manager receives the notice that the daemon is stopping, in a datagram of its
+        own.
         """
         path = os.path.join(self.place, "notify")
         listener = self.manager(path)
@@ -76,7 +76,7 @@ class ServiceManagerTests(SynchronousTestCase):
 
     def test_nobody_asked(self) -> None:
         """
-        Where no manager wants to know, nothing happens.
+        Without C{$NOTIFY_SOCKET}, nothing is sent.
         """
         for environ in ({}, {"NOTIFY_SOCKET": ""}):
             ServiceManager(environ).ready("here")
@@ -84,7 +84,7 @@ class ServiceManagerTests(SynchronousTestCase):
 
     def test_nobody_there(self) -> None:
         """
-        A manager that has gone keeps nobody from working; the log has it.
+        A missing manager is logged, and is no error.
         """
         ServiceManager({"NOTIFY_SOCKET": os.path.join(self.place, "gone")}).ready("here")
         (event,) = self.logged
@@ -92,7 +92,7 @@ class ServiceManagerTests(SynchronousTestCase):
 
     def test_nobody_reads(self) -> None:
         """
-        A manager that does not read is not waited for.
+        A manager that does not read does not block the daemon.
         """
         path = os.path.join(self.place, "notify")
         self.manager(path)

@@ -33,25 +33,25 @@ def index(*platforms: str | None, nested: bool = False) -> Index:
 
 class ChooseTests(SynchronousTestCase):
     """
-    Which manifest of an index is taken.
+    The selected manifest of an index.
     """
 
     def taken(self, found: Index, wanted: str) -> int:
         """
-        The position of the entry that is taken.
+        The position of the selected entry.
         """
         return found.manifests.index(choose(found, Platform.parse(wanted)))
 
     def test_exact(self) -> None:
         """
-        The entry for the platform, and of equal ones the first.
+        The first entry for the platform is selected.
         """
         found = index("linux/arm64", "linux/amd64", "linux/amd64")
         self.assertEqual(self.taken(found, "linux/amd64"), 1)
 
     def test_variants(self) -> None:
         """
-        The best variant that the platform runs, wherever it stands.
+        The best variant is selected, whatever its position.
         """
         found = index("linux/arm/v5", "linux/arm/v6", "linux/arm64/v8", "linux/386")
         self.assertEqual(self.taken(found, "linux/amd64"), 3)
@@ -61,13 +61,13 @@ class ChooseTests(SynchronousTestCase):
 
     def test_newer_variant(self) -> None:
         """
-        A variant that is newer than the platform is not taken.
+        A newer variant is not selected.
         """
         self.assertRaises(NoSuchPlatform, choose, index("linux/arm/v7"), Platform.parse("linux/arm/v6"))
 
     def test_offered(self) -> None:
         """
-        Where nothing fits, the message lists what there is, attestations left out.
+        Without a match, the message lists the platforms, without attestations.
         """
         error = self.assertRaises(
             NoSuchPlatform,
@@ -79,7 +79,8 @@ class ChooseTests(SynchronousTestCase):
 
     def test_nameless(self) -> None:
         """
-        A nested index is looked into; a single entry without a platform is it.
+        A nested index may contain the platform; a single entry without a platform is
+        selected.
         """
         self.assertEqual(self.taken(index(None, nested=True), "linux/amd64"), 0)
         self.assertEqual(self.taken(index(None), "linux/amd64"), 0)
@@ -88,7 +89,7 @@ class ChooseTests(SynchronousTestCase):
 
     def test_never(self) -> None:
         """
-        What is about an image, or of an unknown kind, is never taken.
+        Attestations and unknown media types are never selected.
         """
         for entry in (
             descriptor(OCI_MANIFEST, annotations={"vnd.docker.reference.type": "attestation-manifest"}),
@@ -103,7 +104,7 @@ class ChooseTests(SynchronousTestCase):
 
     def test_many_offered(self) -> None:
         """
-        A list that is too long says how much of it is left out.
+        A long list of platforms is truncated.
         """
         found = index(*(f"linux/x{n}" for n in range(25)))
         error = self.assertRaises(NoSuchPlatform, choose, found, Platform.parse("linux/amd64"))

@@ -19,7 +19,7 @@ from xferd.sighup import SignalHandler
 @implementer(IReactorFromThreads)
 class Turns:
     """
-    A reactor whose next turn comes when the test says so.
+    A reactor whose turns a test makes.
     """
 
     def __init__(self) -> None:
@@ -27,13 +27,13 @@ class Turns:
 
     def callFromThread(self, callable: Callable[..., Any], *args: object, **kwargs: object) -> None:  # noqa: A002
         """
-        Remember a call.
+        Queue a call.
         """
         self.waiting.append(lambda: callable(*args, **kwargs))
 
     def turn(self) -> None:
         """
-        Make the calls.
+        Make the queued calls.
         """
         waiting, self.waiting = self.waiting, []
         for call in waiting:
@@ -47,7 +47,7 @@ class SignalHandlerTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         """
-        Have a handler that notes what comes when nobody else listens.
+        Make a handler, with another handler before it.
         """
         self.missed: list[int] = []
         before = signal.signal(signal.SIGHUP, lambda number, _: self.missed.append(number))
@@ -58,8 +58,8 @@ class SignalHandlerTests(SynchronousTestCase):
 
     def test_started(self) -> None:
         """
-        Between start and stop each signal is a call; before and after, it is
-        whose it was.
+        Between start and stop, each signal is a call; before and after, the previous
+        handler is in force.
         """
         self.assertEqual(self.calls, [])
         self.handler.startService()

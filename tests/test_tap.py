@@ -42,13 +42,13 @@ class OptionsTests(SynchronousTestCase):
 
     def refused(self, *arguments: str) -> str:
         """
-        What is said of a command line that is refused.
+        The message for a command line that is refused.
         """
         return str(self.assertRaises(UsageError, self.parse, *arguments))
 
     def test_options(self) -> None:
         """
-        What the command line says wins over the file, and that over defaults.
+        The command line overrides the file, which overrides the defaults.
         """
         path = self.mktemp()
         Path(path).write_text("data_dir = '/from/file'\nsocket = '/from/file.sock'\ngrace = 1.5")
@@ -60,8 +60,8 @@ class OptionsTests(SynchronousTestCase):
 
     def test_read_again(self) -> None:
         """
-        The settings can be read again, as the file is then, and the command
-        line still wins.
+        The settings can be read again from the changed file; the command line still
+        overrides it.
         """
         path = self.mktemp()
         Path(path).write_text("grace = 1.5\n[limits]\ndownloads = 2")
@@ -79,7 +79,8 @@ class OptionsTests(SynchronousTestCase):
 
     def test_refused(self) -> None:
         """
-        What is wrong is refused before anything starts, in one sentence.
+        Invalid options and settings are refused before the daemon starts, in one
+        sentence.
         """
         self.assertIn("unexpected argument 'pull'", self.refused("pull"))
         self.assertIn("cannot read the configuration file", self.refused("-c", "/nowhere.toml"))
@@ -133,12 +134,12 @@ class OptionsTests(SynchronousTestCase):
 
 class EndpointTests(SynchronousTestCase):
     """
-    Where the daemon listens.
+    The endpoints of the daemon.
     """
 
     def test_unix(self) -> None:
         """
-        The path of a unix socket is read as Twisted reads it, and Twisted's own lock is left out.
+        The path of a unix socket is parsed as by Twisted, and Twisted's own lock is off.
         """
         for description, path in (
             ("unix:/run/s", "/run/s"),
@@ -155,7 +156,7 @@ class EndpointTests(SynchronousTestCase):
 
     def test_tcp(self) -> None:
         """
-        Who can reach a TCP port is told by its interface.
+        The interface of a TCP port decides who can reach it.
         """
         for description, trust, port in (
             ("tcp:80", Trust.NONE, 0),
@@ -172,18 +173,18 @@ class EndpointTests(SynchronousTestCase):
 
 class PluginTests(SynchronousTestCase):
     """
-    C{twistd} knows xferd.
+    The plugin of C{twistd}.
     """
 
     def setUp(self) -> None:
         """
-        What making the service does to the reactor ends with the test.
+        Restore the reactor's time after the test.
         """
         self.patch(reactor, "seconds", reactor.seconds)
 
     def test_plugin(self) -> None:
         """
-        The plugin is there, under its name, and leads here.
+        The plugin has its name and its options.
         """
         (maker,) = [p for p in getPlugins(IServiceMaker) if getattr(p, "tapname", None) == "xferd"]
         verifyObject(IServiceMaker, maker)
@@ -192,8 +193,8 @@ class PluginTests(SynchronousTestCase):
 
     def test_make_service(self) -> None:
         """
-        Making the service opens and starts nothing; the reactor's timers go
-        by monotonic time from then on.
+        Making the service opens and starts nothing; the reactor's timers then use
+        monotonic time.
         """
         data = self.mktemp()
         options = Options()
@@ -206,7 +207,7 @@ class PluginTests(SynchronousTestCase):
 
     def test_cannot_be_made(self) -> None:
         """
-        What cannot be served ends twistd in one line.
+        An endpoint that cannot be served ends twistd with one line.
         """
         for endpoint, why in (
             ("tcp:80", "set token_file"),

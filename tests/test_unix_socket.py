@@ -24,7 +24,7 @@ class UnixSocketTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         """
-        Have a path that is short enough for a socket.
+        Make a path that is short enough for a socket.
         """
         place = mkdtemp(prefix="xferd-")
         self.addCleanup(shutil.rmtree, place)
@@ -43,13 +43,13 @@ class UnixSocketTests(SynchronousTestCase):
 
     def refused(self) -> str:
         """
-        Why it cannot be claimed.
+        The reason why the path cannot be claimed.
         """
         return str(self.assertRaises(SocketInUse, self.socket.claim))
 
     def test_free(self) -> None:
         """
-        A path where nothing is can be claimed, and again once it was released.
+        A free path can be claimed, and again after its release.
         """
         for _ in range(2):
             self.socket.claim()
@@ -68,7 +68,7 @@ class UnixSocketTests(SynchronousTestCase):
 
     def test_claimed(self) -> None:
         """
-        A path that another one has claimed stays as it is; the process is named.
+        A path claimed by another process stays unchanged; the error names the process.
         """
         other = UnixSocket(self.path)
         other.claim()
@@ -79,7 +79,8 @@ class UnixSocketTests(SynchronousTestCase):
 
     def test_other_program(self) -> None:
         """
-        A socket that answers is left alone, also where its program is busy; so is one of another kind.
+        A socket with a listener stays unchanged, also if its program is busy or if it is
+        of another type.
         """
         listener = self.bind()
         listener.listen(0)
@@ -96,7 +97,7 @@ class UnixSocketTests(SynchronousTestCase):
 
     def test_no_socket(self) -> None:
         """
-        What is no socket is not removed.
+        A file that is not a socket is not removed.
         """
         Path(self.path).write_text("mine")
         self.assertEqual(self.refused(), "something that is no socket has that name")
@@ -104,7 +105,7 @@ class UnixSocketTests(SynchronousTestCase):
 
     def test_refusal_releases(self) -> None:
         """
-        After a refusal the path can be claimed once the reason is gone.
+        After a refusal, the path can be claimed once the reason has gone.
         """
         Path(self.path).write_text("mine")
         self.refused()
@@ -113,19 +114,19 @@ class UnixSocketTests(SynchronousTestCase):
 
     def test_no_directory(self) -> None:
         """
-        A path in no directory raises what the system says.
+        For a path in a missing directory, the error is the system's.
         """
         self.assertRaises(OSError, UnixSocket(os.path.join(self.path, "s")).claim)
 
 
 class GroupTests(SynchronousTestCase):
     """
-    Who may use a socket.
+    Access to a socket.
     """
 
     def setUp(self) -> None:
         """
-        Have a socket that only this user can use.
+        Make a socket that only this user can use.
         """
         place = mkdtemp(prefix="xferd-")
         self.addCleanup(shutil.rmtree, place)
@@ -147,8 +148,8 @@ class GroupTests(SynchronousTestCase):
 
     def test_directory(self) -> None:
         """
-        Others may pass through its directory, also with a strict umask.  A
-        directory that was there stays as it is.
+        Others can traverse the socket's directory, also with a strict umask. An existing
+        directory stays unchanged.
         """
         directory = os.path.dirname(self.path)
         self.assertEqual(os.stat(directory).st_mode & 0o777, 0o711)
@@ -161,7 +162,7 @@ class GroupTests(SynchronousTestCase):
 
     def test_no_group(self) -> None:
         """
-        Where there is no such group, the socket stays its owner's.
+        Without the group, the socket stays the owner's.
         """
         self.patch(unix_socket, "GROUP", "no-such-group")
         open_to_group(self.path)
@@ -169,7 +170,7 @@ class GroupTests(SynchronousTestCase):
 
     def test_group(self) -> None:
         """
-        Of root's daemon, the group may use it.
+        The group may use the socket of root's daemon.
         """
         if os.geteuid() != 0:
             self.skipTest("only root can give a file to any group")
@@ -179,8 +180,8 @@ class GroupTests(SynchronousTestCase):
 
     def test_member(self) -> None:
         """
-        A user's daemon does not open its socket to a group of which that user
-        is but a member, and to one's own it does.
+        A user's daemon opens its socket to the group only if that is the user's primary
+        group.
         """
         self.patch(unix_socket, "GROUP", self.group.gr_name)
         self.patch(os, "geteuid", lambda: 1000)

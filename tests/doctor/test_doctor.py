@@ -34,12 +34,12 @@ DAY = 24 * 3600.0
 
 class DoctorTests(SynchronousTestCase):
     """
-    Each check, on an installation in which one thing is wrong.
+    Each check, on an installation with one problem.
     """
 
     def setUp(self) -> None:
         """
-        Make an installation in which nothing is wrong.
+        Make an installation without problems.
         """
         # The authority of the tests issues certificates for one day.
         self.patch(network, "SOON", 3600.0)
@@ -89,13 +89,13 @@ class DoctorTests(SynchronousTestCase):
 
     def problems(self, check: str) -> list[Problem]:
         """
-        What one check finds.
+        The problems that one check finds.
         """
         return list(CHECKS[check](self.running))
 
     def assert_found(self, check: str, message: str, remedy: str) -> None:
         """
-        One check finds one thing.
+        One check finds exactly one problem.
         """
         problems = self.problems(check)
         self.assertEqual(len(problems), 1, problems)
@@ -111,7 +111,7 @@ class DoctorTests(SynchronousTestCase):
 
     def test_well(self) -> None:
         """
-        Where nothing is wrong, nothing is found.
+        An installation without problems passes all checks.
         """
         found = {str(check["name"]): check["problems"] for check in examine(self.running)}
         self.assertEqual(list(found), list(CHECKS))
@@ -122,8 +122,8 @@ class DoctorTests(SynchronousTestCase):
 
     def test_data_directory(self) -> None:
         """
-        A data directory that others can write to, and what others can read in
-        it, are found.
+        A data directory that others can change, and content that others can read, are
+        problems.
         """
         self.data.chmod(0o777)
         self.assert_found("data directory", "all users can write", "chmod o-w it")
@@ -135,8 +135,8 @@ class DoctorTests(SynchronousTestCase):
 
     def test_sockets(self) -> None:
         """
-        A socket that all can connect to, or a group of no meaning, or that is
-        gone or can be replaced, is found.
+        A socket is a problem if all users or an unknown group can connect, if it is
+        missing, or if its directory can be changed.
         """
         self.socket.chmod(0o666)
         self.assert_found("sockets", "every user can connect", f"chmod o= {self.socket}")
@@ -155,8 +155,8 @@ class DoctorTests(SynchronousTestCase):
 
     def test_settings(self) -> None:
         """
-        A file that other users can change, or read although a password is in it,
-        that cannot be read again or has changed, is found.
+        A configuration file is a problem if others can change it, or read its password,
+        if it is invalid, or if it has changed.
         """
         self.file.chmod(0o666)
         self.assert_found("settings", "other users can change", f"chmod go-w {self.file}")
@@ -178,8 +178,8 @@ class DoctorTests(SynchronousTestCase):
 
     def test_credentials(self) -> None:
         """
-        A file of credentials that others can read, that is damaged or whose
-        helper is missing, is found.
+        A credential file is a problem if others can read it, if it is damaged, or if its
+        helper is missing.
         """
         self.auth.chmod(0o644)
         self.assert_found("credentials", "other users can read", f"chmod go= {self.auth}")
@@ -194,7 +194,7 @@ class DoctorTests(SynchronousTestCase):
 
     def test_owner(self) -> None:
         """
-        A file of another user is found.
+        A file of another user is a problem.
         """
         if os.geteuid() != 0:
             return
@@ -203,7 +203,7 @@ class DoctorTests(SynchronousTestCase):
 
     def test_tokens(self) -> None:
         """
-        A token that others can read, or that is gone, is found.
+        A token file is a problem if others can read it, or if it is missing.
         """
         self.token.chmod(0o640)
         self.assert_found("tokens", "other users can read", f"chmod go= {self.token}")
@@ -214,8 +214,8 @@ class DoctorTests(SynchronousTestCase):
 
     def test_listeners(self) -> None:
         """
-        A listener without TLS that other machines can reach is found, and so
-        is the key of one with TLS that others can read.
+        An exposed listener without TLS is a problem, and so is a TLS key that others can
+        read.
         """
         self.running = evolve(self.running, exposed=("tcp:9337",))
         self.assert_found("listeners", "tcp:9337 has no TLS", "ssl:")
@@ -227,7 +227,7 @@ class DoctorTests(SynchronousTestCase):
 
     def test_certificates(self) -> None:
         """
-        A certificate that has expired, soon will or is none, is found.
+        A certificate is a problem if it has expired, expires soon or is not one.
         """
         before = self.problems("certificates")
         certificate, key = Authority().issue("a.example")
@@ -252,8 +252,7 @@ class DoctorTests(SynchronousTestCase):
 
     def test_proxies(self) -> None:
         """
-        A proxy that takes no connection is found, and its password is not
-        quoted.
+        A proxy that refuses connections is a problem; its password is not quoted.
         """
         with socket.create_server(("127.0.0.1", 0)) as server:
             url = f"http://u:secret@127.0.0.1:{server.getsockname()[1]}"
@@ -264,8 +263,8 @@ class DoctorTests(SynchronousTestCase):
 
     def test_clock(self) -> None:
         """
-        A clock that differs from those of most registries is found; a registry
-        with a wrong clock is not our problem.
+        A clock that differs from those of most registries is a problem; one registry with
+        a wrong clock is none.
         """
         self.running = evolve(self.running, skews={"a": -3700.0, "b": -3600.0, "c": 1.0})
         self.assert_found("clock", "the clock is 3600 s ahead of that of b", "synchronise")
@@ -276,8 +275,7 @@ class DoctorTests(SynchronousTestCase):
 
     def test_disk(self) -> None:
         """
-        A disk without room, a quota that is larger, and a reserve that is
-        missing are found.
+        A full disk, a quota larger than the disk, and a missing reserve are problems.
         """
         (self.data / "reserve").unlink()
         self.patch(machine, "free_bytes", lambda _: 5 * 1024**2)
@@ -290,7 +288,7 @@ class DoctorTests(SynchronousTestCase):
 
     def test_limits(self) -> None:
         """
-        Few open files and too many workers are found.
+        Few open files and too many workers are problems.
         """
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
@@ -302,7 +300,7 @@ class DoctorTests(SynchronousTestCase):
 
     def test_sandbox(self) -> None:
         """
-        What the sandbox lacks is found.
+        Missing measures of the sandbox are problems.
         """
         self.running = evolve(self.running, sandbox={"limits": "", "seccomp": "the kernel refuses it"})
         self.assert_found("sandbox", "without seccomp: the kernel refuses it", "The sandbox")
@@ -311,7 +309,7 @@ class DoctorTests(SynchronousTestCase):
 
     def test_sandbox_of_a_user(self) -> None:
         """
-        What the kernel grants only to root is no problem of another user's daemon.
+        Measures that only root can have are no problems of another user's daemon.
         """
         missing = dict.fromkeys(("network", "ipc", "mounts", "bounding_set"), "Operation not permitted")
         self.running = evolve(self.running, sandbox=missing, is_root=True)
@@ -331,8 +329,8 @@ class SharingTests(TestCase):
 
     async def test_shared(self) -> None:
         """
-        Clients that ask while an examination is made share it; one that
-        leaves changes nothing, and the next one has a new examination.
+        Concurrent requests share one examination; a cancelled request does not end it,
+        and the next request starts another one.
         """
         go = Event()
         states: list[Running] = []
