@@ -1,10 +1,10 @@
 """
-Make inventories of what docstrings link to outside of xferd, so that pydoctor
-can check these links, and does not need the network for it.
+Make inventories of Python and Twisted, so that pydoctor can check links in
+docstrings without the network.
 
-C{python docs/inventory.py DIRECTORY} writes C{python.inv} and C{twisted.inv}: what
-is in those modules of Python and Twisted that xferd imports, as they are installed
-here, with the place of each at docs.python.org and docs.twisted.org.
+C{python docs/inventory.py DIRECTORY} writes C{python.inv} and C{twisted.inv}: the
+contents of the installed modules of Python and Twisted that xferd imports, with
+their locations at docs.python.org and docs.twisted.org.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from zope.interface.interface import InterfaceClass
 import xferd
 
 HEADER = "# Sphinx inventory version 2\n# Project: {name}\n# Version: \n# The rest is compressed by zlib.\n"
-"""What Sphinx and pydoctor expect at the beginning."""
+"""The header that Sphinx and pydoctor expect."""
 
 
 def load() -> None:
     """
-    Import all of xferd, and so all that its docstrings can name.
+    Import all of xferd, and so every module that its docstrings can name.
     """
     for module in walk_packages(xferd.__path__, "xferd."):
         if not module.name.endswith("__main__"):
@@ -38,7 +38,7 @@ def load() -> None:
 
 def members(module: ModuleType) -> Iterator[tuple[str, str, str]]:
     """
-    What a module has: name, role, and the name of the class that it belongs to, if any.
+    The members of a module: name, role, and the name of the class, or C{""}.
     """
     for name, value in vars(module).items():
         if isinstance(value, InterfaceClass):
@@ -57,7 +57,7 @@ def members(module: ModuleType) -> Iterator[tuple[str, str, str]]:
 
 def python() -> Iterator[tuple[str, str, str]]:
     """
-    Name, role and place of what Python has.
+    Name, role and location of the members of Python.
     """
     for name, value in vars(builtins).items():
         if isclass(value) and issubclass(value, BaseException):
@@ -74,7 +74,7 @@ def python() -> Iterator[tuple[str, str, str]]:
 
 def twisted() -> Iterator[tuple[str, str, str]]:
     """
-    Name, role and place of what Twisted has, by the way in which pydoctor places it.
+    Name, role and location of the members of Twisted, by pydoctor's scheme.
     """
     for where, module in list(sys.modules.items()):
         if where.partition(".")[0] == "twisted":
