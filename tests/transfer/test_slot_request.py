@@ -78,7 +78,7 @@ class RequestTests(SlotsCase):
         request.add(turn("early", 1))
         request.discard(turn("late", 9))
         request.sample()
-        self.assertEqual((request.reason(), request.until()), (NO_REASON, None))
+        self.assertEqual(request.reason(), NO_REASON)
         self.slots.pause(OTHER, 5)
         _ = self.slots.acquire(request)
         self.assertEqual(request.reason(), Reason(Obstacle.PAUSE, 5, OTHER))

@@ -446,7 +446,7 @@ class PauseTests(SlotsCase):
         self.clock.advance(0)
         self.assertTrue(bob.held)
         self.assertEqual(waiting.reason(), Reason(Obstacle.PAUSE, 12, HOST))
-        self.assertEqual(coming.until(), 12)
+        self.assertEqual(coming.reason().until, 12)
         self.assertTrue(self.slots.hosts.closed(HOST, "alice"))
         self.assertFalse(self.slots.hosts.closed(HOST, "bob"))
         bob.release()

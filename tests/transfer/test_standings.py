@@ -85,14 +85,14 @@ class WhyTests(SlotsCase):
         """
         request = self.queue("a", turn())
         (said,) = self.told(request)
-        self.assertIsNone(request.until())
+        self.assertIsNone(request.reason().until)
         self.slots.pause(HOST, 10)
-        self.assertEqual(request.until(), 10)
+        self.assertEqual(request.reason().until, 10)
         self.clock.advance(1)
         self.clock.advance(9)
         self.clock.advance(1)
         self.assertEqual(said, [Reason(Obstacle.PAUSE, 9, HOST), Reason(Obstacle.QUEUE, 1)])
-        self.assertIsNone(request.until())
+        self.assertIsNone(request.reason().until)
 
     def test_nobody_is_told(self) -> None:
         """

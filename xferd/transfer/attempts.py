@@ -181,8 +181,8 @@ class Attempts:
         next_try = self.sources.next_try()
         if next_try is None:
             return NO_REASON
-        seconds = ceil(next_try - self._clock.seconds())
-        return Reason(Obstacle.BACK_OFF, max(seconds, 1), str(self._newest))
+        seconds = max(ceil(next_try - self._clock.seconds()), 1)
+        return Reason(Obstacle.BACK_OFF, seconds, str(self._newest), next_try)
 
     def others(self, source: ISource) -> bool:
         """

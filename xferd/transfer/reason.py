@@ -8,7 +8,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import Final
 
-from attrs import frozen
+from attrs import field, frozen
 
 
 class Obstacle(Enum):
@@ -57,11 +57,13 @@ class Reason:
     @ivar number: a place in the queue, a number of slots or of seconds,
         rounded up; as L{Obstacle} says.
     @ivar detail: a host, or a text for people.
+    @ivar until: the clock's time at which the wait is over, if it is known.
     """
 
     obstacle: Obstacle
     number: int = 0
     detail: str = ""
+    until: float | None = field(default=None, eq=False)
 
 
 NO_REASON: Final = Reason(Obstacle.NONE)

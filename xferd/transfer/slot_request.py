@@ -57,11 +57,6 @@ class Issuer(Protocol):
         What the request waits for, or what slows its holder.
         """
 
-    def until(self, request: SlotRequest) -> float | None:
-        """
-        The clock's time before which the request is not granted, if known.
-        """
-
 
 class SlotRequest:
     """
@@ -177,12 +172,6 @@ class SlotRequest:
         What it waits for, or what slows its holder.
         """
         return NO_REASON if self._issuer is None else self._issuer.reason(self)
-
-    def until(self) -> float | None:
-        """
-        The clock's time before which it is not granted, if that is known.
-        """
-        return None if self._issuer is None else self._issuer.until(self)
 
     def sample(self) -> None:
         """

@@ -397,9 +397,6 @@ class Slots(DeferredSemaphore, Issuer):
     def reason(self, request: SlotRequest) -> Reason:
         return self._standings.reason(request)
 
-    def until(self, request: SlotRequest) -> float | None:
-        return self._standings.until(request)
-
     # ------------------------------------------------------------ waking up
 
     def _see_pause(self, whom: str | HostAccount) -> None:

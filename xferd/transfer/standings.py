@@ -48,22 +48,15 @@ class Standings:
         """
         What a request waits for, or what slows its holder.
         """
-        host = request.host
         if not request.waiting:
             return self._reason_held(request)
         obstacle, number = self._standing(request)
         if obstacle is Obstacle.HOLD:
             return Reason(obstacle, detail=self._hosts.hold)
         if obstacle is Obstacle.PAUSE:
-            number = ceil(self._hosts.paused(host, request.account))
-        return Reason(obstacle, number, "" if obstacle is Obstacle.QUEUE else host)
-
-    def until(self, request: SlotRequest) -> float | None:
-        """
-        The clock's time before which a request is not granted, if it is known.
-        """
-        paused = self._hosts.paused(request.host, request.account) if request.waiting else 0.0
-        return self._clock.seconds() + paused if paused else None
+            seconds = self._hosts.paused(request.host, request.account)
+            return Reason(obstacle, ceil(seconds), request.host, self._clock.seconds() + seconds)
+        return Reason(obstacle, number, "" if obstacle is Obstacle.QUEUE else request.host)
 
     def changed(self) -> None:
         """

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterator
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 from uuid import uuid4
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -235,7 +235,7 @@ class Transfer(Attempting):
         """
         Whether it is done, failed or cancelled.
         """
-        return self.state in _OVER
+        return self.state in ("done", "failed", "cancelled")
 
     def snapshot(self) -> dict[str, Any]:
         """
@@ -245,7 +245,7 @@ class Transfer(Attempting):
         over, or L{None} if that is not known.
         """
         now = self._clock.seconds()
-        until = self._until()
+        until = self.reason().until
         attempts, running = self._attempts, self.state == "running"
         source = None if attempts is None else attempts.source
         if source is None:
@@ -420,16 +420,6 @@ class Transfer(Attempting):
         self._notify_all()
         return len(self._watchers)
 
-    def _until(self) -> float | None:
-        """
-        The clock's time at which the wait for L{reason} is over.
-        """
-        if self.state == "queued" and self._request is not None:
-            return self._request.until()
-        if self.state == "backing-off" and self._attempts is not None:
-            return self._attempts.sources.next_try()
-        return None
-
     def _slot_request(self) -> SlotRequest:
         if self._request is None:
             self._request = SlotRequest(
@@ -462,21 +452,18 @@ class Transfer(Attempting):
 
     def _ended(self, result: Any) -> None:
         self._working = None
-        if not isinstance(result, Failure):
-            if not self.over:
+        error = result.value if isinstance(result, Failure) else None
+        if error is not None and not any(isinstance(e, (XferdError, CancelledError)) for e in causes(error)):
+            self._log.failure(
+                "{kind} of {digest} failed with an unexpected error",
+                failure=result,
+                kind=self.kind,
+                digest=self.digest,
+            )
+        if not self.over:
+            if error is None:
                 self.value = result
-                self._finish("done", None)
-        else:
-            assert result.value is not None
-            if not any(isinstance(e, (XferdError, CancelledError)) for e in causes(result.value)):
-                self._log.failure(
-                    "{kind} of {digest} failed with an unexpected error",
-                    failure=result,
-                    kind=self.kind,
-                    digest=self.digest,
-                )
-            if not self.over:
-                self._finish("failed", result.value)
+            self._finish("done" if error is None else "failed", error)
         self._owner.work_ended(self)
 
     def _finish(self, state: str, error: BaseException | None) -> None:
@@ -511,6 +498,3 @@ class Transfer(Attempting):
             except Exception:
                 # IProgressSink.put does not raise; the other watchers must be notified.
                 self._log.failure("while notifying a watcher of {kind} {id}", kind=self.kind, id=self.id)
-
-
-_OVER: Final = frozenset({"done", "failed", "cancelled"})
