@@ -149,7 +149,7 @@ class AdaptiveStreamsTests(SynchronousTestCase):
         self.widening = self.begin()
         self.assertEqual(self.seconds(10 * MB, 10 * MB), [Advice.WIDEN])
 
-    def test_lesson_for_all(self) -> None:
+    def test_trial_for_all(self) -> None:
         """
         The outcome of a trial at a host holds for the next transfer there, and
         for no other host.
@@ -238,7 +238,7 @@ class AdaptiveStreamsTests(SynchronousTestCase):
         """
         self.assertEqual(self.seconds(*[10 * MB] * 4), [Advice.WIDEN] * 3)
 
-    def test_begun_anew(self) -> None:
+    def test_begun_again(self) -> None:
         """
         When the streams have changed, earlier measurements do not count.
         """

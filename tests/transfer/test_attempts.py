@@ -247,7 +247,7 @@ class AttemptsTests(EngineTests):
         watcher = self.request("a", work, ONE)
         self.failureResultOf(watcher.result(), BadLayer)
 
-    def test_hopeless(self) -> None:
+    def test_final_error(self) -> None:
         """
         An error that no source can mend fails at once, for all watchers.
         """
@@ -391,7 +391,7 @@ class AttemptsTests(EngineTests):
         self.turn()
         self.assertEqual(len(attempt.sources) + len(other.sources), 2)
 
-    def test_retry_after_out_of_proportion(self) -> None:
+    def test_retry_after_beyond_patience(self) -> None:
         """
         A source that asks for a delay of a day has failed; nothing is paused
         for it.
@@ -481,7 +481,7 @@ class AttemptsTests(EngineTests):
         self.assertEqual(self.successResultOf(watcher.result()), "blob")
         self.assertEqual(len(waiting.sources), 1)
 
-    def test_no_doubt_for_a_full_disk(self) -> None:
+    def test_full_disk_does_not_count(self) -> None:
         """
         An attempt that held a slot for long and failed because the disk is full
         does not count against its host; one that timed out does.
@@ -727,7 +727,7 @@ class AttemptsTests(EngineTests):
         self.assertEqual([r["code"] for r in self.records], ["CANCELLED"])
         self.assert_idle()
 
-    def test_record_of_a_bug(self) -> None:
+    def test_record_of_an_unexpected_error(self) -> None:
         """
         An unexpected error has the code of all such errors.
         """
@@ -746,7 +746,7 @@ class AttemptsTests(EngineTests):
         self.assertEqual(self.successResultOf(watcher.result()), "blob")
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
-    def test_nobody_takes_note(self) -> None:
+    def test_no_recorder(self) -> None:
         """
         Attempts need no recorder.
         """
@@ -851,7 +851,7 @@ class SharedSlotsTests(EngineTests):
         self.assertEqual((watcher.transfer.kind, watcher.transfer.state), ("upload", "queued"))
 
 
-class LastMessageTests(EngineTests):
+class BackOffReasonTests(EngineTests):
     """
     The reason for a back-off, as the reader of a mailbox sees it.
     """

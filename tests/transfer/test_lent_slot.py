@@ -69,7 +69,7 @@ class ShareTests(SlotsCase):
         self.clock.advance(0)
         self.assertEqual((self.held(high), self.held(low)), (2, 2))
 
-    def test_who_cannot_start_keeps_nobody_out(self) -> None:
+    def test_closed_hosts_do_not_wait(self) -> None:
         """
         A host that is paused, or holds all its slots, does not count as one
         that waits.
@@ -141,7 +141,7 @@ class ShareTests(SlotsCase):
         self.clock.advance(0)
         self.assertTrue(mute.held)
 
-    def test_doubts_end(self) -> None:
+    def test_reputation_recovers(self) -> None:
         """
         A host whose last attempt transferred nothing gets none for a minute;
         then others go first.
@@ -346,7 +346,7 @@ class TrickleTests(SynchronousTestCase):
         self.assertEqual([t.held for t in waiting], [False, True, False])
         self.assertEqual(self.slots.in_use, 4)
 
-    def test_before_they_came(self) -> None:
+    def test_slow_before(self) -> None:
         """
         Where the holders were slow before, a request gets it at once.
         """
@@ -357,7 +357,7 @@ class TrickleTests(SynchronousTestCase):
         self.clock.advance(0)
         self.assertTrue(other.held)
 
-    def test_their_own(self) -> None:
+    def test_same_job(self) -> None:
         """
         The slot is not lent to more transfers of the slow job.
         """

@@ -40,7 +40,7 @@ class MailboxTests(SynchronousTestCase):
             self.mailbox.put(key, item)
         self.assertEqual(self.successResultOf(self.mailbox.get()), [3, 1, 1])
 
-    def test_taken_keys_wait_anew(self) -> None:
+    def test_read_keys_wait_again(self) -> None:
         """
         A key that was read takes a new place among the others.
         """

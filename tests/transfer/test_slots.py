@@ -60,7 +60,7 @@ class OrderTests(SlotsCase):
         ]
         self.assertEqual(self.drain(*requests), ["high", "also high", "usual", "low"])
 
-    def test_comers_wait(self) -> None:
+    def test_no_overtaking(self) -> None:
         """
         A request that is made between the release of a slot and the clean turn
         in which it is granted overtakes no other.
@@ -411,16 +411,16 @@ class PauseTests(SlotsCase):
         self.drain(early, late, nowhere)
         self.assertEqual(self.slots.queued, 0)
 
-    def test_hold_is_told(self) -> None:
+    def test_hold_is_reported(self) -> None:
         """
         Waiting requests are called when the hold begins.
         """
-        told: list[Reason] = []
-        request = acquire(self.slots, [turn()], HOST, self.fail, lambda: told.append(request.reason()))
+        seen: list[Reason] = []
+        request = acquire(self.slots, [turn()], HOST, self.fail, lambda: seen.append(request.reason()))
         self.clock.advance(1)
         self.slots.hold = "the disk is full"
         self.clock.advance(1)
-        self.assertEqual(told[-1], Reason(Obstacle.HOLD, detail="the disk is full"))
+        self.assertEqual(seen[-1], Reason(Obstacle.HOLD, detail="the disk is full"))
         request.release()
 
     def test_hold_and_what_runs(self) -> None:
@@ -539,7 +539,7 @@ class PauseTests(SlotsCase):
         self.assertEqual(self.started, ["three", "five"])
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
-    def test_nobody_left(self) -> None:
+    def test_no_waiter_left(self) -> None:
         """
         When the last request has left, no timer is left.
         """

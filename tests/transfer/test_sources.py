@@ -84,7 +84,7 @@ class SourcesTests(SynchronousTestCase):
         self.assertIsNone(self.best())
         self.assertTrue(self.sources.exhausted)
 
-    def test_own_fault(self) -> None:
+    def test_refused(self) -> None:
         """
         A source that refuses is not tried again; the next one is.
         """
@@ -142,7 +142,7 @@ class SourcesTests(SynchronousTestCase):
         self.sources.add(bob)
         self.assertEqual(self.best(), bob)
 
-    def test_trouble_of_an_account(self) -> None:
+    def test_failure_of_an_account(self) -> None:
         """
         Other failures concern the account: other accounts are tried at once at
         the same host, and their failures are not counted.
@@ -168,7 +168,7 @@ class SourcesTests(SynchronousTestCase):
         self.fail_best(TooManyRequests("slow down", retry_after=90))
         self.assertIsNone(self.best())
 
-    def test_impatience(self) -> None:
+    def test_patience(self) -> None:
         """
         A source that asks for a longer delay than the patience of the policy
         has failed; other accounts and the host are not concerned.
@@ -268,7 +268,7 @@ class SourcesTests(SynchronousTestCase):
         self.fail_best(Denied("no"))
         self.assertTrue(self.sources.exhausted)
 
-    def test_hopeless(self) -> None:
+    def test_final_error(self) -> None:
         """
         An error that is not the source's is final, whatever it is wrapped in
         and whatever it wraps.

@@ -48,53 +48,53 @@ class WhyTests(SlotsCase):
         self.assertEqual(requests[4].reason(), Reason(Obstacle.QUEUE, 5))
         self.assertEqual(self.drain(*requests), ["0", "1", "2", "3", "4"])
 
-    def told(self, *requests: SlotRequest) -> list[list[Reason]]:
+    def reported(self, *requests: SlotRequest) -> list[list[Reason]]:
         """
         Collect the reasons of each request as it is called.
         """
-        said: list[list[Reason]] = []
+        seen: list[list[Reason]] = []
         for request in requests:
             reasons: list[Reason] = []
-            said.append(reasons)
+            seen.append(reasons)
             request.reason_changed = lambda t=request, x=reasons: x.append(t.reason())  # type: ignore[misc]
-        return said
+        return seen
 
-    def test_told_of_places(self) -> None:
+    def test_places_are_reported(self) -> None:
         """
         A request that moves up is called within a second, once for all changes;
         a request that keeps its place is not called.
         """
         first, second, third = (self.queue(str(n), turn("a", n)) for n in range(3))
-        said = self.told(first, second, third)
+        seen = self.reported(first, second, third)
         self.clock.advance(1)
-        self.assertEqual([reasons[-1] for reasons in said], [Reason(Obstacle.QUEUE, n) for n in (1, 2, 3)])
+        self.assertEqual([reasons[-1] for reasons in seen], [Reason(Obstacle.QUEUE, n) for n in (1, 2, 3)])
         first.release()
         second.release()
         self.clock.advance(0.9)
-        self.assertEqual([len(reasons) for reasons in said], [1, 1, 1])
+        self.assertEqual([len(reasons) for reasons in seen], [1, 1, 1])
         self.clock.advance(0.1)
-        self.assertEqual([reasons[1:] for reasons in said], [[], [], [Reason(Obstacle.QUEUE, 1)]])
+        self.assertEqual([reasons[1:] for reasons in seen], [[], [], [Reason(Obstacle.QUEUE, 1)]])
         self.queue("behind", turn("a", 9))
         self.clock.advance(1)
-        self.assertEqual(len(said[2]), 2)
+        self.assertEqual(len(seen[2]), 2)
 
-    def test_told_of_pauses(self) -> None:
+    def test_pauses_are_reported(self) -> None:
         """
         A request is called when its host is paused, with the end of the pause,
         and when the pause has ended, though no slot is free then.
         """
         request = self.queue("a", turn())
-        (said,) = self.told(request)
+        (seen,) = self.reported(request)
         self.assertIsNone(request.reason().until)
         self.slots.pause(HOST, 10)
         self.assertEqual(request.reason().until, 10)
         self.clock.advance(1)
         self.clock.advance(9)
         self.clock.advance(1)
-        self.assertEqual(said, [Reason(Obstacle.PAUSE, 9, HOST), Reason(Obstacle.QUEUE, 1)])
+        self.assertEqual(seen, [Reason(Obstacle.PAUSE, 9, HOST), Reason(Obstacle.QUEUE, 1)])
         self.assertIsNone(request.reason().until)
 
-    def test_nobody_is_told(self) -> None:
+    def test_no_timer_is_left(self) -> None:
         """
         When no request waits any more, no timer is left.
         """

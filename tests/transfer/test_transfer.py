@@ -161,7 +161,7 @@ class SingleFlightTests(EngineTests):
         self.assertEqual(len(work.calls), 2)
         self.assertEqual([t.snapshot()["key"] for t in self.manager.transfers()], ["a", "a 1"])
 
-    def test_result_is_everybody_s(self) -> None:
+    def test_result_for_every_watcher(self) -> None:
         """
         The result lives on the transfer: each watcher gets it, however often it
         asks, also one that arrives after the end.  (docker's #18785)
@@ -530,7 +530,7 @@ class ReportTests(EngineTests):
         self.manager.request("a", Steered(), digest="d", turn=Turn("c", 0, 0, 0), sink=sink)
         self.assertEqual([i["bytes_done"] for i in sink.items], [77])
 
-    def test_watchers_are_news(self) -> None:
+    def test_watchers_are_reported(self) -> None:
         """
         Watchers are notified soon when others arrive and leave.
         """
@@ -572,7 +572,7 @@ class ReportTests(EngineTests):
         self.assertTrue(all(s.items[-1]["state"] == "done" for s in sinks))
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
-    def test_released_watcher_hears_nothing(self) -> None:
+    def test_released_watcher_is_not_notified(self) -> None:
         """
         After its release the sink of a watcher gets nothing more.
         """
@@ -742,7 +742,7 @@ class StopTests(EngineTests):
             watcher.release()
         self.assert_idle()
 
-    def test_told_before_it_has_stopped(self) -> None:
+    def test_delivered_before_it_has_stopped(self) -> None:
         """
         Results are delivered before the manager has stopped.
         """
