@@ -184,6 +184,6 @@ class SlotRequest:
 
     def belong(self, issuer: Issuer | None) -> None:
         """
-        Belong to C{issuer} from now on; to none when idle.
+        Set the slots that it belongs to; L{None} for an idle request.
         """
         self._issuer = issuer

@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.transfer.test_lent_slot -*-
 """
-SlowHolders: transfers that hold a slot and hardly move.
+Slow transfers: those that hold a slot and hardly move.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class SlowHolders:
 
     def add(self, request: SlotRequest) -> None:
         """
-        Add a request that has got a slot.
+        Add a request that was granted a slot.
         """
         self._holders[request] = None
         if request.position is not None:

@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.transfer.test_throughput -*-
 """
-The pace of a transfer over the last half minute.
+The throughput of a transfer over the last half minute.
 """
 
 from __future__ import annotations

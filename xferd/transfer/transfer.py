@@ -36,7 +36,7 @@ class Transfer(Attempting):
 
     Its work function receives this object, and uses L{attempts} or L{slot},
     L{report} and L{wait}.  The work belongs to no watcher: it is cancelled when
-    the last one leaves, whoever came first.
+    the last one leaves.
 
     States, by C{state}::
 

@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.transfer.test_transfer -*-
 """
-Watchers: the interest of one job in a transfer.
+Watchers: the interests of jobs in transfers.
 """
 
 from __future__ import annotations
