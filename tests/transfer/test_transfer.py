@@ -601,6 +601,20 @@ class ReportTests(EngineTests):
         self.assertEqual(sink.states(), ["running"])
         self.assertGreaterEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
+    def test_made_when_first_used(self) -> None:
+        """
+        A transfer that makes no attempts, holds no slot and reports no bytes,
+        as a registration, has no objects for them.
+        """
+        watcher = self.request("a", Steered(), Source())
+        transfer = watcher.transfer
+        self.assertEqual((transfer._attempts, transfer._request, transfer._rate), (None, None, None))
+        snapshot = transfer.snapshot()
+        self.assertEqual(
+            (snapshot["source"], snapshot["attempt"], snapshot["rate"]), ("one.example/anonymous", 0, 0.0)
+        )
+        self.assertEqual(transfer.sources, [Source()])
+
     def test_mailbox(self) -> None:
         """
         The reader of a mailbox gets snapshots.
