@@ -9,16 +9,15 @@ from typing import cast
 
 from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.interfaces import IReactorFromThreads
-from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from xferd.errors import StoreError
-from xferd.store.threads import Rounds, Threads, patient
+from xferd.store.threads import Threads, delay_cancellation
 from xferd.testing.inline_threads import InlinePool, InlineReactor
 
 
-class PatientTests(SynchronousTestCase):
+class DelayCancellationTests(SynchronousTestCase):
     """
     Waits that cancellation does not shorten.
     """
@@ -33,7 +32,7 @@ class PatientTests(SynchronousTestCase):
         """
         The result comes through.
         """
-        waiting = patient(self.work)
+        waiting = delay_cancellation(self.work)
         self.assertNoResult(waiting)
         self.work.callback(3)
         self.assertEqual(self.successResultOf(waiting), 3)
@@ -42,7 +41,7 @@ class PatientTests(SynchronousTestCase):
         """
         So does a failure.
         """
-        waiting = patient(self.work)
+        waiting = delay_cancellation(self.work)
         self.work.errback(StoreError("no"))
         self.failureResultOf(waiting, StoreError)
 
@@ -50,14 +49,14 @@ class PatientTests(SynchronousTestCase):
         """
         What is over already needs no waiting.
         """
-        self.failureResultOf(patient(fail(StoreError("no"))), StoreError)
+        self.failureResultOf(delay_cancellation(fail(StoreError("no"))), StoreError)
 
     def test_cancelled(self) -> None:
         """
         Cancelled, however often, it waits; then it has been cancelled.
         """
         stopped = []
-        waiting = patient(self.work, stop=lambda: stopped.append(True))
+        waiting = delay_cancellation(self.work, stop=lambda: stopped.append(True))
         for _ in range(3):
             waiting.cancel()
             self.assertNoResult(waiting)
@@ -69,7 +68,7 @@ class PatientTests(SynchronousTestCase):
         """
         A failure of what nobody waits for any more is nobody's.
         """
-        waiting = patient(self.work)
+        waiting = delay_cancellation(self.work)
         waiting.cancel()
         self.work.errback(StoreError("no"))
         self.failureResultOf(waiting, CancelledError)
@@ -80,7 +79,7 @@ class PatientTests(SynchronousTestCase):
         A result that nobody takes is undone.
         """
         undone: list[int] = []
-        waiting = patient(self.work, undo=undone.append)
+        waiting = delay_cancellation(self.work, undo=undone.append)
         waiting.cancel()
         self.work.callback(3)
         self.failureResultOf(waiting, CancelledError)
@@ -91,7 +90,7 @@ class PatientTests(SynchronousTestCase):
         What goes wrong while undoing is logged, and ends the wait all the
         same.
         """
-        waiting = patient(self.work, undo=lambda result: 1 // (result - result))
+        waiting = delay_cancellation(self.work, undo=lambda result: 1 // (result - result))
         waiting.cancel()
         self.work.callback(3)
         self.failureResultOf(waiting, CancelledError)
@@ -102,7 +101,7 @@ class PatientTests(SynchronousTestCase):
         Cancelling what has a result changes nothing.
         """
         undone: list[int] = []
-        waiting = patient(self.work, undo=undone.append)
+        waiting = delay_cancellation(self.work, undo=undone.append)
         self.work.callback(3)
         waiting.cancel()
         self.assertEqual(self.successResultOf(waiting), 3)
@@ -186,100 +185,3 @@ class RealThreadsTests(TestCase):
         self.assertIsNot(there, here)
         self.assertIs(current_thread(), here)
         await threads.stop()
-
-
-class RoundsTests(SynchronousTestCase):
-    """
-    One round of work for many.
-    """
-
-    def setUp(self) -> None:
-        """
-        Make rounds that end when the test says so.
-        """
-        self.begun: list[tuple[list[str], Deferred[None]]] = []
-        self.rounds: Rounds[str] = Rounds(self.begin)
-
-    def begin(self, items: list[str]) -> Deferred[None]:
-        """
-        Begin a round.
-        """
-        done: Deferred[None] = Deferred()
-        self.begun.append((items, done))
-        return done
-
-    def end(self, result: Failure | None = None) -> None:
-        """
-        End the newest round.
-        """
-        self.begun[-1][1].callback(result)
-
-    def test_together(self) -> None:
-        """
-        Who asks while a round is running shares the next one: the one that is
-        running may have missed what they ask for.
-        """
-        first = self.rounds.add("a")
-        second, third = self.rounds.add("b"), self.rounds.add("c")
-        self.assertEqual([items for items, _ in self.begun], [["a"]])
-        self.end()
-        self.successResultOf(first)
-        self.assertNoResult(second)
-        self.assertEqual([items for items, _ in self.begun], [["a"], ["b", "c"]])
-        self.end()
-        self.successResultOf(second)
-        self.successResultOf(third)
-
-    def test_failure(self) -> None:
-        """
-        A round that fails fails for all of it, and for nobody else.
-        """
-        waiting = [self.rounds.add("a"), self.rounds.add("b"), self.rounds.add("c")]
-        self.end(Failure(StoreError("no")))
-        self.failureResultOf(waiting[0], StoreError)
-        self.end(Failure(StoreError("no")))
-        self.failureResultOf(waiting[1], StoreError)
-        self.failureResultOf(waiting[2], StoreError)
-        fine = self.rounds.add("d")
-        self.end()
-        self.successResultOf(fine)
-
-    def test_cancel(self) -> None:
-        """
-        Who is cancelled waits like the others, and the others do not notice.
-        """
-        one, other = self.rounds.add("a"), self.rounds.add("b")
-        one.cancel()
-        self.assertNoResult(one)
-        self.end()
-        self.failureResultOf(one, CancelledError)
-        self.end()
-        self.successResultOf(other)
-
-    def test_drain(self) -> None:
-        """
-        The end of all rounds can be waited for.
-        """
-        self.successResultOf(Deferred.fromCoroutine(self.rounds.drain()))
-        waiting = [self.rounds.add("a"), self.rounds.add("b")]
-        drained = Deferred.fromCoroutine(self.rounds.drain())
-        self.end()
-        self.assertNoResult(drained)
-        self.end()
-        self.successResultOf(drained)
-        for done in waiting:
-            self.successResultOf(done)
-
-    def test_more_while_telling(self) -> None:
-        """
-        Who asks again as soon as it is told is part of what is waited for.
-        """
-        again: list[Deferred[None]] = []
-        first = self.rounds.add("a").addCallback(lambda _: again.append(self.rounds.add("b")))
-        drained = Deferred.fromCoroutine(self.rounds.drain())
-        self.end()
-        self.successResultOf(first)
-        self.assertNoResult(drained)
-        self.end()
-        self.successResultOf(drained)
-        self.successResultOf(again[0])

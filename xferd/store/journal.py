@@ -25,9 +25,10 @@ from xferd.errors import DiskFull, StoreError
 from xferd.interfaces.journal import IdempotencyKey, IJournal
 from xferd.interfaces.registry import UploadSession
 from xferd.names import Digest, Repository
+from xferd.store.batches import Batches
 from xferd.store.disk.reserve import Reserve
 from xferd.store.journal_schema import MIGRATIONS
-from xferd.store.threads import Rounds, Threads
+from xferd.store.threads import Threads
 
 _RECORD_JOB = """
     INSERT INTO job (id, created, state, run, record)
@@ -156,7 +157,7 @@ class Journal:
         self._threads = threads
         self._reserve = reserve
         self._database: sqlite3.Connection | None = None
-        self._writes: Rounds[_Record] = Rounds(lambda batch: threads.run(self._write, batch))
+        self._writes: Batches[_Record] = Batches(lambda batch: threads.run(self._write, batch))
 
     def open(self) -> None:
         """

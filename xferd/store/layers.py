@@ -24,7 +24,7 @@ from xferd.oci import Descriptor
 from xferd.store.disk.file_system import make_directory, trying_to, write_file
 from xferd.store.leases import Leases
 from xferd.store.paths import Paths, parse_tree_name
-from xferd.store.threads import Threads, patient
+from xferd.store.threads import Threads, delay_cancellation
 from xferd.store.trees.trees import Trees
 
 
@@ -189,7 +189,9 @@ class Layers:
         for that.
         """
         stop = Event()
-        return patient(Deferred.fromCoroutine(self._register(parent, diff_id, blob, stop)), stop=stop.set)
+        return delay_cancellation(
+            Deferred.fromCoroutine(self._register(parent, diff_id, blob, stop)), stop=stop.set
+        )
 
     async def _register(self, parent: Digest | None, diff_id: Digest, blob: Descriptor, stop: Event) -> Layer:
         wanted = chain_id([diff_id], parent)

@@ -21,6 +21,7 @@ from xferd.interfaces.reactor import IReactor, WallClock
 from xferd.interfaces.store import UNPACK_RULES, IStore
 from xferd.interfaces.unpack import UnpackLimits
 from xferd.locks import FileLock, Held
+from xferd.store.batches import Batches
 from xferd.store.blobs.blobs import Blobs
 from xferd.store.disk.file_system import (
     free_bytes,
@@ -45,7 +46,7 @@ from xferd.store.journal import Journal
 from xferd.store.layers import Layers
 from xferd.store.leases import Leases
 from xferd.store.paths import NOTE, Paths, parse_partial_name
-from xferd.store.threads import Pool, Rounds, Threads, patient
+from xferd.store.threads import Pool, Threads, delay_cancellation
 from xferd.store.trees.hard_links import Copied
 from xferd.store.trees.trees import Trees
 
@@ -179,7 +180,7 @@ class Store:
         self._old: list[str] = []
         self._started = False
         # Who stops it a second time waits for the first, and finds no more to do.
-        self._stops: Rounds[None] = Rounds(lambda _: Deferred.fromCoroutine(self._stop()))
+        self._stops: Batches[None] = Batches(lambda _: Deferred.fromCoroutine(self._stop()))
 
     def open(self) -> None:
         """
@@ -225,7 +226,7 @@ class Store:
         @return: fires when the store is whole.  Cancelling waits for that.
         @raise StoreError: the disk refuses.
         """
-        return patient(Deferred.fromCoroutine(self._start()))
+        return delay_cancellation(Deferred.fromCoroutine(self._start()))
 
     def stop(self) -> Deferred[None]:
         """

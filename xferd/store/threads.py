@@ -22,7 +22,6 @@ from twisted.python.failure import Failure
 from xferd.errors import StoreError
 
 T = TypeVar("T")
-Item = TypeVar("Item")
 
 
 class Pool(Protocol):
@@ -48,9 +47,9 @@ class Pool(Protocol):
         """
 
 
-class _Patience(Generic[T]):
+class _DelayedCancellation(Generic[T]):
     """
-    One wait for something that cannot be interrupted.  See L{patient}.
+    One wait for something that cannot be interrupted.  See L{delay_cancellation}.
     """
 
     _log = Logger()
@@ -104,7 +103,7 @@ class _Patience(Generic[T]):
         self._waiter.errback(Failure(CancelledError()))
 
 
-def patient(
+def delay_cancellation(
     work: Deferred[T], *, stop: Callable[[], object] | None = None, undo: Callable[[T], object] | None = None
 ) -> Deferred[T]:
     """
@@ -115,7 +114,7 @@ def patient(
     @param stop: called when cancelled, to make C{work} end sooner.
     @param undo: called with the result that nobody takes any more.
     """
-    return _Patience(work, stop, undo).wait()
+    return _DelayedCancellation(work, stop, undo).wait()
 
 
 class Threads:
@@ -155,7 +154,7 @@ class Threads:
         self._running += 1
         result: Deferred[T] = deferToThreadPool(self._reactor, self._pool, work, *args)  # type: ignore[arg-type]
         _ = result.addBoth(self._ended)
-        return patient(result, stop=None if stop is None else stop.set)
+        return delay_cancellation(result, stop=None if stop is None else stop.set)
 
     def _ended(self, result: T) -> T:
         self._running -= 1
@@ -179,59 +178,3 @@ class Threads:
             await waiter
         # The threads are idle, so that joining them takes no time.
         self._pool.stop()
-
-
-class Rounds(Generic[Item]):
-    """
-    Work of which one round does for all who asked before it began: a flush of
-    the disk, a file written anew, a transaction.
-    """
-
-    def __init__(self, work: Callable[[list[Item]], Deferred[None]]) -> None:
-        """
-        @param work: does one round, for these items; called again when the
-            round before is over.
-        """
-        self._work = work
-        self._next: list[tuple[Item, Deferred[None]]] = []
-        self._busy = False
-        self._idle: list[Deferred[None]] = []
-
-    def add(self, item: Item) -> Deferred[None]:
-        """
-        Put something into the next round.
-
-        @return: fires, or fails, as that round does.  Cancelling waits for it.
-        """
-        # No canceller: patience is what cancelling gets.
-        done: Deferred[None] = Deferred()
-        self._next.append((item, done))
-        if not self._busy:
-            self._begin()
-        return patient(done)
-
-    async def drain(self) -> None:
-        """
-        Wait until no round is asked for or running.
-        """
-        while self._busy:
-            waiter: Deferred[None] = Deferred()
-            self._idle.append(waiter)
-            await waiter
-
-    def _begin(self) -> None:
-        self._busy = True
-        batch, self._next = self._next, []
-        items, waiters = [item for item, _ in batch], [waiter for _, waiter in batch]
-        _ = self._work(items).addBoth(self._end, waiters)
-
-    def _end(self, result: Failure | None, waiters: list[Deferred[None]]) -> None:
-        self._busy = False
-        if self._next:
-            self._begin()
-        for waiter in waiters:
-            waiter.callback(result)
-        if not self._busy:
-            idle, self._idle = self._idle, []
-            for waiter in idle:
-                waiter.callback(None)

@@ -22,7 +22,7 @@ from xferd.store.disk.file_system import make_directory, move, refusal, trying_t
 from xferd.store.disk.trash import Trash
 from xferd.store.leases import Leases
 from xferd.store.paths import Paths
-from xferd.store.threads import Threads, patient
+from xferd.store.threads import Threads, delay_cancellation
 
 
 def open_anonymous(paths: Paths) -> tuple[int, str]:
@@ -83,7 +83,7 @@ class AnonymousBlob:
         self.size += written
 
     def commit(self) -> Deferred[Digest]:
-        return patient(Deferred.fromCoroutine(self._commit()))
+        return delay_cancellation(Deferred.fromCoroutine(self._commit()))
 
     def close(self) -> None:
         if self._busy:

@@ -29,7 +29,7 @@ from xferd.store.disk.reserve import Reserve
 from xferd.store.disk.trash import Trash
 from xferd.store.leases import Leases
 from xferd.store.paths import Paths
-from xferd.store.threads import Threads, patient
+from xferd.store.threads import Threads, delay_cancellation
 
 PATIENCE: Final = 60.0
 """Seconds for which a new owner of a partial file waits for the one before."""
@@ -115,7 +115,7 @@ class Blobs:
 
     def anonymous(self) -> Deferred[IAnonymousBlob]:
         opening = Deferred.fromCoroutine(self._anonymous())
-        return patient(opening, undo=lambda blob: blob.close())
+        return delay_cancellation(opening, undo=lambda blob: blob.close())
 
     def close(self) -> None:
         """
@@ -167,7 +167,7 @@ class Blobs:
             await self._wait_for_owner(digest, left)
         stop = Event()
         opening = Deferred.fromCoroutine(self._open(digest, size, stop))
-        return await patient(opening, stop=stop.set, undo=lambda partial: partial.close())
+        return await delay_cancellation(opening, stop=stop.set, undo=lambda partial: partial.close())
 
     async def _wait_for_owner(self, digest: Digest, seconds: float) -> None:
         """

@@ -28,7 +28,7 @@ from xferd.store.blobs.spans import Note, remove_note, write_note
 from xferd.store.disk.file_system import make_directory, move, refusal
 from xferd.store.disk.trash import Trash
 from xferd.store.paths import Paths
-from xferd.store.threads import Threads, patient
+from xferd.store.threads import Threads, delay_cancellation
 
 _STEP = 256 * 1024
 """So many new bytes are told of at the end of the turn that they came in."""
@@ -156,7 +156,7 @@ class Partial:
         self._empty()
 
     def commit(self) -> Deferred[None]:
-        return patient(Deferred.fromCoroutine(self._commit()))
+        return delay_cancellation(Deferred.fromCoroutine(self._commit()))
 
     def suspend(self) -> None:
         if self._state != "open":

@@ -28,6 +28,7 @@ from xferd.errors import NotFound, StoreError, XferdError
 from xferd.interfaces.store import IImages, Image
 from xferd.names import Digest, Reference, Repository
 from xferd.oci import Descriptor, Document, Manifest, parse_document
+from xferd.store.batches import Batches
 from xferd.store.blobs.blobs import Blobs, read_document
 from xferd.store.disk.reserve import Reserve
 from xferd.store.images.index_file import (
@@ -47,7 +48,7 @@ from xferd.store.images.last_used import LastUses
 from xferd.store.layers import Layers
 from xferd.store.leases import Leases
 from xferd.store.paths import Paths
-from xferd.store.threads import Rounds, Threads
+from xferd.store.threads import Threads
 
 _OURS = (NAME, RESOLVED, CREATED, CHAIN_ID, ORIGIN, PINNED, DOCKER_NAME)
 
@@ -88,7 +89,7 @@ class Images:
         self._names: list[str] = []
         self._sorted: list[Image] = []
         self._lost: set[str] = set()
-        self._writes: Rounds[tuple[Reference, Image | bool | None]] = Rounds(
+        self._writes: Batches[tuple[Reference, Image | bool | None]] = Batches(
             lambda batch: Deferred.fromCoroutine(self._write(batch))
         )
 

@@ -27,13 +27,14 @@ from zope.interface import implementer
 from xferd.errors import StoreError
 from xferd.interfaces.store import UNPACK_RULES, ITrees, Unpacked
 from xferd.names import Digest
+from xferd.store.batches import Batches
 from xferd.store.disk.file_system import make_directory, move, sync_file_system, trying_to
 from xferd.store.disk.reserve import Reserve
 from xferd.store.disk.trash import Trash
 from xferd.store.disk.usage import size_below
 from xferd.store.leases import Leases
 from xferd.store.paths import Paths, parse_tree_name, tree_name
-from xferd.store.threads import Rounds, Threads, patient
+from xferd.store.threads import Threads, delay_cancellation
 from xferd.store.trees.facts import Kept, Tree, describe, place, read_tree, whole_tree, write_tree
 from xferd.store.trees.hard_links import Copied
 from xferd.store.trees.variants import copied_by, fit, stage
@@ -83,7 +84,7 @@ class Trees:
         self._known: dict[Digest, Digest] = {}
         self._locks: WeakValueDictionary[Digest, DeferredLock] = WeakValueDictionary()
         # Layers that are ready together are flushed together.
-        self._flushes: Rounds[None] = Rounds(lambda _: bulk.run(_flush, paths))
+        self._flushes: Batches[None] = Batches(lambda _: bulk.run(_flush, paths))
 
     async def load(self) -> None:
         """
@@ -113,7 +114,7 @@ class Trees:
         return tree is not None and tree.rules < self._rules
 
     def stage(self) -> Deferred[str]:
-        return patient(
+        return delay_cancellation(
             self._threads.run(stage, self._paths.staging),
             undo=lambda staged: self._trash.throw(os.path.dirname(staged)),
         )
@@ -122,7 +123,7 @@ class Trees:
         """
         Cancelling waits for the disk.
         """
-        return patient(Deferred.fromCoroutine(self._commit(staged, unpacked, blob)))
+        return delay_cancellation(Deferred.fromCoroutine(self._commit(staged, unpacked, blob)))
 
     def staged_size(self, staged: str) -> Deferred[int]:
         return self._bulk.run(size_below, staged)

@@ -1,0 +1,109 @@
+"""
+Tests for L{xferd.store.batches}.
+"""
+
+from __future__ import annotations
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+
+from xferd.errors import StoreError
+from xferd.store.batches import Batches
+
+
+class BatchesTests(SynchronousTestCase):
+    """
+    One round of work for many.
+    """
+
+    def setUp(self) -> None:
+        """
+        Make rounds that end when the test says so.
+        """
+        self.begun: list[tuple[list[str], Deferred[None]]] = []
+        self.batches: Batches[str] = Batches(self.begin)
+
+    def begin(self, items: list[str]) -> Deferred[None]:
+        """
+        Begin a round.
+        """
+        done: Deferred[None] = Deferred()
+        self.begun.append((items, done))
+        return done
+
+    def end(self, result: Failure | None = None) -> None:
+        """
+        End the newest round.
+        """
+        self.begun[-1][1].callback(result)
+
+    def test_together(self) -> None:
+        """
+        Who asks while a round is running shares the next one: the one that is
+        running may have missed what they ask for.
+        """
+        first = self.batches.add("a")
+        second, third = self.batches.add("b"), self.batches.add("c")
+        self.assertEqual([items for items, _ in self.begun], [["a"]])
+        self.end()
+        self.successResultOf(first)
+        self.assertNoResult(second)
+        self.assertEqual([items for items, _ in self.begun], [["a"], ["b", "c"]])
+        self.end()
+        self.successResultOf(second)
+        self.successResultOf(third)
+
+    def test_failure(self) -> None:
+        """
+        A round that fails fails for all of it, and for nobody else.
+        """
+        waiting = [self.batches.add("a"), self.batches.add("b"), self.batches.add("c")]
+        self.end(Failure(StoreError("no")))
+        self.failureResultOf(waiting[0], StoreError)
+        self.end(Failure(StoreError("no")))
+        self.failureResultOf(waiting[1], StoreError)
+        self.failureResultOf(waiting[2], StoreError)
+        fine = self.batches.add("d")
+        self.end()
+        self.successResultOf(fine)
+
+    def test_cancel(self) -> None:
+        """
+        Who is cancelled waits like the others, and the others do not notice.
+        """
+        one, other = self.batches.add("a"), self.batches.add("b")
+        one.cancel()
+        self.assertNoResult(one)
+        self.end()
+        self.failureResultOf(one, CancelledError)
+        self.end()
+        self.successResultOf(other)
+
+    def test_drain(self) -> None:
+        """
+        The end of all rounds can be waited for.
+        """
+        self.successResultOf(Deferred.fromCoroutine(self.batches.drain()))
+        waiting = [self.batches.add("a"), self.batches.add("b")]
+        drained = Deferred.fromCoroutine(self.batches.drain())
+        self.end()
+        self.assertNoResult(drained)
+        self.end()
+        self.successResultOf(drained)
+        for done in waiting:
+            self.successResultOf(done)
+
+    def test_more_while_telling(self) -> None:
+        """
+        Who asks again as soon as it is told is part of what is waited for.
+        """
+        again: list[Deferred[None]] = []
+        first = self.batches.add("a").addCallback(lambda _: again.append(self.batches.add("b")))
+        drained = Deferred.fromCoroutine(self.batches.drain())
+        self.end()
+        self.successResultOf(first)
+        self.assertNoResult(drained)
+        self.end()
+        self.successResultOf(drained)
+        self.successResultOf(again[0])
