@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from threading import Event
 
 from tests.unpack.tars import IS_ROOT, make
-from xferd.store.trees.hard_links import Copied, link_tree
+from xferd.store.trees.hard_links import CopySize, link_tree
 from xferd.store.trees.implied_directories import empty, mend, prune, read
 from xferd.store.trees.lower_directories import find
 from xferd.unpack.flatten import flatten
@@ -30,7 +30,7 @@ def fitted_trees(place: str, tars: Sequence[bytes], privileged: bool = IS_ROOT) 
         wanted = find(raw, implied, trees[::-1], Event())
         omitted = empty(raw, wanted, Event())
         os.makedirs(tree)
-        link_tree(raw, tree, Copied(), Copied(10**6, 10**9), Event())
+        link_tree(raw, tree, CopySize(), CopySize(10**6, 10**9), Event())
         prune(tree, omitted)
         mend(tree, wanted, read(raw, wanted), omitted, stop=Event())
         trees.append(tree)

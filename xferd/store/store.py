@@ -41,13 +41,13 @@ from xferd.store.disk.usage import files_of
 from xferd.store.gc.collector import GarbageCollector
 from xferd.store.images.images import Images
 from xferd.store.images.index_file import read_index, write_index
-from xferd.store.images.last_used import LastUses
+from xferd.store.images.last_used import LastUsed
 from xferd.store.journal import Journal
 from xferd.store.layers import Layers
 from xferd.store.leases import Leases
 from xferd.store.paths import NOTE, Paths, parse_partial_name
 from xferd.store.threads import Pool, Threads, delay_cancellation
-from xferd.store.trees.hard_links import Copied
+from xferd.store.trees.hard_links import CopySize
 from xferd.store.trees.trees import Trees
 
 VERSION = b"1\n"
@@ -140,11 +140,11 @@ class Store:
             leases=leases,
             reserve=self._reserve,
             rules=unpack_rules,
-            most_copied=Copied(limits.entries, limits.size),
+            most_copied=CopySize(limits.entries, limits.size),
         )
         self.layers = Layers(paths, self._threads, self.trees, leases)
         self.journal = Journal(paths.database, self._database_thread, self._reserve)
-        self._last_uses = LastUses(self.journal, wall_clock)
+        self._last_uses = LastUsed(self.journal, wall_clock)
         self.images = Images(
             paths,
             self._threads,

@@ -11,10 +11,10 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.store.trees.test_implied_directories import SECOND, TreesCase
 from xferd.errors import BadLayer, StoreError
-from xferd.store.trees.hard_links import Copied, link_tree, measure
+from xferd.store.trees.hard_links import CopySize, link_tree, measure
 from xferd.store.trees.implied_directories import read
 
-PLENTY = Copied(1000, 10**9)
+PLENTY = CopySize(1000, 10**9)
 
 
 class CopiedTests(SynchronousTestCase):
@@ -26,9 +26,9 @@ class CopiedTests(SynchronousTestCase):
         """
         As much as is allowed is fine, and one more of either is not.
         """
-        most = Copied(3, 5000)
+        most = CopySize(3, 5000)
         most.check(most)
-        for more in (Copied(1, 0), Copied(0, 1)):
+        for more in (CopySize(1, 0), CopySize(0, 1)):
             self.assertRaises(BadLayer, (most + more).check, most)
 
 
@@ -52,7 +52,7 @@ class LinkTests(TreesCase):
         self.set_xattr(inside, "user.overlay.opaque", b"y")
         self.set_xattr(inside, "user.kept", b"value")
         os.utime(inside, ns=(0, 7 * SECOND))
-        copied = link_tree(source, target, Copied(), PLENTY, Event())
+        copied = link_tree(source, target, CopySize(), PLENTY, Event())
         self.assertEqual(copied, measure(target))
         self.assertEqual(copied.entries, 3 + 3)
         for name in ("file", "link", "fifo"):
@@ -75,9 +75,9 @@ class LinkTests(TreesCase):
         making ends.
         """
         source = self.tree("source", a_b=0o711)
-        has = link_tree(source, self.tree("first"), Copied(), PLENTY, Event())
+        has = link_tree(source, self.tree("first"), CopySize(), PLENTY, Event())
         link_tree(source, self.tree("second"), has, has + has, Event())
-        for number, used in enumerate((Copied(1, 0), Copied(0, 1))):
+        for number, used in enumerate((CopySize(1, 0), CopySize(0, 1))):
             self.assertRaises(BadLayer, link_tree, source, self.tree(f"{number}"), used, has, Event())
 
     def test_stopped(self) -> None:
@@ -88,7 +88,7 @@ class LinkTests(TreesCase):
         stop.set()
         descriptors = os.listdir("/proc/self/fd")
         source, target = self.tree("source", a=0o711), self.tree("target")
-        self.assertRaises(StoreError, link_tree, source, target, Copied(), PLENTY, stop)
+        self.assertRaises(StoreError, link_tree, source, target, CopySize(), PLENTY, stop)
         self.assertEqual((os.listdir(target), os.listdir("/proc/self/fd")), ([], descriptors))
 
     def test_measure_links(self) -> None:
@@ -97,5 +97,5 @@ class LinkTests(TreesCase):
         """
         source, target = self.tree("source", a=0o711), self.tree("target")
         os.symlink("a", os.path.join(source, "link"))
-        copied = link_tree(source, target, Copied(), PLENTY, Event())
+        copied = link_tree(source, target, CopySize(), PLENTY, Event())
         self.assertEqual((copied, copied.entries), (measure(target), 3))

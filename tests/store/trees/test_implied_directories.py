@@ -15,8 +15,8 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from tests.store.disk.test_file_system import become_nobody
 from xferd.store.trees.implied_directories import (
-    Attributes,
-    Wanted,
+    DirectoryMetadata,
+    MetadataByPath,
     empty,
     key,
     mend,
@@ -199,7 +199,7 @@ class AttributesTests(TreesCase):
             st.binary(min_size=1).filter(lambda path: b"\0" not in path),
             st.none()
             | st.builds(
-                Attributes,
+                DirectoryMetadata,
                 st.integers(0, 2**32),
                 st.integers(0, 2**32),
                 st.integers(0, 0o7777),
@@ -208,7 +208,7 @@ class AttributesTests(TreesCase):
             ),
         )
     )
-    def test_json(self, wanted: dict[bytes, Attributes | None]) -> None:
+    def test_json(self, wanted: dict[bytes, DirectoryMetadata | None]) -> None:
         """
         Attributes of any path go to JSON and back.
         """
@@ -218,10 +218,10 @@ class AttributesTests(TreesCase):
         """
         The key depends on all attributes, and not on the order of paths.
         """
-        some = Attributes(0, 0, 0o755, 5, (("user.a", b"b"),))
-        wanted: Wanted = {b"a": some, b"b": None}
+        some = DirectoryMetadata(0, 0, 0o755, 5, (("user.a", b"b"),))
+        wanted: MetadataByPath = {b"a": some, b"b": None}
         self.assertEqual(key(wanted), key(dict(reversed(list(wanted.items())))))
-        others: list[Wanted] = [
+        others: list[MetadataByPath] = [
             {b"a": some},
             {b"a": None, b"b": some},
             {**wanted, b"a": evolve(some, uid=1)},

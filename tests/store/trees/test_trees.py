@@ -23,8 +23,8 @@ from xferd.interfaces.store import Unpacked
 from xferd.names import Digest
 from xferd.store.disk.file_system import sync_file_system
 from xferd.store.trees import trees, variants
-from xferd.store.trees.facts import Tree
-from xferd.store.trees.hard_links import Copied
+from xferd.store.trees.facts import TreeFacts
+from xferd.store.trees.hard_links import CopySize
 
 BLOB = Digest.of(b"compressed")
 FACTS = Unpacked(DIGEST, 100, 10, 1)
@@ -288,14 +288,16 @@ class FactsTests(SynchronousTestCase):
         """
         The facts go to JSON and back, whatever bytes are in paths.
         """
-        tree = Tree(Unpacked(DIGEST, 3, 2, 1, tuple(implied)), (BLOB,), claimed, copied=Copied(3, 4096))
-        self.assertEqual(Tree.from_json(tree.to_json()), tree)
+        tree = TreeFacts(
+            Unpacked(DIGEST, 3, 2, 1, tuple(implied)), (BLOB,), claimed, copied=CopySize(3, 4096)
+        )
+        self.assertEqual(TreeFacts.from_json(tree.to_json()), tree)
 
     def test_damaged(self) -> None:
         """
         Damage of any kind is told as such.
         """
-        good = json.loads(Tree(FACTS, (BLOB,)).to_json())
+        good = json.loads(TreeFacts(FACTS, (BLOB,)).to_json())
         damages: list[dict[str, object]] = [
             {"size": None},
             {"diff_id": "x"},
@@ -305,6 +307,6 @@ class FactsTests(SynchronousTestCase):
             {"copied": []},
         ]
         for damage in damages:
-            self.assertRaises(ValueError, Tree.from_json, json.dumps({**good, **damage}).encode())
+            self.assertRaises(ValueError, TreeFacts.from_json, json.dumps({**good, **damage}).encode())
         for text in (b"", b"3", b"{}", b"\xff"):
-            self.assertRaises(ValueError, Tree.from_json, text)
+            self.assertRaises(ValueError, TreeFacts.from_json, text)

@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 
 from tests.store.trees.test_implied_directories import TreesCase
-from xferd.store.trees.walk import Walk, components
+from xferd.store.trees.walk import TreeWalk, components
 
 
 class WalkTests(TreesCase):
@@ -22,7 +22,7 @@ class WalkTests(TreesCase):
         """
         tree = self.tree("tree", a_b_c=0o755, a_d=0o755, e=0o755)
         descriptors = os.listdir("/proc/self/fd")
-        with Walk(tree) as walk:
+        with TreeWalk(tree) as walk:
             for path in (b".", b"a/b/c", b"a/d", b"a", b"e", b"", b"a/b", b"a/b"):
                 here = os.stat(os.path.join(os.fsencode(tree), path))
                 self.assertTrue(os.path.samestat(os.fstat(walk.open(path)), here))
@@ -44,7 +44,7 @@ class WalkTests(TreesCase):
         self.patch(os, "open", note)
         for reverse in (False, True):
             opened.clear()
-            with Walk(tree) as walk:
+            with TreeWalk(tree) as walk:
                 for path in sorted(paths, key=components, reverse=reverse):
                     walk.open(path)
             self.assertEqual(len(opened), 1 + len(paths))
@@ -55,6 +55,6 @@ class WalkTests(TreesCase):
         """
         tree = self.tree("tree", a=0o755)
         os.symlink("a", os.path.join(tree, "link"))
-        with Walk(tree) as walk:
+        with TreeWalk(tree) as walk:
             self.assertRaises(OSError, walk.open, b"link")
             self.assertRaises(FileNotFoundError, walk.open, b"a/b")

@@ -32,7 +32,7 @@ from xferd.store.blobs.blobs import Blobs
 from xferd.store.disk.trash import Trash
 from xferd.store.gc.survey import Survey, survey
 from xferd.store.images.images import Images
-from xferd.store.images.last_used import LastUses
+from xferd.store.images.last_used import LastUsed
 from xferd.store.layers import Layers
 from xferd.store.leases import Leases
 from xferd.store.paths import Paths, parse_tree_name
@@ -64,7 +64,7 @@ class GarbageCollector:
         trees: Trees,
         layers: Layers,
         images: Images,
-        last_uses: LastUses,
+        last_uses: LastUsed,
         clock: IReactorTime,
         wall_clock: WallClock,
         partial_age: float,

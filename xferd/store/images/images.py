@@ -44,7 +44,7 @@ from xferd.store.images.index_file import (
     notes_of,
     read_index,
 )
-from xferd.store.images.last_used import LastUses
+from xferd.store.images.last_used import LastUsed
 from xferd.store.layers import Layers
 from xferd.store.leases import Leases
 from xferd.store.paths import Paths
@@ -70,7 +70,7 @@ class Images:
         layers: Layers,
         leases: Leases,
         reserve: Reserve,
-        last_uses: LastUses,
+        last_uses: LastUsed,
     ) -> None:
         """
         @param reserve: what a change of names uses when the disk is full.

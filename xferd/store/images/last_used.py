@@ -25,7 +25,7 @@ _GRAIN: Final = 60.0
 """Seconds after which another use of the same image is recorded."""
 
 
-class LastUses:
+class LastUsed:
     """
     The last uses of the images of one store.
     """

@@ -18,15 +18,15 @@ from xferd.names import Digest
 from xferd.store.disk.file_system import trying_to, write_file
 from xferd.store.disk.reserve import Reserve
 from xferd.store.paths import Paths
-from xferd.store.trees.hard_links import Copied
-from xferd.store.trees.implied_directories import Wanted, wanted_from_json, wanted_to_json
+from xferd.store.trees.hard_links import CopySize
+from xferd.store.trees.implied_directories import MetadataByPath, wanted_from_json, wanted_to_json
 
 _SMALL: Final = 256 * 1024
 """Bytes of facts that may use the reserve; those of a layer that implies many directories are more."""
 
 
 @frozen
-class Tree:
+class TreeFacts:
     """
     What C{tree.json} says.
 
@@ -42,11 +42,11 @@ class Tree:
 
     unpacked: Unpacked
     blobs: tuple[Digest, ...]
-    claimed: Wanted | None = field(default=None, hash=False)
-    default: Wanted = field(factory=dict, hash=False)
+    claimed: MetadataByPath | None = field(default=None, hash=False)
+    default: MetadataByPath = field(factory=dict, hash=False)
     rules: int = 0
     linked: bool = False
-    copied: Copied | None = None
+    copied: CopySize | None = None
 
     def to_json(self) -> bytes:
         """
@@ -70,7 +70,7 @@ class Tree:
         return json.dumps(value).encode()
 
     @classmethod
-    def from_json(cls, data: bytes, name: str = "") -> Tree:
+    def from_json(cls, data: bytes, name: str = "") -> TreeFacts:
         """
         Read the file.
 
@@ -96,14 +96,14 @@ class Tree:
                 int(value.get("rules", 0)),
                 # Before this was written down, those alone had a key.
                 bool(value.get("linked", "." in name)),
-                None if copied is None else Copied(int(copied[0]), int(copied[1])),
+                None if copied is None else CopySize(int(copied[0]), int(copied[1])),
             )
         except (BadDigest, KeyError, IndexError, TypeError, AttributeError) as e:
             raise ValueError(f"no facts of a tree: {e!r}") from e
 
 
 @frozen
-class Kept:
+class KnownTree:
     """
     What is kept in memory of a tree.  The rest is read again where it is
     needed: the paths of implied directories may take megabytes.
@@ -124,7 +124,7 @@ class Kept:
     rules: int
 
     @classmethod
-    def of(cls, tree: Tree, name: str) -> Kept:
+    def of(cls, tree: TreeFacts, name: str) -> KnownTree:
         """
         What is kept of a tree of some name.
         """
@@ -132,7 +132,7 @@ class Kept:
         return cls(name, facts.diff_id, tree.blobs, facts.size, bool(facts.implied), tree.rules)
 
 
-def describe(reserve: Reserve, staged: str, tree: Tree) -> None:
+def describe(reserve: Reserve, staged: str, tree: TreeFacts) -> None:
     """
     Write the facts of a tree that has no name yet.
     """
@@ -146,17 +146,17 @@ def describe(reserve: Reserve, staged: str, tree: Tree) -> None:
         _spend(reserve, write, tree.to_json())
 
 
-def read_tree(paths: Paths, name: str) -> Tree:
+def read_tree(paths: Paths, name: str) -> TreeFacts:
     """
     Read the facts of a tree.
 
     @raise ValueError: they are damaged.
     """
     with open(os.path.join(paths.tree(name), "tree.json"), "rb") as file:
-        return Tree.from_json(file.read(), name)
+        return TreeFacts.from_json(file.read(), name)
 
 
-def write_tree(paths: Paths, reserve: Reserve, name: str, tree: Tree) -> None:
+def write_tree(paths: Paths, reserve: Reserve, name: str, tree: TreeFacts) -> None:
     """
     Write the facts of a tree.
     """
@@ -174,7 +174,7 @@ def _spend(reserve: Reserve, write: Callable[[bytes], None], data: bytes) -> Non
         reserve.spend(write, data)
 
 
-def whole_tree(paths: Paths, name: str) -> Tree:
+def whole_tree(paths: Paths, name: str) -> TreeFacts:
     """
     Read the facts of a tree that was whole.
     """

@@ -18,7 +18,7 @@ from attrs import define, frozen
 
 from xferd.errors import BadLayer
 from xferd.store.disk.file_system import DIRECTORY
-from xferd.store.trees.implied_directories import OVERLAY, Attributes
+from xferd.store.trees.implied_directories import OVERLAY, DirectoryMetadata
 from xferd.store.trees.walk import check, xattr_names
 
 _LEAST = 4096
@@ -26,7 +26,7 @@ _LEAST = 4096
 
 
 @frozen
-class Copied:
+class CopySize:
     """
     What trees of hard links have of their own.
 
@@ -37,13 +37,13 @@ class Copied:
     entries: int = 0
     size: int = 0
 
-    def __add__(self, other: Copied) -> Copied:
+    def __add__(self, other: CopySize) -> CopySize:
         """
         Both together.
         """
-        return Copied(self.entries + other.entries, self.size + other.size)
+        return CopySize(self.entries + other.entries, self.size + other.size)
 
-    def check(self, most: Copied) -> None:
+    def check(self, most: CopySize) -> None:
         """
         Make sure that it is not too much for one image.
 
@@ -61,7 +61,7 @@ class Copied:
                 )
 
 
-def link_tree(source: str, target: str, used: Copied, most: Copied, stop: Event) -> Copied:
+def link_tree(source: str, target: str, used: CopySize, most: CopySize, stop: Event) -> CopySize:
     """
     Make a second tree whose files are the first one's, by hard links, and
     whose directories are its own.
@@ -87,7 +87,7 @@ def link_tree(source: str, target: str, used: Copied, most: Copied, stop: Event)
     return linking.copied
 
 
-def measure(tree: str) -> Copied:
+def measure(tree: str) -> CopySize:
     """
     What a tree of hard links has.
     """
@@ -96,7 +96,7 @@ def measure(tree: str) -> Copied:
         entries += 1 + len(files)
         entries += sum(os.path.islink(f"/proc/self/fd/{fd}/{name}") for name in directories)
         size += _bytes(fd)
-    return Copied(entries, size)
+    return CopySize(entries, size)
 
 
 @define(eq=False)
@@ -107,10 +107,10 @@ class _Linking:
     @ivar copied: what it has by now.
     """
 
-    _used: Copied
-    _most: Copied
+    _used: CopySize
+    _most: CopySize
     _stop: Event
-    copied: Copied = Copied()
+    copied: CopySize = CopySize()
 
     def link(self, source: int, target: int) -> None:
         """
@@ -118,7 +118,7 @@ class _Linking:
         """
         with os.scandir(source) as listing:
             entries = list(listing)
-        self._count(Copied(1 + sum(not entry.is_dir(follow_symlinks=False) for entry in entries)))
+        self._count(CopySize(1 + sum(not entry.is_dir(follow_symlinks=False) for entry in entries)))
         for entry in entries:
             check(self._stop)
             if not entry.is_dir(follow_symlinks=False):
@@ -137,10 +137,10 @@ class _Linking:
         for name in xattr_names(source):
             if name.startswith(OVERLAY):
                 os.setxattr(target, name, os.getxattr(source, name))
-        Attributes.of(source).apply(target)
-        self._count(Copied(0, _bytes(target)))
+        DirectoryMetadata.of(source).apply(target)
+        self._count(CopySize(0, _bytes(target)))
 
-    def _count(self, more: Copied) -> None:
+    def _count(self, more: CopySize) -> None:
         self.copied += more
         (self._used + self.copied).check(self._most)
 

@@ -28,7 +28,7 @@ from typing import Any
 from attrs import frozen
 
 from xferd.store.disk.file_system import DIRECTORY
-from xferd.store.trees.walk import Walk, check, components, opaque, xattr, xattr_names
+from xferd.store.trees.walk import TreeWalk, check, components, opaque, xattr, xattr_names
 
 OVERLAY = ("trusted.overlay.", "user.overlay.")
 """How the names of xattrs begin that belong to overlayfs."""
@@ -37,7 +37,7 @@ _WHITEOUT = ("trusted.overlay.whiteout", "user.overlay.whiteout")
 
 
 @frozen
-class Attributes:
+class DirectoryMetadata:
     """
     What a directory has besides its entries.
 
@@ -55,7 +55,7 @@ class Attributes:
     xattrs: tuple[tuple[str, bytes], ...] = ()
 
     @classmethod
-    def of(cls, fd: int) -> Attributes:
+    def of(cls, fd: int) -> DirectoryMetadata:
         """
         Read them from an open directory.
         """
@@ -87,7 +87,7 @@ class Attributes:
         return [self.uid, self.gid, self.mode, self.mtime, xattrs]
 
     @classmethod
-    def from_json(cls, value: list[Any]) -> Attributes:
+    def from_json(cls, value: list[Any]) -> DirectoryMetadata:
         """
         What L{to_json} gave.
         """
@@ -97,25 +97,25 @@ class Attributes:
         )
 
 
-Wanted = Mapping[bytes, Attributes | None]
+MetadataByPath = Mapping[bytes, DirectoryMetadata | None]
 """The attributes of implied directories by path; None where nothing is below."""
 
 
-def wanted_to_json(wanted: Wanted) -> dict[str, Any]:
+def wanted_to_json(wanted: MetadataByPath) -> dict[str, Any]:
     """
     A form for JSON.  Paths need not be UTF-8.
     """
     return {_text(path): None if a is None else a.to_json() for path, a in sorted(wanted.items())}
 
 
-def wanted_from_json(value: Mapping[str, Any]) -> dict[bytes, Attributes | None]:
+def wanted_from_json(value: Mapping[str, Any]) -> dict[bytes, DirectoryMetadata | None]:
     """
     What L{wanted_to_json} gave.
     """
-    return {_path(text): None if a is None else Attributes.from_json(a) for text, a in value.items()}
+    return {_path(text): None if a is None else DirectoryMetadata.from_json(a) for text, a in value.items()}
 
 
-def key(wanted: Wanted, rules: int = 0) -> str:
+def key(wanted: MetadataByPath, rules: int = 0) -> str:
     """
     16 hexadecimal digits that tell these attributes from others.
 
@@ -125,15 +125,17 @@ def key(wanted: Wanted, rules: int = 0) -> str:
     return sha256(text.encode()).hexdigest()[:16]
 
 
-def read(tree: str, paths: Iterable[bytes]) -> dict[bytes, Attributes | None]:
+def read(tree: str, paths: Iterable[bytes]) -> dict[bytes, DirectoryMetadata | None]:
     """
     Read the attributes that directories of a tree have.
     """
-    with Walk(tree) as walk:
-        return {path: Attributes.of(walk.open(path)) for path in sorted(paths, key=components)}
+    with TreeWalk(tree) as walk:
+        return {path: DirectoryMetadata.of(walk.open(path)) for path in sorted(paths, key=components)}
 
 
-def mend(tree: str, wanted: Wanted, default: Wanted, omitted: Iterable[bytes] = (), *, stop: Event) -> None:
+def mend(
+    tree: str, wanted: MetadataByPath, default: MetadataByPath, omitted: Iterable[bytes] = (), *, stop: Event
+) -> None:
     """
     Give implied directories their attributes.
 
@@ -141,7 +143,7 @@ def mend(tree: str, wanted: Wanted, default: Wanted, omitted: Iterable[bytes] = 
     @param omitted: those that the tree does not have.
     @param stop: ends the work when it is set.
     """
-    with Walk(tree) as walk:
+    with TreeWalk(tree) as walk:
         # The deepest first: a mode may shut an unprivileged daemon out.
         for path in sorted(wanted.keys() - set(omitted), key=components, reverse=True):
             check(stop)
@@ -150,7 +152,7 @@ def mend(tree: str, wanted: Wanted, default: Wanted, omitted: Iterable[bytes] = 
             attributes.apply(walk.open(path))
 
 
-def empty(tree: str, wanted: Wanted, stop: Event) -> list[bytes]:
+def empty(tree: str, wanted: MetadataByPath, stop: Event) -> list[bytes]:
     """
     The implied directories that must not appear: they hold nothing but
     whiteouts, and nothing is below.
@@ -159,7 +161,7 @@ def empty(tree: str, wanted: Wanted, stop: Event) -> list[bytes]:
     @return: their paths, each behind those in it.
     """
     found: dict[bytes, None] = {}
-    with Walk(tree) as walk:
+    with TreeWalk(tree) as walk:
         for path in sorted((p for p, a in wanted.items() if a is None), key=components, reverse=True):
             check(stop)
             if components(path) and _is_empty(walk.open(path), path, found):
@@ -174,7 +176,7 @@ def prune(tree: str, paths: Iterable[bytes]) -> None:
 
     @param paths: as L{empty} returned them.
     """
-    with Walk(tree) as walk:
+    with TreeWalk(tree) as walk:
         for path in paths:
             above, _, name = path.rpartition(b"/")
             parent = walk.open(above)

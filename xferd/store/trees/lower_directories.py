@@ -22,8 +22,8 @@ from attrs import define, field
 
 from xferd.errors import BadLayer
 from xferd.store.disk.file_system import DIRECTORY
-from xferd.store.trees.implied_directories import Attributes
-from xferd.store.trees.walk import Walk, check, components, opaque
+from xferd.store.trees.implied_directories import DirectoryMetadata
+from xferd.store.trees.walk import TreeWalk, check, components, opaque
 
 MOST_LOOKS: Final = 2_000_000
 """How many directories and entries of lower trees are looked at for one layer."""
@@ -35,7 +35,7 @@ def find(
     below: Sequence[str],
     stop: Event,
     most: int = MOST_LOOKS,
-) -> dict[bytes, Attributes | None]:
+) -> dict[bytes, DirectoryMetadata | None]:
     """
     Look up what implied directories have below.
 
@@ -51,13 +51,13 @@ def find(
     sought = _Sought()
     for path in search.found:
         sought.add(path)
-    with Walk(tree) as walk:
+    with TreeWalk(tree) as walk:
         search.unhide(walk.open(b""), sought)
     # What a tree does not have, it does not have further down either.
     for lower in dict.fromkeys(below):
         if sought.is_done:
             break
-        with Walk(lower) as walk:
+        with TreeWalk(lower) as walk:
             search.visit(walk.open(b""), sought, hidden=False)
     return search.found
 
@@ -99,7 +99,7 @@ class _Search:
     @ivar found: the attributes of the directories that were found.
     """
 
-    found: dict[bytes, Attributes | None]
+    found: dict[bytes, DirectoryMetadata | None]
     _stop: Event
     _left: int
 
@@ -128,7 +128,7 @@ class _Search:
         self._look()
         hidden = hidden or opaque(fd)
         if sought.path is not None:
-            self.found[sought.path] = Attributes.of(fd)
+            self.found[sought.path] = DirectoryMetadata.of(fd)
             sought.path = None
         if not sought.inner:
             return

@@ -35,8 +35,8 @@ from xferd.store.disk.usage import size_below
 from xferd.store.leases import Leases
 from xferd.store.paths import Paths, parse_tree_name, tree_name
 from xferd.store.threads import Threads, delay_cancellation
-from xferd.store.trees.facts import Kept, Tree, describe, place, read_tree, whole_tree, write_tree
-from xferd.store.trees.hard_links import Copied
+from xferd.store.trees.facts import KnownTree, TreeFacts, describe, place, read_tree, whole_tree, write_tree
+from xferd.store.trees.hard_links import CopySize
 from xferd.store.trees.variants import copied_by, fit, stage
 from xferd.store.trees.walk import check
 
@@ -60,7 +60,7 @@ class Trees:
         leases: Leases,
         reserve: Reserve,
         rules: int = UNPACK_RULES,
-        most_copied: Copied,
+        most_copied: CopySize,
     ) -> None:
         """
         @param bulk: for what takes as long as a tree is large.
@@ -78,9 +78,9 @@ class Trees:
         self._trash = trash
         self._reserve = reserve
         self._most_copied = most_copied
-        self._trees: dict[Digest, Kept] = {}
-        self._old: dict[str, Kept] = {}
-        self._copies: dict[str, Copied] = {}
+        self._trees: dict[Digest, KnownTree] = {}
+        self._old: dict[str, KnownTree] = {}
+        self._copies: dict[str, CopySize] = {}
         self._known: dict[Digest, Digest] = {}
         self._locks: WeakValueDictionary[Digest, DeferredLock] = WeakValueDictionary()
         # Layers that are ready together are flushed together.
@@ -186,7 +186,7 @@ class Trees:
         The bytes of the directories of a tree that is made of hard links; 0
         for another.
         """
-        return self._copies.get(name, Copied()).size
+        return self._copies.get(name, CopySize()).size
 
     def is_here(self, diff_id: Digest) -> bool:
         """
@@ -240,7 +240,7 @@ class Trees:
         async with self._lock(diff_id):
             check(stop)
             tree = self._trees[diff_id]
-            used = sum((self._copies.get(name, Copied()) for name in set(below)), Copied())
+            used = sum((self._copies.get(name, CopySize()) for name in set(below)), CopySize())
             name, copied = await self._fitting.run(
                 fit, self._paths, self._reserve, tree.name, below, used, self._most_copied, stop
             )
@@ -252,7 +252,7 @@ class Trees:
         diff_id = unpacked.diff_id
         older = self._trees.get(diff_id)
         blobs = (blob,) if older is None else tuple(dict.fromkeys((*older.blobs, blob)))
-        tree = Tree(unpacked, blobs, rules=self._rules)
+        tree = TreeFacts(unpacked, blobs, rules=self._rules)
         try:
             if not self.has(diff_id) or self.is_outdated(diff_id):
                 await self._threads.run(describe, self._reserve, staged, tree)
@@ -261,7 +261,7 @@ class Trees:
                 known = self._trees.get(diff_id)
                 if known is None or self.is_outdated(diff_id):
                     name = await self._threads.run(_move_in, self._paths, staged, tree)
-                    known = Kept.of(tree, name)
+                    known = KnownTree.of(tree, name)
                     self._supersede(diff_id)
                 elif blob not in known.blobs:
                     known = evolve(known, blobs=(*known.blobs, blob))
@@ -275,7 +275,7 @@ class Trees:
         if os.path.lexists(holder):
             self._trash.throw(holder)
 
-    def _remember(self, tree: Kept) -> None:
+    def _remember(self, tree: KnownTree) -> None:
         self._trees[tree.diff_id] = tree
         self._leases.touch(tree.diff_id)
         for blob in tree.blobs:
@@ -301,7 +301,7 @@ def _flush(paths: Paths) -> None:
         sync_file_system(paths.staging)
 
 
-def _move_in(paths: Paths, staged: str, tree: Tree) -> str:
+def _move_in(paths: Paths, staged: str, tree: TreeFacts) -> str:
     """
     Give a staged tree its name.
 
@@ -327,15 +327,15 @@ def _rewrite(paths: Paths, reserve: Reserve, name: str, blobs: tuple[Digest, ...
         write_tree(paths, reserve, name, evolve(whole_tree(paths, name), blobs=blobs))
 
 
-def _load(paths: Paths, reserve: Reserve) -> tuple[list[Kept], dict[str, Copied], list[str]]:
+def _load(paths: Paths, reserve: Reserve) -> tuple[list[KnownTree], dict[str, CopySize], list[str]]:
     """
     Read every tree's facts.
 
     @return: the trees that were unpacked, what those of hard links have of
         their own, by name, and the directories that are no whole tree.
     """
-    trees: list[Kept] = []
-    copies: dict[str, Copied] = {}
+    trees: list[KnownTree] = []
+    copies: dict[str, CopySize] = {}
     broken: list[str] = []
     with trying_to(f"read {paths.trees}"):
         for name in _names(paths.trees):
@@ -354,7 +354,7 @@ def _load(paths: Paths, reserve: Reserve) -> tuple[list[Kept], dict[str, Copied]
                 if tree.linked:
                     copies[name] = copied_by(paths, reserve, name, tree)
                 else:
-                    trees.append(Kept.of(tree, name))
+                    trees.append(KnownTree.of(tree, name))
     return trees, copies, broken
 
 

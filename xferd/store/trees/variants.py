@@ -18,8 +18,8 @@ from attrs import evolve
 from xferd.store.disk.file_system import move, remove, sync_file_system, trying_to
 from xferd.store.disk.reserve import Reserve
 from xferd.store.paths import Paths, tree_name
-from xferd.store.trees.facts import Tree, describe, place, whole_tree, write_tree
-from xferd.store.trees.hard_links import Copied, link_tree, measure
+from xferd.store.trees.facts import TreeFacts, describe, place, whole_tree, write_tree
+from xferd.store.trees.hard_links import CopySize, link_tree, measure
 from xferd.store.trees.implied_directories import empty, key, mend, prune, read
 from xferd.store.trees.lower_directories import find
 
@@ -39,8 +39,14 @@ def stage(staging: str) -> str:
 
 
 def fit(
-    paths: Paths, reserve: Reserve, name: str, below: Sequence[str], used: Copied, most: Copied, stop: Event
-) -> tuple[str, Copied | None]:
+    paths: Paths,
+    reserve: Reserve,
+    name: str,
+    below: Sequence[str],
+    used: CopySize,
+    most: CopySize,
+    stop: Event,
+) -> tuple[str, CopySize | None]:
     """
     L{Trees.fit}, blocking.
 
@@ -84,13 +90,13 @@ def _link_fitting(
     paths: Paths,
     reserve: Reserve,
     source: str,
-    tree: Tree,
+    tree: TreeFacts,
     omitted: Sequence[bytes],
     target: str,
-    used: Copied,
-    most: Copied,
+    used: CopySize,
+    most: CopySize,
     stop: Event,
-) -> Copied:
+) -> CopySize:
     """
     Make a tree of hard links with the attributes that C{tree} claims.
 
@@ -112,7 +118,7 @@ def _link_fitting(
     return copied
 
 
-def copied_by(paths: Paths, reserve: Reserve, name: str, tree: Tree | None = None) -> Copied:
+def copied_by(paths: Paths, reserve: Reserve, name: str, tree: TreeFacts | None = None) -> CopySize:
     """
     What a tree of hard links has of its own.  Before this was written down, it
     was not counted.

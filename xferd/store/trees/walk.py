@@ -19,7 +19,7 @@ from xferd.store.disk.file_system import DIRECTORY
 _OPAQUE = ("trusted.overlay.opaque", "user.overlay.opaque")
 
 
-class Walk:
+class TreeWalk:
     """
     A walk through the directories of one tree.
 
@@ -33,7 +33,7 @@ class Walk:
         self._names: list[bytes] = []
         self._open = [os.open(tree, DIRECTORY)]
 
-    def __enter__(self) -> Walk:
+    def __enter__(self) -> TreeWalk:
         """
         Begin.
         """
