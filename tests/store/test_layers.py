@@ -309,7 +309,7 @@ class ImpliedTests(StoreTestCase):
         mended for or for another.
         """
         one, two = self.base(b"one", 0o711), self.base(b"two", 0o700)
-        patched = self.stop_at(variants, "mend")
+        patched = self.stop_at(variants, "apply_metadata")
         waiting = self.store.layers.register(one.chain_id, DIGEST, layer_descriptor(DATA))
         self.failureResultOf(waiting, StoreError)
         patched.restore()
@@ -325,7 +325,7 @@ class ImpliedTests(StoreTestCase):
         """
         one, two = self.base(b"one", 0o711), self.base(b"two", 0o700)
         self.top(one)
-        for module, name in ((variants, "mend"), (hard_links._Linking, "link"), (variants, "move")):
+        for module, name in ((variants, "apply_metadata"), (hard_links._Linking, "link"), (variants, "move")):
             patched = self.stop_at(module, name)
             waiting = self.store.layers.register(two.chain_id, DIGEST, layer_descriptor(DATA))
             self.failureResultOf(waiting, StoreError)
@@ -353,7 +353,7 @@ class ImpliedTests(StoreTestCase):
         """
         base = self.base(b"one", 0o711)
         self.pools.layers.held = True
-        looked = self.count(variants, "empty")
+        looked = self.count(variants, "find_empty")
         registering = self.store.layers.register(base.chain_id, DIGEST, layer_descriptor(DATA))
         registering.cancel()
         self.assertNoResult(registering)

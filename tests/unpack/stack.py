@@ -11,8 +11,8 @@ from threading import Event
 
 from tests.unpack.tars import IS_ROOT, make
 from xferd.store.trees.hard_links import CopySize, link_tree
-from xferd.store.trees.implied_directories import empty, mend, prune, read
-from xferd.store.trees.lower_directories import find
+from xferd.store.trees.implied_directories import apply_metadata, find_empty, read_metadata, remove_empty
+from xferd.store.trees.lower_directories import find_lower
 from xferd.unpack.flatten import flatten
 
 
@@ -27,12 +27,12 @@ def fitted_trees(place: str, tars: Sequence[bytes], privileged: bool = IS_ROOT) 
     for number, tar in enumerate(tars):
         raw, tree = os.path.join(place, f"raw{number}", "fs"), os.path.join(place, f"fitted{number}", "fs")
         _, implied = make(raw, tar, privileged=privileged)
-        wanted = find(raw, implied, trees[::-1], Event())
-        omitted = empty(raw, wanted, Event())
+        wanted = find_lower(raw, implied, trees[::-1], Event())
+        omitted = find_empty(raw, wanted, Event())
         os.makedirs(tree)
         link_tree(raw, tree, CopySize(), CopySize(10**6, 10**9), Event())
-        prune(tree, omitted)
-        mend(tree, wanted, read(raw, wanted), omitted, stop=Event())
+        remove_empty(tree, omitted)
+        apply_metadata(tree, wanted, read_metadata(raw, wanted), omitted, stop=Event())
         trees.append(tree)
     return trees
 

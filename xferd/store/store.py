@@ -152,7 +152,7 @@ class Store:
             layers=self.layers,
             leases=leases,
             reserve=self._reserve,
-            last_uses=self._last_uses,
+            last_used=self._last_uses,
         )
         self.gc = GarbageCollector(
             paths,
@@ -163,7 +163,7 @@ class Store:
             trees=self.trees,
             layers=self.layers,
             images=self.images,
-            last_uses=self._last_uses,
+            last_used=self._last_uses,
             clock=reactor,
             wall_clock=wall_clock,
             partial_age=partial_age,

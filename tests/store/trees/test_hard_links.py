@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.store.trees.test_implied_directories import SECOND, TreesCase
 from xferd.errors import BadLayer, StoreError
 from xferd.store.trees.hard_links import CopySize, link_tree, measure
-from xferd.store.trees.implied_directories import read
+from xferd.store.trees.implied_directories import read_metadata
 
 PLENTY = CopySize(1000, 10**9)
 
@@ -61,7 +61,7 @@ class LinkTests(TreesCase):
                 os.lstat(os.path.join(target, "a", name)).st_ino,
             )
         paths = [b".", b"a", b"a/b"]
-        self.assertEqual(read(source, paths), read(target, paths))
+        self.assertEqual(read_metadata(source, paths), read_metadata(target, paths))
         for path in ("a", "a/b"):
             self.assertNotEqual(
                 os.stat(os.path.join(source, path)).st_ino, os.stat(os.path.join(target, path)).st_ino

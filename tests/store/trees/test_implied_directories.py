@@ -17,15 +17,15 @@ from tests.store.disk.test_file_system import become_nobody
 from xferd.store.trees.implied_directories import (
     DirectoryMetadata,
     MetadataByPath,
-    empty,
-    key,
-    mend,
-    prune,
-    read,
-    wanted_from_json,
-    wanted_to_json,
+    apply_metadata,
+    find_empty,
+    metadata_from_json,
+    metadata_to_json,
+    read_metadata,
+    remove_empty,
+    variant_key,
 )
-from xferd.store.trees.lower_directories import find
+from xferd.store.trees.lower_directories import find_lower
 
 SECOND = 10**9
 
@@ -91,9 +91,9 @@ class EmptyTests(TreesCase):
         self.set_xattr(os.path.join(tree, "e"), "user.overlay.opaque", b"y")
         os.utime(os.path.join(tree, "b"), ns=(0, 3 * SECOND))
         implied = [b".", b"a", b"b/c", b"b/c/d", b"e"]
-        found = empty(tree, find(tree, implied, [], Event()), Event())
+        found = find_empty(tree, find_lower(tree, implied, [], Event()), Event())
         self.assertEqual(found, [b"e", b"b/c/d", b"b/c"])
-        prune(tree, found)
+        remove_empty(tree, found)
         self.assertEqual(sorted(os.listdir(tree)), ["a", "b"])
         self.assertEqual(os.listdir(os.path.join(tree, "b")), [])
         self.assertEqual(os.stat(os.path.join(tree, "b")).st_mtime_ns, 3 * SECOND)
@@ -110,7 +110,7 @@ class EmptyTests(TreesCase):
         os.close(os.open(os.path.join(tree, "f/file"), os.O_CREAT))
         os.symlink("x", os.path.join(tree, "l/link"))
         implied = [b"a", b"a/b", b"f", b"l", b"i"]
-        self.assertEqual(empty(tree, find(tree, implied, [near], Event()), Event()), [b"a/b"])
+        self.assertEqual(find_empty(tree, find_lower(tree, implied, [near], Event()), Event()), [b"a/b"])
 
     def test_disk_fails(self) -> None:
         """
@@ -124,9 +124,9 @@ class EmptyTests(TreesCase):
 
         descriptors = os.listdir("/proc/self/fd")
         self.patch(os, "getxattr", refuse)
-        self.assertRaises(OSError, empty, tree, {b"a": None}, Event())
+        self.assertRaises(OSError, find_empty, tree, {b"a": None}, Event())
         self.patch(os, "rmdir", refuse)
-        self.assertRaises(OSError, prune, tree, [b"a"])
+        self.assertRaises(OSError, remove_empty, tree, [b"a"])
         self.assertEqual(os.listdir("/proc/self/fd"), descriptors)
 
 
@@ -148,9 +148,9 @@ class AttributesTests(TreesCase):
         self.set_xattr(here, "user.other", b"gone")
         if os.geteuid() == 0:
             os.chown(below, 12, 34)
-        found = find(top, [b"a/b"], [near], Event())
-        mend(top, found, {}, stop=Event())
-        self.assertEqual(read(top, [b"a/b"]), found)
+        found = find_lower(top, [b"a/b"], [near], Event())
+        apply_metadata(top, found, {}, stop=Event())
+        self.assertEqual(read_metadata(top, [b"a/b"]), found)
         self.assertEqual(sorted(os.listxattr(here)), ["user.kept", "user.overlay.origin"])
         status = os.stat(here)
         self.assertEqual((status.st_mode & 0o7777, status.st_mtime_ns), (0o1711, 0o1711 * SECOND))
@@ -164,7 +164,7 @@ class AttributesTests(TreesCase):
         """
         top = self.tree("top", a=0o755)
         descriptors = os.listdir("/proc/self/fd")
-        self.assertRaises(FileNotFoundError, read, top, [b"a/b"])
+        self.assertRaises(FileNotFoundError, read_metadata, top, [b"a/b"])
         self.assertEqual(os.listdir("/proc/self/fd"), descriptors)
 
     def test_default(self) -> None:
@@ -172,10 +172,10 @@ class AttributesTests(TreesCase):
         A directory with nothing below gets back what it had at first.
         """
         top = self.tree("top", a=0o755)
-        default = read(top, [b"a"])
+        default = read_metadata(top, [b"a"])
         os.chmod(os.path.join(top, "a"), 0o700)
-        mend(top, {b"a": None}, default, stop=Event())
-        self.assertEqual(read(top, [b"a"]), default)
+        apply_metadata(top, {b"a": None}, default, stop=Event())
+        self.assertEqual(read_metadata(top, [b"a"]), default)
 
     def test_unprivileged(self) -> None:
         """
@@ -188,10 +188,10 @@ class AttributesTests(TreesCase):
         owner = "user.containers.override_stat"
         os.chmod(os.path.join(near, "a"), 0o700)
         self.set_xattr(os.path.join(near, "a"), owner, b"12:34:040755")
-        found = find(top, [b"a", b"a/b"], [near], Event())
-        mend(top, found, {}, stop=Event())
+        found = find_lower(top, [b"a", b"a/b"], [near], Event())
+        apply_metadata(top, found, {}, stop=Event())
         self.assertEqual(os.getxattr(os.path.join(top, "a"), owner), b"12:34:040755")
-        self.assertEqual(read(top, [b"a", b"a/b"]), found)
+        self.assertEqual(read_metadata(top, [b"a", b"a/b"]), found)
 
     @settings(max_examples=30)
     @given(
@@ -212,7 +212,7 @@ class AttributesTests(TreesCase):
         """
         Attributes of any path go to JSON and back.
         """
-        self.assertEqual(wanted_from_json(wanted_to_json(wanted)), wanted)
+        self.assertEqual(metadata_from_json(metadata_to_json(wanted)), wanted)
 
     def test_key(self) -> None:
         """
@@ -220,7 +220,7 @@ class AttributesTests(TreesCase):
         """
         some = DirectoryMetadata(0, 0, 0o755, 5, (("user.a", b"b"),))
         wanted: MetadataByPath = {b"a": some, b"b": None}
-        self.assertEqual(key(wanted), key(dict(reversed(list(wanted.items())))))
+        self.assertEqual(variant_key(wanted), variant_key(dict(reversed(list(wanted.items())))))
         others: list[MetadataByPath] = [
             {b"a": some},
             {b"a": None, b"b": some},
@@ -230,5 +230,5 @@ class AttributesTests(TreesCase):
             {**wanted, b"a": evolve(some, mtime=1)},
             {**wanted, b"a": evolve(some, xattrs=())},
         ]
-        self.assertEqual(len({key(each) for each in (wanted, *others)}), len(others) + 1)
-        self.assertRegex(key(wanted), "^[0-9a-f]{16}$")
+        self.assertEqual(len({variant_key(each) for each in (wanted, *others)}), len(others) + 1)
+        self.assertRegex(variant_key(wanted), "^[0-9a-f]{16}$")

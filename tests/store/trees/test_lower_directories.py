@@ -13,8 +13,8 @@ from twisted.trial.unittest import SkipTest
 from tests.store.trees.test_implied_directories import TreesCase
 from xferd.errors import BadLayer, StoreError
 from xferd.store.disk.file_system import remove
-from xferd.store.trees.implied_directories import read
-from xferd.store.trees.lower_directories import find
+from xferd.store.trees.implied_directories import read_metadata
+from xferd.store.trees.lower_directories import find_lower
 
 
 class FindTests(TreesCase):
@@ -26,7 +26,7 @@ class FindTests(TreesCase):
         """
         The modes found below for implied directories.
         """
-        found = find(tree, implied, below, Event())
+        found = find_lower(tree, implied, below, Event())
         return [None if a is None else a.mode for a in (found[path] for path in implied)]
 
     def test_nearest(self) -> None:
@@ -120,8 +120,8 @@ class FindTests(TreesCase):
         self.patch(os, "listxattr", refuse)
         self.assertEqual(self.modes(top, [b"a/b"], near), [0o700])
         number = errno.EIO
-        self.assertRaises(OSError, find, top, [b"a/b"], [near], Event())
-        self.assertRaises(OSError, read, near, [b"a/b"])
+        self.assertRaises(OSError, find_lower, top, [b"a/b"], [near], Event())
+        self.assertRaises(OSError, read_metadata, near, [b"a/b"])
 
     def test_longer_than_a_path_may_be(self) -> None:
         """
@@ -165,7 +165,7 @@ class WorkTests(TreesCase):
         while low < high:
             middle = (low + high) // 2
             try:
-                find(top, implied, below, Event(), middle)
+                find_lower(top, implied, below, Event(), middle)
             except BadLayer:
                 low = middle + 1
             else:
@@ -180,8 +180,8 @@ class WorkTests(TreesCase):
         top = self.wide("top", 3000)
         below = [self.tree(f"empty{number}") for number in range(999)]
         implied = [b"%d" % number for number in range(3000)]
-        find(top, implied, below, Event(), 999)
-        self.assertRaises(BadLayer, find, top, implied, below, Event(), 998)
+        find_lower(top, implied, below, Event(), 999)
+        self.assertRaises(BadLayer, find_lower, top, implied, below, Event(), 998)
 
     def test_missing_parent(self) -> None:
         """
@@ -213,7 +213,7 @@ class WorkTests(TreesCase):
         top, near = self.wide("top", 3), self.wide("near", 1000)
         implied = [b"1", b"2"]
         self.assertLessEqual(self.looks(implied, top, near), 8)
-        found = find(top, [*implied, b"5000"][:2], [near], Event())
+        found = find_lower(top, [*implied, b"5000"][:2], [near], Event())
         self.assertEqual([a is not None for a in found.values()], [True, True])
 
     def test_found(self) -> None:
@@ -233,5 +233,5 @@ class WorkTests(TreesCase):
         stop.set()
         descriptors = os.listdir("/proc/self/fd")
         top, near = self.wide("top", 3), self.wide("near", 3)
-        self.assertRaises(StoreError, find, top, [b"1"], [near], stop)
+        self.assertRaises(StoreError, find_lower, top, [b"1"], [near], stop)
         self.assertEqual(os.listdir("/proc/self/fd"), descriptors)

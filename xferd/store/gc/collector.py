@@ -64,7 +64,7 @@ class GarbageCollector:
         trees: Trees,
         layers: Layers,
         images: Images,
-        last_uses: LastUsed,
+        last_used: LastUsed,
         clock: IReactorTime,
         wall_clock: WallClock,
         partial_age: float,
@@ -82,7 +82,7 @@ class GarbageCollector:
         self._trees = trees
         self._layers = layers
         self._images = images
-        self._last_uses = last_uses
+        self._last_uses = last_used
         self._clock = clock
         self._wall_clock = wall_clock
         self._partial_age = partial_age

@@ -70,13 +70,13 @@ class Images:
         layers: Layers,
         leases: Leases,
         reserve: Reserve,
-        last_uses: LastUsed,
+        last_used: LastUsed,
     ) -> None:
         """
         @param reserve: what a change of names uses when the disk is full.
-        @param last_uses: told of each image that is asked for or named.
+        @param last_used: told of each image that is asked for or named.
         """
-        self._last_uses = last_uses
+        self._last_uses = last_used
         self._paths = paths
         self._reserve = reserve
         self._leases = leases

@@ -19,7 +19,7 @@ from xferd.store.disk.file_system import trying_to, write_file
 from xferd.store.disk.reserve import Reserve
 from xferd.store.paths import Paths
 from xferd.store.trees.hard_links import CopySize
-from xferd.store.trees.implied_directories import MetadataByPath, wanted_from_json, wanted_to_json
+from xferd.store.trees.implied_directories import MetadataByPath, metadata_from_json, metadata_to_json
 
 _SMALL: Final = 256 * 1024
 """Bytes of facts that may use the reserve; those of a layer that implies many directories are more."""
@@ -61,8 +61,8 @@ class TreeFacts:
             "entries": facts.entries,
             "implied": [path.decode("utf-8", "surrogateescape") for path in facts.implied],
             "blobs": [str(blob) for blob in self.blobs],
-            "claimed": None if self.claimed is None else wanted_to_json(self.claimed),
-            "default": wanted_to_json(self.default),
+            "claimed": None if self.claimed is None else metadata_to_json(self.claimed),
+            "default": metadata_to_json(self.default),
             "rules": self.rules,
             "linked": self.linked,
             "copied": None if self.copied is None else [self.copied.entries, self.copied.size],
@@ -91,8 +91,8 @@ class TreeFacts:
             return cls(
                 unpacked,
                 tuple(Digest.parse(blob) for blob in value["blobs"]),
-                None if claimed is None else wanted_from_json(claimed),
-                wanted_from_json(value["default"]),
+                None if claimed is None else metadata_from_json(claimed),
+                metadata_from_json(value["default"]),
                 int(value.get("rules", 0)),
                 # Before this was written down, those alone had a key.
                 bool(value.get("linked", "." in name)),
@@ -132,7 +132,7 @@ class KnownTree:
         return cls(name, facts.diff_id, tree.blobs, facts.size, bool(facts.implied), tree.rules)
 
 
-def describe(reserve: Reserve, staged: str, tree: TreeFacts) -> None:
+def write_staged_facts(reserve: Reserve, staged: str, tree: TreeFacts) -> None:
     """
     Write the facts of a tree that has no name yet.
     """
@@ -146,7 +146,7 @@ def describe(reserve: Reserve, staged: str, tree: TreeFacts) -> None:
         _spend(reserve, write, tree.to_json())
 
 
-def read_tree(paths: Paths, name: str) -> TreeFacts:
+def read_facts(paths: Paths, name: str) -> TreeFacts:
     """
     Read the facts of a tree.
 
@@ -156,7 +156,7 @@ def read_tree(paths: Paths, name: str) -> TreeFacts:
         return TreeFacts.from_json(file.read(), name)
 
 
-def write_tree(paths: Paths, reserve: Reserve, name: str, tree: TreeFacts) -> None:
+def write_facts(paths: Paths, reserve: Reserve, name: str, tree: TreeFacts) -> None:
     """
     Write the facts of a tree.
     """
@@ -174,17 +174,17 @@ def _spend(reserve: Reserve, write: Callable[[bytes], None], data: bytes) -> Non
         reserve.spend(write, data)
 
 
-def whole_tree(paths: Paths, name: str) -> TreeFacts:
+def valid_facts(paths: Paths, name: str) -> TreeFacts:
     """
     Read the facts of a tree that was whole.
     """
     try:
-        return read_tree(paths, name)
+        return read_facts(paths, name)
     except ValueError as e:
         raise StoreError(f"{paths.tree(name)}/tree.json was changed: {e}") from e
 
 
-def place(paths: Paths, name: str) -> str:
+def files_of(paths: Paths, name: str) -> str:
     """
     The directory of a tree's files.
     """

@@ -101,31 +101,31 @@ MetadataByPath = Mapping[bytes, DirectoryMetadata | None]
 """The attributes of implied directories by path; None where nothing is below."""
 
 
-def wanted_to_json(wanted: MetadataByPath) -> dict[str, Any]:
+def metadata_to_json(wanted: MetadataByPath) -> dict[str, Any]:
     """
     A form for JSON.  Paths need not be UTF-8.
     """
     return {_text(path): None if a is None else a.to_json() for path, a in sorted(wanted.items())}
 
 
-def wanted_from_json(value: Mapping[str, Any]) -> dict[bytes, DirectoryMetadata | None]:
+def metadata_from_json(value: Mapping[str, Any]) -> dict[bytes, DirectoryMetadata | None]:
     """
-    What L{wanted_to_json} gave.
+    What L{metadata_to_json} gave.
     """
     return {_path(text): None if a is None else DirectoryMetadata.from_json(a) for text, a in value.items()}
 
 
-def key(wanted: MetadataByPath, rules: int = 0) -> str:
+def variant_key(wanted: MetadataByPath, rules: int = 0) -> str:
     """
     16 hexadecimal digits that tell these attributes from others.
 
     @param rules: the version of the rules that the tree was made by.
     """
-    text = json.dumps(wanted_to_json(wanted), sort_keys=True) + (f" {rules}" if rules else "")
+    text = json.dumps(metadata_to_json(wanted), sort_keys=True) + (f" {rules}" if rules else "")
     return sha256(text.encode()).hexdigest()[:16]
 
 
-def read(tree: str, paths: Iterable[bytes]) -> dict[bytes, DirectoryMetadata | None]:
+def read_metadata(tree: str, paths: Iterable[bytes]) -> dict[bytes, DirectoryMetadata | None]:
     """
     Read the attributes that directories of a tree have.
     """
@@ -133,7 +133,7 @@ def read(tree: str, paths: Iterable[bytes]) -> dict[bytes, DirectoryMetadata | N
         return {path: DirectoryMetadata.of(walk.open(path)) for path in sorted(paths, key=components)}
 
 
-def mend(
+def apply_metadata(
     tree: str, wanted: MetadataByPath, default: MetadataByPath, omitted: Iterable[bytes] = (), *, stop: Event
 ) -> None:
     """
@@ -152,7 +152,7 @@ def mend(
             attributes.apply(walk.open(path))
 
 
-def empty(tree: str, wanted: MetadataByPath, stop: Event) -> list[bytes]:
+def find_empty(tree: str, wanted: MetadataByPath, stop: Event) -> list[bytes]:
     """
     The implied directories that must not appear: they hold nothing but
     whiteouts, and nothing is below.
@@ -169,12 +169,12 @@ def empty(tree: str, wanted: MetadataByPath, stop: Event) -> list[bytes]:
     return list(found)
 
 
-def prune(tree: str, paths: Iterable[bytes]) -> None:
+def remove_empty(tree: str, paths: Iterable[bytes]) -> None:
     """
     Remove directories from a tree, which hold nothing but whiteouts and each
     other.
 
-    @param paths: as L{empty} returned them.
+    @param paths: as L{find_empty} returned them.
     """
     with TreeWalk(tree) as walk:
         for path in paths:

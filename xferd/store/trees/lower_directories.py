@@ -29,7 +29,7 @@ MOST_LOOKS: Final = 2_000_000
 """How many directories and entries of lower trees are looked at for one layer."""
 
 
-def find(
+def find_lower(
     tree: str,
     implied: Iterable[bytes],
     below: Sequence[str],

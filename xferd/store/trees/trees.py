@@ -35,9 +35,17 @@ from xferd.store.disk.usage import size_below
 from xferd.store.leases import Leases
 from xferd.store.paths import Paths, parse_tree_name, tree_name
 from xferd.store.threads import Threads, delay_cancellation
-from xferd.store.trees.facts import KnownTree, TreeFacts, describe, place, read_tree, whole_tree, write_tree
+from xferd.store.trees.facts import (
+    KnownTree,
+    TreeFacts,
+    files_of,
+    read_facts,
+    valid_facts,
+    write_facts,
+    write_staged_facts,
+)
 from xferd.store.trees.hard_links import CopySize
-from xferd.store.trees.variants import copied_by, fit, stage
+from xferd.store.trees.variants import copy_size_of, fit, stage
 from xferd.store.trees.walk import check
 
 
@@ -255,7 +263,7 @@ class Trees:
         tree = TreeFacts(unpacked, blobs, rules=self._rules)
         try:
             if not self.has(diff_id) or self.is_outdated(diff_id):
-                await self._threads.run(describe, self._reserve, staged, tree)
+                await self._threads.run(write_staged_facts, self._reserve, staged, tree)
                 await self._flushes.add(None)
             async with self._lock(diff_id):
                 known = self._trees.get(diff_id)
@@ -324,7 +332,7 @@ def _rewrite(paths: Paths, reserve: Reserve, name: str, blobs: tuple[Digest, ...
     Write down the blobs that a tree is known by.
     """
     with trying_to(f"write the facts of the tree {paths.tree(name)}"):
-        write_tree(paths, reserve, name, evolve(whole_tree(paths, name), blobs=blobs))
+        write_facts(paths, reserve, name, evolve(valid_facts(paths, name), blobs=blobs))
 
 
 def _load(paths: Paths, reserve: Reserve) -> tuple[list[KnownTree], dict[str, CopySize], list[str]]:
@@ -345,14 +353,14 @@ def _load(paths: Paths, reserve: Reserve) -> tuple[list[KnownTree], dict[str, Co
             diff_id, _ = parsed
             path = paths.tree(name)
             try:
-                tree = read_tree(paths, name)
-                if tree.unpacked.diff_id != diff_id or not os.path.isdir(place(paths, name)):
+                tree = read_facts(paths, name)
+                if tree.unpacked.diff_id != diff_id or not os.path.isdir(files_of(paths, name)):
                     raise ValueError("not the tree of this name")
             except (FileNotFoundError, NotADirectoryError, ValueError):
                 broken.append(path)
             else:
                 if tree.linked:
-                    copies[name] = copied_by(paths, reserve, name, tree)
+                    copies[name] = copy_size_of(paths, reserve, name, tree)
                 else:
                     trees.append(KnownTree.of(tree, name))
     return trees, copies, broken

@@ -18,10 +18,16 @@ from attrs import evolve
 from xferd.store.disk.file_system import move, remove, sync_file_system, trying_to
 from xferd.store.disk.reserve import Reserve
 from xferd.store.paths import Paths, tree_name
-from xferd.store.trees.facts import TreeFacts, describe, place, whole_tree, write_tree
+from xferd.store.trees.facts import TreeFacts, files_of, valid_facts, write_facts, write_staged_facts
 from xferd.store.trees.hard_links import CopySize, link_tree, measure
-from xferd.store.trees.implied_directories import empty, key, mend, prune, read
-from xferd.store.trees.lower_directories import find
+from xferd.store.trees.implied_directories import (
+    apply_metadata,
+    find_empty,
+    read_metadata,
+    remove_empty,
+    variant_key,
+)
+from xferd.store.trees.lower_directories import find_lower
 
 _ROOT_MODE = 0o755
 
@@ -61,24 +67,24 @@ def fit(
     @return: the name of the one that fits, and what it has of its own if it is
         one of hard links.
     """
-    path = place(paths, name)
+    path = files_of(paths, name)
     with trying_to(f"give the tree {path} the attributes of what lies below"):
-        tree = whole_tree(paths, name)
-        wanted = find(path, tree.unpacked.implied, [place(paths, each) for each in below], stop)
+        tree = valid_facts(paths, name)
+        wanted = find_lower(path, tree.unpacked.implied, [files_of(paths, each) for each in below], stop)
         # Another chain may need what this one must not have, so that never leaves the tree itself.
-        omitted = empty(path, wanted, stop)
-        default = read(path, wanted) if tree.claimed is None else tree.default
+        omitted = find_empty(path, wanted, stop)
+        default = read_metadata(path, wanted) if tree.claimed is None else tree.default
         if tree.claimed is None and not omitted:
             tree = evolve(tree, claimed=wanted, default=default)
-            write_tree(paths, reserve, name, tree)
+            write_facts(paths, reserve, name, tree)
         if tree.claimed == wanted and not omitted:
             if any(wanted.values()):
-                mend(path, wanted, tree.default, stop=stop)
+                apply_metadata(path, wanted, tree.default, stop=stop)
                 sync_file_system(path)
             return name, None
-        fitting = tree_name(tree.unpacked.diff_id, key(wanted, tree.rules))
+        fitting = tree_name(tree.unpacked.diff_id, variant_key(wanted, tree.rules))
         if os.path.isdir(paths.tree(fitting)):
-            copied = copied_by(paths, reserve, fitting)
+            copied = copy_size_of(paths, reserve, fitting)
             (used + copied).check(most)
         else:
             tree = evolve(tree, claimed=wanted, default=default, linked=True)
@@ -107,9 +113,9 @@ def _link_fitting(
     staged = stage(paths.staging)
     try:
         copied = link_tree(source, staged, used, most, stop)
-        prune(staged, omitted)
-        mend(staged, tree.claimed, tree.default, omitted, stop=stop)
-        describe(reserve, staged, evolve(tree, copied=copied))
+        remove_empty(staged, omitted)
+        apply_metadata(staged, tree.claimed, tree.default, omitted, stop=stop)
+        write_staged_facts(reserve, staged, evolve(tree, copied=copied))
         sync_file_system(staged)
         move(os.path.dirname(staged), target)
     except BaseException:
@@ -118,14 +124,14 @@ def _link_fitting(
     return copied
 
 
-def copied_by(paths: Paths, reserve: Reserve, name: str, tree: TreeFacts | None = None) -> CopySize:
+def copy_size_of(paths: Paths, reserve: Reserve, name: str, tree: TreeFacts | None = None) -> CopySize:
     """
     What a tree of hard links has of its own.  Before this was written down, it
     was not counted.
     """
-    tree = whole_tree(paths, name) if tree is None else tree
+    tree = valid_facts(paths, name) if tree is None else tree
     if tree.copied is None:
-        tree = evolve(tree, copied=measure(place(paths, name)))
-        write_tree(paths, reserve, name, tree)
+        tree = evolve(tree, copied=measure(files_of(paths, name)))
+        write_facts(paths, reserve, name, tree)
     assert tree.copied is not None
     return tree.copied
