@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.jobs.test_deferreds -*-
 """
-Waiting for several things, and for one that must not be interrupted.
+Waits for several Deferreds, and for work that must not be interrupted.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ async def gather(works: Iterable[Deferred[T]]) -> list[T]:
     Cancelling cancels all of them.
 
     @return: their results, in order.
-    @raise Exception: what the first to fail failed with, as it is.
+    @raise Exception: the error of the first one that failed.
     """
     try:
         return await gatherResults(list(works), consumeErrors=True)
@@ -31,11 +31,11 @@ async def gather(works: Iterable[Deferred[T]]) -> list[T]:
 
 async def uninterrupted(work: Deferred[T]) -> T:
     """
-    Wait for C{work}, also when cancelled: for a step that is either done or
-    not, and of which the outcome has to be known.
+    Wait for C{work} without cancelling it: for an atomic step whose outcome has
+    to be known.
 
     @return: its result; a cancellation meanwhile has no effect.
-    @raise Exception: what C{work} failed with.
+    @raise Exception: the error of C{work}.
     """
     result, _ = await _outcome(work)
     return result
@@ -43,12 +43,12 @@ async def uninterrupted(work: Deferred[T]) -> T:
 
 async def then_cancelled(work: Deferred[T]) -> T:
     """
-    Wait for C{work}, also when cancelled, and be cancelled then: for a step
-    that has to be whole, after which nothing else has to be done.
+    Wait for C{work} without cancelling it, and end cancelled after it: for an
+    atomic step that is the last one after a cancellation.
 
     @return: its result.
-    @raise CancelledError: this was cancelled; C{work} has ended well.
-    @raise Exception: what C{work} failed with.
+    @raise CancelledError: this was cancelled; C{work} has succeeded.
+    @raise Exception: the error of C{work}.
     """
     result, cancelled = await _outcome(work)
     if cancelled:
@@ -71,7 +71,7 @@ async def _outcome(work: Deferred[T]) -> tuple[T, bool]:
 
     _ = work.addBoth(over)
     while not outcome:
-        # No canceller: a cancelled wait begins anew.
+        # No canceller: a cancelled wait starts over.
         waiter = Deferred()
         try:
             await waiter

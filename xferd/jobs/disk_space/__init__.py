@@ -1,4 +1,3 @@
 """
-The bytes that jobs may write: quota, reservations, and waiting while the disk
-is full.
+Disk space for jobs: the quota, reservations, and waiting while the disk is full.
 """

@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.jobs.disk_space.test_full_disk -*-
 """
-Work that waits while the disk is full, and is done again when there is room.
+Work that fails because the disk is full is repeated when space is free.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ async def retry_while_full(
     wait: Callable[[str], AbstractContextManager[None]] = lambda _: nullcontext(),
 ) -> T:
     """
-    Do some work, and do it again when there is room, as long as it fails
-    because the disk is full.
+    Do some work, and repeat it when space is free, as long as it fails because
+    the disk is full.
 
     @param wait: entered with the reason while this waits, as
         L{Transfer.wait}.
-    @raise DiskFull: there was no room for ten minutes.
+    @raise DiskFull: no space was free for ten minutes.
     """
     since: float | None = None
     while True:
@@ -42,8 +42,8 @@ async def retry_while_full(
 
 class FullDiskRetries:
     """
-    Decides for a download whether to go back to the queue when the disk is
-    full: there all downloads wait for room.
+    Decides whether a download returns to the queue when the disk is full: there
+    all downloads wait for free space.
     """
 
     def __init__(self, room: IFreeSpace, transfer: Transfer) -> None:
@@ -54,10 +54,10 @@ class FullDiskRetries:
 
     def check(self, error: DiskFull) -> None:
         """
-        An attempt found the disk full.
+        Report that an attempt failed because the disk is full.
 
-        @raise DiskFull: it was so for ten minutes, or as long has nothing more
-            of this blob come.
+        @raise DiskFull: it was full for ten minutes, or no byte of this blob has
+            arrived for as long.
         """
         self._room.ran_out()
         now = self._room.now()

@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.jobs.disk_space.test_quota -*-
 """
-The quota: the bytes that the store may take.
+The quota: the largest number of bytes in the store.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ class Quota:
     """
     The quota of one store.
 
-    What is over it is freed: first what nothing names or uses, then what
+    What exceeds it is freed: first what nothing names or uses, then what
     interrupted jobs have fetched, then images that no job, mount or pin holds,
-    of which the one goes first that was last used the longest ago.
+    the least recently used first.
 
-    @ivar limit: the bytes; 0 for any number.  It may be set at any time, and
+    @ivar limit: the bytes; 0 is no limit.  It may be set at any time, and
         is in force from the next L{admit} or L{check} on.
     """
 
@@ -34,7 +34,7 @@ class Quota:
 
     def __init__(self, store: IStore, removed: Callable[[Reference], None], limit: int = 0) -> None:
         """
-        @param removed: told of each image that went.
+        @param removed: called with the name of each removed image.
         """
         self.limit = limit
         self._store = store
@@ -45,11 +45,11 @@ class Quota:
 
     async def admit(self, needed: int, reserved: int, name: str) -> None:
         """
-        See to it that there is room for a job.
+        Make space for a job.
 
         @param needed: the bytes that it is going to write.
-        @param reserved: those that others are.
-        @param name: what needs them, as the error says it.
+        @param reserved: the bytes that other jobs are going to write.
+        @param name: what needs the bytes, for the error.
         @raise DiskFull: they do not fit.
         """
         if not self.limit or not needed:
@@ -65,14 +65,14 @@ class Quota:
 
     def check(self, spare: Set[Reference] = frozenset()) -> None:
         """
-        Free what is over the quota, in the background.
+        Free what exceeds the quota, in the background.
 
-        @param spare: images that stay this time.
+        @param spare: images that are not removed this time.
         """
         if not self.limit:
             return
         if self._spare is not None:
-            # One that waits for its turn does for all.
+            # The check that waits serves all callers.
             self._spare |= spare
             return
         self._spare = set(spare)
@@ -80,7 +80,7 @@ class Quota:
 
     def stop(self) -> Deferred[None]:
         """
-        End what goes on in the background.
+        End the check in the background.
         """
         return self._background.stop()
 
@@ -104,12 +104,11 @@ class Quota:
 
     async def _free(self, coming: int, spare: Set[Reference], *, enough: bool) -> int:
         """
-        Free what is over the quota.
+        Free what exceeds the quota.
 
         @param coming: bytes that are going to be written.
-        @param enough: remove no image if that would not be enough.
-        @return: the bytes that are over it all the same; not positive if none
-            are.
+        @param enough: remove no image if that would not suffice.
+        @return: the bytes that still exceed the quota; not positive if none do.
         """
         collection = self._store.gc
         excess = await self._excess(coming)
@@ -119,7 +118,7 @@ class Quota:
                 await collection.removed()
                 excess = await self._excess(coming)
         while excess > 0:
-            # A job that is cancelled meanwhile leaves names that are gone: they are reported.
+            # Names that are removed are reported, also if the job is cancelled meanwhile.
             if not await then_cancelled(Deferred.fromCoroutine(self._evict(excess, spare, enough))):
                 break
             await collection.collect(False)

@@ -1,9 +1,9 @@
 # -*- test-case-name: tests.jobs.disk_space.test_reservations -*-
 """
-Reservations: the bytes that jobs have still to write.
+Reservations of the bytes that jobs have still to write.
 
 A manifest names the size of each blob, so it is known before the first byte
-whether an image fits on the disk beside what other jobs fetch.
+whether an image fits on the disk beside the blobs that other jobs fetch.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from xferd.names import Digest
 from xferd.oci import Descriptor
 
 EXPANSION: Final[Mapping[str, float]] = {"tar": 1.0, "gzip": 2.5, "zstd": 3.0}
-"""How many bytes a packed byte of a layer usually becomes, by compression."""
+"""The usual ratio of a layer's unpacked size to its packed size, by compression."""
 
 
 _FRESH: Final = 2.0
-"""Seconds for which a count of what may be freed is used again."""
+"""Seconds for which a count of the bytes that may be freed is reused."""
 
 
 @define
 class _Reservation:
     """
-    What is reserved for one blob.
+    The reservation of one blob.
 
     @ivar size: the bytes of the blob.
-    @ivar holders: how many reservations name it.
+    @ivar holders: the number of jobs that hold it.
     """
 
     size: int
@@ -45,8 +45,8 @@ class _Reservation:
 
 class Reservations:
     """
-    What the jobs of one store have reserved.  A blob counts once, with the
-    bytes of it that are not here yet.
+    The reservations of the jobs of one store.  A blob counts once, with its
+    missing bytes.
     """
 
     def __init__(self, store: IStore, quota: Quota) -> None:
@@ -65,10 +65,9 @@ class Reservations:
 
     def hold(self, blobs: Iterable[Descriptor]) -> Callable[[], None]:
         """
-        Reserve room for blobs, whether there is any or not.
+        Reserve space for blobs, whether it is free or not.
 
-        @return: to be called when the room is not needed any more.
-            Idempotent.
+        @return: ends the reservation when called.  Idempotent.
         """
         held = {blob.digest: blob for blob in blobs}
         for blob in held.values():
@@ -85,11 +84,11 @@ class Reservations:
 
     async def reserve(self, blobs: Iterable[Descriptor], name: str) -> Callable[[], None]:
         """
-        Reserve room for blobs, if there is as much beside what is reserved
-        already.  Where there is not, what nothing needs is freed first, if
-        that is enough.
+        Reserve space for blobs, if as much is free beside the other
+        reservations.  Otherwise what nothing uses is freed first, if that
+        suffices.
 
-        @param name: what needs them, as the error says it.
+        @param name: what needs the blobs, for the error.
         @return: as for L{hold}.
         @raise DiskFull: they do not fit on the disk, or into the quota.
         """
@@ -104,9 +103,9 @@ class Reservations:
 
     def unpacked(self, blobs: Iterable[Descriptor]) -> str:
         """
-        A warning, where layers, whose blobs are reserved, will hardly fit once
-        they are unpacked: how large they become is an estimate.  Empty where
-        they should.
+        A warning where layers, whose blobs are reserved, will probably not fit
+        when they are unpacked, by an estimate of their size.  Empty where they
+        should fit.
         """
         trees = sum(
             int(size * EXPANSION[LAYERS[media_type]])
@@ -126,9 +125,9 @@ class Reservations:
 
     async def _make_room(self, wanted: Mapping[Digest, Descriptor], name: str) -> None:
         """
-        Free what nothing needs, if there is room then.
+        Free what nothing uses, if that suffices.
 
-        @raise DiskFull: there is not.
+        @raise DiskFull: it does not.
         """
         collection = self._store.gc
         await collection.removed()
@@ -151,8 +150,8 @@ class Reservations:
 
     async def _count(self, partials: bool) -> int:
         """
-        The bytes that may be freed.  Many jobs that do not fit share one count,
-        or removals by others would wait for theirs.
+        The bytes that may be freed.  Many jobs that do not fit share one count:
+        removals by others wait while one is made.
         """
         now = self._store.free_space.now()
         counted = self._counted.get(partials)
@@ -163,8 +162,8 @@ class Reservations:
 
     def _lacking(self, wanted: Mapping[Digest, Descriptor]) -> int:
         """
-        How many bytes more than there are these blobs need; none if it is not
-        known how many there are.
+        The number of bytes that these blobs need beyond the free space; 0 if the
+        free space is not known.
         """
         if self._fits(sum(blob.size for blob in wanted.values())):
             return 0
@@ -176,8 +175,8 @@ class Reservations:
 
     def _fits(self, size: int) -> bool:
         """
-        Whether so many bytes fit even if nothing of what is reserved is here:
-        then no file has to be looked at.
+        Whether so many bytes fit even if all reserved blobs are missing: then no
+        file has to be checked.
         """
         try:
             return size + sum(held.size for held in self._blobs.values()) <= self._store.free_space.free()
@@ -186,7 +185,7 @@ class Reservations:
 
     def _needed(self, wanted: Mapping[Digest, Descriptor]) -> int:
         """
-        The bytes of some blobs that are neither here nor reserved.
+        The bytes of some blobs that are neither in the store nor reserved.
         """
         return sum(
             self._missing(digest, blob.size) for digest, blob in wanted.items() if digest not in self._blobs

@@ -1,4 +1,4 @@
 """
-What images are made of: documents fetched and resolved, graphs of all that a
-manifest names, names given, images published.
+Images and their documents: manifests and configs are fetched and resolved, graphs
+are walked and published, images get their names in the store.
 """

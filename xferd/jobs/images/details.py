@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.jobs.images.test_details -*-
 """
-All that the API tells of one image, where a list tells what there is.
+The details of one image, as the API shows them.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 
 async def image_details(store: IStore, image: Image, wanted: Platform | None = None) -> dict[str, Any]:
     """
-    An image with its config, and where its layers are.
+    An image with its config and the directories of its layers.
 
-    Beside what L{image_json} gives: C{platform}, as C{os/architecture[/variant]};
-    C{config}, the parsed config; C{chain_id}, what the top layer is registered
-    as, or L{None}; C{trees}, the directories of the layers' trees on the
+    Besides the members of L{image_json}: C{platform}, as C{os/architecture[/variant]};
+    C{config}, the parsed config; C{chain_id}, the ID of the top layer, or
+    L{None}; C{trees}, the directories of the layers' trees on the
     daemon's machine, bottom first.  Platform and config are L{None} where the
     image is an artifact, which has no such config.
 
-    @param wanted: what it must be for, if that matters.
+    @param wanted: the platform that it must be for; any by default.
     @raise StoreError: the config or a layer is missing or damaged.
     @raise NoSuchPlatform: it is for another platform.
     """
@@ -39,7 +39,7 @@ async def image_details(store: IStore, image: Image, wanted: Platform | None = N
     manifest = Manifest(image.config, image.layers)
     if manifest.is_image:
         data = await store.blobs.read(image.config.digest)
-        # As for check_platform: what an index says counts.
+        # As for check_platform: the index takes precedence.
         platform = image.manifest.platform or parse_config(data, manifest).platform
         if wanted is not None and platform not in (None, *wanted.accepts()):
             raise NoSuchPlatform(

@@ -1,11 +1,11 @@
 # -*- test-case-name: tests.jobs.images.test_document_memory -*-
 """
-The memory that the documents of all copies take together.
+The bound on the memory of the documents of all copies together.
 
-A copy has its manifests in memory until they are sent, and what the next one
-needs is known only when it was read.  So each takes memory as it goes on, and
-waits where there is none.  The one that has waited or gone on for the longest
-time never waits, so that there is always one that comes to its end.
+A copy holds its manifests in memory until they are sent, and the size of the
+next one is known only when its index was read.  So each copy takes memory as it
+proceeds, and waits where none is free.  The oldest large copy never waits, so
+that one always completes.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from attrs import define, field
 from twisted.internet.defer import Deferred, succeed
 
 MOST: Final = 128 * 1024 * 1024
-"""Bytes that all may take, besides what is free and what the oldest takes."""
+"""Bytes that all copies may take, besides the free bytes of each and those of the oldest."""
 
 FREE: Final = 256 * 1024
-"""Bytes that each may take without waiting: nearly all images need fewer."""
+"""Bytes that each copy may take without waiting: nearly all images need fewer."""
 
 
 class DocumentMemory:
     """
     The memory for documents.
 
-    @ivar used: the bytes that are taken beyond what is free.
+    @ivar used: the bytes taken beyond the free bytes of each copy.
     """
 
     def __init__(self, most: int = MOST, free: int = FREE) -> None:
         """
-        @param most: how many bytes all may take together, beyond what is free.
-        @param free: how many each may take in any case.
+        @param most: the bytes that all copies may take together, beyond C{free}.
+        @param free: the bytes that each copy may take in any case.
         """
         self._most = most
         self._free = free
@@ -43,7 +43,7 @@ class DocumentMemory:
     @property
     def used(self) -> int:
         """
-        The bytes that are taken beyond what is free.
+        The bytes taken beyond the free bytes of each copy.
         """
         return sum(max(share.size - self._free, 0) for share in self._large)
 
@@ -82,9 +82,9 @@ class DocumentMemory:
 
     def _has_room(self, share: MemoryShare, size: int, *, behind: bool) -> bool:
         """
-        Whether there is as much for one.
+        Whether a copy may take so many bytes.
 
-        @param behind: whether others wait before it.
+        @param behind: whether other copies wait before it.
         """
         if share not in self._large or share is next(iter(self._large)):
             return True
@@ -95,7 +95,7 @@ class DocumentMemory:
 @define(eq=False)
 class MemoryShare:
     """
-    What one copy takes.
+    The memory of one copy.
 
     @ivar size: the bytes of its documents.
     """
@@ -107,12 +107,12 @@ class MemoryShare:
         """
         Take memory for a document.
 
-        @return: fires when there is as much.  Cancelling ends the wait.
+        @return: fires when it is available.  Cancelling ends the wait.
         """
         return self._memory.take(self, size)
 
     def release(self) -> None:
         """
-        Need none of it any more.  Idempotent.
+        Release all of it.  Idempotent.
         """
         self._memory.release(self)

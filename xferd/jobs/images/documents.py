@@ -1,7 +1,7 @@
 # -*- test-case-name: tests.jobs.images.test_documents -*-
 """
-Manifests, indexes and configs: fetched once for all who ask at one time, and
-kept in the store.
+Manifests, indexes and configs are fetched, once for all clients that request one
+at the same time, and kept in the store.
 """
 
 from __future__ import annotations
@@ -47,16 +47,16 @@ class DocumentFetcher:
         keep: bool = True,
     ) -> None:
         """
-        @param sharing: C{shared} or C{isolated}: then every document is asked
-            for, whether the store has it or not.
-        @param keep: whether the client needs the documents in the store.  Else
-            a full disk does not matter.
+        @param sharing: C{shared} or C{isolated}: then every document is
+            requested, whether the store has it or not.
+        @param keep: whether the client needs the documents in the store.
+            Otherwise a full disk is no error.
         """
         self._keep = keep
         self._isolated = sharing == ISOLATED
         self._store = store
         self._repository = repository
-        # What a tag stands for is for the registry to say, to each client.
+        # The registry may show each client another manifest under a tag.
         self._scope = SharingScope.of(repository)
         self._transfers = transfers
 
@@ -64,12 +64,12 @@ class DocumentFetcher:
         self, reference: Reference, platform: Platform, turn: Turn, sink: IProgressSink | None = None
     ) -> Resolved:
         """
-        Find the manifest that a reference stands for on a platform.
+        Resolve a reference to the manifest for a platform.
 
         @raise ManifestUnknown: the registry has no such image.
-        @raise NoSuchPlatform: it has, but not for this platform.
-        @raise BadImage: a document breaks its specification, or is of a kind
-            that is not unpacked.
+        @raise NoSuchPlatform: it has none for this platform.
+        @raise BadImage: a document breaks its specification, or is of an
+            unsupported kind.
         """
         document = await self.document(reference.wanted, turn, sink)
         return await self.pick(document, platform, turn, sink, str(reference))
@@ -83,12 +83,13 @@ class DocumentFetcher:
         name: str = "",
     ) -> Resolved:
         """
-        Find the manifest of a platform in an index; a manifest is its own.
+        Find the manifest for a platform in an index; a manifest is returned as it
+        is.
 
-        @param name: what to call it in errors; its digest, by default.
-        @raise NoSuchPlatform: the index offers others.
-        @raise BadImage: a document breaks its specification, or is of a kind
-            that is not unpacked.
+        @param name: the name of the document in errors; its digest by default.
+        @raise NoSuchPlatform: the index offers other platforms.
+        @raise BadImage: a document breaks its specification, or is of an
+            unsupported kind.
         """
 
         async def fetch(entry: Descriptor) -> Document:
@@ -114,7 +115,7 @@ class DocumentFetcher:
         """
         if self._isolated or not self._store.blobs.has(digest):
             return await self.document(str(digest), turn)
-        # What it is, it says itself, or it is an index by its content.
+        # Its type is in the document, or follows from its content.
         data = await self._store.blobs.read(digest)
         return Document(document_type(data), data, digest)
 
@@ -122,15 +123,14 @@ class DocumentFetcher:
         """
         Fetch a manifest or an index.
 
-        The registry is asked each time, as only it knows what a tag stands
-        for by now, and whether the client may know it.
+        This makes a request each time, as only the registry knows the present
+        digest of a tag, and whether the client has access to it.
 
         @param wanted: a tag or a digest.
         @raise ManifestUnknown: the registry does not have it.
         """
         document = await _settle(self._manifest(wanted, turn, sink))
-        # Whoever asked relies on it now, also where another one had it fetched,
-        # who perhaps did not need it in the store.
+        # This client needs it in the store; the one that had it fetched may not.
         if not self._store.blobs.has(document.digest):
             await self._put(document.digest, document.data)
         return document
@@ -140,7 +140,7 @@ class DocumentFetcher:
         Fetch a small blob, or read it where the store or its descriptor has
         it.
 
-        @raise SourceError: the registry does not give it.
+        @raise SourceError: the registry refuses it.
         """
         if descriptor.data is not None:
             await self._put(descriptor.digest, descriptor.data)
@@ -175,12 +175,12 @@ class DocumentFetcher:
 
     async def described(self, entry: Descriptor, turn: Turn, sink: IProgressSink | None = None) -> Document:
         """
-        Fetch a document that another one names, or read it where the store
-        has it, or the other one.
+        Fetch a document that an index names, or read it where the store or its
+        descriptor has it.
 
-        @raise BadDocument: it is too large, or of another type than the other
-            one says.
-        @raise SizeMismatch: it is larger or smaller than its descriptor says.
+        @raise BadDocument: it is too large, or its type is not the one in the
+            index.
+        @raise SizeMismatch: its size is not the one in its descriptor.
         """
         if entry.size > MAX_DOCUMENT:
             raise BadDocument(
@@ -231,7 +231,7 @@ class DocumentFetcher:
 
     async def _put(self, digest: Digest, data: bytes, transfer: Transfer | None = None) -> None:
         """
-        Keep a document.
+        Put a document into the store.
         """
         room, put = self._store.free_space, self._store.blobs.put
         if not self._keep:
@@ -247,7 +247,7 @@ class DocumentFetcher:
 
 async def _settle(watcher: Watcher[T]) -> T:
     """
-    Wait for a watcher's result, and let go.
+    Wait for a watcher's result, and release the watcher.
     """
     try:
         return await watcher.result()

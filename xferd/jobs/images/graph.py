@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.jobs.images.test_graph -*-
 """
-What belongs to a manifest or an index: all that has to be moved with it.
+The graph of a manifest or an index: all documents and blobs that it names.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ from xferd.names import Digest
 from xferd.oci import MAX_DOCUMENT, MAX_INDEX_DEPTH, Descriptor, Document, Index, parse_document
 
 MAX_DOCUMENTS = 10_000
-"""How many manifests one copy may be made of."""
+"""The largest number of manifests of one copy."""
 
 MAX_DOCUMENT_BYTES = 128 * 1024 * 1024
-"""How many bytes they may have together: they are all in memory."""
+"""The largest number of their bytes together: they are all in memory."""
 
 MAX_BLOBS = 50_000
-"""How many blobs they may name together."""
+"""The largest number of blobs that they may name together."""
 
 
 @define
 class Allowance:
     """
-    What one job may still look at, of all that it moves together.
+    The numbers that the graphs of one job may still have, all together.
 
     @ivar documents: manifests and indexes.
     @ivar size: their bytes.
-    @ivar blobs: configs, layers and the like.
+    @ivar blobs: configs and layers.
     """
 
     documents: int = MAX_DOCUMENTS
@@ -40,10 +40,10 @@ class Allowance:
 
     def spend(self, name: object, *, documents: int = 0, size: int = 0, blobs: int = 0) -> None:
         """
-        Use some of it up.
+        Deduct from the allowance.
 
-        @param name: what names so much.
-        @raise BadDocument: there is not so much left.
+        @param name: the root of the graph, for the error.
+        @raise BadDocument: the allowance is exceeded.
         """
         self.documents -= documents
         self.size -= size
@@ -85,16 +85,15 @@ async def walk(
     share: MemoryShare | None = None,
 ) -> Graph:
     """
-    Find all that a document names.
+    Find all documents and blobs that a document names.
 
-    @param fetch: gets a document that an index names.
-    @param allowance: how much that may be.
-    @param share: the memory for the documents, which is the caller's; waited
-        for where there is none.
+    @param fetch: returns a document that an index names.
+    @param allowance: how much the graph may have.
+    @param share: the caller's memory for the documents, which this waits for.
     @raise BadDocument: a document breaks its specification, or names too much,
-        or the indexes go too deep.
-    @raise UnsupportedImage: the document is of a kind that is not known, so
-        that nobody can tell what belongs to it.
+        or the indexes are nested too deep.
+    @raise UnsupportedImage: the document is of an unknown kind, so that its parts
+        cannot be found.
     """
     loading = _Walk(root.digest, fetch, Allowance() if allowance is None else allowance, share)
     await loading.hold(len(root.data))
@@ -105,7 +104,7 @@ async def walk(
 @define
 class _Walk:
     """
-    What was found so far.
+    The state of one walk.
     """
 
     root: Digest
@@ -117,7 +116,7 @@ class _Walk:
 
     async def visit(self, document: Document, depth: int) -> None:
         """
-        Take a document along, after all that it names.
+        Add a document, after all that it names.
         """
         if depth > MAX_INDEX_DEPTH:
             raise BadDocument(f"{self.root} is an index of indexes, more than {MAX_INDEX_DEPTH} deep")
@@ -140,9 +139,9 @@ class _Walk:
 
     async def _take(self, entry: Descriptor) -> None:
         """
-        Take along what is of no known kind, as it is (OCI image-spec, "Image
-        Index": it must not be an error).  Only its registry can tell whether
-        it has it as a manifest or as a blob.
+        Add an entry of an unknown kind as it is (OCI image-spec, "Image Index": it
+        must not be an error).  Only a request shows whether the registry has it as
+        a manifest or as a blob.
         """
         try:
             document = await self.fetch(entry)

@@ -1,6 +1,7 @@
 # -*- test-case-name: tests.jobs.images.test_naming -*-
 """
-Which of several jobs gives a name, where a tag moves while they run.
+The names that jobs give to images: of several jobs that give one name, the one
+that resolved it last wins.
 """
 
 from __future__ import annotations
@@ -15,28 +16,28 @@ from xferd.names import Reference
 
 class Naming:
     """
-    The names that jobs give, in the order in which they resolved them.
+    Gives images their names, in the order in which jobs resolved them.
 
-    A pull that took long must not take a name back to an older image: of all
-    that give one name, the one wins that resolved it last.  A pull resolves a
-    name when its registry answers, an import and a tag when they give it.
+    A tag may move while jobs run, and a slow pull must not return a name to an
+    older image.  A pull resolves a name when its registry answers, an import and
+    a tag when they give it.
     """
 
     def __init__(self, store: IStore, named: Callable[[Image], None]) -> None:
         """
-        @param named: called with each image that has its name.
+        @param named: called with each image that got its name.
         """
         self._store = store
         self._named = named
         self._numbers = count(1)
         self._open: dict[int, None] = {}
-        # By whom each name was given that an open resolution may be too old for.
+        # The resolution by which each name was given, while an older one is open.
         self._given: dict[Reference, int] = {}
         self._giving: dict[Reference, int] = {}
 
     def resolved(self) -> int:
         """
-        Somebody has resolved a name now.
+        Report that a name was resolved now.
 
         @return: the number of the resolution, which is open until L{close}d.
         """
@@ -46,7 +47,7 @@ class Naming:
 
     def close(self, number: int) -> None:
         """
-        Nothing more will be named by a resolution.  Idempotent.
+        End a resolution, which gives no more names.  Idempotent.
         """
         self._open.pop(number, None)
         oldest = next(iter(self._open), None)
@@ -57,10 +58,10 @@ class Naming:
 
     async def give(self, image: Image, number: int) -> bool:
         """
-        Give an image its name, unless a later resolution has given that to an
-        image that still has it, or is doing so.  Cancelling has no effect.
+        Give an image its name, unless a later resolution has given the name to an
+        image that still has it, or is giving it.  Cancelling has no effect.
 
-        @param number: of the resolution.
+        @param number: the number of the resolution.
         @return: whether the image has the name.
         @raise StoreError: the disk refuses.
         """
@@ -76,6 +77,6 @@ class Naming:
         finally:
             if self._giving.get(name) == number:
                 del self._giving[name]
-        # As the store has it: the name may be pinned.
+        # The image in the store, as its name may be pinned.
         self._named(self._store.images.get(name) or image)
         return True

@@ -1,8 +1,8 @@
 # -*- test-case-name: tests.jobs.images.test_outdated_trees -*-
 """
-Trees that were made by older rules: made again at their next use, from the
-blobs that are here, else by fetching them.  Where that fails, the older tree
-is used, and named in a warning.
+Trees that an older xferd unpacked by other rules.  At their next use they are
+unpacked again, from blobs in the store or else fetched.  Where that fails, the
+older tree is used, and a warning names it.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ async def renew(
     shown: Callable[[Transfer | None, Transfer | None], None] | None = None,
 ) -> str | None:
     """
-    Make a layer's tree again.
+    Unpack a layer's tree again.
 
     @param shown: called with the download, if one is needed, and the
-        unpacking; and with nothing if they have failed.
-    @return: the warning, if that fails: the older tree is used as it is.
+        unpacking; and with L{None} for both if they have failed.
+    @return: a warning, if that fails: the older tree is used as it is.
     """
     blob = stack.blob
     fetch = None
@@ -69,8 +69,8 @@ async def renew_image(
     reference: Reference, turn: Turn, *, store: IStore, registries: IRegistries, layers: DownloadManager
 ) -> list[str]:
     """
-    Make the outdated trees of an image of the store again, and register its
-    layers with them.
+    Unpack the outdated trees of an image of the store again, and register its
+    layers with the new trees.
 
     @return: warnings.
     @raise NotFound: there is no such image.

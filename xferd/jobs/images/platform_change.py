@@ -1,7 +1,7 @@
 # -*- test-case-name: tests.jobs.images.test_platform_change -*-
 """
-Names that move from one platform to another: the store has one platform for
-each name, and the job that replaces it gets a warning.
+The warning of a job that gives a name to an image for another platform than
+before: the store has one platform for each name.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ async def platform_change_warning(store: IStore, image: Image) -> str | None:
 
 async def _platform(store: IStore, image: Image) -> Platform | None:
     """
-    What an image is for, if that is known: what an index says counts.
+    The platform of an image, if it is known: the index takes precedence.
     """
     manifest = Manifest(image.config, image.layers)
     if image.manifest.platform is not None or not manifest.is_image:
@@ -47,5 +47,5 @@ async def _platform(store: IStore, image: Image) -> Platform | None:
     try:
         return parse_config(await store.blobs.read(image.config.digest), manifest).platform
     except XferdError:
-        # A damaged image is no reason to refuse another one its name.
+        # A damaged image must not prevent that another gets its name.
         return None

@@ -1,7 +1,7 @@
 # -*- test-case-name: tests.jobs.test_push -*-
 """
-Bringing a document with all that it names into a repository: what a push and
-a copy have in common.
+A graph is published: its blobs and documents are pushed into a repository, for
+pushes and copies.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from xferd.transfer.transfer import Transfer
 from xferd.transfer.watcher import Watcher
 
 AT_ONCE: Final = 50
-"""How many uploads are requested in one turn of the reactor."""
+"""The number of uploads that are requested in one turn of the reactor."""
 
 
 class Publisher:
     """
-    One job's way out: blobs first and together, then manifests, each after
-    those that it names (OCI distribution-spec, "Pushing Manifests").
+    Publishes graphs for one job: first all blobs at once, then the manifests,
+    each after those that it names (OCI distribution-spec, "Pushing Manifests").
     """
 
     def __init__(
@@ -66,18 +66,17 @@ class Publisher:
         origin: Repository | None = None,
     ) -> None:
         """
-        Bring documents into the repository; the last cargo's own document
-        gets the target's tag.
+        Push graphs into the repository; the root of the last one gets the
+        target's tag.
 
         @param target: a reference in the repository.
-        @param content: opens a blob, and says where the progress of its
-            download goes, if it needs one.
+        @param content: opens a blob; the progress of its download, if it needs
+            one, goes to the sink.
         @param tags: more tags for the same document.
-        @param source: where the blobs come from.
+        @param source: the source of the blobs.
         @param origin: a repository that has all blobs: within one registry
             they can be mounted from there.
-        @raise XferdError: the first thing that went wrong.  Blobs that are
-            there stay; no tag was changed.
+        @raise XferdError: the first error.  Pushed blobs stay.
         """
         graphs = list(graphs)
         blobs = {blob.digest: blob for graph in graphs for blob in graph.blobs}
@@ -87,7 +86,7 @@ class Publisher:
         try:
             for row in rows:
                 if row.index % AT_ONCE == AT_ONCE - 1:
-                    # With thousands of blobs, others get their turn in between.
+                    # With thousands of blobs, other work runs in between.
                     await self._eventual.caught_up()
                 fetched = partial(content, row.blob, self._reporter.fetch_sink(row))
                 watcher = self._uploads.upload(
@@ -109,7 +108,7 @@ class Publisher:
                     await self._put(str(document.digest), document)
             names = [t for t in (target.tag, *tags) if t is not None] or [str(root.digest)]
             if root.digest.algorithm != "sha256":
-                # A registry that gets it by a tag alone knows it by sha256.
+                # A registry that gets it by a tag alone computes its sha256.
                 names = [str(root.digest), *names]
             for name in dict.fromkeys(names):
                 await self._put(name, root)
@@ -119,7 +118,7 @@ class Publisher:
 
     async def _put(self, wanted: str, document: Document) -> None:
         """
-        Put one document, as often as the policy allows.
+        Put one document, with retries.
         """
 
         async def work(transfer: Transfer) -> None:

@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.jobs.images.test_resolve -*-
 """
-Finding the image for a platform: through indexes, and indexes in indexes.
+The search for the image of a platform, through nested indexes.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from xferd.selection import candidates, no_such_platform, offered
 
 MAX_LOOKS: Final = 200
 """
-How many documents are looked into for one image.  An index that names the
-platforms of its entries costs one; the others have to be tried.
+The largest number of documents that are read for one image.  An index that names
+the platforms of its entries costs one; entries without platforms are tried.
 """
 
 MAX_SECONDS: Final = 600.0
-"""Seconds after which no further document is looked into, if there were some."""
+"""Seconds after which no further document is read, if some were."""
 
 _SOME: Final = 10
 
@@ -33,13 +33,14 @@ _SOME: Final = 10
 @frozen
 class Resolved:
     """
-    What a reference stands for, on one platform.
+    The image of a reference, for one platform.
 
-    @ivar digest: what the name itself stands for: an index, or the manifest.
+    @ivar digest: the digest that the reference stands for: of an index, or of the
+        manifest.
     @ivar descriptor: the manifest's descriptor, with the platform that an
         index names for it.
     @ivar manifest: the manifest.
-    @ivar chosen: whether an index was asked, so that the platform is right.
+    @ivar chosen: whether it was chosen from an index, by platform.
     """
 
     digest: Digest
@@ -53,15 +54,15 @@ class Search:
     """
     The search for one image.
 
-    Entries that name a platform are believed.  Those that do not are looked
-    into, after the others: an index for its entries, and an image, unless it
-    is the only one, for what its config says.
+    Entries that name a platform are trusted.  Those that do not are read after
+    the others: an index for its entries, and an image, unless it is the only one,
+    for the platform in its config.
 
-    @ivar name: what is searched through, for errors.
+    @ivar name: the name of the image in errors.
     @ivar wanted: the platform.
-    @ivar fetch: gets a document that an index names.
-    @ivar config: gets the config of a manifest.
-    @ivar clock: gives seconds that never go back.
+    @ivar fetch: returns a document that an index names.
+    @ivar config: returns the config of a manifest.
+    @ivar clock: returns monotonic seconds.
     """
 
     name: str
@@ -77,10 +78,10 @@ class Search:
         """
         Search.
 
-        @param root: where to begin: an index, or the manifest itself.
-        @raise NoSuchPlatform: there is none; the message lists what there is.
+        @param root: an index, or the manifest itself.
+        @raise NoSuchPlatform: there is none; the message lists the others.
         @raise BadDocument: a document breaks its specification, or the
-            indexes go too deep or name too much.
+            indexes are nested too deep or name too much.
         """
         self._began = self.clock()
         found = await self._look(root, 0)
@@ -94,10 +95,11 @@ class Search:
         self, document: Document, depth: int, platform: Platform | None = None
     ) -> tuple[Document, Manifest, int, Platform | None] | None:
         """
-        Look into a document, for the manifest, how deep it is, and the
-        platform that an index names for it.
+        Read a document.
 
-        @param platform: what the index above names for the document.
+        @param platform: the platform that the index above names for it.
+        @return: the manifest, its depth, and the platform that an index names for
+            it; or L{None} if there is none.
         """
         parsed = parse_document(document)
         if isinstance(parsed, Manifest):
@@ -110,14 +112,14 @@ class Search:
             self._looks += 1
             if self._looks > _SOME and self.clock() - self._began > MAX_SECONDS:
                 raise BadDocument(
-                    f"{self.name} has entries that do not say what they are for, and to look into "
+                    f"{self.name} has entries that name no platform, and reading "
                     f"{self._looks - 1} of them took more than {MAX_SECONDS:g} s; "
-                    "name the one you want by its digest"
+                    "name the wanted one by its digest"
                 )
             if self._looks > MAX_LOOKS:
                 raise BadDocument(
-                    f"{self.name} has more than {MAX_LOOKS} entries that do not say what they are for; "
-                    "name the one you want by its digest"
+                    f"{self.name} has more than {MAX_LOOKS} entries that name no platform; "
+                    "name the wanted one by its digest"
                 )
             found = await self._look(await self.fetch(entry), depth + 1, entry.platform or platform)
             if found is None:
@@ -141,11 +143,11 @@ class Search:
 
 def check_platform(name: str, wanted: Platform, listed: Platform | None, configured: Platform | None) -> None:
     """
-    Make sure that an image is for a platform.  What an index says counts, as
-    for docker and containerd: configs of images that were built on another
+    Check that an image is for a platform.  The index takes precedence, as it
+    does for docker and containerd: configs of images that were built on another
     machine are often wrong.
 
-    @param name: what to call the image in an error.
+    @param name: the name of the image in an error.
     @param listed: the platform that an index names for it, if one does.
     @param configured: the platform that its config names, if it does.
     @raise NoSuchPlatform: it is for another.
