@@ -10,9 +10,9 @@ from xferd.jobs.shutdown_errors import killed
 from xferd.testing.images import sample_image
 
 REMEDIES = {
-    "pull": "pull it again to go on",
-    "push": "push it again to go on",
-    "copy": "copy it again to go on",
+    "pull": "pull it again to resume",
+    "push": "push it again to resume",
+    "copy": "copy it again to resume",
     "import": "import it again from its beginning",
 }
 

@@ -1,10 +1,10 @@
 # -*- test-case-name: tests.jobs.test_copy -*-
 """
-Copying between registries: any image, index or artifact, byte for byte.
+Images, indexes and artifacts are copied between registries, byte for byte.
 
-Nothing is unpacked.  What the target lacks and cannot mount streams through
-the store's partial files, so that it is shared with whoever pulls the same
-blob, and goes on where it broke.
+Nothing is unpacked.  Blobs that the target lacks and cannot mount stream through
+the store's partial files, so that they are shared with pulls of the same blob,
+and interrupted transfers resume.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from xferd.oci import Descriptor, Document
 from xferd.platforms import Platform
 
 SIGNATURES = ("sig", "att", "sbom")
-"""What cosign puts behind C{sha256-<hex>.} to make the tags of its own."""
+"""The suffixes of cosign's tags: C{sha256-<hex>.sig}."""
 
 MAX_REFERRERS = 1000
-"""How many referrers one copy may take along."""
+"""The largest number of referrers in one copy."""
 
 
 class Copy:
@@ -53,8 +53,7 @@ class Copy:
         memory: DocumentMemory,
     ) -> None:
         """
-        @param referrers: whether what refers to the image, signatures above
-            all, is copied too.
+        @param referrers: whether referrers, such as signatures, are copied too.
         @param repository: the source's repository.
         @param memory: the memory that the documents of all copies share.
         """
@@ -71,11 +70,11 @@ class Copy:
 
     async def run(self) -> dict[str, str]:
         """
-        Copy it.
+        Copy the source.
 
         @return: the job's result.
-        @raise ManifestUnknown: the source does not have it.
-        @raise NoSuchPlatform: it has, but not for the wanted platform.
+        @raise ManifestUnknown: the source does not exist.
+        @raise NoSuchPlatform: it is not available for the wanted platform.
         """
         try:
             return await self._run()
@@ -106,9 +105,9 @@ class Copy:
 
     async def _check(self, resolved: Resolved, platform: Platform) -> None:
         """
-        Make sure that an image is for a platform.  An artifact is for all.
+        Check that an image is for a platform.  An artifact is for all.
 
-        @raise NoSuchPlatform: it is for another.
+        @raise NoSuchPlatform: it is for another one.
         """
         listed, configured, config = resolved.descriptor.platform, None, resolved.manifest.config
         if listed is None and resolved.manifest.is_image:
@@ -118,9 +117,9 @@ class Copy:
 
     async def _referring(self, graph: Graph) -> list[tuple[str | None, Graph]]:
         """
-        What refers to any of the copied documents, or to what refers to them.
+        The referrers of all copied documents, and the referrers of these.
 
-        @return: each with the tag that it has, if it has one.
+        @return: the graph of each, with its tag, if it has one.
         """
         found: list[tuple[str | None, Graph]] = []
         seen = {document.digest for document in graph.documents}
@@ -140,7 +139,7 @@ class Copy:
 
     async def _signatures(self, subject: Digest) -> Iterable[tuple[str, Document]]:
         """
-        What cosign keeps of a document under tags of its own.
+        The documents under cosign's tags for a document.
         """
         found = []
         for kind in SIGNATURES:
@@ -154,13 +153,13 @@ class Copy:
 
     async def _walk(self, document: Document) -> Graph:
         """
-        Find all that a document names.
+        Walk the graph of a document.
         """
         return await walk(document, self._fetch, self._allowance, self._share)
 
     async def _fetch(self, descriptor: Descriptor) -> Document:
         """
-        Get a document that another one names.
+        Fetch a document that another one names.
         """
         return await self._documents.described(descriptor, self._job.turn())
 

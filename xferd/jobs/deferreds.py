@@ -6,7 +6,7 @@ Waits for several Deferreds, and for work that must not be interrupted.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred, FirstError, gatherResults
 from twisted.python.failure import Failure
@@ -27,6 +27,32 @@ async def gather(works: Iterable[Deferred[T]]) -> list[T]:
         return await gatherResults(list(works), consumeErrors=True)
     except FirstError as e:
         e.subFailure.raiseException()
+
+
+async def unless_failed(hazards: Iterable[Deferred[Any]], wanted: Deferred[T]) -> T:
+    """
+    Wait for C{wanted}, unless one of C{hazards} fails before: then fail with its
+    error at once.  A hazard that was cancelled has not failed.
+
+    All of them are cancelled in the end.
+    """
+    # No canceller: the waits end below.
+    outcome: Deferred[T] = Deferred()
+
+    def settle(result: Any) -> None:
+        if not outcome.called:
+            outcome.callback(result)
+
+    def failed(failure: Failure) -> None:
+        if failure.check(CancelledError) is None:
+            settle(failure)
+
+    waits = [wanted.addBoth(settle), *(hazard.addErrback(failed) for hazard in hazards)]
+    try:
+        return await outcome
+    finally:
+        for wait in waits:
+            wait.cancel()
 
 
 async def uninterrupted(work: Deferred[T]) -> T:

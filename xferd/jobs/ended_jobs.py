@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.jobs.test_ended_jobs -*-
 """
-Jobs that have ended: the last ones in memory, the others in the journal.
+The jobs that have ended: the last ones in memory, the others in the journal.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from xferd.interfaces.journal import IJournal
 from xferd.jobs.job import ENDED, describe
 
 REMEMBERED: Final = 200
-"""How many ended jobs are kept in memory."""
+"""The number of ended jobs in memory."""
 
 _LONGEST_ID: Final = 64
 
@@ -28,7 +28,7 @@ class EndedJobs:
 
     def __init__(self, journal: IJournal, forgotten: Callable[[str], None]) -> None:
         """
-        @param forgotten: called with the id of a job that leaves the memory.
+        @param forgotten: called with the id of a job that is dropped from memory.
         """
         self._journal = journal
         self._forgotten = forgotten
@@ -45,15 +45,15 @@ class EndedJobs:
 
     def recent(self) -> Collection[Mapping[str, Any]]:
         """
-        The jobs in memory, the one that ended first first.
+        The jobs in memory, in the order in which they ended.
         """
         return self._recent.values()
 
     def add(self, record: Mapping[str, Any]) -> Deferred[None]:
         """
-        Remember a job that has ended.
+        Add a job that has ended.
 
-        It stays in memory at least until the journal has it.
+        It stays in memory at least until it is in the journal.
 
         @return: fires as L{IJournal.record_job} does.
         """
@@ -97,7 +97,7 @@ class EndedJobs:
         if record is None:
             raise _no_job(job_id)
         if record["state"] not in ENDED:
-            error = Interrupted("the journal could not keep how this job ended; begin it again")
+            error = Interrupted("the journal could not record how this job ended; begin it again")
             record = {**record, "state": "failed", "error": describe(error)}
         return record
 
@@ -112,7 +112,7 @@ class EndedJobs:
 
 def whole(record: Mapping[str, Any]) -> JobDetailsJSON:
     """
-    A record with all members of a job in full: older journals lack some.
+    A record with all members of a job: records of older journals lack some.
     """
     return cast("JobDetailsJSON", {"layers": [], "transfers": [], **record})
 

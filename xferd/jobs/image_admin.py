@@ -1,7 +1,6 @@
 # -*- test-case-name: tests.jobs.test_image_admin -*-
 """
-What clients ask of the store's images, and get without a job: other names,
-and room.
+The administration of the store's images: tags, pins, removal, garbage collection.
 """
 
 from __future__ import annotations
@@ -27,10 +26,10 @@ from xferd.names import Digest, Reference
 @implementer(IImageAdmin)
 class ImageAdmin:
     """
-    The keeper of the store's names.
+    Changes the names in the store.
 
-    A client that leaves cancels its request.  What has begun in the store by
-    then goes on to its end, and is reported to the others.
+    A client that leaves cancels its request.  A change that has begun in the store
+    by then completes, and is reported to event streams.
     """
 
     _log = Logger()
@@ -38,19 +37,19 @@ class ImageAdmin:
     def __init__(
         self,
         store: IStore,
-        news: Broker,
+        broker: Broker,
         ready: Callable[[], bool],
         *,
         naming: Naming,
         wall_clock: WallClock,
     ) -> None:
         """
-        @param news: told of what changes.
-        @param ready: tells whether the store is there to be changed.
+        @param broker: gets all changes.
+        @param ready: returns whether the store may be changed.
         @param wall_clock: makes the stamps of new names.
         """
         self._store = store
-        self._broker = news
+        self._broker = broker
         self._naming = naming
         self._wall_clock = wall_clock
         self._ready = ready
@@ -60,7 +59,7 @@ class ImageAdmin:
 
     async def _tag(self, reference: str, name: str) -> Image:
         """
-        Name an image again.
+        Give an image another name.
         """
         wanted, new = Reference.parse(reference), Reference.parse(name)
         if new.digest is not None:
@@ -102,7 +101,7 @@ class ImageAdmin:
 
     async def _remove(self, reference: str) -> Freed:
         """
-        Take a name away, and what only it needed.
+        Remove a name, and what only it used.
         """
         wanted = Reference.parse(reference)
         self._check()
@@ -123,7 +122,7 @@ class ImageAdmin:
 
     async def _begun(self, reference: Reference) -> Set[Digest]:
         """
-        The blobs that unfinished jobs wanted for a name.
+        The blobs that unfinished jobs have fetched for a name.
         """
         try:
             records = await self._store.journal.unfinished(str(reference))
@@ -136,7 +135,7 @@ class ImageAdmin:
 
     async def _collect(self, dry_run: bool, partials: bool) -> Freed:
         """
-        Free what nothing needs.
+        Free what nothing uses.
         """
         self._check()
         collecting = self._store.gc.collect(dry_run, partials)
@@ -144,9 +143,9 @@ class ImageAdmin:
 
     def _check(self) -> None:
         """
-        Make sure that the store is there.
+        Check that the store may be changed.
 
-        @raise Interrupted: it is not.
+        @raise Interrupted: the daemon is starting or stopping.
         """
         if not self._ready():
             raise Interrupted("the daemon is just starting or stopping; ask again in a moment")
@@ -154,7 +153,7 @@ class ImageAdmin:
 
 def _no_image(reference: Reference) -> NotFound:
     """
-    What to say of a name that is none.
+    The error for a name that the store does not have.
     """
     return NotFound(
         f"the store has no image {reference.familiar()}; 'xferctl images' lists those that it has"

@@ -1,12 +1,12 @@
 # -*- test-case-name: tests.jobs.test_isolation -*-
 """
-Who shares with whom.
+Which clients share blobs and transfers.
 
-Shared, who knows a digest shares what is on its way and what is there.
-Isolated, nobody gets a byte that the registry of its own would not give to it:
-transfers are shared only between those who are the same to one repository, and
-what is there already is used only once that repository, asked with the client's
-own credentials, has proved to have it (L{xferd.jobs.blobs.possession}).
+In shared mode, a client that knows a digest shares the transfer of the blob and
+the blob itself.  In isolated mode, a client gets no byte that its own registry
+would refuse: transfers are shared only between clients with the same credentials
+for one repository, and a blob in the store is used only after that repository has
+proved to have it (L{xferd.jobs.blobs.possession}).
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ ISOLATED: Final = "isolated"
 @frozen
 class SharingScope:
     """
-    All those who are the same to one repository of one registry: a part of
-    the keys of what only they share.
+    The clients with the same credentials for one repository: a part of the keys
+    of the transfers that only they share.
 
-    @ivar identity: a source's; it may have secrets in it.
-    @ivar label: what to call it: the repository.
+    @ivar identity: a source's identity, which may contain secrets.
+    @ivar label: the repository's name.
     """
 
     identity: Hashable = field(repr=False)
@@ -38,7 +38,7 @@ class SharingScope:
     @classmethod
     def of(cls, source: ISource) -> SharingScope:
         """
-        The realm of those with such a source.
+        The scope of the clients with such a source.
         """
         return cls(source.identity, source.label)
 

@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.jobs.test_manager -*-
 """
-One client's request as clients see it: its state, its layers, its end.
+A job: one client's request, with its state, its layers and its result.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ ENDED = frozenset({"done", "failed", "cancelled"})
 """The states in which a job stays."""
 
 MAX_WARNINGS = 20
-"""How many warnings of registries one job keeps."""
+"""The number of warnings that one job keeps."""
 
 BUG = "xferd itself failed here; its log says more"
-"""What clients are told of an error that is not one of ours."""
+"""The message to clients of an error that is no L{XferdError}."""
 
 MAX_TRANSFERS = 1000
-"""How many transfers of a job are remembered."""
+"""The number of a job's transfers that are remembered."""
 
 _IN_FULL = frozenset({"layers", "transfers"})
 
 
 def in_short(record: Mapping[str, Any]) -> JobJSON:
     """
-    What lists and events tell of a job out of all that is remembered.
+    The members of a job's record that lists and events show.
     """
     return cast("JobJSON", {key: value for key, value in record.items() if key not in _IN_FULL})
 
@@ -51,7 +51,7 @@ def describe(error: BaseException) -> ErrorJSON:
     """
     An error as the API, xferctl and the page show it.
 
-    What is not ours is a bug: its text is for the log, not for clients.
+    An error that is no L{XferdError} is a bug: its text goes to the log only.
     """
     if isinstance(error, XferdError):
         return {"code": error.code, "message": str(error)}
@@ -65,20 +65,20 @@ class Job:
 
     States: C{queued}, C{running}, then C{done}, C{failed} or C{cancelled}.
 
-    @ivar id: its name in the API.
-    @ivar number: its age: a smaller one is older and goes first.
+    @ivar id: its id in the API.
+    @ivar number: its number: that of an older job is smaller, and goes first.
     @ivar kind: C{pull}, C{push}, C{copy} or C{import}.
-    @ivar reference: what is asked for, in full; empty for an import that takes
-        its names from the archive, until they are known.
-    @ivar platform: what was asked for, or L{None}: this machine's for a pull,
-        all of them for a copy, for a push what the store has.
-    @ivar target: where it goes, of a push and a copy.
-    @ivar client: who asks.
-    @ivar priority: higher goes first.
-    @ivar upload_stream: how an archive's bytes come, of an import.
-    @ivar repositories: those that it is about.
-    @ivar warnings: what their registries warned of, each once: C{HOST: TEXT};
-        and what xferd itself does.
+    @ivar reference: the requested reference, in full; empty for an import that
+        takes its names from the archive, until they are known.
+    @ivar platform: the requested platform, or L{None}: this machine's for a pull,
+        all of them for a copy, for a push the one in the store.
+    @ivar target: the reference to push or copy to.
+    @ivar client: the client's name.
+    @ivar priority: a higher one goes first.
+    @ivar upload_stream: the stream of an import's archive.
+    @ivar repositories: the repositories that it uses.
+    @ivar warnings: the warnings of their registries, each once: C{HOST: TEXT};
+        and those of xferd itself.
     @ivar size: the bytes of all layers, each blob once.
     @ivar transfers: the ids of the transfers that it waited for over the
         network, in their order; the first L{MAX_TRANSFERS}.
@@ -126,7 +126,7 @@ class Job:
 
     def add_rows(self, rows: Iterable[Row]) -> None:
         """
-        Add rows behind those that there are.
+        Add rows behind the present ones.
         """
         for row in rows:
             of_blob = self._of_blob.setdefault(row.blob.digest, [])
@@ -152,16 +152,16 @@ class Job:
 
     def waits_for(self, transfer_id: str) -> None:
         """
-        Note a transfer that it waits for from now on.
+        Record a transfer that it waits for from now on.
         """
         if len(self.transfers) < MAX_TRANSFERS:
             self.transfers[transfer_id] = None
 
     def warned(self, repository: Repository, text: str) -> bool:
         """
-        A registry warns of something.
+        Add a registry's warning about a repository.
 
-        @return: whether that is the job's business, and new to it.
+        @return: whether the job uses the repository, and the warning is new.
         """
         return repository in self.repositories and self.warn(f"{repository.host}: {text}")
 

@@ -1,15 +1,15 @@
 # -*- test-case-name: tests.jobs.test_pull -*-
 """
-Pulling an image: the sequence of one job.
+An image is pulled: its documents are resolved, its layers fetched, unpacked and
+registered, and it gets its name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any, Protocol, TypeVar
+from collections.abc import Callable
+from typing import Any, Protocol
 
-from twisted.internet.defer import CancelledError, Deferred
-from twisted.python.failure import Failure
+from twisted.internet.defer import Deferred
 
 from xferd.image_config import parse_config
 from xferd.interfaces.registry import IBlobSource
@@ -17,7 +17,7 @@ from xferd.interfaces.store import Image, IStore
 from xferd.interfaces.transfer import IProgressSink
 from xferd.jobs.blobs.download import DownloadManager
 from xferd.jobs.blobs.layers import Stack
-from xferd.jobs.deferreds import gather
+from xferd.jobs.deferreds import gather, unless_failed
 from xferd.jobs.disk_space.full_disk import retry_while_full
 from xferd.jobs.images.naming import Naming
 from xferd.jobs.images.outdated_trees import renew
@@ -33,24 +33,22 @@ from xferd.transfer.fair_queue import Turn
 from xferd.transfer.transfer import Transfer
 from xferd.transfer.watcher import Watcher
 
-T = TypeVar("T")
-
 
 class ImageDocuments(Protocol):
     """
-    Where an image's documents come from: registries, or an archive.
+    The documents of an image, in a repository or an archive.
     """
 
     async def resolve(
         self, reference: Reference, platform: Platform, turn: Turn, sink: IProgressSink | None = None
     ) -> Resolved:
         """
-        Find the manifest that a reference stands for on a platform.
+        Resolve a reference to the manifest for a platform.
         """
 
     async def config(self, descriptor: Descriptor, turn: Turn, sink: IProgressSink | None = None) -> bytes:
         """
-        Get the image's config.
+        Return the image's config.
         """
 
 
@@ -58,8 +56,8 @@ class Pull:
     """
     One pull, from the reference to the name in the store.
 
-    All that the job watches is let go when L{run} ends, however it ends; who
-    uses L{bring} lets go.
+    L{run} releases all transfers when it ends; after L{bring}, the caller has to
+    call L{release}.
     """
 
     def __init__(
@@ -91,16 +89,15 @@ class Pull:
 
     async def run(self, now: Callable[[], float]) -> Image:
         """
-        Pull the image and give it its name, unless that stands for a newer
-        image by then.  Once the name is being written, it is too late to
-        cancel.
+        Pull the image and give it its name, unless the name stands for a newer
+        image by then.  The job cannot be cancelled once the name is being written.
 
-        @param now: tells the time, in seconds since the epoch.
+        @param now: returns the time in seconds since the epoch.
         """
         try:
             image = await self.bring(now)
             warning = await platform_change_warning(self._store, image)
-            # From here on the job is done, or the disk refuses.
+            # From here on only the disk can make the job fail.
             given = await retry_while_full(
                 self._store.free_space, lambda: self._naming.give(image, self._resolution)
             )
@@ -117,12 +114,12 @@ class Pull:
 
     async def bring(self, now: Callable[[], float]) -> Image:
         """
-        Bring all that the image's name is to stand for into the store.
+        Bring the image into the store, without its name.
 
-        Config and layers are fetched together; the first thing that goes
-        wrong ends the job and is its error.
+        Config and layers are fetched at the same time; the first error ends the
+        job.
 
-        @param now: tells the time, in seconds since the epoch.
+        @param now: returns the time in seconds since the epoch.
         """
         platform = Platform.local() if self._job.platform is None else Platform.parse(self._job.platform)
         resolved = await self._documents.resolve(self._reference, platform, self._job.turn())
@@ -137,16 +134,16 @@ class Pull:
         self._reporter.rows_changed(self._rows)
         self._reporter.record()
         fetches = [w.result() for pair in self._fetches.values() for w in pair]
-        stacks = await unless(fetches, Deferred.fromCoroutine(self._stack(resolved, platform)))
+        stacks = await unless_failed(fetches, Deferred.fromCoroutine(self._stack(resolved, platform)))
         if self._scope is not None:
-            # Trees may have been there already; the right to them was not.
+            # Trees may have been in the store; the client's access has to be proved.
             for fetch, _ in tuple(self._fetches.values()):
                 await fetch.result()
         return self._image(resolved, stacks, now())
 
     async def _reserve(self) -> None:
         """
-        Reserve room for what has to be fetched.
+        Reserve space for the blobs that have to be fetched.
 
         @raise DiskFull: it does not fit.
         """
@@ -164,10 +161,10 @@ class Pull:
 
     def _begin(self, row: LayerRow, algorithm: str = "") -> None:
         """
-        Ask for a layer's bytes and its tree, unless the tree is there or its
-        blob was asked for already, further down.
+        Request a layer's blob and its tree, unless the tree is in the store or
+        the blob was requested already, for a layer below.
 
-        @param algorithm: the algorithm of its diff ID, where that is known.
+        @param algorithm: the algorithm of its diff ID, where it is known.
         """
         digest = row.blob.digest
         known = self._store.trees.diff_id_of(digest)
@@ -196,12 +193,12 @@ class Pull:
             row.registration = watcher.transfer
         self._reporter.rows_changed(self._rows)
         registered = gather(w.result() for w in self._registrations)
-        await unless(late, Deferred.fromCoroutine(registered))
+        await unless_failed(late, Deferred.fromCoroutine(registered))
         return stacks
 
     async def _configured(self, resolved: Resolved, platform: Platform) -> list[Stack]:
         """
-        Wait for the config, and see what of the layers is there already.
+        Wait for the config, and find the layers whose trees are in the store.
         """
         manifest = resolved.manifest
         data = await self._documents.config(manifest.config, self._job.turn())
@@ -214,19 +211,19 @@ class Pull:
             if self._scope is not None:
                 continue
             if row.fetch is not None and self._store.trees.has(stack.diff_id):
-                # The tree came by another blob: nothing of this one is needed.
+                # The tree came with another blob: this one is not needed.
                 for watcher in self._fetches.pop(row.blob.digest, ()):
                     watcher.release()
                 row.fetch = row.tree = None
             elif row.fetch is None and not self._store.trees.has(stack.diff_id):
-                # The tree that is there is known by another algorithm.
+                # The tree in the store is known by another algorithm.
                 self._begin(row, stack.diff_id.algorithm)
         return stacks
 
     async def _renew(self, stacks: list[Stack]) -> None:
         """
-        Make trees again that older rules have made.  Where clients are kept
-        apart, L{_begin} has seen to it.
+        Unpack outdated trees again.  In isolated mode, L{_begin} has requested
+        all trees.
         """
 
         async def one(row: LayerRow, stack: Stack) -> None:
@@ -255,7 +252,7 @@ class Pull:
 
     def _image(self, resolved: Resolved, stacks: list[Stack], now: float) -> Image:
         """
-        What the name stands for from now on.
+        The image, as the store records it.
         """
         manifest = resolved.manifest
         return Image(
@@ -285,29 +282,3 @@ class Pull:
         self._fetches.clear()
         while self._reservations:
             self._reservations.pop()()
-
-
-async def unless(hazards: Iterable[Deferred[Any]], wanted: Deferred[T]) -> T:
-    """
-    Wait for C{wanted}, unless one of C{hazards} fails before; then fail as it
-    did, at once.  All waits are over in the end.
-
-    A hazard that was only called off is none.
-    """
-    # Cancelling it needs no canceller: the waits end below.
-    outcome: Deferred[T] = Deferred()
-
-    def settle(result: Any) -> None:
-        if not outcome.called:
-            outcome.callback(result)
-
-    def fear(failure: Failure) -> None:
-        if failure.check(CancelledError) is None:
-            settle(failure)
-
-    waits = [wanted.addBoth(settle), *(h.addErrback(fear) for h in hazards)]
-    try:
-        return await outcome
-    finally:
-        for wait in waits:
-            wait.cancel()

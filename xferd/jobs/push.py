@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.jobs.test_push -*-
 """
-Pushing an image: from the store into a repository.
+An image of the store is pushed into a repository.
 """
 
 from __future__ import annotations
@@ -26,16 +26,15 @@ from xferd.oci import Descriptor, Document, Manifest
 from xferd.platforms import Platform
 
 ALL: Final = "all"
-"""In place of a platform: every one, with the index that names them."""
+"""In place of a platform: all platforms, with their index."""
 
 
 class Push:
     """
     One push, byte for byte as the image was pulled.
 
-    The store has an image for one platform.  Where others are wanted, or all,
-    it is asked for what it has of them, too, and the registry that the image
-    came from for the rest.
+    The store has an image for one platform.  What it lacks of others is fetched
+    from the repository that the image came from.
     """
 
     def __init__(
@@ -52,7 +51,7 @@ class Push:
         publisher: Publisher,
     ) -> None:
         """
-        @param tags: what to call it besides the target's own tag.
+        @param tags: further tags besides the target's own.
         @param documents: makes the documents of the repository that the image
             came from.
         """
@@ -70,12 +69,12 @@ class Push:
         """
         Push the image.
 
-        A layer whose tree came with another image, so that its blob was never
-        needed, is fetched from where the image came, if the target lacks it.
+        The blob of a layer whose tree came with another image is fetched from
+        the repository that the image came from, if the target lacks it.
 
         @return: the job's result.
         @raise NotFound: there is no such image in the store.
-        @raise NoSuchPlatform: it was not offered for the wanted platform.
+        @raise NoSuchPlatform: it is not available for the wanted platform.
         """
         image = self._store.images.get(self._reference)
         if image is None:
@@ -109,7 +108,8 @@ class Push:
 
     async def _offered(self, image: Image, source: IRepository, platform: str) -> Graph:
         """
-        Find what the image's name stood for, all of it or one platform.
+        The graph of what the image's name stood for when it was pulled: all
+        platforms or one.
         """
         documents, turn = self._documents(source), self._job.turn()
 
@@ -130,9 +130,9 @@ class Push:
 
     async def _check(self, image: Image, wanted: Platform) -> None:
         """
-        Make sure that an image that no index offered is for a platform.
+        Check that an image that was not chosen from an index is for a platform.
 
-        @raise NoSuchPlatform: it is for another.
+        @raise NoSuchPlatform: it is for another one.
         """
         manifest = Manifest(image.config, image.layers)
         if manifest.is_image:
@@ -144,8 +144,8 @@ class Push:
         self, image: Image, source: IRepository, blob: Descriptor, sink: IProgressSink
     ) -> BlobReader:
         """
-        Open a blob.  Other platforms of the image name blobs that were not
-        pulled with it, and may be those of another client.
+        Open a blob.  Blobs of other platforms of the image were not pulled with
+        it: the store may have them from another client.
         """
         named = blob.digest in {image.config.digest, *(layer.digest for layer in image.layers)}
         return self._layers.content(blob, source, self._job.turn(), sink, named=named)

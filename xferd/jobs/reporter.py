@@ -58,12 +58,12 @@ class Reporter:
     has changed, not on the number of rows.
     """
 
-    def __init__(self, job: Job, news: Broker, record: Callable[[], None]) -> None:
+    def __init__(self, job: Job, broker: Broker, record: Callable[[], None]) -> None:
         """
         @param record: writes the job with its rows to the journal.
         """
         self._job = job
-        self._broker = news
+        self._broker = broker
         self._record = record
         self._recorded = False
 

@@ -1,7 +1,6 @@
 # -*- test-case-name: tests.jobs.test_manager -*-
 """
-The rows of a job: one for each layer that is pulled, or each blob that is
-pushed.
+The rows of a job: one for each layer of a pull, or each blob of a push.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from xferd.oci import Descriptor
 from xferd.transfer.transfer import Transfer
 
 PRESENT = frozenset({"done", "exists", "mounted"})
-"""The states of a row whose blob or layer is where it is to go."""
+"""The states of a row that is complete."""
 
 
 @define(eq=False)
@@ -25,7 +24,7 @@ class Row(ABC):
     """
     A row of a job.
 
-    @ivar index: its place, counted from 0; of layers the bottom one is first.
+    @ivar index: its number from 0; of layers the bottom one is first.
     @ivar blob: its blob.
     """
 
@@ -43,7 +42,7 @@ class Row(ABC):
     @abstractmethod
     def bytes_done(self) -> int:
         """
-        How many bytes of the blob are where they are to go.
+        The number of the blob's bytes that have reached their destination.
         """
 
     @property
@@ -65,10 +64,10 @@ class LayerRow(Row):
     """
     One layer of an image that is pulled.
 
-    @ivar diff_id: what it unpacks to, once the config is here.
-    @ivar fetch: the download it waits for, if any.
-    @ivar tree: the unpacking it waits for, if any.
-    @ivar registration: its registration, once asked for.
+    @ivar diff_id: its diff ID, when the config is here.
+    @ivar fetch: the download that it waits for, if any.
+    @ivar tree: the unpacking that it waits for, if any.
+    @ivar registration: its registration, when it was requested.
     """
 
     diff_id: Digest | None = None
@@ -86,7 +85,7 @@ class LayerRow(Row):
     @property
     def bytes_done(self) -> int:
         """
-        How many bytes of the blob are fetched.
+        The number of fetched bytes of the blob.
         """
         return self._done_by(self.fetch)
 
@@ -101,7 +100,7 @@ class LayerRow(Row):
         """
         The row as the API shows it.
 
-        C{bytes_done} counts what is fetched, C{unpacked} what of it the
+        C{bytes_done} counts the fetched bytes, C{unpacked} those that the
         unpacker has read, both of C{size} bytes.
         """
         state, part = self._state()
@@ -121,8 +120,8 @@ class LayerRow(Row):
 
     def _done_by(self, part: Transfer | None) -> int:
         """
-        The bytes of the blob that a transfer is done with.  Where only others
-        are needed, these are all.
+        The bytes of the blob that a transfer has processed: all, where the layer
+        waits for other transfers only.
         """
         size = self.blob.size
         if part is None:
@@ -152,11 +151,11 @@ class LayerRow(Row):
 @define(eq=False)
 class BlobRow(Row):
     """
-    One blob that is brought into a repository.
+    One blob that is pushed into a repository.
 
-    @ivar upload: its upload, once asked for.
-    @ivar fetches: the downloads that the upload sends on, if it needs any; the
-        last one is the one at work.
+    @ivar upload: its upload, when it was requested.
+    @ivar fetches: the downloads whose bytes the upload sends, if it needs any;
+        the last one is the present one.
     """
 
     upload: Transfer | None = None
@@ -172,7 +171,7 @@ class BlobRow(Row):
     @property
     def bytes_done(self) -> int:
         """
-        How many bytes of the blob are in the repository.
+        The number of the blob's bytes in the repository.
         """
         return 0 if self.upload is None else min(self.upload.bytes_done, self.blob.size)
 

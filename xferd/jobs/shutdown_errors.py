@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.jobs.test_shutdown_errors -*-
 """
-The errors of jobs and exports that the end of the daemon has interrupted.
+The errors of jobs and exports that the daemon's shutdown or crash interrupts.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from typing import Final
 from xferd.errors import Interrupted
 
 _SENTENCES: Final[Mapping[str, str]] = {
-    "pull": "before the image was there; pull it again to go on",
-    "push": "before the image was pushed; push it again to go on",
-    "copy": "before the image was copied; copy it again to go on",
+    "pull": "before the image was pulled; pull it again to resume",
+    "push": "before the image was pushed; push it again to resume",
+    "copy": "before the image was copied; copy it again to resume",
     "import": "before the archive was imported; import it again from its beginning",
     "export": "before the archive was complete; export it again from its beginning",
 }
@@ -21,7 +21,7 @@ _SENTENCES: Final[Mapping[str, str]] = {
 
 def stopped(kind: str) -> Interrupted:
     """
-    The error of what runs while the daemon stops.
+    The error of a job or export that runs while the daemon stops.
 
     @param kind: C{export}, or the kind of a job.
     """
@@ -32,6 +32,6 @@ def killed(kind: str) -> Interrupted:
     """
     The error of a job that an earlier daemon left unfinished.
 
-    @param kind: the kind of a job, by the journal.
+    @param kind: the kind of the job, by the journal.
     """
     return Interrupted(f"the daemon ended {_SENTENCES.get(kind, 'before the job was done; begin it again')}")

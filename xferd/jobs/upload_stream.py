@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.jobs.test_upload_stream -*-
 """
-The bytes of an archive on their way from a client to the job that imports it.
+The stream of an archive's bytes from a client to the job that imports it.
 """
 
 from __future__ import annotations
@@ -17,23 +17,22 @@ from xferd.interfaces.jobs import IUploadStream
 
 SILENCE: Final = 600.0
 """
-Seconds that a client may send nothing, while it is waited for: C{docker save}
-behind a pipe may think for minutes.
+Seconds for which the job waits for a client that sends nothing: C{docker save}
+behind a pipe may be silent for minutes.
 """
 
 
 @implementer(IUploadStream)
 class UploadStream:
     """
-    Hands one piece at a time from the client to the job.  The client learns
-    that a piece was taken when the job asks for the next: no more than one
-    piece is ever in memory.
+    Passes one piece at a time from the client to the job.  A C{put} fires when
+    the job reads the next piece: at most one piece is in memory.
 
     Life cycle: made; pieces are C{put} and C{read}; C{finish}ed by the client;
     C{close}d by the job.
 
-    @ivar offset: the bytes that came so far: where the next piece begins.
-    @ivar size: how many there will be, or L{None} if the client does not know.
+    @ivar offset: the bytes received so far: the offset of the next piece.
+    @ivar size: the archive's size, or L{None} if the client does not know it.
     """
 
     def __init__(self, clock: IReactorTime, size: int | None) -> None:
@@ -56,7 +55,7 @@ class UploadStream:
         except XferdError as e:
             return fail(e)
         self.offset += len(data)
-        # A client that has gone has sent its piece all the same.
+        # The piece of a client that has left is used nevertheless.
         taken = self._taken = Deferred(self._forget)
         self._busy = True
         if self._reader is None:
@@ -80,10 +79,10 @@ class UploadStream:
 
     def read(self) -> Deferred[bytes]:
         """
-        Have done with the last piece, and wait for the next.
+        Acknowledge the last piece, and wait for the next.
 
-        @return: fires with nothing when all was read.
-        @raise TimedOut: the client sends nothing any more.
+        @return: fires with the empty string at the end.
+        @raise TimedOut: the client sent nothing for too long.
         """
         self._answer()
         reader: Deferred[bytes] = Deferred(self._leave)
@@ -99,9 +98,9 @@ class UploadStream:
 
     def close(self, why: str) -> None:
         """
-        Take no more.  Idempotent.
+        Refuse further pieces.  Idempotent.
 
-        @param why: what clients are told from now on.
+        @param why: the error for clients from now on.
         """
         if self._closed is None:
             self._closed = BadInput(why)
@@ -114,12 +113,12 @@ class UploadStream:
 
     def _check(self, offset: int, data: bytes) -> None:
         """
-        @raise XferdError: this piece is not to be taken now.
+        @raise XferdError: this piece is refused.
         """
         if self._closed is not None:
             raise self._closed
         if self._whole:
-            raise WrongOffset("the archive is whole already", self.offset)
+            raise WrongOffset("the archive is complete already", self.offset)
         if self._busy:
             raise WrongOffset("another piece of the archive is being read; wait for its answer", self.offset)
         if offset != self.offset:
@@ -129,7 +128,7 @@ class UploadStream:
         if not data:
             raise BadInput("a piece of an archive has at least one byte")
         if self.size is not None and offset + len(data) > self.size:
-            raise BadInput(f"the archive was to have {self.size} bytes, and has more")
+            raise BadInput(f"the archive has more than its announced {self.size} bytes")
 
     def _give(self, data: bytes) -> None:
         reader, self._reader = self._reader, None

@@ -723,7 +723,7 @@ class IsolatedTests(ImportCase):
         """
         name = path(self.sample.layers[0].blob.digest)
         job_id = self.send(tar({**self.files, name: bytes(len(self.files[name]))}))
-        self.assertIn("is something else", self.assert_failed(job_id, "ARCHIVE_INVALID"))
+        self.assertIn("have another digest", self.assert_failed(job_id, "ARCHIVE_INVALID"))
         self.assert_idle()
 
     def test_other_size(self) -> None:

@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.jobs.archives.test_exporting -*-
 """
-Exporting an image: out of the store as an archive.
+Images are exported from the store as archives.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ async def open_archive(
     layers: DownloadManager,
 ) -> IArchive:
     """
-    Open an image as an archive, and see that all its blobs are in the store,
-    where they stay until it is closed.
+    Open an image as an archive.  All its blobs are in the store then, and stay
+    there until the archive is closed.
 
-    A layer whose tree came with another image, so that its blob was never
-    needed, is fetched from where the image came.
+    The blob of a layer whose tree came with another image is fetched from the
+    repository that the image came from.
 
     @raise XferdError: see L{xferd.interfaces.jobs.IJobs.export}.
     """
@@ -94,8 +94,8 @@ async def _open(
         raise stopped("export") from e
     except SourceError as e:
         raise StoreError(
-            f"a layer of {reference.familiar()} is not in the store, as another image had brought what "
-            f"is in it, and cannot be fetched: {e}"
+            f"the blob of a layer of {reference.familiar()} is not in the store, as the layer came with "
+            f"another image, and cannot be fetched: {e}"
         ) from e
     finally:
         for watcher in watchers:
@@ -166,7 +166,7 @@ class Archive:
 
     async def _piece(self, blob: Descriptor, most: int) -> bytes:
         """
-        Some bytes of a blob; none at its end, when the next part is due.
+        Read bytes of a blob; none at its end, where the next part begins.
         """
         if self._at == blob.size:
             self._next()

@@ -1,7 +1,7 @@
 # -*- test-case-name: tests.jobs.archives.test_importing -*-
 """
-Importing images out of an archive: its blobs into the store, and from there on
-as a pull does it.
+Images are imported from an archive: its blobs are read into the store, and its
+images are pulled from there.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Import:
         naming: Naming,
     ) -> None:
         """
-        @param wanted: what to call the image, or which one to take.
+        @param wanted: the name for the only image, or the image to take.
         """
         self._job = job
         self._upload_stream = upload_stream
@@ -73,12 +73,12 @@ class Import:
 
     async def run(self) -> dict[str, str]:
         """
-        Import it.  Either all images that are to have names get them, or none.
+        Import the archive.  Either all chosen images get their names, or none.
 
         @return: the job's result.
-        @raise BadArchive: it is none, is damaged, or lacks a part.
-        @raise BadInput: it cannot be told what the image is called.
-        @raise BadImage: an image is not one that can be unpacked.
+        @raise BadArchive: it is no archive, is damaged, or lacks a part.
+        @raise BadInput: the name of an image is not known.
+        @raise BadImage: an image cannot be unpacked.
         """
         label = f"archive of {self._job.client}"
         ingestion = Ingestion(
@@ -117,7 +117,7 @@ class Import:
                 pulls.append(pull)
                 image = await pull.bring(self._wall_clock)
                 images += [evolve(image, reference=name) for name in names]
-            # From here on the job is done, or the disk refuses.
+            # From here on only the disk can make the job fail.
             await uninterrupted(Deferred.fromCoroutine(self._name(images)))
         finally:
             for pull in pulls:
@@ -143,12 +143,12 @@ class Import:
 
 class _ArchiveDocuments:
     """
-    The documents of one image in an archive, by now in the store.
+    The documents of one image of an archive, which are in the store by now.
     """
 
     def __init__(self, store: IStore, found: Found, came: Container[Digest] | None) -> None:
         """
-        @param came: what was in the archive, if nothing else is to be read.
+        @param came: the digests in the archive, if no other document may be read.
         """
         self._blobs = store.blobs
         self._came = came
@@ -158,7 +158,7 @@ class _ArchiveDocuments:
         self,
         reference: Reference,
         platform: Platform,
-        turn: Turn,  # noqa: ARG002 - nothing is waited for
+        turn: Turn,  # noqa: ARG002 - it waits for no slot
         sink: IProgressSink | None = None,  # noqa: ARG002
     ) -> Resolved:
         """
@@ -206,8 +206,8 @@ class _ArchiveDocuments:
 
     async def _original(self, rendition: Document) -> Document | None:
         """
-        The manifest of Docker's that came along with its form of OCI's: its
-        digest is the one that registries know.
+        The Docker manifest that the archive has besides its OCI form: registries
+        have it under its own digest.
         """
         digest = self._found.original
         if digest is None or not self._blobs.has(digest):
@@ -221,7 +221,7 @@ class _ArchiveDocuments:
 @implementer(IBlobSource)
 class _NoMore:
     """
-    What an archive gives that was read to its end: nothing.
+    An archive that was read to its end, and has no more bytes.
     """
 
     host = ""
@@ -229,7 +229,7 @@ class _NoMore:
 
     def __init__(self, label: str, came: Container[Digest]) -> None:
         """
-        @param came: what was in the archive.
+        @param came: the digests in the archive.
         """
         self.label = label
         self._came = came

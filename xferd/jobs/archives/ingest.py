@@ -1,9 +1,9 @@
 # -*- test-case-name: tests.jobs.archives.test_importing -*-
 """
-From the stream of an archive to blobs in the store.
+The stream of an archive is read into blobs of the store.
 
-All is done in the reactor, in steps of some hundred microseconds with a turn
-for others in between, as the writing of downloads is.
+The work is done in the reactor, in steps of some hundred microseconds with a turn
+of the reactor in between, as downloads are written.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ if TYPE_CHECKING:
     from hashlib import _Hash
 
 STEP: Final = 256 * 1024
-"""Bytes after which others have their turn."""
+"""Bytes of work in one turn of the reactor."""
 
 _ITEM: Final = 16 * 1024
-"""Bytes that an entry of the tar, or a member of its compression, counts for: so much work it is."""
+"""The work of a tar entry, or of a member of the compression, in bytes."""
 
 _BLOB = re.compile(r"blobs/([^/]+)/([^/]+)")
 _NOISE = re.compile(r"repositories|[^/]+/(?:VERSION|json)")
-"""What C{docker save} writes besides, and nobody needs."""
+"""Further files that C{docker save} writes, which are not needed."""
 
 _HEAD = 4
 
@@ -53,11 +53,10 @@ class Ingestion:
     """
     One archive, read to its end.
 
-    Entries that have a digest for a name are shared with whoever else wants
-    them, and verified.  All others are kept under the digest that they turn
-    out to have.
+    Entries that are named by a digest are verified, and shared with downloads of
+    the same blob.  All others are stored under the digest of their bytes.
 
-    Life cycle: made; C{run}; C{release}, when all is named that is to be.
+    Life cycle: made; C{run}; C{release}, when the images have their names.
     """
 
     def __init__(
@@ -72,8 +71,8 @@ class Ingestion:
         changed: Callable[[], None],
     ) -> None:
         """
-        @param label: what to call the archive.
-        @param changed: told when more of it has come.
+        @param label: the name of the archive in errors.
+        @param changed: called when more of it was received.
         """
         self._upload_stream = upload_stream
         self._store = store
@@ -97,10 +96,10 @@ class Ingestion:
 
     async def run(self) -> Contents:
         """
-        Read it.
+        Read the archive to its end.
 
-        @return: what is in the store now.
-        @raise BadArchive: it is none, or it is damaged.
+        @return: its contents, which are in the store now.
+        @raise BadArchive: the stream is no archive, or is damaged.
         @raise StoreError: the disk refuses.
         """
         inflater, splitter = Inflater(), Splitter()
@@ -126,7 +125,7 @@ class Ingestion:
 
     def release(self) -> None:
         """
-        Want none of the blobs any longer.
+        Release all blobs.
         """
         for watcher in self._watchers.values():
             watcher.release()
@@ -148,7 +147,7 @@ class Ingestion:
 
     async def _work(self, size: int) -> None:
         """
-        Let others have their turn, after each L{STEP} of work.
+        Return to the reactor after each L{STEP} of work.
         """
         self._worked += size
         if self._worked >= STEP:
@@ -157,7 +156,7 @@ class Ingestion:
 
     async def _begin(self, member: Member) -> None:
         """
-        A file begins.
+        Begin a file.
         """
         name = member.name
         if member.link is not None:
@@ -178,16 +177,16 @@ class Ingestion:
 
     async def _begin_blob(self, digest: Digest, size: int) -> None:
         """
-        A blob begins: wait until somebody takes it.  Where it is on its way
-        from elsewhere, this waits for that.
+        Begin a blob: wait until its download takes bytes from here, or has
+        ended with bytes from another source.
         """
         self._digest = digest
-        # Kept apart, who brings a blob shows with its bytes that it has it,
+        # In isolated mode a client proves with the bytes that it has the blob,
         # whether the store has it or not.
         self._hash = digest.hasher() if self._layers.isolated else None
         known = self._store.blobs.size(digest)
         if known is not None:
-            # Kept apart, the hash alone decides: no archive finds out the sizes of blobs.
+            # In isolated mode the hash alone decides: an archive must not reveal sizes of blobs.
             if known != size and self._hash is None:
                 raise BadArchive(
                     f"the archive is damaged: it has {size} bytes for {digest}, which has {known}"
@@ -210,12 +209,11 @@ class Ingestion:
 
     async def _wanted(self, arrival: ArchiveSource) -> None:
         """
-        Wait until the blob's download takes its bytes from here, or needs them
-        no more.
+        Wait until the blob's download takes its bytes from here, or has ended.
         """
         while not arrival.ready.called:
             await arrival.ready
-            # Not from within the download that has just taken it.
+            # Not from within the call of the download.
             await deferLater(self._clock, 0)
 
     async def _written(self, data: memoryview) -> None:
@@ -227,11 +225,11 @@ class Ingestion:
 
     def _write(self, data: memoryview) -> None:
         """
-        Some bytes of a file.
+        Write bytes of a file.
         """
         if self._member is None:
             return
-        # First, as on a full disk it is tried again.
+        # First, as it is repeated when the disk was full.
         if self._arrival is not None:
             self._arrival.write(data)
         elif self._unnamed is not None:
@@ -245,7 +243,7 @@ class Ingestion:
 
     async def _end(self) -> None:
         """
-        The file is whole.
+        End the file.
         """
         member, self._member = self._member, None
         if member is None:
@@ -253,7 +251,7 @@ class Ingestion:
         digest, self._digest = self._digest, None
         hasher, self._hash = self._hash, None
         if hasher is not None and digest is not None and hasher.hexdigest() != digest.hex:
-            raise BadArchive(f"the archive is damaged: what it has for {digest} is something else")
+            raise BadArchive(f"the archive is damaged: its bytes for {digest} have another digest")
         if self._arrival is not None:
             arrival, self._arrival = self._arrival, None
             arrival.finish()
@@ -275,7 +273,7 @@ class Ingestion:
 
 def _digest(name: str) -> Digest | None:
     """
-    The digest that a file has for a name, if it has one.
+    The digest in a file's name, if there is one.
     """
     blob = _BLOB.fullmatch(name)
     try:

@@ -1,7 +1,7 @@
 # -*- test-case-name: tests.jobs.archives.test_importing -*-
 """
-A blob that comes out of an archive, as a source like any other: so that it is
-shared with whoever wants the same blob from a registry.
+A blob of an archive, as a source of a download, so that it is shared with clients
+that pull the same blob from a registry.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from xferd.names import Digest
 @implementer(IBlobSource, IBlobBody)
 class ArchiveSource:
     """
-    One blob that passes by, once: a source, and the body that it opens.
+    A blob whose bytes are read once: a source, and the body that it opens.
 
-    A transfer that leaves it for another source may come back: the bytes wait
-    meanwhile, and go on where they were.
+    A transfer that leaves it for another source may return: the bytes wait
+    meanwhile, and continue where they were.
 
     Life cycle: made; C{write} any number of times, each when C{ready} has
     fired; then C{finish}ed or C{fail}ed.
 
-    @ivar ready: fires when the bytes may come: somebody takes them, or nobody
+    @ivar ready: fires when bytes may be written: a download takes them, or none
         will.
     """
 
@@ -48,17 +48,17 @@ class ArchiveSource:
     @property
     def identity(self) -> Hashable:
         """
-        No other source is like it.
+        Each archive's blob is a source of its own.
         """
         return id(self)
 
-    # ------------------------------------------------- for who wants the blob
+    # ------------------------------------------------------ for the download
 
     def open(
         self,
-        digest: Digest,  # noqa: ARG002 - it has but one
-        offset: int,  # noqa: ARG002 - it begins where it is
-        end: int | None = None,  # noqa: ARG002 - and ends where the blob does
+        digest: Digest,  # noqa: ARG002 - it has one blob
+        offset: int,  # noqa: ARG002 - it starts at its present offset
+        end: int | None = None,  # noqa: ARG002 - it ends where the blob does
     ) -> Deferred[IBlobBody]:
         if self._passed is not None:
             return fail(self._passed)
@@ -66,8 +66,8 @@ class ArchiveSource:
 
     def deliver(self, sink: Callable[[bytes], Deferred[None] | None]) -> Deferred[None]:
         """
-        See L{IBlobBody.deliver}.  No sink holds back what does not come over
-        the network.
+        See L{IBlobBody.deliver}.  The sink returns no Deferred: the bandwidth
+        limit does not apply to archives.
         """
         self._sink = sink
         done = self._done = Deferred(self._left)
@@ -76,34 +76,33 @@ class ArchiveSource:
 
     def abandon(self) -> None:
         """
-        See L{IBlobBody.abandon}: what has passed by is of no use.
+        See L{IBlobBody.abandon}.  There is no connection to drop.
         """
 
-    def confirm(self, digest: Digest) -> Deferred[None]:  # noqa: ARG002 - it has but one
+    def confirm(self, digest: Digest) -> Deferred[None]:  # noqa: ARG002 - it has one blob
         """
-        See L{IBlobSource.confirm}: who reads the archive holds its bytes
-        against the digest.
+        See L{IBlobSource.confirm}.  The reader of the archive verifies the bytes.
         """
         return succeed(None)
 
     def distrust(self, digest: Digest) -> None:
         """
-        See L{IBlobSource.distrust}: there is no second time.
+        See L{IBlobSource.distrust}.  The bytes cannot be read again.
         """
-        self._passed = DigestMismatch(f"what {self.label} has for {digest} is something else")
+        self._passed = DigestMismatch(f"the bytes of {self.label} for {digest} have another digest")
 
-    # --------------------------------------------------- for who reads it out
+    # ------------------------------------------- for the reader of the archive
 
     def settle(self) -> None:
         """
-        Let the bytes come, whether somebody takes them or not.
+        Let bytes be written, whether a download takes them or not.
         """
         self._settled = True
         self._go_on()
 
     def write(self, data: memoryview) -> None:
         """
-        Some of the bytes.
+        Pass bytes to the download, if one takes them.
 
         @raise DiskFull: no space is left; the same bytes may be written again.
         """
@@ -120,14 +119,15 @@ class ArchiveSource:
 
     def finish(self) -> None:
         """
-        That was all.
+        End the blob.
         """
         self._pass_by()
         self._end(None)
 
     def fail(self, error: SourceError) -> None:
         """
-        The rest will not come.  Idempotent, and nothing after C{finish}.
+        Fail the blob: the rest will not arrive.  Idempotent, and without effect
+        after C{finish}.
         """
         self._pass_by()
         self._end(Failure(error))
@@ -147,14 +147,14 @@ class ArchiveSource:
 
     def _left(self, _: Deferred[None]) -> None:
         """
-        The transfer goes on with another source, or ends.
+        The transfer continues with another source, or ends.
         """
         self._done = self._sink = None
         self._wait()
 
     def _wait(self) -> None:
         """
-        Have the bytes wait until somebody takes them, or nobody will.
+        Have writes wait until a download takes the bytes, or none will.
         """
         if not self._settled:
             self.ready = Deferred(lambda _: None)

@@ -213,12 +213,12 @@ class DownloadManager:
         The work of a download: any number of attempts on one partial file.
         """
         transfer.report(bytes_done=0, bytes_total=blob.size)
-        blobs, room, growth = self._store.blobs, self._store.free_space, self._growth(blob.digest, scope)
+        blobs, space, growth = self._store.blobs, self._store.free_space, self._growth(blob.digest, scope)
         # The manifest embeds the blob, so the client has proved access.
         confirm = scope is not None and blob.data is None
         if not blobs.has(blob.digest):
             if blob.data is not None:
-                await retry_while_full(room, lambda: blobs.put(blob.digest, blob.data or b""), transfer.wait)
+                await retry_while_full(space, lambda: blobs.put(blob.digest, blob.data or b""), transfer.wait)
             else:
                 # A pull has reserved space for all of its blobs; the bytes of an archive arrive at once.
                 if all(source.host for source in transfer.sources):

@@ -176,7 +176,7 @@ class LayerManager:
         growth = self._growth(blob.digest, scope)
         lost = False
         since: float | None = None
-        room = self._store.free_space
+        space = self._store.free_space
         while True:
             known = self._store.trees.diff_id_of(blob.digest)
             outdated = known is not None and self._store.trees.is_outdated(known)
@@ -195,9 +195,9 @@ class LayerManager:
                     raise
                 lost = True
             except DiskFull as e:
-                since = room.now() if since is None else since
-                waiting = room.wait(e, since)
-                with transfer.wait(room.why):
+                since = space.now() if since is None else since
+                waiting = space.wait(e, since)
+                with transfer.wait(space.why):
                     await waiting
             else:
                 if unpacked is not None:

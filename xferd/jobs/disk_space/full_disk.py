@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 async def retry_while_full(
-    room: IFreeSpace,
+    space: IFreeSpace,
     work: Callable[[], Awaitable[T]],
     wait: Callable[[str], AbstractContextManager[None]] = lambda _: nullcontext(),
 ) -> T:
@@ -34,9 +34,9 @@ async def retry_while_full(
         try:
             return await work()
         except DiskFull as e:
-            since = room.now() if since is None else since
-            waiting = room.wait(e, since)
-            with wait(room.why):
+            since = space.now() if since is None else since
+            waiting = space.wait(e, since)
+            with wait(space.why):
                 await waiting
 
 
@@ -46,8 +46,8 @@ class FullDiskRetries:
     all downloads wait for free space.
     """
 
-    def __init__(self, room: IFreeSpace, transfer: Transfer) -> None:
-        self._room = room
+    def __init__(self, space: IFreeSpace, transfer: Transfer) -> None:
+        self._space = space
         self._transfer = transfer
         self._since = 0.0
         self._reached = -1
@@ -59,9 +59,9 @@ class FullDiskRetries:
         @raise DiskFull: it was full for ten minutes, or no byte of this blob has
             arrived for as long.
         """
-        self._room.ran_out()
-        now = self._room.now()
+        self._space.ran_out()
+        now = self._space.now()
         if self._transfer.bytes_done > self._reached:
             self._since, self._reached = now, self._transfer.bytes_done
-        if self._room.given_up or now >= self._since + self._room.patience:
+        if self._space.given_up or now >= self._since + self._space.patience:
             raise error

@@ -98,7 +98,7 @@ class Reservations:
         async with self._lock:
             await self._quota.admit(self._needed(wanted), self.total, name)
             if self._lacking(wanted) > 0:
-                await self._make_room(wanted, name)
+                await self._make_space(wanted, name)
             return self.hold(wanted.values())
 
     def unpacked(self, blobs: Iterable[Descriptor]) -> str:
@@ -123,7 +123,7 @@ class Reservations:
             f"probably lacks {in_words(lacking)} for that"
         )
 
-    async def _make_room(self, wanted: Mapping[Digest, Descriptor], name: str) -> None:
+    async def _make_space(self, wanted: Mapping[Digest, Descriptor], name: str) -> None:
         """
         Free what nothing uses, if that suffices.
 

@@ -1,6 +1,7 @@
 # -*- test-case-name: tests.jobs.events.test_stream,tests.jobs.test_manager -*-
 """
-Who is told when a job, a layer, a transfer or an image changes.
+The broker of events: changes of jobs, layers, transfers and images go to the
+streams that follow them.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ from xferd.transfer.transfer import Transfer
 
 READINGS = 100
 """
-How often a second all streams together are read: each reading is written out
-for its client alone, and a hundred clients of one image must not slow it.
+Readings a second of all streams together: each reading is serialized for its
+client alone, and a hundred clients of one image must not slow its transfers.
 """
 
 
@@ -50,14 +51,14 @@ class _Item:
     def __call__(self) -> Event:
         if self._event is None:
             assert self._make is not None
-            # What the event is made of is not kept.
+            # The sources of the event are not kept.
             self._event, self._make = self._make(), None
         return self._event
 
 
 class Broker:
     """
-    The event streams that are open, and what each is told.
+    Passes changes to the open event streams.
 
     A change costs one item for each thing that changed and each stream that
     follows it; the event is made when the first of them reads it.
@@ -65,7 +66,7 @@ class Broker:
 
     def __init__(self, clock: IReactorTime, eventual: Eventual) -> None:
         """
-        @param eventual: makes the calls to those who read.
+        @param eventual: makes the calls to readers.
         """
         self._clock = clock
         self._eventual = eventual
@@ -82,7 +83,7 @@ class Broker:
         """
         Open a stream on a job that has not ended.
 
-        @param position: where an earlier stream was, if there was one.
+        @param position: the position of an earlier stream, if there was one.
         """
         since = self._history.read(position)
         stream = self._open(self._of_one[job.id], since, position)
@@ -101,9 +102,9 @@ class Broker:
         Open a stream on everything.
 
         @param jobs: the jobs that have not ended.
-        @param records: those that have.
+        @param records: the jobs that have ended.
         @param images: the images in the store.
-        @param position: where an earlier stream was, if there was one.
+        @param position: the position of an earlier stream, if there was one.
         """
         history = self._history
         since = history.read(position)
@@ -111,40 +112,40 @@ class Broker:
         for shown in () if since is None else history.transfers(since):
             stream.put(("transfer", shown["id"]), partial(Event, "transfer", shown))
         for name in () if since is None else history.names_removed(since):
-            _tell_removed(stream, name)
+            _put_removed(stream, name)
         for record in records:
             if history.is_news(("job", record["id"]), since):
-                _tell_record(stream, record)
+                _put_record(stream, record)
         for job in jobs:
             if history.is_news(("job", job.id), since):
                 self._put([stream], job, job.rows)
         for image in images:
             if history.is_news(("image", str(image.reference)), since):
-                _tell_image(stream, image)
+                _put_image(stream, image)
         return stream
 
     def read_only(self, record: Mapping[str, Any], position: str | None = None) -> EventStream:
         """
-        A stream on a job that has ended: its last state, and the end.
+        Open a stream on a job that has ended: it has the job's last state.
 
-        @param position: where an earlier stream was, if there was one.
+        @param position: the position of an earlier stream, if there was one.
         """
         since = self._history.read(position)
         stream = self._open([], since, position)
         if self._history.is_news(("job", record["id"]), since):
-            _tell_record(stream, record)
+            _put_record(stream, record)
         stream.end()
         return stream
 
     def forget(self, job_id: str) -> None:
         """
-        A job that has ended is not remembered any more.
+        Drop a job that has ended, and is not in memory any more.
         """
         self._history.forget(("job", job_id))
 
     def job_changed(self, job: Job) -> None:
         """
-        Something about a job is new that is not in its rows.
+        Report that a job has changed, but for its rows.
         """
         if job.state not in ENDED:
             self._history.changed(("job", job.id))
@@ -152,7 +153,7 @@ class Broker:
 
     def rows_changed(self, job: Job, rows: Iterable[Row]) -> None:
         """
-        Rows of a job are new or wait for other transfers.
+        Report that rows of a job are new, or wait for other transfers.
         """
         if job.state not in ENDED:
             rows = tuple(rows)
@@ -165,9 +166,9 @@ class Broker:
 
     def moved(self, job: Job, row: Row, transfer: Transfer) -> None:
         """
-        A transfer that a row of a job waits for has moved.  Transfers that a
-        job has released may go on to report; after its last event none
-        follows.
+        Report that a transfer has moved that a row of a job waits for.  Reports
+        of transfers that the job has released are ignored: its last event is the
+        last one.
         """
         if job.state in ENDED or transfer not in row.transfers:
             return
@@ -183,7 +184,9 @@ class Broker:
 
     def ended(self, job: Job, record: Mapping[str, Any]) -> None:
         """
-        A job has ended; C{record} is what is remembered of it.
+        Report that a job has ended.
+
+        @param record: the job's record.
         """
         for transfer_id in self._used.pop(job.id, ()):
             users = self._users[transfer_id]
@@ -200,31 +203,31 @@ class Broker:
             self._release(self._of_all if transfer.over else streams, transfer, keep=number >= 0)
         self._history.changed(("job", job.id))
         for stream in streams:
-            _tell_record(stream, record)
+            _put_record(stream, record)
         for stream in self._of_one.pop(job.id, ()):
             self._streams -= 1
             stream.end()
 
     def named(self, image: Image) -> None:
         """
-        An image has its name.
+        Report that an image got its name.
         """
         self._history.named(str(image.reference))
         for stream in self._of_all:
-            _tell_image(stream, image)
+            _put_image(stream, image)
 
     def removed(self, reference: Reference) -> None:
         """
-        A name stands for nothing any more.
+        Report that a name was removed.
         """
         name = str(reference)
         self._history.removed(name)
         for stream in self._of_all:
-            _tell_removed(stream, name)
+            _put_removed(stream, name)
 
     def end(self) -> None:
         """
-        Nothing more will happen.
+        End all streams.
         """
         for stream in [*self._of_all, *(s for streams in self._of_one.values() for s in streams)]:
             stream.end()
@@ -261,9 +264,9 @@ class Broker:
 
     def _release(self, streams: Sequence[EventStream], transfer: Transfer, *, keep: bool) -> None:
         """
-        A job has released a transfer.  If it was the last one, the event is
-        made now: nobody knows when a client reads, and until then the transfer
-        would keep the credentials of the job's client.
+        Report that a job has released a transfer.  If it was the last job, the
+        event is made now: a client may read much later, and until then the
+        transfer would keep the credentials of the job's client.
 
         @param keep: whether the history keeps it.
         """
@@ -286,9 +289,10 @@ class Broker:
 
     def _open(self, streams: list[EventStream], since: int | None, position: str | None) -> EventStream:
         """
-        Open a stream that is one of these until it is closed.
+        Open a stream, which is one of C{streams} until it is closed.
 
-        @param since: L{None} if it begins anew.
+        @param since: the number of the last change that its client has seen, or
+            L{None} if it starts over.
         """
 
         def closed(stream: EventStream) -> None:
@@ -310,7 +314,7 @@ class Broker:
 
     def _use(self, job: Job, transfer: Transfer) -> None:
         """
-        Note that a job waits for a transfer.
+        Record that a job waits for a transfer.
         """
         self._users[transfer.id][job.id] = None
         self._used[job.id][transfer.id] = None
@@ -375,9 +379,9 @@ def image_json(image: Image) -> ImageJSON:
     }
 
 
-def _tell_record(stream: EventStream, record: Mapping[str, Any]) -> None:
+def _put_record(stream: EventStream, record: Mapping[str, Any]) -> None:
     """
-    Tell a stream of a job that has ended, the layers first.
+    Put a job that has ended into a stream, the layers first.
     """
     layers = record.get("layers", ())
     for layer in layers:
@@ -386,15 +390,15 @@ def _tell_record(stream: EventStream, record: Mapping[str, Any]) -> None:
     stream.put(("job", record["id"]), lambda: Event("job", job, True), final=True)
 
 
-def _tell_image(stream: EventStream, image: Image) -> None:
+def _put_image(stream: EventStream, image: Image) -> None:
     """
-    Tell a stream of an image.
+    Put an image into a stream.
     """
     stream.put(("image", str(image.reference)), lambda: Event("image", image_json(image)))
 
 
-def _tell_removed(stream: EventStream, name: str) -> None:
+def _put_removed(stream: EventStream, name: str) -> None:
     """
-    Tell a stream of an image that is no more.
+    Put a removed name into a stream.
     """
     stream.put(("image", name), lambda: Event("image", {"reference": name, "removed": True}, True))

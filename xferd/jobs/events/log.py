@@ -1,7 +1,6 @@
 # -*- test-case-name: tests.jobs.events.test_log -*-
 """
-What has changed since when, so that a client which comes back is told that and
-no more.
+The log of changes, so that a client that returns gets what has changed since.
 """
 
 from __future__ import annotations
@@ -13,10 +12,10 @@ from secrets import token_hex
 from typing import Any, Final
 
 MAX_TRANSFERS: Final = 500
-"""How many transfers that have ended are remembered for who comes back."""
+"""The number of ended transfers that are kept for clients that return."""
 
 MAX_REMOVED: Final = 500
-"""How many names of images that were removed are."""
+"""The number of removed names that are kept."""
 
 _POSITION = re.compile(r"([0-9a-f]{8})-([0-9]{1,15})")
 
@@ -25,9 +24,8 @@ class ChangeLog:
     """
     Changes, numbered from the start of the daemon.
 
-    For each subject the number of its newest change is kept, and for those
-    that are gone as well, the newest few of them: what is older than these
-    cannot be gone on from.
+    The number of its newest change is kept for each subject, and for the newest
+    subjects that were removed: a stream cannot continue from before these.
     """
 
     def __init__(self) -> None:
@@ -40,17 +38,17 @@ class ChangeLog:
 
     def now(self) -> str:
         """
-        The position behind all that has happened, as text.
+        The position behind all changes, as text.
         """
         return f"{self._daemon}-{self._number}"
 
     def read(self, position: str | None) -> int | None:
         """
-        The number of the last change that somebody has seen.
+        The number of the last change that a client has seen.
 
-        @param position: what that one says of itself.
-        @return: L{None} where it has to begin anew: it says nothing, or saw
-            another daemon, or was away for too long.
+        @param position: the position that the client sends.
+        @return: L{None} where it has to start over: it sends none, or one of
+            another daemon, or one that is too old.
         """
         match = _POSITION.fullmatch(position or "")
         if match is None or match[1] != self._daemon:
@@ -60,29 +58,29 @@ class ChangeLog:
 
     def changed(self, subject: Hashable) -> None:
         """
-        There is news of a subject.
+        Record a change of a subject.
         """
         self._number += 1
         self._changes[subject] = self._number
 
     def is_news(self, subject: Hashable, since: int | None) -> bool:
         """
-        Whether a subject is news to who has seen all until C{since}.
+        Whether a subject has changed after C{since}.
         """
         return since is None or self._changes.get(subject, 0) > since
 
     def forget(self, subject: Hashable) -> None:
         """
-        A subject is no more.
+        Drop a subject.
         """
         self._changes.pop(subject, None)
 
     def ended(self, transfer: Mapping[str, Any]) -> None:
         """
-        A job has released a transfer.
+        Record that a job has released a transfer.
 
         @param transfer: the transfer as the API shows it.  The transfer itself
-            would keep its sources, and the credentials that clients brought.
+            would keep its sources, and the credentials of clients.
         """
         self._number += 1
         self._transfers.append((self._number, transfer))
@@ -92,7 +90,7 @@ class ChangeLog:
 
     def overflowed(self) -> None:
         """
-        More has changed at once than is kept: no stream goes on from a
+        Record more changes at once than are kept: no stream continues from a
         position before this.
         """
         self._number += 1
@@ -100,20 +98,20 @@ class ChangeLog:
 
     def transfers(self, since: int) -> list[Mapping[str, Any]]:
         """
-        The transfers that jobs have released after C{since}, as they were then.
+        The transfers that jobs have released after C{since}, in their last state.
         """
         return [transfer for number, transfer in self._transfers if number > since]
 
     def named(self, name: str) -> None:
         """
-        An image has a name, which may have been another's.
+        Record that an image got a name, perhaps of another image.
         """
         self._removed.pop(name, None)
         self.changed(("image", name))
 
     def removed(self, name: str) -> None:
         """
-        The name of an image was taken away.
+        Record that a name was removed.
         """
         self.forget(("image", name))
         self._number += 1
@@ -126,6 +124,6 @@ class ChangeLog:
 
     def names_removed(self, since: int) -> list[str]:
         """
-        The names that were taken away after C{since}, and not given again.
+        The names that were removed after C{since}, and not given again.
         """
         return [name for name, number in self._removed.items() if number > since]

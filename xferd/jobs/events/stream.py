@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.jobs.events.test_stream -*-
 """
-What clients are told of jobs, layers, transfers and images while they change.
+One client's stream of events.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ BATCH = 200
 @implementer(IEventStream)
 class EventStream:
     """
-    One client's view: the newest item of each subject that is news to it.
+    One client's view: the newest event of each subject that it has not seen.
 
-    What is put in is a way to make the item, called when the client reads: a
-    reader that is slow, or gone, costs one entry for each subject and no work.
+    A stream holds functions that make the events when the client reads: a slow
+    reader costs one entry for each subject, and no work.
     """
 
     _log = Logger()
@@ -48,8 +48,8 @@ class EventStream:
         @param closed: called with the stream when it is closed.
         @param interval: returns the present number of seconds between two
             readings.
-        @param now: returns the position behind all that has happened.
-        @param since: the position from which it goes on, if it does.
+        @param now: returns the position behind all changes.
+        @param since: the position from which it continues, if it does.
         """
         self._clock = clock
         self._eventual = eventual
@@ -85,7 +85,7 @@ class EventStream:
 
     def get(self) -> Deferred[list[Event]]:
         """
-        Wait for news and take it.
+        Wait for events and take them.
         """
         if self._reader is not None:
             raise RuntimeError("a stream has one reader, who waits already")
@@ -97,7 +97,7 @@ class EventStream:
 
     def end(self) -> None:
         """
-        Take no more items: once all are read, C{get} gives an empty list.
+        Refuse further items: once all are read, C{get} fires with an empty list.
         """
         self._ended = True
         self._wake()

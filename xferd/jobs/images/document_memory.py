@@ -59,7 +59,7 @@ class DocumentMemory:
         """
         if share.size + size > self._free:
             self._large.setdefault(share)
-        if self._has_room(share, size, behind=bool(self._waiting)):
+        if self._fits(share, size, behind=bool(self._waiting)):
             share.size += size
             return succeed(None)
         result: Deferred[None] = Deferred(lambda _: self._waiting.remove(waiter))
@@ -75,12 +75,12 @@ class DocumentMemory:
         self._large.pop(share, None)
         for waiter in list(self._waiting):
             other, size, result = waiter
-            if waiter in self._waiting and self._has_room(other, size, behind=waiter != self._waiting[0]):
+            if waiter in self._waiting and self._fits(other, size, behind=waiter != self._waiting[0]):
                 self._waiting.remove(waiter)
                 other.size += size
                 result.callback(None)
 
-    def _has_room(self, share: MemoryShare, size: int, *, behind: bool) -> bool:
+    def _fits(self, share: MemoryShare, size: int, *, behind: bool) -> bool:
         """
         Whether a copy may take so many bytes.
 

@@ -233,16 +233,16 @@ class DocumentFetcher:
         """
         Put a document into the store.
         """
-        room, put = self._store.free_space, self._store.blobs.put
+        space, put = self._store.free_space, self._store.blobs.put
         if not self._keep:
             try:
                 await put(digest, data)
             except DiskFull as e:
                 self._log.info("{digest} is not kept: {why}", digest=digest, why=str(e))
         elif transfer is None:
-            await retry_while_full(room, lambda: put(digest, data))
+            await retry_while_full(space, lambda: put(digest, data))
         else:
-            await retry_while_full(room, lambda: put(digest, data), transfer.wait)
+            await retry_while_full(space, lambda: put(digest, data), transfer.wait)
 
 
 async def _settle(watcher: Watcher[T]) -> T:
