@@ -39,7 +39,7 @@ from xferd.tap import Options
 from xferd.testing.images import sample_image
 from xferd.unpack.sandbox import _NEEDED, _SETPCAP, _SYS_CHROOT
 from xferd.web.app import Web
-from xferd.web.job_request import _KINDS
+from xferd.web.job_request import KINDS_OF_JOBS
 from xferd.web.metrics import METRICS
 from xferd.web.openapi import document
 from xferd.web.responses import STATUSES
@@ -469,8 +469,8 @@ class HTTPTests(JobsCase):
         """
         Each kind of job has a table of its fields.
         """
-        for kind, (_, readers) in _KINDS.items():
-            self.assert_fields(f"asked-{kind}", readers)
+        for kind, (_, body) in KINDS_OF_JOBS.items():
+            self.assert_fields(f"asked-{kind}", dict.fromkeys(body.names))
 
     def test_job(self) -> None:
         """

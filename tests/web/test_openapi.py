@@ -27,7 +27,7 @@ from xferd.interfaces.job_json import (
 )
 from xferd.jobs.limits import bounds
 from xferd.web.app import Web
-from xferd.web.job_request import _KINDS
+from xferd.web.job_request import KINDS_OF_JOBS
 from xferd.web.pagination import IMAGES, JOBS, TRANSFERS
 from xferd.web.schemas import SCHEMAS
 
@@ -111,9 +111,8 @@ class DocumentTests(SynchronousTestCase):
         the limits.
         """
         schemas = api()["components"]["schemas"]
-        for kind, (_, fields) in _KINDS.items():
-            asked = schemas[f"{kind.capitalize()}Asked"]["properties"]
-            self.assertEqual(set(asked), {"kind", *fields})
+        for kind, (_, body) in KINDS_OF_JOBS.items():
+            self.assertEqual(schemas[f"{kind.capitalize()}Asked"], body.to_schema())
         for name in ("Limits", "LimitChanges"):
             found = {
                 limit: (schema["minimum"], schema["maximum"])

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.web.fakes import World
-from xferd.web.job_request import MAX_PRIORITY, MAX_REFERENCE
+from xferd.web.fields import MAX_PRIORITY, MAX_REFERENCE
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),

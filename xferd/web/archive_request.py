@@ -12,7 +12,8 @@ from werkzeug.exceptions import UnsupportedMediaType
 
 from xferd.archive.plan import FORMS
 from xferd.errors import BadInput, NotFound
-from xferd.web.request import header, json_object, quoted
+from xferd.web.fields import SIZE, Body
+from xferd.web.request import header, quoted
 
 if TYPE_CHECKING:
     from twisted.web.http import Request as HTTPRequest
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 MAX_PIECE: Final = 4 * 1024 * 1024
 """The largest piece of an archive, in bytes."""
+
+ARCHIVE_END: Final = Body("the end of an archive", SIZE)
 
 _PIECE_TYPE = "application/octet-stream"
 _RANGE = re.compile(r"([0-9]{1,18})-([0-9]{1,18})")
@@ -57,15 +60,12 @@ def read_piece(request: Request) -> tuple[int, bytes]:
 
 def read_size(request: Request) -> int:
     """
-    Read how large an archive was that is whole now.
+    Read the size of an archive that has been sent in full.
 
-    @raise BadInput: that is not said.
+    @raise UnsupportedMediaType: its Content-Type is not JSON.
+    @raise BadInput: it is not valid.
     """
-    fields = json_object(request)
-    size = fields.pop("size", None)
-    if type(size) is not int or size < 0 or fields:
-        raise BadInput("the end of an archive is told with its 'size' in bytes, and nothing else")
-    return size
+    return int(ARCHIVE_END.read(request)["size"])
 
 
 def read_format(request: Request) -> str:

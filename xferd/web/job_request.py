@@ -1,7 +1,7 @@
 # -*- test-case-name: tests.web.test_request -*-
 """
-The body of C{POST /api/v1/jobs}: one class for each kind of job, which says
-what may be asked and whom to ask; and what else is asked by a reference.
+The requests for jobs and for changes of the store's images: the fields of
+each, and a class for each kind of job that begins it.
 """
 
 from __future__ import annotations
@@ -9,9 +9,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final, Protocol
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from xferd.errors import BadInput
+from xferd.web.fields import (
+    OPTIONAL_REFERENCE,
+    OPTIONAL_SIZE,
+    PLATFORM,
+    PRIORITY,
+    REFERENCE,
+    TAGS,
+    Body,
+    flag,
+)
 from xferd.web.request import json_object, quoted
 
 if TYPE_CHECKING:
@@ -20,17 +30,6 @@ if TYPE_CHECKING:
     from xferd.interfaces.job_json import JobDetailsJSON
     from xferd.interfaces.jobs import IJobs
     from xferd.web.registry_auth import RegistryAuth
-
-MAX_REFERENCE: Final = 512
-"""The longest reference, in characters: a repository, a tag and a digest fit."""
-
-MAX_TAG: Final = 128
-MAX_TAGS: Final = 100
-MAX_PLATFORM: Final = 64
-MAX_PRIORITY: Final = 1000
-
-MAX_SIZE: Final = (1 << 63) - 1
-"""The largest archive, in bytes: what a file can have."""
 
 
 class JobRequest(Protocol):
@@ -132,54 +131,93 @@ class ImportRequest:
         return jobs.import_archive(self.reference, self.platform, self.size, client, self.priority)
 
 
+KINDS_OF_JOBS: Final[Mapping[str, tuple[Callable[..., JobRequest], Body]]] = {
+    "pull": (PullRequest, Body("a pull", REFERENCE, PLATFORM, PRIORITY, kind="pull")),
+    "push": (
+        PushRequest,
+        Body(
+            "a push",
+            REFERENCE,
+            evolve(OPTIONAL_REFERENCE, name="target"),
+            TAGS,
+            PLATFORM.described(
+                'One platform of the index that the name referred to, or "all": the whole index.'
+            ),
+            PRIORITY,
+            kind="push",
+        ),
+    ),
+    "copy": (
+        CopyRequest,
+        Body(
+            "a copy",
+            REFERENCE,
+            evolve(REFERENCE, name="target"),
+            PLATFORM,
+            flag("referrers", "Whether to copy its referrers, too."),
+            PRIORITY,
+            kind="copy",
+        ),
+    ),
+    "import": (
+        ImportRequest,
+        Body(
+            "an import",
+            OPTIONAL_REFERENCE.described(
+                "The name of the image, or the image to read; by default the archive's own names."
+            ),
+            PLATFORM,
+            OPTIONAL_SIZE,
+            PRIORITY,
+            kind="import",
+        ),
+    ),
+}
+"""The class and the body of each kind of job."""
+
+NEW_NAME: Final = Body("a new name", REFERENCE.described("The other name, without a digest."))
+PIN: Final = Body("a pin", flag("pinned", required=True))
+COLLECTION: Final = Body(
+    "a collection",
+    flag("dry_run", "Report what would be freed, and free nothing."),
+    flag("partials", "Also free the partial blobs that no transfer uses."),
+)
+
+
 def read_job_request(request: Request) -> JobRequest:
     """
-    Read the body of a request for a new job.  What is left out is the same as
-    null: what is usual.
+    Read the body of a request for a new job.
 
-    @raise UnsupportedMediaType: it is not JSON by its own word.
-    @raise BadInput: it is not what it should be.
+    @raise UnsupportedMediaType: its Content-Type is not JSON.
+    @raise BadInput: it is not valid.
     """
-    fields = json_object(request)
-    kind = fields.pop("kind", None)
-    if not isinstance(kind, str) or kind not in _KINDS:
-        *others, last = (repr(known) for known in _KINDS)
+    values = json_object(request)
+    kind = values.pop("kind", None)
+    if not isinstance(kind, str) or kind not in KINDS_OF_JOBS:
+        *others, last = (repr(known) for known in KINDS_OF_JOBS)
         raise BadInput(f"'kind' must be {', '.join(others)} or {last}, not {quoted(kind)}")
-    make, readers = _KINDS[kind]
-    for name in fields:
-        if name not in readers:
-            raise BadInput(f"a {kind} has no field {quoted(name)}; it has kind, {', '.join(readers)}")
-    return make(**{name: read(name, fields.get(name)) for name, read in readers.items()})
+    make, body = KINDS_OF_JOBS[kind]
+    return make(**body.parse(values))
 
 
 def read_new_name(request: Request) -> str:
     """
     Read the body of a request for another name of an image.
 
-    @raise UnsupportedMediaType: it is not JSON by its own word.
-    @raise BadInput: it is not what it should be.
+    @raise UnsupportedMediaType: its Content-Type is not JSON.
+    @raise BadInput: it is not valid.
     """
-    fields = json_object(request)
-    reference = _reference("reference", fields.pop("reference", None))
-    for name in fields:
-        raise BadInput(f"a new name has no field {quoted(name)}; it has reference")
-    return reference
+    return str(NEW_NAME.read(request)["reference"])
 
 
 def read_pin(request: Request) -> bool:
     """
     Read the body of a request to pin an image, or to unpin it.
 
-    @raise UnsupportedMediaType: it is not JSON by its own word.
-    @raise BadInput: it is not what it should be.
+    @raise UnsupportedMediaType: its Content-Type is not JSON.
+    @raise BadInput: it is not valid.
     """
-    fields = json_object(request)
-    pinned = fields.pop("pinned", None)
-    for name in fields:
-        raise BadInput(f"a pin has no field {quoted(name)}; it has pinned")
-    if not isinstance(pinned, bool):
-        raise BadInput("'pinned' must be true or false")
-    return pinned
+    return bool(PIN.read(request)["pinned"])
 
 
 def read_collection(request: Request) -> tuple[bool, bool]:
@@ -188,101 +226,8 @@ def read_collection(request: Request) -> tuple[bool, bool]:
 
     @return: C{dry_run} and C{partials}, as for L{IImageAdmin.collect
         <xferd.interfaces.jobs.IImageAdmin.collect>}.
-    @raise UnsupportedMediaType: it is not JSON by its own word.
-    @raise BadInput: it is not what it should be.
+    @raise UnsupportedMediaType: its Content-Type is not JSON.
+    @raise BadInput: it is not valid.
     """
-    fields = json_object(request)
-    dry_run, partials = (_flag(name, fields.pop(name, None)) for name in ("dry_run", "partials"))
-    for name in fields:
-        raise BadInput(f"a collection has no field {quoted(name)}; it has dry_run and partials")
-    return dry_run, partials
-
-
-def _reference(name: str, value: object) -> str:
-    if not isinstance(value, str) or not 0 < len(value) <= MAX_REFERENCE:
-        raise BadInput(f"{name!r} must be the name of an image, 1 to {MAX_REFERENCE} characters long")
-    return value
-
-
-def _reference_or_none(name: str, value: object) -> str | None:
-    return None if value is None else _reference(name, value)
-
-
-def _platform(name: str, value: object) -> str | None:
-    if not (value is None or (isinstance(value, str) and len(value) <= MAX_PLATFORM)):
-        raise BadInput(f"{name!r} must be os/architecture[/variant], or null")
-    return value
-
-
-def _tags(name: str, value: object) -> tuple[str, ...]:
-    if value is None:
-        return ()
-    if not (
-        isinstance(value, list)
-        and len(value) <= MAX_TAGS
-        and all(isinstance(tag, str) and 0 < len(tag) <= MAX_TAG for tag in value)
-    ):
-        raise BadInput(
-            f"{name!r} must be a list of at most {MAX_TAGS} tags, each 1 to {MAX_TAG} characters long"
-        )
-    return tuple(value)
-
-
-def _flag(name: str, value: object) -> bool:
-    if not (value is None or isinstance(value, bool)):
-        raise BadInput(f"{name!r} must be true or false")
-    return value is True
-
-
-def _size_or_none(name: str, value: object) -> int | None:
-    if value is None:
-        return None
-    if type(value) is not int or not 0 <= value <= MAX_SIZE:
-        raise BadInput(f"{name!r} must be a number of bytes, or null")
-    return value
-
-
-def _priority(name: str, value: object) -> int:
-    if value is None:
-        return 0
-    # A boolean is an int, too.
-    if type(value) is not int or abs(value) > MAX_PRIORITY:
-        raise BadInput(f"{name!r} must be a whole number from {-MAX_PRIORITY} to {MAX_PRIORITY}")
-    return value
-
-
-_KINDS: Final[
-    Mapping[str, tuple[Callable[..., JobRequest], Mapping[str, Callable[[str, object], object]]]]
-] = {
-    "pull": (PullRequest, {"reference": _reference, "platform": _platform, "priority": _priority}),
-    "push": (
-        PushRequest,
-        {
-            "reference": _reference,
-            "target": _reference_or_none,
-            "tags": _tags,
-            "platform": _platform,
-            "priority": _priority,
-        },
-    ),
-    "copy": (
-        CopyRequest,
-        {
-            "reference": _reference,
-            "target": _reference,
-            "platform": _platform,
-            "referrers": _flag,
-            "priority": _priority,
-        },
-    ),
-    "import": (
-        ImportRequest,
-        {
-            "reference": _reference_or_none,
-            "platform": _platform,
-            "size": _size_or_none,
-            "priority": _priority,
-        },
-    ),
-}
-"""For each kind its class, and how to read each of its fields."""
+    values = COLLECTION.read(request)
+    return values["dry_run"], values["partials"]

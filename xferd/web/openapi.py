@@ -11,8 +11,9 @@ from typing import Any, Final
 
 from xferd.archive.plan import FORMS
 from xferd.web.archive_request import MAX_PIECE
+from xferd.web.fields import Schema
 from xferd.web.pagination import KINDS, MAX_LISTED, MAX_VALUE, STATES, TRANSFER_KINDS, TRANSFER_STATES
-from xferd.web.schemas import SCHEMAS, TEXT, Schema, array, ref
+from xferd.web.schemas import SCHEMAS, TEXT, array, ref
 
 JSON: Final = "application/json"
 PIECE: Final = "application/octet-stream"

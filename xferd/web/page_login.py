@@ -13,14 +13,15 @@ of a name.
 from __future__ import annotations
 
 import secrets
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from twisted.internet.address import IPv4Address, IPv6Address
 from werkzeug.exceptions import Forbidden
 
 from xferd.errors import BadInput, NotFound
 from xferd.names import is_loopback
-from xferd.web.request import json_object, quoted
+from xferd.web.fields import Body, Field
+from xferd.web.request import quoted
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
@@ -42,6 +43,24 @@ _MOST_CODES: Final = 16
 _MOST_COOKIES: Final = 64
 
 _MAX_UID: Final = 0xFFFFFFFE
+
+
+def _read_uid(name: str, value: object) -> int:
+    # A boolean is an int, too.
+    if type(value) is not int or not 0 <= value <= _MAX_UID:
+        raise BadInput(f"{name!r} must be the number of a user, not {quoted(value)}")
+    return value
+
+
+PAGE: Final = Body(
+    "a page",
+    Field(
+        "uid",
+        _read_uid,
+        {"type": "integer", "minimum": 0, "description": "The user ID of the browser's user."},
+        required=True,
+    ),
+)
 
 
 class PageLogin:
@@ -144,15 +163,9 @@ def cookie_name(request: HTTPRequest) -> bytes:
 
 def read_user(request: Request) -> int:
     """
-    Read for whose browser a code is to be.
+    Read the user for whose browser a code is made.
 
-    @raise UnsupportedMediaType: the body is not JSON by its own word.
-    @raise BadInput: something is wrong or missing.
+    @raise UnsupportedMediaType: its Content-Type is not JSON.
+    @raise BadInput: it is not valid.
     """
-    fields: dict[str, Any] = json_object(request)
-    uid = fields.pop("uid", None)
-    if fields:
-        raise BadInput(f"a page has no field {quoted(next(iter(fields)))}; it has uid")
-    if not isinstance(uid, int) or isinstance(uid, bool) or not 0 <= uid <= _MAX_UID:
-        raise BadInput(f"'uid' must be the number of a user, not {quoted(uid)}")
-    return uid
+    return int(PAGE.read(request)["uid"])

@@ -20,7 +20,8 @@ from xferd.credentials import Credentials, Secret
 from xferd.docker_config import host_of, is_unicode, registry_of, unpack_auth
 from xferd.errors import BadInput
 from xferd.names import Reference
-from xferd.web.request import header, json_object, quoted
+from xferd.web.fields import Body, Field
+from xferd.web.request import header, quoted
 
 if TYPE_CHECKING:
     from twisted.web.server import Request
@@ -94,6 +95,23 @@ def registry_auth(request: Request) -> RegistryAuth:
     return RegistryAuth(named, unnamed)
 
 
+def _read_host(name: str, value: object) -> str:
+    if not isinstance(value, str):
+        raise BadInput(f"{name!r} must be a registry's host, not {quoted(value)}")
+    return host_of(value)
+
+
+LOGIN: Final = Body(
+    "a login",
+    Field(
+        "host",
+        _read_host,
+        {"type": "string", "minLength": 1, "description": "The registry's host."},
+        required=True,
+    ),
+)
+
+
 def read_login(request: Request) -> tuple[str, Credentials]:
     """
     Read a request to try credentials: the body names the host, and the
@@ -103,13 +121,7 @@ def read_login(request: Request) -> tuple[str, Credentials]:
     @raise UnsupportedMediaType: the body is not JSON by its own word.
     @raise BadInput: something is wrong or missing.
     """
-    fields = json_object(request)
-    host = fields.pop("host", None)
-    if fields:
-        raise BadInput(f"a login has no field {quoted(next(iter(fields)))}; it has host")
-    if not isinstance(host, str):
-        raise BadInput(f"'host' must be a registry's host, not {quoted(host)}")
-    host = host_of(host)
+    host = str(LOGIN.read(request)["host"])
     found = registry_auth(request)
     credentials = found.named.get(host, found.unnamed)
     if credentials is None:

@@ -12,10 +12,12 @@ from attrs import fields
 
 from xferd.interfaces.store import Freed
 from xferd.jobs.limits import Limits
-from xferd.web.job_request import MAX_PLATFORM, MAX_PRIORITY, MAX_REFERENCE, MAX_SIZE, MAX_TAG, MAX_TAGS
+from xferd.web.archive_request import ARCHIVE_END
+from xferd.web.fields import Schema
+from xferd.web.job_request import COLLECTION, KINDS_OF_JOBS, NEW_NAME, PIN
+from xferd.web.page_login import PAGE
 from xferd.web.pagination import KINDS, STATES, TRANSFER_KINDS, TRANSFER_STATES
-
-Schema = Mapping[str, Any]
+from xferd.web.registry_auth import LOGIN
 
 LAYER_STATES: Final = (
     "waiting",
@@ -70,26 +72,6 @@ STATE: Final[Schema] = {"type": "string", "enum": list(STATES)}
 KIND: Final[Schema] = {"type": "string", "enum": list(KINDS)}
 NUMBERS: Final[Schema] = {"type": "object", "additionalProperties": COUNT}
 
-REFERENCE: Final[Schema] = {
-    "type": "string",
-    "minLength": 1,
-    "maxLength": MAX_REFERENCE,
-    "description": "An image reference, by docker's rules: alpine, ghcr.io/owner/app:1.2, HOST/NAME@DIGEST.",
-    "examples": ["registry.example.com/team/app:1.2"],
-}
-PLATFORM: Final[Schema] = {
-    "type": ["string", "null"],
-    "maxLength": MAX_PLATFORM,
-    "description": "os/architecture[/variant]",
-    "examples": ["linux/arm64"],
-}
-PRIORITY: Final[Schema] = {
-    "type": ["integer", "null"],
-    "minimum": -MAX_PRIORITY,
-    "maximum": MAX_PRIORITY,
-    "description": "Jobs with a higher priority precede others; 0 is the default.",
-}
-
 _SHORT_ERROR: Final = _object({"code": ref("ErrorCode"), "message": TEXT})
 
 _JOB: Final[Mapping[str, Schema]] = {
@@ -129,18 +111,6 @@ _IMAGE: Final[Mapping[str, Schema]] = {
 }
 
 
-def _asked(kind: str, required: list[str], **fields: Schema) -> Schema:
-    """
-    What a client asks for.
-    """
-    return {
-        "type": "object",
-        "additionalProperties": False,
-        "required": ["kind", *required],
-        "properties": {"kind": {"const": kind}, **fields, "priority": PRIORITY},
-    }
-
-
 _LIMITS: Final[Mapping[str, Schema]] = {
     limit.name: {
         "type": "integer",
@@ -178,56 +148,11 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
         }
     ),
     "ErrorCode": {"type": "string", "pattern": "^[A-Z_]+$", "description": "A stable code for programs."},
-    "PullAsked": _asked("pull", ["reference"], reference=REFERENCE, platform=PLATFORM),
-    "PushAsked": _asked(
-        "push",
-        ["reference"],
-        reference=REFERENCE,
-        target={**REFERENCE, "type": ["string", "null"]},
-        tags={
-            "type": ["array", "null"],
-            "maxItems": MAX_TAGS,
-            "items": {"type": "string", "minLength": 1, "maxLength": MAX_TAG},
-            "description": "Additional tags at the destination.",
-        },
-        platform={
-            **PLATFORM,
-            "description": 'One platform of the index that the name referred to, or "all": the whole index.',
-        },
-    ),
-    "CopyAsked": _asked(
-        "copy",
-        ["reference", "target"],
-        reference=REFERENCE,
-        target=REFERENCE,
-        platform=PLATFORM,
-        referrers={"type": ["boolean", "null"], "description": "Whether to copy its referrers, too."},
-    ),
-    "ImportAsked": _asked(
-        "import",
-        [],
-        reference={
-            **REFERENCE,
-            "type": ["string", "null"],
-            "description": "The name of the image, or the image to read; by default the archive's own names.",
-        },
-        platform=PLATFORM,
-        size={
-            "type": ["integer", "null"],
-            "minimum": 0,
-            "maximum": MAX_SIZE,
-            "description": "The size of the archive, in bytes.",
-        },
-    ),
+    **{f"{kind.capitalize()}Asked": body.to_schema() for kind, (_, body) in KINDS_OF_JOBS.items()},
     "JobAsked": {"oneOf": [ref("PullAsked"), ref("PushAsked"), ref("CopyAsked"), ref("ImportAsked")]},
     "Offset": _object({"offset": {**COUNT, "description": "The offset of the next piece."}}),
-    "ArchiveEnd": _object(
-        {"size": {**COUNT, "maximum": MAX_SIZE, "description": "The size of the archive, in bytes."}}
-    ),
-    "LoginAsked": {
-        **_object({"host": {**TEXT, "minLength": 1, "description": "The registry's host."}}),
-        "additionalProperties": False,
-    },
+    "ArchiveEnd": ARCHIVE_END.to_schema(),
+    "LoginAsked": LOGIN.to_schema(),
     "Accepted": _object({"host": TEXT, "accepted": {"const": True}}),
     "Job": _object(_JOB),
     "JobInFull": _object(
@@ -307,26 +232,10 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
             }
         }
     ),
-    "TagAsked": {
-        **_object({"reference": {**REFERENCE, "description": "The other name, without a digest."}}),
-        "additionalProperties": False,
-    },
-    "PinAsked": {**_object({"pinned": FLAG}), "additionalProperties": False},
+    "TagAsked": NEW_NAME.to_schema(),
+    "PinAsked": PIN.to_schema(),
     "Removed": _object({"reference": TEXT, "freed": ref("Freed")}),
-    "CollectionAsked": {
-        "type": "object",
-        "additionalProperties": False,
-        "properties": {
-            "dry_run": {
-                "type": ["boolean", "null"],
-                "description": "Report what would be freed, and free nothing.",
-            },
-            "partials": {
-                "type": ["boolean", "null"],
-                "description": "Also free the partial blobs that no transfer uses.",
-            },
-        },
-    },
+    "CollectionAsked": COLLECTION.to_schema(),
     "Collected": _object({"dry_run": FLAG, "freed": ref("Freed")}),
     "Freed": _object({field.name: COUNT for field in fields(Freed)}),
     "Limits": _object(_LIMITS),
@@ -375,9 +284,7 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
             "bytes_delivered": COUNT,
         }
     ),
-    "PageAsked": _object(
-        {"uid": {"type": "integer", "minimum": 0, "description": "The user ID of the browser's user."}}
-    ),
+    "PageAsked": PAGE.to_schema(),
     "PageCode": _object(
         {
             "code": TEXT,
