@@ -31,13 +31,13 @@ class ConfigTests(SynchronousTestCase):
 
     def read(self, value: object) -> ImageConfig:
         """
-        Read a config against a manifest of one layer.
+        Parse a config of a manifest with one layer.
         """
         return parse_config(json.dumps(value).encode(), MANIFEST)
 
     def test_config(self) -> None:
         """
-        It names the diff IDs and the platform.
+        The config has the diff IDs and the platform.
         """
         config = self.read({"os": "linux", "architecture": "arm64", "rootfs": ROOTFS})
         self.assertEqual(config.diff_ids, (DIFF_ID,))
@@ -45,7 +45,8 @@ class ConfigTests(SynchronousTestCase):
 
     def test_refused(self) -> None:
         """
-        What breaks the specification, or its manifest's word, is refused.
+        A config that violates the specification, or differs from its manifest, is
+        refused.
         """
         good = str(DIFF_ID)
         for rootfs, why in (
@@ -61,7 +62,7 @@ class ConfigTests(SynchronousTestCase):
 
     def test_no_platform(self) -> None:
         """
-        A config whose platform is missing, or empty in part, names none.
+        A config with a missing or incomplete platform has none.
         """
         for named in (
             {},
@@ -79,12 +80,12 @@ class ConfigTests(SynchronousTestCase):
 
 class OddTests(SynchronousTestCase):
     """
-    Configs that are no good JSON, and that Go's tools read.
+    Configs that are not valid JSON, but that Go's tools read.
     """
 
     def labels(self, text: bytes) -> Any:
         """
-        The labels of a config that is otherwise good.
+        The labels of an otherwise valid config.
         """
         head = b'{"os":"linux","architecture":"amd64","rootfs":' + json.dumps(ROOTFS).encode()
         data = head + b',"config":{"Labels":{' + text + b"}}}"
@@ -96,8 +97,7 @@ class OddTests(SynchronousTestCase):
 
     def test_texts(self) -> None:
         """
-        Halves of surrogate pairs and bytes that are no UTF-8 are replaced,
-        wherever they stand; whole pairs and all else stay.
+        Lone surrogates and invalid UTF-8 are replaced everywhere; all else stays.
         """
         for text, labels in (
             (rb'"a":"x\ud83dy"', {"a": "x\ufffdy"}),
@@ -114,7 +114,7 @@ class OddTests(SynchronousTestCase):
 
     def test_twice(self) -> None:
         """
-        Of a name that occurs twice, the last counts.
+        Of a duplicate name, the last value counts.
         """
         self.assertEqual(self.labels(b'"a":"x","b":"y","a":"z"'), {"a": "z", "b": "y"})
         self.assertEqual(
@@ -123,8 +123,7 @@ class OddTests(SynchronousTestCase):
 
     def test_ambiguous(self) -> None:
         """
-        What decides on layers and platform must not occur twice with
-        different values.
+        The fields for layers and platform must not be duplicates with different values.
         """
         other = json.dumps({"type": "layers", "diff_ids": [str(Digest.of(b"other"))]})
         rootfs = json.dumps(ROOTFS)
@@ -144,7 +143,7 @@ class OddTests(SynchronousTestCase):
 
     def test_not_json(self) -> None:
         """
-        What is no JSON object, or too large, is refused.
+        A config that is not a JSON object, or too large, is refused.
         """
         for data, why in (
             (b"", "not JSON"),
@@ -165,7 +164,7 @@ class OddTests(SynchronousTestCase):
     )
     def test_anything(self, data: bytes) -> None:
         """
-        Whatever comes is read, to texts that can be written, or refused.
+        Any bytes are either read, as texts that can be encoded, or refused.
         """
         try:
             value = read_config(data, "config")

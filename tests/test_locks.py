@@ -21,7 +21,7 @@ class FileLockTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         """
-        Have a path, and a lock on it.
+        Make a path, and a lock on it.
         """
         self.path = os.path.abspath(self.mktemp())
         self.lock = FileLock(self.path)
@@ -29,7 +29,7 @@ class FileLockTests(SynchronousTestCase):
 
     def test_one_holder(self) -> None:
         """
-        A second holder is refused, and told who the first one is.
+        A second holder is refused; the error names the first one.
         """
         self.lock.acquire()
         error = self.assertRaises(Held, FileLock(self.path).acquire)
@@ -47,7 +47,7 @@ class FileLockTests(SynchronousTestCase):
 
     def test_content_decides_nothing(self) -> None:
         """
-        A file that names a living process, ours, or something else is not a lock.
+        A file with the ID of a living process, or other content, is not a lock.
         """
         for content in ("1\n", f"{os.getpid()}\n", "1 elsewhere\n", "what\n", ""):
             Path(self.path).write_text(content)
@@ -56,7 +56,7 @@ class FileLockTests(SynchronousTestCase):
 
     def test_link_of_twisted(self) -> None:
         """
-        A lock of Twisted's, a link to the ID of a living process, is replaced.
+        A lock of Twisted, a link to the ID of a living process, is replaced.
         """
         os.symlink("1", self.path)
         self.lock.acquire()
@@ -65,8 +65,8 @@ class FileLockTests(SynchronousTestCase):
 
     def test_holder_elsewhere(self) -> None:
         """
-        A holder on another host, or in a container, is named with that; one that did not say who
-        it is, is not named.
+        The error names the host of a holder on another host or in a container; without
+        content, it names no holder.
         """
         self.lock.acquire()
         for content, holder in (
@@ -80,7 +80,7 @@ class FileLockTests(SynchronousTestCase):
 
     def test_ends_with_the_process(self) -> None:
         """
-        A holder that was killed, and is a zombie, holds nothing.
+        A holder that was killed, and is a zombie, holds no lock.
         """
         script = """if True:
             import sys
@@ -115,6 +115,7 @@ class FileLockTests(SynchronousTestCase):
 
     def test_refused(self) -> None:
         """
-        A file that cannot be made raises what the system says, and leaves nothing open.
+        If the file cannot be created, the error is the system's, and no descriptor stays
+        open.
         """
         self.assertRaises(OSError, FileLock(os.path.join(self.path, "no")).acquire)

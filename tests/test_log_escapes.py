@@ -31,7 +31,7 @@ HOSTILE = "latest\x1b]0;owned\x07\n2026-01-01 [xferd] all is well\u202e\x9b2J\ud
 
 class EscapeTests(SynchronousTestCase):
     """
-    What a log file gets.
+    The text of a log file.
     """
 
     def setUp(self) -> None:
@@ -44,13 +44,13 @@ class EscapeTests(SynchronousTestCase):
 
     def text(self) -> str:
         """
-        What was written.
+        The text written so far.
         """
         return self.written.getvalue()
 
     def assert_harmless(self, text: str, lines: int) -> None:
         """
-        Nothing acts on a terminal, and there are so many lines.
+        The text has no control characters, and this number of lines.
         """
         self.assertEqual([c for c in text if not c.isprintable() and c not in "\n\t"], [])
         self.assertEqual(text.count("\n"), lines, text)
@@ -73,14 +73,15 @@ class EscapeTests(SynchronousTestCase):
 
     def test_printable(self) -> None:
         """
-        What is printable stays as it is, whatever its script.
+        Printable text of any script stays unchanged.
         """
         self.log.info("größer als {what} 容器", what="'\\x1b'")
         self.assertTrue(self.text().endswith(" größer als '\\x1b' 容器\n"), self.text())
 
     def test_error_text(self) -> None:
         """
-        An exception's text is escaped in a traceback, too, whose lines stay.
+        An exception's text is escaped in a traceback, too; the lines of the traceback
+        stay.
         """
         try:
             raise ValueError(HOSTILE)
@@ -96,7 +97,7 @@ class EscapeTests(SynchronousTestCase):
 
     def test_harmless_failure(self) -> None:
         """
-        A failure whose text is harmless reaches later observers as it was.
+        A failure with harmless text reaches later observers unchanged.
         """
         events: list[object] = []
 
@@ -111,7 +112,7 @@ class EscapeTests(SynchronousTestCase):
 
     def test_length(self) -> None:
         """
-        A message has its whole text up to the limit, and loses its middle beyond it.
+        A message stays whole up to the limit, and is truncated in the middle beyond it.
         """
         for length, cut in ((MAX_MESSAGE, False), (MAX_MESSAGE + 1, True)):
             self.setUp()
@@ -121,14 +122,14 @@ class EscapeTests(SynchronousTestCase):
 
     def test_long_escapes(self) -> None:
         """
-        Escapes count as what they are written as.
+        The limit counts the characters of escapes.
         """
         self.log.info("{text}", text="\x1b" * 1000 * 1000)
         self.assertLess(len(self.text()), MAX_MESSAGE + 100)
 
     def test_legacy_observer(self) -> None:
         """
-        Observers of the older kind, as for syslog, get the escaped text.
+        Legacy observers, as for syslog, receive the escaped text.
         """
         lines: list[str] = []
 
@@ -148,7 +149,7 @@ class EscapeTests(SynchronousTestCase):
 
     def test_legacy_events(self) -> None:
         """
-        Events of the older kind are escaped.
+        Legacy events are escaped.
         """
         publisher = legacy.LogPublisher(self.publisher, self.publisher)
         publisher.msg(HOSTILE)
@@ -198,20 +199,20 @@ class TwistdTests(SynchronousTestCase):
 
     def assert_escaped(self, text: str) -> None:
         """
-        The name is in the text, escaped.
+        The text has the name in escaped form.
         """
         self.assertIn("a\\x1b[31mb", text)
         self.assertNotIn("\x1b", text)
 
     def test_stdout(self) -> None:
         """
-        What C{twistd -n} prints is escaped.
+        The output of C{twistd -n} is escaped.
         """
         self.assert_escaped(self.run_daemon())
 
     def test_file(self) -> None:
         """
-        What a log file gets is escaped.
+        A log file is escaped.
         """
         path = Path(self.mktemp()).resolve()
         self.run_daemon(f"--logfile={path}")

@@ -19,14 +19,14 @@ class ByteRangeTests(SynchronousTestCase):
 
     def test_ignored(self) -> None:
         """
-        What need not be understood is ignored.
+        Other units and invalid syntax are ignored.
         """
         for header in ("bytes=-", "bytes=1-2,4-5", "lines=1-2", "bytes=5-2", "", "bytes=x-"):
             self.assertIsNone(byte_range(header, 10), header)
 
     def test_unsatisfiable(self) -> None:
         """
-        A range of which no byte is there is a 416 that tells the size.
+        A range outside of the content is a 416 with the size.
         """
         for header in ("bytes=10-", "bytes=10-20", "bytes=-0"):
             answer = self.assertRaises(Problem, byte_range, header, 10).answer
@@ -36,7 +36,7 @@ class ByteRangeTests(SynchronousTestCase):
     @given(st.integers(0, 100), st.integers(0, 100), st.binary(min_size=1, max_size=60))
     def test_as_slices(self, first: int, length: int, data: bytes) -> None:
         """
-        A range is the slice of the bytes that it names.
+        A range is the slice of its bytes.
         """
         if first < len(data):
             for header in (f"bytes={first}-{first + length}", f"bytes={first}-"):
@@ -52,12 +52,12 @@ class ByteRangeTests(SynchronousTestCase):
 
 class AnswerTests(SynchronousTestCase):
     """
-    Answers know what they promise.
+    The lengths of answers.
     """
 
     def test_length(self) -> None:
         """
-        The length is that of the part to send.
+        The length is that of the sent part.
         """
         blob = Blob.of("x/y", b"0123456789")
         for body in (blob, blob.read()):

@@ -38,7 +38,7 @@ class Wire(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         """
-        Remember.
+        Collect the bytes.
         """
         self.data += data
         for text, found in list(self._waiting):
@@ -48,7 +48,7 @@ class Wire(Protocol):
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
         """
-        Tell.
+        Report the end.
         """
         self.reason = reason.type
         self.lost.callback(None)
@@ -71,14 +71,14 @@ class Wire(Protocol):
 
 class BodyTests(TestCase):
     """
-    Bodies meet their faults as they arrive.
+    Faults in the bodies of requests.
     """
 
     timeout = 20
 
     async def setUp(self) -> None:  # type: ignore[override]
         """
-        Serve, and begin an upload.
+        Start a server, and begin an upload.
         """
         self.reactor = cast(IReactor, default_reactor)
         self.registry = Registry(self.reactor)
@@ -107,7 +107,7 @@ class BodyTests(TestCase):
 
     async def test_counted(self) -> None:
         """
-        Whole bodies are counted.
+        Complete bodies are counted.
         """
         wire = await self.connect()
         wire.send(self.patch(5) + b"abcde")
@@ -117,8 +117,7 @@ class BodyTests(TestCase):
 
     async def test_cut(self) -> None:
         """
-        A body is cut after so many bytes; what becomes of them is the
-        registry's.
+        A body is cut after a number of bytes; the registry decides what it keeps of them.
         """
         for breaks, kept, open_ in (("keep", 3, 1), ("drop", 3, 1), ("forget", 3, 0)):
             self.registry.breaks = breaks
@@ -135,7 +134,7 @@ class BodyTests(TestCase):
 
     async def test_cut_by_connection(self) -> None:
         """
-        All bodies of a connection may count; one that ends there is cut too.
+        The bytes of all bodies of a connection may count.
         """
         self.registry.faults.plant(CutBody(8, connection=True), "/uploads/", times=None)
         wire = await self.connect()
@@ -147,8 +146,7 @@ class BodyTests(TestCase):
 
     async def test_client_leaves(self) -> None:
         """
-        What a client has sent before it left is kept, too; elsewhere nothing
-        is.
+        The bytes sent before a client disconnects are kept, in uploads only.
         """
         for path in (self.path, "/v2/a/manifests/1"):
             wire = await self.connect()
@@ -164,8 +162,8 @@ class BodyTests(TestCase):
 
     async def test_refused(self) -> None:
         """
-        A body that is announced as too large is refused at its head, another
-        when it is too large, and the connection ends.
+        A body is refused by its Content-Length if that is too large, else when its bytes
+        are too many; the connection ends.
         """
         self.registry.faults.plant(too_large(4), "/uploads/", times=None)
         wire = await self.connect()

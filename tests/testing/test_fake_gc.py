@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 class FakeGarbageCollectorTests(CollectionConformance, SynchronousTestCase):
     """
-    A store in memory is collected as a real one is.
+    The garbage collector of a store in memory conforms to its Interface.
     """
 
     def setUp(self) -> None:
@@ -36,14 +36,14 @@ class FakeGarbageCollectorTests(CollectionConformance, SynchronousTestCase):
 
     def result(self, waiting: Deferred[T]) -> T:
         """
-        Wind the clock until there is one.
+        Advance the clock until there is a result.
         """
         self._wind(waiting)
         return self.successResultOf(waiting)
 
     def failure(self, waiting: Deferred[Any], *expected: type[Exception]) -> Any:
         """
-        Wind the clock until there is one.
+        Advance the clock until there is a failure.
         """
         self._wind(waiting)
         return self.failureResultOf(waiting, *expected)
@@ -55,13 +55,13 @@ class FakeGarbageCollectorTests(CollectionConformance, SynchronousTestCase):
 
     def test_interface(self) -> None:
         """
-        It is what it says.
+        It provides its Interface.
         """
         verifyObject(IGarbageCollector, self.store.gc)
 
     def test_kept(self) -> None:
         """
-        What a test says that others rely on stays.
+        The digests that a test keeps are not freed.
         """
         self.result(self.store.blobs.put(DIGEST, b"some bytes of a blob"))
         self.store.gc.kept.add(DIGEST)
@@ -69,7 +69,7 @@ class FakeGarbageCollectorTests(CollectionConformance, SynchronousTestCase):
 
     def test_gate(self) -> None:
         """
-        It can be made to fail.
+        The gate can make it fail.
         """
         self.store.gate.fail("gc.collect", StoreError("no"))
         self.failure(self.store.gc.collect(False), StoreError)

@@ -20,7 +20,7 @@ class FakeKeychainTests(SynchronousTestCase):
 
     def test_lookup(self) -> None:
         """
-        It gives what it was told, notes what it is asked, and can wait.
+        It returns its credentials, records the requests, and can wait.
         """
         me = Credentials("me", Secret("p"))
         keychain = FakeKeychain(lambda: me)

@@ -58,7 +58,7 @@ class FakeRepositoryTests(RepositoryConformance, SynchronousTestCase):
 
 class FakeRegistryTests(SynchronousTestCase):
     """
-    A fake registry answers as a real one does, and errs as it is told.
+    A fake registry, and its faults.
     """
 
     def setUp(self) -> None:
@@ -94,8 +94,7 @@ class FakeRegistryTests(SynchronousTestCase):
 
     def test_clients(self) -> None:
         """
-        A client that brings credentials sees what was added for it, where it
-        brought some.
+        A client with credentials of its own has content of its own.
         """
         hers = self.registries.seen_by({"registry.test": Credentials("ann", Secret("p"))})
         verifyObject(IRegistries, hers)
@@ -145,7 +144,7 @@ class FakeRegistryTests(SynchronousTestCase):
 
     def test_unknown_manifest(self) -> None:
         """
-        What was not added is not known.
+        A manifest that was not added is unknown.
         """
         answer = self.repository.manifest("2.0")
         self.clock.advance(0)
@@ -174,7 +173,7 @@ class FakeRegistryTests(SynchronousTestCase):
 
     def test_config(self) -> None:
         """
-        A config comes whole.
+        A config is returned whole.
         """
         answer = self.repository.config(self.image.config.descriptor)
         self.clock.advance(0)
@@ -182,7 +181,7 @@ class FakeRegistryTests(SynchronousTestCase):
 
     def test_config_of_other_size(self) -> None:
         """
-        A config that is not what its descriptor says is refused.
+        A config that differs from its descriptor is refused.
         """
         lying = self.image.config.descriptor.__class__("x/y", self.image.config.digest, 1)
         answer = self.repository.config(lying)
@@ -191,8 +190,8 @@ class FakeRegistryTests(SynchronousTestCase):
 
     def test_whole_body(self) -> None:
         """
-        By default a body comes at once, in the turn after it was asked for,
-        in pieces that are not too large.
+        By default a body arrives in the turn after its request, in pieces of limited
+        size.
         """
         body = self.open()
         self.assertEqual((0, self.blob.descriptor.size), (body.start, body.total))
@@ -204,7 +203,7 @@ class FakeRegistryTests(SynchronousTestCase):
 
     def test_offset(self) -> None:
         """
-        A body begins where it was asked to, and the request says so.
+        A body begins at the requested offset, which is recorded.
         """
         body = self.open(1000)
         pieces, _ = self.deliver(body)
@@ -216,7 +215,7 @@ class FakeRegistryTests(SynchronousTestCase):
 
     def test_offset_behind_end(self) -> None:
         """
-        There is nothing behind the end.
+        An offset behind the end is refused.
         """
         opened = self.repository.open(self.blob.digest, self.blob.descriptor.size)
         self.clock.advance(0)
@@ -224,7 +223,7 @@ class FakeRegistryTests(SynchronousTestCase):
 
     def test_range_ignored(self) -> None:
         """
-        A registry may begin at 0 all the same, as often as it is told to.
+        A registry may ignore a range, as often as it is told to.
         """
         self.registry.ignore_range(self.blob.digest)
         self.assertEqual(0, self.open(1000).start)
@@ -232,7 +231,7 @@ class FakeRegistryTests(SynchronousTestCase):
 
     def test_corrupt(self) -> None:
         """
-        Other bytes come as often as they are planted.
+        Other bytes arrive as often as they are planted.
         """
         self.registry.corrupt(self.blob.digest, b"other")
         self.assertEqual([b"other"], self.deliver(self.open())[0])
@@ -240,7 +239,7 @@ class FakeRegistryTests(SynchronousTestCase):
 
     def test_removed_blob(self) -> None:
         """
-        A blob that was lost is unknown.
+        A removed blob is unknown.
         """
         self.registry.remove_blob("library/sample", self.blob.digest)
         opened = self.repository.open(self.blob.digest, 0)
@@ -249,7 +248,7 @@ class FakeRegistryTests(SynchronousTestCase):
 
     def test_planted_refusal(self) -> None:
         """
-        Opening fails as planted; the request was made all the same.
+        Opening fails as planted; the request is recorded.
         """
         self.registry.gate.fail("open", Denied("no"), key=self.blob.digest)
         opened = self.repository.open(self.blob.digest, 0)
@@ -259,7 +258,7 @@ class FakeRegistryTests(SynchronousTestCase):
 
     def test_open_cancelled(self) -> None:
         """
-        Opening that is cancelled opens nothing.
+        A cancelled request opens no body.
         """
         opened = self.repository.open(self.blob.digest, 0)
         opened.cancel()
@@ -269,7 +268,7 @@ class FakeRegistryTests(SynchronousTestCase):
 
     def test_fed(self) -> None:
         """
-        A stalled blob comes as it is fed, until it is finished.
+        A stalled blob arrives as it is fed, until it is finished.
         """
         self.registry.stall(self.blob.digest)
         pieces, delivered = self.deliver(self.open())
@@ -284,8 +283,7 @@ class FakeRegistryTests(SynchronousTestCase):
 
     def test_stalled_on_its_way(self) -> None:
         """
-        A body that is open already stalls too, and what is fed before
-        anybody listens is kept.
+        An open body can be stalled, and bytes fed before its delivery are kept.
         """
         body = self.open()
         self.registry.stall(self.blob.digest)
@@ -294,13 +292,13 @@ class FakeRegistryTests(SynchronousTestCase):
 
     def test_fed_without_reader(self) -> None:
         """
-        Feeding what nobody reads is a mistake in the test.
+        To feed a blob without a reader is an error of the test.
         """
         self.assertRaises(AssertionError, self.registry.feed, self.blob.digest, 1)
 
     def test_cut(self) -> None:
         """
-        A body that is cut ends with what was handed over, and no error.
+        A body that is cut ends after the delivered bytes, without an error.
         """
         self.registry.stall(self.blob.digest)
         pieces, delivered = self.deliver(self.open())
@@ -311,7 +309,7 @@ class FakeRegistryTests(SynchronousTestCase):
 
     def test_broken(self) -> None:
         """
-        A connection that breaks fails the body, after what came before.
+        A lost connection fails the body after the bytes before it.
         """
         self.registry.stall(self.blob.digest)
         pieces, delivered = self.deliver(self.open())
@@ -323,8 +321,7 @@ class FakeRegistryTests(SynchronousTestCase):
 
     def test_body_cancelled(self) -> None:
         """
-        A cancelled body gives its connection back at once and delivers no
-        more.
+        A cancelled body frees its connection at once and delivers no more.
         """
         self.registry.stall(self.blob.digest)
         body = self.open()
@@ -338,7 +335,7 @@ class FakeRegistryTests(SynchronousTestCase):
 
     def test_cancelled_by_sink(self) -> None:
         """
-        A sink may cancel from within.
+        A sink may cancel the body.
         """
         body = self.open()
         pieces: list[bytes] = []
@@ -354,7 +351,7 @@ class FakeRegistryTests(SynchronousTestCase):
 
     def test_sink_fails(self) -> None:
         """
-        An exception from the sink ends the body with it.
+        An exception of the sink fails the body.
         """
         body = self.open()
 
@@ -368,8 +365,7 @@ class FakeRegistryTests(SynchronousTestCase):
 
     def test_abandoned(self) -> None:
         """
-        An abandoned body is over, also the second time, and is delivered to
-        nobody.
+        An abandoned body has ended, may be abandoned again, and is not delivered.
         """
         body = self.open()
         body.abandon()
@@ -379,7 +375,7 @@ class FakeRegistryTests(SynchronousTestCase):
 
     def test_abandoned_on_its_way(self) -> None:
         """
-        Abandoning a body on its way cancels its delivery.
+        Abandoning a body cancels its delivery.
         """
         self.registry.stall(self.blob.digest)
         body = self.open()
@@ -389,7 +385,7 @@ class FakeRegistryTests(SynchronousTestCase):
 
     def test_close(self) -> None:
         """
-        Closing is remembered.
+        Closing is recorded.
         """
         closed = self.registries.close()
         self.clock.advance(0)

@@ -33,7 +33,7 @@ BLOB = Descriptor("x/y", DIGEST, len(DATA))
 @implementer(IFollower)
 class Follower:
     """
-    Remember what was told.
+    A follower that records its calls.
     """
 
     def __init__(self) -> None:
@@ -41,19 +41,19 @@ class Follower:
 
     def grown(self, path: str, size: int) -> None:
         """
-        Remember it.
+        Record the call.
         """
         self.told.append(("grown", path, size))
 
     def restarted(self) -> None:
         """
-        Remember it.
+        Record the call.
         """
         self.told.append(("restarted",))
 
     def sealed(self, path: str, size: int) -> None:
         """
-        Remember it.
+        Record the call.
         """
         self.told.append(("sealed", path, size))
 
@@ -99,7 +99,7 @@ class ConformingJournalTests(Conforming, JournalConformance):
 
 class StoreTestCase(SynchronousTestCase):
     """
-    What the tests of the fake store share.
+    The common part of the tests of the fake store.
     """
 
     def setUp(self) -> None:
@@ -111,7 +111,7 @@ class StoreTestCase(SynchronousTestCase):
 
     def done(self, work: Deferred[T]) -> T:
         """
-        Let work through and take its result.
+        Let work pass, and return its result.
         """
         self.clock.advance(0)
         return self.successResultOf(work)
@@ -127,7 +127,7 @@ class StoreTestCase(SynchronousTestCase):
 
 class PartialTests(StoreTestCase):
     """
-    A blob while it arrives.
+    Partial blobs.
     """
 
     def test_interface(self) -> None:
@@ -140,8 +140,7 @@ class PartialTests(StoreTestCase):
 
     def test_commit(self) -> None:
         """
-        The right bytes become a blob once the disk has them; then they are
-        where C{sealed} says.
+        The right bytes become a blob, at the path of C{sealed}.
         """
         partial, follower = self.partial(), Follower()
         partial.follow(follower)
@@ -162,8 +161,7 @@ class PartialTests(StoreTestCase):
 
     def test_closed_and_opened_again(self) -> None:
         """
-        The bytes of an earlier try are here for the next one, and are told to
-        who follows it.
+        The next attempt has the bytes of an earlier one, and reports them to followers.
         """
         partial = self.partial()
         partial.write(DATA[:5])
@@ -179,7 +177,7 @@ class PartialTests(StoreTestCase):
 
     def test_too_much(self) -> None:
         """
-        More bytes than there should be are not written.
+        More bytes than the size are not written.
         """
         partial = self.partial(3)
         partial.write(b"abc")
@@ -188,8 +186,7 @@ class PartialTests(StoreTestCase):
 
     def test_too_little(self) -> None:
         """
-        Fewer bytes than there should be are thrown away, and it can begin
-        again.
+        Fewer bytes than the size are discarded, and the partial can begin again.
         """
         partial, follower = self.partial(), Follower()
         partial.follow(follower)
@@ -203,7 +200,7 @@ class PartialTests(StoreTestCase):
 
     def test_wrong(self) -> None:
         """
-        Wrong bytes are thrown away; the next ones go to another file.
+        Wrong bytes are discarded; the next ones are written to another file.
         """
         partial, follower = self.partial(None), Follower()
         partial.follow(follower)
@@ -219,7 +216,7 @@ class PartialTests(StoreTestCase):
 
     def test_restart(self) -> None:
         """
-        Its owner may throw the bytes away.
+        The owner may discard the bytes.
         """
         partial, follower = self.partial(), Follower()
         partial.write(b"x")
@@ -230,7 +227,7 @@ class PartialTests(StoreTestCase):
 
     def test_disk_full(self) -> None:
         """
-        A planted failure of the disk leaves what was there.
+        A planted failure of the disk keeps the bytes.
         """
         partial = self.partial()
         partial.write(DATA[:5])
@@ -240,7 +237,7 @@ class PartialTests(StoreTestCase):
 
     def test_commit_fails(self) -> None:
         """
-        A commit that the disk refuses leaves the partial open, bytes and all.
+        A failed commit keeps the partial open, with its bytes.
         """
         partial = self.partial()
         partial.write(DATA)
@@ -253,8 +250,7 @@ class PartialTests(StoreTestCase):
 
     def test_commit_cancelled(self) -> None:
         """
-        A cancelled commit waits for the disk, and then fails though the blob
-        is here.
+        A cancelled commit waits for the disk, and then fails although the blob is stored.
         """
         partial = self.partial()
         partial.write(DATA)
@@ -271,7 +267,7 @@ class PartialTests(StoreTestCase):
 
     def test_follow_late(self) -> None:
         """
-        Who follows a blob that is whole is told so at once.
+        A follower of a complete blob receives C{sealed} at once.
         """
         partial, follower = self.partial(), Follower()
         partial.write(DATA)
@@ -281,7 +277,7 @@ class PartialTests(StoreTestCase):
 
     def test_unfollow(self) -> None:
         """
-        Who follows no more is told nothing more.
+        A removed follower receives no more calls.
         """
         partial, follower = self.partial(), Follower()
         partial.follow(follower)
@@ -313,7 +309,7 @@ class BlobsTests(StoreTestCase):
 
     def test_put_wrong(self) -> None:
         """
-        Other bytes than the digest's are not kept.
+        Bytes with another digest are not stored.
         """
         put = self.store.blobs.put(DIGEST, b"x")
         self.clock.advance(0)
@@ -322,7 +318,7 @@ class BlobsTests(StoreTestCase):
 
     def test_read_missing_damaged_and_large(self) -> None:
         """
-        What is not here, is damaged or is no document cannot be read.
+        A missing, damaged or large blob cannot be read.
         """
         large = bytes(MAX_DOCUMENT + 1)
         self.store.blobs.contents[Digest.of(large)] = large
@@ -338,14 +334,14 @@ class BlobsTests(StoreTestCase):
 
     def test_no_such_file(self) -> None:
         """
-        A path that the store did not give names nothing.
+        An unknown path is no file.
         """
         self.store.blobs.contents[DIGEST] = DATA
         self.assertRaises(FileNotFoundError, self.store.blobs.open_path, "/memory/other")
 
     def test_held(self) -> None:
         """
-        The gate can hold what the disk would do.
+        The gate can hold the work of the disk.
         """
         self.store.gate.hold("blobs.put", DIGEST)
         put = self.store.blobs.put(DIGEST, DATA)
@@ -378,7 +374,7 @@ class LayersTests(StoreTestCase):
 
     def record(self) -> Image:
         """
-        The image as the store names it.
+        The image as the store records it.
         """
         return Image(
             Reference.parse("sample"),
@@ -412,7 +408,7 @@ class LayersTests(StoreTestCase):
 
     def test_tree_discarded(self) -> None:
         """
-        A discarded tree is gone, and cannot be committed.
+        A discarded tree is removed, and cannot be committed.
         """
         staged = self.done(self.store.trees.stage())
         self.done(self.store.trees.discard(staged))
@@ -422,7 +418,7 @@ class LayersTests(StoreTestCase):
 
     def test_tree_refused(self) -> None:
         """
-        A tree that the disk refuses is removed.
+        A tree is removed if its commit fails.
         """
         self.store.gate.fail("trees.commit", DiskFull("full"))
         staged = self.done(self.store.trees.stage())
@@ -434,7 +430,7 @@ class LayersTests(StoreTestCase):
 
     def test_register(self) -> None:
         """
-        Layers stand on their parents; registering again gives the same.
+        Layers have parents; a repeated registration returns the same layer.
         """
         parent = None
         for number, layer in enumerate(self.image.layers):
@@ -460,7 +456,7 @@ class LayersTests(StoreTestCase):
 
     def test_image(self) -> None:
         """
-        An image gets its name when everything that it stands for is here.
+        An image is named once all its parts are stored.
         """
         image = self.record()
 
@@ -515,7 +511,7 @@ class JournalTests(StoreTestCase):
 
     def test_jobs(self) -> None:
         """
-        A job is remembered as it was recorded last; the newest come first.
+        A job has its last record; the newest jobs are first.
         """
         journal = self.store.journal
         for name, state in (("a", "queued"), ("b", "queued"), ("c", "queued"), ("a", "done")):
@@ -526,8 +522,7 @@ class JournalTests(StoreTestCase):
 
     def test_interrupted(self) -> None:
         """
-        What was unfinished when the daemon ended is known to the next one,
-        and only to that.
+        The jobs unfinished at the end of a daemon are known to the next one only.
         """
         journal = self.store.journal
         for name, state in (("a", "queued"), ("b", "running"), ("c", "done")):
@@ -538,7 +533,7 @@ class JournalTests(StoreTestCase):
 
     def test_attempts(self) -> None:
         """
-        Attempts are remembered in order, and may be refused.
+        Attempts are recorded in order, and recording may fail.
         """
         self.done(self.store.journal.record_attempt({"attempt": 1}))
         self.store.gate.fail("journal.attempt", StoreError("no"))

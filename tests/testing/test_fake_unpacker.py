@@ -21,12 +21,12 @@ from xferd.testing.layers import LayerBuilder, pack
 
 class MeasureTests(SynchronousTestCase):
     """
-    The facts of a layer are true.
+    The facts of a layer are correct.
     """
 
     def test_compressions(self) -> None:
         """
-        A layer has the same facts however it is packed.
+        The facts do not depend on the compression.
         """
         facts = set()
         for compression in ("tar", "gzip", "zstd"):
@@ -48,14 +48,14 @@ class MeasureTests(SynchronousTestCase):
 
     def test_implied(self) -> None:
         """
-        Directories that the tar needs and does not list are named.
+        Implied directories are listed.
         """
         layer = LayerBuilder().directory("a").file("a/b/c/d").file(b"\xff/x").finish()
         self.assertEqual((b"a/b", b"a/b/c", b"\xff"), measure(layer.blob.read()).implied)
 
     def test_damaged(self) -> None:
         """
-        What cannot be inflated, or is no tar, is a bad layer.
+        Damaged data, or other than a tar, is a bad layer.
         """
         for compression in ("gzip", "zstd"):
             packed = sample_layer(5000, compression=compression).blob.read()
@@ -66,7 +66,7 @@ class MeasureTests(SynchronousTestCase):
 
 class FakeUnpackerTests(SynchronousTestCase):
     """
-    A fake unpacker follows, works, fails and ends as it is told.
+    A fake unpacker, and its faults.
     """
 
     def setUp(self) -> None:
@@ -94,7 +94,7 @@ class FakeUnpackerTests(SynchronousTestCase):
 
     def test_sealed(self) -> None:
         """
-        A sealed layer's facts come in the next turn.
+        The facts of a sealed layer arrive in the next turn.
         """
         unpacking = self.unpack()
         unpacking.grown("file", 10)
@@ -108,7 +108,7 @@ class FakeUnpackerTests(SynchronousTestCase):
 
     def test_progress(self) -> None:
         """
-        News comes at most ten times a second, and is the newest then.
+        Progress is reported ten times a second at most, with the newest values.
         """
         unpacking = self.unpack()
         for size in (10, 20, 30):
@@ -134,7 +134,7 @@ class FakeUnpackerTests(SynchronousTestCase):
 
     def test_bad_layer(self) -> None:
         """
-        Bytes that are no layer fail the result.
+        Bytes that are not a layer fail the result.
         """
         unpacking = self.unpack()
         unpacking.sealed("bad", 3)
@@ -153,8 +153,7 @@ class FakeUnpackerTests(SynchronousTestCase):
 
     def test_fails_early(self) -> None:
         """
-        It may fail before the blob is sealed; what comes then is nothing to
-        it.
+        It may fail before the blob is sealed; later calls have no effect.
         """
         unpacking = self.unpack()
         unpacking.grown("file", 10)
@@ -168,7 +167,7 @@ class FakeUnpackerTests(SynchronousTestCase):
 
     def test_fails_late(self) -> None:
         """
-        A failure while the work is held is the result.
+        A failure of held work is the result.
         """
         self.unpacker.gate.hold("unpack")
         unpacking = self.unpack()
@@ -180,7 +179,7 @@ class FakeUnpackerTests(SynchronousTestCase):
 
     def test_restarted(self) -> None:
         """
-        Void bytes end the work.
+        A restart of the blob ends the work.
         """
         unpacking = self.unpack()
         unpacking.grown("file", 10)
@@ -190,7 +189,7 @@ class FakeUnpackerTests(SynchronousTestCase):
 
     def test_cancelled(self) -> None:
         """
-        Cancelling waits until no process touches the staging directory.
+        Cancelling waits until no process uses the staging directory.
         """
         self.unpacker.gate.hold("end")
         unpacking = self.unpack()
@@ -205,7 +204,7 @@ class FakeUnpackerTests(SynchronousTestCase):
 
     def test_cancelled_late(self) -> None:
         """
-        Cancelling what was sealed already ends it too.
+        Cancelling ends the work on a sealed layer, too.
         """
         unpacking = self.unpack()
         unpacking.sealed("file", self.size)
@@ -215,7 +214,7 @@ class FakeUnpackerTests(SynchronousTestCase):
 
     def test_stop(self) -> None:
         """
-        Stopping ends all work, and leaves alone what has ended.
+        Stopping ends all running work.
         """
         self.unpacker.start()
         self.assertTrue(self.unpacker.running)

@@ -28,7 +28,7 @@ _DIGEST = Digest.of(_DATA)
 
 class FakeContentTests(SynchronousTestCase):
     """
-    L{FakeContent} has what has arrived.
+    L{FakeContent} has the bytes that have arrived.
     """
 
     def test_interface(self) -> None:
@@ -39,7 +39,7 @@ class FakeContentTests(SynchronousTestCase):
 
     def test_read(self) -> None:
         """
-        What is there is read at once, what is not there is waited for.
+        Bytes that have arrived are read at once; others are waited for.
         """
         content = FakeContent(b"0123456789", arrived=5)
         self.assertEqual(self.successResultOf(content.read(3, 9)), b"34")
@@ -52,7 +52,7 @@ class FakeContentTests(SynchronousTestCase):
 
     def test_failed_and_cancelled(self) -> None:
         """
-        What will not come fails; a wait can be ended.
+        A failed content fails its readers; a wait can be cancelled.
         """
         content = FakeContent(b"0123456789", arrived=5)
         cancelled, failed = content.read(5, 1), content.read(6, 1)
@@ -65,7 +65,7 @@ class FakeContentTests(SynchronousTestCase):
 
 class FakeUploadsTests(SynchronousTestCase):
     """
-    L{FakeUploads} takes blobs as a registry does.
+    L{FakeUploads} accepts blobs as a registry does.
     """
 
     def setUp(self) -> None:
@@ -87,7 +87,7 @@ class FakeUploadsTests(SynchronousTestCase):
         session: UploadSession | None = None,
     ) -> Deferred[Pushed]:
         """
-        Push, and let a turn pass.
+        Push a blob, and pass one turn.
         """
         target = self.repository
         work = target.push(
@@ -106,7 +106,7 @@ class FakeUploadsTests(SynchronousTestCase):
 
     def test_uploaded(self) -> None:
         """
-        All is read, reported, remembered and kept.
+        All bytes are read, reported, recorded and stored.
         """
         self.assertEqual(self.successResultOf(self.push()), Pushed("uploaded"))
         self.assertEqual(self.registry.blob(_HERE, _DIGEST), _DATA)
@@ -118,7 +118,7 @@ class FakeUploadsTests(SynchronousTestCase):
 
     def test_mounted(self) -> None:
         """
-        From a candidate that has it, if the registry mounts at all.
+        A blob is mounted from a candidate, if the registry mounts blobs.
         """
         other, empty = Repository(_HOST, "team/b"), Repository(_HOST, "team/c")
         self.registry.put_blob("team/b", _DIGEST, _DATA)
@@ -131,8 +131,8 @@ class FakeUploadsTests(SynchronousTestCase):
 
     def test_let_through(self) -> None:
         """
-        Bytes go as the test lets them; a break keeps the session, with which
-        the next attempt goes on.
+        Bytes are accepted as the test permits; a lost connection keeps the session for
+        the next attempt.
         """
         self.uploads.stall(_DIGEST)
         work = self.push()
@@ -151,7 +151,7 @@ class FakeUploadsTests(SynchronousTestCase):
 
     def test_stalled_late(self) -> None:
         """
-        One that runs can be stalled, and fed to its end.
+        A running upload can be stalled, and fed to its end.
         """
         self.content = FakeContent(_DATA, arrived=10)
         work = self.push()
@@ -163,7 +163,7 @@ class FakeUploadsTests(SynchronousTestCase):
 
     def test_forgotten(self) -> None:
         """
-        A session that the registry has forgotten is begun anew.
+        A forgotten session is replaced by another one.
         """
         self.uploads.stall(_DIGEST)
         work = self.push()
@@ -179,7 +179,7 @@ class FakeUploadsTests(SynchronousTestCase):
 
     def test_aborted(self) -> None:
         """
-        A session that was given up is gone; to give up never fails.
+        An aborted session is deleted; to abort never fails.
         """
         self.uploads.stall(_DIGEST)
         work = self.push()
@@ -196,7 +196,7 @@ class FakeUploadsTests(SynchronousTestCase):
 
     def test_refused(self) -> None:
         """
-        The gate lets a push fail, and wrong bytes are none.
+        The gate makes a push fail, and wrong bytes are refused.
         """
         self.registry.gate.fail("push", Denied("no"))
         self.failureResultOf(self.push(), Denied)
@@ -204,7 +204,7 @@ class FakeUploadsTests(SynchronousTestCase):
 
     def test_content_fails(self) -> None:
         """
-        What the content fails with is what the push fails with.
+        A failure of the content is the push's.
         """
         self.content = FakeContent(_DATA, arrived=10)
         work = self.push()
@@ -218,7 +218,7 @@ class FakeUploadsTests(SynchronousTestCase):
 
 class FakeManifestTests(SynchronousTestCase):
     """
-    L{FakeRegistry} takes manifests.
+    L{FakeRegistry} accepts manifests.
     """
 
     def setUp(self) -> None:
@@ -231,7 +231,7 @@ class FakeManifestTests(SynchronousTestCase):
 
     def put(self, document: Document, wanted: str) -> Deferred[None]:
         """
-        Put one, and let a turn pass.
+        Push a manifest, and pass one turn.
         """
         work = self.repository.put_manifest(wanted, document)
         self.clock.advance(0)
@@ -239,7 +239,7 @@ class FakeManifestTests(SynchronousTestCase):
 
     def test_put(self) -> None:
         """
-        When all that it names is there, by tag and digest.
+        A manifest is stored by tag and digest, once all its parts are.
         """
         image = sample_image(1, size=1000)
         self.failureResultOf(self.put(image.document, "1"), BlobUnknown)
@@ -252,7 +252,7 @@ class FakeManifestTests(SynchronousTestCase):
 
     def test_referrers(self) -> None:
         """
-        Those about a manifest are listed with it.
+        The referrers of a manifest are listed.
         """
         image = sample_image(1, size=1000)
         self.registry.add(image, _HERE.path)

@@ -22,13 +22,13 @@ from xferd.testing.images import sample_image
 
 class FakesTests(SynchronousTestCase):
     """
-    A pull by hand, through every fake.
+    A pull by hand through all fakes.
     """
 
     def test_pull(self) -> None:
         """
-        Bytes go from a fake registry through a fake store to a fake unpacker,
-        and come out as registered layers with the right chain IDs.
+        Bytes of a fake registry pass a fake store and a fake unpacker, and become
+        registered layers with the right chain IDs.
         """
         clock = Clock()
         registries, store = fakes.FakeRegistries(clock), fakes.FakeStore(clock)
@@ -62,8 +62,7 @@ class FakesTests(SynchronousTestCase):
 
     def test_all_here(self) -> None:
         """
-        Everything that the package calls a fake is offered here, and provides
-        an Interface.
+        Each fake of the package is exported, and provides an Interface.
         """
         offered = [getattr(fakes, name) for name in fakes.__all__ if name.startswith("Fake")]
         provided = {interface for fake in offered for interface in implementedBy(fake)}

@@ -38,7 +38,7 @@ from xferd.testing.registry import Registry
 
 class FaultTests(SynchronousTestCase):
     """
-    Each fault does what it says, as often as it was planted.
+    Each fault, as often as it was planted.
     """
 
     def setUp(self) -> None:
@@ -56,19 +56,19 @@ class FaultTests(SynchronousTestCase):
 
     def plant(self, fault: Fault) -> None:
         """
-        Let the next GET of the blob go wrong.
+        Plant a fault for the next GET of the blob.
         """
         self.registry.faults.plant(fault, self.blob.digest)
 
     def assertWell(self) -> None:
         """
-        Check that the blob comes as it should.
+        The blob arrives without a fault.
         """
         self.assertEqual((200, self.data), ((reply := self.client.ask("GET", self.path)).status, reply.body))
 
     def test_drop_in_body(self) -> None:
         """
-        The connection ends in the middle of the body.
+        The connection ends in the body.
         """
         for after in (0, 1, 100_000):
             self.plant(Drop(after))
@@ -80,7 +80,7 @@ class FaultTests(SynchronousTestCase):
 
     def test_drop_before_headers(self) -> None:
         """
-        The connection ends without an answer.
+        The connection ends before the headers.
         """
         self.plant(Drop())
         self.assertRaises(ResponseNeverReceived, self.client.ask, "GET", self.path)
@@ -89,7 +89,7 @@ class FaultTests(SynchronousTestCase):
 
     def test_reset(self) -> None:
         """
-        The connection is broken some moments after the bytes went out.
+        The connection is reset after the bytes.
         """
         self.plant(Drop(10, reset=True))
         replied = self.client.begin("GET", self.path)
@@ -102,7 +102,7 @@ class FaultTests(SynchronousTestCase):
 
     def test_stall(self) -> None:
         """
-        Silence in the body or before the headers lasts until it is ended.
+        A stall in the body or before the headers lasts until it is resumed.
         """
         for after in (BEFORE_HEADERS, 0, 100):
             self.plant(Stall(after))
@@ -139,8 +139,7 @@ class FaultTests(SynchronousTestCase):
 
     def test_rate_in_pieces(self) -> None:
         """
-        An answer with a rate goes out in pieces worth a write, not byte by
-        byte as time passes.
+        An answer with a rate is sent in pieces of a useful size.
         """
 
         def passing() -> float:
@@ -168,14 +167,14 @@ class FaultTests(SynchronousTestCase):
 
     def test_rate_of_small_answers(self) -> None:
         """
-        A high rate keeps back no answer that is smaller than what it allows.
+        A high rate does not delay small answers.
         """
         self.registry.rate = 1e9
         self.assertWell()
 
     def test_rate_of_registry(self) -> None:
         """
-        A registry can be slow as a whole, and a fault slower or faster.
+        A registry can have a rate, and a fault another one.
         """
         self.registry.rate = 1000
         replied = self.client.begin("GET", self.path)
@@ -185,7 +184,7 @@ class FaultTests(SynchronousTestCase):
 
     def test_flip(self) -> None:
         """
-        One byte is wrong, in a range as well.
+        One byte is corrupted, in a range, too.
         """
         for headers, start in (({}, 0), ({"Range": "bytes=70000-"}, 70_000)):
             self.plant(Flip(100_000))
@@ -198,7 +197,7 @@ class FaultTests(SynchronousTestCase):
 
     def test_shorten(self) -> None:
         """
-        Fewer bytes come, and the headers agree.
+        Fewer bytes arrive, with matching headers.
         """
         self.plant(Shorten(10))
         reply = self.client.ask("GET", self.path)
@@ -206,7 +205,7 @@ class FaultTests(SynchronousTestCase):
 
     def test_ignore_range(self) -> None:
         """
-        All comes, whatever was asked for; the log has what was asked.
+        The whole content arrives for a range; the log has the request.
         """
         self.plant(IgnoreRange())
         reply = self.client.ask("GET", self.path, {"Range": "bytes=5-"})
@@ -215,7 +214,7 @@ class FaultTests(SynchronousTestCase):
 
     def test_shift_range(self) -> None:
         """
-        The range that is told is not the one that comes.
+        Content-Range differs from the sent bytes.
         """
         self.plant(ShiftRange(3))
         reply = self.client.ask("GET", self.path, {"Range": "bytes=5-9"})
@@ -240,7 +239,7 @@ class FaultTests(SynchronousTestCase):
 
     def test_redirect(self) -> None:
         """
-        The client is sent elsewhere, or in a circle, with its query.
+        The client is redirected, or in a loop, with its query.
         """
         self.plant(Redirect("http://cdn.test", 302))
         self.plant(Redirect())
@@ -251,7 +250,7 @@ class FaultTests(SynchronousTestCase):
 
     def test_other_answers(self) -> None:
         """
-        Registries say no in many ways.
+        The usual error answers of registries.
         """
         for fault, status, header, value in (
             (too_many_requests(), 429, "retry-after", None),
@@ -286,7 +285,7 @@ class FaultTests(SynchronousTestCase):
 
     def test_nothing_is_done(self) -> None:
         """
-        An upload that is answered with a fault did not happen.
+        An upload with a fault as its answer does not happen.
         """
         self.registry.faults.plant(unavailable(), method="POST")
         reply = self.client.ask("POST", f"/v2/new/blobs/uploads/?digest={self.blob.digest}", body=self.data)
@@ -296,18 +295,18 @@ class FaultTests(SynchronousTestCase):
 
 class FaultsTests(SynchronousTestCase):
     """
-    Faults are planted for some requests.
+    Faults for some requests.
     """
 
     def setUp(self) -> None:
         """
-        Have no faults.
+        Make an empty set of faults.
         """
         self.faults = Faults()
 
     def test_in_order(self) -> None:
         """
-        One request gets one fault, the first planted that fits.
+        One request meets one fault, the first that applies.
         """
         one, two = Drop(1), Drop(2)
         self.faults.plant(one, "/a", times=2)
@@ -317,7 +316,7 @@ class FaultsTests(SynchronousTestCase):
 
     def test_for_some(self) -> None:
         """
-        Other paths and methods are left alone.
+        Other paths and methods have no fault.
         """
         self.faults.plant(Drop(), "/a", method="HEAD")
         for method, path in (("GET", "/a"), ("HEAD", "/b")):

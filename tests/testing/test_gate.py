@@ -14,19 +14,19 @@ from xferd.testing.gate import Gate, settle
 
 class GateTests(SynchronousTestCase):
     """
-    Calls wait, pass and fail as the test says.
+    Calls wait, pass and fail.
     """
 
     def setUp(self) -> None:
         """
-        Make a gate on a clock that stands still.
+        Make a gate on a stopped clock.
         """
         self.clock = Clock()
         self.gate = Gate(self.clock)
 
     def test_passes_in_next_turn(self) -> None:
         """
-        A call is not answered in the turn that makes it, but in the next.
+        A call passes in the turn after it was made.
         """
         turn = self.gate.enter("open", "a")
         self.assertNoResult(turn)
@@ -35,7 +35,7 @@ class GateTests(SynchronousTestCase):
 
     def test_counts(self) -> None:
         """
-        Calls are remembered with what they were for.
+        Calls are recorded with their keys.
         """
         for key in "aab":
             self.gate.check("open", key)
@@ -61,7 +61,7 @@ class GateTests(SynchronousTestCase):
 
     def test_holds_one_key(self) -> None:
         """
-        What is held for one thing does not stop another.
+        Calls with other keys pass.
         """
         self.gate.hold("open", "a")
         held, other = self.gate.enter("open", "a"), self.gate.enter("open", "b")
@@ -75,7 +75,7 @@ class GateTests(SynchronousTestCase):
 
     def test_mended(self) -> None:
         """
-        Failures that are planted can be taken back.
+        Planted failures can be removed.
         """
         self.gate.fail("open", StoreError("no"), times=9)
         self.gate.mend()
@@ -85,7 +85,7 @@ class GateTests(SynchronousTestCase):
 
     def test_fails_as_often_as_planted(self) -> None:
         """
-        A planted failure meets the calls that it is for, so many times.
+        A planted failure applies to a number of matching calls.
         """
         self.gate.fail("open", StoreError("no"), key="a", times=2)
         results = [self.gate.enter("open", key) for key in ("b", "a", "a", "a")]
@@ -97,7 +97,7 @@ class GateTests(SynchronousTestCase):
 
     def test_check_raises(self) -> None:
         """
-        A call that is answered at once raises what was planted.
+        A call that returns at once raises the planted failure.
         """
         self.gate.fail("write", StoreError("no"))
         self.assertRaises(StoreError, self.gate.check, "write")
@@ -106,7 +106,7 @@ class GateTests(SynchronousTestCase):
 
     def test_cancelled_while_held(self) -> None:
         """
-        A cancelled call is taken back.
+        A held call can be cancelled.
         """
         self.gate.hold("open")
         turn = self.gate.enter("open")
@@ -118,8 +118,7 @@ class GateTests(SynchronousTestCase):
 
     def test_cancelled_before_its_turn(self) -> None:
         """
-        A call that is cancelled when it was let through already stays
-        cancelled, and uses up no planted failure.
+        A call cancelled after its release stays cancelled, and uses no planted failure.
         """
         self.gate.fail("open", StoreError("no"))
         turn = self.gate.enter("open")
@@ -133,7 +132,7 @@ class GateTests(SynchronousTestCase):
 
 class SettleTests(SynchronousTestCase):
     """
-    L{settle} waits for what cannot be stopped.
+    L{settle} waits for work that cannot be cancelled.
     """
 
     def test_success(self) -> None:
@@ -148,7 +147,7 @@ class SettleTests(SynchronousTestCase):
 
     def test_failure(self) -> None:
         """
-        It fails as the work does.
+        It fails with the work.
         """
         work: Deferred[None] = Deferred()
         settled = Deferred.fromCoroutine(settle(work))
@@ -157,8 +156,7 @@ class SettleTests(SynchronousTestCase):
 
     def test_cancelled(self) -> None:
         """
-        Cancelled, even twice, it waits for the work to end and only then
-        fails.
+        Cancelled, even twice, it waits for the work to end, and then fails.
         """
         work: Deferred[None] = Deferred()
         settled = Deferred.fromCoroutine(settle(work))
@@ -171,7 +169,7 @@ class SettleTests(SynchronousTestCase):
 
     def test_cancelled_and_failed(self) -> None:
         """
-        If the work fails after all, that is told.
+        If the work fails after a cancellation, that is the failure.
         """
         work: Deferred[None] = Deferred()
         settled = Deferred.fromCoroutine(settle(work))

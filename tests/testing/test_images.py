@@ -32,12 +32,12 @@ ARM64 = Platform("linux", "arm64")
 
 class SampleImageTests(SynchronousTestCase):
     """
-    Sample images are valid, and the same each time.
+    Sample images are valid and reproducible.
     """
 
     def test_valid(self) -> None:
         """
-        Manifest and config stand up to our own reading, in every form.
+        xferd parses manifest and config in every form.
         """
         for docker in (False, True):
             for compression in ("tar", "gzip", "zstd"):
@@ -80,7 +80,7 @@ class SampleImageTests(SynchronousTestCase):
 
     def test_config(self) -> None:
         """
-        The config can say more, and names a variant.
+        The config can have more fields, and a variant.
         """
         image = image_of([], config={"Env": ["A=b"]}, platform=Platform("linux", "arm", "v7"))
         value = json.loads(image.config.read())
@@ -88,7 +88,7 @@ class SampleImageTests(SynchronousTestCase):
 
     def test_index(self) -> None:
         """
-        An index offers each platform's manifest.
+        An index has the manifest of each platform.
         """
         for docker in (False, True):
             images = {p: sample_image(1, seed=str(p), docker=docker, platform=p) for p in (AMD64, ARM64)}
@@ -103,12 +103,12 @@ class SampleImageTests(SynchronousTestCase):
 
 class LayoutTests(SynchronousTestCase):
     """
-    Images are written as an OCI image layout.
+    OCI image layouts of images.
     """
 
     def test_layout(self) -> None:
         """
-        Every blob is in its place and has its digest; tags are annotations.
+        Each blob is at the path of its digest; tags are annotations.
         """
         path = Path(self.mktemp())
         image = sample_image(2)
@@ -128,12 +128,12 @@ class LayoutTests(SynchronousTestCase):
 
 class FromDirectoriesTests(SynchronousTestCase):
     """
-    An image out of a machine's files.
+    An image of a machine's files.
     """
 
     def setUp(self) -> None:
         """
-        Make a small machine.
+        Make a small tree of files.
         """
         self.root = Path(self.mktemp()).absolute()
         (self.root / "a" / "sub").mkdir(parents=True)
@@ -148,8 +148,7 @@ class FromDirectoriesTests(SynchronousTestCase):
 
     def test_layers(self) -> None:
         """
-        Each directory is a layer with its parents, in files and not in
-        memory.
+        Each directory is a layer, with its parents, in files.
         """
         paths = [str(self.root / "a"), str(self.root / "b")]
         image = from_directories(paths, str(self.into), limit=1000)
@@ -169,7 +168,7 @@ class FromDirectoriesTests(SynchronousTestCase):
 
     def test_private(self) -> None:
         """
-        What not everybody may read is left out, and all below it.
+        Files that not all users can read are excluded, with all below them.
         """
         (self.root / "a" / "file").chmod(0o640)
         (self.root / "a" / "sub").chmod(0o750)
@@ -178,14 +177,14 @@ class FromDirectoriesTests(SynchronousTestCase):
 
     def test_platform(self) -> None:
         """
-        The image can be for another platform than this machine's.
+        The image can be for another platform.
         """
         image = from_directories([str(self.root / "a")], str(self.into), platform=AMD64)
         self.assertEqual(AMD64, image.platform)
 
     def test_own_directories(self) -> None:
         """
-        This machine has directories to offer, each once.
+        This machine has such directories, each once.
         """
         found = own_directories()
         self.assertEqual(len(set(found)), len(found))

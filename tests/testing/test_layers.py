@@ -27,12 +27,12 @@ def members(layer: SampleLayer) -> dict[str, tarfile.TarInfo]:
 
 class LayerBuilderTests(SynchronousTestCase):
     """
-    A layer is written as its entries say.
+    Layers of entries.
     """
 
     def test_kinds(self) -> None:
         """
-        Every kind of entry is there.
+        A layer can have all kinds of entries.
         """
         layer = (
             LayerBuilder()
@@ -61,8 +61,7 @@ class LayerBuilderTests(SynchronousTestCase):
 
     def test_extended(self) -> None:
         """
-        Any name, any xattr, fractions of a second and other PAX records go
-        through.
+        Any name, xattr, fraction of a second and PAX record is kept.
         """
         layer = (
             LayerBuilder()
@@ -78,8 +77,7 @@ class LayerBuilderTests(SynchronousTestCase):
 
     def test_digests(self) -> None:
         """
-        Digest, size and diff ID are those of the bytes, however they are
-        packed.
+        Digest, size and diff ID match the bytes, for each compression.
         """
         for docker, types in ((False, OCI_LAYER), (True, DOCKER_LAYER)):
             for compression in ("tar", "gzip", "zstd"):
@@ -95,15 +93,14 @@ class LayerBuilderTests(SynchronousTestCase):
 
     def test_same_again(self) -> None:
         """
-        The same entries give the same bytes.
+        Equal entries give equal bytes.
         """
         one, two = (LayerBuilder().file("a", b"x").finish() for _ in range(2))
         self.assertEqual(one, two)
 
     def test_into_file(self) -> None:
         """
-        A layer that is written into a file is the one that would be made in
-        memory.
+        A layer in a file equals one in memory.
         """
         path = Path(self.mktemp())
         written = LayerBuilder(into=path).file("a", b"x").finish()
@@ -115,7 +112,7 @@ class LayerBuilderTests(SynchronousTestCase):
 
     def test_formats(self) -> None:
         """
-        Tars can be GNU's too.
+        Tars can have GNU's format.
         """
         layer = LayerBuilder(tar_format=tarfile.GNU_FORMAT).file("a" * 200).finish()
         self.assertEqual(["a" * 200], list(members(layer)))
@@ -123,7 +120,7 @@ class LayerBuilderTests(SynchronousTestCase):
 
     def test_pack(self) -> None:
         """
-        Bytes that are no tar can be packed as one.
+        Bytes other than a tar can be a layer.
         """
         layer = pack(b"no tar")
         self.assertEqual(b"no tar", gzip.decompress(layer.blob.read()))
@@ -131,7 +128,7 @@ class LayerBuilderTests(SynchronousTestCase):
 
     def test_unknown_compression(self) -> None:
         """
-        There are three compressions.
+        Other compressions are refused.
         """
         self.assertRaises(KeyError, LayerBuilder, "bzip2")
 
@@ -143,7 +140,7 @@ class BlobTests(SynchronousTestCase):
 
     def test_of(self) -> None:
         """
-        A blob's descriptor fits its bytes, and its repr leaves them out.
+        A descriptor matches its bytes, which its repr omits.
         """
         blob = Blob.of("x/y", b"data")
         self.assertEqual((Digest.of(b"data"), 4), (blob.digest, blob.descriptor.size))

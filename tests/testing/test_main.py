@@ -31,7 +31,7 @@ class ParseTests(SynchronousTestCase):
 
     def test_defaults(self) -> None:
         """
-        By default it is in memory, fast, empty and anywhere.
+        By default it is in memory, fast, empty and on any port.
         """
         options = parse([])
         self.assertEqual((0, None, None, False), (options.port, options.dir, options.rate, options.sample))
@@ -39,7 +39,7 @@ class ParseTests(SynchronousTestCase):
 
     def test_all(self) -> None:
         """
-        Everything can be said.
+        All options are parsed.
         """
         options = parse(
             ["--port", "80", "--dir", "d", "--rate", "1e3", "--sample", "--layers", "1", "--size", "9"]
@@ -70,13 +70,13 @@ class _Child(ProcessProtocol):
 
     def errReceived(self, data: bytes) -> None:
         """
-        Keep what went wrong.
+        Collect the errors.
         """
         self._errors += data
 
     def processEnded(self, reason: Failure) -> None:
         """
-        It is over.
+        Report the end.
         """
         reason.trap(ProcessDone, ProcessTerminated)
         if not self.line.called:
@@ -91,7 +91,7 @@ class MainTests(TestCase):
 
     async def test_runs(self) -> None:
         """
-        It prints where it is, serves, and ends when it is told to.
+        It prints its address, serves, and ends on a signal.
         """
         child = _Child()
         arguments = [sys.executable, "-m", "xferd.testing", "--sample"]

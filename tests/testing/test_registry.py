@@ -24,7 +24,7 @@ DIGEST = Digest.of(DATA)
 
 class RegistryTestCase(SynchronousTestCase):
     """
-    What the tests of the registry share.
+    The common part of the tests of the registry.
     """
 
     def setUp(self) -> None:
@@ -41,7 +41,7 @@ class RegistryTestCase(SynchronousTestCase):
 
     def assertProblem(self, reply: Reply, status: int, code: str) -> None:
         """
-        Check that a reply is an error as the specification has it.
+        A reply is an error in the specification's form.
         """
         self.assertEqual((status, code), (reply.status, reply.json()["errors"][0]["code"]))
 
@@ -53,14 +53,14 @@ class PullTests(RegistryTestCase):
 
     def test_version(self) -> None:
         """
-        It says that it is a registry, with a slash at the end and without.
+        The version check works with and without a slash.
         """
         for path in ("/v2/", "/v2"):
             self.assertEqual((200, {}), ((reply := self.client.ask("GET", path)).status, reply.json()))
 
     def test_manifest(self) -> None:
         """
-        A manifest comes by tag and by digest, byte for byte.
+        A manifest is returned by tag and by digest, byte for byte.
         """
         for wanted in ("1.0", str(self.image.digest)):
             reply = self.client.ask("GET", f"/v2/library/sample/manifests/{wanted}")
@@ -70,7 +70,7 @@ class PullTests(RegistryTestCase):
 
     def test_head(self) -> None:
         """
-        HEAD gives what GET gives, without the body.
+        HEAD has the headers of GET, without the body.
         """
         for path, size in (
             ("/v2/library/sample/manifests/1.0", len(self.image.manifest.data)),
@@ -83,7 +83,7 @@ class PullTests(RegistryTestCase):
 
     def test_unknown(self) -> None:
         """
-        What is not there is said to be unknown.
+        Unknown tags, digests and repositories are reported as such.
         """
         nothing = Digest.of(b"?")
         for path, code in (
@@ -96,7 +96,7 @@ class PullTests(RegistryTestCase):
 
     def test_no_digest(self) -> None:
         """
-        What is no digest is refused.
+        An invalid digest is refused.
         """
         for path in ("blobs/sha256:x", "manifests/sha256:x", "referrers/x"):
             reply = self.client.ask("GET", f"/v2/library/sample/{path}")
@@ -104,14 +104,14 @@ class PullTests(RegistryTestCase):
 
     def test_other_repository(self) -> None:
         """
-        A blob belongs to the repository that it was put into.
+        A blob belongs to its repository.
         """
         self.registry.add(sample_image(1, seed=9), "other")
         self.assertProblem(self.client.ask("GET", f"/v2/other/blobs/{self.blob.digest}"), 404, "BLOB_UNKNOWN")
 
     def test_blob(self) -> None:
         """
-        A blob comes whole, and is logged with its bytes.
+        A blob is returned whole, and logged with its bytes.
         """
         reply = self.client.ask("GET", self.blob_path)
         self.assertEqual((200, self.blob.content), (reply.status, reply.body))
@@ -125,7 +125,7 @@ class PullTests(RegistryTestCase):
 
     def test_range(self) -> None:
         """
-        A range of a blob comes as it was asked for.
+        A range of a blob is returned.
         """
         size, data = self.blob.descriptor.size, self.blob.read()
         for header, start, stop in (
@@ -141,7 +141,7 @@ class PullTests(RegistryTestCase):
 
     def test_range_behind_end(self) -> None:
         """
-        A range of which nothing is there is refused.
+        A range outside of the blob is refused.
         """
         size = self.blob.descriptor.size
         reply = self.client.ask("GET", self.blob_path, {"Range": f"bytes={size}-"})
@@ -149,7 +149,7 @@ class PullTests(RegistryTestCase):
 
     def test_index(self) -> None:
         """
-        An index is served with all that it names.
+        An index is served with all its parts.
         """
         index = index_of({AMD64: self.image})
         self.registry.add(index, "multi", None)
@@ -175,7 +175,7 @@ class PullTests(RegistryTestCase):
 
     def test_no_route(self) -> None:
         """
-        What is no part of the protocol is answered in its words, and logged.
+        Other requests have errors in the registry's form, and are logged.
         """
         self.assertProblem(self.client.ask("GET", "/v3/"), 404, "UNSUPPORTED")
         self.assertProblem(self.client.ask("DELETE", "/v2/"), 405, "UNSUPPORTED")
@@ -197,7 +197,7 @@ class PushTests(RegistryTestCase):
 
     def begin(self) -> str:
         """
-        Begin an upload; give its location.
+        Begin an upload, and return its location.
         """
         reply = self.client.ask("POST", "/v2/new/blobs/uploads/", body=b"")
         self.assertEqual((202, "0-0"), (reply.status, reply.headers["range"]))
@@ -206,7 +206,7 @@ class PushTests(RegistryTestCase):
 
     def assertHere(self, data: bytes = DATA) -> None:
         """
-        Check that a blob arrived.
+        The registry has the blob.
         """
         reply = self.client.ask("GET", f"/v2/new/blobs/{Digest.of(data)}")
         self.assertEqual((200, data), (reply.status, reply.body))
@@ -222,8 +222,7 @@ class PushTests(RegistryTestCase):
 
     def test_post_then_put(self) -> None:
         """
-        A blob can be sent with the request that ends the session, which is
-        gone then.
+        A blob can be sent with the request that ends the session, which is then deleted.
         """
         location = self.begin()
         reply = self.client.ask("PUT", f"{location}?digest={DIGEST}", body=DATA)
@@ -234,14 +233,14 @@ class PushTests(RegistryTestCase):
 
     def test_single_post(self) -> None:
         """
-        A blob can be sent with the request that begins.
+        A blob can be sent with the first request.
         """
         self.push_blob(DATA)
         self.assertHere()
 
     def test_chunks(self) -> None:
         """
-        A blob can be sent in chunks, and the session knows how far it is.
+        A blob can be sent in chunks, and the session reports its offset.
         """
         location = self.begin()
         for start, stop in ((0, 5), (5, 12)):
@@ -256,8 +255,7 @@ class PushTests(RegistryTestCase):
 
     def test_chunk_out_of_order(self) -> None:
         """
-        A chunk that does not begin where the session is, is refused with the
-        place where it is.
+        A chunk at another offset is refused, with the session's offset.
         """
         location = self.begin()
         self.client.ask("PATCH", location, {"Content-Range": "0-4"}, DATA[:5])
@@ -266,7 +264,7 @@ class PushTests(RegistryTestCase):
 
     def test_wrong_digest(self) -> None:
         """
-        Bytes that are not the digest's are refused.
+        Bytes with another digest are refused.
         """
         for digest in (Digest.of(b"other"), "nonsense"):
             location = self.begin()
@@ -277,7 +275,7 @@ class PushTests(RegistryTestCase):
 
     def test_sha512(self) -> None:
         """
-        Digests may be of another algorithm.
+        Digests may have another algorithm.
         """
         digest = Digest.of(DATA, "sha512")
         self.assertEqual(201, self.client.ask("PUT", f"{self.begin()}?digest={digest}", body=DATA).status)
@@ -285,7 +283,7 @@ class PushTests(RegistryTestCase):
 
     def test_cancelled_upload(self) -> None:
         """
-        A client may give up a session.
+        A client may cancel a session.
         """
         location = self.begin()
         self.assertEqual(204, self.client.ask("DELETE", location).status)
@@ -300,7 +298,7 @@ class PushTests(RegistryTestCase):
 
     def test_mount(self) -> None:
         """
-        A blob of another repository is mounted, with or without its name.
+        A blob of another repository is mounted, with or without C{from}.
         """
         for number, source in enumerate(("&from=library/sample", "")):
             path = f"/v2/new{number}/blobs/uploads/?mount={self.blob.digest}{source}"
@@ -317,7 +315,7 @@ class PushTests(RegistryTestCase):
 
     def test_bad_name(self) -> None:
         """
-        A repository must be called as the grammar says.
+        The name of a repository must match the grammar.
         """
         for path in ("/v2/UPPER/blobs/uploads/", "/v2/a/../b/blobs/uploads/"):
             self.assertProblem(self.client.ask("POST", path, body=b""), 400, "NAME_INVALID")
@@ -333,7 +331,7 @@ class PushTests(RegistryTestCase):
 
     def manifest(self, **more: object) -> dict[str, object]:
         """
-        A manifest whose config was pushed.
+        A manifest whose config is stored.
         """
         digest = self.push_blob(b"{}")
         config = {"mediaType": OCI_CONFIG, "digest": str(digest), "size": 2}
@@ -341,7 +339,7 @@ class PushTests(RegistryTestCase):
 
     def test_manifest(self) -> None:
         """
-        A manifest is kept byte for byte, by tag or by digest.
+        A manifest is stored byte for byte, by tag or by digest.
         """
         reply, data = self.push_manifest(self.manifest())
         digest = Digest.of(data)
@@ -352,8 +350,7 @@ class PushTests(RegistryTestCase):
 
     def test_manifest_before_blobs(self) -> None:
         """
-        A manifest comes after the blobs that it names, an index after its
-        manifests.
+        A manifest needs its blobs, and an index its manifests.
         """
         for value, media_type in (
             (self.image.manifest.data, OCI_MANIFEST),
@@ -364,7 +361,7 @@ class PushTests(RegistryTestCase):
 
     def test_bad_manifests(self) -> None:
         """
-        What is no manifest, not the digest's, or too large is refused.
+        An invalid manifest, one with another digest or one that is too large is refused.
         """
         wrong = self.manifest()
         for value, wanted, media_type, status, code in (
@@ -378,7 +375,7 @@ class PushTests(RegistryTestCase):
 
     def test_referrers(self) -> None:
         """
-        A manifest with a subject is found by it.
+        A manifest with a subject is listed as its referrer.
         """
         subject = {"mediaType": OCI_MANIFEST, "digest": str(DIGEST), "size": 1}
         reply, data = self.push_manifest(
@@ -410,7 +407,7 @@ class PushTests(RegistryTestCase):
 
     def test_delete_manifest_with_tags(self) -> None:
         """
-        A manifest takes its tags along.
+        A deleted manifest loses its tags.
         """
         self.client.ask("DELETE", f"/v2/library/sample/manifests/{self.image.digest}")
         self.assertEqual([], self.client.ask("GET", "/v2/library/sample/tags/list").json()["tags"])
@@ -418,7 +415,7 @@ class PushTests(RegistryTestCase):
 
 class StorageTests(PushTests):
     """
-    The same, kept in a directory.
+    A registry in a directory.
     """
 
     def setUp(self) -> None:
@@ -433,8 +430,7 @@ class StorageTests(PushTests):
 
     def test_goes_on(self) -> None:
         """
-        What was pushed or added is there for the next registry on the
-        directory; what was lost from it meanwhile is not.
+        The next registry on the directory has the content, without blobs lost meanwhile.
         """
         reply, data = self.push_manifest(self.manifest())
         self.assertEqual(201, reply.status)
@@ -451,7 +447,7 @@ class StorageTests(PushTests):
 
     def test_nothing_left(self) -> None:
         """
-        A session that ends leaves no file behind.
+        A session that ends leaves no file.
         """
         self.push_blob(DATA)
         self.test_wrong_digest()

@@ -48,7 +48,7 @@ class SocketTests(TestCase):
 
     def get(self, agent: Agent | None = None, url: str | None = None) -> Deferred[IResponse]:
         """
-        Ask for the blob.
+        Request the blob.
         """
         path = f"{self.registry.url}/v2/sample/blobs/{self.blob.digest}"
         asked: Deferred[IResponse] = (agent or self.agent).request(
@@ -65,8 +65,7 @@ class SocketTests(TestCase):
 
     async def test_blob(self) -> None:
         """
-        A large blob comes whole, and the address is on the loopback
-        interface.
+        A large blob arrives whole, from the loopback interface.
         """
         address = await self.registry.listen(reactor)
         self.assertEqual(f"{address.host}:{address.port}", self.registry.host)
@@ -77,8 +76,8 @@ class SocketTests(TestCase):
 
     async def test_client_that_does_not_read(self) -> None:
         """
-        What a client does not read is not sent, beyond what buffers hold;
-        when the client leaves, the exchange is broken.
+        A client that does not read stops the delivery at the size of the buffers; when it
+        disconnects, the exchange is broken.
         """
         await self.registry.listen(reactor)
         response = await self.get()
@@ -90,7 +89,7 @@ class SocketTests(TestCase):
 
     async def test_reset(self) -> None:
         """
-        A planted reset reaches the client as one, after the bytes.
+        A planted reset reaches the client after the bytes.
         """
         await self.registry.listen(reactor)
         self.registry.faults.plant(Drop(5000, reset=True))
@@ -100,7 +99,7 @@ class SocketTests(TestCase):
 
     async def test_drop(self) -> None:
         """
-        A planted end comes after exactly so many bytes.
+        A planted end follows exactly the planned bytes.
         """
         await self.registry.listen(reactor)
         self.registry.faults.plant(Drop(300_000))
@@ -109,7 +108,7 @@ class SocketTests(TestCase):
 
     async def test_stop_while_stalled(self) -> None:
         """
-        Stopping ends what is stalled, and may be done again.
+        Stopping ends stalled answers, and is idempotent.
         """
         await self.registry.listen(reactor)
         self.registry.faults.plant(Stall(5))
@@ -120,7 +119,7 @@ class SocketTests(TestCase):
 
     async def test_stop_while_slow(self) -> None:
         """
-        Stopping ends what is slow, and leaves nothing to come.
+        Stopping ends slow answers, with no call left.
         """
         await self.registry.listen(reactor)
         self.registry.faults.plant(Slow(1000))
@@ -131,8 +130,8 @@ class SocketTests(TestCase):
 
     async def test_redirect_to_other_origin(self) -> None:
         """
-        A redirect leads to another registry with the same content, whose log
-        tells who came with credentials.
+        A redirect leads to another registry with the same content, whose log shows the
+        credentials.
         """
         other = Registry(reactor, storage=self.registry.storage)
         self.addCleanup(other.stop)
@@ -148,8 +147,7 @@ class SocketTests(TestCase):
 
     async def test_tls(self) -> None:
         """
-        It speaks TLS with a certificate of a made authority, which is the only
-        one that vouches for it.
+        It serves TLS with a certificate of a test authority.
         """
         authority = Authority()
         await self.registry.listen(reactor, tls=authority.options())
@@ -162,7 +160,7 @@ class SocketTests(TestCase):
 
     async def test_tls_for_other_host(self) -> None:
         """
-        A certificate is good for the hosts that it was made for.
+        A certificate is valid for its hosts only.
         """
         authority = Authority()
         await self.registry.listen(reactor, tls=authority.options("elsewhere.test"))
@@ -172,8 +170,7 @@ class SocketTests(TestCase):
 
     async def test_tls_where_there_is_none(self) -> None:
         """
-        A client that tries TLS on a plain port is told at once that there is
-        none.
+        A client that tries TLS on a plain port is disconnected at once.
         """
         await self.registry.listen(reactor)
         url = self.registry.url.replace("http:", "https:")
@@ -182,7 +179,7 @@ class SocketTests(TestCase):
 
     async def test_never_listened(self) -> None:
         """
-        What does not listen can be stopped all the same.
+        A server that does not listen can be stopped.
         """
         registry = Registry(Clock())
         await registry.stop()

@@ -42,7 +42,7 @@ class BasicGuardTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         """
-        Make a registry that one user may use.
+        Make a registry with one user.
         """
         clock = Clock()
         self.guard = BasicGuard({"ann": "secret"})
@@ -52,7 +52,7 @@ class BasicGuardTests(SynchronousTestCase):
 
     def test_let_in(self) -> None:
         """
-        Who knows the password is let in, to everything.
+        The password admits all requests.
         """
         for path in ("/v2/", MANIFEST):
             self.assertEqual(200, self.client.ask("GET", path, basic("ann", "secret")).status)
@@ -60,7 +60,7 @@ class BasicGuardTests(SynchronousTestCase):
 
     def test_refused(self) -> None:
         """
-        All others are asked for it.
+        Other requests are challenged.
         """
         for headers in ({}, basic("ann", "wrong"), basic("bob", "secret"), bearer("x")):
             reply = self.client.ask("GET", "/v2/", headers)
@@ -80,7 +80,7 @@ class BasicGuardTests(SynchronousTestCase):
 
     def test_credentials(self) -> None:
         """
-        What is no Basic header gives no credentials.
+        Other headers have no credentials.
         """
         self.assertEqual(("a", "b:c"), credentials(basic("a", "b:c")["Authorization"]))
         for header in (None, "", "Basic", "Basic ?", "Basic YQ==", "Bearer YTpi", "Basic /w=="):
@@ -94,7 +94,7 @@ class TokenServerTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         """
-        Make both.
+        Make a registry and its token server.
         """
         self.clock = Clock()
         self.tokens = TokenServer(self.clock, users={"ann": "secret"}, lifetime=100)
@@ -106,13 +106,13 @@ class TokenServerTests(SynchronousTestCase):
 
     def fetch(self, scope: str = PULL, headers: dict[str, str] | None = None) -> Reply:
         """
-        Ask for a token in the older form.
+        Request a token in the older form.
         """
         return self.auth.ask("GET", f"/token?service=registry.test&scope={quote(scope)}", headers)
 
     def token(self, scope: str = PULL, headers: dict[str, str] | None = None) -> str:
         """
-        Get a token in the older form.
+        Fetch a token in the older form.
         """
         token = self.fetch(scope, headers).json()["token"]
         assert isinstance(token, str)
@@ -120,7 +120,7 @@ class TokenServerTests(SynchronousTestCase):
 
     def assertChallenge(self, reply: Reply, more: str) -> None:
         """
-        Check that a reply asks for a token.
+        A reply is a challenge.
         """
         self.assertEqual(401, reply.status)
         self.assertEqual(
@@ -130,7 +130,7 @@ class TokenServerTests(SynchronousTestCase):
 
     def test_challenge(self) -> None:
         """
-        A request without a token is told where to get which.
+        A request without a token is challenged with realm, service and scope.
         """
         self.assertChallenge(self.client.ask("GET", "/v2/"), "")
         self.assertChallenge(self.client.ask("GET", MANIFEST), f',scope="{PULL}"')
@@ -139,7 +139,7 @@ class TokenServerTests(SynchronousTestCase):
 
     def test_anonymous_pull(self) -> None:
         """
-        Nobody in particular may pull, and not push.
+        Anonymous clients may pull, but not push.
         """
         token = self.token(PUSH)
         self.assertEqual(200, self.client.ask("GET", MANIFEST, bearer(token)).status)
@@ -149,7 +149,7 @@ class TokenServerTests(SynchronousTestCase):
 
     def test_no_anonymous(self) -> None:
         """
-        Pulling can need a user too.
+        Pulling can require a user, too.
         """
         self.tokens.anonymous = False
         reply = self.client.ask("GET", MANIFEST, bearer(self.token()))
@@ -157,7 +157,7 @@ class TokenServerTests(SynchronousTestCase):
 
     def test_user(self) -> None:
         """
-        A user may do everything, with the right password.
+        A user with the right password has all rights.
         """
         token = self.token(PUSH, basic("ann", "secret"))
         reply = self.client.ask("POST", "/v2/library/sample/blobs/uploads/", bearer(token), b"")
@@ -167,7 +167,7 @@ class TokenServerTests(SynchronousTestCase):
 
     def test_other_repository(self) -> None:
         """
-        A token is good for what it was made for.
+        A token is valid for its scope only.
         """
         token = self.token("repository:other:pull")
         self.assertEqual(401, self.client.ask("GET", MANIFEST, bearer(token)).status)
@@ -175,7 +175,7 @@ class TokenServerTests(SynchronousTestCase):
 
     def test_several_scopes(self) -> None:
         """
-        Several scopes can be asked for at once.
+        A request can have several scopes.
         """
         reply = self.auth.ask("GET", f"/token?scope={quote(PULL)}&scope=repository:other:pull")
         self.assertEqual(200, self.client.ask("GET", MANIFEST, bearer(reply.json()["token"])).status)
@@ -184,7 +184,7 @@ class TokenServerTests(SynchronousTestCase):
 
     def test_expiry(self) -> None:
         """
-        A token is worth nothing when its time is over, or when it is revoked.
+        A token is invalid after its lifetime, or when it is revoked.
         """
         token = self.token()
         self.clock.advance(99)
@@ -198,8 +198,7 @@ class TokenServerTests(SynchronousTestCase):
 
     def test_forms(self) -> None:
         """
-        The token has one name or the other or both, and may come without a
-        lifetime.
+        The token is in one field, the other or both, with or without a lifetime.
         """
         self.assertEqual(
             {"token", "expires_in", "issued_at"},
@@ -214,7 +213,7 @@ class TokenServerTests(SynchronousTestCase):
 
     def post(self, **form: str) -> Reply:
         """
-        Ask for a token in the OAuth form.
+        Request a token in the OAuth 2 form.
         """
         headers = {"Content-Type": "application/x-www-form-urlencoded"}
         wanted = {"service": "registry.test", "scope": PUSH, "client_id": "test", **form}
@@ -222,7 +221,7 @@ class TokenServerTests(SynchronousTestCase):
 
     def test_oauth(self) -> None:
         """
-        A password gives a token and a refresh token, which gives the next.
+        A password gives a token and a refresh token, which gives the next token.
         """
         one = self.post(grant_type="password", username="ann", password="secret").json()
         two = self.post(grant_type="refresh_token", refresh_token=one["refresh_token"]).json()
@@ -249,8 +248,8 @@ class TokenServerTests(SynchronousTestCase):
 
     def test_no_oauth(self) -> None:
         """
-        A server that does not know the OAuth 2 form refuses it with any
-        status, and takes an identity token for a password.
+        A server without the OAuth 2 form refuses it with any status, and accepts an
+        identity token as a password.
         """
         made = self.tokens.refresh_token("ann")
         self.tokens.refuse_oauth = 405
@@ -261,8 +260,7 @@ class TokenServerTests(SynchronousTestCase):
 
     def test_offline_token(self) -> None:
         """
-        The older form gives a refresh token to users who ask for one; one can
-        also be made beforehand.
+        The older form returns a refresh token on request; one can also be made before.
         """
         for headers, there in ((basic("ann", "secret"), True), (None, False)):
             reply = self.auth.ask("GET", "/token?offline_token=true", headers)
@@ -272,7 +270,7 @@ class TokenServerTests(SynchronousTestCase):
 
     def test_faults(self) -> None:
         """
-        A token server has bad days too; its exchanges are logged.
+        A token server has faults, too; its exchanges are logged.
         """
         self.tokens.faults.plant(unavailable(500))
         self.assertEqual([500, 200], [self.fetch().status for _ in range(2)])
