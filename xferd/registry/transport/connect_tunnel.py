@@ -1,7 +1,7 @@
 # -*- test-case-name: tests.registry.transport.test_connect_tunnel -*-
 """
-Through a proxy by CONNECT (RFC 9110, section 9.3.6): the bytes of a TLS
-connection pass, and the proxy learns a host and a port.
+TLS connections through a proxy by CONNECT (RFC 9110, section 9.3.6): the proxy
+learns a host and a port.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from xferd.registry.transport.proxies import Proxy
 from xferd.registry.transport.response_head import MAX_INTERIM
 
 MAX_HEAD: Final = 16 * 1024
-"""Bytes of the head of a proxy's answer at most."""
+"""Bytes of the heads of a proxy's responses at most."""
 
 
 class ProxyRefused(ConnectionFailed):
     """
-    The proxy does not let us through.  Time does not mend it.
+    The proxy refuses the connection.  A retry does not help.
     """
 
     retryable = False
@@ -41,13 +41,13 @@ class ProxyRefused(ConnectionFailed):
 
 def proxy_refusal(proxy: Proxy, status: int, words: str, target: str) -> ConnectionFailed:
     """
-    The error for a proxy that does not lead to C{target}.
+    The error for a proxy that does not connect to C{target}.
 
-    @param words: what it says besides the status.
+    @param words: the reason phrase.
     """
     said = clean(f"{status} {words}")
     name = f"the proxy {proxy.name}"
-    # Tinyproxy says 401 to a wrong password.
+    # Tinyproxy answers 401 to a wrong password.
     if status in (401, 407):
         why = "wants other credentials" if proxy.authorization else "wants credentials"
         return ProxyRefused(f"{name} {why} ({said}): put user:password@ into the proxy's URL")
@@ -62,7 +62,7 @@ class _Tunnel(Protocol):
     """
     A connection to a proxy, and then, through it, to a server.
 
-    States: asking; open, when the inner protocol has the transport; lost.
+    States: requested; open, when the inner protocol has the transport; lost.
 
     @ivar opened: fires with the inner protocol.
     """
@@ -78,7 +78,7 @@ class _Tunnel(Protocol):
 
     def connectionMade(self) -> None:
         """
-        Ask.
+        Request the tunnel.
         """
         lines = [
             f"CONNECT {self._target} HTTP/1.1",
@@ -92,7 +92,7 @@ class _Tunnel(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         """
-        Read the proxy's answer; what comes after it is the server's.
+        Read the proxy's response; the bytes after it are the server's.
         """
         if self._inner is not None:
             self._inner.dataReceived(data)
@@ -135,26 +135,26 @@ class _Tunnel(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """
-        The connection is gone.
+        Report the end, and its reason.
         """
         if self._inner is not None:
             self._inner.connectionLost(reason)
         elif not self.opened.called:
-            # A TLS error, of a proxy that is spoken to by TLS, says more.
+            # The cause may be a TLS error, if the proxy is reached by TLS.
             error = ConnectionFailed(f"the proxy {self._proxy.name} closed the connection")
             error.__cause__ = reason.value
             self.opened.errback(error)
 
     def abort(self) -> None:
         """
-        End the connection at once.
+        Close the connection at once.
         """
         if self.transport is not None:
             cast(ITCPTransport, self.transport).abortConnection()
 
     def _open(self, rest: bytes) -> None:
         """
-        Hand the transport on.
+        Pass the transport to the inner protocol.
         """
         assert self.transport is not None
         inner = self._inner = self._factory.buildProtocol(self.transport.getPeer())
@@ -189,7 +189,7 @@ class _TunnelFactory(Factory):
 @implementer(IStreamClientEndpoint)
 class ProxyEndpoint:
     """
-    Connects to a proxy; if that fails, it says that it is the proxy.
+    Connects to a proxy; errors name the proxy.
     """
 
     def __init__(self, endpoint: IStreamClientEndpoint, proxy: Proxy) -> None:
@@ -200,8 +200,8 @@ class ProxyEndpoint:
         """
         See L{IStreamClientEndpoint.connect}.
 
-        @raise ConnectionFailed: there is no connection.
-        @raise TimedOut: there is none in time.
+        @raise ConnectionFailed: the connection fails.
+        @raise TimedOut: it takes too long.
         """
         return Deferred.fromCoroutine(self._connect(protocolFactory))
 
@@ -216,7 +216,7 @@ class ProxyEndpoint:
             if error is None:
                 raise
             if isinstance(error, SourceError):
-                error.host = ""  # Whoever asks through the proxy knows.
+                error.host = ""  # The registry's host is added by the caller.
             raise error from e
 
 
@@ -229,8 +229,8 @@ class TunnelEndpoint:
     def __init__(self, endpoint: IStreamClientEndpoint, proxy: Proxy, host: str, port: int) -> None:
         """
         @param endpoint: connects to the proxy.
-        @param host: the server's name or address, without brackets; the
-            proxy resolves it.
+        @param host: the server's name or address, without brackets, which the
+            proxy resolves.
         """
         self._endpoint = endpoint
         self._proxy = proxy

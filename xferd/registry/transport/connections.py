@@ -1,7 +1,7 @@
 # -*- test-case-name: tests.registry.transport.test_connections -*-
 """
-All connections to registries, token servers and their storage, with what each
-is made by: whom to trust, how long to wait, through which proxy.
+The pool of connections to registries, token servers and storage, with their TLS,
+timeouts and proxies.
 """
 
 from __future__ import annotations
@@ -36,25 +36,25 @@ from xferd.registry.transport.tls import TLSConfig
 from xferd.registry.transport.zones import Zone
 
 IDLE_PER_HOST = 8
-"""Idle connections that are kept for one host.  Those in use are limited by
-the slots of transfers."""
+"""Idle connections that are kept for one host.  The slots of transfers limit those
+in use."""
 
 _SWEEP = 64
-"""Servers that a pool knows before it looks for those that it can forget."""
+"""Servers in a pool from which on unused ones are removed."""
 
 IDLE_SECONDS = 30
-"""How long an idle connection is kept: shorter than load balancers do."""
+"""Seconds for which an idle connection is kept: fewer than load balancers use."""
 
 
 @frozen
 class TransportConfig:
     """
-    How to speak with one server and those that it leads to.
+    How to connect to one server and to those that it leads to.
 
-    @ivar tls: whom to trust; L{None} for what is usual.
-    @ivar connect: seconds that a connection may take; L{None} likewise.
-    @ivar proxy: the proxy to go through; L{None} for the one that the
-        environment or the configuration names.
+    @ivar tls: the certificates; L{None} for the default of the host.
+    @ivar connect: seconds that a connection may take; L{None} for the default.
+    @ivar proxy: the proxy; L{None} for that of the environment or the
+        configuration.
     """
 
     tls: TLSConfig | None = None
@@ -66,10 +66,10 @@ class Connections:
     """
     All connections.
 
-    Those of different manners are kept apart: a request is never made over a
-    connection that was made by another one's certificates or proxy.  So are
-    those to servers that another server led to, by its zone: their addresses
-    are checked when the connection is made, and at no other time.
+    Each L{TransportConfig} has a pool of its own: a request never uses a
+    connection with other certificates or through another proxy.  So has each
+    zone of a server that led to another: addresses are checked only when a
+    connection is made.
     """
 
     def __init__(
@@ -82,10 +82,10 @@ class Connections:
         remedy: Callable[[str], str] = lambda _: "configure its CA for this host",
     ) -> None:
         """
-        @param tls_options: makes the TLS options for a host and a port, where
-            a manner says nothing.
-        @param remedy: what to do where the certificate of a server is right,
-            and not trusted; gets its host and port.
+        @param tls_options: makes the TLS options for a host and a port, by
+            default.
+        @param remedy: returns the advice for a server whose certificate is not
+            trusted, given its host and port.
         """
         self._reactor = reactor
         self._timeouts = timeouts
@@ -96,7 +96,7 @@ class Connections:
         self._agents: WeakValueDictionary[tuple[TransportConfig, bool, Zone | None], PooledAgent] = (
             WeakValueDictionary()
         )
-        # They outlive their lines while there are idle connections.
+        # They outlive their agents while there are idle connections.
         self._pools: WeakSet[HTTPConnectionPool] = WeakSet()
         # treq wraps a response, and leaves its request as it is.
         self._addresses: WeakKeyDictionary[IClientRequest, str] = WeakKeyDictionary()
@@ -108,13 +108,13 @@ class Connections:
         self, config: TransportConfig | None = None, *, reuse: bool = True, led_from: Zone | None = None
     ) -> IAgent:
         """
-        An agent that makes requests in one manner.
+        An agent that makes requests with one configuration.
 
-        @param config: L{None} for the usual one.
+        @param config: L{None} for the default.
         @param reuse: whether a connection serves several requests.
-        @param led_from: the zone of the server that leads to those that are
-            asked; where no proxy is between, they are asked only at addresses
-            where it may lead.  L{None} for servers that no other one named.
+        @param led_from: the zone of the server that named the URLs; without a
+            proxy, connections are made only to addresses where it may lead.
+            L{None} for URLs of the configuration.
         """
         config = TransportConfig() if config is None else config
         agent = self._agents.get((config, reuse, led_from))
@@ -124,16 +124,15 @@ class Connections:
 
     def address_of(self, response: IResponse) -> str | None:
         """
-        The IP address that a response came from, or L{None} where a proxy is
-        between.
+        The IP address that a response came from, or L{None} behind a proxy.
         """
         return self._addresses.get(response.request)
 
     def close(self) -> Deferred[None]:
         """
-        End all connections, those in use, too, for good.
+        Close all connections, those in use, too; no new ones are made.
 
-        @return: fires when they are gone, or when it has taken too long.
+        @return: fires when they are closed, or after C{close} seconds.
         """
         self._open_connections.closed = True
         closing = DeferredList([pool.closeCachedConnections() for pool in self._pools])
@@ -144,11 +143,11 @@ class Connections:
         bounded = within(self._reactor, self._timeouts.close, closing, lambda: late)
         return bounded.addBoth(lambda _: succeed(None))
 
-    # --------------------------------------------------------- for the lines
+    # -------------------------------------------------------- for the agents
 
     def proxy(self, config: TransportConfig, uri: URI) -> Proxy | None:
         """
-        The proxy that leads to an URL.
+        The proxy for an URL.
         """
         if config.proxy is not None:
             return config.proxy
@@ -156,7 +155,7 @@ class Connections:
 
     def endpoint(self, config: TransportConfig, uri: URI, led_from: Zone | None) -> IStreamClientEndpoint:
         """
-        Connects to the server of an URL, directly or through a tunnel.
+        An endpoint for the server of an URL, directly or through a tunnel.
         """
         # Most requests find an idle connection, and need no endpoint.
         return _LazyEndpoint(
@@ -177,13 +176,13 @@ class Connections:
 
     def plain_endpoint(self, config: TransportConfig, proxy: Proxy) -> IStreamClientEndpoint:
         """
-        Connects to a proxy that is to be asked for whole URLs.
+        An endpoint for a proxy that receives requests for plain HTTP.
         """
         return self._limited(config, f"the proxy {proxy.name}", self._to_proxy(config, proxy), False)
 
     def pool(self, reuse: bool) -> HTTPConnectionPool:
         """
-        A pool of idle connections, or one that keeps none.
+        A pool, which keeps idle connections or not.
         """
         pool = _Pool(self._reactor, reuse, self._addresses)
         pool.maxPersistentPerHost = IDLE_PER_HOST
@@ -194,13 +193,13 @@ class Connections:
     @property
     def reactor(self) -> IReactorTime:
         """
-        The reactor that connects.
+        The reactor that makes connections.
         """
         return self._reactor
 
     def _to_proxy(self, config: TransportConfig, proxy: Proxy) -> IStreamClientEndpoint:
         """
-        Connects to a proxy, by TLS where it wants that.
+        An endpoint for a proxy, with TLS if its URL is https.
         """
         endpoint: IStreamClientEndpoint = self._connect(config, proxy.host, proxy.port)
         if proxy.scheme == "https":
@@ -257,8 +256,8 @@ class _LazyEndpoint:
 
 class _Pool(HTTPConnectionPool):
     """
-    A pool that forgets the servers to which it has no connection; its base
-    keeps an empty list for each server that there ever was.
+    A pool that forgets servers without a connection; its base class keeps an
+    empty list for each.
     """
 
     _sweep_at = _SWEEP
@@ -286,7 +285,7 @@ class _Pool(HTTPConnectionPool):
 
     def _newConnection(self, key: Hashable, endpoint: IStreamClientEndpoint) -> Deferred[Any]:
         """
-        Make a connection, whose responses are known by their address.
+        Make a connection that notes the address of its responses.
         """
         factory = AddressedFactory(
             lambda protocol: self._putConnection(key, protocol), repr(endpoint), self._addresses
@@ -297,9 +296,9 @@ class _Pool(HTTPConnectionPool):
 @implementer(IAgent, IAgentEndpointFactory)
 class PooledAgent:
     """
-    Makes requests in one manner, over connections of its own.
+    Makes requests with one configuration, over connections of its own.
 
-    @ivar pool: those that are idle.
+    @ivar pool: these connections.
     """
 
     def __init__(
@@ -340,8 +339,8 @@ class PooledAgent:
 
     def _through(self, proxy: Proxy) -> IAgent:
         """
-        Asks a proxy for URLs of plain HTTP.  It must not be asked for others:
-        what is sent, the credentials with it, would be in clear.
+        An agent for plain HTTP through a proxy.  An https URL would be sent in
+        clear, with its credentials.
         """
         agent = self._plain.get(proxy)
         if agent is None:
@@ -360,7 +359,7 @@ def _host(uri: URI) -> str:
 
 def _check_refusal(response: IResponse, proxy: Proxy, target: str) -> IResponse:
     """
-    See whether it is the proxy that refuses.
+    Raise the error of a proxy that refuses.
     """
     if response.code != 407:
         return response

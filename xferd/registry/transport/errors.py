@@ -1,10 +1,10 @@
 # -*- test-case-name: tests.registry.transport.test_errors -*-
 """
-What a registry's refusals and a network's failures are called above this
-room: the one boundary to L{xferd.errors}.
+HTTP errors, and exceptions of Twisted and OpenSSL, as the errors of
+L{xferd.errors}.
 
-Nothing of an URL but its host gets into a message: the query of a signed URL
-is a password.
+A message has nothing of an URL but its host: the query of a signed URL is a
+password.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ from xferd.errors import (
 )
 
 MAX_EXCERPT = 200
-"""The most characters of a registry's own words in one of our messages."""
+"""Characters of a registry's own text in one of our messages, at most."""
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]+")
 _URL_QUERY = re.compile(r"(https?://[^\s\"'?]*)\?[^\s\"']*")
@@ -58,19 +58,19 @@ _DAY = 86400.0
 
 class NotHTTP(RegistryError):
     """
-    What answered there speaks another protocol.
+    The server speaks another protocol.
     """
 
 
 @frozen
 class Resource:
     """
-    What was asked for, as errors call it.
+    What a request is for, as errors name it.
 
     @ivar host: the registry's host as people write it.
-    @ivar name: the thing, C{docker.io/library/alpine:latest}.
-    @ivar missing: what a 404 means.
-    @ivar push: whether it was to be put there, not to be fetched.
+    @ivar name: its name, C{docker.io/library/alpine:latest}.
+    @ivar missing: the error for a 404.
+    @ivar push: whether it is written, not read.
     """
 
     host: str
@@ -98,10 +98,10 @@ def header_values(headers: Headers, name: str) -> list[str]:
 
 def clean(text: str, most: int = MAX_EXCERPT) -> str:
     """
-    Foreign text, fit for a message: one line, printable characters only, no
-    queries of URLs, at most so many characters.
+    Foreign text for a message: one line of printable characters, without the
+    queries of URLs, cut at C{most} characters.
     """
-    # Cut first: the search for queries takes the square of the length.
+    # Cut first: the time of the search for queries is quadratic.
     line = _CONTROL.sub(" ", text.strip()[: 4 * most])
     line = "".join(c if c.isprintable() else " " for c in line).strip()
     line = _URL_QUERY.sub(r"\1?...", line)
@@ -110,15 +110,15 @@ def clean(text: str, most: int = MAX_EXCERPT) -> str:
 
 def retry_after(headers: Headers, now: float) -> float | None:
     """
-    The seconds for which the server wants to be left alone, from
-    C{Retry-After} (RFC 9110, section 10.2.3: seconds or a date).
+    The seconds to wait, from C{Retry-After} (RFC 9110, section 10.2.3: seconds
+    or a date).
 
-    Docker Hub has sent seconds since the epoch as well; what cannot be read
-    is no reason to fail.
+    Docker Hub has sent seconds since the epoch as well.  A value that cannot be
+    read is ignored.
 
-    @param now: seconds since the epoch; the answer's own C{Date} is preferred,
-        as it has the clock that the other date was made by.
-    @return: seconds of at most a day, or L{None} if the server does not say.
+    @param now: seconds since the epoch; the response's own C{Date} is preferred,
+        as both are by the same clock.
+    @return: seconds, a day at most, or L{None} without such a header.
     """
     text = header(headers, "Retry-After").strip()
     sent = date_sent(headers)
@@ -136,8 +136,8 @@ def retry_after(headers: Headers, now: float) -> float | None:
 
 def date_sent(headers: Headers) -> float | None:
     """
-    When an answer was made by its server's clock, in seconds since the epoch,
-    from C{Date}; L{None} if it does not say.
+    The C{Date} of a response in seconds since the epoch, by its server's clock,
+    or L{None}.
     """
     return _seconds(header(headers, "Date"))
 
@@ -155,8 +155,7 @@ def _seconds(date: str) -> float | None:
 @frozen
 class ErrorDetails:
     """
-    What a registry says about its refusal (OCI distribution-spec, "Error
-    Codes").
+    The error in a registry's response (OCI distribution-spec, "Error Codes").
 
     @ivar codes: the codes, C{TOOMANYREQUESTS}.
     @ivar text: codes and messages in one line, or the empty string.
@@ -168,9 +167,7 @@ class ErrorDetails:
 
 def parse_error_details(body: bytes) -> ErrorDetails:
     """
-    Read the body of a refusal, of whatever form.
-
-    A page of HTML says nothing that helps; plain text may.
+    Read the body of an error response: JSON, or plain text.  HTML is ignored.
     """
     text = body.decode("utf-8", "replace")
     try:
@@ -193,7 +190,7 @@ def parse_error_details(body: bytes) -> ErrorDetails:
 
 def _first_text(value: dict[str, Any], *names: str) -> str:
     """
-    The first of some members that is a text with something in it.
+    The first of some members that is a text and not blank.
     """
     return next((v for v in (value.get(n) for n in names) if isinstance(v, str) and v.strip()), "")
 
@@ -208,17 +205,17 @@ def refusal(
     storage: str = "",
 ) -> SourceError:
     """
-    The error for an answer of the registry that is no success.
+    The error for a response that is not a success.
 
-    @param used: as whom it was asked.
-    @param storage: the host that the registry led to and that gave the answer.
+    @param used: the credentials of the request.
+    @param storage: the host that responded, if it is not the registry.
     """
-    host, words = resource.host, parse_error_details(body)
+    host, details = resource.host, parse_error_details(body)
     name = f"{storage} (for {host})" if storage else host
-    said = f"{status}: {words.text}" if words.text else f"{status}"
+    said = f"{status}: {details.text}" if details.text else f"{status}"
     wait = retry_after(headers, now)
     asks = f"; it asks to wait {wait:.0f} s" if wait is not None else ""
-    if status == 429 or "TOOMANYREQUESTS" in words.codes:
+    if status == 429 or "TOOMANYREQUESTS" in details.codes:
         return TooManyRequests(
             f"{name} limits requests ({said}){asks}", host=host, status=status, retry_after=wait
         )
@@ -239,12 +236,12 @@ def refusal(
 @frozen
 class CredentialsUsed:
     """
-    As whom a registry was asked, in words.
+    The credentials of a request, as errors describe them.
 
-    @ivar words: what was shown to it, and where that came from.
-    @ivar remedy: what helps if it does not do; the empty string is to log in.
-    @ivar login: whether it was a user's name and password, or what stands for
-        them: then a 401 has no other meaning than that they are wrong.
+    @ivar words: the credentials and their origin, without secrets.
+    @ivar remedy: the advice if they are refused; empty for C{xferctl login}.
+    @ivar login: whether they are a user's name and password, or a token in
+        their place: then a 401 means that they are wrong.
     """
 
     words: str = "without credentials"
@@ -253,15 +250,15 @@ class CredentialsUsed:
 
     def advice(self, host: str) -> str:
         """
-        What to do about it.
+        The advice if a registry refuses them.
         """
         return self.remedy or f"'xferctl login {host}'"
 
 
 def denied(resource: Resource, said: str, status: int, used: CredentialsUsed) -> Denied:
     """
-    The error for credentials that do not do, with the remedy.  Registries say
-    the same of what does not exist, lest one learns that it does.
+    The error for credentials that are refused, with the remedy.  Registries
+    answer alike for what does not exist, to hide what does.
     """
     host, name, advice = resource.host, resource.name, used.advice(resource.host)
     if used.login and status == 401:
@@ -283,8 +280,8 @@ def denied(resource: Resource, said: str, status: int, used: CredentialsUsed) ->
 
 def causes(error: BaseException) -> Iterator[BaseException]:
     """
-    An error of L{twisted.web} and all that it wraps, which may be several
-    things and deep, outermost first.
+    An error of L{twisted.web} and all errors that it wraps, which may be several
+    and nested, outermost first.
     """
     yield error
     for reason in getattr(error, "reasons", None) or ():
@@ -306,12 +303,12 @@ _PHRASES: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], str
 
 def connection_error(error: BaseException, host: str, where: str) -> XferdError | None:
     """
-    The error for a request that got no answer, or L{None} if it is no fault
-    of the network or of the peer, but a bug.
+    The error for a request without a response, or L{None} if it is a bug, and
+    not the fault of the network or the peer.
 
     @param host: the registry's host as people write it.
-    @param where: the host that was really asked: the registry's own, a token
-        server or some storage.
+    @param where: the host that the request went to: the registry's own, a token
+        server or its storage.
     """
     name = where if where == host else f"{where} (for {host})"
     found = list(causes(error))
@@ -327,17 +324,17 @@ def connection_error(error: BaseException, host: str, where: str) -> XferdError 
         if any(isinstance(e, kind) for e in found):
             return ConnectionFailed(f"no answer from {name}: {phrase}", host=host)
     if len(found) > 1:
-        # What breaks while an answer is parsed comes wrapped.
+        # Errors of the HTTP parser are wrapped.
         return NotHTTP(f"{name} answered something that is not HTTP ({_innermost(found)})", host=host)
     return None
 
 
 def body_error(error: BaseException | None, host: str, received: int, expected: int | None) -> XferdError:
     """
-    The error for a body that ended before its time.
+    The error for a body that ended early.
 
-    @param received: the bytes that came.
-    @param expected: the bytes that should have come, where that is known.
+    @param received: bytes that have arrived.
+    @param expected: bytes that should have, if that is known.
     """
     found = list(causes(error)) if error is not None else []
     for each in found:
@@ -361,6 +358,6 @@ def body_error(error: BaseException | None, host: str, received: int, expected: 
 
 def _innermost(found: list[BaseException]) -> str:
     """
-    The kind of the innermost error; its text may quote what is secret.
+    The type of the innermost error; its text may quote a secret.
     """
     return type(found[-1]).__name__ if found else "no reason given"

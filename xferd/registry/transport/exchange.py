@@ -1,8 +1,10 @@
 # -*- test-case-name: tests.registry.transport.test_exchange -*-
 """
-One request and its redirects, followed by our own hand: credentials stay with
-the origin that they are for, bodies of redirects are not left to hang, and
-whatever L{twisted.web} raises ends here.
+Requests with their redirects.
+
+Redirects are followed here, and not by treq: credentials stay with their origin,
+each target's zone is checked, and bodies of redirects are read or dropped.  No
+exception of L{twisted.web} leaves this module.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ from xferd.registry.transport.zones import OutOfZone, Zone
 MAX_REDIRECTS = 10
 
 REDIRECT_SECONDS = 60.0
-"""Seconds from the first request after which no further redirect is followed."""
+"""Seconds from the first request on, after which no redirect is followed."""
 
 
 _REDIRECTS = frozenset({301, 302, 307, 308})
@@ -41,23 +43,23 @@ _RESERVED = frozenset({"host", "connection", "content-length", "transfer-encodin
 _READING = frozenset({b"GET", b"HEAD"})
 
 Fields: TypeAlias = "Mapping[str, str | Sequence[str]]"
-"""The header fields of a request, by name: a value, or one for each line."""
+"""The header fields of a request by name, each with one value or several."""
 
 
 ChooseAgent: TypeAlias = "Callable[[bool, Zone | None], IAgent]"
 """
-Gives the agent for requests on new connections only, or not, to servers that a
-server in some zone led to.
+Returns an agent, given whether it uses new connections only, and the zone of the
+server that named the URL, if one did.
 """
 
 
 @frozen
 class Authorization:
     """
-    The proof that a request brings.
+    The authorization of a request.
 
     @ivar secret: the C{Authorization} header.
-    @ivar used: whose it is.
+    @ivar used: its credentials, for errors.
     """
 
     secret: Secret
@@ -67,16 +69,16 @@ class Authorization:
 @frozen
 class Response:
     """
-    The answer that redirects led to.
+    The response after all redirects.
 
-    @ivar raw: the response itself; its body is the caller's, to read or to discard.
-    @ivar is_own: whether the registry's own server gave it, and no server that
-        it led to.
-    @ivar where: the host that gave it.
-    @ivar url: what it is the answer to, which may be signed.
-    @ivar authorization: the proof that was sent there.
-    @ivar warnings: what the registry's own server warned of on the way.
-    @ivar zone: the zone of the server that gave it, which decides where that
+    @ivar raw: the response itself; the caller reads or discards its body.
+    @ivar is_own: whether the registry's own server sent it, and not one that it
+        led to.
+    @ivar where: the host that sent it.
+    @ivar url: the URL of the last request, which may be signed.
+    @ivar authorization: the authorization of the last request.
+    @ivar warnings: the C{Warning} headers of the registry's own server.
+    @ivar zone: the zone of the server that sent it, which limits where that
         server may lead.
     """
 
@@ -124,13 +126,14 @@ class Exchange:
         allows_private: Callable[[str], bool] = lambda _: False,
     ) -> None:
         """
-        @param agents: gives what makes the requests.
-        @param address_of: gives the IP address that a response came from, or
-            L{None} where a proxy is between.
+        @param agents: returns the agent of a request.
+        @param address_of: returns the IP address that a response came from, or
+            L{None} behind a proxy.
         @param allows_private: whether the registry of a host may lead to
             private networks, wherever it is.
-        @param own: the URL of a server that wants more headers.
-        @param own_headers: these.  They may be secret, and go nowhere else.
+        @param own: the URL of a server that receives additional headers.
+        @param own_headers: these headers.  They may be secret, and are sent to
+            no other server.
         """
         self._own = Origin.of(own) if own_headers else None
         self._own_headers = own_headers
@@ -170,22 +173,20 @@ class Exchange:
         led_from: Zone | None = None,
     ) -> Response:
         """
-        Ask an URL, wherever it leads, within the zones where each server may
-        lead.
+        Make a request and follow redirects, each within the zones where its
+        server may lead.
 
-        A redirect keeps method and body; what a 303 leads to is for who reads
-        only (RFC 9110, section 15.4.4), and so is given to who writes as the
-        answer.
+        Redirects keep method and body.  A 303 is followed by GET and HEAD alone
+        (RFC 9110, section 15.4.4); for other methods it is the response.
 
-        @param authorization: the proof to bring, for the URL's own origin
-            only; once a redirect has left that, it is not sent again.
+        @param authorization: is sent to the URL's own origin only; once a
+            redirect has left that, it is not sent again.
         @param host: the registry's host, as errors name it.
-        @param body: makes the body, anew for each place.
-        @param fresh: whether to use no connection that was used before.
+        @param body: makes the body, once for each request.
+        @param fresh: whether to use a new connection.
         @param led_from: the zone of the server that named the URL; L{None} if
             it is the registry's own.
-        @raise RegistryError: redirects that lead nowhere, or where they must
-            not lead.
+        @raise RegistryError: too many redirects, or one that is not permitted.
         @raise ConnectionFailed: no answer.
         @raise TimedOut: no answer in time.
         """
@@ -197,7 +198,7 @@ class Exchange:
         led = led_from
         for _ in range(MAX_REDIRECTS + 1):
             is_first_origin = is_first_origin and origin == first
-            # What another server named is not the registry's, wherever it is.
+            # An URL that another server named is not the registry's own.
             is_own = is_first_origin and led_from is None
             sent = Headers({n: [v] if isinstance(v, str) else v for n, v in headers.items()})
             if is_first_origin and authorization is not None:
@@ -246,12 +247,11 @@ class Exchange:
         """
         Make one request.
 
-        @param body: what to send; one that watches itself has limits of its
-            own.
-        @param fresh: whether to use no connection that was used before.
+        @param body: the body; L{ContentBody} has limits of its own.
+        @param fresh: whether to use a new connection.
         @param led_from: the zone of the server that named the URL; L{None} if
             it is the registry's own.
-        @return: its answer; the body is the caller's.
+        @return: the response; the caller reads or discards its body.
         @raise RegistryError: the URL's server is where it must not be.
         @raise ConnectionFailed: no answer.
         @raise TimedOut: no answer in time.
@@ -271,7 +271,7 @@ class Exchange:
         led_from: Zone | None,
     ) -> IResponse:
         limits, where = self._timeouts, origin.host
-        # The first two have limits of their own; all three begin now.
+        # Connect and TLS have limits of their own, too; all three begin now.
         seconds = limits.connect + limits.tls + limits.headers
         late = TimedOut(f"{where} gave no answer within {seconds:g} s", phase="headers", host=host)
         if self._own is not None and origin == self._own:
@@ -301,14 +301,14 @@ class Exchange:
 
     def zone(self, response: IResponse, url: str, host: str = "") -> Zone:
         """
-        The zone of the server that gave a response, which decides where it may
+        The zone of the server that sent a response, which limits where it may
         lead.
 
-        @param url: what it is the response to.
+        @param url: the URL of the request.
         @param host: the registry, if the server is the registry's own.
         """
         address = self._address_of(response)
-        # Of what is behind a proxy, only the name is known.
+        # Behind a proxy, only the name is known.
         zone = Origin.of(url).zone if address is None else Zone.of(address)
         if zone is None or zone is Zone.PUBLIC:
             return Zone.PRIVATE if host and self._allows_private(host) else Zone.PUBLIC
@@ -318,7 +318,7 @@ class Exchange:
         """
         The origin of an URL.
 
-        @raise RegistryError: it has none that a request can be made to.
+        @raise RegistryError: no request can be made to it.
         """
         try:
             return Origin.of(url)
@@ -327,9 +327,9 @@ class Exchange:
 
     def _agent(self, fresh: bool, origin: Origin, led_from: Zone | None) -> IAgent:
         """
-        What makes a request.
+        The agent for a request.
 
-        @raise OutOfZone: the origin must not be asked, by its name alone.
+        @raise OutOfZone: the origin's name alone shows that it is not permitted.
         """
         if led_from is not None and origin.zone is not None and not led_from.allows(origin.zone):
             raise OutOfZone(origin.zone)
@@ -340,7 +340,7 @@ class Exchange:
 
     def _show_warnings(self, headers: Headers, host: str) -> tuple[str, ...]:
         """
-        Read what a registry warns of, and log each warning when it is new.
+        Read the warnings of a response, and log each one once.
         """
         warnings = parse_warnings(header_values(headers, "Warning"))
         for warning in warnings:
@@ -352,7 +352,7 @@ class Exchange:
 
 def _without_port(host: str, where: str) -> str:
     """
-    C{host} itself where C{where} is its name, so that it is not named twice.
+    C{host} itself if C{where} is its name, so that errors name it once.
     """
     split: SplitResult = urlsplit(f"//{host}")
     return host if split.hostname == where else where

@@ -33,13 +33,12 @@ from xferd.registry.transport.response_head import HeadLimit, HeadTooLong
 from xferd.registry.transport.timeouts import Timeouts, within
 
 EARLY = 256 * 1024
-"""The most bytes of an answer, which is a refusal, while its request is still
-being sent."""
+"""Bytes of a response at most, while its request is still being sent."""
 
 
 class UntrustedCertificate(ConnectionFailed):
     """
-    The registry's certificate is not one to trust.  Time does not mend it.
+    The server's certificate is not trusted.  A retry does not help.
     """
 
     retryable = False
@@ -47,9 +46,9 @@ class UntrustedCertificate(ConnectionFailed):
 
 class StaleConnection(ConnectionFailed):
     """
-    A connection that was kept open after a response ended before the next
-    one: the server had closed it, or was about to.  On a new connection the
-    request may succeed at once.
+    A connection that had served a request was closed before the next response:
+    the server had closed it, or was about to.  A new connection may succeed at
+    once.
     """
 
 
@@ -57,14 +56,14 @@ class OpenConnections(set["_Connection"]):
     """
     The connections that are open, in use or idle.
 
-    @ivar closed: whether there shall be none any more.
+    @ivar closed: whether new connections are closed at once.
     """
 
     closed = False
 
     def drop_closing(self) -> None:
         """
-        End the connections that are closed on this side.  Over TLS they would
+        Abort the connections that are closed on this side.  Over TLS they would
         wait for the peer without a limit.
         """
         for connection in [each for each in self if each.is_closing]:
@@ -74,20 +73,19 @@ class OpenConnections(set["_Connection"]):
 @implementer(IHandshakeListener)
 class _Connection(Protocol):
     """
-    Stands between a transport and the protocol that uses it, until the
-    connection is ready, and knows whether it still lives.
+    Wraps an HTTP client protocol: the connection is ready after the TLS
+    handshake, and is counted while it is open.
 
-    States: made; connecting (TLS shakes hands); ready, when the inner protocol
-    has the transport; lost.
+    States: made; connecting (TLS handshake); ready, when the inner protocol has
+    the transport; lost.
 
-    It also sees to answers that come while their request is still being sent,
-    which are refusals: L{twisted.web} stops to read at their headers and goes
-    on to send, so that the peer, who has stopped to read, breaks the
-    connection, and the refusal is lost.
+    It ends requests that are refused while they are still being sent.
+    L{twisted.web} stops to read at the head of the response and goes on to send;
+    the server, which no longer reads, then resets the connection, and the
+    response is lost.
 
-    It counts the heads of responses, which L{twisted.web} keeps without a
-    bound, and ends the connection where one is too long; interim responses end
-    here.
+    It limits the heads of responses, which L{twisted.web} keeps without a bound,
+    and drops interim responses.
 
     @ivar ready: fires with the inner protocol.
     """
@@ -111,20 +109,20 @@ class _Connection(Protocol):
 
     def connectionMade(self) -> None:
         """
-        There is a transport.
+        Count the connection.
         """
         self._open_connections.drop_closing()
         self._open_connections.add(self)
         if self._open_connections.closed:
-            # It was asked for before the end, or by the pool, which tries a
-            # request again whose idle connection has gone.
+            # It was begun before the end, or by the pool, which repeats a
+            # request whose idle connection was lost.
             self.abort()
         if not self._tls:
             self.handshakeCompleted()
 
     def handshakeCompleted(self) -> None:
         """
-        The transport can be used.
+        Pass the transport to the inner protocol.
         """
         self._is_ready = True
         assert self.transport is not None
@@ -133,7 +131,7 @@ class _Connection(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         """
-        Pass it on, within the limits on heads.
+        Pass the bytes on, within the limits on heads.
         """
         if self._refused is not None:
             return
@@ -141,8 +139,8 @@ class _Connection(Protocol):
             # Over TLS a close waits for the peer, which may go on to send.
             self.abort()
             return
-        # twisted.web makes a parser for each response, and says by nothing
-        # else that the next one begins.
+        # twisted.web makes a parser for each response; nothing else shows that
+        # the next one begins.
         parser = getattr(self._inner, "_parser", None)
         if parser is not None and (self._parser is None or self._parser() is not parser):
             self._parser = ref(parser)
@@ -165,14 +163,14 @@ class _Connection(Protocol):
             else:
                 cast(IPushProducer, self.transport).resumeProducing()
         elif state == "TRANSMITTING_AFTER_RECEIVING_RESPONSE":
-            # Nobody will read the rest of the request.
+            # The peer does not read the rest of the request.
             self.abort()
         else:
             self._early = 0
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """
-        The transport is gone.
+        Report the end, and its reason.
         """
         self._open_connections.discard(self)
         if self._refused is not None:
@@ -188,8 +186,8 @@ class _Connection(Protocol):
 
     def _is_stale(self) -> bool:
         """
-        Whether a response has come by this connection, and not a byte of the
-        one that is waited for.
+        Whether the connection has delivered a response, and no byte of the next
+        one.
         """
         parser = getattr(self._inner, "_parser", None)
         return self._parser is not None and parser is not None and parser is not self._parser()
@@ -197,14 +195,13 @@ class _Connection(Protocol):
     @property
     def is_closing(self) -> bool:
         """
-        Whether the connection is closed on this side, and the peer has not
-        agreed yet.
+        Whether the connection is closed on this side, and not yet by the peer.
         """
         return bool(getattr(self.transport, "disconnecting", False))
 
     def abort(self) -> None:
         """
-        End the connection at once, without a farewell.
+        Close the connection at once, without waiting for the peer.
         """
         if self.transport is not None:
             cast(ITCPTransport, self.transport).abortConnection()
@@ -236,7 +233,7 @@ class _ConnectionFactory(Factory):
 @implementer(IStreamClientEndpoint)
 class LimitedEndpoint:
     """
-    Connects, by TLS or without, within the limits.
+    Connects within the limits on connect and TLS handshake.
     """
 
     def __init__(
@@ -253,9 +250,8 @@ class LimitedEndpoint:
     ) -> None:
         """
         @param direct: whether the address that is connected to is the
-            server's own, and not that of a proxy.
-        @param remedy: what to do where the peer's certificate is right, and
-            not trusted.
+            server's own, and not a proxy's.
+        @param remedy: the advice if the server's certificate is not trusted.
         """
         self._name = name
         self._remedy = remedy
@@ -311,7 +307,7 @@ class LimitedEndpoint:
 
     def _tls_error(self, error: TLSError) -> ConnectionFailed:
         """
-        Say what OpenSSL's list of triples means.
+        The error for OpenSSL's list of triples.
         """
         listed = error.args[0] if error.args and isinstance(error.args[0], list) else []
         reasons = ", ".join(str(each[2]) for each in listed if len(each) > 2) or "no reason given"

@@ -1,10 +1,9 @@
 # -*- test-case-name: tests.registry.transport.test_proxies -*-
 """
-Which proxy leads to which server, from the environment or the configuration.
+The proxy for each server, from the environment or the configuration.
 
 Pure.  The rules are those of Go's C{httpproxy}, which docker and containerd
-follow, with C{ALL_PROXY} besides.  What a proxy wants as a password is in no
-message.
+follow, and C{ALL_PROXY}.  No message has a proxy's password.
 """
 
 from __future__ import annotations
@@ -30,9 +29,9 @@ class Proxy:
     """
     One proxy.
 
-    @ivar scheme: C{http}, or C{https} if it is spoken to by TLS itself.
+    @ivar scheme: C{http}, or C{https} if the connection to the proxy is by TLS.
     @ivar host: its name or address, without brackets.
-    @ivar authorization: what to send as C{Proxy-Authorization}, if anything.
+    @ivar authorization: the C{Proxy-Authorization} header, or the empty string.
     """
 
     scheme: str
@@ -46,8 +45,8 @@ class Proxy:
         Read a proxy's URL, C{http://user:password@proxy.example:3128}, or
         only its host and port.
 
-        @param where: what says so, for the error.
-        @raise ConfigError: it is none that can be used.
+        @param where: where it is configured, for the error.
+        @raise ConfigError: it cannot be used.
         """
         if re.match(r"[a-zA-Z0-9+.-]+://", text) is None:
             text = f"http://{text}"
@@ -71,7 +70,7 @@ class Proxy:
     @property
     def name(self) -> str:
         """
-        What to call it, without its secrets.
+        Its host and port, without secrets.
         """
         return f"{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
 
@@ -82,12 +81,12 @@ _EXAMPLE = "http://proxy.example:3128"
 @frozen
 class ProxySettings:
     """
-    What is said of proxies.
+    The configuration of proxies.
 
     @ivar https: the URL of the proxy to servers by HTTPS, or the empty string
         for none.
     @ivar http: the same for those by plain HTTP.
-    @ivar no_proxy: what is reached without: a host with all below it
+    @ivar no_proxy: servers that are reached directly: a host with all below it
         (C{example.com}), only what is below (C{.example.com}), an address, a
         network (C{10.0.0.0/8}), each with a port or without, or C{*}.
     """
@@ -99,8 +98,8 @@ class ProxySettings:
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> ProxySettings:
         """
-        What the environment says: C{HTTPS_PROXY}, C{HTTP_PROXY}, C{ALL_PROXY}
-        and C{NO_PROXY}, or the same in lower case.
+        Read C{HTTPS_PROXY}, C{HTTP_PROXY}, C{ALL_PROXY} and C{NO_PROXY}, or the
+        same in lower case.
         """
 
         def get(*names: str) -> str:
@@ -115,10 +114,10 @@ class _Exception:
     """
     One item of C{no_proxy}.
 
-    @ivar port: the one that it is for, or L{None} for all.
-    @ivar network: the addresses that it means, or L{None} if it is a name.
-    @ivar below: the end of the names that it means, C{.example.com}.
-    @ivar itself: whether it means C{example.com}, too.
+    @ivar port: the port that it applies to, or L{None} for all.
+    @ivar network: the addresses that it matches, or L{None} if it is a name.
+    @ivar below: the suffix of the names that it matches, C{.example.com}.
+    @ivar itself: whether it matches C{example.com}, too.
     """
 
     port: int | None
@@ -129,7 +128,7 @@ class _Exception:
     @classmethod
     def parse(cls, text: str) -> _Exception | None:
         """
-        Read an item; what means nothing is passed over, as Go does.
+        Read an item; an invalid one is ignored, as in Go.
         """
         matched = re.fullmatch(r"(\[[^\]]*\]|[^:]*):([0-9]+)", text)
         name, port = (matched[1], int(matched[2])) if matched is not None else (text, None)
@@ -144,9 +143,9 @@ class _Exception:
             return cls(port, below=name)
         return cls(port, below=f".{name}", itself=True)
 
-    def means(self, host: str, port: int) -> bool:
+    def matches(self, host: str, port: int) -> bool:
         """
-        Whether a server is meant.
+        Whether a server is reached directly.
         """
         if self.port not in (None, port):
             return False
@@ -178,7 +177,7 @@ class Proxies:
 
     def find(self, scheme: str, host: str, port: int) -> Proxy | None:
         """
-        The proxy to go through, or L{None} for none.
+        The proxy for a server, or L{None} if it is reached directly.
 
         @param host: the server's name or address, without brackets.
         """
@@ -186,4 +185,4 @@ class Proxies:
         proxy = self._proxies.get(scheme)
         if proxy is None or self._none or is_loopback(f"[{host}]" if ":" in host else host):
             return None
-        return None if any(e.means(host, port) for e in self._exceptions) else proxy
+        return None if any(e.matches(host, port) for e in self._exceptions) else proxy

@@ -1,10 +1,9 @@
 # -*- test-case-name: tests.registry.transport.test_ranges -*-
 """
-Asking for the rest of a blob, and checking that it is the rest that comes
-(RFC 9110, section 14).
+Range requests (RFC 9110, section 14), and the ranges of upload sessions.
 
-Pure.  A 206 that is not what was asked for would splice foreign bytes into a
-blob; it is better refused at once than found out by the digest at the end.
+Pure.  A 206 with another range than the requested one would put foreign bytes
+into a blob.  It is refused at once, and not by the digest at the end.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ class ContentRange:
 
     @ivar first: the offset of the first byte.
     @ivar last: the offset of the last byte, inclusive.
-    @ivar total: the bytes of the whole, or L{None} if the server does not say.
+    @ivar total: the bytes of the whole, or L{None} if the server does not state it.
     """
 
     first: int
@@ -41,8 +40,8 @@ class ContentRange:
 
 def range_from(offset: int, end: int | None = None) -> str:
     """
-    The C{Range} header that asks for all bytes from C{offset} on, or for those
-    before C{end}.
+    The C{Range} header for all bytes from C{offset} on, or for those before
+    C{end}.
     """
     return f"bytes={offset}-" if end is None else f"bytes={offset}-{end - 1}"
 
@@ -68,7 +67,7 @@ def parse_unsatisfied(text: str) -> int | None:
     Read the whole's size from the C{Content-Range} of a 416, C{bytes * / 1234}
     without the blanks.
 
-    @return: bytes, or L{None} if the header does not say.
+    @return: bytes, or L{None} if the header does not have it.
     """
     matched = _CONTENT_RANGE.fullmatch(text.strip())
     if matched is None or matched.group(1) is not None or matched.group(3) == "*":
@@ -78,14 +77,13 @@ def parse_unsatisfied(text: str) -> int | None:
 
 def check_rest(headers: list[str], offset: int, length: int | None, end: int | None = None) -> ContentRange:
     """
-    Make sure that a 206 is the answer to L{range_from}.
+    Check that a 206 has the range that was requested by L{range_from}.
 
     @param headers: the C{Content-Range} headers.
-    @param offset: what was asked for.
-    @param length: the body's length in bytes by its framing, if that tells.
-    @param end: where it was asked to end; by default where the blob does.
-    @raise ValueError: it is another range, or not the rest up to the end, or
-        several ranges; the message says what is wrong.
+    @param offset: the offset that was requested.
+    @param length: the body's length in bytes by its framing, if that is known.
+    @param end: the end that was requested; by default the blob's.
+    @raise ValueError: it is another range, or several.
     """
     if len(headers) != 1:
         raise ValueError(f"{len(headers)} Content-Range headers instead of one")
@@ -113,13 +111,13 @@ def chunk_range(start: int, length: int) -> str:
 
 def parse_session_range(text: str) -> int | None:
     """
-    Read from the C{Range} of an upload session how many bytes it has.
+    Read the number of bytes of an upload session from its C{Range}.
 
-    There is no way to write "none" but C{0-0}, which is one byte as well; a
-    session that was asked has none then, as nobody sends a chunk of one byte.
-    Some registries write C{bytes=} before it, or C{0--1} for none.
+    C{0-0} stands for no bytes and for one byte.  It counts as none here: no
+    chunk has one byte.  Some registries write C{bytes=} before it, or C{0--1}
+    for none.
 
-    @return: L{None} if the header is missing or says something else.
+    @return: L{None} if the header is missing or has another form.
     """
     matched = _SESSION_RANGE.fullmatch(text.strip())
     if matched is None:

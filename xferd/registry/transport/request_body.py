@@ -1,10 +1,10 @@
 # -*- test-case-name: tests.registry.transport.test_request_body -*-
 """
-Bodies of requests: small ones, and parts of blobs, which are read as fast as
-the registry takes them, and watched for a registry that takes too little.
+Bodies of requests: bytes, and parts of blobs, which are read as fast as the
+registry receives them, with limits on silence and rate.
 
-An Agent does not tell a body when its answer has come early, nor that it was
-cancelled, and knows no limit on time.  L{ContentBody.guard} sees to all three.
+Twisted's agent does not stop a body when its response arrives early or when its
+request is cancelled, and has no timeouts.  L{ContentBody.guard} does.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from xferd.registry.transport.timeouts import Timeouts
 from xferd.registry.transport.watchdog import Watchdog
 
 PIECE: Final = 128 * 1024
-"""Bytes to read and to write at once: what Twisted hands to the kernel in one
-call, and twice what it buffers before it asks for a pause."""
+"""Bytes that are read and written at once: what Twisted passes to the kernel in one
+call, and twice what it buffers before it pauses a producer."""
 
 
 class ContentFailed(Exception):
     """
-    The bytes to be sent cannot be had.  This is no fault of the registry, even
-    where they come from one.
+    The bytes to be sent cannot be read.  The target registry is not at fault,
+    even if they come from another registry.
 
-    @ivar error: what the content said.
+    @ivar error: the reason.
     """
 
     def __init__(self, error: Exception) -> None:
@@ -45,7 +45,7 @@ class ContentFailed(Exception):
 @implementer(IBodyProducer)
 class BytesBody:
     """
-    A small body.
+    A small body in memory.
     """
 
     def __init__(self, data: bytes) -> None:
@@ -58,7 +58,7 @@ class BytesBody:
 
     def pauseProducing(self) -> None:
         """
-        Nothing is left to pause.
+        Everything is written at once.
         """
 
     resumeProducing = stopProducing = pauseProducing
@@ -69,10 +69,10 @@ class ContentBody:
     """
     A part of a blob as the body of one request.
 
-    States: made; sending, in which it reads or is paused; sent, in which the
-    answer is waited for; over.
+    States: made; sending, when it reads or is paused; sent, when it waits for
+    the response; over.
 
-    @ivar length: the bytes of the body.
+    @ivar length: bytes of the body.
     @ivar at: the offset in the blob of the next byte to be sent.
     """
 
@@ -89,8 +89,8 @@ class ContentBody:
     ) -> None:
         """
         @param start: the offset of the first byte.
-        @param stop: the offset behind the last.
-        @param report: told the offset behind each piece that was sent.
+        @param stop: the offset after the last byte.
+        @param report: called with the offset after each piece that was sent.
         """
         self.length = stop - start
         self.at = start
@@ -112,14 +112,14 @@ class ContentBody:
 
     def guard(self, waiting: Deferred[IResponse]) -> Deferred[IResponse]:
         """
-        Wait for the answer to the request that this is the body of.
+        Wait for the response to the request with this body.
 
-        @param waiting: what the Agent gave for the request.
-        @return: fires as C{waiting} does, and stops the body.  Cancelling stops
+        @param waiting: the agent's Deferred for the request.
+        @return: fires as C{waiting} does, when the body stops.  Cancelling stops
             body and request at once.
-        @raise ContentFailed: the bytes cannot be had.
-        @raise TimedOut: the registry takes nothing, or too little, or does not
-            answer.
+        @raise ContentFailed: the bytes cannot be read.
+        @raise TimedOut: the registry receives nothing, or too little, or does
+            not respond.
         """
 
         def settle(result: IResponse | Failure) -> None:
@@ -133,7 +133,7 @@ class ContentBody:
         if self._error is None:
             answer = self._answer = Deferred(self._cancelled)
         else:
-            # The first piece could not be read, and so at once.
+            # The first piece could not be read.
             answer = fail(self._error)
             waiting.cancel()
         _ = waiting.addBoth(settle)
@@ -145,8 +145,8 @@ class ContentBody:
         """
         Begin to read and to write.
 
-        @return: fires when all is written.  It does not fire if the body ends
-            before; who waits is told by L{guard}.
+        @return: fires when all is written.  It does not fire if the body fails;
+            the Deferred of L{guard} does.
         """
         self._consumer = consumer
         self._watchdog.start()
@@ -156,7 +156,7 @@ class ContentBody:
 
     def pauseProducing(self) -> None:
         """
-        Write no more for now.  What is being read is written still.
+        Pause.  A piece that is being read is still written.
         """
         if not self._paused and not self._over and self.at < self._stop:
             self._paused = True
@@ -164,7 +164,7 @@ class ContentBody:
 
     def resumeProducing(self) -> None:
         """
-        Go on.
+        Read and write again.
         """
         self._paused = False
         self._watchdog.disarm()
@@ -173,7 +173,7 @@ class ContentBody:
 
     def stopProducing(self) -> None:
         """
-        Write no more at all.
+        Stop for good.
         """
         self._over = True
         self._watchdog.stop()
@@ -186,7 +186,7 @@ class ContentBody:
 
     def _flow(self) -> None:
         """
-        Read and write for as long as bytes are there and wanted.
+        Read and write until paused, or until a read has to wait.
         """
         if self._flowing:
             return
@@ -225,7 +225,7 @@ class ContentBody:
 
     def _finish(self) -> None:
         """
-        If all is written, begin to wait for the answer.
+        If all is written, begin to wait for the response.
         """
         if self._over or self.at < self._stop or self._produced.called:
             return
@@ -259,7 +259,9 @@ class ContentBody:
 
     def _give_up(self) -> Deferred[IResponse] | None:
         """
-        End the request; who waits for its answer is the caller's to tell.
+        End the request.
+
+        @return: the Deferred of L{guard}, once, for the caller to fire.
         """
         answer = self._end()
         if self._waiting is not None:
@@ -270,7 +272,7 @@ class ContentBody:
         """
         End the body.
 
-        @return: who waits for the answer, once.
+        @return: the Deferred of L{guard}, once.
         """
         self.stopProducing()
         answer, self._answer = self._answer, None

@@ -1,10 +1,10 @@
 # -*- test-case-name: tests.registry.transport.test_response_body -*-
 """
-Bodies of answers: handed on as they arrive, watched for silence and for a
-trickle, and dropped in the one way that works.
+Bodies of responses: delivered as they arrive, with limits on silence and rate,
+and dropped when they are not needed.
 
-C{transport.stopProducing()} is that way.  C{loseConnection()} over TLS waits
-for the peer, who goes on to send the whole body, or for ever while paused.
+A body is dropped by C{transport.stopProducing()}.  C{loseConnection()} over TLS
+waits for the peer, which first sends the whole body, or for ever while paused.
 """
 
 from __future__ import annotations
@@ -28,44 +28,41 @@ from xferd.registry.transport.timeouts import Timeouts, within
 from xferd.registry.transport.watchdog import Watchdog
 
 EXCERPT = 16 * 1024
-"""The most bytes of a body that nobody asked for which are read, so that its
-connection can serve again."""
+"""Bytes of the body of an error or a redirect that are read at most, in order to
+reuse its connection."""
 
 
 def length_of(response: IResponse) -> int | None:
     """
-    The bytes of a body by its framing, or L{None} where that does not tell.
+    The length of a body in bytes by its framing, or L{None} if that has none.
     """
     return None if response.length is UNKNOWN_LENGTH else int(response.length)
 
 
 class _Drop(Protocol):
     """
-    Takes a body in order to end it.
+    Drops a body.
     """
 
     def connectionMade(self) -> None:
-        """
-        End it.
-        """
         cast(IPushProducer, self.transport).stopProducing()
 
 
 def discard(response: IResponse) -> None:
     """
-    Drop an answer whose body nobody reads, with its connection.
+    Drop a response whose body is not needed, with its connection.
     """
     response.deliverBody(_Drop())
 
 
 class _Pump(Protocol):
     """
-    Hands each piece of one body to a sink.
+    Passes each piece of one body to a sink.
 
-    States: made; connected (timers run); over, after which nothing is handed
-    on any more, though pieces in flight may still come.
+    States: made; connected, when its watchdog runs; over, when later pieces are
+    ignored.
 
-    @ivar finished: fires when the last byte was handed over.
+    @ivar finished: fires after the last piece.
     """
 
     def __init__(
@@ -88,14 +85,14 @@ class _Pump(Protocol):
 
     def connectionMade(self) -> None:
         """
-        Begin to watch.
+        Start the watchdog.
         """
         self._watchdog.start()
         self._watchdog.arm()
 
     def dataReceived(self, data: bytes) -> None:
         """
-        Hand a piece on.
+        Pass a piece to the sink.
         """
         if self._over:
             return
@@ -120,7 +117,7 @@ class _Pump(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """
-        The body has ended, well or not.
+        Report the end of the body, and whether it is complete.
         """
         if self._over:
             return
@@ -142,18 +139,18 @@ class _Pump(Protocol):
 
     def _hold(self, hold: Deferred[None]) -> None:
         """
-        Read no more until C{hold} fires.
+        Pause the body until C{hold} fires.
         """
         if not self._holds:
             self._watchdog.disarm()
             self._watchdog.suspend()
             cast(IPushProducer, self.transport).pauseProducing()
         self._holds.add(hold)
-        _ = hold.addCallbacks(lambda _: self._let_go(hold), lambda _: None)
+        _ = hold.addCallbacks(lambda _: self._release(hold), lambda _: None)
 
-    def _let_go(self, hold: Deferred[None]) -> None:
+    def _release(self, hold: Deferred[None]) -> None:
         """
-        Read on, unless something else holds the body.
+        Resume the body, unless another hold remains.
         """
         self._holds.discard(hold)
         if self._over or self._holds:
@@ -164,7 +161,7 @@ class _Pump(Protocol):
 
     def _fail(self, error: Exception) -> None:
         if self._over:
-            # The sink ended the body and raised, too.
+            # The sink ended the body, and raised as well.
             return
         self._drop()
         self.finished.errback(Failure(error))
@@ -191,9 +188,10 @@ def pump(
     timeouts: Timeouts,
 ) -> Deferred[None]:
     """
-    Hand a body to C{sink}, piece by piece, as L{IBlobBody.deliver} says.
+    Pass a body to C{sink}, piece by piece, with the contract of
+    L{IBlobBody.deliver}.
 
-    @param expected: the bytes that must come, where that is known.
+    @param expected: the length in bytes that the body must have, if it is known.
     """
     protocol = _Pump(sink, host=host, expected=expected, clock=clock, timeouts=timeouts)
     response.deliverBody(protocol)
@@ -212,7 +210,7 @@ async def read_whole(
     """
     Read a small body into memory.
 
-    @param limit: bytes; one more ends the body at once.
+    @param limit: bytes at most; one more ends the body at once.
     @param too_long: makes the error for that.
     """
     length = length_of(response)
@@ -232,36 +230,36 @@ async def read_whole(
 
 async def read_excerpt(response: IResponse, *, host: str, clock: IReactorTime, timeouts: Timeouts) -> bytes:
     """
-    Read the body of a refusal or a redirect, if it is small and comes soon:
-    for what it says, and because the connection can then serve again.
-    Otherwise drop it.
+    Read the body of an error or a redirect, if it is small and arrives soon: it
+    may have an error message, and its connection can be reused.  Otherwise drop
+    it.
 
-    @return: the body, or nothing.
+    @return: the body, or no bytes.
     """
     reading = Deferred.fromCoroutine(
         read_whole(
             response,
             EXCERPT,
-            lambda: RegistryError("a refusal without an end", host=host),
+            lambda: RegistryError("an error response without an end", host=host),
             host=host,
             clock=clock,
             timeouts=timeouts,
         )
     )
-    late = TimedOut("a refusal without an end", phase="silence", host=host)
+    late = TimedOut("an error response without an end", phase="silence", host=host)
     try:
         return await within(clock, timeouts.excerpt, reading, lambda: late)
     except CancelledError:
         raise
     except Exception:
-        # The status has said enough.
+        # The status alone is reported.
         return b""
 
 
 @implementer(IBlobBody)
 class BlobBody:
     """
-    The body of one answer to a GET of a blob.
+    The body of one response to a GET of a blob.
 
     States: opened, with the transport paused; then delivered or abandoned.
     """
@@ -278,8 +276,7 @@ class BlobBody:
         timeouts: Timeouts,
     ) -> None:
         """
-        @param length: the bytes that are to come, where they are not all up
-            to C{total}.
+        @param length: the length in bytes, if it does not reach up to C{total}.
         """
         self._response = response
         self.start = start

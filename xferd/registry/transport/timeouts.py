@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.registry.transport.test_timeouts -*-
 """
-How long anything may take, and the one way to hold a wait to it.
+Timeouts of everything that waits for a registry.
 """
 
 from __future__ import annotations
@@ -28,24 +28,23 @@ def _positive(_: Timeouts, attribute: Attribute[float], value: float) -> None:
 @frozen(kw_only=True)
 class Timeouts:
     """
-    The limits on waiting for a registry, in seconds where nothing else is
-    said.
+    The limits on waiting for a registry, in seconds unless stated otherwise.
 
     @ivar connect: resolving the name and connecting by TCP.
     @ivar tls: the TLS handshake.
-    @ivar headers: the head of an answer, once there is a connection.
-    @ivar silence: between two pieces of a body, to come or to be taken.
+    @ivar headers: the head of a response, once there is a connection.
+    @ivar silence: between two pieces of a body, in either direction.
     @ivar window: the time over which C{floor} is measured.
-    @ivar floor: bytes per second; a body that is slower over a whole
-        C{window} is given up, in either direction.  Any byte at all would keep a trickle alive.
-    @ivar commit: the head of the answer to an upload, once its last byte is
-        handed over: the kernel may still hold much of it, and registries put
-        it where it belongs before they answer.
+    @ivar floor: bytes per second; a body that is slower over a whole C{window}
+        fails, in either direction.  C{silence} alone would permit a trickle.
+    @ivar commit: the head of the response to an upload, after its last byte was
+        written: the kernel may still buffer much of it, and registries store it
+        before they respond.
     @ivar token: the whole exchange with a token server.
     @ivar helper: a credential helper, from its start to its end.
     @ivar document: a manifest or config, from the first request to the last
         byte, tokens and redirects included.
-    @ivar excerpt: reading the body of a refusal or a redirect.
+    @ivar excerpt: reading the body of an error or a redirect.
     @ivar close: closing the connections at the end.
     """
 
@@ -65,7 +64,7 @@ class Timeouts:
     @classmethod
     def names(cls) -> tuple[str, ...]:
         """
-        What can be set, in order.
+        The settings, in order.
         """
         return tuple(f.name for f in fields(cls))
 
@@ -80,15 +79,15 @@ def within(
     """
     Wait for C{work}, not longer than C{seconds}.
 
-    Unlike L{Deferred.addTimeout}, this neither needs C{work} to end when it
-    is cancelled, nor C{work} to call its end a L{CancelledError
+    Unlike L{Deferred.addTimeout}, this works if C{work} does not end when it is
+    cancelled, or ends with another error than L{CancelledError
     <twisted.internet.defer.CancelledError>}: L{Agent.request
-    <twisted.web.iweb.IAgent.request>} has four other names for it.
+    <twisted.web.iweb.IAgent.request>} has four others.
 
-    @param late: makes the error for the time being over.
-    @param discard: gets rid of a result that comes after the end.
-    @return: fires as C{work} does.  Cancelling it cancels C{work} and fails it
-        with CancelledError, whatever C{work} says.
+    @param late: makes the error for a timeout.
+    @param discard: disposes of a result that comes after the end.
+    @return: fires as C{work} does.  Cancelling it cancels C{work}, and fails it
+        with CancelledError whatever C{work} does.
     """
     over = False
 
