@@ -247,7 +247,7 @@ class MirrorTests(HostsCase):
         path.write_text("skip_verify = \n")
         await daemon.ctl("pull", f"{registry.host}/team/app:1")
         await daemon.ctl("pull", f"{registry.host}/team/app:1")
-        self.assertEqual(daemon.output.count("stays as it was"), 1)
+        self.assertEqual(daemon.output.count("remains in effect"), 1)
 
 
 class ProxyTests(HostsCase):

@@ -1,9 +1,9 @@
 # -*- test-case-name: tests.registry.hosts.test_certs_d -*-
 """
-The directories in which containerd and docker are told of registries:
-C{certs.d/<host>/}, with a C{hosts.toml}, or with plain certificates.
+The directories with containerd's and docker's configuration of registries:
+C{certs.d/<host>/}, with a C{hosts.toml}, or with certificates alone.
 
-They are looked at again each time; what has changed counts from then on.
+They are checked each time, and changed files are read again.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from xferd.registry.transport.proxies import Proxy
 from xferd.registry.transport.tls import TLSConfig, UnreadableFile, read_ca, read_client
 
 DEFAULT = "_default"
-"""The directory for hosts that have none of their own."""
+"""The directory for hosts without one of their own."""
 
 MAX_FILE = 1024 * 1024
 """Bytes of a C{hosts.toml} at most."""
@@ -35,12 +35,13 @@ MAX_FILE = 1024 * 1024
 @define(eq=False)
 class _Known:
     """
-    What a directory said of a host when it was looked at last.
+    The configuration of a host when it was last read.
 
-    @ivar files: what was looked at.
-    @ivar stamp: how these files were.
-    @ivar endpoints: what holds since, or L{None} if nothing is said.
-    @ivar error: what is wrong with what was never right.
+    @ivar files: the paths that were checked.
+    @ivar stamp: the stamps of these files.
+    @ivar endpoints: the valid configuration, or L{None} if there is none.
+    @ivar error: the error, if no version was valid.
+    @ivar good: whether a version was valid.
     """
 
     files: tuple[str, ...] = ()
@@ -52,15 +53,15 @@ class _Known:
 
 class CertsDirs:
     """
-    Some such directories; what is found in an earlier one counts.
+    Several such directories; the first one that has a host applies.
     """
 
     _log = Logger()
 
     def __init__(self, directories: Sequence[str], clock: Callable[[], float] = lambda: 0.0) -> None:
         """
-        @param directories: paths; those that are not there say nothing.
-        @param clock: gives seconds that never go back, by which what was read
+        @param directories: paths, which need not exist.
+        @param clock: returns seconds that never go back, by which what was read
             for a host expires.
         """
         self._directories = tuple(directories)
@@ -68,12 +69,12 @@ class CertsDirs:
 
     def check(self) -> None:
         """
-        Read all that there is, for what is wrong in it.
+        Read all files, to find invalid ones at start.
 
-        A file that this user may not read is warned of; its hosts are refused
-        until that is mended.
+        A file that this user must not read is logged; requests to its host fail
+        until it can be read.
 
-        @raise ConfigError: something cannot be used.
+        @raise ConfigError: a file is invalid.
         """
         for directory in self._directories:
             try:
@@ -91,13 +92,13 @@ class CertsDirs:
 
     def find(self, host: str) -> tuple[EndpointConfig, ...] | None:
         """
-        The servers that stand for a registry, in the order in which to ask
-        them, or L{None} if nothing is said.
+        The endpoints of a registry in the order of preference, or L{None} if
+        there is no configuration.
 
-        What has become wrong is warned of once, and what was said before
-        holds on.
+        If a file has become invalid, that is logged once, and its previous
+        contents remain in effect.
 
-        @raise ConfigError: it is wrong, and was never right.
+        @raise ConfigError: it is invalid, and no version was valid.
         """
         known = self._known.get_or_make(host, _Known)
         stamp = tuple(_stamp(path) for path in known.files)
@@ -110,13 +111,13 @@ class CertsDirs:
     @property
     def remedy(self) -> str:
         """
-        The directory to put a missing certificate into, or the empty string.
+        The directory for a missing certificate, or the empty string.
         """
         return self._directories[-1] if self._directories else ""
 
     def _look(self, known: _Known, host: str) -> None:
         """
-        Look at the files anew.
+        Read the files again.
         """
         files: list[str] = []
         try:
@@ -129,7 +130,9 @@ class CertsDirs:
             known.endpoints, known.error, known.good = found, None, True
         except ConfigError as e:
             if known.good:
-                self._log.warn("what is said of {host} stays as it was: {why}", host=host, why=str(e))
+                self._log.warn(
+                    "the previous configuration of {host} remains in effect: {why}", host=host, why=str(e)
+                )
             else:
                 known.error = e
         known.files = tuple(files)
@@ -137,7 +140,7 @@ class CertsDirs:
 
     def _candidates(self, host: str) -> Iterator[str]:
         """
-        The directories that may speak of a host, the best first.
+        The directories that may have a host, in the order of preference.
         """
         names = sorted(HUB_NAMES, key=lambda n: (n != DOCKER_HUB, n)) if host == DOCKER_HUB else [host]
         if ":" in host:
@@ -153,7 +156,7 @@ class CertsDirs:
         """
         Read one directory.
 
-        @param files: gets the paths that were looked at.
+        @param files: receives the paths that were checked.
         """
         path = os.path.join(directory, "hosts.toml")
         files.append(path)
@@ -168,10 +171,10 @@ class CertsDirs:
             raise ConfigError(f"{path} cannot be read: {e.strerror}") from e
         if len(data) > MAX_FILE:
             raise ConfigError(f"{path} is larger than {MAX_FILE} bytes")
-        # As containerd does, an empty one is as good as none.
+        # An empty file counts as missing, as for containerd.
         found = parse_hosts_toml(data, path) if data.strip() else HostsToml((_plain_entry(directory),))
         for key in found.unknown:
-            self._log.debug("{key} is not known here", key=key)
+            self._log.debug("the key {key} is unknown, and ignored", key=key)
         endpoints = []
         for entry in found.entries:
             files.extend([*entry.ca, *(p for pair in entry.client for p in pair if p)])
@@ -181,10 +184,10 @@ class CertsDirs:
 
 def _plain_entry(directory: str) -> HostEntry:
     """
-    What certificates without a C{hosts.toml} say, as docker reads them: each
+    The configuration by certificates without a C{hosts.toml}, as for docker: each
     C{*.crt} is a CA, each C{*.cert} with its C{*.key} is a client's.
 
-    @raise ConfigError: a certificate or a key lacks the other.
+    @raise ConfigError: a certificate lacks its key, or a key its certificate.
     """
     try:
         names = sorted(os.listdir(directory))
@@ -217,7 +220,7 @@ def _endpoint(entry: HostEntry, host: str, path: str) -> EndpointConfig:
     tls = TLSConfig(
         split.hostname if split.netloc not in HUB_NAMES and split.hostname else api_host(DOCKER_HUB),
         tuple(read_ca(p, name) for p in entry.ca),
-        # Of several, OpenSSL can show one.
+        # OpenSSL uses one only.
         next((read_client(*pair, name) for pair in entry.client), None),
         entry.skip_verify,
     )
@@ -245,7 +248,7 @@ def _host_of(name: str) -> str:
 
 def _stamp(path: str) -> tuple[int, ...] | None:
     """
-    How a file is, so that another one is seen to be another.
+    The stamp of a file, which changes when the file does.
     """
     try:
         status = os.stat(path)

@@ -1,7 +1,6 @@
 # -*- test-case-name: tests.registry.hosts.test_configured -*-
 """
-What is to be known of a registry's host before the first request: its
-address, and whom to trust there.
+The C{[hosts]} tables of the configuration: scheme and TLS of hosts.
 """
 
 from __future__ import annotations
@@ -27,12 +26,12 @@ _MOST_OPTIONS: Final = 50
 @frozen
 class HostConfig:
     """
-    What the operator says about one registry.
+    One C{[hosts]} table.
 
-    @ivar plain_http: speak HTTP without TLS.
+    @ivar plain_http: whether to use HTTP without TLS.
     @ivar ca_file: a file of PEM certificates; the host's certificate must be
         signed by one of these.  Empty: by one that the system trusts.
-    @ivar skip_verify: speak TLS with whoever answers.
+    @ivar skip_verify: whether to accept any certificate.
     @ivar private_redirects: whether the registry may lead to addresses of
         private networks although it has a public one itself.
     """
@@ -62,7 +61,7 @@ class _Settings:
         """
         Read the files that a configuration names.
 
-        @raise ConfigError: one of them cannot be used, or a host is none.
+        @raise ConfigError: one of them or a host is invalid.
         """
         usual = {_usual(host): config for host, config in configured.items()}
         private = frozenset(host for host, config in usual.items() if config.private_redirects)
@@ -162,29 +161,29 @@ class Hosts:
 
 def bracketed(name: str) -> str:
     """
-    A host name or an address as an URL has it, an IPv6 address in brackets.
+    A host name or an address as in an URL: an IPv6 address in brackets.
     """
     return f"[{name}]" if ":" in name else name
 
 
 def _url(host: str, plain: bool) -> str:
     """
-    Where the API of a host begins.
+    The URL of a host's API without its path.
     """
     return f"{'http' if plain else 'https'}://{api_host(host)}"
 
 
 def _usual(host: str) -> str:
     """
-    The usual one of a host's names.
+    The canonical one of a host's names.
     """
     return DOCKER_HUB if host in HUB_NAMES else host
 
 
 def api_host(host: str) -> str:
     """
-    The host, with its port, that speaks for a registry: Docker Hub's API has
-    a name of its own.
+    The host, with its port, of a registry's API: Docker Hub's has another
+    name.
     """
     return _DOCKER_HUB_API if host in HUB_NAMES else host
 

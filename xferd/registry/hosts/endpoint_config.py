@@ -14,18 +14,18 @@ from xferd.registry.transport.connections import TransportConfig
 @frozen
 class EndpointConfig:
     """
-    One server that stands for a registry: the registry's own, or a mirror.
+    One server of a registry: the registry's own, or a mirror.
 
-    @ivar name: what to call it: the registry's host, or the mirror's.
+    @ivar name: its name in errors: the registry's host, or the mirror's.
     @ivar url: its scheme, host and port, or L{None} for the registry's own
-        address, whatever that turns out to be.
-    @ivar path: where its API begins.
-    @ivar capabilities: what it may be asked for: C{pull} is content by its
-        digest, C{resolve} what a tag stands for, C{push} to take things.
-    @ivar namespace: the registry that it stands for, as it is told in C{ns},
-        or the empty string for the registry's own.
-    @ivar headers: what else it is sent.
-    @ivar transport: how to speak with it.
+        address by L{Hosts<xferd.registry.hosts.configured.Hosts>}.
+    @ivar path: the path of its API.
+    @ivar capabilities: the requests that it serves: C{pull} is content by its
+        digest, C{resolve} a tag's manifest, C{push} writing.
+    @ivar namespace: the registry that it mirrors, for C{ns}, or the empty string
+        for the registry's own.
+    @ivar headers: additional headers of each request.  They may be secret.
+    @ivar transport: its TLS, timeouts and proxy.
     """
 
     name: str

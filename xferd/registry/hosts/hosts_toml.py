@@ -1,9 +1,9 @@
 # -*- test-case-name: tests.registry.hosts.test_hosts_toml -*-
 """
-The grammar of C{hosts.toml}, by which containerd, and so docker and nerdctl,
-are told which servers stand for a registry (containerd, C{docs/hosts.md}).
+The grammar of C{hosts.toml}, which lists the servers of a registry for
+containerd, docker and nerdctl (containerd, C{docs/hosts.md}).
 
-Pure: what the files hold that it names is for others to see.
+Pure: the files that it names are not read here.
 """
 
 from __future__ import annotations
@@ -21,8 +21,7 @@ from xferd.http_urls import split_url
 from xferd.registry.transport.urls import Origin
 
 CAPABILITIES: Final = frozenset({"pull", "resolve", "push"})
-"""What a server may be asked for: content by digest, what a tag stands for,
-and to take things."""
+"""The requests that a server may serve: content by digest, tags, and pushes."""
 
 _KEYS: Final = frozenset(
     {
@@ -55,21 +54,20 @@ _USER_INFO: Final = re.compile(r"^(?:.*@|(?!(?:\w+://)?\[).*\[)")
 @frozen
 class HostEntry:
     """
-    One server, as the file has it.
+    One server of a file.
 
     @ivar url: scheme, host and port, C{https://mirror.example:5000}, or the
         empty string for the registry's own address.
-    @ivar path: where its API begins, C{/v2}.
-    @ivar capabilities: what it may be asked for.
-    @ivar ca: paths of PEM files, whose certificates are trusted besides the
-        system's.
+    @ivar path: the path of its API, C{/v2}.
+    @ivar capabilities: the requests that it may serve.
+    @ivar ca: paths of PEM files, whose certificates are trusted in addition
+        to the system's.
     @ivar client: paths of certificate and key; the key's may be empty, and is
         then in the same file.
-    @ivar skip_verify: whether to speak TLS with whoever answers, if the file
-        says so or not.
-    @ivar headers: what to send with each request.  It may be secret.
-    @ivar dial_timeout: seconds that a connection may take, if the file says.
-    @ivar proxy: the proxy's URL, or the empty string for the usual one.
+    @ivar skip_verify: whether to accept any certificate, or L{None}.
+    @ivar headers: additional headers of each request.  They may be secret.
+    @ivar dial_timeout: seconds that a connection may take, or L{None}.
+    @ivar proxy: the proxy's URL, or the empty string for the default.
     """
 
     url: str = ""
@@ -88,9 +86,9 @@ class HostsToml:
     """
     A whole file.
 
-    @ivar entries: the servers in the order in which they are to be asked; the
-        registry itself, or what the file puts in its place, is the last.
-    @ivar unknown: keys that mean nothing here, as C{path: key}.
+    @ivar entries: the servers in the order of preference; the last is the
+        registry itself, or the C{server} of the file.
+    @ivar unknown: keys that are not known, as C{path: key}.
     """
 
     entries: tuple[HostEntry, ...]
@@ -101,10 +99,10 @@ def parse_hosts_toml(data: bytes, path: str) -> HostsToml:
     """
     Read a C{hosts.toml}.
 
-    Keys that are not known are left alone, as containerd does: a newer one may
-    know them.
+    Unknown keys are ignored, as by containerd: a newer version may have them.
 
-    @param path: the file's, against which the paths in it are relative.
+    @param path: the path of the file, to whose directory paths in it are
+        relative.
     @raise ConfigError: it cannot be used; the message names file, line, key
         and what was expected, and quotes no header and no proxy.
     """
@@ -115,8 +113,8 @@ def parse_hosts_toml(data: bytes, path: str) -> HostsToml:
     try:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as e:
-        said = str(e).replace("at end of document", f"at line {len(text.splitlines())}, where it ends")
-        raise ConfigError(f"{path} is not TOML: {said}") from e
+        reason = str(e).replace("at end of document", f"at line {len(text.splitlines())}, where it ends")
+        raise ConfigError(f"{path} is not TOML: {reason}") from e
     except (ValueError, RecursionError) as e:
         # A number of more than 4300 digits, or a value nested too deeply.
         raise ConfigError(f"{path} cannot be read: {e}") from e
@@ -135,9 +133,9 @@ def parse_duration(text: str) -> float:
     """
     Seconds from a duration as Go writes it, C{1m30s}.
 
-    @raise ValueError: it is none, or longer than L{MAX_DURATION}.
+    @raise ValueError: it is invalid, or longer than L{MAX_DURATION}.
     """
-    # The search takes the square of the length.
+    # The time of the search is quadratic.
     parts = _PART.findall(text[:MAX_DURATION])
     if not parts or "".join(number + unit for number, unit in parts) != text:
         raise ValueError("it is no duration")
@@ -146,7 +144,7 @@ def parse_duration(text: str) -> float:
 
 class _Reader:
     """
-    Reads the tables of one file, and knows how to complain of them.
+    Reads the tables of one file, and makes the errors for them.
     """
 
     def __init__(self, path: str, text: str) -> None:
@@ -157,7 +155,7 @@ class _Reader:
 
     def entry(self, table: tuple[str, ...], url: str, value: object) -> HostEntry:
         """
-        Read what is said of one server.
+        Read the table of one server.
         """
         if not isinstance(value, dict):
             raise self.wrong(table[:-1], table[-1], "a table")
@@ -179,9 +177,9 @@ class _Reader:
 
     def wrong(self, table: tuple[str, ...], key: str, expected: str, value: object = None) -> ConfigError:
         """
-        The error for a value that is another than was expected.
+        The error for an invalid value.
 
-        @param value: what to quote.
+        @param value: the value to quote, if it is not secret.
         """
         quoted = "" if value is None else f", not {value!r}"
         return ConfigError(f"{self._where(table, key)} must be {expected}{quoted}")
@@ -212,7 +210,7 @@ class _Reader:
 
     def _server(self, table: tuple[str, ...], url: str, override: bool) -> tuple[str, str]:
         """
-        A server's origin, and where its API begins.
+        A server's origin, and the path of its API.
         """
         if not url and not table:
             return "", "/v2"
@@ -228,7 +226,7 @@ class _Reader:
 
     def _capabilities(self, table: tuple[str, ...], value: dict[str, Any]) -> frozenset[str]:
         """
-        What a server may be asked for; all, if nothing is said.
+        The capabilities of a server; all, if none are listed.
         """
         found = value.get("capabilities", [])
         lowered = [c.lower() if isinstance(c, str) else c for c in found] if isinstance(found, list) else None
@@ -265,7 +263,7 @@ class _Reader:
 
     def _headers(self, table: tuple[str, ...], value: dict[str, Any]) -> tuple[tuple[str, str], ...]:
         """
-        More headers, each with a text or several.
+        Additional headers, each with one value or several.
         """
         found = value.get("header", {})
         if not isinstance(found, dict):
@@ -284,7 +282,7 @@ class _Reader:
 
     def _duration(self, table: tuple[str, ...], value: dict[str, Any], key: str) -> float | None:
         """
-        A duration, if there is one; zero is none.
+        A duration in seconds, or L{None} without one or for zero.
         """
         found = value.get(key, "")
         try:
@@ -303,7 +301,7 @@ class _Reader:
 
     def _flag(self, table: tuple[str, ...], value: dict[str, Any], key: str) -> bool | None:
         """
-        True or false, if there is one.
+        A boolean, or L{None} without one.
         """
         found = value.get(key)
         if found is not None and not isinstance(found, bool):
@@ -312,14 +310,14 @@ class _Reader:
 
     def _absolute(self, path: str) -> str:
         """
-        A path, seen from the file.
+        A path, relative to the directory of the file.
         """
         return os.path.join(self._directory, path)
 
 
 def _split(url: str) -> SplitResult | None:
     """
-    The parts of a server's URL, or L{None} if it is none.
+    The parts of a server's URL, or L{None} if it is invalid.
     """
     try:
         Origin.of(url)
@@ -333,7 +331,7 @@ def _split(url: str) -> SplitResult | None:
 
 def _table_of(line: str) -> tuple[str, ...]:
     """
-    The name of the table that a line begins.
+    The name of the table whose header a line is.
     """
     try:
         value: object = tomllib.loads(line)

@@ -1,7 +1,7 @@
 # -*- test-case-name: tests.registry.transport.test_addresses -*-
 """
-The IP addresses of servers: those that a connection may be made to are checked
-when it is made, and each response is known by the address that it came from.
+The IP addresses of servers: they are checked when a connection is made, and each
+response's address is noted.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ from xferd.registry.transport.zones import OutOfZone, Zone
 @implementer(IStreamClientEndpoint)
 class ZonedEndpoint:
     """
-    Connects to a server that another one led to, at those of its addresses
-    that are in zones where the other one may lead.
+    Connects to a server that another one led to, at those of its addresses that
+    are in permitted zones.
     """
 
     def __init__(self, reactor: IReactorTime, host: str, port: int, timeout: float, led_from: Zone) -> None:
@@ -55,7 +55,7 @@ class ZonedEndpoint:
         """
         See L{IStreamClientEndpoint.connect}.
 
-        @raise OutOfZone: none of the server's addresses may be connected to.
+        @raise OutOfZone: none of the server's addresses is permitted.
         """
         return Deferred.fromCoroutine(self._connect(protocolFactory))
 
@@ -99,7 +99,7 @@ class ResolvingReactor:
 @implementer(IHostnameResolver)
 class _ZonedResolver:
     """
-    Resolves a name to those of its addresses that may be connected to.
+    Resolves a name to those of its addresses that are permitted.
 
     @ivar refused: the zone of an address that was left out, if one was.
     """
@@ -123,7 +123,7 @@ class _ZonedResolver:
 
     def _check(self, address: IAddress) -> bool:
         """
-        Whether an address may be connected to.
+        Whether an address is permitted.
         """
         if not isinstance(address, IPv4Address | IPv6Address):
             return False
@@ -137,7 +137,7 @@ class _ZonedResolver:
 @implementer(IResolutionReceiver)
 class _ZonedReceiver:
     """
-    Receives the addresses of a name, and passes on those that pass a check.
+    Receives the addresses of a name, and passes on the permitted ones.
     """
 
     def __init__(self, receiver: IResolutionReceiver, check: Callable[[IAddress], bool]) -> None:
@@ -153,8 +153,7 @@ class _ZonedReceiver:
 
 class _Addressed(HTTP11ClientProtocol):
     """
-    The client's side of a connection, which notes for each response the IP
-    address that it comes from.
+    The protocol of a connection, which notes the IP address of each response.
     """
 
     def __init__(
@@ -190,8 +189,8 @@ class AddressedFactory(Factory):
         addresses: MutableMapping[IClientRequest, str],
     ) -> None:
         """
-        @param quiescent: called with a protocol that another request may use.
-        @param name: what it connects to, for logs.
+        @param quiescent: called with a protocol that is free for another request.
+        @param name: the server, for logs.
         @param addresses: receives the address of each response, by its request.
         """
         self._quiescent = quiescent

@@ -3,8 +3,7 @@
 The limits on the head of a response: bytes, lines, the length of a line and
 the number of interim (1xx) responses.
 
-L{twisted.web}'s client keeps every header line that a server sends, in
-memory and without a bound.
+L{twisted.web}'s client keeps all header lines in memory, without a bound.
 """
 
 from __future__ import annotations
@@ -20,23 +19,23 @@ MAX_HEAD_LINES: Final = 256
 """Lines of a response's head at most, those of interim responses included."""
 
 MAX_LINE: Final = 16 * 1024
-"""Bytes of one line of a head at most: the longest that L{twisted.web} takes."""
+"""Bytes of one line of a head at most: the longest that L{twisted.web} accepts."""
 
 MAX_INTERIM: Final = 10
-"""Interim (1xx) responses before the final one at most (RFC 9110, section
-15.2, lets a server send any number)."""
+"""Interim (1xx) responses before the final one at most (RFC 9110, section 15.2,
+has no limit)."""
 
 
 class HeadTooLong(NotHTTP):
     """
-    The head of a response is longer than any client needs.
+    The head of a response is over a limit.
     """
 
 
 class HeadLimit:
     """
-    Counts the head of one response, as its bytes arrive, and leaves out
-    interim responses, each of which L{twisted.web} would log.
+    Counts the head of one response as its bytes arrive, and drops interim
+    responses, each of which L{twisted.web} would log.
 
     States: reading a status line; reading header fields; over, once the head
     of the final response is complete.  What follows is not counted.
@@ -56,7 +55,7 @@ class HeadLimit:
         """
         Count the next bytes of the connection.
 
-        @return: those that are not of interim responses.  A status line is
+        @return: these bytes without interim responses.  A status line is
             kept until it is complete.
         @raise HeadTooLong: the head is over one of the limits.
         """

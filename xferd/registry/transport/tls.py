@@ -1,7 +1,7 @@
 # -*- test-case-name: tests.registry.transport.test_tls -*-
 """
-Whom to trust at the other end of TLS, and what to show there: the contents of
-the certificates that a configuration names.
+TLS of clients: trusted authorities, client certificates, and the files that have
+them.
 """
 
 from __future__ import annotations
@@ -28,25 +28,25 @@ from xferd.names import is_loopback
 
 class UnreadableFile(ConfigError):
     """
-    A file that is there may not be read.
+    The permissions of a file forbid to read it.
     """
 
 
 @frozen
 class TLSConfig:
     """
-    What one server is known by, and what it is shown.
+    The TLS of connections to one server, and to those that it leads to.
 
-    Two that are equal may share connections.
+    Connections with equal configurations may be shared.
 
     @ivar host: the server's name or address, without brackets.
-    @ivar ca: PEM certificates that are trusted besides the system's, also
-        where the server sends us elsewhere: that is, in the same house.
+    @ivar ca: PEM certificates that are trusted in addition to the system's,
+        also for servers that this one leads to, which are the same operator's.
     @ivar client: our certificate with its chain, and its key, in PEM; shown
         to this server only.
-    @ivar exclusive: whether the system's certificates are not trusted.
-    @ivar skip_verify: whether to speak with whoever answers in its place; if
-        nothing is said, that is so of loopback hosts without a CA.
+    @ivar exclusive: whether only C{ca} is trusted.
+    @ivar skip_verify: whether any certificate is accepted; L{None} for loopback
+        hosts without a CA only.
     """
 
     host: str
@@ -57,13 +57,13 @@ class TLSConfig:
 
     def __bool__(self) -> bool:
         """
-        Whether anything is said that is not usual.
+        Whether anything differs from the default.
         """
         return bool(self.ca) or self.client is not None or self.skip_verify is not None
 
     def options(self, name: str) -> IOpenSSLClientConnectionCreator:
         """
-        How to speak TLS with a server that this one is, or that it led to.
+        The TLS options for this server, or for one that it led to.
 
         @param name: its name or address, without brackets.
         """
@@ -85,12 +85,12 @@ class TLSConfig:
 @implementer(IOpenSSLClientConnectionCreator)
 class UnverifiedTLS:
     """
-    TLS with whoever answers.
+    TLS that accepts any certificate.
     """
 
     def __init__(self, name: str, context: Context) -> None:
         """
-        @param name: whom to ask for.
+        @param name: the server's name or address, without brackets.
         """
         self._context = context
         # RFC 6066, section 3: an address is no server name.
@@ -127,7 +127,7 @@ class _Authorities:
 
 def _client_options(certificates: bytes, key: bytes) -> dict[str, Any]:
     """
-    A client certificate as L{CertificateOptions} takes it.
+    A client certificate as arguments of L{CertificateOptions}.
     """
     first, *chain = [X509.from_cryptography(c) for c in load_pem_x509_certificates(certificates)]
     private = load_pem_private_key(key, None)
@@ -142,8 +142,9 @@ def read_ca(path: str, host: str) -> bytes:
     """
     Read certificates to trust.
 
-    @param host: whom they are for.
-    @raise ConfigError: there are none; L{UnreadableFile}, if we may not look.
+    @param host: the host that they are for, for errors.
+    @raise ConfigError: there are none; L{UnreadableFile}, if its permissions are
+        the reason.
     """
     data = _read(path, "CA file", host)
     _certificates(data, path, "CA file", host)
@@ -155,8 +156,8 @@ def read_client(certificate: str, key: str, host: str) -> tuple[bytes, bytes]:
     Read a client certificate and its key.
 
     @param key: the key's path; the certificate's own, if it is empty.
-    @raise ConfigError: they are none, or do not fit; L{UnreadableFile}, if we may
-        not look.
+    @raise ConfigError: they are invalid, or do not belong together;
+        L{UnreadableFile}, if permissions are the reason.
     """
     certificate_pem = _read(certificate, "client certificate", host)
     first, *_ = _certificates(certificate_pem, certificate, "client certificate", host)

@@ -1,10 +1,8 @@
 # -*- test-case-name: tests.registry.transport.test_urls -*-
 """
-Where a server sends its client: to whom credentials belong, and what a
-C{Location} means.
+URLs: the origin that credentials belong to, and the target of a C{Location}.
 
-Pure.  What is wrong with a place is said without quoting its URL, whose query
-may be a password.
+Pure.  No error quotes an URL, whose query may be a password.
 """
 
 from __future__ import annotations
@@ -19,7 +17,7 @@ from xferd.names import is_disguised
 from xferd.registry.transport.zones import OutOfZone, Zone
 
 PRINTABLE = "".join(chr(c) for c in range(0x21, 0x7F))
-"""What an URL may hold and L{quote} is to leave alone."""
+"""The characters of an URL, which L{quote} leaves unchanged."""
 
 MAX_LOCATION = 16 * 1024
 """Characters of a C{Location} at most."""
@@ -35,7 +33,7 @@ _PORTS = {"http": 80, "https": 443}
 @frozen
 class Origin:
     """
-    Whom credentials are for (RFC 6454): scheme, host and port.
+    The server that credentials belong to: scheme, host and port (RFC 6454).
     """
 
     scheme: str
@@ -47,7 +45,7 @@ class Origin:
         """
         The origin of an URL.
 
-        @raise ValueError: it has none that a request can be made to.
+        @raise ValueError: no request can be made to it.
         """
         try:
             split = split_url(url)
@@ -69,7 +67,7 @@ class Origin:
     @property
     def zone(self) -> Zone | None:
         """
-        The zone that the host shows by itself, if it does.
+        The zone of the host, if its name alone shows it.
         """
         return Zone.named(self.host)
 
@@ -78,9 +76,9 @@ def check_target(source: Origin, target: Origin, zone: Zone) -> None:
     """
     Check that a server may lead to another, as far as their names show it.
 
-    @param zone: where the server is.
-    @raise OutOfZone: the target is in a zone where the server must not lead.
-    @raise ValueError: the source is spoken to by TLS, and the target without.
+    @param zone: the zone of the server.
+    @raise OutOfZone: the server must not lead to the target's zone.
+    @raise ValueError: the source is reached by TLS, and the target is not.
     """
     if source == target:
         return
@@ -93,12 +91,11 @@ def check_target(source: Origin, target: Origin, zone: Zone) -> None:
 
 def resolve(url: str, location: str, zone: Zone) -> str:
     """
-    The URL that a C{Location} means: absolute or relative, on this host or on
-    another, with its query as it is.
+    The absolute URL of a C{Location}, with its query as it is.
 
-    @param url: what the answer is to.
-    @param zone: where the server is that gave the answer.
-    @raise ValueError: it is not a place to go to.
+    @param url: the URL of the request.
+    @param zone: the zone of the server that responded.
+    @raise ValueError: it cannot be followed.
     """
     if not location:
         raise ValueError("it is empty")
@@ -115,8 +112,8 @@ def resolve(url: str, location: str, zone: Zone) -> str:
 
 def with_argument(url: str, name: str, value: str) -> str:
     """
-    An URL with one more argument in its query; what is there stays as it is,
-    as it may be signed.
+    An URL with one more argument in its query.  The rest is unchanged, as it may
+    be signed.
     """
     joint = "&" if "?" in url else "?"
     return f"{url}{joint}{urlencode({name: value})}"

@@ -1,7 +1,7 @@
 # -*- test-case-name: tests.registry.transport.test_warning_header -*-
 """
-What a registry warns of (OCI distribution-spec, "Warnings"): words for people,
-on which no program acts.
+The C{Warning} header (OCI distribution-spec, "Warnings"), whose text is for
+people.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Final
 from xferd.registry.transport.errors import clean
 
 MAX_WARNINGS_SIZE: Final = 4096
-"""The most bytes of warnings that one answer may have, all together."""
+"""Bytes of all warnings of one response that are read at most."""
 
 # RFC 9110, section 5.6.4: a quoted string; section 5.6.1: lists in one header.
 _WARNING: Final = re.compile(r'\s*([0-9]{3}) (\S+) "((?:[^"\\]|\\.)*)"(?: "[^"]*")?\s*(?:,|$)', re.DOTALL)
@@ -22,11 +22,10 @@ _ESCAPED: Final = re.compile(r"\\(.)", re.DOTALL)
 
 def parse_warnings(values: Iterable[str]) -> tuple[str, ...]:
     """
-    Read C{Warning} headers: those of the code 299 and of no agent in
-    particular, each once, fit to be shown.
+    Read the texts of C{Warning} headers with code 299 and agent C{-}, without
+    duplicates and control characters.
 
-    What comes after the first 4096 bytes is left out, and so is what cannot
-    be read.
+    Text after L{MAX_WARNINGS_SIZE} and invalid headers are ignored.
     """
     left = MAX_WARNINGS_SIZE
     found: dict[str, None] = {}

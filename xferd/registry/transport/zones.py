@@ -1,10 +1,9 @@
 # -*- test-case-name: tests.registry.transport.test_zones -*-
 """
-Zones of addresses: which servers can be reached from everywhere, and which
-only from this machine or its networks.
+Zones of addresses: public, private, loopback, link-local.
 
-A server must not lead a client to what the server itself cannot reach (CWE-918,
-server-side request forgery).  Pure.
+A server must not lead a client to addresses that the server itself cannot reach
+(CWE-918, server-side request forgery).  Pure.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ _METADATA: Final = frozenset(
         ("100.100.100.200", "168.63.129.16", "192.0.0.192", "fd00:ec2::254", "fd20:ce::254"),
     )
 )
-"""Where clouds keep a machine's secrets, besides 169.254.169.254."""
+"""The metadata services of clouds, besides 169.254.169.254."""
 
 _WITH_IPV4: Final = tuple(
     map(
@@ -33,14 +32,14 @@ _WITH_IPV4: Final = tuple(
 """Networks whose addresses end in an IPv4 address."""
 
 _ISATAP: Final = frozenset({0x00005EFE, 0x02005EFE})
-"""What precedes the IPv4 address in an address of ISATAP (RFC 5214)."""
+"""The bits before the IPv4 address in an address of ISATAP (RFC 5214)."""
 
 _GLOBAL_UNICAST: Final = IPv6Network("2000::/3")
 
 
 class Zone(Enum):
     """
-    Where an address is; the value completes "it is".
+    The zone of an address; errors quote the value after "it is".
     """
 
     PUBLIC = "a public address"
@@ -54,15 +53,14 @@ class Zone(Enum):
         The zone of an IP address.
 
         @param text: C{192.0.2.1} or C{2001:db8::1}, with a scope or without.
-        @raise ValueError: it is no IP address.
+        @raise ValueError: it is not an IP address.
         """
         return _zone(ip_address(text.partition("%")[0]))
 
     @classmethod
     def named(cls, host: str) -> Zone | None:
         """
-        The zone that the name of a host shows by itself, or L{None} where only
-        the name's addresses do.
+        The zone of a host, if its name alone shows it, or L{None}.
 
         @param host: a name or an address, without brackets.
         """
@@ -85,7 +83,7 @@ class Zone(Enum):
 
 class OutOfZone(ValueError):
     """
-    A server leads to a zone where it must not lead.
+    A server leads to a zone that is not permitted.
 
     @ivar zone: that zone.
     """
