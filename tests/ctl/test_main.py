@@ -189,7 +189,7 @@ class ProcessTests(DaemonTestCase):
         """
         A command without bars imports no slow module.
         """
-        heavy = {"rich", "twisted", "attr", "asyncio", "dataclasses", "inspect", "zope"}
+        heavy = {"rich", "twisted", "attr", "asyncio", "dataclasses", "inspect", "zope.interface"}
         program = (
             "import sys; from xferd.ctl.main import main; "
             "argv = ['jobs', '--host', 'unix:/nonexistent']; "

@@ -293,6 +293,31 @@ class _Pool(HTTPConnectionPool):
         return endpoint.connect(factory)
 
 
+class _Agent(Agent):
+    """
+    An agent that keeps two slashes at the start of a path.
+
+    Twisted makes the request's path by C{urlunparse}, which adds two more
+    since Python 3.13 (U{https://github.com/python/cpython/issues/67693}).
+    """
+
+    def _requestWithEndpoint(
+        self,
+        key: tuple[bytes, bytes, int],
+        endpoint: IStreamClientEndpoint,
+        method: bytes,
+        parsedURI: URI,
+        headers: Headers | None,
+        bodyProducer: IBodyProducer | None,
+        requestPath: bytes,
+    ) -> Deferred[IResponse]:
+        path = requestPath[2:] if requestPath.startswith(b"//" + parsedURI.path) else requestPath
+        requesting: Deferred[IResponse] = super()._requestWithEndpoint(
+            key, endpoint, method, parsedURI, headers, bodyProducer, path
+        )
+        return requesting
+
+
 @implementer(IAgent, IAgentEndpointFactory)
 class PooledAgent:
     """
@@ -323,7 +348,7 @@ class PooledAgent:
         else:
             proxy = self._connections.proxy(self._config, plain)
         if plain is None or proxy is None:
-            agent: IAgent = Agent.usingEndpointFactory(self._connections.reactor, self, self.pool)
+            agent: IAgent = _Agent.usingEndpointFactory(self._connections.reactor, self, self.pool)
             return agent.request(method, uri, headers, bodyProducer)
         headers = Headers() if headers is None else headers.copy()
         if proxy.authorization:
