@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.transfer.test_attempts -*-
+# -*- test-case-name: tests.transfer.test_attempt_record -*-
 """
 Records of attempts, as the manager passes them to C{on_attempt}.
 """

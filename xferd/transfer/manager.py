@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.transfer.test_transfer -*-
+# -*- test-case-name: tests.transfer.test_manager -*-
 """
 The manager of the transfers of one kind: single flight by key.
 """

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.transfer.test_transfer -*-
+# -*- test-case-name: tests.transfer.test_watcher -*-
 """
 Watchers: the interests of jobs in transfers.
 """
