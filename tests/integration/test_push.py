@@ -179,7 +179,7 @@ class PushTests(PushCase):
         """
         _, errors, code = await self.daemon.try_ctl("push", "no/such:image")
         self.assertEqual(code, 1)
-        self.assertIn("there is no image docker.io/no/such:image in the store", errors)
+        self.assertIn("the store has no image no/such:image", errors)
 
     async def test_last_client_leaves(self) -> None:
         """

@@ -19,6 +19,7 @@ from xferd.interfaces.store import Freed, Image, IStore
 from xferd.jobs.deferreds import uninterrupted
 from xferd.jobs.events.broker import Broker
 from xferd.jobs.images.naming import Naming
+from xferd.jobs.images.stored import no_image, stored_image
 from xferd.jobs.job import rfc3339
 from xferd.names import Digest, Reference
 
@@ -65,9 +66,7 @@ class ImageAdmin:
         if new.digest is not None:
             raise BadReference(name, "a new name has a tag, not a digest, which no image can be given")
         self._check()
-        image = self._store.images.get(wanted)
-        if image is None:
-            raise _no_image(wanted)
+        image = stored_image(self._store, wanted)
         origin = None if image.source == new.repository else image.source
         tagged = evolve(
             image, reference=new, origin=origin, created=rfc3339(self._wall_clock()), pinned=False
@@ -89,7 +88,7 @@ class ImageAdmin:
         try:
             image = await uninterrupted(self._store.images.pin(wanted, pinned))
         except NotFound as e:
-            raise _no_image(wanted) from e
+            raise no_image(wanted) from e
         self._broker.named(image)
         return image
 
@@ -112,12 +111,12 @@ class ImageAdmin:
         except NotFound as e:
             missing = e
             if not begun:
-                raise _no_image(wanted) from e
+                raise no_image(wanted) from e
         else:
             self._broker.removed(wanted)
         freed = await uninterrupted(self._store.gc.collect(dry_run=False, abandoned=begun))
         if missing is not None and not freed.partials:
-            raise _no_image(wanted) from missing
+            raise no_image(wanted) from missing
         return freed
 
     async def _begun(self, reference: Reference) -> Set[Digest]:
@@ -149,12 +148,3 @@ class ImageAdmin:
         """
         if not self._ready():
             raise Interrupted("the daemon is just starting or stopping; ask again in a moment")
-
-
-def _no_image(reference: Reference) -> NotFound:
-    """
-    The error for a name that the store does not have.
-    """
-    return NotFound(
-        f"the store has no image {reference.familiar()}; 'xferctl images' lists those that it has"
-    )

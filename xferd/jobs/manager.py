@@ -60,7 +60,7 @@ from xferd.transfer.fair_queue import Turn
 from xferd.transfer.retry import RetryPolicy
 
 MOST_ATTEMPTS = 1000
-"""How many attempts are told of one job."""
+"""The largest number of attempts that are returned for one job."""
 
 
 @implementer(IJobs)
@@ -90,12 +90,11 @@ class Jobs:
         @param clock: measures durations.
         @param wall_clock: makes the stamps of jobs, transfers and images.
         @param limits: the first limits; that of C{workers} is the unpacker's.
-        @param ranges: when a blob is fetched by several streams; how many, the
-            limits say.
+        @param ranges: when a blob is fetched by several streams.
         @param sharing: C{shared} or C{isolated}.
-        @param quota: the bytes that the store may take; 0 for any number.
-        @param small_blob: how many bytes a blob must have to wait for the
-            slots that C{downloads} and C{uploads} are.
+        @param small_blob: the least size of a blob that waits for the slots of
+            C{downloads} and C{uploads}; smaller ones have slots of their own.
+        @param quota: the bytes that the store may take; 0 is no limit.
         """
         self._sharing = sharing
         self._store = store
@@ -326,7 +325,6 @@ class Jobs:
         return found.addCallback(lambda records: [in_short(record) for record in records])
 
     def attempts(self, job_id: str) -> Deferred[list[AttemptJSON]]:
-
         def read(job: JobDetailsJSON) -> Deferred[list[AttemptJSON]]:
             attempts = self._store.journal.attempts(job["transfers"], MOST_ATTEMPTS)
             return cast("Deferred[list[AttemptJSON]]", attempts)
@@ -396,7 +394,6 @@ class Jobs:
         return self._broker.follow(job, since)
 
     def follow(self, job_id: str, since: str | None = None) -> Deferred[IEventStream]:
-
         def open_stream(record: JobDetailsJSON) -> IEventStream:
             try:
                 return self.events(job_id, since)
@@ -448,12 +445,6 @@ class Jobs:
         priority: int,
         target: Reference | None = None,
     ) -> Job:
-        """
-        Write down what a client asks for.
-
-        @raise Interrupted: the daemon is stopping.
-        @raise TooManyJobs: this client, or all together, have too many.
-        """
         self._runner.check_capacity(client)
         if not (platform is None or (kind == "push" and platform == ALL)):
             platform = str(Platform.parse(platform))

@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
-from xferd.errors import NotFound
 from xferd.image_config import parse_config
 from xferd.interfaces.registry import IRegistries, IRepository
 from xferd.interfaces.store import Image, IStore
@@ -20,6 +19,7 @@ from xferd.jobs.images.documents import DocumentFetcher
 from xferd.jobs.images.graph import Graph, walk
 from xferd.jobs.images.publish import Publisher
 from xferd.jobs.images.resolve import check_platform
+from xferd.jobs.images.stored import stored_image
 from xferd.jobs.job import Job
 from xferd.names import Reference
 from xferd.oci import Descriptor, Document, Manifest
@@ -76,11 +76,7 @@ class Push:
         @raise NotFound: there is no such image in the store.
         @raise NoSuchPlatform: it is not available for the wanted platform.
         """
-        image = self._store.images.get(self._reference)
-        if image is None:
-            raise NotFound(
-                f"there is no image {self._reference} in the store; 'xferctl images' lists those that are"
-            )
+        image = stored_image(self._store, self._reference)
         source = self._registries.repository(image.source)
         if self._job.platform is None:
             graph, origin = await walk(await self._stored(image.manifest), self._stored), None

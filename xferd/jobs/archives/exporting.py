@@ -13,13 +13,14 @@ from zope.interface import implementer
 
 from xferd.archive.plan import Plan, plan
 from xferd.docker_manifest import render
-from xferd.errors import Interrupted, NotFound, SourceError, StoreError
+from xferd.errors import Interrupted, SourceError, StoreError
 from xferd.interfaces.jobs import IArchive
 from xferd.interfaces.registry import IContent, IRegistries
 from xferd.interfaces.store import IStore
 from xferd.jobs.blobs.download import DownloadManager
 from xferd.jobs.blobs.reader import BlobReader
 from xferd.jobs.deferreds import gather
+from xferd.jobs.images.stored import stored_image
 from xferd.jobs.shutdown_errors import stopped
 from xferd.media_types import DOCKER_MANIFEST, OCI_MANIFEST
 from xferd.names import Reference
@@ -70,11 +71,7 @@ async def _open(
 
     @param close: called when the archive is closed.
     """
-    image = store.images.get(reference)
-    if image is None:
-        raise NotFound(
-            f"there is no image {reference.familiar()} in the store; 'xferctl images' lists those that are"
-        )
+    image = stored_image(store, reference)
     data = await store.blobs.read(image.manifest.digest)
     document = Document(image.manifest.media_type, data, image.manifest.digest)
     original = None

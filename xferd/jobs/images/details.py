@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from xferd.errors import NoSuchPlatform, StoreError
+from xferd.errors import NoSuchPlatform
 from xferd.image_config import parse_config, read_config
 from xferd.jobs.events.broker import image_json
+from xferd.jobs.images.stored import stored_layers
 from xferd.oci import Manifest
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ async def image_details(store: IStore, image: Image, wanted: Platform | None = N
     shown = {**image_json(image), "platform": None, "config": None}
     shown |= {
         "chain_id": None if image.chain_id is None else str(image.chain_id),
-        "trees": _trees(store, image),
+        "trees": [layer.path for layer in stored_layers(store, image)],
     }
     manifest = Manifest(image.config, image.layers)
     if manifest.is_image:
@@ -49,20 +50,3 @@ async def image_details(store: IStore, image: Image, wanted: Platform | None = N
         shown |= {"platform": None if platform is None else str(platform)}
         shown["config"] = read_config(data, f"config {image.config.digest}")
     return shown
-
-
-def _trees(store: IStore, image: Image) -> list[str]:
-    """
-    The layers' trees, bottom first.
-    """
-    paths: list[str] = []
-    chain_id = image.chain_id
-    while chain_id is not None:
-        layer = store.layers.get(chain_id)
-        if layer is None:
-            raise StoreError(
-                f"the store has lost layer {chain_id} of {image.reference.familiar()}; pull the image again"
-            )
-        paths.append(layer.path)
-        chain_id = layer.parent
-    return paths[::-1]

@@ -12,13 +12,14 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from xferd.errors import NotFound, StoreError, XferdError
+from xferd.errors import XferdError
 from xferd.interfaces.registry import IBlobSource, IRegistries
-from xferd.interfaces.store import Image, IStore, Layer
+from xferd.interfaces.store import IStore
 from xferd.interfaces.transfer import IProgressSink
 from xferd.jobs.blobs.download import DownloadManager
 from xferd.jobs.blobs.layers import Stack
 from xferd.jobs.deferreds import gather
+from xferd.jobs.images.stored import stored_image, stored_layers
 from xferd.names import Digest, Reference
 from xferd.transfer.fair_queue import Turn
 from xferd.transfer.transfer import Transfer
@@ -76,12 +77,8 @@ async def renew_image(
     @raise NotFound: there is no such image.
     @raise StoreError: a layer is missing.
     """
-    image = store.images.get(reference)
-    if image is None:
-        raise NotFound(
-            f"there is no image {reference.familiar()} in the store; 'xferctl images' lists those that are"
-        )
-    chain = _chain(store, image)
+    image = stored_image(store, reference)
+    chain = stored_layers(store, image)
     if not any(layer.outdated for layer in chain):
         return []
     end_use = store.gc.lease()
@@ -102,20 +99,3 @@ async def renew_image(
         return [text for text in warnings if text is not None]
     finally:
         end_use()
-
-
-def _chain(store: IStore, image: Image) -> list[Layer]:
-    """
-    An image's layers, bottom first.
-    """
-    chain: list[Layer] = []
-    chain_id = image.chain_id
-    while chain_id is not None:
-        layer = store.layers.get(chain_id)
-        if layer is None:
-            raise StoreError(
-                f"the store has lost layer {chain_id} of {image.reference.familiar()}; pull the image again"
-            )
-        chain.append(layer)
-        chain_id = layer.parent
-    return chain[::-1]
