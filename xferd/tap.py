@@ -19,10 +19,11 @@ from twisted.python.usage import UsageError
 from xferd import __version__
 from xferd.config import Config
 from xferd.errors import ConfigError, XferdError
+from xferd.listeners import parse_endpoint
 from xferd.log_escapes import escape_event
 from xferd.monotonic import use_monotonic_time
 from xferd.sd_notify import ServiceManager
-from xferd.service import Daemon, parse_endpoint
+from xferd.service import Daemon
 
 
 class Options(BaseOptions):

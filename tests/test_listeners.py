@@ -1,0 +1,51 @@
+"""
+Tests for L{xferd.listeners}.
+"""
+
+from __future__ import annotations
+
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.testing import MemoryReactor
+from twisted.trial.unittest import SynchronousTestCase
+
+from xferd.listeners import parse_endpoint
+from xferd.web.peer_trust import Trust
+
+
+class EndpointTests(SynchronousTestCase):
+    """
+    The endpoints of the daemon.
+    """
+
+    def test_unix(self) -> None:
+        """
+        The path of a unix socket is parsed as by Twisted, and Twisted's own lock is off.
+        """
+        for description, path in (
+            ("unix:/run/s", "/run/s"),
+            ("unix:/run/s:mode=660:lockfile=1", "/run/s"),
+            ("unix:mode=660:address=/run/s", "/run/s"),
+            ("unix:address=/run/a=b", "/run/a=b"),
+            ("unix:/run/a\\:b\\\\c", "/run/a:b\\c"),
+        ):
+            found = parse_endpoint(description)
+            self.assertEqual((found.socket, found.trust), (path, Trust.ALL))
+            endpoint = serverFromString(MemoryReactor(), found.description)
+            self.assertEqual((endpoint._address, endpoint._wantPID), (path, False))
+            self.assertEqual(endpoint._mode, 0o660 if "mode=660" in description else 0o600)
+
+    def test_tcp(self) -> None:
+        """
+        The interface of a TCP port decides who can reach it.
+        """
+        for description, trust, port in (
+            ("tcp:80", Trust.NONE, 0),
+            ("tcp:80:interface=127.0.0.1", Trust.OWNER, 80),
+            ("tcp:interface=127.0.0.1:port=80", Trust.OWNER, 80),
+            ("tcp:80:interface=\\:\\:1", Trust.OWNER, 80),
+            ("tcp:80:interface=10.0.0.1", Trust.NONE, 0),
+            ("ssl:80:interface=127.0.0.1", Trust.OWNER, 0),
+        ):
+            found = parse_endpoint(description)
+            self.assertEqual((found.trust, found.socket, found.description), (trust, "", description))
+            self.assertEqual(found.port, port)

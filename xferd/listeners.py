@@ -1,0 +1,80 @@
+# -*- test-case-name: tests.test_listeners -*-
+"""
+The endpoints that the API is served on, and the clients that can reach them.
+"""
+
+from __future__ import annotations
+
+from attrs import frozen
+from twisted.internet.endpoints import quoteStringArgument
+
+from xferd.errors import ConfigError
+from xferd.names import is_loopback
+from xferd.web.peer_trust import Trust
+
+
+@frozen
+class Listener:
+    """
+    An endpoint to serve the API on.
+
+    @ivar description: the endpoint string.
+    @ivar trust: the clients that need no token.
+    @ivar socket: the path of the unix socket to create, or the empty string.
+    @ivar port: the TCP port of the page for browsers on this machine, or 0.
+    """
+
+    description: str
+    trust: Trust
+    socket: str = ""
+    port: int = 0
+
+
+def parse_endpoint(description: str) -> Listener:
+    """
+    Parse an endpoint string, and find out who can reach it.
+
+    @raise ConfigError: it is not an endpoint string.
+    """
+    kind, colon, rest = description.partition(":")
+    if not colon or not kind or not rest:
+        raise ConfigError(f"{description!r} is not an endpoint; an example is tcp:9337:interface=127.0.0.1")
+    arguments = _arguments(rest)
+    if kind == "unix":
+        # Twisted's lock relies on process IDs; the kernel holds that of UnixSocket.
+        kept = [a for a in arguments if not a.startswith("lockfile=")]
+        if not any(a.startswith("mode=") for a in kept):
+            # Twisted's default lets every user connect.
+            kept.append("mode=600")
+        paths = [a.removeprefix("address=") for a in kept if "=" not in a or a.startswith("address=")]
+        without = ":".join(["unix", *map(quoteStringArgument, kept), "lockfile=0"])
+        return Listener(without, Trust.ALL, socket=paths[0] if paths else "")
+    if kind == "systemd":
+        family = next((a.removeprefix("domain=") for a in arguments if a.startswith("domain=")), arguments[0])
+        if family not in ("UNIX", "INET", "INET6"):
+            raise ConfigError(
+                f"{description!r} is not an endpoint; an example is systemd:UNIX:name=xferd.socket"
+            )
+        # The socket's unit decides who may connect to a unix socket; any other
+        # socket may be reachable from other machines.
+        return Listener(description, Trust.ALL if family == "UNIX" else Trust.NONE)
+    interfaces = [a.removeprefix("interface=") for a in arguments if a.startswith("interface=")]
+    local = bool(interfaces) and is_loopback(interfaces[-1])
+    ports = [a.removeprefix("port=") for a in arguments if "=" not in a or a.startswith("port=")]
+    port = int(ports[0]) if kind == "tcp" and local and ports and ports[0].isdecimal() else 0
+    return Listener(description, Trust.OWNER if local else Trust.NONE, port=port)
+
+
+def _arguments(text: str) -> list[str]:
+    """
+    The arguments of an endpoint string: colons separate them, and a backslash
+    escapes the next character.
+    """
+    found = [""]
+    characters = iter(text)
+    for character in characters:
+        if character == ":":
+            found.append("")
+        else:
+            found[-1] += next(characters, "") if character == "\\" else character
+    return found
