@@ -169,6 +169,7 @@ class ConfigTests(SynchronousTestCase):
             ("limits = 3", "limits must be a table"),
             ("[limits]\ndownloads = 0", "limits.downloads must be a whole number from 1 to 10000, not 0"),
             ("[timeouts]\nsilence = 0", "timeouts.silence must be a number above 0, not 0.0"),
+            ("[unpack]\ndepth = 0", "unpack.depth must be at least 1, not 0"),
             ("[retry]\njitter = 2", "retry.jitter must be at most 1, not 2.0"),
             ("[limits]\ndownloads = 1.5", "limits.downloads must be a whole number"),
             ("[limits]\ndownloads = true", "limits.downloads must be a whole number"),

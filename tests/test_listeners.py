@@ -8,6 +8,7 @@ from twisted.internet.endpoints import serverFromString
 from twisted.internet.testing import MemoryReactor
 from twisted.trial.unittest import SynchronousTestCase
 
+from xferd.errors import ConfigError
 from xferd.listeners import parse_endpoint
 from xferd.web.peer_trust import Trust
 
@@ -49,3 +50,13 @@ class EndpointTests(SynchronousTestCase):
             found = parse_endpoint(description)
             self.assertEqual((found.trust, found.socket, found.description), (trust, "", description))
             self.assertEqual(found.port, port)
+
+    def test_port(self) -> None:
+        """
+        A port is a number that a socket can have.
+        """
+        for port in ("65536", "-1", "http", "9" * 20, "²"):
+            for kind in ("tcp", "ssl"):
+                error = self.assertRaises(ConfigError, parse_endpoint, f"{kind}:{port}:interface=127.0.0.1")
+                self.assertIn("the port must be from 0 to 65535", str(error))
+        self.assertEqual(parse_endpoint("tcp:65535:interface=127.0.0.1").port, 65_535)

@@ -5,12 +5,16 @@ The endpoints that the API is served on, and the clients that can reach them.
 
 from __future__ import annotations
 
+from typing import Final
+
 from attrs import frozen
 from twisted.internet.endpoints import quoteStringArgument
 
 from xferd.errors import ConfigError
 from xferd.names import is_loopback
 from xferd.web.peer_trust import Trust
+
+MAX_PORT: Final = 65_535
 
 
 @frozen
@@ -61,8 +65,13 @@ def parse_endpoint(description: str) -> Listener:
     interfaces = [a.removeprefix("interface=") for a in arguments if a.startswith("interface=")]
     local = bool(interfaces) and is_loopback(interfaces[-1])
     ports = [a.removeprefix("port=") for a in arguments if "=" not in a or a.startswith("port=")]
-    port = int(ports[0]) if kind == "tcp" and local and ports and ports[0].isdecimal() else 0
-    return Listener(description, Trust.OWNER if local else Trust.NONE, port=port)
+    port = 0
+    if kind in ("tcp", "ssl") and ports:
+        port = int(ports[0]) if ports[0].isascii() and ports[0].isdecimal() else MAX_PORT + 1
+        if port > MAX_PORT:
+            raise ConfigError(f"{description!r} is not an endpoint: the port must be from 0 to {MAX_PORT}")
+    page = port if kind == "tcp" and local else 0
+    return Listener(description, Trust.OWNER if local else Trust.NONE, port=page)
 
 
 def _arguments(text: str) -> list[str]:

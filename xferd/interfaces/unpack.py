@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from attrs import frozen
+from attrs import field, frozen
+from attrs.validators import ge
 from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
 
@@ -29,11 +30,11 @@ class UnpackLimits:
         64 MiB only.
     """
 
-    entries: int = 2_000_000
-    size: int = 128 * 1024**3
-    header: int = 1024 * 1024
-    depth: int = 256
-    ratio: int = MAX_RATIO
+    entries: int = field(default=2_000_000, validator=ge(1))
+    size: int = field(default=128 * 1024**3, validator=ge(1))
+    header: int = field(default=1024 * 1024, validator=ge(1))
+    depth: int = field(default=256, validator=ge(1))
+    ratio: int = field(default=MAX_RATIO, validator=ge(1))
 
 
 @frozen
