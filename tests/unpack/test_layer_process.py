@@ -548,7 +548,9 @@ class CageTests(LayerCase):
             self.assertEqual(missing.pop(measure), "unshare: Operation not permitted")
         if not landlocked():
             missing.pop("landlock")
-        self.assertEqual((missing, said, root), ({}, ["implied", "result"], ["d", "e"]))
+        # A busy machine reports progress in between.
+        results = [verb for verb in said if verb != "progress"]
+        self.assertEqual((missing, results, root), ({}, ["implied", "result"], ["d", "e"]))
 
     def test_privileged(self) -> None:
         """
