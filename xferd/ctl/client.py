@@ -194,7 +194,8 @@ class Daemon:
     def send_piece(self, job_id: str, offset: int, data: bytes) -> None:
         """
         Send the next piece of an import's archive, and wait until the daemon
-        has read it.  A piece whose answer is lost is not sent twice.
+        has read it.  If the answer is lost, the offset in the daemon's next
+        answer shows whether the piece arrived.
         """
         path = f"{_job_path(job_id)}/content"
         headers = {"Content-Range": f"{offset}-{offset + len(data) - 1}"}

@@ -217,7 +217,7 @@ class PieceTests(DaemonTestCase):
 
     def test_lost_answer(self) -> None:
         """
-        A piece whose answer was lost is not sent again: the next offset shows that it arrived.
+        An offset after the piece shows that it arrived, though its answer was lost.
         """
         self.send(refusal(416, "OFFSET_INVALID", "no", offset=8))
         self.assertEqual(len(self.fake.requests), 1)
