@@ -16,7 +16,8 @@ ANN, BOB = (Credentials(name, Secret("hunter2")) for name in ("ann", "bob"))
 
 class ClientsTests(JobsCase):
     """
-    A client's credentials are used for its own jobs, and are told to nobody.
+    A client's credentials are used for its own jobs, and shown to no other
+    client.
     """
 
     def setUp(self) -> None:
@@ -37,7 +38,7 @@ class ClientsTests(JobsCase):
 
     def denied(self, who: str) -> None:
         """
-        Let the registry not give its manifest to somebody.
+        Have the registry refuse its manifest to a client.
         """
         error = Denied("not yours", host=HOST, status=401)
         self.registries.registry(HOST, who).gate.fail("manifest", error, "latest", times=10)
@@ -62,8 +63,8 @@ class ClientsTests(JobsCase):
 
     def test_not_let_in_by_another(self) -> None:
         """
-        Who asks for a tag while another does gets what its own credentials
-        are good for, whoever came first.
+        A client that requests a tag while another does gets what its own
+        credentials allow, in any order.
         """
         self.denied("bob")
         self.denied("")
@@ -77,8 +78,8 @@ class ClientsTests(JobsCase):
 
     def test_shared(self) -> None:
         """
-        Two clients who may both know an image share its transfers, config
-        included; when the one's source fails, the other's is asked.
+        Two clients with access to an image share its transfers, including its
+        config; when the source of one fails, that of the other is used.
         """
         self.registries.registry(HOST, "bob").add(self.image, "app")
         config = self.image.config.digest

@@ -131,8 +131,8 @@ class CopyTests(JobsCase):
 
     def test_shared_with_a_pull(self) -> None:
         """
-        A pull and a copy of one image fetch each blob once; one leaves, the
-        other goes on.
+        A pull and a copy of one image fetch each blob once; when one is
+        cancelled, the other continues.
         """
         image = self.add(sample_image(1, size=100_000))
         blob = image.layers[0].blob.digest
@@ -168,8 +168,8 @@ class CopyTests(JobsCase):
 
     def test_source_breaks(self) -> None:
         """
-        A source that breaks is gone on with, and so is the upload: no byte is
-        sent twice.
+        A download from a source that breaks resumes, and so does the upload:
+        no byte is sent twice.
         """
         image = self.add(sample_image(1, size=100_000))
         blob = image.layers[0].blob.digest
@@ -330,8 +330,8 @@ class CopyTests(JobsCase):
 
     def test_unknown_kinds(self) -> None:
         """
-        An index with things in it that nobody knows, attestations and
-        indexes is copied byte for byte.
+        An index with entries of unknown kinds, attestations and indexes is
+        copied byte for byte.
         """
         image = sample_image(1)
         inner = index_of({image.platform: image})
@@ -512,7 +512,7 @@ class CopyTests(JobsCase):
 
     def test_refused(self) -> None:
         """
-        A target that is none is refused at once.
+        A malformed target is refused at once.
         """
         digest = Digest.of(b"x")
         for target in ("A B", f"{OTHER}/app@{digest}"):
@@ -616,7 +616,8 @@ class TwoSourcesTests(JobsCase):
 
     def test_a_content_leaves(self) -> None:
         """
-        With its client, a content leaves: its download is not gone on with.
+        When a client is cancelled, its content is closed: its download does
+        not continue.
         """
         self.registry.stall(self.blob)
         self.other.stall(self.blob)

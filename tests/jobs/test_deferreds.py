@@ -11,7 +11,7 @@ from xferd.errors import StoreError
 from xferd.jobs.deferreds import gather, then_cancelled, uninterrupted
 
 
-class TogetherTests(SynchronousTestCase):
+class GatherTests(SynchronousTestCase):
     """
     Several waits as one.
     """

@@ -48,7 +48,7 @@ class EndedTests(JobsCase):
 
     def restart(self) -> None:
         """
-        Go on with the jobs of the next daemon.
+        Continue with the jobs of the next daemon.
         """
         self.stop(self.jobs)
         self.store.journal.restart()

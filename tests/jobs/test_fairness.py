@@ -82,7 +82,7 @@ class RecalledTests(JobsCase):
 
     def test_download(self) -> None:
         """
-        It goes on later where it was, and counts no failure.
+        It resumes later, and counts no failure.
         """
         third = self.registries.registry("third.example")
         for n, registry in enumerate((self.registry, self.other, third)):
@@ -111,7 +111,7 @@ class RecalledTests(JobsCase):
 
     def test_upload(self) -> None:
         """
-        An upload goes on with its session.
+        An upload resumes its session.
         """
         image = self.add(sample_image(1, 100_000))
         self.pulled()

@@ -44,8 +44,8 @@ class TagTests(JobsCase):
 
     def test_tag(self) -> None:
         """
-        The same image has both names; the new one is told to who follows, and
-        remembers where the image came from.
+        The same image has both names; streams get the new one, which records
+        the repository that the image came from.
         """
         self.add(sample_image(1))
         self.pulled()
@@ -75,7 +75,8 @@ class TagTests(JobsCase):
 
     def test_refused(self) -> None:
         """
-        What is no name, or names a digest, or nothing in the store, is told.
+        A malformed name, a digest, or a name that the store does not have is
+        refused.
         """
         self.add(sample_image(1))
         self.pulled()
@@ -125,7 +126,7 @@ class PinTests(JobsCase):
 
     def test_pin(self) -> None:
         """
-        Followers hear of it, also when the name is given anew.
+        Streams get it, also when the name is given again.
         """
         self.add(sample_image(1))
         self.pulled()
@@ -203,7 +204,8 @@ class RemovalTests(JobsCase):
 
     def test_no_image(self) -> None:
         """
-        A name that is none, or of nothing, is told; nothing is freed for it.
+        A malformed name, or one that the store does not have, is refused;
+        nothing is freed for it.
         """
         self.successResultOf(self.store_stray())
         for name, error in (("no/such", NotFound), ("A B", BadReference)):
@@ -311,7 +313,8 @@ class RemovalTests(JobsCase):
 
     def test_not_ready(self) -> None:
         """
-        Before the store was read, everything would look as if nobody named it.
+        Nothing is collected before the store was read, when it seems to have
+        no names.
         """
         early = self.make_jobs()
         self.failureResultOf(early.image_admin.remove("app"), Interrupted)
@@ -348,7 +351,8 @@ class RemovalTests(JobsCase):
 
     def test_removed_while_it_is_pushed(self) -> None:
         """
-        A push goes on with what it found, although the name is gone.
+        A push continues with the image that it found, although the name was
+        removed.
         """
         image = self.add(sample_image(2))
         self.pulled()
@@ -393,8 +397,8 @@ class RestlessTests(JobsCase):
 
     def test_shared_in_the_middle(self) -> None:
         """
-        One who joins in the middle of what another began, who leaves, loses
-        nothing of what came before.
+        A client that joins a transfer whose first client is cancelled keeps
+        the bytes fetched before.
         """
         for step in range(40):
             name = f"app{step}"
@@ -439,7 +443,7 @@ class LeavingTests(StoreTestCase):
 
     def setUp(self) -> None:
         """
-        Have an image, and somebody who follows everything.
+        Have an image, and a stream of everything.
         """
         super().setUp()
         self.run_now(pull(self.store, sample("app", b"one")))
@@ -450,7 +454,7 @@ class LeavingTests(StoreTestCase):
 
     def leave(self, asking: Deferred[Any], steps: int) -> None:
         """
-        Leave when the disk has done some steps; then the disk goes on.
+        Cancel after some steps of the disk; then the disk continues.
         """
         for _ in range(steps):
             self.pools.disk.step()

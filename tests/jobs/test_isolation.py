@@ -26,7 +26,7 @@ ANN, BOB = (Credentials(name, Secret("hunter2")) for name in ("ann", "bob"))
 
 class SourcesCase(JobsCase):
     """
-    Two clients who bring a registry each.
+    Two clients with a registry each.
     """
 
     def setUp(self) -> None:
@@ -120,7 +120,7 @@ class SourcesTests(SourcesCase):
 
 class RightsCase(JobsCase):
     """
-    Clients who have different rights.
+    Clients with different access.
     """
 
     def setUp(self) -> None:
@@ -136,7 +136,7 @@ class RightsCase(JobsCase):
 
     def of(self, user: str) -> FakeRegistry:
         """
-        The registry as somebody sees it.
+        The registry as one client sees it.
         """
         return self.registries.registry(HOST, user)
 
@@ -166,12 +166,13 @@ class RightsCase(JobsCase):
 
 class SharedTests(RightsCase):
     """
-    Clients who share what they know the digest of, as is usual.
+    Clients in shared mode: each shares the blobs whose digest it knows.
     """
 
     def test_shared(self) -> None:
         """
-        Who knows the digest gets a running transfer, and what is there.
+        A client that knows the digest shares a running transfer, and a blob in
+        the store.
         """
         self.deny()
         self.hers.stall(self.blob)
@@ -212,8 +213,8 @@ class RateLimitTests(RightsCase):
 
     def test_impatience(self) -> None:
         """
-        Where the registry asks Ann for an hour, her pull fails and nobody
-        waits.
+        Where the registry asks Ann to wait for an hour, her pull fails and no
+        other job waits.
         """
         self.limit("manifest", 3600)
         ann, bob = self.begin(ANN), self.begin(BOB)
@@ -240,15 +241,16 @@ class RateLimitTests(RightsCase):
 
 class IsolatedTests(RightsCase):
     """
-    Clients who get what their own registry would give to them, and no more.
+    Clients in isolated mode: each gets what its own registry would send, and
+    no more.
     """
 
     sharing = "isolated"
 
     def test_running_transfer(self) -> None:
         """
-        Who has no right does not get a running transfer: not its bytes, and
-        not what was made of them.
+        A client without access does not share a running transfer: neither its
+        bytes nor the tree made of them.
         """
         self.deny()
         self.hers.stall(self.blob)
@@ -266,8 +268,8 @@ class IsolatedTests(RightsCase):
 
     def test_local_blob(self) -> None:
         """
-        Who has no right does not get what is there, neither the blob nor the
-        tree; who has it is not sent it again.
+        A client without access does not get a blob or tree of the store; for
+        one with access it is not fetched again.
         """
         self.assert_done(self.begin(ANN))
         self.deny(1, ["confirm"])
@@ -289,7 +291,8 @@ class IsolatedTests(RightsCase):
 
     def test_same_identity(self) -> None:
         """
-        Two clients who are the same to one repository share as ever.
+        Two clients with the same credentials for one repository share as in
+        shared mode.
         """
         self.hers.stall(self.blob)
         jobs = [self.begin(ANN), self.begin(ANN)]
@@ -305,7 +308,7 @@ class IsolatedTests(RightsCase):
 
     def test_other_repository(self) -> None:
         """
-        The right to one repository is none to another one.
+        Access to one repository is no access to another one.
         """
         self.hers.add(self.image, "else")
         self.assert_done(self.begin(ANN))
@@ -314,8 +317,8 @@ class IsolatedTests(RightsCase):
 
     def test_takes_over(self) -> None:
         """
-        Where the first one's download fails, the next one goes on where it
-        ended, once it has shown its right, and with its own source.
+        Where the first client's download fails, that of the next one continues
+        where it ended, with its own source, once that has proved access.
         """
         self.hers.stall(self.blob)
         ann, bob = self.begin(ANN), self.begin(BOB)
@@ -334,8 +337,8 @@ class IsolatedTests(RightsCase):
 
     def test_left_bytes(self) -> None:
         """
-        What another one's download has left is not gone on with by who has no
-        right.
+        A client without access does not continue the partial file of another
+        client.
         """
         self.hers.stall(self.blob)
         ann = self.begin(ANN)
@@ -350,7 +353,7 @@ class IsolatedTests(RightsCase):
 
     def test_cancelled_while_waiting(self) -> None:
         """
-        Who waits for another one's download can leave.
+        A wait for another client's download can be cancelled.
         """
         self.hers.stall(self.blob)
         ann, bob = self.begin(ANN), self.begin(BOB)
@@ -379,8 +382,8 @@ class IsolatedTests(RightsCase):
 
     def test_copy(self) -> None:
         """
-        Who has no right cannot have it copied out, neither from what is on
-        its way nor from what is there.
+        A client without access cannot copy a blob elsewhere, neither one in
+        transit nor one in the store.
         """
         self.deny(2, ["confirm"])
         self.hers.stall(self.blob)
@@ -405,7 +408,7 @@ class IsolatedTests(RightsCase):
 
     def test_push(self) -> None:
         """
-        An image of the store is everybody's who may use the daemon.
+        All clients of the daemon have access to an image of the store.
         """
         self.assert_done(self.begin(ANN))
         asked = len(self.hers.requests)
@@ -430,8 +433,8 @@ class IsolatedTests(RightsCase):
 
     def test_knows_the_beginning(self) -> None:
         """
-        Who has the first bytes of a blob and no others does not get the rest,
-        neither when it is whole nor after it was begun together.
+        A client that has only the first bytes of a blob does not get the rest,
+        neither when it is complete nor after a shared beginning.
         """
         data = self.image.layers[0].blob.read()
         self.his.put_blob("app", self.blob, data[:500] + bytes(len(data) - 500))
@@ -567,7 +570,7 @@ class IsolatedTests(RightsCase):
 
     def test_shown(self) -> None:
         """
-        Keys are shown with the repository, and nothing of who it is.
+        Keys are shown with the repository, and without the client's identity.
         """
         self.hers.stall(self.blob)
         self.begin(ANN)
@@ -577,9 +580,9 @@ class IsolatedTests(RightsCase):
         self.hers.finish(self.blob)
         self.settle()
 
-    def test_realms(self) -> None:
+    def test_scopes(self) -> None:
         """
-        Realms are equal where sources would behave alike, and show no secret:
+        Scopes are equal where sources would behave alike, and show no secret:
         they are called by the repository.
         """
         blobs = [r.repository("app") for r in (self.hers, self.hers, self.his, self.registry)]
@@ -592,8 +595,8 @@ class IsolatedTests(RightsCase):
 
 class UploadsCase(RightsCase):
     """
-    Clients who push one image of the store to one repository, each with
-    credentials of its own.
+    Clients that push one image of the store to one repository, each with its
+    own credentials.
     """
 
     def setUp(self) -> None:
@@ -669,7 +672,8 @@ class IsolatedUploadTests(UploadsCase):
 
     def test_others_end(self) -> None:
         """
-        When a client is refused or leaves, the upload of another client goes on.
+        When a client is refused or cancelled, the upload of another client
+        continues.
         """
         ann, bob, own = self.send(ANN), self.send(BOB), self.send(None)
         self.targets[0].uploads.fail(self.blob, Denied("not yours", host=OTHER))
@@ -716,7 +720,7 @@ class SharedUploadTests(UploadsCase):
 
     def test_becomes_isolated(self) -> None:
         """
-        A session from before clients were kept apart is nobody's.
+        A session from before the isolated mode belongs to no client.
         """
         self.broken(ANN, self.targets[0])
         self.assertEqual(len(self.store.journal.sessions), 1)

@@ -79,8 +79,9 @@ class LimitTests(JobsCase):
 
     def test_raised_and_lowered(self) -> None:
         """
-        Raised, those who wait start at once; lowered, what runs goes on and
-        nobody starts until fewer run than the limit says.
+        When a limit is raised, waiting transfers start at once; when it is
+        lowered, running ones continue, and none starts until fewer run than
+        the limit.
         """
         image = self.add(sample_image(4))
         self.registry.gate.hold("open")

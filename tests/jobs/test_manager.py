@@ -72,7 +72,7 @@ class ListTests(JobsCase):
 
     def test_job(self) -> None:
         """
-        A job says who wants what, since when, and how far it is.
+        A job shows its client, its reference, its times and its progress.
         """
         image = self.add(sample_image(2))
         self.clock.advance(5)
@@ -85,9 +85,9 @@ class ListTests(JobsCase):
 
     def test_clock_set(self) -> None:
         """
-        Stamps are those of the wall clock, wherever it is set to meanwhile.
-        What waits for a host goes on when the time has passed, and says when
-        that will be by the clock that people see.
+        Stamps are those of the wall clock, also when it is set meanwhile.  A
+        transfer that waits for a host continues when the time has passed, and
+        shows its end by the wall clock.
         """
         image = self.add(sample_image(1))
         blob = image.layers[0].blob.digest
@@ -147,7 +147,7 @@ class ListTests(JobsCase):
 
     def test_unknown(self) -> None:
         """
-        A job that nobody knows is not found, whatever is asked of it.
+        A job that does not exist is not found, by any method.
         """
         for ask in (self.jobs.get, self.jobs.cancel, self.jobs.events):
             self.assertIn("'nope'", str(self.assertRaises(NotFound, ask, "nope")))
@@ -279,7 +279,7 @@ class ListTests(JobsCase):
 
     def test_bug(self) -> None:
         """
-        What is a bug of ours is logged, and told without its text.
+        An internal error is logged, and reported without its text.
         """
         self.add(sample_image(1))
         self.store.gate.fail("images.put", ValueError("secret detail"))
@@ -328,8 +328,8 @@ class AttemptTests(JobsCase):
 
     def test_joined(self) -> None:
         """
-        Who joins a transfer sees what was tried before he came, and nobody sees
-        the attempts of others.
+        A job that joins a transfer shows the attempts made before, and none of
+        other transfers.
         """
         image = self.add(sample_image(1))
         self.add(sample_image(1, seed=7), "other")
@@ -345,7 +345,7 @@ class AttemptTests(JobsCase):
 
     def test_unknown(self) -> None:
         """
-        There are none of a job that nobody knows.
+        A job that does not exist has none.
         """
         asking = self.jobs.attempts("nope")
         self.settle()
@@ -498,7 +498,8 @@ class LifeTests(JobsCase):
 
     def test_journal_fails(self) -> None:
         """
-        A journal that cannot be written is told to the log; pulls go on.
+        A journal that cannot be written is reported in the log; pulls
+        continue.
         """
         self.add(sample_image(1))
         self.begin()
@@ -509,7 +510,7 @@ class LifeTests(JobsCase):
 
 class EventsTests(JobsCase):
     """
-    What clients are told while it happens.
+    The events that clients get.
     """
 
     def read(self, stream: IEventStream) -> list[Event]:
@@ -567,8 +568,8 @@ class EventsTests(JobsCase):
 
     def test_everything(self) -> None:
         """
-        The stream of everything begins with what is there, and goes on with
-        what comes: jobs of all clients, and images.
+        The stream of everything begins with the present state, and continues
+        with changes: jobs of all clients, and images.
         """
         self.add(sample_image(1, seed=1), "one")
         self.add(sample_image(1, seed=2), "two")

@@ -28,8 +28,8 @@ TICK = 0.25
 
 class ScenarioTests(ImportCase):
     """
-    A pull of 20 MB takes at most twice as long as alone, whatever others do
-    who came before it.
+    A pull of 20 MB takes at most twice as long as alone, whatever earlier jobs
+    of other clients do.
     """
 
     small_blob = SMALL_BLOB
@@ -145,7 +145,7 @@ class ScenarioTests(ImportCase):
 
     def beside(self, *neighbours: Callable[[], None], seconds: float = 60) -> None:
         """
-        Pull beside some neighbours, who have come before.
+        Pull beside some neighbours that have begun before.
         """
         for neighbour in neighbours:
             neighbour()
@@ -172,7 +172,7 @@ class ScenarioTests(ImportCase):
 
     def test_mute_first_and_all_new(self) -> None:
         """
-        All came a moment ago, and nobody knows yet what they are.
+        All began a moment ago, and their speed is not known yet.
         """
         self.beside(self.mute, self.trickle, self.limited, self.stalled, self.wrong, seconds=0)
 

@@ -305,8 +305,8 @@ class SharingTests(JobsCase):
 
     def test_all_but_one_leave(self) -> None:
         """
-        Forty-nine of fifty leave, the first among them: the pull goes on for
-        the last.
+        Forty-nine of fifty are cancelled, the first among them: the pull
+        continues for the last.
         """
         image = self.add(sample_image(2))
         self.registry.stall(blob_of(image, 0))
@@ -348,8 +348,8 @@ class SharingTests(JobsCase):
 
     def test_late_joiner(self) -> None:
         """
-        Who comes late shares the bytes that are still to come, and sees those
-        that are there.
+        A late client shares the bytes that are still to come, and sees those
+        that are here.
         """
         image = self.add(sample_image(1, size=100_000))
         self.registry.stall(blob_of(image, 0))
@@ -368,8 +368,8 @@ class SharingTests(JobsCase):
 
     def test_again_at_once(self) -> None:
         """
-        Who cancels and asks again at once gets a pull of its own, which goes
-        on where the first one ended.
+        A client that cancels and pulls again at once gets a new pull, which
+        resumes where the first one ended.
         """
         image = self.add(sample_image(1, size=100_000))
         blob = blob_of(image, 0)
@@ -407,8 +407,8 @@ class SlotsTests(JobsCase):
 
     def test_no_length(self) -> None:
         """
-        Where an answer does not say how long it is and is cut off, the pull
-        goes on from there: the manifest names the size.
+        Where a response without a length is cut off, the pull resumes there:
+        the manifest names the size.
         """
         image = self.add(sample_image(1, size=100_000))
         blob = blob_of(image, 0)
@@ -499,7 +499,7 @@ class TroubleTests(JobsCase):
 
     def test_connection_breaks(self) -> None:
         """
-        A broken download goes on where it broke; unpacking does not start anew.
+        An interrupted download resumes; its unpacking does not start over.
         """
         image = self.add(sample_image(1, size=100_000))
         blob = blob_of(image, 0)
@@ -750,7 +750,7 @@ class RefusedTests(JobsCase):
 
     def test_no_such_platform_in_image(self) -> None:
         """
-        An image for one platform is refused to who names another.
+        An image for one platform is refused to a client that requests another.
         """
         self.add(sample_image(1))
         message = self.refused("PLATFORM_UNKNOWN", platform="linux/s390x")

@@ -109,7 +109,7 @@ class PushTests(JobsCase):
     def test_two_pushes(self) -> None:
         """
         Two pushes that share layers send each once, and both write correct
-        manifests, whoever began the uploads.
+        manifests.
         """
         base = sample_layer(seed="base")
         one = self.pulled_image(image_of([base, sample_layer(seed=1)]), "one")
@@ -143,8 +143,8 @@ class PushTests(JobsCase):
 
     def test_one_leaves(self) -> None:
         """
-        One of two clients leaves: the upload goes on.  The last leaves: it
-        stops, and its session is deleted.
+        When one of two clients is cancelled, the upload continues.  When the
+        last one is, it stops, and its session is deleted.
         """
         image = self.pulled_image(sample_image(1, size=100_000))
         self.other.uploads.stall(self.blob(image))
@@ -163,8 +163,8 @@ class PushTests(JobsCase):
 
     def test_leaves_between_attempts(self) -> None:
         """
-        Who leaves while an upload waits to be tried again has the session
-        deleted, too.
+        A client that is cancelled while its upload waits to be tried again has
+        the session deleted, too.
         """
         image = self.pulled_image(sample_image(1, size=100_000))
         self.other.uploads.stall(self.blob(image))
@@ -181,7 +181,8 @@ class PushTests(JobsCase):
 
     def test_breaks(self) -> None:
         """
-        A broken upload goes on where the registry confirmed.
+        An interrupted upload resumes at the offset that the registry
+        confirmed.
         """
         image = self.pulled_image(sample_image(1, size=100_000))
         blob = self.blob(image)
@@ -200,8 +201,8 @@ class PushTests(JobsCase):
 
     def test_over_a_restart(self) -> None:
         """
-        A push that a stopped daemon did not finish goes on where the registry
-        confirmed: the session is in the journal.
+        A push that a stopped daemon did not finish resumes at the offset that
+        the registry confirmed: the session is in the journal.
         """
         image = self.pulled_image(sample_image(1, size=100_000))
         blob = self.blob(image)
@@ -255,7 +256,7 @@ class PushTests(JobsCase):
 
     def test_denied(self) -> None:
         """
-        A registry that lets nobody push fails the job at once, and no manifest
+        A registry that refuses pushes fails the job at once, and no manifest
         is put.
         """
         self.pulled_image(sample_image(2))
@@ -321,7 +322,7 @@ class PushTests(JobsCase):
 
     def test_bad_tag(self) -> None:
         """
-        A tag that is none is refused before anything is done.
+        A malformed tag is refused before anything is done.
         """
         for tag in ("", "a b", "-x", "a:b", "x" * 129):
             self.assertRaises(BadReference, self.push, tags=["fine", tag])
@@ -330,7 +331,7 @@ class PushTests(JobsCase):
 
     def test_store_is_damaged(self) -> None:
         """
-        A manifest that is gone from the store is told as such.
+        A manifest that is missing in the store fails the push.
         """
         image = self.pulled_image(sample_image(1))
         self.store.gate.fail("blobs.read", StoreError("blob is damaged"), key=image.digest)
@@ -424,7 +425,7 @@ class PlatformTests(JobsCase):
 
     def test_not_offered(self) -> None:
         """
-        A platform that there is not is told, with those that there are.
+        A platform that is not available is reported, with the available ones.
         """
         job_id = self.push(platform="plan9/amd64")
         self.settle()
@@ -447,8 +448,8 @@ class PlatformTests(JobsCase):
 
     def test_shared_with_a_pull(self) -> None:
         """
-        What is fetched to be pushed is shared with who pulls the same; the
-        push leaves, the pull goes on.
+        A blob that is fetched to be pushed is shared with a pull of it; when
+        the push is cancelled, the pull continues.
         """
         blob = self.images[self.others[0]].layers[0].blob.digest
         self.registry.stall(blob)

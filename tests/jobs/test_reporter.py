@@ -71,8 +71,8 @@ class CostTests(JobsCase):
 
     def test_shared(self) -> None:
         """
-        An event of a transfer is made once for all who follow it, also where
-        they follow different jobs.
+        An event of a transfer is made once for all streams, also where they
+        follow different jobs.
         """
         image = self.add(sample_image(1))
         blob = image.layers[0].blob.digest

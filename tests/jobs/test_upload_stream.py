@@ -14,7 +14,7 @@ from xferd.interfaces.jobs import IUploadStream
 from xferd.jobs.upload_stream import SILENCE, UploadStream
 
 
-class IntakeTests(SynchronousTestCase):
+class UploadStreamTests(SynchronousTestCase):
     """
     A client on the one side, a job on the other.
     """
@@ -60,8 +60,8 @@ class IntakeTests(SynchronousTestCase):
 
     def test_repeated(self) -> None:
         """
-        A piece that was taken, or is not the next, is refused with the offset
-        to go on from; so is one that comes while another is being taken.
+        A piece that was taken before, or is not the next, is refused with the
+        right offset; so is one that comes while another is being taken.
         """
         reading = self.upload_stream.read()
         taken = self.upload_stream.put(0, b"abc")
@@ -80,19 +80,19 @@ class IntakeTests(SynchronousTestCase):
         More than was announced is refused, and an end that is too early; a
         piece has bytes.
         """
-        intake = UploadStream(self.clock, 4)
-        self.failureResultOf(intake.put(0, b"abcde"), BadInput)
-        self.failureResultOf(intake.put(0, b""), BadInput)
-        self.assertRaises(WrongOffset, intake.finish, 4)
-        error = self.assertRaises(BadArchive, intake.finish, 0)
+        stream = UploadStream(self.clock, 4)
+        self.failureResultOf(stream.put(0, b"abcde"), BadInput)
+        self.failureResultOf(stream.put(0, b""), BadInput)
+        self.assertRaises(WrongOffset, stream.finish, 4)
+        error = self.assertRaises(BadArchive, stream.finish, 0)
         self.assertIn("0 of 4 bytes", str(error))
-        taken = intake.put(0, b"abcd")
-        self.assertRaises(WrongOffset, intake.finish, 4)
-        self.successResultOf(intake.read())
-        _ = intake.read()
+        taken = stream.put(0, b"abcd")
+        self.assertRaises(WrongOffset, stream.finish, 4)
+        self.successResultOf(stream.read())
+        _ = stream.read()
         self.successResultOf(taken)
-        intake.finish(4)
-        self.failureResultOf(intake.put(4, b"x"), WrongOffset)
+        stream.finish(4)
+        self.failureResultOf(stream.put(4, b"x"), WrongOffset)
 
     def test_silence(self) -> None:
         """
@@ -110,7 +110,8 @@ class IntakeTests(SynchronousTestCase):
 
     def test_closed(self) -> None:
         """
-        When the job has ended, clients are told, also one that waits.
+        When the job has ended, further pieces fail, and so does one that
+        waits.
         """
         taken = self.upload_stream.put(0, b"a")
         self.upload_stream.close("it is over")

@@ -360,7 +360,7 @@ class FakeJobs:
     @ivar brought: the credentials that came with each of them.
     @ivar more: what C{status} says besides.
     @ivar imported: what C{import_archive} was called with.
-    @ivar intakes: where the archives of imports go, by job.
+    @ivar upload_streams: where the archives of imports go, by job.
     @ivar exported: what C{export} was called with.
     @ivar archive: what it gives.
     @ivar refuses: what every call raises.
@@ -379,7 +379,7 @@ class FakeJobs:
         self.brought: list[Mapping[str, Credentials] | None] = []
         self.more: dict[str, Any] = {}
         self.imported: list[tuple[str | None, str | None, int | None, str, int]] = []
-        self.intakes: dict[str, FakeUploadStream] = {}
+        self.upload_streams: dict[str, FakeUploadStream] = {}
         self.renewed: list[tuple[str, str]] = []
         self.exported: list[tuple[str, str, str]] = []
         self.archive = FakeArchive(b"archive")
@@ -475,7 +475,7 @@ class FakeJobs:
         _parse(None, platform, reference)
         self.imported.append((reference, platform, size, client, priority))
         made = self._made("import", client, platform)
-        self.intakes[made["id"]] = FakeUploadStream()
+        self.upload_streams[made["id"]] = FakeUploadStream()
         return made
 
     def upload_stream(self, job_id: str) -> FakeUploadStream:
@@ -483,9 +483,9 @@ class FakeJobs:
         Where the archive of an import goes.
         """
         self._check(job_id)
-        if job_id not in self.intakes or self.known[job_id]["state"] in ENDED:
+        if job_id not in self.upload_streams or self.known[job_id]["state"] in ENDED:
             raise BadInput(f"job {job_id} takes no archive")
-        return self.intakes[job_id]
+        return self.upload_streams[job_id]
 
     def renew(
         self,

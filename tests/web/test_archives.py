@@ -45,7 +45,7 @@ class ImportTests(SynchronousTestCase):
         self.world = World()
         answer = self.world.post({"kind": "import", "reference": "a:1", "size": 10})
         self.assertEqual((answer.status, answer.json()["kind"]), (202, "import"))
-        self.upload_stream = self.world.jobs.intakes["j1"]
+        self.upload_stream = self.world.jobs.upload_streams["j1"]
 
     def send(
         self,

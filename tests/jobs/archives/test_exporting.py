@@ -185,7 +185,8 @@ class ExportTests(JobsCase):
 
     def test_no_such_image(self) -> None:
         """
-        An image that is not there, or a name that is none.
+        An image that the store does not have, or a malformed name, fails the
+        export.
         """
         self.failureResultOf(self.opened("nothing"), NotFound)
         self.failureResultOf(self.opened("A B"), BadReference)
@@ -223,7 +224,7 @@ class ExportTests(JobsCase):
 
     def test_closed(self) -> None:
         """
-        An archive that is closed in the middle lets go of its file.
+        An archive that is closed in the middle closes its file.
         """
         self.have(sample_image(1))
         archive = self.successResultOf(self.opened())

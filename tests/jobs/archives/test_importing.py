@@ -315,7 +315,8 @@ class FormTests(ImportCase):
 
     def test_no_name(self) -> None:
         """
-        Where there is no name, or which is meant cannot be told, that is said.
+        An archive without a name, or with an ambiguous one, fails with an
+        error that says so.
         """
         self.assertIn("REF", self.refused(tar(layout({"": sample_image(1)})), "BAD_INPUT"))
         files = layout({"a:1": sample_image(1, seed=1), "b:1": sample_image(1, seed=2)})
@@ -488,12 +489,12 @@ class RefusedTests(ImportCase):
 
     def test_asked_wrongly(self) -> None:
         """
-        A name that is none, or has a digest, is refused at once.
+        A malformed name, or one with a digest, is refused at once.
         """
         for name in ("A B", f"a@{Digest.of(b'')}"):
             self.assertRaises(BadReference, self.jobs.import_archive, name, None, None, "ci", 0)
 
-    def test_no_intake(self) -> None:
+    def test_no_upload_stream(self) -> None:
         """
         Only an import that runs takes bytes.
         """
@@ -534,23 +535,23 @@ class LeavingTests(ImportCase):
 
     def test_cancelled_in_the_middle(self) -> None:
         """
-        An import that is cancelled in the middle of a blob lets go of it.
+        An import that is cancelled in the middle of a blob releases the blob.
         """
         job_id = self.begin()
         self.give(job_id, self.data[:100_000])
         self.assertEqual(self.job(job_id)["archive"], {"received": 100_000, "size": None})
-        intake = self.jobs.upload_stream(job_id)
+        stream = self.jobs.upload_stream(job_id)
         self.jobs.cancel(job_id)
         self.settle()
         self.assertEqual(self.job(job_id)["state"], "cancelled")
-        failed: Deferred[int] = intake.put(100_000, b"x")
+        failed: Deferred[int] = stream.put(100_000, b"x")
         self.failureResultOf(failed, BadInput)
         self.assert_idle()
         self.imported(self.data)
 
     def test_progress(self) -> None:
         """
-        Who follows the job sees how far the archive has come.
+        The job's events show how much of the archive was received.
         """
         job_id = self.begin(size=len(self.data))
         stream = self.jobs.events(job_id)
@@ -593,16 +594,16 @@ class LeavingTests(ImportCase):
         one, two = image_of([layer]), sample_image(2, seed="two")
         for data in (tar(docker_save({"a:1": one})), tar(layout({"a:1": two}))):
             job_id = self.begin()
-            intake = self.jobs.upload_stream(job_id)
+            stream = self.jobs.upload_stream(job_id)
             half = len(data) - 3000
             for offset, piece in ((0, data[:half]), (half, data[half:])):
-                sent = intake.put(offset, piece)
+                sent = stream.put(offset, piece)
                 self.settle()
                 self.successResultOf(sent)
                 collecting = self.jobs.image_admin.collect(False)
                 self.settle()
                 self.successResultOf(collecting)
-            intake.finish(len(data))
+            stream.finish(len(data))
             self.settle()
             self.assert_done(job_id)
 
@@ -623,7 +624,7 @@ class LeavingTests(ImportCase):
 
     def test_pull_goes_on(self) -> None:
         """
-        A pull that had joined goes on by itself, from where the import was
+        A pull that has joined an import continues where the import was
         cancelled.
         """
         self.add(self.sample)
@@ -690,7 +691,7 @@ class IsolatedTests(ImportCase):
 
     def setUp(self) -> None:
         """
-        Have an image in the store, which somebody else pulled.
+        Have an image in the store that another client pulled.
         """
         super().setUp()
         self.sample = self.add(sample_image(2))
@@ -699,7 +700,7 @@ class IsolatedTests(ImportCase):
 
     def test_brought(self) -> None:
         """
-        Who brings all bytes of an image has it.
+        A client that sends all bytes of an image can import it.
         """
         self.imported(tar(self.files))
         self.assertEqual(self.image("mine:1").manifest.digest, self.sample.digest)
@@ -741,8 +742,8 @@ class IsolatedTests(ImportCase):
 
     def test_on_its_way(self) -> None:
         """
-        A blob that somebody else fetches is waited for, and not had for less
-        than its bytes.
+        An import waits for a blob that another client fetches, and needs all
+        its bytes to use it.
         """
         other = self.add(sample_image(1, seed="other"), "other")
         blob = other.layers[0].blob.digest

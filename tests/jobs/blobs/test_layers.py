@@ -17,7 +17,7 @@ from xferd.jobs.blobs.growth import Growth
 from xferd.testing.images import sample_image
 
 
-class FeedTests(SynchronousTestCase):
+class GrowthTests(SynchronousTestCase):
     """
     When the bytes of a blob are worth unpacking.
     """
@@ -59,7 +59,7 @@ class FeedTests(SynchronousTestCase):
 
     def test_cancelled(self) -> None:
         """
-        Who waits can leave.
+        A wait can be cancelled.
         """
         feed = Growth()
         waiting, other = feed.ready(100), feed.ready(100)
@@ -144,8 +144,8 @@ class UnpackingTests(JobsCase):
 
     def test_displaced(self) -> None:
         """
-        An unpacking whose process made room while its download backs off is
-        begun anew when bytes arrive, as often as need be.
+        An unpacking whose process was displaced while its download backs off
+        starts over when bytes arrive, as often as necessary.
         """
         image = self.add(sample_image(1, 400_000))
         blob = image.layers[0].blob.digest

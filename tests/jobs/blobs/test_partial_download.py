@@ -50,7 +50,7 @@ class WholeFileTests(JobsCase):
 
     def test_wrong_bytes(self) -> None:
         """
-        Where its bytes are wrong, it is fetched anew, in a slot.
+        Where its bytes are wrong, the blob is fetched again, in a slot.
         """
         self.store.blobs.partials[self.blob] = b"?" + self.data[1:]
         job_id = self.pull()
@@ -148,7 +148,7 @@ class BroughtTests(ImportCase):
 
     def test_running(self) -> None:
         """
-        A download that has begun goes on.
+        A download that has begun continues.
         """
         self.registry.stall(self.blob)
         self.registry.finish(self.others[0].layers[0].blob.digest)
@@ -230,7 +230,7 @@ class HoldingTests(RightsCase):
 
 class BlameTests(SourcesCase):
     """
-    Who is blamed for wrong bytes.
+    The sources that are blamed for wrong bytes.
     """
 
     def broken(self, data: bytes) -> tuple[str, str]:
@@ -248,8 +248,8 @@ class BlameTests(SourcesCase):
 
     def test_mixed(self) -> None:
         """
-        Bytes of two sources that together are wrong are nobody's fault: the
-        one at hand sends all of them, and both clients are served.
+        Bytes of two sources that together are wrong blame neither: the present
+        one sends all bytes again, and both jobs succeed.
         """
         data = self.image.layers[0].blob.read()
         jobs = self.broken(b"?" + data[1:])
@@ -315,8 +315,8 @@ class StallTests(SourcesCase):
 
     def test_goes_on(self) -> None:
         """
-        After five seconds without a byte the next source goes on from there,
-        and no attempt is counted.
+        After five seconds without a byte the next source continues, and no
+        attempt is counted.
         """
         jobs = self.both()
         self.registry.feed(self.blob, 40_000)
@@ -447,8 +447,8 @@ class ArchiveTests(ImportCase):
 
     def test_pull_goes_on(self) -> None:
         """
-        The pull goes on with its own registry after five seconds; the import
-        is done, too, when its client comes back.
+        The pull continues with its own registry after five seconds; the import
+        succeeds, too, when its client resumes.
         """
         pulling = self.pull()
         self.wait(6)
@@ -460,8 +460,8 @@ class ArchiveTests(ImportCase):
 
     def test_import_comes_back(self) -> None:
         """
-        Where the pull leaves before the blob is whole, the archive's bytes
-        have waited, and go on.
+        Where the pull is cancelled before the blob is complete, the archive's
+        bytes have waited, and continue.
         """
         self.registry.stall(self.blob)
         pulling = self.pull()
@@ -488,8 +488,8 @@ class ApartArchiveTests(ArchiveTests):
 
     def test_pull_goes_on(self) -> None:
         """
-        The pull goes on with its own registry, which confirms its right; the
-        import is done, too, when its client comes back.
+        The pull continues with its own registry, which proves its access; the
+        import succeeds, too, when its client resumes.
         """
         pulling = self.pull()
         self.wait(8)
@@ -503,15 +503,16 @@ class ApartArchiveTests(ArchiveTests):
 
 class ApartTests(RightsCase):
     """
-    Clients who are kept apart, and one blob.
+    Isolated clients, and one blob.
     """
 
     sharing = "isolated"
 
     def test_slow_neighbour(self) -> None:
         """
-        A client whose registry stalls holds nobody up: after five seconds the
-        next one goes on, with its own source, once it has shown its right.
+        A client whose registry stalls does not delay others: after five
+        seconds the next one continues with its own source, once that has
+        proved access.
         """
         self.hers.stall(self.blob)
         ann, bob = self.begin(ANN), self.begin(BOB)
@@ -543,7 +544,8 @@ class ApartTests(RightsCase):
 
     def test_no_slot(self) -> None:
         """
-        Who waits for another one's download of the blob holds no slot.
+        A download that waits for another client's download of the blob holds
+        no slot.
         """
         self.hers.stall(self.blob)
         self.begin(ANN), self.begin(BOB)

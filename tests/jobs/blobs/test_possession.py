@@ -26,8 +26,8 @@ class PartsTests(SynchronousTestCase):
 
     def test_same(self) -> None:
         """
-        Asked again, the same parts are asked for, so that nobody has a second
-        chance; another daemon and another blob have others.
+        The same parts are requested each time, so that a client has one
+        chance; another daemon and another blob have other parts.
         """
         one, other = Possession(), Possession()
         parts = one.parts(DIGEST, 1 << 40)

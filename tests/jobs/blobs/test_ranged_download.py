@@ -60,7 +60,7 @@ class LateRegistry(FakeRegistry):
         return await super().open(repository, digest, offset + 5, end)
 
 
-class StreamsCase(SynchronousTestCase):
+class RangedDownloadCase(SynchronousTestCase):
     """
     One blob, which begins to come by one stream, and three free slots.
     """
@@ -170,15 +170,15 @@ class StreamsCase(SynchronousTestCase):
         self.assert_over()
 
 
-class WideTests(StreamsCase):
+class WideTests(RangedDownloadCase):
     """
     A registry that gives each stream a rate of its own.
     """
 
     def test_whole(self) -> None:
         """
-        There are soon as many streams as there may be, until the end; each
-        byte comes once, and nobody hears of bytes behind a gap.
+        The download soon has as many streams as the limit allows, until the
+        end; each byte comes once, and followers hear of no bytes behind a gap.
         """
         self.flow(12)
         self.assertEqual((self.streams, self.slots.in_use), (4, 4))
@@ -204,8 +204,8 @@ class WideTests(StreamsCase):
 
     def test_slot_wanted(self) -> None:
         """
-        Who waits for a slot gets it at once; the transfer goes on with the
-        streams that are left, and takes it again later.
+        A transfer that waits for a slot gets a borrowed one at once; the
+        download continues with the other streams, and borrows again later.
         """
         self.flow(12)
         other = SlotRequest([Turn("other", 0, 2, 0)], HOST)
@@ -341,7 +341,7 @@ class WideTests(StreamsCase):
         self.assert_whole()
 
 
-class NarrowTests(StreamsCase):
+class NarrowTests(RangedDownloadCase):
     """
     Registries that give no more to more streams, or none at all.
     """
@@ -362,8 +362,8 @@ class NarrowTests(StreamsCase):
 
     def test_refused(self) -> None:
         """
-        A further stream that is refused, by whatever answer, is not asked for
-        again soon; the first goes on.
+        A further stream that is refused, by any response, is not tried again
+        soon; the first one continues.
         """
         for error in (
             TooManyRequests("slow down", host=HOST),
@@ -410,7 +410,7 @@ class NarrowTests(StreamsCase):
 
     def test_one_only(self) -> None:
         """
-        Where one is all that there may be, nobody looks at the rate.
+        Where one stream is the limit, the rate is not measured.
         """
         self.running.cancel()
         self.failureResultOf(self.running, CancelledError)
@@ -432,7 +432,7 @@ class NarrowTests(StreamsCase):
         self.assertEqual(self.streams, 2)
 
 
-class WrongTests(StreamsCase):
+class WrongTests(RangedDownloadCase):
     """
     Registries that send something else.
     """
@@ -464,7 +464,7 @@ class WrongTests(StreamsCase):
     def test_part_of_another_size(self) -> None:
         """
         A further stream of a blob with another size is closed, and the first
-        goes on.
+        one continues.
         """
         self.registry.corrupt(DIGEST, DATA + b"!")
         self.flow(120)
@@ -589,7 +589,7 @@ class JobTests(JobsCase):
 
     def test_broken(self) -> None:
         """
-        When all streams break, the next attempt goes on with what is missing.
+        When all streams break, the next attempt fetches what is missing.
         """
         self.registry.fail(self.blob)
         self.wait(2)

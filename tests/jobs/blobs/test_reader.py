@@ -30,7 +30,7 @@ DATA = b"0123456789" * 10
 BLOB = Descriptor("application/octet-stream", Digest.of(DATA), len(DATA))
 
 
-class BlobContentTests(SynchronousTestCase):
+class BlobReaderTests(SynchronousTestCase):
     """
     A blob that is read while it arrives.
     """
@@ -80,7 +80,7 @@ class BlobContentTests(SynchronousTestCase):
 
     def test_nothing_is_fetched_unread(self) -> None:
         """
-        Nobody is asked for the blob before its first byte is.
+        The blob is requested when its first byte is read, not before.
         """
         self.content.close()
         self.assertEqual(self.works, [])
@@ -114,7 +114,7 @@ class BlobContentTests(SynchronousTestCase):
 
     def test_gone(self) -> None:
         """
-        A blob that an operator has removed is told as such, and not waited for.
+        Reading a blob that an operator has removed fails at once.
         """
         self.feed.sealed(self.path, 100)
         self.assertIn("No such file", str(self.failureResultOf(self.content.read(0, 9), StoreError).value))
@@ -141,8 +141,8 @@ class BlobContentTests(SynchronousTestCase):
 
     def test_wrong_bytes(self) -> None:
         """
-        Bytes that turn out to be wrong are told as such, once, and the right
-        ones are given then.
+        Bytes that were wrong fail one read; the next reads return the right
+        ones.
         """
         self.successResultOf(self.grown(10))
         waiting = self.content.read(20, 1)
@@ -163,7 +163,8 @@ class BlobContentTests(SynchronousTestCase):
 
     def test_wrong_bytes_unnoticed(self) -> None:
         """
-        Nobody waits when they turn out to be wrong: who reads next is told.
+        Where no read waits when the bytes turn out to be wrong, the next read
+        fails.
         """
         self.successResultOf(self.grown(10))
         self.feed.restarted()
@@ -171,7 +172,8 @@ class BlobContentTests(SynchronousTestCase):
 
     def test_download_fails(self) -> None:
         """
-        A download that fails fails who waits; who reads again asks again.
+        A download that fails fails the reads that wait; a later read requests
+        the blob again.
         """
         reading = self.content.read(0, 10)
         self.works[0].errback(Denied("no", host="h"))
@@ -184,7 +186,7 @@ class BlobContentTests(SynchronousTestCase):
 
     def test_close(self) -> None:
         """
-        Closing it ends a download that nobody else wants.
+        Closing the reader ends a download without other watchers.
         """
         reading = self.content.read(0, 10)
         self.content.close()
@@ -195,7 +197,7 @@ class BlobContentTests(SynchronousTestCase):
 
     def test_unreadable(self) -> None:
         """
-        A file that cannot be opened is told as such.
+        A file that cannot be opened fails the read.
         """
         reading = self.content.read(0, 10)
         self.feed.grown("/proc/self/mem/x", 5)
@@ -247,7 +249,7 @@ class BlobContentTests(SynchronousTestCase):
 
     def test_not_ready_and_failed(self) -> None:
         """
-        What goes wrong meanwhile is told to who asks next.
+        An error between two calls fails the next one.
         """
         waiting = self.ready(0, 50)
         self.clock.advance(PATIENCE)

@@ -38,7 +38,7 @@ class Zeros:
         return succeed(bytes(most)) if self.broken is None else fail(self.broken)
 
 
-class PacedContentTests(SynchronousTestCase):
+class ThrottledContentTests(SynchronousTestCase):
     """
     Content at 1000 bytes a second.
     """
@@ -82,7 +82,7 @@ class PacedContentTests(SynchronousTestCase):
 
     def test_cancelled(self) -> None:
         """
-        Who stops waiting leaves no timer; another read may follow at once.
+        A cancelled read leaves no timer; another read may follow at once.
         """
         self.successResultOf(self.content.read(0, 1000))
         second = self.content.read(1000, 500)

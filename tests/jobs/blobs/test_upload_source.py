@@ -14,7 +14,7 @@ from xferd.jobs.blobs.upload_source import UploadSource
 from xferd.testing.fakes import FakeRegistry
 
 
-class OutletTests(SynchronousTestCase):
+class UploadSourceTests(SynchronousTestCase):
     """
     A target with a content.
     """
@@ -26,16 +26,16 @@ class OutletTests(SynchronousTestCase):
         clock = Clock()
         here, there = FakeRegistry("here.example", clock), FakeRegistry("there.example", clock)
 
-        def outlet(source: FakeRegistry, path: str) -> UploadSource:
+        def upload_source(source: FakeRegistry, path: str) -> UploadSource:
             target = there.repository("app")
             return UploadSource(target, self.content, source.repository(path))
 
-        one = outlet(here, "app")
+        one = upload_source(here, "app")
         verifyObject(ISource, one)
         self.assertEqual((one.host, one.label), ("there.example", "there.example/app"))
-        self.assertEqual(one.identity, outlet(here, "app").identity)
-        self.assertNotEqual(one.identity, outlet(here, "other").identity)
-        self.assertNotEqual(one.identity, outlet(there, "app").identity)
+        self.assertEqual(one.identity, upload_source(here, "app").identity)
+        self.assertNotEqual(one.identity, upload_source(here, "other").identity)
+        self.assertNotEqual(one.identity, upload_source(there, "app").identity)
 
     def content(self) -> BlobReader:
         """

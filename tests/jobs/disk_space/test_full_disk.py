@@ -106,9 +106,9 @@ class FullDiskTests(JobsCase):
 
     def test_pause(self) -> None:
         """
-        Downloads wait in the queue with the reason, without a slot, and go on
-        where they were when there is room; those that had not begun ask their
-        registry for nothing meanwhile.
+        Downloads wait in the queue with the reason, without a slot, and resume
+        when space is free; those that have not begun make no request
+        meanwhile.
         """
         image = self.add(sample_image(5, size=100_000))
         job_id = self.pull_until(150_000)
@@ -154,8 +154,8 @@ class FullDiskTests(JobsCase):
 
     def test_ten_minutes(self) -> None:
         """
-        After ten minutes all fail, and a later job at once; when there is
-        room, jobs go on with what was fetched.
+        After ten minutes all fail, and a later job at once; when space is
+        free, jobs continue with the fetched bytes.
         """
         image = self.add(sample_image(5, size=100_000))
         job_id = self.pull_until(150_000)

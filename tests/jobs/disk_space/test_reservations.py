@@ -209,7 +209,8 @@ class ReservationTests(JobsCase):
 
     def test_unpacked(self) -> None:
         """
-        Where the layers will hardly fit unpacked, the job says so and goes on.
+        Where the layers will probably not fit unpacked, the job gets a warning
+        and continues.
         """
         image = self.add(sample_image(1, size=100_000))
         self.store.blobs.free = 2 * size_of(image)

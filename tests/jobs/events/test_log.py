@@ -1,5 +1,6 @@
 """
-Tests for L{xferd.jobs.events.log}, and for streams that go on.
+Tests for L{xferd.jobs.events.log}, and for streams that continue from a
+position.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ class ResumeTests(JobsCase):
 
     def told(self, position: str | None, job_id: str | None = None) -> tuple[bool, set[str]]:
         """
-        What a client is told that comes with a position: whether it goes on,
-        and the kinds of the events, with the ids of jobs.
+        What a client with a position gets: whether its stream continues, and
+        the kinds of the events, with the ids of jobs.
         """
         stream = self.jobs.events(job_id, position)
         resumed, events = stream.resumed, self.news(stream)
@@ -53,7 +54,7 @@ class ResumeTests(JobsCase):
 
     def test_nothing(self) -> None:
         """
-        Where nothing has changed, nothing is told.
+        Where nothing has changed, the stream has no event.
         """
         self.add(sample_image(1))
         self.pulled()
@@ -61,8 +62,8 @@ class ResumeTests(JobsCase):
 
     def test_changes(self) -> None:
         """
-        What has changed is told: a new job, with its transfers and its image;
-        not what was there before.
+        The stream has what has changed: a new job, with its transfers and its
+        image; and nothing else.
         """
         for name in ("one", "two"):
             self.add(sample_image(1, seed=name), name)
@@ -82,8 +83,8 @@ class ResumeTests(JobsCase):
 
     def removals(self, position: str) -> list[tuple[str, bool]]:
         """
-        What a client that comes back is told of images: their names, and
-        whether they were removed.
+        What a client that returns gets about images: their names, and whether
+        they were removed.
         """
         stream = self.jobs.events(None, position)
         self.assertTrue(stream.resumed)
@@ -101,8 +102,8 @@ class ResumeTests(JobsCase):
 
     def test_removed(self) -> None:
         """
-        An image that was removed meanwhile is told as that, once; who begins
-        anew hears nothing of it.
+        An image that was removed meanwhile is reported as removed, once; a
+        stream that starts over does not have it.
         """
         for name in ("one", "two"):
             self.add(sample_image(1, seed=name), name)
@@ -119,7 +120,7 @@ class ResumeTests(JobsCase):
 
     def test_named_again(self) -> None:
         """
-        An image that was removed and is there again is told as it is.
+        An image that was removed and named again is reported as it is.
         """
         self.add(sample_image(1))
         self.pulled()
@@ -170,8 +171,8 @@ class ResumeTests(JobsCase):
 
     def test_one_job(self) -> None:
         """
-        A job that has changed is told with its layers; one that has not, not;
-        one that has ended ends the stream in any case.
+        A job that has changed is reported with its layers, one that has not is
+        not; one that has ended ends the stream in any case.
         """
         self.add(sample_image(2))
         self.registry.gate.hold("open")
@@ -188,7 +189,8 @@ class ResumeTests(JobsCase):
 
     def test_anew(self) -> None:
         """
-        Who was with another daemon, or comes with nonsense, is told all.
+        A client with the position of another daemon, or with nonsense, gets
+        everything.
         """
         self.add(sample_image(1))
         job = self.pulled()["id"]
@@ -200,8 +202,7 @@ class ResumeTests(JobsCase):
 
     def test_too_old(self) -> None:
         """
-        Who was away for so long that what ended meanwhile is forgotten is told
-        all.
+        A client whose position is older than the kept changes gets everything.
         """
         self.add(sample_image(4))
         position = self.here()
@@ -213,15 +214,15 @@ class ResumeTests(JobsCase):
         self.assertLessEqual(len(self.jobs._broker._history._transfers), MAX_TRANSFERS)
 
 
-class HistoryTests(SynchronousTestCase):
+class ChangeLogTests(SynchronousTestCase):
     """
     What is remembered, and for how long.
     """
 
     def test_many_removed(self) -> None:
         """
-        The newest removals are remembered; who saw none of those that are
-        forgotten begins anew.
+        The newest removals are kept; a client whose position is older than the
+        first kept one starts over.
         """
         history = ChangeLog()
         positions = [history.now()]
@@ -235,8 +236,8 @@ class HistoryTests(SynchronousTestCase):
 
     def test_overflowed(self) -> None:
         """
-        Nobody goes on from before more changes at once than are kept, and
-        everybody from behind them.
+        No stream continues from a position before more changes at once than
+        are kept; all continue from behind them.
         """
         history = ChangeLog()
         before = history.now()

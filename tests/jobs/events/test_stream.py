@@ -156,7 +156,7 @@ class EventStreamTests(SynchronousTestCase):
 
     def test_close(self) -> None:
         """
-        Closing ends the wait of a reader, and is told.
+        Closing ends the wait of a reader, and is reported to the broker.
         """
         reading = self.stream.get()
         self.stream.close()
@@ -187,7 +187,7 @@ class IntervalTests(SynchronousTestCase):
 
     def follow(self, number: int) -> tuple[Clock, Broker, Job, list[IEventStream]]:
         """
-        Have a job followed by many, who have all read its state.
+        Have a job followed by many streams, which have all been read.
         """
         clock = Clock()
         news = Broker(clock, Eventual(clock))
@@ -234,7 +234,7 @@ class IntervalTests(SynchronousTestCase):
 
     def test_many_left(self) -> None:
         """
-        Those who have left do not count.
+        Closed streams do not count.
         """
         clock, news, job, streams = self.follow(2 * READINGS)
         for stream in streams[1:]:

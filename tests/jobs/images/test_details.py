@@ -21,9 +21,9 @@ from xferd.platforms import Platform
 from xferd.testing.images import image_of, index_of, sample_image
 
 
-class ShownTests(JobsCase):
+class DetailsTests(JobsCase):
     """
-    What is told of one image.
+    The details of one image.
     """
 
     def image(self) -> Image:

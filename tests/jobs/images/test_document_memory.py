@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from xferd.jobs.images.document_memory import DocumentMemory, MemoryShare
 
 
-class MemoryTests(SynchronousTestCase):
+class DocumentMemoryTests(SynchronousTestCase):
     """
     Copies that share 100 bytes, of which each has 10 for free.
     """
@@ -62,7 +62,7 @@ class MemoryTests(SynchronousTestCase):
     def test_oldest(self) -> None:
         """
         Copies that have begun and need more do not wait for one another: the
-        oldest goes on.
+        oldest continues.
         """
         self.taken(self.one, 60)
         self.taken(self.two, 60)

@@ -90,8 +90,8 @@ class DataTests(DocumentsCase):
 
     def test_wrong(self) -> None:
         """
-        What is not what its descriptor says is refused, and not fetched
-        instead: somebody meant to deceive.
+        Embedded data that does not match its descriptor is refused, and not
+        fetched instead: it was meant to deceive.
         """
         image = sample_image(1)
         self.registry.add(image, "app", None)
@@ -194,8 +194,8 @@ class Sha512Tests(DocumentsCase):
 
     def test_diff_id_of_another_algorithm(self) -> None:
         """
-        A layer whose diff ID is of another algorithm than its blob is
-        unpacked anew for it, whichever is which.
+        A layer whose diff ID is of another algorithm than its blob is unpacked
+        again for it, in both directions.
         """
         for blob, diff_id in (("sha256", "sha512"), ("sha512", "sha256")):
             image = image_of([sample_layer(seed=blob).by(blob, diff_id)])

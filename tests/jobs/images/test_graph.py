@@ -51,10 +51,10 @@ class WalkTests(SynchronousTestCase):
         """
         twice = sample_layer()
         image = image_of([twice, sample_layer(seed=2), twice])
-        cargo = self.walk(image.manifest)
-        self.assertEqual(cargo.documents, (image.manifest,))
-        self.assertEqual([b.digest for b in cargo.blobs], [b.digest for b in image.blobs])
-        self.assertIs(cargo.root.digest, image.manifest.digest)
+        graph = self.walk(image.manifest)
+        self.assertEqual(graph.documents, (image.manifest,))
+        self.assertEqual([b.digest for b in graph.blobs], [b.digest for b in image.blobs])
+        self.assertIs(graph.root.digest, image.manifest.digest)
 
     def test_index(self) -> None:
         """
@@ -68,10 +68,10 @@ class WalkTests(SynchronousTestCase):
             for arch in ("amd64", "arm64")
         }
         index = index_of(images)
-        cargo = self.walk(*index.documents)
-        self.assertEqual([d.digest for d in cargo.documents], [d.digest for d in index.documents])
-        self.assertEqual({b.digest for b in cargo.blobs}, {b.digest for b in index.blobs})
-        self.assertEqual(len(cargo.blobs), 5)
+        graph = self.walk(*index.documents)
+        self.assertEqual([d.digest for d in graph.documents], [d.digest for d in index.documents])
+        self.assertEqual({b.digest for b in graph.blobs}, {b.digest for b in index.blobs})
+        self.assertEqual(len(graph.blobs), 5)
 
     def test_artifact(self) -> None:
         """
@@ -81,8 +81,8 @@ class WalkTests(SynchronousTestCase):
         layer = Descriptor("text/x-poem", Digest.of(b"roses"), 5)
         value = {"schemaVersion": 2, "mediaType": OCI_MANIFEST, "artifactType": "x/poem"}
         data = json.dumps({**value, "config": config.to_json(), "layers": [layer.to_json()]}).encode()
-        cargo = self.walk(Document.verified(OCI_MANIFEST, data))
-        self.assertEqual(cargo.blobs, (config, layer))
+        graph = self.walk(Document.verified(OCI_MANIFEST, data))
+        self.assertEqual(graph.blobs, (config, layer))
 
     def test_foreign_layers(self) -> None:
         """
@@ -104,17 +104,17 @@ class WalkTests(SynchronousTestCase):
             layers.append((layer, stays, layer.to_json() | {"urls": urls}))
         value = {"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": config.to_json()}
         data = json.dumps(value | {"layers": [written for _, _, written in layers]}).encode()
-        cargo = self.walk(Document.verified(OCI_MANIFEST, data))
-        self.assertEqual(cargo.blobs, (config, *(layer for layer, stays, _ in layers if not stays)))
-        self.assertEqual(cargo.root.data, data)
+        graph = self.walk(Document.verified(OCI_MANIFEST, data))
+        self.assertEqual(graph.blobs, (config, *(layer for layer, stays, _ in layers if not stays)))
+        self.assertEqual(graph.root.data, data)
 
     def test_plain_type(self) -> None:
         """
         A document that came under a plain type is put under its own.
         """
         image = sample_image(1)
-        cargo = self.walk(Document("text/plain", image.manifest.data, image.manifest.digest))
-        self.assertEqual(cargo.root.media_type, OCI_MANIFEST)
+        graph = self.walk(Document("text/plain", image.manifest.data, image.manifest.digest))
+        self.assertEqual(graph.root.media_type, OCI_MANIFEST)
 
     def test_too_deep(self) -> None:
         """
@@ -139,14 +139,14 @@ class WalkTests(SynchronousTestCase):
 
     def test_unknown_manifest(self) -> None:
         """
-        What an index names of a kind that nobody knows is taken along as it is.
+        An entry of an unknown kind in an index is copied as it is.
         """
         image = sample_image(1)
         odd = Document.verified("application/x.odd+json", b"[what, ever]")
         index = self.index(image.manifest.descriptor, odd.descriptor)
-        cargo = self.walk(image.manifest, odd, index)
-        self.assertEqual(cargo.documents, (image.manifest, odd, index))
-        self.assertEqual([b.digest for b in cargo.blobs], [b.digest for b in image.blobs])
+        graph = self.walk(image.manifest, odd, index)
+        self.assertEqual(graph.documents, (image.manifest, odd, index))
+        self.assertEqual([b.digest for b in graph.blobs], [b.digest for b in image.blobs])
 
     def test_unknown_blob(self) -> None:
         """
@@ -154,8 +154,8 @@ class WalkTests(SynchronousTestCase):
         """
         blob = Descriptor("application/x.bundle", Digest.of(b"bundle"), 6)
         index = self.index(blob, blob)
-        cargo = self.walk(index)
-        self.assertEqual((cargo.documents, cargo.blobs), ((index,), (blob,)))
+        graph = self.walk(index)
+        self.assertEqual((graph.documents, graph.blobs), ((index,), (blob,)))
 
     def test_missing(self) -> None:
         """

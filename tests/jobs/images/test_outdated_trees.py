@@ -141,7 +141,8 @@ class RenewalTests(JobsCase):
 
     def test_use(self) -> None:
         """
-        Who is about to use the trees has them made again, without a pull.
+        A client that is about to use the trees has them unpacked again,
+        without a pull.
         """
         before = len(self.registry.requests)
         self.assertEqual(self.successResultOf(self.renew()), [])

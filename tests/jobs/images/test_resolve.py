@@ -224,7 +224,7 @@ class SearchTests(SynchronousTestCase):
 
     def test_artifacts(self) -> None:
         """
-        Among images, an artifact is none.
+        Among images, an artifact is not chosen.
         """
         amd = self.image()
         config = Descriptor("application/vnd.oci.empty.v1+json", Digest.of(b"{}"), 2)
