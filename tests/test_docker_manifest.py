@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from xferd.docker_manifest import render
+from xferd.docker_manifest import to_oci_manifest
 from xferd.media_types import DOCKER_CONFIG, DOCKER_MANIFEST, LAYERS, OCI_CONFIG, OCI_MANIFEST
 from xferd.names import Digest
 from xferd.oci import Document, Manifest, parse_document
@@ -52,7 +52,7 @@ class RenderTests(SynchronousTestCase):
         data = manifest(
             [{"mediaType": kind, "digest": str(Digest.of(blob)), "size": len(blob)} for kind, blob in layers]
         )
-        rendered = render(data)
+        rendered = to_oci_manifest(data)
         before, after = parsed(DOCKER_MANIFEST, data), parsed(OCI_MANIFEST, rendered)
         after.check_runnable()
         self.assertEqual(after.config.media_type, OCI_CONFIG)
@@ -68,8 +68,8 @@ class RenderTests(SynchronousTestCase):
         Other fields and unknown media types stay; null layers are accepted.
         """
         layer = {"mediaType": "x/y", "digest": "d", "size": 1, "urls": ["https://example.com/"]}
-        self.assertEqual(json.loads(render(manifest([layer])))["layers"], [layer])
-        self.assertEqual(json.loads(render(manifest(None)))["layers"], [])
+        self.assertEqual(json.loads(to_oci_manifest(manifest([layer])))["layers"], [layer])
+        self.assertEqual(json.loads(to_oci_manifest(manifest(None)))["layers"], [])
 
     def test_misnamed_config(self) -> None:
         """
@@ -78,10 +78,10 @@ class RenderTests(SynchronousTestCase):
         """
         for kind in ("application/octet-stream", "application/json", "text/html"):
             data = manifest([]).replace(DOCKER_CONFIG.encode(), kind.encode())
-            self.assertEqual(parsed(OCI_MANIFEST, render(data)).config.media_type, OCI_CONFIG)
+            self.assertEqual(parsed(OCI_MANIFEST, to_oci_manifest(data)).config.media_type, OCI_CONFIG)
         nameless = json.loads(manifest([]))
         del nameless["config"]["mediaType"]
-        rendered = render(json.dumps(nameless).encode())
+        rendered = to_oci_manifest(json.dumps(nameless).encode())
         self.assertEqual(parsed(OCI_MANIFEST, rendered).config.media_type, OCI_CONFIG)
 
     def test_always_the_same(self) -> None:
@@ -89,4 +89,6 @@ class RenderTests(SynchronousTestCase):
         The same manifest gives the same bytes.
         """
         data = manifest([])
-        self.assertEqual(render(data), render(json.dumps(json.loads(data), sort_keys=True).encode()))
+        self.assertEqual(
+            to_oci_manifest(data), to_oci_manifest(json.dumps(json.loads(data), sort_keys=True).encode())
+        )

@@ -28,14 +28,14 @@ _TYPES: Final = {
     "application/vnd.docker.image.rootfs.foreign.diff.tar": _FOREIGN,
     "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip": f"{_FOREIGN}+gzip",
 }
-"""What the OCI calls Docker's types (image-spec, "Compatibility Matrix")."""
+"""OCI's media types for Docker's (image-spec, "Compatibility Matrix")."""
 
 
-def render(manifest: bytes) -> bytes:
+def to_oci_manifest(manifest: bytes) -> bytes:
     """
     Convert a Docker manifest to OCI form.  The result is the same blob each time.
 
-    @param manifest: one that L{xferd.oci.parse_document} accepts.
+    @param manifest: a manifest that L{xferd.oci.parse_document} accepts.
     """
     value: dict[str, Any] = json.loads(manifest)
     value["mediaType"] = OCI_MANIFEST

@@ -20,8 +20,8 @@ from xferd.archive.contents import (
     NAME,
     RENDITION_OF,
     Contents,
-    Found,
-    Kept,
+    FoundImage,
+    StoredFile,
     choose_images,
 )
 from xferd.errors import BadArchive, BadDocument, BadInput
@@ -51,11 +51,11 @@ def docker(*images: Any, contents: Contents | None = None) -> Contents:
     """
     contents = Contents() if contents is None else contents
     contents.documents[DOCKER] = json.dumps(images).encode()
-    contents.files["config.json"] = Kept(Digest.of(b"config"), 6, b"{")
-    contents.files["a/layer.tar"] = Kept(Digest.of(b"layer"), 5, b"laye")
-    contents.files["c.tar.gz"] = Kept(Digest.of(b"gz"), 2, b"\x1f\x8b\x08\x00")
-    contents.files["d.tar.zst"] = Kept(Digest.of(b"zst"), 3, b"\x28\xb5\x2f\xfd")
-    contents.files["e.tar.zst"] = Kept(Digest.of(b"skip"), 4, b"\x5f\x2a\x4d\x18")
+    contents.files["config.json"] = StoredFile(Digest.of(b"config"), 6, b"{")
+    contents.files["a/layer.tar"] = StoredFile(Digest.of(b"layer"), 5, b"laye")
+    contents.files["c.tar.gz"] = StoredFile(Digest.of(b"gz"), 2, b"\x1f\x8b\x08\x00")
+    contents.files["d.tar.zst"] = StoredFile(Digest.of(b"zst"), 3, b"\x28\xb5\x2f\xfd")
+    contents.files["e.tar.zst"] = StoredFile(Digest.of(b"skip"), 4, b"\x5f\x2a\x4d\x18")
     contents.links["b/layer.tar"] = "a/layer.tar"
     return contents
 
@@ -68,7 +68,7 @@ def image(*tags: str, **more: Any) -> dict[str, Any]:
     return {"Config": "config.json", "RepoTags": list(tags), "Layers": layers, **more}
 
 
-def names(found: list[Found]) -> list[list[str]]:
+def names(found: list[FoundImage]) -> list[list[str]]:
     """
     The names of images, as people write them.
     """

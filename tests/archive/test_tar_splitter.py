@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from xferd.archive import tar_splitter as module
-from xferd.archive.tar_splitter import MAX_NAME, Member, Splitter, clean_name
+from xferd.archive.tar_splitter import MAX_NAME, Member, TarSplitter, clean_name
 from xferd.errors import BadArchive
 
 
@@ -49,7 +49,7 @@ def split(data: bytes, step: int = 10**9) -> list[tuple[Member, bytes]]:
     """
     Push a tar through in steps.
     """
-    splitter = Splitter()
+    splitter = TarSplitter()
     found: list[tuple[Member, bytes]] = []
     for at in range(0, len(data), step):
         for item in splitter.feed(memoryview(data[at : at + step])):

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from tests.fuzz.harness import Broken, Harness, check_message, only, same
 from tests.fuzz.inputs import EDGES, SIZES, cut, damaged, documents
 from tests.jobs.archives.samples import tar
-from xferd.archive.contents import DOCUMENTS, Contents, Kept, choose_images
+from xferd.archive.contents import DOCUMENTS, Contents, StoredFile, choose_images
 from xferd.archive.inflate import Inflater
-from xferd.archive.tar_splitter import Member, Splitter, clean_name
+from xferd.archive.tar_splitter import Member, TarSplitter, clean_name
 from xferd.docker_config import parse_docker_config, parse_helper_answer, registry_of
 from xferd.errors import BadArchive, BadDocument, BadInput, ConfigError, UnsupportedImage
 from xferd.image_config import parse_config, platform_of, read_config
@@ -254,7 +254,7 @@ def _unloaded(pieces: list[bytes]) -> tuple[Any, Any]:
     """
     What an archive holds, or why it is refused.
     """
-    inflater, splitter, contents = Inflater(), Splitter(), Contents()
+    inflater, splitter, contents = Inflater(), TarSplitter(), Contents()
     kept: dict[str, bytearray] = {}
     try:
         member: Member | None = None
@@ -278,7 +278,7 @@ def _unloaded(pieces: list[bytes]) -> tuple[Any, Any]:
             if name in DOCUMENTS:
                 contents.documents[name] = bytes(data)
             else:
-                contents.files[name] = Kept(Digest.of(bytes(data)), len(data), bytes(data[:4]))
+                contents.files[name] = StoredFile(Digest.of(bytes(data)), len(data), bytes(data[:4]))
         images = contents.images()
         for wanted in (None, Reference.parse("a:1"), Reference.parse("a:1.0")):
             with only(BadInput):

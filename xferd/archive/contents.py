@@ -1,15 +1,15 @@
 # -*- test-case-name: tests.archive.test_contents -*-
 """
-Which images an archive holds, told by what is in it, not by its name.
+Finds the images in an archive by its content.
 
-Two forms are known, and an archive may have both:
+There are two forms, and an archive may have both:
 
   - An OCI image layout (OCI image-spec, "Image Layout"): C{oci-layout},
     C{index.json} and C{blobs/}.
-  - What C{docker save} writes: C{manifest.json}, which names for each image a
-    config and tars of layers, wherever in the archive they are.
+  - The form of C{docker save}: C{manifest.json}, which lists for each image the
+    paths of a config and of the layers' tars.
 
-The layout is preferred, as it has the manifests with the digests that
+The layout is preferred, since it has the original manifests, whose digests
 registries know, unless only C{manifest.json} has names.
 
 Pure.
@@ -35,24 +35,24 @@ LAYOUT: Final = "oci-layout"
 INDEX: Final = "index.json"
 DOCKER: Final = "manifest.json"
 DOCUMENTS: Final = frozenset({LAYOUT, INDEX, DOCKER})
-"""The files that tell the forms apart."""
+"""The files that identify the forms."""
 
 NAME: Final = "org.opencontainers.image.ref.name"
 FULL_NAME: Final = "io.containerd.image.name"
-"""Where containerd and docker put the whole name; the other is then the tag."""
+"""The annotation of containerd and docker for the full name; L{NAME} is the tag then."""
 
 RENDITION_OF: Final = "dev.xferd.rendition-of"
 """The digest of the Docker manifest of which an entry is OCI's form, as in xferd's own store."""
 
 DOCKER_NAME: Final = "dev.xferd.name"
-"""What an entry in xferd's own store has that stands beside its rendition."""
+"""The annotation of a Docker manifest's entry in xferd's own store, beside that of its OCI form."""
 
 MAX_IMAGES: Final = 1000
 MAX_NAMES: Final = 256 * 1024
-"""Bytes of the names of all images, in full: the job that imports them is called by them."""
+"""Bytes of the full names of all images, at most: the job that imports them lists them."""
 
 _NAME: Final = len("docker.io/library/:t")
-"""Bytes of a name at least."""
+"""Bytes of a full name, at least."""
 
 _MAX_LINKS: Final = 8
 _LISTED: Final = 20
@@ -64,12 +64,12 @@ _COMPRESSED: Final = {"gzip": f"{_LAYER}+gzip", "zstd": f"{_LAYER}+zstd"}
 
 
 @frozen
-class Kept:
+class StoredFile:
     """
-    A file of an archive that is in the store by now.
+    A file of an archive that has been written to the store.
 
-    @ivar digest: what it is.
-    @ivar size: its bytes.
+    @ivar digest: the digest of its bytes.
+    @ivar size: the number of its bytes.
     @ivar head: the first four of them.
     """
 
@@ -79,16 +79,17 @@ class Kept:
 
 
 @frozen
-class Found:
+class FoundImage:
     """
     An image in an archive.
 
-    @ivar names: the names that the archive has for it, in full.
-    @ivar tag: a tag that the archive calls it by, where it has no name.
-    @ivar entries: its manifest, or an index, or several for several platforms.
-    @ivar made: the manifest, where the archive has none and it was made here.
-    @ivar original: the digest of the Docker manifest of which the entry is
-        OCI's form.
+    @ivar names: its full names in the archive.
+    @ivar tag: its tag in the archive, if it has no full name.
+    @ivar entries: its manifest, an index, or several of these for several
+        platforms.
+    @ivar made: the manifest that was made here because the archive has none.
+    @ivar original: the digest of the Docker manifest of which the entry is the
+        OCI form.
     """
 
     names: tuple[Reference, ...]
@@ -100,25 +101,25 @@ class Found:
 
 class Contents:
     """
-    What came out of an archive.
+    The content of an archive.
 
-    @ivar documents: the files of L{DOCUMENTS} that are in it, by name.
-    @ivar files: all others that were kept, by name.
-    @ivar links: further names of files, by name.
+    @ivar documents: the files of L{DOCUMENTS} in it, by name.
+    @ivar files: all other files, by name.
+    @ivar links: links to files, by name.
     """
 
     def __init__(self) -> None:
         self.documents: dict[str, bytes] = {}
-        self.files: dict[str, Kept] = {}
+        self.files: dict[str, StoredFile] = {}
         self.links: dict[str, str] = {}
 
-    def images(self) -> list[Found]:
+    def images(self) -> list[FoundImage]:
         """
         The images in it.
 
-        @raise BadArchive: it is no archive of images, or one that lacks what
-            it names.
-        @raise BadDocument: one of its documents breaks its specification.
+        @raise BadArchive: it is not an archive of images, or lacks files that it
+            lists.
+        @raise BadDocument: one of its documents violates its specification.
         """
         layout, docker = self.documents.get(INDEX), self.documents.get(DOCKER)
         if layout is not None and (docker is None or LAYOUT in self.documents):
@@ -132,7 +133,7 @@ class Contents:
             )
         return self._from_docker(docker)
 
-    def _from_docker(self, data: bytes) -> list[Found]:
+    def _from_docker(self, data: bytes) -> list[FoundImage]:
         """
         Read C{manifest.json}.
         """
@@ -143,9 +144,9 @@ class Contents:
             raise BadArchive(f"the archive has more than {MAX_IMAGES} images")
         return _merged(self._docker_image(item) for item in value)
 
-    def _docker_image(self, item: Mapping[str, Any]) -> Found:
+    def _docker_image(self, item: Mapping[str, Any]) -> FoundImage:
         """
-        One image of C{manifest.json}, for which a manifest of OCI's is made.
+        Read one image of C{manifest.json}, and make an OCI manifest for it.
         """
         config = item.get("Config")
         # Go writes null for an empty list.
@@ -169,13 +170,13 @@ class Contents:
         data = json.dumps(manifest, separators=(",", ":"), sort_keys=True).encode()
         made = Document.verified(OCI_MANIFEST, data)
         names = tuple(name for tag in tags if (name := _name(tag)) is not None)
-        return Found(names, None, (made.descriptor,), made)
+        return FoundImage(names, None, (made.descriptor,), made)
 
-    def _kept(self, path: str) -> Kept:
+    def _kept(self, path: str) -> StoredFile:
         """
-        The file that C{manifest.json} names.
+        The file of a path in C{manifest.json}.
 
-        @raise BadArchive: there is none.
+        @raise BadArchive: it is not in the archive.
         """
         name = clean_name(path.encode("utf-8", "replace"))
         for _ in range(_MAX_LINKS):
@@ -188,14 +189,14 @@ class Contents:
 
 
 def choose_images(
-    found: Sequence[Found], wanted: Reference | None
-) -> list[tuple[Found, tuple[Reference, ...]]]:
+    found: Sequence[FoundImage], wanted: Reference | None
+) -> list[tuple[FoundImage, tuple[Reference, ...]]]:
     """
-    Which images to take, and what to call them.
+    Choose the images to import, and their names.
 
-    @param wanted: a name for the only image, or which one to take of
-        several; L{None} takes all that have names.
-    @raise BadInput: it cannot be told which is meant, or what it is called.
+    @param wanted: a name for the only image, or the name of one of several;
+        L{None} chooses all that have names.
+    @raise BadInput: the choice is ambiguous, or the image has no name.
     """
     if wanted is None:
         named = [(image, image.names) for image in found if image.names]
@@ -224,7 +225,7 @@ def choose_images(
     )
 
 
-def _from_layout(layout: bytes | None, data: bytes) -> list[Found]:
+def _from_layout(layout: bytes | None, data: bytes) -> list[FoundImage]:
     """
     Read C{oci-layout} and C{index.json}.
     """
@@ -233,9 +234,9 @@ def _from_layout(layout: bytes | None, data: bytes) -> list[Found]:
         raise BadDocument(f"the archive has an {INDEX}, but no {LAYOUT} of version 1.0.0 beside it")
     index = parse_document(Document(OCI_INDEX, data, Digest.of(data)))
     assert isinstance(index, Index)
-    by_name: dict[object, tuple[Found, list[Descriptor]]] = {}
+    by_name: dict[object, tuple[FoundImage, list[Descriptor]]] = {}
     for image in (_layout_image(entry) for entry in index.manifests if not _stands_beside(entry)):
-        # Entries of one name are its platforms.
+        # Entries with the same name are its platforms.
         by_name.setdefault(image.names or image.tag, (image, []))[1].extend(image.entries)
     return _merged(evolve(image, entries=tuple(entries)) for image, entries in by_name.values())
 
@@ -244,9 +245,9 @@ def _stands_beside(entry: Descriptor) -> bool:
     return DOCKER_NAME in entry.annotations and NAME not in entry.annotations
 
 
-def _layout_image(entry: Descriptor) -> Found:
+def _layout_image(entry: Descriptor) -> FoundImage:
     """
-    One entry of C{index.json}.
+    Read one entry of C{index.json}.
     """
     notes = entry.annotations
     short = notes.get(NAME, "")
@@ -258,16 +259,16 @@ def _layout_image(entry: Descriptor) -> Found:
     except BadDigest:
         original = None
     tag = short if name is None and short else None
-    return Found(() if name is None else (name,), tag, (evolve(entry, annotations={}),), None, original)
+    return FoundImage(() if name is None else (name,), tag, (evolve(entry, annotations={}),), None, original)
 
 
-def _merged(found: Iterable[Found]) -> list[Found]:
+def _merged(found: Iterable[FoundImage]) -> list[FoundImage]:
     """
-    One image for each manifest, with all its names.
+    Merge images with the same manifest.
 
-    @raise BadArchive: those are too many.
+    @raise BadArchive: there are too many names.
     """
-    merged: dict[tuple[Descriptor, ...], tuple[Found, dict[Reference, None]]] = {}
+    merged: dict[tuple[Descriptor, ...], tuple[FoundImage, dict[Reference, None]]] = {}
     size = 0
     for image in found:
         size += sum(len(str(name)) for name in image.names)
@@ -279,17 +280,13 @@ def _merged(found: Iterable[Found]) -> list[Found]:
 
 
 def _check_names(size: int) -> None:
-    """
-    Make sure that all names together are not too long.
-    """
     if size > MAX_NAMES:
         raise BadArchive(f"the archive's images have names of more than {MAX_NAMES} bytes together")
 
 
 def _name(text: str) -> Reference | None:
     """
-    A name that an archive has for an image, if it is one: with a tag, and
-    without a digest, which would be another name after the next pull.
+    Parse a name in an archive: with a tag, and without a digest.
     """
     try:
         reference = Reference.parse(text)
@@ -304,7 +301,7 @@ def _are_texts(value: object) -> bool:
 
 def _parse(data: bytes, name: str) -> object:
     """
-    Read a document, in which no name may stand twice.
+    Parse a JSON document, and refuse duplicate names in objects.
     """
 
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

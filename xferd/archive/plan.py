@@ -1,14 +1,13 @@
 # -*- test-case-name: tests.archive.test_plan -*-
 """
-An image put together to an archive that docker, podman and skopeo load.
+Plans an archive that docker, podman and skopeo load.
 
-It is an OCI image layout, and in its C{docker} form has docker's
-C{manifest.json} as well, as docker 25 and newer save images: C{docker load},
-C{podman load}, and skopeo's C{oci-archive:} and C{docker-archive:} all read
-this one form.  The documents come first, so that who reads the archive as a
-stream knows at once what comes.
+It is an OCI image layout, and in its C{docker} form also has docker's
+C{manifest.json}, as docker 25 and newer save images: C{docker load}, C{podman
+load}, and skopeo's C{oci-archive:} and C{docker-archive:} all read this form.
+The documents come first, for readers of the archive as a stream.
 
-Equal images give equal archives, to the last byte.  Pure.
+The archives of equal images have equal bytes.  Pure.
 """
 
 from __future__ import annotations
@@ -28,20 +27,19 @@ from xferd.unpack.tar import BLOCK
 FORMS: Final = ("docker", "oci")
 
 END: Final = bytes(2 * BLOCK)
-"""What stands at the end of an archive."""
+"""The end of an archive: two blocks of zeros."""
 
 _NAME: Final = 100
 _OCTAL: Final = 8**11
-"""Sizes from here on do not fit into octal digits, and are written as GNU tar does."""
+"""Greater sizes do not fit into eleven octal digits, and are written in GNU tar's form."""
 
 
 @frozen
 class Plan:
     """
-    An archive that is to be written.
+    An archive to write.
 
-    @ivar parts: bytes, and blobs to stand between them, in their order.
-    @ivar size: the bytes of all.
+    @ivar parts: its bytes, and the blobs between them, in order.
     """
 
     parts: tuple[bytes | Descriptor, ...]
@@ -49,7 +47,7 @@ class Plan:
     @property
     def size(self) -> int:
         """
-        The bytes of all parts.
+        The bytes of the archive.
         """
         return sum(len(part) if isinstance(part, bytes) else part.size for part in self.parts)
 
@@ -64,9 +62,9 @@ def plan(
     """
     Plan the archive of one image.
 
-    @param document: the manifest, of OCI's type.
+    @param document: the manifest, of OCI's media type.
     @param form: one of L{FORMS}.
-    @param original: Docker's manifest, of which C{document} is OCI's form.
+    @param original: the Docker manifest of which C{document} is the OCI form.
     """
     documents = {
         LAYOUT: _json({"imageLayoutVersion": "1.0.0"}),
@@ -129,18 +127,18 @@ def _file(name: str, content: bytes | Descriptor, size: int) -> Sequence[bytes |
 
 def padding(size: int) -> bytes:
     """
-    What follows a file of so many bytes.
+    The padding after a file of C{size} bytes.
     """
     return bytes(-size % BLOCK)
 
 
 def tar_header(name: str, size: int) -> bytes:
     """
-    What stands before a file, or before a directory, whose name ends in a
-    slash: always the same mode, owner and time.
+    The header of a file or a directory, with a constant mode, owner and time.
 
-    @param name: in ASCII; one of more than a hundred characters, as blobs
-        with a sha512 digest have, gets a header of GNU's before its own.
+    @param name: in ASCII; a directory's ends in a slash.  A name of more than
+        100 characters, such as that of a sha512 blob, gets GNU's header for
+        long names.
     """
     encoded = name.encode("ascii")
     before = b""
@@ -152,7 +150,7 @@ def tar_header(name: str, size: int) -> bytes:
 
 def _header(name: bytes, size: int, kind: bytes) -> bytes:
     """
-    A header of ustar's (POSIX.1-2001, "ustar Interchange Format").
+    A header block (POSIX.1-2001, "ustar Interchange Format").
     """
     octal = size < _OCTAL
     fields = [

@@ -1,10 +1,9 @@
 # -*- test-case-name: tests.archive.test_tar_splitter -*-
 """
-A tar taken apart as its bytes come.
+Splits a tar into its files as its bytes arrive.
 
-This only frames: it finds where headers and data begin and end.  What a header
-says is read by L{xferd.unpack.tar}, so that there is one reader of them, with
-one set of refusals.
+This module only finds the bounds of headers and data.  L{xferd.unpack.tar}
+parses the headers, so that there is one parser with one set of checks.
 """
 
 from __future__ import annotations
@@ -20,12 +19,12 @@ from xferd.unpack.tar import BLOCK, DIRECTORY, HARD_LINK, REGULAR, SYMLINK, Entr
 
 MAX_ENTRIES: Final = 100_000
 MAX_HEADER: Final = 64 * 1024
-"""Bytes of one entry's extended headers."""
+"""Bytes of one entry's extended headers, at most."""
 
 MAX_DEPTH: Final = 16
 MAX_NAME: Final = 1024
 MAX_NAMES: Final = 16 * 1024 * 1024
-"""Bytes of the names and links of all entries, which are kept."""
+"""Bytes of the names and links of all entries, at most: they are kept in memory."""
 
 MAX_FILE: Final = 1 << 40
 
@@ -40,10 +39,10 @@ class Member:
     """
     A file in an archive.
 
-    @ivar name: where it is, C{blobs/sha256/...}: relative, without C{.} and
-        C{..}.
-    @ivar size: the bytes that follow.
-    @ivar link: what it is another name of, or L{None} if it has bytes of its
+    @ivar name: its path, such as C{blobs/sha256/...}: relative, without C{.}
+        and C{..}.
+    @ivar size: the number of bytes that follow.
+    @ivar link: the target of a link, or L{None} for a file with bytes of its
         own.
     """
 
@@ -52,17 +51,17 @@ class Member:
     link: str | None = None
 
 
-class Splitter:
+class TarSplitter:
     """
-    One archive's bytes on their way.
+    Splits one archive.
 
     Life cycle: C{feed} any number of times, then C{finish}.
     """
 
     def __init__(self) -> None:
         self._head = bytearray()
-        self._wanted = BLOCK  # of the headers, as far as they are known
-        self._begins = 0  # the newest header's place in them
+        self._wanted = BLOCK  # bytes of headers to collect
+        self._begins = 0  # the newest header's offset in them
         self._left = 0
         self._padding = 0
         self._zeros = 0
@@ -72,14 +71,13 @@ class Splitter:
 
     def feed(self, data: memoryview) -> Iterator[Member | memoryview]:
         """
-        Take some bytes of the tar; iterate to the end before the next.
+        Add some bytes of the tar.  Iterate to the end before the next call.
 
-        @return: each file, followed by its bytes in pieces, as many as its
-            size says.  A file is whole when the next one comes, or after
-            L{finish}.  Nothing at all where a header was read that is of no
-            file: so much work was done.
-        @raise BadArchive: this is no tar, or holds what an archive of images
-            has no use for.
+        @return: each file, followed by its bytes in pieces.  A file is complete
+            when the next one follows, or after L{finish}.  A header of another
+            kind yields an empty piece, so that the caller can count the work.
+        @raise BadArchive: this is not a tar, or has entries that an archive of
+            images does not have.
         """
         at, end = 0, len(data)
         while at < end:
@@ -99,9 +97,9 @@ class Splitter:
 
     def finish(self) -> None:
         """
-        That was all.
+        Report that the tar has no further bytes.
 
-        @raise BadArchive: it breaks off.
+        @raise BadArchive: it is truncated.
         """
         if self._left:
             # Padding may be missing, as in layers: the file is whole.
@@ -113,7 +111,7 @@ class Splitter:
 
     def _header(self) -> Member | None:
         """
-        So much of the headers is here as was wanted: read them, or want more.
+        Handle the headers collected so far: parse them, or collect more.
         """
         block = self._head[self._begins : self._begins + BLOCK]
         if len(self._head) == self._begins + BLOCK:
@@ -144,7 +142,7 @@ class Splitter:
 
     def _zero(self) -> None:
         """
-        A block of zeros: the end, two of them by rights, and then padding.
+        Handle a block of zeros: two of them are the end, and padding follows.
         """
         if self._begins:
             raise BadArchive("the archive ends between an entry and its own header")
@@ -153,7 +151,7 @@ class Splitter:
 
     def _extend(self, block: bytearray) -> None:
         """
-        An extended header begins: want its data too.
+        Handle an extended header: collect its data, too.
         """
         text = bytes(block[124:136]).strip(b" \0")
         size = int(text, 8) if text.isdigit() and not text.strip(b"01234567") else MAX_HEADER + 1
@@ -165,9 +163,6 @@ class Splitter:
             self._wanted += BLOCK
 
     def _parse(self) -> Entry | None:
-        """
-        Have the headers read.
-        """
         try:
             return next(iter(TarReader(iter([memoryview(bytes(self._head))]), _LIMITS)), None)
         except BadLayer as e:
@@ -175,7 +170,7 @@ class Splitter:
 
     def _member(self, entry: Entry) -> Member | None:
         """
-        Look at an entry, and be ready for its data.
+        Convert an entry, and expect its data.
         """
         if entry.sparse is not None:
             raise BadArchive(f"{printable(entry.path)} is a sparse file; make the archive without --sparse")
@@ -198,13 +193,13 @@ class Splitter:
 
 def clean_name(path: bytes, *, below_root: bool = False) -> str:
     """
-    A name without what does not matter in it: C{/a//./x/../b} is C{a/b}.
+    Normalize a name: C{/a//./x/../b} is C{a/b}.
 
-    Names are looked up among each other, and never in a file system.
+    Names are compared with each other only, and never used in a file system.
 
-    @param below_root: whether C{..} means nothing in the root, as in the
-        target of a link; a name that leads out by it is refused.
-    @raise BadArchive: it leads out of the archive, or is no name.
+    @param below_root: whether C{..} has no effect in the root, as in the target
+        of a link; otherwise a name that leads out by it is refused.
+    @raise BadArchive: it leads out of the archive, or is not valid.
     """
     if len(path) > MAX_NAME:
         raise BadArchive(f"{printable(path)} is too long a name for an archive of images")

@@ -17,7 +17,7 @@ from tests.jobs.archives.samples import docker_save, layout, path, tar
 from tests.jobs.case import HOST, JobsCase
 from xferd.archive.contents import FULL_NAME, INDEX, LAYOUT, NAME, RENDITION_OF
 from xferd.archive.plan import tar_header
-from xferd.docker_manifest import render
+from xferd.docker_manifest import to_oci_manifest
 from xferd.errors import BadInput, BadReference, Denied, NotFound
 from xferd.interfaces.store import Image
 from xferd.jobs.upload_stream import SILENCE
@@ -367,7 +367,7 @@ class FormTests(ImportCase):
         again; one that does not belong to it is not.
         """
         image = sample_image(1, docker=True)
-        rendition = Document.verified(OCI_MANIFEST, render(image.manifest.data))
+        rendition = Document.verified(OCI_MANIFEST, to_oci_manifest(image.manifest.data))
         for other in (False, True):
             files = layout({f"a:{other}": image})
             original = sample_image(1, docker=True, seed="other").manifest if other else image.manifest

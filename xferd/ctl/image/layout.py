@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from xferd.archive.contents import DOCUMENTS
 from xferd.archive.plan import END, padding, tar_header
-from xferd.archive.tar_splitter import Member, Splitter
+from xferd.archive.tar_splitter import Member, TarSplitter
 from xferd.ctl.errors import ClientError
 from xferd.errors import BadDigest, XferdError
 from xferd.names import Digest
@@ -119,7 +119,7 @@ def write_layout(path: str, pieces: Iterable[bytes]) -> None:
         whose digest differs from its name.
     """
     with closing(_Writer(path)) as writer:
-        splitter = Splitter()
+        splitter = TarSplitter()
         try:
             for piece in pieces:
                 for item in splitter.feed(memoryview(piece)):

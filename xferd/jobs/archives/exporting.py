@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from xferd.archive.plan import Plan, plan
-from xferd.docker_manifest import render
+from xferd.docker_manifest import to_oci_manifest
 from xferd.errors import Interrupted, SourceError, StoreError
 from xferd.interfaces.jobs import IArchive
 from xferd.interfaces.registry import IContent, IRegistries
@@ -76,7 +76,7 @@ async def _open(
     document = Document(image.manifest.media_type, data, image.manifest.digest)
     original = None
     if document.media_type == DOCKER_MANIFEST:
-        original, document = document, Document.verified(OCI_MANIFEST, render(data))
+        original, document = document, Document.verified(OCI_MANIFEST, to_oci_manifest(data))
     manifest = parse_document(document)
     if not isinstance(manifest, Manifest):
         raise StoreError(

@@ -14,8 +14,8 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
-from xferd.archive.contents import Found, choose_images
-from xferd.docker_manifest import render
+from xferd.archive.contents import FoundImage, choose_images
+from xferd.docker_manifest import to_oci_manifest
 from xferd.errors import BadArchive, BlobUnknown
 from xferd.interfaces.reactor import WallClock
 from xferd.interfaces.registry import IBlobBody, IBlobSource
@@ -146,7 +146,7 @@ class _ArchiveDocuments:
     The documents of one image of an archive, which are in the store by now.
     """
 
-    def __init__(self, store: IStore, found: Found, came: Container[Digest] | None) -> None:
+    def __init__(self, store: IStore, found: FoundImage, came: Container[Digest] | None) -> None:
         """
         @param came: the digests in the archive, if no other document may be read.
         """
@@ -215,7 +215,7 @@ class _ArchiveDocuments:
         document = Document(DOCKER_MANIFEST, await self._blobs.read(digest), digest)
         if not isinstance(parse_document(document), Manifest):
             return None
-        return document if render(document.data) == rendition.data else None
+        return document if to_oci_manifest(document.data) == rendition.data else None
 
 
 @implementer(IBlobSource)

@@ -18,9 +18,9 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
-from xferd.archive.contents import DOCUMENTS, Contents, Kept
+from xferd.archive.contents import DOCUMENTS, Contents, StoredFile
 from xferd.archive.inflate import Inflater
-from xferd.archive.tar_splitter import Member, Splitter
+from xferd.archive.tar_splitter import Member, TarSplitter
 from xferd.errors import BadArchive, BadDigest, ContentMismatch, Truncated
 from xferd.interfaces.blobs import IAnonymousBlob
 from xferd.interfaces.store import IStore
@@ -102,7 +102,7 @@ class Ingestion:
         @raise BadArchive: the stream is no archive, or is damaged.
         @raise StoreError: the disk refuses.
         """
-        inflater, splitter = Inflater(), Splitter()
+        inflater, splitter = Inflater(), TarSplitter()
         try:
             while data := await self._upload_stream.read():
                 self._changed()
@@ -131,7 +131,7 @@ class Ingestion:
             watcher.release()
         self._watchers.clear()
 
-    async def _take(self, splitter: Splitter, data: memoryview) -> None:
+    async def _take(self, splitter: TarSplitter, data: memoryview) -> None:
         for item in splitter.feed(data):
             if isinstance(item, Member):
                 await self._end()
@@ -268,7 +268,7 @@ class Ingestion:
             await retry_while_full(self._store.free_space, partial(self._store.blobs.put, digest, data))
             self._layers.brought(digest)
         assert digest is not None
-        self._contents.files[member.name] = Kept(digest, member.size, self._head)
+        self._contents.files[member.name] = StoredFile(digest, member.size, self._head)
 
 
 def _digest(name: str) -> Digest | None:

@@ -2,15 +2,14 @@
 """
 The named images, which are the entries of C{content/index.json}.
 
-The name is where every other tool looks for it, in the annotation
-C{org.opencontainers.image.ref.name}; what else xferd must remember of an image
-is in annotations beside it.  An image that came with a manifest of Docker's
-has two entries: the manifest as it came, and under the name the same in OCI's
-words, which is all that other tools look at.  Entries that other tools made
-stay as they are.
+The name is in the annotation C{org.opencontainers.image.ref.name}, where other
+tools expect it; further properties of an image are in annotations beside it.
+An image with a Docker manifest has two entries: the original manifest, and under
+the name its OCI form, the only one that other tools accept.  Entries of other
+tools stay unchanged.
 
-A pin is one of these annotations, and not in the journal: it belongs to the
-name, is written with it, and survives a journal that is lost.
+A pin is one of these annotations, not a record of the journal: it belongs to the
+name, is written with it, and survives the loss of the journal.
 """
 
 from __future__ import annotations
@@ -73,10 +72,10 @@ class Images:
         last_used: LastUsed,
     ) -> None:
         """
-        @param reserve: what a change of names uses when the disk is full.
-        @param last_used: told of each image that is asked for or named.
+        @param reserve: used by changes of names when the disk is full.
+        @param last_used: records each image that is requested or named.
         """
-        self._last_uses = last_used
+        self._last_used = last_used
         self._paths = paths
         self._reserve = reserve
         self._leases = leases
@@ -95,8 +94,8 @@ class Images:
 
     async def load(self) -> None:
         """
-        Learn what is on disk.  An image of which a part is gone is not listed;
-        its entry stays for the operator to see, until the name is given anew.
+        Read the index.  An image with a missing part is not listed; its entry
+        stays for the operator to see, until the name is set again.
         """
         images, lost = await self._threads.run(_load, self._paths)
         for image in images:
@@ -120,7 +119,7 @@ class Images:
         image = self._images.get(reference)
         if image is not None:
             self._leases.touch(*image.parts)
-            self._last_uses.note(reference)
+            self._last_used.note(reference)
         return image
 
     def put(self, image: Image) -> Deferred[None]:
@@ -143,14 +142,14 @@ class Images:
 
     def settled(self) -> Deferred[None]:
         """
-        Wait until no name is being given or taken away.
+        Wait until no change of names is being written.
         """
         return Deferred.fromCoroutine(self._writes.drain())
 
     def roots(self) -> Set[Digest]:
         """
-        The digests of all that the names stand for: documents, blobs, and the
-        chain IDs of top layers.
+        The digests that the images refer to: documents, blobs, and the chain IDs
+        of top layers.
         """
         found = {digest for image in self._images.values() for digest in image.parts}
         found.update(self._index.renditions().values())
@@ -174,8 +173,8 @@ class Images:
 
     async def _write(self, batch: Sequence[tuple[Reference, Image | bool | None]]) -> None:
         """
-        @param batch: the images by their new names; L{None} takes a name away,
-            and a boolean pins or unpins it.
+        @param batch: the images by their new names; L{None} removes a name, and
+            a boolean pins or unpins it.
         """
         changes: dict[Reference, Image | None] = {}
         for reference, wanted in batch:
@@ -186,7 +185,7 @@ class Images:
             elif wanted is None:
                 changes[reference] = None
             else:
-                # A name stays pinned, whatever it is given to.
+                # A name stays pinned when it is set to another image.
                 pinned = wanted.pinned or (present is not None and present.pinned)
                 changes[reference] = evolve(wanted, pinned=pinned)
         if not changes:
@@ -196,9 +195,9 @@ class Images:
             self._set(reference, image)
         for reference, wanted in batch:
             if wanted is None:
-                self._last_uses.forget(reference)
+                self._last_used.forget(reference)
             elif not isinstance(wanted, bool):
-                self._last_uses.note(reference)
+                self._last_used.note(reference)
 
     def _set(self, reference: Reference, image: Image | None) -> None:
         name = str(reference)
@@ -214,9 +213,9 @@ class Images:
 
     def _check(self, image: Image) -> None:
         """
-        Make sure that all is here that an image's name stands for.
+        Check that all parts of an image are in the store.
 
-        @raise StoreError: something is not.
+        @raise StoreError: a part is missing.
         """
         for what, descriptor in (("manifest", image.manifest), ("config", image.config)):
             if not self._blobs.has(descriptor.digest):
@@ -232,8 +231,7 @@ class Images:
 @frozen
 class _Entry:
     """
-    An entry of the index that is an image of ours, as far as it can be read
-    without other files.
+    The entry of one of xferd's images in the index.
     """
 
     reference: Reference
@@ -267,9 +265,9 @@ class _Entry:
 
 def _load(paths: Paths) -> tuple[list[Image], list[tuple[str, str]]]:
     """
-    Read the images of ours.
+    Read xferd's images.
 
-    @return: those that can be read, and names with what is wrong with others.
+    @return: the readable ones, and the names of others, each with the error.
     """
     images = []
     lost = []
@@ -284,9 +282,9 @@ def _load(paths: Paths) -> tuple[list[Image], list[tuple[str, str]]]:
 
 def _image(paths: Paths, entry: _Entry) -> Image:
     """
-    Complete an image from its manifest.
+    Read the manifest of an entry, and make the image of both.
 
-    @raise XferdError: that is not here, or no manifest.
+    @raise XferdError: the manifest is missing or invalid.
     """
     data = read_document(paths, entry.manifest.digest)
     manifest = parse_document(Document(entry.manifest.media_type, data, entry.manifest.digest))

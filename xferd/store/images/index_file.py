@@ -1,9 +1,9 @@
 # -*- test-case-name: tests.store.images.test_index_file,tests.store.images.test_images -*-
 """
-C{content/index.json}: the entries of our images, and those of other tools.
+C{content/index.json}: the entries of xferd's images, and those of other tools.
 
-A change of some names costs little more than the file's bytes: entries are
-encoded once and kept in blocks, and the file is read again only when another
+A change of some names costs little more than writing the file: entries are
+encoded once and kept in blocks, and the file is read again only after another
 tool has changed it.  All functions here are blocking.
 """
 
@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from attrs import evolve, frozen
 
-from xferd.docker_manifest import render
+from xferd.docker_manifest import to_oci_manifest
 from xferd.errors import BadDigest, StoreError
 from xferd.interfaces.store import Image
 from xferd.media_types import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
@@ -33,24 +33,24 @@ CHAIN_ID: Final = "dev.xferd.chain-id"
 ORIGIN: Final = "dev.xferd.origin"
 PINNED: Final = "dev.xferd.pinned"
 DOCKER_NAME: Final = "dev.xferd.name"
-"""The name of an image on the entry of its Docker manifest."""
-RENDITION_OF: Final = "dev.xferd.rendition-of"
-"""The digest of that manifest, on the entry beside it."""
+"""The name of an image, in the entry of its Docker manifest."""
 
+RENDITION_OF: Final = "dev.xferd.rendition-of"
+"""The digest of the Docker manifest, in the entry of its OCI form."""
 
 _BLOCK: Final = 128
-"""How many entries are encoded together."""
+"""Entries that are encoded together."""
 
 
 @frozen
 class _Entry:
     """
-    An entry, or the two of an image with a manifest of Docker's.
+    An entry, or the two entries of an image with a Docker manifest.
 
     @ivar text: the entries in JSON.
-    @ivar rendition: of an image of Docker's, the entry in OCI's words without
-        its name.
-    @ivar ours: whether xferd has made it.
+    @ivar rendition: for a Docker image, the entry of its OCI form, without the
+        name.
+    @ivar ours: whether xferd has written it.
     """
 
     name: str
@@ -62,7 +62,7 @@ class _Entry:
 @frozen
 class _Block:
     """
-    Some entries, and their JSON.
+    Entries that are encoded together, and their JSON.
     """
 
     entries: Mapping[str, _Entry]
@@ -79,8 +79,8 @@ class _Block:
 
 class _Entries:
     """
-    The entries of our images.  They do not change: L{with_changes} makes others
-    of them, which share the blocks that stay as they are.
+    The entries of xferd's images.  Immutable: L{with_changes} returns new ones,
+    which share the unchanged blocks.
     """
 
     def __init__(self, blocks: Sequence[_Block] = (), places: Mapping[str, int] | None = None) -> None:
@@ -96,22 +96,22 @@ class _Entries:
 
     def data(self) -> list[bytes]:
         """
-        All entries in JSON, to be joined by commas.
+        All blocks of entries in JSON, to be joined by commas.
         """
         return [block.data for block in self._blocks if block.data]
 
     def with_changes(self, gone: Collection[str], new: Sequence[_Entry]) -> _Entries:
         """
-        The entries without some and, behind the others, with new ones.
+        Remove entries, and append new ones.
 
-        @param gone: the names of those that go, of which some may be unknown;
-            those of the new ones among them.
+        @param gone: the names to remove, including those of the new entries;
+            unknown names are ignored.
         """
         blocks, places = list(self._blocks), dict(self._places)
         for number in {places.pop(name) for name in gone if name in places}:
             blocks[number] = _Block.of(e for e in blocks[number].entries.values() if e.name not in gone)
         if len(blocks) * _BLOCK > 4 * (len(places) + len(new) + _BLOCK):
-            # Names that move to the end again and again leave holes.
+            # Names that keep moving to the end leave blocks nearly empty.
             new = [*(entry for block in blocks for entry in block.entries.values()), *new]
             blocks, places = [], {}
         last = [*blocks.pop().entries.values()] if blocks and len(blocks[-1].entries) < _BLOCK else []
@@ -125,23 +125,23 @@ class _Entries:
 
 class IndexFile:
     """
-    The index of one data directory.  One call at a time.
+    The index of one data directory.  Calls must not overlap.
     """
 
     def __init__(self, paths: Paths) -> None:
         self._paths = paths
         self._signature: tuple[int, ...] | None = None
         self._head: dict[str, Any] = {}
-        # Entries of other tools, and ours of images that are not whole.
+        # Entries of other tools, and those of xferd's images that are incomplete.
         self._others: list[_Entry] = []
         self._ours = _Entries()
 
     def write(self, changes: Mapping[Reference, Image | None], images: Mapping[Reference, Image]) -> None:
         """
-        Give names and take them away, and keep what other tools have written.
+        Set and remove names, and keep the entries of other tools.
 
-        @param changes: the images by their new names; L{None} takes a name away.
-        @param images: the images as they are before.
+        @param changes: the images by their new names; L{None} removes a name.
+        @param images: the images before the changes.
         @raise StoreError: the index is damaged, or the disk refuses.
         """
         if self._signature is None or self._signature != _signature(self._paths.index):
@@ -157,8 +157,8 @@ class IndexFile:
 
     def renditions(self) -> Mapping[Digest, Digest]:
         """
-        The renditions that the index names, by the digests of Docker's
-        manifests.
+        The OCI forms of Docker manifests in the index, by the digests of the
+        latter.
         """
         found = {}
         for entry in (*self._others, *self._ours):
@@ -172,9 +172,9 @@ class IndexFile:
 
     def read(self, images: Mapping[Reference, Image]) -> None:
         """
-        Read what is on the disk.
+        Read the file.
 
-        @param images: the images that are whole.
+        @param images: the complete images.
         @raise StoreError: the index is damaged, or the disk refuses.
         """
         signature = _signature(self._paths.index)
@@ -194,7 +194,7 @@ class IndexFile:
 
     def _encode(self, image: Image, known: Mapping[Any, Mapping[str, Any]]) -> _Entry:
         """
-        @param known: the renditions in the index, by the manifest's digest.
+        @param known: the OCI forms in the index, by the Docker manifest's digest.
         """
         text = json.dumps(_entry(image))
         if image.manifest.media_type != DOCKER_MANIFEST:
@@ -206,7 +206,7 @@ class IndexFile:
     def _write(self, others: list[_Entry], ours: _Entries) -> None:
         head = "".join(f"{json.dumps(key)}: {json.dumps(value)},\n" for key, value in self._head.items())
         entries = b",\n".join([*(entry.text.encode("ascii") for entry in others), *ours.data()])
-        # Until it is written, nothing is known of the file.
+        # If writing fails, the file is read again before the next change.
         self._signature = None
         with trying_to(f"write {self._paths.index}"):
             data = b"".join([b"{\n", head.encode("ascii"), b'"manifests": [\n', entries, b"\n]}\n"])
@@ -216,7 +216,7 @@ class IndexFile:
 
 def _by_manifest(entries: Iterable[_Entry]) -> dict[Any, Mapping[str, Any]]:
     """
-    The renditions, by the digests of Docker's manifests.
+    The entries of OCI forms, by the digests of the Docker manifests.
     """
     renditions = (entry.rendition for entry in entries if entry.rendition is not None)
     return {notes_of(rendition).get(RENDITION_OF): rendition for rendition in renditions}
@@ -224,10 +224,10 @@ def _by_manifest(entries: Iterable[_Entry]) -> dict[Any, Mapping[str, Any]]:
 
 def read_index(paths: Paths) -> dict[str, Any]:
     """
-    Read C{index.json}; an empty one if there is none.
+    Read C{index.json}; an empty index if there is none.
 
-    @raise StoreError: it is damaged.  As it is only ever replaced whole, that
-        is for the operator to look into.
+    @raise StoreError: it is damaged.  Since it is replaced atomically, an
+        operator has to investigate.
     """
     try:
         with open(paths.index, "rb") as file:
@@ -260,7 +260,7 @@ def write_index(paths: Paths, index: Mapping[str, Any]) -> None:
 
 def notes_of(entry: Mapping[str, Any]) -> Mapping[str, Any]:
     """
-    The annotations of an entry; none where they are damaged.
+    The annotations of an entry; empty if they are damaged.
     """
     found = entry.get("annotations")
     return found if isinstance(found, dict) else {}
@@ -268,7 +268,7 @@ def notes_of(entry: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def name_of(entry: Mapping[str, Any]) -> object:
     """
-    The name that an entry gives.
+    The image name in an entry, or L{None}.
     """
     notes = notes_of(entry)
     return notes.get(DOCKER_NAME, notes.get(NAME))
@@ -276,14 +276,14 @@ def name_of(entry: Mapping[str, Any]) -> object:
 
 def is_ours(entry: Mapping[str, Any]) -> bool:
     """
-    Whether xferd has made an entry.
+    Whether xferd has written an entry.
     """
     return not {RESOLVED, RENDITION_OF}.isdisjoint(notes_of(entry))
 
 
 def _signature(path: str) -> tuple[int, ...] | None:
     """
-    What tells one state of a file from another; L{None} if there is none.
+    A value that changes whenever a file does; L{None} if there is no file.
     """
     try:
         found = os.stat(path)
@@ -310,11 +310,11 @@ def _entry(image: Image) -> dict[str, Any]:
 
 def _render(paths: Paths, manifest: Descriptor) -> dict[str, Any]:
     """
-    Put a Docker manifest into the store a second time, in OCI's words.
+    Write the OCI form of a Docker manifest to the store.
 
-    @return: the entry, which has no name yet.
+    @return: its entry, without a name.
     """
-    data = render(read_document(paths, manifest.digest))
+    data = to_oci_manifest(read_document(paths, manifest.digest))
     digest = Digest.of(data, manifest.digest.algorithm)
     write_document(paths, digest, data)
     entry = evolve(manifest, media_type=OCI_MANIFEST, digest=digest, size=len(data)).to_json()
