@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.test_interfaces -*-
 """
-The store's blobs and partial files, and the files that grow while others read them.
+The store's blobs and partial blobs, and the followers of growing files.
 """
 
 from __future__ import annotations
@@ -15,60 +15,60 @@ from xferd.names import Digest
 
 class IFollower(Interface):
     """
-    Somebody who reads a blob's file while it grows.
+    A reader of a blob's file while it grows.
 
-    Life cycle: any number of C{grown}; C{restarted} begins anew, with another
-    file; C{sealed} is the end, and its bytes are what their digest says.
+    Life cycle: any number of C{grown}; C{restarted} starts over with another
+    file; C{sealed} is the end, after the bytes were verified.
     """
 
     def grown(path: str, size: int) -> None:
         """
-        The first C{size} bytes of the file at C{path} are there to be read.
+        The first C{size} bytes of the file at C{path} can be read.
         """
 
     def restarted() -> None:
         """
-        The bytes were wrong and are gone; whatever was made of them is void.
+        The bytes were wrong and have been removed; results made from them are
+        invalid.
         """
 
     def sealed(path: str, size: int) -> None:
         """
-        The blob is whole and verified, at C{path} from now on (a file that
-        is open already stays valid).
+        The blob is complete and verified, and its path is C{path} from now on.
+        A descriptor that is open stays valid.
         """
 
 
 class IPartial(Interface):
     """
-    A blob while it arrives: a file in C{ingest/}, written by one owner.
+    A blob whose bytes are arriving: a file in C{ingest/} with one owner.
 
-    Life cycle: open, at C{rest} in between, then C{commit}ted (it is a blob
-    now) or C{close}d (the bytes stay, for later).  A commit that fails for its
-    content empties it and leaves it open.
+    Life cycle: open, possibly C{suspend}ed and C{resume}d, then C{commit}ted (it
+    is a blob now) or C{close}d (its bytes stay for later).  A commit that fails
+    because of its content empties it and leaves it open.
     """
 
-    digest: Digest = Attribute("What the blob must be.")
-    size: int | None = Attribute("How many bytes it must have, or None if nobody knows.")
-    offset: int = Attribute("How many bytes are here, up to the first gap, and hashed: where to go on.")
+    digest: Digest = Attribute("The digest that its bytes must have.")
+    size: int | None = Attribute("The bytes that it must have, or None if that is not known.")
+    offset: int = Attribute("The bytes that are here and hashed, up to the first gap: where to resume.")
     spans: Sequence[tuple[int, int]] = Attribute(
-        "What is here behind that: parts, each a start and a stop, in order.  One that starts at offset is "
-        "being hashed."
+        "The parts after that, each a start and a stop, in order.  One that starts at offset is being hashed."
     )
 
     def write(data: bytes) -> None:
         """
-        Append and hash some bytes, at once.
+        Append and hash some bytes, synchronously.
 
-        @raise SizeMismatch: there are more than C{size}; none was written.
-        @raise DiskFull: no space is left.  What was there before stays.
+        @raise SizeMismatch: they exceed C{size}; none was written.
+        @raise DiskFull: no space is left.  Earlier bytes stay.
         @raise StoreError: the disk refuses for another reason.
         """
 
     def write_at(offset: int, data: bytes) -> None:
         """
-        Write some bytes in their place, at once.  At L{offset} it is as
-        L{write}; behind it they are hashed when all in front of them are here,
-        and followers are told only then.
+        Write some bytes at an offset, synchronously.  At L{offset} this is
+        L{write}; bytes after it are hashed, and reported to followers, once all
+        bytes in front of them are here.
 
         @raise SizeMismatch: as L{write}.
         @raise StoreError: as L{write}, also for bytes before L{offset}.
@@ -76,69 +76,68 @@ class IPartial(Interface):
 
     def trim() -> None:
         """
-        Throw away what is behind the first gap, and what is being hashed.
+        Discard the bytes after the first gap, and those being hashed.
         """
 
     def restart() -> None:
         """
-        Throw the bytes away and begin with an empty file.  Followers are told.
+        Discard all bytes and begin with an empty file.  Followers are notified.
         """
 
     def commit() -> Deferred[None]:
         """
-        Check size and digest, bring the bytes to the disk and make them a
-        blob.  Followers are told.  Cancelling waits for the disk.
+        Verify size and digest, flush the bytes and make them a blob.  Followers
+        are notified.  Cancelling waits for the disk.
 
-        @raise DigestMismatch: the bytes are wrong; they were thrown away.
-        @raise SizeMismatch: as above.
+        @raise DigestMismatch: the bytes are wrong; they were discarded.
+        @raise SizeMismatch: their number is wrong; they were discarded.
         @raise StoreError: the disk refuses.
         """
 
     def suspend() -> None:
         """
-        Close the file for now: nothing is written before C{resume}.  What is
-        known of its bytes is kept.  Idempotent; after C{commit} or C{close} it
-        does nothing.
+        Close the file until C{resume}; the state of the hash is kept.
+        Idempotent; no effect after C{commit} or C{close}.
         """
 
     def resume() -> None:
         """
-        Open the file again after a rest.  If it is not as it was, begin with
-        an empty one; followers are told.
+        Open the file again.  If it has been cut off meanwhile, begin with an
+        empty one; followers are notified.
 
-        @raise StoreError: the disk refuses; it is still at rest.
+        @raise StoreError: the disk refuses; it stays suspended.
         """
 
     def close() -> None:
         """
-        Let go of the file and keep its bytes.  Idempotent; after C{commit} it
-        does nothing.
+        Close the file and keep its bytes.  Idempotent; no effect after
+        C{commit}.
         """
 
     def follow(follower: IFollower) -> None:
         """
-        Tell C{follower} of all that is here now and of all that comes.
+        Report the bytes that are here, and all that arrive, to C{follower}.
         """
 
     def unfollow(follower: IFollower) -> None:
         """
-        Tell it nothing more.  Idempotent.
+        Stop reporting to C{follower}.  Idempotent.
         """
 
 
 class IAnonymousBlob(Interface):
     """
-    A blob while it arrives whose digest nobody knows yet.
+    A blob whose bytes are arriving and whose digest is not known yet.
 
     Life cycle: open, then C{commit}ted (it is a blob now) or C{close}d (its
-    bytes are gone).
+    bytes are discarded).
     """
 
-    size: int = Attribute("How many bytes are here.")
+    size: int = Attribute("The bytes that are here.")
 
     def write(data: bytes | memoryview) -> None:
         """
-        Append and hash some bytes, at once.
+        Append and hash some bytes, synchronously.
 
         @raise DiskFull: no space is left.
         @raise StoreError: the disk refuses for another reason.
@@ -146,8 +145,7 @@ class IAnonymousBlob(Interface):
 
     def commit() -> Deferred[Digest]:
         """
-        Bring the bytes to the disk and make them a blob.  Cancelling waits
-        for the disk.
+        Flush the bytes and make them a blob.  Cancelling waits for the disk.
 
         @return: fires with their digest.
         @raise StoreError: the disk refuses.
@@ -155,7 +153,7 @@ class IAnonymousBlob(Interface):
 
     def close() -> None:
         """
-        Throw the bytes away.  Idempotent; after C{commit} it does nothing.
+        Discard the bytes.  Idempotent; no effect after C{commit}.
         """
 
 
@@ -166,12 +164,12 @@ class IBlobs(Interface):
 
     def has(digest: Digest) -> bool:
         """
-        Whether the blob is here, whole and verified.
+        Whether the blob is in the store, complete and verified.
         """
 
     def size(digest: Digest) -> int | None:
         """
-        The blob's size in bytes, or None if it is not here.
+        The blob's size in bytes, or None if it is not in the store.
         """
 
     def partial_size(digest: Digest) -> int:
@@ -181,32 +179,32 @@ class IBlobs(Interface):
 
     def path(digest: Digest) -> str:
         """
-        Where the blob's file is, or would be.
+        The path that the blob's file has, or would have.
         """
 
     def read(digest: Digest) -> Deferred[bytes]:
         """
-        A document's bytes, checked against the digest again.
+        Read a document, and verify its digest again.
 
-        @raise NotFound: it is not here.
-        @raise StoreError: it is damaged, or no document but something larger
-            than L{xferd.oci.MAX_DOCUMENT}.
+        @raise NotFound: it is not in the store.
+        @raise StoreError: it is damaged, or larger than
+            L{xferd.oci.MAX_DOCUMENT}.
         """
 
     def put(digest: Digest, data: bytes) -> Deferred[None]:
         """
-        Keep a document.  When this fires, it is on disk.
+        Write a document durably.
 
-        @raise DigestMismatch: C{data} is something else.
+        @raise DigestMismatch: C{data} has another digest.
         @raise StoreError: the disk refuses.
         """
 
     def partial(digest: Digest, size: int | None) -> Deferred[IPartial]:
         """
-        Open the blob's partial file, with the bytes of an earlier try, hashed
-        again, if there are some.
+        Open the blob's partial file.  Bytes of an earlier attempt are hashed
+        again.
 
-        It has one owner at a time: where the one before has not closed it yet,
+        It has one owner at a time: if the previous owner has not closed it,
         because it waits for the disk, this waits for a minute at most.
 
         @raise StoreError: it is still open, or the disk refuses.
@@ -214,7 +212,7 @@ class IBlobs(Interface):
 
     def anonymous() -> Deferred[IAnonymousBlob]:
         """
-        Begin a blob whose digest will be known when all its bytes are here.
+        Begin a blob whose digest is known only after its last byte.
 
         @raise StoreError: the disk refuses.
         """

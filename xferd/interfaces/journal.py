@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.test_interfaces -*-
 """
-The journal: jobs, attempts, idempotency keys and upload sessions that outlive the daemon.
+The journal: jobs, attempts, idempotency keys and upload sessions, which outlive the daemon.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ class IdempotencyKey:
     A key that a client sent with a request for a job.
 
     @ivar client: the client's name: each has its own keys.
-    @ivar fingerprint: stands for the body of the request.
-    @ivar job_id: the job that the request began.
-    @ivar created: when, in seconds since the epoch.
+    @ivar fingerprint: a hash of the request's body.
+    @ivar job_id: the job that the request created.
+    @ivar created: the time, in seconds since the epoch.
     """
 
     client: str
@@ -36,18 +36,17 @@ class IdempotencyKey:
 
 class IJournal(Interface):
     """
-    What is remembered over a restart, besides the content.
+    Records that outlive the daemon, besides the content of the store.
     """
 
     def record_job(record: Mapping[str, Any]) -> Deferred[None]:
         """
-        Remember a job as the API shows it (DESIGN: "A job is"), in place of
-        what was remembered of it.
+        Record a job as the API shows it, in place of its earlier record.
         """
 
     def record_attempt(record: Mapping[str, Any]) -> Deferred[None]:
         """
-        Remember one attempt of a transfer: C{transfer}, C{kind}, C{digest},
+        Record one attempt of a transfer: C{transfer}, C{kind}, C{digest},
         C{source}, C{attempt}, C{started}, C{finished}, C{bytes_done}, C{code},
         C{error}.
         """
@@ -56,13 +55,13 @@ class IJournal(Interface):
         """
         The newest attempts of some transfers, the oldest of them first.
 
-        @param transfers: their ids.
-        @param limit: how many attempts at most.
+        @param transfers: the IDs of the transfers.
+        @param limit: the number of attempts, at most.
         """
 
     def job(job_id: str) -> Deferred[dict[str, Any] | None]:
         """
-        What is remembered of a job, or L{None}.
+        The record of a job, or L{None}.
         """
 
     def jobs(limit: int, before: tuple[str, str] | None = None) -> Deferred[list[dict[str, Any]]]:
@@ -74,7 +73,8 @@ class IJournal(Interface):
 
     def record_key(kept: IdempotencyKey) -> Deferred[None]:
         """
-        Remember an idempotency key, in place of an older one of that name.
+        Record an idempotency key, in place of an older one of the same client
+        and name.
         """
 
     def keys(since: float) -> Deferred[list[IdempotencyKey]]:
@@ -85,7 +85,7 @@ class IJournal(Interface):
 
     def unfinished(reference: str) -> Deferred[list[dict[str, Any]]]:
         """
-        The jobs of an image, by its full name, that did not get done.
+        The jobs of an image, by its full name, that did not succeed.
         """
 
     def interrupted() -> Deferred[list[dict[str, Any]]]:
@@ -97,23 +97,22 @@ class IJournal(Interface):
         repository: Repository, digest: Digest, session: UploadSession | None
     ) -> Deferred[None]:
         """
-        Remember how to go on with the upload of a blob, in place of what was
-        remembered of it; L{None} forgets it.
+        Record the session of a blob's upload, in place of an earlier one;
+        L{None} removes it.
         """
 
     def uploads() -> Deferred[dict[tuple[Repository, Digest], UploadSession]]:
         """
-        The uploads that were not finished.
+        The unfinished uploads.
         """
 
     def record_holder(repository: Repository, digest: Digest) -> Deferred[None]:
         """
-        Remember that a repository has a blob, so that it may be mounted from
-        there.
+        Record that a repository has a blob, which may be mounted from there.
         """
 
     def holders(host: str, digest: Digest) -> Deferred[list[Repository]]:
         """
-        The repositories of a registry that had a blob when they were last
-        seen, the one that was seen last first; a few at most.
+        The repositories of a registry that had a blob when last seen, the most
+        recent first; ten at most.
         """

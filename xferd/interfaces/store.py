@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.test_interfaces -*-
 """
-The store, as the jobs use it: trees, layers, images, room on the disk, garbage collection.
+The store, as jobs use it: trees, layers, images, free space, garbage collection.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from xferd.oci import Descriptor
 
 UNPACK_RULES: Final = 2
 """
-The version of the rules by which a tar becomes a tree.  Raise it whenever the
-same tar gives another tree than before: trees by older rules are made again at
-their next use.  Trees of which no version is recorded have 0.
+The version of the rules by which a tar is unpacked.  Raise it whenever the same
+tar gives another tree than before: trees by older rules are unpacked again at
+their next use.  Trees without a recorded version have 0.
 """
 
 
 @frozen
 class Unpacked:
     """
-    What became of a layer's tar.
+    The result of unpacking a layer's tar.
 
     @ivar diff_id: the digest of the uncompressed tar.
     @ivar tar_size: the uncompressed tar's bytes.
     @ivar size: the bytes in regular files, each counted once.
     @ivar entries: the entries of the tar.
     @ivar implied: directories that the tar needs and does not list, as paths
-        relative to the tree; their attributes come from the layers below.
+        relative to the tree; their metadata come from the layers below.
     """
 
     diff_id: Digest
@@ -57,7 +57,7 @@ class Layer:
     @ivar path: the directory that holds the tree, ready to be a lowerdir of
         overlayfs.
     @ivar size: the bytes in the tree's regular files.
-    @ivar outdated: whether the tree was made by older rules than
+    @ivar outdated: whether the tree was unpacked by older rules than
         L{UNPACK_RULES}.
     """
 
@@ -76,31 +76,31 @@ class ITrees(Interface):
 
     def has(diff_id: Digest) -> bool:
         """
-        Whether the tree is here.
+        Whether the tree is in the store.
         """
 
     def diff_id_of(blob: Digest) -> Digest | None:
         """
-        The diff ID of the tree that was unpacked from C{blob}, if it is here.
+        The diff ID of the tree that C{blob} unpacks to, if it is in the store.
         """
 
     def is_outdated(diff_id: Digest) -> bool:
         """
-        Whether the tree is here, and was made by older rules than
+        Whether the tree is in the store and was unpacked by older rules than
         L{UNPACK_RULES}.
         """
 
     def stage() -> Deferred[str]:
         """
-        Make an empty directory in C{staging/}, for the caller to fill.
+        Create an empty directory in C{staging/}, for the caller to fill.
         """
 
     def commit(staged: str, unpacked: Unpacked, blob: Digest) -> Deferred[None]:
         """
-        Bring a staged tree to the disk and make it the tree of its diff ID,
-        remembered as what C{blob} unpacks to.  If there is one already that is
-        not outdated, the staged one is removed instead.  An outdated one stays
-        for the layers that are registered with it, and for mounts.
+        Flush a staged tree, make it the tree of its diff ID, and record that
+        C{blob} unpacks to it.  If there is a tree already that is not outdated,
+        the staged one is removed instead.  An outdated one stays for mounts and
+        for the layers that are registered with it.
 
         @raise StoreError: the disk refuses; the staged tree is removed.
         """
@@ -112,8 +112,8 @@ class ITrees(Interface):
 
     def discard(staged: str) -> Deferred[None]:
         """
-        Remove a staged tree.  Fires when it is out of the way, though the
-        removal may go on behind it.
+        Remove a staged tree.  Fires when it has been moved away; the removal may
+        take longer.
         """
 
 
@@ -124,21 +124,21 @@ class ILayers(Interface):
 
     def get(chain_id: Digest) -> Layer | None:
         """
-        The layer, or None.
+        The layer, or None if it is not registered.
         """
 
     def register(parent: Digest | None, diff_id: Digest, blob: Descriptor) -> Deferred[Layer]:
         """
-        Put a tree on top of a parent chain.  Idempotent: what is registered
-        already is returned, and C{blob} remembered for it.  A layer that is
-        outdated gets the tree that has been made anew, if there is one.
+        Register a tree on top of a parent chain.  Idempotent: a registered layer
+        is returned, and C{blob} recorded for it.  An outdated layer gets a newer
+        tree, if there is one.
 
-        Directories that the tar only implied get the attributes that they
-        have below; where another chain needs them differently, this layer
-        gets a tree of its own, made of hard links.
+        Directories that the tar only implies get the metadata that they have
+        below.  If another chain needs other metadata, this layer gets a variant
+        of the tree, made of hard links.
 
-        @raise StoreError: the parent is not registered, the tree is not here,
-            or the disk refuses.
+        @raise StoreError: the parent is not registered, the tree is not in the
+            store, or the disk refuses.
         """
 
 
@@ -150,16 +150,16 @@ class Image:
     @ivar reference: the name.
     @ivar manifest: the manifest of the image, for one platform.
     @ivar config: its config; the config's digest is the image ID.
-    @ivar resolved: the digest that the name stood for when it was pulled: an
+    @ivar resolved: the digest that the name resolved to when it was pulled: an
         index's, or the manifest's own.
     @ivar layers: the layers' blobs, bottom first.
     @ivar chain_id: the top layer, or L{None} for an image without layers.
     @ivar size: the bytes of manifest, config and blobs, each blob once.
-    @ivar created: when the name was given, RFC 3339 in UTC.
-    @ivar origin: the repository that the image was pulled from, where that is
-        not its name's.
-    @ivar pinned: whether the name stays when the store needs room.  The name
-        keeps this when it is given to another image.
+    @ivar created: the time at which the name was set, RFC 3339 in UTC.
+    @ivar origin: the repository that the image was pulled from, if it is not
+        the name's.
+    @ivar pinned: whether eviction spares the name.  A name stays pinned when it
+        is set to another image.
     """
 
     reference: Reference
@@ -176,14 +176,14 @@ class Image:
     @property
     def source(self) -> Repository:
         """
-        The repository to ask for what the store lacks of the image.
+        The repository to fetch missing parts of the image from.
         """
         return self.reference.repository if self.origin is None else self.origin
 
     @property
     def parts(self) -> frozenset[Digest]:
         """
-        The digests of what it is made of: documents, blobs, and the chain ID.
+        The digests of its parts: documents, blobs, and the chain ID.
         """
         documents = (self.manifest.digest, self.config.digest, self.resolved)
         chain_ids = () if self.chain_id is None else (self.chain_id,)
@@ -197,37 +197,36 @@ class IImages(Interface):
 
     def all() -> Sequence[Image]:
         """
-        Every named image, by name.
+        All named images, in the order of their names.
         """
 
     def get(reference: Reference) -> Image | None:
         """
-        The image of this name, or None.
+        The image of a name, or None.
         """
 
     def put(image: Image) -> Deferred[None]:
         """
-        Give an image its name; one that had it before loses it.  When this
-        fires, the name is on disk, and so is all that it stands for.  A
-        layer's blob may be absent where its layer is registered: a tree that
-        is here is never fetched again.
+        Set the name of an image, durably; another image of this name loses it.
+        A layer's blob may be missing if its layer is registered: a tree in the
+        store is never fetched again.
 
-        @raise StoreError: the manifest, the config or a layer is not here, or
-            the disk refuses.
+        @raise StoreError: the manifest, the config or a layer is not in the
+            store, or the disk refuses.
         """
 
     def pin(reference: Reference, pinned: bool) -> Deferred[Image]:
         """
-        Pin a name, or unpin it.  When this fires, it is on disk.
+        Pin or unpin a name, durably.
 
-        @return: the image as it is then.
+        @return: fires with the changed image.
         @raise NotFound: there is no such image.
         @raise StoreError: the disk refuses.
         """
 
     def remove(reference: Reference) -> Deferred[None]:
         """
-        Take a name away.  What it stood for stays until it is collected.
+        Remove a name.  Its content stays until it is collected.
 
         @raise NotFound: there is no such image.
         @raise StoreError: the disk refuses.
@@ -237,13 +236,13 @@ class IImages(Interface):
 @frozen
 class Freed:
     """
-    What was freed.
+    The result of a collection.
 
-    @ivar blobs: how many blobs.
-    @ivar trees: how many trees, those made of hard links too.
-    @ivar layers: how many records of layers.
-    @ivar partials: how many partial blobs.
-    @ivar bytes: of all these files.
+    @ivar blobs: the number of blobs removed.
+    @ivar trees: the number of trees, including variants.
+    @ivar layers: the number of records of layers.
+    @ivar partials: the number of partial blobs.
+    @ivar bytes: the bytes of all these files.
     """
 
     blobs: int = 0
@@ -255,32 +254,32 @@ class Freed:
 
 class IGarbageCollector(Interface):
     """
-    The collection of what nothing in the store names or uses.
+    Removes content that nothing names or uses.
     """
 
     def lease() -> Callable[[], None]:
         """
-        Begin to use the store: whatever it is asked about from now on, and
-        whatever comes into it, stays until the end of the use.  An image
-        that is asked for by name stays with all its parts.
+        Acquire a lease: content that the store is asked about from now on, and
+        content that is added, stays until the lease is released.  An image that
+        is requested by name stays with all its parts.
 
-        @return: to be called at the end.  Idempotent.
+        @return: a function that releases the lease.  Idempotent.
         """
 
     def collect(
         dry_run: bool, partials: bool = False, abandoned: Set[Digest] = frozenset()
     ) -> Deferred[Freed]:
         """
-        Free the layers, trees and blobs that no image needs, no entry that
-        other tools made in C{index.json} leads to, nothing has mounted and no
-        use relies on, and partial blobs that nobody has gone on with for long.
+        Remove layers, trees and blobs that no image needs, no entry of another
+        tool in C{index.json} leads to, no mount uses and no lease keeps, and
+        partial blobs that have not been used for long.
 
-        @param dry_run: free nothing.
-        @param partials: also free the partial blobs that no transfer uses.
-        @param abandoned: of these blobs, free what has arrived, too, unless a
-            transfer uses it.
-        @return: fires with what was freed, or would be.  It is out of the way
-            by then, though the removal may go on behind it.
+        @param dry_run: remove nothing.
+        @param partials: also remove all partial blobs that no transfer uses.
+        @param abandoned: also remove the partial blobs of these digests, unless
+            a transfer uses them.
+        @return: fires with the content that was removed, or would be.  It has
+            been moved away by then; the removal may take longer.
         @raise StoreError: the disk refuses.
         """
 
@@ -288,48 +287,48 @@ class IGarbageCollector(Interface):
         excess: int, spare: Set[Reference] = frozenset(), enough: bool = False
     ) -> Deferred[list[Reference]]:
         """
-        Take the names of images away, so that so many bytes can be collected,
-        or as many as possible: of the image first that was last used the
-        longest ago.  An image that a job, a mount or a pin holds stays.
+        Remove names of images, the least recently used first, so that at least
+        C{excess} bytes can be collected, or as many as possible.  Images that a
+        job, a mount or a pin keeps stay.
 
-        What images share is counted for each of them, so that never more of
-        them go than are necessary, and perhaps too few.
+        Content that images share counts for each of them, so that not too many
+        names are removed, but possibly too few.
 
         @param spare: the names of images that stay.
-        @param enough: take none away if that would not be enough.
-        @return: fires with the names.
+        @param enough: remove none if that would not suffice.
+        @return: fires with the removed names.
         @raise StoreError: the disk refuses.
         """
 
     def removed() -> Deferred[None]:
         """
-        Wait until what was freed is off the disk.
+        Wait until the removed content is deleted from the disk.
         """
 
 
 class IFreeSpace(Interface):
     """
-    The room on the store's disk.
+    The free space on the store's disk.
 
-    Where a disk has none, what needs some waits: for ten minutes at most, and
+    On a full disk, work that needs space waits, for ten minutes at most, and
     without a slot.
     """
 
-    why: str = Attribute("That the disk is full, in a sentence; empty if it is not.")
-    paused: bool = Attribute("Whether work waits for room, so that nothing further should begin.")
-    given_up: bool = Attribute("Whether the disk has been full for too long to wait any more.")
-    patience: float = Attribute("Seconds for which work waits on a full disk.")
+    why: str = Attribute("A sentence that the disk is full; empty if it is not.")
+    paused: bool = Attribute("Whether work waits for free space, so that no further work should begin.")
+    given_up: bool = Attribute("Whether the disk has been full for too long to wait any longer.")
+    patience: float = Attribute("Seconds for which work waits for space on a full disk.")
 
     def free() -> int:
         """
-        The bytes that are free.
+        The free bytes.
 
-        @raise OSError: the disk does not say.
+        @raise OSError: the system does not report them.
         """
 
     def now() -> float:
         """
-        The time by which this waits.
+        The current time of the clock that measures waits.
         """
 
     def ran_out() -> None:
@@ -339,12 +338,12 @@ class IFreeSpace(Interface):
 
     def wait(error: DiskFull, since: float | None = None) -> Deferred[None]:
         """
-        Report that the disk is full, and wait for room: for C{error.need}
-        bytes, or a few if that is 0.
+        Report that the disk is full, and wait for C{error.need} free bytes, or a
+        few if that is 0.
 
         @param since: the time of the first such failure of the same work; now
             by default.
-        @return: fires when there is room; fails with C{error} ten minutes
+        @return: fires when the bytes are free; fails with C{error} ten minutes
             after C{since}, and at once if the disk has been full for as long.
             Cancelling ends the wait.
         """
@@ -366,13 +365,13 @@ class IStore(Interface):
     layers: ILayers = Attribute("The layers.")
     images: IImages = Attribute("The images.")
     journal: IJournal = Attribute("The journal.")
-    gc: IGarbageCollector = Attribute("The collection of what is of no use.")
-    free_space: IFreeSpace = Attribute("The room on the disk.")
+    gc: IGarbageCollector = Attribute("The garbage collector.")
+    free_space: IFreeSpace = Attribute("The free space on the disk.")
 
     def usage() -> Deferred[Mapping[str, int]]:
         """
-        The bytes that are on the disk: C{blobs}, C{arriving} (what is of
-        blobs to come) and C{trees}.
+        The bytes in use on the disk: C{blobs}, C{arriving} (partial blobs) and
+        C{trees}.
 
         @raise StoreError: the store is not open.
         """

@@ -19,14 +19,13 @@ Item = TypeVar("Item")
 
 class Batches(Generic[Item]):
     """
-    Work of which one round does for all who asked before it began: a flush of
-    the disk, a file written anew, a transaction.
+    Runs one round of work for all items that were added before it began.
     """
 
     def __init__(self, work: Callable[[list[Item]], Deferred[None]]) -> None:
         """
-        @param work: does one round, for these items; called again when the
-            round before is over.
+        @param work: does one round, for these items; called again after the
+            previous round has ended.
         """
         self._work = work
         self._next: list[tuple[Item, Deferred[None]]] = []
@@ -35,11 +34,11 @@ class Batches(Generic[Item]):
 
     def add(self, item: Item) -> Deferred[None]:
         """
-        Put something into the next round.
+        Add an item to the next round.
 
         @return: fires, or fails, as that round does.  Cancelling waits for it.
         """
-        # No canceller: patience is what cancelling gets.
+        # No canceller: cancellation is delayed until the round has ended.
         done: Deferred[None] = Deferred()
         self._next.append((item, done))
         if not self._busy:
@@ -48,7 +47,7 @@ class Batches(Generic[Item]):
 
     async def drain(self) -> None:
         """
-        Wait until no round is asked for or running.
+        Wait until no round is waiting or running.
         """
         while self._busy:
             waiter: Deferred[None] = Deferred()

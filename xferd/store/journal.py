@@ -1,11 +1,11 @@
 # -*- test-case-name: tests.store.test_journal -*-
 """
-The journal: what is remembered over a restart besides the content, in SQLite.
+The journal: a SQLite database of what outlives the daemon besides the content.
 
-The database has one thread, and one connection that only this thread uses.
-Records that come while a transaction is on its way to the disk share the next
-one.  A record that cannot be written fails alone.  Each transaction also
-removes some of the oldest rows, where a table has too many.
+The database has one thread and one connection, which only this thread uses.
+Records that arrive while a transaction is being written share the next one.  A
+record that cannot be written fails alone.  Each transaction also removes some
+of the oldest rows of tables that are too long.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ _RECORD_UPLOAD = """
 """
 _FORGET_UPLOAD = "DELETE FROM upload WHERE host = :host AND path = :path AND digest = :digest"
 _UPLOADS = "SELECT host, path, digest, location, confirmed, used, isolated FROM upload"
-# Replaced, so that the number tells which was seen last.
+# Replaced, so that the highest number is the one seen last.
 _RECORD_HOLDER = "INSERT OR REPLACE INTO holder (host, path, digest) VALUES (:host, :path, :digest)"
 _HOLDERS = "SELECT path FROM holder WHERE host = ? AND digest = ? ORDER BY number DESC LIMIT ?"
 
@@ -93,12 +93,12 @@ KEPT_ATTEMPTS = 100_000
 KEPT_HOLDERS = 100_000
 KEPT_KEYS = 50_000
 MOST_HOLDERS = 10
-"""How many repositories are named for one blob."""
+"""Repositories to return for one blob, at most."""
 
 _PRUNE_STEP = 8
 """
-How many rows of each table a transaction removes at least, where there are too
-many, besides two for each that it may have added.
+Rows that a transaction removes from each table that is too long, besides two
+for each row that it may have added.
 """
 
 
@@ -122,17 +122,18 @@ _PRUNE_KEYS = _prune("idempotency_key", "number")
 
 
 _AT_THE_END = (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)
-"""What SQLite says, too, where it cannot make or extend a file beside the database."""
+"""Errors of SQLite when it cannot create or extend a file beside the database."""
+
 _LITTLE = 256 * 1024
-"""Fewer free bytes than SQLite may need for these."""
+"""Free bytes below which these errors mean a full disk."""
 
 
 @define(eq=False)
 class _Record:
     """
-    One statement that waits to be written.
+    One statement to execute.
 
-    @ivar error: why it was not, once its transaction is over.
+    @ivar error: the reason why it failed, after its transaction.
     """
 
     statement: str
@@ -151,7 +152,7 @@ class Journal:
     def __init__(self, path: str, threads: Threads, reserve: Reserve) -> None:
         """
         @param threads: one thread.
-        @param reserve: what a transaction uses when the disk is full.
+        @param reserve: used by transactions when the disk is full.
         """
         self._path = path
         self._threads = threads
@@ -161,8 +162,8 @@ class Journal:
 
     def open(self) -> None:
         """
-        Open the database, bring it to this version, and begin a new run.
-        Blocking, before there is anything to block.
+        Open the database, migrate it to this version, and begin a new run.
+        Blocking: call it before the reactor runs.
 
         @raise StoreError: it is damaged, of a newer xferd, or the disk
             refuses.
@@ -171,14 +172,14 @@ class Journal:
 
     def _open(self) -> None:
         self.release()
-        # Or else SQLite makes it readable for all; where this fails, it says why.
+        # SQLite would create it readable for all.  If this fails, SQLite reports why.
         with suppress(OSError):
             os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         with self._trouble("open"):
             database = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
             self._database = database
             database.execute("PRAGMA journal_mode = WAL")
-            # What is said to be done must outlast a power cut.
+            # A recorded row must survive a power failure.
             database.execute("PRAGMA synchronous = FULL")
             (version,) = database.execute("PRAGMA user_version").fetchone()
             if version > len(MIGRATIONS):
@@ -198,7 +199,7 @@ class Journal:
 
     async def close(self) -> None:
         """
-        Write what is still to be written, and close the database.
+        Write the waiting records, and close the database.
         """
         await self._writes.drain()
         if self._database is not None:
@@ -208,7 +209,7 @@ class Journal:
         """
         Cancelling waits for the disk.
         """
-        # Encoded now: the caller may go on to change it.
+        # Encoded now: the caller may change it later.
         values = {name: record[name] for name in ("id", "created", "state")}
         return self._add(_RECORD_JOB, {**values, "record": json.dumps(dict(record))})
 
@@ -278,8 +279,8 @@ class Journal:
 
     def record_use(self, name: str, when: float | None) -> Deferred[None]:
         """
-        Remember when an image was last used, in seconds since the epoch;
-        L{None} forgets it.  Cancelling waits for the disk.
+        Record the time at which an image was last used, in seconds since the
+        epoch; L{None} removes it.  Cancelling waits for the disk.
         """
         if when is None:
             return self._add(_FORGET_USE, {"name": name})
@@ -287,7 +288,7 @@ class Journal:
 
     def uses(self) -> Deferred[dict[str, float]]:
         """
-        When each image was last used, by its name.
+        The time at which each image was last used, by name.
         """
         return self._threads.run(lambda: dict(self._read(_USES, ())))
 
@@ -337,8 +338,8 @@ class Journal:
 
     def _write(self, batch: Sequence[_Record]) -> None:
         """
-        Write some records in one transaction.  One that the database refuses
-        is left out; if the transaction itself fails, each gets its own.
+        Write some records in one transaction, without those that the database
+        refuses.  If the transaction fails, write each record in its own.
         """
         try:
             self._reserve.spend(self._commit, batch)
@@ -359,7 +360,7 @@ class Journal:
                         with self._trouble("write to"):
                             database.execute(record.statement, record.values)
                     except StoreError as e:
-                        # SQLite has undone the statement, or everything.
+                        # SQLite has rolled back the statement, or the transaction.
                         if isinstance(e, DiskFull) or not database.in_transaction:
                             raise
                         record.error = e
@@ -377,8 +378,8 @@ class Journal:
     @contextmanager
     def _trouble(self, doing: str) -> Iterator[sqlite3.Connection]:
         """
-        Raise L{StoreError} in place of SQLite's errors, and of those for
-        values that SQLite cannot hold.
+        Raise L{StoreError} in place of SQLite's errors, and of those for values
+        that SQLite cannot represent.
         """
         try:
             yield self._database  # type: ignore[misc]
@@ -387,7 +388,7 @@ class Journal:
 
     def _raise(self, error: Exception, doing: str) -> None:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        if code == sqlite3.SQLITE_FULL or (code in _AT_THE_END and _has_no_room(self._path)):
+        if code == sqlite3.SQLITE_FULL or (code in _AT_THE_END and _is_full(self._path)):
             raise DiskFull(
                 f"cannot {doing} {self._path}: no space is left; free some on that disk and try again"
             ) from error
@@ -398,9 +399,9 @@ class Journal:
         raise StoreError(f"cannot {doing} {self._path}: {error}") from error
 
 
-def _has_no_room(path: str) -> bool:
+def _is_full(path: str) -> bool:
     """
-    Whether the disk of a file is as good as full.
+    Whether the disk of a file is nearly full.
     """
     disk = os.statvfs(os.path.dirname(path))
     return disk.f_bavail * disk.f_frsize < _LITTLE
@@ -408,6 +409,6 @@ def _has_no_room(path: str) -> bool:
 
 def _names(repository: Repository, digest: Digest) -> dict[str, str]:
     """
-    What names one blob of one repository.
+    The columns of one blob in one repository.
     """
     return {"host": repository.host, "path": repository.path, "digest": str(digest)}

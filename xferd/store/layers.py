@@ -31,15 +31,15 @@ from xferd.store.trees.trees import Trees
 @frozen
 class Record:
     """
-    What a layer's file says.
+    The content of a layer's file.
 
     @ivar chain_id: the identity of the stack.
     @ivar parent: the chain ID below, or L{None}.
     @ivar diff_id: the digest of the tar.
     @ivar tree: the name of the tree below C{trees/}.
     @ivar size: the bytes in the tree's regular files.
-    @ivar blobs: the blobs that the layer is known by.
-    @ivar rules: the version of the rules that the tree was made by.
+    @ivar blobs: the blobs that unpack to the layer.
+    @ivar rules: the version of the rules that the tree was unpacked by.
     """
 
     chain_id: Digest
@@ -52,7 +52,7 @@ class Record:
 
     def to_json(self) -> bytes:
         """
-        The file.
+        Encode the file.
         """
         value = {
             "version": 1,
@@ -69,7 +69,7 @@ class Record:
     @classmethod
     def from_json(cls, data: bytes) -> Record:
         """
-        Read the file.
+        Decode the file.
 
         @raise ValueError: it is damaged.
         """
@@ -113,8 +113,7 @@ class Layers:
 
     async def load(self) -> None:
         """
-        Learn what is on disk.  A record whose tree or parent is gone is of no
-        use to anybody, and goes too.
+        Read all records.  A record whose tree or parent is missing is removed.
         """
         records, broken = await self._threads.run(_load, self._paths)
         for path in broken:
@@ -128,13 +127,13 @@ class Layers:
 
     def depth(self, chain_id: Digest) -> int:
         """
-        How many layers a chain has; 0 if it is not here.
+        The number of layers in a chain; 0 if it is not registered.
         """
         return sum(1 for _ in self._chain(chain_id)) if chain_id in self._records else 0
 
     def chain_size(self, chain_id: Digest | None) -> int:
         """
-        The bytes in the trees of a chain; 0 if it is not here.
+        The bytes in the trees of a chain; 0 if it is not registered.
         """
         if chain_id not in self._records:
             return 0
@@ -142,13 +141,13 @@ class Layers:
 
     def all(self) -> Mapping[Digest, Record]:
         """
-        Every layer, by chain ID.
+        All layers, by chain ID.
         """
         return self._records
 
     def from_the_top(self) -> Sequence[Digest]:
         """
-        Every layer, each before the one that it stands on.
+        All layers, each before its parent.
         """
         depths: dict[Digest, int] = {}
         for top in self._records:
@@ -163,7 +162,7 @@ class Layers:
 
     def with_parents(self, chain_ids: Iterable[Digest]) -> Set[Digest]:
         """
-        Some layers, and all that these stand on.
+        Some layers with all their parents.
         """
         found: set[Digest] = set()
         for top in chain_ids:
@@ -175,7 +174,7 @@ class Layers:
 
     def forget(self, chain_id: Digest) -> None:
         """
-        Remove the record of a layer, which nothing stands on.
+        Remove the record of a layer that is no layer's parent.
 
         @raise StoreError: the disk refuses.
         """
@@ -185,8 +184,7 @@ class Layers:
 
     def register(self, parent: Digest | None, diff_id: Digest, blob: Descriptor) -> Deferred[Layer]:
         """
-        Cancelling ends it at its next step, and waits
-        for that.
+        Cancelling ends it at its next step, and waits for that.
         """
         stop = Event()
         return delay_cancellation(
@@ -220,13 +218,13 @@ class Layers:
 
     def _lock(self, chain_id: Digest) -> DeferredLock:
         """
-        What to hold while the record of a layer is written.
+        The lock to hold while the record of a layer is written.
         """
         return self._locks.setdefault(chain_id, DeferredLock())
 
     def _can_renew(self, record: Record) -> bool:
         """
-        Whether a layer's tree is outdated, and a newer one is here.
+        Whether a layer's tree is outdated, and a newer one is in the store.
         """
         outdated = record.rules < self._trees.rules
         return (
@@ -257,7 +255,7 @@ def _write(paths: Paths, record: Record) -> None:
 
 def _load(paths: Paths) -> tuple[dict[Digest, Record], Sequence[str]]:
     """
-    Read every record, and remove those that are of no use.
+    Read all records, and remove those without tree or parent.
 
     @return: the records, and the paths of those removed.
     """

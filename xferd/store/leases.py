@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.store.test_leases -*-
 """
-Who uses the store, and what must therefore not be collected.
+Leases: while one is held, the garbage collector spares what its holder relies on.
 """
 
 from __future__ import annotations
@@ -13,43 +13,43 @@ from xferd.names import Digest
 
 class Leases:
     """
-    What the store was asked about while somebody uses it.
+    The digests that the store was asked about while a lease is held.
 
-    A job or a transfer that finds a tree in the store goes on as if it stayed
-    there, long before anything names it.  Nobody has to say so: whatever was
-    touched since the oldest of those began who have not ended is in use.
+    A job or a transfer that finds a tree in the store relies on it, long before
+    an image refers to it.  It does not have to declare this: anything touched
+    since the oldest held lease was acquired is in use.
 
-    Blobs, diff IDs and chain IDs are not told apart here.  Where two of them
-    are the same digest, both stay, which does no harm.
+    Blobs, diff IDs and chain IDs are not distinguished.  If two of them are the
+    same digest, both are kept, which is harmless.
     """
 
     def __init__(self) -> None:
         self._numbers = count()
-        self._open: dict[int, None] = {}
+        self._held: dict[int, None] = {}
         # In the order of the last touch, which is that of the numbers.
         self._touched: dict[Digest, int] = {}
 
     def acquire(self) -> Callable[[], None]:
         """
-        Begin to use the store.
+        Acquire a lease.
 
-        @return: to be called at the end.  Idempotent.
+        @return: a function that releases it.  Idempotent.
         """
         number = next(self._numbers)
-        self._open[number] = None
+        self._held[number] = None
 
-        def end() -> None:
-            if number in self._open:
-                del self._open[number]
+        def release() -> None:
+            if number in self._held:
+                del self._held[number]
                 self._forget()
 
-        return end
+        return release
 
     def touch(self, *digests: Digest) -> None:
         """
-        Somebody relies on these from now on.
+        Keep some digests for the leases that are held now.
         """
-        if self._open:
+        if self._held:
             for digest in digests:
                 self._touched.pop(digest, None)
                 self._touched[digest] = next(self._numbers)
@@ -59,9 +59,10 @@ class Leases:
 
     def _forget(self) -> None:
         """
-        Forget what was touched before the oldest use began.
+        Forget the digests that were touched before the oldest lease was
+        acquired.
         """
-        oldest = next(iter(self._open), None)
+        oldest = next(iter(self._held), None)
         if oldest is None:
             self._touched.clear()
             return

@@ -1,9 +1,9 @@
 # -*- test-case-name: tests.store.test_paths -*-
 """
-Where everything is in the data directory.
+The paths of all files in the data directory.
 
-Pure: names in, paths out.  No path holds a colon, because overlayfs parts its
-lower directories by colons.
+Pure.  No path contains a colon, because overlayfs separates its lower
+directories by colons.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from xferd.errors import BadDigest
 from xferd.names import Digest
 
 NOTE = ".spans"
-"""How the name of a note ends that belongs to a partial blob."""
+"""The suffix of the note of a partial blob."""
 
 _TREE = re.compile(r"([a-f0-9]+)(?:\.([a-f0-9]{16}))?")
 
@@ -31,15 +31,15 @@ class Paths:
           oci-layout
           index.json        the named images
           blobs/<alg>/<hex>
-        ingest/<alg>-<hex>  blobs while they arrive; kept over a restart
-        ingest/<alg>-<hex>.spans    which bytes of one that has gaps are there
+        ingest/<alg>-<hex>  partial blobs; kept over a restart
+        ingest/<alg>-<hex>.spans    the parts of one with gaps
         trees/<alg>/<hex>/  fs/, the unpacked layer, and tree.json, its facts
-        trees/<alg>/<hex>.<key>/    the same tree with other attributes on the
-                            directories that its tar only implied
+        trees/<alg>/<hex>.<key>/    a variant: the same tree with other metadata
+                            on the directories that its tar only implies
         layers/<alg>/<hex>  records, by chain ID
-        staging/            whatever is not ready to be seen; swept at start
+        staging/            unfinished and removed files; swept at start
         xferd.db            the journal
-        version             of this arrangement
+        version             the version of this layout
         lock                held by the daemon that uses the directory
         reserve             disk space to release when the disk is full
 
@@ -58,14 +58,14 @@ class Paths:
     @property
     def index(self) -> str:
         """
-        The names of the images.
+        The index, with the names of the images.
         """
         return join(self.content, "index.json")
 
     @property
     def oci_layout(self) -> str:
         """
-        What makes C{content} an image layout.
+        The file that marks C{content} as an image layout.
         """
         return join(self.content, "oci-layout")
 
@@ -100,7 +100,7 @@ class Paths:
     @property
     def staging(self) -> str:
         """
-        The directory of what is not ready, or no longer wanted.
+        The directory of unfinished and removed files.
         """
         return join(self.root, "staging")
 
@@ -114,7 +114,7 @@ class Paths:
     @property
     def version(self) -> str:
         """
-        The file that tells how the directory is arranged.
+        The file with the version of the layout.
         """
         return join(self.root, "version")
 
@@ -140,14 +140,13 @@ class Paths:
 
     def partial(self, digest: Digest) -> str:
         """
-        The file of a blob while it arrives.
+        The file of a partial blob.
         """
         return join(self.ingest, f"{digest.algorithm}-{digest.hex}")
 
     def note(self, digest: Digest) -> str:
         """
-        The note of which bytes are in the file of a blob that arrives in
-        parts.
+        The note of the parts in a partial blob's file.
         """
         return self.partial(digest) + NOTE
 
@@ -161,7 +160,7 @@ class Paths:
         """
         The directory of a tree.
 
-        @param name: what L{tree_name} made.
+        @param name: the result of L{tree_name}.
         """
         return join(self.trees, name)
 
@@ -170,8 +169,8 @@ def tree_name(diff_id: Digest, key: str = "") -> str:
     """
     The name of a tree below C{trees/}.
 
-    @param key: for a tree whose implied directories differ, the 16 hexadecimal
-        digits that tell it from others of the same diff ID.
+    @param key: for a variant, the 16 hexadecimal digits that distinguish it from
+        other trees of the diff ID.
     """
     name = f"{diff_id.algorithm}/{diff_id.hex}"
     return f"{name}.{key}" if key else name
@@ -179,7 +178,7 @@ def tree_name(diff_id: Digest, key: str = "") -> str:
 
 def parse_tree_name(name: str) -> tuple[Digest, str] | None:
     """
-    The diff ID and the key of a tree's name, or L{None} if C{name} is none.
+    The diff ID and the key in a tree's name, or L{None} if C{name} is invalid.
     """
     algorithm, _, rest = name.partition("/")
     match = _TREE.fullmatch(rest)
@@ -193,7 +192,7 @@ def parse_tree_name(name: str) -> tuple[Digest, str] | None:
 
 def parse_partial_name(name: str) -> Digest | None:
     """
-    The digest of a partial blob's file name, or L{None} if C{name} is none.
+    The digest in a partial blob's file name, or L{None} if C{name} is invalid.
     """
     algorithm, _, encoded = name.partition("-")
     try:

@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.store.test_store -*-
 """
-The data directory as a whole: made, locked, swept, and let go of.
+The data directory as a whole: created, locked, swept and released.
 """
 
 from __future__ import annotations
@@ -51,15 +51,15 @@ from xferd.store.trees.hard_links import CopySize
 from xferd.store.trees.trees import Trees
 
 VERSION = b"1\n"
-"""How the data directory is arranged."""
+"""The version of the data directory's layout."""
 
 PARTIAL_AGE = 7 * 24 * 3600
-"""Seconds after which a partial blob that nobody went on with is removed."""
+"""Seconds after which an unused partial blob is removed."""
 
 
 class Pools(Protocol):
     """
-    What makes a pool of threads, as L{ThreadPool} does.
+    Makes a pool of threads, as L{ThreadPool} does.
     """
 
     def __call__(self, minthreads: int, maxthreads: int, name: str) -> Pool:
@@ -73,8 +73,8 @@ class Store:
     """
     A data directory.
 
-    Life cycle: made; C{open}ed, in which everything that an operator can get
-    wrong is found; C{start}ed, after which it is whole; C{stop}ped.
+    Life cycle: made; C{open}ed, which reports all errors that an operator can
+    make; C{start}ed, after which it is consistent; C{stop}ped.
     """
 
     _log = Logger()
@@ -94,25 +94,25 @@ class Store:
         unpack_limits: UnpackLimits | None = None,
     ) -> None:
         """
-        @param wall_clock: the ages of files are measured by it.
-        @param threads: how many threads wait for the disk: so many for what
-            takes as long as blobs and trees are large, so many for layers
-            that are registered, and so many for the rest.
+        @param wall_clock: measures the ages of files.
+        @param threads: threads of each pool: one for work whose time grows with
+            the size of blobs and trees, one for the registration of layers, and
+            one for all other work.
         @param reserve: bytes that are kept for small writes on a full disk.
-        @param partial_age: seconds for which a partial blob is kept that
-            nobody goes on with.
-        @param unpack_rules: trees by older rules than these are outdated.
-        @param trusted: whether the directory is used whoever can write to it.
-        @param unpack_limits: what the copies of trees that one image needs may
-            have together; by default, what a layer may.
+        @param partial_age: seconds for which an unused partial blob is kept.
+        @param unpack_rules: the current version of the unpacking rules; trees by
+            older ones are outdated.
+        @param trusted: whether to accept a directory that others can write to.
+        @param unpack_limits: limits of all variants of trees that one image
+            needs; by default those of a layer.
         """
         self.path = os.path.abspath(path)
         self._trusted = trusted
         self._wall_clock = wall_clock
         self._paths = paths = Paths(self.path)
         closed = f"the store {self.path} is not open"
-        # What takes long for one, an fsync or the hashing of what is here of a blob, must not keep
-        # others from reading a document.
+        # Long work of one job, such as an fsync or the hashing of a partial blob, must not delay the
+        # documents of others.
         self._fitting = Threads(reactor, pools(0, threads, "xferd.layers"), closed)
         self._bulk = Threads(reactor, pools(0, threads, "xferd.bulk"), closed)
         self._threads = Threads(reactor, pools(0, threads, "xferd.store"), closed)
@@ -144,7 +144,7 @@ class Store:
         )
         self.layers = Layers(paths, self._threads, self.trees, leases)
         self.journal = Journal(paths.database, self._database_thread, self._reserve)
-        self._last_uses = LastUsed(self.journal, wall_clock)
+        self._last_used = LastUsed(self.journal, wall_clock)
         self.images = Images(
             paths,
             self._threads,
@@ -152,7 +152,7 @@ class Store:
             layers=self.layers,
             leases=leases,
             reserve=self._reserve,
-            last_used=self._last_uses,
+            last_used=self._last_used,
         )
         self.gc = GarbageCollector(
             paths,
@@ -163,7 +163,7 @@ class Store:
             trees=self.trees,
             layers=self.layers,
             images=self.images,
-            last_used=self._last_uses,
+            last_used=self._last_used,
             clock=reactor,
             wall_clock=wall_clock,
             partial_age=partial_age,
@@ -179,15 +179,15 @@ class Store:
         self._opened = False
         self._old: list[str] = []
         self._started = False
-        # Who stops it a second time waits for the first, and finds no more to do.
+        # A second stop waits for the first, and then has nothing to do.
         self._stops: Batches[None] = Batches(lambda _: Deferred.fromCoroutine(self._stop()))
 
     def open(self) -> None:
         """
-        Make the directories and take the lock.  Blocking, for before the
-        reactor runs; the data directory may be there, empty or not.
+        Create the directories and acquire the lock.  Blocking: call it before
+        the reactor runs.
 
-        A new data directory is for its owner alone: programs in unpacked
+        Only the owner has access to a new data directory: programs in unpacked
         images may be setuid, and images may be private.
 
         @raise StoreLocked: another daemon has it.
@@ -221,19 +221,19 @@ class Store:
 
     def start(self) -> Deferred[None]:
         """
-        Learn what is here and sweep what an earlier daemon left half-done.
+        Load the content and sweep unfinished files of an earlier daemon.
 
-        @return: fires when the store is whole.  Cancelling waits for that.
+        @return: fires when the store is consistent.  Cancelling waits for that.
         @raise StoreError: the disk refuses.
         """
         return delay_cancellation(Deferred.fromCoroutine(self._start()))
 
     def stop(self) -> Deferred[None]:
         """
-        Let go of everything.  Idempotent.
+        Stop all work and release the directory.  Idempotent.
 
-        @return: fires when no thread touches the directory and the lock is
-            free.  Cancelling waits for that.
+        @return: fires when no thread uses the directory and the lock is
+            released.  Cancelling waits for that.
         """
         return self._stops.add(None)
 
@@ -258,7 +258,7 @@ class Store:
         await self.trees.load()
         await self.layers.load()
         await self.images.load()
-        await self._last_uses.load()
+        await self._last_used.load()
         await self._threads.run(self._reserve.fill)
         self.gc.start()
         self._log.info(
@@ -280,7 +280,7 @@ class Store:
 
     def _prepare(self) -> None:
         """
-        Make what the data directory lacks.
+        Create the missing parts of the data directory.
         """
         paths = self._paths
         self._check_version()
@@ -295,8 +295,8 @@ class Store:
 
     def _open_journal(self) -> None:
         """
-        Open the journal.  Where the reserve is spent as well, there may be
-        room once what an earlier daemon left half-done is removed.
+        Open the journal.  If the reserve is spent, too, free space by removing
+        the unfinished files of an earlier daemon first.
         """
         try:
             self.journal.open()
@@ -309,7 +309,7 @@ class Store:
 
     def _check_index(self) -> None:
         """
-        Read C{index.json}; make one if there is none.
+        Check C{index.json}, or create it.
         """
         index = read_index(self._paths)
         if not os.path.exists(self._paths.index):
@@ -317,7 +317,7 @@ class Store:
 
     def _check_version(self) -> None:
         """
-        Make sure that the directory is of this arrangement, or new.
+        Check that the directory has this layout, or is new.
         """
         paths = self._paths
         version = b""
@@ -339,7 +339,7 @@ class Store:
                 f"{self.path} holds {os.path.basename(taken)} and is no data directory of xferd; "
                 "choose another, or an empty one"
             )
-        # Nothing is made before this is on the disk; if it is empty, nothing was.
+        # Flushed before anything else is created: if it is empty, the directory is new.
         with open(paths.version, "wb", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
             file.write(VERSION)
             file.flush()
@@ -354,16 +354,15 @@ class Store:
 
 def _settle(paths: Paths, oldest: float) -> None:
     """
-    Bring to the disk what an earlier daemon made visible and perhaps did not
-    see there, and remove partial blobs that are of no use.  Blocking, for a
-    thread.
+    Flush files that an earlier daemon renamed and may not have flushed, and
+    remove unused partial blobs.  Blocking, for a thread.
 
-    @param oldest: remove what was last written before, in seconds since the
-        epoch.
+    @param oldest: the time before which partial blobs are too old, in seconds
+        since the epoch.
     """
     with trying_to(f"sweep {paths.ingest}"):
         sync_file_system(paths.root)
-        # In order: a note goes after the blob that it belongs to.
+        # Sorted, so that a note comes after its blob.
         for name in sorted(os.listdir(paths.ingest)):
             path = os.path.join(paths.ingest, name)
             digest = parse_partial_name(name.removesuffix(NOTE))

@@ -1,10 +1,10 @@
 # -*- test-case-name: tests.store.test_threads -*-
 """
-Blocking work in threads of the store's own, seen from the reactor.
+Runs blocking work in the store's own threads.
 
-The reactor's pool also resolves host names, and a slow disk must not stop
-that.  What a thread has begun cannot be taken back: a file belongs to the
-thread until its Deferred fires, cancelled or not.
+The reactor's pool also resolves host names, which a slow disk must not delay.
+Work in a thread cannot be interrupted: a file belongs to the thread until its
+Deferred fires, cancelled or not.
 """
 
 from __future__ import annotations
@@ -26,30 +26,30 @@ T = TypeVar("T")
 
 class Pool(Protocol):
     """
-    What is needed of a L{twisted.python.threadpool.ThreadPool}.
+    The part of L{twisted.python.threadpool.ThreadPool} that L{Threads} uses.
     """
 
     def start(self) -> None:
         """
-        Begin to work.
+        Start.
         """
 
     def stop(self) -> None:
         """
-        Finish what was given and end the threads.
+        Finish all queued work and end the threads.
         """
 
     def callInThreadWithCallback(
         self, onResult: Callable[[bool, Any], object] | None, func: Callable[..., Any], *args: Any, **kw: Any
     ) -> None:
         """
-        Call C{func} in a thread and C{onResult} with success and result there.
+        Call C{func} in a thread, then C{onResult} with success and result.
         """
 
 
 class _DelayedCancellation(Generic[T]):
     """
-    One wait for something that cannot be interrupted.  See L{delay_cancellation}.
+    One wait for work that cannot be interrupted: L{delay_cancellation}.
     """
 
     _log = Logger()
@@ -69,7 +69,7 @@ class _DelayedCancellation(Generic[T]):
 
     def wait(self) -> Deferred[T]:
         """
-        Begin to wait.
+        Return the waiter's Deferred.
         """
         waiter = self._renew()
         _ = self._work.addBoth(self._end)
@@ -77,8 +77,8 @@ class _DelayedCancellation(Generic[T]):
 
     def _renew(self) -> Deferred[T]:
         self._waiter = Deferred(self._cancel)
-        # A cancelled Deferred fails at once, but what its errback returns is
-        # waited for; and so on for the second cancellation, and the third.
+        # A cancelled Deferred fails at once, but the Deferred that its errback
+        # returns delays it; the same for each further cancellation.
         _ = self._waiter.addErrback(self._linger)
         return self._waiter
 
@@ -99,7 +99,7 @@ class _DelayedCancellation(Generic[T]):
             if self._undo is not None and not isinstance(result, Failure):
                 self._undo(result)
         except Exception:
-            self._log.failure("while undoing what nobody waits for")
+            self._log.failure("while undoing cancelled work")
         self._waiter.errback(Failure(CancelledError()))
 
 
@@ -107,26 +107,25 @@ def delay_cancellation(
     work: Deferred[T], *, stop: Callable[[], object] | None = None, undo: Callable[[T], object] | None = None
 ) -> Deferred[T]:
     """
-    Make cancellation wait: the Deferred fires as C{work} does, and one that is
-    cancelled fails with CancelledError once C{work} is over, whatever came of
-    it.
+    Delay a cancellation until C{work} has ended.
 
     @param stop: called when cancelled, to make C{work} end sooner.
-    @param undo: called with the result that nobody takes any more.
+    @param undo: called with the result of cancelled work.
+    @return: fires as C{work} does; if cancelled, fails with CancelledError
+        after C{work} has ended, whatever its result.
     """
     return _DelayedCancellation(work, stop, undo).wait()
 
 
 class Threads:
     """
-    Some threads.
-
+    A pool of threads for blocking work.
     Life cycle: made, C{start}ed, C{stop}ped.
     """
 
     def __init__(self, reactor: IReactorFromThreads, pool: Pool, closed: str) -> None:
         """
-        @param closed: the sentence that work fails with that comes too late.
+        @param closed: the error message for work that comes after L{stop}.
         """
         self._reactor = reactor
         self._pool = pool
@@ -137,7 +136,7 @@ class Threads:
 
     def start(self) -> None:
         """
-        Take work from now on.
+        Accept work.
         """
         self._pool.start()
         self._open = True
@@ -146,8 +145,9 @@ class Threads:
         """
         Call C{work} in a thread.  Cancelling waits for its end.
 
-        @param stop: set when cancelled, for work that looks at it.
-        @raise StoreError: the threads have been stopped.
+        @param stop: set when cancelled, for work that polls it.
+        @return: fires with the result; fails with StoreError if the threads
+            are not running.
         """
         if not self._open:
             return fail(StoreError(self._closed))
@@ -166,13 +166,13 @@ class Threads:
 
     async def stop(self) -> None:
         """
-        Take no more work, wait for what is running, end the threads.
+        Refuse new work, wait for running work, and end the threads.
         """
         if not self._open:
             return
         self._open = False
         if self._running:
-            # No canceller: only the store waits here, and it does not give up.
+            # No canceller: only the store waits here, and never cancels.
             waiter: Deferred[None] = Deferred()
             self._idle.append(waiter)
             await waiter

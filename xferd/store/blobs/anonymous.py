@@ -1,9 +1,9 @@
 # -*- test-case-name: tests.store.blobs.test_anonymous -*-
 """
-Blobs that arrive without a digest: the layers in what C{docker save} writes.
+Blobs that arrive without a digest: the layers in an archive of C{docker save}.
 
-They lie in C{staging/} until all their bytes are here, and get the name that
-these bytes have.
+Their files are in C{staging/} until all bytes are here, and are then renamed to
+the digest of these bytes.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from xferd.store.threads import Threads, delay_cancellation
 
 def open_anonymous(paths: Paths) -> tuple[int, str]:
     """
-    Make a file in C{staging/}.  Blocking, for a thread.
+    Create a file in C{staging/}.  Blocking, for a thread.
 
     @return: its descriptor and its path.
     @raise StoreError: the disk refuses.
@@ -43,7 +43,7 @@ def _publish(fd: int, source: str, target: str) -> None:
     with trying_to(f"keep {target}"):
         os.fsync(fd)
         make_directory(os.path.dirname(target), 0o700)
-        # The same bytes may be there already: then they are replaced by themselves.
+        # If the blob exists already, it is replaced by the same bytes.
         move(source, target)
 
 
@@ -57,7 +57,7 @@ class AnonymousBlob:
         self, opened: tuple[int, str], *, paths: Paths, threads: Threads, trash: Trash, leases: Leases
     ) -> None:
         """
-        @param opened: what L{open_anonymous} made.
+        @param opened: the result of L{open_anonymous}.
         """
         self.size = 0
         self._fd: int | None = opened[0]

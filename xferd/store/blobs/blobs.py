@@ -2,8 +2,8 @@
 """
 The content-addressed blobs, in C{content/blobs/}.
 
-A file there is whole and was verified: it got its name by a rename, after its
-bytes were on the disk.
+Each file there is complete and verified: it is renamed into place after its
+bytes have been flushed.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from xferd.store.paths import Paths
 from xferd.store.threads import Threads, delay_cancellation
 
 PATIENCE: Final = 60.0
-"""Seconds for which a new owner of a partial file waits for the one before."""
+"""Seconds for which the next owner of a partial file waits for the previous one."""
 
 
 _SMALL = 64 * 1024
 """
-Documents of at most so many bytes may use the reserve: a copy within a registry
-needs no other room.
+Bytes of a document that may use the reserve, at most.  A copy within one
+registry writes nothing else.
 """
 
 
@@ -60,8 +60,8 @@ class Blobs:
         reserve: Reserve,
     ) -> None:
         """
-        @param bulk: for what takes as long as a blob is large.
-        @param reserve: what small documents use when the disk is full.
+        @param bulk: threads for work whose time grows with the size of a blob.
+        @param reserve: used by small documents when the disk is full.
         """
         self._bulk = bulk
         self._paths = paths
@@ -77,10 +77,10 @@ class Blobs:
         return self.size(digest) is not None
 
     def size(self, digest: Digest) -> int | None:
-        # Who does not find it may go on with what is there of it.
+        # A caller that does not find the blob may resume its partial file.
         self._leases.touch(digest)
-        # One stat of a cached entry takes microseconds, and is never out of
-        # date when an operator has removed a blob.
+        # stat of a cached entry takes microseconds, and notices when an operator
+        # has removed the blob.
         try:
             found = os.lstat(self.path(digest))
         except OSError:
@@ -119,7 +119,7 @@ class Blobs:
 
     def close(self) -> None:
         """
-        Let go of every partial file.
+        Close all partial files.
         """
         for partial in list(self._arriving.values()):
             if partial is not None:
@@ -133,13 +133,13 @@ class Blobs:
 
     def forget(self, digest: Digest) -> None:
         """
-        Take a blob out of the way, which nobody needs.
+        Move a blob to the trash.
         """
         self._forget(self.path(digest))
 
     def forget_partial(self, digest: Digest) -> None:
         """
-        Take a partial blob out of the way, which is not open.
+        Move a partial blob to the trash.  It is not open.
         """
         self._forget(self._paths.partial(digest))
         self._forget(self._paths.note(digest))
@@ -157,7 +157,7 @@ class Blobs:
     async def _partial(self, digest: Digest, size: int | None) -> IPartial:
         deadline = self._clock.seconds() + PATIENCE
         while digest in self._arriving:
-            # Its owner was cancelled and has not ended: it waits for the disk.
+            # Its owner was cancelled, and waits for the disk before it closes it.
             left = deadline - self._clock.seconds()
             if left <= 0:
                 raise StoreError(
@@ -171,9 +171,9 @@ class Blobs:
 
     async def _wait_for_owner(self, digest: Digest, seconds: float) -> None:
         """
-        Wait until a partial file's owner closes it, or for some seconds.
+        Wait until a partial file's owner closes it, for some seconds at most.
         """
-        # Cancelling it needs no canceller: it is taken out below.
+        # No canceller: the waiter is removed below.
         waiting: Deferred[None] = Deferred()
         waiters = self._waiting.setdefault(digest, [])
         waiters.append(waiting)
@@ -186,9 +186,6 @@ class Blobs:
                 timer.cancel()
 
     def _closed(self, digest: Digest) -> None:
-        """
-        A partial file has no owner any more.
-        """
         del self._arriving[digest]
         for waiting in tuple(self._waiting.pop(digest, ())):
             if not waiting.called:
@@ -221,7 +218,7 @@ def read_document(paths: Paths, digest: Digest) -> bytes:
     """
     Read a blob that is a document.  Blocking, for a thread.
 
-    @raise NotFound: it is not here.
+    @raise NotFound: it is not in the store.
     @raise StoreError: it is damaged, or too large for a document.
     """
     path = paths.blob(digest)
@@ -241,9 +238,9 @@ def read_document(paths: Paths, digest: Digest) -> bytes:
 
 def write_document(paths: Paths, digest: Digest, data: bytes) -> None:
     """
-    Keep a document.  Blocking, for a thread.
+    Write a document.  Blocking, for a thread.
 
-    @raise DigestMismatch: C{data} is something else.
+    @raise DigestMismatch: C{data} has another digest.
     @raise StoreError: the disk refuses.
     """
     found = Digest.of(data, digest.algorithm)
@@ -253,7 +250,7 @@ def write_document(paths: Paths, digest: Digest, data: bytes) -> None:
     with trying_to(f"write blob {digest}"):
         make_directory(os.path.dirname(path), 0o700)
         if _holds(path, data):
-            # Whoever wrote it may not have got to this yet.
+            # The thread that wrote it may not have flushed the directory yet.
             sync_directory(os.path.dirname(path))
         else:
             write_file(path, data, paths.staging)
@@ -261,7 +258,7 @@ def write_document(paths: Paths, digest: Digest, data: bytes) -> None:
 
 def _holds(path: str, data: bytes) -> bool:
     """
-    Whether a file is there with these bytes; a damaged one is written anew.
+    Whether a file has these bytes.  A damaged one is replaced.
     """
     try:
         with open(path, "rb") as file:

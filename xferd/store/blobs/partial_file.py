@@ -1,7 +1,6 @@
 # -*- test-case-name: tests.store.blobs.test_partials -*-
 """
-The files of partial blobs, as they are found: opened, and what is in them
-hashed.  Blocking, for threads.
+Opens the files of partial blobs, and hashes their bytes.  Blocking, for threads.
 """
 
 from __future__ import annotations
@@ -28,9 +27,9 @@ class Opened:
     A partial blob's open file.
 
     @ivar fd: a descriptor, for reading and writing.
-    @ivar offset: how many bytes are in it, up to the first gap.
+    @ivar offset: the bytes in it up to the first gap.
     @ivar hasher: the hash of these bytes.
-    @ivar spans: what is behind the first gap.
+    @ivar spans: the parts after the first gap.
     """
 
     fd: int
@@ -41,17 +40,17 @@ class Opened:
 
 class Stopped(Exception):
     """
-    The hashing of an earlier try's bytes was cancelled.
+    Hashing the bytes of an earlier attempt was cancelled.
     """
 
 
 def open_partial(path: str, note_path: str, digest: Digest, size: int | None, stop: Event) -> Opened:
     """
-    Open a partial blob's file and hash what is in it.  Blocking, for a thread.
+    Open a partial blob's file and hash its bytes.  Blocking, for a thread.
 
-    @param note_path: where it is noted which bytes are there; a file without
-        a note has no gaps.
-    @param size: how many bytes the blob has; a file with more is emptied.
+    @param note_path: the note of the bytes that are there; a file without a
+        note has no gaps.
+    @param size: the bytes of the blob; a larger file is emptied.
     @raise Stopped: C{stop} was set.
     @raise StoreError: the disk refuses.
     """
@@ -65,7 +64,7 @@ def open_partial(path: str, note_path: str, digest: Digest, size: int | None, st
             note = Note(length) if note is None else note.within(length)
             spans = Spans.of([(0, note.prefix), *note.spans])
             here = spans.all()
-            # What is behind is of no use to anybody.
+            # Bytes that the note does not list may be wrong.
             os.ftruncate(fd, here[-1][1] if here else 0)
             hasher = digest.hasher()
             offset = 0
@@ -82,9 +81,9 @@ def open_partial(path: str, note_path: str, digest: Digest, size: int | None, st
 
 def hash_part(fd: int, offset: int, end: int, hasher: _Hash, stop: Event) -> int:
     """
-    Hash a part of a file.  Blocking, for a thread if it is a large one.
+    Hash a part of a file.  Blocking: a large part is for a thread.
 
-    @return: where it ended.
+    @return: the offset up to which bytes were hashed.
     @raise Stopped: C{stop} was set.
     """
     while offset < end and (piece := os.pread(fd, min(_PIECE, end - offset), offset)):
@@ -97,7 +96,7 @@ def hash_part(fd: int, offset: int, end: int, hasher: _Hash, stop: Event) -> int
 
 def create(path: str) -> int:
     """
-    Open the file, which is empty if there was none; a link is not followed.
+    Open a file, and create it if it does not exist.  Links are not followed.
 
     @return: a descriptor.
     """

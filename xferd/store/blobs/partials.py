@@ -1,11 +1,10 @@
 # -*- test-case-name: tests.store.blobs.test_partials -*-
 """
-Blobs while they arrive.
+Partial blobs: blobs whose bytes are arriving.
 
-Bytes are written and hashed in the reactor, which for pieces of 64 KiB is
-quicker than to hand them to a thread.  What waits for the disk, and the
-hashing of what an earlier try left or of what came before the bytes in front
-of it, is done in threads.
+Bytes are written and hashed in the reactor, which is faster for pieces of
+64 KiB than a hop to a thread.  Threads flush files, and hash bytes that an
+earlier attempt left or that arrived before the bytes in front of them.
 """
 
 from __future__ import annotations
@@ -31,25 +30,28 @@ from xferd.store.paths import Paths
 from xferd.store.threads import Threads, delay_cancellation
 
 _STEP = 256 * 1024
-"""So many new bytes are told of at the end of the turn that they came in."""
+"""New bytes that are reported to followers in the same turn."""
+
 _LAG = 0.05
-"""Fewer are told of after so many seconds."""
+"""Seconds after which fewer new bytes are reported."""
+
 _READ = 32 * 1024 * 1024
-"""The most bytes that are hashed before followers hear of them."""
+"""Bytes after a gap that are hashed before the next report, at most."""
+
 _NOTE = 2 * 1024 * 1024
-"""After so many bytes behind a gap they are noted."""
+"""Bytes after a gap between two notes."""
 
 
 class _Unsynced(Exception):
     """
-    The bytes may or may not be on the disk, and asking again would not tell:
-    the kernel reports a failed write once.
+    C{fsync} failed.  The bytes may not be on the disk, and another C{fsync}
+    would not show it: the kernel reports a failed write once.
     """
 
 
 def _publish(fd: int, source: str, target: str) -> None:
     """
-    Make a partial file a blob.  Blocking, for a thread.
+    Flush a partial file and rename it into place.  Blocking, for a thread.
     """
     try:
         os.fsync(fd)
@@ -62,11 +64,11 @@ def _publish(fd: int, source: str, target: str) -> None:
 @implementer(IPartial)
 class Partial:
     """
-    A blob's file in C{ingest/}.
+    A partial blob's file in C{ingest/}.
 
     States: I{open}; I{suspended}, without a descriptor; I{committing}, while a
     thread has the file; I{committed}; I{closed}.  While it is open, a thread
-    may be reading what has come behind the first gap, once that is filled.
+    may be hashing bytes after the first gap, once that is filled.
     """
 
     _log = Logger()
@@ -84,7 +86,7 @@ class Partial:
         released: Callable[[Digest], None],
     ) -> None:
         """
-        @param released: called once, when the file is let go of.
+        @param released: called once, when the file is closed or committed.
         """
         self.digest = digest
         self.size = size
@@ -96,7 +98,7 @@ class Partial:
         self._note_path = paths.note(digest)
         self._noted = bool(opened.spans)
         self._unnoted = 0
-        self._reading: Event | None = None
+        self._hashing: Event | None = None
         self._waiting: list[Deferred[None]] = []
         self._trouble: StoreError | None = None
         self._target = paths.blob(digest)
@@ -107,15 +109,15 @@ class Partial:
         self._state = "open"
         self._close_later = False
         self._followers: list[IFollower] = []
-        self._told = self.offset
-        self._telling: IDelayedCall | None = None
+        self._reported = self.offset
+        self._reporting: IDelayedCall | None = None
 
     @property
     def spans(self) -> tuple[tuple[int, int], ...]:
         return self._spans.all()
 
     def write(self, data: bytes) -> None:
-        self._check_room(self.offset, data)
+        self._check_size(self.offset, data)
         if self._spans and self.offset + len(data) > self._spans.first[0]:
             raise StoreError(f"bytes of blob {self.digest} came that are here already")
         try:
@@ -127,10 +129,10 @@ class Partial:
         self._advance(self.offset + len(data))
 
     def write_at(self, offset: int, data: bytes) -> None:
-        if offset == self.offset and self._reading is None:
+        if offset == self.offset and self._hashing is None:
             self.write(data)
             return
-        self._check_room(offset, data)
+        self._check_size(offset, data)
         if offset < self.offset:
             raise StoreError(f"bytes of blob {self.digest} came that are here already")
         try:
@@ -147,7 +149,7 @@ class Partial:
     def trim(self) -> None:
         self._check()
         if self._spans:
-            self._stop_reading()
+            self._stop_hashing()
             self._spans.clear()
             self._forget_note()
 
@@ -161,7 +163,7 @@ class Partial:
     def suspend(self) -> None:
         if self._state != "open":
             return
-        self._stop_reading()
+        self._stop_hashing()
         self._leave_file()
         self._state = "suspended"
 
@@ -177,7 +179,7 @@ class Partial:
         if there < max([self.offset, *(stop for _, stop in self._spans.all())]):
             self._log.warn("{path} was cut off at {size} bytes", path=self._path, size=there)
             self._empty()
-        self._read_on()
+        self._hash_on()
 
     def close(self) -> None:
         if self._state == "committing":
@@ -190,7 +192,7 @@ class Partial:
 
     def _leave_file(self) -> None:
         """
-        Close the file, which stays if there is something in it.
+        Close the file, and remove it if it is empty.
         """
         if self._spans:
             try:
@@ -219,7 +221,7 @@ class Partial:
 
     async def _commit(self) -> None:
         self._check()
-        while self._reading is not None:
+        while self._hashing is not None:
             # No canceller: a cancelled commit waits.
             waiter: Deferred[None] = Deferred()
             self._waiting.append(waiter)
@@ -235,7 +237,7 @@ class Partial:
         if arrived != self.digest.hex:
             self._empty()
             raise DigestMismatch(f"blob {self.digest} arrived as {self.digest.algorithm}:{arrived}")
-        self._hush()
+        self._cancel_report()
         self._state = "committing"
         try:
             await self._threads.run(_publish, self._fd, self._path, self._target)
@@ -257,17 +259,17 @@ class Partial:
         self._release("committed")
         followers, self._followers = self._followers, []
         for follower in followers:
-            self._tell(follower.sealed, self._target, self.offset)
+            self._notify(follower.sealed, self._target, self.offset)
 
     def _check(self) -> None:
         if self._state != "open":
             raise StoreError(f"the partial file of blob {self.digest} is {self._state}")
         trouble, self._trouble = self._trouble, None
         if trouble is not None:
-            self._read_on()
+            self._hash_on()
             raise trouble
 
-    def _check_room(self, offset: int, data: bytes) -> None:
+    def _check_size(self, offset: int, data: bytes) -> None:
         self._check()
         if self.size is not None and offset + len(data) > self.size:
             raise SizeMismatch(
@@ -286,115 +288,115 @@ class Partial:
 
     def _cut(self) -> None:
         """
-        Take back a write that was cut short.
+        Undo an incomplete write.
         """
         if self._spans:
-            return  # It is in a gap.
+            return  # Its bytes are in a gap.
         try:
             os.ftruncate(self._fd, self.offset)
         except OSError as e:
-            # The bytes behind are written again, or hashed again and refused.
+            # Bytes after the offset are written again, or hashed again and refused.
             self._log.warn("cannot shorten {path}: {error}", path=self._path, error=e)
 
     def _empty(self) -> None:
         """
-        Begin with another file.  Whoever reads the old one reads on in peace.
+        Begin with an empty file.  Readers of the old one are not disturbed.
         """
-        self._stop_reading()
+        self._stop_hashing()
         if self.offset or self._spans:
             old = self._fd
             self._trash.throw(self._path, old)
             try:
                 self._fd = create(self._path)
             except OSError as e:
-                # The trash closes the old one.
+                # The trash closes the old descriptor.
                 self._fd = -1
                 self._release("closed")
                 raise refusal(e, f"open {self._path}") from e
         self._hasher = self.digest.hasher()
         self._spans.clear()
         self._trouble = None
-        self.offset = self._told = 0
-        # Not before the file with the gaps is out of the way.
+        self.offset = self._reported = 0
+        # Only after the file with gaps has been moved away.
         self._forget_note()
-        self._hush()
+        self._cancel_report()
         for follower in list(self._followers):
-            self._tell(follower.restarted)
+            self._notify(follower.restarted)
 
     def _release(self, state: str) -> None:
         self._state = state
-        self._hush()
-        self._stop_reading()
+        self._cancel_report()
+        self._stop_hashing()
         if self._fd >= 0:
             os.close(self._fd)
         self._released(self.digest)
 
-    # ------------------------------------------------- what is behind a gap
+    # --------------------------------------------------- bytes after a gap
 
     def _advance(self, offset: int) -> None:
         """
-        All bytes up to C{offset} are here and hashed.
+        Record that all bytes up to C{offset} are here and hashed.
         """
         self.offset = offset
         if self._spans:
             self._spans.drop_before(offset)
             if self._spans:
-                self._read_on()
+                self._hash_on()
             else:
                 self._forget_note()
-        self._tell_soon()
+        self._report_soon()
 
-    def _read_on(self) -> None:
+    def _hash_on(self) -> None:
         """
-        Hash what has come behind a gap, if that is filled: a little at once,
-        more in a thread.
+        Hash the bytes after a gap that has been filled: a few at once, more in a
+        thread.
         """
-        if self._reading is not None or not self._spans or self._spans.first[0] != self.offset:
+        if self._hashing is not None or not self._spans or self._spans.first[0] != self.offset:
             return
         stop = Event()
         end = min(self._spans.first[1], self.offset + _READ)
         if end - self.offset <= _STEP:
             try:
-                self._have_read(hash_part(self._fd, self.offset, end, self._hasher, stop), end)
+                self._hashed(hash_part(self._fd, self.offset, end, self._hasher, stop), end)
             except OSError as e:
                 self._trouble = refusal(e, f"read {self._path}")
             return
-        # The thread has a descriptor and a hash of its own: what is done with
-        # the file meanwhile is none of its business.
-        self._reading = stop
+        # The thread has its own descriptor and hash, so that the file may be
+        # closed or emptied meanwhile.
+        self._hashing = stop
         fd, hasher = os.dup(self._fd), self._hasher.copy()
 
         def over(result: int | Failure) -> None:
             os.close(fd)
-            if self._reading is not stop:
+            if self._hashing is not stop:
                 return
-            self._reading = None
+            self._hashing = None
             if not isinstance(result, Failure):
                 self._hasher = hasher
-                self._have_read(result, end)
+                self._hashed(result, end)
             elif isinstance(result.value, OSError):
                 self._trouble = refusal(result.value, f"read {self._path}")
             else:
                 self._trouble = StoreError(f"cannot read {self._path}: {result.value}")
-            if self._reading is None:
-                self._stop_reading()
+            if self._hashing is None:
+                self._stop_hashing()
 
         _ = self._threads.run(hash_part, fd, self.offset, end, hasher, stop).addBoth(over)
 
-    def _have_read(self, offset: int, wanted: int) -> None:
+    def _hashed(self, offset: int, wanted: int) -> None:
         """
-        Bytes of a span are hashed.
+        Record that bytes of a span are hashed.
         """
         if offset < wanted:
             self._log.warn("{path} was cut off at {size} bytes", path=self._path, size=offset)
             self._spans.clear()
         self._advance(offset)
 
-    def _stop_reading(self) -> None:
+    def _stop_hashing(self) -> None:
         """
-        Want nothing more of the thread, and let go who waits for it.
+        Discard the work of the hashing thread, and resume its waiters.
         """
-        reading, self._reading = self._reading, None
+        reading, self._hashing = self._hashing, None
         if reading is not None:
             reading.set()
         waiting, self._waiting = self._waiting, []
@@ -402,16 +404,13 @@ class Partial:
             waiter.callback(None)
 
     def _note(self) -> None:
-        """
-        Note which bytes are here.
-        """
         write_note(self._note_path, Note(self.offset, self._spans.all()))
         self._noted = True
         self._unnoted = 0
 
     def _forget_note(self) -> None:
         """
-        There is no gap any more: the file says itself how far it goes.
+        Remove the note after the last gap: the file's length suffices.
         """
         if not self._noted:
             return
@@ -419,40 +418,39 @@ class Partial:
             os.ftruncate(self._fd, self.offset)
             remove_note(self._note_path)
         except OSError as e:
-            # An old note is true, and only costs what it does not name.
+            # An old note is true; bytes that it does not list are fetched again.
             self._log.warn("cannot remove {path}: {error}", path=self._note_path, error=e)
         else:
             self._noted = False
 
-    def _tell_soon(self) -> None:
+    def _report_soon(self) -> None:
         """
-        See to it that followers hear of what has come, without a message for
-        each piece.
+        Report new bytes to followers, without a call for each piece.
         """
         if not self._followers:
             return
-        delay = 0 if self.offset - self._told >= _STEP else _LAG
-        if self._telling is None:
-            self._telling = self._clock.callLater(delay, self._tell_grown)
-        elif not delay and self._telling.getTime() > self._clock.seconds():
-            self._telling.reset(0)
+        delay = 0 if self.offset - self._reported >= _STEP else _LAG
+        if self._reporting is None:
+            self._reporting = self._clock.callLater(delay, self._report)
+        elif not delay and self._reporting.getTime() > self._clock.seconds():
+            self._reporting.reset(0)
 
-    def _tell_grown(self) -> None:
-        self._telling = None
-        self._told = self.offset
+    def _report(self) -> None:
+        self._reporting = None
+        self._reported = self.offset
         for follower in list(self._followers):
-            self._tell(follower.grown, self._path, self.offset)
+            self._notify(follower.grown, self._path, self.offset)
 
-    def _tell(self, message: Callable[..., None], *args: object) -> None:
+    def _notify(self, message: Callable[..., None], *args: object) -> None:
         """
-        Tell one follower; its mistakes are not the blob's.
+        Notify one follower; its errors do not affect the blob.
         """
         try:
             message(*args)
         except Exception:
             self._log.failure("while telling a follower of blob {digest}", digest=self.digest)
 
-    def _hush(self) -> None:
-        if self._telling is not None:
-            self._telling.cancel()
-            self._telling = None
+    def _cancel_report(self) -> None:
+        if self._reporting is not None:
+            self._reporting.cancel()
+            self._reporting = None

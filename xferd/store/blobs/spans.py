@@ -1,12 +1,12 @@
 # -*- test-case-name: tests.store.blobs.test_spans -*-
 """
-Which bytes of a blob are here before those in front of them, and the note of
-it beside the blob's file.
+The parts of a blob that have arrived out of order, and the note of them beside
+the blob's file.
 
-A note is true at any time after it was written, because bytes only become
-more.  It is written before the first byte goes behind a gap, so that a file
-with gaps is never taken for one without; and it counts for this boot of the
-machine alone: what the kernel was given survives the daemon, not the machine.
+A note stays true after it was written, because bytes are only added.  It is
+written before the first byte after a gap, so that a file with gaps is never
+mistaken for one without.  It is valid until the machine restarts: unflushed
+bytes survive the daemon, but not the machine.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from attrs import define, field, frozen
 
 _BOOT = "/proc/sys/kernel/random/boot_id"
 _MOST = 64 * 1024
-"""A note has some hundred bytes."""
+"""Bytes of a note, at most; an ordinary one has some hundred."""
 
 
 @define
 class Spans:
     """
-    Parts of a file, none of which touches another, in order.
+    Parts of a file in order, with a gap before each.
     """
 
     _spans: list[tuple[int, int]] = field(factory=list, init=False)
@@ -34,7 +34,7 @@ class Spans:
     @classmethod
     def of(cls, spans: Iterable[tuple[int, int]]) -> Spans:
         """
-        Some parts, each given by its start and its stop.
+        Make spans of parts, each given by its start and its stop.
         """
         made = cls()
         for start, stop in spans:
@@ -53,13 +53,13 @@ class Spans:
     @property
     def first(self) -> tuple[int, int]:
         """
-        The part in front of all others.
+        The part with the lowest offset.
         """
         return self._spans[0]
 
     def add(self, start: int, stop: int) -> None:
         """
-        Bytes have come.
+        Add a part, and join it with those that it touches.
         """
         if start >= stop:
             return
@@ -73,13 +73,13 @@ class Spans:
 
     def drop_before(self, offset: int) -> None:
         """
-        Forget what is before C{offset}.
+        Remove all bytes before C{offset}.
         """
         self._spans = [(max(start, offset), stop) for start, stop in self._spans if stop > offset]
 
     def clear(self) -> None:
         """
-        Forget all.
+        Remove all parts.
         """
         self._spans.clear()
 
@@ -87,10 +87,10 @@ class Spans:
 @frozen
 class Note:
     """
-    What is in a blob's file.
+    The bytes that are in a blob's file.
 
-    @ivar prefix: so many bytes at its beginning.
-    @ivar spans: and these parts, each a start and a stop, in order.
+    @ivar prefix: the number of bytes at its beginning.
+    @ivar spans: further parts, each a start and a stop, in order.
     """
 
     prefix: int
@@ -98,7 +98,7 @@ class Note:
 
     def within(self, length: int) -> Note:
         """
-        What of it can be in a file of so many bytes.
+        The part of it that fits into a file of C{length} bytes.
         """
         if self.prefix > length:
             return Note(0)
@@ -107,8 +107,8 @@ class Note:
 
 def write_note(path: str, note: Note) -> None:
     """
-    Put a note in place of an older one.  It takes some 100 microseconds, as
-    nothing waits for the disk.
+    Write a note in place of an older one.  This takes some 100 microseconds,
+    since nothing is flushed.
 
     @raise OSError: the disk refuses.
     """
@@ -123,8 +123,8 @@ def read_note(path: str) -> Note | None:
     """
     Read a note.
 
-    @return: L{None} if there is none; one of nothing if what is there is of
-        another boot, or damaged.
+    @return: L{None} if there is no note; an empty one if the note is of an
+        earlier boot, or damaged.
     @raise OSError: the disk refuses.
     """
     try:
@@ -154,8 +154,8 @@ def remove_note(path: str) -> None:
 
 def boot_id() -> str:
     """
-    What tells this boot of the machine from all others, or nothing where the
-    kernel does not tell.
+    The ID of this boot of the machine, or the empty string if the kernel does
+    not provide it.
     """
     try:
         with open(_BOOT) as file:

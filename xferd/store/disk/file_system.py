@@ -1,11 +1,10 @@
 # -*- test-case-name: tests.store.disk.test_file_system -*-
 """
-What the store asks of the file system, in blocking functions that run in
-threads: whole files or none, bytes that outlast a power cut, and trees that
-go away whatever is in them.
+Blocking operations on the file system, for threads: atomic and durable writes
+and renames, and the removal of any tree.
 
-No function here knows Twisted.  They raise L{OSError}; who calls them says with
-L{trying_to} what the operator is to read.
+They import no Twisted and raise L{OSError}; callers turn it with L{trying_to}
+into an error that the operator understands.
 """
 
 from __future__ import annotations
@@ -26,9 +25,9 @@ DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 def refusal(error: OSError, doing: str) -> StoreError:
     """
-    What to tell the operator of an error of the file system.
+    The error to report for an error of the file system.
 
-    @param doing: what failed, as it follows "cannot".
+    @param doing: the failed operation, as it follows "cannot".
     """
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return DiskFull(f"cannot {doing}: no space is left; free some on that disk and try again")
@@ -40,7 +39,7 @@ def trying_to(doing: str) -> Iterator[None]:
     """
     Raise L{StoreError} in place of L{OSError}.
 
-    @param doing: what the block does, as it follows "cannot".
+    @param doing: the operation of the block, as it follows "cannot".
     """
     try:
         yield
@@ -50,8 +49,7 @@ def trying_to(doing: str) -> Iterator[None]:
 
 def free_bytes(path: str) -> int:
     """
-    The bytes that are free on the disk of C{path}; none where it can take no
-    more files.
+    The free bytes on the disk of C{path}; 0 if it has no free inodes.
     """
     disk = os.statvfs(path)
     if disk.f_files and not disk.f_favail:
@@ -69,7 +67,7 @@ def total_bytes(path: str) -> int:
 
 def sync_directory(path: str) -> None:
     """
-    Bring a directory's entries to the disk: a rename is not there before.
+    Flush a directory: a rename is durable only after this.
     """
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -80,8 +78,8 @@ def sync_directory(path: str) -> None:
 
 def sync_file_system(path: str) -> None:
     """
-    Bring everything that was written to the file system of C{path} to the
-    disk: for a tree of ten thousand files that is one flush, not ten thousand.
+    Flush the whole file system of C{path}: one flush for a tree of ten thousand
+    files.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -95,8 +93,8 @@ def sync_file_system(path: str) -> None:
 
 def make_directory(path: str, mode: int) -> None:
     """
-    Make sure that a directory is there, with this mode whatever the umask,
-    and stays there.
+    Make sure that a directory exists, durably; a new one has this mode,
+    independent of the umask.
     """
     try:
         os.mkdir(path, mode)
@@ -110,9 +108,9 @@ def make_directory(path: str, mode: int) -> None:
 
 def move(source: str, target: str) -> None:
     """
-    Rename a file or a directory, for good when this returns.
+    Rename a file or a directory, durably.
     """
-    # Opened first: without a descriptor nothing is renamed.
+    # Opened first: if that fails, nothing has been renamed.
     fd = os.open(os.path.dirname(target), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.rename(source, target)
@@ -123,11 +121,9 @@ def move(source: str, target: str) -> None:
 
 def write_file(path: str, data: bytes, staging: str) -> None:
     """
-    Write a file that is either there whole, and stays, or not at all.  Only
-    its owner may read it.
+    Write a file atomically and durably.  Only its owner may read it.
 
-    @param staging: a directory of the same file system, where it may lie
-        half-written.
+    @param staging: a directory of the same file system for the temporary file.
     """
     fd, temporary = mkstemp(prefix="file-", dir=staging)
     try:
@@ -137,7 +133,7 @@ def write_file(path: str, data: bytes, staging: str) -> None:
             os.fsync(fd)
         move(temporary, path)
     except OSError:
-        # After the rename there is nothing left to remove.
+        # After the rename, it does not exist.
         if os.path.lexists(temporary):
             os.unlink(temporary)
         raise
@@ -145,10 +141,9 @@ def write_file(path: str, data: bytes, staging: str) -> None:
 
 def remove(path: str, stop: Event) -> None:
     """
-    Remove a file, or a directory with all that is in it.  Nothing to remove
-    is fine.
+    Remove a file, or a directory with all its entries, if it exists.
 
-    @param stop: leave the rest where it is as soon as this is set.
+    @param stop: ends the removal when it is set.
     """
     try:
         os.unlink(path)
@@ -166,10 +161,10 @@ def remove(path: str, stop: Event) -> None:
 
 def _empty(fd: int, stop: Event) -> bool:
     """
-    Remove what is in a directory; by descriptors, as paths in a tree may be
-    longer than the system takes.
+    Remove the entries of a directory, by descriptors: paths in a tree may be
+    longer than the system accepts.
 
-    @return: whether nothing is left.
+    @return: whether the directory is empty.
     """
     with os.scandir(fd) as listing:
         entries = list(listing)
@@ -192,8 +187,8 @@ def _empty(fd: int, stop: Event) -> bool:
 
 def _open_to_empty(name: str, parent: int | None) -> int:
     """
-    Open a directory and see to it that its entries may be removed: only root
-    may do so whatever the mode.
+    Open a directory, and permit the removal of its entries: only root may remove
+    them with any mode.
     """
     if os.geteuid() != 0:
         os.chmod(name, 0o700, dir_fd=parent)

@@ -1,7 +1,6 @@
 # -*- test-case-name: tests.store.disk.test_free_space -*-
 """
-Room on the disk of the data directory: whether there is any, and waiting for
-some.
+Free space on the disk of the data directory, and work that waits for it.
 """
 
 from __future__ import annotations
@@ -19,36 +18,36 @@ from xferd.errors import DiskFull
 from xferd.interfaces.store import IFreeSpace
 
 PATIENCE: Final = 600.0
-"""Seconds for which work waits on a full disk."""
+"""Seconds for which work waits for space on a full disk."""
 
 LEAST: Final = 4 * 1024 * 1024
-"""A disk with fewer free bytes is full."""
+"""A disk with fewer free bytes counts as full."""
 
 SHARE: Final = 16
-"""This fraction of a disk is enough, where that is less."""
+"""On a small disk, this fraction of it suffices instead."""
 
-_LOOK: Final = 1.0
-"""Seconds from one look at the disk to the next, while something waits for it."""
+_INTERVAL: Final = 1.0
+"""Seconds between two checks of the disk, while work waits."""
 
-_SELDOM: Final = 30.0
+_MAX_INTERVAL: Final = 30.0
 """
-The most that these become, where work fails again and again although the disk
-has room by its own account.
+Seconds between two checks, at most: the interval grows if work keeps failing
+although the disk reports free space.
 """
 
 _GRANTED: Final = 10.0
-"""Seconds for which room that a waiter needs counts as taken although it is still free."""
+"""Seconds for which the space granted to a waiter counts as used, although it is still free."""
 
 
 @define(eq=False)
 class _Waiter:
     """
-    Work that waits for room.
+    Work that waits for free space.
 
     @ivar need: bytes that must be free.
     @ivar until: the time at which it fails.
-    @ivar error: what it fails with.
-    @ivar result: fires when there is room.
+    @ivar error: the error that it fails with.
+    @ivar result: fires when the space is free.
     """
 
     need: int
@@ -60,10 +59,10 @@ class _Waiter:
 @implementer(IFreeSpace)
 class FreeSpace:
     """
-    The room on one disk.
+    The free space on one disk.
 
-    States: I{open}; I{full}, from L{ran_out} until there is room again; after
-    L{PATIENCE} seconds I{given up}, which also lasts until there is room.
+    States: I{open}; I{full}, from L{ran_out} until there is free space again;
+    after L{PATIENCE} seconds I{given up}, also until there is free space.
     """
 
     _log = Logger()
@@ -79,10 +78,10 @@ class FreeSpace:
         least: Callable[[], int] = lambda: LEAST,
     ) -> None:
         """
-        @param path: what is on the disk, for people.
-        @param free: returns the bytes that are free.
-        @param before: called before each look at the disk.
-        @param least: returns the bytes below which it is full.
+        @param path: the directory that messages name.
+        @param free: returns the free bytes.
+        @param before: called before each check of the disk.
+        @param least: returns the free bytes below which the disk is full.
         """
         self._path = path
         self._clock = clock
@@ -91,13 +90,13 @@ class FreeSpace:
         self._least = least
         self._since: float | None = None
         self._reported = False
-        self._interval = _LOOK
+        self._interval = _INTERVAL
         self._reopened: float | None = None
         self._waiting: list[_Waiter] = []
         self._granted: list[tuple[float, int]] = []
         self._followers: list[Callable[[], object]] = []
         self._timer: IDelayedCall | None = None
-        self._looking: Deferred[None] | None = None
+        self._checking: Deferred[None] | None = None
         self._stopped = False
 
     def free(self) -> int:
@@ -133,11 +132,11 @@ class FreeSpace:
             self._log.warn("the disk of {path} is full: what needs room waits", path=self._path)
             now = self._clock.seconds()
             soon = self._reopened is not None and now < self._reopened + 2 * self._interval
-            self._interval = min(2 * self._interval, _SELDOM) if soon else _LOOK
+            self._interval = min(2 * self._interval, _MAX_INTERVAL) if soon else _INTERVAL
             self._since = now
             self._reported = False
             self._tell()
-        self._look_later()
+        self._check_later()
 
     def wait(self, error: DiskFull, since: float | None = None) -> Deferred[None]:
         self.ran_out()
@@ -152,36 +151,36 @@ class FreeSpace:
 
     async def stop(self) -> None:
         """
-        Look no more; what waits fails.
+        Stop checking.  Waiting work fails.
         """
         self._stopped = True
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        looking = self._looking
-        if looking is not None:
-            await looking
+        checking = self._checking
+        if checking is not None:
+            await checking
         waiting, self._waiting = self._waiting, []
         for waiter in waiting:
             waiter.result.errback(waiter.error)
 
-    # ------------------------------------------------------------- looking
+    # -------------------------------------------------------------- checks
 
-    def _look_later(self) -> None:
-        if self._timer is None and self._looking is None and not self._stopped:
-            self._timer = self._clock.callLater(self._interval, self._look)
+    def _check_later(self) -> None:
+        if self._timer is None and self._checking is None and not self._stopped:
+            self._timer = self._clock.callLater(self._interval, self._check)
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         self._timer = None
         # No canceller: stop() waits for it.
-        self._looking = Deferred()
-        _ = self._before().addBoth(self._see)
+        self._checking = Deferred()
+        _ = self._before().addBoth(self._checked)
 
-    def _see(self, _: object) -> None:
+    def _checked(self, _: object) -> None:
         """
-        Go on with what there is room for now.
+        Resume the work that there is space for now.
         """
-        looking, self._looking = self._looking, None
+        checking, self._checking = self._checking, None
         try:
             free, least = self._free(), self._least()
         except OSError as e:
@@ -197,9 +196,9 @@ class FreeSpace:
             self._tell()
         self._grant(free, least, now)
         if self._since is not None or self._waiting:
-            self._look_later()
-        if looking is not None:
-            looking.callback(None)
+            self._check_later()
+        if checking is not None:
+            checking.callback(None)
 
     def _grant(self, free: int, least: int, now: float) -> None:
         self._granted = [(when, need) for when, need in self._granted if when > now - _GRANTED]

@@ -1,9 +1,9 @@
 # -*- test-case-name: tests.store.disk.test_permissions -*-
 """
-Whose the data directory is, and who can read and change what is in it.
+Owner and permissions of the data directory.
 
-Images may be private, and programs in unpacked layers may be setuid.  Whoever
-can write to the directory can give the daemon files and links of any kind.
+Images may be private, and programs in unpacked layers may be setuid.  A user
+who can write to the directory can plant files and links of any kind.
 
 Blocking, for before the reactor runs.
 """
@@ -20,12 +20,11 @@ from xferd.store.paths import Paths
 
 def check_owner(path: str) -> None:
     """
-    Refuse a data directory in which another user can change something.
+    Refuse a data directory that another user can change.
 
-    @raise StoreError: it belongs to a user who is neither root nor the
-        daemon's, or others can write to it, or a group can and there is no
-        sticky bit.
-    @raise OSError: it cannot be looked at.
+    @raise StoreError: it belongs to another user than root and the daemon's, or
+        others can write to it, or a group can and the sticky bit is not set.
+    @raise OSError: its status cannot be read.
     """
     found = os.stat(path)
     otherwise = "choose another, or set trust_data_dir = true in [store]"
@@ -50,10 +49,10 @@ def check_owner(path: str) -> None:
 
 def close_to_others(paths: Paths) -> list[str]:
     """
-    Take the rights of group and others away from what an earlier xferd has made
-    in a data directory.  What is below needs no look: it cannot be reached.
+    Remove the permissions of group and others from the files of an earlier
+    version at the top of a data directory.  Deeper files cannot be reached then.
 
-    @return: the paths for which the system refuses that.
+    @return: the paths that the system refuses to change.
     @raise OSError: the disk refuses.
     """
     refused = []
@@ -63,7 +62,7 @@ def close_to_others(paths: Paths) -> list[str]:
         except FileNotFoundError:
             continue
         if not (stat.S_ISDIR(found.st_mode) or stat.S_ISREG(found.st_mode)):
-            # A link has no mode, and what it leads to is not ours.
+            # A link has no mode, and its target is not the store's.
             continue
         mode = stat.S_IMODE(found.st_mode)
         if mode & 0o077:
@@ -76,7 +75,7 @@ def close_to_others(paths: Paths) -> list[str]:
 
 def entries(paths: Paths) -> Iterator[str]:
     """
-    What is at the top of a data directory, and of the image layout in it.
+    The paths at the top of a data directory, and of the image layout in it.
     """
     yield from (paths.content, paths.ingest, paths.trees, paths.layers, paths.staging)
     yield from (paths.database, f"{paths.database}-wal", f"{paths.database}-shm")

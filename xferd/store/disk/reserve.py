@@ -1,11 +1,11 @@
 # -*- test-case-name: tests.store.disk.test_reserve -*-
 """
-The reserve: a file that occupies disk space, so that there is some to release
-when the disk is full.
+The reserve: a file that occupies disk space, which is released when the disk is
+full.
 
 Removing an image first writes a new C{index.json}, and SQLite appends to its
 log before it frees anything.  On a full disk these small writes use the space
-of the reserve, which is allocated again as soon as there is room for it.
+of the reserve, which is allocated again as soon as it is free.
 
 Blocking, for threads; several may use it at the same time.
 """
@@ -66,8 +66,8 @@ class Reserve:
 
     def fill(self) -> None:
         """
-        Allocate what the reserve lacks, or as much of it as there is room for.
-        A disk that does not allow it has no reserve.
+        Allocate the missing bytes, or as many as are free.  A file system
+        without allocation has no reserve.
         """
         with self._lock:
             try:
@@ -78,10 +78,10 @@ class Reserve:
 
     def spend(self, work: Callable[..., T], *args: Any) -> T:
         """
-        Call C{work}, and call it again after each part of the reserve that is
-        released, as long as it fails because the disk is full.
+        Call C{work}.  While it fails because the disk is full, release a part of
+        the reserve and call it again.
 
-        @param work: something that can be repeated after it failed.
+        @param work: a function that can be repeated after a failure.
         """
         released = False
         try:
@@ -100,7 +100,7 @@ class Reserve:
         """
         Release a part of the reserve.
 
-        @return: whether there was something to release.
+        @return: false if the reserve is empty.
         """
         with self._lock:
             try:
@@ -125,8 +125,8 @@ class Reserve:
         fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             size, disk = os.fstat(fd).st_size, os.fstatvfs(fd)
-            room = disk.f_bavail * disk.f_frsize // _UNIT * _UNIT
-            missing = min(self._wanted(disk) - size, room)
+            free = disk.f_bavail * disk.f_frsize // _UNIT * _UNIT
+            missing = min(self._wanted(disk) - size, free)
             if missing > 0:
                 os.posix_fallocate(fd, size, missing)
         finally:

@@ -1,9 +1,10 @@
 # -*- test-case-name: tests.store.disk.test_trash -*-
 """
-What is no longer wanted: renamed out of the way at once, removed in its time.
+Removes files and trees: they are renamed into C{staging/} at once, and removed
+later.
 
-Removing a tree may take many seconds.  One thread does it, one thing after
-the other, so that no commit waits behind.
+Removing a tree may take many seconds.  One thread removes them one after the
+other, so that no commit is delayed.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ from xferd.store.threads import Threads
 
 class Trash:
     """
-    The removal of files and trees.  What is left at the end is swept at the
-    next start, as it all lies in C{staging/}.
+    The files and trees to remove.  Those that are left at the end are swept at
+    the next start.
     """
 
     _log = Logger()
@@ -44,21 +45,21 @@ class Trash:
 
     def throw(self, path: str, fd: int | None = None) -> None:
         """
-        Take something out of the way, and remove it behind that.
+        Move a file or directory away, and remove it later.
 
-        @param fd: a descriptor to close when the rest is done: the last one
-            of a large file takes its time.
+        @param fd: a descriptor to close after that: closing the last one of a
+            large removed file takes long.
         @raise StoreError: the disk refuses.
         """
         target = os.path.join(self._paths.staging, f"gone-{os.getpid()}-{next(self._numbers)}")
         with trying_to(f"move {path} away"):
-            # C{staging/} may need room for one more entry.
+            # C{staging/} may need space for one more entry.
             self._reserve.spend(os.rename, path, target)
         self.remove([target], fd)
 
     def remove(self, paths: Iterable[str], fd: int | None = None) -> None:
         """
-        Remove what is in C{staging/} and out of everybody's way.
+        Remove paths that are already in C{staging/}.
         """
         self._waiting.extend((path, fd) for path in paths)
         if not self._busy:
@@ -66,8 +67,8 @@ class Trash:
 
     def emptied(self) -> Deferred[None]:
         """
-        Wait until all is removed that was thrown away by now, or left to the
-        next start.  Cancelling ends the wait.
+        Wait until everything that has been thrown away is removed, or left to
+        the next start.  Cancelling ends the wait.
         """
         if not self._busy:
             return succeed(None)
@@ -77,7 +78,7 @@ class Trash:
 
     def stop(self) -> None:
         """
-        Leave the rest to the next start.
+        Leave the remaining removals to the next start.
         """
         self._stop.set()
 

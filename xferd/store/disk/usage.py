@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.store.disk.test_usage -*-
 """
-How many bytes the store takes on the disk.
+The disk space in use by parts of the store.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from xferd.store.paths import Paths
 
 def files_of(paths: Paths) -> dict[str, int]:
     """
-    The bytes of C{blobs}, and of what is C{arriving}.  Blocking.
+    The bytes of C{blobs}, and of partial blobs, C{arriving}.  Blocking.
     """
     algorithms = _entries(paths.blobs)
     blobs = sum(_size(file) for algorithm in algorithms for file in _entries(algorithm.path))
@@ -21,8 +21,8 @@ def files_of(paths: Paths) -> dict[str, int]:
 
 def size_below(directory: str) -> int:
     """
-    The bytes that a directory takes with all that is in it; none if it has
-    gone.  Blocking.
+    The bytes that a directory and its entries occupy; 0 if it does not exist.
+    Blocking.
     """
     size = 0
     try:
@@ -30,14 +30,14 @@ def size_below(directory: str) -> int:
             for name in names:
                 size += os.stat(name, dir_fd=fd, follow_symlinks=False).st_blocks * 512
     except FileNotFoundError:
-        # It is being removed.
+        # It is being removed meanwhile.
         return size
     return size
 
 
 def _entries(directory: str) -> list[os.DirEntry[str]]:
     """
-    What is in a directory; nothing, where it has gone or is none.
+    The entries of a directory; none if it is missing or not a directory.
     """
     try:
         with os.scandir(directory) as entries:
@@ -48,11 +48,11 @@ def _entries(directory: str) -> list[os.DirEntry[str]]:
 
 def _size(entry: os.DirEntry[str]) -> int:
     """
-    The bytes that a file takes, which may be fewer than its length says.
+    The bytes that a file occupies, which holes make fewer than its length.
     """
     try:
         found = entry.stat(follow_symlinks=False)
     except OSError:
-        # It has become a blob, or was removed, meanwhile.
+        # It has become a blob or has been removed.
         return 0
     return min(found.st_size, found.st_blocks * 512)

@@ -1,16 +1,17 @@
 # -*- test-case-name: tests.store.gc.test_collector -*-
 """
-The collection of what nothing names or uses: layers, trees, blobs, partials.
+The garbage collector: it removes the layers, trees, blobs and partial blobs
+that nothing names or uses.
 
-First everything is looked at, in a thread.  Then what is of no use is taken
-away piece by piece, each after one more look at what is named and used by
-then, in the same turn: whatever began in between is spared.
+A thread surveys the data directory first.  Then the reactor removes garbage in
+small batches, and checks again before each that it is not named or used by
+now, so that work that began in between is spared.
 
-A daemon that is killed meanwhile leaves a store that is whole.  Names are gone
-before what they stood for, which is never named again until it was checked; of
-the rest records go first, the top ones before those below, then the trees that
-they stand for.  Everything large is renamed into C{staging/}, which the next
-start sweeps.
+A daemon that is killed meanwhile leaves a consistent store.  Names are removed
+before the content that they refer to, and content is checked before it is named
+again.  Records of layers are removed before their trees, those on top before
+those below.  Large files and trees are renamed into C{staging/}, which is
+swept at the next start.
 """
 
 from __future__ import annotations
@@ -42,13 +43,13 @@ from xferd.store.trees.trees import Trees
 T = TypeVar("T")
 
 _BATCH = 64
-"""So many things are taken away in one turn of the reactor: a millisecond or two."""
+"""Removals in one turn of the reactor: a millisecond or two."""
 
 
 @implementer(IGarbageCollector)
 class GarbageCollector:
     """
-    The collector of a data directory.
+    The garbage collector of a data directory.
     """
 
     _log = Logger()
@@ -70,9 +71,8 @@ class GarbageCollector:
         partial_age: float,
     ) -> None:
         """
-        @param wall_clock: the ages of files are measured by it.
-        @param partial_age: seconds for which a partial blob is kept that
-            nobody goes on with.
+        @param wall_clock: measures the ages of files.
+        @param partial_age: seconds for which an unused partial blob is kept.
         """
         self._paths = paths
         self._threads = threads
@@ -82,7 +82,7 @@ class GarbageCollector:
         self._trees = trees
         self._layers = layers
         self._images = images
-        self._last_uses = last_used
+        self._last_used = last_used
         self._clock = clock
         self._wall_clock = wall_clock
         self._partial_age = partial_age
@@ -92,13 +92,13 @@ class GarbageCollector:
 
     def start(self) -> None:
         """
-        The store is known: from now on it may be collected.
+        Permit collections, after the store has been loaded.
         """
         self._open = True
 
     async def stop(self) -> None:
         """
-        Collect no more; one that runs ends at its next step.
+        Refuse collections.  A running one ends at its next batch.
         """
         self._open = False
         async with self._lock:
@@ -111,7 +111,7 @@ class GarbageCollector:
         self, dry_run: bool = False, partials: bool = False, abandoned: Set[Digest] = frozenset()
     ) -> Deferred[Freed]:
         """
-        Cancelling ends it at its next step.
+        Cancelling ends it at its next batch.
         """
         return Deferred.fromCoroutine(self._collect(dry_run, partials, abandoned))
 
@@ -127,7 +127,7 @@ class GarbageCollector:
             await self._images.settled()
             self._check()
             gone: list[Reference] = []
-            for image in sorted(self._images.all(), key=self._last_uses.of):
+            for image in sorted(self._images.all(), key=self._last_used.of):
                 if excess <= 0:
                     break
                 if image.reference not in spare and not self._is_held(image, found):
@@ -135,14 +135,14 @@ class GarbageCollector:
                     excess -= image.size + self._layers.chain_size(image.chain_id)
             if enough and excess > 0:
                 return []
-            # Asked for together, they are written in two rounds.
+            # Requested together, they are written in two batches.
             for removal in [self._images.remove(reference) for reference in gone]:
                 await removal
             return gone
 
     def _is_held(self, image: Image, found: Survey) -> bool:
         """
-        Whether a job, a mount or a pin holds an image.
+        Whether a job, a mount or a pin keeps an image.
         """
         if image.pinned or image.manifest.digest in self._leases:
             return True
@@ -173,7 +173,9 @@ class GarbageCollector:
 
     async def _free_layers(self, found: Survey, dry_run: bool) -> Set[Digest]:
         """
-        Free the records of layers, from the top down.
+        Remove the records of layers, from the top down.
+
+        @return: their chain IDs.
         """
         gone: set[Digest] = set()
         kept: Set[Digest] = frozenset()
@@ -183,7 +185,7 @@ class GarbageCollector:
                 kept = self._layers.with_parents(c for c in self._layers.all() if self._is_wanted(c, found))
                 above = Counter(r.parent for c, r in self._layers.all().items() if c not in gone)
             record = self._layers.all().get(chain_id)
-            # What stands on it may be of no use since a moment ago.
+            # The layers on top of it may have been removed in this batch.
             if record is None or chain_id in kept or above[chain_id]:
                 continue
             gone.add(chain_id)
@@ -194,10 +196,10 @@ class GarbageCollector:
 
     async def _free_trees(self, found: Survey, gone: Set[Digest], dry_run: bool) -> Sequence[int]:
         """
-        Free the trees that no layer needs.
+        Remove the trees that no layer needs.
 
-        @param gone: the layers that are gone, or would be.
-        @return: the bytes of each.
+        @param gone: the layers that have been removed, or would be.
+        @return: the bytes of each tree.
         """
         freed: list[int] = []
         names: Set[str] = frozenset()
@@ -214,7 +216,7 @@ class GarbageCollector:
             if name in found.mounted or diff_id in self._leases or self._trees.is_busy(diff_id):
                 continue
             if name == self._trees.name(diff_id):
-                # The tree itself has the facts, and stays while others of its files do.
+                # The tree itself has the facts, and stays while a variant of it does.
                 if diff_id not in diff_ids:
                     freed.append(self._trees.size(diff_id))
                     if not dry_run:
@@ -229,8 +231,8 @@ class GarbageCollector:
 
     def _mounted_ids(self, found: Survey) -> Set[Digest]:
         """
-        The diff IDs of the layers in mounts that name a chain, not its trees:
-        an older tree of one of them may be the one that is mounted.
+        The diff IDs of the layers in mounts whose source is a chain ID: an
+        older tree of such a layer may be mounted.
         """
         layers = self._layers.all()
         mounted = self._layers.with_parents(chain for chain in found.chains if chain in layers)
@@ -238,9 +240,9 @@ class GarbageCollector:
 
     async def _free_blobs(self, found: Survey, dry_run: bool) -> Sequence[int]:
         """
-        Free the blobs that no image needs.
+        Remove the blobs that no image needs.
 
-        @return: the bytes of each.
+        @return: the bytes of each blob.
         """
         freed: list[int] = []
         async for (digest, size), _ in self._paced(found.blobs):
@@ -254,11 +256,11 @@ class GarbageCollector:
         self, found: Survey, everything: bool, abandoned: Set[Digest], dry_run: bool
     ) -> Sequence[int]:
         """
-        Free what arrived of blobs that nobody goes on with.
+        Remove partial blobs that no transfer uses.
 
-        @param everything: all of them, however new.
-        @param abandoned: these at least.
-        @return: the bytes of each.
+        @param everything: whether to remove new ones, too.
+        @param abandoned: blobs whose partial ones are removed in any case.
+        @return: the bytes of each partial blob.
         """
         freed: list[int] = []
         oldest = self._wall_clock() - self._partial_age
@@ -279,15 +281,15 @@ class GarbageCollector:
 
     async def _paced(self, items: Sequence[T]) -> AsyncIterator[tuple[T, bool]]:
         """
-        Go through some things, and let others work in between.
+        Iterate over some items, with a turn of the reactor between batches.
 
-        @return: each thing, and whether something may have changed since the
-            one before.
+        @return: each item, and whether the store may have changed since the
+            previous one.
         """
         for start in range(0, len(items), _BATCH):
             if start:
                 await self._turn()
-            # An image that is being named has its name in this, too.
+            # Includes the images whose names are being written.
             await self._images.settled()
             self._check()
             self._named = self._images.roots()
@@ -295,9 +297,6 @@ class GarbageCollector:
                 yield item, number == 0
 
     def _turn(self) -> Deferred[None]:
-        """
-        Wait for the next turn of the reactor.
-        """
         turn: Deferred[None] = Deferred(lambda _: call.cancel())
         call = self._clock.callLater(0, turn.callback, None)
         return turn

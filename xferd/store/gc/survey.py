@@ -1,6 +1,7 @@
 # -*- test-case-name: tests.store.gc.test_survey -*-
 """
-What is in a data directory, and what the world outside of it relies on.
+The mark phase of the garbage collector: the content of a data directory, the
+digests that C{index.json} leads to, and the trees that are mounted.
 
 Blocking, for a thread.
 """
@@ -26,27 +27,27 @@ from xferd.store.paths import Paths, parse_partial_name, parse_tree_name
 
 _MOUNTED_TREE: Final = re.compile(r"/trees/(sha(?:256|512)/[0-9a-f]{64,128}(?:\.[0-9a-f]{16})?)/fs")
 """
-A tree of ours in the options of an overlay.  Nothing in it is ever escaped,
-whatever is above it; that it may be another daemon's does no harm.
+One of the store's trees in the options of an overlay mount.  This part of the
+path is never escaped.  It may belong to another daemon, which is harmless.
 """
 
 _MOUNTED_CHAIN: Final = re.compile(r" xferd:(sha(?:256|512):[0-9a-f]{64,128}) ")
-"""What C{xferctl} calls the source of its mounts, whose options name no path."""
+"""The source of a mount of C{xferctl}, whose options contain no path."""
 
 
 @frozen
 class Survey:
     """
-    What was found.
+    The result of a survey.
 
-    @ivar blobs: each with its bytes.
-    @ivar partials: each with its bytes, and when it was last written, in
-        seconds since the epoch.
-    @ivar trees: the names of all trees, those made of hard links too.
-    @ivar reached: every digest that C{index.json} leads to, and the chain IDs
-        that are mounted.
-    @ivar mounted: the names of trees that are mounted.
-    @ivar chains: the chain IDs that are mounted.
+    @ivar blobs: each blob with its bytes.
+    @ivar partials: each partial blob with its bytes and the time of its last
+        write, in seconds since the epoch.
+    @ivar trees: the names of all trees, also of variants.
+    @ivar reached: all digests that C{index.json} leads to, and the chain IDs
+        of mounts.
+    @ivar mounted: the names of mounted trees.
+    @ivar chains: the chain IDs of mounts.
     """
 
     blobs: tuple[tuple[Digest, int], ...]
@@ -59,9 +60,9 @@ class Survey:
 
 def survey(paths: Paths, processes: str = "/proc") -> Survey:
     """
-    Look at everything.
+    Survey a data directory.
 
-    @param processes: where the system shows its processes.
+    @param processes: the mount point of C{proc}.
     @raise StoreError: the disk refuses, or C{index.json} is damaged.
     """
     with trying_to(f"look through {paths.root}"):
@@ -78,7 +79,7 @@ def survey(paths: Paths, processes: str = "/proc") -> Survey:
 def _blobs(paths: Paths) -> Iterator[tuple[Digest, int]]:
     for name, found in _entries(paths.blobs):
         algorithm, _, encoded = name.partition("/")
-        # What other tools have not finished yet has other names.
+        # Unfinished files of other tools have other names.
         if stat.S_ISREG(found.st_mode) and _is_digest(f"{algorithm}:{encoded}"):
             yield Digest(algorithm, encoded), found.st_size
 
@@ -91,13 +92,13 @@ def _partials(paths: Paths) -> Iterator[tuple[Digest, int, float]]:
                 try:
                     found = entry.stat(follow_symlinks=False)
                 except FileNotFoundError:
-                    continue  # It became a blob just now.
+                    continue  # It has become a blob.
                 yield digest, found.st_size, found.st_mtime
 
 
 def _entries(directory: str) -> Iterator[tuple[str, os.stat_result]]:
     """
-    What is in a directory of directories, as C{a/b}.
+    The entries of a directory's directories, as C{a/b}.
     """
     for algorithm in sorted(os.listdir(directory)):
         inner = os.path.join(directory, algorithm)
@@ -107,15 +108,13 @@ def _entries(directory: str) -> Iterator[tuple[str, os.stat_result]]:
                     try:
                         yield f"{algorithm}/{entry.name}", entry.stat(follow_symlinks=False)
                     except FileNotFoundError:
-                        continue  # Somebody was quicker.
+                        continue  # It has been removed.
 
 
 def _reach(paths: Paths) -> set[Digest]:
     """
-    Follow every entry of the index, whoever made it, down to the last blob.
-
-    What a document names that is not here, or is no document, nobody can
-    tell, and nobody can use.
+    Follow every entry of the index, also those of other tools, down to the last
+    blob.  A document that is missing or damaged leads no further.
     """
     reached: set[Digest] = set()
     followed: set[Digest] = set()
@@ -131,8 +130,8 @@ def _reach(paths: Paths) -> set[Digest]:
 
 def _named(value: object) -> Iterator[tuple[Digest, bool]]:
     """
-    Every digest in a JSON value, whatever it stands for, and whether it may be
-    that of a manifest or an index.
+    All digests in a JSON value, each with whether it may belong to a manifest or
+    an index.
     """
     waiting = [value]
     while waiting:
@@ -171,10 +170,10 @@ def _is_digest(text: str) -> bool:
 
 def _overlays(processes: str) -> str:
     """
-    The lines of all overlays that are mounted, in every mount namespace that
-    this process may look into: a container's own may be the only one left.
+    The lines of all mounted overlays in every mount namespace that this process
+    can read: a mount may exist only in a container's own namespace.
 
-    @raise StoreError: not even this process's can be read.
+    @raise StoreError: this process's own namespace cannot be read.
     """
     lines: list[str] = []
     seen: set[int] = set()
@@ -191,5 +190,5 @@ def _overlays(processes: str) -> str:
         except OSError as e:
             if name == "self":
                 raise StoreError(f"cannot tell which layers are mounted: {place}: {e.strerror}") from e
-            # It has ended, or is somebody else's.
+            # It has ended, or belongs to another user.
     return "".join(lines)

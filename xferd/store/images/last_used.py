@@ -1,10 +1,10 @@
 # -*- test-case-name: tests.store.images.test_last_used -*-
 """
-When each image was last used.
+The time at which each image was last used.
 
-The times are in the journal: they change often and matter only when the store
-needs room.  Where the journal is lost, an image was last used when it got its
-name.
+The times are in the journal: they change often, and matter only when the store
+needs space.  If the journal is lost, an image counts as last used when it got
+its name.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from xferd.names import Reference
 from xferd.store.journal import Journal
 
 _GRAIN: Final = 60.0
-"""Seconds after which another use of the same image is recorded."""
+"""Seconds after which a further use of the same image is recorded."""
 
 
 class LastUsed:
@@ -42,8 +42,8 @@ class LastUsed:
 
     async def load(self) -> None:
         """
-        Learn what earlier daemons recorded.  Without the journal nothing is
-        known.
+        Read the times that earlier daemons recorded.  If the journal cannot be
+        read, no times are known.
         """
         try:
             self._recorded = await self._journal.uses()
@@ -53,7 +53,7 @@ class LastUsed:
 
     def note(self, reference: Reference) -> None:
         """
-        An image is used now.
+        Record that an image is used now.
         """
         name, now = str(reference), self._wall_clock()
         self._used[name] = now, next(self._numbers)
@@ -63,7 +63,7 @@ class LastUsed:
 
     def forget(self, reference: Reference) -> None:
         """
-        A name is gone.
+        Forget a name that was removed.
         """
         name = str(reference)
         self._used.pop(name, None)
@@ -72,8 +72,8 @@ class LastUsed:
 
     def of(self, image: Image) -> tuple[float, int]:
         """
-        When an image was last used, in seconds since the epoch, and a number
-        that is greater for the later one of two uses at the same time.
+        The time at which an image was last used, in seconds since the epoch, and
+        a number that orders uses at the same time.
         """
         used = self._used.get(str(image.reference))
         if used is not None:

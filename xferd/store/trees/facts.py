@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.store.trees.test_trees -*-
 """
-The facts of a tree: C{tree.json}, and what is kept of it in memory.
+The facts of a tree: C{tree.json}, and the part of it that is kept in memory.
 """
 
 from __future__ import annotations
@@ -22,22 +22,23 @@ from xferd.store.trees.hard_links import CopySize
 from xferd.store.trees.implied_directories import MetadataByPath, metadata_from_json, metadata_to_json
 
 _SMALL: Final = 256 * 1024
-"""Bytes of facts that may use the reserve; those of a layer that implies many directories are more."""
+"""Bytes of facts that may use the reserve, at most.  Layers that imply many directories have more."""
 
 
 @frozen
 class TreeFacts:
     """
-    What C{tree.json} says.
+    The content of C{tree.json}.
 
-    @ivar unpacked: what became of the tar.
+    @ivar unpacked: the result of unpacking the tar.
     @ivar blobs: the blobs that unpack to this tree.
-    @ivar claimed: the attributes of implied directories that the first chain
-        to use this tree needs, or L{None} before there is one.
-    @ivar default: the attributes that they had before.
-    @ivar rules: the version of the rules that it was made by.
-    @ivar linked: whether it is made of hard links to the files of another one.
-    @ivar copied: what it has of its own then; L{None} if that was not counted.
+    @ivar claimed: the metadata of implied directories for the first chain that
+        uses this tree; L{None} before that.
+    @ivar default: the metadata that they had before.
+    @ivar rules: the version of the rules that it was unpacked by.
+    @ivar linked: whether it is a variant, made of hard links to another tree's
+        files.
+    @ivar copied: the size of a variant; L{None} if it was not counted.
     """
 
     unpacked: Unpacked
@@ -50,7 +51,7 @@ class TreeFacts:
 
     def to_json(self) -> bytes:
         """
-        The file.
+        Encode the file.
         """
         facts = self.unpacked
         value = {
@@ -72,7 +73,7 @@ class TreeFacts:
     @classmethod
     def from_json(cls, data: bytes, name: str = "") -> TreeFacts:
         """
-        Read the file.
+        Decode the file.
 
         @param name: the name of the tree.
         @raise ValueError: it is damaged.
@@ -94,7 +95,7 @@ class TreeFacts:
                 None if claimed is None else metadata_from_json(claimed),
                 metadata_from_json(value["default"]),
                 int(value.get("rules", 0)),
-                # Before this was written down, those alone had a key.
+                # In files without this member, only variants have a key.
                 bool(value.get("linked", "." in name)),
                 None if copied is None else CopySize(int(copied[0]), int(copied[1])),
             )
@@ -105,15 +106,15 @@ class TreeFacts:
 @frozen
 class KnownTree:
     """
-    What is kept in memory of a tree.  The rest is read again where it is
-    needed: the paths of implied directories may take megabytes.
+    The facts of a tree that are kept in memory.  The others are read when they
+    are needed: the paths of implied directories may take megabytes.
 
-    @ivar name: what L{tree_name} gave it.
+    @ivar name: its L{tree_name}.
     @ivar diff_id: the digest of the tar.
     @ivar blobs: the blobs that unpack to this tree.
     @ivar size: the bytes in regular files.
     @ivar implies: whether its tar implies directories.
-    @ivar rules: the version of the rules that it was made by.
+    @ivar rules: the version of the rules that it was unpacked by.
     """
 
     name: str
@@ -126,7 +127,7 @@ class KnownTree:
     @classmethod
     def of(cls, tree: TreeFacts, name: str) -> KnownTree:
         """
-        What is kept of a tree of some name.
+        Select the facts to keep.
         """
         facts = tree.unpacked
         return cls(name, facts.diff_id, tree.blobs, facts.size, bool(facts.implied), tree.rules)
@@ -134,7 +135,7 @@ class KnownTree:
 
 def write_staged_facts(reserve: Reserve, staged: str, tree: TreeFacts) -> None:
     """
-    Write the facts of a tree that has no name yet.
+    Write the facts of a staged tree.
     """
     path = os.path.join(os.path.dirname(staged), "tree.json")
 
@@ -166,7 +167,7 @@ def write_facts(paths: Paths, reserve: Reserve, name: str, tree: TreeFacts) -> N
 
 def _spend(reserve: Reserve, write: Callable[[bytes], None], data: bytes) -> None:
     """
-    Write what may use the reserve, unless it is too large for that.
+    Write data with the use of the reserve, unless they are too large for it.
     """
     if len(data) > _SMALL:
         write(data)
@@ -176,7 +177,7 @@ def _spend(reserve: Reserve, write: Callable[[bytes], None], data: bytes) -> Non
 
 def valid_facts(paths: Paths, name: str) -> TreeFacts:
     """
-    Read the facts of a tree that was whole.
+    Read the facts of a tree whose facts were valid when the store was loaded.
     """
     try:
         return read_facts(paths, name)

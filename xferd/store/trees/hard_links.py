@@ -1,10 +1,10 @@
 # -*- test-case-name: tests.store.trees.test_hard_links -*-
 """
-A tree of its own for a chain, whose files are those of another tree by hard
-links: what it takes, and how it is made.
+Makes variants of trees: their files are hard links to those of another tree,
+and their directories are their own.
 
-Its files take nothing, but its directories and names do: they are counted,
-for the image and for the store.
+The files take no space, but directories and names do: they count towards the
+limits of an image and the usage of the store.
 
 Blocking, for threads.
 """
@@ -22,13 +22,13 @@ from xferd.store.trees.implied_directories import OVERLAY, DirectoryMetadata
 from xferd.store.trees.walk import check, xattr_names
 
 _LEAST = 4096
-"""Bytes that a directory takes at least, with what the file system keeps of it."""
+"""Bytes that a directory takes at least, including the file system's own data."""
 
 
 @frozen
 class CopySize:
     """
-    What trees of hard links have of their own.
+    The size of variants, without the files that they share.
 
     @ivar entries: directories, and names of files.
     @ivar size: bytes of the directories.
@@ -45,9 +45,7 @@ class CopySize:
 
     def check(self, most: CopySize) -> None:
         """
-        Make sure that it is not too much for one image.
-
-        @raise BadLayer: it is.
+        @raise BadLayer: it is too much for one image.
         """
         for unit, asked, allowed, setting in (
             ("entries", self.entries, most.entries, "entries"),
@@ -63,15 +61,15 @@ class CopySize:
 
 def link_tree(source: str, target: str, used: CopySize, most: CopySize, stop: Event) -> CopySize:
     """
-    Make a second tree whose files are the first one's, by hard links, and
-    whose directories are its own.
+    Make a second tree of hard links to the first one's files, with directories
+    of its own.
 
     @param target: an empty directory.
-    @param used: what others have in the same image.
-    @param most: what all may have together.
+    @param used: the size of the other variants in the same image.
+    @param most: the size of all of them together, at most.
     @param stop: ends the work when it is set.
-    @return: what it has.
-    @raise BadLayer: that is too much.
+    @return: its size.
+    @raise BadLayer: it would be too large.
     @raise StoreError: the work was stopped.
     """
     linking = _Linking(used, most, stop)
@@ -89,7 +87,7 @@ def link_tree(source: str, target: str, used: CopySize, most: CopySize, stop: Ev
 
 def measure(tree: str) -> CopySize:
     """
-    What a tree of hard links has.
+    Count the size of a variant.
     """
     entries, size = 0, 0
     for _, directories, files, fd in os.fwalk(tree):
@@ -102,9 +100,9 @@ def measure(tree: str) -> CopySize:
 @define(eq=False)
 class _Linking:
     """
-    One tree that is being made.
+    One variant that is being made.
 
-    @ivar copied: what it has by now.
+    @ivar copied: its size so far.
     """
 
     _used: CopySize
@@ -114,7 +112,7 @@ class _Linking:
 
     def link(self, source: int, target: int) -> None:
         """
-        Link what is in a directory, and go on in those in it.
+        Link the files of a directory, and of those in it.
         """
         with os.scandir(source) as listing:
             entries = list(listing)

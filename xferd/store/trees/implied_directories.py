@@ -1,15 +1,15 @@
 # -*- test-case-name: tests.store.trees.test_implied_directories -*-
 """
-The attributes of directories that a layer's tar needs and does not list.
+The metadata of implied directories, which a layer's tar needs and does not list.
 
-In an overlay, a directory shows the owner, mode, times and xattrs that it has
-in the topmost layer that holds it.  Where a tar only implies a directory,
-there is nothing to show but a default, although the image means what lies
-below.  So the attributes are copied from below when the layer is registered.
+In an overlay, a directory has the owner, mode, times and xattrs of the topmost
+layer that has it.  A tar that only implies a directory gives it no metadata;
+the image means those of the layers below.  So they are copied from there when
+the layer is registered.
 
-A directory that holds nothing but whiteouts is implied, too: overlayfs needs
-it to remove something from below.  Where nothing is below, the whiteouts
-remove nothing, and the directory must not appear.
+A directory that only holds whiteouts is implied, too: overlayfs needs it to hide
+entries of the layers below.  If these lack the directory, the whiteouts have no
+effect, and the directory must not appear.
 
 Blocking, for threads.
 """
@@ -31,7 +31,7 @@ from xferd.store.disk.file_system import DIRECTORY
 from xferd.store.trees.walk import TreeWalk, check, components, opaque, xattr, xattr_names
 
 OVERLAY = ("trusted.overlay.", "user.overlay.")
-"""How the names of xattrs begin that belong to overlayfs."""
+"""The prefixes of overlayfs's xattrs."""
 
 _WHITEOUT = ("trusted.overlay.whiteout", "user.overlay.whiteout")
 
@@ -39,12 +39,12 @@ _WHITEOUT = ("trusted.overlay.whiteout", "user.overlay.whiteout")
 @frozen
 class DirectoryMetadata:
     """
-    What a directory has besides its entries.
+    Owner, mode, time and extended attributes of a directory.
 
     @ivar mode: permission bits.
     @ivar mtime: nanoseconds since the epoch.
-    @ivar xattrs: names and values, by name, without those that overlayfs or
-        the system itself made.  An unprivileged daemon keeps owners there, in
+    @ivar xattrs: names and values, by name, without those of overlayfs and
+        SELinux.  An unprivileged daemon stores owners there, in
         C{user.containers.override_stat}.
     """
 
@@ -65,8 +65,8 @@ class DirectoryMetadata:
 
     def apply(self, fd: int) -> None:
         """
-        Give them to an open directory, in the order in which none undoes
-        another: chown clears mode bits, an ACL changes them.
+        Set them on an open directory, in an order in which none undoes another:
+        C{chown} clears mode bits, and an ACL changes them.
         """
         if os.geteuid() == 0:
             os.fchown(fd, self.uid, self.gid)
@@ -81,7 +81,7 @@ class DirectoryMetadata:
 
     def to_json(self) -> list[Any]:
         """
-        A form for JSON.
+        Convert to JSON.
         """
         xattrs = {name: b64encode(value).decode() for name, value in self.xattrs}
         return [self.uid, self.gid, self.mode, self.mtime, xattrs]
@@ -89,7 +89,7 @@ class DirectoryMetadata:
     @classmethod
     def from_json(cls, value: list[Any]) -> DirectoryMetadata:
         """
-        What L{to_json} gave.
+        Convert the result of L{to_json}.
         """
         uid, gid, mode, mtime, xattrs = value
         return cls(
@@ -98,28 +98,28 @@ class DirectoryMetadata:
 
 
 MetadataByPath = Mapping[bytes, DirectoryMetadata | None]
-"""The attributes of implied directories by path; None where nothing is below."""
+"""The metadata of implied directories by path; L{None} if the layers below lack the directory."""
 
 
 def metadata_to_json(wanted: MetadataByPath) -> dict[str, Any]:
     """
-    A form for JSON.  Paths need not be UTF-8.
+    Convert to JSON.  Paths need not be UTF-8.
     """
     return {_text(path): None if a is None else a.to_json() for path, a in sorted(wanted.items())}
 
 
 def metadata_from_json(value: Mapping[str, Any]) -> dict[bytes, DirectoryMetadata | None]:
     """
-    What L{metadata_to_json} gave.
+    Convert the result of L{metadata_to_json}.
     """
     return {_path(text): None if a is None else DirectoryMetadata.from_json(a) for text, a in value.items()}
 
 
 def variant_key(wanted: MetadataByPath, rules: int = 0) -> str:
     """
-    16 hexadecimal digits that tell these attributes from others.
+    The key of the variant with these metadata: 16 hexadecimal digits.
 
-    @param rules: the version of the rules that the tree was made by.
+    @param rules: the version of the rules that the tree was unpacked by.
     """
     text = json.dumps(metadata_to_json(wanted), sort_keys=True) + (f" {rules}" if rules else "")
     return sha256(text.encode()).hexdigest()[:16]
@@ -127,7 +127,7 @@ def variant_key(wanted: MetadataByPath, rules: int = 0) -> str:
 
 def read_metadata(tree: str, paths: Iterable[bytes]) -> dict[bytes, DirectoryMetadata | None]:
     """
-    Read the attributes that directories of a tree have.
+    Read the metadata of some directories of a tree.
     """
     with TreeWalk(tree) as walk:
         return {path: DirectoryMetadata.of(walk.open(path)) for path in sorted(paths, key=components)}
@@ -137,14 +137,14 @@ def apply_metadata(
     tree: str, wanted: MetadataByPath, default: MetadataByPath, omitted: Iterable[bytes] = (), *, stop: Event
 ) -> None:
     """
-    Give implied directories their attributes.
+    Set the metadata of implied directories.
 
-    @param default: what to give those that have nothing below.
-    @param omitted: those that the tree does not have.
+    @param default: the metadata of those that the layers below lack.
+    @param omitted: directories that were removed from the tree.
     @param stop: ends the work when it is set.
     """
     with TreeWalk(tree) as walk:
-        # The deepest first: a mode may shut an unprivileged daemon out.
+        # The deepest first: a mode may lock out an unprivileged daemon.
         for path in sorted(wanted.keys() - set(omitted), key=components, reverse=True):
             check(stop)
             attributes = wanted[path] or default[path]
@@ -154,11 +154,11 @@ def apply_metadata(
 
 def find_empty(tree: str, wanted: MetadataByPath, stop: Event) -> list[bytes]:
     """
-    The implied directories that must not appear: they hold nothing but
-    whiteouts, and nothing is below.
+    Find the implied directories that must not appear: they only hold whiteouts,
+    and the layers below lack them.
 
     @param stop: ends the work when it is set.
-    @return: their paths, each behind those in it.
+    @return: their paths, each after those in it.
     """
     found: dict[bytes, None] = {}
     with TreeWalk(tree) as walk:
@@ -171,10 +171,9 @@ def find_empty(tree: str, wanted: MetadataByPath, stop: Event) -> list[bytes]:
 
 def remove_empty(tree: str, paths: Iterable[bytes]) -> None:
     """
-    Remove directories from a tree, which hold nothing but whiteouts and each
-    other.
+    Remove directories that only hold whiteouts and each other.
 
-    @param paths: as L{find_empty} returned them.
+    @param paths: the result of L{find_empty}.
     """
     with TreeWalk(tree) as walk:
         for path in paths:
@@ -193,8 +192,8 @@ def remove_empty(tree: str, paths: Iterable[bytes]) -> None:
 
 def _is_empty(fd: int, path: bytes, known: Container[bytes]) -> bool:
     """
-    Whether a directory removes what is below and holds nothing else: it has
-    whiteouts, or is opaque, or has directories that are known to be so.
+    Whether a directory only hides entries of the layers below: it has
+    whiteouts, is opaque, or has directories that are known to be so.
     """
     removes = opaque(fd)
     with os.scandir(fd) as listing:
@@ -210,7 +209,7 @@ def _is_empty(fd: int, path: bytes, known: Container[bytes]) -> bool:
 
 def _is_whiteout(fd: int, entry: os.DirEntry[str]) -> bool:
     """
-    Whether a file of a tree stands for overlayfs's removal of what is below.
+    Whether a file is a whiteout of overlayfs.
     """
     status = entry.stat(follow_symlinks=False)
     if stat.S_ISCHR(status.st_mode):
@@ -223,7 +222,7 @@ def _is_whiteout(fd: int, entry: os.DirEntry[str]) -> bool:
 
 def _copied(fd: int) -> list[str]:
     """
-    The names of the xattrs that belong to the directory as such.
+    The names of a directory's xattrs, without those of overlayfs and SELinux.
     """
     return [n for n in xattr_names(fd) if not n.startswith(OVERLAY) and n != "security.selinux"]
 

@@ -1,11 +1,11 @@
 # -*- test-case-name: tests.store.trees.test_lower_directories -*-
 """
-What implied directories have in the layers below.
+Looks up the metadata of implied directories in the layers below.
 
-Each lower tree is walked once for all of them together, and only where it has
-a directory that is still looked for.  A directory with fewer entries than are
-looked for in it is listed instead.  So the work depends on what the trees
-have, not on paths times layers times depth.
+Each lower tree is walked once for all directories, and only where it has a
+directory that is still sought.  A directory with fewer entries than are sought
+in it is listed instead.  So the work depends on the size of the trees, not on
+paths times layers times depth.
 
 Blocking, for threads.
 """
@@ -26,7 +26,7 @@ from xferd.store.trees.implied_directories import DirectoryMetadata
 from xferd.store.trees.walk import TreeWalk, check, components, opaque
 
 MOST_LOOKS: Final = 2_000_000
-"""How many directories and entries of lower trees are looked at for one layer."""
+"""Directories and entries of lower trees to look at for one layer, at most."""
 
 
 def find_lower(
@@ -37,14 +37,14 @@ def find_lower(
     most: int = MOST_LOOKS,
 ) -> dict[bytes, DirectoryMetadata | None]:
     """
-    Look up what implied directories have below.
+    Look up implied directories in the trees below.
 
     @param tree: the tree that implies them.
     @param below: the trees that it stands on, the nearest first.
     @param stop: ends the work when it is set.
-    @param most: how many directories and entries may be looked at.
-    @return: their attributes; None where nothing is below.
-    @raise BadLayer: the work would be more than that.
+    @param most: directories and entries to look at, at most.
+    @return: their metadata; L{None} if the trees below lack the directory.
+    @raise BadLayer: the search would exceed C{most}.
     @raise StoreError: it was stopped.
     """
     search = _Search(dict.fromkeys(implied), stop, most)
@@ -53,7 +53,7 @@ def find_lower(
         sought.add(path)
     with TreeWalk(tree) as walk:
         search.unhide(walk.open(b""), sought)
-    # What a tree does not have, it does not have further down either.
+    # Each tree is searched once, although it may be in the chain several times.
     for lower in dict.fromkeys(below):
         if sought.is_done:
             break
@@ -65,10 +65,10 @@ def find_lower(
 @define(eq=False)
 class _Sought:
     """
-    A directory that is looked for, or that leads to some.
+    A directory that is sought, or leads to sought ones.
 
     @ivar path: the implied directory, until it is found.
-    @ivar inner: what is looked for in it, by name.
+    @ivar inner: the directories that are sought in it, by name.
     """
 
     path: bytes | None = None
@@ -77,13 +77,13 @@ class _Sought:
     @property
     def is_done(self) -> bool:
         """
-        Whether nothing is looked for here any more.
+        Whether nothing is sought here any more.
         """
         return self.path is None and not self.inner
 
     def add(self, path: bytes) -> None:
         """
-        Look for a directory, too.
+        Add a directory to seek.
         """
         here = self
         for name in components(path):
@@ -96,7 +96,7 @@ class _Search:
     """
     One search.
 
-    @ivar found: the attributes of the directories that were found.
+    @ivar found: the metadata of the directories that were found.
     """
 
     found: dict[bytes, DirectoryMetadata | None]
@@ -105,7 +105,8 @@ class _Search:
 
     def unhide(self, fd: int, sought: _Sought) -> None:
         """
-        Look for nothing that the tree itself hides by an opaque directory.
+        Stop seeking directories that the tree itself hides by an opaque
+        directory.
         """
         check(self._stop)
         if opaque(fd):
@@ -120,9 +121,9 @@ class _Search:
 
     def visit(self, fd: int, sought: _Sought, hidden: bool) -> None:
         """
-        Look into a directory of a lower tree.
+        Search a directory of a lower tree.
 
-        @param hidden: whether one above it hides what is further down.
+        @param hidden: whether a directory above it hides the trees further down.
         """
         check(self._stop)
         self._look()
@@ -141,7 +142,7 @@ class _Search:
                 finally:
                     os.close(inner)
             if not is_directory or sought.inner[name].is_done:
-                # A whiteout is no directory either.
+                # Also for a whiteout, which is not a directory.
                 del sought.inner[name]
         if hidden:
             for name in sought.inner.keys() - there.keys():
@@ -149,8 +150,9 @@ class _Search:
 
     def _there(self, fd: int, names: dict[bytes, _Sought]) -> dict[bytes, bool]:
         """
-        Which of some entries a directory has, and whether they are
-        directories.
+        Find some entries of a directory.
+
+        @return: those that exist, each with whether it is a directory.
         """
         there: dict[bytes, bool] = {}
         with os.scandir(fd) as listing:

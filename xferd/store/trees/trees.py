@@ -1,15 +1,13 @@
 # -*- test-case-name: tests.store.trees.test_trees -*-
 """
-The unpacked trees, in C{trees/}: one per diff ID, and beside it, where two
-chains need other attributes on directories that the tar only implies, trees
-of the same files by hard links.
+The unpacked trees, in C{trees/}: one for each diff ID, and variants of it, made
+of hard links to the same files, if two chains need different metadata on
+directories that the tar only implies.
 
-A tree that was made by older rules stays for the layers that are registered
-with it, and for mounts, when a new one has been made: the new one has another
-name then.
+When a tree is unpacked again by newer rules, the older one stays for mounts and
+for the layers that are registered with it; the new one has another name.
 
-A tree is visible from the rename on that gives it its name, which comes after
-all of it was brought to the disk.
+A tree becomes visible by a rename, after all of it has been flushed.
 """
 
 from __future__ import annotations
@@ -71,11 +69,11 @@ class Trees:
         most_copied: CopySize,
     ) -> None:
         """
-        @param bulk: for what takes as long as a tree is large.
-        @param fitting: for trees that have to fit on those below.
-        @param reserve: room for what is written of each tree, on a full disk.
-        @param rules: the version of the rules that trees are made by now.
-        @param most_copied: what the trees of hard links in one chain may have.
+        @param bulk: threads for work whose time grows with the size of a tree.
+        @param fitting: threads for L{fit}.
+        @param reserve: used by the facts of trees when the disk is full.
+        @param rules: the current version of the unpacking rules.
+        @param most_copied: the size of all variants in one chain, at most.
         """
         self._paths = paths
         self._rules = rules
@@ -91,12 +89,12 @@ class Trees:
         self._copies: dict[str, CopySize] = {}
         self._known: dict[Digest, Digest] = {}
         self._locks: WeakValueDictionary[Digest, DeferredLock] = WeakValueDictionary()
-        # Layers that are ready together are flushed together.
+        # Layers that are complete at the same time share a flush.
         self._flushes: Batches[None] = Batches(lambda _: bulk.run(_flush, paths))
 
     async def load(self) -> None:
         """
-        Learn what is on disk, and remove what is no tree.
+        Read the facts of all trees, and remove directories that are no trees.
         """
         trees, self._copies, broken = await self._threads.run(_load, self._paths, self._reserve)
         for path in broken:
@@ -113,7 +111,7 @@ class Trees:
     def diff_id_of(self, blob: Digest) -> Digest | None:
         diff_id = self._known.get(blob)
         if diff_id is not None:
-            # Who has the tree will not fetch the blob, which somebody may want to push.
+            # A job that finds the tree does not fetch the blob, and may push it later.
             self._leases.touch(diff_id, blob)
         return diff_id
 
@@ -146,33 +144,32 @@ class Trees:
     @property
     def rules(self) -> int:
         """
-        The version of the rules that trees are made by now.
+        The current version of the unpacking rules.
         """
         return self._rules
 
     def name(self, diff_id: Digest) -> str:
         """
-        The name of a tree that is here; empty if it is not.
+        The name of a tree; empty if it is not in the store.
         """
         tree = self._trees.get(diff_id)
         return "" if tree is None else tree.name
 
     def size(self, diff_id: Digest) -> int:
         """
-        The bytes in the regular files of a tree that is here.
+        The bytes in the regular files of a tree in the store.
         """
         return self._trees[diff_id].size
 
     def is_superseded(self, name: str) -> bool:
         """
-        Whether a newer tree has been made in the place of this one.
+        Whether a newer tree has replaced this one.
         """
         return name in self._old
 
     def forget_other(self, name: str) -> int:
         """
-        Take a tree out of the way that is superseded, or made of hard links,
-        and that no layer needs.
+        Move a superseded tree or a variant to the trash.
 
         @return: its bytes.
         """
@@ -184,21 +181,21 @@ class Trees:
 
     def size_of_other(self, name: str) -> int:
         """
-        What L{forget_other} would return.
+        The bytes of a superseded tree or a variant.
         """
         old = self._old.get(name)
         return self.size_of_copy(name) if old is None else old.size
 
     def size_of_copy(self, name: str) -> int:
         """
-        The bytes of the directories of a tree that is made of hard links; 0
-        for another.
+        The bytes of the directories of a variant; 0 for any other tree.
         """
         return self._copies.get(name, CopySize()).size
 
     def is_here(self, diff_id: Digest) -> bool:
         """
-        Whether the tree is here.  Asking is no use of it, as L{has} is.
+        Whether a tree is in the store.  Unlike L{has}, this does not touch a
+        lease.
         """
         return diff_id in self._trees
 
@@ -211,7 +208,7 @@ class Trees:
 
     def forget(self, diff_id: Digest) -> None:
         """
-        Take a tree out of the way, which no layer needs.
+        Move a tree to the trash.
         """
         tree = self._trees.pop(diff_id)
         self._trash.throw(self._paths.tree(tree.name))
@@ -222,21 +219,21 @@ class Trees:
     def total(self) -> int:
         """
         The bytes in the regular files of all trees, and in the directories of
-        those made of hard links.
+        variants.
         """
         kept = sum(tree.size for tree in (*self._trees.values(), *self._old.values()))
         return kept + sum(copied.size for copied in self._copies.values())
 
     async def fit(self, diff_id: Digest, below: Sequence[str], stop: Event) -> tuple[str, int]:
         """
-        See to it that a tree has on its implied directories what lies below.
+        Give the implied directories of a tree the metadata that they have below.
 
         @param below: the names of the trees below, the nearest first.
         @param stop: ends the work when it is set.
-        @return: the name of the tree, or of the one made of hard links that
-            fits in its stead; and the version of the rules it was made by.
+        @return: the name of the tree, or of a variant of it, and the version of
+            the rules that it was unpacked by.
         @raise BadLayer: there are too many such directories below, or the
-            trees of hard links in the chain have too much of their own.
+            variants in the chain are too large.
         @raise StoreError: the tree is not here, the disk refuses, or the work
             was stopped.
         """
@@ -291,7 +288,7 @@ class Trees:
 
     def _supersede(self, diff_id: Digest) -> None:
         """
-        Keep the tree of a diff ID for those alone who have it.
+        Keep the current tree of a diff ID for mounts and its layers only.
         """
         old = self._trees.pop(diff_id, None)
         if old is not None:
@@ -299,7 +296,7 @@ class Trees:
 
     def _lock(self, diff_id: Digest) -> DeferredLock:
         """
-        What to hold while a tree's files are changed.
+        The lock to hold while a tree's files are changed.
         """
         return self._locks.setdefault(diff_id, DeferredLock())
 
@@ -311,10 +308,10 @@ def _flush(paths: Paths) -> None:
 
 def _move_in(paths: Paths, staged: str, tree: TreeFacts) -> str:
     """
-    Give a staged tree its name.
+    Rename a staged tree into C{trees/}.
 
-    @return: the name; one with the version of the rules where an older tree
-        has the usual one.
+    @return: its name, with the version of the rules if an older tree has the
+        usual name.
     """
     diff_id = tree.unpacked.diff_id
     name = tree_name(diff_id)
@@ -329,7 +326,7 @@ def _move_in(paths: Paths, staged: str, tree: TreeFacts) -> str:
 
 def _rewrite(paths: Paths, reserve: Reserve, name: str, blobs: tuple[Digest, ...]) -> None:
     """
-    Write down the blobs that a tree is known by.
+    Write the blobs that unpack to a tree into its facts.
     """
     with trying_to(f"write the facts of the tree {paths.tree(name)}"):
         write_facts(paths, reserve, name, evolve(valid_facts(paths, name), blobs=blobs))
@@ -337,10 +334,10 @@ def _rewrite(paths: Paths, reserve: Reserve, name: str, blobs: tuple[Digest, ...
 
 def _load(paths: Paths, reserve: Reserve) -> tuple[list[KnownTree], dict[str, CopySize], list[str]]:
     """
-    Read every tree's facts.
+    Read the facts of all trees.
 
-    @return: the trees that were unpacked, what those of hard links have of
-        their own, by name, and the directories that are no whole tree.
+    @return: the unpacked trees, the sizes of variants by name, and the
+        directories that are no complete tree.
     """
     trees: list[KnownTree] = []
     copies: dict[str, CopySize] = {}
@@ -368,7 +365,7 @@ def _load(paths: Paths, reserve: Reserve) -> tuple[list[KnownTree], dict[str, Co
 
 def _names(directory: str) -> Iterable[str]:
     """
-    What is in a directory of directories, as C{a/b}.
+    The entries of a directory's directories, as C{a/b}.
     """
     for algorithm in sorted(os.listdir(directory)):
         if os.path.isdir(os.path.join(directory, algorithm)):

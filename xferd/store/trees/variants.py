@@ -1,7 +1,7 @@
 # -*- test-case-name: tests.store.test_layers -*-
 """
-Making a tree fit on those below: its implied directories have what lies below
-there.
+Fits a tree onto those below: its implied directories get the metadata that they
+have there, in the tree itself or in a variant made of hard links.
 
 Blocking, for threads.
 """
@@ -34,12 +34,12 @@ _ROOT_MODE = 0o755
 
 def stage(staging: str) -> str:
     """
-    Make a directory for the files of a tree that has no name yet.
+    Create a directory in C{staging/} for the files of a tree.
     """
     with trying_to(f"make a directory in {staging}"):
         staged = os.path.join(mkdtemp(prefix="tree-", dir=staging), "fs")
         os.mkdir(staged)
-        # Whatever the umask: this is the image's root unless its tar says otherwise.
+        # Independent of the umask: the image's root has this mode unless its tar lists it.
         os.chmod(staged, _ROOT_MODE)
         return staged
 
@@ -56,22 +56,21 @@ def fit(
     """
     L{Trees.fit}, blocking.
 
-    The first chain's needs are written down before the tree is changed, and
-    changed again when the same chain comes anew: the daemon may have died in
-    between.  Nobody uses a tree that is not as its claim says, because its
-    layer is registered after this.
+    The first chain claims the tree itself: its metadata are recorded before the
+    tree is changed, and applied again whenever the same chain is registered,
+    since the daemon may have died in between.  No layer uses the tree before
+    that, because layers are registered afterwards.
 
-    @param name: the name of the tree that was unpacked.
-    @param used: what the trees of hard links below have of their own.
-    @param most: what all in the chain may have together.
-    @return: the name of the one that fits, and what it has of its own if it is
-        one of hard links.
+    @param name: the name of the unpacked tree.
+    @param used: the size of the variants below.
+    @param most: the size of all variants in the chain, at most.
+    @return: the name of the tree that fits, and its size if it is a variant.
     """
     path = files_of(paths, name)
     with trying_to(f"give the tree {path} the attributes of what lies below"):
         tree = valid_facts(paths, name)
         wanted = find_lower(path, tree.unpacked.implied, [files_of(paths, each) for each in below], stop)
-        # Another chain may need what this one must not have, so that never leaves the tree itself.
+        # Another chain may need the directories that this one must not have: the tree itself keeps them.
         omitted = find_empty(path, wanted, stop)
         default = read_metadata(path, wanted) if tree.claimed is None else tree.default
         if tree.claimed is None and not omitted:
@@ -104,10 +103,10 @@ def _link_fitting(
     stop: Event,
 ) -> CopySize:
     """
-    Make a tree of hard links with the attributes that C{tree} claims.
+    Make a variant with the metadata that C{tree} claims.
 
-    @param omitted: the directories to leave out, each behind those in it.
-    @return: what it has of its own.
+    @param omitted: the directories to leave out, each after those in it.
+    @return: its size.
     """
     assert tree.claimed is not None
     staged = stage(paths.staging)
@@ -126,8 +125,8 @@ def _link_fitting(
 
 def copy_size_of(paths: Paths, reserve: Reserve, name: str, tree: TreeFacts | None = None) -> CopySize:
     """
-    What a tree of hard links has of its own.  Before this was written down, it
-    was not counted.
+    The size of a variant.  Older versions did not record it; it is counted and
+    recorded then.
     """
     tree = valid_facts(paths, name) if tree is None else tree
     if tree.copied is None:

@@ -1,9 +1,9 @@
 # -*- test-case-name: tests.store.trees.test_walk -*-
 """
-Directories of a tree by their paths, and what overlayfs reads in them.
+Opens the directories of a tree by their paths, and reads overlayfs's xattrs.
 
-Blocking, for threads.  Every path is walked by descriptors: it may be longer
-than the system takes, and nothing in a tree may lead out of it.
+Blocking, for threads.  Paths are opened component by component: they may be
+longer than the system accepts, and no link in a tree may lead out of it.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ class TreeWalk:
     """
     A walk through the directories of one tree.
 
-    Each is opened from the one before, so that paths in the order of their
-    L{components}, forwards or backwards, open each directory once.
+    Each directory is opened from the previous one, so that paths in the order
+    of their L{components}, forwards or backwards, open each directory once.
 
-    Life cycle: a context, which closes what is open at its end.
+    Life cycle: a context manager, which closes all descriptors.
     """
 
     def __init__(self, tree: str) -> None:
@@ -34,17 +34,11 @@ class TreeWalk:
         self._open = [os.open(tree, DIRECTORY)]
 
     def __enter__(self) -> TreeWalk:
-        """
-        Begin.
-        """
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """
-        Close what is open.
-        """
         while self._open:
             os.close(self._open.pop())
 
@@ -76,14 +70,14 @@ def components(path: bytes) -> list[bytes]:
 
 def opaque(fd: int) -> bool:
     """
-    Whether a directory hides what lower layers have in it.
+    Whether a directory hides the entries that lower layers have in it.
     """
     return any(xattr(fd, name) == b"y" for name in _OPAQUE)
 
 
 def xattr(target: int | str, name: str) -> bytes | None:
     """
-    An extended attribute, or None if the file does not have it.
+    The value of an extended attribute, or L{None}.
     """
     try:
         return os.getxattr(target, name)
@@ -95,8 +89,8 @@ def xattr(target: int | str, name: str) -> bytes | None:
 
 def xattr_names(fd: int) -> list[str]:
     """
-    The names of all extended attributes, in order; none where the file system
-    has none.
+    The names of all extended attributes, in order; empty if the file system
+    does not support them.
     """
     try:
         return sorted(os.listxattr(fd))
@@ -108,9 +102,7 @@ def xattr_names(fd: int) -> list[str]:
 
 def check(stop: Event) -> None:
     """
-    Go on only while the work is wanted.
-
-    @raise StoreError: it has been cancelled.
+    @raise StoreError: the work has been cancelled.
     """
     if stop.is_set():
         raise StoreError("the work was cancelled")
