@@ -21,8 +21,8 @@ from xferd.registry.transport.ranges import check_rest, parse_unsatisfied, range
 from xferd.registry.transport.response_body import BlobBody, discard, length_of
 
 _ODD: Final = frozenset({400, 403, 404, 405, 406, 501})
-"""What servers that do not know Range answer to it, and servers that do not
-have the blob, too."""
+"""The statuses of servers without support for Range, and of servers that lack the
+blob."""
 
 
 class Blobs:

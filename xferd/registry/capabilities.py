@@ -1,7 +1,6 @@
 # -*- test-case-name: tests.registry.push.test_chunked_upload -*-
 """
-What a registry turned out to be able to do, learned by trying and remembered
-for as long as the daemon runs.
+The features of registries, found by use and remembered while the daemon runs.
 """
 
 from __future__ import annotations
@@ -14,13 +13,14 @@ from attrs import define, frozen
 @frozen
 class ChunkSizes:
     """
-    How large the parts are in which a blob is sent, in bytes.
+    The sizes of the chunks of an upload, in bytes.
 
-    @ivar first: of the first; a blob that is not larger goes in one request.
-    @ivar largest: of the largest.  Beyond it, a request more costs nothing,
-        and a break or a proxy's limit costs more.
-    @ivar smallest: to what breaks make them shrink: below it, requests begin
-        to cost.
+    @ivar first: the first chunk; a blob that is not larger is sent in one
+        request.
+    @ivar largest: the largest chunk.  Larger ones would save little, and cost
+        more after a break or at a proxy's limit.
+    @ivar smallest: the smallest chunk after breaks: smaller ones would cost more
+        requests.
     """
 
     first: int = 16 * 1024 * 1024
@@ -29,20 +29,20 @@ class ChunkSizes:
 
 
 SMALLEST_BODY: Final = 64 * 1024
-"""Bytes of the smallest body that is tried where larger ones are refused."""
+"""Bytes of the smallest body that is tried when larger ones are refused."""
 
 
 @define
 class Capabilities:
     """
-    What one registry can do with uploads.  Until it says otherwise, anything.
+    The features of one registry's uploads.  All are assumed until one fails.
 
-    @ivar chunks: whether it takes a blob in several requests.
-    @ivar finds_blobs: whether it takes a mount that does not say from where
-        (OCI distribution-spec, "Mounting a blob from another repository").
-    @ivar most: the largest body that it may take, in bytes, or L{None} while
+    @ivar chunks: whether it accepts a blob in several requests.
+    @ivar finds_blobs: whether it accepts a mount without C{from} (OCI
+        distribution-spec, "Mounting a blob from another repository").
+    @ivar most: bytes of the largest body that it may accept, or L{None} while
         none was too large.
-    @ivar least: the bytes that a chunk which is not the last must have.
+    @ivar least: bytes of a chunk at least, except the last.
     """
 
     chunks: bool = True
@@ -50,17 +50,17 @@ class Capabilities:
     most: int | None = None
     least: int = 0
 
-    def takes(self, length: int) -> bool:
+    def accepts(self, length: int) -> bool:
         """
-        Whether a body of so many bytes may be taken, as far as is known.
+        Whether a body of so many bytes may be accepted, as far as is known.
         """
         return self.most is None or length <= self.most
 
     def too_large(self, length: int) -> bool:
         """
-        Learn that a body of so many bytes was too large.
+        Note that a body of so many bytes was too large.
 
-        @return: whether a smaller one is worth trying.
+        @return: whether to try a smaller one.
         """
         half = length // 2
         if half < max(self.least, SMALLEST_BODY):

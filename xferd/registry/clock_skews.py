@@ -1,7 +1,7 @@
 # -*- test-case-name: tests.registry.test_clock_skews -*-
 """
-How far the clocks of registries are from this machine's, by the C{Date} of their
-answers (RFC 9110, section 6.6.1).
+The differences between registries' clocks and this machine's, by the C{Date} of
+responses (RFC 9110, section 6.6.1).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from xferd.interfaces.reactor import WallClock
 from xferd.registry.transport.errors import date_sent
 
 MAX_HOSTS: Final = 100
-"""Registries that are remembered: those that answered last."""
+"""Registries that are remembered: those that responded last."""
 
 
 class ClockSkews:
@@ -29,7 +29,7 @@ class ClockSkews:
 
     def note(self, host: str, headers: Headers) -> None:
         """
-        Remember the clock that an answer shows.
+        Note the clock of a response.
         """
         sent = date_sent(headers)
         if sent is None:

@@ -1,8 +1,8 @@
 # -*- test-case-name: tests.registry.test_referrers -*-
 """
-The manifests that have another as their subject (OCI distribution-spec,
-"Listing Referrers" and "Pushing Manifests with Subject"): by the registry's
-own list, or by an index under a tag, where it keeps none.
+Referrers: the manifests with another manifest as their subject (OCI
+distribution-spec, "Listing Referrers" and "Pushing Manifests with Subject"), from
+the registry's API, or from an index under the referrers tag.
 """
 
 from __future__ import annotations
@@ -24,19 +24,18 @@ from xferd.registry.transport.exchange import Response
 from xferd.registry.transport.urls import resolve
 
 MAX_PAGES: Final = 100
-"""Pages of one list that are read."""
+"""Pages of one list that are read, at most."""
 
 MAX_PAGES_SIZE: Final = 2 * MAX_DOCUMENT
-"""The most bytes that they may have together."""
+"""Bytes of all pages of one list, at most."""
 
 _TRIES: Final = 3
-"""How often an index that others write too is written."""
+"""Attempts to write an index that other clients write as well."""
 
 _NO_API: Final = frozenset({400, 404, 405, 406, 501})
 """
-How registries say that they keep no list: by 404 (OCI distribution-spec,
-"Unavailable Referrers API"), Quay by 400, Artifactory by 406, others by 405
-and by 501.
+The statuses of registries without the API: 404 (OCI distribution-spec,
+"Unavailable Referrers API"), 400 (Quay), 406 (Artifactory), 405 and 501.
 """
 
 _NEXT = re.compile(r'<([^<>]*)>[^,<>]*;\s*rel="?next"?', re.IGNORECASE)
@@ -44,17 +43,16 @@ _NEXT = re.compile(r'<([^<>]*)>[^,<>]*;\s*rel="?next"?', re.IGNORECASE)
 
 def referrers_tag(digest: Digest) -> str:
     """
-    The tag under which a subject's referrers are listed where the registry
-    keeps no list.
+    The referrers tag of a subject, for registries without the API.
     """
     return f"{digest.algorithm[:32]}-{digest.hex[:64]}"
 
 
 def subject_of(document: Document) -> Digest | None:
     """
-    The digest of the manifest that a manifest is about, if it is about one.
+    The digest of a manifest's subject, or L{None} without one.
 
-    @raise BadDocument: its subject is none.
+    @raise BadDocument: its subject is invalid.
     """
     value = _parsed(document)
     subject = value.get("subject")
@@ -63,8 +61,8 @@ def subject_of(document: Document) -> Digest | None:
 
 def referrer(document: Document) -> Descriptor:
     """
-    A manifest's entry in a list of referrers, with what kind of artifact it
-    is and its annotations.
+    A manifest's entry in a list of referrers, with its artifact type and its
+    annotations.
     """
     value = _parsed(document)
     config = value.get("config")
@@ -85,7 +83,7 @@ def next_page(links: list[str]) -> str | None:
 
 class Referrers:
     """
-    The lists of referrers of one registry.
+    The lists of referrers of one server.
     """
 
     def __init__(self, client: AuthenticatedClient, documents: Manifests) -> None:
@@ -96,7 +94,8 @@ class Referrers:
         """
         See L{IRepository.referrers<xferd.interfaces.registry.IRepository.referrers>}.
 
-        @raise RegistryError: the list leads elsewhere, or has no end.
+        @raise RegistryError: the list is invalid, too long, or leads to another
+            host.
         """
         resource = Resource(self._client.host, f"the referrers of {repository}@{digest}", ManifestUnknown)
         found: dict[Digest, Descriptor] = {}
@@ -115,7 +114,7 @@ class Referrers:
             except (BadDocument, _NoIndex):
                 if page > 0 or _is_index(response):
                     raise
-                # A page of HTML, or what a proxy answers to unknown paths.
+                # A page of HTML, or a proxy's response to unknown paths.
                 return await self._tagged(repository, digest)
             for entry in listed.manifests:
                 found.setdefault(entry.digest, entry)
@@ -134,8 +133,8 @@ class Referrers:
         """
         Add a manifest to the index of its subject's referrers.
 
-        @raise RegistryError: there is something else under that tag, or others
-            write it all the time.
+        @raise RegistryError: the tag has another document, or other clients
+            change it at each attempt.
         """
         tag = referrers_tag(subject)
         key = (self._client.host, repository.path, tag)
@@ -151,7 +150,7 @@ class Referrers:
                 listed["manifests"].append(added.to_json())
                 data = json.dumps(listed, separators=(",", ":")).encode()
                 if len(data) > MAX_DOCUMENT:
-                    raise BadDocument(f"the index {repository}:{tag} has no room for one referrer more")
+                    raise BadDocument(f"the index {repository}:{tag} is full")
                 try:
                     await self._documents.put(repository, tag, Document.verified(OCI_INDEX, data), etag)
                 except ManifestChanged:
@@ -163,8 +162,7 @@ class Referrers:
 
     async def _index(self, repository: Repository, tag: str) -> tuple[dict[str, Any], str]:
         """
-        The index under a tag, as JSON that keeps what we do not know, and its
-        ETag.
+        The index under a tag, as JSON with its unknown members, and its ETag.
         """
         document, etag = await self._documents.fetch(repository, tag)
         if not isinstance(parse_document(document), Index):
@@ -178,7 +176,7 @@ class Referrers:
 
     async def _tagged(self, repository: Repository, digest: Digest) -> tuple[Descriptor, ...]:
         """
-        What is listed under the referrers tag.
+        The list under the referrers tag.
         """
         try:
             value, _ = await self._index(repository, referrers_tag(digest))
@@ -189,7 +187,9 @@ class Referrers:
 
     async def _read(self, response: Response, resource: Resource) -> tuple[Index, int]:
         """
-        Read one page, and say how many bytes it has.
+        Read one page.
+
+        @return: the page, and its size in bytes.
         """
         media_type = header(response.headers, "Content-Type")
         document = Document.verified(media_type, await self._documents.read(response, MAX_DOCUMENT, resource))
@@ -225,13 +225,13 @@ class Referrers:
 
 class _NoIndex(RegistryError):
     """
-    A list of referrers that is something else.
+    A list of referrers is another document.
     """
 
 
 def _is_index(response: Response) -> bool:
     """
-    Whether a response is an index by its own word.
+    Whether a response has the media type of an index.
     """
     media_type = header(response.headers, "Content-Type").partition(";")[0].strip().lower()
     return media_type in INDEXES
@@ -239,7 +239,7 @@ def _is_index(response: Response) -> bool:
 
 def _parsed(document: Document) -> dict[str, Any]:
     """
-    A manifest's JSON, which was read before or is ours.
+    A manifest's JSON, which was parsed before, or made here.
     """
     try:
         value = json.loads(document.data)

@@ -1,17 +1,17 @@
 # -*- test-case-name: tests.registry.push.test_chunked_upload -*-
 """
-Bringing all bytes of a blob into a registry, whatever happens on the way.
+The upload of a blob, which resumes after errors.
 
-A small blob goes in one request.  A large one goes in chunks: after each the
-registry says what it has, a token that expires costs no more than one, and so
-does a connection that breaks, where the registry keeps what it confirmed.
-Chunks grow while all goes well, so that a fast registry is kept busy.
+A small blob is sent in one request.  A large one is sent in chunks: the registry
+confirms each, so that a token that expires or a connection that breaks costs one
+chunk at most, if the registry keeps what it has confirmed.  Chunks grow while
+they succeed, so that a fast registry is kept busy.
 
-After a break they are small, and each has a connection of its own: what cuts
-connections after so many bytes or minutes then never meets the middle of one.
-Distribution 2 needs that.  It keeps the part of a chunk that came before a
-break, finds that this is not what its own signed URL says, and throws the
-whole upload away.
+After a break they are small, and each has a connection of its own: a proxy that
+cuts connections after some bytes or minutes then cuts none in the middle of a
+chunk.  Distribution 2 needs that.  It stores the part of a chunk that arrived
+before a break, finds that its size differs from that in its own signed URL, and
+discards the whole upload.
 """
 
 from __future__ import annotations
@@ -40,15 +40,15 @@ from xferd.registry.transport.errors import Resource
 from xferd.registry.transport.request_body import ContentFailed
 
 MAX_SETBACKS: Final = 2
-"""How many setbacks without L{real progress <is_real_progress>} one attempt takes."""
+"""Setbacks without L{real progress <is_real_progress>} in one attempt, at most."""
 
 MAX_SESSIONS: Final = 3
-"""How many sessions one attempt begins."""
+"""Sessions that one attempt begins, at most."""
 
 
 class ChunkedUpload:
     """
-    One attempt to send one blob.
+    One attempt to upload one blob.
 
     States: with a session or without; done when the registry has the blob.
     """
@@ -70,7 +70,7 @@ class ChunkedUpload:
     ) -> None:
         """
         @param begin: begins a session.
-        @param exists: looks whether the registry has the blob.
+        @param exists: checks whether the registry has the blob.
         """
         self._resource = resource
         self._digest = digest
@@ -93,18 +93,18 @@ class ChunkedUpload:
         """
         Send until the registry has the blob.
 
-        @param session: where to begin, or L{None} to begin a session first.
+        @param session: the session to continue, or L{None} to begin one.
         @param fresh: whether nothing has been sent to that session.
-        @raise SourceError: the registry's fault, or the network's.
-        @raise ContentFailed: the bytes cannot be had.
+        @raise SourceError: the registry or the network fails.
+        @raise ContentFailed: the bytes cannot be read.
         """
         self._clean = fresh
-        # What another attempt has left was probably broken off, too.
+        # The attempt that left a session was probably interrupted.
         self._broken = not fresh
         done = False
         while not done:
             if session is None:
-                # A session that nobody uses is of no use to the registry.
+                # An unused session would occupy the registry.
                 await self._ready(0, min(1, self._content.size))
                 session = await self._begin_session()
             self._note(session)
@@ -114,8 +114,8 @@ class ChunkedUpload:
                 self._count(setback, setback.error)
                 session = await self._recover(setback, session)
             except (ConnectionFailed, Truncated) as e:
-                # Whether a pooled connection had died is known only now; once,
-                # it is worth another, which is new.
+                # Perhaps a pooled connection had died; that is worth one more
+                # attempt, on a new connection.
                 self._count(e, e)
                 self._chunk = max(self._chunk // 4, self._sizes.smallest)
                 self._broken = True
@@ -140,7 +140,7 @@ class ChunkedUpload:
 
     def _note(self, session: Session) -> None:
         """
-        Note how far a session is.
+        Report the offset of a session, and count progress.
         """
         self._remember(session.state)
         self._report(session.offset)
@@ -169,7 +169,7 @@ class ChunkedUpload:
                     f"{self._resource.host} has a part of {self._resource.name} and takes no more"
                 )
             )
-        small = offset == 0 and size <= self._sizes.first and capabilities.takes(size)
+        small = offset == 0 and size <= self._sizes.first and capabilities.accepts(size)
         length = size if small else min(self._length(), size - offset)
         length = await self._ready(offset, length, max(1, capabilities.least))
         if small and length == size:
@@ -182,9 +182,9 @@ class ChunkedUpload:
 
     async def _ready(self, offset: int, size: int, least: int = 1) -> int:
         """
-        Wait until the bytes of the next request are at hand.
+        Wait until the bytes of the next request are available.
 
-        @raise ContentFailed: they cannot be had, or not now.
+        @raise ContentFailed: they are not.
         """
         try:
             return await self._content.ready(offset, size, least)
@@ -204,18 +204,18 @@ class ChunkedUpload:
 
     async def _close(self, session: Session) -> None:
         """
-        Make the blob, with the bytes that are missing.
+        Send the missing bytes, and commit the blob.
         """
         try:
             await session.put(
                 self._digest, self._content, self._content.size, self._report, alone=self._broken
             )
         except (ConnectionFailed, Truncated, TimedOut, SessionGone, Missing) as e:
-            # Perhaps it was made and the answer was lost, now or before.
+            # Perhaps it was committed and the response was lost, now or before.
             if not await self._exists():
                 raise
             self._log.info(
-                "{host} has {name} after all: {reason}",
+                "{host} has {name}, although its upload failed: {reason}",
                 host=self._resource.host,
                 name=self._resource.name,
                 reason=str(e),
@@ -225,7 +225,7 @@ class ChunkedUpload:
 
     def _count(self, setback: Exception, error: Exception) -> None:
         """
-        Make sure that this does not go on for ever.
+        Count a setback, and raise its error after too many.
         """
         self._setbacks += 1
         most = MAX_SETBACKS if isinstance(setback, Setback) else 1
@@ -241,28 +241,28 @@ class ChunkedUpload:
 
     async def _recover(self, setback: Setback, session: Session) -> Session | None:
         """
-        Find a way around a setback.
+        Choose how to continue after a setback.
 
-        @return: the session to go on with, or L{None} to begin one.
+        @return: the session to continue, or L{None} to begin one.
         """
         if isinstance(setback, SessionGone):
             return None
         if isinstance(setback, BodyTooLarge):
             if not self._capabilities.chunks or not self._capabilities.too_large(setback.length):
                 raise setback.error from setback
-            # To halve until it fits is progress.
+            # Halving until the body is accepted is progress.
             self._setbacks = 0
         if isinstance(setback, BytesRefused):
             if self._clean:
                 raise setback.error from setback
-            # What another attempt sent, or what a break left, may be the fault.
+            # The bytes of an interrupted request may be the cause.
             return None
         if isinstance(setback, ChunksRefused):
             await self._without_chunks(session)
             return None
         asked = await self._query(session)
-        # The session is there; it is the request that is not, or that is never
-        # right, whatever the registry said of where to go on.
+        # The session exists.  The registry does not know the request, or refuses
+        # it at the offset that the registry itself reported.
         never_right = setback.error.status == 416 and self._setbacks == MAX_SETBACKS
         if asked is not None and (isinstance(setback, Missing) or never_right):
             await self._without_chunks(session)
@@ -271,19 +271,19 @@ class ChunkedUpload:
 
     async def _without_chunks(self, session: Session) -> None:
         """
-        Learn that the registry takes no chunks, and give the session up, for
-        one that takes all at once.
+        Note that the registry does not support chunks, and delete the session,
+        for one that receives the blob in one request.
         """
         self._capabilities.chunks = False
         try:
             await session.delete()
         except SourceError:
-            # It ends by itself.
+            # It expires.
             pass
 
     async def _query(self, session: Session) -> Session | None:
         """
-        Ask a session how far it is.
+        Request the offset of a session.
 
         @return: L{None} if it is gone.
         """

@@ -1,10 +1,10 @@
 # -*- test-case-name: tests.registry.push.test_session -*-
 """
-Upload sessions (OCI distribution-spec, "Pushing blobs"): one request each to
-begin, to send a chunk, to ask how far it is, to close and to give up.
+Upload sessions (OCI distribution-spec, "Pushing blobs"): requests to send a
+chunk, to query the offset, to commit and to delete.
 
-Each says in one way what became of it: it returns, or raises a L{Setback}
-that there is a way around, or the error for which there is none.
+Each returns, or raises a L{Setback} after which the upload can continue, or any
+other error, after which it cannot.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ _WRONG_BYTES: Final = frozenset({"DIGEST_INVALID", "SIZE_INVALID"})
 
 class Setback(Exception):
     """
-    A session did not go on as it was meant to.
+    A request of a session failed, and the upload can continue.
 
-    @ivar error: what to raise if there is no way around it after all.
+    @ivar error: the error to raise if it does not.
     """
 
     def __init__(self, error: SourceError) -> None:
@@ -49,21 +49,21 @@ class Setback(Exception):
 
 class SessionGone(Setback):
     """
-    The registry does not know the session any more.
+    The registry no longer knows the session.
     """
 
 
 class OutOfStep(Setback):
     """
-    The registry stands elsewhere than we thought, or wants a new proof: it has
-    to be asked where to go on.
+    The registry has another offset, or demands a new token: the offset has to be
+    queried.
     """
 
 
 class Missing(OutOfStep):
     """
-    A 404 that does not say whether the session is gone, or whether the
-    registry knows no such request.
+    A 404 that does not show whether the session or the whole request is
+    unknown.
     """
 
 
@@ -71,7 +71,7 @@ class BodyTooLarge(Setback):
     """
     A 413.
 
-    @ivar length: the bytes that were too many.
+    @ivar length: bytes of the body.
     """
 
     def __init__(self, error: SourceError, length: int) -> None:
@@ -81,13 +81,13 @@ class BodyTooLarge(Setback):
 
 class ChunksRefused(Setback):
     """
-    The registry does not take a blob in several requests.
+    The registry does not accept a blob in several requests.
     """
 
 
 class BytesRefused(Setback):
     """
-    What the registry has got is not the blob.
+    The bytes that the registry has received are not the blob.
     """
 
 
@@ -95,11 +95,11 @@ class Session:
     """
     One upload session.
 
-    Life cycle: begun or taken up; any number of C{patch} and C{query}; then
+    Life cycle: begun or resumed; any number of C{patch} and C{query}; then
     C{put}, C{delete} or C{abort}.
 
     @ivar location: the URL for the next request, which may be signed.
-    @ivar offset: the bytes that the registry has confirmed.
+    @ivar offset: bytes that the registry has confirmed.
     """
 
     _log = Logger()
@@ -114,8 +114,8 @@ class Session:
         led_from: Zone | None = None,
     ) -> None:
         """
-        @param led_from: the zone of the server that named the location; that
-            of the registry by default.
+        @param led_from: the zone of the server that named the location; by
+            default that of the registry.
         """
         self.location = location
         self._led_from = client.zone if led_from is None else led_from
@@ -128,15 +128,15 @@ class Session:
     @property
     def state(self) -> UploadSession:
         """
-        What must be known to go on.
+        The state to store, in order to resume the session.
         """
         return UploadSession(self.location, self.offset)
 
     async def query(self) -> None:
         """
-        Ask the registry how far it is.
+        Query the offset.
 
-        @raise SessionGone: it does not know, or does not say.
+        @raise SessionGone: the session is unknown, or its offset.
         """
         response = await self._client.request(
             b"GET",
@@ -176,7 +176,7 @@ class Session:
         response = await self._send(b"PATCH", self.location, headers, content, stop, report, alone)
         status, body = response.status, await self._client.excerpt(response.raw)
         if status in (200, 201, 202, 204):
-            # 0-0 is what a registry says that never says anything else.
+            # Some registries always send 0-0.
             confirmed = parse_session_range(header(response.headers, "Range")) or stop
             if confirmed > stop:
                 raise RegistryError(
@@ -202,13 +202,13 @@ class Session:
         alone: bool = False,
     ) -> None:
         """
-        Send the bytes from C{offset} to C{stop}, which may be none, and make
-        the blob of all.
+        Send the bytes from C{offset} to C{stop}, which may be none, and commit
+        the blob.
 
-        @param alone: whether to use a connection of its own.
-        @raise Setback: there is no blob, as far as is known.
-        @raise ContentFailed: the bytes cannot be had.
-        @raise DigestMismatch: the registry made another blob.
+        @param alone: whether to use a new connection.
+        @raise Setback: the blob is not committed, as far as is known.
+        @raise ContentFailed: the bytes cannot be read.
+        @raise DigestMismatch: the registry committed another blob.
         """
         length = stop - self.offset
         headers = {"Content-Type": _OCTETS}
@@ -233,7 +233,7 @@ class Session:
 
     async def delete(self) -> None:
         """
-        Give the session up.  What the registry says to it does not matter.
+        Delete the session.  The response is ignored.
         """
         response = await self._client.request(
             b"DELETE",
@@ -280,7 +280,7 @@ class Session:
         alone: bool,
     ) -> Response:
         """
-        Send a part of the blob, once.
+        Send a part of the blob.
         """
         client, start = self._client, self.offset
 
@@ -303,9 +303,9 @@ class Session:
         self, response: Response, body: bytes, details: ErrorDetails, length: int
     ) -> None:
         """
-        Raise what there is a way around.
+        Raise the setback that a response means, if it means one.
 
-        @param length: the bytes that were to be sent.
+        @param length: bytes of the request's body.
         """
         status = response.status
         error = self._client.refusal(response, self._resource, body)
@@ -344,7 +344,7 @@ class Session:
 
     def _go_on(self, response: Response, confirmed: int) -> None:
         """
-        Note where to go on.
+        Note the location and the offset of the next request.
         """
         location = header(response.headers, "Location")
         if location:
@@ -355,7 +355,7 @@ class Session:
 
     async def _is_own(self, response: Response) -> bool:
         """
-        Whether the registry itself has answered.
+        Whether the registry itself sent a response.
         """
         return await self._client.is_own(response.url)
 
@@ -364,7 +364,7 @@ def located(resource: Resource, response: Response, location: str) -> str:
     """
     The URL of a session.
 
-    @raise RegistryError: it is not a place to go to.
+    @raise RegistryError: it must not be requested.
     """
     try:
         return resolve(response.url, location, response.zone)
@@ -378,7 +378,7 @@ def located(resource: Resource, response: Response, location: str) -> str:
 
 def learn_least(capabilities: Capabilities, response: Response) -> None:
     """
-    Learn how large chunks must be (OCI distribution-spec, "Pushing a blob in
+    Note the least size of chunks (OCI distribution-spec, "Pushing a blob in
     chunks": C{OCI-Chunk-Min-Length}).
     """
     text = header(response.headers, "OCI-Chunk-Min-Length").strip()
@@ -388,11 +388,11 @@ def learn_least(capabilities: Capabilities, response: Response) -> None:
 
 def check_digest(resource: Resource, text: str, digest: Digest) -> None:
     """
-    Hold what the registry says that it has got against what was sent.
+    Compare the digest that the registry reports with that of the blob.
 
-    @raise DigestMismatch: it is something else.
+    @raise DigestMismatch: they differ.
     """
-    # Another algorithm's digest is not ours to compare with.
+    # Digests of different algorithms cannot be compared.
     if text.startswith(f"{digest.algorithm}:") and text != str(digest):
         raise DigestMismatch(f"{resource.host} got {text[:140]!r} for {resource.name}", host=resource.host)
 

@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.registry.push.test_target -*-
 """
-One attempt to push one blob: it is looked for, mounted or sent, in this order.
+One attempt to push one blob: check for it, mount it, or upload it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from xferd.registry.transport.exchange import Response
 from xferd.registry.transport.request_body import ContentFailed
 
 MAX_MOUNTS: Final = 3
-"""Candidates that are tried.  Each is a request, and their number is a guess."""
+"""Candidates for a mount that are tried, each with a request."""
 
 _NO_SUCH_REQUEST: Final = frozenset({400, 404, 405, 422, 501})
 
@@ -62,16 +62,16 @@ class PushAttempt:
                 await self._session(session).abort()
                 remember(None)
             return Pushed("exists")
-        taken = None if session is None else await self._take_up(session, content.size)
-        fresh = taken is None
-        if taken is None:
+        current = None if session is None else await self._resume(session, content.size)
+        fresh = current is None
+        if current is None:
             if session is not None:
                 remember(None)
             found = await self._mount(candidates)
             if isinstance(found, Pushed):
                 return found
-            taken = found
-        sending = ChunkedUpload(
+            current = found
+        upload = ChunkedUpload(
             self._resource,
             self._digest,
             content,
@@ -83,15 +83,15 @@ class PushAttempt:
             report=report,
         )
         try:
-            await sending.send(taken, fresh)
+            await upload.send(current, fresh)
         except ContentFailed as e:
             raise e.error from e
         return Pushed("uploaded")
 
     async def _exists(self) -> bool:
         """
-        Look whether the blob is there.  Where the answer does not show it, the
-        push goes on.
+        Check whether the registry has the blob.  If the response does not show
+        it, the push continues.
         """
         digest = self._digest
         try:
@@ -102,18 +102,18 @@ class PushAttempt:
         await self._client.excerpt(response.raw)
         if status == 429:
             raise self._client.refusal(response, self._resource, b"")
-        told = header(headers, "Docker-Content-Digest")
-        return status == 200 and not (told.startswith(f"{digest.algorithm}:") and told != str(digest))
+        reported = header(headers, "Docker-Content-Digest")
+        return status == 200 and not (reported.startswith(f"{digest.algorithm}:") and reported != str(digest))
 
-    async def _take_up(self, session: UploadSession, size: int) -> Session | None:
+    async def _resume(self, session: UploadSession, size: int) -> Session | None:
         """
-        Continue the session of an earlier attempt.
+        Resume the session of an earlier attempt.
 
         @return: L{None} if it is gone.
         """
-        taken = self._session(session)
+        resumed = self._session(session)
         try:
-            await taken.query()
+            await resumed.query()
         except SessionGone as e:
             self._log.info(
                 "{host} no longer knows the upload of {name}: {reason}",
@@ -122,16 +122,15 @@ class PushAttempt:
                 reason=str(e),
             )
             return None
-        return taken if taken.offset <= size else None
+        return resumed if resumed.offset <= size else None
 
     # ----------------------------------------------------------- to begin
 
     async def _mount(self, candidates: Sequence[Repository]) -> Pushed | Session | None:
         """
-        Try to mount the blob, from each candidate, and from wherever the
-        registry has it.
+        Try to mount the blob from each candidate, and from any repository.
 
-        @return: the session that a registry begins instead, if it does.
+        @return: the session that the registry began instead, if it did.
         """
         session: Session | None = None
         others = [c for c in candidates if c.host == self._repository.host and c != self._repository]
@@ -154,7 +153,7 @@ class PushAttempt:
 
     async def _try_mount(self, source: Repository | None) -> bool | Session:
         """
-        Try one mount.
+        Try to mount the blob.
 
         @return: whether it was mounted, or the session that was begun instead.
         """
@@ -167,7 +166,7 @@ class PushAttempt:
         try:
             response = await self._request(b"POST", begin_path(arguments), scope)
         except Denied:
-            # Of the other repository, perhaps; of this one, it will be said again.
+            # Perhaps for the other repository; if for this one, the upload fails.
             return False
         if response.status == 202 and header(response.headers, "Location"):
             return await self._opened(response)
@@ -176,8 +175,8 @@ class PushAttempt:
             raise self._client.refusal(response, self._resource, body)
         if source is None and response.status in _NO_SUCH_REQUEST:
             self._client.capabilities.finds_blobs = False
-        told = header(response.headers, "Docker-Content-Digest")
-        return response.status == 201 and told in ("", str(digest))
+        reported = header(response.headers, "Docker-Content-Digest")
+        return response.status == 201 and reported in ("", str(digest))
 
     async def _begin(self) -> Session:
         """
@@ -199,7 +198,7 @@ class PushAttempt:
 
     async def _opened(self, response: Response) -> Session:
         """
-        The session that an answer opens.
+        The session that a response begins.
         """
         await self._client.excerpt(response.raw)
         location = located(self._resource, response, header(response.headers, "Location"))
