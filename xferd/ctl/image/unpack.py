@@ -122,7 +122,9 @@ def check_free(directory: str) -> str:
                 )
     except FileNotFoundError:
         if not os.path.isdir(os.path.dirname(place)):
-            raise CannotUnpack(f"the directory {os.path.dirname(place)} does not exist") from None
+            raise CannotUnpack(
+                f"the directory {os.path.dirname(place)} does not exist; create it first"
+            ) from None
     except OSError as e:
         raise CannotUnpack(f"{directory} cannot be used: {e.strerror}") from e
     if os.path.ismount(place):
