@@ -192,11 +192,11 @@ class ParseTests(SynchronousTestCase):
         value, without a quotation.
         """
         for data, place in (
-            (b'{\n  "auths": {secret', "/f, line 2, column 13: this is not JSON"),
-            (b"{\n\n\xff", "/f, line 3: this is not UTF-8"),
+            (b'{\n  "auths": {secret', "/f, line 2, column 13: invalid JSON"),
+            (b"{\n\n\xff", "/f, line 3: invalid UTF-8"),
             (b"[" * 100_000, "/f is nested too deeply"),
             (b"9" * 5000, "/f has a number with too many digits"),
-            (b"[]", "/f, line 1: this must be a JSON object"),
+            (b"[]", "/f, line 1: expected a JSON object"),
             (b'{\n"auths":\n["secret"]}', "/f, line 2: auths must be an object"),
             (b'{"credsStore": "/bin/secret"}', "/f, line 1: credsStore must be the name of a helper"),
             (b'{"credHelpers": {"h": ["secret"]}}', "/f, line 1: credHelpers.h must be the name of a helper"),
@@ -223,9 +223,9 @@ class ParseTests(SynchronousTestCase):
                 config(h={"auth": b64encode(b"\xff:secret").decode()}),
                 "auths.h.auth must be user:password in base64",
             ),
-            (config(h={"username": 1, "password": "secret"}), "auths.h.username must be a text"),
-            (config(h={"username": "u", "password": "\ud800secret"}), "auths.h.password must be a text"),
-            (config(**{"\u00e9\n": {"username": 1}}), '/f: auths."\\u00e9\\n".username must be a text'),
+            (config(h={"username": 1, "password": "secret"}), "auths.h.username must be a string"),
+            (config(h={"username": "u", "password": "\ud800secret"}), "auths.h.password must be a string"),
+            (config(**{"\u00e9\n": {"username": 1}}), '/f: auths."\\u00e9\\n".username must be a string'),
         ):
             found = parsed(data)
             (problem,) = found.broken.values()

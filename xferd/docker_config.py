@@ -1,7 +1,7 @@
 # -*- test-case-name: tests.test_docker_config -*-
 """
-Docker's C{config.json}, and podman's C{auth.json}, which is the same: where
-it is, and what it says of registries.
+Docker's C{config.json} and podman's C{auth.json}, of the same format: their paths,
+and the credentials in them.
 
 Pure, so that C{xferctl} can use it without Twisted.
 """
@@ -22,25 +22,25 @@ from xferd.errors import BadInput, BadReference, ConfigError
 from xferd.names import DOCKER_HUB, HUB_NAMES, Reference
 
 MAX_CONFIG: Final = 1024 * 1024
-"""Bytes of a C{config.json} at most."""
+"""The most bytes of a C{config.json}."""
 
 HUB_KEY: Final = "https://index.docker.io/v1/"
-"""What docker calls Docker Hub, in its file and to its helpers."""
+"""Docker's key of Docker Hub, in its file and for its helpers."""
 
 HELPER_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
-"""What may follow C{docker-credential-} in the name of a program."""
+"""The part behind C{docker-credential-} in the name of a program."""
 
 NOT_FOUND: Final = "credentials not found in native keychain"
-"""By which words all helpers say that they have none."""
+"""The message of a helper without credentials."""
 
 
 def auth_files(environ: Mapping[str, str]) -> tuple[str, ...]:
     """
-    Where credentials are when nobody says: C{$REGISTRY_AUTH_FILE}, or else
-    docker's file and, for what that does not know, podman's.
+    The default files of credentials: C{$REGISTRY_AUTH_FILE}, else docker's file,
+    then podman's.
 
     @param environ: the environment.
-    @return: paths, the first one being where new credentials go.
+    @return: paths; new credentials are written to the first one.
     """
     named = environ.get("REGISTRY_AUTH_FILE")
     if named:
@@ -53,11 +53,10 @@ def auth_files(environ: Mapping[str, str]) -> tuple[str, ...]:
 
 def registry_of(key: str) -> str:
     """
-    The host that a key of the file means, with the repositories below it if
-    it is for those only.
+    The host of a key of the file, with the namespace, if the key has one.
 
-    Docker has written C{https://index.docker.io/v1/}, hosts, and URLs of the
-    old API; podman writes C{host/namespace}, too.
+    Docker writes C{https://index.docker.io/v1/}, hosts, and URLs of the old API;
+    podman writes C{host/namespace}, too.
     """
     _, _, rest = key.rpartition("://")
     host, _, path = rest.partition("/")
@@ -69,28 +68,27 @@ def registry_of(key: str) -> str:
 
 def host_of(text: str) -> str:
     """
-    The registry that somebody means, by whatever it is called.
+    The host of a registry, of any of its names.
 
-    @return: the host as references have it, C{docker.io}.
-    @raise BadInput: it is none.
+    @return: the host as in references, C{docker.io}.
+    @raise BadInput: C{text} is not a registry.
     """
     host = registry_of(text)
     try:
-        # The grammar of hosts is that of references; what has neither a dot
-        # nor a port is taken for a path there.
+        # The grammar of references reads a name without a dot or a port as a path.
         found = Reference.parse(f"{host}/x/x").repository.host
     except BadReference:
         found = ""
     if not host or found != host:
-        raise BadInput(f"{json.dumps(text)} is no registry: say for example docker.io or localhost:5000")
+        raise BadInput(f"{json.dumps(text)} is not a registry; examples are docker.io and localhost:5000")
     return host
 
 
 def server_of(host: str) -> str:
     """
-    What docker calls a registry, in its file and to its helpers.
+    Docker's key of a registry, in its file and for its helpers.
 
-    @param host: as people write it, C{docker.io}.
+    @param host: the host as in references, C{docker.io}.
     """
     return HUB_KEY if host == DOCKER_HUB else host
 
@@ -98,15 +96,15 @@ def server_of(host: str) -> str:
 @frozen
 class DockerConfig:
     """
-    What a C{config.json} says.
+    The content of a C{config.json}.
 
     @ivar path: the file.
     @ivar auths: credentials, by host or C{host/namespace}.
     @ivar helpers: the helpers of single hosts; the empty string is the file
         itself.
     @ivar store: the helper of all other hosts, or the empty string.
-    @ivar broken: what is wrong with entries of C{auths} that cannot be used,
-        by host or C{host/namespace}, in one line that quotes no value.
+    @ivar broken: the error of each invalid entry of C{auths}, by host or
+        C{host/namespace}, in one line without values.
     """
 
     path: str
@@ -117,22 +115,22 @@ class DockerConfig:
 
     def helper(self, host: str) -> str:
         """
-        The helper that keeps a host's credentials: what follows
+        The helper with a host's credentials: the part behind
         C{docker-credential-} in the program's name, or the empty string.
         """
         return self.helpers.get(host, self.store)
 
     def below(self, host: str, path: str) -> Credentials | None:
         """
-        The credentials of the narrowest namespace that a repository is in, if
-        there are any; those of the whole host do not count.
+        The credentials of a repository's most specific namespace, or L{None};
+        those of the host do not count.
         """
         return next((self.auths[key] for key in _namespaces(host, path) if key in self.auths), None)
 
     def problem(self, host: str, path: str) -> str:
         """
-        What is wrong with the entry of a repository's host or of a namespace
-        that it is in, or the empty string.
+        The error of the entry of a repository's host or of one of its namespaces,
+        or the empty string.
         """
         keys = (*_namespaces(host, path), host)
         return next((self.broken[key] for key in keys if key in self.broken), "")
@@ -140,7 +138,7 @@ class DockerConfig:
 
 def _namespaces(host: str, path: str) -> Iterator[str]:
     """
-    The namespaces that a repository is in, the narrowest first.
+    The namespaces of a repository, the most specific first.
     """
     parts = path.split("/") if path else []
     for count in range(len(parts), 0, -1):
@@ -149,15 +147,13 @@ def _namespaces(host: str, path: str) -> Iterator[str]:
 
 def parse_docker_config(data: bytes, path: str) -> DockerConfig:
     """
-    Read a C{config.json}.
+    Parse a C{config.json}.
 
-    An entry of C{auths} that cannot be used is one registry's: the others
-    are read all the same.
+    An invalid entry of C{auths} affects its registry only.
 
-    @param path: what to call the file in an error, and in the credentials'
-        C{origin}.
-    @raise ConfigError: it cannot be used; the message has the line and the
-        key, and never quotes a value.
+    @param path: the path of the file, for errors and the credentials' C{origin}.
+    @raise ConfigError: the file is invalid; the message has the line and the key,
+        and no value.
     """
     source = _Source(data, path)
     auths: dict[str, Credentials] = {}
@@ -179,33 +175,33 @@ def parse_docker_config(data: bytes, path: str) -> DockerConfig:
 
 def parse_object(data: bytes, path: str) -> dict[str, Any]:
     """
-    Read the file as what it is, for who wants to write it back.
+    Parse the file as JSON.
 
-    @raise ConfigError: it is no JSON object; the message has the line.
+    @raise ConfigError: it is not a JSON object; the message has the line.
     """
     if len(data) > MAX_CONFIG:
         raise ConfigError(f"{path} is larger than {MAX_CONFIG} bytes")
     try:
         value = json.loads(data.decode("utf-8") if data.strip() else "{}")
-    # All without their causes, which quote the text.
+    # The causes quote the text.
     except UnicodeDecodeError as e:
         line = data.count(b"\n", 0, e.start) + 1
-        raise ConfigError(f"{path}, line {line}: this is not UTF-8, which JSON must be") from None
+        raise ConfigError(f"{path}, line {line}: invalid UTF-8") from None
     except json.JSONDecodeError as e:
-        raise ConfigError(f"{path}, line {e.lineno}, column {e.colno}: this is not JSON: {e.msg}") from None
+        raise ConfigError(f"{path}, line {e.lineno}, column {e.colno}: invalid JSON: {e.msg}") from None
     except RecursionError:
         raise ConfigError(f"{path} is nested too deeply") from None
     except ValueError:
-        # Python reads no integer of more than 4300 digits.
+        # Python reads integers of at most 4,300 digits.
         raise ConfigError(f"{path} has a number with too many digits") from None
     if not isinstance(value, dict):
-        raise ConfigError(f"{path}, line 1: this must be a JSON object, as docker login writes it")
+        raise ConfigError(f"{path}, line 1: expected a JSON object, as docker login writes it")
     return value
 
 
 class _Source:
     """
-    The file's text, to tell where something in it stands.
+    The file's text, for the line of an error.
     """
 
     def __init__(self, data: bytes, path: str) -> None:
@@ -215,7 +211,7 @@ class _Source:
 
     def table(self, name: str) -> Iterator[tuple[str, object]]:
         """
-        The items of a table; one that is absent or null is empty.
+        The items of a table; a missing or null one is empty.
         """
         table = self.value.get(name)
         if table is None:
@@ -226,11 +222,11 @@ class _Source:
 
     def wrong(self, expected: str, *keys: str) -> ConfigError:
         """
-        The error for a value, by the keys that lead to it.
+        The error of a value, by its keys.
         """
         at = 0
         for key in keys:
-            # Written with escapes it is not found; then the line is not told.
+            # A key with escapes is not found; the error then has no line.
             at = self._text.find(json.dumps(key, ensure_ascii=False), at)
             if at < 0:
                 break
@@ -241,19 +237,18 @@ class _Source:
 
 def _helper_name(source: _Source, value: object, *keys: str) -> str:
     """
-    Read the name of a helper, which becomes a part of a program's name.
+    Read the name of a helper, a part of a program's name.
     """
     if value is None or value == "":
         return ""
     if not isinstance(value, str) or HELPER_NAME.fullmatch(value) is None:
-        raise source.wrong("the name of a helper: what follows 'docker-credential-'", *keys)
+        raise source.wrong("the name of a helper: the part behind 'docker-credential-'", *keys)
     return value
 
 
 def _read_entry(source: _Source, key: str, entry: object) -> Credentials | None:
     """
-    Read one entry; an empty one, or null, says that a credential helper
-    knows.
+    Read one entry; an empty or null one refers to a credential helper.
     """
     if entry is None:
         return None
@@ -265,7 +260,7 @@ def _read_entry(source: _Source, key: str, entry: object) -> Credentials | None:
         if value is None:
             return ""
         if not isinstance(value, str) or not is_unicode(value):
-            raise source.wrong("a text", "auths", key, name)
+            raise source.wrong("a string", "auths", key, name)
         return value
 
     username, password = text("username"), text("password")
@@ -280,20 +275,19 @@ def _read_entry(source: _Source, key: str, entry: object) -> Credentials | None:
 
 def is_unicode(text: str) -> bool:
     """
-    Whether a text out of JSON can be sent at all: half a surrogate pair, which
-    its grammar allows, cannot.
+    Whether a text of JSON can be encoded: a lone surrogate cannot.
     """
     return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def unpack_auth(auth: str) -> tuple[str, str] | None:
     """
-    Read C{user:password} in base64, which may be wrapped; old docker padded
-    the password with zeros.
+    Decode C{user:password} of base64, which may be wrapped; old docker padded the
+    password with zeros.
 
-    @return: L{None} if it is something else.
+    @return: user name and password, or L{None} for other text.
     """
-    # Go's decoder passes over line breaks, and so do docker and podman.
+    # Go's decoder, and so docker and podman, skip line breaks.
     auth = auth.replace("\r", "").replace("\n", "")
     try:
         username, colon, password = b64decode(auth, validate=True).decode("utf-8").partition(":")
@@ -304,10 +298,10 @@ def unpack_auth(auth: str) -> tuple[str, str] | None:
 
 def parse_helper_answer(data: bytes, origin: str) -> Credentials | None:
     """
-    Read what a credential helper has found.
+    Parse the output of a credential helper.
 
-    @param origin: what to call the helper.
-    @return: L{None} if it is something else.
+    @param origin: the name of the helper.
+    @return: the credentials, or L{None} for other output.
     """
     try:
         value = json.loads(data)

@@ -62,8 +62,8 @@ MAX_INDEX_DEPTH: Final = 4
 
 ATTESTATION: Final = "vnd.docker.reference.type"
 """
-The annotation by which buildkit tells what is about an image from what is one:
-provenance and SBOMs, which stand among the manifests of an index.
+The annotation of buildkit's attestations: provenance and SBOMs among the manifests
+of an index.
 """
 
 _ASTRAL: Final = re.compile(rb"[\xf0-\xf4]")

@@ -184,7 +184,7 @@ class DoctorTests(SynchronousTestCase):
         self.auth.chmod(0o644)
         self.assert_found("credentials", "other users can read", f"chmod go= {self.auth}")
         self.write("auth.json", "{")
-        self.assert_found("credentials", "is not JSON", "log in again")
+        self.assert_found("credentials", "invalid JSON", "log in again")
         self.write("auth.json", '{"credsStore": "nowhere"}')
         self.assert_found("credentials", "docker-credential-nowhere", "install")
         self.write("auth.json", '{"auths": {"r.example/a": {"auth": "?"}}}')

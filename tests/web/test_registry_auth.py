@@ -225,7 +225,7 @@ class LoginTests(SynchronousTestCase):
         """
         for body, words in (
             (b"{}", "'host' must be a registry's host, not null"),
-            (b'{"host": "nowhere"}', "is no registry"),
+            (b'{"host": "nowhere"}', "is not a registry"),
             (b'{"host": "r.example", "user": "me"}', "no field"),
         ):
             answer = self.world.ask("POST", "/api/v1/auth", body, self.headers)

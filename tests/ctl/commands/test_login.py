@@ -106,7 +106,7 @@ class LoginTests(DaemonTestCase):
         Invalid input is refused before the terminal or the daemon is asked.
         """
         for argv, stdin, words in (
-            (["quay", "-u", "me", "--password-stdin"], "p", "is no registry"),
+            (["quay", "-u", "me", "--password-stdin"], "p", "is not a registry"),
             (["h.example", "--password-stdin"], "p", "--password-stdin needs --username"),
             (["h.example", "-u", "me"], "p", "not a terminal"),
             (["h.example", "-u", "me", "--password-stdin"], "\n", "1 to 8192 characters"),
