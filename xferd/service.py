@@ -5,6 +5,7 @@ The daemon: assembles all packages, and starts and stops them in order.
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Awaitable, Callable
 from typing import cast
@@ -282,6 +283,10 @@ class Daemon(Service):
         except Exception:
             self._log.failure("while starting")
         else:
+            # The modules stay: no collection of garbage has to look at them, which takes as long
+            # as the reactor then does nothing else.
+            gc.collect()
+            gc.freeze()
             self._log.info(
                 "xferd {version} is ready; its data is in {path}", version=__version__, path=self.store.path
             )
