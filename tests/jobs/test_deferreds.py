@@ -48,7 +48,7 @@ class GatherTests(SynchronousTestCase):
         self.assertTrue(all(work.called for work in self.works))
 
 
-class ToItsEndTests(SynchronousTestCase):
+class UninterruptedTests(SynchronousTestCase):
     """
     A step that is not interrupted.
     """
@@ -95,7 +95,7 @@ class ToItsEndTests(SynchronousTestCase):
         self.assertEqual(self.successResultOf(self.waiting), "done")
 
 
-class CancelledAfterTests(SynchronousTestCase):
+class ThenCancelledTests(SynchronousTestCase):
     """
     A step that is not interrupted, and the last one.
     """

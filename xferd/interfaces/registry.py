@@ -152,7 +152,7 @@ class UploadSession:
 @frozen
 class Pushed:
     """
-    How a push brought a blob into a repository.
+    The result of a push of a blob.
 
     @ivar how: C{exists}, C{mounted} or C{uploaded}.
     @ivar source: the repository that it was mounted from, where one is known.
@@ -282,7 +282,7 @@ class IRepository(IBlobSource):
 
 class IRegistries(Interface):
     """
-    All registries.  They share connections, tokens and what was learned of servers.
+    All registries.  They share connections, tokens and the learned features of servers.
     """
 
     def repository(name: Repository) -> IRepository:

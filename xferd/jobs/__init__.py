@@ -1,5 +1,5 @@
 """
-What clients ask of the daemon: to pull, push, copy, import and export images.
+The jobs of the daemon: pulls, pushes, copies, imports and exports of images.
 
 L{Jobs<xferd.jobs.manager.Jobs>} answers clients, C{runner} runs their jobs, and
 C{transfers} owns what the jobs share.  Each kind of job has a module or package:

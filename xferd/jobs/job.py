@@ -24,7 +24,7 @@ ENDED = frozenset({"done", "failed", "cancelled"})
 MAX_WARNINGS = 20
 """The number of warnings that one job keeps."""
 
-BUG = "xferd itself failed here; its log says more"
+BUG = "internal error; see the daemon's log"
 """The message to clients of an error that is no L{XferdError}."""
 
 MAX_TRANSFERS = 1000

@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.jobs.test_reasons -*-
 """
-The C{why} of a transfer: its L{Reason} in words for people.
+The C{why} of a transfer: its L{Reason} as text.
 """
 
 from __future__ import annotations
@@ -22,16 +22,14 @@ def snapshot(transfer: Transfer) -> dict[str, Any]:
 
 def why(transfer: Transfer) -> str:
     """
-    What a transfer waits for, what slows it, or what it failed with; empty
-    where nothing keeps it from moving.
+    The reason why a transfer waits, is slow or failed; empty where it proceeds.
     """
     return describe(transfer.reason(), transfer.kind, small=transfer.small)
 
 
 def describe(reason: Reason, kind: str, *, small: bool = False) -> str:
     """
-    What a transfer waits for, what slows it, or what it failed with; empty
-    where nothing keeps it from moving.
+    The reason why a transfer waits, is slow or failed; empty where it proceeds.
 
     @param kind: the kind of the transfer: C{download}.
     @param small: whether it waits for the slots of small transfers.

@@ -216,7 +216,7 @@ class Runner:
 
     def reporter(self, job: Job) -> Reporter:
         """
-        Where a job reports its changes.
+        Make the reporter of a job's changes.
         """
         return Reporter(job, self._broker, lambda: self._record(job.with_layers()))
 

@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.jobs.test_manager -*-
 """
-What the jobs of one daemon share to move bytes: slots, bandwidths, a manager
+The transfers of one daemon, which its jobs share: slots, bandwidths, a manager
 for each kind of transfer, and the limits on them.
 """
 

@@ -118,13 +118,13 @@ class TypeTests(DocumentsCase):
 
     def test_child_of_another_type(self) -> None:
         """
-        A manifest that comes as something else than its index says is refused.
+        A manifest that comes as another type than its index names is refused.
         """
         image = sample_image(1, docker=True)
         self.registry.add(image, "app", None)
         entry = evolve(image.manifest.descriptor, media_type=OCI_MANIFEST, platform=image.platform)
         self.serve({"schemaVersion": 2, "manifests": [entry.to_json()]}, OCI_INDEX)
-        self.assertIn("and its index says", self.refused("MANIFEST_INVALID"))
+        self.assertIn("and its index names", self.refused("MANIFEST_INVALID"))
 
     def test_large_child(self) -> None:
         """

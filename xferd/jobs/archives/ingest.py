@@ -118,7 +118,7 @@ class Ingestion:
             raise BadArchive(f"the archive is damaged: {e}") from e
         finally:
             if self._arrival is not None:
-                self._arrival.fail(Truncated(f"{self._label} broke off"))
+                self._arrival.fail(Truncated(f"{self._label} ended early"))
             if self._unnamed is not None:
                 self._unnamed.close()
         return self._contents

@@ -198,7 +198,7 @@ class BlobReader:
 
     def _not_fetched(self, failure: Failure) -> None:
         """
-        The download failed: those who wait are told, or who reads next.
+        The download failed: fail the waiting reads, or the next one.
         """
         if failure.check(CancelledError) is None:
             self._begun = False
@@ -216,7 +216,7 @@ class BlobReader:
             return succeed(os.pread(self._file, min(most, self._there - offset), offset))
         except FileNotFoundError as e:
             if not self._whole:
-                # It became a blob just now, and that is about to be said.
+                # It became a blob just now, which is about to be reported.
                 self._there = 0
                 return self._wait_for(offset, most)
             return fail(self._unreadable(e))
@@ -264,7 +264,7 @@ class BlobReader:
 
     def _wake(self) -> None:
         """
-        Serve those whose bytes have come.
+        Fire the reads and waits whose bytes have arrived.
         """
         for wait in [w for w in self._waits if w.end <= self._there]:
             self._leave(wait)

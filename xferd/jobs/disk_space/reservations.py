@@ -145,7 +145,7 @@ class Reservations:
         beside = f", of which {in_words(reserved)} are reserved for other jobs" if reserved else ""
         raise DiskFull(
             f"{name} needs {in_words(self._needed(wanted))}, and the disk of {self._store.path} has "
-            f"{in_words(free)} free{beside}; remove images with 'xferctl rm', or make room on the disk"
+            f"{in_words(free)} free{beside}; remove images with 'xferctl rm', or free space on the disk"
         )
 
     async def _count(self, partials: bool) -> int:

@@ -1,3 +1,3 @@
 """
-What event streams send: the changes of jobs, layers, transfers and images.
+Event streams, and the changes of jobs, layers, transfers and images that they send.
 """

@@ -88,7 +88,7 @@ class EventStream:
         Wait for events and take them.
         """
         if self._reader is not None:
-            raise RuntimeError("a stream has one reader, who waits already")
+            raise RuntimeError("a stream has one reader, which waits already")
         if not self._more and self._pause() <= 0 and (self._items or self._ended):
             return succeed(self._take())
         reader = self._reader = Deferred(self._forget)

@@ -197,12 +197,12 @@ class DocumentFetcher:
             came_as = document.media_type
             if came_as in MANIFESTS | INDEXES and came_as != entry.media_type and entry.is_known:
                 raise BadDocument(
-                    f"manifest {entry.digest} came as {came_as}, and its index says {entry.media_type}"
+                    f"manifest {entry.digest} came as {came_as}, and its index names {entry.media_type}"
                 )
             data = document.data
         if len(data) != entry.size:
             raise SizeMismatch(
-                f"manifest {entry.digest} has {len(data)} bytes, its index says {entry.size}",
+                f"manifest {entry.digest} has {len(data)} bytes, and its index names {entry.size}",
                 host=self._repository.host,
             )
         return Document.verified(entry.media_type, data, entry.digest)
