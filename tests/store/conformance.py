@@ -111,7 +111,7 @@ class BlobsConformance(Conformance):
 
     def test_put_something_else(self) -> None:
         """
-        A document that is not what its digest says is refused.
+        A document with another digest is refused.
         """
         self.failure(self.store.blobs.put(DIGEST, b"other"), DigestMismatch)
         self.assertFalse(self.store.blobs.has(DIGEST))
@@ -153,7 +153,7 @@ class BlobsConformance(Conformance):
 
     def test_size_unknown(self) -> None:
         """
-        Where nobody knows the size, the digest decides alone.
+        Without a size, the digest alone decides.
         """
         partial = self.partial(size=None)
         partial.write(DATA)
@@ -197,8 +197,8 @@ class BlobsConformance(Conformance):
 
     def test_two_at_once(self) -> None:
         """
-        A blob is written by one at a time; the next may begin when the first
-        has let go.  Who waits can leave.
+        A partial blob has one owner at a time; the next one waits until the
+        previous one has closed it, and can cancel the wait.
         """
         partial = self.partial()
         second, third = self.store.blobs.partial(DIGEST, None), self.store.blobs.partial(DIGEST, None)
@@ -212,7 +212,7 @@ class BlobsConformance(Conformance):
 
     def test_resume(self) -> None:
         """
-        What was written and let go of is there for the next try.
+        Bytes that were written before a close are there at the next attempt.
         """
         partial = self.partial()
         partial.write(DATA[:7])
@@ -226,8 +226,8 @@ class BlobsConformance(Conformance):
 
     def test_rest(self) -> None:
         """
-        At rest nothing is written; after it, the blob is gone on with where it
-        was, with its parts.
+        A suspended partial blob refuses bytes; resumed, it continues at its
+        offset, with its spans.
         """
         partial, follower = self.partial(), Follower()
         partial.follow(follower)
@@ -285,8 +285,8 @@ class BlobsConformance(Conformance):
 
     def test_wrong(self) -> None:
         """
-        Wrong bytes are thrown away, followers are told, and the next try
-        begins at nothing.
+        Wrong bytes are discarded, followers are notified, and the next attempt
+        begins at 0.
         """
         partial = self.partial()
         follower = Follower()
@@ -303,7 +303,7 @@ class BlobsConformance(Conformance):
 
     def test_restart(self) -> None:
         """
-        A restart throws the bytes away and tells followers.
+        A restart discards the bytes and notifies followers.
         """
         partial = self.partial()
         follower = Follower()
@@ -377,7 +377,7 @@ class BlobsConformance(Conformance):
 
     def test_parts_missing(self) -> None:
         """
-        A blob with a gap is none: all of it is thrown away.
+        A blob with a gap is not committed; all its bytes are discarded.
         """
         partial = self.partial()
         partial.write_at(10, DATA[10:])
@@ -562,7 +562,7 @@ class ImagesConformance(Conformance):
 
     def test_replace(self) -> None:
         """
-        A name that is given anew stands for the new image.
+        A name that is set again refers to the new image.
         """
         for blob in (b"old", b"new"):
             wanted = sample("alpine", blob)
@@ -634,7 +634,7 @@ class ImagesConformance(Conformance):
 
     def test_remove(self) -> None:
         """
-        A name is taken away, and no other; one that is none is not found.
+        Removing a name leaves the others; an unknown name is not found.
         """
         one, two = sample("alpine", b"one"), sample("busybox", b"one")
         for wanted in (one, two):
@@ -784,7 +784,7 @@ class CollectionConformance(Conformance):
 
     def test_evict_held(self) -> None:
         """
-        What is pinned, and what somebody uses, stays.
+        Pinned images, and images in use, stay.
         """
         one, two, _ = (self.pulled(name, name.encode()) for name in ("one", "two", "three"))
         self.result(self.store.images.pin(one.image.reference, True))
@@ -808,8 +808,8 @@ class CollectionConformance(Conformance):
 
     def test_used(self) -> None:
         """
-        What somebody asked about, or put there, stays until its use ends: a
-        blob, a tree, a layer with all below.
+        Content that was requested or added under a lease stays until the lease
+        is released: a blob, a tree, a layer with all its parents.
         """
         wanted = sample("alpine", b"one", b"two", b"three")
         self.do(pull(self.store, wanted))
@@ -832,7 +832,8 @@ class CollectionConformance(Conformance):
 
     def test_named_and_used(self) -> None:
         """
-        Who asks for an image by its name keeps all of it, without the name.
+        A request for an image by its name keeps all its parts, also after the
+        name is removed.
         """
         wanted = self.pulled("alpine", b"one", b"two")
         end = self.store.gc.lease()
@@ -961,8 +962,8 @@ class JournalConformance(Conformance):
 
     def test_attempts_of_some(self) -> None:
         """
-        The attempts of some transfers are told in their order, and where there
-        are too many, the newest.
+        The attempts of some transfers are returned in their order, and above
+        the limit only the newest.
         """
         facts = {
             "kind": "download",
@@ -988,7 +989,7 @@ class JournalConformance(Conformance):
 
     def test_uploads(self) -> None:
         """
-        An upload is remembered as it was told last, until it is forgotten.
+        The latest session of an upload is recorded until it is removed.
         """
         app, other = Repository("r.example", "app"), Repository("r.example", "other")
         journal = self.store.journal
@@ -1011,8 +1012,8 @@ class JournalConformance(Conformance):
 
     def test_holders(self) -> None:
         """
-        Who has a blob is remembered for each registry, who was seen last
-        first, and nobody twice.
+        The repositories that have a blob are recorded for each registry, the
+        one seen last first, and each only once.
         """
         a, b = Repository("r.example", "a"), Repository("r.example", "b")
         for repository in (a, b, Repository("other.example", "a"), a):

@@ -69,7 +69,7 @@ class Pools(InlinePools):
 @define(eq=False)
 class Follower:
     """
-    A follower that writes down what it is told.
+    A follower that records its calls.
     """
 
     told: list[tuple[Any, ...]] = field(factory=list)
@@ -274,7 +274,7 @@ class StoreTestCase(SynchronousTestCase):
 
     def reopen(self) -> Store:
         """
-        Stop the store, and open the data directory anew.
+        Stop the store, and open the data directory again.
         """
         self.close(self.store)
         self.store = self.open()

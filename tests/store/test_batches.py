@@ -19,7 +19,7 @@ class BatchesTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         """
-        Make rounds that end when the test says so.
+        Make rounds that end when the test ends them.
         """
         self.begun: list[tuple[list[str], Deferred[None]]] = []
         self.batches: Batches[str] = Batches(self.begin)
@@ -40,8 +40,8 @@ class BatchesTests(SynchronousTestCase):
 
     def test_together(self) -> None:
         """
-        Who asks while a round is running shares the next one: the one that is
-        running may have missed what they ask for.
+        Items that are added while a round is running share the next one: the
+        running one may not include them.
         """
         first = self.batches.add("a")
         second, third = self.batches.add("b"), self.batches.add("c")
@@ -56,7 +56,7 @@ class BatchesTests(SynchronousTestCase):
 
     def test_failure(self) -> None:
         """
-        A round that fails fails for all of it, and for nobody else.
+        A round that fails fails for all its items, and for no others.
         """
         waiting = [self.batches.add("a"), self.batches.add("b"), self.batches.add("c")]
         self.end(Failure(StoreError("no")))
@@ -96,7 +96,7 @@ class BatchesTests(SynchronousTestCase):
 
     def test_more_while_telling(self) -> None:
         """
-        Who asks again as soon as it is told is part of what is waited for.
+        A drain also waits for items that are added by the callbacks of others.
         """
         again: list[Deferred[None]] = []
         first = self.batches.add("a").addCallback(lambda _: again.append(self.batches.add("b")))

@@ -51,8 +51,8 @@ STEPS = 900
 
 def life(path: str, say: Any, *, tidy: bool = False) -> None:
     """
-    What a daemon does in its life: two images, one of which needs the other's
-    tree with other attributes, and a job.
+    A typical life of a daemon: two images, one of which needs the other's tree
+    with other metadata, and a job.
 
     @param say: called with what is done.
     @param tidy: whether it removes them one after the other in the end.
@@ -133,8 +133,8 @@ def tidy_life(path: str, say: Any) -> None:
 
 def parts(path: str, say: Any) -> None:
     """
-    A blob that comes in parts, over a try that is broken off and one that is
-    begun anew.
+    A blob that arrives in parts, over an interrupted attempt and one that
+    starts over.
 
     @param say: called with what is done.
     """
@@ -195,8 +195,8 @@ class KilledAnywhereTests(StoreTestCase):
 
     def mktemp(self) -> str:
         """
-        A path in memory, where there is such a place: no disk forgets what it
-        was told because of a signal, and memory is quick to ask.
+        A path in memory, if there is such a file system: a signal loses no
+        written bytes on any, and memory is fast.
         """
         if not os.access("/dev/shm", os.W_OK):
             return str(super().mktemp())
@@ -270,7 +270,7 @@ class KilledAnywhereTests(StoreTestCase):
 
     def check_whole(self, store: Store) -> None:
         """
-        Everything is done, as if nobody had been killed.
+        Everything is done, as without a crash.
         """
         self.assertEqual(list(store.images.all()), [WANTED.image, evolve(OTHER.image, pinned=True)])
         for wanted, mode in ((WANTED, 0o700), (OTHER, 0o750)):
@@ -353,8 +353,8 @@ class LeftBehindTests(StoreTestCase):
 
     def test_partial_of_zeros(self) -> None:
         """
-        A partial blob whose bytes did not reach the disk is found out, and
-        fetched anew.
+        A partial blob whose bytes did not reach the disk is detected and
+        fetched again.
         """
         blob = bytes(range(256)) * 8
         partial = self.successResultOf(self.store.blobs.partial(Digest.of(blob), len(blob)))
@@ -384,7 +384,7 @@ class LeftBehindTests(StoreTestCase):
 
     def test_empty_facts(self) -> None:
         """
-        A tree without facts, and a record without bytes, are made anew.
+        A tree without facts and an empty record are made again.
         """
         self.run_now(pull(self.store, WANTED))
         self.close(self.store)

@@ -64,7 +64,7 @@ class FullDiskTests(StoreTestCase):
 
     def test_full(self) -> None:
         """
-        A write of any size fails; the store says so.
+        A write of any size fails, with an error of the store.
         """
         self.assertRaises(OSError, self.write)
         self.assertEqual(self.store.free_space.why, f"the disk of {self.path} is full")
@@ -115,7 +115,7 @@ class FullDiskTests(StoreTestCase):
 
     def test_journal(self) -> None:
         """
-        The journal goes on, over many records and a restart.
+        The journal continues, over many records and a restart.
         """
         for number in range(50):
             self.successResultOf(self.store.journal.record_job(job(number)))
@@ -138,8 +138,8 @@ class FullDiskTests(StoreTestCase):
 
     def test_start_without_reserve(self) -> None:
         """
-        Where the reserve is spent, too, a store starts in the room of what an
-        earlier one left half-done; where there is none, it says why it cannot.
+        If the reserve is spent, too, a store starts in the space of an earlier
+        one's unfinished files; without any, it reports why it cannot.
         """
         self.close(self.store)
         os.unlink(self.disk.place("store/reserve"))
@@ -157,8 +157,9 @@ class FullDiskTests(StoreTestCase):
 
     def test_spent(self) -> None:
         """
-        Without a reserve, as of a store that was full from the start, a name
-        that cannot be changed stays as it was, with an error that says why.
+        Without a reserve, as in a store on a disk that was full from the
+        start, a name that cannot be changed stays, with an error that states
+        the reason.
         """
         os.unlink(self.disk.place("store/reserve"))
         self.disk.fill()

@@ -240,14 +240,14 @@ class JournalTests(JournalConformance, StoreTestCase):
 
     def refused(self) -> str:
         """
-        What opening the store says.
+        Open the store and return the error.
         """
         return str(self.assertRaises(StoreError, self.make().open))
 
     def test_damaged(self) -> None:
         """
-        A damaged database stops the start with a sentence that says what to
-        do; and doing that helps.
+        A damaged database stops the start with a sentence that names a remedy,
+        and the remedy works.
         """
         self.close(self.store)
         with open(self.file, "wb") as file:
@@ -277,7 +277,7 @@ class JournalTests(JournalConformance, StoreTestCase):
 
     def test_full(self) -> None:
         """
-        A full disk is told as such.
+        A full disk is reported as such.
         """
         database = self.store.journal._database
         assert database is not None

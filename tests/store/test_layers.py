@@ -94,7 +94,7 @@ class LayersTests(LayersConformance, StoreTestCase):
 
     def test_both_records_at_once(self) -> None:
         """
-        So it is while its record is being written.
+        The same while its record is being written.
         """
         self.run_now(plant(self.store, DATA))
         self.pools.disk.held = True
@@ -305,8 +305,8 @@ class ImpliedTests(StoreTestCase):
 
     def test_died_while_mending(self) -> None:
         """
-        A tree that was being mended is mended anew, for the chain that it was
-        mended for or for another.
+        A tree whose metadata were being applied gets them again, for the same
+        chain or for another.
         """
         one, two = self.base(b"one", 0o711), self.base(b"two", 0o700)
         patched = self.stop_at(variants, "apply_metadata")
@@ -445,8 +445,8 @@ class CopiedTests(StoreTestCase):
 
     async def alternate(self, times: int) -> list[Layer]:
         """
-        Register a chain in which the tree stands again and again on a layer
-        that gives its implied directory another mode.
+        Register a chain in which the tree is repeatedly on top of a layer with
+        another mode for its implied directory.
         """
         chain: list[Layer] = []
 
@@ -522,7 +522,7 @@ class CopiedTests(StoreTestCase):
 
     def test_too_large(self) -> None:
         """
-        So it is with the bytes of their directories.
+        The same for the bytes of their directories.
         """
         self.limits = UnpackLimits(size=2 * 3 * 4096)
         self.reopen()

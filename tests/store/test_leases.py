@@ -19,7 +19,7 @@ class LeasesTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         """
-        Nobody uses anything.
+        Make leases, of which none is held.
         """
         self.leases = Leases()
 
@@ -31,7 +31,7 @@ class LeasesTests(SynchronousTestCase):
 
     def test_nobody(self) -> None:
         """
-        What is asked for by nobody in particular is not in use.
+        Digests that are touched without a lease are not in use.
         """
         self.leases.touch(A)
         self.leases.acquire()

@@ -29,7 +29,7 @@ class OutdatedTests(StoreTestCase):
 
     def setUp(self) -> None:
         """
-        Pull it, and go on with a newer daemon.
+        Pull an image, and continue with a newer daemon.
         """
         super().setUp()
         self.image = sample("one", BOTTOM, TOP)
@@ -91,8 +91,8 @@ class OutdatedTests(StoreTestCase):
 
     def test_renewed(self) -> None:
         """
-        A tree that is made anew has a name of its own, and its layer is
-        registered with it; the old one goes when it is collected.
+        A tree that is unpacked again has another name, and its layer is
+        registered with it; the old one is removed by the next collection.
         """
         self.renew(self.image)
         renewed = self.layers()
@@ -115,7 +115,7 @@ class OutdatedTests(StoreTestCase):
 
     def test_renewed_twice(self) -> None:
         """
-        So it is with still newer rules.
+        The same with still newer rules.
         """
         self.renew(self.image)
         self.rules = 2
@@ -191,8 +191,8 @@ class OutdatedTests(StoreTestCase):
 
     def test_implied(self) -> None:
         """
-        Directories that the tar only implies get what lies below anew, in the
-        layers of every chain.
+        Implied directories get the metadata below again, in the layers of each
+        chain.
         """
         other = sample("two", b"other bottom", TOP)
         for wanted, mode in ((self.image, 0o700), (other, 0o750)):

@@ -21,8 +21,8 @@ class PathsTests(SynchronousTestCase):
     @given(DIGESTS, st.sampled_from(["", "0123456789abcdef"]))
     def test_tree(self, diff_id: Digest, key: str) -> None:
         """
-        A tree's name tells its diff ID and its key, and its path has no colon,
-        which overlayfs would take for the end of it.
+        A tree's name contains its diff ID and its key, and its path has no
+        colon, which overlayfs would read as its end.
         """
         name = tree_name(diff_id, key)
         self.assertEqual(parse_tree_name(name), (diff_id, key))
@@ -31,7 +31,7 @@ class PathsTests(SynchronousTestCase):
     @given(DIGESTS)
     def test_partial(self, digest: Digest) -> None:
         """
-        A partial file's name tells its digest.
+        A partial file's name contains its digest.
         """
         directory, _, name = PATHS.partial(digest).rpartition("/")
         self.assertEqual((directory, parse_partial_name(name)), (PATHS.ingest, digest))
@@ -39,14 +39,14 @@ class PathsTests(SynchronousTestCase):
     @given(st.text(max_size=80))
     def test_strangers(self, name: str) -> None:
         """
-        A name that is none is refused.
+        An invalid name is refused.
         """
         self.assertIsNone(parse_tree_name(name))
         self.assertIsNone(parse_partial_name(name))
 
     def test_unknown_algorithm(self) -> None:
         """
-        A tree or partial file of an algorithm that nobody can verify is none.
+        A tree or partial file of an unknown digest algorithm is invalid.
         """
         self.assertIsNone(parse_tree_name("md5/" + "0" * 32))
         self.assertIsNone(parse_tree_name("sha256/" + "0" * 32))

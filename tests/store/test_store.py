@@ -37,7 +37,7 @@ class StoreTests(StoreConformance, StoreTestCase):
 
     def refused(self) -> str:
         """
-        What opening the data directory says.
+        Open the data directory and return the error.
         """
         return str(self.assertRaises(StoreError, self.make().open))
 
@@ -143,7 +143,7 @@ class StoreTests(StoreConformance, StoreTestCase):
 
     def test_locked(self) -> None:
         """
-        One daemon at a time: the second one is told who has the directory.
+        One daemon at a time: the second one reports the first one's process.
         """
         error = self.assertRaises(StoreLocked, self.make().open)
         self.assertEqual(
@@ -156,7 +156,7 @@ class StoreTests(StoreConformance, StoreTestCase):
 
     def test_locked_by_who_knows_whom(self) -> None:
         """
-        A lock may be held by somebody who has not yet said who it is.
+        The holder of a lock may not have written its process ID yet.
         """
         os.truncate(os.path.join(self.path, "lock"), 0)
         self.assertTrue(self.refused().startswith("another xferd uses "))
@@ -226,7 +226,7 @@ class StoreTests(StoreConformance, StoreTestCase):
 
     def test_other_files(self) -> None:
         """
-        Other files beside ours are nobody's business.
+        Other files in the data directory are ignored.
         """
         self.path = self.mktemp()
         os.makedirs(os.path.join(self.path, "lost+found"))
@@ -254,8 +254,8 @@ class StoreTests(StoreConformance, StoreTestCase):
 
     def test_start_does_not_wait_for_the_sweep(self) -> None:
         """
-        The removal of what was staged goes on behind the start, and spares
-        what is staged meanwhile.
+        Staged files of an earlier daemon are removed after the start, and new
+        ones are spared.
         """
         os.makedirs(os.path.join(self.path, "staging", "tree-x", "fs"))
         self.close(self.store)
@@ -310,8 +310,7 @@ class StoreTests(StoreConformance, StoreTestCase):
 
     def test_stop(self) -> None:
         """
-        Stopping lets go of partial blobs, waits for threads, and can be done
-        again.
+        Stopping closes partial blobs, waits for threads, and is idempotent.
         """
         partial = self.successResultOf(self.store.blobs.partial(DIGEST, None))
         partial.write(DATA)
@@ -332,8 +331,8 @@ class StoreTests(StoreConformance, StoreTestCase):
 
     def test_stop_while_opening_a_partial(self) -> None:
         """
-        A partial blob that is being opened when the store stops is let go of
-        by whoever gets it.
+        A partial blob that is being opened when the store stops can be closed
+        by its owner.
         """
         self.pools.disk.held = True
         opening = self.store.blobs.partial(DIGEST, None)

@@ -66,7 +66,7 @@ class DelayCancellationTests(SynchronousTestCase):
 
     def test_cancelled_and_failed(self) -> None:
         """
-        A failure of what nobody waits for any more is nobody's.
+        A failure of cancelled work is dropped.
         """
         waiting = delay_cancellation(self.work)
         waiting.cancel()
@@ -76,7 +76,7 @@ class DelayCancellationTests(SynchronousTestCase):
 
     def test_undo(self) -> None:
         """
-        A result that nobody takes is undone.
+        The result of cancelled work is undone.
         """
         undone: list[int] = []
         waiting = delay_cancellation(self.work, undo=undone.append)
@@ -115,7 +115,7 @@ class ThreadsTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         """
-        Start threads that work when the test says so.
+        Start threads that work when the test releases them.
         """
         self.pool = InlinePool()
         self.threads = Threads(cast(IReactorFromThreads, InlineReactor()), self.pool, "it is shut")
@@ -129,7 +129,7 @@ class ThreadsTests(SynchronousTestCase):
 
     def test_run(self) -> None:
         """
-        Work gets its arguments, and gives its result or its failure.
+        Work gets its arguments, and returns its result or its failure.
         """
         self.threads.start()
         self.assertEqual(self.successResultOf(self.threads.run(divmod, 7, 2)), (3, 1))
@@ -137,7 +137,7 @@ class ThreadsTests(SynchronousTestCase):
 
     def test_cancel(self) -> None:
         """
-        Cancelled work is told to stop, and waited for.
+        Cancelled work is asked to stop, and waited for.
         """
         self.threads.start()
         self.pool.held = True

@@ -221,8 +221,8 @@ def listing(path: str, xattrs: bool = True) -> dict[str, tuple[Any, ...]]:
 
 def in_child(work: Callable[[], T], uid: int | None = None) -> T:
     """
-    Do something in a forked process, as another user perhaps, and give what
-    it gives or raise what it raises.
+    Call a function in a forked process, possibly as another user, and return
+    its result or raise its error.
     """
     out, into = os.pipe()
     pid = fork()

@@ -1,7 +1,7 @@
 # -*- test-case-name: tests.unpack.test_flatten -*-
 """
 Tests for L{xferd.unpack.flatten} and L{xferd.unpack.overlay_merge}, on trees that
-the unpacker's own L{Tree} makes of entries.
+the unpacker's own L{TreeWriter} makes of entries.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def file(path: str, data: bytes = b"", mode: int = 0o644, **more: object) -> tup
 
 def reader(data: bytes) -> Callable[[int], memoryview]:
     """
-    Give some data at once, then nothing.
+    Return some data at once, then none.
     """
     pieces = [memoryview(data)] if data else []
     return lambda _: pieces.pop() if pieces else memoryview(b"")
@@ -146,7 +146,7 @@ class MergeTests(FlattenCase):
 
     def test_top_wins(self) -> None:
         """
-        A name is what the topmost layer says: file over directory, directory
+        The topmost layer decides on a name: file over directory, directory
         over file, file over file.
         """
         self.layer(entry("a"), file("a/x", b"1"), file("b", b"1"), file("c", b"1"))
@@ -194,8 +194,7 @@ class MergeTests(FlattenCase):
 
     def test_whiteout_by_xattr(self) -> None:
         """
-        Whiteouts of the form that needs no device are whiteouts, in the
-        directories that say so only.
+        Whiteouts in the form without devices count in marked directories only.
         """
         self.layer(file("a", b"1"), file("b", b"1"))
         top = self.layer(entry("."))
@@ -335,8 +334,8 @@ class CopyTests(FlattenCase):
 
     def test_clone(self) -> None:
         """
-        Where the file system can share blocks, nothing else is done; where
-        asking it gives an error that says more, that is the error.
+        Blocks are shared if the file system supports it; an error with another
+        meaning is reported.
         """
         calls: list[tuple[int, int]] = []
 
@@ -415,7 +414,7 @@ class AttributeTests(FlattenCase):
 
     def test_root(self) -> None:
         """
-        As root, all is as the layer says.
+        As root, all metadata are those of the layer.
         """
         if not is_privileged():
             raise SkipTest("needs root")

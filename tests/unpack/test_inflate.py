@@ -106,7 +106,7 @@ class BlocksTests(SynchronousTestCase):
 
     def test_magic_wins(self) -> None:
         """
-        What the bytes say wins over what the media type says.
+        The magic number has precedence over the media type.
         """
         tar = b"a tar" * 200
         for said in ("tar", "gzip", "zstd"):
@@ -115,8 +115,8 @@ class BlocksTests(SynchronousTestCase):
 
     def test_short(self) -> None:
         """
-        A blob of no bytes is an empty tar if it says so, and no gzip; one of
-        a few is taken as it is.
+        An empty blob is an empty tar if its media type is one, and an invalid
+        gzip file; a short blob is read unchanged.
         """
         self.assertEqual(self.inflate(b"", "tar"), b"")
         self.assertEqual(self.inflate(b"abc", "tar"), b"abc")
@@ -222,7 +222,7 @@ class BlocksTests(SynchronousTestCase):
 
 class ShowTests(SynchronousTestCase):
     """
-    Tests for L{show}.
+    Tests for L{printable}.
     """
 
     def test_show(self) -> None:

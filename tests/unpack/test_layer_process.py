@@ -119,12 +119,12 @@ class LayerCase(SynchronousTestCase):
 
 class GrowingTests(LayerCase):
     """
-    Tests for L{Growing}.
+    Tests for L{GrowingBlob}.
     """
 
     def growing(self, *lines: bytes) -> GrowingBlob:
         """
-        One that is told so much.
+        Make a blob with these messages.
         """
         self.said: list[tuple[str, dict[str, Any]]] = []
         return GrowingBlob(
@@ -133,8 +133,8 @@ class GrowingTests(LayerCase):
 
     def test_reads_as_far_as_told(self) -> None:
         """
-        It never reads further than it was told, says when it is hungry, and
-        ends when the seal is broken and all is read.
+        It never reads further than permitted, reports when it is hungry, and
+        ends when the blob is sealed and all is read.
         """
         self.write(b"0123456789")
         source = self.growing(self.grown(4, False), self.grown(6, False), self.grown(6, True))
@@ -163,8 +163,8 @@ class GrowingTests(LayerCase):
 
     def test_gone(self) -> None:
         """
-        A sealed blob that is not there is the store's trouble, and so is one
-        that is shorter than was told.
+        A sealed blob that is missing, or shorter than announced, is an error
+        of the store.
         """
         self.assertRaises(StoreError, self.growing(self.grown(4, True, "/nowhere")).open)
         source = self.growing(self.grown(40_000, True))
@@ -175,7 +175,7 @@ class GrowingTests(LayerCase):
 
     def test_abandoned(self) -> None:
         """
-        When nobody speaks any more, the work ends.
+        The work ends with the end of the messages.
         """
         self.assertRaises(Abandoned, self.growing().open)
         source = self.growing(self.grown(0, False), b"grown {half a li")
@@ -201,7 +201,7 @@ class RunTests(LayerCase):
 
     def run_layer(self, *lines: bytes, **changes: Any) -> list[tuple[str, dict[str, Any]]]:
         """
-        What a layer's process says.
+        Run a layer's process and return its messages.
         """
         said: list[tuple[str, dict[str, Any]]] = []
 
@@ -220,7 +220,7 @@ class RunTests(LayerCase):
 
     def test_result(self) -> None:
         """
-        The tree is there, and the facts are told.
+        The tree is written, and the facts are reported.
         """
         said = self.run_layer(self.sealed())
         facts = {
@@ -270,7 +270,7 @@ class RunTests(LayerCase):
 
     def test_progress(self) -> None:
         """
-        Progress is told as the blob is read.
+        Progress is reported while the blob is read.
         """
         self.patch(layer_process, "_PROGRESS", 0.0)
         self.patch(inflate, "BUFFER_SIZE", 512)
@@ -280,7 +280,8 @@ class RunTests(LayerCase):
 
     def test_errors(self) -> None:
         """
-        What is wrong with the layer, the disk or ourselves is told by its code.
+        Errors of the layer, of the disk and of xferd are reported by their
+        codes.
         """
 
         def code(*lines: bytes, **changes: Any) -> str:
@@ -305,7 +306,7 @@ class RunTests(LayerCase):
 
     def test_bug(self) -> None:
         """
-        A mistake of our own is told as one, with its place on standard error.
+        A bug is reported as one, with its place on standard error.
         """
         out, into = os.pipe()
         self.addCleanup(os.close, out)
@@ -320,7 +321,7 @@ class RunTests(LayerCase):
 
     def test_abandoned(self) -> None:
         """
-        When nobody speaks any more, nothing is said either.
+        After the end of the messages, nothing is reported.
         """
         self.assertEqual(self.run_layer(self.grown(50, False)), [("hungry", {"consumed": 50})])
 
@@ -554,7 +555,8 @@ class CageTests(LayerCase):
 
     def test_privileged(self) -> None:
         """
-        Nobody is not privileged; root without its capabilities is not either.
+        The user nobody is not privileged, nor is root without its
+        capabilities.
         """
         if not IS_ROOT:
             self.assertFalse(sandbox.is_privileged())
@@ -619,7 +621,7 @@ class WorkerTests(LayerCase):
 
     def say(self, number: int, line: bytes) -> None:
         """
-        Give a command.
+        Send a command.
         """
         os.write(self.commands, protocol.address(number, line))
 
@@ -731,7 +733,7 @@ class WorkerTests(LayerCase):
 
     def test_endless_line(self) -> None:
         """
-        A process that says too much at once is ended.
+        A process that sends too long a line is killed.
         """
         self.patch(protocol, "MAX_LINE", 10)
         self.begin(1)
@@ -786,7 +788,7 @@ class EscapeTests(LayerCase):
 
     def test_chroot(self) -> None:
         """
-        As root, even a path that nobody resolved leads nowhere.
+        As root, also an unresolved path does not lead out.
         """
         if not IS_ROOT:
             self.skipTest("only root can")
@@ -810,8 +812,8 @@ class EscapeTests(LayerCase):
 
     def test_unprivileged(self) -> None:
         """
-        Another user, who has no root directory to give, makes the tree as
-        well, and nothing beside it.
+        Another user, without a root directory of its own, writes the same
+        tree, and nothing beside it.
         """
         if IS_ROOT:
             os.chown(self.staged, NOBODY, NOBODY)

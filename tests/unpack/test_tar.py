@@ -407,7 +407,7 @@ class HeaderTests(SynchronousTestCase):
 
     def test_unread_data(self) -> None:
         """
-        Data that nobody reads is passed over, buffers of it.
+        Data that are not read are skipped, over several buffers.
         """
         whole = file(b"a", b"x" * 10_000) + file(b"b", b"y") + END
         reader = TarReader(blocks(whole, 1024), LIMITS)
@@ -416,8 +416,8 @@ class HeaderTests(SynchronousTestCase):
 
     def test_nested(self) -> None:
         """
-        A tar within a tar is data: where PAX gives the size and the header
-        says 0, the inner entries do not come out (CVE-2025-62518).
+        A tar within a tar is data: if PAX sets the size and the header has 0,
+        the inner entries do not appear (CVE-2025-62518).
         """
         inner = file(b"inner", b"evil") + END
         whole = pax({b"size": b"%d" % len(inner)}) + header(b"nested.tar") + inner + file(b"after") + END
@@ -455,8 +455,8 @@ class PaxTests(SynchronousTestCase):
 
     def test_attributes(self) -> None:
         """
-        What PAX says stands in place of the header; what it leaves empty
-        does not; what is of no concern is passed over.
+        PAX records replace the header's values; empty ones do not, and
+        irrelevant ones are skipped.
         """
         entry = self.one(
             {
@@ -621,7 +621,7 @@ class SparseTests(SynchronousTestCase):
 
     def test_old_extended(self) -> None:
         """
-        Its map goes on in blocks of its own.
+        The map continues in blocks of its own.
         """
         parts = [(i * 100, 1) for i in range(6)]
         extension = b"".join(b"%011o\0%011o\0" % part for part in parts[4:]).ljust(512, b"\0")

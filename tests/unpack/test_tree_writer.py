@@ -95,7 +95,7 @@ class TreeCase(SynchronousTestCase):
 
     def empty(self) -> None:
         """
-        Begin anew.
+        Empty the tree.
         """
         info = os.stat(self.path)
         shutil.rmtree(self.path)
@@ -174,8 +174,8 @@ class EntryTests(TreeCase):
 
     def test_slash_behind_a_file(self) -> None:
         """
-        A slash or a dot behind the name of a file does not move what follows:
-        it stands where its own name says.
+        A slash or a dot after the name of a file does not affect the next
+        entries.
         """
         for name in (b"d/f/", b"d/f/.", b"d/f//", b"d/f/./", b"d/./f/"):
             for first in (
@@ -193,8 +193,8 @@ class EntryTests(TreeCase):
 
     def test_implied(self) -> None:
         """
-        Directories that the tar does not list are made, 0755, and told; one
-        that it lists after all is not.
+        Directories that the tar does not list are created with mode 0755 and
+        reported; one that it lists later is not.
         """
         _, implied = self.make(file(b"a/b/c/f"), folder(b"a/b/"), file(b"a/g"))
         self.assertEqual(sorted(implied), [b".", b"a", b"a/b/c"])
@@ -421,7 +421,7 @@ class ReplaceTests(TreeCase):
 
     def test_directory_again(self) -> None:
         """
-        A directory over a directory gives its attributes and keeps what is in it.
+        A directory over a directory sets its metadata and keeps its entries.
         """
         self.make(
             pax({b"SCHILY.xattr.user.old": b"1"}),
@@ -443,7 +443,8 @@ class ReplaceTests(TreeCase):
 
     def test_stale_parent(self) -> None:
         """
-        A directory that was replaced between two of its entries is looked up anew.
+        A directory that was replaced between two of its entries is resolved
+        again.
         """
         self.make(file(b"d/e/a"), file(b"d", b"x"), folder(b"d"), file(b"d/e/b"))
         self.assertEqual(self.names(), ["d", "d/e", "d/e/b"])
@@ -457,8 +458,8 @@ class EscapeTests(TreeCase):
 
     def test_dotdot(self) -> None:
         """
-        C{..} takes away the component before it and means nothing in the
-        root, in names and in the targets of hard links (CVE-2007-4559).
+        C{..} removes the component before it and has no effect in the root, in
+        names and in the targets of hard links (CVE-2007-4559).
         """
         up = b"../" * 20 + os.fsencode(self.outside)[1:]
         self.make(
@@ -536,7 +537,8 @@ class EscapeTests(TreeCase):
 
     def test_implied_are_real(self) -> None:
         """
-        Directories that a path over a link implies are told by where they are.
+        Directories that a path over a link implies are reported by their real
+        paths.
         """
         _, implied = self.make(folder(b"./"), folder(b"usr"), symlink(b"lib", b"usr/lib"), file(b"lib/a/f"))
         self.assertEqual(sorted(implied), [b"usr/lib", b"usr/lib/a"])
@@ -847,7 +849,7 @@ class WhiteoutTests(TreeCase):
 
     def test_other_form(self) -> None:
         """
-        Where the kernel lets nobody make a device 0/0, whiteouts have
+        If the kernel refuses to create a device 0/0, whiteouts have
         overlayfs's other form; an opaque directory stays opaque.
         """
 
@@ -974,7 +976,7 @@ class StackTests(SynchronousTestCase):
 
     def test_other_form(self) -> None:
         """
-        So it is with whiteouts that are files with an xattr.
+        The same with whiteouts that are files with an xattr.
         """
 
         def no(*_: object, **__: object) -> None:
@@ -1100,7 +1102,7 @@ class KeptTests(TreeCase):
 
     def setUp(self) -> None:
         """
-        Give the directory away.
+        Change the owner of the directory to another user.
         """
         super().setUp()
         if IS_ROOT:
@@ -1108,7 +1110,7 @@ class KeptTests(TreeCase):
 
     def make(self, *parts: bytes, limits: UnpackLimits = LIMITS) -> tuple[int, tuple[bytes, ...]]:
         """
-        Make the tree as nobody.
+        Write the tree as the user nobody.
         """
         os.chmod(self.outside, 0o755)
         data = b"".join(parts) + END
@@ -1125,8 +1127,8 @@ class KeptTests(TreeCase):
 
     def test_attributes(self) -> None:
         """
-        Owner, mode and device are kept beside the file, which its user can
-        read and which gives nobody any rights.
+        Owner, mode and device are stored in an xattr of the file, which its
+        user can read and which grants no rights.
         """
         ids: dict[str, Any] = {"uid": 12, "gid": 34}
         self.make(
@@ -1164,8 +1166,8 @@ class KeptTests(TreeCase):
 
     def test_xattrs(self) -> None:
         """
-        A layer cannot say for itself what is kept, and what only root may set
-        is left out.
+        A layer cannot set the override xattr, and attributes that only root
+        may set are skipped.
         """
         records = {
             b"SCHILY.xattr.user.containers.override_stat": b"0:0:04755:file",
@@ -1197,7 +1199,7 @@ class KeptTests(TreeCase):
 
 class ErrorTests(TreeCase):
     """
-    What the disk says.
+    Errors of the disk.
     """
 
     def failing(self, code: int) -> None:
@@ -1230,7 +1232,7 @@ class ErrorTests(TreeCase):
 
     def test_finish(self) -> None:
         """
-        So it is at the end.
+        The same at the end.
         """
         self.patch(TreeWriter, "_finish", lambda *_: os.mkdir(self.outside))
         self.assertIn("the directories", str(self.assertRaises(StoreError, self.make)))

@@ -57,7 +57,7 @@ def is_hungry(layer: ILayerTask) -> bool:
 
 class FakeProcess:
     """
-    A worker of which the test says what it does.
+    A worker that the test controls.
     """
 
     def __init__(self, owner: Any) -> None:
@@ -93,7 +93,7 @@ class FakeProcess:
 
     def says(self, number: int, verb: str, **body: Any) -> None:
         """
-        Say something about a layer.
+        Send a message about a layer.
         """
         self.protocol.outReceived(protocol.address(number, protocol.encode(verb, **body)))
 
@@ -163,7 +163,8 @@ class UnpackerCase(SynchronousTestCase):
 
     def told(self) -> list[tuple[int, int, bool]]:
         """
-        Who was told to read how far, since the last time.
+        The layers that were permitted to read, and how far, since the last
+        call.
         """
         return [
             (number, body["size"], body["sealed"])
@@ -224,8 +225,8 @@ class UnpackingTests(UnpackerCase):
 
     def test_failure(self) -> None:
         """
-        What the process says is wrong becomes the error of that code, perhaps
-        before the seal.
+        An error of the process becomes the error of its code, possibly before
+        the seal.
         """
         for number, kind in enumerate((BadLayer, StoreError, DiskFull, WorkerLost)):
             layer = self.unpack()
@@ -239,7 +240,7 @@ class UnpackingTests(UnpackerCase):
 
     def test_unknown_code(self) -> None:
         """
-        A code that nobody knows is a lost worker.
+        An unknown code means a lost worker.
         """
         layer = self.unpack(1)
         self.process.says(0, "error", code="NEW", message="why")
@@ -248,7 +249,7 @@ class UnpackingTests(UnpackerCase):
 
     def test_death(self) -> None:
         """
-        A process that dies without a word is lost; its status is told.
+        A process that ends without a message is lost; its status is reported.
         """
         for number, (status, text) in enumerate(
             {-9: "short of memory", -31: "its sandbox forbids", -11: "signal 11", 3: "status 3"}.items()
@@ -343,7 +344,7 @@ class TurnTests(UnpackerCase):
 
     def test_seal_without_bytes(self) -> None:
         """
-        A seal is told though all bytes were.
+        The seal is sent although all bytes have been.
         """
         layer = self.unpack()
         layer.grown("/partial", WAKE_SIZE)
@@ -392,8 +393,8 @@ class TurnTests(UnpackerCase):
 
     def test_stalled(self) -> None:
         """
-        Layers whose bytes stall hold back nobody, and go first when they have
-        some again.
+        Layers whose bytes stall delay no others, and have precedence when
+        bytes arrive again.
         """
         stalled = [self.unpack() for _ in range(3)]
         for layer in stalled:
@@ -558,7 +559,7 @@ class SilenceTests(UnpackerCase):
 
     def test_daemon_stands_still(self) -> None:
         """
-        Nobody is silent while the daemon itself stands still.
+        A pause of the daemon does not count as silence of a process.
         """
         self.unpack(5)
         self.process.take()
@@ -591,8 +592,8 @@ class SilenceTests(UnpackerCase):
 
     def test_worker_cannot_be_killed(self) -> None:
         """
-        A worker that even SIGKILL does not end is given up within ten seconds
-        and a tick, and what it still says counts for nothing.
+        A worker that even SIGKILL does not end is abandoned within ten seconds
+        and a tick, and its further messages are ignored.
         """
         layer = self.unpack(5)
         layer.result.cancel()
@@ -880,7 +881,8 @@ class RealTests(TestCase):
 
     async def test_bad_before_the_seal(self) -> None:
         """
-        A layer that is seen to be bad while its bytes stall is told of at once.
+        A layer that is found to be bad while its bytes stall is reported at
+        once.
         """
         # The tail is more than a buffer, and less than all: whoever inflates waits for more by then.
         self.tar = file(b"large", os.urandom(WAKE_SIZE)) + file(b"d/.wh.") + os.urandom(WAKE_SIZE)
@@ -914,8 +916,8 @@ class RealTests(TestCase):
 
     async def stop_and_see(self, pids: Callable[[int], list[int]]) -> None:
         """
-        Stop processes while a layer is unpacked: the layer is lost, within
-        some seconds, and the next one is not.
+        Stop processes while a layer is unpacked: the layer is lost within some
+        seconds, and the next one is not.
 
         @param pids: gives those to stop, by the worker's.
         """

@@ -718,7 +718,8 @@ class PartsTests(StoreTestCase):
 
     def test_another_boot(self) -> None:
         """
-        After the machine was started anew a file with gaps counts for nothing.
+        After a restart of the machine, the bytes of a file with gaps are not
+        used.
         """
         self.put(MEBI, 2 * MEBI)
         self.partial.close()
@@ -842,8 +843,8 @@ class FullDiskTests(StoreTestCase):
 
     def test_write(self) -> None:
         """
-        A blob that does not fit is refused with the reason; what was there is
-        kept, and goes on when there is room.
+        Bytes that do not fit are refused with the reason; earlier bytes stay,
+        and the blob resumes when there is free space.
         """
         data = os.urandom(1024 * 1024)
         ballast = os.path.join(self.mounted, "ballast")

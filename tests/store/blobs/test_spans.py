@@ -79,7 +79,7 @@ class NoteTests(SynchronousTestCase):
 
     def test_damaged(self) -> None:
         """
-        A note that makes no sense tells of nothing.
+        An invalid note counts as an empty one.
         """
         self.write()
         self.assertEqual(read_note(self.path), Note(5, ((7, 9),)))
@@ -101,8 +101,9 @@ class NoteTests(SynchronousTestCase):
 
     def test_another_boot(self) -> None:
         """
-        What was noted before the machine was started anew may never have come
-        to the disk; nor is a note of any use where boots cannot be told apart.
+        A note from before a restart of the machine is not used, since its
+        bytes may not have been flushed; nor is any note if boots cannot be
+        distinguished.
         """
         self.write(boot="another")
         self.assertEqual(read_note(self.path), Note(0))

@@ -143,7 +143,7 @@ class WriteTests(SynchronousTestCase):
 
     def test_sync_file_system(self) -> None:
         """
-        A file system is flushed by any path on it, and a failure is told.
+        A file system is flushed by any path on it, and a failure is reported.
         """
         sync_file_system(self.directory)
         self.assertRaises(FileNotFoundError, sync_file_system, self.path)
@@ -186,7 +186,7 @@ class TryingTests(SynchronousTestCase):
 
     def test_other(self) -> None:
         """
-        Anything else says what the system says, and keeps the cause.
+        Any other error has the system's message, and keeps the cause.
         """
         error = self.refused(errno.EROFS)
         self.assertEqual(str(error), "cannot write x: Read-only file system")

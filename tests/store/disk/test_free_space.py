@@ -48,7 +48,7 @@ class RoomTests(SynchronousTestCase):
 
     def test_interface(self) -> None:
         """
-        It provides what it says.
+        It provides its Interface.
         """
         verifyObject(IFreeSpace, self.room)
 
@@ -70,8 +70,8 @@ class RoomTests(SynchronousTestCase):
 
     def test_unknown(self) -> None:
         """
-        Nothing is said of a disk that does not answer, and what waits goes on
-        waiting.
+        A disk whose free space cannot be read is not reported as full, and
+        waiting work continues to wait.
         """
 
         def free() -> int:
@@ -85,7 +85,7 @@ class RoomTests(SynchronousTestCase):
 
     def test_wait(self) -> None:
         """
-        What waits goes on when there is room; followers are told.
+        Waiting work resumes when there is free space; followers are notified.
         """
         waiting = self.room.wait(full())
         self.assertTrue(self.room.paused)

@@ -31,7 +31,7 @@ class ReserveTests(SynchronousTestCase):
 
     def work(self, failures: int, error: Exception) -> str:
         """
-        Fail so many times; then say how many calls there were.
+        Fail for some calls, then return the number of calls.
         """
         calls = 0
 
@@ -70,7 +70,7 @@ class ReserveTests(SynchronousTestCase):
 
     def test_wrapped(self) -> None:
         """
-        An error of the store that says the same counts alike.
+        An error of the store with the same meaning counts alike.
         """
         self.assertEqual(self.work(2, DiskFull("full")), "call 3")
         self.assertEqual(self.size, 0)
@@ -99,7 +99,7 @@ class ReserveTests(SynchronousTestCase):
 
     def test_not_allowed(self) -> None:
         """
-        Where it cannot be made, there is none.
+        If the reserve cannot be created, there is none.
         """
         reserve = Reserve(os.path.join(self.mktemp(), "reserve"), MIB)
         reserve.fill()

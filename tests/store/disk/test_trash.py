@@ -56,7 +56,7 @@ class TrashTests(StoreTestCase):
 
     def test_emptied(self) -> None:
         """
-        Who waits for all to be removed waits for that, and may give up.
+        A wait for all removals ends with the last one, and can be cancelled.
         """
         self.successResultOf(self.trash.emptied())
         self.trash.throw(self.litter("a"))

@@ -216,8 +216,8 @@ class CollectionTests(CollectionConformance, StoreTestCase):
 
     def test_partials(self) -> None:
         """
-        A partial blob goes when nobody went on with it for long, unless
-        somebody has just begun to.
+        A partial blob that has been unused for long is removed, unless a
+        transfer has just begun to use it.
         """
         self.partial(b"0123456789")
         self.reactor.advance(500 + PARTIAL_AGE)
@@ -322,8 +322,8 @@ class CollectionTests(CollectionConformance, StoreTestCase):
 
     def test_use_ends_in_between(self) -> None:
         """
-        A layer on which another one stands that was spared a moment ago
-        stays, too, although nobody uses it any more.
+        A layer stays if a layer on top of it was spared a moment ago, although
+        that is no longer in use.
         """
         wanted = self.pulled("alpine", *(b"%d" % n for n in range(100)))
         self.remove(wanted)

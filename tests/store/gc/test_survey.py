@@ -94,9 +94,9 @@ class SurveyTests(StoreTestCase):
 
     def test_reached(self) -> None:
         """
-        Whatever the index leads to is reached: by indexes of indexes, by
-        manifests of any kind, by what says no type.  What only looks like a
-        document, is none, or is not here leads nowhere.
+        Everything that the index leads to is reached: by indexes of indexes,
+        by manifests of any kind, by entries without a type. Files that only
+        look like documents, and missing ones, lead no further.
         """
         leaf = [Digest.of(text) for text in (b"a", b"b", b"c", b"d")]
         manifest = self.document({"config": {"digest": str(leaf[0])}, "layers": [{"digest": str(leaf[1])}]})
@@ -144,7 +144,7 @@ class SurveyTests(StoreTestCase):
 
     def test_no_mounts(self) -> None:
         """
-        Where not even the own mounts can be seen, nobody knows what is mounted.
+        If the mounts of this process cannot be read, the survey fails.
         """
         self.processes = self.mktemp()
         os.mkdir(self.processes)

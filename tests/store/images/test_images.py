@@ -268,7 +268,7 @@ class ImagesTests(ImagesConformance, StoreTestCase):
 
     def lost(self) -> list[dict[str, Any]]:
         """
-        Open the store anew and catch what it says of images.
+        Open the store again and catch its log messages on images.
         """
         events: list[dict[str, Any]] = []
         self.patch(images.Images, "_log", Logger(observer=cast(ILogObserver, events.append)))
@@ -277,8 +277,8 @@ class ImagesTests(ImagesConformance, StoreTestCase):
 
     def test_layer_gone(self) -> None:
         """
-        An image of which a layer is gone is reported, not listed, and its
-        entry kept until the name is given anew.
+        An image with a missing layer is reported and not listed, and its entry
+        is kept until the name is set again.
         """
         wanted = self.pulled("alpine", b"one")
         self.pulled("busybox", b"two")
@@ -349,8 +349,8 @@ class ImagesTests(ImagesConformance, StoreTestCase):
 
     def test_damaged_index(self) -> None:
         """
-        An index that is damaged stops the start with one sentence, which says
-        what to do; and doing that helps.
+        A damaged index stops the start with one sentence that names a remedy,
+        and the remedy works.
         """
         for text in (b"", b"{", b"[]", b"{}", b'{"manifests": 3}', b'{"manifests": [3]}', b"\xff"):
             reason = self.damaged(text)

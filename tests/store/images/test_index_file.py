@@ -38,7 +38,7 @@ class IndexFileTests(StoreTestCase):
 
     def put(self, name: str) -> Image:
         """
-        Give the image one more name.
+        Set one more name of the image.
         """
         image: Image = evolve(self.image, reference=Reference.parse(name))
         self.successResultOf(self.store.images.put(image))
@@ -92,8 +92,8 @@ class IndexFileTests(StoreTestCase):
 
     def test_other_tools(self) -> None:
         """
-        What another tool adds or takes away of its own between two names is
-        kept; names of ours that it takes away are written again.
+        Entries that another tool adds or removes between two changes are
+        respected; names of xferd that it removes are written again.
         """
         self.put("second")
         self.rewrite(*self.index()["manifests"], STRANGER)
@@ -106,7 +106,7 @@ class IndexFileTests(StoreTestCase):
 
     def test_given_anew(self) -> None:
         """
-        A name that is given anew has one entry; one that is taken away, none.
+        A name that is set again has one entry, and a removed one has none.
         """
         for _ in range(2):
             self.put("second")

@@ -40,7 +40,7 @@ class FindTests(TreesCase):
 
     def test_nothing(self) -> None:
         """
-        Where nobody has it, there is nothing.
+        Directories that no layer below has are not found.
         """
         top = self.tree("top", a_b=0o755)
         self.assertEqual(self.modes(top, [b"a/b"]), [None])

@@ -109,7 +109,7 @@ class TreesTests(TreesConformance, StoreTestCase):
 
     def test_both_at_once(self) -> None:
         """
-        Two commits of one tree at the same time give one tree, known by both
+        Two commits of one tree at the same time make one tree, known by both
         blobs.
         """
         blobs = [BLOB, Digest.of(b"zstd")]
@@ -182,7 +182,7 @@ class TreesTests(TreesConformance, StoreTestCase):
 
     def test_cancel_stage(self) -> None:
         """
-        A directory that was made for nobody is removed.
+        A staged directory whose requester was cancelled is removed.
         """
         self.pools.disk.held = True
         staging = self.store.trees.stage()
@@ -239,8 +239,8 @@ class TreesTests(TreesConformance, StoreTestCase):
 
     def test_broken(self) -> None:
         """
-        What is no whole tree is removed at start; what has another name than
-        trees have is nobody's business.
+        Incomplete trees are removed at the start; directories with names of
+        another form are ignored.
         """
         self.run_now(plant(self.store, DATA))
         with open(os.path.join(self.where(), "tree.json"), "rb") as file:
@@ -295,7 +295,7 @@ class FactsTests(SynchronousTestCase):
 
     def test_damaged(self) -> None:
         """
-        Damage of any kind is told as such.
+        Damage of any kind is reported as such.
         """
         good = json.loads(TreeFacts(FACTS, (BLOB,)).to_json())
         damages: list[dict[str, object]] = [
