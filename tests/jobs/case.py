@@ -190,7 +190,7 @@ class JobsCase(SynchronousTestCase):
 
     def gets(self, digest: Digest) -> int:
         """
-        How often a blob was asked for.
+        The number of requests for a blob.
         """
         return self.registry.count("blob", digest)
 

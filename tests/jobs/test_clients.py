@@ -45,7 +45,7 @@ class ClientsTests(JobsCase):
 
     def test_pull(self) -> None:
         """
-        A pull asks for everything with what the client brought.
+        A pull makes all requests with the client's credentials.
         """
         job_id = self.begin(ANN)
         self.settle()
@@ -143,7 +143,7 @@ class ClientsTests(JobsCase):
 
     def _transfers_of_manifest(self) -> list[dict[str, Any]]:
         """
-        The transfers while a manifest is asked for.
+        The transfers while a manifest is requested.
         """
         self.hers.gate.hold("manifest", "latest")
         job_id = self.begin(ANN)

@@ -56,7 +56,7 @@ class CopyTests(JobsCase):
 
     def test_nothing_is_fetched_for_what_exists(self) -> None:
         """
-        A second copy asks the source for its manifest, and nothing else.
+        A second copy requests the manifest of the source, and nothing else.
         """
         image = self.add(sample_image(2))
         self.copy()
@@ -116,8 +116,8 @@ class CopyTests(JobsCase):
 
     def test_delivered(self) -> None:
         """
-        What a copy brings to its client counts once for each client, as what
-        a pull brings does, also what was there.
+        The bytes of a copy count as delivered once for each client, as those
+        of a pull do, also where they were in the store.
         """
         self.add(sample_image(2))
         for _ in range(2):
@@ -188,8 +188,8 @@ class CopyTests(JobsCase):
 
     def test_source_is_wrong(self) -> None:
         """
-        Wrong bytes that were sent on already void the upload, whose session
-        is deleted; the right ones are sent then.
+        Wrong bytes that were sent already void the upload, whose session is
+        deleted; then the right ones are sent.
         """
         image = self.add(sample_image(1, size=50_000))
         blob = image.layers[0].blob
@@ -214,8 +214,8 @@ class CopyTests(JobsCase):
 
     def test_source_pauses(self) -> None:
         """
-        While its source asks to be left alone, a copy holds no upload slot,
-        and the target is not made to pause.
+        While its source is paused, a copy holds no upload slot, and the target
+        is not paused.
         """
         image = self.add(sample_image(8, size=50_000))
         self.add(sample_image(2, seed="local"), "local")
@@ -273,7 +273,7 @@ class CopyTests(JobsCase):
 
     def test_own_limit(self) -> None:
         """
-        Where it is our own limit that slows its source, it keeps the slot.
+        Where the daemon's own limit slows its source, it keeps the slot.
         """
         self.add(sample_image(1, size=50_000))
         self.jobs.change_limits({"download_rate": 2_000})
@@ -389,7 +389,8 @@ class CopyTests(JobsCase):
 
     def test_sha512(self) -> None:
         """
-        What is known by sha512 is put by its digest, and only then by its tag.
+        A document with a sha512 digest is put by its digest, and then by its
+        tag.
         """
         image = self.add(image_of([sample_layer().by("sha512")], algorithm="sha512"))
         job_id = self.copy(f"app@{image.digest}", f"{OTHER}/app:1")
@@ -491,8 +492,8 @@ class CopyTests(JobsCase):
 
     def test_referrers(self) -> None:
         """
-        What refers to an image comes along, if it is asked for, and what
-        refers to that; cosign's tags as well.
+        Referrers of an image are copied, if requested, and referrers of these;
+        cosign's tags as well.
         """
         image = self.add(sample_image(1))
         signature = self.artifact(image.manifest)
@@ -530,7 +531,7 @@ class CopyTests(JobsCase):
 
 class TwoSourcesTests(JobsCase):
     """
-    Two copies of one image to one target, each from a registry of its own.
+    Two copies of one image to one target, each from its own registry.
     """
 
     def setUp(self) -> None:
@@ -561,8 +562,8 @@ class TwoSourcesTests(JobsCase):
 
     def test_one_is_refused(self) -> None:
         """
-        Where the first one's source refuses, the upload takes its bytes from
-        the second one's, and both copies are done.
+        Where the first copy's source refuses, the upload takes its bytes from
+        the second one's, and both copies succeed.
         """
         self.registry.stall(self.blob)
         jobs = self.both()
@@ -579,13 +580,13 @@ class TwoSourcesTests(JobsCase):
 
     def extra(self) -> int:
         """
-        What the layer has besides.
+        Further members of the layer.
         """
         return self.image.layers[0].blob.descriptor.size - 100_000
 
     def test_own_errors(self) -> None:
         """
-        Where both refuse, each copy fails with what its own source said.
+        Where both refuse, each copy fails with the error of its own source.
         """
         self.target.gate.hold("push", self.blob)
         first, second = self.both()
@@ -599,8 +600,8 @@ class TwoSourcesTests(JobsCase):
 
     def test_retries(self) -> None:
         """
-        A source that fails is tried as often as the policy says, and no more;
-        neither it nor its pause is the target's.
+        A source that fails is tried as often as the policy allows; neither its
+        failure nor its pause counts for the target.
         """
         error = RegistryUnavailable("down", host=HOST, status=503, retry_after=2)
         self.refuse(error, self.registry)

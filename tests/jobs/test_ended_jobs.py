@@ -89,8 +89,8 @@ class EndedTests(JobsCase):
 
     def test_position(self) -> None:
         """
-        A client that comes back with a position gets the end of the job again:
-        the position says nothing of a job that has left the memory.
+        A client with a position gets the end of the job again: a position does
+        not cover jobs that are dropped from memory.
         """
         self.add(sample_image(1))
         job_id = self.pulled()["id"]
@@ -153,7 +153,7 @@ class EndedTests(JobsCase):
 
     def test_starting(self) -> None:
         """
-        A daemon that is starting asks for patience: its journal is not open.
+        A daemon that is starting refuses: its journal is not open.
         """
         jobs = self.make_jobs()
         for ask in (jobs.find, jobs.follow, jobs.attempts):
@@ -176,8 +176,8 @@ class EndedTests(JobsCase):
 
     def test_never_written(self) -> None:
         """
-        One whose end could not be written is shown as that, once it has left
-        the memory.
+        A job whose end could not be written is shown so, once it was dropped
+        from memory.
         """
         job_id = self.pull("missing")
         self.store.journal.recorded[job_id] = dict(self.jobs.all()[0])

@@ -53,7 +53,7 @@ class MuteTests(JobsCase):
 
     def test_said(self) -> None:
         """
-        The transfer in a further slot says so.
+        The transfer in a further slot has a reason that says so.
         """
         for n in range(3):
             image = sample_image(1, seed=n)
@@ -181,7 +181,7 @@ class SmallTests(JobsCase):
 
     def test_uploads(self) -> None:
         """
-        So it is with uploads.
+        It is the same with uploads.
         """
         self.add(sample_image(1, 100_000))
         self.pulled()

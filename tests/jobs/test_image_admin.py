@@ -38,7 +38,7 @@ class TagTests(JobsCase):
 
     def test_interface(self) -> None:
         """
-        It is what it says.
+        It provides L{IImageAdmin}.
         """
         self.assertTrue(verifyObject(IImageAdmin, self.jobs.image_admin))
 
@@ -98,8 +98,8 @@ class TagTests(JobsCase):
 
     def test_push_of_a_tag(self) -> None:
         """
-        What the store lacks of an image is asked of where it came from, also
-        under another name.
+        Blobs that the store lacks are fetched from the repository that the
+        image came from, also under another name.
         """
         image = self.add(sample_image(1))
         self.pulled()
@@ -180,7 +180,8 @@ class RemovalTests(JobsCase):
 
     def test_remove(self) -> None:
         """
-        What only the image needed is freed at once, and followers hear of it.
+        Content that only the image used is freed at once, and streams get the
+        removal.
         """
         base = sample_layer(seed="base")
         one = self.add(image_of([base, sample_layer(seed=1)]), "one")
@@ -224,7 +225,7 @@ class RemovalTests(JobsCase):
 
     def test_collect(self) -> None:
         """
-        What nothing names goes, or would.
+        Unused content is removed, or reported by a dry run.
         """
         self.successResultOf(self.store_stray())
         self.assertEqual(self.collect(dry_run=True), Freed(blobs=1, bytes=5))
@@ -247,7 +248,7 @@ class RemovalTests(JobsCase):
 
     def test_partials(self) -> None:
         """
-        What interrupted jobs have fetched goes when it is asked for.
+        Partial blobs of interrupted jobs are removed on request.
         """
         blob = self.interrupted("app")
         self.collect()
@@ -258,8 +259,8 @@ class RemovalTests(JobsCase):
 
     def test_remove_interrupted(self) -> None:
         """
-        With an image goes what interrupted jobs have fetched for its name, and
-        nothing of others; that much goes without an image, too.
+        The partial blobs of interrupted jobs for a name are removed with it,
+        and no others; also where the name has no image.
         """
         self.pulled_and_moved()
         newer, other = self.interrupted("app"), self.interrupted("other")
@@ -279,7 +280,7 @@ class RemovalTests(JobsCase):
 
     def test_remove_after_a_kill(self) -> None:
         """
-        So it is with what a daemon was fetching when it was killed.
+        It is the same with partial blobs of a daemon that was killed.
         """
         blob = self.add(sample_image(1, size=50_000)).layers[0].blob.digest
         self.registry.stall(blob)
@@ -322,8 +323,8 @@ class RemovalTests(JobsCase):
 
     def test_pull_leaves(self) -> None:
         """
-        What a cancelled pull left goes; what another one shares with it stays,
-        also what came before that one began.
+        Partial blobs of a cancelled pull are removed; those that another pull
+        shares stay, also the bytes fetched before it began.
         """
         image = self.add(sample_image(2, size=50_000))
         last = image.layers[1].blob.digest
@@ -416,8 +417,8 @@ class RestlessTests(JobsCase):
 
     def test_push_and_copy(self) -> None:
         """
-        What is on its way out is not lost, whether the store has it or it
-        comes in meanwhile.
+        Blobs that a push or copy sends are not removed, whether the store has
+        them or they arrive meanwhile.
         """
         images = {p: sample_image(1, seed=str(p), platform=p) for p in (Platform.local(), Platform("a", "b"))}
         self.registry.add(index_of(images), "app")
@@ -494,7 +495,7 @@ class LeavingTests(StoreTestCase):
 
     def test_remove_late(self) -> None:
         """
-        So it is where the client leaves while the rest is being freed.
+        It is the same where the client cancels while the rest is being freed.
         """
         self.pools.disk.held = True
         self.leave(self.image_admin.remove("app"), 1)
@@ -523,8 +524,7 @@ class LeavingTests(StoreTestCase):
 
     def test_collect(self) -> None:
         """
-        What is being freed is freed; what is only looked at is not looked at
-        any further.
+        A removal that has begun completes; a dry run ends.
         """
         self.successResultOf(self.store.images.remove(Reference.parse("app")))
         for dry_run in (True, False):

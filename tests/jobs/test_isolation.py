@@ -1,6 +1,6 @@
 """
 Tests for L{xferd.jobs.isolation}: what clients share, with several sources and
-each with rights of its own.
+different access.
 """
 
 from __future__ import annotations
@@ -75,8 +75,8 @@ class SourcesTests(SourcesCase):
 
     def test_wrong_bytes(self) -> None:
         """
-        Of a source that sent wrong bytes nothing is kept: the next one sends
-        all, before the first one is asked again.
+        Nothing is kept of a source that sent wrong bytes: the next one sends
+        all, before the first one is used again.
         """
         data = self.image.layers[0].blob.read()
         self.registry.corrupt(self.blob, data[:-1] + b"?", times=9)
@@ -91,7 +91,7 @@ class SourcesTests(SourcesCase):
 
     def test_own_errors(self) -> None:
         """
-        Where no source does it, each client gets the error of its own.
+        Where all sources fail, each client gets the error of its own.
         """
         first, second = self.both()
         self.other.gate.fail("open", BlobUnknown("not here", host=OTHER, status=404), self.blob, times=9)
@@ -104,8 +104,8 @@ class SourcesTests(SourcesCase):
 
     def test_source_leaves(self) -> None:
         """
-        With its client, a source leaves: what it was asked for is finished,
-        and nothing more is asked of it.
+        The source of a cancelled client is used for the present request, and
+        not again.
         """
         first, second = self.both()
         self.jobs.cancel(first)
@@ -192,7 +192,7 @@ class RateLimitTests(RightsCase):
 
     def limit(self, point: str, seconds: float, times: int = 9) -> None:
         """
-        Let Ann's registry refuse what it is asked for.
+        Have Ann's registry refuse requests.
         """
         error = TooManyRequests("slow down", host=HOST, status=429, retry_after=seconds)
         self.hers.gate.fail(point, error, times=times)
@@ -282,8 +282,8 @@ class IsolatedTests(RightsCase):
 
     def test_unknown_blob(self) -> None:
         """
-        That a digest is known does not help where the registry has no such
-        blob in the client's repository.
+        A known digest does not help where the client's repository has no such
+        blob.
         """
         self.assert_done(self.begin(ANN))
         self.his.remove_blob("app", self.blob)
@@ -367,7 +367,7 @@ class IsolatedTests(RightsCase):
 
     def test_documents(self) -> None:
         """
-        Each client asks for documents itself, also for those that are there.
+        Each client requests documents itself, also those in the store.
         """
         index = index_of({self.image.platform: self.image})
         for registry in (self.hers, self.his):
@@ -520,7 +520,7 @@ class IsolatedTests(RightsCase):
 
     def test_own_diff_id(self) -> None:
         """
-        A client whose own blob unpacks to a tree that is there uses that tree.
+        A client whose own blob unpacks to a tree of the store uses that tree.
         """
         self.assert_done(self.begin(ANN))
         (hers,) = self.image.layers
@@ -534,7 +534,7 @@ class IsolatedTests(RightsCase):
     def test_cancelled_while_unpacking(self) -> None:
         """
         A pull can be cancelled while its own blob is unpacked, although the
-        tree that its config names is there.
+        store has the tree that its config names.
         """
         self.assert_done(self.begin(ANN))
         (hers,) = self.image.layers
@@ -631,7 +631,7 @@ class UploadsCase(RightsCase):
 
     def offsets(self, target: FakeRegistry) -> list[int]:
         """
-        Where attempts to push the layer went on.
+        The offsets at which attempts to push the layer began.
         """
         return [r.offset for r in target.requests if r.kind == "push" and r.wanted == str(self.blob)]
 
@@ -647,7 +647,7 @@ class UploadsCase(RightsCase):
 
 class IsolatedUploadTests(UploadsCase):
     """
-    Uploads where clients are kept apart.
+    Uploads in isolated mode.
     """
 
     sharing = "isolated"

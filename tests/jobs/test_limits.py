@@ -72,7 +72,7 @@ class LimitTests(JobsCase):
 
     def running(self) -> int:
         """
-        How many downloads hold a slot.
+        The number of downloads that hold a slot.
         """
         in_use: int = self.jobs.status()["slots"]["download"]["in_use"]
         return in_use
@@ -101,8 +101,8 @@ class LimitTests(JobsCase):
 
     def test_download_rate(self) -> None:
         """
-        Downloads take the time that the rate asks for; lifted, they end at
-        once.
+        Downloads take the time that the rate requires; without a limit, they
+        end at once.
         """
         image = self.add(sample_image(2, 100_000))
         size = sum(layer.blob.descriptor.size for layer in image.layers)
@@ -132,7 +132,7 @@ class LimitTests(JobsCase):
 
 class FigureTests(JobsCase):
     """
-    What jobs do, in numbers.
+    The figures of jobs.
     """
 
     def test_figures(self) -> None:
@@ -156,7 +156,7 @@ class FigureTests(JobsCase):
 
     def test_running(self) -> None:
         """
-        What runs is counted by kind and state.
+        Running jobs and transfers are counted by kind and state.
         """
         self.add(sample_image(2))
         self.registry.gate.hold("open")

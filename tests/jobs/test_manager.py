@@ -109,7 +109,7 @@ class ListTests(JobsCase):
 
     def test_refused(self) -> None:
         """
-        What is no request is refused at once and makes no job.
+        A malformed request is refused at once and makes no job.
         """
         self.assertRaises(BadReference, self.jobs.pull, "A B", None, "ci", 0)
         for platform in ("linux", "all"):
@@ -251,7 +251,7 @@ class ListTests(JobsCase):
 
     def test_cancelled_rows(self) -> None:
         """
-        Of a cancelled job, the layers that were not there say so.
+        The incomplete layers of a cancelled job are shown as cancelled.
         """
         image = self.add(sample_image(2))
         self.registry.stall(image.layers[0].blob.digest)
@@ -264,7 +264,7 @@ class ListTests(JobsCase):
 
     def test_transfers(self) -> None:
         """
-        Every transfer says what it is, whose it is, and where it comes from.
+        Every transfer shows its kind, its jobs and its source.
         """
         image = self.add(sample_image(1))
         self.registry.stall(image.layers[0].blob.digest)
@@ -304,7 +304,7 @@ class AttemptTests(JobsCase):
 
     def test_failed(self) -> None:
         """
-        Each says when it was, where, how far it came and what went wrong; also
+        Each attempt has its times, its source, its bytes and its error; also
         for documents, and after the job has ended.
         """
         image = self.add(sample_image(1))
@@ -353,7 +353,7 @@ class AttemptTests(JobsCase):
 
     def test_bug(self) -> None:
         """
-        What a bug of ours says is for the log only.
+        The text of an internal error goes to the log only.
         """
         self.add(sample_image(1))
         self.registry.gate.fail("manifest", ValueError("secret detail"))
@@ -365,7 +365,7 @@ class AttemptTests(JobsCase):
 
     def test_remembered(self) -> None:
         """
-        They are there after a restart.
+        They are found after a restart.
         """
         self.add(sample_image(1))
         before = self.attempts(self.pulled()["id"])
@@ -437,8 +437,8 @@ class LifeTests(JobsCase):
 
     def test_interrupted(self) -> None:
         """
-        A job that a daemon left unfinished when it was killed has failed, and
-        says what to do.
+        A job that a daemon left unfinished when it was killed has failed, with
+        a remedy in its error.
         """
         image = self.add(sample_image(1))
         self.begin()
@@ -480,7 +480,7 @@ class LifeTests(JobsCase):
 
     def test_stop_takes_no_longer(self) -> None:
         """
-        What does not end within the grace time is left behind.
+        Transfers that do not end within the grace time are abandoned.
         """
         blob = self.add(sample_image(1)).layers[0].blob.digest
         self.begin()
@@ -646,8 +646,8 @@ class EventsTests(JobsCase):
 
     def test_reader_leaves(self) -> None:
         """
-        A reader that goes while it waits loses nothing: the news are there
-        when it reads again.
+        A reader that is cancelled while it waits loses nothing: the next one
+        gets the events.
         """
         image = self.add(sample_image(1))
         self.registry.stall(image.layers[0].blob.digest)

@@ -91,8 +91,8 @@ class ScenarioTests(ImportCase):
 
     def mute(self) -> None:
         """
-        Three registries that take the request for a layer and do not answer,
-        and one that answers nothing at all, asked twelve times.
+        Three registries that do not answer the request for a layer, and one
+        that answers nothing at all, with twelve requests.
         """
         for n in range(3):
             registry = self.registries.registry(f"mute{n}.example")
@@ -134,8 +134,8 @@ class ScenarioTests(ImportCase):
 
     def wrong(self) -> None:
         """
-        A registry that sends other bytes than those that were asked for, to
-        one pull after the other, of which one wants what the pull wants.
+        A registry that sends wrong bytes to one pull after the other, one of
+        which shares a blob with the measured pull.
         """
         for name, image in wrong_images(6):
             self.other.add(image, name)

@@ -104,7 +104,7 @@ class PullTests(JobsCase):
 
     def test_all_there(self) -> None:
         """
-        A second pull of the same image asks for the manifest and nothing else.
+        A second pull of the same image requests the manifest and nothing else.
         """
         self.add(sample_image(3))
         self.pulled()
@@ -116,7 +116,7 @@ class PullTests(JobsCase):
 
     def test_tree_at_another_depth(self) -> None:
         """
-        A tree that is there is not fetched again at whatever depth it stands.
+        A tree of the store is not fetched again, at any depth.
         """
         shared = sample_layer(seed="shared")
         self.add(image_of([shared, sample_layer(seed="a")]), "one")
@@ -143,7 +143,7 @@ class PullTests(JobsCase):
 
     def test_blob_without_tree(self) -> None:
         """
-        A blob that is there without its tree is unpacked, not fetched.
+        A blob of the store without its tree is unpacked, not fetched.
         """
         image = self.add(sample_image(1))
         self.store.blobs.contents[blob_of(image, 0)] = image.layers[0].blob.read()
@@ -153,7 +153,7 @@ class PullTests(JobsCase):
 
     def test_index(self) -> None:
         """
-        Of an index the manifest for the wanted platform is pulled, and both
+        The manifest for the wanted platform is pulled from an index, and both
         documents are kept byte for byte.
         """
         arm = sample_image(1, seed="arm", platform=Platform("linux", "arm64"))
@@ -227,7 +227,7 @@ class PullTests(JobsCase):
 
     def test_together(self) -> None:
         """
-        Config and layers are asked for at the same time.
+        Config and layers are requested at the same time.
         """
         image = self.add(sample_image(2))
         self.registry.gate.hold("document")
@@ -264,7 +264,7 @@ class PullTests(JobsCase):
 
     def test_unpacks_as_bytes_arrive(self) -> None:
         """
-        A layer is unpacked while it comes, not when it is there.
+        A layer is unpacked while it arrives, not when it is complete.
         """
         image = self.add(sample_image(1, size=200_000))
         self.registry.stall(blob_of(image, 0))
@@ -389,7 +389,7 @@ class SharingTests(JobsCase):
 
 class SlotsTests(JobsCase):
     """
-    How many blobs move at once.
+    The number of blobs that move at once.
     """
 
     downloads = 1
@@ -460,7 +460,7 @@ class SlotsTests(JobsCase):
     def test_queued_is_cancelled(self) -> None:
         """
         A job whose layers wait for a slot ends at once when it is cancelled,
-        and asks the registry for none of them.
+        and requests none of them.
         """
         one, two = self.add(sample_image(1, seed=1), "one"), self.add(sample_image(1, seed=2), "two")
         self.registry.stall(blob_of(one, 0))
@@ -494,7 +494,7 @@ class SlotsTests(JobsCase):
 
 class TroubleTests(JobsCase):
     """
-    What goes wrong on the way, and can be mended.
+    Errors that are recovered from.
     """
 
     def test_connection_breaks(self) -> None:
@@ -556,8 +556,8 @@ class TroubleTests(JobsCase):
 
     def test_wrong_bytes_once(self) -> None:
         """
-        Bytes that are not what their digest says are thrown away, with what
-        was unpacked of them, and fetched once more.
+        Bytes that do not match their digest are discarded, with what was
+        unpacked of them, and fetched once more.
         """
         image = self.add(sample_image(1, size=50_000))
         blob = blob_of(image, 0)
@@ -667,7 +667,8 @@ class TroubleTests(JobsCase):
 
     def test_gives_up(self) -> None:
         """
-        A registry that cannot be reached is tried as often as the policy says.
+        A registry that cannot be reached is tried as often as the policy
+        allows.
         """
         image = self.add(sample_image(1))
         self.registry.gate.fail("open", ConnectionFailed("no route", host=HOST), times=9)
@@ -692,7 +693,7 @@ class TroubleTests(JobsCase):
 
     def test_denied(self) -> None:
         """
-        No permission is not tried again, and fails as the registry said.
+        A denied request is not repeated, and fails with the registry's error.
         """
         image = self.add(sample_image(2))
         self.registry.gate.fail("open", Denied("no pull access", host=HOST), key=blob_of(image, 1))
@@ -720,7 +721,7 @@ class TroubleTests(JobsCase):
 
 class RefusedTests(JobsCase):
     """
-    What cannot be pulled.
+    Images that cannot be pulled.
     """
 
     def refused(self, code: str, name: str = "app", platform: str | None = None) -> str:
@@ -742,7 +743,7 @@ class RefusedTests(JobsCase):
 
     def test_no_such_platform_in_index(self) -> None:
         """
-        What an index offers is listed when nothing fits.
+        The platforms of an index are listed when none fits.
         """
         arm = sample_image(1, platform=Platform("linux", "arm64"))
         self.registry.add(index_of({arm.platform: arm}), "app")

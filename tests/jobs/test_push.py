@@ -36,7 +36,7 @@ class PushTests(JobsCase):
 
     def sent(self, digest: Digest) -> int:
         """
-        How many attempts there were to send a blob.
+        The number of attempts to send a blob.
         """
         return sum(attempt.digest == digest for attempt in self.other.uploads.attempts)
 
@@ -73,14 +73,14 @@ class PushTests(JobsCase):
 
     def test_target_with_digest(self) -> None:
         """
-        What is pushed has its own digest: a target names a tag.
+        A pushed image has its own digest: a target names a tag.
         """
         digest = Digest.of(b"x")
         self.assertRaises(BadReference, self.jobs.push, "app", f"{OTHER}/app@{digest}", (), None, "ci", 0)
 
     def test_exists(self) -> None:
         """
-        What is there is not sent again.
+        A blob that the target has is not sent again.
         """
         image = self.pulled_image(sample_image(2))
         for expected in ("done", "exists"):
@@ -91,8 +91,8 @@ class PushTests(JobsCase):
 
     def test_mounted(self) -> None:
         """
-        What another repository of the registry has is mounted from the one
-        that is most alike.
+        A blob of other repositories of the registry is mounted from the one
+        with the most similar name.
         """
         self.pulled_image(sample_image(1))
         for target in ("far/a", "team/b"):
@@ -294,8 +294,8 @@ class PushTests(JobsCase):
 
     def test_hints_fail(self) -> None:
         """
-        Where the journal cannot be read or written, blobs are sent all the
-        same.
+        Where the journal cannot be read or written, blobs are sent
+        nevertheless.
         """
         self.pulled_image(sample_image(1))
         for call in ("journal.holder", "journal.holders"):
@@ -413,7 +413,7 @@ class PlatformTests(JobsCase):
 
     def test_one(self) -> None:
         """
-        One platform goes alone.
+        One platform is pushed alone.
         """
         wanted = self.images[self.others[0]]
         job_id = self.push(platform=str(self.others[0]))
@@ -433,8 +433,8 @@ class PlatformTests(JobsCase):
 
     def test_no_index(self) -> None:
         """
-        Of an image that no index offered, all platforms are its own, and
-        another cannot be had.
+        For an image without an index, C{all} is the image itself, and another
+        platform is not available.
         """
         alone = self.add(sample_image(1, seed="alone"), "alone")
         self.pulled("alone")
@@ -469,8 +469,8 @@ class PlatformTests(JobsCase):
 
     def test_registry_is_gone(self) -> None:
         """
-        Where the image came from cannot be asked: its words are the job's
-        error, and no tag was changed.
+        Where the image's source cannot be reached, its error is the job's, and
+        no tag was changed.
         """
         self.registry.gate.fail("manifest", ConnectionFailed("no route", host=HOST), times=99)
         job_id = self.push(platform="all")

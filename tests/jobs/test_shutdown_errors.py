@@ -43,7 +43,7 @@ class InterruptionTests(JobsCase):
 
     def assert_remedies(self, jobs: dict[str, str], word: str) -> None:
         """
-        Each job has failed, and says what to do by its kind.
+        Each job has failed, with the remedy of its kind.
         """
         for kind, job_id in jobs.items():
             message = self.assert_failed(job_id, "INTERRUPTED")
@@ -60,7 +60,7 @@ class InterruptionTests(JobsCase):
 
     def test_killed(self) -> None:
         """
-        So it is with the next daemon, where the first one was killed.
+        It is the same with the next daemon, where the first one was killed.
         """
         jobs = self.begun()
         self.store.journal.restart()
@@ -76,7 +76,7 @@ class InterruptionTests(JobsCase):
 
     def test_export(self) -> None:
         """
-        So it is with an export that is fetching a layer.
+        It is the same with an export that is fetching a layer.
         """
         image = self.add(sample_image(1))
         self.pulled()

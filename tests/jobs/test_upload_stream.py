@@ -28,7 +28,7 @@ class UploadStreamTests(SynchronousTestCase):
 
     def test_provided(self) -> None:
         """
-        It is what clients use.
+        It provides L{IUploadStream}.
         """
         self.assertTrue(verifyObject(IUploadStream, self.upload_stream))
 
@@ -122,8 +122,8 @@ class UploadStreamTests(SynchronousTestCase):
 
     def test_cancelled(self) -> None:
         """
-        A client that goes has sent its piece all the same; a job that goes
-        leaves no timer.
+        The piece of a client that is cancelled is used nevertheless; a job
+        that is cancelled leaves no timer.
         """
         taken = self.upload_stream.put(0, b"a")
         taken.cancel()

@@ -21,7 +21,7 @@ Files = dict[str, bytes]
 
 def path(digest: object) -> str:
     """
-    Where a layout has a blob.
+    The path of a blob in a layout.
     """
     return "blobs/" + str(digest).replace(":", "/")
 

@@ -69,7 +69,7 @@ class ExportTests(JobsCase):
 
     def test_export(self) -> None:
         """
-        All blobs are in the archive, each the one that its name says.
+        All blobs are in the archive, each under its digest.
         """
         image = self.have(sample_image(3))
         files = self.files(self.exported())
@@ -103,7 +103,7 @@ class ExportTests(JobsCase):
 
     def test_imported_again(self) -> None:
         """
-        What was exported can be imported, with the same digests.
+        An exported archive can be imported, with the same digests.
         """
         for docker in (False, True):
             image = self.have(sample_image(2, seed=docker, docker=docker), f"app{docker}".lower())
@@ -165,7 +165,7 @@ class ExportTests(JobsCase):
 
     def test_blob_is_nowhere(self) -> None:
         """
-        Where it cannot be fetched, that is said instead of a first byte.
+        Where a blob cannot be fetched, the export fails before the first byte.
         """
         self.zstd()
         self.registry.gate.fail("open", Denied("not any more", host=HOST), times=9)
@@ -175,7 +175,7 @@ class ExportTests(JobsCase):
 
     def test_cancelled(self) -> None:
         """
-        A client that leaves while a layer is fetched leaves nothing behind.
+        An export that is cancelled while a layer is fetched leaves nothing.
         """
         self.registry.stall(self.zstd())
         opening = self.opened("zstd")

@@ -188,8 +188,8 @@ class FormTests(ImportCase):
 
     def test_old_docker(self) -> None:
         """
-        What docker saved before version 25 gets a manifest; layers that are
-        links to others are those.
+        An archive of docker before version 25 gets a manifest; links to layers
+        stand for the layers.
         """
         layer = sample_layer(compression="tar", seed="large", size=5_000_000)
         image = image_of([layer, sample_layer(compression="tar"), layer])
@@ -273,7 +273,7 @@ class FormTests(ImportCase):
 
     def test_new_docker(self) -> None:
         """
-        What docker saves since version 25 keeps its manifest.
+        An archive of docker since version 25 keeps its manifest.
         """
         image = sample_image(2, compression="tar")
         self.imported(tar(docker_save({"busybox:1": image}, old=False)))
@@ -324,7 +324,7 @@ class FormTests(ImportCase):
 
     def test_platforms(self) -> None:
         """
-        Of an index the image for the wanted platform is taken.
+        The image for the wanted platform is imported from an index.
         """
         platforms = [Platform("linux", "amd64"), Platform("linux", "riscv64")]
         images = {p: sample_image(1, seed=str(p), platform=p) for p in platforms}
@@ -352,7 +352,7 @@ class FormTests(ImportCase):
 
     def test_other_platforms_absent(self) -> None:
         """
-        What is not wanted of an index need not be there.
+        Images of other platforms in an index may be missing.
         """
         platforms = [Platform("linux", "amd64"), Platform("linux", "riscv64")]
         images = {p: sample_image(1, seed=str(p), platform=p) for p in platforms}
@@ -390,7 +390,7 @@ class RefusedTests(ImportCase):
 
     def test_not_an_archive(self) -> None:
         """
-        What is no tar, or one of something else.
+        A stream that is no tar, or a tar without images, fails the import.
         """
         self.assertIn("no archive of images", self.refused(b"#!/bin/sh\n" * 1000))
         self.assertIn("neither", self.refused(tar({"README": b"hello", "src/large": bytes(5_000_000)})))
@@ -406,7 +406,8 @@ class RefusedTests(ImportCase):
 
     def test_corrupt_blob(self) -> None:
         """
-        A blob that is not what its name says, in the layout or in docker's form.
+        A blob that does not match its digest fails the import, in a layout and
+        in docker's form.
         """
         image = sample_image(2)
         files = layout({"a:1": image})
@@ -434,8 +435,8 @@ class RefusedTests(ImportCase):
 
     def test_blob_in_the_store(self) -> None:
         """
-        What the store has already need not be there, and is not read again;
-        an entry of another size is a lie.
+        A blob that the store has may be missing in the archive, and is not
+        read again; an entry of another size is refused.
         """
         image = self.add(sample_image(2))
         self.pulled()
@@ -480,7 +481,7 @@ class RefusedTests(ImportCase):
 
     def test_all_or_none(self) -> None:
         """
-        One image of two that is damaged leaves the other without a name.
+        Where one image of two is damaged, the other gets no name either.
         """
         good, bad = sample_image(1, seed=1), sample_image(1, seed=2)
         files = layout({"a:1": good, "b:1": bad})
@@ -664,7 +665,7 @@ class LeavingTests(ImportCase):
 
     def test_download_ends_first(self) -> None:
         """
-        Where the download goes well, the bytes in the archive are passed over.
+        Where the download succeeds, the bytes in the archive are skipped.
         """
         self.add(self.sample)
         self.registry.stall(self.blob)
@@ -684,7 +685,7 @@ class LeavingTests(ImportCase):
 
 class IsolatedTests(ImportCase):
     """
-    Imports where clients are kept apart.
+    Imports in isolated mode.
     """
 
     sharing = "isolated"
@@ -708,7 +709,7 @@ class IsolatedTests(ImportCase):
 
     def test_not_brought(self) -> None:
         """
-        What an archive only names is not taken from the store.
+        A blob that an archive only names is not taken from the store.
         """
         for missing in (self.sample.digest, self.sample.config.digest, self.sample.layers[0].blob.digest):
             files = {name: data for name, data in self.files.items() if name != path(missing)}
@@ -720,7 +721,7 @@ class IsolatedTests(ImportCase):
 
     def test_pretended(self) -> None:
         """
-        Other bytes of the right number do not pass for what is in the store.
+        Other bytes of the right size do not pass for a blob of the store.
         """
         name = path(self.sample.layers[0].blob.digest)
         job_id = self.send(tar({**self.files, name: bytes(len(self.files[name]))}))

@@ -24,7 +24,7 @@ class GrowthTests(SynchronousTestCase):
 
     def test_bytes_arrive(self) -> None:
         """
-        They are when there are some and more arrive.
+        Unpacking begins when some bytes are here and more arrive.
         """
         feed = Growth()
         feed.grown("/partial", 50)
@@ -38,7 +38,7 @@ class GrowthTests(SynchronousTestCase):
 
     def test_bytes_were_here(self) -> None:
         """
-        What is here of an earlier try waits until more arrives.
+        Bytes of an earlier try wait until more arrive.
         """
         feed = Growth()
         feed.grown("/partial", 1000)
@@ -84,7 +84,7 @@ class UnpackingTests(JobsCase):
 
     def test_queued(self) -> None:
         """
-        While a download is queued its unpacking waits, says for what, and has
+        While a download is queued its unpacking waits, with a reason, and has
         no staging directory and no process.
         """
         image = self.add(sample_image(3))

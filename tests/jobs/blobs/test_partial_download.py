@@ -67,8 +67,8 @@ class WholeFileTests(JobsCase):
 
     def test_disk_full(self) -> None:
         """
-        Where the disk is full at the last step, that step is tried again
-        without a slot.
+        Where the disk is full at the last step, that step is repeated without
+        a slot.
         """
         self.store.blobs.partials[self.blob] = self.data
         self.store.gate.fail("partial.commit", DiskFull("no space is left"), self.blob)
@@ -180,12 +180,12 @@ class BroughtTests(ImportCase):
 
 class HoldingTests(RightsCase):
     """
-    What a download holds while nothing moves.
+    The resources that a download holds while nothing moves.
     """
 
     def files(self) -> int:
         """
-        How many partial files are open.
+        The number of open partial files.
         """
         return sum(partial.has_file for partial in self.store.blobs.opened.values())
 
@@ -261,8 +261,8 @@ class BlameTests(SourcesCase):
 
     def test_second_is_wrong(self) -> None:
         """
-        Where it is the second one that sends wrong bytes, it is blamed once it
-        has sent all of them; the first one is asked again.
+        A second source that sends wrong bytes is blamed once it has sent all
+        of them; the first one is used again.
         """
         data = self.image.layers[0].blob.read()
         self.other.corrupt(self.blob, data[:-1] + b"?", times=9)
@@ -280,8 +280,8 @@ class BlameTests(SourcesCase):
 
     def test_earlier_bytes(self) -> None:
         """
-        What an earlier download left is not held against the source that
-        completes it.
+        Wrong bytes of an earlier download do not blame the source that
+        completes them.
         """
         data = self.image.layers[0].blob.read()
         self.store.blobs.partials[self.blob] = b"?" + data[1:40_000]
@@ -357,7 +357,7 @@ class StallTests(SourcesCase):
 
     def test_alone(self) -> None:
         """
-        Without another source it is waited for.
+        Without another source, a stalled one is waited for.
         """
         job_id = self.pull()
         self.settle()
@@ -370,7 +370,7 @@ class StallTests(SourcesCase):
 
     def test_comes_late(self) -> None:
         """
-        A source that comes later is turned to as soon as it is there.
+        A source that is added later is used at once.
         """
         first = self.pull()
         self.settle()
@@ -383,8 +383,7 @@ class StallTests(SourcesCase):
 
     def test_comes_back(self) -> None:
         """
-        Where the next source fails, the first one is asked again after a
-        while.
+        Where the next source fails, the first one is used again after a while.
         """
         self.other.gate.fail("open", Denied("no", host=OTHER, status=403), self.blob)
         jobs = self.both()
@@ -481,7 +480,7 @@ class ArchiveTests(ImportCase):
 
 class ApartArchiveTests(ArchiveTests):
     """
-    The same, where clients are kept apart.
+    Archives and pulls that share a blob, in isolated mode.
     """
 
     sharing = "isolated"

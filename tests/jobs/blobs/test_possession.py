@@ -21,7 +21,7 @@ DIGEST = Digest.of(DATA)
 
 class PartsTests(SynchronousTestCase):
     """
-    Which parts are asked for.
+    The parts that are requested.
     """
 
     def test_same(self) -> None:
@@ -38,7 +38,8 @@ class PartsTests(SynchronousTestCase):
 
     def test_within(self) -> None:
         """
-        Each part lies in the blob, and a small blob is asked for whole.
+        Each part lies within the blob, and a small blob is requested as a
+        whole.
         """
         self.assertEqual(Possession().parts(DIGEST, 0), [])
         for size in (1, PARTS * PART):
@@ -53,7 +54,7 @@ class PartsTests(SynchronousTestCase):
 
 class ProveTests(SynchronousTestCase):
     """
-    What a registry has to send.
+    The parts that a registry has to send.
     """
 
     def setUp(self) -> None:
@@ -95,7 +96,7 @@ class ProveTests(SynchronousTestCase):
 
     def test_has_not(self) -> None:
         """
-        A registry that has no such blob is asked for no part.
+        No part is requested of a registry that has no such blob.
         """
         self.registry.remove_blob("app", DIGEST)
         self.failureResultOf(self.prove(), BlobUnknown)

@@ -62,7 +62,7 @@ class LateRegistry(FakeRegistry):
 
 class RangedDownloadCase(SynchronousTestCase):
     """
-    One blob, which begins to come by one stream, and three free slots.
+    One blob, whose download begins with one stream, and three free slots.
     """
 
     data = DATA
@@ -133,9 +133,9 @@ class RangedDownloadCase(SynchronousTestCase):
 
     def flow(self, seconds: float, rate: Callable[[int], float] = lambda _: RATE) -> None:
         """
-        Let each stream bring some bytes a second.
+        Let each stream receive some bytes a second.
 
-        @param rate: these, by how many streams there are.
+        @param rate: returns these, by the number of streams.
         """
         for _ in range(int(seconds * 4)):
             bodies = self.registry.open_bodies()
@@ -148,7 +148,7 @@ class RangedDownloadCase(SynchronousTestCase):
     @property
     def streams(self) -> int:
         """
-        How many there are.
+        The number of streams.
         """
         return len(self.registry.open_bodies())
 
@@ -162,7 +162,7 @@ class RangedDownloadCase(SynchronousTestCase):
 
     def assert_whole(self) -> None:
         """
-        The blob is there, and right.
+        The blob is complete and right.
         """
         self.successResultOf(self.running)
         self.result(self.partial.commit())
@@ -172,7 +172,7 @@ class RangedDownloadCase(SynchronousTestCase):
 
 class WideTests(RangedDownloadCase):
     """
-    A registry that gives each stream a rate of its own.
+    A registry that limits the rate of each stream.
     """
 
     def test_whole(self) -> None:
@@ -193,7 +193,8 @@ class WideTests(RangedDownloadCase):
 
     def test_no_slot(self) -> None:
         """
-        Where no slot is free, there is one stream; and more when there is one.
+        Where no slot is free, there is one stream; when one becomes free,
+        there are more.
         """
         self.slots.limit = 1
         self.flow(10)
@@ -261,8 +262,8 @@ class WideTests(RangedDownloadCase):
 
     def test_resumed(self) -> None:
         """
-        What was there before, with its gaps, is not asked for again, by
-        however many streams the rest comes.
+        Bytes that were here before, with gaps, are not requested again, by any
+        number of streams.
         """
         self.flow(14)
         self.running.cancel()
@@ -278,8 +279,8 @@ class WideTests(RangedDownloadCase):
 
     def test_nothing_twice(self) -> None:
         """
-        Only the answer that was there before the others is broken off; those
-        of the others end where they were asked to end.
+        Only the first response is ended early; those of the others end where
+        their ranges do.
         """
         self.flow(60)
         self.assert_whole()
@@ -289,8 +290,8 @@ class WideTests(RangedDownloadCase):
 
     def test_part_breaks(self) -> None:
         """
-        A further stream that breaks takes nothing with it: what it leaves is
-        another's, and later there are as many as before.
+        A further stream that breaks loses nothing: another stream fetches what
+        it left, and later there are as many streams as before.
         """
         self.flow(14.5)
         body = next(body for body in reversed(self.registry.open_bodies()) if body.sent)
@@ -348,8 +349,8 @@ class NarrowTests(RangedDownloadCase):
 
     def test_one_line(self) -> None:
         """
-        Where the streams share a line, the further one is given back, and its
-        slot; none is tried for a while.
+        Where the streams share one bandwidth, the further one is closed and
+        its slot released; none is tried for a while.
         """
         self.flow(6, lambda streams: RATE / streams)
         self.assertEqual((self.streams, self.slots.in_use), (1, 1))
@@ -394,8 +395,8 @@ class NarrowTests(RangedDownloadCase):
 
     def test_range_ignored_with_parts(self) -> None:
         """
-        Where parts are there, and the registry sends all of the blob from now
-        on, only what is up to the first gap is passed over.
+        Where the registry sends the whole blob from now on, only the bytes
+        before the first gap are skipped.
         """
         self.flow(14)
         self.running.cancel()
@@ -423,7 +424,7 @@ class NarrowTests(RangedDownloadCase):
 
     def test_paused(self) -> None:
         """
-        A host that asked to be left alone is not asked for more.
+        No further stream begins at a host that is paused.
         """
         self.slots.pause(HOST, 10)
         self.flow(9)
@@ -439,7 +440,7 @@ class WrongTests(RangedDownloadCase):
 
     def test_too_early(self) -> None:
         """
-        Bytes from a later offset than was asked for are refused.
+        Bytes from a later offset than requested are refused.
         """
         self.running.cancel()
         self.failureResultOf(self.running, CancelledError)
@@ -473,8 +474,8 @@ class WrongTests(RangedDownloadCase):
 
     def test_ends_early(self) -> None:
         """
-        An answer that ends early was cut off, whether it had a length or not,
-        and whether there is a part behind it or not: the size is known.
+        A response that ends early was cut off, with or without a length, and
+        with or without bytes behind it: the size is known.
         """
         body = self.registry.bodies[0]
         body.feed(100)
@@ -529,7 +530,7 @@ class JobTests(JobsCase):
 
     def setUp(self) -> None:
         """
-        Begin to pull, and let it come by as many streams as there are slots.
+        Begin to pull, with as many streams as slots.
         """
         super().setUp()
         self.image = self.add(sample_image(1, size=200_000))
@@ -553,8 +554,8 @@ class JobTests(JobsCase):
 
     def test_pulled(self) -> None:
         """
-        The transfer tells of its streams, and counts what is there, wherever;
-        the image is whole in the end.
+        The transfer shows its streams, and counts the bytes at all offsets;
+        the image is complete in the end.
         """
         transfer = self.transfer("download", self.blob)
         self.assertEqual((transfer["streams"], transfer["state"]), (3, "running"))
@@ -567,7 +568,7 @@ class JobTests(JobsCase):
 
     def test_cancelled(self) -> None:
         """
-        A job that is cancelled leaves no stream, and its bytes to the next.
+        A cancelled job leaves no stream, and its bytes are used by the next.
         """
         self.jobs.cancel(self.job_id)
         self.settle()

@@ -37,7 +37,7 @@ class BlobReaderTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         """
-        Make a blob of which nothing is there.
+        Make a blob without any bytes.
         """
         self.path = self.mktemp()
         self.feed = Growth()
@@ -72,7 +72,7 @@ class BlobReaderTests(SynchronousTestCase):
 
     def test_interfaces(self) -> None:
         """
-        It provides what uploads and feeds need.
+        It provides L{IContent} and L{IFollower}.
         """
         verifyObject(IContent, self.content)
         verifyObject(IFollower, self.content)
@@ -102,7 +102,7 @@ class BlobReaderTests(SynchronousTestCase):
 
     def test_last_byte(self) -> None:
         """
-        The last byte is given when the blob is known to be right.
+        The last byte is returned when the blob is verified.
         """
         reading = self.content.read(0, 1000)
         self.grow(100)
@@ -211,7 +211,7 @@ class BlobReaderTests(SynchronousTestCase):
 
     def test_ready(self) -> None:
         """
-        A request may begin when its bytes are there, up to the blob's end.
+        A request may begin when its bytes are here, up to the blob's end.
         """
         waiting = self.ready(0, 50)
         self.grow(49)
@@ -227,7 +227,8 @@ class BlobReaderTests(SynchronousTestCase):
 
     def test_ready_with_less(self) -> None:
         """
-        After a second it may begin with what is there, if that is enough.
+        After a second it may begin with the bytes that are here, if they
+        suffice.
         """
         waiting, enough = self.ready(0, 50), self.ready(0, 50, 20)
         self.grow(10)
@@ -237,7 +238,7 @@ class BlobReaderTests(SynchronousTestCase):
 
     def test_not_ready(self) -> None:
         """
-        Where nothing came for a second, it is postponed until something has.
+        Where no byte came for a second, it is postponed until some have.
         """
         waiting = self.ready(0, 50)
         self.clock.advance(PATIENCE)

@@ -77,7 +77,8 @@ class StallWatchTests(SynchronousTestCase):
 
     def test_no_other(self) -> None:
         """
-        Without another source it may be silent; one that comes is seen soon.
+        Without another source it may be silent; another one that is added is
+        noticed soon.
         """
         self.replaceable = False
         self.wait(100)

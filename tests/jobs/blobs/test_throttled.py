@@ -27,13 +27,13 @@ class Zeros:
 
     def ready(self, offset: int, size: int, least: int = 1) -> Deferred[int]:
         """
-        All is there.
+        All bytes are here.
         """
         return succeed(size) if self.broken is None else fail(self.broken)
 
     def read(self, offset: int, most: int) -> Deferred[bytes]:
         """
-        Give all that is asked for.
+        Return all requested bytes.
         """
         return succeed(bytes(most)) if self.broken is None else fail(self.broken)
 
@@ -54,7 +54,7 @@ class ThrottledContentTests(SynchronousTestCase):
 
     def test_interface(self) -> None:
         """
-        It is content, as large as what it has.
+        It provides L{IContent}, with the size of its content.
         """
         verifyObject(IContent, self.content)
         self.assertEqual(self.content.size, 100_000)
@@ -93,7 +93,7 @@ class ThrottledContentTests(SynchronousTestCase):
 
     def test_broken(self) -> None:
         """
-        What the content fails with is passed on, at once or after the wait.
+        An error of the content is passed on, at once or after the wait.
         """
         self.successResultOf(self.content.read(0, 1000))
         self.zeros.broken = StoreError("gone")
@@ -104,8 +104,8 @@ class ThrottledContentTests(SynchronousTestCase):
 
     def test_error(self) -> None:
         """
-        What the content failed with is known, to tell it from what the target
-        failed with.
+        An error of the content is recorded, to tell it from an error of the
+        target.
         """
         self.successResultOf(self.content.ready(0, 10))
         self.assertIsNone(self.content.error)

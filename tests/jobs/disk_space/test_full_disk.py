@@ -45,7 +45,7 @@ class OutlastTests(SynchronousTestCase):
 
     def test_again(self) -> None:
         """
-        It is done again when there is room, and not before.
+        The work is repeated when space is free, and not before.
         """
         self.clock.pump([1] * 5)
         self.assertEqual(self.calls, 1)
@@ -66,7 +66,7 @@ class OutlastTests(SynchronousTestCase):
 
     def test_other_errors(self) -> None:
         """
-        What else goes wrong is its result.
+        Another error is its result.
         """
         self.free, self.error = LEAST, Denied("no")
         self.clock.advance(1)
@@ -89,7 +89,7 @@ class FullDiskTests(JobsCase):
 
     def whys(self, state: str) -> set[str]:
         """
-        What transfers in a state wait for.
+        The reasons of transfers in a state.
         """
         return {t["why"] for t in self.jobs.transfers() if t["state"] == state}
 
@@ -131,7 +131,7 @@ class FullDiskTests(JobsCase):
     @property
     def full(self) -> str:
         """
-        What they wait for.
+        The reason while the disk is full.
         """
         return FULL.format(path=self.store.path)
 
@@ -189,9 +189,9 @@ class FullDiskTests(JobsCase):
 
     def test_no_progress(self) -> None:
         """
-        Where writing fails although there seems to be room, as with a quota
-        of the file system, it ends after ten minutes, too, and a registry is
-        not asked again and again.
+        Where writing fails although space seems to be free, as with a quota of
+        the file system, it ends after ten minutes, too, without many requests
+        to the registry.
         """
         image = self.add(sample_image(1))
         blob = image.layers[0].blob.digest

@@ -42,7 +42,7 @@ class QuotaTests(JobsCase):
 
     def usage(self) -> int:
         """
-        What the store takes.
+        The bytes in the store.
         """
         return sum(self.successResultOf(self.store.usage()).values())
 
@@ -56,7 +56,7 @@ class QuotaTests(JobsCase):
 
     def test_off(self) -> None:
         """
-        Without a quota nothing goes.
+        Without a quota nothing is removed.
         """
         self.assertEqual(self.jobs.quota, 0)
         self.have("one", "two", "three")
@@ -82,8 +82,8 @@ class QuotaTests(JobsCase):
 
     def test_garbage_first(self) -> None:
         """
-        What nothing names, and what interrupted jobs left, goes before any
-        image.
+        Unused content, and the partial blobs of interrupted jobs, are removed
+        before any image.
         """
         self.have("one")
         limit = self.usage()
@@ -106,8 +106,8 @@ class QuotaTests(JobsCase):
 
     def test_cancelled(self) -> None:
         """
-        Where the pull is cancelled in the middle of that, followers hear of
-        all that goes, and nothing is fetched.
+        Where the pull is cancelled meanwhile, streams get all removed images,
+        and nothing is fetched.
         """
         self.have("one", "two")
         self.jobs.quota = self.usage()
@@ -148,7 +148,8 @@ class QuotaTests(JobsCase):
 
     def test_too_large(self) -> None:
         """
-        What is larger than the quota is refused, and nothing goes for it.
+        An image that is larger than the quota is refused, and nothing is
+        removed for it.
         """
         self.have("one")
         self.jobs.quota = self.usage()
@@ -174,7 +175,7 @@ class QuotaTests(JobsCase):
 
     def test_shared(self) -> None:
         """
-        Where images share layers, as many go as it takes.
+        Where images share layers, as many as necessary are removed.
         """
         base = sample_layer(SIZE, "base")
         for name in ("one", "two", "three"):
@@ -186,7 +187,7 @@ class QuotaTests(JobsCase):
 
     def test_running(self) -> None:
         """
-        What running jobs use stays.
+        Content that running jobs use stays.
         """
         self.have("one")
         self.other.uploads.stall(self.store.images.all()[0].layers[0].digest)

@@ -40,7 +40,7 @@ class ReservationTests(JobsCase):
 
     def reserved(self) -> int:
         """
-        What is reserved now.
+        The reserved bytes.
         """
         return self.jobs._layers.reservations.total
 
@@ -55,7 +55,7 @@ class ReservationTests(JobsCase):
     def test_refused(self) -> None:
         """
         A pull that does not fit is refused before the first byte of a layer;
-        the error says what is needed and what there is.
+        the error names the needed and the free bytes.
         """
         image = self.add(sample_image(3, size=100_000))
         self.store.blobs.free = 200_000
@@ -70,8 +70,8 @@ class ReservationTests(JobsCase):
 
     def test_fits(self) -> None:
         """
-        What fits is pulled, and nothing stays reserved; a blob that stands in
-        an image twice counts once.
+        An image that fits is pulled, and nothing stays reserved; a blob that
+        is in an image twice counts once.
         """
         layer = sample_layer(100_000)
         image = self.add(image_of([layer, layer]))
@@ -81,8 +81,8 @@ class ReservationTests(JobsCase):
 
     def test_beside_others(self) -> None:
         """
-        What other jobs still have to fetch is theirs, whatever of it is here
-        already; when they have gone, there is room.
+        The missing bytes of other jobs stay reserved; when these jobs have
+        ended, the space is free.
         """
         first = self.stalled("first")
         self.store.blobs.free = 150_000
@@ -103,8 +103,8 @@ class ReservationTests(JobsCase):
 
     def test_shared(self) -> None:
         """
-        What another job fetches already is reserved once; it stays reserved
-        for the second when the first leaves.
+        A blob that another job fetches already is reserved once; it stays
+        reserved for the second when the first is cancelled.
         """
         image = self.stalled("app")
         self.store.blobs.free = size_of(image) + ROOM
@@ -136,7 +136,7 @@ class ReservationTests(JobsCase):
 
     def test_here(self) -> None:
         """
-        What is here, as a blob or as a tree, needs nothing.
+        A blob or tree in the store needs no space.
         """
         image = self.add(sample_image(2, size=100_000))
         self.pulled()
@@ -148,8 +148,8 @@ class ReservationTests(JobsCase):
 
     def test_freed(self) -> None:
         """
-        What nothing needs is freed for a job, if that is enough; partial blobs
-        only if the rest is not.
+        Unused content is freed for a job, if that suffices; partial blobs only
+        if the rest does not.
         """
         stray = b"x" * 50_000
         self.store.blobs.contents[Digest.of(stray)] = stray
@@ -166,7 +166,7 @@ class ReservationTests(JobsCase):
 
     def test_nothing_freed_in_vain(self) -> None:
         """
-        Where that is not enough, nothing is freed.
+        Where that does not suffice, nothing is freed.
         """
         self.store.blobs.partials[Digest.of(b"some blob")] = b"x" * 50_000
         self.add(sample_image(1, size=200_000))

@@ -16,7 +16,7 @@ from xferd.testing.images import sample_image
 
 class ResumeTests(JobsCase):
     """
-    A client that comes back.
+    A client that returns.
     """
 
     def news(self, stream: IEventStream) -> list[Event]:
@@ -216,7 +216,7 @@ class ResumeTests(JobsCase):
 
 class ChangeLogTests(SynchronousTestCase):
     """
-    What is remembered, and for how long.
+    The changes that are kept, and for how long.
     """
 
     def test_many_removed(self) -> None:

@@ -47,7 +47,7 @@ class EventStreamTests(SynchronousTestCase):
 
     def test_interface(self) -> None:
         """
-        It is what the web asks for.
+        It provides L{IEventStream}.
         """
         verifyObject(IEventStream, self.stream)
 
@@ -101,7 +101,7 @@ class EventStreamTests(SynchronousTestCase):
     def test_batches(self) -> None:
         """
         Many items are read in several batches, each in a turn of its own and
-        without a pause; the last word of a job is in the last one.
+        without a pause; the last event of a job is in the last one.
         """
         self.stream.put("job", lambda: make("job", -1))
         for number in range(2 * BATCH):
@@ -165,8 +165,8 @@ class EventStreamTests(SynchronousTestCase):
 
     def test_cancelled(self) -> None:
         """
-        A reader that leaves, in the pause or behind it, leaves no timer, and
-        the next one gets all.
+        A reader that is cancelled, in the pause or behind it, leaves no timer,
+        and the next one gets everything.
         """
         self.stream.put("a", lambda: make("job", 1))
         self.read()
@@ -228,7 +228,8 @@ class IntervalTests(SynchronousTestCase):
 
     def test_many(self) -> None:
         """
-        With many, each hears less often, so that all together cost no more.
+        Many streams are read less often each, so that all together cost no
+        more.
         """
         self.assertLess(abs(self.pause(2 * READINGS) - 2.0), 0.02)
 

@@ -45,8 +45,8 @@ class DetailsTests(JobsCase):
 
     def test_image(self) -> None:
         """
-        Beside what lists say there are the platform, the config as it was
-        pushed and the layers' trees, the bottom one first.
+        Besides the members in lists there are the platform, the config as it
+        was pushed and the layers' trees, the bottom one first.
         """
         made = self.add(sample_image(3))
         self.pulled()
@@ -73,7 +73,7 @@ class DetailsTests(JobsCase):
 
     def test_listed_platform(self) -> None:
         """
-        What an index names counts, not what the config names.
+        The platform in the index takes precedence over the one in the config.
         """
         self.registry.add(index_of({Platform("linux", "arm64"): sample_image(1)}), "app")
         self.pulled(platform="linux/arm64")
@@ -100,7 +100,7 @@ class DetailsTests(JobsCase):
 
     def test_artifact(self) -> None:
         """
-        What is no image has neither config nor platform.
+        An artifact has neither config nor platform.
         """
         self.add(sample_image(1))
         self.pulled()

@@ -24,7 +24,7 @@ class DocumentMemoryTests(SynchronousTestCase):
 
     def taken(self, share: MemoryShare, size: int) -> None:
         """
-        Take memory that is there.
+        Take memory that is free.
         """
         self.successResultOf(share.take(size))
 
@@ -74,7 +74,7 @@ class DocumentMemoryTests(SynchronousTestCase):
 
     def test_in_order(self) -> None:
         """
-        What asked later does not go first, though there is room for it.
+        A later request does not go first, though it would fit.
         """
         self.taken(self.one, 80)
         first = self.waits(self.two, 60)
@@ -85,7 +85,8 @@ class DocumentMemoryTests(SynchronousTestCase):
 
     def test_behind(self) -> None:
         """
-        It waits for the first in the queue, where that does not fit yet.
+        A request waits for the first in the queue, where that does not fit
+        yet.
         """
         four = self.memory.share()
         self.taken(self.one, 60)

@@ -58,7 +58,7 @@ class DataTests(DocumentsCase):
 
     def test_instead_of_fetching(self) -> None:
         """
-        What a manifest brings is not fetched, and is in the store all the same.
+        An embedded config is not fetched, and is in the store nevertheless.
         """
         image = sample_image(2)
         self.registry.add(image, "app", None)
@@ -74,7 +74,7 @@ class DataTests(DocumentsCase):
 
     def test_after_a_part(self) -> None:
         """
-        What an earlier pull left of the blob does no harm.
+        A partial file of an earlier pull does no harm.
         """
         image = self.add(sample_image(1))
         digest = image.layers[0].blob.digest
@@ -113,7 +113,7 @@ class DataTests(DocumentsCase):
 
 class TypeTests(DocumentsCase):
     """
-    What documents are, by what is said of them.
+    The types of documents.
     """
 
     def test_child_of_another_type(self) -> None:
@@ -128,7 +128,7 @@ class TypeTests(DocumentsCase):
 
     def test_large_child(self) -> None:
         """
-        A manifest that is too large by its index is not asked for.
+        A manifest that is too large by its index is not requested.
         """
         entry = {"mediaType": OCI_MANIFEST, "digest": str(Digest.of(b"")), "size": MAX_DOCUMENT + 1}
         self.serve({"schemaVersion": 2, "manifests": [entry]}, OCI_INDEX)
@@ -147,7 +147,7 @@ class TypeTests(DocumentsCase):
 
     def test_artifact(self) -> None:
         """
-        An artifact is refused in a sentence that says what can be done.
+        An artifact is refused with an error that names the remedy.
         """
         empty = {"mediaType": "application/vnd.oci.empty.v1+json", "digest": str(Digest.of(b"{}")), "size": 2}
         self.serve({"schemaVersion": 2, "artifactType": "application/x.poem", "config": empty, "layers": []})
@@ -207,7 +207,7 @@ class Sha512Tests(DocumentsCase):
 
     def test_tree_by_another_algorithm(self) -> None:
         """
-        A tree that is there by one algorithm is not the one of another: the
+        A tree that is known by one algorithm does not serve for another: the
         blob is unpacked again, but not fetched.
         """
         layer = sample_layer()

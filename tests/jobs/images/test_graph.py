@@ -20,7 +20,7 @@ from xferd.testing.images import image_of, index_of, sample_image, sample_layer
 
 class WalkTests(SynchronousTestCase):
     """
-    What belongs to a document.
+    The graph of a document.
     """
 
     def setUp(self) -> None:
@@ -58,7 +58,7 @@ class WalkTests(SynchronousTestCase):
 
     def test_index(self) -> None:
         """
-        An index comes after its images, and shared blobs are there once.
+        An index comes after its images, and shared blobs occur once.
         """
         shared = sample_layer()
         images = {
@@ -150,7 +150,7 @@ class WalkTests(SynchronousTestCase):
 
     def test_unknown_blob(self) -> None:
         """
-        What the registry does not have as a manifest is a blob.
+        An entry that the registry does not have as a manifest is a blob.
         """
         blob = Descriptor("application/x.bundle", Digest.of(b"bundle"), 6)
         index = self.index(blob, blob)

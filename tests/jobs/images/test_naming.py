@@ -70,7 +70,8 @@ class NamingTests(JobsCase):
 
     def assert_kept(self) -> None:
         """
-        The older pull has ended well, has left the name alone, and says so.
+        The older pull has succeeded without changing the name, and has a
+        warning.
         """
         self.told()
         self.release()
@@ -85,8 +86,8 @@ class NamingTests(JobsCase):
 
     def test_newer_pull(self) -> None:
         """
-        A pull that resolved the tag later has named it: the older one leaves
-        the name alone.
+        Where a pull that resolved the tag later has given the name, the older
+        one does not change it.
         """
         self.pulled()
         self.assert_kept()
@@ -121,7 +122,7 @@ class NamingTests(JobsCase):
 
     def test_disk_refuses_the_newer(self) -> None:
         """
-        So it is where the later one cannot write the name.
+        It is the same where the later one cannot write the name.
         """
         self.store.gate.fail("images.put", StoreError("read-only"))
         second = self.pull()
@@ -133,7 +134,7 @@ class NamingTests(JobsCase):
     def test_at_the_same_time(self) -> None:
         """
         Where the later pull is writing the name, the older one does not write
-        it behind that.
+        it after that.
         """
         self.store.gate.hold("images.put")
         second = self.pull()
@@ -146,7 +147,7 @@ class NamingTests(JobsCase):
 
     def test_removed_meanwhile(self) -> None:
         """
-        Where nothing has the name any more, the older pull gives it.
+        Where the name was removed meanwhile, the older pull gives it.
         """
         self.pulled()
         removing = self.jobs.image_admin.remove(str(APP))
@@ -168,7 +169,7 @@ class NamingTests(JobsCase):
 
     def test_other_names(self) -> None:
         """
-        Other names have nothing to do with it, however many there are.
+        Other names do not matter, in any number.
         """
         for n in range(300):
             self.registry.add(self.new, f"other{n}", "latest")
@@ -180,7 +181,7 @@ class NamingTests(JobsCase):
 
     def test_bounded(self) -> None:
         """
-        What is remembered is what an open pull may be too old for.
+        Only names are remembered for which an open pull may be too old.
         """
         naming = self.jobs._naming
         oldest = next(iter(naming._open))

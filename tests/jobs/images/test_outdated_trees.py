@@ -43,7 +43,7 @@ class RenewalTests(JobsCase):
 
     def requests(self) -> int:
         """
-        How often layers were asked for.
+        The number of requests for layers.
         """
         return sum(self.registry.count("blob", layer.blob.digest) for layer in self.image.layers)
 
@@ -86,8 +86,8 @@ class RenewalTests(JobsCase):
 
     def test_pull_fails_to_renew(self) -> None:
         """
-        Where a layer cannot be had, the pull is done with the older tree, and
-        says so.
+        Where a layer cannot be fetched, the pull succeeds with the older tree,
+        and a warning.
         """
         self.lose_blobs()
         lost, other = (layer.blob.digest for layer in self.image.layers)
@@ -117,7 +117,7 @@ class RenewalTests(JobsCase):
 
     def test_isolated(self) -> None:
         """
-        Clients that are kept apart have them made again, too.
+        In isolated mode they are unpacked again, too.
         """
         self.stop(self.jobs)
         self.sharing = "isolated"
@@ -128,8 +128,8 @@ class RenewalTests(JobsCase):
 
     def test_isolated_without_blobs(self) -> None:
         """
-        Where clients are kept apart, an image that is used is unpacked again
-        from blobs that are fetched for it.
+        In isolated mode, an image that is used is unpacked again from blobs
+        that are fetched for it.
         """
         self.stop(self.jobs)
         self.sharing = "isolated"
@@ -169,7 +169,7 @@ class RenewalTests(JobsCase):
 
     def test_use_is_cancelled(self) -> None:
         """
-        A client that leaves ends what was begun for it.
+        A request that is cancelled ends what was begun for it.
         """
         self.lose_blobs()
         self.registry.stall(self.image.layers[0].blob.digest)
@@ -191,7 +191,8 @@ class RenewalTests(JobsCase):
 
     def test_refused(self) -> None:
         """
-        What is no image of the store is refused, and one that lost a layer.
+        A name that the store does not have is refused, and so is an image that
+        lost a layer.
         """
         self.failureResultOf(self.jobs.renew("//", "ci"), BadReference)
         self.failureResultOf(self.jobs.renew(f"{HOST}/other", "ci"), NotFound)

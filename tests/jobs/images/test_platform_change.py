@@ -100,7 +100,7 @@ class ReplacedTests(JobsCase):
 
     def test_kept_by_a_tag(self) -> None:
         """
-        What another name stands for stays, and the rest is freed.
+        An image with another name stays, and the rest is freed.
         """
         self.warnings(AMD64)
         self.tag(f"{HOST}/app", "kept:1")
@@ -113,7 +113,8 @@ class ReplacedTests(JobsCase):
 
     def test_kept_by_a_job(self) -> None:
         """
-        What a push sends stays until it has ended, though its name has gone to another platform.
+        An image that a push sends stays until the push has ended, though its
+        name stands for another platform.
         """
         self.warnings(AMD64)
         digest = self.layer(self.images[AMD64])

@@ -100,7 +100,7 @@ class SearchTests(SynchronousTestCase):
 
     def refused(self, root: Document, wanted: Platform = AMD64) -> str:
         """
-        What is said where nothing is found.
+        The error where nothing is found.
         """
         return str(self.failureResultOf(self.search(root, wanted), NoSuchPlatform).value)
 
@@ -119,7 +119,7 @@ class SearchTests(SynchronousTestCase):
 
     def test_named(self) -> None:
         """
-        One look is enough where the entries say what they are for.
+        One document is read where the entries name their platforms.
         """
         amd, arm = self.image(), self.image(ARM64)
         root = self.index(*self.named(amd, arm))
@@ -139,7 +139,7 @@ class SearchTests(SynchronousTestCase):
 
     def test_nested_platform(self) -> None:
         """
-        A nested index that says what it is for is looked into first.
+        A nested index that names its platform is read first.
         """
         arm = self.image(ARM64)
         inner = self.index(arm.manifest.descriptor)
@@ -150,7 +150,7 @@ class SearchTests(SynchronousTestCase):
 
     def test_all_that_is_offered(self) -> None:
         """
-        What all indexes offer is listed when nothing fits.
+        The platforms of all indexes are listed when none fits.
         """
         inner = self.index(*self.named(self.image(ARM64)))
         root = self.index(*self.named(self.image()), inner.descriptor)
@@ -206,7 +206,7 @@ class SearchTests(SynchronousTestCase):
 
     def test_nameless(self) -> None:
         """
-        Of images that do not say what they are for, the configs do.
+        For entries without platforms, the configs decide.
         """
         amd, arm = self.image(), self.image(ARM64)
         root = self.index(amd.manifest.descriptor, arm.manifest.descriptor)
@@ -268,7 +268,7 @@ class SearchTests(SynchronousTestCase):
 
     def test_config_fails(self) -> None:
         """
-        A config that cannot be had ends the search with its error.
+        A config that cannot be fetched ends the search with its error.
         """
         amd = self.image()
         self.configs.clear()
