@@ -173,7 +173,7 @@ class PutTests(ManifestCase):
             (405, "UNSUPPORTED", RegistryError, "read-only"),
             (404, "NAME_UNKNOWN", RegistryError, "push"),
             (403, "DENIED", Denied, "xferctl login"),
-            (503, "", RegistryUnavailable, "trouble"),
+            (503, "", RegistryUnavailable, "server error"),
         ):
             self.plant(self.answer(status, code))
             message = self.refused(kind, _SUBJECT)

@@ -275,8 +275,8 @@ class RegistriesOfClient:
         """
         The servers of a registry.
         """
-        brought = self._credentials.get(host.lower())
-        if brought is None:
+        credentials = self._credentials.get(host.lower())
+        if credentials is None:
             return self._registries.endpoints(host)
-        held = self._held[host] = self._registries.endpoints(host, brought)
+        held = self._held[host] = self._registries.endpoints(host, credentials)
         return held

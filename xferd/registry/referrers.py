@@ -219,7 +219,7 @@ class Referrers:
 
     def _refused(self, resource: Resource, why: str) -> RegistryError:
         return RegistryError(
-            f"{resource.host} gives a list for {resource.name} that is refused: {why}", host=resource.host
+            f"{resource.host} sends a list for {resource.name} that is refused: {why}", host=resource.host
         )
 
 

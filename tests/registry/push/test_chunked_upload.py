@@ -303,7 +303,7 @@ class RefusalTests(Pushing):
 
     async def test_read_only(self) -> None:
         """
-        A registry that takes no pushes is named as such.
+        A registry that refuses a pushes is named as such.
         """
         for status, says in ((405, "read-only"), (404, "no repository"), (403, "xferctl login")):
             self.plant(Instead(problem(status, "UNSUPPORTED", "no").answer), "POST", None)

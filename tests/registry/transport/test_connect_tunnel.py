@@ -133,7 +133,7 @@ class TunnelTests(SynchronousTestCase):
         for url, answer, retryable, why in (
             ("p.test", b"HTTP/1.1 407 Who\r\n\r\n", False, "wants credentials (407 Who)"),
             ("a:hunter2@p.test", b"HTTP/1.1 407 Who\r\n\r\n", False, "wants other credentials"),
-            ("p.test", b"HTTP/1.1 403 No\r\n\r\n", False, "does not lead to r.test:443 (403 No)"),
+            ("p.test", b"HTTP/1.1 403 No\r\n\r\n", False, "does not connect to r.test:443 (403 No)"),
             ("p.test", b"HTTP/1.1 502 Bad\r\n\r\n", True, "cannot reach r.test:443 (502 Bad)"),
             ("p.test", b"SSH-2.0\r\n\r\n", True, "not HTTP"),
             ("p.test", b"x" * (MAX_HEAD + 1), True, "without an end"),

@@ -378,7 +378,7 @@ class Authenticator:
         authorization = None
         who = key.credentials
         if who is not None and (password := who.password or who.identity_token):
-            # A token server without OAuth2 takes the identity token for one.
+            # A token server without OAuth2 accepts the identity token as a password.
             header = f"Basic {_pair(who.username, password)}"
             authorization = Authorization(Secret(header), self._used(who, login=True))
         joint = "&" if "?" in realm else "?"
@@ -450,8 +450,8 @@ class Authenticator:
         """
         body = await read_excerpt(response, host=self._host, clock=self._clock, timeouts=self._timeouts)
         # The registry must not read another server through our errors.
-        status, words = response.code, parse_error_details(body if self._is_own(key.realm) else b"")
-        said = f"{status}: {words.text}" if words.text else f"{status}"
+        status, details = response.code, parse_error_details(body if self._is_own(key.realm) else b"")
+        said = f"{status}: {details.text}" if details.text else f"{status}"
         wait = retry_after(response.headers, self._wall_clock())
         name = f"the token server {where} of {self._host}"
         if status == 429:
@@ -460,7 +460,7 @@ class Authenticator:
             )
         if status >= 500:
             return RegistryUnavailable(
-                f"{name} is in trouble ({said})", host=self._host, status=status, retry_after=wait
+                f"{name} reports a server error ({said})", host=self._host, status=status, retry_after=wait
             )
         if status in (400, 401, 403):
             self._keychain.forget(self._host)

@@ -86,7 +86,7 @@ class Hosts:
         """
         @param configured: by host as people write it, C{docker.io},
             C{registry.example:5000}.
-        @param clock: gives seconds that never go back, by which what was found
+        @param clock: returns seconds that never go back, by which what was found
             out expires.
         @raise ConfigError: a CA file cannot be used.
         """

@@ -166,7 +166,7 @@ class ChunkedUpload:
         if not capabilities.chunks:
             raise SessionGone(
                 RegistryUnavailable(
-                    f"{self._resource.host} has a part of {self._resource.name} and takes no more"
+                    f"{self._resource.host} has a part of {self._resource.name} and does not accept the rest"
                 )
             )
         small = offset == 0 and size <= self._sizes.first and capabilities.accepts(size)
@@ -260,14 +260,14 @@ class ChunkedUpload:
         if isinstance(setback, ChunksRefused):
             await self._without_chunks(session)
             return None
-        asked = await self._query(session)
+        known = await self._query(session)
         # The session exists.  The registry does not know the request, or refuses
         # it at the offset that the registry itself reported.
         never_right = setback.error.status == 416 and self._setbacks == MAX_SETBACKS
-        if asked is not None and (isinstance(setback, Missing) or never_right):
+        if known is not None and (isinstance(setback, Missing) or never_right):
             await self._without_chunks(session)
             return None
-        return asked
+        return known
 
     async def _without_chunks(self, session: Session) -> None:
         """

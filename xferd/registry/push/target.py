@@ -35,7 +35,7 @@ _NO_SUCH_REQUEST: Final = frozenset({400, 404, 405, 422, 501})
 
 class PushAttempt:
     """
-    One attempt to bring one blob into one repository.
+    One attempt to push one blob to one repository.
     """
 
     _log = Logger()
@@ -137,7 +137,7 @@ class PushAttempt:
         for source in others[:MAX_MOUNTS]:
             found = await self._try_mount(source)
             if found and session is not None:
-                # The registry does not have it there; it is for this one to say.
+                # The new session replaces the one of the previous candidate.
                 await session.abort()
                 session = None
             if found is True:
@@ -224,11 +224,11 @@ class PushAttempt:
         elif status in (405, 501):
             why = "it is read-only"
         elif status == 400 and algorithm != "sha256":
-            why = f"it takes no {algorithm} digests, it seems"
+            why = f"it seems not to support {algorithm} digests"
         else:
             return error
         return RegistryError(
-            f"{self._client.host} takes no push to {self._repository}: {why} ({error})",
+            f"{self._client.host} refuses a push to {self._repository}: {why} ({error})",
             host=self._client.host,
             status=status,
         )

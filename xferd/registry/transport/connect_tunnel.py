@@ -54,7 +54,7 @@ def proxy_refusal(proxy: Proxy, status: int, words: str, target: str) -> Connect
     if status >= 500 or status in (408, 429):
         return ConnectionFailed(f"{name} cannot reach {target} ({said})")
     return ProxyRefused(
-        f"{name} does not lead to {target} ({said}): have it allowed there, or name the host in NO_PROXY"
+        f"{name} does not connect to {target} ({said}): permit it there, or add the host to NO_PROXY"
     )
 
 

@@ -227,10 +227,10 @@ def refusal(
         )
     if status >= 500:
         return RegistryUnavailable(
-            f"{name} is in trouble ({said}){asks}", host=host, status=status, retry_after=wait
+            f"{name} reports a server error ({said}){asks}", host=host, status=status, retry_after=wait
         )
-    asked = "an attempt to push" if resource.push else "a request for"
-    return RegistryError(f"{name} answers {said} to {asked} {resource.name}", host=host, status=status)
+    purpose = "an attempt to push" if resource.push else "a request for"
+    return RegistryError(f"{name} answers {said} to {purpose} {resource.name}", host=host, status=status)
 
 
 @frozen
@@ -319,7 +319,7 @@ def connection_error(error: BaseException, host: str, where: str) -> XferdError 
             return each
     for each in found:
         if isinstance(each, ConnectTimeout):
-            return TimedOut(f"{name} did not take a connection in time", phase="connect", host=host)
+            return TimedOut(f"{name} did not accept a connection in time", phase="connect", host=host)
     for kind, phrase in _PHRASES:
         if any(isinstance(e, kind) for e in found):
             return ConnectionFailed(f"no answer from {name}: {phrase}", host=host)

@@ -54,13 +54,13 @@ class Proxy:
             split = split_url(text)
             scheme, host, port = split.scheme.lower(), split.hostname, split.port
         except ValueError:
-            raise ConfigError(f"{where} is not the URL of a proxy: say for example {_EXAMPLE}") from None
+            raise ConfigError(f"{where} is not the URL of a proxy, such as {_EXAMPLE}") from None
         if scheme not in _PORTS:
             raise ConfigError(
                 f"{where} names a proxy that speaks {scheme}; xferd uses those that speak http or https"
             )
         if not host or split.path not in ("", "/") or split.query or split.fragment or not host.isascii():
-            raise ConfigError(f"{where} is not the URL of a proxy: say for example {_EXAMPLE}")
+            raise ConfigError(f"{where} is not the URL of a proxy, such as {_EXAMPLE}")
         authorization = ""
         if split.username is not None:
             pair = f"{unquote(split.username)}:{unquote(split.password or '')}"
