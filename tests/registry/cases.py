@@ -1,5 +1,5 @@
 """
-What several test modules of this room begin with.
+What several tests of the registry client begin with.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """
-What the tests of this room put in the place of a network: answers made by
-hand, an agent whose answers the test gives, and a registry in memory.
+Fakes of the network: responses made by hand, an agent whose responses the test
+sends, and a registry in memory.
 """
 
 from __future__ import annotations

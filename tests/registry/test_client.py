@@ -9,41 +9,28 @@ from collections.abc import Sized
 from weakref import ref
 
 from attrs import evolve
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionRefusedError as ConnectRefused
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web._newclient import ParseError, ResponseFailed
 from twisted.web.http_headers import Headers
-from twisted.web.server import NOT_DONE_YET, Request
+from twisted.web.server import Request
 from zope.interface.verify import verifyObject
 
 from tests.registry.cases import HOST, ME, REPOSITORY, ClientCase
 from tests.registry.fakes import ScriptedAgent, failure_of, refuse
 from xferd.credentials import Credentials, Secret
 from xferd.errors import (
-    BadDigest,
-    BadDocument,
-    BadReference,
-    BlobUnknown,
     ConnectionFailed,
     Denied,
-    DigestMismatch,
-    ManifestUnknown,
     RegistryError,
-    RegistryUnavailable,
-    SizeMismatch,
     SourceError,
-    TimedOut,
-    TooManyRequests,
-    UnsupportedImage,
 )
 from xferd.expiring import KEEP, MOST
 from xferd.interfaces.registry import IBlobBody, IRegistries, IRepository
-from xferd.media_types import ACCEPT, OCI_MANIFEST
 from xferd.names import Digest, Repository
-from xferd.oci import MAX_DOCUMENT
 from xferd.registry.client import Registries
 from xferd.registry.hosts.configured import HostConfig
 from xferd.registry.repository import RemoteRepository
@@ -117,231 +104,6 @@ class RegistriesTests(ClientCase):
         """
         registries = Registries(self.clock, wall_clock=self.wall_clock, agent=self.agent)
         self.assertEqual(registries.repository(REPOSITORY).host, HOST)
-
-
-class ManifestTests(ClientCase):
-    """
-    Manifests are fetched and checked.
-    """
-
-    def _manifest(self, wanted: str = "1") -> Deferred[object]:
-        return self.repository.manifest(wanted)  # type: ignore[return-value]
-
-    def test_by_tag_and_digest(self) -> None:
-        """
-        Both ways lead to the same bytes, as they are.
-        """
-        for wanted in ("1", str(Digest.of(self.sample.manifest))):
-            document = self.successResultOf(self.repository.manifest(wanted))
-            self.assertEqual(document.data, self.sample.manifest)
-            self.assertEqual(document.media_type, OCI_MANIFEST)
-            self.assertEqual(document.digest, Digest.of(self.sample.manifest))
-        _, path, headers = self.server.log[0]
-        self.assertEqual(path, "/v2/team/a/manifests/1")
-        # All types on the first line, and one line for each.
-        first, *lines = headers.getRawHeaders("Accept", [])
-        self.assertEqual(first, ", ".join(lines))
-        for media_type in ACCEPT:
-            self.assertIn(media_type, lines)
-
-    def test_warnings(self) -> None:
-        """
-        What the registry warns of is told each time, with the repository that
-        it was asked about.
-        """
-        told: list[tuple[Repository, str]] = []
-
-        def warned(repository: Repository, text: str) -> None:
-            told.append((repository, text))
-
-        def warn(request: Request) -> None:
-            request.setHeader("Warning", '299 - "gone soon"')
-
-        self.server.fault = warn
-        registries = Registries(self.clock, wall_clock=self.wall_clock, agent=self.agent, on_warning=warned)
-        for _ in range(2):
-            self.successResultOf(registries.repository(REPOSITORY).manifest("1"))
-        self.assertEqual(told, [(REPOSITORY, "gone soon")] * 2)
-
-    def test_other_algorithm(self) -> None:
-        """
-        The registry may vouch for the bytes by another algorithm than was
-        asked for; both are checked.
-        """
-        digest = str(Digest.of(self.sample.manifest))
-
-        def fault(request: Request) -> bytes:
-            request.setHeader("Content-Type", OCI_MANIFEST)
-            request.setHeader("Docker-Content-Digest", self.vouch)
-            return self.sample.manifest
-
-        self.server.fault = fault
-        self.vouch = str(Digest.of(self.sample.manifest, "sha512"))
-        self.successResultOf(self._manifest(digest))
-        self.vouch = str(Digest.of(b"else", "sha512"))
-        failure_of(self, self._manifest(digest), DigestMismatch)
-        self.vouch = "md5:abc"
-        self.successResultOf(self._manifest(digest))
-
-    def test_sha512(self) -> None:
-        """
-        A manifest may be asked for by sha512.
-        """
-        wanted = Digest.of(self.sample.manifest, "sha512")
-        self.server.manifests[str(wanted)] = (OCI_MANIFEST, self.sample.manifest)
-        document = self.successResultOf(self.repository.manifest(str(wanted)))
-        self.assertEqual(document.digest, wanted)
-
-    def test_wrong_bytes(self) -> None:
-        """
-        Bytes that are not what was asked for, or not what the registry says,
-        are refused.
-        """
-        other = str(Digest.of(b"other"))
-        self.server.manifests[other] = (OCI_MANIFEST, self.sample.manifest)
-        error = failure_of(self, self._manifest(other), DigestMismatch)
-        self.assertIn("hub.example/team/a@sha256:", str(error))
-
-    def test_unknown(self) -> None:
-        """
-        An image that is not there.
-        """
-        error = failure_of(self, self._manifest("2"), ManifestUnknown)
-        self.assertIn("hub.example/team/a:2", str(error))
-
-    def test_bad_names(self) -> None:
-        """
-        What is neither tag nor digest does not reach the registry.
-        """
-        failure_of(self, self._manifest("../x"), BadReference)
-        failure_of(self, self._manifest("md5:abc"), BadDigest)
-        self.assertEqual(self.server.log, [])
-
-    def test_schema1(self) -> None:
-        """
-        A schema 1 manifest is refused as such, though its digest is not that
-        of its bytes.
-        """
-        media_type = "application/vnd.docker.distribution.manifest.v1+prettyjws"
-        wanted = str(Digest.of(b"payload"))
-        self.server.manifests[wanted] = (media_type, b'{"schemaVersion": 1, "fsLayers": []}')
-        self.assertIn("schema 1", str(failure_of(self, self._manifest(wanted), UnsupportedImage)))
-
-    def test_too_large(self) -> None:
-        """
-        A manifest that is too large is refused.
-        """
-        self.server.manifests["1"] = (OCI_MANIFEST, b"x" * (MAX_DOCUMENT + 1))
-        failure_of(self, self._manifest(), BadDocument)
-
-    def test_encoded(self) -> None:
-        """
-        A manifest that was encoded all the same is refused.
-        """
-
-        def fault(request: Request) -> None:
-            request.setHeader("Content-Encoding", "gzip")
-
-        self.server.fault = fault
-        self.assertIn("gzip", str(failure_of(self, self._manifest(), RegistryError)))
-
-    def test_refusals(self) -> None:
-        """
-        Other answers become the errors that they stand for.
-        """
-        for status, kind in (
-            (403, Denied),
-            (429, TooManyRequests),
-            (502, RegistryUnavailable),
-            (400, RegistryError),
-        ):
-
-            def fault(request: Request, status: int = status) -> bytes:
-                request.setHeader("Retry-After", "17")
-                return refuse(request, status, "SOME_CODE", "some words")
-
-            self.server.fault = fault
-            error = failure_of(self, self._manifest(), kind)
-            assert isinstance(error, SourceError)
-            self.assertEqual((error.status, error.host), (status, HOST))
-            self.assertIn("SOME_CODE: some words", str(error))
-            self.assertEqual(error.retry_after, 17.0 if status in (429, 502) else None)
-
-    def test_time(self) -> None:
-        """
-        The whole of a document has a limit, and can be cancelled.
-        """
-        self.server.fault = lambda _: NOT_DONE_YET
-        waiting = self._manifest()
-        self.clock.advance(50)
-        failure_of(self, waiting, TimedOut)
-        waiting = self._manifest()
-        waiting.cancel()
-        self.failureResultOf(waiting, CancelledError)
-
-    def test_slow_document(self) -> None:
-        """
-        A document that trickles in is given up after its limit, however
-        regularly bytes come.
-        """
-        requests: list[Request] = []
-
-        def fault(request: Request) -> int:
-            request.setHeader("Content-Length", "1000")
-            request.write(b"x")
-            requests.append(request)
-            return NOT_DONE_YET
-
-        self.server.fault = fault
-        waiting = self._manifest()
-        for _ in range(4):
-            self.clock.advance(15)
-            requests[0].write(b"x")
-            self.agent.flush()
-        error = failure_of(self, waiting, TimedOut)
-        self.assertEqual(getattr(error, "phase", ""), "rate")
-
-
-class DocumentTests(ClientCase):
-    """
-    Configs are fetched whole and checked.
-    """
-
-    def test_fetched(self) -> None:
-        """
-        The bytes that the descriptor describes.
-        """
-        fetching = self.repository.config(self.describe(self.sample.config))
-        self.assertEqual(self.successResultOf(fetching), self.sample.config)
-
-    def test_wrong_size(self) -> None:
-        """
-        More or fewer bytes than the descriptor says are refused.
-        """
-        for size in (len(self.sample.config) - 1, len(self.sample.config) + 1):
-            descriptor = self.describe(self.sample.config, size)
-            failure_of(self, self.repository.config(descriptor), SizeMismatch)
-
-    def test_wrong_digest(self) -> None:
-        """
-        Other bytes of the right size are refused.
-        """
-        self.server.blobs[str(Digest.of(b"abc"))] = b"abd"
-        failure_of(self, self.repository.config(self.describe(b"abc")), DigestMismatch)
-
-    def test_unknown(self) -> None:
-        """
-        A config that is not there.
-        """
-        failure_of(self, self.repository.config(self.describe(b"none")), BlobUnknown)
-
-    def test_too_large(self) -> None:
-        """
-        A descriptor that is too large for a document is not even asked for.
-        """
-        descriptor = self.describe(b"x", MAX_DOCUMENT + 1)
-        failure_of(self, self.repository.config(descriptor), BadDocument)
-        self.assertEqual(self.server.log, [])
 
 
 class AuthenticationTests(ClientCase):

@@ -28,7 +28,6 @@ from xferd.errors import (
     Denied,
     ManifestUnknown,
     RegistryUnavailable,
-    TooManyRequests,
 )
 from xferd.interfaces.registry import IBlobBody, IKeychain, IRepository, Pushed
 from xferd.media_types import OCI_CONFIG, OCI_MANIFEST
@@ -36,7 +35,7 @@ from xferd.names import Digest
 from xferd.oci import Descriptor, Document
 from xferd.registry.client import Registries
 from xferd.registry.hosts.certs_d import CertsDirs
-from xferd.registry.mirrors import FIRST_PAUSE, LONGEST_PAUSE, PROBE, CircuitBreaker
+from xferd.registry.mirrors import FIRST_PAUSE, LONGEST_PAUSE
 from xferd.registry.repository import RemoteRepository
 from xferd.testing.fakes import FakeContent
 
@@ -482,62 +481,3 @@ class TroubleTests(MirrorCase):
             self.say(text)
             self.successResultOf(self.manifest())
             self.assertEqual(self.network.take(), [HOST])
-
-
-class CircuitBreakerTests(SynchronousTestCase):
-    """
-    L{CircuitBreaker} says whether a mirror is to be asked.
-    """
-
-    def test_doubled(self) -> None:
-        """
-        The rest is doubled with each failure, to a limit.
-        """
-        breaker, now, rests = CircuitBreaker(), 0.0, []
-        for _ in range(7):
-            self.assertTrue(breaker.allows(now))
-            rest = breaker.record_failure(ConnectionFailed("x"), now)
-            self.assertFalse(breaker.allows(now + rest - 1))
-            rests.append(rest)
-            now += rest
-        self.assertEqual(rests, [15, 30, 60, 120, 240, 300, 300])
-
-    def test_together(self) -> None:
-        """
-        Those that failed together count once.
-        """
-        breaker = CircuitBreaker()
-        self.assertEqual(
-            [breaker.record_failure(ConnectionFailed("x"), 1.0) for _ in range(3)], [FIRST_PAUSE, 0, 0]
-        )
-
-    def test_asked_to_wait(self) -> None:
-        """
-        C{Retry-After} sets the pause, up to a limit.
-        """
-        for asked, rest in ((60.0, 60.0), (1.0, FIRST_PAUSE), (1e6, LONGEST_PAUSE), (None, FIRST_PAUSE)):
-            self.assertEqual(
-                CircuitBreaker().record_failure(TooManyRequests("x", retry_after=asked), 0.0), rest
-            )
-
-    def test_one_probe(self) -> None:
-        """
-        After the rest, one may ask; if nothing comes of it, after a while
-        another one.
-        """
-        breaker = CircuitBreaker()
-        breaker.record_failure(ConnectionFailed("x"), 0.0)
-        self.assertTrue(breaker.allows(FIRST_PAUSE))
-        self.assertFalse(breaker.allows(FIRST_PAUSE))
-        self.assertTrue(breaker.allows(FIRST_PAUSE + PROBE))
-        breaker.record_success()
-        self.assertTrue(breaker.allows(FIRST_PAUSE + PROBE))
-
-    def test_answers(self) -> None:
-        """
-        Who refuses is there.
-        """
-        breaker = CircuitBreaker()
-        breaker.record_failure(ConnectionFailed("x"), 0.0)
-        self.assertEqual(breaker.record_failure(Denied("x"), 1.0), 0)
-        self.assertTrue(breaker.allows(1.0))

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.registry.test_client -*-
+# -*- test-case-name: tests.registry.test_manifests -*-
 """
 Manifests, indexes and configs: fetched whole and verified against every digest
 that is known of them; and manifests put.
