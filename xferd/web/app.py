@@ -99,18 +99,19 @@ class Web:
         connections: Callable[[], int] = lambda: own_limit() // 2,
     ) -> None:
         """
-        @param wall_clock: makes the stamps of what outlasts the daemon.
+        @param wall_clock: makes the times that outlive the daemon.
         @param started: when the daemon started, RFC 3339 in UTC.
-        @param tokens: what clients show whose connection is not trusted.
-        @param hosts: names that the daemon goes by, besides those of
-            loopback, without port.
+        @param tokens: the tokens of clients whose connection is not trusted.
+        @param hosts: the daemon's own names besides those of loopback, without
+            port.
         @param times: the times of event streams.
-        @param page_port: where browsers of this machine find the page, or 0.
-        @param public_metrics: whether everybody may see the metrics.
+        @param page_port: the port at which browsers of this machine reach the
+            page, or 0.
+        @param public_metrics: whether the metrics need no right.
         @param examine: checks the installation.
-        @param connections: how many connections may be open at one time, of
-            all listeners; by default half of what the process may have open,
-            so that clients cannot take the descriptors that transfers need.
+        @param connections: how many connections may be open, of all listeners;
+            by default half of the process's file descriptors, so that clients
+            cannot take those that transfers need.
         """
         self._jobs = jobs
         self._store = store
@@ -134,8 +135,8 @@ class Web:
         """
         Make the factory of one listener's connections.
 
-        @param trust: which clients may act because of their connection.  The
-            others are asked for a token.
+        @param trust: which clients may act because of their connection; others
+            need a token.
         """
         guard = Guard(
             self.app.resource(),
@@ -152,8 +153,7 @@ class Web:
 
     def start(self) -> Deferred[None]:
         """
-        Read from the journal what earlier daemons have answered.  The store
-        is open.
+        Read the idempotency keys of earlier daemons.  The store is open.
 
         @raise StoreError: the journal cannot be read.
         """
@@ -211,7 +211,7 @@ class Web:
     @app.route(f"{API}/jobs/<job_id>/attempts", methods=["GET"])
     async def show_attempts(self, request: Request, job_id: str) -> bytes:
         """
-        Show the attempts behind a job.
+        Show the attempts of a job's transfers.
         """
         return respond(request, await self._jobs.attempts(job_id))
 
@@ -228,8 +228,7 @@ class Web:
     @app.route(f"{API}/auth", methods=["POST"])
     async def check_login(self, request: Request) -> bytes:
         """
-        See whether a registry accepts the credentials that came along; keep
-        nothing of them.
+        Check whether a registry accepts the credentials of the request, and drop them.
         """
         host, credentials = read_login(request)
         await self._registries.seen_by({host: credentials}).check(host)
@@ -240,7 +239,7 @@ class Web:
     @app.route(f"{API}/jobs/<job_id>/content", methods=["PATCH"])
     async def take_piece(self, request: Request, job_id: str) -> bytes:
         """
-        Take the next piece of an import's archive; answered when it was read.
+        Receive the next piece of an import's archive; responds when it has been read.
         """
         offset, data = read_piece(request)
         upload_stream = await upload_stream_of(self._jobs, job_id)
@@ -250,7 +249,7 @@ class Web:
     @app.route(f"{API}/jobs/<job_id>/content", methods=["PUT"])
     async def end_content(self, request: Request, job_id: str) -> bytes:
         """
-        Hear that an import's archive is whole.
+        Receive the end of an import's archive.
         """
         size = read_size(request)
         upload_stream = await upload_stream_of(self._jobs, job_id)
@@ -301,14 +300,14 @@ class Web:
     @app.route(f"{API}/limits", methods=["GET"])
     def show_limits(self, request: Request) -> bytes:
         """
-        Show how much happens at once, and how fast.
+        Show the limits.
         """
         return respond(request, self._jobs.limits())
 
     @app.route(f"{API}/limits", methods=["PATCH"])
     def change_limits(self, request: Request) -> bytes:
         """
-        Set some limits, from now on.
+        Change some limits.
         """
         return respond(request, self._jobs.change_limits(read_limit_changes(request)))
 
@@ -332,7 +331,7 @@ class Web:
     @app.route(f"{API}/images/<path:name>", methods=["GET"])
     async def show_image(self, request: Request, name: str) -> bytes:
         """
-        Show one image of the store, with its config and where its layers are.
+        Show one image of the store, with its config and the paths of its layers.
         """
         platform = read_platform(request)
         reference = Reference.parse(name)
@@ -360,7 +359,7 @@ class Web:
     @app.route(f"{API}/images/<path:name>/trees", methods=["POST"])
     async def renew_trees(self, request: Request, name: str) -> bytes:
         """
-        Unpack the layers of an image again that an older xferd has unpacked.
+        Unpack again the layers of an image that an older version has unpacked.
         """
         credentials = registry_auth(request).towards(name)
         warnings = await self._jobs.renew(name, client_name(request), credentials)
@@ -369,7 +368,7 @@ class Web:
     @app.route(f"{API}/images/<path:name>", methods=["DELETE"])
     async def remove_image(self, request: Request, name: str) -> bytes:
         """
-        Take an image's name away, and free what nothing needs any more.
+        Remove an image's name, and free what nothing needs any more.
         """
         freed = await self._jobs.image_admin.remove(name)
         return respond(request, {"reference": str(Reference.parse(name)), "freed": asdict(freed)})
@@ -377,7 +376,7 @@ class Web:
     @app.route(f"{API}/gc", methods=["POST"])
     async def collect(self, request: Request) -> bytes:
         """
-        Free what nothing in the store needs, or tell what that would be.
+        Free what nothing in the store needs, or report what that would be.
         """
         dry_run, partials = read_collection(request)
         freed = await self._jobs.image_admin.collect(dry_run, partials)
@@ -395,7 +394,7 @@ class Web:
     @app.route(f"{API}/status", methods=["GET"])
     def show_status(self, request: Request) -> bytes:
         """
-        Show how the daemon as a whole is doing.
+        Show the state of the daemon.
         """
         images = len(self._store.images.all())
         own = {"version": self._version, "started": self._started, "images": images}
@@ -404,14 +403,14 @@ class Web:
     @app.route(f"{API}/openapi.json", methods=["GET"])
     def show_openapi(self, request: Request) -> bytes:
         """
-        Show the description of all this.
+        Show the OpenAPI document.
         """
         return respond(request, document(self._version))
 
     @app.route("/metrics", methods=["GET"])
     async def show_metrics(self, request: Request) -> bytes:
         """
-        Show numbers to Prometheus.
+        Show the metrics.
         """
         try:
             usage = await self._store.usage()
@@ -438,14 +437,14 @@ class Web:
     @app.route("/healthz", methods=["GET"])
     def live(self, request: Request) -> bytes:
         """
-        Say that the daemon lives.
+        Report that the daemon is alive.
         """
         return respond(request, {"status": "ok"})
 
     @app.route("/readyz", methods=["GET"])
     def ready(self, request: Request) -> bytes:
         """
-        Say whether the daemon takes new jobs.
+        Report whether the daemon accepts jobs.
         """
         if self._events.stopping:
             raise ServiceUnavailable("xferd is stopping")
@@ -454,14 +453,14 @@ class Web:
     @app.route(f"{API}/page", methods=["POST"])
     def let_in(self, request: Request) -> bytes:
         """
-        Make an address for one browser of a user of this machine.
+        Make a login code for one browser of a user of this machine.
         """
         return respond(request, self._page_login.offer(request, self._page_port), 201)
 
     @app.route("/enter", methods=["GET"])
     def enter(self, request: Request) -> bytes:
         """
-        Give a browser its cookie, and lead it to the page.
+        Give a browser its cookie, and redirect it to the page.
         """
         self._page_login.admit(request)
         request.setHeader(b"location", b"/")
@@ -489,7 +488,7 @@ class Web:
     @app.handle_errors(Exception)  # type: ignore[arg-type]  # Klein's types take self for a Klein
     def fail(self, request: Request, failure: Failure) -> bytes:
         """
-        Answer with what went wrong; what nobody foresaw goes to the log.
+        Respond with an error; a bug is logged.
         """
         error = failure.value
         if isinstance(error, HTTPException):

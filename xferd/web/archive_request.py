@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.web.test_archives -*-
 """
-The requests by which archives come and go.
+Requests that upload and download archives.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _RANGE = re.compile(r"([0-9]{1,18})-([0-9]{1,18})")
 
 def is_piece(request: HTTPRequest) -> bool:
     """
-    Whether a request has a piece of an archive for its body, by its own word.
+    Whether the Content-Type of a request is that of a piece of an archive.
     """
     return (header(request, b"content-type") or "").partition(";")[0].strip().lower() == _PIECE_TYPE
 
@@ -42,9 +42,10 @@ def read_piece(request: Request) -> tuple[int, bytes]:
     Read a piece of an archive.
 
     @return: its offset and its bytes.
-    @raise UnsupportedMediaType: it is none by its own word.  As with JSON, no
-        form of a foreign page can send this type without asking first.
-    @raise BadInput: its C{Content-Range} is not what it should be.
+    @raise UnsupportedMediaType: the Content-Type is another.  As for JSON, the
+        type is required since a cross-site form cannot send it without a CORS
+        preflight.
+    @raise BadInput: the C{Content-Range} is missing or not valid.
     """
     if not is_piece(request):
         raise UnsupportedMediaType(f"send a piece of an archive as {_PIECE_TYPE}")
@@ -70,9 +71,9 @@ def read_size(request: Request) -> int:
 
 def read_format(request: Request) -> str:
     """
-    Read the form that an archive is wanted in.
+    Read the format of the requested archive.
 
-    @raise BadInput: there is no such form, or something else is asked.
+    @raise BadInput: the format is unknown, or the query has other parameters.
     """
     asked = {
         name.decode("utf-8", "replace"): values[-1].decode("utf-8", "replace")
@@ -90,7 +91,7 @@ async def upload_stream_of(jobs: IJobs, job_id: str) -> IUploadStream:
     Find the stream to which the pieces of an import's archive go.
 
     @raise NotFound: there is no such job.
-    @raise BadInput: it is no import, or has ended.
+    @raise BadInput: it is not an import, or has ended.
     """
     try:
         return jobs.upload_stream(job_id)

@@ -1,7 +1,7 @@
 # -*- test-case-name: tests.web.test_archives -*-
 """
-An archive as the body of a response: as fast as the client reads, and no more
-of it in memory than one piece.
+An archive as the body of a response, written as fast as the client reads, with
+one piece of it in memory.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class ArchiveResponse:
     """
     The body of one response.
 
-    Life cycle: made; C{run}; over when all is written or the client has gone.
+    Life cycle: made; C{run}; over when all is written or the client has left.
     The archive is closed in each case.
     """
 
@@ -45,10 +45,10 @@ class ArchiveResponse:
 
     async def run(self) -> None:
         """
-        Write it all.
+        Write the archive.
 
-        Where that cannot be, the connection is cut: the client finds fewer
-        bytes than it was promised.
+        On an error the connection is aborted: the client sees that the body is
+        shorter than its Content-Length.
         """
         self._flow.begin()
         broken = False
@@ -77,7 +77,7 @@ class ArchiveResponse:
 
     async def _turn(self) -> None:
         """
-        Let others have their turn, and wait until the client can take more.
+        Return to the reactor, and wait until the client can take more.
         """
         if self._flow.paused:
             await self._flow.writable()

@@ -1,7 +1,7 @@
 # -*- test-case-name: tests.web.test_event_response,tests.web.test_archives -*-
 """
-The pace of a response's body that is written bit by bit: no faster than the
-client reads, and not for ever where it does not.
+Backpressure for a response whose body is written in pieces: it is written no
+faster than the client reads, and a client that stops reading is dropped.
 """
 
 from __future__ import annotations
@@ -21,21 +21,20 @@ if TYPE_CHECKING:
 @implementer(IPushProducer)
 class Backpressure:
     """
-    What the transport of one response says of its client.
+    The push producer of one response.
 
     Life cycle: made; C{begin}; C{end}.
 
-    @ivar gone: whether the client has gone.
-    @ivar paused: whether it does not keep up.
+    @ivar gone: whether the client has disconnected.
+    @ivar paused: whether the transport's buffer is full.
     """
 
     _log = Logger()
 
     def __init__(self, request: Request, clock: IReactorTime, *, stall: float, noun: str) -> None:
         """
-        @param stall: seconds after which a client that takes nothing is
-            dropped.
-        @param noun: what it takes nothing of, for the log.
+        @param stall: seconds after which a client that reads nothing is dropped.
+        @param noun: what it does not read, for the log.
         """
         self._request = request
         self._clock = clock
@@ -48,13 +47,13 @@ class Backpressure:
 
     def begin(self) -> None:
         """
-        Listen to the transport.
+        Register with the transport.
         """
         self._request.registerProducer(self, True)
 
     def end(self) -> None:
         """
-        Listen no more; all is written, or the client has gone.
+        Unregister: all is written, or the client has left.
         """
         self._attend()
         if not self.gone:
@@ -62,7 +61,7 @@ class Backpressure:
 
     def write(self, data: bytes) -> None:
         """
-        Write to a client that is still there.
+        Write, unless the client has left.
         """
         if not self.gone:
             self._request.write(data)
@@ -77,14 +76,14 @@ class Backpressure:
 
     def abort(self) -> None:
         """
-        Cut the connection: the status line has gone out, and this is the only
-        way left to say that something is missing.
+        Abort the connection.  The status line has been sent, so this is the only way
+        to report that the body is incomplete.
         """
         cast(ITCPTransport, self._request.transport).abortConnection()
 
     def pauseProducing(self) -> None:
         """
-        The client does not keep up.
+        Pause: the transport's buffer is full.
         """
         self.paused = True
         if self._stall is None:
@@ -92,7 +91,7 @@ class Backpressure:
 
     def resumeProducing(self) -> None:
         """
-        The client can take more.
+        Resume: the transport's buffer has drained.
         """
         self.paused = False
         self._attend()
@@ -102,7 +101,7 @@ class Backpressure:
 
     def stopProducing(self) -> None:
         """
-        The client has gone; the cancellation of who writes follows.
+        Note that the client has disconnected; the writer is cancelled next.
         """
         self.gone = True
 

@@ -1,11 +1,10 @@
 # -*- test-case-name: tests.web.test_client_limits -*-
 """
-How many connections and event streams there may be, and how many of them one
-client may have.
+Limits on connections and event streams, for each client and for all.
 
-A client is a user of this machine, or an address of another one.  What is kept
-free for the unix socket cannot be occupied over TCP, and what is kept for
-those whom a listener trusts cannot be occupied by others.
+A client is a user of this machine, or the address of another machine.  A part
+is reserved for the unix socket, and another for clients that a listener
+trusts.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from xferd.web.peer_trust import user_of
 
 class Kind(Enum):
     """
-    The ways in which a client is connected.
+    The kind of a client's connection.
     """
 
     SOCKET = "unix socket"
@@ -38,7 +37,7 @@ class Kind(Enum):
 @frozen
 class Client:
     """
-    To whom a connection counts.
+    The client that a connection counts for.
 
     @ivar name: the user, or the address.
     """
@@ -60,14 +59,14 @@ a lesser one, and which part one of them may.
 
 class ClientLimits:
     """
-    ClientLimits, each of which one client at a time occupies.
+    Counts what each client holds, and limits it.
 
-    @ivar taken: how many are occupied.
+    @ivar taken: how many are held by all clients.
     """
 
     def __init__(self, most: Callable[[], int]) -> None:
         """
-        @param most: how many places there are now.
+        @param most: returns how many there may be now.
         """
         self._most = most
         self.taken = 0
@@ -76,7 +75,7 @@ class ClientLimits:
 
     def has_room(self, client: Client) -> bool:
         """
-        Whether a client may occupy one more.
+        Whether a client may hold one more.
         """
         most = self._most()
         kinds = list(SHARES)
@@ -87,9 +86,9 @@ class ClientLimits:
 
     def enter(self, client: Client) -> bool:
         """
-        Occupy a place for a client.
+        Count one more for a client.
 
-        @return: whether there was one; otherwise nothing changes.
+        @return: whether the limits allow it; otherwise nothing changes.
         """
         if not self.has_room(client):
             return False
@@ -100,7 +99,7 @@ class ClientLimits:
 
     def leave(self, client: Client) -> None:
         """
-        Release a place of a client.
+        Count one less for a client.
         """
         self.taken -= 1
         self._kinds[client.kind] -= 1
@@ -111,16 +110,16 @@ class ClientLimits:
 
 def _part(most: int, share: Fraction) -> int:
     """
-    A part of the places, which is one place at least if there are any.
+    A share of all, at least one if there are any.
     """
     return min(most, max(1, int(most * share)))
 
 
 def client_of(transport: Any, trusted: bool) -> Client:
     """
-    Whose connection it is, which was accepted just now.
+    Find the client of a connection that was accepted just now.
 
-    @param trusted: whether its client may act because of it.
+    @param trusted: whether its client may act because of the connection.
     """
     host, peer = transport.getHost(), transport.getPeer()
     if isinstance(host, UNIXAddress):
@@ -141,6 +140,6 @@ def client_of(transport: Any, trusted: bool) -> Client:
 
 def _user(transport: Any) -> str:
     """
-    The user at the other end, who may be unknown.
+    The user at the other end, where the kernel knows it.
     """
     return f"user {user_of(transport)}"

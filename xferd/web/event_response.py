@@ -41,10 +41,10 @@ more.  The present state of a busy daemon is some hundred kilobytes.
 @frozen
 class EventTimes:
     """
-    The times of a feed, in seconds.
+    The times of an event stream, in seconds.
 
-    @ivar heartbeat: from one sign of life to the next.
-    @ivar stall: how long a reader may take nothing before it is dropped.
+    @ivar heartbeat: from one heartbeat to the next.
+    @ivar stall: after how long a client that reads nothing is dropped.
     """
 
     heartbeat: float = 15.0
@@ -54,12 +54,12 @@ class EventTimes:
 @frozen
 class EventFormat:
     """
-    How events look on the wire.
+    The encoding of events.
 
     @ivar media_type: the Content-Type.
-    @ivar opening: what is written first, so that the headers go out.
-    @ivar heartbeat: what says nothing, and that the daemon lives.
-    @ivar encode: writes one event, with its id.
+    @ivar opening: is written first, so that the headers are sent.
+    @ivar heartbeat: an empty message, which shows that the daemon is alive.
+    @ivar encode: encodes one event, with its id.
     """
 
     media_type: bytes
@@ -70,7 +70,7 @@ class EventFormat:
 
 def _as_sse(event: Event, position: str) -> bytes:
     """
-    One event for an C{EventSource}.
+    Encode an event for an C{EventSource}.
     """
     where = b"id: %s\n" % position.encode("ascii") if position else b""
     return b"%sevent: %s\ndata: %s\n\n" % (where, event.kind.encode("ascii"), event.json)
@@ -78,7 +78,7 @@ def _as_sse(event: Event, position: str) -> bytes:
 
 def _as_line(event: Event, position: str) -> bytes:
     """
-    One event as a line of JSON.
+    Encode an event as a line of JSON.
     """
     final = b"true" if event.final else b"false"
     where = b',"id":"%s"' % position.encode("ascii") if position else b""
@@ -94,13 +94,13 @@ JSON_LINES = EventFormat(b"application/x-ndjson", b"", b"\n", _as_line)
 
 class EventResponse:
     """
-    The body of one response that tells of events.
+    The body of one response that streams events.
 
-    The stream is asked for news only while the transport can take them, so a
-    slow reader costs no memory and misses steps in between, never the last.
+    The stream is read only while the transport can take more: a slow client
+    costs no memory and misses intermediate states, never the last one.
 
     Life cycle: made; C{run}; over when the stream has ended, the client has
-    gone, or the reader stalled.  The stream is closed in each case.
+    left, or it was dropped.  The stream is closed in each case.
     """
 
     _log = Logger()
@@ -116,7 +116,7 @@ class EventResponse:
         over: Callable[[EventResponse], None],
     ) -> None:
         """
-        @param over: called once, when the feed holds nothing any more.
+        @param over: called once, when the response holds nothing any more.
         """
         self._flow = Backpressure(request, clock, stall=times.stall, noun="event")
         self._stream = stream
@@ -128,10 +128,10 @@ class EventResponse:
 
     def run(self) -> Deferred[None]:
         """
-        Tell of events until there are no more.
+        Write events until the stream ends.
 
-        @return: fires when the feed is over, whatever ended it.  Cancelling
-            says that the client has gone.
+        @return: fires when the response is over, whatever ended it.  Cancelling
+            reports that the client has left.
         """
         return Deferred.fromCoroutine(self._run())
 
@@ -178,10 +178,10 @@ class EventResponse:
 
     def _encoded(self, events: list[Event], before: str) -> Iterator[bytes]:
         """
-        Write out a batch.
+        Encode a batch.
 
-        An event's id is where to go on for who has read so far: only with the
-        last one of a batch is that behind the batch.
+        The id of an event is a position from which a client can resume: only the
+        last one of a batch has the position after the batch.
         """
         position = self._stream.position
         for event in events[:-1]:
@@ -190,19 +190,19 @@ class EventResponse:
 
     def end(self) -> None:
         """
-        Tell what is left and finish.
+        Write the remaining events, and finish.
         """
         self._stream.close()
 
     def abort(self) -> None:
         """
-        Cut the connection.
+        Abort the connection.
         """
         self._flow.abort()
 
     def _heartbeat(self) -> None:
         """
-        Give a sign of life, unless unread ones are waiting already.
+        Write a heartbeat, unless the client does not keep up.
         """
         self._beat = self._clock.callLater(self._times.heartbeat, self._heartbeat)
         if not self._flow.paused:

@@ -1,11 +1,11 @@
 # -*- test-case-name: tests.web.test_guard -*-
 """
-Who may use the API, decided before any route is looked up.
+Access control for the API, before a route is looked up.
 
-Two kinds of right exist.  Some clients may act because of their connection
-(L{xferd.web.peer_trust}); a browser among them can be tricked into it by any page, so
-there C{Host} is checked against DNS rebinding and C{Origin} against forged
-requests.  Everybody else shows a bearer token, which no browser sends unasked.
+A client has rights by its connection (L{xferd.web.peer_trust}) or by a bearer
+token.  Any web page can make a browser send requests over a trusted
+connection; therefore C{Host} is checked against DNS rebinding and C{Origin}
+against cross-site request forgery.  Browsers send no bearer token unasked.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _ARCHIVES = b"/api/v1/archives/"
 
 class MisdirectedRequest(HTTPException):
     """
-    421, which not every werkzeug has a class for: another server was meant.
+    421 Misdirected Request, which some versions of werkzeug lack.
     """
 
     code = 421
@@ -73,11 +73,11 @@ class Guard(Resource):
         public_metrics: bool = False,
     ) -> None:
         """
-        @param tokens: what clients show whose connection is not trusted.
-        @param hosts: names, besides those of loopback, that this daemon goes
-            by, without port.
-        @param page_login: the cookies that browsers show.
-        @param public_metrics: whether everybody may see the metrics.
+        @param tokens: the tokens of clients whose connection is not trusted.
+        @param hosts: the daemon's own names besides those of loopback, without
+            port.
+        @param page_login: the cookies of browsers.
+        @param public_metrics: whether the metrics need no right.
         """
         super().__init__()
         self._guarded = guarded
@@ -88,7 +88,7 @@ class Guard(Resource):
 
     def render(self, request: Request) -> int | bytes:
         """
-        Refuse the request, or hand it on.
+        Refuse the request, or pass it to the routes.
         """
         for name, value in SECURITY_HEADERS.items():
             request.setHeader(name, value)
@@ -112,8 +112,7 @@ class Guard(Resource):
 
     def admits(self, request: HTTPRequest) -> bool:
         """
-        Whether a request, of which only the headers are here, may be more
-        than a stranger's.
+        Whether a request, of which only the headers are here, has any right.
         """
         return _is_trusted(request) or self._shown(request) is Right.ACT
 
@@ -139,7 +138,7 @@ class Guard(Resource):
 
     def _is_open(self, request: Request) -> bool:
         """
-        Whether everybody may have the answer.
+        Whether the response needs no right.
         """
         if request.method not in SAFE_METHODS:
             return False
@@ -148,17 +147,16 @@ class Guard(Resource):
 
     def _shown(self, request: HTTPRequest) -> Right:
         """
-        What the token permits that the request shows.
+        The right of the request's token.
         """
         scheme, _, shown = (request.getHeader(b"authorization") or b"").partition(b" ")
         return self._tokens.right(shown.strip()) if scheme.lower() == b"bearer" else Right.NONE
 
     def _host(self, request: Request) -> str:
         """
-        The C{Host} of the request, once it is known to be ours.
+        The C{Host} of the request, after the check that it is the daemon's own.
 
-        A unix socket has no name that could be rebound; what its clients
-        write there is their own affair.
+        Over a unix socket any name is accepted: no DNS name leads there.
         """
         host = (header(request, b"host") or "").lower()
         if isinstance(request.getHost(), UNIXAddress):
@@ -183,7 +181,7 @@ def _is_trusted(request: HTTPRequest) -> bool:
 
 def _needed(request: Request) -> Right:
     """
-    What a request needs.  An archive is work, and may need a registry.
+    The right that a request needs.  An archive takes work, and may need a registry.
     """
     looks = request.method in SAFE_METHODS and not request.path.startswith(_ARCHIVES)
     return Right.LOOK if looks else Right.ACT
@@ -191,7 +189,7 @@ def _needed(request: Request) -> Right:
 
 def _check_form(request: Request) -> None:
     """
-    Refuse what the router could not even read.
+    Refuse a path that the router cannot decode.
 
     @raise BadRequest: the path is not text.
     """
@@ -203,9 +201,9 @@ def _check_form(request: Request) -> None:
 
 def _check_origin(request: Request, host: str) -> None:
     """
-    Refuse what a page of another site makes a browser send.
+    Refuse a request that another site's page makes a browser send.
 
-    Clients that are no browsers send neither header.
+    Clients other than browsers send neither header.
 
     @raise Forbidden: the request comes from another site.
     """

@@ -1,9 +1,9 @@
 # -*- test-case-name: tests.web.test_idempotency -*-
 """
-C{Idempotency-Key}: a request that is made again begins nothing new.
+C{Idempotency-Key}: a repeated request returns the job of the first one.
 
-A client that lost the answer cannot know whether its job was begun.  It makes
-the same request with the same key and gets the same job, also from a daemon
+A client that lost the response cannot know whether its job was begun.  It
+repeats the request with the same key and gets the same job, also from a daemon
 that was restarted meanwhile.
 """
 
@@ -42,7 +42,7 @@ _KEY = re.compile(r"[\x21-\x7e]{1,128}")
 
 class Idempotency:
     """
-    The keys of the requests that were made, and the jobs that they began.
+    The keys of requests, and the jobs that they began.
 
     Life cycle: made; C{start}ed, when the journal can be read.  Requests with
     a key wait for that.
@@ -67,7 +67,7 @@ class Idempotency:
 
     async def start(self) -> None:
         """
-        Read the keys that earlier daemons remembered.
+        Read the keys of earlier daemons.
 
         @raise StoreError: the journal cannot be read.
         """
@@ -84,14 +84,14 @@ class Idempotency:
         self, client: str, key: str, fingerprint: bytes, begin: Callable[[], Mapping[str, Any]]
     ) -> tuple[Mapping[str, Any], bool]:
         """
-        Begin a job, unless the same request began one before.
+        Begin a job, unless the same request has begun one.
 
-        @param client: the client, whose key it is.
-        @param fingerprint: stands for what is asked for.
+        @param client: the client to which the key belongs.
+        @param fingerprint: the digest of the request's body.
         @param begin: begins the job.
-        @return: the job, and whether it is new.  The journal has the key of a
-            new job then, unless its disk refuses.
-        @raise BadInput: it is no key.
+        @return: the job, and whether it is new.  The journal then has the key of
+            a new job, unless its disk refuses.
+        @raise BadInput: the key is not valid.
         @raise KeyReused: the key came with another request before.
         """
         if _KEY.fullmatch(key) is None:

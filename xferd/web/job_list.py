@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.web.test_pagination -*-
 """
-The list of jobs, whose pages go on into the journal.
+The list of jobs: pages of those in memory and in the journal.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ CHUNK: Final = 200
 
 async def page_of_jobs(request: Request, jobs: IJobs) -> Sequence[Mapping[str, Any]]:
     """
-    The jobs that a query asks for: with C{limit} or C{after} out of all that
+    Select the jobs of a query: with C{limit} or C{after} out of all that
     the journal has, else the jobs in memory.
 
     @raise BadInput: a name or a value in the query is unknown.

@@ -1,9 +1,9 @@
 # -*- test-case-name: tests.web.test_metrics -*-
 """
-C{/metrics}: what the daemon does, in the words of Prometheus.
+C{/metrics}, in the text format of Prometheus.
 
 Nothing is counted here: each scrape reads the present state and the counters
-that the other packages keep anyway.
+of other packages.
 """
 
 from __future__ import annotations
@@ -59,12 +59,12 @@ METRICS: Final[Mapping[str, str]] = {
 @frozen
 class Scene:
     """
-    What one scrape sees.
+    The values of one scrape.
 
     @ivar started: in seconds since 1970.
     @ivar disk: the store's disk.
     @ivar store: bytes by part of the store; empty where they are not known.
-    @ivar streams: the clients that follow events.
+    @ivar streams: the number of open event streams.
     """
 
     version: str
@@ -79,7 +79,7 @@ class Scene:
 
 class Metrics:
     """
-    The metrics of one daemon.  Nothing of them is global.
+    The metrics of one daemon, without any global registry.
     """
 
     def __init__(self) -> None:
@@ -89,7 +89,7 @@ class Metrics:
 
     def text(self, scene: Scene) -> bytes:
         """
-        A scrape's answer, as L{MEDIA_TYPE} has it.
+        The response to a scrape, in L{MEDIA_TYPE}.
         """
         registry = CollectorRegistry(auto_describe=False)
         registry.register(_Once(list(self._families(scene))))
@@ -97,7 +97,7 @@ class Metrics:
 
     def _families(self, scene: Scene) -> Iterator[Metric]:
         """
-        The metrics of our own.
+        The metrics of the daemon.
         """
         figures, limits = scene.figures, scene.limits
         yield _gauge("xferd_build_info", [((scene.version,), 1)], "version")
@@ -135,10 +135,9 @@ class Metrics:
 
     def _bounded(self, hosts: Mapping[str, int]) -> dict[str, int]:
         """
-        Counts by host, where those that came too late are one.
+        Counts by host, where the hosts beyond L{MAX_HOSTS} share one label.
 
-        A host keeps the label that it has had once, so that no counter ever
-        falls.
+        A host keeps its label, so that no counter ever falls.
         """
         bounded: dict[str, int] = {}
         for host, count in hosts.items():
@@ -151,7 +150,7 @@ class Metrics:
 
 class _Once(Collector):
     """
-    Metrics that were made before.
+    A collector of metrics that were made before.
     """
 
     def __init__(self, families: list[Metric]) -> None:
@@ -159,7 +158,7 @@ class _Once(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """
-        Give them.
+        Return the metrics.
         """
         return self._families
 
@@ -169,7 +168,7 @@ _Samples = Iterable[tuple[tuple[str, ...], float]]
 
 def _gauge(name: str, samples: _Samples, *labels: str) -> Metric:
     """
-    A value that rises and falls.
+    A gauge: a value that rises and falls.
     """
     family = GaugeMetricFamily(name, METRICS[name], labels=labels)
     for values, value in samples:
@@ -179,7 +178,7 @@ def _gauge(name: str, samples: _Samples, *labels: str) -> Metric:
 
 def _counter(name: str, samples: _Samples, *labels: str) -> Metric:
     """
-    A value that only rises, until the daemon starts anew.
+    A counter: a value that only rises, until the daemon restarts.
     """
     family = CounterMetricFamily(name, METRICS[name], labels=labels)
     for values, value in samples:
@@ -189,7 +188,7 @@ def _counter(name: str, samples: _Samples, *labels: str) -> Metric:
 
 def _waits(figures: Figures) -> Metric:
     """
-    The waits for slots.
+    The histogram of waits for slots.
     """
     name = "xferd_wait_seconds"
     family = HistogramMetricFamily(name, METRICS[name], labels=["kind"])

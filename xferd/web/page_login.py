@@ -1,13 +1,13 @@
 # -*- test-case-name: tests.web.test_page_login -*-
 """
-How the browser of another user of this machine gets the right to act, without
-a token in an address.
+The login of a browser of another user of this machine, without a token in a
+URL.
 
-C{xferctl page} asks for a code, which is good once, for a short time and for one
-user.  The address with the code gives the browser a cookie, which is good for
-connections of that user's.  So neither is of use to others, who may see the
-address in the list of processes, or be sent the cookie: cookies go to every port
-of a name.
+C{xferctl page} requests a code, which is valid once, for a short time and for
+one user.  The URL with the code gives the browser a cookie, which is valid for
+connections of that user.  Other users can read the URL in the list of
+processes, or be sent the cookie, since cookies go to every port of a name;
+neither is of use to them.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ PAGE: Final = Body(
 
 class PageLogin:
     """
-    The codes and cookies of one daemon, which end with it.
+    The codes and cookies of one daemon, valid until it stops.
     """
 
     def __init__(self, clock: IReactorTime) -> None:
@@ -75,7 +75,7 @@ class PageLogin:
 
     def code(self, uid: int) -> str:
         """
-        Make a code for a user's browser.  The oldest of too many ends.
+        Make a code for a user's browser.  Beyond the limit, the oldest one ends.
         """
         return self._make(self._codes, uid, CODE_LIFE, _MOST_CODES)
 
@@ -83,8 +83,8 @@ class PageLogin:
         """
         Exchange a code for a cookie.
 
-        @param uid: whose connection it comes by.
-        @return: the cookie, or L{None} if the code is not good.
+        @param uid: the user of the connection.
+        @return: the cookie, or L{None} if the code is not valid.
         """
         if not self._knows(self._codes, code, uid):
             return None
@@ -93,7 +93,7 @@ class PageLogin:
 
     def admits(self, request: HTTPRequest, host: str) -> bool:
         """
-        Whether a request has a cookie that is good for its connection.
+        Whether a request has a cookie that is valid for its connection.
 
         @param host: its C{Host}.
         """
@@ -134,8 +134,7 @@ class PageLogin:
 
     def admit(self, request: Request) -> None:
         """
-        Give a browser a cookie for its code.  One whose connection is trusted
-        needs none.
+        Give a browser a cookie for its code.  A trusted connection needs none.
 
         @raise Forbidden: the code is unknown, too old, or another user's.
         """
@@ -156,7 +155,7 @@ class PageLogin:
 
 def cookie_name(request: HTTPRequest) -> bytes:
     """
-    The cookie's name: several daemons, at ports of one name, have their own.
+    The name of the cookie, with the port: several daemons may share a host name.
     """
     return b"xferd-%d" % getattr(request.getHost(), "port", 0)
 

@@ -1,10 +1,10 @@
 # -*- test-case-name: tests.web.test_pagination -*-
 """
-Lists: what a query asks for of one, and its pages.
+Filters and pages of lists.
 
-A list is in a fixed order, and every item has a mark in it that never
-changes.  A page is what comes behind a mark, so nothing is shown twice or left
-out because something else came or went between two pages.
+A list has a fixed order, and every item has a mark in it that never changes.
+A page holds the items after a mark, so no item is repeated or skipped when
+others come or go between two pages.
 """
 
 from __future__ import annotations
@@ -56,11 +56,11 @@ Test = Callable[[T, Any], bool]
 @frozen
 class Pagination:
     """
-    What may be asked of a list.
+    The filters and the order of a list.
 
-    @ivar name: what it is a list of.
-    @ivar filters: by the name of each filter, how its value is read and which
-        items then stay.
+    @ivar name: the plural noun of its items.
+    @ivar filters: by the name of each filter, the reader of its value, and the
+        test that items have to pass.
     @ivar mark: the place of an item, as text that sorts as the list does.
     @ivar descending: whether the largest mark comes first.
     @ivar in_order: whether the items come in that order already.
@@ -74,7 +74,7 @@ class Pagination:
 
     def page(self, request: Request, items: Iterable[T]) -> Sequence[T]:
         """
-        The items that a query asks for.
+        Select the items of a query.
 
         @raise BadInput: a name or a value in the query is unknown.
         """
@@ -112,12 +112,12 @@ class Pagination:
 @frozen
 class Query:
     """
-    What is asked of a list.
+    A query for a list.
 
     @ivar given: the query's names and values.
-    @ivar limit: how many items one page has at most.
-    @ivar after: the mark behind which the page begins, if it is not the first.
-    @ivar tests: what all items of the page pass.
+    @ivar limit: the most items of one page.
+    @ivar after: the mark after which the page begins; L{None} for the first page.
+    @ivar tests: the tests that all items of the page pass.
     """
 
     list_of: Pagination
@@ -135,7 +135,7 @@ class Query:
 
     def page(self, request: Request, items: Iterable[T]) -> Sequence[T]:
         """
-        The page, out of all items.
+        Select the page out of all items.
         """
         return self.first(request, self.matching(items))
 
@@ -155,8 +155,8 @@ class Query:
 
     def first(self, request: Request, found: Sequence[T]) -> Sequence[T]:
         """
-        The page, out of its items and some that follow.  Where there are
-        some, a C{Link} header leads to the next page (RFC 8288).
+        Cut the page off its items and those that follow.  If more follow, a C{Link}
+        header leads to the next page (RFC 8288).
         """
         page = found[: self.limit]
         if len(page) < len(found):
@@ -172,7 +172,7 @@ def _passes(test: Test[T], wanted: object, item: T) -> bool:
 
 def _one_of(*known: str) -> _Read:
     """
-    Read one of some words.
+    Make a reader of one of these values.
     """
 
     def read(name: str, value: str) -> str:
@@ -193,8 +193,8 @@ def _reference(_: str, value: str) -> str:
 
 def _image_name(_: str, value: str) -> tuple[Reference, bool]:
     """
-    Read the name of an image, or of all images of a repository: then there is
-    neither tag nor digest.
+    Read the name of an image; without tag and digest it selects all images of a
+    repository.
     """
     reference = Reference.parse(value)
     exact = reference.digest is not None or value.endswith(f":{reference.tag}")
@@ -212,7 +212,7 @@ def _is(field: str) -> Test[Mapping[str, Any]]:
 
 def _age(item: Mapping[str, Any]) -> str:
     """
-    The mark of what has an id and a time.
+    The mark of an item with a time and an id.
     """
     return f"{item['created']}~{item['id']}"
 

@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.web.test_peer_trust -*-
 """
-Whether a connection alone shows that its client may act.
+The rights that a connection alone gives.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _ALL: Final = 0xFFFFFFFF
 
 class Trust(Enum):
     """
-    Who may act without a token, of those who can connect to a listener.
+    The clients of a listener that may act without a token.
     """
 
     ALL = "all"
@@ -44,7 +44,7 @@ def trusts(trust: Trust, uid: int | None) -> bool:
 
 def user_of(transport: object) -> int | None:
     """
-    Whose a connection of this machine is, which was accepted just now.
+    Find the user of a connection of this machine that was accepted just now.
 
     @param transport: of the connection, with or without TLS.
     @return: the user ID, or L{None} if it is not known.
@@ -55,8 +55,8 @@ def user_of(transport: object) -> int | None:
 
 def owners() -> frozenset[int]:
     """
-    Root and the daemon's user.  In a user namespace the kernel shows the same
-    user for all who are not of it; that one is never meant.
+    Root and the daemon's user.  In a user namespace the kernel shows one overflow
+    user for all outside of it; that one is never included.
     """
     own = {0, os.geteuid()}
     if _OVERFLOW in own and not _knows_all_users():
@@ -66,7 +66,7 @@ def owners() -> frozenset[int]:
 
 def _knows_all_users() -> bool:
     """
-    Whether every user of the machine has a number here.
+    Whether every user of the machine has a number in this user namespace.
     """
     try:
         with open(_UID_MAP, encoding="ascii") as file:

@@ -1,10 +1,9 @@
 # -*- test-case-name: tests.web.test_registry_auth -*-
 """
-Credentials that clients bring along with one request, in the headers that
-docker's clients send: C{X-Registry-Auth} for one registry, and
-C{X-Registry-Config} for several.
+A client's own registry credentials, in the headers of docker's clients:
+C{X-Registry-Auth} for one registry, and C{X-Registry-Config} for several.
 
-They are for that request alone, and are told to nobody.
+They are used for that request alone, and never logged or shown.
 """
 
 from __future__ import annotations
@@ -38,10 +37,10 @@ MAX_ORIGIN: Final = 300
 @frozen
 class RegistryAuth:
     """
-    What one client brought.
+    The credentials of one request.
 
     @ivar named: credentials, by registry host.
-    @ivar unnamed: credentials that say of no registry that they are for it.
+    @ivar unnamed: credentials without the name of a registry.
     """
 
     named: Mapping[str, Credentials]
@@ -49,12 +48,12 @@ class RegistryAuth:
 
     def towards(self, *references: str) -> Mapping[str, Credentials]:
         """
-        Credentials by host, for a job.
+        Select a job's credentials, by host.
 
-        @param references: where its bytes come from or go to; what is unnamed
-            is for that registry, if it is but one.
-        @raise BadReference: one of them is none.
-        @raise BadInput: nobody can say whom the unnamed are for.
+        @param references: the sources and the target of the job; the unnamed
+            credentials are for their registry, if it is only one.
+        @raise BadReference: one of them is not a reference.
+        @raise BadInput: the registry of the unnamed credentials is ambiguous.
         """
         if self.unnamed is None:
             return self.named
@@ -69,13 +68,11 @@ class RegistryAuth:
 
 def registry_auth(request: Request) -> RegistryAuth:
     """
-    Read the credentials that a request brings.
+    Read the credentials of a request.
 
-    Those without any content, which docker's clients send for nobody, are
-    none.
+    Empty ones, which docker's clients send in place of none, are ignored.
 
-    @raise BadInput: a header is not what it should be; the message quotes
-        nothing of it.
+    @raise BadInput: a header is not valid; the message quotes nothing of it.
     """
     named: dict[str, Credentials] = {}
     unnamed = None
@@ -118,8 +115,8 @@ def read_login(request: Request) -> tuple[str, Credentials]:
     header has the credentials.
 
     @return: the registry's host, and the credentials for it.
-    @raise UnsupportedMediaType: the body is not JSON by its own word.
-    @raise BadInput: something is wrong or missing.
+    @raise UnsupportedMediaType: its Content-Type is not JSON.
+    @raise BadInput: it is not valid, or has no credentials.
     """
     host = str(LOGIN.read(request)["host"])
     found = registry_auth(request)
@@ -153,8 +150,8 @@ def _read(name: str, entry: object) -> tuple[Credentials | None, str]:
     """
     Read one registry's credentials.
 
-    @return: the credentials, if there are any, and whom they are for, if it
-        says so.
+    @return: the credentials, if there are any, and their registry, if it is
+        named.
     """
     if not isinstance(entry, dict):
         raise BadInput(f"{name} must have an object for each registry")

@@ -1,9 +1,7 @@
 # -*- test-case-name: tests.web.test_request -*-
 """
-What clients ask, read and checked: bodies, queries and names.
-
-All of it is hostile until it went through here; what is wrong with it is
-said in one sentence.
+Reading and checking of requests: bodies, queries and names.  All of a request
+is hostile until it is checked.
 """
 
 from __future__ import annotations
@@ -31,7 +29,7 @@ _CLIENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@/+-]{0,63}")
 
 def header(request: HTTPRequest, name: bytes) -> str | None:
     """
-    A header's last value, whatever bytes a client put there.
+    The last value of a header, in latin-1.
     """
     value: bytes | None = request.getHeader(name)
     return None if value is None else value.decode("latin-1")
@@ -39,8 +37,8 @@ def header(request: HTTPRequest, name: bytes) -> str | None:
 
 def shown(part: bytes) -> str:
     """
-    Method or path of a request, whatever bytes a client put there, for a log
-    line or an answer: at most L{MAX_SHOWN} characters of ASCII.
+    The method or path of a request, for a log line or a response: at most
+    L{MAX_SHOWN} characters of ASCII, whatever the client sent.
     """
     text = escape(part[:MAX_SHOWN].decode("ascii", "backslashreplace"))
     return text if len(part) <= MAX_SHOWN and len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN - 3]}..."
@@ -48,13 +46,13 @@ def shown(part: bytes) -> str:
 
 def json_object(request: Request) -> dict[str, Any]:
     """
-    The JSON object that a request has for its body.
+    Read the JSON object in the body of a request.
 
-    That only C{application/json} is taken is no formality: no form of a
-    foreign page can send it without asking first.
+    Only C{application/json} is accepted: other types would allow cross-site form
+    posts without a CORS preflight.
 
-    @raise UnsupportedMediaType: it is not JSON by its own word.
-    @raise BadInput: it is none.
+    @raise UnsupportedMediaType: its Content-Type is not JSON.
+    @raise BadInput: it is not a JSON object.
     """
     media_type = (header(request, b"content-type") or "").partition(";")[0].strip().lower()
     if media_type != "application/json":
@@ -73,8 +71,8 @@ def json_object(request: Request) -> dict[str, Any]:
 
 def fingerprint_of(request: Request) -> bytes:
     """
-    A short name for what a request asks for: the same for JSON that means the
-    same.  The body has been read and is JSON.
+    The digest of a request's body, the same for equal JSON values.  The body has
+    been read before.
     """
     assert request.content is not None
     request.content.seek(0)
@@ -84,11 +82,10 @@ def fingerprint_of(request: Request) -> bytes:
 
 def read_limit_changes(request: Request) -> dict[str, int]:
     """
-    Read the body of C{PATCH /api/v1/limits}; what each limit may be is for
-    others to say.
+    Read the body of C{PATCH /api/v1/limits}; the jobs check the names and values.
 
-    @raise UnsupportedMediaType: it is not JSON by its own word.
-    @raise BadInput: a value is no whole number.
+    @raise UnsupportedMediaType: its Content-Type is not JSON.
+    @raise BadInput: a value is not a whole number.
     """
     changes = json_object(request)
     for name, value in changes.items():
@@ -100,7 +97,7 @@ def read_limit_changes(request: Request) -> dict[str, int]:
 
 def quoted(value: object) -> str:
     """
-    A value out of a body, short enough to be quoted back.
+    A value of a request, cut for an error message.
     """
     text = json.dumps(value)
     return text if len(text) <= 40 else text[:40] + "…"
@@ -108,10 +105,10 @@ def quoted(value: object) -> str:
 
 def read_platform(request: Request) -> Platform | None:
     """
-    Read the query of a request for an image: the platform that it must be for.
+    Read the query of a request for an image: its platform.
 
-    @raise BadInput: there is something else in the query.
-    @raise BadPlatform: it is none.
+    @raise BadInput: the query has other parameters.
+    @raise BadPlatform: it is not a platform.
     """
     asked = {name.decode("utf-8", "replace"): values[-1] for name, values in (request.args or {}).items()}
     platform = asked.pop("platform", None)
@@ -122,11 +119,11 @@ def read_platform(request: Request) -> Platform | None:
 
 def client_name(request: Request) -> str:
     """
-    Who asks: the name in C{X-Xferd-Client}, else the address, else C{local}.
+    The client's name: C{X-Xferd-Client}, else the address, else C{local}.
 
-    It is for fairness and for the page; nothing is allowed because of it.
+    It is used for fairness and shown on the page; no right depends on it.
 
-    @raise BadInput: the header holds no name.
+    @raise BadInput: the header is not a valid name.
     """
     name = header(request, b"x-xferd-client")
     if name is not None:

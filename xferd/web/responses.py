@@ -1,7 +1,7 @@
 # -*- test-case-name: tests.web.test_responses -*-
 """
-JSON out of values and out of errors, with the one table that gives each
-error its HTTP status.
+JSON responses for values and errors, and the table of the HTTP status of each
+error.
 """
 
 from __future__ import annotations
@@ -68,21 +68,21 @@ its nearest ancestor's.
 
 def status_of(error: XferdError) -> int:
     """
-    The HTTP status that fits an error.
+    The HTTP status of an error.
     """
     return next(STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES)
 
 
 def dump(value: object) -> bytes:
     """
-    A value as one line of JSON in ASCII, which no reader can take for two.
+    Encode a value as one line of ASCII JSON.
     """
     return json.dumps(value, separators=(",", ":"), default=_plain).encode("ascii")
 
 
 def _plain(value: object) -> object:
     """
-    What L{json} makes of a Mapping that is no C{dict}.
+    Convert a Mapping that is not a C{dict} for L{json}.
     """
     if isinstance(value, Mapping):
         return dict(value)
@@ -105,14 +105,14 @@ def respond(request: Request, value: object, status: int = 200) -> bytes:
 
 def error_json(code: str, message: str, detail: object = None) -> dict[str, Any]:
     """
-    The one form of every error of the API.
+    The JSON object of an error.
     """
     return {"error": {"code": code, "message": message, "detail": detail}}
 
 
 def respond_error(request: Request, error: XferdError) -> bytes:
     """
-    Answer with one of our own errors.
+    Respond with one of our own errors.
     """
     detail: dict[str, Any] = {"retryable": error.retryable}
     if isinstance(error, SourceError):
@@ -126,8 +126,8 @@ def respond_error(request: Request, error: XferdError) -> bytes:
 
 def respond_http_error(request: Request, refusal: HTTPException) -> bytes:
     """
-    Answer with what HTTP itself has a name for: no such page, wrong method,
-    no token.  The code is that name.
+    Respond with an error of HTTP itself: unknown path, wrong method, missing
+    token.  The code is its name.
     """
     path = shown(request.path)
     message = refusal.description or refusal.name
@@ -143,6 +143,6 @@ def respond_http_error(request: Request, refusal: HTTPException) -> bytes:
 
 def respond_internal_error(request: Request) -> bytes:
     """
-    Answer for a bug: the log knows more, the client does not.
+    Respond to a bug: details are in the log only.
     """
     return respond(request, error_json(XferdError.code, "internal error; see the daemon's log"), 500)

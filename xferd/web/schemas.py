@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.web.test_openapi -*-
 """
-The shapes of what the API takes and gives, as JSON Schema (2020-12).
+The JSON Schemas (2020-12) of requests and responses.
 """
 
 from __future__ import annotations
@@ -36,21 +36,21 @@ LAYER_STATES: Final = (
 
 def ref(name: str) -> Schema:
     """
-    One of L{SCHEMAS}.
+    A reference to one of L{SCHEMAS}.
     """
     return {"$ref": f"#/components/schemas/{name}"}
 
 
 def array(items: Schema) -> Schema:
     """
-    Any number of one thing.
+    An array of items of one schema.
     """
     return {"type": "array", "items": items}
 
 
 def _object(properties: Mapping[str, Schema], **more: Any) -> Schema:
     """
-    An object that has all of these.
+    An object with all of these properties.
     """
     return {"type": "object", "required": list(properties), "properties": properties, **more}
 

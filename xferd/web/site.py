@@ -1,7 +1,7 @@
 # -*- test-case-name: tests.web.test_site -*-
 """
-The HTTP server under the routes: twisted.web's, with a bound on bodies and on
-the time that a request takes to arrive.
+The HTTP server below the routes: twisted.web's, with limits on bodies and on
+the time in which a request has to arrive.
 """
 
 from __future__ import annotations
@@ -57,12 +57,12 @@ QUIET: Final = 60.0
 
 class BoundedChannel(HTTPChannel):
     """
-    A connection, closed at once where its client has too many, or when a
-    request takes too long to arrive.
+    A connection, closed at once if its client has too many, or if a request
+    takes too long to arrive.
 
     @ivar trusted: whether the client may act because of its connection.
-    @ivar uid: whose the connection is, where that counts and is known.
-    @ivar client: whose connection it is.
+    @ivar uid: the user of the connection, where that counts and is known.
+    @ivar client: the client of the connection.
     """
 
     uid: int | None = None
@@ -74,7 +74,7 @@ class BoundedChannel(HTTPChannel):
 
     def connectionMade(self) -> None:
         """
-        Count the connection, and find out whose it is.
+        Count the connection for its client.
         """
         site = cast("WebSite", self.factory)
         if site.trust is Trust.OWNER:
@@ -143,11 +143,11 @@ class BoundedChannel(HTTPChannel):
 
 class BoundedRequest(Request):
     """
-    A request whose body is refused when it is too large: by its announced
-    length, before it is read, or else as soon as it is more than was allowed.
+    A request whose body is refused if it is too large: by its announced length,
+    before it is read, or else as soon as it exceeds the limit.
 
-    How much that is, its site says by its headers: a request does not know
-    its path before its body is here.
+    The site chooses the limit by the headers: a request does not know its path
+    before its body is here.
     """
 
     _most = MAX_BODY
@@ -156,7 +156,7 @@ class BoundedRequest(Request):
 
     def gotLength(self, length: int | None) -> None:
         """
-        Look at the announced length: L{None} is none.
+        Check the announced length; L{None} if there is none.
         """
         self.content = self._body = BytesIO()
         self._most = cast("WebSite", self.channel.site).largest(self)  # type: ignore[attr-defined]
@@ -177,7 +177,7 @@ class BoundedRequest(Request):
 
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
         """
-        Go on with a request that is whole; a refused one ends here.
+        Route a complete request, unless it was refused.
         """
         if self._refused:
             self.channel.loseConnection()
@@ -186,7 +186,7 @@ class BoundedRequest(Request):
 
     def process(self) -> None:
         """
-        Look for the resource.  twisted.web would answer C{OPTIONS *} itself
+        Find the resource.  twisted.web would answer C{OPTIONS *} itself
         (RFC 9110, section 9.3.7), before the guard has read C{Host}.
         """
         if self.path == b"*":
@@ -201,9 +201,7 @@ class BoundedRequest(Request):
 
     def _refuse(self) -> None:
         """
-        Answer, while the client still sends.
-
-        The request is not known to the router yet, and never will be.
+        Respond while the client still sends; the router never sees the request.
         """
         self._refused = True
         # Else the channel would invite the client to go on.
@@ -254,7 +252,7 @@ class WebSite(Site):
 
     def admit(self, client: Client) -> bool:
         """
-        Give a new connection a place, if there is one for its client.
+        Count a new connection, if the limits of its client allow it.
         """
         if self.places.enter(client):
             return True
@@ -273,8 +271,8 @@ class WebSite(Site):
         """
         Write one line for a request that changed something, or was refused.
 
-        Those that only look are many, and so are the pieces of an archive,
-        and nobody asks for them later; and twistd writes whatever is logged, at any level.
+        Requests that only read, and the pieces of an archive, are too many;
+        twistd writes every line whatever its level.
         """
         looks = request.method in (b"GET", b"HEAD") or is_piece(request)
         if looks and request.code < 400:
@@ -291,8 +289,8 @@ class WebSite(Site):
 
 def admitted(request: HTTPRequest) -> Client:
     """
-    Whose request it is, once it was found that it may be made: over TCP that
-    is a client who is trusted, or has shown a token.
+    The client of a request that was admitted: over TCP that is a trusted client,
+    or one with a token.
     """
     client = cast("BoundedChannel", request.channel).client
     return evolve(client, kind=Kind.TRUSTED) if client.kind is Kind.STRANGER else client

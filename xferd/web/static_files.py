@@ -31,7 +31,7 @@ class StaticFile:
 
     @ivar media_type: its Content-Type.
     @ivar data: its bytes.
-    @ivar etag: a name for just these bytes.
+    @ivar etag: a tag of exactly these bytes.
     """
 
     media_type: bytes
@@ -40,10 +40,9 @@ class StaticFile:
 
     def answer(self, request: Request) -> bytes:
         """
-        Answer with the file, or with 304 where the client has it.
+        Respond with the file, or with 304 if the client has it.
 
-        A browser asks each time, so a new daemon's page is never mixed with
-        an old one's.
+        Browsers ask each time, so files of two versions are never mixed.
         """
         request.setHeader(b"content-type", self.media_type)
         request.setHeader(b"cache-control", b"no-cache")
@@ -68,7 +67,7 @@ class StaticFiles:
         """
         The file C{name}.
 
-        @raise NotFound: there is none.
+        @raise NotFound: there is no such file.
         """
         file = self._files.get(name)
         if file is None:
