@@ -68,7 +68,7 @@ class StreamsTests(TestCase):
         self.slots = Slots(4, reactor)
         self.request = SlotRequest([Turn("ci", 0, 1, 0)], self.registry.host)
         _ = self.slots.acquire(self.request)
-        self.lessons = StreamTrials()
+        self.trials = StreamTrials()
         self.partial: IPartial = await self.store.blobs.partial(self.blob.digest, self.blob.size)
         self.addCleanup(lambda: self.partial.close())
 
@@ -103,7 +103,7 @@ class StreamsTests(TestCase):
             clock=reactor,
             slots=self.slots,
             policy=policy,
-            lessons=self.lessons,
+            trials=self.trials,
             arrived=lambda _: None,
             changed=lambda _: None,
         )

@@ -80,7 +80,7 @@ class RangedDownloadCase(SynchronousTestCase):
         self.slots = Slots(4, self.clock)
         self.request = SlotRequest([Turn("ci", 0, 1, 0)], HOST)
         self.successResultOf(self.slots.acquire(self.request))
-        self.lessons = StreamTrials()
+        self.trials = StreamTrials()
         self.arrived = 0
         self.counts: list[int] = []
         self.partial: IPartial = self.result(self.store.blobs.partial(DIGEST, len(DATA)))
@@ -116,7 +116,7 @@ class RangedDownloadCase(SynchronousTestCase):
             clock=self.clock,
             slots=self.slots,
             policy=self.policy,
-            lessons=self.lessons,
+            trials=self.trials,
             arrived=arrived,
             changed=self.counts.append,
         )
@@ -258,7 +258,7 @@ class WideTests(RangedDownloadCase):
         self.running.cancel()
         self.failureResultOf(self.running, CancelledError)
         self.assert_over()
-        self.assertTrue(self.lessons.may_try(HOST, self.clock.seconds()))
+        self.assertTrue(self.trials.may_try(HOST, self.clock.seconds()))
 
     def test_resumed(self) -> None:
         """

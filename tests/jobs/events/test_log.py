@@ -211,7 +211,7 @@ class ResumeTests(JobsCase):
             self.pulled()
             rounds += 1
             self.assertLess(rounds, MAX_TRANSFERS)
-        self.assertLessEqual(len(self.jobs._broker._history._transfers), MAX_TRANSFERS)
+        self.assertLessEqual(len(self.jobs._broker._changes._transfers), MAX_TRANSFERS)
 
 
 class ChangeLogTests(SynchronousTestCase):

@@ -108,7 +108,7 @@ class Import:
                     self._job,
                     names[0],
                     store=self._store,
-                    source=_NoMore(label, came),
+                    source=_ConsumedArchive(label, came),
                     documents=_ArchiveDocuments(self._store, found, came if self._layers.isolated else None),
                     layers=self._layers,
                     naming=self._naming,
@@ -219,7 +219,7 @@ class _ArchiveDocuments:
 
 
 @implementer(IBlobSource)
-class _NoMore:
+class _ConsumedArchive:
     """
     An archive that was read to its end, and has no more bytes.
     """

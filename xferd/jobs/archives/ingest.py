@@ -88,7 +88,7 @@ class Ingestion:
         # The file that is being read.
         self._member: Member | None = None
         self._head = b""
-        self._arrival: ArchiveSource | None = None
+        self._source: ArchiveSource | None = None
         self._digest: Digest | None = None
         self._hash: _Hash | None = None
         self._unnamed: IAnonymousBlob | None = None
@@ -117,8 +117,8 @@ class Ingestion:
         except ContentMismatch as e:
             raise BadArchive(f"the archive is damaged: {e}") from e
         finally:
-            if self._arrival is not None:
-                self._arrival.fail(Truncated(f"{self._label} ended early"))
+            if self._source is not None:
+                self._source.fail(Truncated(f"{self._label} ended early"))
             if self._unnamed is not None:
                 self._unnamed.close()
         return self._contents
@@ -194,31 +194,31 @@ class Ingestion:
             return
         if digest in self._watchers:
             return
-        arrival = self._arrival = ArchiveSource(digest, size, self._label)
+        source = self._source = ArchiveSource(digest, size, self._label)
         blob = Descriptor("application/octet-stream", digest, size)
-        watcher = self._layers.fetch(blob, arrival, self._turn)
+        watcher = self._layers.fetch(blob, source, self._turn)
         self._watchers[digest] = watcher
 
         def fetched(result: Any) -> None:
             if isinstance(result, Failure) and result.check(CancelledError) is None:
                 self._failure = result
-            arrival.settle()
+            source.settle()
 
         _ = watcher.result().addBoth(fetched)
-        await self._wanted(arrival)
+        await self._wanted(source)
 
-    async def _wanted(self, arrival: ArchiveSource) -> None:
+    async def _wanted(self, source: ArchiveSource) -> None:
         """
         Wait until the blob's download takes its bytes from here, or has ended.
         """
-        while not arrival.ready.called:
-            await arrival.ready
+        while not source.ready.called:
+            await source.ready
             # Not from within the call of the download.
             await deferLater(self._clock, 0)
 
     async def _written(self, data: memoryview) -> None:
-        if self._arrival is not None:
-            await self._wanted(self._arrival)
+        if self._source is not None:
+            await self._wanted(self._source)
             if self._failure is not None:
                 return
         self._write(data)
@@ -230,8 +230,8 @@ class Ingestion:
         if self._member is None:
             return
         # First, as it is repeated when the disk was full.
-        if self._arrival is not None:
-            self._arrival.write(data)
+        if self._source is not None:
+            self._source.write(data)
         elif self._unnamed is not None:
             self._unnamed.write(data)
         elif self._document is not None:
@@ -252,9 +252,9 @@ class Ingestion:
         hasher, self._hash = self._hash, None
         if hasher is not None and digest is not None and hasher.hexdigest() != digest.hex:
             raise BadArchive(f"the archive is damaged: its bytes for {digest} have another digest")
-        if self._arrival is not None:
-            arrival, self._arrival = self._arrival, None
-            arrival.finish()
+        if self._source is not None:
+            source, self._source = self._source, None
+            source.finish()
         elif self._unnamed is not None:
             digest = await retry_while_full(self._store.free_space, self._unnamed.commit)
             self._unnamed = None

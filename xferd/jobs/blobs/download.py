@@ -83,7 +83,7 @@ class DownloadManager:
         self._downloads = downloads
         self._bandwidth = bandwidth
         self._ranges = ranges
-        self._lessons = StreamTrials()
+        self._trials = StreamTrials()
         self._possession = Possession()
         self._waiting: dict[Digest, tuple[Transfer, Deferred[None]]] = {}
         self._growths: WeakValueDictionary[tuple[Digest, SharingScope | None], Growth] = WeakValueDictionary()
@@ -259,14 +259,14 @@ class DownloadManager:
             lock=lock,
             possession=None if lock is None else self._possession,
         )
-        persistence = FullDiskRetries(self._store.free_space, transfer)
+        retries = FullDiskRetries(self._store.free_space, transfer)
         try:
             while True:
                 try:
                     if not await download.finish():
                         await self._attempts(transfer, blob, download)
                 except DiskFull as e:
-                    persistence.check(e)
+                    retries.check(e)
                 else:
                     return
         finally:
@@ -319,7 +319,7 @@ class DownloadManager:
             slots=self._downloads.slots,
             # An archive passes its bytes once.
             policy=self._ranges if source.host else evolve(self._ranges, most=1),
-            lessons=self._lessons,
+            trials=self._trials,
             arrived=arrived,
             changed=lambda streams: transfer.report(streams=streams),
         )

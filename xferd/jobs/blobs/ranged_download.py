@@ -82,7 +82,7 @@ class RangedDownload:
         clock: IReactorTime,
         slots: Slots,
         policy: RangePolicy,
-        lessons: StreamTrials,
+        trials: StreamTrials,
         arrived: Callable[[int], Deferred[None] | None],
         changed: Callable[[int], None],
     ) -> None:
@@ -98,7 +98,7 @@ class RangedDownload:
         self._clock = clock
         self._slots = slots
         self._policy = policy
-        self._widening = AdaptiveStreams(policy, lessons, source.host)
+        self._widening = AdaptiveStreams(policy, trials, source.host)
         self._arrived = arrived
         self._changed = changed
         self._size = maxsize if partial.size is None else partial.size

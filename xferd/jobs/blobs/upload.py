@@ -14,7 +14,7 @@ from collections.abc import Callable, Hashable
 from typing import Final, cast
 
 from attrs import evolve, field, frozen
-from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.defer import CancelledError, succeed
 from twisted.logger import Logger
 
 from xferd.errors import StoreError, causes
@@ -185,7 +185,7 @@ class UploadManager:
             for content in contents.values():
                 content.close()
         transfer.report(bytes_done=blob.size)
-        self._spawn(
+        self._background.spawn(
             self._journal.record_holder(repository, blob.digest), "while recording the holder of a blob"
         )
         return pushed
@@ -271,7 +271,7 @@ class UploadManager:
             self._sessions[key] = session
         if key.account is None:
             recorded = self._journal.record_upload(key.repository, key.digest, session)
-            self._spawn(recorded, "while recording an upload session")
+            self._background.spawn(recorded, "while recording an upload session")
 
     def _drop_unused(self) -> None:
         """
@@ -293,10 +293,7 @@ class UploadManager:
         session = self._sessions.get(key)
         if session is not None:
             self._remember(key, None)
-            self._spawn(target.abort(session), "while deleting an upload session")
-
-    def _spawn(self, work: Deferred[None], activity: str) -> None:
-        self._background.spawn(work, activity)
+            self._background.spawn(target.abort(session), "while deleting an upload session")
 
 
 def _kinship(one: Repository, other: Repository) -> int:

@@ -76,7 +76,7 @@ class Broker:
         self._used: defaultdict[str, dict[str, None]] = defaultdict(dict)
         self._moving: dict[str, _Item] = {}
         self._listed: dict[str, tuple[Hashable, TransferJSON]] = {}
-        self._history = ChangeLog()
+        self._changes = ChangeLog()
         self._streams = 0
 
     def follow(self, job: Job, position: str | None = None) -> EventStream:
@@ -85,9 +85,9 @@ class Broker:
 
         @param position: the position of an earlier stream, if there was one.
         """
-        since = self._history.read(position)
+        since = self._changes.read(position)
         stream = self._open(self._of_one[job.id], since, position)
-        if self._history.is_news(("job", job.id), since):
+        if self._changes.is_news(("job", job.id), since):
             self._put([stream], job, job.rows)
         return stream
 
@@ -106,21 +106,21 @@ class Broker:
         @param images: the images in the store.
         @param position: the position of an earlier stream, if there was one.
         """
-        history = self._history
-        since = history.read(position)
+        changes = self._changes
+        since = changes.read(position)
         stream = self._open(self._of_all, since, position)
-        for shown in () if since is None else history.transfers(since):
+        for shown in () if since is None else changes.transfers(since):
             stream.put(("transfer", shown["id"]), partial(Event, "transfer", shown))
-        for name in () if since is None else history.names_removed(since):
+        for name in () if since is None else changes.names_removed(since):
             _put_removed(stream, name)
         for record in records:
-            if history.is_news(("job", record["id"]), since):
+            if changes.is_news(("job", record["id"]), since):
                 _put_record(stream, record)
         for job in jobs:
-            if history.is_news(("job", job.id), since):
+            if changes.is_news(("job", job.id), since):
                 self._put([stream], job, job.rows)
         for image in images:
-            if history.is_news(("image", str(image.reference)), since):
+            if changes.is_news(("image", str(image.reference)), since):
                 _put_image(stream, image)
         return stream
 
@@ -130,9 +130,9 @@ class Broker:
 
         @param position: the position of an earlier stream, if there was one.
         """
-        since = self._history.read(position)
+        since = self._changes.read(position)
         stream = self._open([], since, position)
-        if self._history.is_news(("job", record["id"]), since):
+        if self._changes.is_news(("job", record["id"]), since):
             _put_record(stream, record)
         stream.end()
         return stream
@@ -141,14 +141,14 @@ class Broker:
         """
         Drop a job that has ended, and is not in memory any more.
         """
-        self._history.forget(("job", job_id))
+        self._changes.forget(("job", job_id))
 
     def job_changed(self, job: Job) -> None:
         """
         Report that a job has changed, but for its rows.
         """
         if job.state not in ENDED:
-            self._history.changed(("job", job.id))
+            self._changes.changed(("job", job.id))
             self._put_job(self._followers(job), job)
 
     def rows_changed(self, job: Job, rows: Iterable[Row]) -> None:
@@ -161,7 +161,7 @@ class Broker:
                 job.row_changed(row)
                 for transfer in row.transfers:
                     self._use(job, transfer)
-            self._history.changed(("job", job.id))
+            self._changes.changed(("job", job.id))
             self._put(self._followers(job), job, rows)
 
     def moved(self, job: Job, row: Row, transfer: Transfer) -> None:
@@ -174,7 +174,7 @@ class Broker:
             return
         self._use(job, transfer)
         self._listed.pop(transfer.id, None)
-        self._history.changed(("job", job.id))
+        self._changes.changed(("job", job.id))
         streams = self._followers(job)
         self._put_job(streams, job)
         for same in job.rows_of(row.blob.digest):
@@ -197,11 +197,11 @@ class Broker:
         streams = self._followers(job)
         transfers = list({t.id: t for row in job.rows for t in row.transfers}.values())
         if len(transfers) > MAX_TRANSFERS:
-            self._history.overflowed()
+            self._changes.overflowed()
         for number, transfer in enumerate(transfers, MAX_TRANSFERS - len(transfers)):
             # The job's own streams have got the last state of one that is over.
             self._release(self._of_all if transfer.over else streams, transfer, keep=number >= 0)
-        self._history.changed(("job", job.id))
+        self._changes.changed(("job", job.id))
         for stream in streams:
             _put_record(stream, record)
         for stream in self._of_one.pop(job.id, ()):
@@ -212,7 +212,7 @@ class Broker:
         """
         Report that an image got its name.
         """
-        self._history.named(str(image.reference))
+        self._changes.named(str(image.reference))
         for stream in self._of_all:
             _put_image(stream, image)
 
@@ -221,7 +221,7 @@ class Broker:
         Report that a name was removed.
         """
         name = str(reference)
-        self._history.removed(name)
+        self._changes.removed(name)
         for stream in self._of_all:
             _put_removed(stream, name)
 
@@ -282,7 +282,7 @@ class Broker:
         for stream in streams:
             stream.put(("transfer", transfer.id), item)
         if keep:
-            self._history.ended(event.data)
+            self._changes.ended(event.data)
 
     def _item_of(self, transfer: Transfer) -> _Item:
         return _Item(lambda: Event("transfer", self.transfer_json(transfer)))
@@ -301,7 +301,7 @@ class Broker:
                 self._streams -= 1
 
         begin = None if since is None else position
-        stream = EventStream(self._clock, self._eventual, closed, self._interval, self._history.now, begin)
+        stream = EventStream(self._clock, self._eventual, closed, self._interval, self._changes.now, begin)
         streams.append(stream)
         self._streams += 1
         return stream
