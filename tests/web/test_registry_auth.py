@@ -232,4 +232,4 @@ class LoginTests(SynchronousTestCase):
             self.assertEqual(answer.status, 400)
             self.assertIn(words, answer.json()["error"]["message"])
         answer = self.world.ask("POST", "/api/v1/auth", b'{"host": "r.example"}')
-        self.assertIn("bring the credentials for r.example", answer.json()["error"]["message"])
+        self.assertIn("send the credentials for r.example", answer.json()["error"]["message"])

@@ -134,7 +134,7 @@ class Guard(Resource):
             request.setHeader(b"www-authenticate", b'Bearer realm="xferd"')
             raise Unauthorized("this needs the daemon's token: Authorization: Bearer TOKEN")
         if right < _needed(request):
-            raise Forbidden("this token is read_only: its clients may look and not act")
+            raise Forbidden("this token is read_only and permits no changes")
 
     def _is_open(self, request: Request) -> bool:
         """
@@ -166,8 +166,7 @@ class Guard(Resource):
         match = _HOST.fullmatch(host)
         if match is None or not (is_loopback(host) or match[1] in self._hosts):
             raise MisdirectedRequest(
-                "this daemon does not go by the name in the Host header; "
-                "its 'hosts_allowed' setting can add it"
+                "the Host header is not a name of this daemon; the setting 'hosts_allowed' can add it"
             )
         return host
 

@@ -100,10 +100,10 @@ class Pagination:
             if name not in self.filters:
                 known = ", ".join(repr(known) for known in (*self.filters, "limit"))
                 raise BadInput(
-                    f"{self.name} cannot be filtered by {quoted(name)}; by {known} and 'after' they can"
+                    f"unknown parameter {quoted(name)}; the parameters of {self.name} are {known} and 'after'"
                 )
             if len(value) > MAX_VALUE:
-                raise BadInput(f"{name!r} is too long: {MAX_VALUE} characters are the most")
+                raise BadInput(f"{name!r} has more than {MAX_VALUE} characters")
             read, test = self.filters[name]
             tests.append(partial(_passes, test, read(name, value)))
         return Query(self, given, int(limit), after, tests)

@@ -60,7 +60,7 @@ class RegistryAuth:
         hosts = {Reference.parse(reference).repository.host for reference in references}
         if len(hosts) > 1:
             raise BadInput(
-                f"{AUTH} must say with 'serveraddress' which of {' and '.join(sorted(hosts))} it is for; "
+                f"{AUTH} must name one of {' and '.join(sorted(hosts))} in 'serveraddress'; "
                 f"{CONFIG} can have both"
             )
         return {hosts.pop(): self.unnamed, **self.named}
@@ -122,7 +122,7 @@ def read_login(request: Request) -> tuple[str, Credentials]:
     found = registry_auth(request)
     credentials = found.named.get(host, found.unnamed)
     if credentials is None:
-        raise BadInput(f"bring the credentials for {host} in {AUTH}")
+        raise BadInput(f"send the credentials for {host} in {AUTH}")
     return host, evolve(credentials, origin="", remedy="try others")
 
 

@@ -113,7 +113,9 @@ def read_platform(request: Request) -> Platform | None:
     asked = {name.decode("utf-8", "replace"): values[-1] for name, values in (request.args or {}).items()}
     platform = asked.pop("platform", None)
     if asked:
-        raise BadInput(f"an image is not asked for by {quoted(next(iter(asked)))}; by 'platform' it can be")
+        raise BadInput(
+            f"unknown parameter {quoted(next(iter(asked)))}; the only parameter of an image is 'platform'"
+        )
     return None if platform is None else Platform.parse(platform.decode("utf-8", "replace"))
 
 
@@ -129,7 +131,8 @@ def client_name(request: Request) -> str:
     if name is not None:
         if _CLIENT.fullmatch(name) is None:
             raise BadInput(
-                "X-Xferd-Client must be 1 to 64 letters, digits and '._:@/+-', the first one no sign"
+                "X-Xferd-Client must be 1 to 64 letters, digits and '._:@/+-', "
+                "and begin with a letter or a digit"
             )
         return name
     address = request.getClientAddress()

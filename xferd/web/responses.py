@@ -133,10 +133,10 @@ def respond_http_error(request: Request, refusal: HTTPException) -> bytes:
     message = refusal.description or refusal.name
     if isinstance(refusal, MethodNotAllowed):
         allowed = ", ".join(sorted(refusal.valid_methods or ()))
-        message = f"{shown(request.method)} does not work at {path}; {allowed} does"
+        message = f"{path} does not support {shown(request.method)}; it supports {allowed}"
         request.setHeader(b"allow", allowed.encode("ascii"))
     elif isinstance(refusal, NoSuchPage):
-        message = f"there is nothing at {path}"
+        message = f"{path} does not exist"
     code = refusal.name.upper().replace(" ", "_")
     return respond(request, error_json(code, message), refusal.code or 500)
 
