@@ -135,7 +135,7 @@ class RepositoryConformance(_Base):
 
     def test_config(self) -> None:
         """
-        A config comes whole; it must be what its descriptor says.
+        A config is read whole, and verified against its descriptor.
         """
         config = self.image.config
         self.assertEqual(self.wait(self.here.config(config.descriptor)), config.content)
@@ -184,7 +184,7 @@ class RepositoryConformance(_Base):
 
     def test_push_other_bytes(self) -> None:
         """
-        A registry refuses a blob that is not what its digest says.
+        A registry refuses a blob with another digest.
         """
         self.fails(DigestMismatch, self.push(Digest.of(b"else")))
 

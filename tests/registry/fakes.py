@@ -45,7 +45,7 @@ class FakeTransport:
     """
     The transport of a body.
 
-    @ivar dropped: how often somebody ended it.
+    @ivar dropped: how often it was ended.
     @ivar flow: when it was paused and resumed.
     """
 
@@ -114,7 +114,7 @@ class FakeResponse:
 
     def setPreviousResponse(self, response: IResponse) -> None:
         """
-        Nobody asks.
+        Do nothing.
         """
 
     def send(self, data: bytes) -> None:
@@ -238,7 +238,7 @@ class MemoryRegistry(Resource):
     a hook for faults.
 
     @ivar log: method, path and headers of each request.
-    @ivar fault: is asked before each answer; what it returns is the answer.
+    @ivar fault: is called before each response; a result replaces the response.
     """
 
     isLeaf = True
@@ -297,7 +297,7 @@ class MemoryRegistry(Resource):
 
     def paths(self, part: str = "") -> list[str]:
         """
-        What was asked for, with C{part} in it.
+        The requested paths with C{part} in them.
         """
         return [path for _, path, _ in self.log if part in path]
 
@@ -312,7 +312,7 @@ def refuse(request: Request, status: int, code: str, message: str) -> bytes:
 
 def send_range(request: Request, blob: bytes) -> bytes:
     """
-    Answer with a blob, or with the part of it that was asked for.
+    Send a blob, or the part of it that was requested.
     """
     wanted = request.getHeader("Range")
     if wanted is None:
@@ -354,7 +354,7 @@ class _Resolution:
 
 class _Elsewhere(WrappingFactory):
     """
-    A client's factory that is told of another address than the real one.
+    A client's factory that receives another address than the real one.
     """
 
     noisy = False

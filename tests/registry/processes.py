@@ -21,7 +21,7 @@ class FakeProcess:
     @ivar stdin: what it was sent.
     @ivar closed: whether its stdin was closed.
     @ivar signals: the signals that it got.
-    @ivar lost: whether nobody listens to it any more.
+    @ivar lost: whether its pipes are closed.
     """
 
     def __init__(self, protocol: ProcessProtocol, argv: Sequence[str]) -> None:

@@ -133,7 +133,7 @@ class Pushing(TestCase):
 
     async def fails(self, kind: type[XferdError], data: bytes = DATA) -> XferdError:
         """
-        Push in vain.
+        Push, which fails.
         """
         try:
             await self.push(data)

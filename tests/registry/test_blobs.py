@@ -36,7 +36,7 @@ class BlobTests(ClientCase):
 
     def test_whole(self) -> None:
         """
-        From the beginning, no range is asked for.
+        From offset 0, no range is requested.
         """
         body = self.successResultOf(self.open_blob())
         self.assertEqual((body.start, body.total), (0, 1000))
@@ -65,7 +65,7 @@ class BlobTests(ClientCase):
 
     def test_part_of_unknown_length(self) -> None:
         """
-        Where the framing does not tell how long a part is, its range does.
+        Without a length in the framing, the range has the length of a part.
         """
 
         def fault(request: Request) -> int:
@@ -81,7 +81,7 @@ class BlobTests(ClientCase):
 
     def test_range_ignored(self) -> None:
         """
-        A registry that ignores Range is told by the start.
+        A registry that ignores Range is recognised by the start.
         """
         self._answer(200, self.sample.layer)
         body = self.successResultOf(self.open_blob(990))
@@ -89,13 +89,13 @@ class BlobTests(ClientCase):
 
     def test_behind_the_end(self) -> None:
         """
-        416 says that the blob is shorter, and how long it is.
+        A 416 means that the blob is shorter, and has its size.
         """
         self.assertIn("1000 bytes", str(failure_of(self, self.open_blob(1000), SizeMismatch)))
 
     def _no_ranges(self, status: int, body: bytes = b"", **headers: str) -> None:
         """
-        Give an odd answer to whoever asks for a part.
+        Send an odd response to a request for a part.
         """
 
         def fault(request: Request) -> bytes:
@@ -204,14 +204,14 @@ class BlobTests(ClientCase):
 
     def test_confirmed(self) -> None:
         """
-        Whether the client may have a blob is told without a byte of it.
+        The right to read a blob is confirmed without a byte of it.
         """
         self.successResultOf(self._confirm())
         self.assertEqual([method for method, _, _ in self.server.log], ["HEAD"])
 
     def test_not_confirmed(self) -> None:
         """
-        A refusal is told as that of the blob would be.
+        A refusal is reported as that of the blob would be.
         """
         for status, kind in ((404, BlobUnknown), (403, Denied), (429, TooManyRequests)):
             self._answer(status)
@@ -219,7 +219,7 @@ class BlobTests(ClientCase):
 
     def test_no_head(self) -> None:
         """
-        A registry that knows no HEAD is asked for the blob, which is left.
+        From a registry without HEAD, the blob is requested and dropped.
         """
 
         def fault(request: Request) -> bytes | None:
@@ -302,7 +302,7 @@ class StorageTests(ClientCase):
 
     def test_expired(self) -> None:
         """
-        When storage refuses, the registry is asked for another URL, once.
+        When storage refuses, another URL is requested of the registry, once.
         """
         for self.status in (401, 403):
             self.refusals = 1

@@ -16,7 +16,7 @@ from xferd.registry.mirrors import FIRST_PAUSE, LONGEST_PAUSE, PROBE, CircuitBre
 
 class CircuitBreakerTests(SynchronousTestCase):
     """
-    L{CircuitBreaker} says whether a mirror is to be asked.
+    L{CircuitBreaker} decides whether requests go to a mirror.
     """
 
     def test_doubled(self) -> None:

@@ -108,7 +108,7 @@ class RegistriesTests(ClientCase):
 
 class AuthenticationTests(ClientCase):
     """
-    The proof that a registry wants is brought.
+    Requests have the authorization that the registry demands.
     """
 
     def test_basic(self) -> None:
@@ -163,7 +163,7 @@ class AuthenticationTests(ClientCase):
 
     def test_check(self) -> None:
         """
-        Credentials can be tried; a refusal says whose they are.
+        Credentials can be tried; a refusal names their origin.
         """
         self.server.user, self.server.password = "me", "hunter2"
         self.credentials = evolve(ME, origin="/c.json")
@@ -263,7 +263,7 @@ class MemoryTests(ClientCase):
 
     def test_expired(self) -> None:
         """
-        Those that nobody used for an hour are dropped, and no other.
+        Those that were not used for an hour are dropped, and no others.
         """
         often, seldom = (self.registries.endpoints(host) for host in ("often.example", "seldom.example"))
         capabilities = often.own.client.capabilities
@@ -327,7 +327,7 @@ class LoopbackTests(SynchronousTestCase):
 
     def test_plain(self) -> None:
         """
-        One that answers plain HTTP is spoken to so; that is asked but once.
+        One that answers plain HTTP is reached by it; that is tried once.
         """
         opening = self._open()
         self.agent.respond(401)
@@ -376,7 +376,7 @@ class LoopbackTests(SynchronousTestCase):
 
     def test_forgotten(self) -> None:
         """
-        When it does not answer any more, or says 400, it is found out anew.
+        When it no longer answers, or answers 400, it is tried again.
         """
         for status in (0, 400):
             opening = self._open()
@@ -390,7 +390,7 @@ class LoopbackTests(SynchronousTestCase):
 
     def test_configured(self) -> None:
         """
-        What the operator says is not questioned.
+        The configuration applies without a trial.
         """
         self.registries = Registries(
             self.clock,

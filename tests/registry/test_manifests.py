@@ -97,7 +97,7 @@ class ManifestTests(ClientCase):
 
     def test_sha512(self) -> None:
         """
-        A manifest may be asked for by sha512.
+        A manifest can be requested by sha512.
         """
         wanted = Digest.of(self.sample.manifest, "sha512")
         self.server.manifests[str(wanted)] = (OCI_MANIFEST, self.sample.manifest)
@@ -228,7 +228,7 @@ class DocumentTests(ClientCase):
 
     def test_wrong_size(self) -> None:
         """
-        More or fewer bytes than the descriptor says are refused.
+        More or fewer bytes than in the descriptor are refused.
         """
         for size in (len(self.sample.config) - 1, len(self.sample.config) + 1):
             descriptor = self.describe(self.sample.config, size)
@@ -249,7 +249,7 @@ class DocumentTests(ClientCase):
 
     def test_too_large(self) -> None:
         """
-        A descriptor that is too large for a document is not even asked for.
+        A descriptor that is too large for a document is refused without a request.
         """
         descriptor = self.describe(b"x", MAX_DOCUMENT + 1)
         failure_of(self, self.repository.config(descriptor), BadDocument)

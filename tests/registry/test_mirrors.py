@@ -189,12 +189,12 @@ class MirrorCase(SynchronousTestCase):
 
 class OrderTests(MirrorCase):
     """
-    Servers are asked in their order.
+    Endpoints are tried in their order.
     """
 
     def test_first(self) -> None:
         """
-        The first mirror gives everything, and is told whose mirror it is.
+        The first mirror serves everything, and receives the registry's name.
         """
         self.successResultOf(self.manifest())
         config = Descriptor(OCI_CONFIG, Digest.of(self.sample.config), len(self.sample.config))
@@ -239,13 +239,13 @@ class OrderTests(MirrorCase):
             self.clock.advance(LONGEST_PAUSE * 2)
             self.fault("one.test", lambda r, s=status: refuse(r, s, "NO", "no"))  # type: ignore[misc]
             self.successResultOf(self.manifest())
-            # A 401 that does not say what is wanted makes xferd ask the root, once.
+            # After a 401 without a challenge, the root is requested, once.
             asked = ["one.test", "two.test"] if status != 401 else ["one.test", "one.test", "two.test"]
             self.assertEqual(self.network.take(), asked, status)
 
     def test_last_error(self) -> None:
         """
-        If nobody gives it, the error is the registry's own.
+        If every endpoint fails, the error is the registry's own.
         """
         self.fault("one.test", lambda r: refuse(r, 500, "NO", "no"))
         self.fault(HOST, lambda r: refuse(r, 403, "DENIED", "go away"))
@@ -255,7 +255,7 @@ class OrderTests(MirrorCase):
 
     def test_wrong_bytes(self) -> None:
         """
-        A mirror whose manifest is another than its digest says is passed by.
+        A mirror whose manifest has another digest is skipped.
         """
         self.network.servers["one.test"].manifests[str(Digest.of(self.sample.manifest))] = ("a/b", b"{}")
         self.successResultOf(self.manifest(str(Digest.of(self.sample.manifest))))

@@ -130,7 +130,7 @@ class RootTests(AuthCase):
 
     def test_bare_everywhere(self) -> None:
         """
-        If the root does not say it either, the request is denied.
+        If the root has no challenge either, the request is denied.
         """
         self.server.fault = lambda request: refuse(request, 401, "NO", "no")
         for _ in range(2):
@@ -196,7 +196,7 @@ class ExpiryTests(AuthCase):
                 return refuse(request, 401, "NO", "no")
             if self.basic(request):
                 return None
-            # What the helper says from now on.
+            # The helper's answer from now on.
             self.credentials = ME
             return refuse(request, 400, "EXPIRED", "your authorization token has expired")
 

@@ -104,7 +104,7 @@ class ManifestCase(SynchronousTestCase):
 
     def refused(self, kind: type[XferdError], document: Document, wanted: str = "1") -> str:
         """
-        Put one in vain.
+        Put one, which fails.
         """
         error = self.assertRaises(kind, self.put, document, wanted)
         return str(error)
@@ -164,7 +164,7 @@ class PutTests(ManifestCase):
 
     def test_refusals(self) -> None:
         """
-        Each refusal is one sentence that says what to do.
+        Each refusal is one sentence with the remedy.
         """
         for status, code, kind, says in (
             (413, "SIZE_INVALID", RegistryError, "too many"),
@@ -368,7 +368,7 @@ class ReferrersTests(ManifestCase):
 
     def test_bad_subject(self) -> None:
         """
-        A subject that is none is refused before anything is sent.
+        An invalid subject is refused before any request.
         """
         self.refused(BadDocument, manifest(subject={"digest": "x"}))
         self.refused(BadDocument, Document.verified(OCI_MANIFEST, b"[]"))

@@ -251,7 +251,7 @@ class WireTests(WireCase):
 
     async def test_refused(self) -> None:
         """
-        Where nothing listens, the error says so.
+        If nothing listens, the error states it.
         """
         server = self._listen(send_nothing)
         self._client(HostConfig(plain_http=True))
@@ -282,7 +282,7 @@ class WireTests(WireCase):
 
     async def test_idle_connection_died(self) -> None:
         """
-        An idle connection that the peer has closed costs nobody an error.
+        An idle connection that the peer has closed causes no error.
         """
         server = self._listen(send_whole)
         self._client(HostConfig(plain_http=True))
@@ -343,7 +343,7 @@ class WireTests(WireCase):
 
     async def test_cancelled_early(self) -> None:
         """
-        Cancelling while the name is resolved is told as a cancellation.
+        Cancelling while the name is resolved is reported as a cancellation.
         """
         server = self._listen(send_nothing)
         self._client(HostConfig(plain_http=True))

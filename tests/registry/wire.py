@@ -116,7 +116,7 @@ class Listener(ServerFactory):
         """
         Wait until no connection is open.
         """
-        # Trial's own limit ends a wait that is in vain.
+        # Trial's own timeout ends a wait without a result.
         closed: Deferred[None] = Deferred()
         self._waiting.append(closed)
         self.tell()

@@ -128,7 +128,7 @@ class BasicTests(_AuthCase):
 
     def test_nobody(self) -> None:
         """
-        Who has no password is told how to get in.
+        Without a password, the error has the remedy.
         """
         for credentials in (None, Credentials("", Secret(""), Secret("identity"))):
             asking = self._challenge(self._authenticator(credentials), Challenge("basic"))
@@ -162,7 +162,7 @@ class BearerTests(_AuthCase):
 
     def test_anonymous(self) -> None:
         """
-        Nobody gets a token, too: for the service and the scope.
+        An anonymous client gets a token as well: for the service and the scope.
         """
         asking = self._ask(self._challenged())
         url = urlsplit(self.agent.last.url)
@@ -286,7 +286,7 @@ class BearerTests(_AuthCase):
 
     def test_slow_keychain(self) -> None:
         """
-        Who waits for a helper can give up, and its failure is told.
+        Waiting for a helper can be cancelled, and its failure is reported.
         """
         authenticator = self._challenged(_ME)
         held: Deferred[Credentials | None] = Deferred(lambda _: None)
@@ -300,7 +300,7 @@ class BearerTests(_AuthCase):
 
     def test_scopes(self) -> None:
         """
-        Scopes that the challenge names are asked for besides our own, sorted.
+        Scopes of the challenge are requested in addition to our own, sorted.
         """
         asking = self._ask(self._challenged(scope="repository:b:pull repository:a:pull"))
         query = parse_qs(urlsplit(self.agent.last.url).query)

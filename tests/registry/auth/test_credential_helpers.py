@@ -45,7 +45,7 @@ def make_helper(directory: str, name: str, script: str) -> str:
 
 class HelperTests(SynchronousTestCase):
     """
-    A helper is asked, in time and but once.
+    A helper runs once, and in time.
     """
 
     def setUp(self) -> None:
@@ -115,7 +115,7 @@ class HelperTests(SynchronousTestCase):
 
     def test_none(self) -> None:
         """
-        A helper that has none says so in words, on either stream.
+        A helper without credentials writes a message on either stream.
         """
         for host, stream in (("a.example", 1), ("b.example", 2)):
             asking = self.get(host)
@@ -173,7 +173,7 @@ class HelperTests(SynchronousTestCase):
 
     def test_hangs(self) -> None:
         """
-        A helper that does not answer is killed, and the remedy is told.
+        A helper that does not answer is killed, and the error has the remedy.
         """
         asking, process = self.get(), self.process
         process.write(_ANSWER)
@@ -196,7 +196,7 @@ class HelperTests(SynchronousTestCase):
 
     def test_fails(self) -> None:
         """
-        Its complaint is told, but nothing that may be an answer.
+        Its error message is reported, but no text that may be an answer.
         """
         for said, status, words in (
             (b"no  store\n\x1b[31m", 3, "ended with 3: no  store"),
@@ -213,7 +213,7 @@ class HelperTests(SynchronousTestCase):
 
     def test_nonsense(self) -> None:
         """
-        Another answer than the protocol's is none.
+        An answer that breaks the protocol is an error.
         """
         asking = self.get()
         self.process.write(b"hunter2")
@@ -276,7 +276,7 @@ class RealTests(TestCase):
 
     async def test_ends_without_reading(self) -> None:
         """
-        A helper need not read what it is asked.
+        A helper need not read its input.
         """
         helpers = self.helpers("print('credentials not found in native keychain'); raise SystemExit(1)")
         self.assertIsNone(await helpers.get("real", "hub.example", "/c.json"))

@@ -47,7 +47,7 @@ class DockerKeychainTests(SynchronousTestCase):
 
     def lookup(self, host: str = "h", path: str = "") -> Credentials | None:
         """
-        Look somebody up, at once.
+        Look up the credentials, without delay.
         """
         return self.successResultOf(self.keychain.lookup(host, path))
 
@@ -80,7 +80,7 @@ class DockerKeychainTests(SynchronousTestCase):
 
     def test_changed(self) -> None:
         """
-        A changed file is read anew, an unchanged one is not.
+        A changed file is read again, an unchanged one is not.
         """
         self.write(config(h={"auth": auth("u:p")}))
         first = self.lookup()
@@ -105,7 +105,7 @@ class DockerKeychainTests(SynchronousTestCase):
 
     def test_unreadable(self) -> None:
         """
-        A file that cannot be read is an error that says so.
+        A file that cannot be read is an error that names it.
         """
         self.path.mkdir()
         error = self.assertRaises(ConfigError, self.keychain.load)
@@ -149,7 +149,7 @@ class DockerKeychainTests(SynchronousTestCase):
 
     def test_helper_fails(self) -> None:
         """
-        A helper's failure is told, and no other credentials are taken.
+        A helper's failure is reported, and no other credentials are used.
         """
         self.write(b'{"credHelpers": {"h": "fake"}, "auths": {"h": {"auth": "%s"}}}' % auth("u:p").encode())
         asking = self.keychain.lookup("h", "a")
@@ -212,7 +212,7 @@ class OtherKeychainTests(SynchronousTestCase):
 
     def test_client(self) -> None:
         """
-        A client is who it says, also when that did not do.
+        A client's credentials are used, also after they were refused.
         """
         keychain = ClientKeychain(ME)
         keychain.forget("h")
@@ -221,7 +221,7 @@ class OtherKeychainTests(SynchronousTestCase):
 
     def test_nobody(self) -> None:
         """
-        One can be nobody everywhere.
+        C{Anonymous} has no credentials for any host.
         """
         Anonymous().forget("docker.io")
         self.assertIsNone(self.successResultOf(Anonymous().lookup("docker.io", "")))

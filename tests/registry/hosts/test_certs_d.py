@@ -63,7 +63,7 @@ class FindTests(DirsCase):
 
     def test_nothing(self) -> None:
         """
-        Without directories, nothing is said.
+        Without directories, there is no configuration.
         """
         self.assertIsNone(self.dirs.find("r.test"))
         self.dirs.check()
@@ -103,7 +103,7 @@ class FindTests(DirsCase):
 
     def test_other_server(self) -> None:
         """
-        A server in the registry's place is told which registry is meant.
+        A server in the registry's place receives the registry's name.
         """
         self.write(self.first / "r.test" / "hosts.toml", 'server = "http://s.test/x"')
         (found,) = self.dirs.find("r.test") or ()

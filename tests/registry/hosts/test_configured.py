@@ -31,7 +31,7 @@ class URLTests(SynchronousTestCase):
 
     def test_configured(self) -> None:
         """
-        What the operator says counts, for loopback hosts, too.
+        The configuration applies, to loopback hosts, too.
         """
         hosts = Hosts({"r.example:80": HostConfig(plain_http=True), "localhost:5000": HostConfig()})
         self.assertEqual(hosts.url("r.example:80"), "http://r.example:80")
@@ -154,7 +154,7 @@ class TLSOptionsTests(SynchronousTestCase):
 
     def test_bad_host(self) -> None:
         """
-        A host that is none is named.
+        An invalid host is named.
         """
         error = self.assertRaises(ConfigError, Hosts, {"r.example:x": HostConfig()})
         self.assertIn("r.example:x", str(error))

@@ -218,7 +218,7 @@ class DurationTests(SynchronousTestCase):
 
     def test_refused(self) -> None:
         """
-        What is none is refused.
+        Invalid durations are refused.
         """
         for text in ("", "1", "s", "1 s", "-1s", "1s2"):
             self.assertRaises(ValueError, parse_duration, text)

@@ -41,7 +41,7 @@ class BreakTests(Pushing):
 
     async def test_resumed(self) -> None:
         """
-        What breaks goes on where the registry says that it is, at once.
+        After a break, the upload resumes at the registry's offset, at once.
         """
         self.plant(CutBody(300 * KIB), "PATCH")
         self.assertEqual(await self.push(), Pushed("uploaded"))
@@ -140,7 +140,7 @@ class BreakTests(Pushing):
     async def test_session_gone(self) -> None:
         """
         A session that an earlier attempt left and the registry has forgotten
-        is begun anew.
+        is begun again.
         """
         self.plant(unavailable(), "PATCH")
         await self.fails(RegistryUnavailable)
@@ -192,7 +192,7 @@ class BreakTests(Pushing):
         A 416 makes the client ask.
         """
         self.plant(Instead(problem(416, "BLOB_UPLOAD_INVALID", "where?").answer), "PATCH")
-        # That code is what some say of a session that is gone.
+        # Some registries send that code for a session that is gone.
         self.assertEqual(await self.push(), Pushed("uploaded"))
         self.registry.storage.remove("team/a", str(DIGEST))
         self.registry.faults.plant(Instead(problem(416, "RANGE_INVALID", "where?").answer), method="PATCH")
@@ -331,7 +331,7 @@ class RefusalTests(Pushing):
 
     async def test_other_digest(self) -> None:
         """
-        A registry that says that it has got something else is not believed.
+        A registry that reports another digest is an error.
         """
         self.plant(SetHeader("Docker-Content-Digest", str(DIGEST)), "PUT")
         await self.fails(DigestMismatch, SMALL)
@@ -401,7 +401,7 @@ class RefusalTests(Pushing):
 
     async def test_ends_early(self) -> None:
         """
-        So is content with fewer bytes than it said.
+        So is content with fewer bytes than its size.
         """
         content = Bytes(SMALL)
         content.size += 5

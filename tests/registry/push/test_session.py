@@ -70,7 +70,7 @@ class ProofTests(Pushing):
 
     async def test_refused_for_ever(self) -> None:
         """
-        A registry that likes no token is not asked for ever.
+        Requests to a registry that refuses every token end.
         """
         tokens = await self._with_tokens()
         challenge = f'Bearer realm="{tokens.url}/token",service="registry.test"'
@@ -91,7 +91,7 @@ class ProofTests(Pushing):
 
     async def test_may_only_pull(self) -> None:
         """
-        Who may not push is told so.
+        A client without the right to push gets an error that states it.
         """
         await self._with_tokens()
         self.credentials = None
@@ -101,7 +101,7 @@ class ProofTests(Pushing):
 
 class EndTests(Pushing):
     """
-    Pushes end when they are told to, or when nothing happens any more.
+    Pushes end when they are cancelled, or when they stall.
     """
 
     async def test_cancelled(self) -> None:
@@ -142,7 +142,7 @@ class EndTests(Pushing):
 
     async def test_no_answer(self) -> None:
         """
-        A registry that takes all and says nothing is given up.
+        A registry that receives all bytes and does not respond is a timeout.
         """
         self.client = self.make_client(Timeouts(commit=0.2))
         self.plant(Stall(BEFORE_HEADERS), "PATCH")

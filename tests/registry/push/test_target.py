@@ -110,7 +110,7 @@ class PushTests(Pushing):
 
     async def test_mount_refused(self) -> None:
         """
-        A registry that refuses mounts without a source is not asked again.
+        A registry that refuses mounts without C{from} gets no further ones.
         """
         self.plant(Instead(problem(400, "UNSUPPORTED", "from?").answer), "POST")
         await self.push(SMALL)
@@ -132,7 +132,7 @@ class PushTests(Pushing):
 
     async def test_sha512(self) -> None:
         """
-        The registry is told which other digest will come.
+        The registry receives the algorithm of another digest.
         """
         digest = Digest.of(SMALL, "sha512")
         self.assertEqual(await self.push(SMALL, digest=digest), Pushed("uploaded"))
@@ -150,7 +150,7 @@ class PushTests(Pushing):
 
 class LocationTests(Pushing):
     """
-    A registry says where to send.
+    The registry names the location of an upload.
     """
 
     async def test_elsewhere(self) -> None:

@@ -147,7 +147,7 @@ class EarlyTests(WireCase):
 
     async def _refused(self, kind: type[SourceError], timeouts: Timeouts | None = None) -> BaseException:
         """
-        Push a large blob in vain.
+        Push a large blob, which fails.
         """
         self._client(timeouts=timeouts)
         content = _Zeros(1 << 30)

@@ -283,7 +283,7 @@ class ConnectionsTests(TestCase):
     async def test_whole_urls(self) -> None:
         """
         By plain HTTP a proxy is asked for whole URLs, with its password; its
-        own refusal is told from the server's.
+        own refusal is distinguished from the server's.
         """
         answers = [b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", b"HTTP/1.1 407 No\r\n\r\n"]
         proxy = Listener(lambda peer, path: peer.send(answers.pop(0)))

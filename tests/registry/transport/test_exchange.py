@@ -127,7 +127,7 @@ class ExchangeTests(SynchronousTestCase):
 
     def test_back_again(self) -> None:
         """
-        Once another origin had its say, credentials are not sent again.
+        After a redirect to another origin, credentials are not sent again.
         """
         getting = self._get()
         self._redirect("https://other.example/")
@@ -336,7 +336,7 @@ class ExchangeTests(SynchronousTestCase):
 
     def test_cancelled(self) -> None:
         """
-        Cancelling cancels the request, and is told as such.
+        Cancelling cancels the request, and is reported as such.
         """
         getting = self._get()
         getting.cancel()

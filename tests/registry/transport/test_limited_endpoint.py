@@ -57,7 +57,7 @@ class _Reader(Protocol):
 @define
 class _Endpoint:
     """
-    Connects when the test says so.
+    Connects when the test fires its Deferred.
     """
 
     factory: IProtocolFactory | None = None
@@ -220,7 +220,7 @@ class LimitedEndpointTests(SynchronousTestCase):
 
     def test_handshake_fails(self) -> None:
         """
-        A handshake's failure says why, and whether trying again can help.
+        A handshake's failure has a reason, and whether a retry can help.
         """
         for reason, retryable, why in (
             (TLSError([("SSL routines", "", "certificate verify failed")]), False, "trusted authority"),

@@ -51,7 +51,7 @@ class ParseTests(SynchronousTestCase):
 
     def test_unsatisfied(self) -> None:
         """
-        A 416 may tell the size.
+        A 416 may have the size.
         """
         self.assertEqual(parse_unsatisfied("bytes */1234"), 1234)
         for text in ("", "bytes */*", "bytes 0-1/2", "*/5"):
@@ -73,7 +73,7 @@ class ParseTests(SynchronousTestCase):
 
 class CheckRestTests(SynchronousTestCase):
     """
-    A 206 must be the rest that was asked for.
+    A 206 must have the range that was requested.
     """
 
     def test_asked(self) -> None:
@@ -131,7 +131,7 @@ class CheckRestTests(SynchronousTestCase):
 
     def test_reasons(self) -> None:
         """
-        The message says what is wrong.
+        The message names the fault.
         """
         for headers, length, why in (
             ([], None, "0 Content-Range"),
@@ -172,7 +172,7 @@ class SessionRangeTests(SynchronousTestCase):
     def test_chunk(self, start: int, length: int) -> None:
         """
         The range of a chunk is inclusive; the session's, if it began at 0,
-        says what it confirmed.
+        reports what it has confirmed.
         """
         first, last = chunk_range(start, length).split("-")
         self.assertEqual((int(first), int(last)), (start, start + length - 1))

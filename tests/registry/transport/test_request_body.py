@@ -47,12 +47,12 @@ class Consumer:
 
     def registerProducer(self, producer: object, streaming: bool) -> None:
         """
-        Nobody asks.
+        Do nothing.
         """
 
     def unregisterProducer(self) -> None:
         """
-        Nobody asks.
+        Do nothing.
         """
 
 
@@ -63,7 +63,7 @@ class BytesBodyTests(SynchronousTestCase):
 
     def test_all(self) -> None:
         """
-        Whatever it is told.
+        Pauses are ignored.
         """
         body, consumer = BytesBody(b"abc"), Consumer()
         verifyObject(IBodyProducer, body)
@@ -276,7 +276,7 @@ class ContentBodyTests(SynchronousTestCase):
 
     def test_unreadable(self) -> None:
         """
-        Bytes that cannot be had end the request with what the content says.
+        Bytes that cannot be read end the request with the content's error.
         """
         self.content = FakeContent(_DATA, arrived=5000)
         self.body = self._make()

@@ -57,7 +57,7 @@ class BlobBodyTests(_BodyCase):
 
     def test_delivered(self) -> None:
         """
-        Pieces are handed on as they arrive, and the end is told.
+        Pieces are delivered as they arrive, and the end is reported.
         """
         response = FakeResponse(length=6)
         done = self._open(response, 0, 6).deliver(self.arrived.extend)
@@ -173,7 +173,7 @@ class BlobBodyTests(_BodyCase):
     def test_held(self) -> None:
         """
         What the sink gives holds the body, all of it where several pieces
-        were in flight; the time is nobody's silence and nobody's trickle.
+        were in flight; that time does not count towards silence or rate.
         """
         response, done, holds = self._hold()
         response.send(b"abc")
@@ -262,7 +262,7 @@ class BlobBodyTests(_BodyCase):
 
     def test_abandoned(self) -> None:
         """
-        A body that nobody wants is dropped, once.
+        A body that is not needed is dropped, once.
         """
         response = FakeResponse()
         body = self._open(response)
@@ -352,7 +352,7 @@ class ReadTests(_BodyCase):
 
     def test_excerpt_too_late(self) -> None:
         """
-        Nobody waits long for the words of a refusal.
+        The body of an error is awaited for a short time only.
         """
         response = FakeResponse(404)
         reading = self._excerpt(response)

@@ -49,7 +49,7 @@ class TLSConfigTests(SynchronousTestCase):
 
     def test_anything_said(self) -> None:
         """
-        One that says nothing is false.
+        One with the defaults alone is false.
         """
         self.assertFalse(TLSConfig("r.test"))
         self.assertTrue(TLSConfig("r.test", skip_verify=False))

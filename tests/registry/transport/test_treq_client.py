@@ -108,7 +108,7 @@ class WireTests(TestCase):
     async def test_bodies(self) -> None:
         """
         A gzip body arrives as it was sent: of one member, of two, truncated
-        or not gzip at all; and it is still said to be gzip.
+        or not gzip at all; and its C{Content-Encoding} remains.
         """
         whole = gzip.compress(b"0123456789" * 1000)
         for body in (whole, whole + whole, whole[:-10], b"no gzip"):
