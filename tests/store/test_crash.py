@@ -21,7 +21,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.forks import bounded, fork
-from tests.store.conformance import job
+from tests.store.conformance.journal import job
 from tests.store.support import (
     RESERVE,
     Pools,

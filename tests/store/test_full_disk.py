@@ -9,7 +9,7 @@ from typing import cast
 
 from attrs import evolve
 
-from tests.store.conformance import job
+from tests.store.conformance.journal import job
 from tests.store.small_disk import SmallDisk
 from tests.store.support import StoreTestCase, docker_sample, pull, sample
 from xferd.errors import DiskFull

@@ -11,7 +11,7 @@ from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
 
-from tests.store.conformance import JournalConformance, job
+from tests.store.conformance.journal import JournalConformance, job
 from tests.store.support import StoreTestCase
 from xferd.errors import DiskFull, StoreError
 from xferd.interfaces.journal import IdempotencyKey

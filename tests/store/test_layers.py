@@ -14,7 +14,8 @@ from unittest import SkipTest
 
 from twisted.internet.defer import CancelledError, Deferred
 
-from tests.store.conformance import DATA, DIGEST, LayersConformance
+from tests.store.conformance.base import DATA, DIGEST
+from tests.store.conformance.trees import LayersConformance
 from tests.store.support import StoreTestCase, layer_descriptor, plant
 from xferd.errors import BadLayer, StoreError
 from xferd.interfaces.store import Layer, Unpacked

@@ -15,7 +15,8 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import TestCase
 
 from tests.other_user import OTHER
-from tests.store.conformance import DATA, DIGEST, StoreConformance
+from tests.store.conformance.base import DATA, DIGEST
+from tests.store.conformance.store import StoreConformance
 from tests.store.disk.test_file_system import become_nobody
 from tests.store.support import StoreTestCase, pull, sample
 from xferd.errors import StoreError, StoreLocked

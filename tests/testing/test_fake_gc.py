@@ -12,7 +12,8 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from tests.store.conformance import DIGEST, CollectionConformance
+from tests.store.conformance.base import DIGEST
+from tests.store.conformance.gc import GarbageCollectorConformance
 from xferd.errors import StoreError
 from xferd.interfaces.store import Freed, IGarbageCollector
 from xferd.testing.fake_store import FakeStore
@@ -20,7 +21,7 @@ from xferd.testing.fake_store import FakeStore
 T = TypeVar("T")
 
 
-class FakeGarbageCollectorTests(CollectionConformance, SynchronousTestCase):
+class FakeGarbageCollectorTests(GarbageCollectorConformance, SynchronousTestCase):
     """
     The garbage collector of a store in memory conforms to its Interface.
     """

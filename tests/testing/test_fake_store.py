@@ -12,7 +12,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from tests.store.conformance import BlobsConformance, JournalConformance
+from tests.store.conformance.blobs import BlobsConformance
+from tests.store.conformance.journal import JournalConformance
 from xferd.errors import DigestMismatch, DiskFull, NotFound, SizeMismatch, StoreError
 from xferd.interfaces.blobs import IBlobs, IFollower, IPartial
 from xferd.interfaces.journal import IJournal

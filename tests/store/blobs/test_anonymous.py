@@ -8,7 +8,7 @@ import os
 
 from twisted.internet.defer import CancelledError
 
-from tests.store.conformance import DATA, DIGEST
+from tests.store.conformance.base import DATA, DIGEST
 from tests.store.support import StoreTestCase
 from xferd.errors import StoreError
 from xferd.interfaces.blobs import IAnonymousBlob

@@ -9,7 +9,8 @@ from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
 
-from tests.store.conformance import DATA, DIGEST, BlobsConformance
+from tests.store.conformance.base import DATA, DIGEST
+from tests.store.conformance.blobs import BlobsConformance
 from tests.store.support import StoreTestCase
 from xferd.errors import StoreError
 from xferd.names import Digest

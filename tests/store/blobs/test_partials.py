@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from twisted.internet.defer import CancelledError
 from twisted.trial.unittest import SkipTest
 
-from tests.store.conformance import DATA, DIGEST
+from tests.store.conformance.base import DATA, DIGEST
 from tests.store.support import Follower, StoreTestCase
 from xferd.errors import DiskFull, SizeMismatch, StoreError
 from xferd.interfaces.blobs import IFollower, IPartial

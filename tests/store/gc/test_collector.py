@@ -11,7 +11,7 @@ from typing import Any
 from attrs import evolve
 from twisted.internet.defer import CancelledError, Deferred
 
-from tests.store.conformance import CollectionConformance
+from tests.store.conformance.gc import GarbageCollectorConformance
 from tests.store.support import (
     Sample,
     StoreTestCase,
@@ -31,7 +31,7 @@ from xferd.store.gc.survey import Survey, survey
 from xferd.store.store import PARTIAL_AGE
 
 
-class CollectionTests(CollectionConformance, StoreTestCase):
+class CollectionTests(GarbageCollectorConformance, StoreTestCase):
     """
     On the disk.
     """

@@ -14,7 +14,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import ILogObserver, Logger
 from twisted.python.failure import Failure
 
-from tests.store.conformance import ImagesConformance
+from tests.store.conformance.images import ImagesConformance
 from tests.store.support import Sample, StoreTestCase, docker_sample, pull, sample
 from xferd.errors import NotFound, StoreError
 from xferd.media_types import OCI_INDEX, OCI_MANIFEST

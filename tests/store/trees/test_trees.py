@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.store.conformance import DATA, DIGEST, TreesConformance
+from tests.store.conformance.base import DATA, DIGEST
+from tests.store.conformance.trees import TreesConformance
 from tests.store.disk.test_file_system import Recorder
 from tests.store.support import StoreTestCase, plant
 from xferd.errors import StoreError

@@ -1,0 +1,223 @@
+"""
+Tests for providers of L{IGarbageCollector}.
+"""
+
+from __future__ import annotations
+
+from attrs import evolve
+
+from tests.store.conformance.base import DATA, DIGEST, Conformance
+from tests.store.support import Sample, pull, sample
+from xferd.interfaces.blobs import IPartial
+from xferd.interfaces.store import Freed
+from xferd.names import Digest, Reference, chain_id
+
+
+class GarbageCollectorConformance(Conformance):
+    """
+    L{IGarbageCollector}.
+    """
+
+    def pulled(self, name: str, *blobs: bytes) -> Sample:
+        """
+        Put a whole image into the store.
+        """
+        wanted = sample(name, *blobs)
+        self.do(pull(self.store, wanted))
+        return wanted
+
+    def collect(self, dry_run: bool = False) -> Freed:
+        """
+        Collect.
+        """
+        freed: Freed = self.result(self.store.gc.collect(dry_run))
+        return freed
+
+    def assert_whole(self, wanted: Sample) -> None:
+        """
+        All is here of an image.
+        """
+        for digest in (*wanted.documents, *wanted.diff_ids):
+            self.assertTrue(self.store.blobs.has(digest))
+        parent = None
+        for diff_id in wanted.diff_ids:
+            self.assertTrue(self.store.trees.has(diff_id))
+            parent = chain_id([diff_id], parent)
+            assert parent is not None
+            self.assertIsNotNone(self.store.layers.get(parent))
+
+    def assert_gone(self, wanted: Sample) -> None:
+        """
+        Nothing is here of an image.
+        """
+        self.assertFalse(any(map(self.store.blobs.has, (*wanted.documents, *wanted.diff_ids))))
+        self.assertFalse(any(map(self.store.trees.has, wanted.diff_ids)))
+        assert wanted.image.chain_id is not None
+        self.assertIsNone(self.store.layers.get(wanted.image.chain_id))
+
+    def test_nothing(self) -> None:
+        """
+        What is named stays, and a store that is empty stays so.
+        """
+        self.assertEqual(self.collect(), Freed())
+        wanted = self.pulled("alpine", b"one", b"two")
+        self.assertEqual(self.collect(), Freed())
+        self.assert_whole(wanted)
+
+    def test_shared(self) -> None:
+        """
+        What two images share goes with the second.
+        """
+        one, two = self.pulled("one", b"base", b"one"), self.pulled("two", b"base", b"two")
+        self.result(self.store.images.remove(one.image.reference))
+        sizes = sum(len(data) for data in one.documents.values()) + 2 * len(b"one")
+        expected = Freed(blobs=3, trees=1, layers=1, bytes=sizes)
+        self.assertEqual(self.collect(dry_run=True), expected)
+        self.assert_whole(one)
+        self.assertEqual(self.collect(), expected)
+        self.assert_whole(two)
+        self.assertFalse(self.store.trees.has(Digest.of(b"one")))
+        self.result(self.store.images.remove(two.image.reference))
+        self.assertEqual(self.collect().layers, 2)
+        for wanted in (one, two):
+            self.assert_gone(wanted)
+        self.do(pull(self.store, one))
+        self.assert_whole(one)
+
+    def test_partials(self) -> None:
+        """
+        A partial blob that is new goes when it is asked for, by its digest or
+        with all others, but not one that is open, or that a use asked about.
+        """
+        blobs = [b"zero", b"one", b"two", b"three"]
+        digests = [Digest.of(blob) for blob in blobs]
+        partials = []
+        for blob, digest in zip(blobs, digests, strict=True):
+            partial: IPartial = self.result(self.store.blobs.partial(digest, len(blob)))
+            partial.write(blob[:2])
+            partials.append(partial)
+        for partial in partials[1:]:
+            partial.close()
+        self.assertEqual([self.store.blobs.partial_size(digest) for digest in digests], [2, 2, 2, 2])
+        self.assertEqual(self.store.blobs.partial_size(Digest.of(b"absent")), 0)
+        self.assertEqual(self.collect(), Freed())
+        collection = self.store.gc
+        abandoned = frozenset((digests[0], digests[1]))
+        self.assertEqual(
+            self.result(collection.collect(False, abandoned=abandoned)), Freed(partials=1, bytes=2)
+        )
+        end = collection.lease()
+        self.assertFalse(self.store.blobs.has(digests[2]))
+        self.assertEqual(self.result(collection.collect(True, partials=True)), Freed(partials=1, bytes=2))
+        self.assertEqual(self.result(collection.collect(False, partials=True)), Freed(partials=1, bytes=2))
+        end()
+        self.assertEqual(self.result(collection.collect(False, partials=True)), Freed(partials=1, bytes=2))
+        self.result(collection.removed())
+        again: IPartial = self.result(self.store.blobs.partial(digests[3], len(blobs[3])))
+        self.assertEqual((again.offset, partials[0].offset), (0, 2))
+        again.close()
+        partials[0].close()
+
+    def evict(self, excess: int, *spare: Sample, enough: bool = False) -> list[str]:
+        """
+        Take the names of images away.
+        """
+        spared = frozenset(wanted.image.reference for wanted in spare)
+        gone = self.result(self.store.gc.evict(excess, spared, enough))
+        return [reference.familiar().partition(":")[0] for reference in gone]
+
+    def test_evict(self) -> None:
+        """
+        The image that was used least goes first, and no more of them than
+        necessary; then they can be collected.
+        """
+        one, two, _ = (self.pulled(name, name.encode() * 1000) for name in ("one", "two", "three"))
+        self.store.images.get(one.image.reference)
+        self.assertEqual(self.evict(0), [])
+        self.assertEqual(self.evict(1), ["two"])
+        self.collect()
+        self.assert_gone(two)
+        self.assertEqual(self.evict(10_000_000, one), ["three"])
+        self.assertEqual(self.evict(10_000_000, enough=True), [])
+        self.assertEqual(self.evict(3000, enough=True), ["one"])
+
+    def test_evict_more(self) -> None:
+        """
+        As many go as are needed.
+        """
+        wanted = [self.pulled(str(number), b"x" * 1000 + bytes([number])) for number in range(4)]
+        self.assertEqual(self.evict(wanted[0].image.size + 1001 + 1), ["0", "1"])
+
+    def test_evict_held(self) -> None:
+        """
+        Pinned images, and images in use, stay.
+        """
+        one, two, _ = (self.pulled(name, name.encode()) for name in ("one", "two", "three"))
+        self.result(self.store.images.pin(one.image.reference, True))
+        end = self.store.gc.lease()
+        self.store.images.get(two.image.reference)
+        self.assertEqual(self.evict(10_000_000), ["three"])
+        end()
+        self.assertEqual(self.evict(10_000_000), ["two"])
+        self.result(self.store.images.pin(one.image.reference, False))
+        self.assertEqual(self.evict(10_000_000), ["one"])
+
+    def test_another_name(self) -> None:
+        """
+        An image stays while one of its names does.
+        """
+        wanted = self.pulled("alpine", b"one")
+        self.result(self.store.images.put(evolve(wanted.image, reference=Reference.parse("mine"))))
+        self.result(self.store.images.remove(wanted.image.reference))
+        self.assertEqual(self.collect(), Freed())
+        self.assert_whole(wanted)
+
+    def test_used(self) -> None:
+        """
+        Content that was requested or added under a lease stays until the lease
+        is released: a blob, a tree, a layer with all its parents.
+        """
+        wanted = sample("alpine", b"one", b"two", b"three")
+        self.do(pull(self.store, wanted))
+        self.result(self.store.images.remove(wanted.image.reference))
+        end = self.store.gc.lease()
+        two = chain_id(wanted.diff_ids[:2])
+        assert two is not None
+        self.store.layers.get(two)
+        self.store.blobs.has(wanted.diff_ids[0])
+        self.store.trees.diff_id_of(wanted.diff_ids[2])
+        self.result(self.store.blobs.put(DIGEST, DATA))
+        freed = self.collect()
+        # The top blob is its own tar, so that it is in use with its tree.
+        self.assertEqual((freed.layers, freed.trees, freed.blobs), (1, 0, 3))
+        self.assertTrue(self.store.blobs.has(DIGEST))
+        self.assertTrue(all(map(self.store.trees.has, wanted.diff_ids)))
+        end()
+        freed = self.collect()
+        self.assertEqual((freed.layers, freed.trees, freed.blobs), (2, 3, 3))
+
+    def test_named_and_used(self) -> None:
+        """
+        A request for an image by its name keeps all its parts, also after the
+        name is removed.
+        """
+        wanted = self.pulled("alpine", b"one", b"two")
+        end = self.store.gc.lease()
+        self.store.images.get(wanted.image.reference)
+        self.result(self.store.images.remove(wanted.image.reference))
+        self.assertEqual(self.collect(), Freed())
+        end()
+        self.assertEqual(self.collect().layers, 2)
+        self.assert_gone(wanted)
+
+    def test_arriving(self) -> None:
+        """
+        A blob that is on its way is not touched.
+        """
+        partial = self.result(self.store.blobs.partial(DIGEST, len(DATA)))
+        partial.write(DATA[:5])
+        self.assertEqual(self.collect(), Freed())
+        partial.write(DATA[5:])
+        self.result(partial.commit())
+        self.assertTrue(self.store.blobs.has(DIGEST))
+        self.assertEqual(self.collect(), Freed(blobs=1, bytes=len(DATA)))

@@ -1,0 +1,178 @@
+"""
+Tests for providers of L{IJournal}.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.store.conformance.base import DIGEST, Conformance
+from xferd.interfaces.journal import IdempotencyKey
+from xferd.interfaces.registry import UploadSession
+from xferd.names import Digest, Repository
+
+
+def job(number: int, state: str = "running") -> dict[str, Any]:
+    """
+    A job, as far as the journal looks at it.
+    """
+    return {
+        "id": f"job-{number}",
+        "state": state,
+        "created": f"2026-01-01T00:00:{number:02}Z",
+        "kind": "pull",
+    }
+
+
+class JournalConformance(Conformance):
+    """
+    L{IJournal}.
+    """
+
+    def test_jobs(self) -> None:
+        """
+        The newest jobs come first, and so many as are asked for.
+        """
+        for number in (2, 1, 3):
+            self.result(self.store.journal.record_job(job(number)))
+        self.assertEqual(self.result(self.store.journal.jobs(2)), [job(3), job(2)])
+
+    def test_one_job(self) -> None:
+        """
+        A job is found by its id, as it was recorded last.
+        """
+        self.assertIsNone(self.result(self.store.journal.job("job-1")))
+        self.result(self.store.journal.record_job(job(1)))
+        self.result(self.store.journal.record_job(job(1, "done")))
+        self.assertEqual(self.result(self.store.journal.job("job-1")), job(1, "done"))
+        self.assertIsNone(self.result(self.store.journal.job("job-2")))
+
+    def test_older_jobs(self) -> None:
+        """
+        Jobs come page by page: those that are older than one, of which the id
+        decides where they were created together.
+        """
+        jobs = [{**job(number), "created": job(number // 2)["created"]} for number in range(7)]
+        for each in jobs:
+            self.result(self.store.journal.record_job(each))
+        found = []
+        before = None
+        while page := self.result(self.store.journal.jobs(2, before)):
+            found += page
+            before = (page[-1]["created"], page[-1]["id"])
+        self.assertEqual(found, jobs[::-1])
+
+    def test_keys(self) -> None:
+        """
+        Idempotency keys are remembered for each client, in their order; one
+        that is recorded again replaces the first.
+        """
+        journal = self.store.journal
+        keys = [
+            IdempotencyKey("ci", "a", b"\x00\xff", "job-1", 10.0),
+            IdempotencyKey("me", "a", b"1", "job-2", 20.5),
+            IdempotencyKey("ci", "b", b"2", "job-3", 30.0),
+        ]
+        for key in keys:
+            self.result(journal.record_key(key))
+        self.assertEqual(self.result(journal.keys(0.0)), keys)
+        self.assertEqual(self.result(journal.keys(10.0)), keys[1:])
+        again = IdempotencyKey("ci", "a", b"3", "job-4", 40.0)
+        self.result(journal.record_key(again))
+        self.assertEqual(self.result(journal.keys(0.0)), [*keys[1:], again])
+
+    def test_replace(self) -> None:
+        """
+        What was remembered of a job is replaced, and it keeps its place.
+        """
+        for number in (1, 2):
+            self.result(self.store.journal.record_job(job(number)))
+        self.result(self.store.journal.record_job(job(1, "done")))
+        self.assertEqual(self.result(self.store.journal.jobs(9)), [job(2), job(1, "done")])
+
+    def test_remembered_as_it_was(self) -> None:
+        """
+        Changing a record after it was handed over changes nothing.
+        """
+        record = job(1)
+        self.result(self.store.journal.record_job(record))
+        record["state"] = "done"
+        self.assertEqual(self.result(self.store.journal.jobs(9)), [job(1)])
+
+    def test_not_interrupted(self) -> None:
+        """
+        What this daemon runs was not interrupted.
+        """
+        self.result(self.store.journal.record_job(job(1)))
+        self.assertEqual(self.result(self.store.journal.interrupted()), [])
+
+    def test_attempt(self) -> None:
+        """
+        An attempt is recorded; what is not known of it is L{None}.
+        """
+        known = {"transfer": "t1", "kind": "download", "attempt": 1, "bytes_done": 3}
+        self.result(self.store.journal.record_attempt(known))
+        unknown = dict.fromkeys(("digest", "source", "started", "finished", "code", "error"))
+        self.assertEqual(self.result(self.store.journal.attempts(["t1"], 9)), [{**known, **unknown}])
+
+    def test_attempts_of_some(self) -> None:
+        """
+        The attempts of some transfers are returned in their order, and above
+        the limit only the newest.
+        """
+        facts = {
+            "kind": "download",
+            "digest": str(DIGEST),
+            "source": "r.example/app",
+            "started": "2026-01-02T03:04:05.000Z",
+            "finished": "2026-01-02T03:04:06.000Z",
+            "bytes_done": 3,
+            "code": None,
+            "error": None,
+        }
+        tried = [
+            {"transfer": transfer, "attempt": n, **facts} for n in (1, 2) for transfer in ("t1", "t2", "it's")
+        ]
+        for attempt in tried:
+            self.result(self.store.journal.record_attempt(attempt))
+        journal = self.store.journal
+        self.assertEqual(self.result(journal.attempts(["t1"], 9)), [tried[0], tried[3]])
+        self.assertEqual(
+            self.result(journal.attempts(["it's", "t1", "t4"], 3)), [tried[2], tried[3], tried[5]]
+        )
+        self.assertEqual(self.result(journal.attempts([], 9)), [])
+
+    def test_uploads(self) -> None:
+        """
+        The latest session of an upload is recorded until it is removed.
+        """
+        app, other = Repository("r.example", "app"), Repository("r.example", "other")
+        journal = self.store.journal
+        self.result(journal.record_upload(app, DIGEST, UploadSession("https://r.example/1", 0)))
+        self.result(journal.record_upload(other, DIGEST, UploadSession("https://r.example/2", 5)))
+        self.result(journal.record_upload(app, DIGEST, UploadSession("https://r.example/3", 7, 1e9, True)))
+        self.assertEqual(
+            self.result(journal.uploads()),
+            {
+                (app, DIGEST): UploadSession("https://r.example/3", 7),
+                (other, DIGEST): UploadSession("https://r.example/2", 5),
+            },
+        )
+        found = self.result(journal.uploads())
+        self.assertEqual((found[app, DIGEST].used, found[app, DIGEST].isolated), (1e9, True))
+        self.assertFalse(found[other, DIGEST].isolated)
+        for repository in (app, other, other):
+            self.result(journal.record_upload(repository, DIGEST, None))
+        self.assertEqual(self.result(journal.uploads()), {})
+
+    def test_holders(self) -> None:
+        """
+        The repositories that have a blob are recorded for each registry, the
+        one seen last first, and each only once.
+        """
+        a, b = Repository("r.example", "a"), Repository("r.example", "b")
+        for repository in (a, b, Repository("other.example", "a"), a):
+            self.result(self.store.journal.record_holder(repository, DIGEST))
+        self.result(self.store.journal.record_holder(b, Digest.of(b"another")))
+        self.assertEqual(self.result(self.store.journal.holders("r.example", DIGEST)), [a, b])
+        self.assertEqual(self.result(self.store.journal.holders("nobody.example", DIGEST)), [])
