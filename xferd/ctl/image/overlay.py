@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.ctl.image.test_unpack -*-
+# -*- test-case-name: tests.ctl.image.test_overlay -*-
 """
 Mounting layers with Linux's overlayfs.
 """
