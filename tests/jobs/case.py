@@ -52,8 +52,8 @@ class JobsCase(SynchronousTestCase):
 
     def make_jobs(self) -> Jobs:
         """
-        The jobs of a daemon that has not started yet.  What is left of them
-        when the test is over is stopped.
+        The jobs of a daemon that has not started yet; they are stopped at the
+        end of the test.
         """
         jobs = Jobs(
             self.store,
@@ -110,7 +110,7 @@ class JobsCase(SynchronousTestCase):
 
     def pull(self, name: str = "app", client: str = "ci", platform: str | None = None) -> str:
         """
-        Begin to pull; gives the job's id.
+        Begin to pull; returns the job's id.
         """
         return str(self.jobs.pull(f"{HOST}/{name}", platform, client, 0)["id"])
 
@@ -138,7 +138,7 @@ class JobsCase(SynchronousTestCase):
 
     def assert_failed(self, job_id: str, code: str) -> str:
         """
-        The job has failed with this code; gives the message.
+        The job has failed with this code; returns the message.
         """
         job = self.job(job_id)
         self.assertEqual(job["state"], "failed", job)
@@ -169,14 +169,14 @@ class JobsCase(SynchronousTestCase):
         platform: str | None = None,
     ) -> str:
         """
-        Begin to push to another registry, or somewhere else; gives the job's id.
+        Begin to push to another registry, or elsewhere; returns the job's id.
         """
         goal = f"{OTHER}/{name}" if target is None else target
         return str(self.jobs.push(f"{HOST}/{name}", goal, tags, platform, client, 0)["id"])
 
     def copy(self, name: str = "app", target: str | None = None, **how: Any) -> str:
         """
-        Begin to copy to another registry; gives the job's id.
+        Begin to copy to another registry; returns the job's id.
         """
         goal = f"{OTHER}/{name}" if target is None else target
         options = {"platform": None, "referrers": False, "client": "ci", "priority": 0, **how}

@@ -1,6 +1,6 @@
 """
-What every provider of L{IJobs} does, whatever its jobs do.  A test case mixes
-L{JobsConformance} in, and has C{jobs}.
+Tests for every provider of L{IJobs}.  A test case mixes L{JobsConformance} in,
+and has C{jobs}.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ class JobsConformance(_Base):
 
     def test_unknown(self) -> None:
         """
-        A job that is not known is reported as such, whatever is requested.
+        A job that does not exist is not found, by any method.
         """
         for ask in (
             self.jobs.get,

@@ -1,5 +1,5 @@
 """
-Tests for jobs of clients that bring credentials of their own.
+Tests for jobs of clients with their own credentials.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class ClientsTests(JobsCase):
 
     def test_push_and_copy(self) -> None:
         """
-        A push and a copy bring the credentials to where they are for.
+        A push and a copy use the credentials for the hosts that they are for.
         """
         theirs = self.registries.registry(OTHER, "bob")
         copy = self.copy(credentials={HOST: ANN, OTHER: BOB})

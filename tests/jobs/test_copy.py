@@ -358,8 +358,8 @@ class CopyTests(JobsCase):
 
     def test_artifacts(self) -> None:
         """
-        Artifacts are copied whatever their types: with an empty config that
-        the manifest brings along, a Helm chart, files as ORAS has them.
+        Artifacts of any types are copied: with an empty, embedded config, a
+        Helm chart, files as ORAS pushes them.
         """
         empty = {**Blob.of("application/vnd.oci.empty.v1+json", b"{}").descriptor.to_json(), "data": "e30="}
         for config, layer, kind in (
@@ -556,7 +556,7 @@ class TwoSourcesTests(JobsCase):
 
     def refuse(self, error: Exception, registry: FakeRegistry, times: int = 99) -> None:
         """
-        Let a registry not give the layer.
+        Have a registry refuse the layer.
         """
         registry.gate.fail("open", error, self.blob, times=times)
 

@@ -142,7 +142,7 @@ class EndedTests(JobsCase):
 
     def test_unknown(self) -> None:
         """
-        An ID that no journal can have is not looked up.
+        An ID that no journal can have is not searched for.
         """
         for job_id in ("nope", "x" * 1000, "\ud800", ""):
             for ask in (self.jobs.find, self.jobs.follow, self.jobs.attempts):

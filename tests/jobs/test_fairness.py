@@ -200,7 +200,7 @@ class SmallTests(JobsCase):
 
 class SharesTests(JobsCase):
     """
-    Two registries that both have much to give.
+    Two registries that both have large images.
     """
 
     def test_half(self) -> None:

@@ -234,7 +234,7 @@ class RemovalTests(JobsCase):
 
     def interrupted(self, name: str, moved: int = 10_000) -> Digest:
         """
-        Begin a pull, and have it cancelled; gives the blob that was on its way.
+        Begin a pull, and cancel it; returns the blob that was in transit.
         """
         blob = self.add(sample_image(1, size=50_000, seed=name), name).layers[0].blob.digest
         self.registry.stall(blob)
@@ -465,7 +465,7 @@ class LeavingTests(StoreTestCase):
 
     def told(self) -> list[tuple[str, bool]]:
         """
-        The names that the follower hears of, and whether they were removed.
+        The names that the stream gets, and whether they were removed.
         """
         getting = self.stream.get()
         self.reactor.advance(1)
@@ -515,7 +515,7 @@ class LeavingTests(StoreTestCase):
 
     def test_tag(self) -> None:
         """
-        A name that is being given is reported to the others.
+        A name that is being given is reported to the streams.
         """
         self.pools.disk.held = True
         self.leave(self.image_admin.tag("app", "other"), 0)

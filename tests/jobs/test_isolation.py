@@ -31,7 +31,7 @@ class SourcesCase(JobsCase):
 
     def setUp(self) -> None:
         """
-        Put one image into both, and let the bytes of its layer wait.
+        Put one image into both, and hold the bytes of its layer.
         """
         super().setUp()
         self.image = self.add(sample_image(1, 100_000))
@@ -420,7 +420,7 @@ class IsolatedTests(RightsCase):
     def test_confirms_anything(self) -> None:
         """
         A registry that confirms every digest, as one that a client runs can,
-        gives its client no blob of others.
+        gives its client no access to blobs of others.
         """
         self.assert_done(self.begin(ANN))
         data = self.image.layers[0].blob.read()
@@ -453,8 +453,8 @@ class IsolatedTests(RightsCase):
 
     def test_wrong_bytes_are_left(self) -> None:
         """
-        Wrong bytes that another client's registry left do no harm: they are
-        not what the client's own registry has, and are thrown away.
+        Wrong bytes of another client's registry do no harm: they differ from
+        those of the client's own registry, and are discarded.
         """
         data = self.image.layers[0].blob.read()
         self.hers.put_blob("app", self.blob, bytes(len(data)))
@@ -601,7 +601,7 @@ class UploadsCase(RightsCase):
 
     def setUp(self) -> None:
         """
-        Have the image in the store, and let no byte of its layer be sent.
+        Have the image in the store, and hold the bytes of its layer.
         """
         super().setUp()
         self.assert_done(self.begin(ANN))

@@ -195,8 +195,8 @@ class ListTests(JobsCase):
 
     def test_warnings(self) -> None:
         """
-        A job tells what the registries of its repositories warned of while it
-        ran, each thing once, and remembers it.
+        A job has the warnings that the registries of its repositories sent
+        while it ran, each once, also after its end.
         """
         self.add(sample_image(1))
         self.registry.gate.hold("manifest")
@@ -535,8 +535,8 @@ class EventsTests(JobsCase):
 
     def test_one_job(self) -> None:
         """
-        A job's stream tells of it, its layers and their transfers, ends with
-        the job's last word, and is then empty.
+        A job's stream has the job, its layers and their transfers, and ends
+        with the job's last event.
         """
         image = self.add(sample_image(2))
         self.registry.stall(image.layers[0].blob.digest)
@@ -558,7 +558,7 @@ class EventsTests(JobsCase):
 
     def test_ended_job(self) -> None:
         """
-        The stream of a job that has ended tells how, and ends.
+        The stream of a job that has ended has its last state, and ends.
         """
         self.add(sample_image(2))
         stream = self.jobs.events(self.pulled()["id"])

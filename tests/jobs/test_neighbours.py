@@ -67,7 +67,7 @@ class ScenarioTests(ImportCase):
 
     def time(self, name: str) -> float:
         """
-        Pull an image of 20 MB; gives the seconds that it takes.
+        Pull an image of 20 MB; returns the seconds that it takes.
         """
         self.serve(self.registry, image_of(name), name)
         started = self.clock.seconds()

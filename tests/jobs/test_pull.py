@@ -478,7 +478,7 @@ class SlotsTests(JobsCase):
 
     def test_slot_is_free_while_unpacking(self) -> None:
         """
-        A slot is given back when the bytes are on disk, not when they are
+        A slot is released when the bytes are on disk, not when they are
         unpacked.
         """
         image = self.add(sample_image(2))
@@ -680,7 +680,7 @@ class TroubleTests(JobsCase):
 
     def test_rate_limit(self) -> None:
         """
-        A registry's wish to be left alone is granted, and shown.
+        A pause that a registry requests is kept, and shown.
         """
         image = self.add(sample_image(1))
         self.registry.gate.fail("open", TooManyRequests("slow down", host=HOST, retry_after=30.0))
@@ -726,7 +726,7 @@ class RefusedTests(JobsCase):
 
     def refused(self, code: str, name: str = "app", platform: str | None = None) -> str:
         """
-        Pull something that fails; gives the message.
+        Pull an image that fails; returns the message.
         """
         job_id = self.pull(name, platform=platform)
         self.wait(5)

@@ -342,7 +342,7 @@ class PushTests(JobsCase):
 
 class PlatformTests(JobsCase):
     """
-    Pushes of what the store has not all of.
+    Pushes of images that the store has in part.
     """
 
     def setUp(self) -> None:

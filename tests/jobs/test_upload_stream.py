@@ -96,8 +96,8 @@ class UploadStreamTests(SynchronousTestCase):
 
     def test_silence(self) -> None:
         """
-        A client that sends nothing is given up, but not while its piece is
-        being read.
+        A client that sends nothing times out, but not while its piece is being
+        read.
         """
         reading = self.upload_stream.read()
         self.clock.advance(SILENCE - 1)

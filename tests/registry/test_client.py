@@ -137,8 +137,8 @@ class AuthenticationTests(ClientCase):
 
     def test_of_a_client(self) -> None:
         """
-        What one client brought is used for it alone: for another, and for the
-        daemon itself, the registry is asked with what they have.
+        One client's credentials are used for it alone: requests of another,
+        and of the daemon itself, use their own.
         """
         self.server.user, self.server.password = "me", "hunter2"
         mine = self.registries.seen_by({HOST: ME}).repository(REPOSITORY)

@@ -232,7 +232,7 @@ class OrderTests(MirrorCase):
 
     def test_next(self) -> None:
         """
-        What one does not give, for whatever reason, the next does.
+        What one server does not serve, for any reason, the next does.
         """
         for status in (401, 403, 404, 429, 500, 302, 400):
             self.network.take()
@@ -323,8 +323,8 @@ class OrderTests(MirrorCase):
 
     def test_client(self) -> None:
         """
-        What a client brought is for the registry itself; mirrors are asked
-        as the daemon's user.
+        A client's credentials are for the registry itself; mirrors get those
+        of the daemon's user.
         """
         you = Credentials("you", Secret("secret"))
         for host, user, password in (
@@ -397,8 +397,8 @@ class TroubleTests(MirrorCase):
 
     def test_all_in_trouble(self) -> None:
         """
-        Where the registry is in trouble, too, those that were left alone are
-        asked after all.
+        Where the registry fails, too, mirrors that were not used are tried
+        after all.
         """
         servers = dict(self.network.servers)
         self.network.servers.clear()

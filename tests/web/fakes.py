@@ -149,12 +149,12 @@ def image(reference: str = "alpine") -> Image:
 @implementer(IEventStream)
 class FakeStream:
     """
-    Events that a test gives.
+    Events that a test adds.
 
     @ivar closed: how often it was closed.
-    @ivar asked: how often news was asked for.
+    @ivar asked: how often events were requested.
     @ivar cancelled: how often a wait was cancelled.
-    @ivar reached: the position behind the news of the next C{get}.
+    @ivar reached: the position behind the events of the next C{get}.
     """
 
     def __init__(self, present: Sequence[Event] = ()) -> None:
@@ -350,21 +350,21 @@ class FakeArchive:
 @implementer(IJobs)
 class FakeJobs:
     """
-    Jobs that a test gives.
+    Jobs that a test controls.
 
     @ivar older: the jobs that only the journal has.
     @ivar reads: what C{recorded} was called with.
     @ivar pulled: what C{pull} was called with.
     @ivar pushed: what C{push} was called with.
     @ivar copied: what C{copy} was called with.
-    @ivar brought: the credentials that came with each of them.
-    @ivar more: what C{status} says besides.
+    @ivar brought: the credentials of each of these calls.
+    @ivar more: further members of C{status}.
     @ivar imported: what C{import_archive} was called with.
-    @ivar upload_streams: where the archives of imports go, by job.
+    @ivar upload_streams: the streams of imports, by job.
     @ivar exported: what C{export} was called with.
-    @ivar archive: what it gives.
+    @ivar archive: what it returns.
     @ivar refuses: what every call raises.
-    @ivar image_admin: what is asked without a job.
+    @ivar image_admin: the changes of images.
     """
 
     def __init__(self) -> None:
@@ -690,7 +690,7 @@ def _age(job: JobJSON) -> tuple[str, str]:
 @implementer(IImages)
 class FakeImages:
     """
-    Names that a test gives.
+    Images that a test adds.
     """
 
     def __init__(self) -> None:

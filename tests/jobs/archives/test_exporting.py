@@ -81,7 +81,7 @@ class ExportTests(JobsCase):
 
     def test_same_bytes(self) -> None:
         """
-        In whatever pieces it is read, and however often, it is the same.
+        The archive has the same bytes each time, in pieces of any size.
         """
         self.have(sample_image(2))
         first = self.exported()

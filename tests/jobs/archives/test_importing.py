@@ -39,7 +39,7 @@ class ImportCase(JobsCase):
         self, reference: str | None = None, platform: str | None = None, size: int | None = None
     ) -> str:
         """
-        Begin to import; gives the job's id.
+        Begin to import; returns the job's id.
         """
         return str(self.jobs.import_archive(reference, platform, size, "ci", 0)["id"])
 
@@ -62,7 +62,7 @@ class ImportCase(JobsCase):
 
     def send(self, data: bytes, reference: str | None = None, platform: str | None = None) -> str:
         """
-        Import an archive to its end, whatever that is.
+        Send an archive to an import until it ends.
         """
         job_id = self.begin(reference, platform, len(data))
         self.give(job_id, data)
@@ -84,7 +84,7 @@ class ImportCase(JobsCase):
         self, data: bytes, code: str = "ARCHIVE_INVALID", reference: str | None = None, **how: Any
     ) -> str:
         """
-        Import an archive that is refused; gives the message.
+        Import an archive that is refused; returns the message.
         """
         job_id = self.send(data, reference, **how)
         message = self.assert_failed(job_id, code)
@@ -152,8 +152,8 @@ class FormTests(ImportCase):
 
     def test_many_members(self) -> None:
         """
-        Empty members of a packed archive, and entries without bytes, let
-        others have their turn as often as bytes do.
+        Empty members of a packed archive, and entries without bytes, return to
+        the reactor as often as bytes do.
         """
         turns: list[object] = []
         later = self.clock.callLater
@@ -205,8 +205,8 @@ class FormTests(ImportCase):
 
     def test_links_that_lead_out(self) -> None:
         """
-        A link to another layer is found below the archive's root, however far
-        up it leads.
+        A link to another layer is resolved within the archive's root, also
+        where it leads out.
         """
         for number, target in enumerate(
             ("../../{}/layer.tar", "/{}/layer.tar", "../../../x/../{}/layer.tar")
@@ -568,7 +568,7 @@ class LeavingTests(ImportCase):
 
     def test_silence(self) -> None:
         """
-        A client that goes silent is given up.
+        An import fails when its client stays silent.
         """
         job_id = self.begin()
         self.give(job_id, self.data[:100_000])
@@ -642,8 +642,8 @@ class LeavingTests(ImportCase):
 
     def test_joins_a_download(self) -> None:
         """
-        An import of a blob that is just being downloaded waits for that, and
-        brings the bytes itself when the download fails.
+        An import of a blob that is being downloaded waits for the download,
+        and supplies the bytes itself when it fails.
         """
         self.add(self.sample)
         self.registry.stall(self.blob)

@@ -106,7 +106,7 @@ class WholeFileTests(JobsCase):
 
 class BroughtTests(ImportCase):
     """
-    Blobs that an archive brings without a digest for a name, while a download
+    Blobs that an archive has without a digest in their names, while a download
     of them waits for a slot.
     """
 
@@ -294,8 +294,8 @@ class BlameTests(SourcesCase):
 
     def test_other_size(self) -> None:
         """
-        A source that has a blob of another size is passed by; the bytes of
-        the others stay.
+        A source that has a blob of another size is not used; the bytes of the
+        others stay.
         """
         data = self.image.layers[0].blob.read()
         self.other.corrupt(self.blob, data + b"?", times=9)

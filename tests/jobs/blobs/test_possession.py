@@ -72,7 +72,7 @@ class ProveTests(SynchronousTestCase):
 
     def prove(self) -> Deferred[None]:
         """
-        Ask for the proof, and let all happen that needs no time.
+        Request the proof, and let everything happen that needs no time.
         """
         proving = Possession().prove(self.source, DIGEST, self.path, len(DATA))
         for _ in range(50):

@@ -237,8 +237,8 @@ class WideTests(RangedDownloadCase):
 
     def test_cancelled_late(self) -> None:
         """
-        Cancelled with all streams flowing, all are closed, all slots are given
-        back, and what has come stays.
+        Cancelling closes all streams and releases all slots; received bytes
+        stay.
         """
         self.flow(14)
         self.running.cancel()
@@ -319,7 +319,7 @@ class WideTests(RangedDownloadCase):
 
     def test_disk_full(self) -> None:
         """
-        A disk that refuses ends all streams, whichever was writing.
+        An error of the disk ends all streams.
         """
         self.flow(14)
         self.store.gate.fail("partial.write", DiskFull("no space is left"))
@@ -344,7 +344,7 @@ class WideTests(RangedDownloadCase):
 
 class NarrowTests(RangedDownloadCase):
     """
-    Registries that give no more to more streams, or none at all.
+    Registries that send no faster to several streams, or refuse them.
     """
 
     def test_one_line(self) -> None:
@@ -494,7 +494,7 @@ class WrongTests(RangedDownloadCase):
 
     def test_wrong_bytes(self) -> None:
         """
-        Parts that together are not the blob are all thrown away.
+        Parts that together are not the blob are all discarded.
         """
         self.registry.corrupt(DIGEST, DATA[::-1])
         self.flow(60)
@@ -543,7 +543,7 @@ class JobTests(JobsCase):
 
     def flow(self, seconds: float) -> None:
         """
-        Let each stream bring some bytes.
+        Let each stream receive some bytes.
         """
         for _ in range(int(seconds * 4)):
             for body in self.registry.open_bodies():

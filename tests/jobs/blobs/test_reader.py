@@ -87,7 +87,8 @@ class BlobReaderTests(SynchronousTestCase):
 
     def test_arriving(self) -> None:
         """
-        Bytes are given as they come, to many readers, and at the end nothing.
+        Bytes are returned as they arrive, to many readers, and the empty
+        string at the end.
         """
         one, two = self.content.read(0, 1000), self.content.read(50, 10)
         self.assertEqual(len(self.works), 1)

@@ -95,7 +95,7 @@ class FullDiskTests(JobsCase):
 
     def pull_until(self, size: int) -> str:
         """
-        Begin to pull, and let the disk be full after so many bytes of layers.
+        Begin to pull, and have the disk full after so many bytes of layers.
         """
         self.registry.gate.hold("open")
         job_id = self.pull()
@@ -204,8 +204,8 @@ class FullDiskTests(JobsCase):
 
     def test_unpacking(self) -> None:
         """
-        An unpacking that finds the disk full gives its tree back at once, and
-        begins again when there is room.
+        An unpacking that finds the disk full discards its tree at once, and
+        starts over when space is free.
         """
         image = self.add(sample_image(1, size=50_000))
         self.store.gate.fail("trees.stage", DiskFull("no space is left"))
@@ -233,7 +233,7 @@ class FullDiskTests(JobsCase):
 
     def archive(self, compression: str = "gzip") -> tuple[str, bytes]:
         """
-        Begin an import; gives its job and the archive.
+        Begin an import; returns its job and the archive.
         """
         data = tar(layout({"a:1": sample_image(2, size=100_000, compression=compression)}))
         return str(self.jobs.import_archive(None, None, len(data), "ci", 0)["id"]), data

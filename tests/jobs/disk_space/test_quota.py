@@ -64,8 +64,8 @@ class QuotaTests(JobsCase):
 
     def test_set(self) -> None:
         """
-        A quota that is set frees what is over it, the image first that was
-        used least; followers hear of it.
+        Setting a quota frees what exceeds it, the least recently used image
+        first; streams get the removals.
         """
         self.have("one", "two", "three")
         self.store.images.get(self.store.images.all()[0].reference)

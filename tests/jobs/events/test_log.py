@@ -135,7 +135,7 @@ class ResumeTests(JobsCase):
 
     def test_running(self) -> None:
         """
-        A stream that went on hears all that comes then.
+        A stream that continues from a position gets all later changes.
         """
         self.add(sample_image(1))
         position = self.here()
@@ -246,8 +246,8 @@ class ChangeLogTests(SynchronousTestCase):
 
     def test_removed_again(self) -> None:
         """
-        A name that is removed time and again is remembered once, by the last
-        time; one that was given again is not.
+        A name that is removed repeatedly is kept once, with its last removal;
+        one that was given again is not kept.
         """
         history = ChangeLog()
         for _ in range(MAX_REMOVED):

@@ -209,7 +209,7 @@ class IntervalTests(SynchronousTestCase):
 
     def pause(self, number: int) -> float:
         """
-        Seconds until the followers hear of the next change.
+        Seconds until the streams get the next change.
         """
         clock, news, job, streams = self.follow(number)
         news.job_changed(job)
@@ -222,7 +222,7 @@ class IntervalTests(SynchronousTestCase):
 
     def test_few(self) -> None:
         """
-        A few followers hear of changes as often as they can be drawn.
+        A few streams are read as often as their changes can be drawn.
         """
         self.assertLess(abs(self.pause(3) - INTERVAL), 0.02)
 

@@ -51,7 +51,7 @@ class DocumentMemoryTests(SynchronousTestCase):
 
     def test_small(self) -> None:
         """
-        A small copy never waits, whatever others take or wait for.
+        A small copy never waits for the memory of others.
         """
         self.taken(self.one, 110)
         waiting = self.waits(self.two, 50)

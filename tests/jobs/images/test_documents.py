@@ -33,7 +33,7 @@ class DocumentsCase(JobsCase):
 
     def refused(self, code: str, **how: str) -> str:
         """
-        Pull what fails; gives the message.
+        Pull an image that fails; returns the message.
         """
         job_id = self.pull(**how)
         self.settle()
@@ -44,12 +44,12 @@ class DocumentsCase(JobsCase):
 
 class DataTests(DocumentsCase):
     """
-    Descriptors that bring the bytes with them.
+    Descriptors with embedded data.
     """
 
     def brought(self, image: SampleImage, wrong: bytes = b"") -> None:
         """
-        Serve an image whose manifest brings its config and its first layer.
+        Serve an image whose manifest embeds its config and its first layer.
         """
         value = json.loads(image.manifest.data)
         for entry, blob in ((value["config"], image.config), (value["layers"][0], image.layers[0].blob)):
@@ -100,7 +100,7 @@ class DataTests(DocumentsCase):
 
     def test_in_an_index(self) -> None:
         """
-        A manifest that its index brings is not fetched either.
+        A manifest that its index embeds is not fetched either.
         """
         image = sample_image(1)
         self.registry.add(image, "app", None)

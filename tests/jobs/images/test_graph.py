@@ -75,7 +75,7 @@ class WalkTests(SynchronousTestCase):
 
     def test_artifact(self) -> None:
         """
-        An artifact's blobs are moved whatever their types.
+        An artifact's blobs are copied, of any types.
         """
         config = Descriptor("application/vnd.oci.empty.v1+json", Digest.of(b"{}"), 2)
         layer = Descriptor("text/x-poem", Digest.of(b"roses"), 5)

@@ -42,7 +42,7 @@ class NamingTests(JobsCase):
 
     def told(self) -> list[object]:
         """
-        The digests of the images that a follower hears of.
+        The digests of the images that a stream gets.
         """
         getting: Deferred[list[Event]] = self.stream.get()
         self.wait(0.5)
@@ -158,7 +158,7 @@ class NamingTests(JobsCase):
 
     def test_tag(self) -> None:
         """
-        A name that was given by hand meanwhile stays.
+        A name that a tag gave meanwhile stays.
         """
         self.registry.add(self.new, "other", "latest")
         self.pulled("other")

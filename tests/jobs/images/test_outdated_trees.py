@@ -49,7 +49,7 @@ class RenewalTests(JobsCase):
 
     def renew(self) -> Deferred[Sequence[str]]:
         """
-        Have the image's trees made again.
+        Have the image's trees unpacked again.
         """
         renewing = self.jobs.renew(f"{HOST}/app", "ci")
         self.settle()
@@ -181,8 +181,8 @@ class RenewalTests(JobsCase):
 
     def test_registered_later(self) -> None:
         """
-        A layer whose tree was made again by then is registered with it, and
-        nothing is unpacked.
+        A layer whose tree was unpacked again meanwhile is registered with it,
+        and nothing is unpacked.
         """
         self.store.trees.outdated.clear()
         self.assertEqual(self.successResultOf(self.renew()), [])

@@ -34,7 +34,7 @@ class ReplacedTests(JobsCase):
 
     def warnings(self, platform: Platform, name: str = "app") -> Sequence[str]:
         """
-        Pull for a platform; gives what is warned of.
+        Pull for a platform; returns the warnings.
         """
         return list(self.pulled(name, platform=str(platform))["warnings"])
 

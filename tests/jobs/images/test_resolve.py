@@ -49,8 +49,8 @@ class SearchTests(SynchronousTestCase):
 
     def test_slow(self) -> None:
         """
-        After ten minutes no more than ten documents are looked into; fewer
-        are, however long they take.
+        After ten minutes no more than ten documents are read; fewer are, also
+        when they take longer.
         """
         images = [self.image(S390X, str(n)) for n in range(50)]
         nameless = [evolve(image.manifest.descriptor, platform=None) for image in images]
@@ -112,7 +112,7 @@ class SearchTests(SynchronousTestCase):
 
     def test_manifest(self) -> None:
         """
-        A manifest is its own, whatever it is for.
+        A manifest is returned as it is, for any platform.
         """
         image = self.image(ARM64)
         self.assertEqual(self.found(image.manifest), image.digest)
@@ -128,7 +128,7 @@ class SearchTests(SynchronousTestCase):
 
     def test_nested(self) -> None:
         """
-        Every nested index is looked into until one has it.
+        Every nested index is read until one has the image.
         """
         amd, arm, s390x = self.image(), self.image(ARM64), self.image(S390X)
         first = self.index(*self.named(s390x))
@@ -215,8 +215,8 @@ class SearchTests(SynchronousTestCase):
 
     def test_alone(self) -> None:
         """
-        The only image of an index is the one, whatever it is for; what is
-        attested about it does not count.
+        The only image of an index is chosen, for any platform; attestations do
+        not count.
         """
         arm = self.image(ARM64)
         about = Descriptor(OCI_MANIFEST, Digest.of(b""), 0, Platform("unknown", "unknown"))
@@ -252,7 +252,7 @@ class SearchTests(SynchronousTestCase):
 
     def test_many(self) -> None:
         """
-        Only so many are looked into.
+        The number of documents that are read has a bound.
         """
         image = image_of([])
         self.configs[image.config.digest] = image.config.read()
