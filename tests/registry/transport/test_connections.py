@@ -280,10 +280,23 @@ class ConnectionsTests(TestCase):
             error = await self.assertFailure(usual, UntrustedCertificate)
             self.assertIn("r.test", str(error))
 
+    async def test_scheme_in_capitals(self) -> None:
+        """
+        An https URL goes through a tunnel, and never to the proxy in clear,
+        however its scheme is written.
+        """
+        relay = RelayFactory()
+        proxy = f"http://127.0.0.1:{self._listen(relay, None)}"
+        connections = self.make(ProxySettings(https=proxy, http=proxy))
+        agent = connections.agent(TransportConfig(TLSConfig("r.test", (self.authority.pem,))))
+        for scheme in ("https", "HTTPS", "Https"):
+            self.assertEqual(await self.get(agent, f"{scheme}://r.test:{self.port}/"), b"ok")
+        self.assertEqual({head.split(" ")[0] for head in relay.heads}, {"CONNECT"})
+
     async def test_whole_urls(self) -> None:
         """
-        By plain HTTP a proxy is asked for whole URLs, with its password; its
-        own refusal is distinguished from the server's.
+        A proxy receives the whole URL of a request by plain HTTP, and its
+        password; its own refusal is distinguished from the server's.
         """
         answers = [b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", b"HTTP/1.1 407 No\r\n\r\n"]
         proxy = Listener(lambda peer, path: peer.send(answers.pop(0)))

@@ -16,8 +16,8 @@ from http.cookiejar import Cookie, CookieJar
 from typing import Any, cast
 from urllib.request import Request
 
+import treq.client
 from hyperlink import EncodedURL
-from treq.client import HTTPClient
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.web.http_headers import Headers
@@ -51,7 +51,7 @@ def make_request(
     """
     identity = _IdentityAgent(agent)
     cookies = _NoCookies()
-    requesting: Deferred[Any] = HTTPClient(identity, cast(Any, cookies)).request(
+    requesting: Deferred[Any] = treq.client.HTTPClient(identity, cast(Any, cookies)).request(
         method,
         _ExactURL(url),
         headers=headers,
