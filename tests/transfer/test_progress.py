@@ -10,6 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from xferd.interfaces.transfer import IProgressSink
+from xferd.transfer.eventual import SLICE
 from xferd.transfer.progress import NOTIFICATIONS, PULSE, WINDOW, Mailbox, Pulse, Rate
 
 
@@ -187,6 +188,64 @@ class PulseTests(SynchronousTestCase):
             self.assertNotIn(self.clock.seconds(), self.pulses)
             self.clock.advance(pause * 0.1)
             self.assertAlmostEqual(self.pulses[-1] - before, pause)
+
+    def test_long(self) -> None:
+        """
+        Notifications that take long are spread over several turns, each
+        transfer once; one that ends in between does not notify.
+        """
+        notified: list[str] = []
+        clock, beat = self.clock, self.beat
+
+        class Slow:
+            """
+            A transfer with many watchers.
+            """
+
+            def __init__(self, name: str) -> None:
+                self.name = name
+
+            def pulse(self) -> int:
+                """
+                Take some time.
+                """
+                notified.append(self.name)
+                clock.rightNow += SLICE
+                beat.moved(self)
+                return 1
+
+        slow = [Slow(name) for name in "abcd"]
+        for thing in slow:
+            beat.moved(thing)
+        clock.callLater(PULSE + SLICE / 2, lambda: beat.ended(slow[2]))
+        clock.advance(PULSE)
+        self.assertEqual(notified, ["a", "b", "d"])
+        for thing in slow:
+            beat.ended(thing)
+        self.assertEqual(clock.getDelayedCalls(), [])
+
+    def test_broken(self) -> None:
+        """
+        A transfer that cannot notify is logged, and keeps none of the others
+        back.
+        """
+
+        class Broken:
+            """
+            A transfer.
+            """
+
+            def pulse(self) -> int:
+                """
+                Fail.
+                """
+                raise ValueError
+
+        self.beat.moved(Broken())
+        self.beat.moved(self)
+        self.clock.advance(PULSE)
+        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
+        self.assertEqual(self.pulses, [PULSE])
 
     def test_ended(self) -> None:
         """

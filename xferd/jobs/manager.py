@@ -107,7 +107,13 @@ class Jobs:
         self._quota = Quota(store, self._broker.removed, quota)
         self._ended = EndedJobs(store.journal, self._broker.forget)
         self._runner = Runner(
-            store, self._broker, self._quota, self._ended, clock=clock, wall_clock=wall_clock
+            store,
+            self._broker,
+            self._quota,
+            self._ended,
+            clock=clock,
+            wall_clock=wall_clock,
+            eventual=self._eventual,
         )
         self._transfers = Transfers(
             store,

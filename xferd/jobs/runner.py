@@ -17,6 +17,7 @@ from twisted.logger import Logger
 from xferd.errors import Interrupted, StoreError, TooManyJobs, XferdError
 from xferd.interfaces.reactor import WallClock
 from xferd.interfaces.store import IStore
+from xferd.jobs.deferreds import uninterrupted
 from xferd.jobs.disk_space.quota import Quota
 from xferd.jobs.ended_jobs import EndedJobs
 from xferd.jobs.events.broker import Broker
@@ -24,7 +25,7 @@ from xferd.jobs.job import BUG, Job, describe, rfc3339
 from xferd.jobs.reporter import Reporter
 from xferd.jobs.shutdown_errors import killed, stopped
 from xferd.names import Digest, Reference, Repository
-from xferd.transfer.eventual import Background
+from xferd.transfer.eventual import Background, Eventual
 from xferd.transfer.fair_queue import Turn
 
 DELIVERING = frozenset({"pull", "copy"})
@@ -81,6 +82,7 @@ class Runner:
         *,
         clock: IReactorTime,
         wall_clock: WallClock,
+        eventual: Eventual,
     ) -> None:
         """
         @param broker: gets every change of a job.
@@ -88,6 +90,7 @@ class Runner:
         @param ended: gets the jobs that have ended.
         @param clock: measures durations.
         @param wall_clock: makes the stamps of jobs.
+        @param eventual: spreads the ends of jobs over turns of the reactor.
         """
         self._store = store
         self._broker = broker
@@ -95,6 +98,7 @@ class Runner:
         self._ended = ended
         self._clock = clock
         self._wall_clock = wall_clock
+        self._eventual = eventual
         self._running: dict[str, _Running] = {}
         self._by_number: dict[int, Job] = {}
         self._clients: Counter[str] = Counter()
@@ -244,6 +248,8 @@ class Runner:
         job = running.job
         try:
             job.result = await running.run()
+            # In a turn of its own: many jobs may end with one write to the disk.
+            await uninterrupted(self._eventual.caught_up())
         except CancelledError:
             if running.reason is None or running.cancelled:
                 self._end(running, "cancelled")

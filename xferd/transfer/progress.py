@@ -17,6 +17,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from xferd.interfaces.transfer import IProgressSink
+from xferd.transfer.eventual import SLICE
 
 PULSE: Final = 0.1
 """Seconds between two notifications by the same transfer, at least."""
@@ -130,9 +131,13 @@ class Pulse:
     less often the more watchers there are.
     """
 
+    _log = Logger()
+
     def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock
         self._moved: dict[Moving, None] = {}
+        self._beating: dict[Moving, None] = {}
+        self._notified = 0
         self._next: IDelayedCall | None = None
         self._pause = PULSE
 
@@ -141,7 +146,7 @@ class Pulse:
         Let C{thing} notify its watchers soon.
         """
         self._moved[thing] = None
-        if self._next is None:
+        if self._next is None and not self._beating:
             self._next = self._clock.callLater(self._pause, self._beat)
 
     def ended(self, thing: Moving) -> None:
@@ -149,15 +154,35 @@ class Pulse:
         Let C{thing} notify no more.
         """
         self._moved.pop(thing, None)
-        if not self._moved and self._next is not None:
+        self._beating.pop(thing, None)
+        if not self._moved and not self._beating and self._next is not None:
             self._next.cancel()
             self._next = None
 
     def _beat(self) -> None:
+        self._beating, self._moved = self._moved, {}
+        self._notified = 0
+        self._notify()
+
+    def _notify(self) -> None:
+        """
+        Let those that have moved notify, in several turns if it takes long.
+        """
         self._next = None
-        moved, self._moved = self._moved, {}
-        notified = sum(thing.pulse() for thing in moved)
-        self._pause = max(PULSE, notified / NOTIFICATIONS)
+        until = self._clock.seconds() + SLICE
+        while self._beating:
+            thing = next(iter(self._beating))
+            try:
+                self._notified += thing.pulse()
+            except Exception:
+                self._log.failure("while {thing} notifies its watchers", thing=thing)
+            self._beating.pop(thing, None)
+            if self._beating and self._clock.seconds() >= until:
+                self._next = self._clock.callLater(0, self._notify)
+                return
+        self._pause = max(PULSE, self._notified / NOTIFICATIONS)
+        if self._moved:
+            self._next = self._clock.callLater(self._pause, self._beat)
 
 
 class Rate:
