@@ -114,7 +114,7 @@ class LayoutTests(SynchronousTestCase):
 
     def test_names_that_are_none(self) -> None:
         """
-        What is no name, or one with a digest only, does not count.
+        Invalid names, and names with a digest only, are ignored.
         """
         found = layout((ONE, {NAME: "A B:C"}), (TWO, {FULL_NAME: f"a@{TWO.digest}"})).images()
         self.assertEqual(names(found), [[], []])
@@ -153,7 +153,7 @@ class LayoutTests(SynchronousTestCase):
 
 class DockerTests(SynchronousTestCase):
     """
-    What C{docker save} writes.
+    Archives of C{docker save}.
     """
 
     def test_image(self) -> None:
@@ -197,7 +197,7 @@ class DockerTests(SynchronousTestCase):
 
     def test_damaged(self) -> None:
         """
-        What is no list of images is refused.
+        A document that is not a list of images is refused.
         """
         for value in (
             b"{}",
@@ -213,7 +213,7 @@ class DockerTests(SynchronousTestCase):
 
     def test_too_many(self) -> None:
         """
-        There is a bound on images and on layers.
+        The numbers of images and of layers are limited.
         """
         self.assertRaises(BadArchive, docker(*[image()] * 1001).images)
         self.assertRaises(BadArchive, docker(image(Layers=["a/layer.tar"] * 1001)).images)
@@ -312,7 +312,7 @@ class ChooseTests(SynchronousTestCase):
 
     def test_only_one(self) -> None:
         """
-        The only image is called what is wished, whatever its name was.
+        The only image gets the wanted name, whatever its name in the archive.
         """
         found = layout((ONE, {NAME: "a:1"})).images()
         self.assertEqual(choose_images(found, self.B), [(found[0], (self.B,))])
@@ -335,8 +335,8 @@ class ChooseTests(SynchronousTestCase):
 
     def test_quoted_names(self) -> None:
         """
-        What an archive calls its images cannot write to a terminal or make
-        lines of a log, and cannot fill them.
+        The names of images in an archive cannot write to a terminal, make
+        lines of a log, or fill them.
         """
         evil = "\x1b[2J\n\x9b\u202egpj" + "x" * 3000
         found = layout((ONE, {NAME: evil}), (TWO, {NAME: evil + "y"})).images()

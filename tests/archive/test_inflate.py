@@ -52,7 +52,7 @@ class InflaterTests(SynchronousTestCase):
 
     def test_packings(self) -> None:
         """
-        Each packing is told by its first bytes, whatever steps it comes in.
+        Each compression is detected by the first bytes, in pieces of any size.
         """
         for name, pack in PACK.items():
             for step in (1000, 7777, 10**9):
@@ -100,8 +100,8 @@ class InflaterTests(SynchronousTestCase):
 
     def test_skippable_frames(self) -> None:
         """
-        zstd's skippable frames are skipped in front, in between and behind, in
-        whatever steps they come; their magic is zstd's even at the very start.
+        zstd's skippable frames are skipped before, between and after others,
+        in pieces of any size; their magic number at the start means zstd, too.
         """
         packed = PACK["zstd"](TAR[:300_000]), PACK["zstd"](TAR[300_000:])
         for size in (0, 4, 5000, 200_000):
@@ -117,7 +117,7 @@ class InflaterTests(SynchronousTestCase):
     @given(st.binary(max_size=200), st.integers(1, 50))
     def test_small(self, data: bytes, step: int) -> None:
         """
-        However little there is, it comes out.
+        Also the shortest file is inflated.
         """
         for pack in PACK.values():
             if pack is not bytes:

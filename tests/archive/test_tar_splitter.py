@@ -78,8 +78,8 @@ class SplitterTests(SynchronousTestCase):
 
     def test_files(self) -> None:
         """
-        Files come out with their bytes, whatever steps they come in, in each
-        of the formats; directories do not.
+        Files are returned with their bytes, in pieces of any size and in each
+        format; directories are not.
         """
         names = ["oci-layout", "blobs/sha256/" + "a" * 64, "empty", "z"]
         for form in (tarfile.PAX_FORMAT, tarfile.GNU_FORMAT, tarfile.USTAR_FORMAT):
@@ -95,7 +95,7 @@ class SplitterTests(SynchronousTestCase):
     )
     def test_any(self, files: list[tuple[str, bytes]], step: int) -> None:
         """
-        Whatever there is comes out.
+        Any files are returned unchanged.
         """
         self.assertEqual([(m.name, c) for m, c in split(tar(*files), step)], files)
 
@@ -156,7 +156,7 @@ class SplitterTests(SynchronousTestCase):
 
     def test_other_kinds(self) -> None:
         """
-        What no archive of images has is refused.
+        Entries that no archive of images has are refused.
         """
         for kind in (b"3", b"4", b"6"):
             error = self.assertRaises(BadArchive, split, raw(partial(add, name="x", kind=kind)))
@@ -233,14 +233,14 @@ class SplitterTests(SynchronousTestCase):
 
     def test_no_tar(self) -> None:
         """
-        What is no tar is refused.
+        Bytes that are not a tar are refused.
         """
         error = self.assertRaises(BadArchive, split, b"#!/bin/sh\n" * 200)
         self.assertIn("no archive of images", str(error))
 
     def test_goes_on(self) -> None:
         """
-        What comes behind the end is refused.
+        Bytes after the end are refused.
         """
         error = self.assertRaises(BadArchive, split, tar(*self.FILES) * 2)
         self.assertIn("behind its end", str(error))

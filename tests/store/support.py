@@ -186,8 +186,8 @@ async def fetch(store: IStore, blob: bytes) -> None:
 
 async def plant(store: IStore, blob: bytes, *implied: bytes) -> None:
     """
-    Put a tree into the store as an unpacking does.  It holds the file
-    C{content} and whatever directories are implied.
+    Add a tree to the store as unpacking does. It has the file C{content} and
+    the implied directories.
     """
     staged = await store.trees.stage()
     # A store in memory only names it.

@@ -70,7 +70,7 @@ class BatchesTests(SynchronousTestCase):
 
     def test_cancel(self) -> None:
         """
-        Who is cancelled waits like the others, and the others do not notice.
+        A cancelled request waits like the others, which are not affected.
         """
         one, other = self.batches.add("a"), self.batches.add("b")
         one.cancel()

@@ -226,7 +226,7 @@ class KilledAnywhereTests(StoreTestCase):
 
     def check(self, store: Store, said: list[str]) -> None:
         """
-        What was said to be done is done.
+        Everything that was reported as done is done.
         """
         images = [str(image.reference) for image in store.images.all()]
         removing = {line.partition(" ")[2] for line in said if line.startswith("removing ")}
@@ -260,7 +260,7 @@ class KilledAnywhereTests(StoreTestCase):
 
     def check_named(self, store: Store) -> None:
         """
-        What is named is whole.
+        Every named image is complete.
         """
         for image in store.images.all():
             for digest in (image.manifest.digest, image.config.digest, *(d.digest for d in image.layers)):
@@ -347,8 +347,7 @@ class KilledAnywhereTests(StoreTestCase):
 
 class LeftBehindTests(StoreTestCase):
     """
-    What a power cut may leave on a file system that does not keep the order
-    of things.
+    The states after a power failure on a file system that reorders writes.
     """
 
     def test_partial_of_zeros(self) -> None:

@@ -111,7 +111,7 @@ class JournalTests(JournalConformance, StoreTestCase):
 
     def test_end(self) -> None:
         """
-        What was asked for before the end is written before the end.
+        Records that were requested before the close are written before it.
         """
         self.pools.database.held = True
         waiting = [self.store.journal.record_job(job(number)) for number in range(3)]
@@ -221,7 +221,7 @@ class JournalTests(JournalConformance, StoreTestCase):
 
     def test_older_version(self) -> None:
         """
-        What a database of an earlier version has of jobs is kept.
+        Jobs in a database of an earlier version are kept.
         """
         self.close(self.store)
         os.unlink(self.file)
@@ -258,7 +258,7 @@ class JournalTests(JournalConformance, StoreTestCase):
 
     def test_newer(self) -> None:
         """
-        So does one of a later version.
+        The same for a database of a later version.
         """
         self.close(self.store)
         database = sqlite3.connect(self.file)
@@ -268,7 +268,7 @@ class JournalTests(JournalConformance, StoreTestCase):
 
     def test_no_file(self) -> None:
         """
-        So does one that is no file.
+        The same for a path that is not a file.
         """
         self.close(self.store)
         os.unlink(self.file)

@@ -137,8 +137,8 @@ class LayersTests(LayersConformance, StoreTestCase):
 
     def test_broken(self) -> None:
         """
-        Records that are damaged, have another's name, or whose tree or parent
-        is gone are removed at start, and what stands on them.
+        Records that are damaged or misnamed, or whose tree or parent is
+        missing, are removed at the start with all layers on top of them.
         """
         good = self.chain(b"one", b"two")
         treeless = self.chain(b"three", b"four", b"five")
@@ -251,7 +251,7 @@ class ImpliedTests(StoreTestCase):
 
     def test_through_the_chain(self) -> None:
         """
-        What a mended layer shows is what the next one finds.
+        The metadata that a layer got are those that the next one finds.
         """
         middle = self.top(self.base(b"one", 0o711))
         self.run_now(plant(self.store, b"third", b"a"))
@@ -428,7 +428,7 @@ class ImpliedTests(StoreTestCase):
 
 class CopiedTests(StoreTestCase):
     """
-    What trees of hard links have of their own is counted.
+    The size of variants is counted.
     """
 
     def setUp(self) -> None:
@@ -468,7 +468,7 @@ class CopiedTests(StoreTestCase):
 
     def refused(self, times: int) -> str:
         """
-        What is said of a chain that needs too much.
+        The error for a chain that needs too much.
         """
         registering = Deferred.fromCoroutine(self.alternate(times))
         return str(self.failureResultOf(registering, BadLayer).value)

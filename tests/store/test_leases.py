@@ -14,7 +14,7 @@ A, B, C = (Digest.of(text) for text in (b"a", b"b", b"c"))
 
 class LeasesTests(SynchronousTestCase):
     """
-    What is in use.
+    The digests that leases keep.
     """
 
     def setUp(self) -> None:
@@ -25,7 +25,7 @@ class LeasesTests(SynchronousTestCase):
 
     def used(self) -> list[Digest]:
         """
-        What is in use now.
+        The digests in use now.
         """
         return [digest for digest in (A, B, C) if digest in self.leases]
 
@@ -39,7 +39,8 @@ class LeasesTests(SynchronousTestCase):
 
     def test_until_the_end(self) -> None:
         """
-        What was touched is in use until the use ends; it ends once.
+        Touched digests are in use until the lease is released; releasing is
+        idempotent.
         """
         end = self.leases.acquire()
         self.leases.touch(A, B)
@@ -50,8 +51,8 @@ class LeasesTests(SynchronousTestCase):
 
     def test_the_oldest(self) -> None:
         """
-        What was touched since the oldest use began stays in use, whoever
-        touched it; what was touched only before is not.
+        Digests that were touched since the oldest held lease was acquired stay
+        in use; those touched only before do not.
         """
         first = self.leases.acquire()
         self.leases.touch(A, B)

@@ -44,9 +44,9 @@ class StoreTests(StoreConformance, StoreTestCase):
 
     def test_modes(self) -> None:
         """
-        What is in the data directory is for the daemon's user alone, whatever
-        the umask and the directory's own mode: images may be private, and the
-        journal has URLs of uploads.
+        Only the daemon's user has access to the data directory, independent of
+        the umask and of the directory's own mode: images may be private, and
+        the journal has URLs of uploads.
         """
         self.addCleanup(os.umask, os.umask(0))
         for mode in (None, 0o755):
@@ -68,8 +68,8 @@ class StoreTests(StoreConformance, StoreTestCase):
 
     def test_modes_of_an_older_one(self) -> None:
         """
-        What an earlier xferd has left readable for others is closed to them at
-        the start; what a link leads to is left alone.
+        Files of an earlier xferd that others could read are closed to them at
+        the start; targets of links are not.
         """
         self.close(self.store)
         names = ("content", "content/index.json", "content/blobs", "xferd.db", "version", "trees")
@@ -197,7 +197,7 @@ class StoreTests(StoreConformance, StoreTestCase):
 
     def test_unwritable(self) -> None:
         """
-        So is a directory that may not be written to.
+        The same for a directory that may not be written to.
         """
         self.path = become_nobody(self)
         os.chmod(self.path, 0o500)
@@ -293,7 +293,7 @@ class StoreTests(StoreConformance, StoreTestCase):
 
     def test_start_unopened(self) -> None:
         """
-        What was not opened cannot start, and can be stopped.
+        A store that was not opened cannot start, and can be stopped.
         """
         fresh = self.make()
         self.failureResultOf(fresh.start(), StoreError)
@@ -301,7 +301,8 @@ class StoreTests(StoreConformance, StoreTestCase):
 
     def test_stop_opened(self) -> None:
         """
-        What was opened and not started can be stopped, which frees the lock.
+        A store that was opened and not started can be stopped, which releases
+        the lock.
         """
         self.close(self.store)
         fresh = self.make()

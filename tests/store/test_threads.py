@@ -39,7 +39,7 @@ class DelayCancellationTests(SynchronousTestCase):
 
     def test_failure(self) -> None:
         """
-        So does a failure.
+        A failure is passed on, too.
         """
         waiting = delay_cancellation(self.work)
         self.work.errback(StoreError("no"))
@@ -47,7 +47,7 @@ class DelayCancellationTests(SynchronousTestCase):
 
     def test_over_already(self) -> None:
         """
-        What is over already needs no waiting.
+        Finished work is not waited for.
         """
         self.failureResultOf(delay_cancellation(fail(StoreError("no"))), StoreError)
 
@@ -87,8 +87,7 @@ class DelayCancellationTests(SynchronousTestCase):
 
     def test_undo_fails(self) -> None:
         """
-        What goes wrong while undoing is logged, and ends the wait all the
-        same.
+        An error while undoing is logged, and ends the wait all the same.
         """
         waiting = delay_cancellation(self.work, undo=lambda result: 1 // (result - result))
         waiting.cancel()

@@ -117,7 +117,7 @@ class FlattenCase(SynchronousTestCase):
 
 class MergeTests(FlattenCase):
     """
-    What a stack shows.
+    The merge of a stack of layers.
     """
 
     def shown(self) -> set[str]:
@@ -157,7 +157,8 @@ class MergeTests(FlattenCase):
 
     def test_directory_over_file_over_directory(self) -> None:
         """
-        What a file has hidden does not come back in a directory above it.
+        A directory that a file has hidden does not reappear in a directory
+        above it.
         """
         self.layer(entry("a"), file("a/old"))
         self.layer(file("a"))
@@ -230,7 +231,7 @@ class MergeTests(FlattenCase):
 
 class CopyTests(FlattenCase):
     """
-    What becomes of each kind of file.
+    The copy of each kind of file.
     """
 
     def test_deep_links(self) -> None:
@@ -375,7 +376,7 @@ class CopyTests(FlattenCase):
 
     def test_stopped(self) -> None:
         """
-        What the listener raises ends the work, and the umask is as before.
+        An error of C{notify} ends the work, and the umask is restored.
         """
 
         def stop(_: Progress) -> None:

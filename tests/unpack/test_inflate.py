@@ -41,7 +41,7 @@ class BlocksTests(SynchronousTestCase):
         self, blob: bytes, compression: str = "gzip", limits: UnpackLimits = LIMITS, most: int = 1 << 20
     ) -> bytes:
         """
-        All that comes out, after its facts were checked.
+        The inflated bytes, after their facts were checked.
         """
         blocks = Blocks(Bytes(blob, most), compression, limits)
         self.addCleanup(blocks.close)
@@ -64,7 +64,7 @@ class BlocksTests(SynchronousTestCase):
 
     def fails(self, blob: bytes, compression: str = "gzip", limits: UnpackLimits = LIMITS) -> str:
         """
-        What is said to a blob that cannot be.
+        The error for an invalid blob.
         """
         return str(self.assertRaises(BadLayer, self.inflate, blob, compression, limits))
 
@@ -98,7 +98,7 @@ class BlocksTests(SynchronousTestCase):
 
     def test_large(self) -> None:
         """
-        More than all buffers together comes out in order.
+        More bytes than all buffers hold are inflated in order.
         """
         whole = b"".join(b"%0511d\n" % n for n in range(20_000))
         for blob, compression in ((gzipped(whole), "gzip"), (zstd(whole), "zstd"), (whole, "tar")):

@@ -18,7 +18,7 @@ from xferd.unpack import landlock, sandbox
 
 def available() -> bool:
     """
-    Whether this kernel has a Landlock that is of use.
+    Whether this kernel has a suitable Landlock.
     """
     try:
         return landlock.version() >= landlock.LEAST

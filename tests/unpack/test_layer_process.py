@@ -234,8 +234,8 @@ class RunTests(LayerCase):
 
     def test_bytes_behind_the_end(self) -> None:
         """
-        What stands behind the tar's end belongs to its digest, and the result
-        waits for the seal.
+        Bytes after the tar's end are part of its digest, and the result waits
+        for the seal.
         """
         whole = TAR + os.urandom(3000)
         self.write(gzipped(whole))
@@ -572,13 +572,13 @@ class CageTests(LayerCase):
 
     def test_end_with_parent(self) -> None:
         """
-        A process whose parent is gone already ends at once.
+        A process whose parent has already ended ends at once.
         """
         self.assertEqual(died(lambda: sandbox.end_with_parent(1 << 22)), signal.SIGKILL)
 
     def test_no_such_call(self) -> None:
         """
-        What the C library refuses is raised.
+        An error of the C library is raised.
         """
         self.assertRaises(OSError, sandbox._call, "prctl", -1, 0, 0, 0, 0)
 
@@ -682,7 +682,8 @@ class WorkerTests(LayerCase):
 
     def test_two(self) -> None:
         """
-        One that waits does not hold up another, and each has its own pipes.
+        A process that waits does not delay another, and each has its own
+        pipes.
         """
         self.begin(1)
         self.say(1, self.grown(50, False))
@@ -698,8 +699,8 @@ class WorkerTests(LayerCase):
 
     def test_cancel(self) -> None:
         """
-        A cancelled layer's process is gone when that is said; words to it
-        that were on their way do no harm.
+        The process of a cancelled layer has ended when its end is reported;
+        commands to it that arrive later are ignored.
         """
         self.begin(1)
         self.say(1, self.grown(50, False))
@@ -744,7 +745,7 @@ class WorkerTests(LayerCase):
 
     def test_hang_up(self) -> None:
         """
-        When the reactor is gone, so are all layers.
+        When the reactor ends, all layers' processes end.
         """
         self.begin(1)
         self.say(1, self.grown(50, False))
@@ -755,7 +756,7 @@ class WorkerTests(LayerCase):
 
     def test_hang_up_both(self) -> None:
         """
-        So they are when it does not listen either.
+        The same if it has stopped reading, too.
         """
         self.begin(1)
         self.say(1, self.grown(50, False))

@@ -56,14 +56,14 @@ class ReportTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         """
-        There is nothing to see elsewhere.
+        Skip the tests on machines without a system call filter.
         """
         if seccomp._machine is None:
             self.skipTest("no filter for this machine")
 
     def report(self, *before: str) -> Any:
         """
-        What the command prints, run by way of another.
+        The output of the command, run by another command.
         """
         argv = [*before, sys.executable, "-m", "xferd.unpack.sandbox_report", "--json"]
         done = subprocess.run(argv, capture_output=True, check=False, timeout=SECONDS)

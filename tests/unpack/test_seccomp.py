@@ -35,7 +35,8 @@ OTHER_NAMES = {"newfstatat": "fstatat"}
 
 def verdict(machine: Machine, number: int, architecture: int | None = None, third: int = 0) -> int:
     """
-    What the filter returns for a call: an interpreter of the instructions that it has.
+    The filter's return value for a call, by an interpreter of its
+    instructions.
     """
     program = seccomp.assemble(machine)
     data = pack(
@@ -74,8 +75,8 @@ class ProgramTests(SynchronousTestCase):
 
     def test_tables(self) -> None:
         """
-        What is listed as allowed is allowed, what is listed as fatal kills,
-        and every number between is unknown.
+        Calls that are listed as allowed are allowed, those listed as fatal
+        kill, and all numbers between are unknown.
         """
         for machine in MACHINES.values():
             tables = {
@@ -152,7 +153,7 @@ class InstallTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         """
-        There is nothing to install elsewhere.
+        On other machines there is no filter to install.
         """
         if seccomp._machine is None:
             self.skipTest("no filter for this machine")

@@ -38,7 +38,7 @@ _names = st.text(st.characters(codec="utf-8", exclude_characters="\0/"), min_siz
 
 class OracleTests(SynchronousTestCase):
     """
-    What Python's own C{tarfile} writes is read as it was meant.
+    Tars of Python's own C{tarfile} are read correctly.
     """
 
     @settings(max_examples=60, deadline=None)
@@ -64,8 +64,8 @@ class OracleTests(SynchronousTestCase):
         size: int,
     ) -> None:
         """
-        A file of any name, owner, mode and time comes out as it went in, in
-        all three formats and however the bytes are cut.
+        A file of any name, owner, mode and time is read unchanged, in all
+        three formats and in buffers of any size.
         """
         name = "/".join(path)
         info = tarfile.TarInfo(name)
@@ -92,7 +92,7 @@ class OracleTests(SynchronousTestCase):
     )
     def test_links(self, kind: bytes, name: str, target: list[str], format: int) -> None:  # noqa: A002
         """
-        The targets of links come out too, long ones and strange ones.
+        The targets of links are read, also long and unusual ones.
         """
         info = tarfile.TarInfo(name)
         info.type, info.linkname = kind, "/".join(target)
@@ -106,8 +106,8 @@ class OracleTests(SynchronousTestCase):
     @given(st.data())
     def test_damage(self, data: st.DataObject) -> None:
         """
-        Whatever bytes are changed, the reader ends, and with L{BadLayer} if
-        it does not understand.
+        With any bytes changed, the reader ends, with L{BadLayer} if it does
+        not understand.
         """
         whole = bytearray(
             pax({b"size": b"5", b"mtime": b"1.5", b"SCHILY.xattr.user.a": b"b"})
@@ -144,8 +144,8 @@ class HeaderTests(SynchronousTestCase):
 
     def test_types(self) -> None:
         """
-        Each type of entry is known, and none but files have data, whatever
-        size they name.
+        Each type of entry is known, and only files have data, whatever size
+        the others state.
         """
         whole = b"".join(
             [
@@ -188,9 +188,9 @@ class HeaderTests(SynchronousTestCase):
 
     def test_prefix(self) -> None:
         """
-        POSIX's prefix is put in front, whatever the version, and star's
-        shorter one too; what GNU and older tars have in its place is not,
-        unless it cannot be what GNU has there.
+        POSIX's prefix is used in any version, and star's shorter one, too; the
+        bytes of GNU's and older tars in its place are not, unless they cannot
+        be GNU's fields.
         """
         octal, binary = b"00000000001\0", b"\x80" + bytes(10) + b"\1"
         star = b"d" * 131 + b"00000000001 00000000002 " + bytes(8) + b"tar\0"
@@ -549,8 +549,8 @@ class PaxTests(SynchronousTestCase):
 
     def test_grammar(self) -> None:
         """
-        Records that are not of their length, without a key, or with a NUL,
-        and numbers that are none, are refused.
+        Records with a wrong length, without a key or with a NUL, and invalid
+        numbers, are refused.
         """
         for data in (
             b"nonsense",
@@ -728,7 +728,7 @@ class SparseTests(SynchronousTestCase):
 
 class LinkTests(SynchronousTestCase):
     """
-    What else stands in headers.
+    Other fields of headers.
     """
 
     def test_hard_link(self) -> None:

@@ -88,7 +88,7 @@ class TreeCase(SynchronousTestCase):
 
     def refused(self, *parts: bytes, limits: UnpackLimits = LIMITS) -> str:
         """
-        What is said to a tar that cannot be, in an empty directory.
+        The error for an invalid tar, in an empty directory.
         """
         self.empty()
         return str(self.assertRaises(BadLayer, self.make, *parts, limits=limits))
@@ -125,7 +125,7 @@ class TreeCase(SynchronousTestCase):
 
 class EntryTests(TreeCase):
     """
-    What entries become.
+    The files that entries are written to.
     """
 
     def test_kinds(self) -> None:
@@ -202,7 +202,7 @@ class EntryTests(TreeCase):
 
     def test_times_survive_children(self) -> None:
         """
-        A directory's time is its own, whatever is put into it later.
+        A directory has its own time, also if files are added later.
         """
         self.make(folder(b"d/", mtime=1), folder(b"d/e", mtime=2), file(b"d/e/f"), file(b"d/g"))
         self.assertEqual([os.stat(self.at(n)).st_mtime for n in ("d", "d/e")], [1, 2])
@@ -308,9 +308,9 @@ class EntryTests(TreeCase):
     )
     def test_any_order(self, steps: list[tuple[bytes, str]]) -> None:
         """
-        Whatever entries replace and cross one another: the tree is made, or
-        refused with L{BadLayer}, its size is what is there, and nothing
-        happens outside.
+        With any entries that replace and cross one another, the tree is
+        written or refused with L{BadLayer}, its size is right, and nothing
+        outside changes.
         """
         self.empty()
         parts = []
@@ -411,8 +411,8 @@ class ReplaceTests(TreeCase):
 
     def test_size(self) -> None:
         """
-        What is removed again does not count, and a file with two names goes
-        only with both.
+        Removed files do not count, and a file with two names is removed only
+        with both.
         """
         size, _ = self.make(
             file(b"d/a", b"12345"), hard_link(b"k", b"d/a"), file(b"d/b", b"123"), file(b"d", b"1")
@@ -625,7 +625,8 @@ class EscapeTests(TreeCase):
 
     def test_too_deep(self) -> None:
         """
-        So are paths with more components than the limit, over links too.
+        The same for paths with more components than the limit, also over
+        links.
         """
         few = evolve(LIMITS, depth=4)
         self.make(file(b"a/b/c/f"), limits=few)
@@ -679,8 +680,8 @@ class EscapeTests(TreeCase):
 
     def test_implied_directories(self) -> None:
         """
-        So many directories may be implied that each can be looked up in the
-        layers below, and not one more.
+        The number of implied directories is limited, since each is looked up
+        in the layers below.
         """
         self.patch(tree_writer, "_MOST_IMPLIED", 4)
         self.make(file(b"a/b/f"), file(b"c/f"), file(b"d/f"), folder(b"d"))
@@ -688,8 +689,8 @@ class EscapeTests(TreeCase):
 
     def test_too_many_xattrs(self) -> None:
         """
-        The extended attributes of directories are counted, those of the
-        newest entry for each, and no longer when it is gone.
+        The memory of directories' extended attributes counts, of the newest
+        entry for each, until the directory is removed.
         """
         most = 2 * (1 + directories._DIRECTORY) + directories._XATTRS + directories._XATTR + 8 + 100
         self.patch(directories, "MOST_MEMORY", most)
@@ -716,7 +717,7 @@ class EscapeTests(TreeCase):
 
 class WhiteoutTests(TreeCase):
     """
-    What the layer removes from those below.
+    The entries that a layer hides in those below.
     """
 
     opaque = "trusted.overlay.opaque" if IS_ROOT else "user.overlay.opaque"
@@ -750,8 +751,8 @@ class WhiteoutTests(TreeCase):
 
     def test_own_entries(self) -> None:
         """
-        A whiteout never hides what its own layer has, in whatever order they
-        stand: a file hides the old one by itself, a directory by being opaque.
+        A whiteout never hides entries of its own layer, in any order: a file
+        hides the old one by itself, a directory by being opaque.
         """
         hidden = file(b".wh.f"), file(b".wh.d"), file(b".wh.i"), file(b".wh.s")
         own = file(b"f", b"mine"), folder(b"d", mtime=1), file(b"i/g"), symlink(b"s", b"f")
@@ -808,7 +809,7 @@ class WhiteoutTests(TreeCase):
 
     def test_aufs(self) -> None:
         """
-        What AUFS kept for itself is passed over.
+        AUFS's internal files are skipped.
         """
         size, implied = self.make(
             file(b".wh..wh.aufs"),
@@ -921,7 +922,7 @@ class WhiteoutTests(TreeCase):
 
 class StackTests(SynchronousTestCase):
     """
-    What layers come to, one on top of the other.
+    Layers on top of each other.
     """
 
     LOWER = (
@@ -989,7 +990,7 @@ class StackTests(SynchronousTestCase):
 
     def test_own_entries(self) -> None:
         """
-        What the layer has itself stays beside what it removes.
+        A layer's own entries stay beside its whiteouts.
         """
         own = (file(b"d/new"), file(b".wh.d"), file(b"d/.wh.x"), file(b"d/n/.wh.y"))
         for order in permutations(own):
@@ -1015,7 +1016,7 @@ class StackTests(SynchronousTestCase):
 
 class RootTests(TreeCase):
     """
-    What only root can do.
+    Operations that need root.
     """
 
     if not IS_ROOT:
@@ -1070,7 +1071,8 @@ class RootTests(TreeCase):
 
     def test_node_xattrs(self) -> None:
         """
-        What cannot be opened gets them too, and the working directory stays.
+        Files that cannot be opened get their xattrs, too, and the working
+        directory is restored.
         """
         before = os.getcwd()
         records = {b"SCHILY.xattr.trusted.x": b"y", b"SCHILY.xattr.user.refused": b"y"}
@@ -1096,8 +1098,7 @@ class RootTests(TreeCase):
 
 class KeptTests(TreeCase):
     """
-    What everybody else does: the tree is made by an unprivileged user, in a
-    process of its own.
+    Trees that an unprivileged user writes, in a process of its own.
     """
 
     def setUp(self) -> None:
@@ -1121,7 +1122,7 @@ class KeptTests(TreeCase):
 
     def kept(self, name: str) -> bytes:
         """
-        What was kept of an entry.
+        The metadata in the override xattr of an entry.
         """
         return os.getxattr(self.at(name), "user.containers.override_stat")
 

@@ -187,8 +187,8 @@ class UnpackingTests(UnpackerCase):
 
     def test_success(self) -> None:
         """
-        A layer begins with its first bytes and fires with its facts when its
-        process is gone.
+        A layer begins with its first bytes, and fires with its facts after its
+        process has ended.
         """
         layer = self.unpack()
         self.assertEqual(self.process.take(), [])
@@ -271,8 +271,8 @@ class UnpackingTests(UnpackerCase):
 
     def test_cancelled_while_running(self) -> None:
         """
-        A cancelled layer's process is killed, and only when it is gone does
-        the result fire; cancelling again and late words change nothing.
+        A cancelled layer's process is killed, and the result fires only after
+        its end; cancelling again and late messages have no effect.
         """
         layer = self.unpack(5)
         self.process.take()
@@ -316,7 +316,7 @@ class UnpackingTests(UnpackerCase):
 
 class TurnTests(UnpackerCase):
     """
-    Who may read, and when.
+    The order in which layers may read.
     """
 
     def test_mouthfuls(self) -> None:
@@ -357,8 +357,8 @@ class TurnTests(UnpackerCase):
 
     def test_workers_change(self) -> None:
         """
-        With more workers, layers that wait read at once; with fewer, those
-        that read go on and no other begins.
+        With more workers, waiting layers read at once; with fewer, reading
+        ones continue and no other begins.
         """
         for _ in range(4):
             self.unpack().grown("/partial", WAKE_SIZE)
@@ -412,7 +412,7 @@ class TurnTests(UnpackerCase):
 
     def test_cancelled_turn(self) -> None:
         """
-        A cancelled layer's turn goes to another when its process is gone.
+        A cancelled layer's turn passes to another after its process has ended.
         """
         first = self.unpack(5)
         self.unpack(5)
@@ -466,8 +466,8 @@ class RoomTests(UnpackerCase):
     def test_bound(self) -> None:
         """
         There are at most as many processes as workers and layers whose bytes
-        arrive: where there would be more, the idle one that has read least is
-        ended first.  Its layer is to be begun anew.
+        arrive: to begin another, the idle one that has read least is ended,
+        and its layer has to be unpacked again.
         """
         layers = []
         for number in range(4):
@@ -545,7 +545,7 @@ class SilenceTests(UnpackerCase):
 
     def test_hungry(self) -> None:
         """
-        One that waits for bytes may wait for ever.
+        A process that waits for bytes may wait without limit.
         """
         layer = self.unpack()
         layer.grown("/partial", WAKE_SIZE)
@@ -659,7 +659,7 @@ class ProcessTests(UnpackerCase):
 
     def test_complaints(self) -> None:
         """
-        What it writes to standard error is logged.
+        Lines on standard error are logged.
         """
         self.process.protocol.errReceived(b"oh ")
         self.process.protocol.errReceived(b"dear\xff\n")
@@ -668,8 +668,9 @@ class ProcessTests(UnpackerCase):
 
     def test_sandbox(self) -> None:
         """
-        What is in force is kept, and what is not is logged once, however many
-        workers report the same.  Landlock counts where there is no mount namespace.
+        The measures in force are kept, and missing ones are logged once, also
+        if several workers report them. Landlock counts only without a mount
+        namespace.
         """
         self.assertIsNone(self.unpacker.sandbox)
         self.process.says(protocol.WORKER, "sandbox", missing={"seccomp": "no", "ipc": "not either"})
@@ -760,7 +761,7 @@ class WireTests(SynchronousTestCase):
     @given(st.integers(0, 10**9), st.text(), st.integers(), st.integers(1, 9))
     def test_round_trip(self, number: int, text: str, value: int, step: int) -> None:
         """
-        A message comes out as it went in, however its bytes are cut.
+        A message is decoded unchanged, in pieces of any size.
         """
         line = protocol.address(number, protocol.encode("verb", text=text, value=value))
         lines = protocol.Lines()
@@ -853,8 +854,8 @@ class RealTests(TestCase):
 
     async def test_all_kinds(self) -> None:
         """
-        In its sandbox, where nothing can be loaded any more, a layer's process
-        can do whatever it must: all compressions, all errors.
+        In its sandbox, where no module can be imported, a layer's process can
+        handle all compressions and all errors.
         """
         zstd = ZstdCompressor().compress
         odd = file(b"caf\xe9/\xff") + pax({b"LIBARCHIVE.xattr.user.a%20": b"eA=="}) + file(b"x")

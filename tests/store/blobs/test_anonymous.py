@@ -29,7 +29,7 @@ class UnnamedTests(StoreTestCase):
 
     def staged(self) -> list[str]:
         """
-        What is in C{staging/}.
+        The content of C{staging/}.
         """
         return os.listdir(os.path.join(self.store.path, "staging"))
 

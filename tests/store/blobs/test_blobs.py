@@ -23,7 +23,7 @@ class BlobsTests(BlobsConformance, StoreTestCase):
 
     def test_over_a_restart(self) -> None:
         """
-        What was put is there after a restart.
+        A document is there after a restart.
         """
         self.successResultOf(self.store.blobs.put(DIGEST, DATA))
         self.assertEqual(self.successResultOf(self.reopen().blobs.read(DIGEST)), DATA)
@@ -55,8 +55,8 @@ class BlobsTests(BlobsConformance, StoreTestCase):
 
     def test_owner_does_not_end(self) -> None:
         """
-        Who waits for a partial file that another one does not close is
-        refused after a minute; nothing is written by two.
+        A request for a partial file that its owner does not close fails after
+        a minute; a file never has two writers.
         """
         first = self.successResultOf(self.store.blobs.partial(DIGEST, None))
         first.write(DATA)

@@ -48,7 +48,7 @@ class PartialTests(StoreTestCase):
 
     def test_over_a_restart(self) -> None:
         """
-        What was written is there after a restart, hashed again.
+        Written bytes are there after a restart, and are hashed again.
         """
         self.partial().write(DATA[:7])
         self.reopen()
@@ -82,8 +82,8 @@ class PartialTests(StoreTestCase):
 
     def test_empty_file_is_removed(self) -> None:
         """
-        A try that brought nothing leaves nothing; nor is it an error if that
-        is gone already.
+        An attempt without bytes leaves no file; if that is missing already, it
+        is no error.
         """
         self.partial().close()
         self.assertFalse(os.path.exists(self.file()))
@@ -108,7 +108,7 @@ class PartialTests(StoreTestCase):
 
     def test_cut_off_at_rest(self) -> None:
         """
-        A file that is shorter than it was, or gone, is begun anew.
+        A file that has become shorter, or is missing, starts over.
         """
         for spoil in (lambda: os.truncate(self.file(), 5), lambda: os.unlink(self.file())):
             partial, follower = self.partial(), Follower()
@@ -170,7 +170,7 @@ class PartialTests(StoreTestCase):
 
     def test_link_in_the_way(self) -> None:
         """
-        A link that somebody put there is not followed.
+        A link in the file's place is not followed.
         """
         os.symlink("/etc/passwd", self.file())
         self.failureResultOf(self.store.blobs.partial(DIGEST, None), StoreError)
@@ -195,7 +195,7 @@ class PartialTests(StoreTestCase):
 
     def test_cancel_opening_too_late(self) -> None:
         """
-        A file that was opened for nobody is closed.
+        A file that was opened for a cancelled request is closed.
         """
         self.pools.bulk.held = True
         opening = self.store.blobs.partial(DIGEST, None)
@@ -225,7 +225,7 @@ class PartialTests(StoreTestCase):
 
     def test_closed(self) -> None:
         """
-        What was let go of takes nothing more.
+        A closed partial blob accepts no bytes.
         """
         partial = self.partial()
         partial.close()
@@ -372,8 +372,7 @@ class PartialTests(StoreTestCase):
     @given(data=st.binary(max_size=60), cuts=st.lists(st.integers(0, 60)), stops=st.sets(st.integers(0, 9)))
     def test_any_pieces(self, data: bytes, cuts: list[int], stops: set[int]) -> None:
         """
-        However a blob arrives, in whatever pieces over however many tries, it
-        is the blob.
+        Pieces of any size over any number of attempts make the blob.
         """
         digest = Digest.of(data)
         bounds = [0, *sorted(cut for cut in cuts if cut < len(data)), len(data)]
@@ -389,7 +388,7 @@ class PartialTests(StoreTestCase):
 
 class FollowTests(StoreTestCase):
     """
-    What followers are told, and how often.
+    The reports to followers, and their frequency.
     """
 
     def setUp(self) -> None:
@@ -445,8 +444,7 @@ class FollowTests(StoreTestCase):
 
     def test_open_file_stays_valid(self) -> None:
         """
-        Who has opened the growing file can read the blob to its end through
-        the same descriptor.
+        A descriptor of the growing file reads the blob to its end.
         """
         self.partial.write(self.data[:-5])
         self.reactor.advance(1)
@@ -473,7 +471,7 @@ class FollowTests(StoreTestCase):
 
     def test_close(self) -> None:
         """
-        After the end of a try nothing more is told.
+        After the end of an attempt nothing more is reported.
         """
         self.partial.write(bytes(10))
         self.partial.close()
@@ -481,7 +479,7 @@ class FollowTests(StoreTestCase):
 
     def test_unfollow(self) -> None:
         """
-        Who follows no more hears nothing more.
+        A follower that has been removed gets no further reports.
         """
         self.partial.write(bytes(10))
         self.partial.unfollow(self.follower)
@@ -541,7 +539,7 @@ class PartsTests(StoreTestCase):
 
     def ingest(self) -> list[str]:
         """
-        What is in C{ingest/}.
+        The content of C{ingest/}.
         """
         return sorted(os.listdir(os.path.join(self.path, "ingest")))
 
@@ -553,7 +551,7 @@ class PartsTests(StoreTestCase):
 
     def assert_becomes_blob(self) -> None:
         """
-        What is there becomes the blob, and leaves nothing.
+        A complete file becomes the blob, and leaves no other file.
         """
         self.successResultOf(self.partial.commit())
         with open(self.store.blobs.path(self.digest), "rb") as file:
@@ -616,7 +614,7 @@ class PartsTests(StoreTestCase):
 
     def test_thrown_away_while_hashing(self) -> None:
         """
-        What is thrown away while it is being hashed does not come back.
+        Bytes that are discarded while they are hashed do not reappear.
         """
         for throw, left in ((self.partial.trim, 5000), (self.partial.restart, 0)):
             self.put(5000, 2 * MEBI)
@@ -632,7 +630,7 @@ class PartsTests(StoreTestCase):
 
     def test_descriptors(self) -> None:
         """
-        Whatever is hashed, no descriptor is left.
+        Hashing never leaks a descriptor.
         """
         before = os.listdir("/proc/self/fd")
         self.test_thrown_away_while_hashing()
@@ -670,7 +668,7 @@ class PartsTests(StoreTestCase):
 
     def test_cut_off(self) -> None:
         """
-        A file that somebody shortened is fetched again from there on.
+        A file that was cut off is fetched again from there on.
         """
         for stop in (2 * MEBI, 5100):
             self.put(5000, stop)
@@ -708,7 +706,7 @@ class PartsTests(StoreTestCase):
 
     def test_noted_now_and_then(self) -> None:
         """
-        What comes behind a gap is noted after some mebibytes.
+        Bytes after a gap are noted after some mebibytes.
         """
         self.patch(partials, "_NOTE", MEBI)
         self.put(1001, 5000)
@@ -797,8 +795,7 @@ class PartsTests(StoreTestCase):
     )
     def test_any_order(self, cuts: set[int], order: Random, stops: set[int]) -> None:
         """
-        In whatever order the parts of a blob come, over however many tries, it
-        is the blob.
+        Parts in any order over any number of attempts make the blob.
         """
         data = bytes(range(60))
         digest = Digest.of(data)

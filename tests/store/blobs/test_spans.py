@@ -26,8 +26,8 @@ class SpansTests(SynchronousTestCase):
     @given(st.lists(pairs, max_size=8), st.integers(0, 30))
     def test_any(self, parts: list[tuple[int, int]], offset: int) -> None:
         """
-        In whatever order bytes come, they are there as the fewest parts, in
-        order; and those before an offset can be forgotten.
+        Bytes in any order make the fewest possible parts, in order; those
+        before an offset can be removed.
         """
         made = Spans.of(parts)
         expected = {n for start, stop in parts for n in range(start, stop)}
@@ -46,7 +46,7 @@ class SpansTests(SynchronousTestCase):
 
 class NoteTests(SynchronousTestCase):
     """
-    What is noted of a file.
+    The notes of a file.
     """
 
     def setUp(self) -> None:

@@ -25,7 +25,7 @@ DIGEST = Digest.of(DATA)
 
 class Conformance(_Base):
     """
-    What the tests of a provider need to know.
+    The parameters and helpers of the tests.
     """
 
     store: Any

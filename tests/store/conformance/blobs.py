@@ -121,7 +121,7 @@ class BlobsConformance(Conformance):
 
     def test_unnamed_closed(self) -> None:
         """
-        A blob without a name that is closed is gone, and takes no more.
+        An anonymous blob that is closed is discarded, and accepts no bytes.
         """
         unnamed = self.result(self.store.blobs.anonymous())
         unnamed.write(DATA)
@@ -274,7 +274,7 @@ class BlobsConformance(Conformance):
 
     def test_parts_over_a_try(self) -> None:
         """
-        What is behind a gap is there for the next try, too.
+        Bytes after a gap are there at the next attempt, too.
         """
         partial = self.partial()
         partial.write_at(10, DATA[10:])
@@ -299,7 +299,7 @@ class BlobsConformance(Conformance):
 
     def test_parts_thrown_away(self) -> None:
         """
-        What is behind a gap can be thrown away without the rest, or with it.
+        Bytes after a gap can be discarded without the others, or with them.
         """
         partial = self.partial()
         partial.write(DATA[:3])
@@ -322,8 +322,8 @@ class BlobsConformance(Conformance):
 
     def test_follow(self) -> None:
         """
-        Who follows hears at once of what is there, and at the end where the
-        blob is; who follows late hears the end.
+        A follower gets a report of the present bytes at once, and the blob's
+        path at the end; a late follower gets the end.
         """
         partial = self.partial()
         partial.write(DATA[:7])

@@ -57,7 +57,7 @@ class GarbageCollectorConformance(Conformance):
 
     def test_nothing(self) -> None:
         """
-        What is named stays, and a store that is empty stays so.
+        Named content stays, and an empty store stays empty.
         """
         self.assertEqual(self.collect(), Freed())
         wanted = self.pulled("alpine", b"one", b"two")
@@ -66,7 +66,7 @@ class GarbageCollectorConformance(Conformance):
 
     def test_shared(self) -> None:
         """
-        What two images share goes with the second.
+        Content that two images share is removed with the second.
         """
         one, two = self.pulled("one", b"base", b"one"), self.pulled("two", b"base", b"two")
         self.result(self.store.images.remove(one.image.reference))

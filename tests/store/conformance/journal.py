@@ -83,7 +83,7 @@ class JournalConformance(Conformance):
 
     def test_replace(self) -> None:
         """
-        What was remembered of a job is replaced, and it keeps its place.
+        A new record of a job replaces the old one, and keeps its place.
         """
         for number in (1, 2):
             self.result(self.store.journal.record_job(job(number)))
@@ -101,7 +101,7 @@ class JournalConformance(Conformance):
 
     def test_not_interrupted(self) -> None:
         """
-        What this daemon runs was not interrupted.
+        Jobs of this daemon do not count as interrupted.
         """
         self.result(self.store.journal.record_job(job(1)))
         self.assertEqual(self.result(self.store.journal.interrupted()), [])

@@ -86,7 +86,7 @@ class LayersConformance(Conformance):
 
     def test_again(self) -> None:
         """
-        What is registered already is returned, also for another blob.
+        A registered layer is returned, also for another blob.
         """
         self.do(plant(self.store, DATA))
         blobs = [DATA, DATA, b"the same, compressed"]

@@ -124,8 +124,8 @@ class WriteTests(SynchronousTestCase):
 
     def test_make_directory(self) -> None:
         """
-        A directory gets its mode whatever the umask, once; one that is there
-        stays as it is.
+        A new directory gets its mode independent of the umask; an existing one
+        is unchanged.
         """
         self.addCleanup(os.umask, os.umask(0o077))
         make_directory(self.path, 0o755)
@@ -165,7 +165,7 @@ class TryingTests(SynchronousTestCase):
 
     def refused(self, number: int) -> StoreError:
         """
-        What an errno becomes.
+        The errors of the store for an errno.
         """
         with self.assertRaises(StoreError) as caught, trying_to("write x"):
             raise OSError(number, os.strerror(number))
@@ -195,7 +195,7 @@ class TryingTests(SynchronousTestCase):
 
 class RemoveTests(SynchronousTestCase):
     """
-    Trees go away whatever is in them.
+    Trees are removed, whatever their content.
     """
 
     def setUp(self) -> None:

@@ -99,8 +99,8 @@ class RoomTests(SynchronousTestCase):
 
     def test_need(self) -> None:
         """
-        What needs much waits for that much, while others go on; a need that
-        was met counts as taken for a while.
+        Work that needs much space waits for it, while other work resumes;
+        granted space counts as used for a while.
         """
         first, second = self.room.wait(full(3 * LEAST)), self.room.wait(full(3 * LEAST))
         little = self.room.wait(full())

@@ -108,8 +108,8 @@ class ModeTests(OwnershipCase):
 
     def test_closed(self) -> None:
         """
-        Rights of group and others are taken away, the owner's stay; what is
-        missing is fine, and what has other names is left alone.
+        Permissions of group and others are removed, and the owner's stay;
+        missing files and other names are ignored.
         """
         paths = Paths(self.path)
         for directory in (paths.content, paths.trees):
@@ -142,7 +142,7 @@ class ModeTests(OwnershipCase):
 
     def test_links(self) -> None:
         """
-        What a link leads to keeps its mode.
+        The target of a link keeps its mode.
         """
         other = self.mktemp()
         with open(other, "w"):
@@ -154,7 +154,7 @@ class ModeTests(OwnershipCase):
 
     def test_refused(self) -> None:
         """
-        What the daemon may not change is reported.
+        Files that the daemon may not change are reported.
         """
         if os.geteuid() != 0:
             raise SkipTest("only root can give a file to another user")

@@ -36,7 +36,7 @@ class TrashTests(StoreTestCase):
 
     def staged(self) -> list[str]:
         """
-        What is in C{staging/}.
+        The content of C{staging/}.
         """
         return os.listdir(os.path.join(self.path, "staging"))
 
@@ -71,7 +71,7 @@ class TrashTests(StoreTestCase):
 
     def test_emptied_by_a_stop(self) -> None:
         """
-        What is left to the next start is waited for no longer.
+        A wait ends when the remaining removals are left to the next start.
         """
         self.trash.throw(self.litter("a"))
         waiting = self.trash.emptied()
@@ -92,7 +92,7 @@ class TrashTests(StoreTestCase):
 
     def test_refused(self) -> None:
         """
-        What cannot be renamed is an error.
+        A path that cannot be renamed is an error.
         """
         self.assertRaises(StoreError, self.trash.throw, os.path.join(self.path, "absent"))
 
@@ -117,8 +117,8 @@ class TrashTests(StoreTestCase):
 
     def test_stop(self) -> None:
         """
-        What is not removed when the daemon stops is left to the next start;
-        descriptors are closed all the same.
+        Removals that are left when the daemon stops are left to the next
+        start; descriptors are closed all the same.
         """
         paths = [self.litter("a"), self.litter("b")]
         fds = [os.open(path, os.O_RDONLY) for path in paths]

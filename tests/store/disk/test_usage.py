@@ -20,7 +20,7 @@ class UsageTests(SynchronousTestCase):
 
     def test_none(self) -> None:
         """
-        What is not there takes nothing.
+        Missing files and directories count 0 bytes.
         """
         self.assertEqual(files_of(Paths("/nowhere")), {"blobs": 0, "arriving": 0})
 

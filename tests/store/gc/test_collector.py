@@ -96,8 +96,8 @@ class CollectionTests(GarbageCollectorConformance, StoreTestCase):
 
     def test_strangers(self) -> None:
         """
-        What an entry of another tool leads to stays, and the entry too, also
-        if it has the name of one that is removed.
+        Content of another tool's entry stays, and the entry as well, also if
+        it has the name of a removed one.
         """
         ours, theirs = self.pulled("alpine", b"one", b"two"), self.pulled("other", b"three")
         self.remove(theirs)

@@ -21,7 +21,7 @@ VARIANT = f"{tree_name(TREE)}.0123456789abcdef"
 
 class SurveyTests(StoreTestCase):
     """
-    What is in a data directory.
+    The survey of a data directory.
     """
 
     def setUp(self) -> None:
@@ -120,7 +120,7 @@ class SurveyTests(StoreTestCase):
 
     def test_large(self) -> None:
         """
-        What is too large for a document is not read.
+        A file that is too large for a document is not read.
         """
         digest = self.document({"digest": str(TREE)})
         os.truncate(self.store.blobs.path(digest), 5 * 1024 * 1024)

@@ -40,7 +40,7 @@ class ImagesTests(ImagesConformance, StoreTestCase):
 
     def index(self) -> dict[str, Any]:
         """
-        What is in there.
+        The entries of the index.
         """
         with open(self.file, "rb") as file:
             index: dict[str, Any] = json.load(file)
@@ -182,8 +182,8 @@ class ImagesTests(ImagesConformance, StoreTestCase):
 
     def test_strangers_stay(self) -> None:
         """
-        What other tools put into the index survives, also while the daemon
-        runs, and is not ours to list.
+        Entries of other tools survive, also while the daemon runs, and are not
+        listed.
         """
         stranger = {
             "mediaType": "x/y",
@@ -299,7 +299,7 @@ class ImagesTests(ImagesConformance, StoreTestCase):
 
     def test_manifest_gone(self) -> None:
         """
-        So is one whose manifest is gone, damaged or none.
+        The same for a manifest that is missing, damaged or of another kind.
         """
         wanted = self.pulled("alpine", b"one")
         path = self.store.blobs.path(wanted.image.manifest.digest)

@@ -46,7 +46,7 @@ class IndexFileTests(StoreTestCase):
 
     def index(self) -> dict[str, Any]:
         """
-        What is on the disk.
+        The index on the disk.
         """
         with open(self.file, "rb") as file:
             index: dict[str, Any] = json.load(file)
@@ -167,7 +167,7 @@ class IndexFileTests(StoreTestCase):
 
     def test_order(self) -> None:
         """
-        The images are listed by name, in whatever order names come and go.
+        Images are listed by name, in whatever order names are set and removed.
         """
         self.patch(index_file, "_BLOCK", 4)
         random = Random(1)

@@ -39,7 +39,7 @@ class LastLeasesTests(StoreTestCase):
 
     def recorded(self) -> dict[str, float]:
         """
-        What is in the journal.
+        The times in the journal.
         """
         found: dict[str, float] = self.successResultOf(self.store.journal.uses())
         return found

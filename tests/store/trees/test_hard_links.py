@@ -19,7 +19,7 @@ PLENTY = CopySize(1000, 10**9)
 
 class CopiedTests(SynchronousTestCase):
     """
-    What is counted.
+    The size of variants.
     """
 
     def test_most(self) -> None:
@@ -71,8 +71,8 @@ class LinkTests(TreesCase):
 
     def test_most(self) -> None:
         """
-        One that becomes as large as it may is made, and of a larger one the
-        making ends.
+        A variant of the greatest permitted size is made; making a larger one
+        ends.
         """
         source = self.tree("source", a_b=0o711)
         has = link_tree(source, self.tree("first"), CopySize(), PLENTY, Event())

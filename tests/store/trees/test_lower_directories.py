@@ -19,7 +19,7 @@ from xferd.store.trees.lower_directories import find_lower
 
 class FindTests(TreesCase):
     """
-    What an implied directory has below.
+    The metadata of implied directories in the layers below.
     """
 
     def modes(self, tree: str, implied: list[bytes], *below: str) -> list[int | None]:
@@ -56,7 +56,7 @@ class FindTests(TreesCase):
 
     def test_hidden_by_a_file(self) -> None:
         """
-        What a file or a link replaced is not there any more.
+        A directory that a file or a link has replaced is not found.
         """
         top, far = self.tree("top", a_b=0o755), self.tree("far", a_b=0o700)
         for name in ("file", "link"):
@@ -69,7 +69,7 @@ class FindTests(TreesCase):
 
     def test_hidden_by_a_whiteout(self) -> None:
         """
-        What a whiteout removed is not there any more.
+        A directory that a whiteout hides is not found.
         """
         top, far = self.tree("top", a_b=0o755), self.tree("far", a_b=0o700, a=0o711)
         near = self.tree("near", a=0o750)
@@ -81,8 +81,8 @@ class FindTests(TreesCase):
 
     def test_hidden_by_an_opaque_directory(self) -> None:
         """
-        What an opaque directory hides is not there any more, while the opaque
-        one itself is.
+        A directory that an opaque one hides is not found, while the opaque one
+        itself is.
         """
         top, far = self.tree("top", a_b=0o755), self.tree("far", a_b=0o700)
         near = self.tree("near", a=0o750)
@@ -218,7 +218,7 @@ class WorkTests(TreesCase):
 
     def test_found(self) -> None:
         """
-        What is found is not looked for further down.
+        A directory that was found is not sought further down.
         """
         top, near = self.wide("top", 3), self.wide("near", 3)
         far = [self.wide(f"far{number}", 3) for number in range(5)]

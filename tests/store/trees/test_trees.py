@@ -44,7 +44,7 @@ class TreesTests(TreesConformance, StoreTestCase):
 
     def staging(self) -> list[str]:
         """
-        What is in C{staging/}.
+        The content of C{staging/}.
         """
         return os.listdir(os.path.join(self.path, "staging"))
 
@@ -138,8 +138,8 @@ class TreesTests(TreesConformance, StoreTestCase):
 
     def test_disk_refuses(self) -> None:
         """
-        Whatever the disk refuses, the staged tree is removed and another try
-        may succeed.
+        Whatever the disk refuses, the staged tree is removed and another
+        attempt may succeed.
         """
         for name in ("sync_file_system", "move", "make_directory"):
             staged = self.successResultOf(self.store.trees.stage())
@@ -287,7 +287,7 @@ class FactsTests(SynchronousTestCase):
     @given(st.lists(st.binary(min_size=1)), st.none() | st.just({b"\xff": None}))
     def test_json(self, implied: list[bytes], claimed: dict[bytes, None] | None) -> None:
         """
-        The facts go to JSON and back, whatever bytes are in paths.
+        Facts survive the conversion to JSON, with any bytes in paths.
         """
         tree = TreeFacts(
             Unpacked(DIGEST, 3, 2, 1, tuple(implied)), (BLOB,), claimed, copied=CopySize(3, 4096)

@@ -180,5 +180,5 @@ class _Search:
         if self._left < 0:
             raise BadLayer(
                 "the directories that the layer's tar does not list are too many to be looked up "
-                "in the layers below; whoever made the image has to list them in the tar"
+                "in the layers below; have the image built again with all directories listed"
             )
