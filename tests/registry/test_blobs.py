@@ -54,8 +54,8 @@ class BlobTests(ClientCase):
 
     def test_part(self) -> None:
         """
-        A part comes up to the end that was asked for, and tells the whole's
-        size.
+        A part reaches up to the end that was requested, and has the
+        whole's size.
         """
         for offset, end in ((0, 10), (700, 800), (990, 1005)):
             body = self.successResultOf(self.open_blob(offset, end))
@@ -123,8 +123,8 @@ class BlobTests(ClientCase):
 
     def test_wrong_range(self) -> None:
         """
-        A 206 that does not say which part it is, or that is another than was
-        asked for, is dropped, and the whole is asked for.
+        A 206 without its range, or with another than the requested one,
+        is dropped, and the whole is requested.
         """
         for given in (
             "",
@@ -144,8 +144,8 @@ class BlobTests(ClientCase):
 
     def test_wrong_part(self) -> None:
         """
-        So is more than the part that was asked for, or less, also where only
-        the headers say otherwise.
+        So is more than the part that was requested, or less, also if
+        only the headers differ.
         """
         self._no_ranges(206, b"x" * 10, Content_Range="bytes 990-999/1000")
         self.assertEqual(self.successResultOf(self.open_blob(990, 995)).start, 0)
@@ -154,8 +154,8 @@ class BlobTests(ClientCase):
 
     def test_no_ranges_and_no_blob(self) -> None:
         """
-        What the server says of the whole is the error; trouble of the time
-        is no reason to ask for it.
+        The server's error for the whole is reported; after a temporary
+        error, the whole is not requested.
         """
         self._answer(404)
         failure_of(self, self.open_blob(990), BlobUnknown)
@@ -184,8 +184,8 @@ class BlobTests(ClientCase):
 
     def test_encoded(self) -> None:
         """
-        Bytes that claim an encoding are taken as they are: some storage says
-        so of gzipped layers, and the digest decides.
+        Bytes with a C{Content-Encoding} are used as they are: some
+        storage sets it for gzipped layers, and the digest decides.
         """
         self._answer(200, b"\x1f\x8bjunk", Content_Encoding="gzip")
         self.assertEqual(self.read_body(self.successResultOf(self.open_blob())), b"\x1f\x8bjunk")

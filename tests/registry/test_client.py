@@ -150,8 +150,8 @@ class AuthenticationTests(ClientCase):
 
     def test_no_host(self) -> None:
         """
-        A host that stands for no server is refused in one sentence, whoever
-        named it.
+        A host that cannot be connected to is refused in one sentence,
+        for every caller.
         """
         for host in ("127.1", "2130706433:5000", "[::..]:5000", "[1.2.3.4]"):
             opening = self.registries.repository(Repository(host, "a")).open(self.digest, 0)
@@ -341,8 +341,8 @@ class LoopbackTests(SynchronousTestCase):
 
     def test_tls(self) -> None:
         """
-        One that says 400, nothing or nonsense to plain HTTP is spoken to by
-        TLS.
+        One that answers plain HTTP with 400, not at all or with
+        nonsense is reached by TLS.
         """
         for error in (None, ConnectRefused(), ResponseFailed([Failure(ParseError("x", b""))])):
             opening = self._open()

@@ -202,8 +202,8 @@ class LedAstrayTests(TestCase):
 
     async def test_private_redirects(self) -> None:
         """
-        C{private_redirects} lets a registry with a public address lead to a
-        private one, and no further.
+        C{private_redirects} permits a registry with a public address to
+        lead to a private one, and no further.
         """
         for endpoint in self.endpoints:
             self.endpoint = endpoint
@@ -247,8 +247,8 @@ class LedAstrayTests(TestCase):
 
     async def test_no_words(self) -> None:
         """
-        A registry has another server asked, and that refuses: its status is
-        shown, and its name, and none of its words.
+        A registry leads to another server, which refuses: its status
+        and its name are reported, and not its text.
         """
         for endpoint in self.endpoints:
             self.endpoint = endpoint
@@ -288,8 +288,8 @@ class LedAstrayTests(TestCase):
 
     async def test_proxy(self) -> None:
         """
-        Behind a proxy, which resolves names, an address is refused, and a name
-        is asked for.
+        Behind a proxy, which resolves names, an address is refused, and
+        a name is requested.
         """
         self.endpoint = "redirect"
         heads: list[str] = []

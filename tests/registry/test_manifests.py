@@ -58,8 +58,8 @@ class ManifestTests(ClientCase):
 
     def test_warnings(self) -> None:
         """
-        What the registry warns of is told each time, with the repository that
-        it was asked about.
+        Each warning of the registry is reported each time, with the
+        repository of the request.
         """
         told: list[tuple[Repository, str]] = []
 
@@ -77,8 +77,8 @@ class ManifestTests(ClientCase):
 
     def test_other_algorithm(self) -> None:
         """
-        The registry may vouch for the bytes by another algorithm than was
-        asked for; both are checked.
+        The registry may send a digest by another algorithm than the
+        requested one; both are verified.
         """
         digest = str(Digest.of(self.sample.manifest))
 
@@ -106,8 +106,8 @@ class ManifestTests(ClientCase):
 
     def test_wrong_bytes(self) -> None:
         """
-        Bytes that are not what was asked for, or not what the registry says,
-        are refused.
+        Bytes without the requested digest, or without the one that the
+        registry sends, are refused.
         """
         other = str(Digest.of(b"other"))
         self.server.manifests[other] = (OCI_MANIFEST, self.sample.manifest)

@@ -81,7 +81,7 @@ class Network:
 
     def take(self) -> list[str]:
         """
-        Who was asked since this was called last.
+        The hosts that received requests since the last call.
         """
         asked, self.asked = self.asked, []
         return asked
@@ -263,8 +263,9 @@ class OrderTests(MirrorCase):
 
     def test_capabilities(self) -> None:
         """
-        A mirror that must not resolve is asked for digests only, one that
-        only resolves for no blobs, and things go where they may be pushed.
+        A mirror without C{resolve} gets requests for digests only, one
+        with C{resolve} alone none for blobs, and pushes go to endpoints
+        with C{push}.
         """
         self.say(
             '[host."https://one.test"]\ncapabilities = ["pull"]\n'
@@ -298,16 +299,15 @@ class OrderTests(MirrorCase):
 
     def test_confirmed_by_itself(self) -> None:
         """
-        Whether a client may have a blob is for the registry to say, not for a
-        mirror.
+        The registry, and not a mirror, confirms that a client may read
+        a blob.
         """
         self.successResultOf(self.repository().confirm(self.digest))
         self.assertEqual(self.network.take(), [HOST])
 
     def test_no_mirrors(self) -> None:
         """
-        Where mirrors are not to be used, the registry alone is asked for
-        everything.
+        With C{mirrors=False}, all requests go to the registry itself.
         """
         registries = Registries(
             self.clock,
@@ -410,8 +410,8 @@ class TroubleTests(MirrorCase):
 
     def test_nothing_to_mend(self) -> None:
         """
-        If the registry has it not, nobody else is waited for; if all fail,
-        its error counts.
+        If the registry lacks a blob, paused mirrors are not tried; if
+        all fail, its error is reported.
         """
         del self.network.servers["one.test"], self.network.servers["two.test"]
         self.successResultOf(self.manifest())
@@ -424,8 +424,8 @@ class TroubleTests(MirrorCase):
 
     def test_broken_body(self) -> None:
         """
-        A body that breaks is gone on with by the next, from the byte that is
-        needed.
+        After a body that breaks, the next endpoint resumes at the byte
+        that is needed.
         """
         agent = ScriptedAgent()
         registries = Registries(

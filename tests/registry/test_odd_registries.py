@@ -1,6 +1,6 @@
 """
-Tests for registries that do things in their own way: each is one that somebody
-has met.
+Tests for registries that deviate from the specification; each behaviour has
+been observed.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class AuthCase(ClientCase):
 
     def basic(self, request: Request) -> bool:
         """
-        Whether a request brings user and password.
+        Whether a request has user and password.
         """
         self.server.user, self.server.password = ME.username, ME.password.reveal()
         proof = self.server.basic()
@@ -62,8 +62,8 @@ class RootTests(AuthCase):
 
     def test_hidden(self) -> None:
         """
-        Where anonymous requests get 403 or 404, credentials are brought once
-        the root has asked for them; the root is asked once.
+        If anonymous requests get 403 or 404, credentials are sent once
+        the root has demanded them; the root is requested once.
         """
         self.credentials = ME
         for status in (404, 403):
@@ -103,8 +103,8 @@ class RootTests(AuthCase):
 
     def test_open(self) -> None:
         """
-        A root that asks for nothing is not asked again, and neither is any
-        root without credentials to bring.
+        A root without a challenge is not requested again, and without
+        credentials none is.
         """
         for credentials, count in ((ME, 1), (None, 0)):
             self.setUp()
@@ -115,7 +115,7 @@ class RootTests(AuthCase):
 
     def test_bare(self) -> None:
         """
-        A 401 that does not say what is wanted makes xferd ask the root, also
+        After a 401 without a challenge the root is requested, also
         without credentials: there may be anonymous tokens.
         """
 
@@ -185,8 +185,8 @@ class ExpiryTests(AuthCase):
 
     def test_new_password(self) -> None:
         """
-        A helper's password that has expired is asked for anew, and tried if it
-        is another one.
+        After a helper's password has expired, the helper runs again,
+        and another password is tried.
         """
         self.credentials = ME
 
@@ -266,8 +266,8 @@ class StorageTests(ClientCase):
 
     def test_expired_url(self) -> None:
         """
-        A signed URL that has expired is asked for anew once, whether the
-        storage calls that 400, 401 or 403.
+        Instead of a signed URL that has expired, another one is
+        requested once, if the storage answers 400, 401 or 403.
         """
         for status in (400, 401, 403):
             self.setUp()

@@ -152,8 +152,8 @@ class PutTests(ManifestCase):
 
     def test_answered_digest(self) -> None:
         """
-        The registry must have got what was sent, by whichever algorithm it
-        says so.
+        The digest that the registry reports must be that of the
+        manifest, by any algorithm.
         """
         self.plant(SetHeader("Docker-Content-Digest", str(Digest.of(b"else"))))
         self.refused(DigestMismatch, _SUBJECT)
@@ -182,7 +182,8 @@ class PutTests(ManifestCase):
 
     def test_bad_names(self) -> None:
         """
-        What is neither tag nor digest is not asked.
+        A reference that is neither tag nor digest is refused without a
+        request.
         """
         self.refused(BadReference, _SUBJECT, "../x")
         self.assertEqual(self.server.log, [])
@@ -302,8 +303,8 @@ class ReferrersTests(ManifestCase):
 
     def test_errors(self) -> None:
         """
-        What is neither a list nor says that there is none is an error, not an
-        empty list.
+        A response that is neither a list nor one of a registry without
+        lists is an error, and not an empty list.
         """
         for fault, kind in (
             (self.answer(401), Denied),
@@ -318,8 +319,8 @@ class ReferrersTests(ManifestCase):
 
     def test_no_api(self) -> None:
         """
-        Registries without such lists say so by other statuses than 404, too,
-        or by a page of something else: then the tag counts.
+        Registries without the API answer with other statuses than 404,
+        too, or with another document: then the tag is read.
         """
         self.server.lists_referrers = False
         self.put(about())

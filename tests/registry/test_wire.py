@@ -91,8 +91,8 @@ class WireTests(WireCase):
 
     async def test_unverified(self) -> None:
         """
-        Any certificate does where the operator says so, and on loopback where
-        nobody says anything.
+        Any certificate is accepted with C{skip_verify}, and on loopback
+        without a configuration.
         """
         for config in (HostConfig(skip_verify=True), None):
             self._listen(send_whole, Authority().options("other.example"))

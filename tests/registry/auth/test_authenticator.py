@@ -103,7 +103,7 @@ class BasicTests(_AuthCase):
 
     def test_unasked(self) -> None:
         """
-        Before the registry has asked, nothing is sent.
+        Before a challenge, no authorization is sent.
         """
         self.assertIsNone(self.successResultOf(self._ask(self._authenticator(_ME))))
 
@@ -340,8 +340,8 @@ class BearerTests(_AuthCase):
 
     def test_refused(self) -> None:
         """
-        A token that the registry refuses is fetched anew; one that was
-        fetched meanwhile is not thrown away.
+        A token that the registry refuses is fetched again; one that was
+        fetched in the meantime is kept.
         """
         authenticator = self._challenged()
         asking = self._ask(authenticator)
@@ -414,9 +414,9 @@ class BearerTests(_AuthCase):
 
     def test_refusals(self) -> None:
         """
-        A token server's refusal is named as one.  What it says is shown only
-        where it is the registry itself: else a registry could have another
-        server asked, and learn what that says.
+        A token server's refusal names it.  Its text is reported only if
+        it is the registry itself: otherwise a registry could read
+        another server through our errors.
         """
         for status, kind in (
             (400, Denied),
@@ -459,8 +459,8 @@ class BearerTests(_AuthCase):
 
     def test_date(self) -> None:
         """
-        A token server that names the time at which it may be asked again
-        means the time of day.
+        A C{Retry-After} date of a token server is compared with the
+        wall clock.
         """
         asking = self._ask(self._challenged())
         self.wall_clock.set(BEGIN)

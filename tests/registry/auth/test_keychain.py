@@ -133,8 +133,9 @@ class DockerKeychainTests(SynchronousTestCase):
 
     def test_helper(self) -> None:
         """
-        The helper is asked before the file's own entry, which counts where it
-        has none; what it said is forgotten when it did not do.
+        The helper runs before the file's own entry is used, which
+        applies if the helper has no credentials; credentials that were
+        refused are forgotten.
         """
         self.write(b'{"credsStore": "fake", "auths": {"h": {"auth": "%s"}}}' % auth("u:p").encode())
         asking = self.keychain.lookup("h", "a")

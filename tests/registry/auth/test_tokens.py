@@ -19,8 +19,8 @@ class ParseTokenTests(SynchronousTestCase):
 
     def test_life(self) -> None:
         """
-        A token is not used in its last tenth or its last 10 seconds; one whose
-        life is not told has a minute.
+        A token is not used in its last tenth or its last 10 seconds;
+        without C{expires_in} it is valid for a minute.
         """
         for text, life in (
             ("{}", DEFAULT_LIFE - 6),

@@ -49,8 +49,8 @@ class URLTests(SynchronousTestCase):
 
     def test_private_redirects(self) -> None:
         """
-        A host may be let lead to private networks; that alone does not say how
-        it is spoken to, and goes with the configuration that says so.
+        C{private_redirects} alone does not configure scheme and TLS of a host;
+        a reload replaces it.
         """
         hosts = Hosts(
             {name: HostConfig(private_redirects=True) for name in ("index.docker.io", "[::1]:5000")}

@@ -38,8 +38,8 @@ class ReadTests(SynchronousTestCase):
 
     def test_all(self) -> None:
         """
-        Servers come in the file's order, the registry's own last, each with
-        all that is said of it.
+        Servers have the order of the file, the registry's own last,
+        each with all its settings.
         """
         found = read(
             """
@@ -95,8 +95,8 @@ class ReadTests(SynchronousTestCase):
 
     def test_default(self) -> None:
         """
-        Without a server, the registry itself is the last one; nothing said of
-        capabilities means all.
+        Without C{server}, the registry itself is the last one; without
+        C{capabilities}, it has all.
         """
         self.assertEqual(read("").entries, (HostEntry(),))
         self.assertEqual(HostEntry().capabilities, CAPABILITIES)

@@ -65,8 +65,8 @@ class BreakTests(Pushing):
 
     async def test_no_progress(self) -> None:
         """
-        A break without any progress is tried again once; then it is for who
-        asked, with the session.
+        A break without progress is tried again once; then the attempt fails,
+        and the next one can resume the session.
         """
         self.plant(CutBody(0), "PATCH", None)
         await self.fails(ConnectionFailed)
@@ -106,8 +106,8 @@ class BreakTests(Pushing):
 
     async def test_forgotten(self) -> None:
         """
-        A registry that has forgotten the session gets all anew, in chunks
-        that have connections of their own.
+        A registry that has forgotten the session receives all bytes
+        again, in chunks with connections of their own.
         """
         self.registry.breaks = "forget"
         self.plant(Fault(), "PATCH")
@@ -167,8 +167,9 @@ class BreakTests(Pushing):
 
     async def test_lost_answers(self) -> None:
         """
-        An answer to a chunk that is lost is asked for; after a lost answer to
-        the end, the blob is looked for before anything is sent again.
+        If the response to a chunk is lost, the offset is queried; if
+        that to the commit is lost, the blob is looked for before
+        anything is sent again.
         """
         self.plant(Drop(BEFORE_HEADERS), "PATCH")
         self.plant(Drop(BEFORE_HEADERS, reset=True), "PUT")

@@ -106,8 +106,8 @@ class EndTests(Pushing):
 
     async def test_cancelled(self) -> None:
         """
-        Cancelling stops the body at once and leaves the session, which can be
-        gone on with, or deleted.
+        Cancelling stops the body at once and leaves the session, which
+        can be resumed or deleted.
         """
         self.plant(Stall(BEFORE_HEADERS), "PATCH")
         work = self.push()

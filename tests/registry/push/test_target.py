@@ -88,8 +88,8 @@ class PushTests(Pushing):
 
     async def test_mounted(self) -> None:
         """
-        A blob of another repository is mounted from there, and one of nobody
-        knows where by the registry itself.
+        A blob of another repository is mounted from there, and one
+        without a known repository by the registry itself.
         """
         host = self.registry.host
         self.registry.storage.put_blob("team/b", Blob.of("x/y", DATA))
@@ -257,8 +257,8 @@ class OddTests(Pushing):
 
     async def test_cannot_be_asked(self) -> None:
         """
-        A session that cannot be asked is begun anew; a registry in trouble is
-        reported.
+        If the offset of a session cannot be queried, another one is
+        begun; a server error is reported.
         """
         self.plant(unavailable(), "PATCH", 2)
         await self.fails(RegistryUnavailable)

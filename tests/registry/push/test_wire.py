@@ -60,8 +60,8 @@ class _Zeros:
 
 class ClosingTests(WireCase):
     """
-    A registry that closes each connection after one response, and does not
-    say so.
+    A registry that closes each connection after one response, without
+    announcing it.
     """
 
     def _serve(self, again: Callable[[Peer], None]) -> Listener:

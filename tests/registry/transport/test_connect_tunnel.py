@@ -127,8 +127,8 @@ class TunnelTests(SynchronousTestCase):
 
     def test_refused(self) -> None:
         """
-        A refusal names the proxy and the remedy, and says whether time
-        mends it.
+        A refusal names the proxy and the remedy, and whether a retry
+        can help.
         """
         for url, answer, retryable, why in (
             ("p.test", b"HTTP/1.1 407 Who\r\n\r\n", False, "wants credentials (407 Who)"),

@@ -85,8 +85,8 @@ class WordsTests(SynchronousTestCase):
 
     def test_other_forms(self) -> None:
         """
-        Token servers and proxies have forms of their own; pages of HTML say
-        nothing.
+        Token servers and proxies have forms of their own; pages of HTML
+        are ignored.
         """
         for body, text in (
             (b'{"details": "incorrect username or password"}', "incorrect username or password"),
@@ -206,8 +206,8 @@ class RefusalTests(SynchronousTestCase):
 
     def test_rate_limit(self) -> None:
         """
-        A rate limit says how long to wait; the registry's code counts more
-        than the status.
+        A rate limit has the time to wait; the registry's code takes
+        precedence over the status.
         """
         error = self._refusal(429, Retry_After="30")
         self.assertEqual(error.retry_after, 30.0)

@@ -211,8 +211,8 @@ class ExchangeTests(SynchronousTestCase):
 
     def test_led_start(self) -> None:
         """
-        What another server named is not the registry's own, and is not asked
-        where that server must not lead.
+        An URL that another server named is not the registry's own, and
+        is not requested outside the zones where that server may lead.
         """
         for url in ("https://10.0.0.1/", "https://[::1]/", "https://cdn.example/"):
             getting = Deferred.fromCoroutine(
@@ -262,7 +262,8 @@ class ExchangeTests(SynchronousTestCase):
 
     def test_bad_start(self) -> None:
         """
-        An URL that cannot be asked is an error of the registry that named it.
+        An URL that cannot be requested is an error of the registry that
+        named it.
         """
         failure_of(self, self._get("gopher://x/"), RegistryError)
         self.assertEqual(self.agent.asked, [])

@@ -88,8 +88,8 @@ class CheckRestTests(SynchronousTestCase):
     @settings(max_examples=60, deadline=None)
     def test_right(self, total: int, data: st.DataObject) -> None:
         """
-        The rest of any blob from any offset is taken, whether the total is
-        told or not.
+        The rest of any blob from any offset is accepted, with its total
+        or without.
         """
         offset = data.draw(st.integers(0, total - 1))
         for told in (str(total), "*"):
@@ -100,8 +100,8 @@ class CheckRestTests(SynchronousTestCase):
     @settings(max_examples=60, deadline=None)
     def test_part(self, total: int, data: st.DataObject) -> None:
         """
-        A part is taken up to the end that was asked for, or the blob's where
-        that comes first, and no other.
+        A part is accepted up to the end that was requested, or the
+        blob's if that comes first, and no other.
         """
         offset = data.draw(st.integers(0, total - 1))
         end = data.draw(st.integers(offset + 1, total + 5))

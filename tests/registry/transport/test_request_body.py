@@ -308,8 +308,8 @@ class ContentBodyTests(SynchronousTestCase):
 
     def test_cancelled(self) -> None:
         """
-        Cancelling the wait for the answer stops body and request, whatever
-        the request says to it.
+        Cancelling the wait for the response stops body and request,
+        however the request ends.
         """
         answer = self._start(PIECE)
         answer.cancel()

@@ -121,8 +121,8 @@ class BlobBodyTests(_BodyCase):
 
     def test_silence(self) -> None:
         """
-        A body that is silent for too long is dropped; each byte begins the
-        wait anew.
+        A body that is silent for too long is dropped; each byte
+        restarts the timeout.
         """
         response = FakeResponse()
         done = self._open(response).deliver(self.arrived.extend)

@@ -57,9 +57,9 @@ class TLSConfigTests(SynchronousTestCase):
 
     def test_verified(self) -> None:
         """
-        Servers are verified, unless it is said that they are not, or they are
-        loopback's, and nobody named a CA; where a server leads, its own
-        exception does not hold.
+        Servers are verified, except with C{skip_verify}, and loopback
+        hosts without a CA; a server's own exception does not apply to
+        those that it leads to.
         """
         ca = (self.authority.pem,)
         for tls, name, mode in (

@@ -186,8 +186,9 @@ class MakeRequestTests(SynchronousTestCase):
 
     def test_headers(self) -> None:
         """
-        Content is requested without an encoding, whatever the caller says, and
-        xferd names itself; the caller's own headers stay as they are.
+        Content is requested without an encoding, whatever the caller's
+        headers are, and with xferd's name; the caller's own headers are
+        unchanged.
         """
         own = Headers({"Accept-Encoding": ["gzip"], "Range": ["bytes=5-"]})
         _ = self._request(headers=own)

@@ -83,8 +83,8 @@ class LocationTests(SynchronousTestCase):
 
     def test_tls(self) -> None:
         """
-        What is spoken to by TLS leads to nothing without, wherever it is; a
-        hint says why a registry may do so that is behind a proxy.
+        An https URL leads to no http URL; the error has a hint for a
+        registry behind a proxy.
         """
         for here, location, hint in (
             ("https://hub.example/", "http://hub.example/x", True),
