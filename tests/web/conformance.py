@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
+from urllib.parse import unquote
 
 from jsonschema import Draft202012Validator, FormatChecker
 
@@ -67,6 +68,9 @@ def path_of(method: str, path: str) -> str | None:
     The document's name for a path, if it knows it with this method.
     """
     path = path.partition("?")[0]
+    if not unquote(path).strip("/"):
+        # Klein merges slashes, encoded ones too.
+        path = "/"
     paths = [known for known, methods in api()["paths"].items() if method.lower() in methods]
     if path in paths:
         return path
