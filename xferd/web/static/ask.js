@@ -31,7 +31,7 @@ export async function ask(method, path, body) {
       body: body === undefined ? undefined : JSON.stringify(body),
     });
   } catch {
-    throw new Error("xferd cannot be reached");
+    throw new Error("no connection to xferd");
   }
   const date = Date.parse(response.headers.get("date"));
   // The header has whole seconds, and took its time: less than that means nothing.

@@ -58,8 +58,8 @@ export function instant(text) {
 }
 
 /**
- * What something waits for.  The seconds in the daemon's words were right when
- * it told them; where it also told until when, they are counted down.
+ * What a transfer waits for.  The seconds in the daemon's text were right when
+ * it was sent; where the end of the wait is known, they are counted down.
  */
 export function waiting(why, until, now) {
   if (!until) return why;
@@ -72,14 +72,14 @@ export function between(from, to) {
   return (Date.parse(to) - Date.parse(from)) / 1000;
 }
 
-/** A reference as docker prints it: without what goes without saying. */
+/** A reference as docker prints it: without docker.io/ and library/. */
 export function familiar(reference) {
   return String(reference).replace(/^docker\.io\/(library\/)?/, "");
 }
 
 /**
- * Where a job's bytes go, where that is worth a word: an image that is pushed
- * to where its name says, goes to its registry.
+ * Where a job's bytes go: for an image that is pushed under its own name, the
+ * registry.
  */
 export function destination({ reference, target }) {
   if (!target) return "";

@@ -88,5 +88,5 @@ form.addEventListener("submit", async (submitted) => {
   if (!limits) return;
   showLimits(limits);
   open(false);
-  text(byId("said"), "The limits are changed.");
+  text(byId("said"), "Limits changed.");
 });

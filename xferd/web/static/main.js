@@ -55,7 +55,7 @@ function show() {
   cost = drawn - began;
 }
 
-/** Forget what an earlier connection told, when the present one tells. */
+/** Drop the state of an earlier connection when the present one delivers. */
 function renew() {
   if (!stale) return;
   stale = false;
@@ -82,7 +82,7 @@ const again = follow("/api/v1/events", headers, {
   },
   lost(why, wait) {
     link("lost", "not connected");
-    text(byId("notice"), `xferd cannot be reached: ${why}. What you see is the last that it told; trying again${wait > 1000 ? ` every ${wait / 1000} s` : ""}.`);
+    text(byId("notice"), `No connection to xferd: ${why}. This page shows the last state that it received; retrying${wait > 1000 ? ` every ${wait / 1000} s` : ""}.`);
     hide(byId("notice"), false);
   },
   denied() {

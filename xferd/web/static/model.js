@@ -1,5 +1,5 @@
 /**
- * What the daemon has told so far.
+ * The state that the daemon has sent so far.
  */
 
 const RUNNING = new Set(["queued", "running"]);

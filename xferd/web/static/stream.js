@@ -1,8 +1,8 @@
 /**
  * Server-sent events over fetch.
  *
- * An EventSource can neither send a token, nor tell why it failed, nor notice
- * a connection that is dead without a word; this can.
+ * An EventSource can neither send a token, nor report why it failed, nor detect
+ * a connection that died silently; this can.
  */
 
 /** Milliseconds without a byte after which the connection is given up: three heartbeats. */
@@ -33,7 +33,7 @@ export function follow(url, headers, on) {
       }
       if (status !== 200) why = `it answered with status ${status}`;
     } catch (error) {
-      if (error.name === "AbortError") why = "it fell silent";
+      if (error.name === "AbortError") why = "no data received";
     } finally {
       running = false;
     }

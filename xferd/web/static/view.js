@@ -224,7 +224,7 @@ export class View {
     row.tries.set(details?.attempts ?? [], (one, position) => position);
     hide(row.layers, !details?.layers?.length);
     hide(row.attempts, !details?.attempts?.length);
-    const tried = details?.attempts?.length ? count(details.attempts.length, "attempt") : "Nothing was asked of a registry.";
+    const tried = details?.attempts?.length ? count(details.attempts.length, "attempt") : "No requests to a registry.";
     text(row.tried, details ? details.error ?? tried : "one moment");
   }
 }
@@ -254,7 +254,7 @@ function named(row, job) {
 /** How far a row's bytes are where they go, or unpacked, 0 to 1. */
 function reached(layer, bytesOfIt) {
   if (IN_PLACE.has(layer.state)) return 1;
-  // Nobody has looked yet what is here of a layer without a transfer.
+  // A layer without a transfer has not been looked up yet.
   if (!layer.size || (layer.state === "waiting" && !layer.transfer)) return 0;
   return bytesOfIt / layer.size;
 }
@@ -280,7 +280,7 @@ function spoken(layer, states) {
   return states === SENT ? `sent ${done} %` : `fetched ${done} %, unpacked ${Math.floor(100 * unpacked(layer))} %`;
 }
 
-/** Who else waits for a transfer, and how often it was tried. */
+/** The other jobs that wait for a transfer, and its number of attempts. */
 function chips(row, transfer) {
   const sharing = transfer?.jobs?.length ?? 0;
   optional(row.shared, sharing > 1 ? `for ${sharing} jobs` : "");
