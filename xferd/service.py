@@ -260,6 +260,10 @@ class Daemon(Service):
         if self.running:
             return
         super().startService()
+        # Collections then skip the modules, during which the reactor does nothing else.  No
+        # client's objects exist yet: frozen ones in cycles would never be freed.
+        gc.collect()
+        gc.freeze()
         self._sighup.startService()
         self.listening.startService()
         self.unpacker.start()
@@ -283,10 +287,6 @@ class Daemon(Service):
         except Exception:
             self._log.failure("while starting")
         else:
-            # The modules stay: no collection of garbage has to look at them, which takes as long
-            # as the reactor then does nothing else.
-            gc.collect()
-            gc.freeze()
             self._log.info(
                 "xferd {version} is ready; its data is in {path}", version=__version__, path=self.store.path
             )
