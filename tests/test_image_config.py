@@ -15,7 +15,7 @@ from xferd.errors import BadDocument
 from xferd.image_config import ImageConfig, parse_config, platform_of, read_config
 from xferd.media_types import OCI_CONFIG
 from xferd.names import Digest
-from xferd.oci import MAX_DOCUMENT, MAX_VALUES, Descriptor, Manifest
+from xferd.oci import MAX_DOCUMENT, MAX_VALUES, SMALL_DOCUMENT, Descriptor, Manifest
 from xferd.platforms import Platform
 
 DIFF_ID = Digest.of(b"tar")
@@ -42,6 +42,19 @@ class ConfigTests(SynchronousTestCase):
         config = self.read({"os": "linux", "architecture": "arm64", "rootfs": ROOTFS})
         self.assertEqual(config.diff_ids, (DIFF_ID,))
         self.assertEqual(config.platform, Platform("linux", "arm64"))
+
+    def test_again(self) -> None:
+        """
+        A config that was parsed before is compared with each manifest; a large one
+        is parsed each time.
+        """
+        two = Manifest(MANIFEST.config, (LAYER, LAYER))
+        small = {"architecture": "again", "rootfs": ROOTFS}
+        self.assertIs(self.read(small), self.read(small))
+        self.assertRaises(BadDocument, parse_config, json.dumps(small).encode(), two)
+        large = {**small, "comment": "x" * SMALL_DOCUMENT}
+        self.assertEqual(self.read(large), self.read(small))
+        self.assertIsNot(self.read(large), self.read(large))
 
     def test_refused(self) -> None:
         """

@@ -26,6 +26,7 @@ from xferd.oci import (
     MAX_OBJECTS,
     MAX_TEXT,
     MAX_VALUES,
+    SMALL_DOCUMENT,
     Descriptor,
     Document,
     Index,
@@ -205,6 +206,29 @@ class DocumentTests(SynchronousTestCase):
             assert isinstance(manifest, Manifest)
             self.assertEqual(manifest.layers[0].digest, Digest.of(b"x"))
             self.assertEqual(manifest.media_type, media_type)
+
+    def test_again(self) -> None:
+        """
+        A small document that was parsed before is not parsed again.  The same
+        bytes with another Content-Type are another document.
+        """
+        value = image(mediaType=OCI_MANIFEST, artifactType="x/again")
+        manifest = parse_document(document(value))
+        self.assertIs(parse_document(document(value)), manifest)
+        for _ in range(2):
+            self.assertRaises(BadDocument, parse_document, document(value, DOCKER_MANIFEST))
+            self.assertRaises(BadDocument, parse_document, document(value, OCI_INDEX))
+        self.assertEqual(parse_document(document(value, "text/plain")), manifest)
+
+    def test_large_again(self) -> None:
+        """
+        A large document is parsed each time, as many of them would fill the memory.
+        """
+        value = image(comment="x" * SMALL_DOCUMENT)
+        manifest = parse_document(document(value))
+        again = parse_document(document(value))
+        self.assertEqual(again, manifest)
+        self.assertIsNot(again, manifest)
 
     def test_plain_content_type(self) -> None:
         """

@@ -15,13 +15,14 @@ from __future__ import annotations
 
 import json
 import re
+from functools import lru_cache
 from typing import Any, Final, NoReturn
 
 from attrs import frozen
 
 from xferd.errors import BadDigest, BadDocument
 from xferd.names import Digest
-from xferd.oci import Manifest, check_extent, platform_from_json
+from xferd.oci import SMALL_DOCUMENT, Manifest, check_extent, platform_from_json
 from xferd.platforms import Platform
 
 _SURROGATES: Final = re.compile(r"[\ud800-\udfff]")
@@ -80,7 +81,11 @@ def parse_config(data: bytes, manifest: Manifest) -> ImageConfig:
     @raise BadDocument: it violates the specification, or its number of layers
         differs from the manifest's.
     """
-    where = f"config {manifest.config.digest}"
+    parse = _parse_small if len(data) <= SMALL_DOCUMENT else _parse_config
+    return parse(data, f"config {manifest.config.digest}", len(manifest.layers))
+
+
+def _parse_config(data: bytes, where: str, layers: int) -> ImageConfig:
     value = _parse(data, where)
     rootfs = value.get("rootfs")
     if not isinstance(rootfs, _Object) or rootfs.get("type") != "layers":
@@ -96,9 +101,12 @@ def parse_config(data: bytes, manifest: Manifest) -> ImageConfig:
         diff_ids = tuple(Digest.parse(str(d)) for d in listed)
     except BadDigest as e:
         raise BadDocument(f"{where}: rootfs.diff_ids: {e}") from e
-    if len(diff_ids) != len(manifest.layers):
-        raise BadDocument(f"{where} names {len(diff_ids)} layers, its manifest {len(manifest.layers)}")
+    if len(diff_ids) != layers:
+        raise BadDocument(f"{where} names {len(diff_ids)} layers, its manifest {layers}")
     return ImageConfig(diff_ids, platform_from_json(value))
+
+
+_parse_small = lru_cache(maxsize=128)(_parse_config)
 
 
 def platform_of(data: bytes, digest: Digest) -> Platform | None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import re
 from base64 import b64decode
+from functools import lru_cache
 from typing import Any, Final, NoReturn
 
 from attrs import field, frozen
@@ -59,6 +60,12 @@ makes Python store two bytes for each, one above U+FFFF four.
 MAX_LAYERS: Final = 1000
 MAX_INDEX_ENTRIES: Final = 5000
 MAX_INDEX_DEPTH: Final = 4
+
+SMALL_DOCUMENT: Final = 16 * 1024
+"""
+The most bytes of a document that is kept in its parsed form with the last ones: many
+clients pull the same few images.
+"""
 
 ATTESTATION: Final = "vnd.docker.reference.type"
 """
@@ -287,6 +294,10 @@ def parse_document(document: Document) -> Index | Manifest:
         unknown.
     @raise BadDocument: it violates the specification.
     """
+    return _parse_small(document) if len(document.data) <= SMALL_DOCUMENT else _parse_document(document)
+
+
+def _parse_document(document: Document) -> Index | Manifest:
     value = _parse_object(document.data, f"manifest {document.digest}")
     _check_names(value, _DECIDING, f"manifest {document.digest}")
     if document.media_type in DOCKER_SCHEMA1 or value.get("schemaVersion") == 1:
@@ -330,6 +341,9 @@ def parse_document(document: Document) -> Index | Manifest:
     raise UnsupportedImage(
         f"manifest {document.digest} is of type {shown(media_type)!r}, which xferd does not know"
     )
+
+
+_parse_small = lru_cache(maxsize=128)(_parse_document)
 
 
 def document_type(data: bytes) -> str:
