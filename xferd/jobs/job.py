@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, cast
 
 from attrs import define, field
@@ -40,6 +41,7 @@ def in_short(record: Mapping[str, Any]) -> JobJSON:
     return cast("JobJSON", {key: value for key, value in record.items() if key not in _IN_FULL})
 
 
+@lru_cache(maxsize=1024)
 def rfc3339(seconds: float) -> str:
     """
     A point in time as the API writes it, UTC with milliseconds.

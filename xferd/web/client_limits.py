@@ -112,7 +112,7 @@ def _part(most: int, share: Fraction) -> int:
     """
     A share of all, at least one if there are any.
     """
-    return min(most, max(1, int(most * share)))
+    return min(most, max(1, most * share.numerator // share.denominator))
 
 
 def client_of(transport: Any, trusted: bool) -> Client:
