@@ -21,6 +21,9 @@ from xferd.transfer.slow_transfers import SlowHolders
 INTERVAL: Final = 1.0
 """Seconds between two calls of C{reason_changed} of one request, at least."""
 
+_QUEUED: Final = tuple(Reason(Obstacle.QUEUE, place) for place in range(PLACES + 2))
+"""The reasons of requests in the queue, by place: thousands of them are listed at once."""
+
 
 class Standings:
     """
@@ -56,7 +59,7 @@ class Standings:
         if obstacle is Obstacle.PAUSE:
             seconds = self._hosts.paused(request.host, request.account)
             return Reason(obstacle, ceil(seconds), request.host, self._clock.seconds() + seconds)
-        return Reason(obstacle, number, "" if obstacle is Obstacle.QUEUE else request.host)
+        return _QUEUED[number] if obstacle is Obstacle.QUEUE else Reason(obstacle, number, request.host)
 
     def changed(self) -> None:
         """

@@ -144,7 +144,8 @@ class Query:
         The items of this page and of all that follow, in their order.
         """
         mark, after = self.list_of.mark, self.after
-        found = [item for item in items if all(test(item) for test in self.tests)]
+        tests = self.tests
+        found = [item for item in items if all(test(item) for test in tests)] if tests else list(items)
         if not self.list_of.in_order:
             found.sort(key=mark, reverse=self.list_of.descending)
         if after is None:
