@@ -5,6 +5,7 @@ Tests for L{xferd.transfer.transfer}.
 from __future__ import annotations
 
 from collections.abc import Hashable
+from gc import get_referents
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -176,6 +177,31 @@ class ReportTests(EngineTests):
             (snapshot["source"], snapshot["attempt"], snapshot["rate"]), ("one.example/anonymous", 0, 0.0)
         )
         self.assertEqual(transfer.sources, [Source()])
+
+    def test_done(self) -> None:
+        """
+        A transfer that is done holds neither its work nor the objects of its
+        attempts.  Its snapshot has the last attempt and its source; sources come
+        and go.
+        """
+        attempt = Attempt()
+        work = attempt.work()
+        watcher = self.request("a", work, ONE)
+        transfer = watcher.transfer
+        transfer.report(bytes_done=7)
+        before = transfer.snapshot()
+        attempt.ends[0].callback("value")
+        self.turn()
+        self.assertEqual((transfer._attempts, transfer._request, transfer._rate), (None, None, None))
+        self.assertNotIn(work, get_referents(vars(transfer)))
+        self.assertEqual(transfer.snapshot(), {**before, "state": "done", "rate": 0.0})
+        late = self.request("a", Steered(), Source("two.example"))
+        self.assertIs(late.transfer, transfer)
+        watcher.release()
+        self.assertEqual(self.successResultOf(late.result()), "value")
+        snapshot = transfer.snapshot()
+        self.assertEqual((snapshot["source"], snapshot["attempt"]), ("one.example/anonymous", 1))
+        late.release()
 
     def test_mailbox(self) -> None:
         """

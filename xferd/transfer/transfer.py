@@ -97,6 +97,8 @@ class Transfer(Attempting):
         self._request: SlotRequest | None = None
         self._attempts: Attempts | None = None
         self._rate: Rate | None = None
+        self._attempt = 0
+        self._label = ""
         self.id = uuid4().hex[:12]
         self.created = context.wall_clock()
         self.key = key
@@ -250,6 +252,7 @@ class Transfer(Attempting):
         source = None if attempts is None else attempts.source
         if source is None:
             source = next((w.source for w in self._watchers if w.source is not None), None)
+        label = self._label or ("" if source is None else source.label)
         rate = 0.0 if self._rate is None or not running else self._rate.value(now, self.bytes_done)
         return {
             "id": self.id,
@@ -261,9 +264,9 @@ class Transfer(Attempting):
             "bytes_done": self.bytes_done,
             "bytes_total": self.bytes_total,
             "rate": rate,
-            "attempt": 0 if attempts is None else attempts.number,
+            "attempt": self._attempt if attempts is None else attempts.number,
             "streams": self.extra.get("streams", 0) if running else 0,
-            "source": "" if source is None else source.label,
+            "source": label,
             "until": None if until is None else self._context.wall_clock() + until - now,
         }
 
@@ -464,7 +467,21 @@ class Transfer(Attempting):
             if error is None:
                 self.value = result
             self._finish("done" if error is None else "failed", error)
+        if self.state == "done":
+            self._drop_work()
         self._owner.work_ended(self)
+
+    def _drop_work(self) -> None:
+        """
+        Drop what only the work needed: rows of jobs refer to thousands of
+        transfers that are done, and each garbage collection visits what these hold.
+        """
+        if self._attempts is not None:
+            self._attempt = self._attempts.number
+            if self._attempts.source is not None:
+                self._label = self._attempts.source.label
+        self._work = _no_work
+        self._attempts = self._request = self._rate = None
 
     def _finish(self, state: str, error: BaseException | None) -> None:
         self.state = state
@@ -498,3 +515,7 @@ class Transfer(Attempting):
             except Exception:
                 # IProgressSink.put does not raise; the other watchers must be notified.
                 self._log.failure("while notifying a watcher of {kind} {id}", kind=self.kind, id=self.id)
+
+
+async def _no_work(transfer: Transfer) -> None:
+    raise AssertionError(f"the work of {transfer.id} is done")
