@@ -264,6 +264,8 @@ class Daemon(Service):
         # client's objects exist yet: frozen ones in cycles would never be freed.
         gc.collect()
         gc.freeze()
+        # Requests make thousands of objects, few of them in cycles.
+        gc.set_threshold(5_000, 5, 10)
         self._sighup.startService()
         self.listening.startService()
         self.unpacker.start()

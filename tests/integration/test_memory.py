@@ -67,6 +67,7 @@ class CredentialsTests(TestCase):
             listen=("tcp:0:interface=127.0.0.1",),
         )
         self.daemon = Daemon(config, reactor, wall_clock=time.time)
+        self.addCleanup(gc.set_threshold, *gc.get_threshold())
         self.daemon.privilegedStartService()
         self.daemon.startService()
         self.addCleanup(self.daemon.stopService)
