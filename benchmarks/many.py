@@ -37,6 +37,9 @@ _BLOBS_PER_MANIFEST = 500
 _PULLING = 50
 _PULLS_EACH = 20
 _TRANSFERS = 5_000
+_BLOBS_EACH = 100
+"""Blobs of each copy: all of them are requested at once."""
+
 _SLOW = "[limits]\nuploads = 1\nupload_rate = 1\n"
 _REQUESTS = 10
 _PATIENCE = 120.0
@@ -160,7 +163,7 @@ def transfers(setting: Setting) -> Outcome:
     """
     List thousands of transfers over the API.
     """
-    _put_artifacts(setting, "transfers", _TRANSFERS)
+    _put_artifacts(setting, "transfers", _BLOBS_EACH)
 
     cpu: dict[str, float] = {}
     values: dict[str, list[float]] = {}
@@ -170,7 +173,10 @@ def transfers(setting: Setting) -> Outcome:
             _another() as (target, settings),
             daemon(roots(setting)[name], setting.registry, settings + _SLOW) as running,
         ):
-            copying = running.copy(_at(setting, "transfers"), f"{target.host}/copy:{TAG}")
+            copying = [
+                running.copy(_at(setting, "transfers"), f"{target.host}/copy-{n}:{TAG}")
+                for n in range(_TRANSFERS // _BLOBS_EACH)
+            ]
             _wait_for(running, _TRANSFERS)
             before = running.cpu_time()
             times = values[name] = []
@@ -179,7 +185,8 @@ def transfers(setting: Setting) -> Outcome:
                 running.get("/api/v1/transfers")
                 times.append((monotonic() - began) * 1000)
             cpu[name] = (running.cpu_time() - before) / _REQUESTS * 1000
-            copying.stop()
+            for copy in copying:
+                copy.stop()
         return min(times)
 
     _, missing = setting.in_rounds(list(roots(setting)), once, unit="ms", runs=1, warm_up=False)

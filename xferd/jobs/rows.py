@@ -154,11 +154,13 @@ class BlobRow(Row):
     One blob that is pushed into a repository.
 
     @ivar upload: its upload, when it was requested.
+    @ivar abandoned: whether the job ends before it requests the upload.
     @ivar fetches: the downloads whose bytes the upload sends, if it needs any;
         the last one is the present one.
     """
 
     upload: Transfer | None = None
+    abandoned: bool = False
     fetches: list[Transfer] = field(factory=list)
 
     @property
@@ -183,7 +185,7 @@ class BlobRow(Row):
         """
         upload = self.upload
         if upload is None:
-            return "waiting"
+            return "cancelled" if self.abandoned else "waiting"
         if upload.state == "done":
             how: str = upload.value.how
             return "done" if how == "uploaded" else how
@@ -197,10 +199,12 @@ class BlobRow(Row):
         for.
         """
         shown, reason = self.upload, ""
+        if shown is None and not self.abandoned:
+            reason = "waiting for the blobs before it"
         for part in (self.upload, *self.fetches[-1:]):
-            reason = "" if part is None else why(part)
-            if reason:
-                shown = part
+            found = "" if part is None else why(part)
+            if found:
+                shown, reason = part, found
                 break
         return {
             "job": job_id,

@@ -143,7 +143,7 @@ class TransferManager(Owner[Transfer]):
         if transfer is not None:
             return self._watch(transfer, source, turn, sink)
         dying = key in self._at_work
-        small = None if size is None or size >= self._small_size else self._small
+        small = self._small if self.is_small(size) else None
         transfer = Transfer(
             self._context,
             self,
@@ -160,6 +160,12 @@ class TransferManager(Owner[Transfer]):
         if not dying:
             self._context.eventual.call(self._begin, transfer)
         return self._watch(transfer, source, turn, sink)
+
+    def is_small(self, size: int | None) -> bool:
+        """
+        Whether a transfer of so many bytes waits for the slots of small ones.
+        """
+        return self._small is not None and size is not None and size < self._small_size
 
     def transfers(self) -> list[Transfer]:
         """

@@ -110,6 +110,19 @@ class UploadManager:
         self._stopping = True
         await self._background.ended()
 
+    @property
+    def limit(self) -> int:
+        """
+        The number of slots for uploads of large blobs.
+        """
+        return self._uploads.slots.limit
+
+    def is_small(self, blob: Descriptor) -> bool:
+        """
+        Whether the upload of a blob waits for the slots of small ones.
+        """
+        return self._uploads.is_small(blob.size)
+
     def upload(
         self,
         upload_source: UploadSource,

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.jobs.test_push -*-
+# -*- test-case-name: tests.jobs.test_push,tests.jobs.images.test_publish -*-
 """
 A graph is published: its blobs and documents are pushed into a repository, for
 pushes and copies.
@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, Final
+from itertools import chain
+from typing import Final
 
-from xferd.interfaces.registry import IRepository
+from twisted.internet.defer import Deferred
+
+from xferd.interfaces.registry import IRepository, Pushed
 from xferd.interfaces.transfer import IProgressSink, ISource
 from xferd.jobs.blobs.reader import BlobReader
 from xferd.jobs.blobs.upload import UploadManager
@@ -28,14 +31,18 @@ from xferd.transfer.manager import TransferManager
 from xferd.transfer.transfer import Transfer
 from xferd.transfer.watcher import Watcher
 
-AT_ONCE: Final = 50
-"""The number of uploads that are requested in one turn of the reactor."""
+AHEAD: Final = 100
+"""
+The number of uploads of one job, for large blobs and for small ones, that wait
+for a slot.  Of thousands of blobs, the others are not requested yet: each
+request keeps dozens of objects, which every garbage collection visits.
+"""
 
 
 class Publisher:
     """
-    Publishes graphs for one job: first all blobs at once, then the manifests,
-    each after those that it names (OCI distribution-spec, "Pushing Manifests").
+    Publishes graphs for one job: first all blobs, then the manifests, each
+    after those that it names (OCI distribution-spec, "Pushing Manifests").
     """
 
     def __init__(
@@ -82,25 +89,40 @@ class Publisher:
         blobs = {blob.digest: blob for graph in graphs for blob in graph.blobs}
         rows = [BlobRow(n, blob) for n, blob in enumerate(blobs.values(), len(self._job.rows))]
         self._job.add_rows(rows)
-        watchers: list[Watcher[Any]] = []
+        watchers: list[Watcher[Pushed]] = []
+
+        def upload(row: BlobRow) -> Deferred[Pushed]:
+            fetched = partial(content, row.blob, self._reporter.fetch_sink(row))
+            watcher = self._uploads.upload(
+                UploadSource(self._target, fetched, source),
+                row.blob,
+                self._job.turn(row.index),
+                self._reporter.sink(row),
+                origin=origin,
+            )
+            row.upload = watcher.transfer
+            watchers.append(watcher)
+            self._reporter.rows_changed([row])
+            return watcher.result()
+
+        async def in_turn(waiting: Iterable[BlobRow]) -> None:
+            for row in waiting:
+                await upload(row)
+                # Where another job has uploaded the blobs, other work runs in between.
+                await self._eventual.caught_up()
+
+        uploads: list[Deferred[None]] = []
         try:
-            for row in rows:
-                if row.index % AT_ONCE == AT_ONCE - 1:
-                    # With thousands of blobs, other work runs in between.
-                    await self._eventual.caught_up()
-                fetched = partial(content, row.blob, self._reporter.fetch_sink(row))
-                watcher = self._uploads.upload(
-                    UploadSource(self._target, fetched, source),
-                    row.blob,
-                    self._job.turn(row.index),
-                    self._reporter.sink(row),
-                    origin=origin,
-                )
-                row.upload = watcher.transfer
-                watchers.append(watcher)
-                self._reporter.rows_changed([row])
+            # Small blobs do not wait behind larger ones.
+            small = [row for row in rows if self._uploads.is_small(row.blob)]
+            large = [row for row in rows if not self._uploads.is_small(row.blob)]
+            most = AHEAD + self._uploads.limit
+            behind = {True: iter(small[most:]), False: iter(large[most:])}
+            for row in sorted([*small[:most], *large[:most]], key=lambda row: row.index):
+                waiting = chain([row], behind[self._uploads.is_small(row.blob)])
+                uploads.append(Deferred.fromCoroutine(in_turn(waiting)))
             self._reporter.record()
-            await gather(watcher.result() for watcher in watchers)
+            await gather(uploads)
             documents = {d.digest: d for graph in graphs for d in graph.documents}
             root = graphs[-1].root
             for document in documents.values():
@@ -113,8 +135,16 @@ class Publisher:
             for name in dict.fromkeys(names):
                 await self._put(name, root)
         finally:
+            for work in uploads:
+                # It requests no more blobs.
+                work.cancel()
             for watcher in watchers:
                 watcher.release()
+            abandoned = [row for row in rows if row.upload is None]
+            for row in abandoned:
+                row.abandoned = True
+            if abandoned:
+                self._reporter.rows_changed(abandoned)
 
     async def _put(self, wanted: str, document: Document) -> None:
         """
