@@ -1,6 +1,8 @@
 # -*- test-case-name: tests.jobs.test_manager -*-
 """
 The jobs of the daemon: clients begin, list, follow and cancel them here.
+
+One class provides all of L{IJobs}, which makes this the longest module.
 """
 
 from __future__ import annotations
