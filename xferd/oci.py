@@ -62,10 +62,7 @@ MAX_INDEX_ENTRIES: Final = 5000
 MAX_INDEX_DEPTH: Final = 4
 
 SMALL_DOCUMENT: Final = 16 * 1024
-"""
-The most bytes of a document that is kept in its parsed form with the last ones: many
-clients pull the same few images.
-"""
+"""The most bytes of a document that is kept parsed: many clients pull the same few images."""
 
 ATTESTATION: Final = "vnd.docker.reference.type"
 """

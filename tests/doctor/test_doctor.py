@@ -263,8 +263,8 @@ class DoctorTests(SynchronousTestCase):
 
     def test_clock(self) -> None:
         """
-        A clock that differs from those of most registries is a problem; one registry with
-        a wrong clock is none.
+        A clock that differs from those of most registries is a problem; the wrong clock of
+        one registry is not.
         """
         self.running = evolve(self.running, skews={"a": -3700.0, "b": -3600.0, "c": 1.0})
         self.assert_found("clock", "the clock is 3600 s ahead of that of b", "synchronise")

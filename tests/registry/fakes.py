@@ -22,7 +22,7 @@ from twisted.internet.interfaces import (
     IProtocol,
     IResolutionReceiver,
 )
-from twisted.internet.protocol import Factory
+from twisted.internet.protocol import Factory, Protocol
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
@@ -326,6 +326,28 @@ def send_range(request: Request, blob: bytes) -> bytes:
     request.setResponseCode(206)
     request.setHeader("Content-Range", f"bytes {start}-{stop - 1}/{len(blob)}")
     return blob[start:stop]
+
+
+class Reader(Protocol):
+    """
+    Keeps the bytes that it receives, and the reason why its connection ended.
+    """
+
+    def __init__(self) -> None:
+        self.data = b""
+        self.lost: Failure | None = None
+
+    def dataReceived(self, data: bytes) -> None:
+        """
+        Append the bytes.
+        """
+        self.data += data
+
+    def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
+        """
+        Keep the reason.
+        """
+        self.lost = reason
 
 
 def failure_of(test: SynchronousTestCase, deferred: Deferred[T], kind: type[Exception]) -> Exception:

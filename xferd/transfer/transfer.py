@@ -1,6 +1,9 @@
 # -*- test-case-name: tests.transfer.test_transfer -*-
 """
 Transfers: one piece of work for all jobs that want its result.
+
+The module is long because it is one state machine: each method is a transition, or
+what the work may do in a state.
 """
 
 from __future__ import annotations

@@ -8,39 +8,17 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.internet.error import ConnectionRefusedError as ConnectRefused
 from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint
-from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.protocol import Factory
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from tests.registry.fakes import failure_of
+from tests.registry.fakes import Reader, failure_of
 from xferd.errors import ConnectionFailed, is_retryable
 from xferd.registry.transport.connect_tunnel import MAX_HEAD, ProxyEndpoint, TunnelEndpoint
 from xferd.registry.transport.proxies import Proxy
-
-
-class _Reader(Protocol):
-    """
-    Remembers what reaches it.
-    """
-
-    def __init__(self) -> None:
-        self.data = b""
-        self.lost: Failure | None = None
-
-    def dataReceived(self, data: bytes) -> None:
-        """
-        Remember.
-        """
-        self.data += data
-
-    def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
-        """
-        Remember.
-        """
-        self.lost = reason
 
 
 @implementer(IStreamClientEndpoint)
@@ -79,7 +57,7 @@ class TunnelTests(SynchronousTestCase):
         Make one.
         """
         self.inner = _Endpoint()
-        self.reader = _Reader()
+        self.reader = Reader()
 
     def connect(self, url: str = "http://p.test:3128", host: str = "r.test") -> Deferred[IProtocol]:
         """

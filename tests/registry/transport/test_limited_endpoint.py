@@ -11,7 +11,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.internet.error import ConnectionRefusedError as ConnectRefused
 from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint
-from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.protocol import Factory
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
@@ -19,7 +19,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from tests.registry.fakes import failure_of
+from tests.registry.fakes import Reader, failure_of
 from xferd.errors import ConnectionFailed, TimedOut, is_retryable
 from xferd.registry.transport.limited_endpoint import (
     LimitedEndpoint,
@@ -29,28 +29,6 @@ from xferd.registry.transport.limited_endpoint import (
     _ConnectionFactory,
 )
 from xferd.registry.transport.timeouts import Timeouts
-
-
-class _Reader(Protocol):
-    """
-    Remembers what reaches it.
-    """
-
-    def __init__(self) -> None:
-        self.data = b""
-        self.lost: Failure | None = None
-
-    def dataReceived(self, data: bytes) -> None:
-        """
-        Remember.
-        """
-        self.data += data
-
-    def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
-        """
-        Remember.
-        """
-        self.lost = reason
 
 
 @implementer(IStreamClientEndpoint)
@@ -84,7 +62,7 @@ class LimitedEndpointTests(SynchronousTestCase):
         self.inner = _Endpoint()
         self.open_connections = OpenConnections()
         self.transport = StringTransport()
-        self.reader = _Reader()
+        self.reader = Reader()
 
     def tearDown(self) -> None:
         """
