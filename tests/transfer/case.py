@@ -60,6 +60,10 @@ class Source:
         return self.user
 
 
+ONE, TWO = Source("one.example"), Source("two.example")
+ALICE = Source("one.example", "alice")
+
+
 @implementer(IProgressSink)
 class Recorder:
     """

@@ -4,11 +4,9 @@ Tests for L{xferd.transfer.attempt_record}.
 
 from __future__ import annotations
 
-from tests.transfer.case import Attempt, EngineTests, Source
+from tests.transfer.case import ONE, Attempt, EngineTests
 from xferd.errors import ConnectionFailed
 from xferd.testing.fake_wall_clock import BEGIN
-
-ONE = Source("one.example")
 
 
 class RecordTests(EngineTests):

@@ -11,7 +11,7 @@ import os
 from twisted.internet.error import ConnectBindError
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.transfer.case import Attempt, EngineTests, Source
+from tests.transfer.case import ONE, Attempt, EngineTests
 from xferd.errors import ConnectionFailed, StoreError
 from xferd.testing.descriptors import no_descriptors
 from xferd.transfer.file_descriptors import RESERVE, few_left, is_shortage
@@ -19,8 +19,6 @@ from xferd.transfer.reason import Obstacle, Reason
 from xferd.transfer.transfer import Transfer
 
 SHORTAGE = Reason(Obstacle.FILE_DESCRIPTORS)
-
-ONE, TWO = Source("one.example"), Source("two.example")
 
 
 class DescriptorsTests(SynchronousTestCase):

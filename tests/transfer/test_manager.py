@@ -9,15 +9,13 @@ from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
 
-from tests.transfer.case import Attempt, EngineTests, Source, Steered
+from tests.transfer.case import ONE, Attempt, EngineTests, Steered
 from xferd.errors import BadLayer, Denied, Interrupted
 from xferd.transfer.fair_queue import Turn
 from xferd.transfer.manager import TransferManager
 from xferd.transfer.reason import Obstacle, Reason
 from xferd.transfer.transfer import Transfer
 from xferd.transfer.watcher import Watcher
-
-ONE = Source("one.example")
 
 
 class UseTests(EngineTests):

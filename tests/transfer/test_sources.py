@@ -9,7 +9,7 @@ from random import Random
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from tests.transfer.case import Source
+from tests.transfer.case import ONE, TWO, Source
 from xferd.errors import (
     BadLayer,
     BlobUnknown,
@@ -28,7 +28,7 @@ from xferd.transfer.pauses import HostAccount
 from xferd.transfer.retry import RetryPolicy
 from xferd.transfer.sources import Sources, pause_for, retry_after_of
 
-ONE, TWO, THREE = Source("one.example"), Source("two.example"), Source("three.example")
+THREE = Source("three.example")
 
 
 class SourcesTests(SynchronousTestCase):

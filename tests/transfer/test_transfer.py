@@ -12,15 +12,13 @@ from twisted.internet.defer import Deferred
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from tests.transfer.case import Attempt, EngineTests, Recorder, Source, Steered
+from tests.transfer.case import ONE, Attempt, EngineTests, Recorder, Source, Steered
 from xferd.errors import BadLayer
 from xferd.interfaces.transfer import IProgressSink
 from xferd.transfer.fair_queue import Turn
 from xferd.transfer.progress import PULSE, Mailbox
 from xferd.transfer.reason import NO_REASON, Obstacle, Reason
 from xferd.transfer.transfer import Transfer
-
-ONE = Source("one.example")
 
 
 class ReportTests(EngineTests):

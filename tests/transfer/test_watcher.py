@@ -8,12 +8,10 @@ from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
 
-from tests.transfer.case import EngineTests, Source, Steered
+from tests.transfer.case import EngineTests, Steered
 from xferd.transfer.fair_queue import Turn
 from xferd.transfer.reason import Obstacle, Reason
 from xferd.transfer.transfer import Transfer
-
-ONE = Source("one.example")
 
 
 class ReleaseTests(EngineTests):

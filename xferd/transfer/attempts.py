@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.transfer.test_attempts -*-
+# -*- test-case-name: tests.transfer.attempts -*-
 """
 Attempts: one after another, until one succeeds or none can.
 """

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.transfer.test_slots -*-
+# -*- test-case-name: tests.transfer.test_fair_queue -*-
 """
 The fair queue: priorities, then clients in turn, then the oldest job's bottom
 layer.

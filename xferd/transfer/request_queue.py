@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.transfer.test_slots -*-
+# -*- test-case-name: tests.transfer.test_fair_queue -*-
 """
 The queue of the requests for slots, with those of paused accounts set aside.
 """

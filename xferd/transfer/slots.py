@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.transfer.test_slots,tests.transfer.test_slots_walk -*-
+# -*- test-case-name: tests.transfer.slots -*-
 """
 Slots: the right to move bytes, in a fair order.
 """

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.registry.auth.test_authenticator -*-
+# -*- test-case-name: tests.registry.auth.test_authenticator,tests.registry.auth.test_token_server -*-
 """
 Authentication of one client to one registry: none, Basic (RFC 7617), or a Bearer
 token from the registry's token server (the Distribution project's token
