@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.unpack.test_tree_writer -*-
+# -*- test-case-name: tests.unpack.tree_writer -*-
 """
 The directories of a tree that is being written.
 

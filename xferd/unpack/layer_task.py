@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.unpack.test_unpacker -*-
+# -*- test-case-name: tests.unpack.unpacker -*-
 """
 The unpacking of one layer, on the reactor's side.
 """

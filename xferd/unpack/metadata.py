@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.unpack.test_tree_writer -*-
+# -*- test-case-name: tests.unpack.tree_writer.test_metadata -*-
 """
 Writes the owner, mode, extended attributes and times of an entry to a file.
 

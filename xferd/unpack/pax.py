@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.unpack.test_tar -*-
+# -*- test-case-name: tests.unpack.test_pax -*-
 """
 The records of PAX extended headers (POSIX.1-2001 C{pax}, "pax Extended Header")
 and what vendors put there: xattrs and the maps of sparse files.

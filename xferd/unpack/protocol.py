@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.unpack.test_unpacker -*-
+# -*- test-case-name: tests.unpack.test_protocol -*-
 """
 The messages between the reactor and its worker process: lines, each with the
 layer's number, a verb and a JSON object.

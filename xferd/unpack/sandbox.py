@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.unpack.test_layer_process -*-
+# -*- test-case-name: tests.unpack.test_sandbox -*-
 """
 The sandbox of a layer's process: it drops every right that writing a tree does
 not need.

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.unpack.test_tar -*-
+# -*- test-case-name: tests.unpack.test_tar,tests.unpack.test_sparse -*-
 """
 A streaming tar reader: it takes buffers and yields entries and their data
 without copying it.

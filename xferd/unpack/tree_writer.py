@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.unpack.test_tree_writer -*-
+# -*- test-case-name: tests.unpack.tree_writer -*-
 """
 Writes the entries of a tar as a directory tree, ready to be a lowerdir of
 overlayfs.

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.unpack.test_unpacker -*-
+# -*- test-case-name: tests.unpack.unpacker -*-
 """
 The reactor's side of unpacking: it decides which layers compute, and when.
 

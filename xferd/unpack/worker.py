@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.unpack.test_layer_process -*-
+# -*- test-case-name: tests.unpack.test_worker -*-
 """
 The worker process: a fork server that starts a process for each layer.
 

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.store.blobs.test_partials -*-
+# -*- test-case-name: tests.store.blobs.partials -*-
 """
 Opens the files of partial blobs, and hashes their bytes.  Blocking, for threads.
 """

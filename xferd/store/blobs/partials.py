@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.store.blobs.test_partials -*-
+# -*- test-case-name: tests.store.blobs.partials -*-
 """
 Partial blobs: blobs whose bytes are arriving.
 

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.store.test_layers -*-
+# -*- test-case-name: tests.store.trees.test_variants -*-
 """
 Fits a tree onto those below: its implied directories get the metadata that they
 have there, in the tree itself or in a variant made of hard links.

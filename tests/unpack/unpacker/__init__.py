@@ -1,0 +1,3 @@
+"""
+Tests for L{xferd.unpack.unpacker} and L{xferd.unpack.layer_task}.
+"""
