@@ -4,16 +4,14 @@ Tests for L{xferd.web.responses}: JSON, and the table of statuses.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
-from types import MappingProxyType
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.web.fakes import World
 from xferd import errors
 from xferd.errors import TooManyRequests, XferdError
-from xferd.web.responses import STATUSES, dump, status_of
+from xferd.web.responses import STATUSES, status_of
 
 
 def tree(kind: type[XferdError]) -> Iterator[type[XferdError]]:
@@ -71,27 +69,3 @@ class StatusTests(SynchronousTestCase):
         )
         world.jobs.refuses = TooManyRequests("enough")
         self.assertNotIn("retry-after", world.ask("GET", "/api/v1/jobs", documented=False).headers)
-
-
-class DumpTests(SynchronousTestCase):
-    """
-    Values as JSON.
-    """
-
-    def test_mapping(self) -> None:
-        """
-        Any Mapping is an object, and a tuple a list.
-        """
-        self.assertEqual(json.loads(dump(MappingProxyType({"a": (1, MappingProxyType({}))}))), {"a": [1, {}]})
-
-    def test_other(self) -> None:
-        """
-        What has no form in JSON is a bug, and not turned into text.
-        """
-        self.assertRaises(TypeError, dump, {"a": object()})
-
-    def test_lone_surrogate(self) -> None:
-        """
-        Text that UTF-8 cannot hold goes out all the same.
-        """
-        self.assertEqual(dump("\ud800\u2028"), rb'"\ud800\u2028"')

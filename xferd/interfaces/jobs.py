@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from json import JSONEncoder
 from typing import Any
 
 from attrs import field, frozen
@@ -24,8 +23,7 @@ from xferd.interfaces.job_json import (
     TransferJSON,
 )
 from xferd.interfaces.store import Freed, Image
-
-_encode = JSONEncoder(separators=(",", ":")).encode
+from xferd.json_encoding import encode
 
 
 @frozen
@@ -48,7 +46,7 @@ class Event:
         """
         The data as one line of JSON in ASCII, made once for all who read it.
         """
-        return _encode(self.data).encode("ascii")
+        return encode(self.data)
 
 
 class IEventStream(Interface):

@@ -6,7 +6,6 @@ error.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
@@ -34,6 +33,7 @@ from xferd.errors import (
     WrongOffset,
     XferdError,
 )
+from xferd.json_encoding import encode, encode_list
 from xferd.web.request import shown
 
 if TYPE_CHECKING:
@@ -73,29 +73,15 @@ def status_of(error: XferdError) -> int:
     return next(STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES)
 
 
-def dump(value: object) -> bytes:
-    """
-    Encode a value as one line of ASCII JSON.
-    """
-    return json.dumps(value, separators=(",", ":"), default=_plain).encode("ascii")
-
-
-def _plain(value: object) -> object:
-    """
-    Convert a Mapping that is not a C{dict} for L{json}.
-    """
-    if isinstance(value, Mapping):
-        return dict(value)
-    raise TypeError(f"{type(value).__name__} has no form in JSON")
-
-
 def respond(request: Request, value: object, status: int = 200) -> bytes:
     """
     Set status and headers for a JSON answer.
 
+    @param value: the answer; the objects of a list may be L{Encoded
+        <xferd.json_encoding.Encoded>}.
     @return: the body, for the caller to write.
     """
-    body = dump(value) + b"\n"
+    body = (encode_list(value) if isinstance(value, list) else encode(value)) + b"\n"
     request.setResponseCode(status)
     request.setHeader(b"content-type", b"application/json")
     request.setHeader(b"content-length", b"%d" % len(body))

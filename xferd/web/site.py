@@ -17,11 +17,12 @@ from twisted.web.http import Request as HTTPRequest
 from twisted.web.http_headers import Headers
 from twisted.web.server import Request, Site
 
+from xferd.json_encoding import encode
 from xferd.web.archive_request import is_piece
 from xferd.web.client_limits import Client, ClientLimits, Kind, client_of
 from xferd.web.peer_trust import Trust, trusts, user_of
 from xferd.web.request import shown
-from xferd.web.responses import dump, error_json
+from xferd.web.responses import error_json
 from xferd.web.security_headers import SECURITY_HEADERS
 
 if TYPE_CHECKING:
@@ -207,7 +208,7 @@ class BoundedRequest(Request):
         # Else the channel would invite the client to go on.
         self.requestHeaders.removeHeader(b"expect")
         message = f"a body of more than {self._most} bytes is refused"
-        body = dump(error_json("REQUEST_ENTITY_TOO_LARGE", message)) + b"\n"
+        body = encode(error_json("REQUEST_ENTITY_TOO_LARGE", message)) + b"\n"
         headers = Headers({name: [value] for name, value in SECURITY_HEADERS.items()})
         headers.setRawHeaders(b"content-type", [b"application/json"])
         headers.setRawHeaders(b"content-length", [b"%d" % len(body)])

@@ -21,6 +21,7 @@ from xferd.jobs.events.stream import INTERVAL, EventStream
 from xferd.jobs.job import ENDED, Job, in_short, rfc3339
 from xferd.jobs.reasons import snapshot
 from xferd.jobs.rows import Row
+from xferd.json_encoding import Encoded
 from xferd.names import Reference
 from xferd.transfer.eventual import Eventual
 from xferd.transfer.transfer import Transfer
@@ -75,7 +76,7 @@ class Broker:
         self._users: defaultdict[str, dict[str, None]] = defaultdict(dict)
         self._used: defaultdict[str, dict[str, None]] = defaultdict(dict)
         self._moving: dict[str, _Item] = {}
-        self._listed: dict[str, tuple[Hashable, TransferJSON]] = {}
+        self._listed: dict[str, tuple[Hashable, Encoded]] = {}
         self._changes = ChangeLog()
         self._streams = 0
 
@@ -235,7 +236,8 @@ class Broker:
     def listed(self, transfer: Transfer) -> TransferJSON:
         """
         A transfer as the API lists it.  One that waits is shown as it was
-        when it was last listed, unless something about it has changed.
+        when it was last listed, unless something about it has changed: then it
+        is not encoded again.
         """
         users = self._users.get(transfer.id)
         if users is None or transfer.state == "running":
@@ -243,8 +245,8 @@ class Broker:
         mark = transfer.state, transfer.reason(), transfer.bytes_done, len(users)
         known = self._listed.get(transfer.id)
         if known is None or known[0] != mark or known[1]["until"] is not None:
-            known = self._listed[transfer.id] = mark, self.transfer_json(transfer)
-        return known[1]
+            known = self._listed[transfer.id] = mark, Encoded(self.transfer_json(transfer))
+        return cast("TransferJSON", known[1])
 
     def transfer_json(self, transfer: Transfer) -> TransferJSON:
         """
